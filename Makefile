@@ -1,0 +1,142 @@
+# What people and CI call. Every target creates what it needs; a second call costs nothing.
+#
+#   make demo      the year 2013 replayed through the whole loop      (KEEP=1 leaves the pages up)
+#   make test      every test but the end-to-end run, suite by suite, with times
+#   make e2e       one short run with real processes
+#   make check     format, lint, types, layers, containers, locks
+#   make bench     ours beside its peers, into build/bench.json
+#   make lock      resolve the hashed requirement files again          (UPGRADE=1 takes newer versions)
+#   make env       the environment alone
+#   make data      the partitions of the flights alone
+#   make clean     remove everything that make made
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.PHONY: help env data demo test e2e check bench lock clean
+
+# A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
+unexport PYTHONDONTWRITEBYTECODE
+# A caller's environment must not decide what is imported here.
+unexport PYTHONPATH
+unexport PYTHONHOME
+unexport VIRTUAL_ENV
+# No library of the stack reports home, and none asks anybody about new versions.
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export GX_ANALYTICS_ENABLED := false
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+checksum = $(shell cat $(1) 2>/dev/null | cksum | cut -d' ' -f1)
+
+TOOLS := .venv-tools
+UV := $(TOOLS)/bin/uv
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+TOOLS_STAMP := $(TOOLS)/installed-$(call checksum,requirements-tools.lock)
+LOCK_STAMP := $(VENV)/installed-$(call checksum,requirements-dev.lock)
+# Two stamps: editing a lint rule in pyproject.toml reinstalls one link and not 250 packages.
+PROJECT_STAMP := $(VENV)/project-$(call checksum,pyproject.toml)
+# Written again when the script that writes them changes, and when the last attempt broke off.
+DATA_STAMP := include/data/.prepared-$(call checksum,include/flights/prepare.py)
+TYPED := plugins include dags benchmarks
+RESOLVE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --no-header $(if $(UPGRADE),--upgrade)
+SUITES := unit contracts loop integration
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(TOOLS_STAMP): requirements-tools.lock
+	@for python in $(BASE_PYTHON) python3.11 python3.12 python3.13 python3 python; do \
+	  if "$$python" -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
+	  then found=$$python; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+	  echo "make: airflow-mlops needs Python 3.11, 3.12 or 3.13, and python3 here is" \
+	    "'$$(python3 --version 2>&1 || true)'. Install one, or name it: make BASE_PYTHON=/path/to/python3.12" >&2; exit 1; \
+	fi; \
+	echo "==> uv, with $$($$found --version)"; \
+	rm -rf $(TOOLS); \
+	"$$found" -m venv $(TOOLS) || { \
+	  echo "make: $$found has no working venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
+	$(TOOLS)/bin/python -m pip install --quiet --require-hashes -r requirements-tools.lock
+	@touch $@
+
+$(LOCK_STAMP): requirements-dev.lock | $(TOOLS_STAMP)
+	@echo "==> environment $(VENV) from requirements-dev.lock"
+	@$(PYTHON) -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	  || $(UV) venv --quiet --clear --python $(TOOLS)/bin/python $(VENV)
+	@$(UV) pip sync --python $(PYTHON) --require-hashes --compile-bytecode \
+	  --build-constraints requirements-dev.lock requirements-dev.lock 2> >(grep -v '^ [+-] ' >&2)
+	@rm -f $(VENV)/installed-* $(VENV)/project-*
+	@touch $@
+
+$(PROJECT_STAMP): pyproject.toml $(LOCK_STAMP)
+	@$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/project-*
+	@touch $@
+
+env: $(PROJECT_STAMP)
+
+$(DATA_STAMP): include/flights/prepare.py | $(PROJECT_STAMP)
+	@echo "==> the flights of 2013, one file per week"
+	@$(PYTHON) -m include.flights.prepare
+	@rm -f include/data/.prepared-*
+	@touch $@
+
+data: $(DATA_STAMP)
+
+demo: $(PROJECT_STAMP) $(DATA_STAMP)
+	@$(PYTHON) -m include.demo $(if $(KEEP),--keep)
+
+# One pytest per suite: the times are shown apart, and a suite cannot lean on what another imported.
+test: $(PROJECT_STAMP) $(DATA_STAMP)
+	@failed=""; \
+	for suite in $(SUITES); do \
+	  [ -d "tests/$$suite" ] || continue; \
+	  echo "==> tests/$$suite"; started=$$SECONDS; \
+	  if [ "$$suite" = unit ]; then extra="--doctest-modules plugins/airflow_mlops/core"; else extra=""; fi; \
+	  $(PYTHON) -m pytest "tests/$$suite" $$extra $(PYTEST) || failed="$$failed $$suite"; \
+	  echo "==> tests/$$suite took $$((SECONDS - started)) s"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "make: failed:$$failed" >&2; exit 1; fi
+
+e2e: $(PROJECT_STAMP) $(DATA_STAMP)
+	@$(PYTHON) -m pytest tests/e2e $(PYTEST)
+
+# All checks run even where one fails: a person wants the whole list.
+check: $(PROJECT_STAMP)
+	@failed=""; \
+	step() { local name=$$1; shift; echo "==> $$name"; "$$@" || failed="$$failed $$name"; }; \
+	step format $(VENV)/bin/ruff format --check --quiet .; \
+	step lint $(VENV)/bin/ruff check .; \
+	step types $(VENV)/bin/mypy $(TYPED); \
+	step layers $(VENV)/bin/lint-imports; \
+	step dockerfile $(VENV)/bin/hadolint --config docker/hadolint.yaml docker/Dockerfile; \
+	step compose $(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml; \
+	step shell $(VENV)/bin/shellcheck .ci/run; \
+	step house $(PYTHON) -m pytest --quiet tests/unit/house tests/unit/docker; \
+	if [ -n "$$failed" ]; then echo "make: failed:$$failed" >&2; exit 1; fi
+
+bench: $(PROJECT_STAMP) $(DATA_STAMP)
+	@$(PYTHON) -m benchmarks
+
+# The development file first: the runtime file is cut from it, so the two never disagree about a version.
+# What stands in a file is kept while pyproject.toml still allows it; UPGRADE=1 lets go.
+lock: $(TOOLS_STAMP)
+	@$(RESOLVE) pyproject.toml --all-extras --group test --group check --group build --output-file requirements-dev.lock
+	@$(RESOLVE) pyproject.toml --extra postgres --constraints requirements-dev.lock --output-file requirements.lock
+	@$(RESOLVE) requirements-tools.in --output-file requirements-tools.lock
+	@if grep -nE '://|^-|^/| @ ' requirements*.lock; then echo "make: a lock holds an address or a path" >&2; exit 1; fi
+	@for python in 3.12 3.13; do \
+	  $(UV) pip compile --quiet --no-header --python-version $$python requirements-dev.lock --output-file /dev/null; \
+	done
+	@wc -l requirements*.lock
+
+clean:
+	@rm -rf build dist include/data .venv .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	  .coverage htmlcov
+	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

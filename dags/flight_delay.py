@@ -1,0 +1,27 @@
+"""Airflow Dags of the delay model: declared in Python, retrained by clock or alarm."""
+
+from airflow_mlops import Loop, build_dags
+
+build_dags(
+    Loop(
+        model="flight_delay",
+        owner="passenger-care",
+        data={
+            "source": {"kind": "parquet", "uri": "include/data/flights_delay/{partition}.parquet"},
+            "every": "@weekly",
+            "from": "2013-01-06",
+            "until": "2014-01-05",
+            "key": "flight_id",
+            "time": "scheduled_departure",
+            "label": "arrived_late",
+            "expectations": "include/expectations/flights.yaml",
+        },
+        train={"function": "include.flights.training:delay_candidates", "window": "all", "at_least": 8},
+        gates=[
+            {"metric": "log_loss", "at_most": 0.8},
+            {"metric": "log_loss", "no_worse_than_champion_by": 0.10},
+        ],
+        watch={"drift": {"alarm_rate": 0.01}, "performance": {"metric": "log_loss", "worse_by": 0.15}},
+        retrain={"policy": {"clock": 4, "or_alarm": True}, "alarm": {"windows": 2, "of": 3}},
+    )
+)

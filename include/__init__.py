@@ -1,0 +1,1 @@
+"""What a user of the pack owns: declarations, expectations, training functions and data preparation."""

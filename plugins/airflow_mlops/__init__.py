@@ -1,0 +1,49 @@
+"""airflow-mlops: declare a model once, and Airflow keeps it fresh.
+
+The public names are imported when they are first used, so a Dag file pays only for what it builds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_mlops.core.errors import MlopsError as MlopsError
+    from airflow_mlops.core.loop import Loop as Loop
+    from airflow_mlops.factories.build_dags import build_dags as build_dags
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "build_dags": "airflow_mlops.factories.build_dags",
+    "Loop": "airflow_mlops.core.loop",
+    "MlopsError": "airflow_mlops.core.errors",
+    "TakeSnapshotOperator": "airflow_mlops.operators.data",
+    "PublishSnapshotOperator": "airflow_mlops.operators.data",
+    "ValidateSnapshotOperator": "airflow_mlops.operators.validation",
+    "AssembleTrainingOperator": "airflow_mlops.operators.training",
+    "FitCandidateOperator": "airflow_mlops.operators.training",
+    "EvaluateCandidatesOperator": "airflow_mlops.operators.evaluation",
+    "RequireGatesOperator": "airflow_mlops.operators.evaluation",
+    "RegisterCandidateOperator": "airflow_mlops.operators.registry",
+    "ScorePartitionOperator": "airflow_mlops.operators.rollout",
+    "StartRolloutOperator": "airflow_mlops.operators.rollout",
+    "RunRolloutStageOperator": "airflow_mlops.operators.rollout",
+    "DetectDriftOperator": "airflow_mlops.operators.watch",
+    "MeasurePerformanceOperator": "airflow_mlops.operators.watch",
+    "DecideRetrainOperator": "airflow_mlops.operators.watch",
+    "ReconcileOperator": "airflow_mlops.operators.governance",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The loop itself, in plain Python: one folder per stage, and nothing here imports Airflow."""

@@ -1,0 +1,1 @@
+"""Data: sources, partitions and the immutable snapshots taken of them."""

@@ -1,0 +1,78 @@
+"""Versioned partitions as a Delta table on local disk.
+
+Replacing a partition is one atomic commit; every earlier version stays readable, which is how a
+training window is pinned. Nothing of this may run before a worker forks: see the ADR on forks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from airflow_mlops.core.errors import DataError
+
+PARTITION = "partition"
+ATTEMPTS = 6
+
+
+class DeltaPartitions:
+    """A Delta table at ``folder``, made on first write. See :class:`PartitionedTable`."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+
+    def write(self, partition: str, rows: pa.Table) -> int:
+        """Replace a partition with ``rows`` and return the new version of the table."""
+        stamped = rows.append_column(PARTITION, pa.array([partition] * rows.num_rows, pa.string()))
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._write_once(partition, stamped)
+            except CommitFailedError as error:
+                # Somebody committed another partition at the same moment; ours is still to be made.
+                if attempt == ATTEMPTS:
+                    raise DataError(f"{self._folder}: no commit in {ATTEMPTS} attempts: {error}") from error
+                time.sleep(0.05 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def _write_once(self, partition: str, stamped: pa.Table) -> int:
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        exists = DeltaTable.is_deltatable(str(self._folder))
+        write_deltalake(
+            str(self._folder),
+            stamped,
+            mode="overwrite" if exists else "append",
+            predicate=f"{PARTITION} = '{partition}'" if exists else None,
+            partition_by=None if exists else [PARTITION],
+        )
+        return int(DeltaTable(str(self._folder)).version())
+
+    def read(
+        self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Return the rows of a partition; see :meth:`PartitionedTable.read`."""
+        try:
+            table = DeltaTable(str(self._folder), version=version)
+            rows = table.to_pyarrow_table(
+                filters=[(PARTITION, "=", partition)], columns=list(columns) if columns else None
+            )
+        except (TableNotFoundError, DeltaError) as error:
+            raise DataError(f"{self._folder} cannot be read in version {version}: {error}") from error
+        if rows.num_rows == 0:
+            raise DataError(f"{self._folder} holds no partition {partition} in version {version}")
+        return plain_text(rows.drop_columns([PARTITION]) if PARTITION in rows.column_names else rows)
+
+
+def plain_text(table: pa.Table) -> pa.Table:
+    """Return ``table`` with every column of text as plain strings, whatever the engine made of it."""
+    fields = [
+        field.with_type(pa.string())
+        if pa.types.is_string_view(field.type) or pa.types.is_large_string(field.type)
+        else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))

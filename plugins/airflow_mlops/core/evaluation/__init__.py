@@ -1,0 +1,1 @@
+"""Evaluation: metrics, the paired comparison with the champion, the gates."""

@@ -1,0 +1,23 @@
+"""Named points between two writes, where a test may stop the process to see what survives.
+
+Set ``AIRFLOW_MLOPS_FAULT=promoted:kill`` and the process is killed as by ``kill -9`` when it gets
+there. Without the variable a point costs one look into the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+def fault_point(name: str) -> None:
+    """Stop here if the environment asks for it: ``NAME:kill`` or ``NAME:raise``."""
+    asked = os.environ.get("AIRFLOW_MLOPS_FAULT")
+    if not asked:
+        return
+    point, _, how = asked.partition(":")
+    if point != name:
+        return
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise RuntimeError(f"fault injected at {name}")

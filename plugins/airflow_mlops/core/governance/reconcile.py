@@ -1,0 +1,36 @@
+"""Reconcile: make the registry's aliases say what the ledger says, after a crash or a stray hand.
+
+The record stands before the effect, so what is missing is always the effect.
+"""
+
+from __future__ import annotations
+
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.workspace import Workspace
+
+
+def wanted_aliases(state: LoopState) -> dict[str, str | None]:
+    """Return which version each alias must point to; None where it must not exist."""
+    return {
+        "champion": state.champion.number if state.champion else None,
+        "challenger": state.rollout.version.number if state.rollout else None,
+        "candidate": state.candidate.number if state.candidate else None,
+    }
+
+
+def reconcile(workspace: Workspace) -> list[str]:
+    """Set every alias that differs from the ledger; return what was repaired, a sentence each.
+
+    The ledger is read again after each write until nothing differs, so that of two that repair at
+    once the later state wins.
+    """
+    repairs: list[str] = []
+    while True:
+        found = workspace.registry.aliases()
+        wanted = wanted_aliases(workspace.state())
+        wrong = {alias: version for alias, version in wanted.items() if found.get(alias) != version}
+        if not wrong:
+            return repairs
+        for alias, version in wrong.items():
+            workspace.registry.set_alias(alias, version)
+            repairs.append(f"alias {alias} was {found.get(alias) or 'absent'}, is now {version or 'absent'}")

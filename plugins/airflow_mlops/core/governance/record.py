@@ -1,0 +1,134 @@
+"""A ledger record: what was decided or done, in order, chained by hashes.
+
+The hash of a record covers all of it and the hash before it, so a changed, removed or reordered
+record shows. ``Draft`` is what a stage wants to say; the ledger numbers and chains it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from airflow_mlops.core.errors import LedgerCorruptError, LedgerError
+
+GENESIS = "0" * 64
+
+KINDS = frozenset({
+    "snapshot_published",  # a partition may be used
+    "partition_refused",  # a partition may not be used, and why
+    "predictions_published",  # a partition was scored
+    "drift_judged",  # the inputs of a partition against the champion's training window
+    "performance_judged",  # the champion's metric on the labels of a partition
+    "retrain_decided",  # yes or no, with its cause and its numbers
+    "training_started",  # a decision was picked up, with the pinned window
+    "training_failed",  # no usable model, and why
+    "candidate_refused",  # gates not passed, with their numbers
+    "candidate_registered",  # a version whose gates passed
+    "rollout_started",
+    "rollout_rejected",  # by a person
+    "stage_entered",
+    "stage_analysed",
+    "promoted",
+    "rolled_back",
+    "superseded",  # an older decision that came too late to count
+    "quarantine_lifted",  # a rolled-back version may be rolled out again
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a stage asks the ledger to record.
+
+    ``operation`` is unique within a model: recording it again returns the first record unchanged.
+    """
+
+    kind: str
+    operation: str
+    partition: str | None
+    actor: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise LedgerError(f"no such kind of record: {self.kind!r}; one of {', '.join(sorted(KINDS))}")
+        refuse_not_finite(self.details, self.kind)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A fact in the ledger. ``sequence`` counts from 1 within a model."""
+
+    model: str
+    sequence: int
+    operation: str
+    kind: str
+    actor: str
+    partition: str | None
+    details: dict[str, Any]
+    evidence: tuple[str, ...]
+    recorded_at: str
+    previous_hash: str
+    hash: str
+
+    def computed_hash(self) -> str:
+        """Return the SHA-256 of everything in the record but the hash itself."""
+        body = asdict(self)
+        del body["hash"]
+        return hashlib.sha256(canonical_json(body).encode()).hexdigest()
+
+
+def chained(draft: Draft, *, model: str, sequence: int, previous_hash: str, recorded_at: str) -> Record:
+    """Return ``draft`` as record number ``sequence`` of ``model``, chained to the hash before it."""
+    details = json.loads(canonical_json(dict(draft.details)))
+    open_record = Record(
+        model, sequence, draft.operation, draft.kind, draft.actor, draft.partition, details,
+        tuple(draft.evidence), recorded_at, previous_hash, "",
+    )  # fmt: skip
+    return Record(
+        **{**asdict(open_record), "evidence": open_record.evidence, "hash": open_record.computed_hash()}
+    )
+
+
+def verify_chain(records: Iterable[Record]) -> int:
+    """Return how many records there are, all intact and in order.
+
+    Raises
+    ------
+    LedgerCorruptError
+        Naming the first record that was changed, removed or moved.
+    """
+    previous, count = GENESIS, 0
+    for record in records:
+        count += 1
+        if record.sequence != count:
+            raise LedgerCorruptError(
+                f"{record.model}: record {count} is missing, {record.sequence} stands there"
+            )
+        if record.previous_hash != previous or record.computed_hash() != record.hash:
+            raise LedgerCorruptError(
+                f"{record.model}: record {count} ({record.kind}) was changed after it was written"
+            )
+        previous = record.hash
+    return count
+
+
+def canonical_json(value: Any) -> str:
+    """Return ``value`` as JSON with sorted keys and no spaces; NaN and infinity are errors."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def refuse_not_finite(value: Any, where: str) -> None:
+    """Raise :class:`LedgerError` where a number below ``value`` is NaN or infinite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise LedgerError(f"{where}: {value} is no number a decision can rest on")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            refuse_not_finite(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            refuse_not_finite(item, f"{where}[{index}]")

@@ -1,0 +1,344 @@
+"""What a user declares: one model and how it is kept fresh.
+
+The same fields in YAML and in Python. Every model here is strict: an unknown key, a wrong type or a
+template is an error and nothing is coerced. ``loop_file`` reads the YAML and says the line.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from airflow_mlops.core.errors import DeclarationError
+
+MetricName = Literal["mae", "rmse", "log_loss", "brier", "accuracy"]
+CLASSIFICATION_METRICS = frozenset({"log_loss", "brier", "accuracy"})
+
+Share = Annotated[int, Field(ge=1, le=100, description="percent")]
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:name")]
+# A list in YAML is a tuple here, so that a declaration is immutable and hashable as a whole.
+Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+
+
+class Declared(BaseModel):
+    """Base of everything a user declares: strict, immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class ParquetSource(Declared):
+    """Parquet files, one for each partition."""
+
+    kind: Literal["parquet"]
+    uri: str = Field(description="path with {partition} in it, relative to the project folder")
+
+    @model_validator(mode="after")
+    def _names_the_partition(self) -> ParquetSource:
+        if "{partition}" not in self.uri:
+            raise ValueError("must hold {partition}, the place of the partition's date")
+        return self
+
+
+class Data(Declared):
+    """Where rows come from, how often, and which columns carry a meaning."""
+
+    source: ParquetSource
+    every: str = Field(default="@weekly", description="cron expression; one partition for each tick")
+    from_: str | None = Field(default=None, alias="from", description="first tick, an ISO date")
+    until: str | None = Field(default=None, description="last tick, an ISO date")
+    key: str
+    time: str
+    label: str
+    expectations: str | None = Field(default=None, description="path of a Great Expectations suite")
+    tolerance: float = Field(
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="share of rows that may go to quarantine before the partition is refused",
+    )
+
+
+class Train(Declared):
+    """Which function gives the candidates, and on which partitions they are fitted."""
+
+    function: Reference
+    window: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    at_least: int | None = Field(
+        default=None, ge=1, description="partitions before the first training; the window if that is a number"
+    )
+    holdout: int = Field(default=1, ge=1, description="newest partitions, kept for the gates")
+    at: str = Field(default="0 2 * * *", description="cron expression of the nightly decision")
+    seed: int = 0
+
+    @property
+    def first_at(self) -> int:
+        """Published partitions that the first training waits for."""
+        fitted = self.at_least or (self.window if isinstance(self.window, int) else 1)
+        return fitted + self.holdout
+
+
+class Gate(Declared):
+    """One condition a candidate must meet on the holdout."""
+
+    metric: MetricName
+    at_most: float | None = None
+    at_least: float | None = None
+    no_worse_than_champion_by: float | None = Field(
+        default=None, ge=0, description="allowed relative loss against the champion on the same rows"
+    )
+    slices: Annotated[tuple[str, ...], Listed] = ()
+    min_rows: int = Field(default=100, ge=1)
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Gate:
+        limits = [self.at_most, self.at_least, self.no_worse_than_champion_by]
+        if sum(limit is not None for limit in limits) != 1:
+            raise ValueError("needs exactly one of at_most, at_least, no_worse_than_champion_by")
+        if self.slices and self.no_worse_than_champion_by is not None:
+            raise ValueError("slices go with at_most or at_least")
+        return self
+
+
+class RolloutStage(Declared):
+    """One stage: exactly one of shadow, canary and live, with its share of the keys in percent."""
+
+    shadow: Share | None = None
+    canary: Share | None = None
+    live: Share | None = None
+    bake: int = Field(default=0, ge=0, description="further scored partitions to wait for")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RolloutStage:
+        if sum(share is not None for share in (self.shadow, self.canary, self.live)) != 1:
+            raise ValueError("needs exactly one of shadow, canary, live")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """``shadow``, ``canary`` or ``live``."""
+        return "shadow" if self.shadow else "canary" if self.canary else "live"
+
+    @property
+    def share(self) -> int:
+        """Percent of the keys that the stage concerns."""
+        return self.shadow or self.canary or self.live or 0
+
+    @property
+    def name(self) -> str:
+        """Name of the stage, as in task ids and records: ``canary_10``."""
+        return f"{self.kind}_{self.share}"
+
+
+class Rollout(Declared):
+    """How a challenger takes over."""
+
+    target: Literal["batch"] = "batch"
+    approval: Literal["none", "human"] = "none"
+    stages: Annotated[tuple[RolloutStage, ...], Listed] = (
+        RolloutStage(shadow=100), RolloutStage(canary=10), RolloutStage(canary=50), RolloutStage(live=100)
+    )  # fmt: skip
+    margin: float = Field(default=0.10, gt=0, description="relative loss at which a challenger is worse")
+    min_rows: int = Field(default=100, ge=2, description="labelled rows a verdict needs")
+
+    @model_validator(mode="after")
+    def _ends_live(self) -> Rollout:
+        if not self.stages or self.stages[-1].live != 100:
+            raise ValueError("the last stage must be {live: 100}")
+        order = ["shadow", "canary", "live"]
+        ranks = [(order.index(stage.kind), stage.share) for stage in self.stages]
+        if any(second <= first for first, second in zip(ranks, ranks[1:], strict=False)):
+            raise ValueError("stages must rise: shadow, then canary with growing shares, then live")
+        return self
+
+
+class Drift(Declared):
+    """A calibrated alarm on the inputs."""
+
+    alarm_rate: float = Field(
+        default=0.01,
+        gt=0,
+        lt=0.5,
+        description="share of windows without drift that alarm, all columns together",
+    )
+    min_effect: float = Field(
+        default=0.1, ge=0, lt=1, description="total variation distance below which a shift is no matter"
+    )
+
+
+class Performance(Declared):
+    """An alarm on the champion's metric once labels have arrived."""
+
+    metric: MetricName
+    worse_by: float = Field(default=0.10, gt=0, description="relative loss against the value at promotion")
+    min_rows: int = Field(default=100, ge=2)
+
+
+class Watch(Declared):
+    """What is watched on every partition."""
+
+    drift: Drift | None = None
+    performance: Performance | None = None
+
+
+class Alarm(Declared):
+    """k of n: how many of the newest windows must alarm."""
+
+    windows: int = Field(default=2, ge=1)
+    of: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _within(self) -> Alarm:
+        if self.windows > self.of:
+            raise ValueError(f"windows ({self.windows}) must not exceed of ({self.of})")
+        return self
+
+
+class Clock(Declared):
+    """Retrain when so many partitions have passed since the last retrain."""
+
+    clock: int = Field(ge=1, description="partitions")
+    or_alarm: bool = Field(default=False, description="also retrain as soon as k of n windows alarm")
+
+
+class Retrain(Declared):
+    """When a new model is worth its cost."""
+
+    policy: Literal["alarm", "never"] | Clock = "alarm"
+    alarm: Alarm = Alarm()
+    cooldown: int = Field(default=2, ge=0, description="partitions between two retrains")
+    budget: int = Field(default=13, ge=1, description="promotions for every 52 partitions")
+
+
+class Loop(Declared):
+    """One model and how Airflow keeps it fresh."""
+
+    model: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    owner: str
+    data: Data
+    train: Train
+    gates: Annotated[tuple[Gate, ...], Listed] = Field(min_length=1)
+    rollout: Rollout = Rollout()
+    watch: Watch = Watch()
+    retrain: Retrain = Retrain()
+    notify: Annotated[tuple[Reference, ...], Listed] = Field(
+        default=(), description="Airflow notifiers or callbacks called when a task of the loop fails"
+    )
+
+    def __init__(self, **fields: Any) -> None:
+        """Validate ``fields``; a first mistake is one :class:`DeclarationError`."""
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise declaration_error(error) from None
+
+    @model_validator(mode="after")
+    def _one_kind_of_metric(self) -> Loop:
+        metrics = {gate.metric for gate in self.gates}
+        if self.watch.performance:
+            metrics.add(self.watch.performance.metric)
+        if metrics & CLASSIFICATION_METRICS and metrics - CLASSIFICATION_METRICS:
+            raise ValueError(f"mixes metrics of classification and regression: {', '.join(sorted(metrics))}")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_templates(cls, fields: Any) -> Any:
+        refuse_templates(fields)
+        return fields
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the label is a class (0 or 1); told from the gates' metrics."""
+        return self.gates[0].metric in CLASSIFICATION_METRICS
+
+    @property
+    def metric(self) -> MetricName:
+        """The metric by which models of this loop are compared: the watched one, or the first gate's."""
+        return self.watch.performance.metric if self.watch.performance else self.gates[0].metric
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the declaration as JSON values, by the names a user writes."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def refuse_templates(value: Any, path: tuple[str | int, ...] = ()) -> None:
+    """Raise :class:`DeclarationError` where a string below ``value`` holds a Jinja template.
+
+    A rendered field is shown in the Airflow UI, so a template could print a secret there.
+    """
+    if isinstance(value, dict):
+        for key, item in value.items():
+            refuse_templates(item, (*path, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            refuse_templates(item, (*path, index))
+    elif isinstance(value, str) and re.search(r"\{\{|\{%", value):
+        raise DeclarationError(
+            f"holds a template: {value!r}; a declaration is never rendered, write the value", key=dotted(path)
+        )
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """Return a path as people write it: ``gates[1].at_most``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def declaration_error(error: ValidationError) -> DeclarationError:
+    """Return the first fault that pydantic found as one error: where, which value, the nearest valid key."""
+    # An unknown key says more than the missing one it was a misspelling of.
+    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    unknown_key = first["type"] == "extra_forbidden"
+    path, keys = follow(first["loc"], unknown_key=unknown_key)
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    if unknown_key:
+        message = f"unknown key (value {shown}); {nearest(str(path[-1]), keys)}"
+    elif first["type"] == "missing":
+        message = "is required and missing"
+    else:
+        message = f"{first['msg'].removeprefix('Value error, ')} (value {shown})"
+    return DeclarationError(message, key=dotted(path))
+
+
+def nearest(word: str, valid: list[str]) -> str:
+    """Return a hint that names the valid key nearest to ``word``, or all of them."""
+    import difflib  # only needed once something is wrong
+
+    close = difflib.get_close_matches(word, valid, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"valid keys: {', '.join(sorted(valid))}"
+
+
+def follow(loc: tuple[str | int, ...], *, unknown_key: bool) -> tuple[tuple[str | int, ...], list[str]]:
+    """Return ``loc`` without pydantic's own union tags, and the valid keys where its last part stands."""
+    path: list[str | int] = []
+    models: list[type[BaseModel]] = [Loop]
+    keys: list[str] = []
+    for position, part in enumerate(loc):
+        names = {
+            field.alias or name: field.annotation
+            for model in models
+            for name, field in model.model_fields.items()
+        }
+        if isinstance(part, int):
+            path.append(part)
+        elif part in names:
+            path.append(part)
+            keys, models = list(names), models_in(names[part])
+        elif unknown_key and position == len(loc) - 1:
+            path.append(part)
+            keys = list(names)
+    return tuple(path), keys
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the declared models that an annotation mentions."""
+    from typing import get_args
+
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in models_in(argument)]

@@ -1,0 +1,1 @@
+"""Registry: versions of a model and the aliases candidate, challenger and champion."""

@@ -1,0 +1,192 @@
+"""The model registry in MLflow: one registered model, its versions and its aliases.
+
+MLflow's aliases have no compare-and-set and its client repeats requests that may have succeeded, so
+a version is made under an operation id that is searched for before and after, and what is the
+champion is decided by the ledger alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.governance.fault_point import fault_point
+from airflow_mlops.core.registry.model_file import TRUSTED_TYPES, file_digest, load_model
+from airflow_mlops.core.registry.port import Registration
+
+MODEL_FILE = "model.skops"
+OPERATION = "airflow_mlops.operation"
+
+
+class MlflowRegistry:
+    """Versions of one model on an MLflow server or store. See :class:`ModelRegistry`.
+
+    Parameters
+    ----------
+    tracking_uri : str
+        ``http://127.0.0.1:5000`` or ``sqlite:////data/mlflow.db``.
+    model : str
+        Name of the registered model and of its experiment.
+    artifact_location : str, optional
+        Where the experiment keeps artefacts; the server's own choice if not given.
+    """
+
+    def __init__(self, tracking_uri: str, model: str, *, artifact_location: str | None = None) -> None:
+        from mlflow import MlflowClient
+
+        self._uri, self._model, self._location = tracking_uri, model, artifact_location
+        self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+    def register(self, registration: Registration) -> str:
+        """Return the number of the version of an operation; see :meth:`ModelRegistry.register`."""
+        known = self._version_of(registration.operation)
+        if known is not None:
+            return known
+        with self._asking("register"):
+            run = self._run_of(registration)
+            model_id, location = self._logged_model_of(registration, run)
+            self._ensure_registered_model()
+            fault_point("before_create_model_version")
+            version = self._client.create_model_version(
+                self._model, source=location, run_id=run, model_id=model_id,
+                tags={OPERATION: registration.operation, **registration.tags},
+            )  # fmt: skip
+            fault_point("create_model_version")
+        return self._version_of(registration.operation) or str(version.version)
+
+    def fetch(self, version: str, into: Path) -> Path:
+        """Return the path of a version's model file, copied below ``into``."""
+        from mlflow.artifacts import download_artifacts
+
+        with self._asking(f"fetch version {version}"), tempfile.TemporaryDirectory() as scratch:
+            source = self._client.get_model_version(self._model, version).source
+            found = Path(
+                download_artifacts(f"{source}/{MODEL_FILE}", dst_path=scratch, tracking_uri=self._uri)
+            )
+            into.mkdir(parents=True, exist_ok=True)
+            part = into / f".{MODEL_FILE}.{file_digest(found)[:12]}.part"
+            shutil.copyfile(found, part)
+            part.replace(into / MODEL_FILE)
+        return into / MODEL_FILE
+
+    def aliases(self) -> dict[str, str]:
+        """Return which version each alias points to."""
+        from mlflow.exceptions import MlflowException
+
+        with self._asking("read aliases"):
+            try:
+                return {
+                    name: str(version)
+                    for name, version in self._client.get_registered_model(self._model).aliases.items()
+                }
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return {}
+                raise
+
+    def set_alias(self, alias: str, version: str | None) -> None:
+        """Point ``alias`` to ``version``, or remove it."""
+        with self._asking(f"set alias {alias}"):
+            if version is None:
+                self._client.delete_registered_model_alias(self._model, alias)
+            else:
+                self._client.set_registered_model_alias(self._model, alias, version)
+
+    def describe(self) -> dict[str, Any]:
+        """Return where a person finds the model."""
+        shown = self._uri.startswith("http")
+        return {"url": f"{self._uri}/#/models/{self._model}" if shown else None}
+
+    def _version_of(self, operation: str) -> str | None:
+        """Return the oldest version of an operation; a younger one is a ghost of a repeated request."""
+        with self._asking("search versions"):
+            found = self._client.search_model_versions(
+                f"name = '{self._model}' and tags.`{OPERATION}` = '{operation}'"
+            )
+        return min((str(version.version) for version in found), key=int, default=None)
+
+    def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(self._model)
+        if found is not None:
+            return str(found.experiment_id)
+        try:
+            return str(self._client.create_experiment(self._model, artifact_location=self._location))
+        except MlflowException:
+            found = self._client.get_experiment_by_name(self._model)  # somebody else made it meanwhile
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+    def _run_of(self, registration: Registration) -> str:
+        """Return a finished run with the metrics and parameters, that of an earlier attempt if there is one."""
+        experiment = self._experiment()
+        found = self._client.search_runs(
+            [experiment], f"tags.`{OPERATION}` = '{registration.operation}'", max_results=1
+        )
+        tags = {OPERATION: registration.operation, **registration.tags}
+        run = (
+            found[0]
+            if found
+            else self._client.create_run(experiment, run_name=registration.operation[:12], tags=tags)
+        )
+        identity = str(run.info.run_id)
+        for name, value in registration.params.items():
+            self._client.log_param(identity, name, value)
+        for name, number in registration.metrics.items():
+            self._client.log_metric(identity, name, number)
+        self._client.log_dict(identity, dict(registration.datasets), "datasets.json")
+        self._client.set_terminated(identity)
+        return identity
+
+    def _logged_model_of(self, registration: Registration, run: str) -> tuple[str, str]:
+        """Log the model under the run; return its id and location. Its file is the very file that was judged."""
+        import mlflow.sklearn
+
+        model = load_model(registration.model_file, registration.digest)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            mlflow.sklearn.save_model(
+                model, folder, serialization_format="skops", skops_trusted_types=list(TRUSTED_TYPES),
+                pip_requirements=list(registration.requirements),
+            )  # fmt: skip
+            shutil.copyfile(registration.model_file, folder / MODEL_FILE)
+            logged = self._client.create_logged_model(
+                self._experiment(), name="model", source_run_id=run, tags={OPERATION: registration.operation}
+            )
+            self._client.log_model_artifacts(logged.model_id, str(folder))
+            self._client.finalize_logged_model(logged.model_id, "READY")
+        return str(logged.model_id), str(logged.artifact_location)
+
+    def _ensure_registered_model(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(self._model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """Turn MLflow's errors into one that names the model, the server and what was asked."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            raise RegistryUnavailableError(
+                f"{self._model}: MLflow at {self._uri} could not {what}: {error}"
+            ) from error
+
+
+class RegistryUnavailableError(RegistryError):
+    """The registry did not do as asked; a later attempt may."""
+
+    retryable = True

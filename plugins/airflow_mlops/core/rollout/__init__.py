@@ -1,0 +1,1 @@
+"""Rollout: how a challenger takes over in stages, and how it is taken back."""

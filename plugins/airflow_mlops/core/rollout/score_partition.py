@@ -1,0 +1,94 @@
+"""Score a partition: the champion, and a challenger under way, predict the same rows without labels.
+
+Which model serves a row is decided by the sticky share of the stage that was open before the
+partition. The label column is not read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from airflow_mlops.core.data.content_digest import content_digest
+from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.evaluation.predict import predict
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.rollout.analyse_stage import ChallengerFailedError, predict_challenger, salt_of
+from airflow_mlops.core.rollout.sticky_share import sticky_share
+from airflow_mlops.core.training.window import PinnedPartition, features_of, read_partition
+from airflow_mlops.core.workspace import Workspace
+
+
+def score_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
+    """Predict the rows of a partition with the models that serve as of it; return what was recorded.
+
+    A partition is scored once for each content: again is the first record.
+
+    Raises
+    ------
+    NotReadyError
+        If the partition is not published, or there is no champion from before it.
+    """
+    now = workspace.state(as_of=partition)
+    snapshot = now.published.get(partition)
+    if snapshot is None:
+        raise NotReadyError(f"partition {partition} is not published")
+    known = now.scored.get(partition)
+    if known is not None and known["snapshot"] == snapshot["digest"]:
+        return {"partition": partition, **known}
+    then = workspace.state(before=partition)
+    if then.champion is None:
+        raise NotReadyError(f"there is no champion from before {partition}")
+    pin = PinnedPartition(partition, int(snapshot["version"]), str(snapshot["digest"]))
+    rows = read_partition(workspace, pin, label=False)
+    scored = predictions_of(workspace, then, rows)
+    version = workspace.predictions.write(partition, scored)
+    served = scored.column("served_version").value_counts().to_pylist()
+    record = workspace.record_fact(
+        workspace.draft(
+            "predictions_published", f"predictions:{partition}:{snapshot['digest']}", partition,
+            version=version, digest=content_digest(scored, key="key"), rows=scored.num_rows,
+            snapshot=snapshot["digest"], snapshot_version=snapshot["version"], champion=then.champion.number,
+            challenger=then.rollout.version.number if then.rollout else None,
+            served={str(item["values"]): item["counts"] for item in served},
+        )
+    )  # fmt: skip
+    return {"partition": partition, **record.details}
+
+
+def predictions_of(workspace: Workspace, state: LoopState, rows: pd.DataFrame) -> pa.Table:
+    """Return the predictions of champion and challenger for ``rows``, and which of them serves each row."""
+    loop, champion, rollout = workspace.loop, state.champion, state.rollout
+    assert champion is not None
+    features = features_of(rows, loop)
+    theirs = predict(load_version(workspace, champion), features, classifies=loop.classifies)
+    count = len(rows)
+    ours: np.ndarray | None = None  # type: ignore[type-arg]
+    if rollout is not None:
+        try:
+            ours = predict_challenger(workspace, rollout, features)
+        except ChallengerFailedError:
+            # The champion serves every row; the next look at the stage sees the same failure and rolls back.
+            ours = None
+    chosen = np.zeros(count, bool)
+    if rollout is not None and ours is not None and rollout.kind == "canary":
+        chosen = sticky_share(rows[loop.data.key], salt=salt_of(rollout), percent=rollout.share)
+    challenger = rollout.version.number if rollout is not None and ours is not None else None
+    served_version = np.where(chosen, challenger or "", champion.number)
+    return pa.table(
+        {
+            "key": pa.array(rows[loop.data.key].astype(str)),
+            "champion_version": pa.array([champion.number] * count, pa.string()),
+            "champion_prediction": pa.array(theirs, pa.float64()),
+            "challenger_version": pa.array([challenger] * count, pa.string()),
+            "challenger_prediction": pa.array([None] * count if ours is None else ours, pa.float64()),
+            "served_version": pa.array(served_version.tolist(), pa.string()),
+            "served_prediction": pa.array(
+                np.where(chosen, theirs if ours is None else ours, theirs), pa.float64()
+            ),
+        }
+    )

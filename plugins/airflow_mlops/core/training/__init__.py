@@ -1,0 +1,1 @@
+"""Training: the pinned window, the user's function, the fitted candidates."""

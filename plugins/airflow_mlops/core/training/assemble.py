@@ -1,0 +1,148 @@
+"""Assemble a training: pick up the decision, pin the window, list the candidates."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
+from airflow_mlops.core.governance.record import Record, canonical_json
+from airflow_mlops.core.training.user_function import candidates_of, source_digest
+from airflow_mlops.core.training.window import TrainingWindow, features_of, pin_window, read_window
+from airflow_mlops.core.watch.decide_retrain import decide_and_record
+from airflow_mlops.core.watch.profile_window import profile_window
+from airflow_mlops.core.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """Everything a training depends on. ``operation`` is the digest of it: the same request is the same model."""
+
+    partition: str
+    decision: int
+    function: str
+    source: str
+    seed: int
+    window: TrainingWindow
+    candidates: tuple[str, ...]
+    profile: str
+    operation: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the request as JSON values."""
+        return {**asdict(self), "candidates": list(self.candidates)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingRequest:
+        """Return the request that ``to_dict`` wrote."""
+        window = TrainingWindow.from_dict(values["window"])
+        return cls(**{**values, "window": window, "candidates": tuple(values["candidates"])})
+
+
+def assemble_training(workspace: Workspace, as_of: str, *, by_hand: bool = False) -> TrainingRequest:
+    """Return the request of the training that was decided, recording that it has started.
+
+    Started ``by_hand`` with no decision open, it records the person's decision first, by the same policy.
+
+    Raises
+    ------
+    NotReadyError
+        If there is nothing to train: no decision stands open, or the same request has become a version before.
+    TrainingError
+        If the user's function gives no model or the window has no usable labels; the ledger says so.
+    """
+    decision = open_decision(workspace, as_of, by_hand=by_hand)
+    partition = str(decision.partition)
+    try:
+        window = pin_window(workspace.state(as_of=partition), workspace.loop.train, partition)
+        request = _request(workspace, decision, window)
+    except NotReadyError as error:
+        close_decision(workspace, "superseded", decision.sequence, partition, str(error))
+        raise
+    except (TrainingError, DataError) as error:
+        close_decision(workspace, "training_failed", decision.sequence, partition, str(error))
+        raise
+    known = _version_of(workspace, request.operation)
+    if known is not None:
+        reason = f"nothing new: version {known} was made from the same data, code and seed"
+        close_decision(workspace, "superseded", decision.sequence, partition, reason)
+        raise NotReadyError(reason)
+    workspace.record_fact(
+        workspace.draft(
+            "training_started", f"training:{decision.sequence}", partition,
+            decision=decision.sequence, request=request.operation, window=window.to_dict(),
+        )
+    )  # fmt: skip
+    return request
+
+
+def open_decision(workspace: Workspace, as_of: str, *, by_hand: bool) -> Record:
+    """Return the decision to retrain that stands open, or the one that a run started by hand now makes.
+
+    Raises
+    ------
+    NotReadyError
+        If none is open, or the policy says no to the person too.
+    """
+    state = workspace.state()
+    if state.open_decision is not None and str(state.open_decision.partition) <= as_of:
+        return state.open_decision
+    if not by_hand:
+        raise NotReadyError(f"no decision to retrain is open as of {as_of}")
+    decision = decide_and_record(workspace, as_of, trigger="person")
+    if not decision.details["retrain"]:
+        raise NotReadyError(str(decision.details["reason"]))
+    return decision
+
+
+def stored_request(workspace: Workspace, digest: str) -> TrainingRequest:
+    """Return the request that is kept as evidence under ``digest``."""
+    return TrainingRequest.from_dict(workspace.evidence.get(digest))
+
+
+def close_decision(workspace: Workspace, kind: str, decision: int, partition: str, reason: str) -> None:
+    """Record how a decision to retrain ended without a candidate."""
+    workspace.record_fact(
+        workspace.draft(kind, f"{kind}:{decision}", partition, decision=decision, reason=reason)
+    )
+
+
+def _request(workspace: Workspace, decision: Record, window: TrainingWindow) -> TrainingRequest:
+    train = workspace.loop.train
+    names = sorted(candidates_of(train.function, workspace.root, train.seed))
+    frames = {pin.partition: read_window(workspace, [pin]) for pin in window.fitted}
+    labels = pd.concat([frame[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
+    check_labels(labels, classifies=workspace.loop.classifies)
+    profile = profile_window({key: features_of(frame, workspace.loop) for key, frame in frames.items()})
+    request = TrainingRequest(
+        str(decision.partition), decision.sequence, train.function, source_digest(train.function, workspace.root),
+        train.seed, window, tuple(names), workspace.evidence.put(profile.to_dict()),
+    )  # fmt: skip
+    body = {name: value for name, value in request.to_dict().items() if name not in ("decision", "operation")}
+    body["model"] = workspace.loop.model
+    return replace(request, operation=hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32])
+
+
+def check_labels(labels: pd.Series[Any], *, classifies: bool) -> None:
+    """Raise :class:`TrainingError` where a window's labels cannot teach anything."""
+    if labels.empty:
+        raise TrainingError("no row of the training window has a label")
+    values = labels.unique()
+    if len(values) == 1:
+        what = "one class" if classifies else "one value"
+        raise TrainingError(
+            f"all {len(labels):,} labels {labels.name!r} of the training window are of {what}: {values[0]}"
+        )
+    if classifies and not set(values) <= {0, 1}:
+        raise TrainingError(
+            f"labels {labels.name!r} must be 0 or 1; there are {len(values)}, such as {values[0]!r}"
+        )
+
+
+def _version_of(workspace: Workspace, operation: str) -> str | None:
+    """Return the version that a request became before, if it did."""
+    versions = workspace.state().versions.values()
+    return next((version.number for version in versions if version.details["request"] == operation), None)

@@ -1,0 +1,42 @@
+"""Whether the declared training function is there, found out without importing anything heavy."""
+
+from __future__ import annotations
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+
+from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.loop import nearest
+
+
+def check_function_exists(reference: str, root: Path) -> None:
+    """Make sure that the function of ``module:name`` stands where the declaration says.
+
+    A module of the project is read, not imported. One that is installed elsewhere is only looked up.
+
+    Raises
+    ------
+    DeclarationError
+        Naming the file that was looked for, or the nearest function in it.
+    """
+    module, _, name = reference.partition(":")
+    base = root.joinpath(*module.split("."))
+    file = next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+    if file is None:
+        top = module.partition(".")[0]
+        if (root / top).exists() or find_spec(top) is None:
+            looked = base.relative_to(root).with_suffix(".py")
+            raise DeclarationError(
+                f"module {module!r} is not there; looked for {looked}", key="train.function"
+            )
+        return
+    names = [
+        node.name
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    ]
+    if name not in names:
+        raise DeclarationError(
+            f"{file.name} has no function {name!r}; {nearest(name, names)}", key="train.function"
+        )

@@ -1,0 +1,102 @@
+"""The training window: which partitions, in which versions of the snapshots, and the rows in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from airflow_mlops.core.data.content_digest import content_digest
+from airflow_mlops.core.errors import DataError, NotReadyError
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.loop import Loop, Train
+from airflow_mlops.core.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class PinnedPartition:
+    """A partition in one version of the snapshots."""
+
+    partition: str
+    version: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class TrainingWindow:
+    """The partitions a model is fitted on, and the newer ones it is judged on."""
+
+    fitted: tuple[PinnedPartition, ...]
+    holdout: tuple[PinnedPartition, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the window as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingWindow:
+        """Return the window that ``to_dict`` wrote."""
+        return cls(*(tuple(PinnedPartition(**pin) for pin in values[part]) for part in ("fitted", "holdout")))
+
+
+def pin_window(state: LoopState, declared: Train, as_of: str) -> TrainingWindow:
+    """Return the window that a training as of a partition uses.
+
+    Raises
+    ------
+    NotReadyError
+        If fewer partitions are published than the declaration asks for.
+    """
+    keys = sorted(key for key in state.published if key <= as_of)
+    if len(keys) < declared.first_at:
+        raise NotReadyError(
+            f"{len(keys)} partitions are published by {as_of}; the training needs {declared.first_at}"
+        )
+    pins = [
+        PinnedPartition(key, int(state.published[key]["version"]), str(state.published[key]["digest"]))
+        for key in keys
+    ]
+    fitted, holdout = pins[: -declared.holdout], pins[-declared.holdout :]
+    if isinstance(declared.window, int):
+        fitted = fitted[-declared.window :]
+    return TrainingWindow(tuple(fitted), tuple(holdout))
+
+
+def read_partition(workspace: Workspace, pin: PinnedPartition, *, label: bool) -> pd.DataFrame:
+    """Return a pinned partition's rows ordered by key, with or without the label.
+
+    Raises
+    ------
+    DataError
+        If, with the label, the content is not the one that was pinned.
+    """
+    data = workspace.loop.data
+    columns = None if label else [name for name in snapshot_columns(workspace, pin) if name != data.label]
+    rows = workspace.snapshots.read(pin.partition, version=pin.version, columns=columns)
+    if label:
+        found = content_digest(rows, key=data.key)
+        if found != pin.digest:
+            raise DataError(
+                f"snapshot {pin.partition} in version {pin.version} has the digest {found[:12]}…, "
+                f"the ledger says {pin.digest[:12]}…"
+            )
+    return rows.sort_by(data.key).to_pandas()
+
+
+def snapshot_columns(workspace: Workspace, pin: PinnedPartition) -> list[str]:
+    """Return the columns of a published partition, as the ledger knows them."""
+    return sorted(workspace.state(as_of=pin.partition).published[pin.partition]["columns"])
+
+
+def read_window(workspace: Workspace, pins: Sequence[PinnedPartition]) -> pd.DataFrame:
+    """Return the rows of pinned partitions, oldest first, that have a label."""
+    frame = pd.concat([read_partition(workspace, pin, label=True) for pin in pins], ignore_index=True)
+    return frame[frame[workspace.loop.data.label].notna()].reset_index(drop=True)
+
+
+def features_of(frame: pd.DataFrame, loop: Loop) -> pd.DataFrame:
+    """Return the columns a model may see: all but the key, the time and the label, in order of their names."""
+    hidden = {loop.data.key, loop.data.time, loop.data.label}
+    return frame[sorted(name for name in frame.columns if name not in hidden)]

@@ -1,0 +1,1 @@
+"""Validation: what the expectations say of a snapshot, and where its bad rows go."""

@@ -1,0 +1,1 @@
+"""Watch: drift, performance and the decision to retrain."""

@@ -1,0 +1,63 @@
+"""Decide on a retrain and record the decision: exactly one of two that decide at once is recorded."""
+
+from __future__ import annotations
+
+from airflow_mlops.core.errors import LedgerError, NotReadyError, StaleLedgerError
+from airflow_mlops.core.governance.record import Record
+from airflow_mlops.core.watch.retrain_policy import Trigger, decide_retrain
+from airflow_mlops.core.workspace import Workspace
+
+ATTEMPTS = 20
+
+
+def decide_and_record(workspace: Workspace, as_of: str, *, trigger: Trigger) -> Record:
+    """Return the decision on the newest published partition at or before ``as_of``, now recorded.
+
+    Deciding again for the same partition and trigger returns the first decision.
+
+    Raises
+    ------
+    NotReadyError
+        If nothing is published yet.
+    """
+    for _ in range(ATTEMPTS):
+        now = workspace.state()
+        state = workspace.state(as_of=as_of)
+        partition = state.newest(state.published, as_of)
+        if partition is None:
+            raise NotReadyError(f"no partition is published by {as_of}")
+        # What is under way, and how far decisions have come, is asked of now: only data is seen as it was.
+        state.decisions, state.open_decision = now.decisions, now.open_decision
+        state.candidate, state.rollout = now.candidate, now.rollout
+        decision = decide_retrain(state, workspace.loop, partition, trigger)
+        # A person may ask again; the schedule and the watch ask once for each partition.
+        asked = f"{trigger}:{now.sequence}" if trigger == "person" else trigger
+        draft = workspace.draft(
+            "retrain_decided",
+            f"retrain:{partition}:{asked}",
+            partition,
+            trigger=trigger,
+            **decision.to_dict(),
+        )
+        try:
+            return workspace.ledger.append(draft, read=now.sequence)
+        except StaleLedgerError:
+            continue
+    raise LedgerError(
+        f"no decision could be recorded in {ATTEMPTS} attempts: other records keep coming first"
+    )
+
+
+def decision_to_emit(workspace: Workspace, as_of: str) -> Record | None:
+    """Return the decision that the training still has to hear of: open, and not picked up for this partition.
+
+    An event is dropped for good while its consumer is paused, so an open decision is emitted again by
+    every later watch or nightly run until a training has closed it.
+    """
+    state = workspace.state()
+    if state.open_decision is None:
+        return None
+    newest = state.newest(state.published, as_of)
+    started = state.training_started
+    picked_up = started is not None and newest is not None and newest <= str(state.open_decision.partition)
+    return None if picked_up else state.open_decision

@@ -1,0 +1,119 @@
+"""Everything a loop works with, in one place: its declaration and its ports.
+
+A workspace opens nothing by itself; each port is opened by the first stage that touches it, so that
+a stage pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from airflow_mlops.core.data.port import PartitionedTable, Source
+from airflow_mlops.core.errors import StaleLedgerError
+from airflow_mlops.core.governance.port import EvidenceStore, Ledger
+from airflow_mlops.core.governance.record import Draft, Record
+from airflow_mlops.core.governance.state import LoopState, fold
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.registry.port import ModelRegistry
+
+
+@dataclass(frozen=True)
+class Ports:
+    """How to open each port; tests put in-memory twins here."""
+
+    source: Callable[[], Source]
+    table: Callable[[str], PartitionedTable]
+    ledger: Callable[[], Ledger]
+    evidence: Callable[[], EvidenceStore]
+    registry: Callable[[], ModelRegistry]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A loop and its ports.
+
+    Parameters
+    ----------
+    loop : Loop
+        The declaration.
+    root : Path
+        Project folder that relative paths of the declaration start from.
+    scratch : Path
+        Folder for fitted candidates and cached models of this loop.
+    ports : Ports
+        How to open the ports.
+    actor : str
+        Who acts, as the ledger shall name them.
+    """
+
+    loop: Loop
+    root: Path
+    scratch: Path
+    ports: Ports
+    actor: str
+
+    @cached_property
+    def source(self) -> Source:
+        """Where rows come from."""
+        return self.ports.source()
+
+    @cached_property
+    def snapshots(self) -> PartitionedTable:
+        """Immutable, versioned partitions."""
+        return self.ports.table("snapshots")
+
+    @cached_property
+    def quarantine(self) -> PartitionedTable:
+        """Bad rows, with their reasons."""
+        return self.ports.table("quarantine")
+
+    @cached_property
+    def predictions(self) -> PartitionedTable:
+        """What each version predicted, and which prediction was served."""
+        return self.ports.table("predictions")
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What was decided, in order."""
+        return self.ports.ledger()
+
+    @cached_property
+    def evidence(self) -> EvidenceStore:
+        """Reports named by their digest."""
+        return self.ports.evidence()
+
+    @cached_property
+    def registry(self) -> ModelRegistry:
+        """Versions and aliases."""
+        return self.ports.registry()
+
+    def state(self, *, as_of: str | None = None, before: str | None = None) -> LoopState:
+        """Return the state of the loop, now or as of a partition."""
+        return fold(self.ledger.records(), as_of=as_of, before=before)
+
+    def draft(
+        self,
+        kind: str,
+        operation: str,
+        partition: str | None,
+        /,
+        *,
+        evidence: tuple[str, ...] = (),
+        **details: object,
+    ) -> Draft:
+        """Return a draft of a record in this actor's name."""
+        return Draft(kind, operation, partition, self.actor, details, evidence)
+
+    def record_fact(self, draft: Draft) -> Record:
+        """Append something that happened whatever else was recorded meanwhile.
+
+        Decisions do not come here: they state the record they were decided on.
+        """
+        while True:
+            try:
+                return self.ledger.append(draft, read=self.state().sequence)
+            except StaleLedgerError:
+                continue

@@ -1,0 +1,1 @@
+"""Factories: one declaration becomes the Dags of the loop."""

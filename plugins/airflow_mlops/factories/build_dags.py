@@ -1,0 +1,226 @@
+"""Build the six Dags of a loop.
+
+    <model>_ingest   snapshot -> validate -> publish           every tick of data.every
+    <model>_score    score                                     on a published partition
+    <model>_watch    drift, performance -> decide; reconcile   on predictions
+    <model>_nightly  decide                                    every tick of train.at
+    <model>_train    assemble -> fit (mapped) -> evaluate -> gate -> register    on a decided retrain
+    <model>_rollout  start -> shadow -> canary … -> live       on a candidate
+
+They meet only through assets, and every event carries a partition key: an event without one loses
+triggers in a burst, and one with a key never starts a Dag that is not partitioned.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pendulum
+from airflow.sdk import (
+    DAG,
+    Asset,
+    CronPartitionTimetable,
+    PartitionedAssetTimetable,
+    get_parsing_context,
+)  # fmt: skip
+
+from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.loop_file import read_loop
+from airflow_mlops.core.training.function_exists import check_function_exists
+from airflow_mlops.factories.assets import LoopAssets
+from airflow_mlops.factories.callback import NamedCallback
+from airflow_mlops.operators.data import PublishSnapshotOperator, TakeSnapshotOperator
+from airflow_mlops.operators.evaluation import EvaluateCandidatesOperator, RequireGatesOperator
+from airflow_mlops.operators.governance import ReconcileOperator
+from airflow_mlops.operators.registry import RegisterCandidateOperator
+from airflow_mlops.operators.rollout import (
+    RunRolloutStageOperator,
+    ScorePartitionOperator,
+    StartRolloutOperator,
+)
+from airflow_mlops.operators.training import AssembleTrainingOperator, FitCandidateOperator
+from airflow_mlops.operators.validation import ValidateSnapshotOperator
+from airflow_mlops.operators.watch import (
+    DecideRetrainOperator,
+    DetectDriftOperator,
+    MeasurePerformanceOperator,
+)
+
+RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=10)}
+
+
+def build_dags(
+    loop: Loop | str | Path, *, root: str | Path | None = None, default_args: Mapping[str, Any] | None = None
+) -> dict[str, DAG]:
+    """Return the Dags of a loop by their id, registered with Airflow as if the Dag file had written them.
+
+    Parameters
+    ----------
+    loop : Loop or path
+        The declaration, or the path of its YAML file relative to the project folder.
+    root : path, optional
+        Project folder; by default the nearest folder above the Dag file that holds ``include/``.
+    default_args : mapping, optional
+        For every task, over the pack's own (two retries).
+
+    Raises
+    ------
+    DeclarationError
+        If the declaration is wrong, or its training function is not there.
+    """
+    folder = Path(root) if root is not None else project_folder(Path(sys._getframe(1).f_code.co_filename))
+    if isinstance(loop, Loop):
+        declared = loop
+    else:
+        declared = read_loop(folder / loop)
+    check_function_exists(declared.train.function, folder)
+    wanted = get_parsing_context().dag_id
+    build = _LoopDags(declared, folder, {**RETRIES, "owner": declared.owner, **(default_args or {})})
+    return {
+        dag_id: make(dag_id) for dag_id, make in build.makers().items() if wanted is None or wanted == dag_id
+    }
+
+
+def project_folder(file: Path) -> Path:
+    """Return the nearest folder above a Dag file that holds ``include/``, where relative paths start.
+
+    Raises
+    ------
+    DeclarationError
+        If there is none.
+    """
+    found = next((folder for folder in file.resolve().parents if (folder / "include").is_dir()), None)
+    if found is None:
+        raise DeclarationError(
+            "no folder above holds include/; say build_dags(..., root=...)", file=str(file)
+        )
+    return found
+
+
+class _LoopDags:
+    """Makes the Dags of one loop. Everything here must be the same on every parse."""
+
+    def __init__(self, loop: Loop, root: Path, default_args: dict[str, Any]) -> None:
+        self.loop, self.assets = loop, LoopAssets.of(loop.model)
+        self.step: dict[str, Any] = {"loop": loop, "root": str(root)}
+        self.default_args = default_args
+        if loop.notify:
+            callbacks = [NamedCallback(name, str(root)) for name in loop.notify]
+            self.default_args = {"on_failure_callback": callbacks, **default_args}
+
+    def makers(self) -> dict[str, Callable[[str], DAG]]:
+        """Return what makes each Dag, by its id."""
+        model, data, assets = self.loop.model, self.loop.data, self.assets
+        return {
+            f"{model}_ingest": partial(self.ingest, self.cron(data.every)),
+            f"{model}_score": partial(self.score, self.on(assets.snapshot)),
+            f"{model}_watch": partial(self.watch, self.on(assets.predictions)),
+            f"{model}_nightly": partial(self.nightly, self.cron(self.loop.train.at)),
+            f"{model}_train": partial(self.train, self.on(assets.retrain)),
+            f"{model}_rollout": partial(self.rollout, self.on(assets.candidate)),
+        }
+
+    def cron(self, expression: str) -> dict[str, Any]:
+        """Return the schedule of a Dag that runs once for every tick between ``from`` and ``until``."""
+        data = self.loop.data
+        return {
+            "schedule": CronPartitionTimetable(expression, timezone="UTC"),
+            "start_date": moment(data.from_), "end_date": moment(data.until), "catchup": False,
+        }  # fmt: skip
+
+    def on(self, asset: Asset) -> dict[str, Any]:
+        """Return the schedule of a Dag that runs once for every partition of an asset."""
+        return {"schedule": PartitionedAssetTimetable(assets=asset)}
+
+    def dag(self, dag_id: str, schedule: dict[str, Any], what: str) -> DAG:
+        """Return an empty Dag of the loop."""
+        return DAG(
+            dag_id,
+            description=what,
+            default_args=self.default_args,
+            max_active_runs=1,
+            tags=["airflow-mlops", self.loop.model],
+            **schedule,
+        )
+
+    def ingest(self, schedule: dict[str, Any], dag_id: str) -> DAG:
+        """One partition: taken, validated, published or refused."""
+        with self.dag(dag_id, schedule, "Takes a partition, validates it, publishes or refuses it") as dag:
+            manifest = TakeSnapshotOperator(task_id="snapshot", **self.step)
+            validated = ValidateSnapshotOperator(task_id="validate", manifest=manifest.output, **self.step)
+            PublishSnapshotOperator(
+                task_id="publish", manifest=manifest.output, validated=validated.output,
+                outlets=[self.assets.snapshot], **self.step,
+            )  # fmt: skip
+        return dag
+
+    def score(self, schedule: dict[str, Any], dag_id: str) -> DAG:
+        """One published partition: predicted by the champion and a challenger under way."""
+        with self.dag(dag_id, schedule, "Predicts a published partition, without its labels") as dag:
+            ScorePartitionOperator(task_id="score", outlets=[self.assets.predictions], **self.step)
+        return dag
+
+    def watch(self, schedule: dict[str, Any], dag_id: str) -> DAG:
+        """One scored partition: judged, and the decision to retrain."""
+        watched = self.loop.watch
+        with self.dag(dag_id, schedule, "Judges a scored partition and decides on a retrain") as dag:
+            ReconcileOperator(task_id="reconcile", emits=self.assets.candidate, **self.step)
+            decide = DecideRetrainOperator(
+                task_id="decide",
+                trigger="watch",
+                emits=self.assets.retrain,
+                trigger_rule="none_failed",
+                **self.step,
+            )
+            if watched.drift is not None:
+                DetectDriftOperator(task_id="drift", **self.step) >> decide
+            if watched.performance is not None:
+                MeasurePerformanceOperator(task_id="performance", **self.step) >> decide
+        return dag
+
+    def nightly(self, schedule: dict[str, Any], dag_id: str) -> DAG:
+        """The same decision by the clock."""
+        with self.dag(dag_id, schedule, "Decides on a retrain by the clock") as dag:
+            DecideRetrainOperator(task_id="decide", trigger="nightly", emits=self.assets.retrain, **self.step)
+        return dag
+
+    def train(self, schedule: dict[str, Any], dag_id: str) -> DAG:
+        """One decided retrain: a registered candidate, or a refusal with its numbers."""
+        with self.dag(dag_id, schedule, "Fits candidates, judges them, registers the best") as dag:
+            assignments = AssembleTrainingOperator(task_id="assemble", **self.step)
+            fits = FitCandidateOperator.partial(task_id="fit", **self.step).expand(
+                assignment=assignments.output
+            )
+            evaluated = EvaluateCandidatesOperator(task_id="evaluate", fits=fits.output, **self.step)
+            gate = RequireGatesOperator(task_id="gate", evaluated=evaluated.output, **self.step)
+            gate >> RegisterCandidateOperator(
+                task_id="register", evaluated=evaluated.output, outlets=[self.assets.candidate], **self.step
+            )
+        return dag
+
+    def rollout(self, schedule: dict[str, Any], dag_id: str) -> DAG:
+        """One candidate: through the declared stages, or back."""
+        with self.dag(
+            dag_id, schedule, "Takes a candidate through shadow and canary to live, or back"
+        ) as dag:
+            start = StartRolloutOperator(task_id="start", **self.step)
+            before: Any = start
+            for index, stage in enumerate(self.loop.rollout.stages):
+                outlets = [self.assets.champion] if stage.kind == "live" else []
+                task = RunRolloutStageOperator(
+                    task_id=stage.name, version=start.output, index=index, outlets=outlets, **self.step
+                )
+                before >> task
+                before = task
+        return dag
+
+
+def moment(date: str | None) -> datetime | None:
+    """Return an ISO date of the declaration as a time in UTC."""
+    return None if date is None else pendulum.instance(datetime.fromisoformat(date), tz="UTC")

@@ -1,0 +1,1 @@
+"""Hooks: Airflow connections become the ports of the core."""

@@ -1,0 +1,98 @@
+"""The stores of a loop, found through Airflow connections, or embedded below AIRFLOW_HOME without any."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from airflow_mlops.core.loop import Loop
+    from airflow_mlops.core.open_workspace import Stores
+    from airflow_mlops.core.workspace import Workspace
+
+DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
+
+
+class WorkspaceHook(BaseHook):
+    """Opens the workspace of a loop.
+
+    A connection that does not exist means the embedded default, in ``$AIRFLOW_HOME/mlops``.
+
+    :param lake_conn_id: connection of type ``fs``; its extra ``path`` is the folder of the lake
+    :param ledger_conn_id: connection of type ``postgres`` or ``sqlite`` that holds the ledger
+    :param registry_conn_id: connection of type ``http`` or ``https``: the MLflow server
+    """
+
+    def __init__(
+        self,
+        lake_conn_id: str = "mlops_lake",
+        ledger_conn_id: str = "mlops_ledger",
+        registry_conn_id: str = "mlops_registry",
+    ) -> None:
+        super().__init__()
+        self.lake_conn_id = lake_conn_id
+        self.ledger_conn_id = ledger_conn_id
+        self.registry_conn_id = registry_conn_id
+
+    def stores(self) -> Stores:
+        """Return where everything is kept."""
+        from airflow_mlops.core.open_workspace import Stores
+
+        embedded = Stores.embedded(Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "mlops")
+        lake = self._connection(self.lake_conn_id)
+        ledger = self._connection(self.ledger_conn_id)
+        registry = self._connection(self.registry_conn_id)
+        return Stores(
+            lake=embedded.lake if lake is None else Path(lake.extra_dejson["path"]),
+            ledger_url=embedded.ledger_url if ledger is None else ledger_url(ledger),
+            tracking_uri=embedded.tracking_uri if registry is None else tracking_uri(registry),
+            artifact_location=embedded.artifact_location if registry is None else None,
+        )
+
+    def workspace(self, loop: Loop, *, root: Path, actor: str) -> Workspace:
+        """Return the workspace of ``loop``; see :func:`airflow_mlops.core.open_workspace.open_workspace`."""
+        from airflow_mlops.core.open_workspace import open_workspace
+
+        return open_workspace(loop, self.stores(), root=root, actor=actor)
+
+    def _connection(self, conn_id: str) -> Connection | None:
+        try:
+            return self.get_connection(conn_id)
+        except AirflowNotFoundException:
+            return None
+
+
+def ledger_url(connection: Connection) -> str:
+    """Return the SQLAlchemy URL of a connection, with its driver.
+
+    :raises ValueError: if the ledger cannot live in a database of that type
+    """
+    from sqlalchemy import URL
+
+    driver = DRIVERS.get(connection.conn_type or "")
+    if driver is None:
+        raise ValueError(
+            f"connection {connection.conn_id!r} is of type {connection.conn_type!r}; "
+            f"the ledger can live in {', '.join(sorted(DRIVERS))}"
+        )
+    if driver == "sqlite":
+        return f"sqlite:///{connection.host}"
+    url = URL.create(
+        driver, username=connection.login, password=connection.password, host=connection.host or None,
+        port=connection.port, database=connection.schema, query=connection.extra_dejson,
+    )  # fmt: skip
+    return url.render_as_string(hide_password=False)
+
+
+def tracking_uri(connection: Connection) -> str:
+    """Return the address of the MLflow server that a connection names."""
+    host = connection.host or ""
+    if "://" in host:
+        return host if connection.port is None else f"{host}:{connection.port}"
+    return f"{connection.conn_type or 'http'}://{host}" + (f":{connection.port}" if connection.port else "")

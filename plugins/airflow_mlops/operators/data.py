@@ -1,0 +1,55 @@
+"""Operators of the stage data: take a snapshot of a partition, publish it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_mlops.operators.stage import StageOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_mlops.core.workspace import Workspace
+
+
+class TakeSnapshotOperator(StageOperator):
+    """Read a partition from its source and keep it as it arrived; returns its manifest.
+
+    Skips where nothing has arrived yet; fails, and records the refusal, where it cannot be used.
+    """
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """See the class."""
+        from airflow_mlops.core.data.take_snapshot import take_snapshot
+
+        return take_snapshot(workspace, partition).to_dict()
+
+
+class PublishSnapshotOperator(StageOperator):
+    """Record that a validated partition may be used from now on.
+
+    :param manifest: what :class:`TakeSnapshotOperator` returned
+    :param validated: what :class:`ValidateSnapshotOperator` returned
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("partition", "manifest", "validated")
+
+    def __init__(self, *, manifest: Any, validated: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.manifest = manifest
+        self.validated = validated
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """See the class."""
+        from airflow_mlops.core.data.publish_snapshot import publish_snapshot
+        from airflow_mlops.core.data.take_snapshot import SnapshotManifest
+        from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot
+
+        published = publish_snapshot(
+            workspace, SnapshotManifest(**self.manifest), ValidatedSnapshot(**self.validated)
+        )
+        return {
+            name: published[name]
+            for name in ("partition", "record", "version", "digest", "rows", "quarantined")
+        }

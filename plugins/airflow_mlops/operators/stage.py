@@ -1,0 +1,120 @@
+"""The base of every operator here: open the workspace, know the partition, tell failures apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import Asset, AssetAlias, BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from airflow_mlops.core.errors import MlopsError, NotReadyError
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.hooks.workspace import WorkspaceHook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_mlops.core.workspace import Workspace
+
+
+class StageOperator(BaseOperator):
+    """A step of the loop.
+
+    :param loop: the declaration: a :class:`Loop`, its fields as a mapping, or the path of its YAML file
+    :param root: project folder that relative paths of the declaration start from
+    :param partition: key of the partition; by default the partition of the Dag run, and in a run
+        without one the newest published partition
+    :param emits: asset whose event is emitted only when the step has something to tell
+    :param lake_conn_id: see :class:`WorkspaceHook`
+    :param ledger_conn_id: see :class:`WorkspaceHook`
+    :param registry_conn_id: see :class:`WorkspaceHook`
+
+    ``execute`` is the one place where an error of the core becomes a skip (nothing to do yet), a
+    failure that is not tried again, or is raised again to be retried.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("partition",)
+    ui_color = "#e8f1fb"
+
+    def __init__(
+        self,
+        *,
+        loop: Loop | Mapping[str, Any] | str | Path,
+        root: str | Path = ".",
+        partition: str | None = None,
+        emits: Asset | None = None,
+        lake_conn_id: str = "mlops_lake",
+        ledger_conn_id: str = "mlops_ledger",
+        registry_conn_id: str = "mlops_registry",
+        **kwargs: Any,
+    ) -> None:
+        if emits is not None:
+            kwargs["outlets"] = [*kwargs.get("outlets", []), AssetAlias(name=f"{emits.name}?")]
+        super().__init__(**kwargs)
+        self.loop = loop
+        self.root = str(root)
+        self.partition = partition
+        self.emits = emits
+        self.lake_conn_id = lake_conn_id
+        self.ledger_conn_id = ledger_conn_id
+        self.registry_conn_id = registry_conn_id
+
+    def execute(self, context: Context) -> Any:
+        """Run the step; see the class."""
+        hook = WorkspaceHook(self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id)
+        workspace = hook.workspace(
+            declared(self.loop, self.root), root=Path(self.root), actor=actor_of(context)
+        )
+        try:
+            partition = self.partition_of(workspace, context)
+            self.log.info("%s of %s as of partition %s", type(self).__name__, workspace.loop.model, partition)
+            return self.run_stage(workspace, partition, context)
+        except NotReadyError as error:
+            raise AirflowSkipException(str(error)) from error
+        except MlopsError as error:
+            if error.retryable:
+                raise
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> Any:
+        """Do the step and return what goes into the XCom: small JSON."""
+        raise NotImplementedError
+
+    def partition_of(self, workspace: Workspace, context: Context) -> str:
+        """Return the key that counts as now.
+
+        :raises NotReadyError: if the run has no partition and none is published
+        """
+        from airflow_mlops.core.data.partition import partition_key
+
+        asked = self.partition or context["dag_run"].partition_key
+        if asked:
+            return partition_key(asked)
+        newest = max(workspace.state().published, default=None)
+        if newest is None:
+            raise NotReadyError("the run has no partition, and no partition is published yet")
+        return newest
+
+    def emit(self, context: Context, **extra: Any) -> None:
+        """Emit the event of the asset in ``emits``, for the partition of this run."""
+        if self.emits is not None:
+            context["outlet_events"][AssetAlias(name=f"{self.emits.name}?")].add(self.emits, extra=extra)
+
+
+def declared(loop: Loop | Mapping[str, Any] | str | Path, root: str) -> Loop:
+    """Return the declaration an operator was given, in whichever form."""
+    if isinstance(loop, Loop):
+        return loop
+    if isinstance(loop, Mapping):
+        return Loop(**loop)
+    from airflow_mlops.core.loop_file import read_loop
+
+    return read_loop(Path(root) / loop)
+
+
+def actor_of(context: Context) -> str:
+    """Return who acts, as the ledger shall name them: Dag, task and run."""
+    instance = context["ti"]
+    return f"{instance.dag_id}/{instance.task_id}/{instance.run_id}"

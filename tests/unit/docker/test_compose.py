@@ -1,0 +1,68 @@
+"""The containers keep the rules that a schema cannot say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+DOCKER = Path(__file__).parents[3] / "docker"
+SECRET = re.compile(r"PASSWORD|SECRET|_KEY$|TOKEN|SQL_ALCHEMY_CONN|STORE_URI")
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    """The services of the compose file, with its YAML anchors resolved."""
+    services: dict[str, dict[str, Any]] = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    return services
+
+
+def test_the_stack_is_the_topology_of_the_demo(services: dict[str, dict[str, Any]]) -> None:
+    assert set(services) == {"postgres", "mlflow", "migrate", "api-server", "scheduler", "dag-processor"}
+
+
+def test_every_image_is_pinned(services: dict[str, dict[str, Any]]) -> None:
+    images = {service["image"] for service in services.values()}
+    images |= set(re.findall(r"^FROM (\S+)", (DOCKER / "Dockerfile").read_text(), flags=re.MULTILINE))
+    for image in images:
+        _, _, tag = image.partition(":")
+        assert re.match(r"\d+\.\d+", tag), f"{image} does not name a version"
+
+
+def test_every_lasting_service_says_whether_it_is_healthy(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        check = service["healthcheck"]
+        assert check == {"disable": True} if name == "migrate" else {"test", "interval"} <= check.keys(), name
+
+
+def test_nothing_is_reachable_from_another_machine(services: dict[str, dict[str, Any]]) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_secrets_come_from_the_environment_only(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        for key, value in service.get("environment", {}).items():
+            if SECRET.search(key) and not key.endswith("_FILE"):
+                assert "${" in value, f"{name}: {key} holds a plain value"
+
+
+def test_the_example_names_every_secret_and_fills_none_in() -> None:
+    asked = set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
+    offered = dict(re.findall(r"^(\w+)=(.*)$", (DOCKER / ".env.example").read_text(), flags=re.MULTILINE))
+    assert offered == dict.fromkeys(asked, "")
+
+
+def test_mlflow_answers_to_the_name_that_airflow_calls_it_by(services: dict[str, dict[str, Any]]) -> None:
+    called = services["scheduler"]["environment"]["MLFLOW_TRACKING_URI"].removeprefix("http://")
+    allowed = re.search(r"--allowed-hosts (\S+)", services["mlflow"]["command"])
+    assert allowed is not None
+    assert called in allowed.group(1).split(",")
+
+
+def test_the_image_is_built_from_the_hashed_requirements() -> None:
+    assert "--require-hashes" in (DOCKER / "Dockerfile").read_text()
