@@ -112,9 +112,7 @@ def read_flights(folder: Path) -> pd.DataFrame:
         arrived_late=raw["arr_delay"].gt(LATE_AFTER_MINUTES).astype("Int64").mask(raw["arr_delay"].isna()),
         observed_hour=scheduled_hour - pd.Timedelta(hours=1),
     )
-    joined = flights.merge(
-        read_weather(folder), how="left", on=["origin", "observed_hour"], validate="many_to_one"
-    )
+    joined = flights.merge(read_weather(folder), how="left", on=["origin", "observed_hour"], validate="many_to_one")
     return joined.sort_values([TIME, KEY], ignore_index=True)
 
 

@@ -36,7 +36,7 @@ _PUBLIC = {
     "ReconcileOperator": "airflow_mlops.operators.governance",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 - the keys are strings
 
 
 def __getattr__(name: str) -> Any:

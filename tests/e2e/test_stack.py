@@ -84,9 +84,7 @@ def test_a_chain_of_partitions_runs_and_nothing_is_left_behind(tmp_path: Path) -
     (dags / "smoke.py").write_text(CHAIN + "\n# airflow dag\n", encoding="utf-8")
     lines: list[str] = []
     keys = [f"2013-03-{day:02}T00:00:00" for day in (3, 10, 17)]
-    with LocalStack(
-        tmp_path / "airflow", dags_folder=dags, project_root=tmp_path, report=lines.append
-    ) as stack:
+    with LocalStack(tmp_path / "airflow", dags_folder=dags, project_root=tmp_path, report=lines.append) as stack:
         stack.client.wait_for_dags("smoke_ingest", "smoke_score")
         stack.client.unpause("smoke_score", "smoke_ingest")
         for key in keys:
@@ -98,9 +96,7 @@ def test_a_chain_of_partitions_runs_and_nothing_is_left_behind(tmp_path: Path) -
         assert sorted(run["partition_key"] for run in runs) == keys
         assert {task["state"] for task in stack.client.task_instances()} == {"success"}
         assert httpx.get(f"{stack.mlflow_url}/health", trust_env=False).text == "OK"
-        sessions = [
-            pid for pid, _ in json.loads((tmp_path / "airflow" / "stack.json").read_text())["sessions"]
-        ]
+        sessions = [pid for pid, _ in json.loads((tmp_path / "airflow" / "stack.json").read_text())["sessions"]]
         postgres = _postgres_pid(tmp_path / "airflow")
     assert session_members(sessions) == []
     assert not _runs(postgres)
@@ -110,9 +106,7 @@ def test_a_chain_of_partitions_runs_and_nothing_is_left_behind(tmp_path: Path) -
 def test_a_terminated_owner_takes_its_stack_with_it(tmp_path: Path) -> None:
     script = tmp_path / "owner.py"
     script.write_text(KEPT, encoding="utf-8")
-    owner = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "stack")], stdout=subprocess.PIPE, text=True
-    )
+    owner = subprocess.Popen([sys.executable, str(script), str(tmp_path / "stack")], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     home = tmp_path / "stack" / "airflow"
     for line in owner.stdout:

@@ -133,8 +133,7 @@ def test_a_partition_goes_from_ingest_to_train_when_the_watch_asks_for_it(
     scheduler.run_until_idle()
     assert scheduler.failures() == []
     assert [(run.dag_id, run.state, run.partition_key) for run in scheduler.dag_runs()] == [
-        (f"flights_{stage}", "success", "2013-03-10T00:00:00")
-        for stage in ("ingest", "score", "watch", "train")
+        (f"flights_{stage}", "success", "2013-03-10T00:00:00") for stage in ("ingest", "score", "watch", "train")
     ]
     assert scheduler.xcom("flights_score", "total") == 60
     assert scheduler.xcom("flights_train", "train") == {"key": "2013-03-10T00:00:00", "causes": ["drift"]}
@@ -165,9 +164,7 @@ def test_a_burst_of_partitions_loses_none_of_them(tmp_path: Path, start_schedule
         assert {run.state for run in runs} == {"success"}
 
 
-def test_tasks_retry_skip_and_fail_as_they_do_in_a_worker(
-    tmp_path: Path, start_scheduler: SchedulerFactory
-) -> None:
+def test_tasks_retry_skip_and_fail_as_they_do_in_a_worker(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
     scheduler = start_scheduler(dags(tmp_path, FATES))
     scheduler.trigger("fates")
     scheduler.run_until_idle()

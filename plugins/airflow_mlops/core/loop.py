@@ -7,6 +7,7 @@ template is an error and nothing is coerced. ``loop_file`` reads the YAML and sa
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -148,7 +149,7 @@ class Rollout(Declared):
             raise ValueError("the last stage must be {live: 100}")
         order = ["shadow", "canary", "live"]
         ranks = [(order.index(stage.kind), stage.share) for stage in self.stages]
-        if any(second <= first for first, second in zip(ranks, ranks[1:], strict=False)):
+        if any(second <= first for first, second in pairwise(ranks)):
             raise ValueError("stages must rise: shadow, then canary with growing shares, then live")
         return self
 
@@ -320,9 +321,7 @@ def follow(loc: tuple[str | int, ...], *, unknown_key: bool) -> tuple[tuple[str 
     keys: list[str] = []
     for position, part in enumerate(loc):
         names = {
-            field.alias or name: field.annotation
-            for model in models
-            for name, field in model.model_fields.items()
+            field.alias or name: field.annotation for model in models for name, field in model.model_fields.items()
         }
         if isinstance(part, int):
             path.append(part)

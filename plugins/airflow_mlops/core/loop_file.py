@@ -45,9 +45,7 @@ def read_loop(path: str | Path) -> Loop:
 
 def line_of(lines: Lines, key: str) -> int:
     """Return the line of the dotted ``key``, or of the nearest enclosing key that stands in the file."""
-    enclosing = [
-        at for at in lines if key == dotted(at) or key.startswith((f"{dotted(at)}.", f"{dotted(at)}["))
-    ]
+    enclosing = [at for at in lines if key == dotted(at) or key.startswith((f"{dotted(at)}.", f"{dotted(at)}["))]
     return lines[max(enclosing, key=len, default=())]
 
 
@@ -75,9 +73,7 @@ def read_strict_yaml(path: str | Path) -> tuple[Any, Lines]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
-        raise DeclarationError(
-            f"is no YAML: {problem}", file=str(path), line=mark and mark.line + 1
-        ) from None
+        raise DeclarationError(f"is no YAML: {problem}", file=str(path), line=mark.line + 1 if mark else None) from None
     lines: Lines = {}
     return (None if node is None else construct(node, (), lines, str(path))), lines
 
@@ -85,13 +81,12 @@ def read_strict_yaml(path: str | Path) -> tuple[Any, Lines]:
 def refuse_indirection(text: str, file: str) -> None:
     """Refuse aliases and anchors before anything is composed: a few of them can expand without bound."""
     for event in yaml.parse(text, Loader=_YamlLoader):
-        line = event.start_mark.line + 1
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise DeclarationError(
-                f"uses the alias or anchor {event.anchor!r}; write the value out", file=file, line=line
-            )
-        if getattr(event, "tag", None):
-            raise DeclarationError(f"uses the tag {event.tag!r}; plain values only", file=file, line=line)
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
+        line = event.start_mark.line + 1 if event.start_mark else None
+        if anchor:
+            raise DeclarationError(f"uses the alias or anchor {anchor!r}; write the value out", file=file, line=line)
+        if tag:
+            raise DeclarationError(f"uses the tag {tag!r}; plain values only", file=file, line=line)
 
 
 def construct(node: Any, path: tuple[str | int, ...], lines: Lines, file: str) -> Any:

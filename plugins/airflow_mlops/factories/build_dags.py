@@ -75,16 +75,11 @@ def build_dags(
         If the declaration is wrong, or its training function is not there.
     """
     folder = Path(root) if root is not None else project_folder(Path(sys._getframe(1).f_code.co_filename))
-    if isinstance(loop, Loop):
-        declared = loop
-    else:
-        declared = read_loop(folder / loop)
+    declared = loop if isinstance(loop, Loop) else read_loop(folder / loop)
     check_function_exists(declared.train.function, folder)
     wanted = get_parsing_context().dag_id
     build = _LoopDags(declared, folder, {**RETRIES, "owner": declared.owner, **(default_args or {})})
-    return {
-        dag_id: make(dag_id) for dag_id, make in build.makers().items() if wanted is None or wanted == dag_id
-    }
+    return {dag_id: make(dag_id) for dag_id, make in build.makers().items() if wanted is None or wanted == dag_id}
 
 
 def project_folder(file: Path) -> Path:
@@ -97,9 +92,7 @@ def project_folder(file: Path) -> Path:
     """
     found = next((folder for folder in file.resolve().parents if (folder / "include").is_dir()), None)
     if found is None:
-        raise DeclarationError(
-            "no folder above holds include/; say build_dags(..., root=...)", file=str(file)
-        )
+        raise DeclarationError("no folder above holds include/; say build_dags(..., root=...)", file=str(file))
     return found
 
 
@@ -194,9 +187,7 @@ class _LoopDags:
         """One decided retrain: a registered candidate, or a refusal with its numbers."""
         with self.dag(dag_id, schedule, "Fits candidates, judges them, registers the best") as dag:
             assignments = AssembleTrainingOperator(task_id="assemble", **self.step)
-            fits = FitCandidateOperator.partial(task_id="fit", **self.step).expand(
-                assignment=assignments.output
-            )
+            fits = FitCandidateOperator.partial(task_id="fit", **self.step).expand(assignment=assignments.output)
             evaluated = EvaluateCandidatesOperator(task_id="evaluate", fits=fits.output, **self.step)
             gate = RequireGatesOperator(task_id="gate", evaluated=evaluated.output, **self.step)
             gate >> RegisterCandidateOperator(
@@ -206,9 +197,7 @@ class _LoopDags:
 
     def rollout(self, schedule: dict[str, Any], dag_id: str) -> DAG:
         """One candidate: through the declared stages, or back."""
-        with self.dag(
-            dag_id, schedule, "Takes a candidate through shadow and canary to live, or back"
-        ) as dag:
+        with self.dag(dag_id, schedule, "Takes a candidate through shadow and canary to live, or back") as dag:
             start = StartRolloutOperator(task_id="start", **self.step)
             before: Any = start
             for index, stage in enumerate(self.loop.rollout.stages):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.stage import StageOperator
 
@@ -33,7 +33,7 @@ class PublishSnapshotOperator(StageOperator):
     :param validated: what :class:`ValidateSnapshotOperator` returned
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("partition", "manifest", "validated")
+    template_fields: Sequence[str] = ("partition", "manifest", "validated")
 
     def __init__(self, *, manifest: Any, validated: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -46,10 +46,5 @@ class PublishSnapshotOperator(StageOperator):
         from airflow_mlops.core.data.take_snapshot import SnapshotManifest
         from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot
 
-        published = publish_snapshot(
-            workspace, SnapshotManifest(**self.manifest), ValidatedSnapshot(**self.validated)
-        )
-        return {
-            name: published[name]
-            for name in ("partition", "record", "version", "digest", "rows", "quarantined")
-        }
+        published = publish_snapshot(workspace, SnapshotManifest(**self.manifest), ValidatedSnapshot(**self.validated))
+        return {name: published[name] for name in ("partition", "record", "version", "digest", "rows", "quarantined")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.stage import StageOperator
 
@@ -19,7 +19,7 @@ class EvaluateCandidatesOperator(StageOperator):
     :param fits: what the mapped :class:`FitCandidateOperator` tasks returned
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("partition", "fits")
+    template_fields: Sequence[str] = ("partition", "fits")
 
     def __init__(self, *, fits: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -43,7 +43,7 @@ class RequireGatesOperator(StageOperator):
     :param evaluated: what :class:`EvaluateCandidatesOperator` returned
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("partition", "evaluated")
+    template_fields: Sequence[str] = ("partition", "evaluated")
 
     def __init__(self, *, evaluated: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.stage import StageOperator
 
@@ -19,7 +19,7 @@ class RegisterCandidateOperator(StageOperator):
     :param evaluated: what :class:`EvaluateCandidatesOperator` returned
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("partition", "evaluated")
+    template_fields: Sequence[str] = ("partition", "evaluated")
 
     def __init__(self, *, evaluated: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -30,6 +30,4 @@ class RegisterCandidateOperator(StageOperator):
         from airflow_mlops.core.registry.register_candidate import register_candidate
         from airflow_mlops.core.training.assemble import stored_request
 
-        return register_candidate(
-            workspace, stored_request(workspace, self.evaluated["request"]), self.evaluated
-        )
+        return register_candidate(workspace, stored_request(workspace, self.evaluated["request"]), self.evaluated)

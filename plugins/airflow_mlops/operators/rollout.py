@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.stage import StageOperator
 
@@ -43,7 +43,7 @@ class RunRolloutStageOperator(StageOperator):
     :param index: position of the stage in the declaration, from 0
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("partition", "version")
+    template_fields: Sequence[str] = ("partition", "version")
 
     def __init__(self, *, version: Any, index: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -35,7 +35,7 @@ class StageOperator(BaseOperator):
     failure that is not tried again, or is raised again to be retried.
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("partition",)
+    template_fields: Sequence[str] = ("partition",)
     ui_color = "#e8f1fb"
 
     def __init__(
@@ -64,9 +64,7 @@ class StageOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Run the step; see the class."""
         hook = WorkspaceHook(self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id)
-        workspace = hook.workspace(
-            declared(self.loop, self.root), root=Path(self.root), actor=actor_of(context)
-        )
+        workspace = hook.workspace(declared(self.loop, self.root), root=Path(self.root), actor=actor_of(context))
         try:
             partition = self.partition_of(workspace, context)
             self.log.info("%s of %s as of partition %s", type(self).__name__, workspace.loop.model, partition)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.stage import StageOperator
 
@@ -37,7 +37,7 @@ class FitCandidateOperator(StageOperator):
     :param assignment: one of those that :class:`AssembleTrainingOperator` returned
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("partition", "assignment")
+    template_fields: Sequence[str] = ("partition", "assignment")
 
     def __init__(self, *, assignment: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.stage import StageOperator
 
@@ -21,7 +21,7 @@ class ValidateSnapshotOperator(StageOperator):
     Fails, and records the refusal, where more rows are bad than declared.
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("partition", "manifest")
+    template_fields: Sequence[str] = ("partition", "manifest")
 
     def __init__(self, *, manifest: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

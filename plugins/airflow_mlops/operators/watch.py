@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_mlops.operators.stage import StageOperator
 
@@ -42,7 +42,7 @@ class DecideRetrainOperator(StageOperator):
     extra ``decision`` is the number of the ledger record.
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("partition",)
+    template_fields: Sequence[str] = ("partition",)
 
     def __init__(self, *, trigger: Literal["watch", "nightly"], **kwargs: Any) -> None:
         super().__init__(**kwargs)

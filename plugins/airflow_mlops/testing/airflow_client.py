@@ -102,9 +102,7 @@ class AirflowClient:
         for dag_id in dag_ids:
             self.request("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": True})
 
-    def trigger(
-        self, dag_id: str, partition_key: str | None = None, *, conf: dict[str, Any] | None = None
-    ) -> str:
+    def trigger(self, dag_id: str, partition_key: str | None = None, *, conf: dict[str, Any] | None = None) -> str:
         """Queue one run, of one partition where a key is given, and return the id of the run."""
         body = {"logical_date": None, "partition_key": partition_key, "conf": conf or {}}
         return str(self.request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
@@ -126,9 +124,7 @@ class AirflowClient:
 
     def unfinished_runs(self) -> int:
         """Return how many runs are queued or running, of paused Dags too."""
-        answer = self.request(
-            "GET", "/api/v2/dags/~/dagRuns", params={"state": list(_UNFINISHED), "limit": 1}
-        )
+        answer = self.request("GET", "/api/v2/dags/~/dagRuns", params={"state": list(_UNFINISHED), "limit": 1})
         return int(answer["total_entries"])
 
     def pending_partitions(self) -> int:
@@ -163,9 +159,7 @@ class AirflowClient:
         unsettled, began = count or self.unsettled, time.monotonic()
         while left := unsettled():
             if time.monotonic() - began > timeout_seconds:
-                runs = [
-                    f"{r['dag_id']} {r['dag_run_id']} {r['state']}" for r in self.dag_runs(state=_UNFINISHED)
-                ]
+                runs = [f"{r['dag_id']} {r['dag_run_id']} {r['state']}" for r in self.dag_runs(state=_UNFINISHED)]
                 raise AirflowApiError(
                     f"{left} runs or partitions are not settled after {timeout_seconds:g} s: "
                     f"{runs[:5] or 'partitions without a run'}"
@@ -177,8 +171,7 @@ class AirflowClient:
         answer = self._http.post("/auth/token", json=self._login)
         if not answer.is_success:
             raise AirflowApiError(
-                f"Airflow refused the login of {self._login['username']!r}: "
-                f"{answer.status_code} {answer.text[:300]}"
+                f"Airflow refused the login of {self._login['username']!r}: {answer.status_code} {answer.text[:300]}"
             )
         self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 

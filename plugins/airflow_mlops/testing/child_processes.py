@@ -70,9 +70,7 @@ def finish_child(child: Child, *, timeout_seconds: float) -> None:
         code = child.process.wait(timeout_seconds)
     except subprocess.TimeoutExpired:
         stop_sessions([child.pid])
-        raise StartError(
-            f"{child.name} did not finish within {timeout_seconds:g} s.\n{child.tail()}"
-        ) from None
+        raise StartError(f"{child.name} did not finish within {timeout_seconds:g} s.\n{child.tail()}") from None
     if code:
         raise StartError(f"{child.name} returned {code} instead of 0. Its log ends:\n{child.tail()}")
 
@@ -92,8 +90,7 @@ def wait_until_ready(child: Child, ready: Callable[[], bool], *, timeout_seconds
             raise StartError(f"{child.name} ended with {code} while starting. Its log ends:\n{child.tail()}")
         if waited > timeout_seconds:
             raise StartError(
-                f"{child.name} was not ready after {timeout_seconds:g} s. "
-                f"Its log, {child.log}, ends:\n{child.tail()}"
+                f"{child.name} was not ready after {timeout_seconds:g} s. Its log, {child.log}, ends:\n{child.tail()}"
             )
         time.sleep(0.15)
     return time.monotonic() - began
@@ -128,9 +125,7 @@ def stop_sessions(sessions: Sequence[int], *, patience_seconds: float = 8.0) -> 
         _send(process.pid, signal.SIGKILL)
     if not _wait_until_empty(sessions, 5.0):
         left = ", ".join(f"{p.pid} {p.name()}" for p in session_members(sessions))
-        raise RuntimeError(
-            f"These processes outlived SIGKILL: {left}. Look at them with `ps -o pid,stat,wchan`."
-        )
+        raise RuntimeError(f"These processes outlived SIGKILL: {left}. Look at them with `ps -o pid,stat,wchan`.")
 
 
 def _wait_until_empty(sessions: Sequence[int], seconds: float) -> bool:

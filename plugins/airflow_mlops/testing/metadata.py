@@ -85,9 +85,7 @@ def read_runs() -> list[RunRecord]:
 
     with session_scope() as session:
         return [
-            RunRecord(
-                run.dag_id, run.run_id, str(_text(run.state)), run.partition_key, str(_text(run.run_type))
-            )
+            RunRecord(run.dag_id, run.run_id, str(_text(run.state)), run.partition_key, str(_text(run.run_type)))
             for run in session.scalars(select(DagRun).order_by(DagRun.id))
         ]
 
@@ -110,9 +108,7 @@ def progress(session: Session) -> object:
 
     runs = session.execute(select(DagRun.state, func.count()).group_by(DagRun.state)).all()
     tasks = session.execute(
-        select(TaskInstance.state, func.count(), func.sum(TaskInstance.try_number)).group_by(
-            TaskInstance.state
-        )
+        select(TaskInstance.state, func.count(), func.sum(TaskInstance.try_number)).group_by(TaskInstance.state)
     ).all()
     return sorted(map(str, runs)), sorted(map(str, tasks))
 

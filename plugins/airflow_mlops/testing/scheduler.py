@@ -93,13 +93,9 @@ class InProcessScheduler:
         from airflow.dag_processing.bundles.manager import DagBundlesManager
         from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
 
-        os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = _bundle_configuration(
-            self._dags_folder
-        )
-        DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
-        bag = BundleDagBag(
-            dag_folder=str(self._dags_folder), bundle_path=self._dags_folder, bundle_name=_BUNDLE
-        )
+        os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = _bundle_configuration(self._dags_folder)
+        DagBundlesManager().sync_bundles_to_db()
+        bag = BundleDagBag(dag_folder=str(self._dags_folder), bundle_path=self._dags_folder, bundle_name=_BUNDLE)
         if bag.import_errors:
             problems = "\n".join(f"{file}:\n{error}" for file, error in sorted(bag.import_errors.items()))
             raise ImportError(f"{len(bag.import_errors)} Dag files cannot be imported.\n{problems}")
@@ -114,16 +110,12 @@ class InProcessScheduler:
         """Stop the Dags; events that arrive meanwhile are lost to them, as in any Airflow."""
         self._set_paused(dag_ids, True)
 
-    def trigger(
-        self, dag_id: str, *, partition_key: str | None = None, conf: dict[str, Any] | None = None
-    ) -> str:
+    def trigger(self, dag_id: str, *, partition_key: str | None = None, conf: dict[str, Any] | None = None) -> str:
         """Queue one run, of one partition where a key is given, and return the id of the run."""
         from airflow.api.common.trigger_dag import trigger_dag
         from airflow.utils.types import DagRunTriggeredByType
 
-        run = trigger_dag(
-            dag_id, triggered_by=DagRunTriggeredByType.TEST, partition_key=partition_key, conf=conf or {}
-        )
+        run = trigger_dag(dag_id, triggered_by=DagRunTriggeredByType.TEST, partition_key=partition_key, conf=conf or {})
         if run is None:
             raise LookupError(f"Airflow created no run of {dag_id!r}; the loaded Dags are {self.dag_ids}.")
         return str(run.run_id)
@@ -194,7 +186,7 @@ class InProcessScheduler:
             self._executor = OwnProcessExecutor(self._dags)
         self._executor.dags = self._dags
         runner = PromptSchedulerJobRunner(
-            Job(),  # type: ignore[no-untyped-call]
+            Job(),
             num_runs=_IDLE_LOOPS,
             only_idle=True,
             scheduler_idle_sleep_time=_IDLE_SLEEP_SECONDS,
@@ -217,9 +209,7 @@ class InProcessScheduler:
         if unknown:
             raise LookupError(f"There is no Dag {unknown[0]!r}; the loaded Dags are {self.dag_ids}.")
         with session_scope() as session:
-            session.execute(
-                update(DagModel).where(DagModel.dag_id.in_(list(dag_ids))).values(is_paused=paused)
-            )
+            session.execute(update(DagModel).where(DagModel.dag_id.in_(list(dag_ids))).values(is_paused=paused))
 
 
 def _bundle_configuration(folder: Path) -> str:

@@ -58,9 +58,7 @@ def unsettled_work(session: Session) -> Waiting:
         .where(AssetPartitionDagRun.created_dag_run_id.is_(None), unpaused, DagModel.is_stale.is_(False))
         .order_by(AssetPartitionDagRun.id)
     ).all()
-    retries = session.scalar(
-        select(func.count()).select_from(TaskInstance).where(TaskInstance.state == "up_for_retry")
-    )
+    retries = session.scalar(select(func.count()).select_from(TaskInstance).where(TaskInstance.state == "up_for_retry"))
     return Waiting(
         tuple((dag_id, key, str(state)) for dag_id, key, state in runs),
         tuple((dag_id, key) for dag_id, key in partitions),

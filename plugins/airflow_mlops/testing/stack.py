@@ -154,9 +154,7 @@ class LocalStack:
         AirflowApiError
             If something still moves when the time is up.
         """
-        return self.client.wait_until_settled(
-            timeout_seconds=timeout_seconds, poll_seconds=0.1, count=self.unsettled
-        )
+        return self.client.wait_until_settled(timeout_seconds=timeout_seconds, poll_seconds=0.1, count=self.unsettled)
 
     def cpu_seconds(self) -> dict[str, float]:
         """Return the CPU seconds that each process and its ended children have used so far."""
@@ -205,11 +203,7 @@ class LocalStack:
         migrate = self._launch("migrate", _airflow("db", "migrate"))
         finish_child(migrate, timeout_seconds=180)
         self._report(f"Airflow's metadata tables exist ({time.monotonic() - began:.1f} s)")
-        scheduler = (
-            ["-m", "airflow_mlops.testing.warm_scheduler"]
-            if self._preload
-            else ["-m", "airflow", "scheduler"]
-        )
+        scheduler = ["-m", "airflow_mlops.testing.warm_scheduler"] if self._preload else ["-m", "airflow", "scheduler"]
         api = self._launch(
             "api-server", _airflow("api-server", "--host", "127.0.0.1", "--port", str(self.settings.api_port))
         )
@@ -252,7 +246,7 @@ class LocalStack:
         return self._postgres
 
     def _exit_on_sigterm(self) -> None:
-        def leave(number: int, frame: FrameType | None) -> None:
+        def leave(number: int, _frame: FrameType | None) -> None:
             raise SystemExit(128 + number)
 
         try:

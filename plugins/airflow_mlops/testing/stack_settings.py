@@ -73,9 +73,7 @@ def write_password_file(settings: StackSettings) -> Path:
     return file
 
 
-def stack_environment(
-    settings: StackSettings, socket_folder: str, extra: Mapping[str, str]
-) -> dict[str, str]:
+def stack_environment(settings: StackSettings, socket_folder: str, extra: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of every process of the stack; ``extra`` wins."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     inherited.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -65,7 +65,7 @@ def main() -> None:
     sys.argv = ["airflow", "scheduler", *sys.argv[1:]]
     from airflow.__main__ import main as airflow_main
 
-    airflow_main()  # type: ignore[no-untyped-call]
+    airflow_main()
 
 
 if __name__ == "__main__":

@@ -25,9 +25,7 @@ MACHINE_PATH = re.compile(
 DOWNLOAD_ADDRESS = re.compile(
     r"https?://\S+/(?:" + "|".join(["simple", "packages"]) + r")(?:/|\b)"
     r"|file:" + r"//"
-    r"|\b(?:"
-    + r"|".join([r"pypi\.org", r"pythonhosted\.org", r"ghcr\.io", r"quay\.io", r"docker\.io"])
-    + r")\b"
+    r"|\b(?:" + r"|".join([r"pypi\.org", r"pythonhosted\.org", r"ghcr\.io", r"quay\.io", r"docker\.io"]) + r")\b"
     r"|--(?:extra-)?index-url|--find-links"
 )
 
@@ -142,9 +140,7 @@ def test_every_requirement_is_pinned_and_hashed() -> None:
     for lock in sorted(HOUSE.glob("requirements*.lock")):
         entries = lock.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
         loose = [
-            entry
-            for entry in entries
-            if not re.match(r"^[a-z0-9._\[\]-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", entry)
+            entry for entry in entries if not re.match(r"^[a-z0-9._\[\]-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", entry)
         ]
         assert loose == [], lock.name
 
@@ -187,9 +183,7 @@ def test_airflow_passes_over_the_package_in_the_plugins_folder(tmp_path: Path) -
 def test_the_core_runs_where_airflow_is_never_imported(tmp_path: Path) -> None:
     names = modules_below(PLUGINS / "airflow_mlops" / "core")
     code = (
-        "import importlib, sys\n"
-        f"for name in {names!r}: importlib.import_module(name)\n"
-        "print('airflow' in sys.modules)"
+        f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\nprint('airflow' in sys.modules)"
     )
     assert run_python(code, tmp_path).strip() == "False"
 
@@ -216,9 +210,7 @@ def test_reading_a_dag_file_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_the_public_names_import_without_airflow(tmp_path: Path) -> None:
-    assert (
-        run_python("import airflow_mlops, sys; print('airflow' in sys.modules)", tmp_path).strip() == "False"
-    )
+    assert run_python("import airflow_mlops, sys; print('airflow' in sys.modules)", tmp_path).strip() == "False"
 
 
 def test_every_dependency_is_bounded_on_both_sides_and_says_why_it_is_here() -> None:
@@ -230,6 +222,4 @@ def test_every_dependency_is_bounded_on_both_sides_and_says_why_it_is_here() -> 
         name = re.split(r"[><=\[]", requirement)[0]
         assert ">=" in requirement, f"{requirement} has no lower bound"
         assert "<" in requirement, f"{requirement} has no upper bound"
-        assert re.search(rf"[ ,]{re.escape(name)}[ ,\[]", explained), (
-            f"docs/dependencies.md is silent on {name}"
-        )
+        assert re.search(rf"[ ,]{re.escape(name)}[ ,\[]", explained), f"docs/dependencies.md is silent on {name}"

@@ -36,8 +36,6 @@ def test_without_the_wheel_the_file_offers_the_plugin(
     assert runpy.run_path(str(SHIM))["AirflowMlopsPlugin"] is plugin_module.AirflowMlopsPlugin
 
 
-def test_with_the_wheel_the_file_offers_nothing(
-    monkeypatch: pytest.MonkeyPatch, plugin_module: ModuleType
-) -> None:
+def test_with_the_wheel_the_file_offers_nothing(monkeypatch: pytest.MonkeyPatch, plugin_module: ModuleType) -> None:
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points_holding("airflow_mlops"))
     assert "AirflowMlopsPlugin" not in runpy.run_path(str(SHIM))

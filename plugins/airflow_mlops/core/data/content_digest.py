@@ -73,9 +73,7 @@ def canonical_column(name: str, column: pa.ChunkedArray) -> tuple[str, list[byte
         return "null", [mask]
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return "text", [mask, *_text(column)]
-    raise DataError(
-        f"column {name!r} has the type {kind}; text, numbers, booleans, dates and times are supported"
-    )
+    raise DataError(f"column {name!r} has the type {kind}; text, numbers, booleans, dates and times are supported")
 
 
 def _numbers(column: pa.ChunkedArray, blank: Any, dtype: Any) -> bytes:

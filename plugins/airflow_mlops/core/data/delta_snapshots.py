@@ -41,19 +41,14 @@ class DeltaPartitions:
 
     def _write_once(self, partition: str, stamped: pa.Table) -> int:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
-        exists = DeltaTable.is_deltatable(str(self._folder))
-        write_deltalake(
-            str(self._folder),
-            stamped,
-            mode="overwrite" if exists else "append",
-            predicate=f"{PARTITION} = '{partition}'" if exists else None,
-            partition_by=None if exists else [PARTITION],
-        )
+        folder = str(self._folder)
+        if DeltaTable.is_deltatable(folder):
+            write_deltalake(folder, stamped, mode="overwrite", predicate=f"{PARTITION} = '{partition}'")
+        else:
+            write_deltalake(folder, stamped, mode="append", partition_by=[PARTITION])
         return int(DeltaTable(str(self._folder)).version())
 
-    def read(
-        self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None
-    ) -> pa.Table:
+    def read(self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a partition; see :meth:`PartitionedTable.read`."""
         try:
             table = DeltaTable(str(self._folder), version=version)

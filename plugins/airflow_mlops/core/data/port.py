@@ -29,9 +29,7 @@ class PartitionedTable(Protocol):
     def write(self, partition: str, rows: pa.Table) -> int:
         """Replace a partition with ``rows`` and return the new version of the table."""
 
-    def read(
-        self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None
-    ) -> pa.Table:
+    def read(self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a partition, in the newest or a stated version of the table.
 
         Raises

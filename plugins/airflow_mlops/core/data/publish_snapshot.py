@@ -9,9 +9,7 @@ from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot
 from airflow_mlops.core.workspace import Workspace
 
 
-def publish_snapshot(
-    workspace: Workspace, manifest: SnapshotManifest, validated: ValidatedSnapshot
-) -> dict[str, Any]:
+def publish_snapshot(workspace: Workspace, manifest: SnapshotManifest, validated: ValidatedSnapshot) -> dict[str, Any]:
     """Record that a partition may be used, and return what the record says.
 
     Publishing the same content again changes nothing.
@@ -28,8 +26,6 @@ def publish_snapshot(
     }
     partition = manifest.partition
     operation = f"snapshot:{partition}:{manifest.digest}"
-    draft = workspace.draft(
-        "snapshot_published", operation, partition, evidence=(validated.report,), **details
-    )
+    draft = workspace.draft("snapshot_published", operation, partition, evidence=(validated.report,), **details)
     record = workspace.record_fact(draft)
     return {"partition": partition, "record": record.sequence, **record.details}

@@ -69,9 +69,7 @@ def refusing(workspace: Workspace, partition: str, stage: str) -> Iterator[None]
     except DataError as error:
         reason = str(error)
         operation = f"refused:{partition}:{sha256(reason.encode()).hexdigest()[:16]}"
-        workspace.record_fact(
-            workspace.draft("partition_refused", operation, partition, stage=stage, reason=reason)
-        )
+        workspace.record_fact(workspace.draft("partition_refused", operation, partition, stage=stage, reason=reason))
         raise
 
 
@@ -95,9 +93,7 @@ def check_structure(rows: pa.Table, loop: Loop, earlier: dict[str, str] | None) 
         raise PartitionRefusedError("the partition is empty: 0 rows arrived")
     twice = sorted({name for name in rows.column_names if rows.column_names.count(name) > 1})
     if twice:
-        raise PartitionRefusedError(
-            f"column {twice[0]!r} stands there {rows.column_names.count(twice[0])} times"
-        )
+        raise PartitionRefusedError(f"column {twice[0]!r} stands there {rows.column_names.count(twice[0])} times")
     for role in ("key", "time", "label"):
         column = getattr(loop.data, role)
         if column not in rows.column_names:

@@ -59,9 +59,7 @@ def evaluate_gates(gates: Sequence[Gate], holdout: Holdout) -> list[GateReport]:
 
 def passed(reports: Sequence[GateReport]) -> bool:
     """Whether no gate failed and at least one passed."""
-    return any(report.verdict == "pass" for report in reports) and all(
-        report.verdict != "fail" for report in reports
-    )
+    return any(report.verdict == "pass" for report in reports) and all(report.verdict != "fail" for report in reports)
 
 
 def _reports(gate: Gate, holdout: Holdout) -> list[GateReport]:

@@ -20,9 +20,7 @@ SMALLEST_PROBABILITY = 1e-15
 _LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "mae": lambda label, predicted: np.abs(label - predicted),
     "rmse": lambda label, predicted: (label - predicted) ** 2,
-    "log_loss": lambda label, predicted: (
-        -np.log(np.where(label > 0.5, _clipped(predicted), 1 - _clipped(predicted)))
-    ),
+    "log_loss": lambda label, predicted: -np.log(np.where(label > 0.5, _clipped(predicted), 1 - _clipped(predicted))),
     "brier": lambda label, predicted: (label - predicted) ** 2,
     "accuracy": lambda label, predicted: ((predicted >= 0.5) != (label > 0.5)).astype(np.float64),
 }

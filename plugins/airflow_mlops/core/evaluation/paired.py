@@ -42,9 +42,5 @@ def paired_difference(challenger: Floats, champion: Floats, *, confidence: float
     """
     differences = challenger - champion
     mean = float(np.mean(differences))
-    reach = (
-        NormalDist().inv_cdf(0.5 + confidence / 2)
-        * float(np.std(differences, ddof=1))
-        / sqrt(differences.size)
-    )
+    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * float(np.std(differences, ddof=1)) / sqrt(differences.size)
     return PairedDifference(mean, mean - reach, mean + reach, int(differences.size), float(np.mean(champion)))

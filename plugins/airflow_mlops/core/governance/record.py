@@ -89,9 +89,7 @@ def chained(draft: Draft, *, model: str, sequence: int, previous_hash: str, reco
         model, sequence, draft.operation, draft.kind, draft.actor, draft.partition, details,
         tuple(draft.evidence), recorded_at, previous_hash, "",
     )  # fmt: skip
-    return Record(
-        **{**asdict(open_record), "evidence": open_record.evidence, "hash": open_record.computed_hash()}
-    )
+    return Record(**{**asdict(open_record), "evidence": open_record.evidence, "hash": open_record.computed_hash()})
 
 
 def verify_chain(records: Iterable[Record]) -> int:
@@ -106,13 +104,9 @@ def verify_chain(records: Iterable[Record]) -> int:
     for record in records:
         count += 1
         if record.sequence != count:
-            raise LedgerCorruptError(
-                f"{record.model}: record {count} is missing, {record.sequence} stands there"
-            )
+            raise LedgerCorruptError(f"{record.model}: record {count} is missing, {record.sequence} stands there")
         if record.previous_hash != previous or record.computed_hash() != record.hash:
-            raise LedgerCorruptError(
-                f"{record.model}: record {count} ({record.kind}) was changed after it was written"
-            )
+            raise LedgerCorruptError(f"{record.model}: record {count} ({record.kind}) was changed after it was written")
         previous = record.hash
     return count
 

@@ -65,9 +65,7 @@ class SqlLedger:
         Returns the time to note on a record; nothing is decided by it.
     """
 
-    def __init__(
-        self, url: str, model: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, url: str, model: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.model = model
         self._clock = clock
         self._engine = engine_of(url)
@@ -98,9 +96,7 @@ class SqlLedger:
         )  # fmt: skip
         try:
             with self._engine.begin() as connection:
-                connection.execute(
-                    insert(LEDGER).values(**{**vars(record), "evidence": list(record.evidence)})
-                )
+                connection.execute(insert(LEDGER).values(**{**vars(record), "evidence": list(record.evidence)}))
         except IntegrityError:
             known = self._known(draft.operation)
             if known is not None:

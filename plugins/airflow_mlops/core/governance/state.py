@@ -100,8 +100,7 @@ def fold(records: Iterable[Record], *, as_of: str | None = None, before: str | N
     for record in records:
         state.sequence = record.sequence
         later = record.partition is not None and (
-            (as_of is not None and record.partition > as_of)
-            or (before is not None and record.partition >= before)
+            (as_of is not None and record.partition > as_of) or (before is not None and record.partition >= before)
         )
         if not later:
             _APPLY[record.kind](state, record)

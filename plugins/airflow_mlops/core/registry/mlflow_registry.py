@@ -65,9 +65,7 @@ class MlflowRegistry:
 
         with self._asking(f"fetch version {version}"), tempfile.TemporaryDirectory() as scratch:
             source = self._client.get_model_version(self._model, version).source
-            found = Path(
-                download_artifacts(f"{source}/{MODEL_FILE}", dst_path=scratch, tracking_uri=self._uri)
-            )
+            found = Path(download_artifacts(f"{source}/{MODEL_FILE}", dst_path=scratch, tracking_uri=self._uri))
             into.mkdir(parents=True, exist_ok=True)
             part = into / f".{MODEL_FILE}.{file_digest(found)[:12]}.part"
             shutil.copyfile(found, part)
@@ -105,9 +103,7 @@ class MlflowRegistry:
     def _version_of(self, operation: str) -> str | None:
         """Return the oldest version of an operation; a younger one is a ghost of a repeated request."""
         with self._asking("search versions"):
-            found = self._client.search_model_versions(
-                f"name = '{self._model}' and tags.`{OPERATION}` = '{operation}'"
-            )
+            found = self._client.search_model_versions(f"name = '{self._model}' and tags.`{OPERATION}` = '{operation}'")
         return min((str(version.version) for version in found), key=int, default=None)
 
     def _experiment(self) -> str:
@@ -132,9 +128,7 @@ class MlflowRegistry:
         )
         tags = {OPERATION: registration.operation, **registration.tags}
         run = (
-            found[0]
-            if found
-            else self._client.create_run(experiment, run_name=registration.operation[:12], tags=tags)
+            found[0] if found else self._client.create_run(experiment, run_name=registration.operation[:12], tags=tags)
         )
         identity = str(run.info.run_id)
         for name, value in registration.params.items():
@@ -181,9 +175,7 @@ class MlflowRegistry:
         try:
             yield
         except MlflowException as error:
-            raise RegistryUnavailableError(
-                f"{self._model}: MLflow at {self._uri} could not {what}: {error}"
-            ) from error
+            raise RegistryUnavailableError(f"{self._model}: MLflow at {self._uri} could not {what}: {error}") from error
 
 
 class RegistryUnavailableError(RegistryError):

@@ -60,9 +60,7 @@ def load_model(path: Path, digest: str) -> Any:
     """
     found = file_digest(path)
     if found != digest:
-        raise RegistryError(
-            f"{path.name} was changed: its digest is {found[:12]}…, the ledger says {digest[:12]}…"
-        )
+        raise RegistryError(f"{path.name} was changed: its digest is {found[:12]}…, the ledger says {digest[:12]}…")
     strange = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES))
     if strange:
         raise RegistryError(f"{path.name} holds types that are not trusted: {', '.join(strange)}")

@@ -13,9 +13,7 @@ from airflow_mlops.core.workspace import Workspace
 REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy")
 
 
-def register_candidate(
-    workspace: Workspace, request: TrainingRequest, evaluated: dict[str, Any]
-) -> dict[str, Any]:
+def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated: dict[str, Any]) -> dict[str, Any]:
     """Make the candidate a version of the model, and return its number and record.
 
     The request and the digest of the evaluation are kept with it. The alias ``candidate`` follows the record.

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.errors import GateError, TrainingError
-from airflow_mlops.core.evaluation.metrics import row_losses
+from airflow_mlops.core.evaluation.metrics import Floats, row_losses
 from airflow_mlops.core.evaluation.paired import paired_difference
 from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.governance.state import LoopState, OpenRollout
@@ -30,9 +30,7 @@ def analyse_stage(workspace: Workspace, state: LoopState, stage: RolloutStage, a
         return StageVerdict("pass", "there is no champion yet to be worse than", 0)
     partitions = partitions_to_look_at(state, rollout, stage, as_of)
     if len(partitions) < max(stage.bake, 1):
-        reason = (
-            f"{len(partitions)} of {max(stage.bake, 1)} partitions were scored since the stage was entered"
-        )
+        reason = f"{len(partitions)} of {max(stage.bake, 1)} partitions were scored since the stage was entered"
         return StageVerdict("inconclusive", reason, 0)
     rows = rows_of(workspace, state, partitions)
     if stage.kind == "canary":
@@ -45,9 +43,7 @@ def analyse_stage(workspace: Workspace, state: LoopState, stage: RolloutStage, a
         ours = predict_challenger(workspace, rollout, features)
         labelled = ~np.isnan(label)
         if int(labelled.sum()) < 2:
-            return StageVerdict(
-                "inconclusive", f"{int(labelled.sum())} of {len(rows):,} rows have a label", 0
-            )
+            return StageVerdict("inconclusive", f"{int(labelled.sum())} of {len(rows):,} rows have a label", 0)
         metric = workspace.loop.metric
         difference = paired_difference(
             row_losses(metric, label[labelled], ours[labelled]),
@@ -63,7 +59,7 @@ class ChallengerFailedError(GateError):
     """The challenger raised, or predicted something that is no number."""
 
 
-def predict_challenger(workspace: Workspace, rollout: OpenRollout, features: pd.DataFrame) -> np.ndarray:  # type: ignore[type-arg]
+def predict_challenger(workspace: Workspace, rollout: OpenRollout, features: pd.DataFrame) -> Floats:
     """Return the challenger's predictions; its own failure is told apart from the champion's."""
     model = load_version(workspace, rollout.version)
     try:
@@ -72,9 +68,7 @@ def predict_challenger(workspace: Workspace, rollout: OpenRollout, features: pd.
         raise ChallengerFailedError(str(error)) from error
 
 
-def partitions_to_look_at(
-    state: LoopState, rollout: OpenRollout, stage: RolloutStage, as_of: str
-) -> list[str]:
+def partitions_to_look_at(state: LoopState, rollout: OpenRollout, stage: RolloutStage, as_of: str) -> list[str]:
     """Return the scored partitions that a look at a stage takes in."""
     known = sorted(key for key in state.scored if key <= as_of)
     if stage.bake == 0:

@@ -78,9 +78,7 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
         fault_point("rollout_started")
         reconcile(workspace)
         return candidate.number
-    raise RolloutError(
-        f"the rollout could not be started in {ATTEMPTS} attempts: other records keep coming first"
-    )
+    raise RolloutError(f"the rollout could not be started in {ATTEMPTS} attempts: other records keep coming first")
 
 
 def run_stage(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
@@ -114,9 +112,7 @@ def run_stage(workspace: Workspace, version: str, index: int, as_of: str) -> Sta
             return _look(workspace, state, index, as_of)
         except StaleLedgerError:
             continue
-    raise RolloutError(
-        f"{stage.name} could not be run in {ATTEMPTS} attempts: other records keep coming first"
-    )
+    raise RolloutError(f"{stage.name} could not be run in {ATTEMPTS} attempts: other records keep coming first")
 
 
 def _enter(workspace: Workspace, state: LoopState, index: int, as_of: str) -> None:
@@ -140,9 +136,7 @@ def _look(workspace: Workspace, state: LoopState, index: int, as_of: str) -> Sta
     rollout, stage = state.rollout, workspace.loop.rollout.stages[index]
     assert rollout is not None
     looks = _looks(workspace.ledger.records(), rollout.record, index)
-    found = next(
-        (look for look in looks if look.details["verdict"] == "pass" or look.partition == as_of), None
-    )
+    found = next((look for look in looks if look.details["verdict"] == "pass" or look.partition == as_of), None)
     if found is None:
         verdict = analyse_stage(workspace, state, stage, as_of)
         draft = workspace.draft(
@@ -163,9 +157,7 @@ def _looks(records: list[Record], rollout: int, index: int) -> list[Record]:
     return [
         record
         for record in records
-        if record.kind == "stage_analysed"
-        and record.details["rollout"] == rollout
-        and record.details["stage"] == index
+        if record.kind == "stage_analysed" and record.details["rollout"] == rollout and record.details["stage"] == index
     ]
 
 
@@ -181,9 +173,7 @@ def roll_back(workspace: Workspace, version: str, reason: str, as_of: str) -> No
         Always, once the record stands: a rolled-back rollout is a failure that says why.
     """
     workspace.record_fact(
-        workspace.draft(
-            "rolled_back", f"rolled_back:{version}:{as_of}", as_of, version=version, reason=reason
-        )
+        workspace.draft("rolled_back", f"rolled_back:{version}:{as_of}", as_of, version=version, reason=reason)
     )
     fault_point("rolled_back")
     reconcile(workspace)
@@ -204,9 +194,7 @@ def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -
     fault_point("promoted")
     reconcile(workspace)
     fault_point("aliases_set")
-    return StageOutcome(
-        version, "live_100", f"version {version} is the champion; before it {previous or 'none'}"
-    )
+    return StageOutcome(version, "live_100", f"version {version} is the champion; before it {previous or 'none'}")
 
 
 def _ended(workspace: Workspace, state: LoopState, version: str, name: str) -> StageOutcome:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.registry.load import load_version
@@ -67,7 +68,7 @@ def predictions_of(workspace: Workspace, state: LoopState, rows: pd.DataFrame) -
     features = features_of(rows, loop)
     theirs = predict(load_version(workspace, champion), features, classifies=loop.classifies)
     count = len(rows)
-    ours: np.ndarray | None = None  # type: ignore[type-arg]
+    ours: Floats | None = None
     if rollout is not None:
         try:
             ours = predict_challenger(workspace, rollout, features)
@@ -87,8 +88,6 @@ def predictions_of(workspace: Workspace, state: LoopState, rows: pd.DataFrame) -
             "challenger_version": pa.array([challenger] * count, pa.string()),
             "challenger_prediction": pa.array([None] * count if ours is None else ours, pa.float64()),
             "served_version": pa.array(served_version.tolist(), pa.string()),
-            "served_prediction": pa.array(
-                np.where(chosen, theirs if ours is None else ours, theirs), pa.float64()
-            ),
+            "served_prediction": pa.array(np.where(chosen, theirs if ours is None else ours, theirs), pa.float64()),
         }
     )

@@ -105,9 +105,7 @@ def stored_request(workspace: Workspace, digest: str) -> TrainingRequest:
 
 def close_decision(workspace: Workspace, kind: str, decision: int, partition: str, reason: str) -> None:
     """Record how a decision to retrain ended without a candidate."""
-    workspace.record_fact(
-        workspace.draft(kind, f"{kind}:{decision}", partition, decision=decision, reason=reason)
-    )
+    workspace.record_fact(workspace.draft(kind, f"{kind}:{decision}", partition, decision=decision, reason=reason))
 
 
 def _request(workspace: Workspace, decision: Record, window: TrainingWindow) -> TrainingRequest:
@@ -137,9 +135,7 @@ def check_labels(labels: pd.Series[Any], *, classifies: bool) -> None:
             f"all {len(labels):,} labels {labels.name!r} of the training window are of {what}: {values[0]}"
         )
     if classifies and not set(values) <= {0, 1}:
-        raise TrainingError(
-            f"labels {labels.name!r} must be 0 or 1; there are {len(values)}, such as {values[0]!r}"
-        )
+        raise TrainingError(f"labels {labels.name!r} must be 0 or 1; there are {len(values)}, such as {values[0]!r}")
 
 
 def _version_of(workspace: Workspace, operation: str) -> str | None:

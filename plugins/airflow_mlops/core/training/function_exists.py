@@ -27,16 +27,8 @@ def check_function_exists(reference: str, root: Path) -> None:
         top = module.partition(".")[0]
         if (root / top).exists() or find_spec(top) is None:
             looked = base.relative_to(root).with_suffix(".py")
-            raise DeclarationError(
-                f"module {module!r} is not there; looked for {looked}", key="train.function"
-            )
+            raise DeclarationError(f"module {module!r} is not there; looked for {looked}", key="train.function")
         return
-    names = [
-        node.name
-        for node in ast.parse(file.read_text()).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    ]
+    names = [node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     if name not in names:
-        raise DeclarationError(
-            f"{file.name} has no function {name!r}; {nearest(name, names)}", key="train.function"
-        )
+        raise DeclarationError(f"{file.name} has no function {name!r}; {nearest(name, names)}", key="train.function")

@@ -51,12 +51,9 @@ def pin_window(state: LoopState, declared: Train, as_of: str) -> TrainingWindow:
     """
     keys = sorted(key for key in state.published if key <= as_of)
     if len(keys) < declared.first_at:
-        raise NotReadyError(
-            f"{len(keys)} partitions are published by {as_of}; the training needs {declared.first_at}"
-        )
+        raise NotReadyError(f"{len(keys)} partitions are published by {as_of}; the training needs {declared.first_at}")
     pins = [
-        PinnedPartition(key, int(state.published[key]["version"]), str(state.published[key]["digest"]))
-        for key in keys
+        PinnedPartition(key, int(state.published[key]["version"]), str(state.published[key]["digest"])) for key in keys
     ]
     fitted, holdout = pins[: -declared.holdout], pins[-declared.holdout :]
     if isinstance(declared.window, int):
@@ -82,7 +79,8 @@ def read_partition(workspace: Workspace, pin: PinnedPartition, *, label: bool) -
                 f"snapshot {pin.partition} in version {pin.version} has the digest {found[:12]}…, "
                 f"the ledger says {pin.digest[:12]}…"
             )
-    return rows.sort_by(data.key).to_pandas()
+    frame: pd.DataFrame = rows.sort_by(data.key).to_pandas()
+    return frame
 
 
 def snapshot_columns(workspace: Workspace, pin: PinnedPartition) -> list[str]:

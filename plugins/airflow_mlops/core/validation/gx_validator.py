@@ -75,9 +75,7 @@ def _result(expectation: Expectation, outcome: Any) -> ExpectationResult:
     from great_expectations.expectations.registry import get_expectation_impl
 
     found = outcome.result or {}
-    by_row = issubclass(
-        get_expectation_impl(expectation.type), ColumnMapExpectation | MulticolumnMapExpectation
-    )
+    by_row = issubclass(get_expectation_impl(expectation.type), ColumnMapExpectation | MulticolumnMapExpectation)
     positions = tuple(int(entry[ROW]) for entry in found.get("unexpected_index_list") or [])
     return ExpectationResult(
         type=expectation.type,

@@ -35,9 +35,7 @@ class ValidatedSnapshot:
         return dict(vars(self))
 
 
-def validate_snapshot(
-    workspace: Workspace, manifest: SnapshotManifest, validator: Validator
-) -> ValidatedSnapshot:
+def validate_snapshot(workspace: Workspace, manifest: SnapshotManifest, validator: Validator) -> ValidatedSnapshot:
     """Check the declared expectations on a snapshot and put its bad rows into quarantine.
 
     Raises
@@ -96,9 +94,7 @@ def refuse_whole(results: list[ExpectationResult], bad: int, rows: int, toleranc
     """Raise :class:`PartitionRefusedError` where the partition as a whole must not be used."""
     for result in results:
         if not result.success and result.severity == "critical" and not result.by_row:
-            raise PartitionRefusedError(
-                f"{result.reason} failed for the whole partition; observed {result.observed}"
-            )
+            raise PartitionRefusedError(f"{result.reason} failed for the whole partition; observed {result.observed}")
     if bad > tolerance * rows:
         worst = max((result for result in results if result.by_row), key=lambda result: result.unexpected)
         raise PartitionRefusedError(

@@ -43,9 +43,7 @@ def decide_and_record(workspace: Workspace, as_of: str, *, trigger: Trigger) -> 
             return workspace.ledger.append(draft, read=now.sequence)
         except StaleLedgerError:
             continue
-    raise LedgerError(
-        f"no decision could be recorded in {ATTEMPTS} attempts: other records keep coming first"
-    )
+    raise LedgerError(f"no decision could be recorded in {ATTEMPTS} attempts: other records keep coming first")
 
 
 def decision_to_emit(workspace: Workspace, as_of: str) -> Record | None:

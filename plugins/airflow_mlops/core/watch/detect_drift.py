@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.training.window import PinnedPartition, features_of, read_partition
-from airflow_mlops.core.watch.drift_test import drift_verdict
+from airflow_mlops.core.watch.column_drift import drift_verdict
 from airflow_mlops.core.watch.measure_performance import is_historical
 from airflow_mlops.core.watch.profile_window import ReferenceProfile, count_columns
 from airflow_mlops.core.workspace import Workspace

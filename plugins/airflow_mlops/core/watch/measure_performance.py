@@ -41,9 +41,7 @@ def measure_performance(workspace: Workspace, partition: str) -> dict[str, Any]:
     if len(frame) < declared.min_rows:
         details |= {"verdict": "insufficient data", "needed": declared.min_rows}
     else:
-        losses = row_losses(
-            declared.metric, frame["label"].to_numpy(float), frame["served_prediction"].to_numpy()
-        )
+        losses = row_losses(declared.metric, frame["label"].to_numpy(float), frame["served_prediction"].to_numpy())
         value = metric_value(declared.metric, losses)
         reference = float(state.versions[scored["champion"]].details["metrics"][declared.metric])
         worse = relative_loss(declared.metric, value, reference)
@@ -53,9 +51,7 @@ def measure_performance(workspace: Workspace, partition: str) -> dict[str, Any]:
             "verdict": "alarm" if alarm else "no alarm",
         }  # fmt: skip
     record = workspace.record_fact(
-        workspace.draft(
-            "performance_judged", f"performance:{partition}:{scored['snapshot']}", partition, **details
-        )
+        workspace.draft("performance_judged", f"performance:{partition}:{scored['snapshot']}", partition, **details)
     )
     return {"partition": partition, **record.details}
 
@@ -66,7 +62,7 @@ def labelled_predictions(workspace: Workspace, partition: str, scored: dict[str,
     pin = PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]))
     labels = read_partition(workspace, pin, label=True)[[data.key, data.label]].dropna()
     labels = labels.rename(columns={data.key: "key", data.label: "label"}).astype({"key": str})
-    predictions = workspace.predictions.read(partition, version=int(scored["version"])).to_pandas()
+    predictions: pd.DataFrame = workspace.predictions.read(partition, version=int(scored["version"])).to_pandas()
     return predictions.merge(labels, on="key", validate="one_to_one")
 
 

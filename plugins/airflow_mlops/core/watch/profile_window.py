@@ -76,9 +76,7 @@ class ReferenceProfile:
     def from_dict(cls, values: dict[str, Any]) -> ReferenceProfile:
         """Return the profile that ``to_dict`` wrote."""
         bins = {
-            name: ColumnBins(
-                tuple(of["edges"]), None if of["categories"] is None else tuple(of["categories"])
-            )
+            name: ColumnBins(tuple(of["edges"]), None if of["categories"] is None else tuple(of["categories"]))
             for name, of in values["bins"].items()
         }
         windows = {

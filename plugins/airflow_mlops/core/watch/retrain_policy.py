@@ -93,7 +93,9 @@ def _alarms(state: LoopState, loop: Loop) -> RetrainDecision:
     causes = {key: alarms_of(state, key) for key in newest}
     alarmed = [key for key in newest if causes[key]]
     numbers = {"alarms": {key: causes[key] for key in alarmed}, "windows": newest}
-    reason = f"{len(alarmed)} of the newest {len(newest)} windows alarmed; {declared.windows} of {declared.of} are asked"
+    reason = (
+        f"{len(alarmed)} of the newest {len(newest)} windows alarmed; {declared.windows} of {declared.of} are asked"
+    )
     if len(alarmed) < declared.windows:
         return RetrainDecision(False, "no alarm", reason, numbers)
     kinds = sorted({cause.split(":")[0] for key in alarmed for cause in causes[key]})
@@ -119,13 +121,14 @@ def _allowed(state: LoopState, loop: Loop, published: list[str], wish: RetrainDe
     if state.retrains and state.champion is not None:
         age = since(published, str(state.retrains[-1].partition))
         if age < loop.retrain.cooldown:
-            reason = f"{age} partitions since the last retrain; the cooldown is {loop.retrain.cooldown}; wanted: {wish.reason}"
+            limit = loop.retrain.cooldown
+            reason = f"{age} partitions since the last retrain; the cooldown is {limit}; wanted: {wish.reason}"
             return RetrainDecision(False, "cooldown", reason, {"age": age, **wish.numbers})
     period = published[-BUDGET_PERIOD:]
     spent = sum(str(record.partition) >= period[0] for record in state.promotions)
     if spent >= loop.retrain.budget:
-        reason = f"{spent} promotions in {len(period)} partitions; the budget is {loop.retrain.budget}; wanted: {wish.reason}"
-        return RetrainDecision(False, "budget", reason, {"spent": spent, **wish.numbers})
+        limit = loop.retrain.budget
+        reason = f"{spent} promotions in {len(period)} partitions; the budget is {limit}; wanted: {wish.reason}"return RetrainDecision(False, "budget", reason, {"spent": spent, **wish.numbers})
     return wish
 
 

@@ -43,7 +43,7 @@ class ColumnDrift:
         return asdict(self)
 
 
-def test_column(column: str, reference: Sequence[Counts], window: Counts) -> ColumnDrift:
+def measure_column(column: str, reference: Sequence[Counts], window: Counts) -> ColumnDrift:
     """Return the p-value and the size of a column's shift.
 
     Parameters
@@ -105,9 +105,7 @@ def dispersion(past: Sequence[npt.NDArray[Any]]) -> tuple[float, int]:
     return float(((table - expected) ** 2 / expected).sum()) / freedom, freedom
 
 
-def judge_columns(
-    tested: Sequence[ColumnDrift], *, alarm_rate: float, min_effect: float
-) -> list[ColumnDrift]:
+def judge_columns(tested: Sequence[ColumnDrift], *, alarm_rate: float, min_effect: float) -> list[ColumnDrift]:
     """Return the outcomes with ``drifted`` set by Holm's step-down at ``alarm_rate`` and the minimum effect."""
     order = sorted(range(len(tested)), key=lambda position: tested[position].p_value)
     drifted: dict[int, bool] = {}
@@ -115,10 +113,7 @@ def judge_columns(
     for rank, position in enumerate(order):
         going_on = going_on and tested[position].p_value <= alarm_rate / (len(tested) - rank)
         drifted[position] = going_on and tested[position].distance >= min_effect
-    return [
-        ColumnDrift(**{**asdict(column), "drifted": drifted[position]})
-        for position, column in enumerate(tested)
-    ]
+    return [ColumnDrift(**{**asdict(column), "drifted": drifted[position]}) for position, column in enumerate(tested)]
 
 
 def drift_verdict(
@@ -147,9 +142,7 @@ def drift_verdict(
             "missing": missing,
             "columns": [],
         }
-    tested = [
-        test_column(name, reference[name], window[name]) for name in sorted(set(reference) & set(window))
-    ]
+    tested = [measure_column(name, reference[name], window[name]) for name in sorted(set(reference) & set(window))]
     judged = judge_columns(tested, alarm_rate=alarm_rate, min_effect=min_effect)
     drifted = [column.column for column in judged if column.drifted]
     return {
