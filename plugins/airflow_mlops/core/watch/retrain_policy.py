@@ -128,7 +128,8 @@ def _allowed(state: LoopState, loop: Loop, published: list[str], wish: RetrainDe
     spent = sum(str(record.partition) >= period[0] for record in state.promotions)
     if spent >= loop.retrain.budget:
         limit = loop.retrain.budget
-        reason = f"{spent} promotions in {len(period)} partitions; the budget is {limit}; wanted: {wish.reason}"return RetrainDecision(False, "budget", reason, {"spent": spent, **wish.numbers})
+        reason = f"{spent} promotions in {len(period)} partitions; the budget is {limit}; wanted: {wish.reason}"
+        return RetrainDecision(False, "budget", reason, {"spent": spent, **wish.numbers})
     return wish
 
 
