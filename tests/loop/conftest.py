@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from airflow_mlops.testing.airflow_home import isolate_airflow
-
 SchedulerFactory = Callable[[Path], "InProcessScheduler"]
 
-if "airflow.configuration" not in sys.modules:
-    _HOME = tempfile.mkdtemp(prefix="airflow-home-")
-    atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
-    isolate_airflow(Path(_HOME))
-
-from airflow_mlops.testing.metadata import create_metadata, forget_everything  # noqa: E402
-from airflow_mlops.testing.scheduler import InProcessScheduler  # noqa: E402
+from airflow_mlops.testing.metadata import create_metadata, forget_everything
+from airflow_mlops.testing.scheduler import InProcessScheduler
 
 
 @pytest.fixture(scope="session")
