@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-SchedulerFactory = Callable[[Path], "InProcessScheduler"]
-
 from airflow_mlops.testing.metadata import create_metadata, forget_everything
 from airflow_mlops.testing.scheduler import InProcessScheduler
+
+SchedulerFactory = Callable[[Path], InProcessScheduler]
 
 
 @pytest.fixture(scope="session")

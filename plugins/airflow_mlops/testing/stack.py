@@ -14,6 +14,7 @@ ports of 127.0.0.1. It returns when all of them answer; each writes to ``<home>/
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import time
@@ -39,9 +40,10 @@ from airflow_mlops.testing.stack_settings import new_settings, stack_environment
 
 _UNSETTLED = """
     SELECT (SELECT count(*) FROM dag_run r JOIN dag d ON d.dag_id = r.dag_id
-             WHERE r.state IN ('queued', 'running') AND NOT d.is_paused)
+             WHERE r.state IN ('queued', 'running') AND NOT d.is_paused AND starts_with(d.dag_id, '{prefix}'))
          + (SELECT count(*) FROM asset_partition_dag_run p JOIN dag d ON d.dag_id = p.target_dag_id
-             WHERE p.created_dag_run_id IS NULL AND NOT d.is_paused AND NOT d.is_stale)
+             WHERE p.created_dag_run_id IS NULL AND NOT d.is_paused AND NOT d.is_stale
+               AND starts_with(d.dag_id, '{prefix}'))
 """
 
 
@@ -138,23 +140,30 @@ class LocalStack:
         """Return the SQLAlchemy address of a database of the embedded PostgreSQL."""
         return self._running_postgres().uri(database, driver)
 
-    def unsettled(self) -> int:
-        """Return runs that are not finished plus partitions without a run, in one consistent look."""
-        return int(self._running_postgres().scalar("airflow", _UNSETTLED))
+    def unsettled(self, prefix: str = "") -> int:
+        """Return runs that are not finished plus partitions without a run, in one consistent look.
+
+        :param prefix: count only Dags whose id starts with it; letters, digits, ``_`` and ``-``
+        """
+        if not re.fullmatch(r"[\w-]*", prefix):
+            raise ValueError(f"{prefix!r} is no prefix of a Dag id: letters, digits, _ and - only")
+        return int(self._running_postgres().scalar("airflow", _UNSETTLED.format(prefix=prefix)))
 
     def settled(self) -> bool:
         """Tell whether nothing is left to do."""
         return self.unsettled() == 0
 
-    def wait_until_settled(self, *, timeout_seconds: float = 300.0) -> float:
-        """Wait until nothing is left to do and return the seconds it took.
+    def wait_until_settled(self, prefix: str = "", *, timeout_seconds: float = 300.0) -> float:
+        """Wait until nothing is left to do, in Dags of that prefix, and return the seconds it took.
 
         Raises
         ------
         AirflowApiError
             If something still moves when the time is up.
         """
-        return self.client.wait_until_settled(timeout_seconds=timeout_seconds, poll_seconds=0.1, count=self.unsettled)
+        return self.client.wait_until_settled(
+            timeout_seconds=timeout_seconds, poll_seconds=0.1, count=lambda: self.unsettled(prefix)
+        )
 
     def cpu_seconds(self) -> dict[str, float]:
         """Return the CPU seconds that each process and its ended children have used so far."""

@@ -85,6 +85,7 @@ def stack_environment(settings: StackSettings, socket_folder: str, extra: Mappin
         **_airflow_folders(settings),
         **_airflow_addresses(settings, socket_folder),
         **_airflow_pace(settings),
+        **_loop_connections(settings, socket_folder),
         "PYTHONPATH": os.pathsep.join(python_path),
         "PYTHONUNBUFFERED": "1",
         "NO_PROXY": "127.0.0.1,localhost",
@@ -122,6 +123,13 @@ def _airflow_addresses(settings: StackSettings, socket_folder: str) -> dict[str,
         "AIRFLOW__API_AUTH__JWT_SECRET": settings.secret,
         "AIRFLOW__API__SECRET_KEY": settings.secret[::-1],
     }
+
+
+def _loop_connections(settings: StackSettings, socket_folder: str) -> dict[str, str]:
+    """Return the connections by which the loops find their ledger and their registry."""
+    ledger = {"conn_type": "postgres", "login": "postgres", "schema": "mlops", "extra": {"host": socket_folder}}
+    registry = {"conn_type": "http", "host": "http://127.0.0.1", "port": settings.mlflow_port}
+    return {"AIRFLOW_CONN_MLOPS_LEDGER": json.dumps(ledger), "AIRFLOW_CONN_MLOPS_REGISTRY": json.dumps(registry)}
 
 
 def _airflow_pace(settings: StackSettings) -> dict[str, str]:

@@ -45,6 +45,7 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
     NotReadyError
         If there is no candidate, or a newer champion serves already.
     """
+    as_of = newest_partition(workspace, as_of)
     for _ in range(ATTEMPTS):
         state = workspace.state()
         if state.rollout is not None:
@@ -93,7 +94,7 @@ def run_stage(workspace: Workspace, version: str, index: int, as_of: str) -> Sta
     NotReadyError
         If the look is inconclusive: the stage holds, and a later partition looks again.
     """
-    stage = workspace.loop.rollout.stages[index]
+    stage, as_of = workspace.loop.rollout.stages[index], newest_partition(workspace, as_of)
     for _ in range(ATTEMPTS):
         state = workspace.state()
         rollout = state.rollout
@@ -113,6 +114,12 @@ def run_stage(workspace: Workspace, version: str, index: int, as_of: str) -> Sta
         except StaleLedgerError:
             continue
     raise RolloutError(f"{stage.name} could not be run in {ATTEMPTS} attempts: other records keep coming first")
+
+
+def newest_partition(workspace: Workspace, as_of: str) -> str:
+    """Return the newest published partition at or before ``as_of``, which is what a rollout's records are about."""
+    state = workspace.state()
+    return state.newest(state.published, as_of) or as_of
 
 
 def _enter(workspace: Workspace, state: LoopState, index: int, as_of: str) -> None:

@@ -1,0 +1,49 @@
+"""What the demo prints: a line for every week of a loop, and the table at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.watch.retrain_policy import alarms_of
+
+
+def week_line(loop: Loop, state: LoopState, partition: str, seconds: float) -> str:
+    """Return one line about a week: champion, error, alarms, retrain."""
+    judged = state.performance.get(partition, {})
+    error = f"{loop.metric} {judged['value']:7.3f}" if "value" in judged else f"{loop.metric}       -"
+    champion = f"v{state.champion.number}" if state.champion else "-"
+    alarms = ", ".join(cause.split(":")[0] for cause in alarms_of(state, partition)) or "-"
+    retrained = [record.details["cause"] for record in state.retrains if record.partition == partition]
+    promoted = [f"v{record.details['version']} live" for record in state.promotions if record.partition == partition]
+    outcome = f"retrain ({retrained[0]}) {' '.join(promoted)}" if retrained else ""
+    text = f"{partition[:10]}  {loop.model:<16} champion {champion:<4} {error}  alarm {alarms:<19} {outcome}"
+    return f"{text:<118} {seconds:4.1f} s"
+
+
+def print_table(summary: dict[str, Any]) -> None:
+    """Print what the loop did beside the same model never retrained."""
+    print(f"\n{'':<18}{'metric':<10}{'loop':>8}{'never':>9}{'ratio':>8}{'retrains':>10}{'live':>6}{'back':>6}")
+    for model, of in summary["loops"].items():
+        numbers = summary[model]
+        print(
+            f"{model:<18}{of['metric']:<10}{of['loop']:>8.4f}{of['never_retrained']:>9.4f}{of['ratio']:>8.3f}"
+            f"{len(numbers['retrains']):>10}{numbers['promotions']:>6}{numbers['rollbacks']:>6}"
+        )
+    for model in summary["loops"]:
+        print(speed_line(model, summary[model]["seconds_from_alarm_to_live"]))
+    print(
+        f"failed tasks {summary['failed_tasks']} of {summary['tasks']}, ledgers verified: "
+        f"{summary['ledger_verified']}, {summary['minutes']:.1f} min"
+    )
+
+
+def speed_line(model: str, speed: dict[str, float] | None) -> str:
+    """Return a line about how long an alarm took to become a new champion."""
+    if speed is None:
+        return f"{model}: no alarm led to a new champion"
+    return (
+        f"{model}: from alarm to new champion {speed['median']:.1f} s (median of {speed['retrains']}): "
+        f"fitting {speed['fitting']:.1f} s, other steps {speed['steps']:.1f} s, between steps {speed['airflow']:.1f} s"
+    )
