@@ -114,7 +114,7 @@ def alarm_to_live(
             continue
         version = one(records, "candidate_registered", decision=decision.sequence)
         promoted = version and one(records, "promoted", version=version.details["version"])
-        if version is None or promoted is None or not promoted:
+        if version is None or promoted is None:
             continue
         began = max(
             moment(record.recorded_at)

@@ -13,8 +13,10 @@ triggers in a burst, and one with a key never starts a Dag that is not partition
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -52,6 +54,7 @@ from airflow_mlops.operators.watch import (
     MeasurePerformanceOperator,
 )
 
+_COLLECTED: ContextVar[list[Loop] | None] = ContextVar("_COLLECTED", default=None)
 RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=10)}
 
 
@@ -77,9 +80,24 @@ def build_dags(
     folder = Path(root) if root is not None else project_folder(Path(sys._getframe(1).f_code.co_filename))
     declared = loop if isinstance(loop, Loop) else read_loop(folder / loop)
     check_function_exists(declared.train.function, folder)
+    collected = _COLLECTED.get()
+    if collected is not None:
+        collected.append(declared)
+        return {}
     wanted = get_parsing_context().dag_id
     build = _LoopDags(declared, folder, {**RETRIES, "owner": declared.owner, **(default_args or {})})
     return {dag_id: make(dag_id) for dag_id, make in build.makers().items() if wanted is None or wanted == dag_id}
+
+
+def loops_in(dag_file: str | Path) -> list[Loop]:
+    """Return the loops that a Dag file hands to :func:`build_dags`, without building any Dag."""
+    collected: list[Loop] = []
+    token = _COLLECTED.set(collected)
+    try:
+        runpy.run_path(str(dag_file))
+    finally:
+        _COLLECTED.reset(token)
+    return collected
 
 
 def project_folder(file: Path) -> Path:

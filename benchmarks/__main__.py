@@ -1,0 +1,50 @@
+"""``python -m benchmarks [NAME …]``: run the benchmarks, print the table, write ``build/bench.json``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from airflow_mlops.testing.airflow_home import isolate_airflow
+from benchmarks.row import Row
+
+BUILD = Path(__file__).resolve().parents[1] / "build"
+
+
+def main() -> int:
+    """Run the benchmarks that the command line names, or all; 0 only if every bar was reached."""
+    with tempfile.TemporaryDirectory(prefix="airflow-home-") as home:
+        isolate_airflow(Path(home))
+        from benchmarks.parse_per_dag import parse_per_dag
+
+        known = {"parse_per_dag": parse_per_dag}
+        asked = sys.argv[1:] or list(known)
+        unknown = sorted(set(asked) - set(known))
+        if unknown:
+            print(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
+            return 2
+        rows: list[Row] = []
+        for name in asked:
+            print(f"==> {name}", flush=True)
+            rows.extend(known[name]())
+    BUILD.mkdir(exist_ok=True)
+    (BUILD / "bench.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    print_rows(rows)
+    return 0 if all(row.reached for row in rows) else 1
+
+
+def print_rows(rows: list[Row]) -> None:
+    """Print the rows as a table."""
+    print(f"\n{'name':<22}{'ours':>10}{'peer':>10}  {'unit':<12}{'ratio':>7}  {'reached':<9}{'bar':<28}peer is")
+    for row in rows:
+        print(
+            f"{row.name:<22}{row.ours:>10.4g}{row.peer:>10.4g}  {row.unit:<12}{row.ratio:>7.2f}  "
+            f"{'yes' if row.reached else 'NO':<9}{row.bar:<28}{row.peer_name}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

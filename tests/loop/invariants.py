@@ -1,0 +1,161 @@
+"""What must hold after whatever has happened to a loop, read from the ledger, the registry and the lake.
+
+``assert_invariants`` is called at the end of every test that moves a loop. It trusts nothing but the
+records: what they claim about versions, aliases, models and evidence is looked up where it lies.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.loop.project import embedded_stores
+
+from airflow_mlops.core.governance.reconcile import wanted_aliases
+from airflow_mlops.core.governance.record import Record, verify_chain
+from airflow_mlops.core.governance.state import fold
+from airflow_mlops.core.registry.mlflow_registry import OPERATION
+from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.workspace import Workspace
+
+
+def assert_invariants(workspace: Workspace) -> None:
+    """Assert that the ledger is intact and that nothing in it, or beside it, breaks a promise of the loop."""
+    records = workspace.ledger.records()
+    assert verify_chain(records) == len(records)
+    assert_one_version_for_each_request(workspace, records)
+    assert_champion_is_the_head_and_can_be_read(workspace, records)
+    assert_nobody_was_promoted_without_passed_gates(workspace, records)
+    assert_nothing_saw_what_came_later(records)
+    assert_a_rolled_back_version_stays_away(records)
+    assert_one_retrain_at_a_time(workspace, records)
+    assert_a_step_is_recorded_once(records)
+
+
+def versions_in_registry(model: str) -> dict[str, str]:
+    """Return the operation of every version that MLflow knows, by its number."""
+    from mlflow import MlflowClient
+
+    uri = embedded_stores().tracking_uri
+    found = MlflowClient(tracking_uri=uri, registry_uri=uri).search_model_versions(f"name = '{model}'")
+    return {str(version.version): str(version.tags[OPERATION]) for version in found}
+
+
+def assert_one_version_for_each_request(workspace: Workspace, records: list[Record]) -> None:
+    """One request gives at most one version, in the ledger and in the registry."""
+    registered = [record.details for record in records if record.kind == "candidate_registered"]
+    assert not repeated(details["request"] for details in registered)
+    assert not repeated(details["version"] for details in registered)
+    known = versions_in_registry(workspace.loop.model) if registered else {}
+    assert not repeated(known.values())
+    assert {str(details["version"]) for details in registered} <= set(known)
+
+
+def assert_champion_is_the_head_and_can_be_read(workspace: Workspace, records: list[Record]) -> None:
+    """The newest promotion is the champion, every alias says what the ledger says, and the artefact loads."""
+    state = fold(records)
+    promoted = [record for record in records if record.kind == "promoted"]
+    assert (state.champion is None) == (not promoted)
+    wanted = {alias: version for alias, version in wanted_aliases(state).items() if version is not None}
+    assert workspace.registry.aliases() == wanted
+    if state.champion is None:
+        return
+    assert state.champion.number == str(promoted[-1].details["version"])
+    for before, after in zip([None, *promoted], promoted, strict=False):
+        assert after.details["previous"] == (None if before is None else before.details["version"])
+    with tempfile.TemporaryDirectory() as scratch:
+        file = workspace.registry.fetch(state.champion.number, Path(scratch))
+        assert hasattr(load_model(file, str(state.champion.details["artefact"])), "predict")
+
+
+def assert_nobody_was_promoted_without_passed_gates(workspace: Workspace, records: list[Record]) -> None:
+    """Behind every version lies a report with numbers, on the data of its own window, in which all gates passed."""
+    for record in records:
+        if record.kind != "candidate_registered":
+            continue
+        report = workspace.evidence.get(record.details["report"])
+        (judged,) = [entry for entry in report["candidates"] if entry["candidate"] == record.details["candidate"]]
+        assert judged["passed"]
+        assert judged["gates"]
+        assert report["rows"] > 0
+        assert all(gate["verdict"] != "fail" for gate in judged["gates"])
+        assert all(math.isfinite(value) for value in judged["metrics"].values())
+        assert judged["digest"] == record.details["artefact"]
+        window, known = record.details["window"], fold(records[: record.sequence]).published
+        assert report["request"]["window"] == window
+        for pin in window["fitted"] + window["holdout"]:
+            assert known[pin["partition"]]["digest"] == pin["digest"]
+
+
+def assert_nothing_saw_what_came_later(records: list[Record]) -> None:
+    """What was trained, scored, judged and decided for a partition rests on partitions up to it."""
+    state = fold(records)
+    made = {number: version.partition for number, version in state.versions.items()}
+    entered: list[str] = []
+    for record in records:
+        at, details = str(record.partition), record.details
+        if record.kind in ("candidate_registered", "training_started"):
+            pins = details["window"]["fitted"] + details["window"]["holdout"]
+            assert max(pin["partition"] for pin in pins) <= at
+            assert max(pin["partition"] for pin in details["window"]["fitted"]) < min(
+                pin["partition"] for pin in details["window"]["holdout"]
+            )
+        elif record.kind == "predictions_published":
+            assert all(made[version] < at for version in details["served"])
+            assert details["challenger"] is None or made[details["challenger"]] < at
+        elif record.kind == "retrain_decided":
+            assert all(key <= at for key in details["numbers"].get("windows", []))
+        elif record.kind == "promoted":
+            entered.append(made[str(details["version"])])
+    assert entered == sorted(entered), "an older version replaced a newer champion"
+    assert all(not judged["historical"] or judged["verdict"] != "alarm" for judged in state.performance.values())
+    assert all(not judged["historical"] or judged["verdict"] != "alarm" for judged in state.drift.values())
+
+
+def assert_a_rolled_back_version_stays_away(records: list[Record]) -> None:
+    """A version that was rolled back is not promoted until a person has lifted its quarantine."""
+    away: set[str] = set()
+    for record in records:
+        version = str(record.details.get("version"))
+        if record.kind == "rolled_back":
+            away.add(version)
+        elif record.kind == "quarantine_lifted":
+            away.discard(version)
+        elif record.kind in ("promoted", "rollout_started"):
+            assert version not in away
+
+
+def assert_one_retrain_at_a_time(workspace: Workspace, records: list[Record]) -> None:
+    """No retrain is decided while another is under way, twice for a partition, in the cooldown or past the budget."""
+    declared = workspace.loop.retrain
+    yes = [record for record in records if record.kind == "retrain_decided" and record.details["retrain"]]
+    asked = [record for record in yes if record.details["trigger"] != "person"]
+    assert not repeated(record.partition for record in asked)
+    for record in yes:
+        before = fold(records[: record.sequence - 1])
+        assert before.in_flight is None
+        since = [key for key in before.published if str(before.retrains[-1].partition) < key <= str(record.partition)] \
+            if before.retrains else []  # fmt: skip
+        if record in asked and before.champion is not None:
+            assert len(since) >= declared.cooldown
+            assert len(before.promotions) < declared.budget
+    started = [record.details["decision"] for record in records if record.kind == "training_started"]
+    assert not repeated(started)
+    assert set(started) <= {record.sequence for record in yes}
+
+
+def assert_a_step_is_recorded_once(records: list[Record]) -> None:
+    """No operation, and no fact about the same content of a partition, stands in the ledger twice."""
+    assert not repeated(record.operation for record in records)
+    facts = ("predictions_published", "drift_judged", "performance_judged")
+    assert not repeated((of.kind, of.partition, of.details["snapshot"]) for of in records if of.kind in facts)
+    ends = [str(of.details["version"]) for of in records if of.kind in ("promoted", "rolled_back", "rollout_rejected")]
+    assert not repeated(ends)
+
+
+def repeated(values: Any) -> list[Any]:
+    """Return what occurs more than once."""
+    return [value for value, count in Counter(values).items() if count > 1]

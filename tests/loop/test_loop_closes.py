@@ -1,0 +1,84 @@
+"""The loop closes: from the first partition to a champion, and from an alarm to the next champion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.loop.invariants import assert_invariants
+from tests.loop.project import KEYS, make_project, night, states
+
+if TYPE_CHECKING:
+    from tests.loop.conftest import SchedulerFactory
+
+STAGED = {
+    "stages": [{"shadow": 100, "bake": 1}, {"canary": 50, "bake": 1}, {"live": 100}],
+    "min_rows": 20,
+}
+
+
+def test_the_first_partitions_bring_the_first_champion_live(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
+    project = make_project(tmp_path)
+    scheduler = start_scheduler(project.dags)
+    project.put(KEYS[0])
+    project.ingest(scheduler, KEYS[0])
+    project.at_night(scheduler, KEYS[0])
+    assert project.said("retrain_decided", KEYS[0])["cause"] == "too early"
+    assert states(scheduler, project.dag("score")) == {"score": "skipped"}
+
+    project.first_champion(scheduler, KEYS[1:2])
+    assert scheduler.failures() == []
+    decided = project.said("retrain_decided", KEYS[1])
+    assert (decided["retrain"], decided["cause"], decided["trigger"]) == (True, "first model", "nightly")
+    registered = project.said("candidate_registered", KEYS[1])
+    assert [pin["partition"] for pin in registered["window"]["fitted"]] == [KEYS[0]]
+    assert [pin["partition"] for pin in registered["window"]["holdout"]] == [KEYS[1]]
+    assert project.workspace.registry.aliases() == {"champion": "1"}
+    assert set(states(scheduler, project.dag("rollout"), night(KEYS[1])).values()) == {"success"}
+
+    project.put(KEYS[2])
+    project.ingest(scheduler, KEYS[2])
+    scored = project.said("predictions_published", KEYS[2])
+    assert (scored["champion"], scored["challenger"], scored["served"]) == ("1", None, {"1": 120})
+    assert_invariants(project.workspace)
+
+
+def test_an_alarm_brings_a_new_champion_through_shadow_and_canary_to_live(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project = make_project(tmp_path, rollout=STAGED)
+    scheduler = start_scheduler(project.dags)
+    project.first_champion(scheduler, KEYS[:2])
+    for key in KEYS[2:9]:
+        project.put(key, level=0.0 if key < KEYS[4] else 6.0)
+        project.ingest(scheduler, key)
+
+    # The first week of the new relation alarms, but a model of the week before cannot pass its gates.
+    assert project.said("performance_judged", KEYS[3])["verdict"] == "no alarm"
+    assert project.said("performance_judged", KEYS[4])["verdict"] == "alarm"
+    assert "does not pass" in project.said("candidate_refused", KEYS[4])["reason"]
+
+    # The second one gives the challenger; its cause and its numbers stand in the ledger.
+    decided = project.said("retrain_decided", KEYS[5])
+    assert (decided["retrain"], decided["cause"]) == (True, "alarm: performance")
+    assert list(decided["numbers"]["alarms"]) == [KEYS[5]]
+    assert project.said("candidate_registered", KEYS[5])["version"] == "2"
+
+    stages = [(record.partition, record.details["kind"]) for record in project.of_kind("stage_entered")][-2:]
+    assert stages == [(KEYS[5], "shadow"), (KEYS[6], "canary")]
+    assert [record.partition for record in project.of_kind("promoted")] == [night(KEYS[1]), KEYS[7]]
+
+    shadow, canary, live = (project.served(key) for key in KEYS[6:9])
+    assert set(shadow["served_version"]) == {"1"}
+    assert set(shadow["challenger_version"]) == {"2"}
+    assert None not in shadow["challenger_prediction"]
+    assert set(canary["served_version"]) == {"1", "2"}
+    for row in range(len(canary["key"])):
+        who = "challenger" if canary["served_version"][row] == "2" else "champion"
+        assert canary["served_prediction"][row] == canary[f"{who}_prediction"][row]
+    assert set(live["champion_version"]) == {"2"}
+    assert set(live["challenger_version"]) == {None}
+    assert project.said("performance_judged", KEYS[8])["verdict"] == "no alarm"
+    assert project.workspace.registry.aliases() == {"champion": "2"}
+    assert [record.task_id for record, _ in scheduler.failures()] == ["gate", "register"]
+    assert_invariants(project.workspace)
