@@ -3,6 +3,7 @@
 --keep      leave Airflow and MLflow up afterwards, and say where
 --stop      stop what an earlier --keep left up
 --weeks N   replay only the first N weeks
+--into DIR  write there and not into build/demo
 """
 
 from __future__ import annotations
@@ -23,31 +24,32 @@ from include.demo.summary import summarise
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "demo"
-HOME = BUILD / "home"
 
 
 def main() -> int:
     """Run the demo and return the exit code: 0 only if no task failed and every ledger verifies."""
     arguments = parse_arguments()
-    LocalStack.stop_pids(HOME)
+    build = arguments.into.resolve()
+    home = build / "home"
+    LocalStack.stop_pids(home)
     if arguments.stop:
         print("stopped")
         return 0
-    shutil.rmtree(BUILD, ignore_errors=True)
-    BUILD.mkdir(parents=True)
+    shutil.rmtree(build, ignore_errors=True)
+    build.mkdir(parents=True)
     loops = demo_loops(ROOT)
     began = time.monotonic()
     print("==> PostgreSQL, MLflow and Airflow on free ports of 127.0.0.1")
-    with LocalStack(HOME, dags_folder=ROOT / "dags", project_root=ROOT, keep=arguments.keep, report=step) as stack:
+    with LocalStack(home, dags_folder=ROOT / "dags", project_root=ROOT, keep=arguments.keep, report=step) as stack:
         print(f"==> 2013, week after week, through {len(loops)} loops")
         replay_year(stack, loops, weeks=arguments.weeks)
         print("==> summary")
-        opened = [open_loop(loop, stack, ROOT, HOME) for loop in loops]
+        opened = [open_loop(loop, stack, ROOT, home) for loop in loops]
         summary = summarise(opened, stack.client, minutes=(time.monotonic() - began) / 60)
-        (BUILD / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-        draw_picture(summary, BUILD / "picture.png")
+        (build / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        draw_picture(summary, build / "picture.png")
         print_table(summary)
-        print(f"\n{BUILD.relative_to(ROOT)}/summary.json, {BUILD.relative_to(ROOT)}/picture.png")
+        print(f"\nwritten: summary.json and picture.png in {build}")
         if arguments.keep:
             user, password = stack.login
             print(f"\nAirflow  {stack.api_url}   user {user}, password {password}\nMLflow   {stack.mlflow_url}")
@@ -61,6 +63,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="leave Airflow and MLflow up afterwards")
     parser.add_argument("--stop", action="store_true", help="stop what an earlier --keep left up")
     parser.add_argument("--weeks", type=int, help="replay only so many weeks")
+    parser.add_argument("--into", type=Path, default=BUILD, help="folder to write to, emptied first")
     return parser.parse_args()
 
 

@@ -26,7 +26,9 @@ Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) e
 class Declared(BaseModel):
     """Base of everything a user declares: strict, immutable, and closed to unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False
+    )  # fmt: skip
 
 
 class ParquetSource(Declared):
@@ -136,7 +138,7 @@ class Rollout(Declared):
     """How a challenger takes over."""
 
     target: Literal["batch"] = "batch"
-    approval: Literal["none", "human"] = "none"
+    approval: Literal["none"] = "none"
     stages: Annotated[tuple[RolloutStage, ...], Listed] = (
         RolloutStage(shadow=100), RolloutStage(canary=10), RolloutStage(canary=50), RolloutStage(live=100)
     )  # fmt: skip
@@ -227,7 +229,7 @@ class Loop(Declared):
         default=(), description="Airflow notifiers or callbacks called when a task of the loop fails"
     )
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         """Validate ``fields``; a first mistake is one :class:`DeclarationError`."""
         try:
             super().__init__(**fields)

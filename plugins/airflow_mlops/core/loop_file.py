@@ -1,7 +1,7 @@
 """Read a loop from a YAML file, strictly, and know the line of everything in it.
 
-Refused: files over 256 kB, aliases and anchors, tags, duplicate keys, templates, unknown keys, wrong
-types. Scalars follow YAML 1.2: ``no`` is the text "no" and ``12:30:45`` is no number.
+Refused: files over 256 kB, aliases and anchors, tags, more than 20 levels, duplicate keys, templates,
+unknown keys, wrong types. Scalars follow YAML 1.2: ``no`` is the text "no" and ``12:30:45`` is no number.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.loop import Loop, dotted
 
 MAX_BYTES = 256_000
+MAX_DEPTH = 20
 
 _YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_INTEGER = re.compile(r"[-+]?[0-9]+")
+# Beyond a hundred digits it is no number that anybody declares, and Python refuses to read some.
+_INTEGER = re.compile(r"[-+]?[0-9]{1,100}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
@@ -79,7 +81,8 @@ def read_strict_yaml(path: str | Path) -> tuple[Any, Lines]:
 
 
 def refuse_indirection(text: str, file: str) -> None:
-    """Refuse aliases and anchors before anything is composed: a few of them can expand without bound."""
+    """Refuse aliases, anchors, tags and deep nesting before anything is composed: they expand without bound."""
+    depth = 0
     for event in yaml.parse(text, Loader=_YamlLoader):
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         line = event.start_mark.line + 1 if event.start_mark else None
@@ -87,6 +90,9 @@ def refuse_indirection(text: str, file: str) -> None:
             raise DeclarationError(f"uses the alias or anchor {anchor!r}; write the value out", file=file, line=line)
         if tag:
             raise DeclarationError(f"uses the tag {tag!r}; plain values only", file=file, line=line)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise DeclarationError(f"is nested deeper than {MAX_DEPTH} levels", file=file, line=line)
 
 
 def construct(node: Any, path: tuple[str | int, ...], lines: Lines, file: str) -> Any:

@@ -32,7 +32,7 @@ def content_digest(table: pa.Table, *, key: str) -> str:
         If a column has a type that has no canonical form here.
     """
     names = sorted(table.column_names)
-    ordered = in_canonical_order(table.select(names), key)
+    ordered = in_canonical_order(sortable(table.select(names)), key)
     total = hashlib.sha256(f"{table.num_rows}".encode())
     for name in names:
         kind, parts = canonical_column(name, ordered.column(name))
@@ -40,6 +40,17 @@ def content_digest(table: pa.Table, *, key: str) -> str:
         for part in parts:
             total.update(part)
     return total.hexdigest()
+
+
+def sortable(table: pa.Table) -> pa.Table:
+    """Return ``table`` with its columns of text in a form that Arrow can sort."""
+    plain = [
+        field.with_type(pa.large_string()) if pa.types.is_string_view(field.type)
+        else field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type)
+        else field
+        for field in table.schema
+    ]  # fmt: skip
+    return table.cast(pa.schema(plain))
 
 
 def in_canonical_order(table: pa.Table, key: str) -> pa.Table:
@@ -54,8 +65,6 @@ def canonical_column(name: str, column: pa.ChunkedArray) -> tuple[str, list[byte
     """Return a column's kind and its bytes: a mask of nulls, then the values with nulls blanked."""
     mask = pc.is_null(column).to_numpy().tobytes()
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        return canonical_column(name, column.cast(kind.value_type))
     if pa.types.is_boolean(kind):
         return "bool", [mask, _numbers(column, False, np.uint8)]
     if pa.types.is_integer(kind):
@@ -65,8 +74,12 @@ def canonical_column(name: str, column: pa.ChunkedArray) -> tuple[str, list[byte
         values[np.isnan(values)] = np.nan
         return "float", [mask, values.tobytes()]
     if pa.types.is_timestamp(kind):
-        micros = column.cast(pa.timestamp("us", tz=kind.tz)).cast(pa.int64())
-        return f"time[{kind.tz or ''}]", [mask, _numbers(micros, 0, np.int64)]
+        try:
+            micros = column.cast(pa.timestamp("us", tz=kind.tz)).cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise DataError(f"column {name!r} has times finer than a microsecond, which no snapshot keeps") from error
+        # A moment is the same in every zone, and stores bring all zones to one.
+        return f"time[{'UTC' if kind.tz else ''}]", [mask, _numbers(micros, 0, np.int64)]
     if pa.types.is_date(kind):
         return "date", [mask, _numbers(column.cast(pa.date32()).cast(pa.int32()), 0, np.int64)]
     if pa.types.is_null(kind):

@@ -37,6 +37,8 @@ class DeltaPartitions:
                 if attempt == ATTEMPTS:
                     raise DataError(f"{self._folder}: no commit in {ATTEMPTS} attempts: {error}") from error
                 time.sleep(0.05 * 2**attempt)
+            except Exception as error:  # the library raises a bare Exception for some types
+                raise DataError(f"{self._folder}: partition {partition} cannot be written: {error}") from error
         raise AssertionError("unreachable")
 
     def _write_once(self, partition: str, stamped: pa.Table) -> int:
@@ -55,7 +57,7 @@ class DeltaPartitions:
             rows = table.to_pyarrow_table(
                 filters=[(PARTITION, "=", partition)], columns=list(columns) if columns else None
             )
-        except (TableNotFoundError, DeltaError) as error:
+        except (TableNotFoundError, DeltaError, OverflowError, pa.ArrowInvalid) as error:
             raise DataError(f"{self._folder} cannot be read in version {version}: {error}") from error
         if rows.num_rows == 0:
             raise DataError(f"{self._folder} holds no partition {partition} in version {version}")

@@ -17,6 +17,8 @@ from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.workspace import Workspace
 
+RESERVED = ("partition", "reasons")  # what stores and the quarantine add to the rows of a partition
+
 
 @dataclass(frozen=True)
 class SnapshotManifest:
@@ -51,12 +53,10 @@ def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
         state = workspace.state(as_of=partition)
         check_structure(rows, workspace.loop, earlier_columns(state, partition))
         digest = content_digest(rows, key=workspace.loop.data.key)
-    known = state.published.get(partition)
-    if known is not None and known["arrived_digest"] == digest:
-        version = int(known["arrived_version"])
-        return SnapshotManifest(partition, version, digest, rows.num_rows, columns_of(rows), adopted=True)
-    version = workspace.snapshots.write(partition, rows)
-    return SnapshotManifest(partition, version, digest, rows.num_rows, columns_of(rows), adopted=False)
+        known = state.published.get(partition)
+        adopted = known is not None and known["arrived_digest"] == digest
+        version = int(known["arrived_version"]) if known and adopted else workspace.snapshots.write(partition, rows)
+    return SnapshotManifest(partition, version, digest, rows.num_rows, columns_of(rows), adopted=adopted)
 
 
 @contextmanager
@@ -94,6 +94,9 @@ def check_structure(rows: pa.Table, loop: Loop, earlier: dict[str, str] | None) 
     twice = sorted({name for name in rows.column_names if rows.column_names.count(name) > 1})
     if twice:
         raise PartitionRefusedError(f"column {twice[0]!r} stands there {rows.column_names.count(twice[0])} times")
+    for name in RESERVED:
+        if name in rows.column_names:
+            raise PartitionRefusedError(f"column {name!r} has a name that snapshots need; rename it at the source")
     for role in ("key", "time", "label"):
         column = getattr(loop.data, role)
         if column not in rows.column_names:
@@ -139,6 +142,9 @@ def columns_of(rows: pa.Table) -> dict[str, str]:
 
 
 def earlier_columns(state: LoopState, partition: str) -> dict[str, str] | None:
-    """Return the columns of the oldest partition published before this one, or None."""
-    before = [key for key in state.published if key < partition]
+    """Return the columns of the oldest partition published up to this one, or None.
+
+    A partition that is replaced keeps its own columns: a store would change types without a word.
+    """
+    before = [key for key in state.published if key <= partition]
     return dict(state.published[min(before)]["columns"]) if before else None

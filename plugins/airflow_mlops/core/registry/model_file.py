@@ -41,7 +41,11 @@ def save_model(model: Any, path: Path) -> str:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    skops.io.dump(model, part)
+    try:
+        skops.io.dump(model, part)
+    except Exception as error:  # what a user's estimator holds may fail in any way
+        part.unlink(missing_ok=True)
+        raise TrainingError(f"the model cannot be kept as a file: {type(error).__name__}: {error}") from error
     strange = sorted(set(skops.io.get_untrusted_types(file=part)) - set(TRUSTED_TYPES))
     if strange:
         part.unlink()
@@ -56,8 +60,10 @@ def load_model(path: Path, digest: str) -> Any:
     Raises
     ------
     RegistryError
-        If the file was changed, or holds a type the project does not trust.
+        If the file is missing, was changed, or holds a type the project does not trust.
     """
+    if not path.exists():
+        raise RegistryError(f"{path} is not there; the ledger knows it by its digest {digest[:12]}…")
     found = file_digest(path)
     if found != digest:
         raise RegistryError(f"{path.name} was changed: its digest is {found[:12]}…, the ledger says {digest[:12]}…")

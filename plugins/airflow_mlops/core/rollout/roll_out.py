@@ -17,7 +17,7 @@ from airflow_mlops.core.errors import NotReadyError, RolledBackError, RolloutErr
 from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.governance.reconcile import reconcile
 from airflow_mlops.core.governance.record import Record
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.governance.state import LoopState, OpenRollout
 from airflow_mlops.core.rollout.analyse_stage import analyse_stage
 from airflow_mlops.core.workspace import Workspace
 
@@ -43,7 +43,7 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
     Raises
     ------
     NotReadyError
-        If there is no candidate, or a newer champion serves already.
+        If there is no candidate from up to ``as_of``, or a newer champion serves already.
     """
     as_of = newest_partition(workspace, as_of)
     for _ in range(ATTEMPTS):
@@ -51,8 +51,8 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
         if state.rollout is not None:
             return state.rollout.version.number
         candidate = state.candidate
-        if candidate is None:
-            raise NotReadyError("there is no candidate to roll out")
+        if candidate is None or candidate.partition > as_of:
+            raise NotReadyError(f"there is no candidate from up to {as_of} to roll out")
         if state.champion is not None and state.champion.partition > candidate.partition:
             reason = (
                 f"version {candidate.number} was made as of {candidate.partition}; "
@@ -102,7 +102,9 @@ def run_stage(workspace: Workspace, version: str, index: int, as_of: str) -> Sta
             return _ended(workspace, state, version, stage.name)
         if rollout.stage > index:
             return StageOutcome(version, stage.name, "passed before")
-        if rollout.stage < index - 1:
+        if rollout.version.partition > as_of:
+            raise NotReadyError(f"version {version} was made as of {rollout.version.partition}; {as_of} is older")
+        if rollout.stage < index - 1 or not _has_passed(workspace, rollout, index - 1):
             raise NotReadyError(f"version {version} holds at stage {rollout.stage + 1}, before {stage.name}")
         try:
             if stage.kind == "live":
@@ -143,7 +145,10 @@ def _look(workspace: Workspace, state: LoopState, index: int, as_of: str) -> Sta
     rollout, stage = state.rollout, workspace.loop.rollout.stages[index]
     assert rollout is not None
     looks = _looks(workspace.ledger.records(), rollout.record, index)
-    found = next((look for look in looks if look.details["verdict"] == "pass" or look.partition == as_of), None)
+    # What was concluded stands, even if the process died before acting on it.
+    found = next(
+        (look for look in looks if look.details["verdict"] != "inconclusive" or look.partition == as_of), None
+    )  # fmt: skip
     if found is None:
         verdict = analyse_stage(workspace, state, stage, as_of)
         draft = workspace.draft(
@@ -158,6 +163,12 @@ def _look(workspace: Workspace, state: LoopState, index: int, as_of: str) -> Sta
     if said == "inconclusive":
         raise NotReadyError(f"version {rollout.version.number} holds at {stage.name}: {reason}")
     return StageOutcome(rollout.version.number, stage.name, reason)
+
+
+def _has_passed(workspace: Workspace, rollout: OpenRollout, index: int) -> bool:
+    """Whether a look at stage ``index`` has passed; before the first stage there is nothing to pass."""
+    looks = _looks(workspace.ledger.records(), rollout.record, index)
+    return index < 0 or any(look.details["verdict"] == "pass" for look in looks)
 
 
 def _looks(records: list[Record], rollout: int, index: int) -> list[Record]:

@@ -29,6 +29,10 @@ def check_function_exists(reference: str, root: Path) -> None:
             looked = base.relative_to(root).with_suffix(".py")
             raise DeclarationError(f"module {module!r} is not there; looked for {looked}", key="train.function")
         return
-    names = [node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    try:
+        body = ast.parse(file.read_bytes()).body
+    except SyntaxError as error:
+        raise DeclarationError(f"{file.name} is no Python: line {error.lineno}: {error.msg}", key="train.function") from None
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     if name not in names:
         raise DeclarationError(f"{file.name} has no function {name!r}; {nearest(name, names)}", key="train.function")
