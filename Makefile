@@ -5,6 +5,7 @@
 #   make e2e       one short run with real processes
 #   make check     format, lint, types, layers, containers, locks
 #   make bench     ours beside its peers, into build/bench.json
+#   make docs      write the pages of docs/reference from the code
 #   make lock      resolve the hashed requirement files again          (UPGRADE=1 takes newer versions)
 #   make env       the environment alone
 #   make data      the partitions of the flights alone
@@ -15,7 +16,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo test e2e check bench lock clean
+.PHONY: help env data demo test e2e check bench docs lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -123,6 +124,9 @@ check: $(PROJECT_STAMP)
 
 bench: $(PROJECT_STAMP) $(DATA_STAMP)
 	@$(PYTHON) -m benchmarks
+
+docs: $(PROJECT_STAMP)
+	@$(PYTHON) docs/reference/generate.py
 
 # The development file first: the runtime file is cut from it, so the two never disagree about a version.
 # What stands in a file is kept while pyproject.toml still allows it; UPGRADE=1 lets go.

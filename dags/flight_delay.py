@@ -1,4 +1,4 @@
-"""Airflow Dags of the delay model: declared in Python, retrained by clock or alarm."""
+"""Airflow Dags of the delay model: declared in Python, retrained by the clock."""
 
 from airflow_mlops import Loop, build_dags
 
@@ -22,6 +22,6 @@ build_dags(
             {"metric": "log_loss", "no_worse_than_champion_by": 0.10},
         ],
         watch={"drift": {"alarm_rate": 0.01}, "performance": {"metric": "log_loss", "worse_by": 0.15}},
-        retrain={"policy": {"clock": 4, "or_alarm": True}, "alarm": {"windows": 2, "of": 3}},
+        retrain={"policy": {"clock": 4}},
     )
 )

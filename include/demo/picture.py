@@ -39,7 +39,7 @@ def draw_panel(panel: Any, model: str, of: dict[str, Any]) -> None:
     panel.set_ylim(low, high)
     panel.set_ylabel(UNITS.get(of["metric"], of["metric"]))
     panel.set_title(f"{model}: {of['loop']:.4g} against {of['never_retrained']:.4g} never retrained", loc="left")
-    panel.legend(frameon=False, ncols=4, loc="upper left")
+    panel.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)
 

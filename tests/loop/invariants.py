@@ -12,14 +12,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.loop.project import embedded_stores
-
 from airflow_mlops.core.governance.reconcile import wanted_aliases
 from airflow_mlops.core.governance.record import Record, verify_chain
 from airflow_mlops.core.governance.state import fold
 from airflow_mlops.core.registry.mlflow_registry import OPERATION
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.workspace import Workspace
+from tests.loop.project import embedded_stores
 
 
 def assert_invariants(workspace: Workspace) -> None:

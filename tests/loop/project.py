@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +21,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_mlops.core.data.partition import partition_slug
+from airflow_mlops.core.data.publish_snapshot import publish_snapshot
+from airflow_mlops.core.data.take_snapshot import take_snapshot
+from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.open_workspace import Stores, open_workspace
+from airflow_mlops.core.registry.register_candidate import register_candidate
+from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.training.assemble import assemble_training
+from airflow_mlops.core.training.fit_candidate import fit_candidate
+from airflow_mlops.core.validation.gx_validator import GxValidator
+from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
+from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from airflow_mlops.testing.scheduler import InProcessScheduler
 
-FIRST = datetime(2013, 1, 6)
-KEYS = [(FIRST + timedelta(weeks=week)).isoformat() for week in range(16)]
+KEYS = [f"{date(2013, 1, 6) + timedelta(weeks=number)}T00:00:00" for number in range(16)]
 """Partition keys: the Sundays that close the weeks of 2013."""
 
 _SERIAL = itertools.count(1)
@@ -157,10 +166,10 @@ class Project:
         """Return where the source has the file of a partition."""
         return self.root / "include" / "data" / self.model / f"{partition_slug(key)}.parquet"
 
-    def put(self, key: str, rows: pa.Table | None = None, **made: Any) -> None:
+    def put(self, key: str, table: pa.Table | None = None, **made: Any) -> None:
         """Put the file of a partition where the source finds it; ``made`` goes to :func:`week`."""
         self.file(key).parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(week(key, **made) if rows is None else rows, self.file(key))
+        pq.write_table(week(key, **made) if table is None else table, self.file(key))
 
     def dag(self, stage: str) -> str:
         """Return the id of one of the six Dags."""
@@ -186,6 +195,33 @@ class Project:
         champion = self.workspace.state().champion
         assert champion is not None, scheduler.failures()
         assert champion.number == "1"
+
+    def seed(self, keys: list[str]) -> None:
+        """Publish weeks and bring version 1 live by the core alone: the quick start of a test about something else."""
+        for key in keys:
+            if not self.file(key).exists():
+                self.put(key)
+            self.publish(key)
+        decide_and_record(self.workspace, keys[-1], trigger="nightly")
+        self.register(keys[-1])
+        version = start_rollout(self.workspace, keys[-1])
+        for index in range(len(self.workspace.loop.rollout.stages)):
+            run_stage(self.workspace, version, index, keys[-1])
+
+    def publish(self, key: str) -> None:
+        """Take a partition in by the core alone."""
+        workspace = self.workspace
+        manifest = take_snapshot(workspace, key)
+        publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator()))
+
+    def register(self, key: str, *, by_hand: bool = False) -> None:
+        """Train and register a candidate as of a partition by the core alone."""
+        workspace = self.workspace
+        request = assemble_training(workspace, key, by_hand=by_hand)
+        fits = [fit_candidate(workspace, request, candidate) for candidate in request.candidates]
+        evaluated = evaluate_candidates(workspace, request, fits)
+        require_gates(workspace, request, evaluated)
+        register_candidate(workspace, request, evaluated)
 
     def served(self, key: str) -> dict[str, list[Any]]:
         """Return the predictions of a partition by column."""

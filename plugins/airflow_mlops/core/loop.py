@@ -34,7 +34,7 @@ class Declared(BaseModel):
 class ParquetSource(Declared):
     """Parquet files, one for each partition."""
 
-    kind: Literal["parquet"]
+    kind: Literal["parquet"] = Field(description="which kind of source")
     uri: str = Field(description="path with {partition} in it, relative to the project folder")
 
     @model_validator(mode="after")
@@ -47,13 +47,13 @@ class ParquetSource(Declared):
 class Data(Declared):
     """Where rows come from, how often, and which columns carry a meaning."""
 
-    source: ParquetSource
+    source: ParquetSource = Field(description="where the rows of a partition come from")
     every: str = Field(default="@weekly", description="cron expression; one partition for each tick")
     from_: str | None = Field(default=None, alias="from", description="first tick, an ISO date")
     until: str | None = Field(default=None, description="last tick, an ISO date")
-    key: str
-    time: str
-    label: str
+    key: str = Field(description="column that tells rows apart; never null, never twice in a partition")
+    time: str = Field(description="column with the time of the row; a model never sees it")
+    label: str = Field(description="column to predict; null where the label has not arrived")
     expectations: str | None = Field(default=None, description="path of a Great Expectations suite")
     tolerance: float = Field(
         default=0.01,
@@ -67,13 +67,15 @@ class Train(Declared):
     """Which function gives the candidates, and on which partitions they are fitted."""
 
     function: Reference
-    window: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    window: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        default="all", description="newest partitions that a model is fitted on, those of the holdout not counted"
+    )
     at_least: int | None = Field(
         default=None, ge=1, description="partitions before the first training; the window if that is a number"
     )
     holdout: int = Field(default=1, ge=1, description="newest partitions, kept for the gates")
     at: str = Field(default="0 2 * * *", description="cron expression of the nightly decision")
-    seed: int = 0
+    seed: int = Field(default=0, description="what the training function is called with")
 
     @property
     def first_at(self) -> int:
@@ -85,14 +87,18 @@ class Train(Declared):
 class Gate(Declared):
     """One condition a candidate must meet on the holdout."""
 
-    metric: MetricName
-    at_most: float | None = None
-    at_least: float | None = None
+    metric: MetricName = Field(description="metric of the candidate on the holdout")
+    at_most: float | None = Field(default=None, description="largest value that passes")
+    at_least: float | None = Field(default=None, description="smallest value that passes")
     no_worse_than_champion_by: float | None = Field(
         default=None, ge=0, description="allowed relative loss against the champion on the same rows"
     )
-    slices: Annotated[tuple[str, ...], Listed] = ()
-    min_rows: int = Field(default=100, ge=1)
+    slices: Annotated[tuple[str, ...], Listed] = Field(
+        default=(), description="columns; the gate is judged once for each value of each of them"
+    )
+    min_rows: int = Field(
+        default=100, ge=1, description="rows below which a slice is reported as too little data, and does not count"
+    )
 
     @model_validator(mode="after")
     def _one_limit(self) -> Gate:
@@ -107,9 +113,9 @@ class Gate(Declared):
 class RolloutStage(Declared):
     """One stage: exactly one of shadow, canary and live, with its share of the keys in percent."""
 
-    shadow: Share | None = None
-    canary: Share | None = None
-    live: Share | None = None
+    shadow: Share | None = Field(default=None, description="the challenger predicts beside the champion, serves none")
+    canary: Share | None = Field(default=None, description="the challenger serves this share of the keys")
+    live: Share | None = Field(default=None, description="the challenger becomes the champion")
     bake: int = Field(default=0, ge=0, description="further scored partitions to wait for")
 
     @model_validator(mode="after")
@@ -137,11 +143,12 @@ class RolloutStage(Declared):
 class Rollout(Declared):
     """How a challenger takes over."""
 
-    target: Literal["batch"] = "batch"
-    approval: Literal["none"] = "none"
-    stages: Annotated[tuple[RolloutStage, ...], Listed] = (
-        RolloutStage(shadow=100), RolloutStage(canary=10), RolloutStage(canary=50), RolloutStage(live=100)
-    )  # fmt: skip
+    target: Literal["batch"] = Field(default="batch", description="who serves: predictions made for each partition")
+    approval: Literal["none"] = Field(default="none", description="whether a person is asked before the rollout")
+    stages: Annotated[tuple[RolloutStage, ...], Listed] = Field(
+        default=(RolloutStage(shadow=100), RolloutStage(canary=10), RolloutStage(canary=50), RolloutStage(live=100)),
+        description="in order: shadow, then canary with growing shares, then {live: 100}",
+    )
     margin: float = Field(default=0.10, gt=0, description="relative loss at which a challenger is worse")
     min_rows: int = Field(default=100, ge=2, description="labelled rows a verdict needs")
 
@@ -173,23 +180,23 @@ class Drift(Declared):
 class Performance(Declared):
     """An alarm on the champion's metric once labels have arrived."""
 
-    metric: MetricName
-    worse_by: float = Field(default=0.10, gt=0, description="relative loss against the value at promotion")
-    min_rows: int = Field(default=100, ge=2)
+    metric: MetricName = Field(description="also the metric by which candidates are compared")
+    worse_by: float = Field(default=0.10, gt=0, description="relative loss against the value on the holdout")
+    min_rows: int = Field(default=100, ge=2, description="labelled rows a verdict needs")
 
 
 class Watch(Declared):
     """What is watched on every partition."""
 
-    drift: Drift | None = None
-    performance: Performance | None = None
+    drift: Drift | None = Field(default=None, description="not watched if not declared")
+    performance: Performance | None = Field(default=None, description="not watched if not declared")
 
 
 class Alarm(Declared):
     """k of n: how many of the newest windows must alarm."""
 
-    windows: int = Field(default=2, ge=1)
-    of: int = Field(default=3, ge=1)
+    windows: int = Field(default=2, ge=1, description="k: so many windows must alarm; at most ``of``")
+    of: int = Field(default=3, ge=1, description="n: of so many of the newest windows that this champion scored")
 
     @model_validator(mode="after")
     def _within(self) -> Alarm:
@@ -208,8 +215,10 @@ class Clock(Declared):
 class Retrain(Declared):
     """When a new model is worth its cost."""
 
-    policy: Literal["alarm", "never"] | Clock = "alarm"
-    alarm: Alarm = Alarm()
+    policy: Literal["alarm", "never"] | Clock = Field(
+        default="alarm", description="what asks for a retrain; ``never`` leaves it to a person"
+    )
+    alarm: Alarm = Field(default=Alarm(), description="how many windows must alarm")
     cooldown: int = Field(default=2, ge=0, description="partitions between two retrains")
     budget: int = Field(default=13, ge=1, description="promotions for every 52 partitions")
 
@@ -217,14 +226,18 @@ class Retrain(Declared):
 class Loop(Declared):
     """One model and how Airflow keeps it fresh."""
 
-    model: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
-    owner: str
-    data: Data
-    train: Train
-    gates: Annotated[tuple[Gate, ...], Listed] = Field(min_length=1)
-    rollout: Rollout = Rollout()
-    watch: Watch = Watch()
-    retrain: Retrain = Retrain()
+    model: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="name of the model; its Dags, assets and ledger carry it"
+    )
+    owner: str = Field(description="owner of the Dags, as Airflow shows it")
+    data: Data = Field(description="where rows come from")
+    train: Train = Field(description="what is fitted, on what")
+    gates: Annotated[tuple[Gate, ...], Listed] = Field(
+        min_length=1, description="what a candidate must show; all must hold, and metrics are of one kind"
+    )
+    rollout: Rollout = Field(default=Rollout(), description="how a challenger takes over")
+    watch: Watch = Field(default=Watch(), description="what is watched on every partition")
+    retrain: Retrain = Field(default=Retrain(), description="when a new model is worth its cost")
     notify: Annotated[tuple[Reference, ...], Listed] = Field(
         default=(), description="Airflow notifiers or callbacks called when a task of the loop fails"
     )

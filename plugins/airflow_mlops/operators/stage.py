@@ -27,9 +27,9 @@ class StageOperator(BaseOperator):
     :param partition: key of the partition; by default the partition of the Dag run, and in a run
         without one the newest published partition
     :param emits: asset whose event is emitted only when the step has something to tell
-    :param lake_conn_id: see :class:`WorkspaceHook`
-    :param ledger_conn_id: see :class:`WorkspaceHook`
-    :param registry_conn_id: see :class:`WorkspaceHook`
+    :param lake_conn_id: connection of the folder of the lake; where it does not exist, the embedded default
+    :param ledger_conn_id: connection of the database of the ledger; where it does not exist, the embedded default
+    :param registry_conn_id: connection of the MLflow server; where it does not exist, the embedded default
 
     ``execute`` is the one place where an error of the core becomes a skip (nothing to do yet), a
     failure that is not tried again, or is raised again to be retried.

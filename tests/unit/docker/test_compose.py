@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 DOCKER = Path(__file__).parents[3] / "docker"
-SECRET = re.compile(r"PASSWORD|SECRET|_KEY$|TOKEN|SQL_ALCHEMY_CONN|STORE_URI")
+SECRET = re.compile(r"PASSWORD|SECRET|_KEY$|TOKEN|SQL_ALCHEMY_CONN|STORE_URI|CONN_MLOPS_LEDGER")
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,29 @@ def test_mlflow_answers_to_the_name_that_airflow_calls_it_by(services: dict[str,
 
 def test_the_image_is_built_from_the_hashed_requirements() -> None:
     assert "--require-hashes" in (DOCKER / "Dockerfile").read_text()
+
+
+def test_the_loops_find_their_stores_in_the_services(services: dict[str, dict[str, Any]]) -> None:
+    from airflow.sdk import Connection
+
+    from airflow_mlops.hooks.workspace import ledger_url, tracking_uri
+
+    environment = services["scheduler"]["environment"]
+    ledger, registry, lake = (
+        Connection.from_json(environment[f"AIRFLOW_CONN_MLOPS_{name}"], conn_id=name.lower())
+        for name in ("LEDGER", "REGISTRY", "LAKE")
+    )
+    assert re.fullmatch(r"postgresql\+psycopg://airflow:.+@postgres:5432/ledger", ledger_url(ledger))
+    assert "CREATE DATABASE ledger" in (DOCKER / "create-databases.sql").read_text()
+    assert tracking_uri(registry) == environment["MLFLOW_TRACKING_URI"]
+    mounted = [volume.partition(":")[2] for volume in services["scheduler"]["volumes"]]
+    assert lake.extra_dejson["path"] in mounted
+
+
+def test_the_stack_runs_at_the_pace_of_the_demo(services: dict[str, dict[str, Any]]) -> None:
+    from airflow_mlops.testing.stack_settings import _airflow_pace, new_settings
+
+    settings = new_settings(DOCKER, dags_folder=DOCKER, project_root=DOCKER, plugins_folder=DOCKER, parallelism=4)
+    paced = services["scheduler"]["environment"]
+    for name in ("CORE__PARALLELISM", "CORE__DEFAULT_POOL_TASK_SLOT_COUNT", "WORKERS__MIN_HEARTBEAT_INTERVAL"):
+        assert paced[f"AIRFLOW__{name}"] == _airflow_pace(settings)[f"AIRFLOW__{name}"]

@@ -175,7 +175,8 @@ def test_no_module_below_plugins_shadows_an_installed_module() -> None:
 def test_airflow_passes_over_the_package_in_the_plugins_folder(tmp_path: Path) -> None:
     code = (
         "from airflow._shared.module_loading import find_path_from_directory as find\n"
-        f"print(*sorted(p.rpartition('/')[2] for p in find({str(PLUGINS)!r}, '.airflowignore', 'glob')))"
+        f"print(*sorted(p.rpartition('/')[2] for p in find({str(PLUGINS)!r}, '.airflowignore', 'glob') "
+        "if p.endswith('.py')))"
     )
     assert run_python(code, tmp_path).splitlines()[-1] == "register_airflow_mlops.py"
 

@@ -28,15 +28,17 @@ class DeltaPartitions:
 
     def write(self, partition: str, rows: pa.Table) -> int:
         """Replace a partition with ``rows`` and return the new version of the table."""
-        stamped = rows.append_column(PARTITION, pa.array([partition] * rows.num_rows, pa.string()))
         for attempt in range(1, ATTEMPTS + 1):
             try:
+                stamped = signed(rows).append_column(PARTITION, pa.array([partition] * rows.num_rows, pa.string()))
                 return self._write_once(partition, stamped)
             except CommitFailedError as error:
                 # Somebody committed another partition at the same moment; ours is still to be made.
                 if attempt == ATTEMPTS:
                     raise DataError(f"{self._folder}: no commit in {ATTEMPTS} attempts: {error}") from error
                 time.sleep(0.05 * 2**attempt)
+            except OSError:
+                raise  # a full disk says nothing about the rows
             except Exception as error:  # the library raises a bare Exception for some types
                 raise DataError(f"{self._folder}: partition {partition} cannot be written: {error}") from error
         raise AssertionError("unreachable")
@@ -62,6 +64,18 @@ class DeltaPartitions:
         if rows.num_rows == 0:
             raise DataError(f"{self._folder} holds no partition {partition} in version {version}")
         return plain_text(rows.drop_columns([PARTITION]) if PARTITION in rows.column_names else rows)
+
+
+SIGNED = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.int64()}
+
+
+def signed(table: pa.Table) -> pa.Table:
+    """Return ``table`` with unsigned integers as signed ones that hold them: Delta has no others.
+
+    Left alone, it would make a signed column of the same width, and refuse the first 200 in a column of bytes.
+    """
+    fields = [field.with_type(SIGNED.get(field.type, field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields))
 
 
 def plain_text(table: pa.Table) -> pa.Table:

@@ -17,26 +17,27 @@ from airflow_mlops.core.errors import LedgerCorruptError, LedgerError
 
 GENESIS = "0" * 64
 
-KINDS = frozenset({
-    "snapshot_published",  # a partition may be used
-    "partition_refused",  # a partition may not be used, and why
-    "predictions_published",  # a partition was scored
-    "drift_judged",  # the inputs of a partition against the champion's training window
-    "performance_judged",  # the champion's metric on the labels of a partition
-    "retrain_decided",  # yes or no, with its cause and its numbers
-    "training_started",  # a decision was picked up, with the pinned window
-    "training_failed",  # no usable model, and why
-    "candidate_refused",  # gates not passed, with their numbers
-    "candidate_registered",  # a version whose gates passed
-    "rollout_started",
-    "rollout_rejected",  # by a person
-    "stage_entered",
-    "stage_analysed",
-    "promoted",
-    "rolled_back",
-    "superseded",  # an older decision that came too late to count
-    "quarantine_lifted",  # a rolled-back version may be rolled out again
-})  # fmt: skip
+KINDS = {
+    "snapshot_published": "A partition may be used from here on: its version, digest, rows and quarantined rows.",
+    "partition_refused": "A partition may not be used, and why. It can be delivered and ingested again.",
+    "predictions_published": "A partition was scored: by which champion, beside which challenger, and who served.",
+    "drift_judged": "The inputs of a scored partition against the training window of the champion that scored it.",
+    "performance_judged": "The metric of the served predictions on the labels, against its value at registration.",
+    "retrain_decided": "Yes or no, the cause in a word, the reason in a sentence, and the numbers behind it.",
+    "training_started": "A decision to retrain was picked up, with its window pinned to versions and digests.",
+    "training_failed": "A decision ended without a usable model, and why.",
+    "candidate_refused": "A decision ended with a candidate that did not pass its gates, with their numbers.",
+    "candidate_registered": "A candidate passed its gates and became a version of the model.",
+    "rollout_started": "A version became the challenger.",
+    "rollout_rejected": "A person refused the rollout of a version. Nothing writes it yet; the fold knows it.",
+    "stage_entered": "The challenger entered a stage of its rollout, with its share of the keys.",
+    "stage_analysed": "One look at a stage: pass, fail or inconclusive, with the interval it rests on.",
+    "promoted": "A version became the champion, and which one was before it.",
+    "rolled_back": "The challenger was taken back and its version quarantined, and why.",
+    "superseded": "A decision or a candidate that something newer, or an equal model, has made needless.",
+    "quarantine_lifted": "A version that was rolled back may be tried again. Nothing writes it yet; the fold knows it.",
+}
+"""Every kind of record, and what it says."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ def check_function_exists(reference: str, root: Path) -> None:
     try:
         body = ast.parse(file.read_bytes()).body
     except SyntaxError as error:
-        raise DeclarationError(f"{file.name} is no Python: line {error.lineno}: {error.msg}", key="train.function") from None
+        fault = f"{file.name} is no Python: line {error.lineno}: {error.msg}"
+        raise DeclarationError(fault, key="train.function") from None
     names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     if name not in names:
         raise DeclarationError(f"{file.name} has no function {name!r}; {nearest(name, names)}", key="train.function")

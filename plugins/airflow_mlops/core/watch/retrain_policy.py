@@ -64,9 +64,6 @@ def _wish(state: LoopState, loop: Loop, published: list[str], trigger: Trigger) 
     if trigger == "person":
         return RetrainDecision(True, "person", "a person asked for it")
     if state.champion is None:
-        tried = [record for record in state.retrains if record.partition == published[-1]]
-        if tried:
-            return RetrainDecision(False, "waiting", "the last attempt gave no champion; new data is awaited")
         return RetrainDecision(True, "first model", "there is no champion yet", {"published": len(published)})
     policy = loop.retrain.policy
     if policy == "never":
@@ -124,6 +121,10 @@ def _allowed(state: LoopState, loop: Loop, published: list[str], wish: RetrainDe
             limit = loop.retrain.cooldown
             reason = f"{age} partitions since the last retrain; the cooldown is {limit}; wanted: {wish.reason}"
             return RetrainDecision(False, "cooldown", reason, {"age": age, **wish.numbers})
+    if any(record.partition == published[-1] for record in state.retrains):
+        # The window would be the same, so one alarm leads to one retrain even without a cooldown.
+        reason = f"a retrain was decided on {published[-1]} before; new data is awaited; wanted: {wish.reason}"
+        return RetrainDecision(False, "waiting", reason, wish.numbers)
     period = published[-BUDGET_PERIOD:]
     spent = sum(str(record.partition) >= period[0] for record in state.promotions)
     if spent >= loop.retrain.budget:

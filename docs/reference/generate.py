@@ -1,0 +1,279 @@
+"""Write the pages of this folder from the code, so that they cannot say anything else: ``make docs``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+NOTE = "<!-- Written by `make docs` from the code; a change here is lost. -->\n"
+
+# The words of a loop's sections, in the order in which a user writes them.
+SECTIONS = {
+    "": "Loop",
+    "data": "Data",
+    "data.source": "ParquetSource",
+    "train": "Train",
+    "gates[]": "Gate",
+    "rollout": "Rollout",
+    "rollout.stages[]": "RolloutStage",
+    "watch": "Watch",
+    "watch.drift": "Drift",
+    "watch.performance": "Performance",
+    "retrain": "Retrain",
+    "retrain.policy": "Clock",
+    "retrain.alarm": "Alarm",
+}
+LIMITS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+    "minItems": "at least {} of them",
+    "pattern": "matches `{}`",
+}
+
+
+def pages() -> dict[str, str]:
+    """Return the content of every page of this folder by its file name."""
+    from airflow_mlops.cli import loop_schema
+
+    return {
+        "loop.schema.json": json.dumps(loop_schema(), indent=2) + "\n",
+        "loop.md": loop_page(loop_schema()),
+        "operators.md": operators_page(),
+        "ledger.md": ledger_page(),
+        "errors.md": errors_page(),
+        "cli.md": cli_page(),
+    }
+
+
+def loop_page(schema: dict[str, Any]) -> str:
+    """Return the page of the declaration, a table for each section."""
+    known = {"Loop": schema, **schema["$defs"]}
+    unsaid = sorted(set(known) - set(SECTIONS.values()))
+    if unsaid:
+        raise KeyError(f"{', '.join(unsaid)}: a section of the declaration that SECTIONS of this script does not name")
+    parts = [
+        "# The declaration\n",
+        NOTE,
+        "One loop is one YAML file, or one `Loop(...)` in Python with the same fields. For an editor that completes "
+        "and checks while you type, start the file with a line that names [loop.schema.json](loop.schema.json), as "
+        "`include/loops/flight_air_time.yaml` does.\n",
+        "Refused with file, line, key, value and the nearest valid key: unknown keys, wrong types (nothing is "
+        "converted), `{{` or `{%`, YAML aliases, anchors and tags, a key that stands twice, files over 256 kB.\n",
+    ]
+    for path, name in SECTIONS.items():
+        parts += [f"## {f'`{path}`' if path else 'The loop'}\n", f"{first_sentence(known[name]['description'])}\n"]
+        parts.append(table(("key", "type", "default", "limits", "meaning"), field_rows(path, known[name])))
+    return "\n".join(parts)
+
+
+def field_rows(path: str, model: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row for each key of one section."""
+    required = set(model.get("required", ()))
+    return [
+        (
+            f"`{f'{path}.' if path else ''}{name}`",
+            type_of(field),
+            "required" if name in required else default_of(field),
+            "; ".join(limits_of(field)),
+            literal(field.get("description", "")),
+        )
+        for name, field in model["properties"].items()
+    ]
+
+
+def type_of(field: dict[str, Any]) -> str:
+    """Return the type of a key in words."""
+    if "anyOf" in field:
+        kinds = [type_of(one) for one in field["anyOf"] if one.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{next(path for path, of in SECTIONS.items() if of == name).translate(ANCHOR)})"
+    if "const" in field or "enum" in field:
+        return " or ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    if field["type"] == "array":
+        return f"list of {type_of(field['items'])}"
+    words = {"string": "text", "integer": "whole number", "boolean": "true or false"}
+    return words.get(field["type"], str(field["type"]))
+
+
+ANCHOR = str.maketrans("", "", ".[]")
+
+
+def default_of(field: dict[str, Any]) -> str:
+    """Return the default of a key as YAML would write it; a section's defaults stand in its own table."""
+    default = field.get("default")
+    if isinstance(default, dict):
+        return "those of its keys"
+    if isinstance(default, list) and default and isinstance(default[0], dict):
+        kept = [{key: value for key, value in one.items() if value} for one in default]
+        return f"`{', '.join(json.dumps(one).replace(chr(34), '') for one in kept)}`"
+    return (
+        "none"
+        if default is None or default == []
+        else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    )
+
+
+def limits_of(field: dict[str, Any]) -> list[str]:
+    """Return the limits of a key, a phrase each."""
+    found = [
+        words.format(str(field[key]).replace("|", "\\|").removesuffix(".0"))
+        for key, words in LIMITS.items()
+        if key in field
+    ]
+    inner = [*field.get("anyOf", ()), *([field["items"]] if "items" in field else [])]
+    return found + [limit for one in inner for limit in limits_of(one)]
+
+
+def operators_page() -> str:
+    """Return the page of the operators, from their docstrings and signatures."""
+    import airflow_mlops
+    from airflow_mlops.operators.stage import StageOperator
+
+    operators = [getattr(airflow_mlops, name) for name in airflow_mlops.__all__ if name.endswith("Operator")]
+    parts = [
+        "# The operators\n",
+        NOTE,
+        "Each is a step of the loop that also stands alone in an ordinary Dag; all of them can be imported from "
+        "`airflow_mlops`. How to use them: [operators in your own Dag](../how-to/operators-in-your-own-dag.md).\n",
+        "## What all of them take\n",
+        documented(StageOperator),
+        parameters(StageOperator),
+    ]
+    for operator in operators:
+        parts += [f"## {operator.__name__}\n", documented(operator)]
+        if "__init__" in vars(operator):
+            parts.append(parameters(operator))
+    return "\n".join(parts)
+
+
+def documented(cls: type) -> str:
+    """Return the docstring of a class as text, without its parameters."""
+    text = re.sub(r"(?m)^:param .*(?:\n {2,}.*)*\n?", "", inspect.cleandoc(cls.__doc__ or ""))
+    return literal(re.sub(r"\n{3,}", "\n\n", text).strip()) + "\n"
+
+
+def parameters(cls: type) -> str:
+    """Return the parameters that a class adds, as a table.
+
+    Raises
+    ------
+    KeyError
+        If a parameter is not documented.
+    """
+    text = inspect.cleandoc(cls.__doc__ or "")
+    meaning = {name: " ".join(words.split()) for name, words in re.findall(r":param (\w+): ((?:.|\n +)+)", text)}
+    rows = []
+    for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items():
+        if name in ("self", "kwargs"):
+            continue
+        default = "required" if parameter.default is parameter.empty else f"`{parameter.default!r}`"
+        kind = str(parameter.annotation).replace("|", "\\|")
+        rows.append((f"`{name}`", f"`{kind}`", default, literal(meaning[name])))
+    return table(("parameter", "type", "default", "meaning"), rows)
+
+
+def ledger_page() -> str:
+    """Return the page of the ledger: its table and the kinds of records."""
+    from airflow_mlops.core.governance.record import KINDS
+    from airflow_mlops.core.governance.sql_ledger import LEDGER
+
+    columns = [(f"`{column.name}`", str(column.type).lower()) for column in LEDGER.columns]
+    kinds = [(f"`{kind}`", meaning) for kind, meaning in KINDS.items()]
+    return "\n".join(
+        [
+            "# The ledger\n",
+            NOTE,
+            f"One append-only table, `{LEDGER.name}`. Its primary key is the model and the sequence number; the "
+            "operation is unique within a model. Why it is so: [the ledger](../explanation/the-ledger.md).\n",
+            "## Columns\n",
+            table(("column", "type"), columns),
+            "## Kinds of records\n",
+            table(("kind", "what it says"), kinds),
+        ]
+    )
+
+
+def errors_page() -> str:
+    """Return the page of the errors: the tree, and what each means for the task that raised it."""
+    from airflow_mlops import core
+
+    for module in pkgutil.walk_packages(core.__path__, f"{core.__name__}."):
+        importlib.import_module(module.name)  # an error may be defined beside what raises it
+    from airflow_mlops.core.errors import MlopsError, NotReadyError
+
+    lines, rows = [], []
+
+    def walk(cls: type[MlopsError], depth: int) -> None:
+        lines.append("    " * depth + cls.__name__)
+        row = (f"`{cls.__name__}`", first_sentence(cls.__doc__ or ""), fate_of(cls))
+        if row not in rows:
+            rows.append(row)
+        for below in sorted(cls.__subclasses__(), key=lambda one: one.__name__):
+            walk(below, depth + 1)
+
+    def fate_of(cls: type[MlopsError]) -> str:
+        if issubclass(cls, NotReadyError):
+            return "skipped"
+        return "fails, and is tried again" if cls.retryable else "fails at once"
+
+    walk(MlopsError, 0)
+    return "\n".join(
+        [
+            "# The errors\n",
+            NOTE,
+            "Every error that the package raises on purpose is an `MlopsError`. An operator turns it into the fate of "
+            "its task: skipped where there is nothing to do yet, failed where trying again would change nothing.\n",
+            "```text\n" + "\n".join(lines) + "\n```\n",
+            table(("error", "meaning", "the task"), rows),
+        ]
+    )
+
+
+def cli_page() -> str:
+    """Return the page of the command line: what ``--help`` says."""
+    os.environ["COLUMNS"] = "100"  # argparse folds its help to the width of the terminal
+    from airflow_mlops.cli import parser
+
+    whole = parser()
+    parts = ["# The command line\n", NOTE, f"```text\n{whole.format_help()}```\n"]
+    commands = next(action.choices for action in whole._actions if isinstance(action.choices, dict))
+    for name, command in commands.items():
+        parts += [f"## airflow-mlops {name}\n", f"```text\n{command.format_help()}```\n"]
+    return "\n".join(parts)
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def first_sentence(text: str) -> str:
+    """Return the first paragraph of a docstring on one line."""
+    return literal(" ".join(inspect.cleandoc(text).split("\n\n")[0].split()))
+
+
+def literal(text: str) -> str:
+    """Return text of a docstring with its literals and references as Markdown writes them."""
+    text = re.sub(r":(?:class|func|meth):`~?\.?([^`]+)`", r"`\1`", text)
+    return text.replace("``", "`").replace("|", "\\|") if "|" in text else text.replace("``", "`")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["AIRFLOW_HOME"] = home  # Airflow makes that folder when it is imported; it shall not be the user's
+        for name, content in pages().items():
+            (HERE / name).write_text(content, encoding="utf-8")

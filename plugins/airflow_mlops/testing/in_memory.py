@@ -1,0 +1,231 @@
+"""In-memory twins of the ports, so that whole loops of the core run in milliseconds.
+
+They keep every promise of the port and nothing on disk, save model files: those are read and written by
+scikit-learn's own tools, so they go to a scratch folder. Each twin stands the same tests as the real store.
+
+    workspace = in_memory_workspace(loop, {"2013-01-06T00:00:00": frame}, scratch=tmp_path)
+    take_snapshot(workspace, "2013-01-06T00:00:00")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+import pyarrow as pa
+
+from airflow_mlops.core.errors import DataError, LedgerError, RegistryError, SourceMissingError, StaleLedgerError
+from airflow_mlops.core.governance.record import GENESIS, Draft, Record, canonical_json, chained
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.port import Registration
+from airflow_mlops.core.validation.suite import Expectation, ExpectationResult
+from airflow_mlops.core.workspace import Ports, Workspace
+
+Frame: TypeAlias = pd.DataFrame | pa.Table | Exception
+
+
+class InMemorySource:
+    """Rows by partition key. An exception in the place of rows is raised when they are read.
+
+    :param frames: a pandas frame or an Arrow table for each partition key; may be changed between reads
+    """
+
+    def __init__(self, frames: Mapping[str, Frame]) -> None:
+        self.frames = frames
+
+    def read(self, partition: str) -> pa.Table:
+        """Return the rows of a partition; see :meth:`airflow_mlops.core.data.port.Source.read`."""
+        frame = self.frames.get(partition)
+        if frame is None:
+            raise SourceMissingError(f"partition {partition}: nothing is there yet")
+        if isinstance(frame, Exception):
+            raise frame
+        return pa.Table.from_pandas(frame, preserve_index=False) if isinstance(frame, pd.DataFrame) else frame
+
+
+class InMemoryTable:
+    """A versioned table: a list of what each version held, by partition. The first version is 0."""
+
+    def __init__(self) -> None:
+        self._versions: list[dict[str, pa.Table]] = []
+        self._lock = threading.Lock()
+
+    def write(self, partition: str, rows: pa.Table) -> int:
+        """Replace a partition with ``rows`` and return the new version of the table."""
+        with self._lock:
+            newest = self._versions[-1] if self._versions else {}
+            self._versions.append({**newest, partition: rows})
+            return len(self._versions) - 1
+
+    def read(self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a partition; see :meth:`airflow_mlops.core.data.port.PartitionedTable.read`."""
+        number = len(self._versions) - 1 if version is None else version
+        if not 0 <= number < len(self._versions):
+            raise DataError(f"the table in memory has no version {version}; it has {len(self._versions)}")
+        rows = self._versions[number].get(partition)
+        if rows is None or rows.num_rows == 0:
+            raise DataError(f"the table in memory holds no partition {partition} in version {version}")
+        strange = sorted(set(columns or ()) - set(rows.column_names))
+        if strange:
+            raise DataError(f"the table in memory has no column {strange[0]!r}")
+        return rows.select(list(columns)) if columns else rows
+
+
+class InMemoryLedger:
+    """The records of one model in a list.
+
+    :param model: name of the model
+    :param clock: returns the time to note on a record; always the same by default, so that runs compare equal
+    """
+
+    def __init__(self, model: str, *, clock: Callable[[], datetime] = lambda: datetime.fromtimestamp(0, UTC)) -> None:
+        self.model = model
+        self._clock = clock
+        self._records: list[Record] = []
+        self._lock = threading.Lock()
+
+    def records(self) -> list[Record]:
+        """Return all records, oldest first."""
+        with self._lock:
+            return list(self._records)
+
+    def append(self, draft: Draft, *, read: int) -> Record:
+        """Append ``draft`` as number ``read + 1``; see :meth:`airflow_mlops.core.governance.port.Ledger.append`."""
+        with self._lock:
+            known = next((record for record in self._records if record.operation == draft.operation), None)
+            if known is not None:
+                return known
+            count = len(self._records)
+            if read > count:
+                raise LedgerError(f"{self.model}: there is no record {read} to append to")
+            if read < count:
+                raise StaleLedgerError(
+                    f"{self.model}: {draft.kind} was decided on record {read}, and another record came first; "
+                    "read the ledger again and decide again"
+                )
+            previous = self._records[-1].hash if self._records else GENESIS
+            record = chained(
+                draft, model=self.model, sequence=read + 1, previous_hash=previous,
+                recorded_at=self._clock().isoformat(),
+            )  # fmt: skip
+            self._records.append(record)
+            return record
+
+
+class InMemoryEvidence:
+    """JSON documents by their digest. ``contents`` holds their bytes."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+
+    def put(self, document: Any) -> str:
+        """Store ``document`` and return its digest."""
+        content = canonical_json(document).encode()
+        digest = hashlib.sha256(content).hexdigest()
+        self.contents.setdefault(digest, content)
+        return digest
+
+    def get(self, digest: str) -> Any:
+        """Return the document of ``digest``; see :meth:`airflow_mlops.core.governance.port.EvidenceStore.get`."""
+        content = self.contents.get(digest)
+        if content is None:
+            raise LedgerError(f"evidence {digest} is missing from memory")
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise LedgerError(f"evidence {digest} was changed after it was written")
+        return json.loads(content)
+
+
+@dataclass
+class KeptVersion:
+    """A version of the registry in memory: the operation that made it and the bytes of its model file."""
+
+    operation: str
+    content: bytes
+    registration: Registration
+
+
+@dataclass
+class InMemoryRegistry:
+    """Versions and aliases of one model. The number of a version is its place in ``versions``, from 1."""
+
+    versions: list[KeptVersion] = field(default_factory=list)
+    pointers: dict[str, str] = field(default_factory=dict)
+
+    def register(self, registration: Registration) -> str:
+        """Return the number of the version of an operation, its model file verified when it is made."""
+        for number, version in enumerate(self.versions, start=1):
+            if version.operation == registration.operation:
+                return str(number)
+        load_model(registration.model_file, registration.digest)
+        self.versions.append(
+            KeptVersion(registration.operation, registration.model_file.read_bytes(), registration)
+        )  # fmt: skip
+        return str(len(self.versions))
+
+    def fetch(self, version: str, into: Path) -> Path:
+        """Return the path of a version's model file, written below ``into``."""
+        kept = self._kept(version)
+        into.mkdir(parents=True, exist_ok=True)
+        path = into / "model.skops"
+        path.write_bytes(kept.content)
+        return path
+
+    def aliases(self) -> dict[str, str]:
+        """Return which version each alias points to."""
+        return dict(self.pointers)
+
+    def set_alias(self, alias: str, version: str | None) -> None:
+        """Point ``alias`` to ``version``, or remove it."""
+        if version is None:
+            self.pointers.pop(alias, None)
+        else:
+            self._kept(version)
+            self.pointers[alias] = version
+
+    def describe(self) -> dict[str, Any]:
+        """Return that there is no page to look at."""
+        return {"url": None}
+
+    def _kept(self, version: str) -> KeptVersion:
+        if not version.isdecimal() or not 1 <= int(version) <= len(self.versions):
+            raise RegistryError(f"the registry in memory has no version {version}; it has {len(self.versions)}")
+        return self.versions[int(version) - 1]
+
+
+class AcceptingValidator:
+    """A validator by which every row is good."""
+
+    def check(self, rows: pa.Table, expectations: Sequence[Expectation]) -> list[ExpectationResult]:  # noqa: ARG002
+        """Return a success for each expectation, in order."""
+        return [
+            ExpectationResult(each.type, each.kwargs.get("column"), each.severity, True, 0, False)
+            for each in expectations
+        ]
+
+
+def in_memory_workspace(
+    loop: Loop, frames: Mapping[str, Frame], *, scratch: Path, root: Path | None = None, actor: str = "test"
+) -> Workspace:
+    """Return a workspace whose ports are all in memory.
+
+    :param frames: the rows of each partition key, as pandas or Arrow; partitions may be added later
+    :param scratch: folder for model files
+    :param root: project folder that the suite and the training function are looked for in; ``scratch`` if not given
+    :param actor: who acts, as the ledger shall name them
+    """
+    source, ledger = InMemorySource(frames), InMemoryLedger(loop.model)
+    evidence, registry = InMemoryEvidence(), InMemoryRegistry()
+    tables = {name: InMemoryTable() for name in ("snapshots", "quarantine", "predictions")}
+    ports = Ports(
+        source=lambda: source, table=tables.__getitem__, ledger=lambda: ledger, evidence=lambda: evidence,
+        registry=lambda: registry,
+    )  # fmt: skip
+    return Workspace(loop, root or scratch, scratch, ports, actor)

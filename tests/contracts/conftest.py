@@ -1,0 +1,95 @@
+"""Every implementation of every port, each as a fixture that opens it fresh and empty."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.registry.port import Registration
+from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
+from airflow_mlops.testing.embedded_postgres import EmbeddedPostgres
+
+Register = Callable[[str], Registration]
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"), ["ledger"])
+    server.start()
+    yield server.uri("ledger", "psycopg")
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Return the address of a store on SQLite and where its artefacts go."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    return f"sqlite:///{folder / 'mlflow.db'}", (folder / "artefacts").as_uri()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("mlflow-server")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "kept")),
+        *("--allowed-hosts", f"127.0.0.1:{port}"),
+    ]
+    child = start_child("mlflow", command, dict(os.environ), folder / "server.log")
+    try:
+        wait_until_ready(child, lambda: answers(f"http://127.0.0.1:{port}/health"), timeout_seconds=120)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop_sessions([child.pid])
+        child.process.wait()
+
+
+def answers(url: str) -> bool:
+    """Whether a server says that it is well."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return a model file and its digest; the model says 2 x."""
+    path = tmp_path_factory.mktemp("model") / "model.skops"
+    return path, save_model(LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0]), path)
+
+
+@pytest.fixture
+def registration(model_file: tuple[Path, str]) -> Register:
+    """Return what makes a registration out of an operation's name."""
+    path, digest = model_file
+
+    def make(operation: str) -> Registration:
+        return Registration(
+            operation, path, digest, metrics={"holdout_mae": 1.5}, params={"candidate": "line"},
+            tags={"partition": "2013-01-06T00:00:00"}, requirements=(f"scikit-learn=={version('scikit-learn')}",),
+            datasets={"2013-01-06T00:00:00": "d1"},
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def fresh_name() -> str:
+    """Return a model name that no other test uses."""
+    return f"m{uuid.uuid4().hex[:12]}"

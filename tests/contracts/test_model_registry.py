@@ -1,0 +1,167 @@
+"""What every registry promises: one operation is one version, and no file that nobody vouched for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.registry.mlflow_registry import OPERATION, MlflowRegistry
+from airflow_mlops.core.registry.model_file import file_digest, load_model
+from airflow_mlops.core.registry.port import ModelRegistry, Registration
+from airflow_mlops.testing.in_memory import InMemoryRegistry, KeptVersion
+
+Register = Callable[[str], Registration]
+
+
+@dataclass
+class Case:
+    """A registry, and what makes a ghost in it: a second version of an operation, as a repeated request leaves it."""
+
+    registry: ModelRegistry
+    make_ghost: Callable[[Registration, str], str]
+
+
+def mlflow_case(uri: str, name: str, location: str | None) -> Case:
+    from mlflow import MlflowClient
+
+    def ghost(registration: Registration, first: str) -> str:
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        kept = client.get_model_version(name, first)
+        made = client.create_model_version(
+            name, kept.source, kept.run_id, tags={OPERATION: registration.operation}, model_id=kept.model_id
+        )
+        return str(made.version)
+
+    return Case(MlflowRegistry(uri, name, artifact_location=location), ghost)
+
+
+@pytest.fixture(params=["mlflow on sqlite", "mlflow server", "in memory"])
+def case(request: pytest.FixtureRequest, fresh_name: str) -> Case:
+    if request.param == "mlflow on sqlite":
+        uri, location = request.getfixturevalue("mlflow_store")
+        return mlflow_case(uri, fresh_name, location)
+    if request.param == "mlflow server":
+        return mlflow_case(request.getfixturevalue("mlflow_server"), fresh_name, None)
+    registry = InMemoryRegistry()
+
+    def ghost(registration: Registration, first: str) -> str:
+        content = registry.versions[int(first) - 1].content
+        registry.versions.append(KeptVersion(registration.operation, content, registration))
+        return str(len(registry.versions))
+
+    return Case(registry, ghost)
+
+
+def test_registering_twice_under_one_operation_makes_one_version(case: Case, registration: Register) -> None:
+    first = case.registry.register(registration("op1"))
+    assert case.registry.register(registration("op1")) == first
+    assert case.registry.register(registration("op2")) != first
+    assert case.registry.register(registration("op1")) == first
+
+
+def test_a_ghost_of_a_repeated_request_is_ignored_because_the_oldest_version_counts(
+    case: Case, registration: Register
+) -> None:
+    first = case.registry.register(registration("op"))
+    ghosts = [case.make_ghost(registration("op"), first) for _ in range(2)]
+    assert all(int(ghost) > int(first) for ghost in ghosts)
+    assert case.registry.register(registration("op")) == first
+
+
+def test_the_file_of_a_version_is_the_very_file_that_was_judged(
+    case: Case, registration: Register, model_file: tuple[Path, str], tmp_path: Path
+) -> None:
+    version = case.registry.register(registration("op"))
+    fetched = case.registry.fetch(version, tmp_path / "models" / "d")
+    assert fetched == tmp_path / "models" / "d" / "model.skops"
+    assert file_digest(fetched) == model_file[1]
+    assert load_model(fetched, model_file[1]).predict([[3.0]]) == pytest.approx([6.0])
+    assert case.registry.fetch(version, tmp_path / "models" / "d") == fetched
+
+
+def test_a_changed_model_file_is_refused_and_makes_no_version(
+    case: Case, registration: Register, tmp_path: Path
+) -> None:
+    good = registration("op")
+    changed = tmp_path / "model.skops"
+    changed.write_bytes(good.model_file.read_bytes() + b"\0")
+    with pytest.raises(RegistryError, match=r"was changed: its digest is"):
+        case.registry.register(dataclasses.replace(good, model_file=changed))
+    assert case.registry.register(good) == "1"
+
+
+def test_a_version_that_is_not_there_is_a_registry_error(case: Case, registration: Register, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError):
+        case.registry.fetch("1", tmp_path)
+    case.registry.register(registration("op"))
+    with pytest.raises(RegistryError, match="99"):
+        case.registry.fetch("99", tmp_path)
+
+
+def test_there_are_no_aliases_before_the_first_version(case: Case) -> None:
+    assert case.registry.aliases() == {}
+
+
+def test_aliases_move_and_vanish_as_told(case: Case, registration: Register) -> None:
+    first, second = (case.registry.register(registration(name)) for name in ("op1", "op2"))
+    case.registry.set_alias("champion", first)
+    case.registry.set_alias("challenger", second)
+    assert case.registry.aliases() == {"champion": first, "challenger": second}
+    case.registry.set_alias("champion", second)
+    case.registry.set_alias("challenger", None)
+    case.registry.set_alias("challenger", None)
+    assert case.registry.aliases() == {"champion": second}
+
+
+def test_an_alias_to_a_version_that_is_not_there_is_a_registry_error(case: Case, registration: Register) -> None:
+    case.registry.register(registration("op"))
+    with pytest.raises(RegistryError):
+        case.registry.set_alias("champion", "99")
+    assert case.registry.aliases() == {}
+
+
+def test_a_person_is_told_where_the_model_is_or_that_there_is_no_page(case: Case) -> None:
+    url = case.registry.describe()["url"]
+    assert url is None or url.startswith("http://127.0.0.1")
+
+
+def test_a_version_whose_model_file_was_deleted_is_a_registry_error(
+    mlflow_store: tuple[str, str], fresh_name: str, registration: Register, tmp_path: Path
+) -> None:
+    registry = MlflowRegistry(mlflow_store[0], fresh_name, artifact_location=(tmp_path / "kept").as_uri())
+    version = registry.register(registration("op"))
+    for file in (tmp_path / "kept").rglob("model.skops"):
+        file.unlink()
+    with pytest.raises(RegistryError, match=fresh_name):
+        registry.fetch(version, tmp_path / "out")
+
+
+def test_a_server_that_is_down_is_a_registry_error_worth_another_attempt(
+    fresh_name: str, registration: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match=r"MLflow at http://127\.0\.0\.1:9 could not") as caught:
+        MlflowRegistry("http://127.0.0.1:9", fresh_name).register(registration("op"))
+    assert caught.value.retryable
+
+
+def test_a_version_keeps_its_metrics_its_data_digests_and_its_requirements(
+    mlflow_store: tuple[str, str], fresh_name: str, registration: Register
+) -> None:
+    from mlflow import MlflowClient
+
+    registry = MlflowRegistry(mlflow_store[0], fresh_name, artifact_location=mlflow_store[1])
+    version = registry.register(registration("op"))
+    client = MlflowClient(tracking_uri=mlflow_store[0], registry_uri=mlflow_store[0])
+    made = client.get_model_version(fresh_name, version)
+    run = client.get_run(made.run_id)
+    assert run.data.metrics["holdout_mae"] == 1.5
+    assert run.data.params["candidate"] == "line"
+    assert run.info.status == "FINISHED"
+    assert made.tags["partition"] == "2013-01-06T00:00:00"
+    assert {file.path for file in client.list_artifacts(made.run_id)} >= {"datasets.json"}

@@ -1,0 +1,118 @@
+"""build_dags makes the same six Dags on every parse, joined by partitioned assets only, and costs little."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.loop.project import Project, make_project
+
+if TYPE_CHECKING:
+    from tests.loop.conftest import SchedulerFactory
+
+STAGES = ["ingest", "nightly", "rollout", "score", "train", "watch"]
+
+# Parses a Dag file as Airflow does, and prints the Dags as Airflow would store them.
+PARSE = """
+import json, sys
+from contextlib import nullcontext
+from pathlib import Path
+
+folder, only = Path(sys.argv[1]), sys.argv[2]
+from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsing_context_manager
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.serialization.serialized_objects import DagSerialization
+
+with _airflow_parsing_context_manager(only, "task") if only else nullcontext():
+    bag = BundleDagBag(dag_folder=str(folder), bundle_path=folder, bundle_name="dags-folder")
+heavy = sorted(
+    {name.partition(".")[0] for name in sys.modules}
+    & {"pandas", "sklearn", "scipy", "mlflow", "great_expectations", "deltalake", "pyarrow", "skops"}
+)
+# In the order in which Airflow compares them to see whether a Dag has a new version.
+in_order = SerializedDagModel._sort_serialized_dag_dict
+dags = {
+    name: json.dumps(in_order(DagSerialization.to_dict(dag)), sort_keys=True) for name, dag in sorted(bag.dags.items())
+}
+print("\\n" + json.dumps({"dags": dags, "errors": bag.import_errors, "heavy": heavy}))
+"""
+
+
+def parse(project: Project, *, seed: str = "0", only: str = "") -> dict[str, Any]:
+    """Return what a new process finds in the Dag folder of a project."""
+    ended = subprocess.run(
+        [sys.executable, "-c", PARSE, str(project.dags), only],
+        env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    assert found["errors"] == {}
+    return found
+
+
+def test_two_parses_in_separate_processes_give_the_same_bytes_and_import_nothing_heavy(
+    tmp_path: Path, airflow_home: Path
+) -> None:
+    project = make_project(tmp_path)
+    first, second = parse(project, seed="1"), parse(project, seed="20")
+    assert list(first["dags"]) == [project.dag(stage) for stage in STAGES]
+    assert first["dags"] == second["dags"]
+    assert first["heavy"] == second["heavy"] == []
+
+
+def test_a_task_that_starts_builds_its_own_dag_only(tmp_path: Path, airflow_home: Path) -> None:
+    project = make_project(tmp_path)
+    assert list(parse(project, only=project.dag("score"))["dags"]) == [project.dag("score")]
+
+
+def test_the_dags_meet_through_partitioned_assets_only(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
+    project = make_project(tmp_path)
+    scheduler = start_scheduler(project.dags)
+    heard = {"score": "snapshot", "watch": "predictions", "train": "retrain", "rollout": "candidate"}
+    told = {
+        "ingest": ["snapshot"], "score": ["predictions"], "watch": ["candidate?", "retrain?"],
+        "nightly": ["retrain?"], "train": ["candidate"], "rollout": ["champion"],
+    }  # fmt: skip
+    assert scheduler.dag_ids == [project.dag(stage) for stage in STAGES]
+    for stage in STAGES:
+        dag = scheduler._dags[project.dag(stage)]
+        assert dag.max_active_runs == 1
+        outlets = {outlet.name for task in dag.tasks for outlet in task.outlets}
+        assert sorted(outlets) == [f"{project.model}_{word}" for word in told[stage]]
+        timetable = dag.timetable
+        if stage in heard:
+            assert type(timetable).__name__ == "PartitionedAssetTimetable"
+            assert timetable.asset_condition.uri == f"mlops://{project.model}/{heard[stage]}"
+        else:
+            assert type(timetable).__name__ == "CronPartitionTimetable"
+        assert not {type(task).__name__ for task in dag.tasks} & {"TriggerDagRunOperator", "ExternalTaskSensor"}
+
+
+def test_an_unknown_key_is_an_import_error_that_names_file_line_and_key(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project = make_project(tmp_path)
+    file = tmp_path / "include" / "loops" / f"{project.model}.yaml"
+    lines = file.read_text().splitlines()
+    (number,) = [number for number, line in enumerate(lines, start=1) if '"window": 1' in line]
+    file.write_text("\n".join(lines).replace('"window"', '"windows"'))
+    with pytest.raises(ImportError) as told:
+        start_scheduler(project.dags)
+    assert f"{project.model}.yaml:{number}: train.windows: unknown key (value 1); did you mean 'window'?" in str(
+        told.value
+    )
+
+
+def test_a_training_function_that_is_not_there_is_an_import_error(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project = make_project(tmp_path)
+    project.write_training("def candidate(seed): ...\n")
+    with pytest.raises(ImportError, match=r"training\.py has no function 'candidates'; did you mean 'candidate'\?"):
+        start_scheduler(project.dags)

@@ -1,0 +1,127 @@
+"""A kill -9 between any two writes of a promotion or a registration, then Airflow's own recovery.
+
+The task runs in a scheduler of its own process, under the real task runner. It dies at a fault point by SIGKILL;
+this process then is the scheduler that takes over, finds the orphaned task and runs it again.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_mlops.core.governance.reconcile import wanted_aliases
+from tests.loop.invariants import assert_invariants, versions_in_registry
+from tests.loop.project import KEYS, Project, make_project, states
+
+if TYPE_CHECKING:
+    from tests.loop.conftest import SchedulerFactory
+
+HOUSE = Path(__file__).parents[2]
+
+
+DieAt = Callable[[str, Project], None]
+
+
+@pytest.fixture(scope="module")
+def die_at(airflow_home: Path) -> Iterator[DieAt]:
+    """A function that lets a process work on what is queued, and be killed at a fault point."""
+    command = [sys.executable, "-m", "tests.loop.doomed_scheduler"]
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            command, cwd=HOUSE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as server,
+    ):
+        assert server.stdin is not None
+        assert server.stdout is not None
+        asks, answers = server.stdin, server.stdout
+
+        def die(point: str, project: Project) -> None:
+            asks.write(f"{project.dags} {point}\n")
+            asks.flush()
+            status = answers.readline().strip()
+            log.seek(0)
+            assert status == str(-signal.SIGKILL), log.read()[-4000:]
+
+        yield die
+        asks.close()
+
+
+def let_time_pass_for_the_dead() -> None:
+    """Make the last heartbeat of every running scheduler an hour old, as it is when a new one looks an hour later."""
+    from datetime import timedelta
+
+    from airflow.jobs.job import Job
+    from airflow.sdk import timezone
+    from sqlalchemy import update
+
+    from airflow_mlops.testing.metadata import session_scope
+
+    with session_scope() as session:
+        long_ago = timezone.utcnow() - timedelta(hours=1)
+        session.execute(update(Job).where(Job.state == "running").values(latest_heartbeat=long_ago))
+
+
+@pytest.mark.parametrize("point", ["before_promoted", "promoted", "aliases_set"])
+def test_a_promotion_killed_in_the_middle_ends_with_exactly_one_champion(
+    tmp_path: Path, start_scheduler: SchedulerFactory, die_at: DieAt, point: str
+) -> None:
+    project = make_project(tmp_path)
+    project.seed(KEYS[:2])
+    project.put(KEYS[2])
+    project.publish(KEYS[2])
+    project.register(KEYS[2], by_hand=True)
+    scheduler = start_scheduler(project.dags)
+    scheduler.trigger(project.dag("score"), partition_key=KEYS[2])
+    scheduler.pause(project.dag("watch"))
+    scheduler.run_until_idle()
+
+    scheduler.trigger(project.dag("rollout"), partition_key=KEYS[2])
+    die_at(point, project)
+    assert states(scheduler, project.dag("rollout"))["live_100"] == "running"
+    state = project.workspace.state()
+    assert state.champion is not None
+    assert state.champion.number == ("1" if point == "before_promoted" else "2")
+    aliases = project.workspace.registry.aliases()
+    assert aliases["champion"] == ("2" if point == "aliases_set" else "1")
+
+    let_time_pass_for_the_dead()
+    scheduler.run_until_idle()
+    assert set(states(scheduler, project.dag("rollout")).values()) == {"success"}
+    assert scheduler.failures() == []
+    assert [record.details["version"] for record in project.of_kind("promoted")] == ["1", "2"]
+    assert project.workspace.registry.aliases() == {"champion": "2"}
+    assert_invariants(project.workspace)
+
+
+@pytest.mark.parametrize("point", ["before_create_model_version", "create_model_version"])
+def test_a_registration_killed_in_the_middle_gives_one_version(
+    tmp_path: Path, start_scheduler: SchedulerFactory, die_at: DieAt, point: str
+) -> None:
+    project = make_project(tmp_path)
+    project.seed(KEYS[:2])
+    project.put(KEYS[2])
+    project.publish(KEYS[2])
+    scheduler = start_scheduler(project.dags)
+    scheduler.pause(project.dag("rollout"))
+    scheduler.trigger(project.dag("train"))
+    die_at(point, project)
+    assert states(scheduler, project.dag("train"))["register"] == "running"
+    assert len(project.of_kind("candidate_registered")) == 1
+    assert len(versions_in_registry(project.model)) == (1 if point.startswith("before") else 2)
+
+    let_time_pass_for_the_dead()
+    scheduler.run_until_idle()
+    assert scheduler.failures() == []
+    assert sorted(versions_in_registry(project.model)) == ["1", "2"]
+    assert [record.details["version"] for record in project.of_kind("candidate_registered")] == ["1", "2"]
+    assert project.workspace.registry.aliases() == {"champion": "1", "candidate": "2"}
+    assert wanted_aliases(project.workspace.state()) == {"champion": "1", "challenger": None, "candidate": "2"}
+    assert_invariants(project.workspace)

@@ -1,0 +1,91 @@
+"""A small loop and its rows: a straight line with noise, whose slope a test may change."""
+
+from __future__ import annotations
+
+import copy
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+
+from airflow_mlops.core.data.publish_snapshot import publish_snapshot
+from airflow_mlops.core.data.take_snapshot import take_snapshot
+from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.registry.register_candidate import register_candidate
+from airflow_mlops.core.training.assemble import assemble_training
+from airflow_mlops.core.training.fit_candidate import fit_candidate
+from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
+from airflow_mlops.core.watch.decide_retrain import decide_and_record
+from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.testing.in_memory import AcceptingValidator
+
+FIELDS: dict[str, Any] = {
+    "model": "toy",
+    "owner": "tests",
+    "data": {
+        "source": {"kind": "parquet", "uri": "toy/{partition}.parquet"},
+        "key": "id",
+        "time": "at",
+        "label": "y",
+    },
+    "train": {"function": f"{__name__}:candidates", "window": 2},
+    "gates": [{"metric": "mae", "at_most": 5}],
+}
+START = datetime(2013, 1, 6)  # noqa: DTZ001
+
+
+def toy_fields(**changes: Any) -> dict[str, Any]:
+    """Return the fields of the toy loop, with the given ones at the top replaced."""
+    return {**copy.deepcopy(FIELDS), **changes}
+
+
+def toy_loop(**changes: Any) -> Loop:
+    """Return the toy loop, with the given fields at the top replaced."""
+    return Loop(**toy_fields(**changes))
+
+
+def week(number: int) -> str:
+    """Return the key of the week with a number, from 0."""
+    return (START + timedelta(weeks=number)).isoformat()
+
+
+def toy_rows(number: int, *, rows: int = 120, slope: float = 2.0, shift: float = 0.0) -> pd.DataFrame:
+    """Return the rows of a week: ``y`` is ``slope`` times ``x`` plus noise of size 1."""
+    source = np.random.default_rng(number)
+    x = source.normal(size=rows) + shift
+    return pd.DataFrame(
+        {
+            "id": [f"{number}-{row}" for row in range(rows)],
+            "at": pd.Timestamp(week(number)) - pd.Timedelta(days=1),
+            "x": x,
+            "kind": source.choice(["a", "b", "c"], rows),
+            "y": slope * x + source.normal(size=rows),
+        }
+    )
+
+
+def candidates(seed: int) -> dict[str, Any]:
+    """Return one unfitted straight line."""
+    assert seed == 0
+    return {"line": make_pipeline(ColumnTransformer([("x", "passthrough", ["x"])]), LinearRegression())}
+
+
+def ingest(workspace: Workspace, key: str) -> dict[str, Any]:
+    """Take, accept and publish the snapshot of a partition."""
+    manifest = take_snapshot(workspace, key)
+    return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, AcceptingValidator()))
+
+
+def train(workspace: Workspace, key: str) -> str:
+    """Ask for a retrain as a person, train, gate and register; return the version's number."""
+    decide_and_record(workspace, key, trigger="person")
+    request = assemble_training(workspace, key)
+    fits = [fit_candidate(workspace, request, name) for name in request.candidates]
+    evaluated = evaluate_candidates(workspace, request, fits)
+    require_gates(workspace, request, evaluated)
+    return str(register_candidate(workspace, request, evaluated)["version"])
