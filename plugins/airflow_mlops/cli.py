@@ -20,16 +20,19 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.errors import DeclarationError, MlopsError
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.loop_file import read_loop
 from airflow_mlops.core.training.function_exists import check_function_exists
 
+if TYPE_CHECKING:
+    from airflow_mlops.core.governance.record import Record
+
 SHOWN_KINDS = frozenset({
     "partition_refused", "retrain_decided", "training_failed", "candidate_refused", "candidate_registered",
-    "rollout_started", "stage_analysed", "promoted", "rolled_back", "superseded", "quarantine_lifted",
+    "rollout_started", "stage_analysed", "promoted", "rolled_back", "superseded",
 })  # fmt: skip
 
 
@@ -112,12 +115,22 @@ def history(asked: argparse.Namespace) -> None:
     for record in workspace_of(asked).ledger.records():
         quiet = record.kind == "retrain_decided" and not record.details["retrain"]
         if asked.all or (record.kind in SHOWN_KINDS and not quiet):
-            version = f" version {record.details['version']}" if "version" in record.details else ""
-            reason = record.details.get("reason", "")
             print(
                 f"{record.sequence:>6}  {record.recorded_at[:19]}  {record.partition or '-':<19}  "
-                f"{record.kind}{version}  {reason}  [{record.actor}]"
+                f"{record.kind}  {said_in(record)}  [{record.actor}]"
             )
+
+
+def said_in(record: Record) -> str:
+    """Return what a record says, in a few words."""
+    details = record.details
+    if record.kind == "snapshot_published":
+        return f"{details['rows']} rows, {details['quarantined']} in quarantine"
+    if record.kind == "predictions_published":
+        return f"{details['rows']} rows by champion {details['champion']}"
+    version = f"version {details['version']}" if "version" in details else ""
+    verdict = details.get("verdict", "")
+    return " ".join(str(part) for part in (version, verdict, details.get("reason", "")) if part)
 
 
 def reconcile_aliases(asked: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from airflow_mlops.testing.scheduler import InProcessScheduler
-from airflow_mlops.testing.warm_scheduler import MODULES, preload
+from airflow_mlops.warm_scheduler import MODULES, preload
 
 
 def run_and_exit(dags: str, point: str) -> None:

@@ -19,6 +19,11 @@ CLASSIFICATION_METRICS = frozenset({"log_loss", "brier", "accuracy"})
 
 Share = Annotated[int, Field(ge=1, le=100, description="percent")]
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:name")]
+Cron = Annotated[
+    str,
+    Field(pattern=r"^(@(hourly|daily|weekly|monthly|quarterly|yearly)|[\d*/,LW#?A-Za-z-]+( [\d*/,LW#?A-Za-z-]+){4})$"),
+]
+Day = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")]
 # A list in YAML is a tuple here, so that a declaration is immutable and hashable as a whole.
 Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 
@@ -48,9 +53,9 @@ class Data(Declared):
     """Where rows come from, how often, and which columns carry a meaning."""
 
     source: ParquetSource = Field(description="where the rows of a partition come from")
-    every: str = Field(default="@weekly", description="cron expression; one partition for each tick")
-    from_: str | None = Field(default=None, alias="from", description="first tick, an ISO date")
-    until: str | None = Field(default=None, description="last tick, an ISO date")
+    every: Cron = Field(default="@weekly", description="cron expression; one partition for each tick")
+    from_: Day | None = Field(default=None, alias="from", description="first tick, an ISO date")
+    until: Day | None = Field(default=None, description="last tick, an ISO date")
     key: str = Field(description="column that tells rows apart; never null, never twice in a partition")
     time: str = Field(description="column with the time of the row; a model never sees it")
     label: str = Field(description="column to predict; null where the label has not arrived")
@@ -74,7 +79,7 @@ class Train(Declared):
         default=None, ge=1, description="partitions before the first training; the window if that is a number"
     )
     holdout: int = Field(default=1, ge=1, description="newest partitions, kept for the gates")
-    at: str = Field(default="0 2 * * *", description="cron expression of the nightly decision")
+    at: Cron = Field(default="0 2 * * *", description="cron expression of the nightly decision")
     seed: int = Field(default=0, description="what the training function is called with")
 
     @property

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from airflow_mlops.core.errors import DeclarationError
+
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
@@ -49,7 +51,7 @@ class WorkspaceHook(BaseHook):
         ledger = self._connection(self.ledger_conn_id)
         registry = self._connection(self.registry_conn_id)
         return Stores(
-            lake=embedded.lake if lake is None else Path(lake.extra_dejson["path"]),
+            lake=embedded.lake if lake is None else lake_folder(lake),
             ledger_url=embedded.ledger_url if ledger is None else ledger_url(ledger),
             tracking_uri=embedded.tracking_uri if registry is None else tracking_uri(registry),
             artifact_location=embedded.artifact_location if registry is None else None,
@@ -68,16 +70,27 @@ class WorkspaceHook(BaseHook):
             return None
 
 
+def lake_folder(connection: Connection) -> Path:
+    """Return the folder of the lake that a connection names.
+
+    :raises DeclarationError: if it names none
+    """
+    path = connection.extra_dejson.get("path")
+    if not path:
+        raise DeclarationError(f'connection {connection.conn_id!r} names no lake; its extra must hold "path"')
+    return Path(path)
+
+
 def ledger_url(connection: Connection) -> str:
     """Return the SQLAlchemy URL of a connection, with its driver.
 
-    :raises ValueError: if the ledger cannot live in a database of that type
+    :raises DeclarationError: if the ledger cannot live in a database of that type
     """
     from sqlalchemy import URL
 
     driver = DRIVERS.get(connection.conn_type or "")
     if driver is None:
-        raise ValueError(
+        raise DeclarationError(
             f"connection {connection.conn_id!r} is of type {connection.conn_type!r}; "
             f"the ledger can live in {', '.join(sorted(DRIVERS))}"
         )

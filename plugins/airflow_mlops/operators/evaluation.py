@@ -30,7 +30,7 @@ class EvaluateCandidatesOperator(StageOperator):
         from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
         from airflow_mlops.core.training.assemble import stored_request
 
-        fits = list(self.fits)
+        fits = [self.fits[index] for index in range(len(self.fits))]
         evaluated = evaluate_candidates(workspace, stored_request(workspace, fits[0]["request"]), fits)
         for gate in evaluated["gates"]:
             self.log.info("gate %s: %s", gate["verdict"], gate["reason"])

@@ -64,8 +64,8 @@ class StageOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Run the step; see the class."""
         hook = WorkspaceHook(self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id)
-        workspace = hook.workspace(declared(self.loop, self.root), root=Path(self.root), actor=actor_of(context))
         try:
+            workspace = hook.workspace(declared(self.loop, self.root), root=Path(self.root), actor=actor_of(context))
             partition = self.partition_of(workspace, context)
             self.log.info("%s of %s as of partition %s", type(self).__name__, workspace.loop.model, partition)
             return self.run_stage(workspace, partition, context)

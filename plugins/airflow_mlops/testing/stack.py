@@ -212,7 +212,7 @@ class LocalStack:
         migrate = self._launch("migrate", _airflow("db", "migrate"))
         finish_child(migrate, timeout_seconds=180)
         self._report(f"Airflow's metadata tables exist ({time.monotonic() - began:.1f} s)")
-        scheduler = ["-m", "airflow_mlops.testing.warm_scheduler"] if self._preload else ["-m", "airflow", "scheduler"]
+        scheduler = ["-m", "airflow_mlops.warm_scheduler"] if self._preload else ["-m", "airflow", "scheduler"]
         api = self._launch(
             "api-server", _airflow("api-server", "--host", "127.0.0.1", "--port", str(self.settings.api_port))
         )

@@ -29,13 +29,11 @@ KINDS = {
     "candidate_refused": "A decision ended with a candidate that did not pass its gates, with their numbers.",
     "candidate_registered": "A candidate passed its gates and became a version of the model.",
     "rollout_started": "A version became the challenger.",
-    "rollout_rejected": "A person refused the rollout of a version. Nothing writes it yet; the fold knows it.",
     "stage_entered": "The challenger entered a stage of its rollout, with its share of the keys.",
     "stage_analysed": "One look at a stage: pass, fail or inconclusive, with the interval it rests on.",
     "promoted": "A version became the champion, and which one was before it.",
     "rolled_back": "The challenger was taken back and its version quarantined, and why.",
     "superseded": "A decision or a candidate that something newer, or an equal model, has made needless.",
-    "quarantine_lifted": "A version that was rolled back may be tried again. Nothing writes it yet; the fold knows it.",
 }
 """Every kind of record, and what it says."""
 

@@ -2,7 +2,7 @@
 
     retrain_decided (yes) -> training_started -> candidate_registered -> rollout_started
                                              \\-> training_failed, candidate_refused, superseded
-    rollout_started -> stage_entered, stage_analysed … -> promoted | rolled_back | rollout_rejected
+    rollout_started -> stage_entered, stage_analysed … -> promoted | rolled_back
 
 With ``as_of`` only what was decided for partitions up to that key counts, which is what makes a
 backfill see the world as it was.
@@ -190,10 +190,6 @@ def _rolled_back(state: LoopState, record: Record) -> None:
         state.champion = state.versions[str(previous)]
 
 
-def _lifted(state: LoopState, record: Record) -> None:
-    state.quarantined.pop(str(record.details["version"]), None)
-
-
 def _noted(_state: LoopState, _record: Record) -> None:
     """A fact that changes nothing that later decisions read."""
 
@@ -211,10 +207,8 @@ _APPLY: dict[str, Callable[[LoopState, Record], None]] = {
     "candidate_registered": _registered,
     "superseded": _closed,
     "rollout_started": _rollout_started,
-    "rollout_rejected": _rollout_ended,
     "stage_entered": _stage_entered,
     "stage_analysed": _noted,
     "promoted": _promoted,
     "rolled_back": _rolled_back,
-    "quarantine_lifted": _lifted,
 }

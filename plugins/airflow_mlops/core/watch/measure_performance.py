@@ -13,10 +13,10 @@ from airflow_mlops.core.workspace import Workspace
 
 
 def measure_performance(workspace: Workspace, partition: str) -> dict[str, Any]:
-    """Return, and record, the metric of a scored partition beside the champion's value at promotion.
+    """Return, and record, the metric of a scored partition beside the champion's value on its holdout.
 
     ``verdict`` is ``alarm``, ``no alarm`` or ``insufficient data``. A partition older than the newest
-    one measured is ``historical``: recorded, never alarming.
+    one decided on is ``historical``: recorded, never alarming.
 
     Raises
     ------

@@ -140,9 +140,7 @@ def test_a_rolled_back_version_is_quarantined_and_every_retry_says_so(tmp_path: 
     script(["pass", "fail", "pass", "pass"])
     version = start_rollout(workspace, week(3))
     run_stage(workspace, version, 0, week(3))
-    with pytest.raises(
-        RolledBackError, match="version 2 was rolled back at canary_10: as written; the champion serves"
-    ):
+    with pytest.raises(RolledBackError, match="rolled back at canary_10: as written; the champion serves"):
         run_stage(workspace, version, 1, week(3))
     for number, index in product((3, 4, 9), range(4)):
         with pytest.raises(RolledBackError, match="canary_10: as written"):
@@ -236,11 +234,11 @@ def test_a_move_decided_on_an_old_record_loses_and_is_decided_again(
     workspace = challenged(tmp_path, stages=[{"live": 100}])
     script([])
     version = start_rollout(workspace, week(3))
-    append, interrupted = workspace.ledger.append, []
+    append, interrupted = workspace.ledger.append, [False]
 
     def behind_somebody_else(draft: Any, *, read: int) -> Any:
-        if draft.kind == "promoted" and not interrupted:
-            interrupted.append(History(workspace.ledger).add)  # the next append sees another record first
+        if draft.kind == "promoted" and not interrupted[0]:
+            interrupted[0] = True
             append(workspace.draft("snapshot_published", "elsewhere", week(4), version=1, columns={}), read=read)
             with pytest.raises(StaleLedgerError):
                 append(draft, read=read)
