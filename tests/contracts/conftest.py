@@ -53,7 +53,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         wait_until_ready(child, lambda: answers(f"http://127.0.0.1:{port}/health"), timeout_seconds=120)
         yield f"http://127.0.0.1:{port}"
     finally:
-        stop_sessions([child.pid])
+        stop_sessions([child.pid], patience_seconds=2)
         child.process.wait()
 
 

@@ -32,8 +32,10 @@ def mlflow_case(uri: str, name: str, location: str | None) -> Case:
     def ghost(registration: Registration, first: str) -> str:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         kept = client.get_model_version(name, first)
+        # The server wants to know whose artefacts these are; a version does not say it, its source does.
+        model_id = next(part for part in kept.source.split("/") if part.startswith("m-"))
         made = client.create_model_version(
-            name, kept.source, kept.run_id, tags={OPERATION: registration.operation}, model_id=kept.model_id
+            name, kept.source, kept.run_id, tags={OPERATION: registration.operation}, model_id=model_id
         )
         return str(made.version)
 

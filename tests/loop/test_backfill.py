@@ -138,6 +138,8 @@ def test_four_partitions_backfilled_a_second_time_change_nothing(
         project.put(key, level=6.0 if key >= CHANGE else 0.0)
         project.ingest(scheduler, key)
     project.at_night(scheduler, KEYS[6])
+    told = scheduler.failures()
+    assert [record.task_id for record, _ in told] == ["gate", "register"], told
     assert project.workspace.registry.aliases() == {"champion": "2"}
 
     def everything() -> object:

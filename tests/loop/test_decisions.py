@@ -125,6 +125,26 @@ def test_a_training_started_by_hand_is_of_the_newest_partition_and_says_so(
     assert registered["decision"] == decided.sequence
     assert [pin["partition"] for pin in registered["window"]["holdout"]] == [KEYS[2]]
     assert registered["champion"] == "1"
+
+    # The run has no partition, but its event carries the newest one: the rollout is woken, and waits for rows.
+    (rollout,) = scheduler.dag_runs(project.dag("rollout"))
+    assert (rollout.partition_key, rollout.state) == (KEYS[2], "success")
+    assert_invariants(project.workspace)
+
+
+def test_a_training_started_by_hand_with_a_partition_rolls_out_at_once(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project = make_project(tmp_path)
+    project.seed(KEYS[:2])
+    project.put(KEYS[2])
+    scheduler = start_scheduler(project.dags)
+    project.ingest(scheduler, KEYS[2])
+    scheduler.trigger(project.dag("train"), partition_key=KEYS[2])
+    scheduler.run_until_idle()
+    assert scheduler.failures() == []
+    assert [record.partition for record in project.of_kind("promoted")] == [KEYS[1], KEYS[2]]
+    assert project.workspace.registry.aliases() == {"champion": "2"}
     assert_invariants(project.workspace)
 
 

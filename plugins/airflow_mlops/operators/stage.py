@@ -68,13 +68,15 @@ class StageOperator(BaseOperator):
             workspace = hook.workspace(declared(self.loop, self.root), root=Path(self.root), actor=actor_of(context))
             partition = self.partition_of(workspace, context)
             self.log.info("%s of %s as of partition %s", type(self).__name__, workspace.loop.model, partition)
-            return self.run_stage(workspace, partition, context)
+            result = self.run_stage(workspace, partition, context)
         except NotReadyError as error:
             raise AirflowSkipException(str(error)) from error
         except MlopsError as error:
             if error.retryable:
                 raise
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        self._give_events_a_partition(partition, context)
+        return result
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> Any:
         """Do the step and return what goes into the XCom: small JSON."""
@@ -94,6 +96,13 @@ class StageOperator(BaseOperator):
         if newest is None:
             raise NotReadyError("the run has no partition, and no partition is published yet")
         return newest
+
+    def _give_events_a_partition(self, partition: str, context: Context) -> None:
+        """In a run without a partition, let the outlets' events carry it: an event without one wakes no Dag here."""
+        if context["dag_run"].partition_key is None:
+            for outlet in self.outlets:
+                if isinstance(outlet, Asset):
+                    context["outlet_events"][outlet].add_partitions(partition)
 
     def emit(self, context: Context, **extra: Any) -> None:
         """Emit the event of the asset in ``emits``, for the partition of this run."""

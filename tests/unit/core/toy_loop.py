@@ -75,6 +75,28 @@ def candidates(seed: int) -> dict[str, Any]:
     return {"line": make_pipeline(ColumnTransformer([("x", "passthrough", ["x"])]), LinearRegression())}
 
 
+class Breaking(LinearRegression):
+    """An estimator that cannot be fitted."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Breaking:
+        """Raise what a user's code may raise."""
+        raise ZeroDivisionError(f"{len(X)} rows are too many")
+
+
+def breaking(seed: int) -> dict[str, Any]:
+    """Return one candidate that cannot be fitted."""
+    return {"breaking": Breaking()}
+
+
+def strange(seed: int) -> dict[str, Any]:
+    """Return one candidate that may be fitted and never kept: its type is not trusted."""
+    return {"strange": make_pipeline(ColumnTransformer([("x", "passthrough", ["x"])]), Strange())}
+
+
+class Strange(LinearRegression):
+    """A user's own estimator."""
+
+
 def ingest(workspace: Workspace, key: str) -> dict[str, Any]:
     """Take, accept and publish the snapshot of a partition."""
     manifest = take_snapshot(workspace, key)

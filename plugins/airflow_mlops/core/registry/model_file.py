@@ -2,12 +2,17 @@
 
 The list of types a file may hold is the project's own. The one that stands in the file, or in the
 registry beside it, is what an attacker would edit.
+
+The same model is the same file, byte for byte: skops names objects by their address in memory and notes
+the time, so a fit that is run again after a crash would not be the version it had become before.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +55,43 @@ def save_model(model: Any, path: Path) -> str:
     if strange:
         part.unlink()
         raise TrainingError(f"the model holds types that are not trusted for loading: {', '.join(strange)}")
+    make_repeatable(part)
     part.replace(path)
     return file_digest(path)
+
+
+def make_repeatable(path: Path) -> None:
+    """Rewrite a model file with its objects and arrays numbered in the order they stand in, and without times."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(contents.pop("schema.json"))
+    numbers: dict[Any, int] = {}
+    renumber(schema, numbers)
+    named = {renamed(name, numbers): content for name, content in contents.items()}
+    named["schema.json"] = json.dumps(schema).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in sorted(named):
+            archive.writestr(zipfile.ZipInfo(name), named[name])
+
+
+def renumber(node: Any, numbers: dict[Any, int]) -> None:
+    """Replace the addresses below a node of the schema, and the file names made of them, filling ``numbers``."""
+    if isinstance(node, dict):
+        if isinstance(node.get("__id__"), int):
+            node["__id__"] = numbers.setdefault(node["__id__"], len(numbers) + 1)
+        if isinstance(node.get("file"), str):
+            numbers.setdefault(node["file"], len(numbers) + 1)
+            node["file"] = renamed(node["file"], numbers)
+        for item in node.values():
+            renumber(item, numbers)
+    elif isinstance(node, list):
+        for item in node:
+            renumber(item, numbers)
+
+
+def renamed(name: str, numbers: dict[Any, int]) -> str:
+    """Return the new name of a file in the archive; one that the schema does not mention keeps its own."""
+    return f"{numbers[name]}{Path(name).suffix}" if name in numbers else name
 
 
 def load_model(path: Path, digest: str) -> Any:

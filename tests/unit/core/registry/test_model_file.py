@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -12,7 +15,8 @@ import pytest
 import skops.io
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
 from airflow_mlops.core.errors import RegistryError, TrainingError
@@ -61,6 +65,30 @@ def test_a_file_changed_in_any_byte_is_refused_before_it_is_read(tmp_path: Path)
 def test_a_file_that_is_gone_is_a_registry_error(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"model\.skops is not there"):
         load_model(tmp_path / "model.skops", "0" * 64)
+
+
+def fitted_and_kept(path: str) -> str:
+    """Fit the same model from nothing, keep it at ``path`` and return the digest of the file."""
+    rows = np.random.default_rng(0).normal(size=(200, 3))
+    model = make_pipeline(StandardScaler(), HistGradientBoostingRegressor(max_iter=5, random_state=0))
+    return save_model(model.fit(rows, rows.sum(axis=1)), Path(path))
+
+
+def test_the_same_fit_is_the_same_file_in_every_process(tmp_path: Path) -> None:
+    # Otherwise a fit run again after a crash would not be the version that the registry made of it before.
+    code = (
+        "import sys; from tests.unit.core.registry.test_model_file import fitted_and_kept as f; print(f(sys.argv[1]))"
+    )
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "elsewhere.skops")],
+        check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    ).stdout  # fmt: skip
+    assert elsewhere.strip() == fitted_and_kept(str(tmp_path / "here.skops"))
+
+
+def test_another_fit_is_another_file(tmp_path: Path) -> None:
+    digests = [save_model(LinearRegression().fit(X, Y * factor), tmp_path / "m.skops") for factor in (1, 1, 1.5)]
+    assert digests[0] == digests[1] != digests[2]
 
 
 class OfTheUser(LinearRegression):

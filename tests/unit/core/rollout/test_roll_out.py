@@ -11,7 +11,9 @@ import pytest
 
 from airflow_mlops.core.errors import NotReadyError, RolledBackError, StaleLedgerError
 from airflow_mlops.core.governance.record import verify_chain
-from airflow_mlops.core.rollout import roll_out
+from airflow_mlops.core.rollout import analyse_stage, roll_out
+from airflow_mlops.core.rollout import score_partition as score_partition_module
+from airflow_mlops.core.rollout.analyse_stage import ChallengerFailedError
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.verdict import StageVerdict
@@ -295,3 +297,45 @@ def test_too_few_rows_hold(tmp_path: Path) -> None:
     workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6], min_rows=1_000)
     assert run_dag(workspace, 6) == "NotReadyError"
     assert "400 labelled rows, 1,000 are needed" in str(workspace.ledger.records()[-1].details["reason"])
+
+
+def test_a_challenger_that_cannot_predict_is_rolled_back_and_serves_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6], stages=[{"canary": 50}, {"live": 100}])
+
+    def unable(*_: object) -> object:
+        raise ChallengerFailedError("the model raised KeyError in predict: 'x'")
+
+    for module in (analyse_stage, score_partition_module):
+        monkeypatch.setattr(module, "predict_challenger", unable)
+    start_rollout(workspace, week(6))
+    workspace.record_fact(workspace.draft("stage_entered", "s", week(6), version="2", stage=0, kind="canary", share=50))
+    workspace.source.frames[week(7)] = toy_rows(7, slope=6)  # type: ignore[attr-defined]
+    ingest(workspace, week(7))
+    assert score_partition(workspace, week(7))["served"] == {"1": 120}
+    assert run_dag(workspace, 7) == "RolledBackError"
+    assert "the challenger cannot predict: the model raised KeyError" in workspace.state().quarantined["2"]
+
+
+def test_a_stage_that_bakes_waits_for_its_partitions_and_looks_at_all_of_them(tmp_path: Path) -> None:
+    workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6], stages=[{"shadow": 100, "bake": 2}, {"live": 100}])
+    assert run_dag(workspace, 6) == "NotReadyError"
+    for number, ended in ((7, "NotReadyError"), (8, None)):
+        workspace.source.frames[week(number)] = toy_rows(number, slope=6)  # type: ignore[attr-defined]
+        ingest(workspace, week(number))
+        score_partition(workspace, week(number))
+        assert run_dag(workspace, number) == ended
+    looks = [each.details for each in workspace.ledger.records() if each.kind == "stage_analysed"]
+    assert [look["verdict"] for look in looks[-3:]] == ["inconclusive", "inconclusive", "pass"]
+    assert "1 of 2 partitions were scored" in looks[-2]["reason"]
+    assert looks[-1]["rows"] == 240
+
+
+def test_without_labels_a_look_is_inconclusive(tmp_path: Path) -> None:
+    workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6])
+    workspace.source.frames[week(7)] = toy_rows(7).assign(y=float("nan"))  # type: ignore[attr-defined]
+    ingest(workspace, week(7))
+    score_partition(workspace, week(7))
+    assert run_dag(workspace, 7) == "NotReadyError"
+    assert workspace.ledger.records()[-1].details["reason"] == "0 of 120 rows have a label"

@@ -175,3 +175,42 @@ def test_a_model_file_changed_between_fit_and_evaluation_is_never_registered(tmp
     with pytest.raises(RegistryError, match="was changed"):
         evaluate_candidates(workspace, request, fits)
     assert workspace.state().versions == {}
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("breaking", "candidate 'breaking' raised ZeroDivisionError in fit: 240 rows are too many"),
+        ("strange", "types that are not trusted for loading: .*Strange"),
+    ],
+)
+def test_a_candidate_that_cannot_be_fitted_or_kept_ends_the_decision_with_the_reason(
+    tmp_path: Path, function: str, said: str
+) -> None:
+    workspace = published(tmp_path, train={"function": f"tests.unit.core.toy_loop:{function}", "window": 2})
+    with pytest.raises(TrainingError, match=said):
+        train(workspace, week(3))
+    state = workspace.state()
+    assert workspace.ledger.records()[-1].kind == "training_failed"
+    assert (state.open_decision, state.in_flight, state.versions) == (None, None, {})
+
+
+def test_a_person_who_starts_a_training_by_hand_makes_the_decision_by_the_same_policy(tmp_path: Path) -> None:
+    workspace = published(tmp_path, 2)
+    with pytest.raises(NotReadyError, match="the first training needs 3"):
+        assemble_training(workspace, week(1), by_hand=True)
+    workspace.source.frames[week(2)] = toy_rows(2)  # type: ignore[attr-defined]
+    ingest(workspace, week(2))
+    request = assemble_training(workspace, week(2), by_hand=True)
+    decision = workspace.state().retrains[-1]
+    assert (decision.details["cause"], decision.sequence) == ("person", request.decision)
+    assert assemble_training(workspace, week(2), by_hand=True) == request
+
+
+def test_a_window_that_cannot_be_read_ends_the_decision(tmp_path: Path) -> None:
+    workspace = published(tmp_path)
+    decide_and_record(workspace, week(3), trigger="nightly")
+    workspace.snapshots._versions.clear()  # type: ignore[attr-defined]
+    with pytest.raises(DataError):
+        assemble_training(workspace, week(3))
+    assert workspace.state().open_decision is None
