@@ -34,6 +34,17 @@ def check_function_exists(reference: str, root: Path) -> None:
     except SyntaxError as error:
         fault = f"{file.name} is no Python: line {error.lineno}: {error.msg}"
         raise DeclarationError(fault, key="train.function") from None
-    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    names = [name for node in body for name in names_bound_by(node)]
     if name not in names:
         raise DeclarationError(f"{file.name} has no function {name!r}; {nearest(name, names)}", key="train.function")
+
+
+def names_bound_by(node: ast.stmt) -> list[str]:
+    """Return the names that a top-level statement defines, imports or assigns."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name for alias in node.names]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return []

@@ -77,9 +77,14 @@ def test_the_digest_of_the_source_is_that_of_the_file(module: Any, tmp_path: Pat
 
 
 def test_a_function_that_is_there_is_found_without_importing_its_module(module: Any, tmp_path: Path) -> None:
-    name = module("raise SystemExit('imported')\ndef one(seed): ...\nclass Two: ...\n")
+    name = module(
+        "raise SystemExit('run')\ndef one(seed): ...\nclass Two: ...\n"
+        "from a.b import imported, c as renamed\nassigned = one\n"
+    )
     check_function_exists(f"{name}:one", tmp_path)
     check_function_exists(f"{name}:Two", tmp_path)
+    for elsewhere in ("imported", "renamed", "assigned"):
+        check_function_exists(f"{name}:{elsewhere}", tmp_path)
     check_function_exists("sklearn.linear_model:Ridge", tmp_path)
     assert name not in sys.modules
 
