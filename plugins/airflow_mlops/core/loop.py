@@ -127,6 +127,8 @@ class RolloutStage(Declared):
     def _one_kind(self) -> RolloutStage:
         if sum(share is not None for share in (self.shadow, self.canary, self.live)) != 1:
             raise ValueError("needs exactly one of shadow, canary, live")
+        if self.live is not None and self.bake:
+            raise ValueError("bake goes with shadow or canary: once live, there is nothing to wait for")
         return self
 
     @property

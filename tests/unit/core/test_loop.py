@@ -151,6 +151,7 @@ def test_an_unknown_key_is_named_with_its_line_its_value_and_the_nearest_key(
         ("owner: tests", "owner: tests\nretrain: {policy: {clok: 4}}", 3, "retrain.policy.clok"),
         ("owner: tests", "owner: tests\nretrain: {alarm: {windows: 3, of: 2}}", 3, "retrain.alarm"),
         ("owner: tests", "owner: tests\nrollout: {stages: [{live: 100}, {shadow: 5}]}", 3, "rollout"),
+        ("owner: tests", "owner: tests\nrollout: {stages: [{live: 100, bake: 1}]}", 3, "rollout.stages[0]"),
         ("owner: tests", "owner: tests\nwatch: {performance: {metric: log_loss}}", 3, None),
         ("owner: tests", "owner: tests\nself: 1", 3, "self"),
     ],

@@ -22,7 +22,7 @@ def analyse_stage(workspace: Workspace, state: LoopState, stage: RolloutStage, a
     """Return the verdict on the stage that is open now, from the newest scored partitions.
 
     Without ``bake`` the newest partition is looked at, with it those scored since the stage was entered.
-    Shadow looks at all rows, canary at the keys of its share.
+    Only the keys of the stage's share are looked at.
     """
     rollout, champion = state.rollout, state.champion
     assert rollout is not None
@@ -33,7 +33,7 @@ def analyse_stage(workspace: Workspace, state: LoopState, stage: RolloutStage, a
         reason = f"{len(partitions)} of {max(stage.bake, 1)} partitions were scored since the stage was entered"
         return StageVerdict("inconclusive", reason, 0)
     rows = rows_of(workspace, state, partitions)
-    if stage.kind == "canary":
+    if stage.share < 100:
         served = sticky_share(rows[workspace.loop.data.key], salt=salt_of(rollout), percent=stage.share)
         rows = rows[served].reset_index(drop=True)
     features, label = features_of(rows, workspace.loop), rows[workspace.loop.data.label].to_numpy(float)

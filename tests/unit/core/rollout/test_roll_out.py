@@ -293,6 +293,13 @@ def test_a_challenger_that_learnt_a_passing_slope_is_rolled_back_on_real_rows(tm
     assert "shadow_100: worse: loss +" in state.quarantined["2"]
 
 
+def test_a_shadow_of_a_share_looks_at_the_keys_of_that_share(tmp_path: Path) -> None:
+    workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6], stages=[{"shadow": 50}, {"live": 100}])
+    assert run_dag(workspace, 6) is None
+    (look,) = [each.details for each in workspace.ledger.records() if each.kind == "stage_analysed"][1:]
+    assert 150 < look["rows"] < 250
+
+
 def test_too_few_rows_hold(tmp_path: Path) -> None:
     workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6], min_rows=1_000)
     assert run_dag(workspace, 6) == "NotReadyError"
