@@ -213,3 +213,23 @@ def test_nothing_is_scored_before_there_is_a_champion_from_before(tmp_path: Path
     for judge in (detect_drift, measure_performance):
         with pytest.raises(NotReadyError, match="was not scored"):
             judge(workspace, week(2))
+
+
+def test_content_that_comes_back_after_another_one_is_published_scored_and_judged_again(tmp_path: Path) -> None:
+    loop = toy_loop(**LOOP)
+    first, other = toy_rows(5, rows=300), toy_rows(5, rows=300, shift=9.0)
+    workspace = in_memory_workspace(loop, frames(), scratch=tmp_path)
+    for number in range(5):
+        ingest(workspace, week(number))
+        follow(workspace, number)
+    seen = []
+    for rows in (first, other, first, first):
+        workspace.source.frames[week(5)] = rows  # type: ignore[attr-defined]
+        ingest(workspace, week(5))
+        follow(workspace, 5)
+        state = workspace.state()
+        of = (state.published, state.scored, state.drift, state.performance)
+        assert len({table[week(5)]["digest" if table is state.published else "snapshot"] for table in of}) == 1
+        seen.append((state.published[week(5)]["digest"], state.sequence))
+    assert seen[0][0] == seen[2][0] == seen[3][0] != seen[1][0]
+    assert seen[3][1] == seen[2][1], "the same content once more changes nothing"

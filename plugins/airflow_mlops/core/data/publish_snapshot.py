@@ -25,7 +25,10 @@ def publish_snapshot(workspace: Workspace, manifest: SnapshotManifest, validated
         "columns": manifest.columns,
     }
     partition = manifest.partition
-    operation = f"snapshot:{partition}:{manifest.digest}"
+    # Numbered, so that content which comes back after another one is published again.
+    known = workspace.state().published.get(partition, {"publication": 0, "arrived_digest": None})
+    number = known["publication"] + (known["arrived_digest"] != manifest.digest)
+    operation = f"snapshot:{partition}:{number}:{manifest.digest}"
     draft = workspace.draft("snapshot_published", operation, partition, evidence=(validated.report,), **details)
     record = workspace.record_fact(draft)
     return {"partition": partition, "record": record.sequence, **record.details}

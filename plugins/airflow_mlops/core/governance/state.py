@@ -108,7 +108,8 @@ def fold(records: Iterable[Record], *, as_of: str | None = None, before: str | N
 
 
 def _published(state: LoopState, record: Record) -> None:
-    state.published[str(record.partition)] = record.details
+    before = state.published.get(str(record.partition), {"publication": 0})["publication"]
+    state.published[str(record.partition)] = {**record.details, "publication": before + 1}
     state.refused.pop(str(record.partition), None)
 
 

@@ -51,9 +51,10 @@ def score_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
     served = scored.column("served_version").value_counts().to_pylist()
     record = workspace.record_fact(
         workspace.draft(
-            "predictions_published", f"predictions:{partition}:{snapshot['digest']}", partition,
+            "predictions_published", f"predictions:{partition}:{snapshot['publication']}", partition,
             version=version, digest=content_digest(scored, key="key"), rows=scored.num_rows,
-            snapshot=snapshot["digest"], snapshot_version=snapshot["version"], champion=then.champion.number,
+            publication=snapshot["publication"], snapshot=snapshot["digest"], snapshot_version=snapshot["version"],
+            champion=then.champion.number,
             challenger=then.rollout.version.number if then.rollout else None,
             served={str(item["values"]): item["counts"] for item in served},
         )

@@ -48,7 +48,7 @@ def detect_drift(workspace: Workspace, partition: str) -> dict[str, Any]:
     verdict = "no alarm" if historical and found["verdict"] == "alarm" else found["verdict"]
     record = workspace.record_fact(
         workspace.draft(
-            "drift_judged", f"drift:{partition}:{scored['snapshot']}", partition, evidence=(report,),
+            "drift_judged", f"drift:{partition}:{scored['publication']}", partition, evidence=(report,),
             verdict=verdict, drifted=found.get("drifted", []), missing=found["missing"], rows=found["rows"],
             snapshot=scored["snapshot"], champion=champion.number, historical=historical, report=report,
             alarm_rate=declared.alarm_rate,

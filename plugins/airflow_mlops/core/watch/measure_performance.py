@@ -51,7 +51,7 @@ def measure_performance(workspace: Workspace, partition: str) -> dict[str, Any]:
             "verdict": "alarm" if alarm else "no alarm",
         }  # fmt: skip
     record = workspace.record_fact(
-        workspace.draft("performance_judged", f"performance:{partition}:{scored['snapshot']}", partition, **details)
+        workspace.draft("performance_judged", f"performance:{partition}:{scored['publication']}", partition, **details)
     )
     return {"partition": partition, **record.details}
 
