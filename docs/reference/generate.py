@@ -243,12 +243,12 @@ def errors_page() -> str:
 
 
 def cli_page() -> str:
-    """Return the page of the command line: what ``--help`` says."""
+    """Return the page of the command line: what it says of itself, and the ``--help`` of each command."""
     os.environ["COLUMNS"] = "100"  # argparse folds its help to the width of the terminal
     from airflow_mlops.cli import parser
 
     whole = parser()
-    parts = ["# The command line\n", NOTE, f"```text\n{whole.format_help()}```\n"]
+    parts = ["# The command line\n", NOTE, f"```text\n{whole.description}\n```\n"]
     commands = next(action.choices for action in whole._actions if isinstance(action.choices, dict))
     for name, command in commands.items():
         parts += [f"## airflow-mlops {name}\n", f"```text\n{command.format_help()}```\n"]
