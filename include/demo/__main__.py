@@ -53,7 +53,8 @@ def main() -> int:
         if arguments.keep:
             user, password = stack.login
             print(f"\nAirflow  {stack.api_url}   user {user}, password {password}\nMLflow   {stack.mlflow_url}")
-            print("stop both with: .venv/bin/python -m include.demo --stop")
+            where = "" if build == BUILD else f" --into {build}"
+            print(f"stop both with: .venv/bin/python -m include.demo --stop{where}")
     return 0 if summary["ledger_verified"] and not summary["failed_tasks"] else 1
 
 
