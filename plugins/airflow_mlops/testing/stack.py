@@ -30,7 +30,6 @@ from airflow_mlops.testing.airflow_client import AirflowClient
 from airflow_mlops.testing.child_processes import (
     Child,
     finish_child,
-    session_members,
     start_child,
     stop_sessions,
     wait_until_ready,
@@ -164,17 +163,6 @@ class LocalStack:
         return self.client.wait_until_settled(
             timeout_seconds=timeout_seconds, poll_seconds=0.1, count=lambda: self.unsettled(prefix)
         )
-
-    def cpu_seconds(self) -> dict[str, float]:
-        """Return the CPU seconds that each process and its ended children have used so far."""
-        used = {}
-        for child in self._children:
-            total = 0.0
-            for member in session_members([child.pid]):
-                times = member.cpu_times()
-                total += times.user + times.system + times.children_user + times.children_system
-            used[child.name] = total
-        return used
 
     def stop(self) -> None:
         """Stop every process, the newest first, and the database last; calling it again does nothing."""

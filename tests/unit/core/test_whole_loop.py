@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from airflow_mlops.core.errors import GateError, NotReadyError, RolledBackError
+from airflow_mlops.core.errors import GateError, NotReadyError, PartitionRefusedError, RolledBackError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
 from airflow_mlops.core.governance.reconcile import reconcile
 from airflow_mlops.core.governance.record import verify_chain
@@ -233,3 +233,18 @@ def test_content_that_comes_back_after_another_one_is_published_scored_and_judge
         seen.append((state.published[week(5)]["digest"], state.sequence))
     assert seen[0][0] == seen[2][0] == seen[3][0] != seen[1][0]
     assert seen[3][1] == seen[2][1], "the same content once more changes nothing"
+
+
+def test_the_same_fault_after_a_good_delivery_is_refused_and_told_again(tmp_path: Path) -> None:
+    workspace = in_memory_workspace(toy_loop(**LOOP), frames(), scratch=tmp_path)
+    good, empty = toy_rows(0), toy_rows(0, rows=0)
+    told = []
+    for rows in (empty, empty, good, empty):
+        workspace.source.frames[week(0)] = rows  # type: ignore[attr-defined]
+        if rows is good:
+            ingest(workspace, week(0))
+        else:
+            with pytest.raises(PartitionRefusedError, match="empty"):
+                ingest(workspace, week(0))
+        told.append((len(workspace.ledger.records()), week(0) in workspace.state().refused))
+    assert told == [(1, True), (1, True), (2, False), (3, True)]

@@ -68,7 +68,9 @@ def refusing(workspace: Workspace, partition: str, stage: str) -> Iterator[None]
         raise
     except DataError as error:
         reason = str(error)
-        operation = f"refused:{partition}:{sha256(reason.encode()).hexdigest()[:16]}"
+        # Numbered like publications, so that the same fault after a good delivery is told again.
+        number = workspace.state().published.get(partition, {"publication": 0})["publication"]
+        operation = f"refused:{partition}:{number}:{sha256(reason.encode()).hexdigest()[:16]}"
         workspace.record_fact(workspace.draft("partition_refused", operation, partition, stage=stage, reason=reason))
         raise
 
