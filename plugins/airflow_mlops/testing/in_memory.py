@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
+from airflow_mlops.core.data.port import BATCH_ROWS
 from airflow_mlops.core.errors import DataError, LedgerError, RegistryError, SourceMissingError, StaleLedgerError
 from airflow_mlops.core.governance.record import GENESIS, Draft, Record, canonical_json, chained
 from airflow_mlops.core.loop import Loop
@@ -58,12 +59,36 @@ class InMemoryTable:
         self._versions: list[dict[str, pa.Table]] = []
         self._lock = threading.Lock()
 
-    def write(self, partition: str, rows: pa.Table) -> int:
-        """Replace a partition with ``rows`` and return the new version of the table."""
+    def write(self, partition: str, rows: pa.Table | pa.RecordBatchReader) -> int:
+        """Replace a partition; see :meth:`airflow_mlops.core.data.port.PartitionedTable.write`."""
+        whole = rows if isinstance(rows, pa.Table) else rows.read_all()
         with self._lock:
             newest = self._versions[-1] if self._versions else {}
-            self._versions.append({**newest, partition: rows})
+            self._versions.append({**newest, partition: whole})
             return len(self._versions) - 1
+
+    def batches(
+        self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """Return the rows batch by batch; see :meth:`airflow_mlops.core.data.port.PartitionedTable.batches`."""
+        return self.read(partition, version=version, columns=columns).to_reader(max_chunksize=BATCH_ROWS)
+
+    def partitions(self) -> list[str]:
+        """Return the keys of the partitions that are there now, in order."""
+        newest = self._versions[-1] if self._versions else {}
+        return sorted(key for key, rows in newest.items() if rows.num_rows)
+
+    def vacuum(self, keep: Sequence[int], *, orphans_after_hours: int = 24) -> int:  # noqa: ARG002
+        """Keep everything: memory has no files to tidy."""
+        return 0
+
+    def purge(self, partition: str) -> int:
+        """Forget a partition in every version but the newest; return from how many it went."""
+        with self._lock:
+            older = [version for version in self._versions[:-1] if partition in version]
+            for version in older:
+                del version[partition]
+            return len(older)
 
     def read(self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a partition; see :meth:`airflow_mlops.core.data.port.PartitionedTable.read`."""

@@ -1,89 +1,243 @@
-"""Versioned partitions as a Delta table on local disk.
+"""Versioned partitions as a Delta table, on local disk or in S3.
 
 Replacing a partition is one atomic commit; every earlier version stays readable, which is how a
-training window is pinned. Nothing of this may run before a worker forks: see the ADR on forks.
+training window is pinned. Rows are streamed into one Parquet file, which a commit then makes part of
+the table: memory does not grow with the rows, and a writer that dies before the commit has changed
+nothing. Nothing of this may run before a worker forks: see the ADR on forks.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Field, Transaction
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction
 
+from airflow_mlops.core.data.partition import partition_slug
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.lake import Lake
 
 PARTITION = "partition"
-ATTEMPTS = 6
+WRITE = "airflow_mlops.write"
+ATTEMPTS = 8
+ROW_GROUP = 262_144
+HISTORY = 200
+
+# A registered model may need a version years later: the log that leads to it is never cleaned up.
+CONFIGURATION = {
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.enableExpiredLogCleanup": "false",
+}
 
 
 class DeltaPartitions:
-    """A Delta table at ``folder``, made on first write. See :class:`PartitionedTable`."""
+    """A Delta table in ``folder``, made on first write. See :class:`PartitionedTable`."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self._folder = Path(folder)
+    def __init__(self, folder: Lake | str | Path) -> None:
+        self._folder = folder if isinstance(folder, Lake) else Lake.on_disk(folder)
 
-    def write(self, partition: str, rows: pa.Table) -> int:
-        """Replace a partition with ``rows`` and return the new version of the table."""
+    def write(self, partition: str, rows: pa.Table | pa.RecordBatchReader) -> int:
+        """Replace a partition with ``rows``; see :meth:`PartitionedTable.write`."""
+        reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
+        schema = pa.schema([field.with_type(kept_type(field.type)) for field in reader.schema]).remove_metadata()
+        added = self._write_file(partition, reader, schema)
+        # Without rows nothing is added, and a type that nobody uses shall not stand against those that are kept.
+        stamped = (schema if added else schema.empty_table().select([]).schema).append(pa.field(PARTITION, pa.string()))
+        operation = uuid.uuid4().hex
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                stamped = signed(rows).append_column(PARTITION, pa.array([partition] * rows.num_rows, pa.string()))
-                return self._write_once(partition, stamped)
+                table = self._ready(stamped)
+                self._commit(table, partition, added, stamped, operation)
+                return self._version_of(operation)
             except CommitFailedError as error:
-                # Somebody committed another partition at the same moment; ours is still to be made.
+                # Somebody committed at the same moment; the file stands, only its commit is to be made again.
                 if attempt == ATTEMPTS:
-                    raise DataError(f"{self._folder}: no commit in {ATTEMPTS} attempts: {error}") from error
+                    raise DataError(f"{self._folder.uri}: no commit in {ATTEMPTS} attempts: {error}") from error
                 time.sleep(0.05 * 2**attempt)
-            except OSError:
+            except (OSError, DataError):
                 raise  # a full disk says nothing about the rows
             except Exception as error:  # the library raises a bare Exception for some types
-                raise DataError(f"{self._folder}: partition {partition} cannot be written: {error}") from error
+                said = str(error).partition("\n")[0]
+                raise DataError(f"{self._folder.uri}: partition {partition} cannot be written: {said}") from error
         raise AssertionError("unreachable")
 
-    def _write_once(self, partition: str, stamped: pa.Table) -> int:
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
-        folder = str(self._folder)
-        if DeltaTable.is_deltatable(folder):
-            write_deltalake(folder, stamped, mode="overwrite", predicate=f"{PARTITION} = '{partition}'")
-        else:
-            write_deltalake(folder, stamped, mode="append", partition_by=[PARTITION])
-        return int(DeltaTable(str(self._folder)).version())
+    def _write_file(self, partition: str, reader: pa.RecordBatchReader, schema: pa.Schema) -> list[AddAction]:
+        """Stream the rows into a new file, removed again if the reader fails; return how to add it."""
+        name = f"{PARTITION}={partition_slug(partition)}/{uuid.uuid4().hex}.parquet"
+        files, path = self._folder.file_system(), f"{self._folder.location}/{name}"
+        if self._folder.is_local:
+            files.create_dir(path.rpartition("/")[0], recursive=True)
+        count = 0
+        text = [field.name for field in schema if pa.types.is_string(field.type)]
+        try:
+            with pq.ParquetWriter(path, schema, filesystem=files, use_dictionary=text) as writer:
+                for chunk in in_row_groups(reader):
+                    writer.write_table(chunk.cast(schema), row_group_size=ROW_GROUP)
+                    count += chunk.num_rows
+        except pa.ArrowInvalid as error:
+            files.delete_file(path)
+            raise DataError(f"{self._folder.uri}: partition {partition} cannot be written: {error}") from error
+        except BaseException:
+            files.delete_file(path)
+            raise
+        if count == 0:
+            files.delete_file(path)
+            return []
+        size = files.get_file_info(path).size
+        statistics = json.dumps({"numRecords": count})
+        return [AddAction(name, size, {PARTITION: partition}, 0, True, statistics)]
+
+    def _ready(self, schema: pa.Schema) -> DeltaTable:
+        """Return the table, made if it is missing, with every column of ``schema``."""
+        options = self._folder.storage_options()
+        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=options):
+            DeltaTable.create(
+                self._folder.uri, schema, mode="ignore", partition_by=[PARTITION], configuration=CONFIGURATION,
+                storage_options=options,
+            )  # fmt: skip
+        table = self._table(None)
+        known = {field.name: field.type for field in DeltaSchema.from_arrow(schema).fields}
+        there = {field.name: field.type for field in table.schema().fields}
+        for name, kind in known.items():
+            if name in there and there[name] != kind and not pa.types.is_null(schema.field(name).type):
+                raise DataError(
+                    f"{self._folder.uri}: column {name!r} is kept as {there[name]}; it cannot become {kind}"
+                )
+        new = [Field(name, kind) for name, kind in known.items() if name not in there]
+        if new:
+            table.alter.add_columns(new)
+            table = self._table(None)
+        return table
+
+    def _commit(
+        self, table: DeltaTable, partition: str, added: list[AddAction], schema: pa.Schema, operation: str
+    ) -> None:
+        # Two writers of one partition must not both think that they replaced it: the transaction's
+        # number makes the later one fail, also where the partition is new and there is nothing to remove.
+        name = f"{PARTITION}:{partition}"
+        transaction = Transaction(name, (table.transaction_version(name) or 0) + 1)
+        table.create_write_transaction(
+            added, "overwrite", schema, [PARTITION], [(PARTITION, "=", partition)],
+            commit_properties=CommitProperties(custom_metadata={WRITE: operation}, app_transactions=[transaction]),
+        )  # fmt: skip
+
+    def _version_of(self, operation: str) -> int:
+        for commit in self._table(None).history(HISTORY):
+            if commit.get(WRITE) == operation:
+                return int(commit["version"])
+        raise DataError(f"{self._folder.uri}: commit {operation} is not among the newest {HISTORY}; run it again")
+
+    def _table(self, version: int | None) -> DeltaTable:
+        return DeltaTable(self._folder.uri, version=version, storage_options=self._folder.storage_options())
 
     def read(self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a partition; see :meth:`PartitionedTable.read`."""
         try:
-            table = DeltaTable(str(self._folder), version=version)
-            rows = table.to_pyarrow_table(
-                filters=[(PARTITION, "=", partition)], columns=list(columns) if columns else None
+            return self.batches(partition, version=version, columns=columns).read_all()
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{self._folder.uri} cannot be read in version {version}: {error}") from error
+
+    def batches(
+        self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """Return the rows of a partition batch by batch; see :meth:`PartitionedTable.batches`."""
+        try:
+            dataset = self._table(version).to_pyarrow_dataset(
+                file_pruning_predicate=[(PARTITION, "=", partition)], as_large_types=False
             )
-        except (TableNotFoundError, DeltaError, OverflowError, pa.ArrowInvalid) as error:
-            raise DataError(f"{self._folder} cannot be read in version {version}: {error}") from error
-        if rows.num_rows == 0:
-            raise DataError(f"{self._folder} holds no partition {partition} in version {version}")
-        return plain_text(rows.drop_columns([PARTITION]) if PARTITION in rows.column_names else rows)
+            names = list(columns) if columns else [name for name in dataset.schema.names if name != PARTITION]
+            scanner = dataset.scanner(columns=names, filter=ds.field(PARTITION) == partition)
+            reader = scanner.to_reader()
+            first = next((batch for batch in reader if batch.num_rows), None)
+        except (TableNotFoundError, DeltaError, OverflowError, OSError, ValueError, pa.ArrowException) as error:
+            raise DataError(f"{self._folder.uri} cannot be read in version {version}: {error}") from error
+        if first is None:
+            raise DataError(f"{self._folder.uri} holds no partition {partition} in version {version}")
+        schema = pa.schema([field.with_type(plain_type(field.type)) for field in reader.schema]).remove_metadata()
+
+        def plain() -> Iterator[pa.RecordBatch]:
+            yield first.cast(schema)
+            for batch in reader:
+                yield batch.cast(schema)
+
+        return pa.RecordBatchReader.from_batches(schema, plain())
+
+    def partitions(self) -> list[str]:
+        """Return the keys of the partitions that are there now, in order."""
+        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
+            return []
+        return sorted({str(one[PARTITION]) for one in self._table(None).partitions()})
+
+    def vacuum(self, keep: Sequence[int], *, orphans_after_hours: int = 24) -> int:
+        """Delete the files that neither the newest version nor those in ``keep`` need; return how many.
+
+        Files that no commit ever named are left for ``orphans_after_hours``: their writer may still be at work.
+        """
+        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
+            return 0
+        asked: dict[str, Any] = {
+            "dry_run": False,
+            "enforce_retention_duration": False,
+            "keep_versions": sorted(set(keep)),
+        }
+        gone = self._table(None).vacuum(retention_hours=0, **asked)
+        orphans = self._table(None).vacuum(retention_hours=orphans_after_hours, full=True, **asked)
+        return len({*gone, *orphans})
+
+    def purge(self, partition: str) -> int:
+        """Delete every file of a partition that the newest version does not need, whoever needs it; return how many.
+
+        Older versions cannot be read for that partition any more: this is for erasing, not for tidying.
+        """
+        files = self._folder.file_system()
+        needed = {uri.rpartition("/")[2] for uri in self._table(None).file_uris([(PARTITION, "=", partition)])}
+        folder = f"{self._folder.location}/{PARTITION}={partition_slug(partition)}"
+        from pyarrow.fs import FileSelector
+
+        found = files.get_file_info(FileSelector(folder, allow_not_found=True))
+        gone = [info.path for info in found if info.base_name not in needed]
+        for path in gone:
+            files.delete_file(path)
+        return len(gone)
+
+
+def in_row_groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """Yield the rows of a reader in tables of about ``ROW_GROUP`` rows."""
+    held: list[pa.RecordBatch] = []
+    for batch in reader:
+        held.append(batch)
+        if sum(one.num_rows for one in held) >= ROW_GROUP:
+            yield pa.Table.from_batches(held)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 SIGNED = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.int64()}
 
 
-def signed(table: pa.Table) -> pa.Table:
-    """Return ``table`` with unsigned integers as signed ones that hold them: Delta has no others.
+def kept_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type in which Delta keeps a column: it has no unsigned integers, one kind of text, one zone.
 
     Left alone, it would make a signed column of the same width, and refuse the first 200 in a column of bytes.
     """
-    fields = [field.with_type(SIGNED.get(field.type, field.type)) for field in table.schema]
-    return table.cast(pa.schema(fields))
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", tz="UTC" if kind.tz else None)
+    return SIGNED.get(kind, plain_type(kind))
 
 
-def plain_text(table: pa.Table) -> pa.Table:
-    """Return ``table`` with every column of text as plain strings, whatever the engine made of it."""
-    fields = [
-        field.with_type(pa.string())
-        if pa.types.is_string_view(field.type) or pa.types.is_large_string(field.type)
-        else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return ``string`` for every way to hold text, and other types as they are."""
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    return pa.string() if pa.types.is_string_view(kind) or pa.types.is_large_string(kind) else kind

@@ -111,3 +111,9 @@ class PartitionedTable(Protocol):
 
     def partitions(self) -> list[str]:
         """Return the keys of the partitions that are there now, in order; none of a table not yet written."""
+
+    def vacuum(self, keep: Sequence[int], *, orphans_after_hours: int = 24) -> int:
+        """Delete the files that neither the newest version nor those in ``keep`` need; return how many."""
+
+    def purge(self, partition: str) -> int:
+        """Delete what older versions hold of a partition, whoever needs it; return how many files or versions."""
