@@ -426,7 +426,7 @@ def dotted(path: tuple[str | int, ...]) -> str:
 def declaration_error(error: ValidationError) -> DeclarationError:
     """Return the first fault that pydantic found as one error: where, which value, the nearest valid key."""
     # An unknown key says more than the missing one it was a misspelling of.
-    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    first = min(map(_without_union, error.errors()), key=lambda fault: fault["type"] != "extra_forbidden")
     unknown_key = first["type"] == "extra_forbidden"
     path, keys = follow(first["loc"], unknown_key=unknown_key)
     shown = repr(first["input"])
@@ -440,12 +440,27 @@ def declaration_error(error: ValidationError) -> DeclarationError:
     return DeclarationError(message, key=dotted(path))
 
 
-def nearest(word: str, valid: list[str]) -> str:
+def _without_union(fault: Any) -> dict[str, Any]:
+    """Return a fault of a union told apart by ``kind`` as what a person did: a misspelt key, none, or no such kind."""
+    if fault["type"] not in ("union_tag_not_found", "union_tag_invalid"):
+        return dict(fault)
+    loc, given, kind = fault["loc"], fault["input"], fault["ctx"]["discriminator"].strip("'")
+    if fault["type"] == "union_tag_invalid":
+        valid = [tag.strip(" '") for tag in fault["ctx"]["expected_tags"].split(",")]
+        message = f"no such {kind}; {nearest(str(given[kind]), valid, what=f'{kind}s')}"
+        return {"type": "value_error", "loc": (*loc, kind), "input": given[kind], "msg": message}
+    strange = [key for key in given if len(follow((*loc, key), unknown_key=False)[0]) == len(loc)]
+    if strange:
+        return {"type": "extra_forbidden", "loc": (*loc, strange[0]), "input": given[strange[0]]}
+    return {"type": "missing", "loc": (*loc, kind), "input": given}
+
+
+def nearest(word: str, valid: list[str], *, what: str = "keys") -> str:
     """Return a hint that names the valid key nearest to ``word``, or all of them."""
     import difflib  # only needed once something is wrong
 
     close = difflib.get_close_matches(word, valid, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"valid keys: {', '.join(sorted(valid))}"
+    return f"did you mean {close[0]!r}?" if close else f"valid {what}: {', '.join(sorted(valid))}"
 
 
 def follow(loc: tuple[str | int, ...], *, unknown_key: bool) -> tuple[tuple[str | int, ...], list[str]]:
@@ -457,8 +472,11 @@ def follow(loc: tuple[str | int, ...], *, unknown_key: bool) -> tuple[tuple[str 
         names = {
             field.alias or name: field.annotation for model in models for name, field in model.model_fields.items()
         }
+        tagged = [model for model in models if part in _kinds(model)]
         if isinstance(part, int):
             path.append(part)
+        elif tagged and position < len(loc) - 1:
+            models = tagged
         elif part in names:
             path.append(part)
             keys, models = list(names), models_in(names[part])
@@ -466,6 +484,13 @@ def follow(loc: tuple[str | int, ...], *, unknown_key: bool) -> tuple[tuple[str 
             path.append(part)
             keys = list(names)
     return tuple(path), keys
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    """Return the values of ``kind`` by which a union tells ``model`` from its others."""
+    from typing import get_args
+
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -142,7 +142,7 @@ def test_an_unknown_key_is_named_with_its_line_its_value_and_the_nearest_key(
         ("model: toy", "model: To Y", 1, "model"),
         ("model: toy", f"model: {'9' * 5000}", 1, "model"),
         ("model: toy", f"model: {'a' * 64}", 1, "model"),
-        ("toy/{partition}.parquet", "toy/all.parquet", 4, "data.source"),
+        ("toy/{partition}.parquet", "toy/all.parquet", 4, "data.source.uri"),
         ("function: tests.unit.core.toy_loop:candidates", "function: no-reference", 9, "train.function"),
         ("  key: id\n", "", 3, "data.key"),
         ("owner: tests\n", "", 1, "owner"),
@@ -185,6 +185,65 @@ def test_a_wrong_value_is_named_with_its_line(read: Any, old: str, new: str, lin
 )
 def test_what_can_surprise_in_yaml_is_refused(read: Any, text: str, said: str) -> None:
     assert said in refusal(read, text).message
+
+
+SOURCE = '{kind: parquet, uri: "toy/{partition}.parquet"}'
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"kind": "parquet", "uri": "s3://lake/{year}/{month}/{day}/*.parquet", "conn_id": "lake"},
+        {"kind": "csv", "uri": "in/{partition}/", "delimiter": ";"},
+        {"kind": "sql", "conn_id": "warehouse", "table": "public.flights"},
+        {"kind": "sql", "conn_id": "warehouse", "query": "SELECT * FROM f WHERE at >= :start AND at < :end"},
+        {"kind": "http", "conn_id": "api", "path": "flights?until={partition}", "pages": {"next": "links.next"}},
+        {"kind": "http", "conn_id": "api", "path": "f/{partition}", "format": "csv", "pages": {"number": "page"}},
+    ],
+)
+def test_each_kind_of_source_reads_alike_in_python_and_yaml_and_back(read: Any, source: dict[str, Any]) -> None:
+    data = {**FULL["data"], "source": source, "contract": "contract.yaml"}
+    loop = Loop(**{**FULL, "data": data})
+    assert read(yaml.safe_dump({**FULL, "data": data})) == loop
+    assert Loop(**loop.to_dict()) == loop
+    assert loop.data.source.kind == source["kind"]
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "said"),
+    [
+        ("{kind: parqet, uri: x}", "data.source.kind", "no such kind; did you mean 'parquet'? (value 'parqet')"),
+        ("{kind: ftp, uri: x}", "data.source.kind", "no such kind; valid kinds: csv, http, parquet, sql"),
+        ("{uri: 'x/{partition}'}", "data.source.kind", "is required and missing"),
+        ("{kid: sql, table: t}", "data.source.kid", "unknown key (value 'sql'); did you mean 'kind'?"),
+        ("just/a/path", "data.source", "valid dictionary"),
+        ("{kind: csv, uri: 'x/{partition}.csv', delimeter: ;}", "data.source.delimeter", "did you mean 'delimiter'?"),
+        ("{kind: csv, uri: 'x/{partition}.csv', delimiter: ';;'}", "data.source.delimiter", "at most 1 character"),
+        ("{kind: csv, uri: 'x/{partition}.csv', table: t}", "data.source.table", "valid keys: conn_id, delimiter"),
+        ("{kind: csv, uri: 'x/{partition}.csv'}", "data", "a csv source carries no types: declare data.contract"),
+        ("{kind: http, conn_id: a, path: '{day}'}", "data", "a http source carries no types: declare data.contract"),
+        ("{kind: sql, conn_id: a}", "data.source", "needs exactly one of table, query"),
+        ("{kind: sql, conn_id: a, table: t, query: ':start :end'}", "data.source", "needs exactly one of table, query"),
+        ("{kind: sql, conn_id: a, query: 'SELECT 1'}", "data.source", "query must bind :start and :end"),
+        ("{kind: sql, conn_id: a, query: 'x < :end'}", "data.source", "query must bind :start and :end"),
+        ("{kind: sql, conn_id: a, table: 't; DROP TABLE t'}", "data.source.table", "should match pattern"),
+        ("{kind: sql, table: t}", "data.source.conn_id", "is required and missing"),
+        ("{kind: http, conn_id: a, path: '{day}', pages: {nxt: a}}", "data.source.pages.nxt", "did you mean 'next'?"),
+        (
+            "{kind: http, conn_id: a, path: '{day}', pages: {}}",
+            "data.source.pages",
+            "needs exactly one of next, number",
+        ),
+        ("{kind: http, conn_id: a, path: '{day}', attempts: 0}", "data.source.attempts", "greater than or equal to 1"),
+        ("{kind: http, conn_id: a, path: all}", "data.source.path", "must hold {partition}"),
+    ],
+)
+def test_a_wrong_source_is_named_by_its_key_and_not_by_the_kinds_it_could_be(
+    read: Any, source: str, key: str, said: str
+) -> None:
+    error = refusal(read, TOY.replace(SOURCE, source))
+    assert error.key == key
+    assert said in error.message
 
 
 def test_a_duplicate_key_is_named_with_its_second_line(read: Any) -> None:
