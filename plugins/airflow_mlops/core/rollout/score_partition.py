@@ -52,7 +52,7 @@ def score_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
     record = workspace.record_fact(
         workspace.draft(
             "predictions_published", f"predictions:{partition}:{snapshot['publication']}", partition,
-            version=version, digest=content_digest(scored, key="key"), rows=scored.num_rows,
+            version=version, digest=content_digest(scored), rows=scored.num_rows,
             publication=snapshot["publication"], snapshot=snapshot["digest"], snapshot_version=snapshot["version"],
             champion=then.champion.number,
             challenger=then.rollout.version.number if then.rollout else None,

@@ -73,7 +73,7 @@ def read_partition(workspace: Workspace, pin: PinnedPartition, *, label: bool) -
     columns = None if label else [name for name in snapshot_columns(workspace, pin) if name != data.label]
     rows = workspace.snapshots.read(pin.partition, version=pin.version, columns=columns)
     if label:
-        found = content_digest(rows, key=data.key)
+        found = content_digest(rows)
         if found != pin.digest:
             raise DataError(
                 f"snapshot {pin.partition} in version {pin.version} has the digest {found[:12]}…, "

@@ -69,7 +69,7 @@ def validate_snapshot(workspace: Workspace, manifest: SnapshotManifest, validato
         refuse_whole(results, len(reasons), rows.num_rows, data.tolerance)
     good = rows.filter(pa.array(np.isin(np.arange(rows.num_rows), list(reasons), invert=True)))
     version = workspace.snapshots.write(partition, good) if reasons else manifest.version
-    digest = content_digest(good, key=data.key) if reasons else manifest.digest
+    digest = content_digest(good) if reasons else manifest.digest
     return ValidatedSnapshot(partition, version, digest, good.num_rows, len(reasons), report)
 
 
