@@ -19,8 +19,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="airflow-home-") as home:
         isolate_airflow(Path(home))
         from benchmarks.parse_per_dag import parse_per_dag
+        from benchmarks.validate_clean import validate_clean
 
-        known = {"parse_per_dag": parse_per_dag}
+        known = {"parse_per_dag": parse_per_dag, "validate_clean": validate_clean}
         asked = sys.argv[1:] or list(known)
         unknown = sorted(set(asked) - set(known))
         if unknown:

@@ -87,9 +87,13 @@ def loop_schema() -> dict[str, Any]:
 
 
 def check(asked: argparse.Namespace) -> None:
-    """Read a declaration and its training function's whereabouts."""
+    """Read a declaration, its training function's whereabouts, and its suite against Great Expectations."""
     loop = loop_of(asked)
     check_function_exists(loop.train.function, asked.root.resolve())
+    if loop.data.expectations:
+        from airflow_mlops.core.validation.gx_suite_check import check_suite
+
+        check_suite(asked.root / loop.data.expectations)
     print(f"{asked.loop}: {loop.model} is well declared")
 
 

@@ -8,7 +8,7 @@ import pytest
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.port import Validator
-from airflow_mlops.core.validation.suite import Expectation
+from airflow_mlops.core.validation.suite import Expectation, columns_of
 from airflow_mlops.testing.in_memory import AcceptingValidator
 
 ROWS = pa.table({"id": ["a", "b", "b", None], "x": [1.0, -5.0, None, 50.0]})
@@ -71,3 +71,72 @@ def test_a_check_leaves_the_rows_as_they_were(engine: GxValidator) -> None:
     before = ROWS.to_pydict()
     engine.check(ROWS, [NOT_NULL])
     assert ROWS.to_pydict() == before
+
+
+def test_every_one_of_ten_thousand_bad_rows_is_named_by_every_kind_of_expectation(engine: GxValidator) -> None:
+    count, bad = 30_000, 10_000
+    places = list(range(7, 7 + bad))
+    a = [float(number) for number in range(count)]
+    b = [value - 1 if 7 <= number < 7 + bad else value for number, value in enumerate(a)]
+    half = [7 + (number - 7) % (bad // 2) if 7 <= number < 7 + bad else number for number in range(count)]
+    text = [None if 7 <= number < 7 + bad else "x" for number in range(count)]
+    rows = pa.table({"a": a, "b": b, "half": half, "text": text, "one": [1] * count})
+    asked = [
+        expect("column_values_to_be_between", column="b", min_value=7, max_value=count),
+        expect("column_values_to_not_be_null", column="text"),
+        expect("column_values_to_be_unique", column="half"),
+        expect("column_pair_values_to_be_equal", column_A="a", column_B="b"),
+        expect("column_pair_values_a_to_be_greater_than_b", column_A="b", column_B="a", or_equal=True),
+        expect("compound_columns_to_be_unique", column_list=["half", "one"]),
+    ]
+    between, *others = engine.check(rows, asked)
+    assert between.rows == tuple(range(8))
+    for result in others:
+        assert (result.type, sorted(result.rows), result.unexpected) == (result.type, places, bad)
+        assert result.by_row
+
+
+def test_what_several_columns_must_meet_is_told_of_all_of_them(engine: GxValidator) -> None:
+    rows = pa.table({"a": [1, 2], "b": [1, 3]})
+    (found,) = engine.check(rows, [expect("column_pair_values_to_be_equal", column_A="a", column_B="b")])
+    assert found.reason == "a, b: expect_column_pair_values_to_be_equal"
+
+
+def test_the_same_expectation_may_stand_twice_with_two_severities(engine: GxValidator) -> None:
+    twice = [BETWEEN, BETWEEN.model_copy(update={"severity": "info"})]
+    found = engine.check(ROWS, twice)
+    assert [(result.severity, set(result.rows)) for result in found] == [("critical", {1, 3}), ("info", {1, 3})]
+
+
+def test_every_fault_of_the_engine_is_named_and_failed_data_beside_it_is_not(engine: GxValidator) -> None:
+    absent = [expect("column_values_to_not_be_null", column=name) for name in ("first", "second")]
+    with pytest.raises(PartitionRefusedError) as refused:
+        engine.check(ROWS, [BETWEEN, *absent])
+    assert "on first" in str(refused.value)
+    assert "on second" in str(refused.value)
+    assert "on x" not in str(refused.value)
+
+
+def test_an_expectation_of_the_table_sees_columns_that_no_other_one_mentions(engine: GxValidator) -> None:
+    columns = expect("table_columns_to_match_set", column_set=["id", "x"])
+    exists = expect("column_to_exist", column="x")
+    count = expect("table_row_count_to_equal", value=4)
+    assert [result.success for result in engine.check(ROWS, [NOT_NULL, columns])] == [False, True]
+    assert [result.success for result in engine.check(ROWS, [exists, columns])] == [True, True]
+    assert [result.success for result in engine.check(ROWS, [count])] == [True]
+    (wrong,) = engine.check(ROWS, [expect("table_row_count_to_equal", value=5)])
+    assert (wrong.success, wrong.by_row, wrong.observed, wrong.declared) == (False, False, "4", "value 5")
+
+
+def test_only_the_columns_that_are_mentioned_are_read() -> None:
+    pair = expect("column_pair_values_to_be_equal", column_A="x", column_B="y")
+    several = expect("compound_columns_to_be_unique", column_list=["z", "id"])
+    assert columns_of([NOT_NULL, BETWEEN, pair, several]) == ["id", "x", "y", "z"]
+    assert columns_of([expect("table_row_count_to_equal", value=4), NOT_NULL]) == ["id"]
+    assert columns_of([]) == []
+    for whole in (
+        expect("table_column_count_to_equal", value=2),
+        expect("column_to_exist", column="x"),
+        expect("column_values_to_not_be_null", column="x", row_condition="y > 1", condition_parser="pandas"),
+    ):
+        assert columns_of([NOT_NULL, whole]) is None
