@@ -7,6 +7,8 @@
     |   |-- SourceMissingError    not there yet; is a NotReadyError too
     |   |-- SourceUnreadableError there, but truncated, corrupt or in another format
     |   `-- PartitionRefusedError readable, but it must not reach a model
+    |-- SourceUnreachableError    the place of the data does not answer; trying again may help
+    |-- ProfileMismatchError      profiles that were counted on other bins, or of other columns
     |-- TrainingError             the user's function, or a fit, did not give a usable model
     |-- GateError                 a candidate was judged and did not pass
     |-- RegistryError             the registry holds something else than the ledger says
@@ -65,6 +67,16 @@ class SourceUnreadableError(DataError):
 
 class PartitionRefusedError(DataError):
     """A partition was read and must not reach a model."""
+
+
+class SourceUnreachableError(MlopsError):
+    """The place where rows come from does not answer; that says nothing about the rows."""
+
+    retryable = True
+
+
+class ProfileMismatchError(MlopsError):
+    """Two profiles cannot be added or compared: their bins or their columns differ."""
 
 
 class TrainingError(MlopsError):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
-from airflow_mlops.core.data.port import BATCH_ROWS
+from airflow_mlops.core.data.port import BATCH_ROWS, Arrival
 from airflow_mlops.core.errors import DataError, LedgerError, RegistryError, SourceMissingError, StaleLedgerError
 from airflow_mlops.core.governance.record import GENESIS, Draft, Record, canonical_json, chained
 from airflow_mlops.core.loop import Loop
@@ -42,14 +43,17 @@ class InMemorySource:
     def __init__(self, frames: Mapping[str, Frame]) -> None:
         self.frames = frames
 
-    def read(self, partition: str) -> pa.Table:
-        """Return the rows of a partition; see :meth:`airflow_mlops.core.data.port.Source.read`."""
+    @contextmanager
+    def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:  # noqa: ARG002
+        """Return the rows of a partition; see :meth:`airflow_mlops.core.data.port.Source.open`."""
         frame = self.frames.get(partition)
         if frame is None:
             raise SourceMissingError(f"partition {partition}: nothing is there yet")
         if isinstance(frame, Exception):
             raise frame
-        return pa.Table.from_pandas(frame, preserve_index=False) if isinstance(frame, pd.DataFrame) else frame
+        rows = pa.Table.from_pandas(frame, preserve_index=False) if isinstance(frame, pd.DataFrame) else frame
+        rows = rows.replace_schema_metadata()
+        yield Arrival(rows.schema, iter(rows.to_batches(BATCH_ROWS)), origin={"memory": rows.num_rows})
 
 
 class InMemoryTable:

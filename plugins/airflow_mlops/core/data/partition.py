@@ -7,9 +7,13 @@ strings is the order of time.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
-from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.errors import DataError, DeclarationError
+
+_QUARTERLY = "0 0 1 */3 *"
+"""What Airflow means by @quarterly, which croniter does not know."""
 
 
 def partition_key(text: str) -> str:
@@ -33,3 +37,41 @@ def partition_slug(key: str) -> str:
     """Return ``key`` as it stands in file names: ``2013-03-10``, or ``2013-03-10T0600`` within a day."""
     moment = datetime.fromisoformat(key)
     return moment.strftime("%Y-%m-%d" if moment.time() == datetime.min.time() else "%Y-%m-%dT%H%M")
+
+
+def previous_tick(every: str, key: str) -> str:
+    """Return the tick before ``key``, where its partition begins, as a key.
+
+    Parameters
+    ----------
+    every : str
+        Cron expression of the partitions, read in UTC as keys are.
+    key : str
+        Key of the partition.
+
+    Raises
+    ------
+    DeclarationError
+        If ``every`` is no cron expression.
+    """
+    from croniter import CroniterError, croniter
+
+    try:
+        ticks = croniter(_QUARTERLY if every == "@quarterly" else every, datetime.fromisoformat(key))
+        return partition_key(ticks.get_prev(datetime).isoformat())
+    except CroniterError as error:
+        raise DeclarationError(f"{every!r} is no cron expression: {error}", key="data.every") from None
+
+
+def fill_template(template: str, key: str) -> str:
+    """Return ``template`` with the partition's date in the place of each ``{partition}``, ``{year}``, ... ``{hour}``.
+
+    >>> fill_template("in/{year}/{month}/{partition}-{hour}.csv", "2013-03-10T06:00:00")
+    'in/2013/03/2013-03-10T0600-06.csv'
+    """
+    moment = datetime.fromisoformat(key)
+    parts = {
+        "partition": partition_slug(key), "year": f"{moment:%Y}", "month": f"{moment:%m}", "day": f"{moment:%d}",
+        "hour": f"{moment:%H}",
+    }  # fmt: skip
+    return re.sub(r"\{(partition|year|month|day|hour)\}", lambda found: parts[found[1]], template)
