@@ -12,41 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-Counts = npt.NDArray[np.int64]
-
-BINS = 64
-CATEGORIES = 50
-
-
-@dataclass(frozen=True)
-class ColumnBins:
-    """How a column is binned: by ``edges`` (numbers) or by ``categories`` (everything else).
-
-    The last two bins of every column are "the rest" (unseen categories, infinities) and "null".
-    """
-
-    edges: tuple[float, ...] = ()
-    categories: tuple[str, ...] | None = None
-
-    def count(self, column: pd.Series[Any]) -> Counts:
-        """Return the rows of ``column`` in each bin, shape (n_bins,)."""
-        null = column.isna().to_numpy()
-        if self.categories is not None:
-            codes = pd.Index(self.categories).get_indexer(pd.Index(column[~null].astype(str)))
-            size = len(self.categories)
-            return _counted(np.where(codes < 0, size, codes), size + 1, int(null.sum()))
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)[~null]
-        infinite = ~np.isfinite(values)
-        codes = np.searchsorted(np.asarray(self.edges), values, side="left")
-        size = len(self.edges) + 1
-        return _counted(np.where(infinite, size, codes), size + 1, int(null.sum()))
-
-
-def _counted(codes: npt.NDArray[Any], size: int, nulls: int) -> Counts:
-    return np.append(np.bincount(codes, minlength=size), nulls).astype(np.int64)
+from airflow_mlops.core.data.column_bins import CATEGORIES, ColumnBins, Counts, quantile_edges
 
 
 @dataclass(frozen=True)
@@ -108,11 +76,6 @@ def bins_of(column: pd.Series[Any]) -> ColumnBins:
     """Return the bins of a reference column: quantiles of numbers, the most frequent other values."""
     present = column.dropna()
     if pd.api.types.is_numeric_dtype(present) and not pd.api.types.is_bool_dtype(present):
-        values = present.to_numpy(np.float64)
-        values = values[np.isfinite(values)]
-        if values.size == 0:
-            return ColumnBins()
-        edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS, method="inverted_cdf"))
-        return ColumnBins(tuple(float(edge) for edge in edges))
+        return ColumnBins(quantile_edges(present.to_numpy(np.float64)))
     top = present.astype(str).value_counts().head(CATEGORIES)
     return ColumnBins(categories=tuple(sorted(str(value) for value in top.index)))
