@@ -7,17 +7,21 @@ a stage pays only for what it uses.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlops.core.data.port import PartitionedTable, Source
-from airflow_mlops.core.errors import StaleLedgerError
+from airflow_mlops.core.errors import DeclarationError, StaleLedgerError
 from airflow_mlops.core.governance.port import EvidenceStore, Ledger
 from airflow_mlops.core.governance.record import Draft, Record
 from airflow_mlops.core.governance.state import LoopState, fold
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.registry.port import ModelRegistry
+
+if TYPE_CHECKING:
+    from airflow_mlops.core.data.contract import Contract
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Workspace:
         How to open the ports.
     actor : str
         Who acts, as the ledger shall name them.
+    secret : str, optional
+        What masks personal columns; needed where the contract masks any.
     """
 
     loop: Loop
@@ -54,6 +60,34 @@ class Workspace:
     scratch: Path
     ports: Ports
     actor: str
+    secret: str | None = field(default=None, repr=False)
+
+    @cached_property
+    def contract(self) -> Contract | None:
+        """The declared contract of the data set; None where the first partition says what columns there are.
+
+        Raises
+        ------
+        DeclarationError
+            If it cannot be read, or names another key or time than the loop.
+        """
+        from airflow_mlops.core.data.contract import read_contract
+
+        data = self.loop.data
+        if data.contract is None:
+            return None
+        contract = read_contract(self.root / data.contract)
+        for role in ("key", "time"):
+            ours, theirs = getattr(data, role), getattr(contract, role)
+            if ours != theirs:
+                raise DeclarationError(
+                    f"the contract says {role}: {theirs!r}, the loop says {ours!r}", file=data.contract, key=role
+                )
+        if data.label not in contract.columns:
+            raise DeclarationError(
+                f"the loop's label {data.label!r} is none of the contract's columns", file=data.contract, key="columns"
+            )
+        return contract
 
     @cached_property
     def source(self) -> Source:

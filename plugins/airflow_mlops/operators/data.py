@@ -46,5 +46,5 @@ class PublishSnapshotOperator(StageOperator):
         from airflow_mlops.core.data.take_snapshot import SnapshotManifest
         from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot
 
-        published = publish_snapshot(workspace, SnapshotManifest(**self.manifest), ValidatedSnapshot(**self.validated))
+        published = publish_snapshot(workspace, SnapshotManifest.from_dict(self.manifest), ValidatedSnapshot.from_dict(self.validated))
         return {name: published[name] for name in ("partition", "record", "version", "digest", "rows", "quarantined")}

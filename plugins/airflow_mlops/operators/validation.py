@@ -33,4 +33,4 @@ class ValidateSnapshotOperator(StageOperator):
         from airflow_mlops.core.validation.gx_validator import GxValidator
         from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 
-        return validate_snapshot(workspace, SnapshotManifest(**self.manifest), GxValidator()).to_dict()
+        return validate_snapshot(workspace, SnapshotManifest.from_dict(self.manifest), GxValidator()).to_dict()

@@ -1,28 +1,42 @@
-"""Take a snapshot: read a partition from its source, check its structure, keep it in full."""
+"""Take a snapshot: read a partition from its source, hold it to its contract, keep it in full.
+
+Good rows become a version of the snapshots, bad rows go to quarantine with their reasons, all in one pass.
+A partition that was published before is looked at first, and written only if its content is another one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from airflow_mlops.core.data.content_digest import content_digest
+from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
+from airflow_mlops.core.data.partition import previous_tick
+from airflow_mlops.core.data.port import Arrival
+from airflow_mlops.core.data.profile_snapshot import SnapshotProfiler
+from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool
+from airflow_mlops.core.data.read_partition import KeysRepeatError, PartitionPass, RepeatedKeys
+from airflow_mlops.core.data.shape import Shape, shape_of
 from airflow_mlops.core.errors import DataError, NotReadyError, PartitionRefusedError
+from airflow_mlops.core.governance.record import canonical_json
 from airflow_mlops.core.governance.state import LoopState
-from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.workspace import Workspace
 
-RESERVED = ("partition", "reasons")  # what stores and the quarantine add to the rows of a partition
+PASSES = 3
+
+Consume = Callable[[pa.RecordBatchReader], int | None]
 
 
 @dataclass(frozen=True)
 class SnapshotManifest:
-    """A partition as it arrived: where it is kept and what it holds."""
+    """A partition as it arrived: where it is kept and what it holds.
+
+    ``rows`` are in the snapshot, ``rejected`` in quarantine by the contract; together they are what arrived.
+    """
 
     partition: str
     version: int
@@ -30,16 +44,30 @@ class SnapshotManifest:
     rows: int
     columns: dict[str, str]
     adopted: bool
+    rejected: int = 0
+    rejected_version: int | None = None
+    content: str = ""
+    contract: str = ""
+    profile: str | None = None
+    bins: str | None = None
+    late: int = 0
+    ignored: tuple[str, ...] = ()
+    origin: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
-        return asdict(self)
+        return {**asdict(self), "ignored": list(self.ignored)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SnapshotManifest:
+        """Return the manifest that ``to_dict`` wrote."""
+        return cls(**{**values, "ignored": tuple(values["ignored"])})
 
 
 def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
     """Keep the rows of a partition as they arrived and return their manifest.
 
-    The same content again adopts the snapshot that was published before.
+    The same content again adopts the snapshot that was published before, and writes nothing.
 
     Raises
     ------
@@ -49,14 +77,118 @@ def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
         If what is there cannot be read or used; the ledger says so too.
     """
     with refusing(workspace, partition, "snapshot"):
-        rows = workspace.source.read(partition)
         state = workspace.state(as_of=partition)
-        check_structure(rows, workspace.loop, earlier_columns(state, partition))
-        digest = content_digest(rows)
+        taking = _Taking(workspace, partition, state)
         known = state.published.get(partition)
-        adopted = known is not None and known["arrived_digest"] == digest
-        version = int(known["arrived_version"]) if known and adopted else workspace.snapshots.write(partition, rows)
-    return SnapshotManifest(partition, version, digest, rows.num_rows, columns_of(rows), adopted=adopted)
+        if known is not None:
+            same_rules = known.get("contract") == taking.contract
+            seen = taking.read(_drain, known=known["origin"] if same_rules else None)
+            if seen is None or (same_rules and seen.content == known["arrived_digest"]):
+                return adopted(partition, known)
+        taken = taking.read(lambda rows: workspace.snapshots.write(partition, rows), keep=True)
+        assert taken is not None
+        return taken
+
+
+def adopted(partition: str, known: Mapping[str, Any]) -> SnapshotManifest:
+    """Return the manifest of a snapshot that is published already."""
+    return SnapshotManifest(
+        partition, int(known["arrived_version"]), str(known["snapshot_digest"]), int(known["snapshot_rows"]),
+        dict(known["columns"]), adopted=True, rejected=int(known["rejected"]),
+        rejected_version=known["rejected_version"], content=str(known["arrived_digest"]),
+        contract=str(known["contract"]), profile=known["profile"], bins=known["bins"], late=int(known["late"]),
+        ignored=tuple(known["ignored"]), origin=dict(known["origin"]),
+    )  # fmt: skip
+
+
+def _drain(rows: pa.RecordBatchReader) -> None:
+    for _batch in rows:
+        pass
+
+
+class _Taking:
+    """The reading of one partition, as often as it takes."""
+
+    def __init__(self, workspace: Workspace, partition: str, state: LoopState) -> None:
+        self.workspace, self.partition, self.state = workspace, partition, state
+        contract = workspace.contract
+        self.contract = digest_of(contract.to_dict()) if contract else ""
+
+    def read(
+        self, consume: Consume, *, known: Mapping[str, Any] | None = None, keep: bool = False
+    ) -> SnapshotManifest | None:
+        """Read the partition and return its manifest, or None if the source says that nothing changed.
+
+        Parameters
+        ----------
+        consume : callable
+            Takes the good rows; an error from below reaches it before it could commit them.
+        known : mapping, optional
+            Origin of the snapshot before.
+        keep : bool
+            Whether bad rows go to quarantine and the profile is kept.
+        """
+        repeated: RepeatedKeys | None = None
+        for _ in range(PASSES):
+            try:
+                return self._once(consume, known, repeated, keep=keep)
+            except KeysRepeatError as found:
+                repeated = self._collect(found)
+        raise PartitionRefusedError(f"the source gave other keys at each of {PASSES} readings; ingest it again")
+
+    def _once(
+        self, consume: Consume, known: Mapping[str, Any] | None, repeated: RepeatedKeys | None, *, keep: bool
+    ) -> SnapshotManifest | None:
+        data = self.workspace.loop.data
+        with self.workspace.source.open(self.partition, known=known) as arrival, Spool() as spool:
+            if arrival.unchanged:
+                return None
+            enforcement = self._enforcement(arrival)
+            profiler = SnapshotProfiler(self.workspace, self.state) if keep else None
+            watchers = [profiler] if profiler else []
+            reading = PartitionPass(enforcement, data, spool, repeated, watchers)  # type: ignore[arg-type]
+            schema = enforcement.shape.schema
+            try:
+                version = consume(pa.RecordBatchReader.from_batches(schema, reading.good_rows(arrival)))
+            except PartitionRefusedError:
+                if keep:
+                    self._quarantine(spool)
+                raise
+            rejected = self._quarantine(spool) if keep else None
+            content, digest, rows = reading.content, reading.digest.hexdigest(), reading.digest.rows
+            profile = profiler.keep(self.partition, version) if profiler and version is not None else (None, None)
+            return SnapshotManifest(
+                self.partition, -1 if version is None else version, digest, rows, enforcement.shape.columns,
+                adopted=False, rejected=spool.rows, rejected_version=rejected, content=content,
+                contract=self.contract, profile=profile[0], bins=profile[1], late=enforcement.late,
+                ignored=enforcement.shape.ignored, origin=arrival.origin,
+            )  # fmt: skip
+
+    def _collect(self, found: KeysRepeatError) -> RepeatedKeys:
+        with self.workspace.source.open(self.partition) as arrival, Spool() as spool:
+            repeated = RepeatedKeys(found.hashes)
+            return PartitionPass(self._enforcement(arrival), self.workspace.loop.data, spool, repeated).collect(arrival)
+
+    def _enforcement(self, arrival: Arrival) -> Enforcement:
+        data = self.workspace.loop.data
+        return Enforcement(
+            self._shape(arrival), data, Interval.between(previous_tick(data.every, self.partition), self.partition),
+            self.workspace.secret,
+        )  # fmt: skip
+
+    def _shape(self, arrival: Arrival) -> Shape:
+        earlier = earlier_columns(self.state, self.partition, newest=self.workspace.contract is not None)
+        return shape_of(
+            self.workspace.loop.data, self.workspace.contract, arrival.schema, earlier, typed=arrival.typed
+        )  # fmt: skip
+
+    def _quarantine(self, spool: Spool) -> int | None:
+        """Replace what the quarantine holds of the partition; return the version, None where nothing is there."""
+        if spool.rows:
+            return self.workspace.quarantine.write(self.partition, spool.reader())
+        if self.partition in self.workspace.quarantine.partitions():
+            self.workspace.quarantine.write(self.partition, SCHEMA.empty_table())
+        return None
 
 
 @contextmanager
@@ -75,78 +207,17 @@ def refusing(workspace: Workspace, partition: str, stage: str) -> Iterator[None]
         raise
 
 
-def check_structure(rows: pa.Table, loop: Loop, earlier: dict[str, str] | None) -> None:
-    """Refuse a table that cannot be a partition of this loop, naming the column and the rule.
+def earlier_columns(state: LoopState, partition: str, *, newest: bool) -> dict[str, str] | None:
+    """Return the columns of the newest or oldest partition published up to this one, or None.
 
-    Parameters
-    ----------
-    rows : pyarrow.Table
-        The rows as they arrived.
-    loop : Loop
-        Names the key, the time and the label.
-    earlier : dict of str to str, or None
-        Columns and types of the partitions published before; None for the first.
-
-    Raises
-    ------
-    PartitionRefusedError
-    """
-    if rows.num_rows == 0:
-        raise PartitionRefusedError("the partition is empty: 0 rows arrived")
-    twice = sorted({name for name in rows.column_names if rows.column_names.count(name) > 1})
-    if twice:
-        raise PartitionRefusedError(f"column {twice[0]!r} stands there {rows.column_names.count(twice[0])} times")
-    for name in RESERVED:
-        if name in rows.column_names:
-            raise PartitionRefusedError(f"column {name!r} has a name that snapshots need; rename it at the source")
-    for role in ("key", "time", "label"):
-        column = getattr(loop.data, role)
-        if column not in rows.column_names:
-            raise PartitionRefusedError(
-                f"column {column!r}, the declared {role}, is missing; the file has {', '.join(rows.column_names)}"
-            )
-    if earlier is not None:
-        check_columns(columns_of(rows), earlier)
-    check_key(rows.column(loop.data.key), loop.data.key)
-
-
-def check_columns(found: dict[str, str], earlier: dict[str, str]) -> None:
-    """Refuse columns that are missing, new, or of another type than in the partitions before."""
-    for name, kind in earlier.items():
-        if name not in found:
-            raise PartitionRefusedError(f"column {name!r} ({kind} in the partitions before) is missing")
-        if found[name] != kind:
-            raise PartitionRefusedError(
-                f"column {name!r} has the type {found[name]}; the partitions before have {kind}"
-            )
-    new = sorted(set(found) - set(earlier))
-    if new:
-        raise PartitionRefusedError(f"column {new[0]!r} is new; the partitions before have no such column")
-
-
-def check_key(column: pa.ChunkedArray, name: str) -> None:
-    """Refuse keys that are null or stand there more than once."""
-    if column.null_count:
-        raise PartitionRefusedError(f"key {name!r} is null in {column.null_count:,} of {len(column):,} rows")
-    counts = pc.value_counts(column)
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
-    if len(repeated):
-        example = repeated[0].as_py()
-        raise PartitionRefusedError(
-            f"key {name!r} is not unique: {len(repeated):,} keys repeat, "
-            f"for example {example['values']!r} {example['counts']} times"
-        )
-
-
-def columns_of(rows: pa.Table) -> dict[str, str]:
-    """Return the name and type of each column, with one word for all ways to hold text."""
-    return {field.name: str(field.type).replace("large_string", "string") for field in rows.schema}
-
-
-def earlier_columns(state: LoopState, partition: str) -> dict[str, str] | None:
-    """Return the columns of the oldest partition published up to this one, or None.
-
-    A partition that is replaced keeps its own columns: a store would change types without a word.
+    Without a contract it is the oldest: a partition that is replaced keeps its own columns.
     """
     before = [key for key in state.published if key <= partition]
-    return dict(state.published[min(before)]["columns"]) if before else None
+    if not before:
+        return None
+    return dict(state.published[max(before) if newest else min(before)]["columns"])
+
+
+def digest_of(document: object) -> str:
+    """Return the SHA-256 of JSON values, 16 digits of it: enough to tell one revision from another."""
+    return sha256(canonical_json(document).encode()).hexdigest()[:16]

@@ -1,22 +1,27 @@
-"""Validate a snapshot: split good rows from bad, keep the bad with every reason, or refuse it all."""
+"""Validate a snapshot: split good rows from bad, keep the bad with every reason, or refuse it all.
+
+The expectations see only the columns that they mention; the rows themselves are copied, batch by batch,
+only where some are bad. Then the partition is held against the loop's own history.
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.data.take_snapshot import SnapshotManifest, refusing
+from airflow_mlops.core.data.content_digest import ContentDigest
+from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool, quarantined
+from airflow_mlops.core.data.read_partition import refuse_too_bad
+from airflow_mlops.core.data.take_snapshot import SnapshotManifest, digest_of, refusing
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.validation.port import Validator
-from airflow_mlops.core.validation.suite import ExpectationResult, read_suite
+from airflow_mlops.core.validation.severities import route
+from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, columns_of, read_suite
 from airflow_mlops.core.workspace import Workspace
-
-REASONS = "reasons"
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,18 @@ class ValidatedSnapshot:
     rows: int
     quarantined: int
     report: str
+    suite: str = ""
+    quarantine_version: int | None = None
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the snapshot as JSON values."""
-        return dict(vars(self))
+        return {**asdict(self), "warnings": list(self.warnings)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ValidatedSnapshot:
+        """Return the snapshot that ``to_dict`` wrote."""
+        return cls(**{**values, "warnings": tuple(values["warnings"])})
 
 
 def validate_snapshot(workspace: Workspace, manifest: SnapshotManifest, validator: Validator) -> ValidatedSnapshot:
@@ -42,35 +55,47 @@ def validate_snapshot(workspace: Workspace, manifest: SnapshotManifest, validato
     ------
     PartitionRefusedError
         If an expectation about the whole partition fails, or more rows are bad than declared
-        (``data.tolerance``). The ledger says so; the bad rows are kept all the same.
+        (``data.tolerance``), or the partition does not fit the loop's history. The ledger says so; the
+        bad rows are kept all the same.
     """
-    partition = manifest.partition
+    partition, data = manifest.partition, workspace.loop.data
     known = workspace.state(as_of=partition).published.get(partition)
-    if known is not None and manifest.adopted:
-        names = ("version", "digest", "rows", "quarantined", "report")
-        return ValidatedSnapshot(partition, **{name: known[name] for name in names})
-    data = workspace.loop.data
-    rows = workspace.snapshots.read(partition, version=manifest.version)
     with refusing(workspace, partition, "validation"):
         expectations = read_suite(workspace.root / data.expectations) if data.expectations else []
-        results = validator.check(rows, expectations)
-        reasons = reasons_by_row(results)
-        report = workspace.evidence.put(
-            {
-                "partition": partition,
-                "arrived": manifest.digest,
-                "rows": rows.num_rows,
-                "bad_rows": len(reasons),
-                "expectations": [result.to_dict() for result in results],
-            }
-        )
-        if reasons:
-            workspace.quarantine.write(partition, bad_rows(rows, reasons))
-        refuse_whole(results, len(reasons), rows.num_rows, data.tolerance)
-    good = rows.filter(pa.array(np.isin(np.arange(rows.num_rows), list(reasons), invert=True)))
-    version = workspace.snapshots.write(partition, good) if reasons else manifest.version
-    digest = content_digest(good) if reasons else manifest.digest
-    return ValidatedSnapshot(partition, version, digest, good.num_rows, len(reasons), report)
+        suite = rules_digest(workspace, expectations)
+        if known is not None and manifest.adopted and known["suite"] == suite:
+            names = ("version", "digest", "rows", "quarantined", "report", "suite", "quarantine_version")
+            return ValidatedSnapshot(partition, **{name: known[name] for name in names})
+        results = check(workspace, manifest, validator, expectations)
+        return _Split(workspace, manifest, results, suite).published()
+
+
+def rules_digest(workspace: Workspace, expectations: list[Expectation]) -> str:
+    """Return a digest of everything that a snapshot is judged by: another one means to judge it again."""
+    data = workspace.loop.data
+    return digest_of([
+        [one.model_dump(mode="json") for one in expectations], data.tolerance, data.checks.model_dump(mode="json"),
+    ])  # fmt: skip
+
+
+def check(
+    workspace: Workspace, manifest: SnapshotManifest, validator: Validator, expectations: list[Expectation]
+) -> list[ExpectationResult]:
+    """Return what each expectation says of the snapshot, reading only the columns that they need."""
+    columns = columns_of(expectations)
+    if columns is not None:
+        missing = sorted(set(columns) - set(manifest.columns))
+        if missing:
+            raise PartitionRefusedError(
+                f"the suite {workspace.loop.data.expectations} could not be evaluated: the snapshot has no column "
+                f"{missing[0]!r}; it has {', '.join(manifest.columns)}"
+            )
+        # Without any column an expectation still counts rows: the key stands for them.
+        columns = columns or [workspace.loop.data.key]
+    if not expectations:
+        return []
+    rows = workspace.snapshots.read(manifest.partition, version=manifest.version, columns=columns)
+    return validator.check(rows, expectations)
 
 
 def reasons_by_row(results: list[ExpectationResult]) -> dict[int, list[str]]:
@@ -83,21 +108,83 @@ def reasons_by_row(results: list[ExpectationResult]) -> dict[int, list[str]]:
     return reasons
 
 
-def bad_rows(rows: pa.Table, reasons: dict[int, list[str]]) -> pa.Table:
-    """Return the bad rows with a column of their reasons as JSON text."""
-    positions = sorted(reasons)
-    column = pa.array([json.dumps(reasons[position]) for position in positions], pa.string())
-    return rows.take(positions).append_column(REASONS, column)
+class _Split:
+    """Parts the good rows of a snapshot from the bad, or refuses it."""
 
-
-def refuse_whole(results: list[ExpectationResult], bad: int, rows: int, tolerance: float) -> None:
-    """Raise :class:`PartitionRefusedError` where the partition as a whole must not be used."""
-    for result in results:
-        if not result.success and result.severity == "critical" and not result.by_row:
-            raise PartitionRefusedError(f"{result.reason} failed for the whole partition; observed {result.observed}")
-    if bad > tolerance * rows:
-        worst = max((result for result in results if result.by_row), key=lambda result: result.unexpected)
-        raise PartitionRefusedError(
-            f"{bad:,} of {rows:,} rows are bad ({bad / rows:.2%}); the declared tolerance is {tolerance:.2%}; "
-            f"most often {worst.reason} ({worst.unexpected:,} rows); all of them are in quarantine"
+    def __init__(
+        self, workspace: Workspace, manifest: SnapshotManifest, results: list[ExpectationResult], suite: str
+    ) -> None:
+        self.workspace, self.manifest, self.results, self.suite = workspace, manifest, results, suite
+        self.reasons = reasons_by_row(results)
+        self.routed = route(results)
+        self.warnings = tuple(result.said for result in self.routed.warnings)
+        self.report = workspace.evidence.put(
+            {
+                "partition": manifest.partition,
+                "arrived": manifest.content,
+                "rows": manifest.rows + manifest.rejected,
+                "rejected_by_contract": manifest.rejected,
+                "bad_rows": len(self.reasons),
+                "expectations": [result.to_dict() for result in results],
+                "failed": self.routed.to_dict(),
+            }
         )
+
+    def published(self) -> ValidatedSnapshot:
+        """Return the good rows as a snapshot; the bad ones are in quarantine."""
+        manifest, workspace = self.manifest, self.workspace
+        arrived, bad = manifest.rows + manifest.rejected, manifest.rejected + len(self.reasons)
+        kept = manifest.rejected_version
+        if self.reasons:
+            kept = self._quarantine()
+        for result in self.routed.critical_whole:
+            raise PartitionRefusedError(
+                f"{result.reason} failed for the whole partition; observed {result.observed}"
+                f"{f'; declared: {result.declared}' if result.declared else ''}"
+            )
+        version, digest = manifest.version, manifest.digest
+        if self.reasons:
+            counted = ContentDigest()
+            reader = pa.RecordBatchReader.from_batches(self._schema(), self._good(counted))
+            version, digest = workspace.snapshots.write(manifest.partition, reader), counted.hexdigest()
+        return ValidatedSnapshot(
+            manifest.partition, version, digest, arrived - bad, bad, self.report, self.suite, kept, self.warnings
+        )  # fmt: skip
+
+    def _quarantine(self) -> int:
+        """Keep the rows that the expectations found bad beside those that the contract did; refuse too many."""
+        manifest, data = self.manifest, self.workspace.loop.data
+        with Spool() as spool:
+            if manifest.rejected:
+                held = self.workspace.quarantine.batches(manifest.partition, version=manifest.rejected_version)
+                for batch in held:
+                    spool.add(pa.Table.from_batches([batch]).select(SCHEMA.names))
+            for batch, start in self._batches():
+                here = [at for at in range(start, start + batch.num_rows) if at in self.reasons]
+                if here:
+                    bad = batch.take(pa.array([at - start for at in here], pa.int64()))
+                    spool.add(quarantined(bad, [self.reasons[at] for at in here], key=data.key, stage="expectations"))
+            version = self.workspace.quarantine.write(manifest.partition, spool.reader())
+            if not self.routed.critical_whole:
+                refuse_too_bad(spool, manifest.rows + manifest.rejected, data.tolerance)
+        return version
+
+    def _good(self, counted: ContentDigest) -> Iterator[pa.RecordBatch]:
+        bad = np.array(sorted(self.reasons), np.int64)
+        for batch, start in self._batches():
+            here = bad[(bad >= start) & (bad < start + batch.num_rows)] - start
+            mask = np.ones(batch.num_rows, bool)
+            mask[here] = False
+            good = batch.filter(pa.array(mask)) if len(here) else batch
+            counted.update(good)
+            yield good
+
+    def _batches(self) -> Iterator[tuple[pa.RecordBatch, int]]:
+        """Yield the batches of the snapshot and the position of the first row of each."""
+        start = 0
+        for batch in self.workspace.snapshots.batches(self.manifest.partition, version=self.manifest.version):
+            yield batch, start
+            start += batch.num_rows
+
+    def _schema(self) -> pa.Schema:
+        return self.workspace.snapshots.batches(self.manifest.partition, version=self.manifest.version).schema

@@ -49,7 +49,8 @@ def whole(severity: str = "critical", *, success: bool = False) -> ExpectationRe
 
 def opened(tmp_path: Path, tolerance: float = 0.5) -> Workspace:
     fields = toy_fields()
-    fields["data"] |= {"tolerance": tolerance}
+    fields["data"] |= {"tolerance": tolerance, "expectations": "suite.yaml"}
+    (tmp_path / "suite.yaml").write_text("expectations:\n  - {type: expect_it, kwargs: {column: x}}\n")
     return in_memory_workspace(Loop(**fields), {week(0): toy_rows(0, rows=ROWS)}, scratch=tmp_path)
 
 
@@ -78,7 +79,7 @@ def test_every_row_that_arrived_is_published_or_in_quarantine_with_every_reason(
             workspace.quarantine.read(week(0))
         return
     held = workspace.quarantine.read(week(0)).to_pylist()
-    assert {row["id"]: json.loads(row["reasons"]) for row in held} == {
+    assert {row["key"]: json.loads(row["reasons"]) for row in held} == {
         f"0-{row}": ["x: expect_it"] * (row in first) + ["kind: expect_it"] * (row in second) for row in bad
     }
 

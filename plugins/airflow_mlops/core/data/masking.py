@@ -1,0 +1,46 @@
+"""Masking: a personal value becomes a keyed hash before anything is written.
+
+The same value under the same key is the same hash, so rows can still be told apart and joined; without
+the key nobody can go through the likely values and compare. The key is a secret of its own, not of the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import pyarrow as pa
+
+from airflow_mlops.core.errors import DeclarationError
+
+KEY_BYTES = 16
+
+
+def keyed_hash(text: str, key: bytes) -> str:
+    """Return the keyed BLAKE2b hash of ``text``, 32 hexadecimal digits."""
+    return hashlib.blake2b(text.encode(), key=key, digest_size=16).hexdigest()
+
+
+def masked(column: pa.Array, key: bytes) -> pa.Array:
+    """Return a column of text with every value hashed; null stays null."""
+    encoded = column.cast(pa.string()).dictionary_encode()
+    hashes = pa.array([keyed_hash(text, key) for text in encoded.dictionary.to_pylist()], pa.string())
+    return pa.DictionaryArray.from_arrays(encoded.indices, hashes).cast(pa.string())
+
+
+def mask_key(secret: str | None, column: str) -> bytes:
+    """Return the key that masks ``column``.
+
+    Raises
+    ------
+    DeclarationError
+        If there is none, or it is too short to keep anything secret.
+    """
+    if not secret:
+        raise DeclarationError(
+            f"column {column!r} is to be masked, and there is no key: give the connection mlops_privacy a password"
+        )
+    if len(secret.encode()) < KEY_BYTES:
+        raise DeclarationError(
+            f"the key that masks {column!r} has {len(secret.encode())} bytes; it needs at least {KEY_BYTES}"
+        )
+    return hashlib.blake2b(secret.encode(), digest_size=32).digest()

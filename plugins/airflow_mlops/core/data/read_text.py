@@ -1,0 +1,87 @@
+"""Read text as values, strictly: what is not plainly a value of the declared type stays a bad row.
+
+int      -12, +7                         not 12.0, 1e3 or 1,000
+float    1.5, .5, 2e-3                   not nan, inf or 1,5
+decimal  10.25                           not more places than declared
+bool     true, false                     not 1, 0, yes or no
+date     2013-01-06                      not 06.01.2013
+time     2013-01-06 00:00:00+01:00, …Z   with a zone where moments are declared, without where clocks are
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Mask = npt.NDArray[np.bool_]
+
+_CLOCK = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
+_ZONE = r"(Z|[+-]\d{2}:?\d{2})"
+
+
+def pattern_of(kind: pa.DataType) -> str | None:
+    """Return the regular expression that a text of this type matches in full; None where any text does."""
+    if pa.types.is_integer(kind):
+        return r"^[+-]?\d{1,19}$"
+    if pa.types.is_floating(kind):
+        return r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?$"
+    if pa.types.is_decimal(kind):
+        return rf"^[+-]?\d{{1,{kind.precision}}}(\.\d{{1,{max(kind.scale, 1)}}})?$"
+    if pa.types.is_boolean(kind):
+        return r"^(?i:true|false)$"
+    if pa.types.is_date(kind):
+        return r"^\d{4}-\d{2}-\d{2}$"
+    if pa.types.is_timestamp(kind):
+        return f"^{_CLOCK}{_ZONE if kind.tz else ''}$"
+    return None
+
+
+def read_text(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
+    """Return a column of text as ``kind``, null where it cannot be read, and where that is, shape (n_rows,)."""
+    pattern = pattern_of(kind)
+    if pattern is None:
+        return column.cast(kind), np.zeros(len(column), bool)
+    fits = pc.fill_null(pc.match_substring_regex(column, pattern), True)  # noqa: FBT003 - a null is no bad text
+    if not pc.all(fits, min_count=0).as_py():
+        column = pc.if_else(fits, column, pa.scalar(None, column.type))
+    try:
+        read = _cast(column, kind)
+    except pa.ArrowInvalid:
+        # Well formed and still no value, as the 31st of February: such columns are looked through one by one.
+        read = pa.array([_one(text, kind) for text in column.to_pylist()], kind)
+    bad = np.asarray(pc.and_(pc.is_null(read), pc.is_valid(column)).to_numpy(zero_copy_only=False), bool)
+    return read, bad | ~np.asarray(fits.to_numpy(zero_copy_only=False), bool)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+        column = pc.replace_substring_regex(column, r"^\+", "")
+    if pa.types.is_boolean(kind):
+        column = pc.utf8_lower(column)
+    if pa.types.is_timestamp(kind):
+        column = pc.replace_substring_regex(column, r"(\.\d{6})0+", r"\1")
+    return column.cast(kind)
+
+
+def _one(text: str | None, kind: pa.DataType) -> object:
+    if text is None:
+        return None
+    try:
+        return _cast(pa.array([text], pa.string()), kind)[0].as_py()
+    except pa.ArrowInvalid:
+        return None
+
+
+def written_as_text(column: pa.Array) -> pa.Array:
+    """Return any column as the text that :func:`read_text` reads back; what has no such text as Python shows it."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return written_as_text(column.dictionary_decode())
+    if pa.types.is_timestamp(kind) and kind.tz:
+        column = column.cast(pa.timestamp(kind.unit, tz="UTC"))
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.array([None if value is None else repr(value) for value in column.to_pylist()], pa.string())
