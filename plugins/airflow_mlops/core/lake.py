@@ -77,3 +77,33 @@ class Lake:
         if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
             options["AWS_ALLOW_HTTP"] = "true"
         return options
+
+
+class LakeFiles:
+    """Files of a lake in S3, brought to this machine and taken there; names are relative to ``folder``."""
+
+    def __init__(self, folder: Lake) -> None:
+        self._folder = folder
+
+    def put(self, name: str, content: bytes) -> None:
+        """Store ``content`` under ``name``, whole or not at all."""
+        with self._folder.file_system().open_output_stream(f"{self._folder.location}/{name}") as stream:
+            stream.write(content)
+
+    def get(self, name: str) -> bytes:
+        """Return what is stored under ``name``.
+
+        Raises
+        ------
+        FileNotFoundError
+            If nothing is.
+        """
+        with self._folder.file_system().open_input_stream(f"{self._folder.location}/{name}") as stream:
+            return bytes(stream.read())
+
+    def holds(self, name: str) -> bool:
+        """Return whether something is stored under ``name``."""
+        from pyarrow.fs import FileType
+
+        info = self._folder.file_system().get_file_info(f"{self._folder.location}/{name}")
+        return bool(info.type == FileType.File)

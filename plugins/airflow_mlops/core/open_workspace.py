@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.governance.evidence_files import EvidenceFiles
+from airflow_mlops.core.lake import Lake, LakeFiles
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.workspace import Ports, Workspace
 
@@ -16,7 +18,7 @@ class Stores:
 
     Parameters
     ----------
-    lake : Path
+    lake : Lake
         Folder of snapshots, predictions, quarantine, evidence and model files.
     ledger_url : str
         SQLAlchemy URL of the ledger's database, with its driver.
@@ -24,20 +26,27 @@ class Stores:
         Of MLflow.
     artifact_location : str, optional
         Where MLflow keeps artefacts, if there is no server to decide that.
+    scratch : Path, optional
+        Folder of this machine for files on their way; the lake itself where that is one.
+    secret : str, optional
+        What masks personal columns.
     """
 
-    lake: Path
+    lake: Lake
     ledger_url: str
     tracking_uri: str
     artifact_location: str | None = None
+    scratch: Path | None = None
+    secret: str | None = field(default=None, repr=False)
 
     @classmethod
     def embedded(cls, home: Path) -> Stores:
         """Return the defaults of one machine: everything below ``home``."""
         home.mkdir(parents=True, exist_ok=True)
         return cls(
-            home / "lake", f"sqlite:///{home / 'ledger.db'}", f"sqlite:///{home / 'mlflow.db'}",
+            Lake.on_disk(home / "lake"), f"sqlite:///{home / 'ledger.db'}", f"sqlite:///{home / 'mlflow.db'}",
             (home / "mlartifacts").as_uri(),
+            scratch=home / "scratch",
         )  # fmt: skip
 
 
@@ -52,6 +61,7 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
         Who acts, as the ledger shall name them; at most 250 characters.
     """
     folder = stores.lake / loop.model
+    scratch = folder.path if folder.is_local else scratch_of(stores) / loop.model
 
     def source() -> object:
         from airflow_mlops.core.data.parquet_source import ParquetFiles
@@ -73,5 +83,21 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
 
         return MlflowRegistry(stores.tracking_uri, loop.model, artifact_location=stores.artifact_location)
 
-    ports = Ports(source, table, ledger, lambda: EvidenceFiles(folder / "evidence"), registry)  # type: ignore[arg-type]
-    return Workspace(loop, root, folder, ports, actor[:250])
+    shared = None if folder.is_local else LakeFiles(folder / "shared")
+    ports = Ports(
+        source, table, ledger, lambda: EvidenceFiles(folder / "evidence"), registry, lambda: shared  # type: ignore[arg-type]
+    )  # fmt: skip
+    return Workspace(loop, root, scratch, ports, actor[:250], stores.secret)
+
+
+def scratch_of(stores: Stores) -> Path:
+    """Return the local folder beside a lake that is not on this machine.
+
+    Raises
+    ------
+    DeclarationError
+        If the stores name none.
+    """
+    if stores.scratch is None:
+        raise DeclarationError(f"the lake is at {stores.lake.uri}; say which local folder is for files on their way")
+    return stores.scratch

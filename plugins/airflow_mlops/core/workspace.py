@@ -22,6 +22,7 @@ from airflow_mlops.core.registry.port import ModelRegistry
 
 if TYPE_CHECKING:
     from airflow_mlops.core.data.contract import Contract
+    from airflow_mlops.core.lake import LakeFiles
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Ports:
     ledger: Callable[[], Ledger]
     evidence: Callable[[], EvidenceStore]
     registry: Callable[[], ModelRegistry]
+    shared: Callable[[], LakeFiles | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,20 @@ class Workspace:
     def registry(self) -> ModelRegistry:
         """Versions and aliases."""
         return self.ports.registry()
+
+    def share(self, path: Path) -> None:
+        """Let the other workers have a file below ``scratch``, where that is not a folder they see."""
+        files = self.ports.shared()
+        if files is not None:
+            files.put(path.relative_to(self.scratch).as_posix(), path.read_bytes())
+
+    def shared(self, path: Path) -> Path:
+        """Return a file below ``scratch``, fetched if another worker made it."""
+        files = self.ports.shared()
+        if files is not None and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(files.get(path.relative_to(self.scratch).as_posix()))
+        return path
 
     def state(self, *, as_of: str | None = None, before: str | None = None) -> LoopState:
         """Return the state of the loop, now or as of a partition."""

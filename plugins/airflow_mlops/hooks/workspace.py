@@ -14,10 +14,13 @@ from airflow_mlops.core.errors import DeclarationError
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from airflow_mlops.core.lake import Lake
     from airflow_mlops.core.loop import Loop
     from airflow_mlops.core.open_workspace import Stores
     from airflow_mlops.core.workspace import Workspace
 
+PRIVACY = "mlops_privacy"
+"""Connection whose password masks personal columns."""
 DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 
 
@@ -26,7 +29,7 @@ class WorkspaceHook(BaseHook):
 
     A connection that does not exist means the embedded default, in ``$AIRFLOW_HOME/mlops``.
 
-    :param lake_conn_id: connection of type ``fs``; its extra ``path`` is the folder of the lake
+    :param lake_conn_id: connection of type ``fs``, or ``aws`` for S3; its extra ``path`` is the folder of the lake
     :param ledger_conn_id: connection of type ``postgres`` or ``sqlite`` that holds the ledger
     :param registry_conn_id: connection of type ``http`` or ``https``: the MLflow server
     """
@@ -50,11 +53,14 @@ class WorkspaceHook(BaseHook):
         lake = self._connection(self.lake_conn_id)
         ledger = self._connection(self.ledger_conn_id)
         registry = self._connection(self.registry_conn_id)
+        privacy = self._connection(PRIVACY)
         return Stores(
-            lake=embedded.lake if lake is None else lake_folder(lake),
+            lake=embedded.lake if lake is None else lake_of(lake),
             ledger_url=embedded.ledger_url if ledger is None else ledger_url(ledger),
             tracking_uri=embedded.tracking_uri if registry is None else tracking_uri(registry),
             artifact_location=embedded.artifact_location if registry is None else None,
+            scratch=embedded.scratch,
+            secret=None if privacy is None else privacy.password,
         )
 
     def workspace(self, loop: Loop, *, root: Path, actor: str) -> Workspace:
@@ -70,15 +76,25 @@ class WorkspaceHook(BaseHook):
             return None
 
 
-def lake_folder(connection: Connection) -> Path:
-    """Return the folder of the lake that a connection names.
+def lake_of(connection: Connection) -> Lake:
+    """Return the lake that a connection names: a folder, or a prefix of a bucket in S3.
 
-    :raises DeclarationError: if it names none
+    :raises DeclarationError: if it names none, or S3 without a connection of type aws
     """
+    from airflow_mlops.core.lake import Lake
+
     path = connection.extra_dejson.get("path")
     if not path:
         raise DeclarationError(f'connection {connection.conn_id!r} names no lake; its extra must hold "path"')
-    return Path(path)
+    if not path.startswith("s3://"):
+        return Lake.on_disk(path)
+    if connection.conn_type != "aws":
+        raise DeclarationError(
+            f"connection {connection.conn_id!r} names a lake in S3 and is of type {connection.conn_type!r}; make it aws"
+        )
+    from airflow_mlops.hooks.s3_access import s3_access
+
+    return Lake(path, s3_access(connection.conn_id))
 
 
 def ledger_url(connection: Connection) -> str:

@@ -65,7 +65,7 @@ def _judged(
     """Return one candidate's metrics and gates, all from the same rows as the champion's."""
     loop = workspace.loop
     features, label = features_of(holdout, loop), holdout[loop.data.label].to_numpy(float)
-    path = candidate_file(workspace, request.operation, fit["candidate"])
+    path = workspace.shared(candidate_file(workspace, request.operation, fit["candidate"]))
     ours = predict(load_model(path, fit["digest"]), features, classifies=loop.classifies)
     theirs = None if champion is None else predict(
         load_version(workspace, champion), features, classifies=loop.classifies

@@ -1,4 +1,4 @@
-"""Evidence as files: ``<digest>.json``, written once and never changed."""
+"""Evidence as files, ``<digest>.json`` on disk or in S3, written once and never changed."""
 
 from __future__ import annotations
 
@@ -11,32 +11,38 @@ from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
 from airflow_mlops.core.governance.record import canonical_json
+from airflow_mlops.core.lake import Lake, LakeFiles
 
 
 class EvidenceFiles:
     """JSON documents in a folder, named by the SHA-256 of their content."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self._folder = Path(folder)
+    def __init__(self, folder: Lake | str | Path) -> None:
+        self._folder = folder if isinstance(folder, Lake) else Lake.on_disk(folder)
 
     def put(self, document: Any) -> str:
         """Store ``document`` and return its digest."""
         content = canonical_json(document).encode()
         digest = hashlib.sha256(content).hexdigest()
-        target = self._folder / f"{digest}.json"
-        if not target.exists():
-            write_whole(target, content)
+        name = f"{digest}.json"
+        if not self._folder.is_local:
+            files = LakeFiles(self._folder)
+            if not files.holds(name):
+                files.put(name, content)
+        elif not (self._folder.path / name).exists():
+            write_whole(self._folder.path / name, content)
         return digest
 
     def get(self, digest: str) -> Any:
         """Return the document of ``digest``; see :meth:`EvidenceStore.get`."""
-        target = self._folder / f"{digest}.json"
+        name = f"{digest}.json"
         try:
-            content = target.read_bytes()
+            local = self._folder.is_local
+            content = (self._folder.path / name).read_bytes() if local else LakeFiles(self._folder).get(name)
         except FileNotFoundError:
-            raise LedgerError(f"evidence {digest} is missing from {self._folder}") from None
+            raise LedgerError(f"evidence {digest} is missing from {self._folder.uri}") from None
         if hashlib.sha256(content).hexdigest() != digest:
-            raise LedgerError(f"evidence {target} was changed after it was written")
+            raise LedgerError(f"evidence {self._folder.uri}/{name} was changed after it was written")
         return json.loads(content)
 
 

@@ -23,7 +23,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
     number = workspace.registry.register(
         Registration(
             operation=operation,
-            model_file=candidate_file(workspace, request.operation, name),
+            model_file=workspace.shared(candidate_file(workspace, request.operation, name)),
             digest=str(evaluated["digest"]),
             metrics={f"holdout_{metric}": value for metric, value in evaluated["metrics"].items()},
             params={"candidate": name, "seed": str(request.seed), "function": request.function},

@@ -39,7 +39,9 @@ def fit_candidate(workspace: Workspace, request: TrainingRequest, candidate: str
                 f"{request.function}: candidate {candidate!r} raised {type(error).__name__} in fit: {error}"
             ) from error
         seconds = time.monotonic() - started
-        digest = save_model(fitted, candidate_file(workspace, request.operation, candidate))
+        path = candidate_file(workspace, request.operation, candidate)
+        digest = save_model(fitted, path)
+        workspace.share(path)
     except TrainingError as error:
         close_decision(workspace, "training_failed", request.decision, request.partition, str(error))
         raise
