@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
-from airflow_mlops.core.data.partition_files import FoundFile, PartitionFiles
+from airflow_mlops.core.data.partition_files import FoundFile, PartitionFiles, untouched
 from airflow_mlops.core.data.port import BATCH_ROWS, Arrival
 from airflow_mlops.core.data.within_limits import Meter
 from airflow_mlops.core.errors import PartitionRefusedError
@@ -64,9 +64,13 @@ class ParquetFiles:
         return self._files.path(partition)
 
     @contextmanager
-    def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:  # noqa: ARG002
+    def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:
         """Return the rows of a partition; see :meth:`airflow_mlops.core.data.port.Source.open`."""
-        footers = [self._footer(file, partition) for file in self._files.find(partition)]
+        files = self._files.find(partition)
+        if untouched(files, known):
+            yield Arrival(pa.schema([]), iter(()), origin=dict(known or {}), unchanged=True)
+            return
+        footers = [self._footer(file, partition) for file in files]
         meter = Meter(self._limits, partition)
         for footer in footers:
             meter.add_rows(footer.metadata.num_rows, footer.metadata.num_columns, footer.file.name)

@@ -8,7 +8,7 @@ their names, and ``in/{partition}/`` is every file in a folder. Names that begin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,3 +131,11 @@ def _matching(filesystem: FileSystem, pattern: str) -> Iterator[FileInfo]:
                 yield info
         elif info.type == FileType.Directory:
             yield from _matching(filesystem, "/".join([info.path, *parts[first + 1 :]]))
+
+
+def untouched(files: Sequence[FoundFile], known: Mapping[str, Any] | None) -> bool:
+    """Whether an object store says that ``files`` are those of a ``known`` origin, byte by byte."""
+    before = (known or {}).get("files", [])
+    if len(before) != len(files) or not all(file.tag for file in files):
+        return False
+    return all(one.items() >= file.origin().items() for file, one in zip(files, before, strict=True))
