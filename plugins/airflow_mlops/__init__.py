@@ -22,6 +22,7 @@ _PUBLIC = {
     "TakeSnapshotOperator": "airflow_mlops.operators.data",
     "PublishSnapshotOperator": "airflow_mlops.operators.data",
     "ValidateSnapshotOperator": "airflow_mlops.operators.validation",
+    "ValidateTableOperator": "airflow_mlops.operators.validation",
     "AssembleTrainingOperator": "airflow_mlops.operators.training",
     "FitCandidateOperator": "airflow_mlops.operators.training",
     "EvaluateCandidatesOperator": "airflow_mlops.operators.evaluation",

@@ -1,36 +1,229 @@
-"""Operator of the stage validation."""
+"""Operators of the stage validation: of a loop's snapshots, and of anybody's rows, tables and checkpoints.
+
+What failed critically fails the task. A warning is told to the notifiers while the task succeeds: they are
+called with the context of the task, in which ``validation_findings`` is the report and ``exception`` a
+:class:`UserWarning` that says it in one line, so that a callback written for failures works unchanged.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from airflow_mlops.core.errors import DeclarationError, MlopsError, NotReadyError
+from airflow_mlops.core.loop import Loop
 from airflow_mlops.operators.stage import StageOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.validation.validate_rows import Findings
     from airflow_mlops.core.workspace import Workspace
+
+LOG = logging.getLogger(__name__)
+Notify = Sequence[str | Callable[..., Any]]
 
 
 class ValidateSnapshotOperator(StageOperator):
-    """Check the declared expectations on a snapshot; bad rows go to quarantine with their reasons.
+    """Check expectations: on a snapshot of a loop, on any file or data frame, or by a checkpoint you already have.
 
+    :param loop: the declaration, where the rows are a loop's; then ``manifest`` is needed and nothing else below
     :param manifest: what :class:`TakeSnapshotOperator` returned
+    :param rows: without a loop: path of a Parquet or CSV file below ``root``, or a data frame, for example the
+        ``.output`` of another task
+    :param python_callable: without a loop: a function without parameters that returns a pandas or Arrow frame
+    :param expectations: of ``rows`` or ``python_callable``: path of a suite below ``root``, or a list of mappings
+    :param checkpoint: without a loop: name of a checkpoint of a Great Expectations file context
+    :param context_root_dir: folder of that context, the one that holds ``great_expectations.yml``
+    :param batch_parameters: what the checkpoint's batch definitions ask for
+    :param notify: notifiers or callbacks told of warnings, as functions or by ``module:name``; a loop's own are
+        told in any case
 
-    Fails, and records the refusal, where more rows are bad than declared.
+    Of a loop, bad rows go to quarantine with their reasons; it fails, and records the refusal, where more rows
+    are bad than declared. Without a loop it fails where a critical expectation fails, and returns a report.
     """
 
-    template_fields: Sequence[str] = ("partition", "manifest")
+    template_fields: Sequence[str] = ("partition", "manifest", "rows", "checkpoint", "batch_parameters")
 
-    def __init__(self, *, manifest: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        loop: Loop | Mapping[str, Any] | str | Path | None = None,
+        manifest: Any = None,
+        rows: Any = None,
+        python_callable: Callable[[], Any] | None = None,
+        expectations: str | Path | Sequence[Mapping[str, Any]] | None = None,
+        checkpoint: str | None = None,
+        context_root_dir: str | Path | None = None,
+        batch_parameters: Mapping[str, Any] | None = None,
+        notify: Notify = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(loop={} if loop is None else loop, **kwargs)
+        self.alone = loop is None
         self.manifest = manifest
+        self.rows = rows
+        self.python_callable = python_callable
+        self.expectations = expectations
+        self.checkpoint = checkpoint
+        self.context_root_dir = context_root_dir
+        self.batch_parameters = batch_parameters
+        self.notify = notify
+
+    def execute(self, context: Context) -> Any:
+        """Validate; see the class."""
+        if not self.alone:
+            return super().execute(context)
+        with failures_told_apart():
+            return conclude(self.findings(), context, self.notify, self.root)
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
-        """See the class."""
+        """Validate a snapshot of a loop."""
         from airflow_mlops.core.data.take_snapshot import SnapshotManifest
         from airflow_mlops.core.validation.gx_validator import GxValidator
         from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 
-        return validate_snapshot(workspace, SnapshotManifest.from_dict(self.manifest), GxValidator()).to_dict()
+        validated = validate_snapshot(workspace, SnapshotManifest.from_dict(self.manifest), GxValidator()).to_dict()
+        if validated["warnings"]:
+            tell([*workspace.loop.notify, *self.notify], self.root, context, validated)
+        return validated
+
+    def findings(self) -> Findings:
+        """Return what the expectations say of rows that belong to no loop.
+
+        :raises DeclarationError: if not exactly one of the three kinds of rows is given
+        """
+        given = [name for name in ("rows", "python_callable", "checkpoint") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise DeclarationError(
+                "needs loop and manifest, or exactly one of rows, python_callable, checkpoint; "
+                f"got {', '.join(given) or 'none'}"
+            )
+        from airflow_mlops.core.validation.validate_rows import Findings
+
+        if self.checkpoint is not None:
+            from airflow_mlops.core.validation.gx_checkpoint import run_checkpoint
+
+            folder = Path(self.root) / (self.context_root_dir or "gx")
+            results = run_checkpoint(folder, self.checkpoint, batch_parameters=self.batch_parameters)
+            return Findings(f"checkpoint {self.checkpoint!r}", None, tuple(results))
+        return self._of_rows()
+
+    def _of_rows(self) -> Findings:
+        from airflow_mlops.core.validation.gx_validator import GxValidator
+        from airflow_mlops.core.validation.validate_rows import expectations_in, read_file, table_of, validate_rows
+
+        if self.expectations is None:
+            raise DeclarationError("rows are given, and no expectations of them", key="expectations")
+        expectations = expectations_in(self.expectations, Path(self.root))
+        if isinstance(self.rows, str | Path):
+            subject, table = str(self.rows), read_file(Path(self.root) / self.rows, expectations)
+        else:
+            made = self.python_callable() if self.python_callable is not None else self.rows
+            subject, table = "the rows", table_of(made)
+        return validate_rows(subject, table, expectations, GxValidator())
+
+
+class ValidateTableOperator(BaseOperator):
+    """Check expectations on a table or a query where it lies: the database counts, and no row leaves it.
+
+    :param conn_id: connection of the database, of any type whose provider gives a SQLAlchemy URL, or of SQLite
+    :param table: name of the table, as the database has it
+    :param schema: schema of the table
+    :param query: one SELECT in the place of a table
+    :param expectations: path of a suite below ``root``, or a list of mappings with ``type``, ``kwargs``, ``severity``
+    :param root: folder that the path of the suite starts from
+    :param notify: notifiers or callbacks told of warnings, as functions or by ``module:name``
+
+    Fails where a critical expectation fails, with column, limit and number; returns a report.
+    """
+
+    template_fields: Sequence[str] = ("table", "schema")
+    ui_color = "#e8f1fb"
+
+    def __init__(
+        self,
+        *,
+        conn_id: str,
+        expectations: str | Path | Sequence[Mapping[str, Any]],
+        table: str | None = None,
+        schema: str | None = None,
+        query: str | None = None,
+        root: str | Path = ".",
+        notify: Notify = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.expectations = expectations
+        self.table = table
+        self.schema = schema
+        self.query = query
+        self.root = str(root)
+        self.notify = notify
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Validate; see the class."""
+        from airflow_mlops.core.validation.gx_sql_validator import GxSqlValidator
+        from airflow_mlops.core.validation.validate_rows import Findings, expectations_in
+        from airflow_mlops.hooks.database_url import database_url
+
+        with failures_told_apart():
+            expectations = expectations_in(self.expectations, Path(self.root))
+            validator = GxSqlValidator(
+                database_url(self.conn_id), table=self.table, query=self.query, schema=self.schema
+            )
+            results = validator.check(expectations)
+            return conclude(Findings(self.table or "the query", None, tuple(results)), context, self.notify, self.root)
+
+
+@contextmanager
+def failures_told_apart() -> Iterator[None]:
+    """Turn an error of the core into a skip or a failure that is not tried again, as every step of a loop does."""
+    try:
+        yield
+    except NotReadyError as error:
+        raise AirflowSkipException(str(error)) from error
+    except MlopsError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+
+def conclude(findings: Findings, context: Context, notify: Notify, root: str) -> dict[str, Any]:
+    """Log, tell and return what was found, or raise where it is critical; the report is an XCom either way.
+
+    :raises PartitionRefusedError: if a critical expectation failed
+    """
+    from airflow_mlops.core.validation.validate_rows import require_critical
+
+    report = findings.to_dict()
+    for severity in ("critical", "warning", "info"):
+        for said in report[severity]:
+            LOG.info("%s: %s", severity, said)
+    context["ti"].xcom_push(key="findings", value=report)
+    if report["warning"]:
+        tell(notify, root, context, {**report, "warnings": report["warning"]})
+    require_critical(findings)
+    return report
+
+
+def tell(notify: Notify, root: str, context: Context, report: Mapping[str, Any]) -> None:
+    """Call the notifiers with warnings; one that raises is logged and changes nothing, as in Airflow itself."""
+    from airflow_mlops.core.training.user_function import load_function
+
+    count = len(report["warnings"])
+    said = UserWarning(f"{count} warning{'s' * (count != 1)} of the validation: {'; '.join(report['warnings'])}")
+    told: Any = {**context, "exception": said, "validation_findings": dict(report)}
+    for one in notify:
+        try:
+            callback = load_function(one, Path(root)) if isinstance(one, str) else one
+            callback(told)
+        except Exception:  # whatever a user's notifier raises
+            LOG.exception("notifier %s failed", one)

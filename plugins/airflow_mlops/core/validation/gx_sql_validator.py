@@ -48,7 +48,7 @@ class GxSqlValidator:
     ) -> None:
         if (table is None) == (query is None):
             raise DeclarationError("needs exactly one of table, query")
-        self._url = sa.make_url(url)
+        self._url = with_socket_apart(sa.make_url(url))
         self._name = table or "the query"
         self._query = plain_select(query) if query else select_all(self._url, str(table), schema)
 
@@ -57,8 +57,10 @@ class GxSqlValidator:
 
         Raises
         ------
+        ConnectionError
+            If the database cannot be reached; it may be in a moment.
         SourceUnreadableError
-            If the database cannot be reached, or has no such table.
+            If it has no such table.
         PartitionRefusedError
             If the engine could not evaluate an expectation: that is not the same as failed data.
         """
@@ -73,13 +75,15 @@ class GxSqlValidator:
         closing: list[Any] = [probe.dispose]
         try:
             try:
-                with probe.connect() as connection:  # says what is wrong in one line, where the library logs pages
+                with self._reached(probe) as connection:  # says what is wrong in one line, where the library logs pages
                     connection.execute(sa.text(f"SELECT * FROM ({self._query}) AS asked WHERE 1 = 0"))  # noqa: S608
                 source = self._source()
                 executing = source.get_execution_engine()
                 closing += [executing.engine.dispose, source.get_engine().dispose, lambda: release(executing)]
                 asset = source.add_query_asset("rows", query=self._query)
                 batch = asset.add_batch_definition_whole_table("all").get_batch()
+            except ConnectionError:
+                raise
             except Exception as error:  # drivers and the library raise many kinds
                 raise SourceUnreadableError(f"{self._name} cannot be read: {self._scrubbed(error)}") from None
             try:
@@ -89,6 +93,12 @@ class GxSqlValidator:
         finally:
             for close in reversed(closing):
                 close()
+
+    def _reached(self, engine: sa.Engine) -> sa.Connection:
+        try:
+            return engine.connect()
+        except sa.exc.OperationalError as error:
+            raise ConnectionError(f"{self._name}: the database cannot be reached: {self._scrubbed(error)}") from None
 
     def _source(self) -> Any:
         # The dollar of a password would be taken for a variable of Great Expectations' own configuration.
@@ -108,6 +118,20 @@ class GxSqlValidator:
         said = " ".join(str(error).split())[:800]
         secret = str(self._url.password or "")
         return said.replace(secret, "***") if secret else said
+
+
+def with_socket_apart(url: sa.URL) -> sa.URL:
+    """Return an address whose host is no path: written as text, the folder of a socket would end the host."""
+    if "/" not in (url.host or ""):
+        return url
+    return sa.URL.create(
+        url.drivername,
+        username=url.username,
+        password=url.password,
+        port=url.port,
+        database=url.database,
+        query={**url.query, "host": str(url.host)},
+    )
 
 
 def release(executing: Any) -> None:

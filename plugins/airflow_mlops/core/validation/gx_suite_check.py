@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.loop import nearest
-from airflow_mlops.core.validation.gx_validator import Fault, implemented
+from airflow_mlops.core.validation.gx_validator import Fault, implemented, library
 from airflow_mlops.core.validation.suite import read_lined_suite
 
 
@@ -20,7 +19,7 @@ def check_suite(path: str | Path) -> int:
         Naming the file, the line and the expectation, and the nearest one that there is.
     """
     expectations = read_lined_suite(path)
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    library()
     from great_expectations.expectations import core
     from great_expectations.expectations.registry import list_registered_expectation_implementations
 

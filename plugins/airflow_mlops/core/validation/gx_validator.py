@@ -9,6 +9,7 @@ of the row; that answer is whole, where other forms of it are cut.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,14 +45,20 @@ class Fault:
     message: str
 
 
-def quiet_context() -> Any:
-    """Return a context that lives in memory, draws no bars and logs warnings only."""
-    # Great Expectations logs a line for each of its functions once another package has set up logging.
+def library() -> Any:
+    """Return Great Expectations, imported so that it reports home only where somebody asked for that."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    # It logs a line for each of its functions once another package has set up logging.
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import great_expectations as gx
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    return gx
+
+
+def quiet_context() -> Any:
+    """Return a context that lives in memory, draws no bars and logs warnings only."""
+    context = library().get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
     return context
 
 
@@ -90,17 +97,15 @@ def examined(
         cheap = [*cheap]
         for number, outcome in zip(failed, again, strict=True):
             cheap[number] = outcome
-    return [_result(*pair, rows=rows) for pair in zip(expectations, cheap, strict=True)]
+    return [result_of(*pair, rows=rows) for pair in zip(expectations, cheap, strict=True)]
 
 
 def _validated(batch: Any, expectations: Sequence[Expectation], form: dict[str, Any]) -> list[Any]:
     """Return the engine's outcome of each expectation, in order, all evaluated in one call."""
-    import great_expectations as gx
-
     built = [implemented(one, number) for number, one in enumerate(expectations)]
-    _refuse_on([one for one in built if isinstance(one, Fault)])
+    refuse_on([one for one in built if isinstance(one, Fault)])
     try:
-        whole = batch.validate(gx.ExpectationSuite(name="declared", expectations=built), result_format=form)
+        whole = batch.validate(library().ExpectationSuite(name="declared", expectations=built), result_format=form)
     except Exception as error:  # the library raises many kinds; all of them mean "not evaluated"
         names = ", ".join(sorted({one.type for one in expectations}))
         raise PartitionRefusedError(f"{names} could not be evaluated: {error}") from error
@@ -108,7 +113,7 @@ def _validated(batch: Any, expectations: Sequence[Expectation], form: dict[str, 
     outcomes = {outcome.expectation_config.meta[NUMBER]: outcome for outcome in whole.results}
     found = [outcomes[number] for number in range(len(expectations))]
     said = [exception_in(outcome.exception_info) for outcome in found]
-    _refuse_on([Fault(one, words) for one, words in zip(expectations, said, strict=True) if words])
+    refuse_on([Fault(one, words) for one, words in zip(expectations, said, strict=True) if words])
     return found
 
 
@@ -122,7 +127,8 @@ def implemented(expectation: Expectation, number: int) -> Any:
         return Fault(expectation, str(error))
 
 
-def _refuse_on(faults: Sequence[Fault]) -> None:
+def refuse_on(faults: Sequence[Fault]) -> None:
+    """Raise one error that names what could not be evaluated, if anything could not."""
     if faults:
         told = "; ".join(
             f"{fault.expectation.type} could not be evaluated{_on(fault.expectation)}: {fault.message[:300]}"
@@ -146,7 +152,8 @@ def exception_in(info: Any) -> str:
     return next((message for message in nested if message), "")
 
 
-def _result(expectation: Expectation, outcome: Any, *, rows: bool) -> ExpectationResult:
+def result_of(expectation: Expectation, outcome: Any, *, rows: bool) -> ExpectationResult:
+    """Return what the engine's outcome says of an expectation, with the positions of bad rows where they are asked."""
     from great_expectations.expectations.expectation import ColumnMapExpectation, MulticolumnMapExpectation
     from great_expectations.expectations.expectation import ColumnPairMapExpectation as PairMapExpectation
     from great_expectations.expectations.registry import get_expectation_impl
