@@ -98,7 +98,7 @@ class EdgeFinder:
     def codes(self, values: Floats) -> npt.NDArray[np.intp]:
         """Return the bin of each of ``values``, which are finite; shape (n,)."""
         if not 0 < self._depth <= DEEPEST:
-            return np.searchsorted(self.edges, values, side="left")
+            return np.asarray(np.searchsorted(self.edges, values, side="left"), np.intp)
         found: npt.NDArray[np.intp] = self._before.take(self._cells(values))
         for _ in range(self._depth):
             found += values > self._padded.take(found)
@@ -106,7 +106,7 @@ class EdgeFinder:
 
     def _cells(self, values: Floats) -> npt.NDArray[np.intp]:
         with np.errstate(over="ignore"):  # far outside the edges it is the first or the last cell
-            place = values - self._low
+            place: Floats = values - self._low
             place *= self._scale
         np.clip(place, 0, CELLS - 1, out=place)
         return place.astype(np.intp)
