@@ -95,8 +95,8 @@ def test_a_truncated_file_is_refused_by_its_path(tmp_path: Path, start_scheduler
             id="wrong_type",
         ),
         pytest.param(
-            lambda rows: pa.concat_tables([rows, rows.slice(3, 1)]),
-            ["key 'id' is not unique", "2013-01-20-0003", "2 times"],
+            lambda rows: pa.concat_tables([rows, rows.slice(3, 4)]),
+            ["4 of 124 rows are bad", "declared tolerance is 1.00%", "id: is not unique"],
             id="duplicate_keys",
         ),
     ],

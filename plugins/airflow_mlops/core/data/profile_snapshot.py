@@ -1,20 +1,88 @@
-"""Profile a snapshot in the pass that takes it, on the bins that the loop's first partition gave."""
+"""Profile a snapshot in the pass that takes it, on the bins that the loop's first partition gave.
+
+The first partition, and one with a new column, has no bins yet: a sample of it makes them, and the
+written snapshot is read once more to be counted on them.
+"""
 
 from __future__ import annotations
 
+import pyarrow as pa
+
+from airflow_mlops.core.data.bottom_sample import BottomSample
+from airflow_mlops.core.data.key_spool import KeySpool
+from airflow_mlops.core.data.partition_profile import PartitionProfile
+from airflow_mlops.core.data.profile_rows import ProfileBins, Profiler, profile_bins
 from airflow_mlops.core.data.row_hash import HashedRows
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
-import pyarrow as pa
+NO_BINS = ProfileBins({}, {})
 
 
 class SnapshotProfiler:
-    def __init__(self, workspace: Workspace, state: LoopState) -> None:
-        pass
+    """Watches the good rows of a pass and keeps their profile as evidence.
+
+    Parameters
+    ----------
+    columns : list of str
+        Columns of the snapshot whose values may be counted: neither the key nor anything personal.
+    """
+
+    def __init__(self, workspace: Workspace, state: LoopState, columns: list[str]) -> None:
+        self._workspace = workspace
+        self._columns = columns
+        self._bins = known_bins(workspace, state)
+        self._unbinned = [name for name in columns if name not in self._bins.columns]
+        counted = {name: self._bins.columns[name] for name in columns if name in self._bins.columns}
+        self._profiler = Profiler(ProfileBins(self._bins.kinds, counted))
+        self._sample = BottomSample()
+        self._rest = KeySpool()
 
     def update(self, batch: pa.RecordBatch, hashed: HashedRows) -> None:
-        pass
+        """Take in the good rows of a batch and their hashes."""
+        if hashed.rest is not None:
+            self._rest.add(hashed.rest)
+        if self._unbinned:
+            self._sample.update(batch.select(self._unbinned), hashed.rows)
+        else:
+            self._profiler.update(batch)
 
-    def keep(self, partition: str, version: int) -> tuple[str | None, str | None]:
-        return None, None
+    def keep(self, partition: str, version: int) -> tuple[str, str]:
+        """Store the profile of the written snapshot, and the bins; return the digests of both."""
+        with self._rest:
+            duplicates = self._rest.surplus()
+        if self._unbinned:
+            profile = self._counted_again(partition, version, duplicates)
+        else:
+            profile = self._profiler.profile(duplicates=duplicates)
+        evidence = self._workspace.evidence
+        return evidence.put(profile.to_dict()), evidence.put(self._bins.to_dict())
+
+    def _counted_again(self, partition: str, version: int, duplicates: int) -> PartitionProfile:
+        sample = self._sample.table()
+        assert sample is not None, "a partition without rows is refused before"
+        self._bins = self._bins.extended(sample) if self._bins.columns else profile_bins(sample)
+        counted = {name: self._bins.columns[name] for name in self._columns}
+        profiler = Profiler(ProfileBins(self._bins.kinds, counted))
+        for batch in self._workspace.snapshots.batches(partition, version=version, columns=self._columns):
+            profiler.update(batch)
+        return profiler.profile(duplicates=duplicates)
+
+
+def known_bins(workspace: Workspace, state: LoopState) -> ProfileBins:
+    """Return the bins of the newest partition; none before the first."""
+    newest = max(state.published, default=None)
+    if newest is None:
+        return NO_BINS
+    return ProfileBins.from_dict(workspace.evidence.get(state.published[newest]["bins"]))
+
+
+def counted_columns(workspace: Workspace, columns: list[str]) -> list[str]:
+    """Return the columns whose values a profile may hold: all but the key and what is personal."""
+    contract = workspace.contract
+    personal = (
+        set()
+        if contract is None
+        else {name for name, column in contract.columns.items() if column.mask or column.privacy != "none"}
+    )
+    return [name for name in columns if name != workspace.loop.data.key and name not in personal]

@@ -141,6 +141,8 @@ def rule_of(reason: str) -> str:
     'distance: is no float'
     """
     column, colon, rest = reason.partition(": ")
+    if rest.startswith("is not unique"):
+        return f"{column}: is not unique"
     for mark in (" is no ", " is not finite", " lies before", " lies after"):
         if mark in rest:
             return f"{column}: {rest[rest.rindex(mark) + 1 :]}"

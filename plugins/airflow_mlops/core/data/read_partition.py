@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -183,12 +184,11 @@ class PartitionPass:
         refuse_too_bad(self.spool, self.arrived, self.data.tolerance)
 
 
-class Watcher:
+class Watcher(Protocol):
     """Something that wants to know of every good row: a profile, a sample."""
 
     def update(self, batch: pa.RecordBatch, hashed: HashedRows) -> None:
         """Take in the good rows of a batch and their hashes."""
-        raise NotImplementedError
 
 
 def refuse_too_bad(spool: Spool, arrived: int, tolerance: float) -> None:

@@ -77,15 +77,15 @@ def shape_of(
     PartitionRefusedError
     """
     refuse_names(arriving)
+    for role in ("key", "time", "label"):
+        column = getattr(data, role)
+        if contract is None and column not in arriving.names:
+            raise PartitionRefusedError(
+                f"column {column!r}, the declared {role}, is missing; there are {', '.join(arriving.names)}"
+            )
     found = (
         shape_of_contract(contract, arriving, typed=typed) if contract else shape_of_itself(arriving, earlier, data.key)
     )
-    for role in ("key", "time", "label"):
-        column = getattr(data, role)
-        if column not in found.columns:
-            raise PartitionRefusedError(
-                f"column {column!r}, the declared {role}, is missing; there are {', '.join(found.columns)}"
-            )
     if contract is not None and earlier is not None:
         refuse_evolution(contract, found.columns, earlier)
     return found

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -17,9 +18,9 @@ import pyarrow as pa
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.partition import previous_tick
 from airflow_mlops.core.data.port import Arrival
-from airflow_mlops.core.data.profile_snapshot import SnapshotProfiler
+from airflow_mlops.core.data.profile_snapshot import SnapshotProfiler, counted_columns
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool
-from airflow_mlops.core.data.read_partition import KeysRepeatError, PartitionPass, RepeatedKeys
+from airflow_mlops.core.data.read_partition import KeysRepeatError, PartitionPass, RepeatedKeys, Watcher
 from airflow_mlops.core.data.shape import Shape, shape_of
 from airflow_mlops.core.errors import DataError, NotReadyError, PartitionRefusedError
 from airflow_mlops.core.governance.record import canonical_json
@@ -143,10 +144,11 @@ class _Taking:
         with self.workspace.source.open(self.partition, known=known) as arrival, Spool() as spool:
             if arrival.unchanged:
                 return None
+            refuse_nothing(arrival)
             enforcement = self._enforcement(arrival)
-            profiler = SnapshotProfiler(self.workspace, self.state) if keep else None
-            watchers = [profiler] if profiler else []
-            reading = PartitionPass(enforcement, data, spool, repeated, watchers)  # type: ignore[arg-type]
+            profiler = self._profiler(enforcement.shape) if keep else None
+            watchers: list[Watcher] = [profiler] if profiler else []
+            reading = PartitionPass(enforcement, data, spool, repeated, watchers)
             schema = enforcement.shape.schema
             try:
                 version = consume(pa.RecordBatchReader.from_batches(schema, reading.good_rows(arrival)))
@@ -169,6 +171,9 @@ class _Taking:
             repeated = RepeatedKeys(found.hashes)
             return PartitionPass(self._enforcement(arrival), self.workspace.loop.data, spool, repeated).collect(arrival)
 
+    def _profiler(self, shape: Shape) -> SnapshotProfiler:
+        return SnapshotProfiler(self.workspace, self.state, counted_columns(self.workspace, list(shape.columns)))
+
     def _enforcement(self, arrival: Arrival) -> Enforcement:
         data = self.workspace.loop.data
         return Enforcement(
@@ -189,6 +194,15 @@ class _Taking:
         if self.partition in self.workspace.quarantine.partitions():
             self.workspace.quarantine.write(self.partition, SCHEMA.empty_table())
         return None
+
+
+def refuse_nothing(arrival: Arrival) -> None:
+    """Refuse an arrival without a single row, whose columns need not have types either."""
+    first = next((batch for batch in arrival.batches if batch.num_rows), None)
+    if first is not None:
+        arrival.batches = chain([first], arrival.batches)
+    elif not arrival.broken:
+        raise PartitionRefusedError("the partition is empty: 0 rows arrived")
 
 
 @contextmanager

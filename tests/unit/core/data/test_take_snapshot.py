@@ -41,7 +41,7 @@ def with_column(name: str, values: pa.Array) -> pa.Table:
         (GOOD.append_column("x", GOOD.column("x")), "column 'x' stands there 2 times"),
         (GOOD.append_column("partition", GOOD.column("id")), "column 'partition' has a name that snapshots need"),
         (GOOD.append_column("<b>", GOOD.column("id")), "column '<b>' has a name that is refused"),
-        (without("id"), r"column 'id' \(string in the partitions before\) is missing"),
+        (without("id"), "column 'id', the declared key, is missing; there are at, x, kind, y"),
         (without("kind"), r"column 'kind' \(string in the partitions before\) is missing"),
         (with_column("x", pa.array(["a"] * 120)), "column 'x' has the type string; the partitions before have double"),
         (GOOD.append_column("new", GOOD.column("x")), "column 'new' is new"),
