@@ -21,7 +21,7 @@ from airflow_mlops.core.data.text_feed import MARKS, TextFeed, unmarked
 from airflow_mlops.core.data.within_limits import Meter
 from airflow_mlops.core.errors import DeclarationError, SourceUnreadableError
 
-ROW_BYTES = 4 << 20
+ROW_BYTES = 1 << 20
 """Bytes of the longest row; a quote that is never closed makes one row of all that follows."""
 HEADER_BYTES = 1 << 20
 MAX_COLUMNS = 10_000
@@ -84,7 +84,7 @@ class CsvRows:
         Raises
         ------
         SourceUnreadableError
-            If the text ends within a quote, a row is longer than 4 MB, or far too many rows are broken.
+            If the text ends within a quote, a row is longer than 1 MB, or far too many rows are broken.
         PartitionRefusedError
             If there is more than the declared limits allow.
         """
