@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Transaction
 from deltalake import Schema as DeltaSchema
@@ -24,6 +23,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction
 
 from airflow_mlops.core.data.partition import partition_slug
+from airflow_mlops.core.data.port import BATCH_ROWS
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.lake import Lake
 
@@ -120,14 +120,14 @@ class DeltaPartitions:
         return table
 
     def _commit(
-        self, table: DeltaTable, partition: str, added: list[AddAction], schema: pa.Schema, operation: str
+        self, table: DeltaTable, partition: str, added: Sequence[AddAction], schema: pa.Schema, operation: str
     ) -> None:
         # Two writers of one partition must not both think that they replaced it: the transaction's
         # number makes the later one fail, also where the partition is new and there is nothing to remove.
         name = f"{PARTITION}:{partition}"
         transaction = Transaction(name, (table.transaction_version(name) or 0) + 1)
         table.create_write_transaction(
-            added, "overwrite", schema, [PARTITION], [(PARTITION, "=", partition)],
+            list(added), "overwrite", schema, [PARTITION], [(PARTITION, "=", partition)],
             commit_properties=CommitProperties(custom_metadata={WRITE: operation}, app_transactions=[transaction]),
         )  # fmt: skip
 
@@ -142,35 +142,44 @@ class DeltaPartitions:
 
     def read(self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a partition; see :meth:`PartitionedTable.read`."""
-        try:
-            return self.batches(partition, version=version, columns=columns).read_all()
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{self._folder.uri} cannot be read in version {version}: {error}") from error
+        return self.batches(partition, version=version, columns=columns).read_all()
 
     def batches(
         self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None
     ) -> pa.RecordBatchReader:
         """Return the rows of a partition batch by batch; see :meth:`PartitionedTable.batches`."""
         try:
-            dataset = self._table(version).to_pyarrow_dataset(
-                file_pruning_predicate=[(PARTITION, "=", partition)], as_large_types=False
-            )
-            names = list(columns) if columns else [name for name in dataset.schema.names if name != PARTITION]
-            scanner = dataset.scanner(columns=names, filter=ds.field(PARTITION) == partition)
-            reader = scanner.to_reader()
-            first = next((batch for batch in reader if batch.num_rows), None)
+            table = self._table(version)
+            schema = pa.schema(table.schema().to_arrow()).remove_metadata()
+            paths = [self._path_of(uri) for uri in table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])]
         except (TableNotFoundError, DeltaError, OverflowError, OSError, ValueError, pa.ArrowException) as error:
             raise DataError(f"{self._folder.uri} cannot be read in version {version}: {error}") from error
-        if first is None:
+        if not paths:
             raise DataError(f"{self._folder.uri} holds no partition {partition} in version {version}")
-        schema = pa.schema([field.with_type(plain_type(field.type)) for field in reader.schema]).remove_metadata()
+        kept = {field.name: plain_type(field.type) for field in schema if field.name != PARTITION}
+        strange = sorted(set(columns or ()) - set(kept))
+        if strange:
+            raise DataError(f"{self._folder.uri} has no column {strange[0]!r} in version {version}")
+        wanted = pa.schema([(name, kept[name]) for name in columns or kept])
+        return pa.RecordBatchReader.from_batches(wanted, self._read_files(paths, wanted, version))
 
-        def plain() -> Iterator[pa.RecordBatch]:
-            yield first.cast(schema)
-            for batch in reader:
-                yield batch.cast(schema)
+    def _path_of(self, uri: str) -> str:
+        """Return where a file of the table lies, as the folder's file system names it."""
+        folder, _, name = uri.rpartition(f"/{PARTITION}=")
+        assert folder, uri
+        return f"{self._folder.location}/{PARTITION}={name}"
 
-        return pa.RecordBatchReader.from_batches(schema, plain())
+    def _read_files(self, paths: list[str], wanted: pa.Schema, version: int | None) -> Iterator[pa.RecordBatch]:
+        files = self._folder.file_system()
+        for path in paths:
+            try:
+                # Reading ahead would hold every row group at once.
+                with pq.ParquetFile(path, filesystem=files, pre_buffer=False) as file:
+                    there = [name for name in wanted.names if name in file.schema_arrow.names]
+                    for batch in file.iter_batches(BATCH_ROWS, columns=there, use_threads=False):
+                        yield with_schema(batch, wanted)
+            except (OSError, pa.ArrowException) as error:
+                raise DataError(f"{self._folder.uri} cannot be read in version {version}: {error}") from error
 
     def partitions(self) -> list[str]:
         """Return the keys of the partitions that are there now, in order."""
@@ -200,7 +209,7 @@ class DeltaPartitions:
         Older versions cannot be read for that partition any more: this is for erasing, not for tidying.
         """
         files = self._folder.file_system()
-        needed = {uri.rpartition("/")[2] for uri in self._table(None).file_uris([(PARTITION, "=", partition)])}
+        needed = {uri.rpartition("/")[2] for uri in self._table(None).file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])}
         folder = f"{self._folder.location}/{PARTITION}={partition_slug(partition)}"
         from pyarrow.fs import FileSelector
 
@@ -209,6 +218,19 @@ class DeltaPartitions:
         for path in gone:
             files.delete_file(path)
         return len(gone)
+
+
+def with_schema(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
+    """Return a batch with the columns of ``wanted``; those that came later than it are null."""
+    return pa.RecordBatch.from_arrays(
+        [
+            batch.column(field.name).cast(field.type)
+            if field.name in batch.schema.names
+            else pa.nulls(batch.num_rows, field.type)
+            for field in wanted
+        ],
+        schema=wanted,
+    )
 
 
 def in_row_groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
