@@ -18,6 +18,8 @@ from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool, quarantined
 from airflow_mlops.core.data.read_partition import refuse_too_bad
 from airflow_mlops.core.data.take_snapshot import SnapshotManifest, digest_of, refusing
 from airflow_mlops.core.errors import PartitionRefusedError
+from airflow_mlops.core.validation.finding import Finding
+from airflow_mlops.core.validation.judge_history import judge_history
 from airflow_mlops.core.validation.port import Validator
 from airflow_mlops.core.validation.severities import route
 from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, columns_of, read_suite
@@ -67,7 +69,8 @@ def validate_snapshot(workspace: Workspace, manifest: SnapshotManifest, validato
             names = ("version", "digest", "rows", "quarantined", "report", "suite", "quarantine_version")
             return ValidatedSnapshot(partition, **{name: known[name] for name in names})
         results = check(workspace, manifest, validator, expectations)
-        return _Split(workspace, manifest, results, suite).published()
+        findings = judge_history(workspace, manifest)
+        return _Split(workspace, manifest, results, findings, suite).published()
 
 
 def rules_digest(workspace: Workspace, expectations: list[Expectation]) -> str:
@@ -112,12 +115,21 @@ class _Split:
     """Parts the good rows of a snapshot from the bad, or refuses it."""
 
     def __init__(
-        self, workspace: Workspace, manifest: SnapshotManifest, results: list[ExpectationResult], suite: str
+        self,
+        workspace: Workspace,
+        manifest: SnapshotManifest,
+        results: list[ExpectationResult],
+        findings: list[Finding],
+        suite: str,
     ) -> None:
         self.workspace, self.manifest, self.results, self.suite = workspace, manifest, results, suite
         self.reasons = reasons_by_row(results)
         self.routed = route(results)
-        self.warnings = tuple(result.said for result in self.routed.warnings)
+        self.failed = [finding for finding in findings if finding.verdict == "fail"]
+        self.warnings = (
+            *(result.said for result in self.routed.warnings),
+            *(f"{each.check}: {each.words}" for each in self.failed if each.severity == "warning"),
+        )
         self.report = workspace.evidence.put(
             {
                 "partition": manifest.partition,
@@ -127,6 +139,7 @@ class _Split:
                 "bad_rows": len(self.reasons),
                 "expectations": [result.to_dict() for result in results],
                 "failed": self.routed.to_dict(),
+                "history": [finding.to_dict() for finding in findings],
             }
         )
 
@@ -142,6 +155,9 @@ class _Split:
                 f"{result.reason} failed for the whole partition; observed {result.observed}"
                 f"{f'; declared: {result.declared}' if result.declared else ''}"
             )
+        for finding in self.failed:
+            if finding.severity == "critical":
+                raise PartitionRefusedError(f"{finding.check}: {finding.words}")
         version, digest = manifest.version, manifest.digest
         if self.reasons:
             counted = ContentDigest()

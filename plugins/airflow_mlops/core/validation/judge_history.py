@@ -1,0 +1,48 @@
+"""Judge a snapshot by the loop's own history, and its features by what they give away of the label."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from airflow_mlops.core.data.partition_profile import PartitionProfile
+from airflow_mlops.core.data.take_snapshot import SnapshotManifest
+from airflow_mlops.core.validation.finding import Finding
+from airflow_mlops.core.validation.history_checks import check_history
+from airflow_mlops.core.validation.leakage import check_leakage
+from airflow_mlops.core.workspace import Workspace
+
+HISTORY = 26
+"""Partitions that are looked back at; older ones say little about what may come."""
+SAMPLE_ROWS = 50_000
+
+
+def judge_history(workspace: Workspace, manifest: SnapshotManifest) -> list[Finding]:
+    """Return what the declared checks say of a snapshot, as of its partition."""
+    data, contract = workspace.loop.data, workspace.contract
+    published = workspace.state(before=manifest.partition).published
+    earlier = [kept_profile(workspace, str(published[key]["profile"])) for key in sorted(published)[-HISTORY:]]
+    assert manifest.profile is not None, "a snapshot that is validated was profiled"
+    found = check_history(kept_profile(workspace, manifest.profile), earlier, data.checks, label=data.label)
+    leaks = check_leakage(
+        sample_of(workspace, manifest), data.checks.leakage, label=data.label, key=data.key, time=data.time,
+        hidden=contract.hidden if contract else frozenset(),
+    )  # fmt: skip
+    return [*found, *leaks]
+
+
+def kept_profile(workspace: Workspace, digest: str) -> PartitionProfile:
+    """Return the profile that is kept as evidence under ``digest``."""
+    return PartitionProfile.from_dict(workspace.evidence.get(digest))
+
+
+def sample_of(workspace: Workspace, manifest: SnapshotManifest) -> pa.Table:
+    """Return rows of a snapshot, each as likely as any other, shuffled; the same for the same snapshot."""
+    random = np.random.default_rng(manifest.rows)
+    chosen = np.sort(random.choice(manifest.rows, min(manifest.rows, SAMPLE_ROWS), replace=False))
+    parts, start = [], 0
+    for batch in workspace.snapshots.batches(manifest.partition, version=manifest.version):
+        here = chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start
+        parts.append(batch.take(pa.array(here)))
+        start += batch.num_rows
+    return pa.Table.from_batches(parts).take(pa.array(random.permutation(len(chosen))))
