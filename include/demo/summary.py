@@ -13,7 +13,7 @@ from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.governance.record import Record, verify_chain
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.training.window import PinnedPartition, features_of, read_partition
+from airflow_mlops.core.training.window import PinnedPartition, read_window
 from airflow_mlops.core.watch.measure_performance import labelled_predictions
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.airflow_client import AirflowClient
@@ -69,11 +69,10 @@ def week_errors(workspace: Workspace, state: LoopState, partition: str) -> dict[
     loop, scored = workspace.loop, state.scored[partition]
     served = labelled_predictions(workspace, partition, scored)
     pin = PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]))
-    rows = read_partition(workspace, pin, label=True)
-    rows = rows[rows[loop.data.label].notna()].reset_index(drop=True)
+    window = read_window(workspace, [pin])
     first = load_version(workspace, state.versions[str(state.promotions[0].details["version"])])
-    frozen = predict(first, features_of(rows, loop), classifies=loop.classifies)
-    label = rows[loop.data.label].to_numpy(float)
+    frozen = predict(first, window.features, classifies=loop.classifies)
+    label = window.rows[loop.data.label].to_numpy(float)
     return {
         "partition": partition,
         "rows": len(served),

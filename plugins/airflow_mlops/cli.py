@@ -6,6 +6,7 @@
     airflow-mlops history LOOP     what was decided, by whom, when and why
     airflow-mlops reconcile LOOP   make the registry say what the ledger says
     airflow-mlops verify LOOP      recompute the ledger's chain of hashes
+    airflow-mlops contract suggest FILE...  draft a contract and a first suite from data
 
 LOOP is the path of a YAML declaration, or of a Dag file that declares one loop. The stores are found
 as in a task: through the Airflow connections mlops_lake, mlops_ledger and mlops_registry, or embedded
@@ -22,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.cli_data import add_commands
 from airflow_mlops.core.errors import DeclarationError, MlopsError
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.loop_file import read_loop
@@ -69,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "history":
             command.add_argument("--all", action="store_true", help="also the facts of every partition")
         command.set_defaults(run=run)
+    add_commands(commands)
     return whole
 
 
@@ -90,6 +93,8 @@ def check(asked: argparse.Namespace) -> None:
     """Read a declaration, its training function's whereabouts, and its suite against Great Expectations."""
     loop = loop_of(asked)
     check_function_exists(loop.train.function, asked.root.resolve())
+    if loop.data.features is not None:
+        check_function_exists(loop.data.features, asked.root.resolve(), key="data.features")
     if loop.data.expectations:
         from airflow_mlops.core.validation.gx_suite_check import check_suite
 

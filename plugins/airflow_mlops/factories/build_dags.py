@@ -80,6 +80,8 @@ def build_dags(
     folder = Path(root) if root is not None else project_folder(Path(sys._getframe(1).f_code.co_filename))
     declared = loop if isinstance(loop, Loop) else read_loop(folder / loop)
     check_function_exists(declared.train.function, folder)
+    if declared.data.features is not None:
+        check_function_exists(declared.data.features, folder, key="data.features")
     collected = _COLLECTED.get()
     if collected is not None:
         collected.append(declared)

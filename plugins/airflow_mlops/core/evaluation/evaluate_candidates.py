@@ -17,7 +17,7 @@ from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
 from airflow_mlops.core.training.fit_candidate import candidate_file
-from airflow_mlops.core.training.window import features_of, read_window
+from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -35,7 +35,7 @@ def evaluate_candidates(
     """
     try:
         holdout = read_window(workspace, request.window.holdout)
-        if holdout.empty:
+        if holdout.rows.empty:
             raise GateError("no row of the holdout has a label; nothing can be judged on it")
         champion = workspace.state(as_of=request.partition).champion
         judged = [_judged(workspace, request, fit, holdout, champion) for fit in fits]
@@ -50,7 +50,7 @@ def evaluate_candidates(
         {
             "request": request.to_dict(),
             "champion": None if champion is None else champion.number,
-            "rows": len(holdout),
+            "rows": len(holdout.rows),
             "candidates": judged,
             "best": best["candidate"],
         }
@@ -59,18 +59,18 @@ def evaluate_candidates(
 
 
 def _judged(
-    workspace: Workspace, request: TrainingRequest, fit: dict[str, Any], holdout: pd.DataFrame,
+    workspace: Workspace, request: TrainingRequest, fit: dict[str, Any], holdout: ModelRows,
     champion: Version | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return one candidate's metrics and gates, all from the same rows as the champion's."""
     loop = workspace.loop
-    features, label = features_of(holdout, loop), holdout[loop.data.label].to_numpy(float)
+    features, label = holdout.features, holdout.rows[loop.data.label].to_numpy(float)
     path = workspace.shared(candidate_file(workspace, request.operation, fit["candidate"]))
     ours = predict(load_model(path, fit["digest"]), features, classifies=loop.classifies)
     theirs = None if champion is None else predict(
         load_version(workspace, champion), features, classifies=loop.classifies
     )  # fmt: skip
-    columns = {name: _slice_column(holdout, name) for gate in loop.gates for name in gate.slices}
+    columns = {name: _slice_column(holdout.rows, name) for gate in loop.gates for name in gate.slices}
     gates = evaluate_gates(loop.gates, Holdout(label, ours, theirs, columns))
     return {
         **fit,

@@ -14,7 +14,7 @@ from airflow_mlops.core.loop import RolloutStage
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict, judge_stage
-from airflow_mlops.core.training.window import PinnedPartition, features_of, read_partition
+from airflow_mlops.core.training.window import ModelRows, PinnedPartition, read_rows
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -34,23 +34,23 @@ def analyse_stage(workspace: Workspace, state: LoopState, stage: RolloutStage, a
         return StageVerdict("inconclusive", reason, 0)
     rows = rows_of(workspace, state, partitions)
     if stage.share < 100:
-        served = sticky_share(rows[workspace.loop.data.key], salt=salt_of(rollout), percent=stage.share)
-        rows = rows[served].reset_index(drop=True)
-    features, label = features_of(rows, workspace.loop), rows[workspace.loop.data.label].to_numpy(float)
+        served = sticky_share(rows.rows[workspace.loop.data.key], salt=salt_of(rollout), percent=stage.share)
+        rows = rows.where(served)
+    features, label = rows.features, rows.rows[workspace.loop.data.label].to_numpy(float)
     kind = workspace.loop.classifies
     try:
         theirs = predict(load_version(workspace, champion), features, classifies=kind)
         ours = predict_challenger(workspace, rollout, features)
         labelled = ~np.isnan(label)
         if int(labelled.sum()) < 2:
-            return StageVerdict("inconclusive", f"{int(labelled.sum())} of {len(rows):,} rows have a label", 0)
+            return StageVerdict("inconclusive", f"{int(labelled.sum())} of {len(features):,} rows have a label", 0)
         metric = workspace.loop.metric
         difference = paired_difference(
             row_losses(metric, label[labelled], ours[labelled]),
             row_losses(metric, label[labelled], theirs[labelled]),
         )
     except ChallengerFailedError as error:
-        return StageVerdict("fail", f"the challenger cannot predict: {error}", len(rows))
+        return StageVerdict("fail", f"the challenger cannot predict: {error}", len(features))
     declared = workspace.loop.rollout
     return judge_stage(difference, margin=declared.margin, min_rows=declared.min_rows)
 
@@ -76,13 +76,13 @@ def partitions_to_look_at(state: LoopState, rollout: OpenRollout, stage: Rollout
     return [key for key in known if key > rollout.entered]
 
 
-def rows_of(workspace: Workspace, state: LoopState, partitions: list[str]) -> pd.DataFrame:
-    """Return the rows of scored partitions, in the snapshot version that was scored."""
+def rows_of(workspace: Workspace, state: LoopState, partitions: list[str]) -> ModelRows:
+    """Return the rows of scored partitions and their features, in the snapshot version that was scored."""
     pins = [
         PinnedPartition(key, int(state.scored[key]["snapshot_version"]), str(state.scored[key]["snapshot"]))
         for key in partitions
     ]
-    return pd.concat([read_partition(workspace, pin, label=True) for pin in pins], ignore_index=True)
+    return read_rows(workspace, pins)
 
 
 def salt_of(rollout: OpenRollout) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import content_digest
+from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.evaluation.predict import predict
@@ -20,7 +21,7 @@ from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.analyse_stage import ChallengerFailedError, predict_challenger, salt_of
 from airflow_mlops.core.rollout.sticky_share import sticky_share
-from airflow_mlops.core.training.window import PinnedPartition, features_of, read_partition
+from airflow_mlops.core.training.window import PinnedPartition, read_partition
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -46,7 +47,8 @@ def score_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
         raise NotReadyError(f"there is no champion from before {partition}")
     pin = PinnedPartition(partition, int(snapshot["version"]), str(snapshot["digest"]))
     rows = read_partition(workspace, pin, label=False)
-    scored = predictions_of(workspace, then, rows)
+    features = FeatureMaker(workspace).of(rows, pin.partition, pin.version)
+    scored = predictions_of(workspace, then, rows, features)
     version = workspace.predictions.write(partition, scored)
     served = scored.column("served_version").value_counts().to_pylist()
     record = workspace.record_fact(
@@ -62,11 +64,10 @@ def score_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
     return {"partition": partition, **record.details}
 
 
-def predictions_of(workspace: Workspace, state: LoopState, rows: pd.DataFrame) -> pa.Table:
+def predictions_of(workspace: Workspace, state: LoopState, rows: pd.DataFrame, features: pd.DataFrame) -> pa.Table:
     """Return the predictions of champion and challenger for ``rows``, and which of them serves each row."""
     loop, champion, rollout = workspace.loop, state.champion, state.rollout
     assert champion is not None
-    features = features_of(rows, loop)
     theirs = predict(load_version(workspace, champion), features, classifies=loop.classifies)
     count = len(rows)
     ours: Floats | None = None

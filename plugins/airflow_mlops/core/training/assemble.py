@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.governance.record import Record, canonical_json
-from airflow_mlops.core.training.user_function import candidates_of, source_digest
-from airflow_mlops.core.training.window import TrainingWindow, features_of, pin_window, read_window
+from airflow_mlops.core.training.user_function import candidates_of
+from airflow_mlops.core.training.window import TrainingWindow, pin_window, read_window
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.profile_window import profile_window
 from airflow_mlops.core.workspace import Workspace
@@ -112,11 +113,11 @@ def _request(workspace: Workspace, decision: Record, window: TrainingWindow) -> 
     train = workspace.loop.train
     names = sorted(candidates_of(train.function, workspace.root, train.seed))
     frames = {pin.partition: read_window(workspace, [pin]) for pin in window.fitted}
-    labels = pd.concat([frame[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
+    labels = pd.concat([frame.rows[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
     check_labels(labels, classifies=workspace.loop.classifies)
-    profile = profile_window({key: features_of(frame, workspace.loop) for key, frame in frames.items()})
+    profile = profile_window({key: frame.features for key, frame in frames.items()})
     request = TrainingRequest(
-        str(decision.partition), decision.sequence, train.function, source_digest(train.function, workspace.root),
+        str(decision.partition), decision.sequence, train.function, features_digest(workspace, train.function),
         train.seed, window, tuple(names), workspace.evidence.put(profile.to_dict()),
     )  # fmt: skip
     body = {name: value for name, value in request.to_dict().items() if name not in ("decision", "operation")}

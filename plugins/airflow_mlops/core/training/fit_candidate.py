@@ -10,7 +10,7 @@ from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.registry.model_file import save_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
 from airflow_mlops.core.training.user_function import candidates_of
-from airflow_mlops.core.training.window import features_of, read_window
+from airflow_mlops.core.training.window import read_window
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -30,10 +30,10 @@ def fit_candidate(workspace: Workspace, request: TrainingRequest, candidate: str
     loop = workspace.loop
     try:
         estimator = candidates_of(request.function, workspace.root, request.seed)[candidate]
-        frame = read_window(workspace, request.window.fitted)
+        window = read_window(workspace, request.window.fitted)
         started = time.monotonic()
         try:
-            fitted = estimator.fit(features_of(frame, loop), frame[loop.data.label].to_numpy())
+            fitted = estimator.fit(window.features, window.rows[loop.data.label].to_numpy())
         except Exception as error:  # a user's estimator may raise anything
             raise TrainingError(
                 f"{request.function}: candidate {candidate!r} raised {type(error).__name__} in fit: {error}"
@@ -45,4 +45,4 @@ def fit_candidate(workspace: Workspace, request: TrainingRequest, candidate: str
     except TrainingError as error:
         close_decision(workspace, "training_failed", request.decision, request.partition, str(error))
         raise
-    return {"candidate": candidate, "digest": digest, "fit_seconds": round(seconds, 3), "rows": len(frame)}
+    return {"candidate": candidate, "digest": digest, "fit_seconds": round(seconds, 3), "rows": len(window.rows)}

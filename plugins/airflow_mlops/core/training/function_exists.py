@@ -1,4 +1,4 @@
-"""Whether the declared training function is there, found out without importing anything heavy."""
+"""Whether a declared function is there, found out without importing anything heavy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.loop import nearest
 
 
-def check_function_exists(reference: str, root: Path) -> None:
-    """Make sure that the function of ``module:name`` stands where the declaration says.
+def check_function_exists(reference: str, root: Path, *, key: str = "train.function") -> None:
+    """Make sure that the function of ``module:name`` stands where the declaration says, under ``key``.
 
     A module of the project is read, not imported. One that is installed elsewhere is only looked up.
 
@@ -27,16 +27,16 @@ def check_function_exists(reference: str, root: Path) -> None:
         top = module.partition(".")[0]
         if (root / top).exists() or find_spec(top) is None:
             looked = base.relative_to(root).with_suffix(".py")
-            raise DeclarationError(f"module {module!r} is not there; looked for {looked}", key="train.function")
+            raise DeclarationError(f"module {module!r} is not there; looked for {looked}", key=key)
         return
     try:
         body = ast.parse(file.read_bytes()).body
     except SyntaxError as error:
         fault = f"{file.name} is no Python: line {error.lineno}: {error.msg}"
-        raise DeclarationError(fault, key="train.function") from None
+        raise DeclarationError(fault, key=key) from None
     names = [name for node in body for name in names_bound_by(node)]
     if name not in names:
-        raise DeclarationError(f"{file.name} has no function {name!r}; {nearest(name, names)}", key="train.function")
+        raise DeclarationError(f"{file.name} has no function {name!r}; {nearest(name, names)}", key=key)
 
 
 def names_bound_by(node: ast.stmt) -> list[str]:

@@ -1,4 +1,4 @@
-"""The user's training function: plain scikit-learn, named by ``module:function``.
+"""A user's functions, and first the one that gives the candidates: plain scikit-learn, named by ``module:function``.
 
 It gets a seed and returns one estimator, or several by name; none of them fitted.
 """

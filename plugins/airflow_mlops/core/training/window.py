@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.errors import DataError, NotReadyError
+from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.governance.state import LoopState
-from airflow_mlops.core.loop import Loop, Train
+from airflow_mlops.core.loop import Train
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -88,13 +91,42 @@ def snapshot_columns(workspace: Workspace, pin: PinnedPartition) -> list[str]:
     return sorted(workspace.state(as_of=pin.partition).published[pin.partition]["columns"])
 
 
-def read_window(workspace: Workspace, pins: Sequence[PinnedPartition]) -> pd.DataFrame:
-    """Return the rows of pinned partitions, oldest first, that have a label."""
-    frame = pd.concat([read_partition(workspace, pin, label=True) for pin in pins], ignore_index=True)
-    return frame[frame[workspace.loop.data.label].notna()].reset_index(drop=True)
+@dataclass(frozen=True)
+class ModelRows:
+    """Rows as they are kept, and beside them, row by row, the features that a model sees of them."""
+
+    rows: pd.DataFrame
+    features: pd.DataFrame
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> ModelRows:
+        """Return some of the rows; ``kept`` has a truth value for each, shape (n_rows,)."""
+        return ModelRows(self.rows[kept].reset_index(drop=True), self.features[kept].reset_index(drop=True))
 
 
-def features_of(frame: pd.DataFrame, loop: Loop) -> pd.DataFrame:
-    """Return the columns a model may see: all but the key, the time and the label, in order of their names."""
-    hidden = {loop.data.key, loop.data.time, loop.data.label}
-    return frame[sorted(name for name in frame.columns if name not in hidden)]
+def read_rows(workspace: Workspace, pins: Sequence[PinnedPartition]) -> ModelRows:
+    """Return all rows of pinned partitions with their labels, oldest first, and the features of each partition.
+
+    Features are made of a whole partition at a time, labelled or not, as scoring makes them.
+
+    Raises
+    ------
+    TrainingError
+        If the user's function fails, or gives other columns for one partition than for another.
+    """
+    maker = FeatureMaker(workspace)
+    rows = [read_partition(workspace, pin, label=True) for pin in pins]
+    features = [maker.of(frame, pin.partition, pin.version) for frame, pin in zip(rows, pins, strict=True)]
+    for pin, frame in zip(pins, features, strict=True):
+        strange = sorted(set(frame.columns) ^ set(features[0].columns))
+        if strange and maker.reference is not None:
+            raise TrainingError(
+                f"{maker.reference} gave other columns for {pin.partition} than for {pins[0].partition}: "
+                f"{', '.join(map(repr, strange[:5]))} only for one of them"
+            )
+    return ModelRows(pd.concat(rows, ignore_index=True), pd.concat(features, ignore_index=True))
+
+
+def read_window(workspace: Workspace, pins: Sequence[PinnedPartition]) -> ModelRows:
+    """Return the rows of pinned partitions that have a label, oldest first, and their features."""
+    whole = read_rows(workspace, pins)
+    return whole.where(whole.rows[workspace.loop.data.label].notna().to_numpy())

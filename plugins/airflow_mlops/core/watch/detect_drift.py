@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import NotReadyError
-from airflow_mlops.core.training.window import PinnedPartition, features_of, read_partition
+from airflow_mlops.core.training.window import PinnedPartition, read_partition
 from airflow_mlops.core.watch.column_drift import drift_verdict
 from airflow_mlops.core.watch.measure_performance import is_historical
 from airflow_mlops.core.watch.profile_window import ReferenceProfile, count_columns
@@ -37,7 +38,7 @@ def detect_drift(workspace: Workspace, partition: str) -> dict[str, Any]:
     profile = ReferenceProfile.from_dict(workspace.evidence.get(champion.details["profile"]))
     pin = PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]))
     rows = read_partition(workspace, pin, label=False)
-    counts = count_columns(features_of(rows, workspace.loop), profile.bins)
+    counts = count_columns(FeatureMaker(workspace).of(rows, pin.partition, pin.version), profile.bins)
     reference = {name: [window[name] for window in profile.windows.values()] for name in profile.bins}
     found = drift_verdict(reference, counts, alarm_rate=declared.alarm_rate, min_effect=declared.min_effect)
     report = workspace.evidence.put({
