@@ -1,0 +1,64 @@
+"""The commands of ``airflow-mlops`` that concern data; ``add_commands`` hangs them below the others.
+
+airflow-mlops contract suggest FILE...   draft a contract and a first suite from Parquet or CSV files
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_mlops.core.errors import DeclarationError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this module to those of the command line."""
+    contract = commands.add_parser("contract", help="draft the contract of a data set")
+    below = contract.add_subparsers(required=True, metavar="COMMAND")
+    add_suggest(below, suggest)
+
+
+def add_suggest(commands: Commands, run: Callable[[argparse.Namespace], None]) -> None:
+    """Add ``contract suggest`` with its arguments."""
+    words = "draft a contract and a first suite from Parquet or CSV files, for a person to review"
+    command = commands.add_parser("suggest", help=words, description=words)
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".parquet files, or .csv, plain or packed")
+    command.add_argument("--key", help="column that tells rows apart; guessed if not given")
+    command.add_argument("--time", help="column with the time of a row; guessed if not given")
+    command.add_argument("--name", help="name of the data set; that of the file, or of its folder, if not given")
+    command.add_argument("--delimiter", default=",", help="character between two values of a CSV file")
+    command.add_argument(
+        "--into", type=Path, metavar="FOLDER",
+        help="write FOLDER/contracts/NAME.yaml and FOLDER/expectations/NAME.yaml, and replace nothing",
+    )  # fmt: skip
+    command.set_defaults(run=run)
+
+
+def suggest(asked: argparse.Namespace) -> None:
+    """Print the drafts, or write them where nothing stands yet."""
+    from airflow_mlops.core.data.learn_columns import learned
+    from airflow_mlops.core.data.suggest_contract import draft_contract, name_of
+    from airflow_mlops.core.validation.suggest_suite import draft_suite
+
+    name = asked.name or name_of(asked.files)
+    with learned(asked.files, delimiter=asked.delimiter) as table:
+        draft = draft_contract(table, asked.files, name=name, key=asked.key, time=asked.time)
+        suite = draft_suite(table, asked.files, key=draft.key, hidden=draft.personal)
+    if asked.into is None:
+        print(f"{draft.text}---\n{suite}", end="")
+        return
+    texts = {asked.into / "contracts" / f"{name}.yaml": draft.text, asked.into / "expectations" / f"{name}.yaml": suite}
+    for path in texts:
+        if path.exists():
+            raise DeclarationError("stands there already and is not replaced; move it away first", file=str(path))
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path}")
+    print("\n".join(f"guessed: {remark}" for remark in draft.remarks))
+    print("review both before they are used")

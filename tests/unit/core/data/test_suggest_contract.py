@@ -1,0 +1,249 @@
+"""A drafted contract and suite accept the data they were drafted from, and say what was guessed."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_mlops.cli import main
+from airflow_mlops.core.data.contract import Contract, read_contract
+from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
+from airflow_mlops.core.data.learn_columns import arrival_of
+from airflow_mlops.core.data.personal_columns import looks_personal
+from airflow_mlops.core.data.shape import shape_of
+from airflow_mlops.core.data.suggest_contract import quoted
+from airflow_mlops.core.loop import Data
+from airflow_mlops.core.loop_file import read_strict_yaml
+from airflow_mlops.core.validation.gx_validator import GxValidator
+from airflow_mlops.core.validation.suggest_suite import widened
+from airflow_mlops.core.validation.suite import read_suite
+
+HOUSE = Path(__file__).parents[4]
+FLIGHTS = HOUSE / "include" / "data" / "flights_air_time"
+EVER = Interval(datetime.fromisoformat("1900-01-01"), datetime.fromisoformat("2100-01-01"))
+
+ORDERS = """order_no,placed at,shipped,price,pieces,zip,mail,gift,country,weight,at,remark
+1001,2013-01-01 10:00,2013-01-02,1.50,3,01234,ann@example.org,true,NO,NA,2013-01-01T10:00:00Z,
+1002,2013-01-01 11:00:30,2013-01-03,2,-4,99999,bob@example.org,False,DE,1.5,2013-01-01T11:00:00+01:00,
+1003,2013-01-02 11:00,,1e3,5,10000,eve@example.org,,on,2.5,2013-01-01 10:00Z,
+"""
+
+
+def suggest(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main(["contract", "suggest", *map(str, arguments)])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def drafted(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: object) -> Contract:
+    code, _, fault = suggest(capsys, *arguments, "--into", folder, "--name", "drafted")
+    assert code == 0, fault
+    return read_contract(folder / "contracts" / "drafted.yaml")
+
+
+def assert_accepts(folder: Path, files: list[Path]) -> int:
+    """Assert that no row is bad by the drafts in ``folder``; return how many expectations there are."""
+    contract = read_contract(folder / "contracts" / "drafted.yaml")
+    suite = read_suite(folder / "expectations" / "drafted.yaml")
+    label = next(name for name in contract.columns if name not in (contract.key, contract.time))
+    data = Data.model_validate(
+        {
+            "source": {"kind": "parquet", "uri": "{partition}.parquet"},
+            "key": contract.key,
+            "time": contract.time,
+            "label": label,
+        }
+    )
+    kept = []
+    for file in files:
+        with arrival_of(file, files, ",") as arrival:
+            shape = shape_of(data, contract, arrival.schema, None, typed=arrival.typed)
+            enforcement = Enforcement(shape, data, EVER)
+            for batch in arrival.batches:
+                rows, reasons = enforcement.read(batch)
+                assert reasons == {}
+                kept.append(rows)
+    results = GxValidator().check(pa.Table.from_batches(kept), suite)
+    assert [result.reason for result in results if not result.success] == []
+    return len(results)
+
+
+@pytest.mark.skipif(not FLIGHTS.is_dir(), reason="`make data` writes the flights")
+def test_the_draft_of_flights_accepts_the_flights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted(FLIGHTS.glob("*.parquet"))[:6]
+    contract = drafted(tmp_path, capsys, *files)
+    assert (contract.key, contract.time) == ("flight_id", "scheduled_departure")
+    assert contract.columns["air_time"].nullable
+    assert not contract.columns["carrier"].nullable
+    assert {column.privacy for column in contract.columns.values()} == {"none"}
+    assert assert_accepts(tmp_path, files) > 15
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_types_of_csv_are_those_that_every_value_plainly_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], packed: bool
+) -> None:
+    file = tmp_path / ("orders.csv.gz" if packed else "orders.csv")
+    file.write_bytes(gzip.compress(ORDERS.encode()) if packed else ORDERS.encode())
+    contract = drafted(tmp_path / "include", capsys, file)
+    assert {name: column.type for name, column in contract.columns.items()} == {
+        "order_no": "int", "placed at": "time", "shipped": "date", "price": "float", "pieces": "int", "zip": "text",
+        "mail": "text", "gift": "bool", "country": "text", "weight": "text", "at": "time", "remark": "text",
+    }  # fmt: skip
+    assert (contract.columns["placed at"].zone, contract.columns["at"].zone) == ("none", "UTC")
+    assert {name for name, column in contract.columns.items() if column.nullable} == {"shipped", "gift", "remark"}
+    assert (contract.key, contract.time) == ("order_no", "at")
+    assert {name for name, column in contract.columns.items() if column.privacy == "personal"} == {"zip", "mail"}
+    text = (tmp_path / "include" / "contracts" / "drafted.yaml").read_text()
+    assert "float if 'NA' mean null: then add them to nulls" in text
+    assert "REVIEW: no value was seen" in text
+    assert_accepts(tmp_path / "include", [file])
+
+
+def test_every_type_of_parquet_that_is_kept_is_drafted_and_others_are_ignored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pa.table(
+        {
+            "key": pa.array(["a", "b"], pa.large_string()),
+            "small": pa.array([1, 2], pa.int8()),
+            "real": pa.array([1.5, float("nan")], pa.float32()),
+            "price": pa.array([Decimal("1.50"), None], pa.decimal128(10, 2)),
+            "yes": [True, False],
+            "day": pa.array([1, 2], pa.date32()),
+            "clock": pa.array([1, 2], pa.timestamp("ms")),
+            "moment": pa.array([1, 2], pa.timestamp("us", tz="Europe/Oslo")),
+            "coded": pa.array(["x", "x"]).dictionary_encode(),
+            "nothing": pa.nulls(2),
+            "listed": [[1], [2]],
+        }
+    )
+    file = tmp_path / "table.parquet"
+    pq.write_table(table, file)
+    contract = drafted(tmp_path, capsys, file, "--time", "moment")
+    assert {name: column.type for name, column in contract.columns.items()} == {
+        "key": "text", "small": "int", "real": "float", "price": "decimal(10, 2)", "yes": "bool", "day": "date",
+        "clock": "time", "moment": "time", "coded": "text", "nothing": "text",
+    }  # fmt: skip
+    assert contract.ignore == ("listed",)
+    assert not contract.columns["real"].finite
+    assert_accepts(tmp_path, [file])
+
+
+def test_a_column_that_some_files_lack_is_optional(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "2013-01-06.csv", tmp_path / "2013-01-13.csv"]
+    files[0].write_text("id,at\n1,2013-01-01\n2,2013-01-02\n")
+    files[1].write_text("id,at,more\n3,2013-01-08,x\n")
+    contract = drafted(tmp_path, capsys, *files)
+    assert contract.columns["more"].optional
+    assert not contract.columns["id"].optional
+    assert_accepts(tmp_path, files)
+
+
+def test_without_a_folder_both_drafts_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text(ORDERS)
+    code, out, _ = suggest(capsys, file)
+    assert code == 0
+    contract, suite = out.split("\n---\n")
+    assert "contract: orders\nkey: order_no\ntime: at\n" in contract
+    assert "# Guessed: order_no is the key, as it is never null and never repeats" in contract
+    assert "ann@example.org" not in out
+    assert suite.startswith("# A draft from 3 rows")
+    assert [path.name for path in tmp_path.iterdir()] == ["orders.csv"]
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text(ORDERS)
+    (tmp_path / "expectations").mkdir()
+    (tmp_path / "expectations" / "orders.yaml").write_text("mine")
+    code, _, fault = suggest(capsys, file, "--into", tmp_path)
+    assert code == 1
+    assert "stands there already and is not replaced" in fault
+    assert (tmp_path / "expectations" / "orders.yaml").read_text() == "mine"
+    assert not (tmp_path / "contracts").exists()
+
+
+FAULTS: dict[str, tuple[dict[str, str], list[str], str]] = {
+    "no key": ({"a.csv": "x,at\n1,2013-01-01\n1,2013-01-01\n"}, [], "no column tells all rows apart"),
+    "no time": ({"a.csv": "id\n1\n2\n"}, [], "no column holds dates or times"),
+    "a key that repeats": ({"a.csv": "x,at\n1,2013-01-01\n1,2013-01-02\n"}, ["--key", "x"], "'x' cannot be the key"),
+    "a key that repeats in the next file": (
+        {"a.csv": "x,at\n1,2013-01-01\n", "b.csv": "x,at\n1,2013-01-02\n"}, ["--key", "x"], "'x' cannot be the key",
+    ),
+    "a time that is none": ({"a.csv": "x,at\n1,2013-01-01\n"}, ["--time", "x"], "'x' cannot be the time: it holds int"),
+    "an unknown column": ({"a.csv": "x,at\n1,2013-01-01\n"}, ["--key", "xx"], "did you mean 'x'?"),
+    "no rows": ({"a.csv": "x,at\n"}, [], "there is no row"),
+    "a bad name": ({"a.csv": "x,at\n1,2013-01-01\n"}, ["--name", "../A"], "'../A' is no name"),
+    "two kinds": ({"a.csv": "x\n1\n", "b.parquet": ""}, [], "files of the kind csv, parquet were given"),
+    "no such file": ({}, [], "a.csv is not there yet"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_drafted_is_said_in_one_line(
+    fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, arguments, words = FAULTS[fault]
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    files = [tmp_path / name for name in texts or ["a.csv"]]
+    code, out, said = suggest(capsys, *files, *arguments)
+    assert (code, out) == (1, "")
+    assert words in said
+    assert "1970" not in said
+    assert said.count("\n") == 1
+
+
+def test_files_whose_types_differ_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    pq.write_table(pa.table({"id": [1], "x": [1]}), files[0])
+    pq.write_table(pa.table({"id": [2], "x": [1.5]}), files[1])
+    _, _, fault = suggest(capsys, *files)
+    assert "b.parquet: column 'x' has the type double; the files before have int64" in fault
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "tag"),
+    [
+        ("contactEmail", [], "personal"), ("e_mail", [], "personal"), ("phone_number", [], "personal"),
+        ("Last Name", [], "personal"), ("date_of_birth", [], "personal"), ("iban", [], "personal"),
+        ("ip_address", [], "personal"), ("gender", [], "sensitive"), ("salary", [], "sensitive"),
+        ("x", ["ann@example.org", "bob@example.org"], "personal"), ("x", ["+49 30 123456"], "personal"),
+        ("x", ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"], "personal"), ("x", ["10.0.0.1"], "personal"),
+        ("trip", [], None), ("shipping", [], None), ("carrier_name", [], None), ("humid", [], None),
+        ("x", ["DE00 3704 0044 0532 0130 00"], None), ("x", ["2013-01-06", "1234567"], None), ("emails_sent", [], None),
+        ("flight_id", ["2013-02-23-9E3329-JFK-1900"], None),
+    ],
+)  # fmt: skip
+def test_columns_that_look_personal_are_tagged(name: str, texts: list[str], tag: str | None) -> None:
+    found = looks_personal(name, texts)
+    assert (found and found[0]) == tag
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(min_size=1, max_size=12))
+def test_any_text_is_quoted_so_that_yaml_reads_it_back(text: str, tmp_path_factory: Any) -> None:
+    file = tmp_path_factory.getbasetemp() / "quoted.yaml"
+    file.write_text(f"key: {quoted(text)}\nlist: [{quoted(text, always=True)}]\n", encoding="utf-8", newline="")
+    assert read_strict_yaml(file)[0] == {"key": text, "list": [text]}
+
+
+@settings(max_examples=300, deadline=None)
+@given(*[st.floats(allow_nan=False, allow_infinity=False)] * 2)
+def test_a_widened_range_holds_what_was_seen_and_keeps_its_sign(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    below, above = map(float, widened(low, high))
+    assert below <= low <= high <= above
+    assert below >= 0 or low < 0
+    assert above <= 0 or high > 0 or low == high == 0
