@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import inspect
 import json
@@ -249,10 +250,18 @@ def cli_page() -> str:
 
     whole = parser()
     parts = ["# The command line\n", NOTE, f"```text\n{whole.description}\n```\n"]
-    commands = next(action.choices for action in whole._actions if isinstance(action.choices, dict))
-    for name, command in commands.items():
-        parts += [f"## airflow-mlops {name}\n", f"```text\n{command.format_help()}```\n"]
+    for command in commands_of(whole):
+        parts += [f"## {command.prog}\n", f"```text\n{command.format_help()}```\n"]
     return "\n".join(parts)
+
+
+def commands_of(whole: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """Return the commands below a parser that do something, those of groups such as ``contract`` too."""
+    found: list[argparse.ArgumentParser] = []
+    for action in whole._actions:
+        for command in action.choices.values() if isinstance(action.choices, dict) else ():
+            found += commands_of(command) or [command]
+    return found
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
