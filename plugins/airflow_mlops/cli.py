@@ -6,6 +6,7 @@
     airflow-mlops history LOOP     what was decided, by whom, when and why
     airflow-mlops reconcile LOOP   make the registry say what the ledger says
     airflow-mlops verify LOOP      recompute the ledger's chain of hashes
+    airflow-mlops skew LOOP        replay scored rows one by one and all together, and compare
     airflow-mlops contract suggest FILE...  draft a contract and a first suite from data
 
 LOOP is the path of a YAML declaration, or of a Dag file that declares one loop. The stores are found
@@ -23,6 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops import cli_skew
 from airflow_mlops.cli_data import add_commands
 from airflow_mlops.core.errors import DeclarationError, MlopsError
 from airflow_mlops.core.loop import Loop
@@ -72,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--all", action="store_true", help="also the facts of every partition")
         command.set_defaults(run=run)
     add_commands(commands)
+    cli_skew.add_commands(commands)
     return whole
 
 

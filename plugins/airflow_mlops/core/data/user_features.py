@@ -38,6 +38,7 @@ class FeatureMaker:
         self.workspace = workspace
         self.reference = workspace.loop.data.features
         self._reads: Reads = OrderedDict()
+        self._histories: dict[tuple[str, int | None], History] = {}
 
     def of(self, rows: pd.DataFrame, partition: str, version: int | None = None) -> pd.DataFrame:
         """Return the features of rows of a partition, one row for each, in the same order.
@@ -83,10 +84,17 @@ class FeatureMaker:
     def _wants_history(self) -> bool:
         return "history" in inspect.signature(self._function).parameters
 
+    def _history(self, partition: str, version: int | None) -> History:
+        # The past of a published version never changes, so the ledger is asked once for it.
+        if version is None:
+            return History(self.workspace, partition, reads=self._reads)
+        at = (partition, version)
+        return self._histories.setdefault(at, History(self.workspace, *at, reads=self._reads))
+
     def _called(self, given: pd.DataFrame, partition: str, version: int | None) -> pd.DataFrame:
-        past = {"history": History(self.workspace, partition, version, reads=self._reads)}
+        past = {"history": self._history(partition, version)} if self._wants_history else {}
         try:
-            made = self._function(given, **(past if self._wants_history else {}))
+            made = self._function(given, **past)
         except TrainingError:
             raise
         except Exception as error:  # a user's function may raise anything
