@@ -70,8 +70,9 @@ def decimal_type(precision: Any, scale: Any, values: Sequence[Any]) -> pa.DataTy
     """Return the type of decimals: as declared in the database, or with the places that the first values have."""
     if isinstance(precision, int) and isinstance(scale, int) and 0 < precision <= DECIMAL_DIGITS and scale >= 0:
         return pa.decimal128(precision, scale)
-    exponents = [value.as_tuple().exponent for value in values if isinstance(value, Decimal) and value.is_finite()]
-    return pa.decimal128(DECIMAL_DIGITS, max(0, *(-exponent for exponent in exponents)) if exponents else 0)
+    exponents = [value.as_tuple().exponent for value in values if isinstance(value, Decimal)]
+    places = max((-exponent for exponent in exponents if isinstance(exponent, int)), default=0)
+    return pa.decimal128(DECIMAL_DIGITS, min(max(0, places), DECIMAL_DIGITS))
 
 
 def arrow_column(name: str, kind: pa.DataType, values: Sequence[Any], *, where: str) -> pa.Array:
