@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -244,12 +245,12 @@ def test_a_table_is_validated_where_it_lies(
     assert "shop: expect_column_values_to_be_in_set" in (tmp_path / "told.txt").read_text()
 
 
-def connect(monkeypatch: pytest.MonkeyPatch, postgres: EmbeddedPostgres) -> None:
+def connect(monkeypatch: pytest.MonkeyPatch, postgres: EmbeddedPostgres, name: str = "SHOP_DB") -> None:
     """Declare the connection as a person would, by its fields."""
     fields: dict[str, Any] = {
         "conn_type": "postgres", "login": "postgres", "schema": "shop", "host": postgres.socket_folder
     }  # fmt: skip
-    monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", json.dumps(fields))
+    monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(fields))
 
 
 ALERTS = """
@@ -284,3 +285,30 @@ def test_the_callbacks_of_a_loop_hear_of_its_warnings_although_nothing_fails(
     assert scheduler.failures() == []
     told = (tmp_path / package / "told.txt").read_text()
     assert told.startswith("validate 1 warning of the validation: x1: expect_column_values_to_be_between")
+
+
+def test_the_dags_of_the_page_run_as_they_stand(
+    tmp_path: Path, start_scheduler: SchedulerFactory, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "validate-anything.md").read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    (suite,) = [code for kind, code in blocks if kind == "yaml"]
+    for folder in ("dags", "include/expectations", "include/data"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "include" / "expectations" / "prices.yaml").write_text(suite)
+    rows = pa.concat_tables([GOOD] * 4).set_column(0, "id", pa.array([f"n{number}" for number in range(12)]))
+    pq.write_table(rows, tmp_path / "include" / "data" / "prices.parquet")
+    pq.write_table(rows, tmp_path / "prices.parquet")
+    put_table(postgres, rows)
+    connect(monkeypatch, postgres, "SHOP")
+    write_context(tmp_path)
+    for number, code in enumerate(code for kind, code in blocks if kind == "python"):
+        (tmp_path / "dags" / f"page_{number}.py").write_text(code)
+    scheduler = start_scheduler(tmp_path / "dags")
+    assert scheduler.dag_ids == ["checkpoint_checked", "prices_checked"]
+    for dag_id in scheduler.dag_ids:
+        scheduler.trigger(dag_id)
+    scheduler.run_until_idle()
+    assert scheduler.failures() == []
+    assert states(scheduler, "prices_checked") == {"file": "success", "frame": "success", "table": "success"}
+    assert states(scheduler, "checkpoint_checked") == {"nightly": "success"}

@@ -358,7 +358,8 @@ class Loop(Declared):
     watch: Watch = Field(default=Watch(), description="what is watched on every partition")
     retrain: Retrain = Field(default=Retrain(), description="when a new model is worth its cost")
     notify: Annotated[tuple[Reference, ...], Listed] = Field(
-        default=(), description="Airflow notifiers or callbacks called when a task of the loop fails"
+        default=(),
+        description="Airflow notifiers or callbacks called when a task of the loop fails, or its validation warns",
     )
 
     def __init__(self, /, **fields: Any) -> None:
