@@ -7,6 +7,9 @@
     airflow-mlops reconcile LOOP   make the registry say what the ledger says
     airflow-mlops verify LOOP      recompute the ledger's chain of hashes
     airflow-mlops skew LOOP        replay scored rows one by one and all together, and compare
+    airflow-mlops quarantine list|show|release LOOP  look at bad rows, release them after a fix
+    airflow-mlops forget LOOP      erase a subject from snapshots, predictions and quarantine
+    airflow-mlops tidy LOOP        expire old partitions, delete files that nothing needs
     airflow-mlops contract suggest FILE...  draft a contract and a first suite from data
 
 LOOP is the path of a YAML declaration, or of a Dag file that declares one loop. The stores are found
@@ -24,7 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops import cli_skew
+from airflow_mlops import cli_lake, cli_skew
 from airflow_mlops.cli_data import add_commands
 from airflow_mlops.core.errors import DeclarationError, MlopsError
 from airflow_mlops.core.loop import Loop
@@ -75,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
     add_commands(commands)
     cli_skew.add_commands(commands)
+    cli_lake.add_commands(commands)
     return whole
 
 

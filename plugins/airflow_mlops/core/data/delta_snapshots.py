@@ -151,7 +151,9 @@ class DeltaPartitions:
         try:
             table = self._table(version)
             schema = pa.schema(table.schema().to_arrow()).remove_metadata()
-            paths = [self._path_of(uri) for uri in table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])]
+            paths = [
+                self._path_of(uri) for uri in table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
+            ]
         except (TableNotFoundError, DeltaError, OverflowError, OSError, ValueError, pa.ArrowException) as error:
             raise DataError(f"{self._folder.uri} cannot be read in version {version}: {error}") from error
         if not paths:
@@ -209,7 +211,10 @@ class DeltaPartitions:
         Older versions cannot be read for that partition any more: this is for erasing, not for tidying.
         """
         files = self._folder.file_system()
-        needed = {uri.rpartition("/")[2] for uri in self._table(None).file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])}
+        needed = {
+            uri.rpartition("/")[2]
+            for uri in self._table(None).file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
+        }
         folder = f"{self._folder.location}/{PARTITION}={partition_slug(partition)}"
         from pyarrow.fs import FileSelector
 

@@ -131,7 +131,7 @@ class Enforcement:
             (pc.less(times, start), "before", self.shape.late),
             (pc.greater_equal(times, end), "after", self.shape.early),
         ):
-            mask = np.asarray(pc.fill_null(outside, False).to_numpy(zero_copy_only=False), bool)  # noqa: FBT003
+            mask = np.asarray(pc.fill_null(outside, False).to_numpy(zero_copy_only=False), bool)
             count = int(mask.sum())
             if word == "before":
                 self.late += count

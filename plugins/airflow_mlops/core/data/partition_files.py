@@ -105,7 +105,7 @@ class PartitionFiles:
         if self._local:
             return None
         with self.filesystem.open_input_stream(path) as stream:
-            tag = (stream.metadata() or {}).get(b"ETag")
+            tag = (stream.metadata() or {}).get("ETag")
         return tag.decode().strip('"') if tag else None
 
 

@@ -54,7 +54,7 @@ class RepeatedKeys:
             raise PartitionRefusedError(f"more than {COLLECTED:,} keys are not unique, for example {key!r}")
 
     def reason(self, key: str) -> str | None:
-        """Return what is wrong with the next row of a key; None for a key of one row, and for the first of equal rows."""
+        """Return what is wrong with the next row of a key; None for its only row, and for the first of equal rows."""
         rows = self.rows.get(key, [])
         if len(rows) < 2:
             return None

@@ -43,7 +43,7 @@ def read_text(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
     pattern = pattern_of(kind)
     if pattern is None:
         return column.cast(kind), np.zeros(len(column), bool)
-    fits = pc.fill_null(pc.match_substring_regex(column, pattern), True)  # noqa: FBT003 - a null is no bad text
+    fits = pc.fill_null(pc.match_substring_regex(column, pattern), True)
     if not pc.all(fits, min_count=0).as_py():
         column = pc.if_else(fits, column, pa.scalar(None, column.type))
     try:

@@ -147,8 +147,9 @@ def shape_of_itself(arriving: pa.Schema, earlier: Mapping[str, str] | None, key:
             kind = type_named(earlier[field.name])
         if kind is None:
             faults.append(
-                f"column {field.name!r} has the type {field.type}; text, numbers, booleans, dates and times are kept"
-                f"{', and a column of nothing but nulls has no type: declare a contract' if pa.types.is_null(field.type) else ''}"
+                f"column {field.name!r} holds nothing but nulls, which have no type: declare a contract"
+                if pa.types.is_null(field.type)
+                else f"column {field.name!r} has the type {field.type}; text, numbers, booleans, dates, times are kept"
             )
             continue
         rules.append(Rule(field.name, kind, place, nullable=field.name != key))
@@ -196,7 +197,7 @@ def is_of(found: pa.DataType, declared: pa.DataType) -> bool:
     kind = canonical_type(found)
     if kind is not None and pa.types.is_decimal(kind) and pa.types.is_decimal(declared):
         return bool(kind.scale <= declared.scale and kind.precision - kind.scale <= declared.precision - declared.scale)
-    return kind == declared
+    return bool(kind == declared)
 
 
 def canonical_type(kind: pa.DataType) -> pa.DataType | None:

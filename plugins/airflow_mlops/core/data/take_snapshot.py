@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
+from airflow_mlops.core.data.erasure import Erasure
 from airflow_mlops.core.data.partition import previous_tick
 from airflow_mlops.core.data.port import Arrival
 from airflow_mlops.core.data.profile_snapshot import SnapshotProfiler, counted_columns
@@ -36,7 +37,8 @@ Consume = Callable[[pa.RecordBatchReader], int | None]
 class SnapshotManifest:
     """A partition as it arrived: where it is kept and what it holds.
 
-    ``rows`` are in the snapshot, ``rejected`` in quarantine by the contract; together they are what arrived.
+    ``rows`` are in the snapshot, ``rejected`` in quarantine by the contract, ``erased`` are of subjects that
+    are forgotten; together they are what arrived.
     """
 
     partition: str
@@ -52,6 +54,7 @@ class SnapshotManifest:
     profile: str | None = None
     bins: str | None = None
     late: int = 0
+    erased: int = 0
     ignored: tuple[str, ...] = ()
     origin: dict[str, Any] = field(default_factory=dict)
 
@@ -98,7 +101,7 @@ def adopted(partition: str, known: Mapping[str, Any]) -> SnapshotManifest:
         dict(known["columns"]), adopted=True, rejected=int(known["rejected"]),
         rejected_version=known["rejected_version"], content=str(known["arrived_digest"]),
         contract=str(known["contract"]), profile=known["profile"], bins=known["bins"], late=int(known["late"]),
-        ignored=tuple(known["ignored"]), origin=dict(known["origin"]),
+        erased=int(known["erased"]), ignored=tuple(known["ignored"]), origin=dict(known["origin"]),
     )  # fmt: skip
 
 
@@ -145,6 +148,8 @@ class _Taking:
             if arrival.unchanged:
                 return None
             refuse_nothing(arrival)
+            erasure = Erasure(self.workspace, self.state)
+            arrival.batches = erasure.rest(arrival.batches)
             enforcement = self._enforcement(arrival)
             profiler = self._profiler(enforcement.shape) if keep else None
             watchers: list[Watcher] = [profiler] if profiler else []
@@ -162,12 +167,13 @@ class _Taking:
             return SnapshotManifest(
                 self.partition, -1 if version is None else version, digest, rows, enforcement.shape.columns,
                 adopted=False, rejected=spool.rows, rejected_version=rejected, content=content,
-                contract=self.contract, profile=profile[0], bins=profile[1], late=enforcement.late,
+                contract=self.contract, profile=profile[0], bins=profile[1], late=enforcement.late, erased=erasure.rows,
                 ignored=enforcement.shape.ignored, origin=arrival.origin,
             )  # fmt: skip
 
     def _collect(self, found: KeysRepeatError) -> RepeatedKeys:
         with self.workspace.source.open(self.partition) as arrival, Spool() as spool:
+            arrival.batches = Erasure(self.workspace, self.state).rest(arrival.batches)
             repeated = RepeatedKeys(found.hashes)
             return PartitionPass(self._enforcement(arrival), self.workspace.loop.data, spool, repeated).collect(arrival)
 

@@ -20,6 +20,8 @@ GENESIS = "0" * 64
 KINDS = {
     "snapshot_published": "A partition may be used from here on: its version, digest, rows and quarantined rows.",
     "partition_refused": "A partition may not be used, and why. It can be delivered and ingested again.",
+    "partitions_expired": "Partitions that are beyond their retention and were let go, by table.",
+    "subject_forgotten": "A subject's rows were erased: from which partitions, and which versions had seen them.",
     "predictions_published": "A partition was scored: by which champion, beside which challenger, and who served.",
     "drift_judged": "The inputs of a scored partition against the training window of the champion that scored it.",
     "performance_judged": "The metric of the served predictions on the labels, against its value at registration.",

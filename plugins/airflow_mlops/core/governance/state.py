@@ -63,6 +63,8 @@ class LoopState:
     promotions: list[Record] = field(default_factory=list)
     rollbacks: list[Record] = field(default_factory=list)
     quarantined: dict[str, str] = field(default_factory=dict)
+    forgotten: set[str] = field(default_factory=set)
+    expired: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def high_water(self) -> str | None:
@@ -111,6 +113,8 @@ def _published(state: LoopState, record: Record) -> None:
     before = state.published.get(str(record.partition), {"publication": 0})["publication"]
     state.published[str(record.partition)] = {**record.details, "publication": before + 1}
     state.refused.pop(str(record.partition), None)
+    for gone in state.expired.values():
+        gone.discard(str(record.partition))
 
 
 def _refused(state: LoopState, record: Record) -> None:
@@ -191,6 +195,39 @@ def _rolled_back(state: LoopState, record: Record) -> None:
         state.champion = state.versions[str(previous)]
 
 
+def _expired(state: LoopState, record: Record) -> None:
+    kept = {"snapshots": state.published, "predictions": state.scored}
+    for table, partitions in record.details["tables"].items():
+        state.expired.setdefault(table, set()).update(partitions)
+        for partition in partitions:
+            if table in kept:
+                kept[table].pop(partition, None)
+
+
+def _forgotten(state: LoopState, record: Record) -> None:
+    state.forgotten.add(str(record.details["subject"]))
+    for partition, changes in record.details["partitions"].items():
+        if partition in state.published:
+            erase(state, partition, changes)
+
+
+def erase(state: LoopState, partition: str, changes: dict[str, Any]) -> None:
+    """Let the state of a partition say what its tables hold after a subject was erased from them."""
+    snapshots, held = changes.get("snapshots", {}), changes.get("quarantine", {})
+    kept = {**snapshots, **{name: held[name] for name in ("quarantine_version", "quarantined") if name in held}}
+    before = kept.pop("was", None)
+    state.published[partition] = {**state.published[partition], **kept}
+    scored = state.scored.get(partition)
+    if scored is not None:
+        pinned = {"snapshot": kept["digest"], "snapshot_version": kept["version"]} if before else {}
+        state.scored[partition] = {**scored, **changes.get("predictions", {}), **pinned}
+    for judged in (state.drift, state.performance):
+        if before is not None and judged.get(partition, {}).get("snapshot") == before:
+            judged[partition] = {**judged[partition], "snapshot": kept["digest"]}
+    if kept.get("rows") == 0:
+        state.published.pop(partition)
+
+
 def _noted(_state: LoopState, _record: Record) -> None:
     """A fact that changes nothing that later decisions read."""
 
@@ -212,4 +249,6 @@ _APPLY: dict[str, Callable[[LoopState, Record], None]] = {
     "stage_analysed": _noted,
     "promoted": _promoted,
     "rolled_back": _rolled_back,
+    "partitions_expired": _expired,
+    "subject_forgotten": _forgotten,
 }

@@ -1,0 +1,136 @@
+"""The commands of ``airflow-mlops`` that concern what is kept: quarantine, forgetting, tidying.
+
+airflow-mlops quarantine list LOOP      partitions with bad rows, and the reasons
+airflow-mlops quarantine show LOOP      the bad rows of a partition
+airflow-mlops quarantine release LOOP   judge them again and take the good ones in
+airflow-mlops forget LOOP --key KEY     erase a subject from snapshots, predictions and quarantine
+airflow-mlops tidy LOOP                 expire old partitions, delete files that nothing needs
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.core.data.partition import partition_key
+
+if TYPE_CHECKING:
+    from airflow_mlops.core.workspace import Workspace
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Run = Callable[[argparse.Namespace], None]
+
+SHOWN = 20
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this module to those of the command line."""
+    quarantine = commands.add_parser("quarantine", help="look at bad rows, and release them after a fix")
+    below = quarantine.add_subparsers(required=True, metavar="COMMAND")
+    _add(below, "list", list_quarantine, "list the partitions with bad rows, and the reasons")
+    show = _add(below, "show", show_rows, "show the bad rows of a partition")
+    show.add_argument("--partition", required=True, metavar="KEY", help="key of the partition")
+    show.add_argument("--rows", type=int, default=SHOWN, help=f"how many rows; {SHOWN} if not given")
+    show.add_argument("--json", action="store_true", help="one JSON object a line, all rows")
+    words = "judge bad rows again, by the contract and suite of today, and take the good ones into their partition"
+    release = _add(below, "release", release_rows, words)
+    release.add_argument("--partition", required=True, metavar="KEY", help="key of the partition")
+    release.add_argument("--key", action="append", metavar="ROW", help="only the row with this key; can be repeated")
+    release.add_argument("--accept", metavar="WHY", help="release rows that the suite still finds bad, for this reason")
+    forget = _add(commands, "forget", forget_key, "erase a subject from snapshots, predictions and quarantine")
+    forget.add_argument("--key", required=True, metavar="KEY", help="the subject, as it stands in the source")
+    _add(commands, "tidy", tidy, "expire partitions beyond their retention, delete files that nothing needs")
+
+
+def _add(commands: Commands, name: str, run: Run, words: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=words, description=words)
+    command.add_argument("loop", type=Path, metavar="LOOP", help="YAML declaration, or Dag file")
+    command.add_argument("--root", type=Path, default=Path(), help="project folder that relative paths start from")
+    command.set_defaults(run=run)
+    return command
+
+
+def _workspace(asked: argparse.Namespace) -> Workspace:
+    from airflow_mlops.cli import workspace_of
+
+    workspace: Workspace = workspace_of(asked)
+    return workspace
+
+
+def list_quarantine(asked: argparse.Namespace) -> None:
+    """Print a line for each partition with bad rows: how many, and why."""
+    from airflow_mlops.core.data.quarantined_rows import rule_of
+    from airflow_mlops.core.data.release_quarantine import held_rows
+
+    workspace = _workspace(asked)
+    state = workspace.state()
+    partitions = workspace.quarantine.partitions()
+    for partition in partitions:
+        held = held_rows(workspace, partition)
+        rules = Counter(rule_of(why) for text in held.column("reasons").to_pylist() for why in json.loads(text))
+        where = "refused" if partition in state.refused else "published"
+        reasons = ", ".join(f"{rule} ({count:,})" for rule, count in rules.most_common(3))
+        print(f"{partition}  {held.num_rows:>7,} rows  {where:<9}  {reasons}")
+    if not partitions:
+        print("no row is in quarantine")
+
+
+def show_rows(asked: argparse.Namespace) -> None:
+    """Print the bad rows of a partition with their reasons."""
+    from airflow_mlops.core.data.release_quarantine import held_rows
+
+    held = held_rows(_workspace(asked), partition_key(asked.partition))
+    rows = held if asked.json else held.slice(0, asked.rows)
+    for row in rows.to_pylist():
+        told: dict[str, Any] = {**row, "reasons": json.loads(row["reasons"]), "row": json.loads(row["row"])}
+        if asked.json:
+            print(json.dumps(told, ensure_ascii=False))
+        else:
+            print(f"{told['key'] or told['at'] or '(no key)'}: {'; '.join(told['reasons'])}")
+            print(f"    {json.dumps(told['row'], ensure_ascii=False)}")
+    if rows.num_rows < held.num_rows:
+        print(f"… and {held.num_rows - rows.num_rows:,} more; --rows or --json shows them")
+
+
+def release_rows(asked: argparse.Namespace) -> None:
+    """Judge bad rows again and take the good ones in."""
+    from airflow_mlops.core.data.release_quarantine import release_quarantine
+    from airflow_mlops.core.validation.gx_validator import GxValidator
+
+    workspace = _workspace(asked)
+    partition = partition_key(asked.partition)
+    done = release_quarantine(workspace, partition, GxValidator(), keys=asked.key, accept=asked.accept)
+    print(f"{partition}: {done.released:,} rows released, {done.kept:,} stay in quarantine")
+    for reason, count in sorted(done.reasons.items(), key=lambda pair: -pair[1])[:SHOWN]:
+        print(f"    {reason} ({count:,})")
+    if done.record is not None:
+        print(f"published anew as record {done.record}; the next watch or nightly run has it scored")
+    if done.outdated:
+        print(f"versions made from what stood there before: {', '.join(done.outdated)}")
+
+
+def forget_key(asked: argparse.Namespace) -> None:
+    """Erase a subject."""
+    from airflow_mlops.core.data.forget_subject import forget_subject
+
+    done = forget_subject(_workspace(asked), asked.key)
+    print(
+        f"erased {done.snapshots:,} rows of snapshots, {done.predictions:,} of predictions, {done.quarantine:,} of "
+        f"quarantine, in {len(done.partitions)} partitions; {done.files} files deleted"
+    )
+    models = ", ".join(sorted(done.models))
+    print(f"versions that had seen them: {models}" if models else "no version of the model had seen them")
+
+
+def tidy(asked: argparse.Namespace) -> None:
+    """Expire and delete."""
+    from airflow_mlops.core.data.tidy_lake import tidy_lake
+
+    done = tidy_lake(_workspace(asked))
+    for table, files in done.files.items():
+        gone = done.expired.get(table, [])
+        print(f"{table:<12} {len(gone):>5} partitions expired, {files:>5} files deleted")

@@ -1,0 +1,175 @@
+"""Forget a subject: erase their rows from snapshots, predictions and quarantine, and say who had learnt from them.
+
+The rows leave the tables first, then the ledger says so, then the files that still held them are deleted,
+in every version. What a model has learnt stays in the model: the record names the versions that had seen
+the rows, for a person to decide. The subject themselves stands there only as a keyed hash, which later
+ingests look for, so that a source which still holds the subject does not bring them back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_mlops.core.data.content_digest import ContentDigest
+from airflow_mlops.core.data.erasure import subject_column, subject_hash
+from airflow_mlops.core.data.masking import keyed_hash, mask_key
+from airflow_mlops.core.data.publish_snapshot import outdated_versions
+from airflow_mlops.core.data.quarantined_rows import is_broken
+from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.governance.fault_point import fault_point
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.workspace import Workspace
+
+
+@dataclass
+class Forgotten:
+    """What was erased: rows by table, the partitions, and the versions of the model that had seen them."""
+
+    snapshots: int = 0
+    predictions: int = 0
+    quarantine: int = 0
+    partitions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    models: set[str] = field(default_factory=set)
+    files: int = 0
+
+
+def forget_subject(workspace: Workspace, subject: str) -> Forgotten:
+    """Erase everything about a subject and record that it was done.
+
+    Parameters
+    ----------
+    subject : str
+        Value of the contract's subject column, or of the key where the contract names none; as it stands in
+        the source, before any masking.
+
+    Raises
+    ------
+    DeclarationError
+        If there is no key to hash with: the ledger must not hold the subject's name.
+    """
+    erasing = _Erasing(workspace, subject)
+    state = workspace.state()
+    for partition in sorted({*state.published, *workspace.quarantine.partitions()}):
+        erasing.erase(state, partition)
+    done = erasing.done
+    workspace.record_fact(
+        workspace.draft(
+            "subject_forgotten", f"forgotten:{erasing.hash}:{state.sequence}", None, subject=erasing.hash,
+            column=erasing.column, partitions=done.partitions, models=sorted(done.models),
+            rows={"snapshots": done.snapshots, "predictions": done.predictions, "quarantine": done.quarantine},
+        )
+    )  # fmt: skip
+    fault_point("forgotten")
+    done.files = purge_forgotten(workspace, erasing.hash)
+    return done
+
+
+def purge_forgotten(workspace: Workspace, subject: str) -> int:
+    """Delete every file that older versions keep of the partitions a subject was erased from; return how many."""
+    touched = {
+        partition
+        for record in workspace.ledger.records()
+        if record.kind == "subject_forgotten" and record.details["subject"] == subject
+        for partition in record.details["partitions"]
+    }
+    tables = (workspace.snapshots, workspace.predictions, workspace.quarantine)
+    return sum(table.purge(partition) for table in tables for partition in sorted(touched))
+
+
+class _Erasing:
+    def __init__(self, workspace: Workspace, subject: str) -> None:
+        self.workspace, self.subject = workspace, subject
+        self.column = subject_column(workspace)
+        self.hash = subject_hash(subject, mask_key(workspace.secret, self.column))
+        contract = workspace.contract
+        masks = contract is not None and self.column in contract.columns and contract.columns[self.column].mask
+        self.kept_as = keyed_hash(subject, mask_key(workspace.secret, self.column)) if masks else subject
+        self.done = Forgotten()
+
+    def erase(self, state: LoopState, partition: str) -> None:
+        """Write each table's partition without the subject, where it holds them."""
+        changes: dict[str, Any] = {}
+        published = state.published.get(partition)
+        if published is not None:
+            keys = self._from_snapshot(state, partition, published, changes)
+            if keys and partition in state.scored:
+                self._from_predictions(partition, state.scored[partition], keys, changes)
+        if partition in self.workspace.quarantine.partitions():
+            self._from_quarantine(partition, changes)
+        if changes:
+            self.done.partitions[partition] = changes
+
+    def _from_snapshot(
+        self, state: LoopState, partition: str, published: dict[str, Any], changes: dict[str, Any]
+    ) -> set[str]:
+        if int(published["rows"]) == 0:
+            return set()
+        keys: set[str] = set()
+        table, key = self.workspace.snapshots, self.workspace.loop.data.key
+        # The rows may be in the snapshot as it arrived, in the published one, or in both.
+        for version in {int(published["arrived_version"]), int(published["version"])}:
+            for batch in table.batches(partition, version=version, columns=sorted({self.column, key})):
+                keys.update(written_as_text(batch.column(key)).filter(self._mask(batch)).to_pylist())
+        if not keys:
+            return keys
+        counted = ContentDigest()
+        reader = table.batches(partition, version=published["version"])
+        rest = pa.RecordBatchReader.from_batches(reader.schema, self._without(reader, counted))
+        version = table.write(partition, rest)
+        self.done.snapshots += len(keys)
+        self.done.models.update(outdated_versions(state, partition, str(published["digest"])))
+        changes["snapshots"] = {
+            "version": version, "arrived_version": version, "digest": counted.hexdigest(), "rows": counted.rows,
+            "snapshot_digest": counted.hexdigest(), "snapshot_rows": counted.rows,
+            "arrived_digest": "", "was": published["digest"],
+        }  # fmt: skip
+        return keys
+
+    def _from_predictions(
+        self, partition: str, scored: dict[str, Any], keys: set[str], changes: dict[str, Any]
+    ) -> None:
+        rows = self.workspace.predictions.read(partition, version=int(scored["version"]))
+        gone = pc.is_in(rows.column("key"), value_set=pa.array(sorted(keys), pa.string()))
+        rest = rows.filter(pc.invert(gone))
+        self.done.predictions += rows.num_rows - rest.num_rows
+        counted = ContentDigest()
+        for batch in rest.to_batches():
+            counted.update(batch)
+        changes["predictions"] = {
+            "version": self.workspace.predictions.write(partition, rest), "rows": rest.num_rows,
+            "digest": counted.hexdigest(),
+        }  # fmt: skip
+
+    def _from_quarantine(self, partition: str, changes: dict[str, Any]) -> None:
+        rows = self.workspace.quarantine.read(partition)
+        stay = np.array([not self._is_theirs(json.loads(text)) for text in rows.column("row").to_pylist()])
+        if stay.all():
+            return
+        rest = rows.filter(pa.array(stay))
+        self.done.quarantine += rows.num_rows - rest.num_rows
+        version = self.workspace.quarantine.write(partition, rest)
+        changes["quarantine"] = {
+            "quarantine_version": version if rest.num_rows else None, "quarantined": rest.num_rows,
+            "erased": rows.num_rows - rest.num_rows,
+        }  # fmt: skip
+
+    def _is_theirs(self, row: dict[str, str | None]) -> bool:
+        if is_broken(row):
+            return self.subject in str(row[""])
+        return row.get(self.column) == self.kept_as
+
+    def _mask(self, batch: pa.RecordBatch) -> Any:
+        return pc.fill_null(pc.equal(written_as_text(batch.column(self.column)), self.kept_as), False)
+
+    def _without(self, reader: pa.RecordBatchReader, counted: ContentDigest) -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            rest = batch.filter(pc.invert(self._mask(batch)))
+            counted.update(rest)
+            yield rest

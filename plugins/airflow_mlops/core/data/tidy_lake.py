@@ -1,0 +1,78 @@
+"""Tidy the lake: let go of partitions beyond their retention, and of files that nothing needs any more.
+
+Every version of a table that a registered model was made from, that is published, or that was scored, stays
+readable; so what is pinned for a model outlives its retention, and goes when the model does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from airflow_mlops.core.governance.fault_point import fault_point
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.workspace import Workspace
+
+TABLES = ("snapshots", "predictions", "quarantine")
+
+
+@dataclass
+class Tidied:
+    """Partitions that expired and files that were deleted, by table."""
+
+    expired: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+
+
+def tidy_lake(workspace: Workspace) -> Tidied:
+    """Expire what is beyond its retention, record it, and delete the files that nothing needs."""
+    state, done = workspace.state(), Tidied()
+    for name in TABLES:
+        gone = expired(workspace, state, name)
+        if gone:
+            done.expired[name] = gone
+    if done.expired:
+        newest = max(state.published)
+        operation = f"expired:{newest}:{state.sequence}"
+        workspace.record_fact(workspace.draft("partitions_expired", operation, newest, tables=done.expired))
+        fault_point("expired")
+    # The record stands before the effect: what a crash left in a table is taken out here by the next run.
+    state = workspace.state()
+    for name in TABLES:
+        table = getattr(workspace, name)
+        present = table.partitions()
+        for partition in sorted(state.expired.get(name, set()) & set(present)):
+            table.write(partition, table.read(partition).slice(0, 0))
+        done.files[name] = table.vacuum(needed_versions(state, name))
+    return done
+
+
+def expired(workspace: Workspace, state: LoopState, table: str) -> list[str]:
+    """Return the partitions of a table that are older than the newest that its retention keeps."""
+    keep = getattr(workspace.loop.data.retention, table)
+    published = sorted(state.published)
+    if keep is None or len(published) <= keep:
+        return []
+    oldest = published[-keep]
+    present = {"snapshots": state.published, "predictions": state.scored}.get(table)
+    keys = workspace.quarantine.partitions() if present is None else present
+    return sorted(key for key in keys if key < oldest)
+
+
+def needed_versions(state: LoopState, table: str) -> list[int]:
+    """Return the versions of a table that something refers to."""
+    if table == "predictions":
+        return sorted({int(scored["version"]) for scored in state.scored.values()})
+    if table == "quarantine":
+        kept = (
+            known[name] for known in state.published.values() for name in ("quarantine_version", "rejected_version")
+        )
+        return sorted({int(version) for version in kept if version is not None})
+    pinned = {
+        int(pin["version"])
+        for version in state.versions.values()
+        for part in ("fitted", "holdout")
+        for pin in version.details["window"][part]
+    }
+    published = {int(known[name]) for known in state.published.values() for name in ("version", "arrived_version")}
+    judged = {int(scored["snapshot_version"]) for scored in state.scored.values()}
+    return sorted(pinned | published | judged)
