@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from airflow_mlops.core.data.connections_port import Connections, NoConnections
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.governance.evidence_files import EvidenceFiles
 from airflow_mlops.core.lake import Lake, LakeFiles
@@ -30,6 +31,8 @@ class Stores:
         Folder of this machine for files on their way; the lake itself where that is one.
     secret : str, optional
         What masks personal columns.
+    connections : Connections
+        What knows the connections of sources by their ids; by default there are none.
     """
 
     lake: Lake
@@ -38,6 +41,7 @@ class Stores:
     artifact_location: str | None = None
     scratch: Path | None = None
     secret: str | None = field(default=None, repr=False)
+    connections: Connections = field(default_factory=NoConnections)
 
     @classmethod
     def embedded(cls, home: Path) -> Stores:
@@ -64,9 +68,9 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
     scratch = folder.path if folder.is_local else scratch_of(stores) / loop.model
 
     def source() -> object:
-        from airflow_mlops.core.data.parquet_source import ParquetFiles
+        from airflow_mlops.core.data.open_source import open_source
 
-        return ParquetFiles(loop.data.source.uri, root=root)
+        return open_source(loop, stores.connections, root=root)
 
     def table(name: str) -> object:
         from airflow_mlops.core.data.delta_snapshots import DeltaPartitions

@@ -48,6 +48,7 @@ class WorkspaceHook(BaseHook):
     def stores(self) -> Stores:
         """Return where everything is kept."""
         from airflow_mlops.core.open_workspace import Stores
+        from airflow_mlops.hooks.source_connections import AirflowConnections
 
         embedded = Stores.embedded(Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "mlops")
         lake = self._connection(self.lake_conn_id)
@@ -61,6 +62,7 @@ class WorkspaceHook(BaseHook):
             artifact_location=embedded.artifact_location if registry is None else None,
             scratch=embedded.scratch,
             secret=None if privacy is None else privacy.password,
+            connections=AirflowConnections(),
         )
 
     def workspace(self, loop: Loop, *, root: Path, actor: str) -> Workspace:
