@@ -26,8 +26,8 @@ def features(frame, history):
 SKEWED = FEATURES.replace('frame[["x1", "x2"]]', '(frame[["x1", "x2"]] - frame[["x1", "x2"]].mean())')
 
 
-def scored_loop(tmp_path: Path, source: str) -> Project:
-    """Return a loop with a features function whose version 1 has scored the third week."""
+def featured(tmp_path: Path, source: str) -> Project:
+    """Return a loop with a features function."""
     project = make_project(tmp_path)
     package = f"train_{project.model}"
     (tmp_path / package / "made.py").write_text(source)
@@ -35,6 +35,12 @@ def scored_loop(tmp_path: Path, source: str) -> Project:
     importlib.invalidate_caches()
     project.fields["data"]["features"] = f"{package}.made:features"
     (tmp_path / "include" / "loops" / f"{project.model}.yaml").write_text(json.dumps(project.fields))
+    return project
+
+
+def scored_loop(tmp_path: Path, source: str) -> Project:
+    """Return a loop with a features function whose version 1 has scored the third week."""
+    project = featured(tmp_path, source)
     project.seed(KEYS[:2])
     project.put(KEYS[2])
     project.publish(KEYS[2])
@@ -45,6 +51,23 @@ def scored_loop(tmp_path: Path, source: str) -> Project:
 def skew(project: Project, *more: str) -> int:
     loop = str(project.root / "include" / "loops" / f"{project.model}.yaml")
     return main(["skew", loop, "--root", str(project.root), *more])
+
+
+def test_a_loop_with_features_of_its_own_closes_and_serves_them_as_it_learnt_them(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project = featured(tmp_path, FEATURES)
+    scheduler = start_scheduler(project.dags)
+    project.first_champion(scheduler, KEYS[:2])
+    for key in KEYS[2:4]:
+        project.put(key)
+        project.ingest(scheduler, key)
+    assert scheduler.failures() == []
+    assert project.said("predictions_published", KEYS[3])["rows"] == 120
+    profile = project.workspace.evidence.get(project.said("candidate_registered", KEYS[1])["profile"])
+    assert sorted(profile["bins"]) == ["level", "x1", "x2"]
+    assert project.said("drift_judged", KEYS[3])["missing"] == []
+    assert skew(project, "--rows", "20") == 0
 
 
 def test_an_honest_function_is_the_same_alone_as_together(

@@ -64,6 +64,7 @@ KINDS = {
     "function": 'ValidateSnapshotOperator(task_id="v", python_callable=frame, {common})',
     "xcom": 'ValidateSnapshotOperator(task_id="v", rows=task(frame)(), {common})',
 }
+TABLE = 'ValidateTableOperator(task_id="v", conn_id="shop_db", {what}, {{common}})'
 COMMON = 'expectations="suite.yaml", root=ROOT, notify=[tell]'
 
 
@@ -145,6 +146,35 @@ def test_a_fault_is_not_taken_for_failed_data(
     assert "expectations failed" not in why(scheduler, "v")
 
 
+def test_a_small_file_of_very_many_rows_is_refused_from_its_footer(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    with pq.ParquetWriter(tmp_path / "huge.parquet", pa.schema([("id", pa.int8())])) as writer:
+        group = pa.table({"id": pa.nulls(10_000_000, pa.int8())})
+        for _ in range(11):
+            writer.write_table(group, row_group_size=10_000_000)
+    assert (tmp_path / "huge.parquet").stat().st_size < 745_000
+    scheduler = run(
+        tmp_path,
+        start_scheduler,
+        'ValidateSnapshotOperator(task_id="v", rows="huge.parquet", root=ROOT, expectations=[{{"type": '
+        '"expect_column_values_to_not_be_null", "kwargs": {{"column": "id"}}}}])',
+    )
+    assert "holds 110,000,000 rows" in why(scheduler, "v")
+
+
+def test_a_database_that_cannot_be_reached_may_be_tried_again(
+    tmp_path: Path, start_scheduler: SchedulerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"conn_type": "postgres", "host": "127.0.0.1", "port": 1, "login": "u", "password": "se$cret9"}
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", json.dumps(fields))
+    scheduler = run(tmp_path, start_scheduler, TABLE.format(what='table="prices"'))
+    said = why(scheduler, "v")
+    assert "ConnectionError: prices: the database cannot be reached" in said
+    assert "AirflowFailException" not in said
+    assert "se$cret9" not in said
+
+
 def test_a_file_that_is_not_there_yet_skips(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
     scheduler = run(tmp_path, start_scheduler, 'ValidateSnapshotOperator(task_id="v", rows="later.csv", {common})')
     assert states(scheduler, "checks") == {"v": "skipped"}
@@ -219,9 +249,6 @@ def put_table(postgres: EmbeddedPostgres, rows: pa.Table) -> None:
     frame: pd.DataFrame = rows.to_pandas()
     frame.to_sql("prices", engine, if_exists="replace", index=False)
     engine.dispose()
-
-
-TABLE = 'ValidateTableOperator(task_id="v", conn_id="shop_db", {what}, {{common}})'
 
 
 @pytest.mark.parametrize("what", ['table="prices"', 'table="prices", schema="public"', 'query="SELECT * FROM prices"'])

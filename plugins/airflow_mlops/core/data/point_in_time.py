@@ -7,8 +7,10 @@ when it was scored, however often older partitions were taken again in between.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -45,7 +47,7 @@ class History:
     @property
     def partitions(self) -> list[str]:
         """Keys of the partitions of the past, oldest first."""
-        return sorted(self._known)
+        return sorted(self._past.versions)
 
     def rows(self, partitions: int | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return rows of the past, oldest partition first and by key within it, the label included.
@@ -76,23 +78,29 @@ class History:
             if name in hidden:
                 raise TrainingError(f"history.rows: {name!r} is hidden from models by the contract (feature: false)")
         keys = self.partitions if partitions is None else self.partitions[-partitions:]
+        gone = sorted(key for key in self._past.expired if partitions is not None and len(keys) < partitions)
+        if gone:
+            raise TrainingError(
+                f"the past of {self._partition} needs {partitions} partitions, and {gone[-1]} is beyond "
+                "data.retention.snapshots: keep more, or look back on fewer"
+            )
         parts = [self._read(key, tuple(columns or ()), hidden) for key in keys]
         if not parts:
             return pd.DataFrame(columns=list(columns or ()))
         return pd.concat(parts, ignore_index=True)
 
     @cached_property
-    def _known(self) -> dict[str, int]:
+    def _past(self) -> Past:
         return known_at(self._workspace.ledger.records(), self._partition, self._version)
 
     def _read(self, key: str, columns: tuple[str, ...], hidden: frozenset[str]) -> pd.DataFrame:
-        asked = (key, self._known[key], columns)
+        asked = (key, self._past.versions[key], columns)
         if asked in self._reads:
             self._reads.move_to_end(asked)
             return self._reads[asked]
         order = self._workspace.loop.data.key
         wanted = [*columns, *({order} - set(columns))] if columns else None
-        table = self._workspace.snapshots.read(key, version=self._known[key], columns=wanted).sort_by(order)
+        table = self._workspace.snapshots.read(key, version=self._past.versions[key], columns=wanted).sort_by(order)
         names = list(columns) or [name for name in table.column_names if name not in hidden]
         frame: pd.DataFrame = table.select(names).to_pandas()
         self._reads[asked] = frame
@@ -101,17 +109,61 @@ class History:
         return frame
 
 
-def known_at(records: Iterable[Record], partition: str, version: int | None) -> dict[str, int]:
-    """Return the version of each earlier partition that was current when a version of a partition was published."""
-    published = [record for record in records if record.kind == "snapshot_published"]
-    own = [
-        record.sequence
-        for record in published
-        if record.partition == partition and record.details["version"] == version
-    ]
-    until = own[-1] if own else None
-    return {
-        str(record.partition): int(record.details["version"])
-        for record in published
-        if str(record.partition) < partition and (until is None or record.sequence < until)
-    }
+@dataclass(frozen=True)
+class Past:
+    """Which version of each earlier partition is looked back on, and which earlier partitions are let go."""
+
+    versions: dict[str, int]
+    expired: frozenset[str] = frozenset()
+
+
+def known_at(records: Iterable[Record], partition: str, version: int | None) -> Past:
+    """Return the past of a partition in a version: what was current when that version was published.
+
+    Two things reach back all the same: a subject that was erased is seen by nobody again, and what is beyond
+    its retention is gone.
+    """
+    kept = list(records)
+    until = published_by(kept, partition, version)
+    versions: dict[str, int] = {}
+    expired: set[str] = set()
+    for record in kept:
+        at = str(record.partition)
+        if record.kind == "snapshot_published" and at < partition and (until is None or record.sequence < until):
+            versions[at] = int(record.details["version"])
+            expired.discard(at)
+        elif record.kind == "subject_forgotten":
+            for key, snapshot in erased_in(record).items():
+                if key in versions:
+                    versions[key] = int(snapshot["version"])
+        elif record.kind == "partitions_expired":
+            expired |= set(record.details["tables"].get("snapshots", ())) & versions.keys()
+    return Past({key: number for key, number in versions.items() if key not in expired}, frozenset(expired))
+
+
+def published_by(records: Sequence[Record], partition: str, version: int | None) -> int | None:
+    """Return the number of the record that published a partition in a version, or of what was erased from it."""
+    newest = found = None
+    for record in records:
+        if record.kind == "snapshot_published" and record.partition == partition:
+            newest = record.sequence
+            found = newest if record.details["version"] == version else found
+        elif record.kind == "subject_forgotten" and erased_in(record).get(partition, {}).get("version") == version:
+            found = newest
+    return found
+
+
+def erased_in(record: Record) -> dict[str, dict[str, Any]]:
+    """Return the snapshots that the erasure of a subject has replaced, by partition."""
+    changed = {key: changes.get("snapshots", {}) for key, changes in record.details["partitions"].items()}
+    return {key: snapshot for key, snapshot in changed.items() if snapshot.get("version") is not None}
+
+
+def versions_looked_back_on(records: Iterable[Record], published: Mapping[str, Mapping[str, Any]]) -> set[int]:
+    """Return the versions of snapshots that the features of published partitions look back on.
+
+    Where a loop declares ``data.features``, they must stay readable as those do that a model was made from.
+    """
+    kept = list(records)
+    pasts = (known_at(kept, key, int(of["version"])) for key, of in published.items())
+    return {version for past in pasts for version in past.versions.values()}

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceMissingError, SourceUnreadableError
+from airflow_mlops.core.loop import Limits
 from airflow_mlops.core.validation.port import Validator
 from airflow_mlops.core.validation.severities import Routed, route, told
 from airflow_mlops.core.validation.suite import (
@@ -112,7 +113,7 @@ def read_file(path: Path, expectations: Sequence[Expectation]) -> pa.Table:
     SourceMissingError, SourceUnreadableError
         If the file is not there, or is not what its name says.
     PartitionRefusedError
-        If it has no column that an expectation reads.
+        If it has no column that an expectation reads, or more rows than a partition may hold by default.
     """
     import pyarrow.csv as pc
     import pyarrow.parquet as pq
@@ -127,9 +128,21 @@ def read_file(path: Path, expectations: Sequence[Expectation]) -> pa.Table:
         footer = pq.ParquetFile(path)
         if asked == [] and footer.schema_arrow.names:
             asked = footer.schema_arrow.names[:1]  # without any column, an expectation still counts the rows
-        return footer.read(columns=_held(path, footer.schema_arrow.names, asked))
+        held = _held(path, footer.schema_arrow.names, asked)
+        _refuse_huge(path, footer.metadata.num_rows, len(held))
+        return footer.read(columns=held)
     except (pa.ArrowException, OSError) as error:
         raise SourceUnreadableError(f"{path} cannot be read: {error}") from error
+
+
+def _refuse_huge(path: Path, rows: int, columns: int) -> None:
+    """Refuse a file from its footer: a small one may hold hundreds of millions of rows."""
+    limits = Limits()
+    if rows > limits.rows or rows * columns > limits.cells:
+        raise PartitionRefusedError(
+            f"{path} holds {rows:,} rows, {columns} columns of them to be read; the limits are {limits.rows:,} rows "
+            f"and {limits.cells:,} cells; validate it in the database it came from, or a part at a time"
+        )
 
 
 def _held(path: Path, names: list[str], asked: list[str] | None) -> list[str]:

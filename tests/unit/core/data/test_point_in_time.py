@@ -1,0 +1,68 @@
+"""Which past a row has: what was current when its partition was published, less what was erased or let go."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from airflow_mlops.core.data.point_in_time import Past, known_at, versions_looked_back_on
+from airflow_mlops.core.governance.record import Record
+
+
+def ledger(*said: tuple[str, str, dict[str, Any]]) -> list[Record]:
+    """Return records of a kind, a partition and details, numbered from 1."""
+    return [
+        cast(Record, SimpleNamespace(sequence=number, kind=kind, partition=partition, details=details))
+        for number, (kind, partition, details) in enumerate(said, start=1)
+    ]
+
+
+def publish(partition: str, version: int) -> tuple[str, str, dict[str, Any]]:
+    return "snapshot_published", partition, {"version": version}
+
+
+def forget(**versions: int) -> tuple[str, str, dict[str, Any]]:
+    changes = {key: {"snapshots": {"version": version}} for key, version in versions.items()}
+    return "subject_forgotten", "z", {"partitions": changes}
+
+
+def expire(*partitions: str) -> tuple[str, str, dict[str, Any]]:
+    return "partitions_expired", "z", {"tables": {"snapshots": list(partitions)}}
+
+
+A, B, C = publish("a", 0), publish("b", 1), publish("c", 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "partition", "version", "past"),
+    [
+        pytest.param([A, B, C], "c", 2, {"a": 0, "b": 1}, id="what_is_before"),
+        pytest.param([A, B, C], "a", 0, {}, id="nothing_is_before"),
+        pytest.param([A, B, C, publish("a", 3)], "c", 2, {"a": 0, "b": 1}, id="a_later_correction_is_not_seen"),
+        pytest.param(
+            [A, B, C, publish("a", 3), publish("c", 4)], "c", 4, {"a": 3, "b": 1}, id="taken_again_sees_corrections"
+        ),
+        pytest.param([A, C, B], "c", 2, {"a": 0}, id="what_arrived_late_is_not_seen"),
+        pytest.param([A, B], "c", None, {"a": 0, "b": 1}, id="not_published_yet_sees_all"),
+        pytest.param([A, B, C, forget(a=5)], "c", 2, {"a": 5, "b": 1}, id="an_erasure_reaches_back"),
+        pytest.param(
+            [A, B, C, publish("a", 3), forget(a=5, c=6)], "c", 6, {"a": 5, "b": 1}, id="an_erased_row_keeps_its_past"
+        ),
+        pytest.param([A, forget(a=5), publish("a", 6), C], "c", 2, {"a": 6}, id="published_after_an_erasure"),
+    ],
+)
+def test_the_past_is_what_was_known(said: Any, partition: str, version: int | None, past: dict[str, int]) -> None:
+    assert known_at(ledger(*said), partition, version) == Past(past)
+
+
+def test_what_is_let_go_is_named_apart() -> None:
+    assert known_at(ledger(A, B, C, expire("a")), "c", 2) == Past({"b": 1}, frozenset({"a"}))
+    assert known_at(ledger(A, B, expire("a"), publish("a", 7), C), "c", 2) == Past({"a": 7, "b": 1})
+
+
+def test_versions_that_are_looked_back_on_are_those_of_every_published_partition() -> None:
+    records = ledger(A, B, C, publish("a", 3), publish("d", 4))
+    published = {"a": {"version": 3}, "b": {"version": 1}, "c": {"version": 2}, "d": {"version": 4}}
+    assert versions_looked_back_on(records, published) == {0, 1, 2, 3}
