@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -13,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow.fs import S3FileSystem
 from sklearn.linear_model import LinearRegression
 
 from airflow_mlops.core.registry.model_file import save_model
@@ -93,3 +96,22 @@ def registration(model_file: tuple[Path, str]) -> Register:
 def fresh_name() -> str:
     """Return a model name that no other test uses."""
     return f"m{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def object_store_url() -> Iterator[str]:
+    """Return the address of an S3 on loopback."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def object_store(object_store_url: str) -> S3FileSystem:
+    return S3FileSystem(
+        access_key="key", secret_key="hunter2", region="us-east-1", endpoint_override=object_store_url,
+        allow_bucket_creation=True,
+    )  # fmt: skip
