@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -189,21 +188,35 @@ class DeltaPartitions:
             return []
         return sorted({str(one[PARTITION]) for one in self._table(None).partitions()})
 
-    def vacuum(self, keep: Sequence[int], *, orphans_after_hours: int = 24) -> int:
-        """Delete the files that neither the newest version nor those in ``keep`` need; return how many.
+    def vacuum(self, keep: Sequence[tuple[str, int]], *, orphans_after_hours: int = 24) -> int:
+        """Delete the files that nothing needs; see :meth:`PartitionedTable.vacuum`.
 
         Files that no commit ever named are left for ``orphans_after_hours``: their writer may still be at work.
         """
         if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
             return 0
-        asked: dict[str, Any] = {
-            "dry_run": False,
-            "enforce_retention_duration": False,
-            "keep_versions": sorted(set(keep)),
-        }
-        gone = self._table(None).vacuum(retention_hours=0, **asked)
-        orphans = self._table(None).vacuum(retention_hours=orphans_after_hours, full=True, **asked)
-        return len({*gone, *orphans})
+        newest = self._table(None)
+        asked = {"dry_run": True, "enforce_retention_duration": False}
+        gone = set(newest.vacuum(retention_hours=0, **asked))
+        gone |= set(newest.vacuum(retention_hours=orphans_after_hours, full=True, **asked))
+        if not gone:
+            return 0
+        # Delta itself keeps or drops versions whole, and a version names every partition there was.
+        by_version: dict[int, list[str]] = {}
+        for partition, version in sorted(set(keep)):
+            by_version.setdefault(version, []).append(partition)
+        for version, partitions in by_version.items():
+            table = self._table(version)
+            for partition in partitions:
+                uris = table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
+                gone -= {self._path_of(uri).removeprefix(f"{self._folder.location}/") for uri in uris}
+        # The log names a file for good, also once it is deleted.
+        files = self._folder.file_system()
+        found = files.get_file_info([f"{self._folder.location}/{name}" for name in sorted(gone)])
+        there = [info.path for info in found if info.is_file]
+        for path in there:
+            files.delete_file(path)
+        return len(there)
 
     def purge(self, partition: str) -> int:
         """Delete every file of a partition that the newest version does not need, whoever needs it; return how many.

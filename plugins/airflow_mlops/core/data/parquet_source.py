@@ -95,19 +95,28 @@ class ParquetFiles:
             rows = footer.metadata.num_rows
             fitting = BATCH_BYTES * max(rows, 1) // max(footer.bytes, 1)
             try:
-                with (
-                    self._files.filesystem.open_input_file(footer.file.path) as stream,
-                    pq.ParquetFile(stream, metadata=footer.metadata, buffer_size=BUFFER_BYTES) as parquet,
-                ):
-                    for batch in parquet.iter_batches(max(1, min(BATCH_ROWS, fitting))):
+                with self._files.filesystem.open_input_file(footer.file.path) as stream:
+                    for batch in self._pieces(stream, footer, max(1, min(BATCH_ROWS, fitting))):
                         rows -= batch.num_rows
                         # Values that repeat take far more room than the footer says.
                         meter.add_bytes(batch.nbytes, footer.file.name)
                         yield in_schema(batch, schema)
-                    if rows:
-                        raise pa.ArrowInvalid(f"it ends {rows:,} rows before the number that its footer states")
+                if rows:
+                    raise pa.ArrowInvalid(f"it ends {rows:,} rows before the number that its footer states")
             except (pa.ArrowException, OSError) as error:
                 raise self._files.fault(error, partition, footer.file.name) from error
+
+    def _pieces(self, stream: Any, footer: Footer, size: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a file so that little of it is in memory at once."""
+        if self._files.is_local:
+            # One thread: on more, what they hold grows with the file.
+            with pq.ParquetFile(stream, metadata=footer.metadata, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
+                yield from file.iter_batches(size, use_threads=False)
+            return
+        # Far away a row group is asked for as a whole, or every column would wait for its own small requests.
+        with pq.ParquetFile(stream, metadata=footer.metadata, pre_buffer=True) as file:
+            for group in range(footer.metadata.num_row_groups):
+                yield from file.iter_batches(size, row_groups=[group])
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:

@@ -57,8 +57,8 @@ class PartitionFiles:
     def __init__(self, template: str, *, root: Path, filesystem: FileSystem | None = None) -> None:
         self._template = template
         self.filesystem = filesystem or LocalFileSystem()
-        self._local = filesystem is None
-        self._before = f"{root.absolute().as_posix()}/" if self._local and not Path(template).is_absolute() else ""
+        self.is_local = filesystem is None
+        self._before = f"{root.absolute().as_posix()}/" if self.is_local and not Path(template).is_absolute() else ""
 
     def path(self, partition: str) -> Path:
         """Return where the file of a partition is expected on the local disk."""
@@ -94,15 +94,15 @@ class PartitionFiles:
         if isinstance(error, FileNotFoundError):
             return SourceMissingError(f"partition {partition}: {name} is not there yet")
         said = str(error).replace(self._before, "") if self._before else str(error)
-        if isinstance(error, TimeoutError) or (not self._local and _PASSING.search(said)):
+        if isinstance(error, TimeoutError) or (not self.is_local and _PASSING.search(said)):
             return SourceUnreachableError(f"partition {partition}: {name} cannot be reached: {said}")
         return SourceUnreadableError(f"partition {partition}: {name} cannot be read: {said}")
 
     def _name(self, path: str) -> str:
-        return path.removeprefix(self._before) if self._local else f"s3://{path}"
+        return path.removeprefix(self._before) if self.is_local else f"s3://{path}"
 
     def _tag(self, path: str) -> str | None:
-        if self._local:
+        if self.is_local:
             return None
         with self.filesystem.open_input_stream(path) as stream:
             tag = (stream.metadata() or {}).get("ETag")

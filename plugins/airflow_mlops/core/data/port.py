@@ -112,8 +112,14 @@ class PartitionedTable(Protocol):
     def partitions(self) -> list[str]:
         """Return the keys of the partitions that are there now, in order; none of a table not yet written."""
 
-    def vacuum(self, keep: Sequence[int], *, orphans_after_hours: int = 24) -> int:
-        """Delete the files that neither the newest version nor those in ``keep`` need; return how many."""
+    def vacuum(self, keep: Sequence[tuple[str, int]], *, orphans_after_hours: int = 24) -> int:
+        """Delete what neither the newest version nor the partitions in ``keep`` need; return how many files.
+
+        Parameters
+        ----------
+        keep : sequence of (str, int)
+            Partitions and the versions in which they have to stay readable.
+        """
 
     def purge(self, partition: str) -> int:
         """Delete what older versions hold of a partition, whoever needs it; return how many files or versions."""

@@ -47,10 +47,13 @@ class SnapshotProfiler:
         else:
             self._profiler.update(batch)
 
+    def close(self) -> None:
+        """Remove the files that a large partition needed meanwhile."""
+        self._rest.close()
+
     def keep(self, partition: str, version: int) -> tuple[str, str]:
         """Store the profile of the written snapshot, and the bins; return the digests of both."""
-        with self._rest:
-            duplicates = self._rest.surplus()
+        duplicates = self._rest.surplus()
         if self._unbinned:
             profile = self._counted_again(partition, version, duplicates)
         else:

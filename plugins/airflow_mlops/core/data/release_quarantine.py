@@ -78,7 +78,8 @@ def release_quarantine(
     known = workspace.state().published.get(partition)
     if known is None:
         raise DataError(
-            f"partition {partition} is not published: correct the contract, the suite or data.tolerance, ingest it again"
+            f"partition {partition} is not published: correct the contract, the suite or data.tolerance and "
+            "ingest it again"
         )
     held = held_rows(workspace, partition)
     releasing = _Releasing(workspace, partition, known, held, keys)

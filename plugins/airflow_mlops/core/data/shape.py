@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -168,6 +169,41 @@ def shape_of_itself(arriving: pa.Schema, earlier: Mapping[str, str] | None, key:
     if faults:
         raise PartitionRefusedError("; ".join(faults))
     return Shape(tuple(rules), typed=True)
+
+
+def held_to_contract(rows: pa.Table, contract: Contract, where: str, *, but: str | None = None) -> pa.Table:
+    """Return rows that are about to be used with the columns of the contract of today.
+
+    Columns that came later than the rows are null; columns that the contract no longer has are left out,
+    and so is the column ``but``.
+
+    Raises
+    ------
+    PartitionRefusedError
+        If a column that may not be null is missing, or is of another type.
+    """
+    columns: dict[str, Any] = {}
+    for name, column in contract.columns.items():
+        if name == but:
+            continue
+        if name not in rows.column_names:
+            if not column.nullable:
+                raise PartitionRefusedError(
+                    f"{where}: column {name!r} is missing, and the contract wants a value of it"
+                )
+            columns[name] = pa.nulls(rows.num_rows, column.arrow)
+        elif rows.schema.field(name).type != column.arrow:
+            raise PartitionRefusedError(
+                f"{where}: column {name!r} is kept as {rows.schema.field(name).type}; the contract says {column.type}"
+            )
+        elif not column.nullable and rows.column(name).null_count:
+            raise PartitionRefusedError(
+                f"{where}: column {name!r} is null in {rows.column(name).null_count:,} rows, and the contract forbids it; "
+                "ingest the partition again"
+            )
+        else:
+            columns[name] = rows.column(name)
+    return pa.table(columns)
 
 
 def refuse_evolution(contract: Contract, now: Mapping[str, str], earlier: Mapping[str, str]) -> None:

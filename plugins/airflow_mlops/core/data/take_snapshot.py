@@ -7,7 +7,7 @@ A partition that was published before is looked at first, and written only if it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from itertools import chain
@@ -144,14 +144,16 @@ class _Taking:
         self, consume: Consume, known: Mapping[str, Any] | None, repeated: RepeatedKeys | None, *, keep: bool
     ) -> SnapshotManifest | None:
         data = self.workspace.loop.data
-        with self.workspace.source.open(self.partition, known=known) as arrival, Spool() as spool:
+        with ExitStack() as opened:
+            arrival = opened.enter_context(self.workspace.source.open(self.partition, known=known))
+            spool = opened.enter_context(Spool())
             if arrival.unchanged:
                 return None
             refuse_nothing(arrival)
             erasure = Erasure(self.workspace, self.state)
             arrival.batches = erasure.rest(arrival.batches)
             enforcement = self._enforcement(arrival)
-            profiler = self._profiler(enforcement.shape) if keep else None
+            profiler = opened.enter_context(closing(self._profiler(enforcement.shape))) if keep else None
             watchers: list[Watcher] = [profiler] if profiler else []
             reading = PartitionPass(enforcement, data, spool, repeated, watchers)
             schema = enforcement.shape.schema

@@ -42,7 +42,7 @@ def tidy_lake(workspace: Workspace) -> Tidied:
         present = table.partitions()
         for partition in sorted(state.expired.get(name, set()) & set(present)):
             table.write(partition, table.read(partition).slice(0, 0))
-        done.files[name] = table.vacuum(needed_versions(state, name))
+        done.files[name] = table.vacuum(needed(state, name))
     return done
 
 
@@ -58,21 +58,20 @@ def expired(workspace: Workspace, state: LoopState, table: str) -> list[str]:
     return sorted(key for key in keys if key < oldest)
 
 
-def needed_versions(state: LoopState, table: str) -> list[int]:
-    """Return the versions of a table that something refers to."""
+def needed(state: LoopState, table: str) -> list[tuple[str, int]]:
+    """Return the partitions of a table, each in a version, that something refers to."""
     if table == "predictions":
-        return sorted({int(scored["version"]) for scored in state.scored.values()})
-    if table == "quarantine":
-        kept = (
-            known[name] for known in state.published.values() for name in ("quarantine_version", "rejected_version")
-        )
-        return sorted({int(version) for version in kept if version is not None})
-    pinned = {
-        int(pin["version"])
-        for version in state.versions.values()
-        for part in ("fitted", "holdout")
-        for pin in version.details["window"][part]
+        return sorted({(key, int(scored["version"])) for key, scored in state.scored.items()})
+    names = ("quarantine_version", "rejected_version") if table == "quarantine" else ("version", "arrived_version")
+    found = {
+        (key, int(known[name])) for key, known in state.published.items() for name in names if known[name] is not None
     }
-    published = {int(known[name]) for known in state.published.values() for name in ("version", "arrived_version")}
-    judged = {int(scored["snapshot_version"]) for scored in state.scored.values()}
-    return sorted(pinned | published | judged)
+    if table == "snapshots":
+        found |= {
+            (str(pin["partition"]), int(pin["version"]))
+            for version in state.versions.values()
+            for part in ("fitted", "holdout")
+            for pin in version.details["window"][part]
+        }
+        found |= {(key, int(scored["snapshot_version"])) for key, scored in state.scored.items()}
+    return sorted(found)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.content_digest import content_digest
+from airflow_mlops.core.data.shape import held_to_contract
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.governance.state import LoopState
@@ -70,7 +71,7 @@ def read_partition(workspace: Workspace, pin: PinnedPartition, *, label: bool) -
     Raises
     ------
     DataError
-        If, with the label, the content is not the one that was pinned.
+        If, with the label, the content is not the one that was pinned, or it does not meet the contract of today.
     """
     data = workspace.loop.data
     columns = None if label else [name for name in snapshot_columns(workspace, pin) if name != data.label]
@@ -82,6 +83,9 @@ def read_partition(workspace: Workspace, pin: PinnedPartition, *, label: bool) -
                 f"snapshot {pin.partition} in version {pin.version} has the digest {found[:12]}…, "
                 f"the ledger says {pin.digest[:12]}…"
             )
+    if workspace.contract is not None:
+        where = f"snapshot {pin.partition} in version {pin.version}"
+        rows = held_to_contract(rows, workspace.contract, where, but=None if label else data.label)
     frame: pd.DataFrame = rows.sort_by(data.key).to_pandas()
     return frame
 

@@ -254,7 +254,7 @@ def test_nothing_is_read_again_where_the_service_says_that_no_page_changed() -> 
         "http://127.0.0.1:1/rows",
         "//elsewhere.invalid/rows",
         "http://127.0.0.1:{port}@elsewhere.invalid/rows",
-        "file:///etc/passwd",
+        "ftp://127.0.0.1:{port}/rows",
         "http://localhost:{port}/rows",
     ],
 )

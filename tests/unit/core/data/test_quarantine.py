@@ -145,9 +145,7 @@ def test_a_key_that_is_back_in_the_partition_by_now_is_not_released_twice(tmp_pa
     rows.loc[len(rows)] = rows.loc[9]  # a copy
     rows.loc[len(rows) - 1, "x"] = 99.0
     ingest(workspace)
-    assert held(workspace)["0-9"] == [
-        "id: is not unique: '0-9' stands there 2 times with different values"
-    ]
+    assert held(workspace)["0-9"] == ["id: is not unique: '0-9' stands there 2 times with different values"]
     done = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-9"], accept="which of them?")
     assert done.released == 0
 
