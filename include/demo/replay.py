@@ -14,7 +14,7 @@ from pathlib import Path
 from airflow_mlops.core.data.parquet_source import ParquetFiles
 from airflow_mlops.core.governance.sql_ledger import SqlLedger
 from airflow_mlops.core.governance.state import fold
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.loop import Loop, ParquetSource
 from airflow_mlops.testing.stack import LocalStack
 from include.demo.report import week_line
 
@@ -50,6 +50,7 @@ def partitions_of(loop: Loop) -> list[str]:
     """Return the keys of the weeks between the loop's ``from`` and ``until`` that have a file."""
     assert loop.data.from_ is not None
     assert loop.data.until is not None
+    assert isinstance(loop.data.source, ParquetSource)
     tick, until = datetime.fromisoformat(loop.data.from_), datetime.fromisoformat(loop.data.until)
     source, found = ParquetFiles(loop.data.source.uri, root=ROOT), []
     while tick <= until:
