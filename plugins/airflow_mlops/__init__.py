@@ -21,6 +21,7 @@ _PUBLIC = {
     "MlopsError": "airflow_mlops.core.errors",
     "TakeSnapshotOperator": "airflow_mlops.operators.data",
     "PublishSnapshotOperator": "airflow_mlops.operators.data",
+    "TidyLakeOperator": "airflow_mlops.operators.data",
     "ValidateSnapshotOperator": "airflow_mlops.operators.validation",
     "ValidateTableOperator": "airflow_mlops.operators.validation",
     "AssembleTrainingOperator": "airflow_mlops.operators.training",

@@ -108,7 +108,7 @@ def release_rows(asked: argparse.Namespace) -> None:
     for reason, count in sorted(done.reasons.items(), key=lambda pair: -pair[1])[:SHOWN]:
         print(f"    {reason} ({count:,})")
     if done.record is not None:
-        print(f"published anew as record {done.record}; the next watch or nightly run has it scored")
+        print(f"published anew as record {done.record}; the next score run scores it again")
     if done.outdated:
         print(f"versions made from what stood there before: {', '.join(done.outdated)}")
 

@@ -3,7 +3,7 @@
     <model>_ingest   snapshot -> validate -> publish           every tick of data.every
     <model>_score    score                                     on a published partition
     <model>_watch    drift, performance -> decide; reconcile   on predictions
-    <model>_nightly  decide                                    every tick of train.at
+    <model>_nightly  decide, tidy                              every tick of train.at
     <model>_train    assemble -> fit (mapped) -> evaluate -> gate -> register    on a decided retrain
     <model>_rollout  start -> shadow -> canary … -> live       on a candidate
 
@@ -32,12 +32,12 @@ from airflow.sdk import (
 )  # fmt: skip
 
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.loop import Loop, Retention
 from airflow_mlops.core.loop_file import read_loop
 from airflow_mlops.core.training.function_exists import check_function_exists
 from airflow_mlops.factories.assets import LoopAssets
 from airflow_mlops.factories.callback import NamedCallback
-from airflow_mlops.operators.data import PublishSnapshotOperator, TakeSnapshotOperator
+from airflow_mlops.operators.data import PublishSnapshotOperator, TakeSnapshotOperator, TidyLakeOperator
 from airflow_mlops.operators.evaluation import EvaluateCandidatesOperator, RequireGatesOperator
 from airflow_mlops.operators.governance import ReconcileOperator
 from airflow_mlops.operators.registry import RegisterCandidateOperator
@@ -198,9 +198,14 @@ class _LoopDags:
         return dag
 
     def nightly(self, schedule: dict[str, Any], dag_id: str) -> DAG:
-        """The same decision by the clock."""
-        with self.dag(dag_id, schedule, "Decides on a retrain by the clock") as dag:
-            DecideRetrainOperator(task_id="decide", trigger="nightly", emits=self.assets.retrain, **self.step)
+        """The same decision by the clock; and where retention is declared, the lake is tidied."""
+        with self.dag(dag_id, schedule, "Decides on a retrain by the clock, and tidies the lake") as dag:
+            decide = DecideRetrainOperator(
+                task_id="decide", trigger="nightly", emits=self.assets.retrain, **self.step
+            )  # fmt: skip
+            if self.loop.data.retention != Retention():
+                # Whether there was anything to decide or not.
+                decide >> TidyLakeOperator(task_id="tidy", trigger_rule="all_done", **self.step)
         return dag
 
     def train(self, schedule: dict[str, Any], dag_id: str) -> DAG:

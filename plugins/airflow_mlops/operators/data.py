@@ -1,4 +1,4 @@
-"""Operators of the stage data: take a snapshot of a partition, publish it."""
+"""Operators of the stage data: take a snapshot of a partition, publish it, tidy the lake."""
 
 from __future__ import annotations
 
@@ -46,5 +46,21 @@ class PublishSnapshotOperator(StageOperator):
         from airflow_mlops.core.data.take_snapshot import SnapshotManifest
         from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot
 
-        published = publish_snapshot(workspace, SnapshotManifest.from_dict(self.manifest), ValidatedSnapshot.from_dict(self.validated))
+        published = publish_snapshot(
+            workspace, SnapshotManifest.from_dict(self.manifest), ValidatedSnapshot.from_dict(self.validated)
+        )
         return {name: published[name] for name in ("partition", "record", "version", "digest", "rows", "quarantined")}
+
+
+class TidyLakeOperator(StageOperator):
+    """Let go of partitions beyond ``data.retention`` and of files that nothing needs; returns how many.
+
+    What a registered version of the model was made from stays.
+    """
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """See the class."""
+        from airflow_mlops.core.data.tidy_lake import tidy_lake
+
+        done = tidy_lake(workspace)
+        return {"expired": {table: len(gone) for table, gone in done.expired.items()}, "files": done.files}

@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 class ScorePartitionOperator(StageOperator):
     """Predict the rows of a partition with the champion, and a challenger under way, without its labels.
 
-    Skips while there is no champion from before the partition.
+    Older partitions that were published anew since, as by a release from quarantine, are scored again by
+    the champion from before them. Skips while there is no champion from before the partition.
     """
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.rollout.score_partition import score_partition
+        from airflow_mlops.core.rollout.score_partition import corrected_partitions, score_partition
 
+        for corrected in corrected_partitions(workspace, partition):
+            again = score_partition(workspace, corrected)
+            self.log.info("scored %s again, which was published anew: %s rows", corrected, again["rows"])
         return score_partition(workspace, partition)
 
 

@@ -64,6 +64,16 @@ def score_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
     return {"partition": partition, **record.details}
 
 
+def corrected_partitions(workspace: Workspace, before: str) -> list[str]:
+    """Return the older partitions that were scored, and have been published anew with other content since."""
+    state = workspace.state()
+    return sorted(
+        key
+        for key, scored in state.scored.items()
+        if key < before and key in state.published and state.published[key]["digest"] != scored["snapshot"]
+    )
+
+
 def predictions_of(workspace: Workspace, state: LoopState, rows: pd.DataFrame, features: pd.DataFrame) -> pa.Table:
     """Return the predictions of champion and challenger for ``rows``, and which of them serves each row."""
     loop, champion, rollout = workspace.loop, state.champion, state.rollout
