@@ -131,6 +131,11 @@ def test_a_warning_is_told_and_the_task_succeeds(tmp_path: Path, start_scheduler
             id="engine_fault",
         ),
         pytest.param(
+            'ValidateSnapshotOperator(task_id="v", rows="prices.parquet", root=ROOT)',
+            "rows are given, and no expectations of them",
+            id="no_suite",
+        ),
+        pytest.param(
             'ValidateSnapshotOperator(task_id="v", root=ROOT)', "exactly one of rows, python_callable", id="nothing"
         ),
         pytest.param(

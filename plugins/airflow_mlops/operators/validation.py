@@ -85,6 +85,8 @@ class ValidateSnapshotOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Validate a snapshot of a loop."""
+        if self.manifest is None:
+            raise DeclarationError("a loop is given, and no manifest of TakeSnapshotOperator", key="manifest")
         from airflow_mlops.core.data.take_snapshot import SnapshotManifest
         from airflow_mlops.core.validation.gx_validator import GxValidator
         from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
