@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
@@ -108,15 +109,59 @@ class ParquetFiles:
 
     def _pieces(self, stream: Any, footer: Footer, size: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a file so that little of it is in memory at once."""
-        if self._files.is_local:
-            # One thread: on more, what they hold grows with the file.
-            with pq.ParquetFile(stream, metadata=footer.metadata, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
-                yield from file.iter_batches(size, use_threads=False)
-            return
-        # Far away a row group is asked for as a whole, or every column would wait for its own small requests.
-        with pq.ParquetFile(stream, metadata=footer.metadata, pre_buffer=True) as file:
-            for group in range(footer.metadata.num_row_groups):
-                yield from file.iter_batches(size, row_groups=[group])
+        # Far away a row group is asked for as a whole, or every column would wait for its own small requests. Here
+        # one thread reads a little ahead of each column: on more, what they hold grows with the file.
+        far = not self._files.is_local
+        with pq.ParquetFile(
+            stream, metadata=footer.metadata, buffer_size=0 if far else BUFFER_BYTES, pre_buffer=far
+        ) as file:
+            for groups, rows in groups_to_read(stream, footer.metadata, size, alone=far):
+                yield from file.iter_batches(rows, row_groups=groups, use_threads=far)
+
+
+def groups_to_read(
+    stream: Any, metadata: pq.FileMetaData, size: int, *, alone: bool
+) -> Iterator[tuple[list[int], int]]:
+    """Yield row groups that are read together, and how many of their rows at once.
+
+    A few kilobytes of Parquet can stand for gigabytes of text where long values repeat. Where a row group could be
+    such a one, its longest values are looked at first.
+    """
+    together: list[int] = []
+    for group in range(metadata.num_row_groups):
+        columns = repeating_columns(metadata.row_group(group), size)
+        if not columns and not alone:
+            together.append(group)
+            continue
+        if together:
+            yield together, size
+            together = []
+        yield [group], min(size, max(1, BATCH_BYTES // max(1, longest_row(stream, metadata, group, columns))))
+    if together:
+        yield together, size
+
+
+def repeating_columns(group: pq.RowGroupMetaData, size: int) -> list[str]:
+    """Return the columns of text of which ``size`` rows could be far larger than what is stored of them."""
+    chunks = [group.column(index) for index in range(group.num_columns)]
+    return [
+        chunk.path_in_schema
+        for chunk in chunks
+        if chunk.physical_type == "BYTE_ARRAY"
+        and chunk.has_dictionary_page
+        and min(size, group.num_rows) * chunk.total_uncompressed_size > BATCH_BYTES
+    ]
+
+
+def longest_row(stream: Any, metadata: pq.FileMetaData, group: int, columns: list[str]) -> int:
+    """Return the bytes of a row that holds the longest of the values that repeat, in each of ``columns``."""
+    if not columns:
+        return 0
+    # The stream stays open when this reader goes.
+    reader = pq.ParquetFile(stream, metadata=metadata, read_dictionary=columns, pre_buffer=False)
+    first = next(reader.iter_batches(1, row_groups=[group], columns=columns, use_threads=False), None)
+    found = [] if first is None else [one for one in first.columns if pa.types.is_dictionary(one.type)]
+    return sum(pc.max(pc.binary_length(one.dictionary)).as_py() or 0 for one in found)
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:

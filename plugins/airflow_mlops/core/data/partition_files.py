@@ -115,7 +115,9 @@ def _matching(filesystem: FileSystem, pattern: str) -> Iterator[FileInfo]:
         info = filesystem.get_file_info(pattern)
         if info.type == FileType.Directory:
             raise IsADirectoryError("it is a folder; end the template with / to take the files in it")
-        if info.type != FileType.NotFound:
+        if info.type == FileType.Unknown:
+            raise OSError("it is no ordinary file")  # a named pipe would be waited for without end
+        if info.type == FileType.File:
             yield info
         return
     parts = pattern.split("/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -120,9 +121,22 @@ def test_a_limit_counts_all_files_of_a_partition_together(tmp_path: Path, limits
     assert rows_of(ParquetFiles("{partition}-*.parquet", root=tmp_path, limits=exact)).num_rows == 6
 
 
-def test_values_that_a_dictionary_makes_small_are_stopped_while_they_are_read(tmp_path: Path) -> None:
-    write(tmp_path / "2013-01-06.parquet", s=["x" * 100_000] * 500)
-    assert (tmp_path / "2013-01-06.parquet").stat().st_size < 20_000
+def test_values_that_a_dictionary_makes_small_are_never_in_memory_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "2013-01-06.parquet"
+    # Five gigabytes of text in a small file; the long value stands in the second row group only.
+    with pq.ParquetWriter(path, pa.schema({"s": pa.dictionary(pa.int32(), pa.string())})) as writer:
+        writer.write_table(pa.table({"s": pa.array(["short"] * 1000).dictionary_encode()}))
+        long = pa.DictionaryArray.from_arrays(pa.array([0] * 50_000, pa.int32()), pa.array(["x" * 100_000]))
+        writer.write_table(pa.table({"s": long}))
+    assert path.stat().st_size < 100_000
+    with ParquetFiles("{partition}.parquet", root=tmp_path).open(KEY) as arrival:
+        largest, rows = 0, 0
+        for batch in arrival.batches:
+            largest, rows = max(largest, batch.nbytes), rows + batch.num_rows
+            if rows > 5_000:
+                break
+    assert rows > 1_000
+    assert largest < 100_000_000
     with pytest.raises(PartitionRefusedError, match=r"data\.limits\.bytes is 1,000,000"):
         rows_of(ParquetFiles("{partition}.parquet", root=tmp_path, limits=Limits(bytes=1_000_000)))
 
@@ -185,3 +199,21 @@ def test_a_file_that_goes_away_while_it_is_read_is_no_crash(tmp_path: Path) -> N
         source.path(KEY).unlink()
         with pytest.raises(SourceMissingError):
             list(arrival.batches)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    source = ParquetFiles("{partition}.parquet", root=tmp_path)
+    os.mkfifo(source.path(KEY))
+    with pytest.raises(SourceUnreadableError, match="it is no ordinary file"):
+        rows_of(source)
+    with pytest.raises(SourceMissingError):
+        rows_of(ParquetFiles("{year}*.parquet", root=tmp_path))
+
+
+def test_a_name_that_stands_twice_arrives_twice_for_the_contract_to_refuse(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array(["x"]), pa.array([2])], names=["a", "b", "a"])
+    for name in "xy":
+        pq.write_table(table, tmp_path / f"2013-01-06-{name}.parquet")
+    with ParquetFiles("{partition}-*.parquet", root=tmp_path).open(KEY) as arrival:
+        assert arrival.schema.names == ["a", "b", "a"]
+        assert [batch.column(2).to_pylist() for batch in arrival.batches] == [[2], [2]]
