@@ -98,15 +98,24 @@ class History:
         if asked in self._reads:
             self._reads.move_to_end(asked)
             return self._reads[asked]
-        order = self._workspace.loop.data.key
-        wanted = [*columns, *({order} - set(columns))] if columns else None
-        table = self._workspace.snapshots.read(key, version=self._past.versions[key], columns=wanted).sort_by(order)
-        names = list(columns) or [name for name in table.column_names if name not in hidden]
-        frame: pd.DataFrame = table.select(names).to_pandas()
+        order, version = self._workspace.loop.data.key, self._past.versions[key]
+        held = self._workspace.snapshots.batches(key, version=version).schema.names
+        names = list(columns) or [name for name in held if name not in hidden]
+        self._refuse_unknown([name for name in names if name not in held], key)
+        wanted = [name for name in dict.fromkeys([*names, order]) if name in held]
+        table = self._workspace.snapshots.read(key, version=version, columns=wanted).sort_by(order)
+        frame: pd.DataFrame = table.to_pandas().reindex(columns=names)
         self._reads[asked] = frame
         while len(self._reads) > KEPT_READS:
             self._reads.popitem(last=False)
         return frame
+
+    def _refuse_unknown(self, missing: Sequence[str], key: str) -> None:
+        # A column that the contract has got since is null in older partitions, as it is everywhere else.
+        contract = self._workspace.contract
+        unknown = [name for name in missing if contract is None or name not in contract.columns]
+        if unknown:
+            raise TrainingError(f"history.rows: there is no column {unknown[0]!r} in the partition {key}")
 
 
 @dataclass(frozen=True)
@@ -159,11 +168,11 @@ def erased_in(record: Record) -> dict[str, dict[str, Any]]:
     return {key: snapshot for key, snapshot in changed.items() if snapshot.get("version") is not None}
 
 
-def versions_looked_back_on(records: Iterable[Record], published: Mapping[str, Mapping[str, Any]]) -> set[int]:
-    """Return the versions of snapshots that the features of published partitions look back on.
+def looked_back_on(records: Iterable[Record], published: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, int]]:
+    """Return the partitions, each in a version, that the features of published partitions look back on.
 
     Where a loop declares ``data.features``, they must stay readable as those do that a model was made from.
     """
     kept = list(records)
     pasts = (known_at(kept, key, int(of["version"])) for key, of in published.items())
-    return {version for past in pasts for version in past.versions.values()}
+    return sorted({found for past in pasts for found in past.versions.items()})

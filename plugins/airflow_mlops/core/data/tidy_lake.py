@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from airflow_mlops.core.data.point_in_time import looked_back_on
 from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.workspace import Workspace
@@ -42,7 +43,10 @@ def tidy_lake(workspace: Workspace) -> Tidied:
         present = table.partitions()
         for partition in sorted(state.expired.get(name, set()) & set(present)):
             table.write(partition, table.read(partition).slice(0, 0))
-        done.files[name] = table.vacuum(needed(state, name))
+        keep = needed(state, name)
+        if name == "snapshots" and workspace.loop.data.features is not None:
+            keep = [*keep, *looked_back_on(workspace.ledger.records(), state.published)]
+        done.files[name] = table.vacuum(keep)
     return done
 
 

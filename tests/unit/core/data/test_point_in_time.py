@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from airflow_mlops.core.data.point_in_time import Past, known_at, versions_looked_back_on
+from airflow_mlops.core.data.point_in_time import Past, known_at, looked_back_on
 from airflow_mlops.core.governance.record import Record
 
 
@@ -65,4 +65,4 @@ def test_what_is_let_go_is_named_apart() -> None:
 def test_versions_that_are_looked_back_on_are_those_of_every_published_partition() -> None:
     records = ledger(A, B, C, publish("a", 3), publish("d", 4))
     published = {"a": {"version": 3}, "b": {"version": 1}, "c": {"version": 2}, "d": {"version": 4}}
-    assert versions_looked_back_on(records, published) == {0, 1, 2, 3}
+    assert looked_back_on(records, published) == [("a", 0), ("a", 3), ("b", 1), ("c", 2)]

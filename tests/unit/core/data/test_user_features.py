@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from airflow_mlops.core.data.tidy_lake import tidy_lake
 from airflow_mlops.core.data.user_features import FeatureMaker, features_digest
 from airflow_mlops.core.errors import DeclarationError, TrainingError
 from airflow_mlops.core.evaluation.predict import predict
+from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
@@ -145,7 +147,8 @@ def test_history_reads_a_partition_once_and_hides_what_the_contract_hides(tmp_pa
     read = workspace.snapshots.read
 
     def counting(partition: str, **kwargs: Any) -> Any:
-        reads.append(partition)
+        if kwargs.get("columns"):  # asking for the schema alone reads no rows
+            reads.append(partition)
         return read(partition, **kwargs)
 
     workspace.snapshots.read = counting  # type: ignore[method-assign]
@@ -153,6 +156,47 @@ def test_history_reads_a_partition_once_and_hides_what_the_contract_hides(tmp_pa
     for number in (2, 3):
         maker.of(toy_rows(number), week(number), workspace.state().published[week(number)]["version"])
     assert sorted(reads) == [week(0), week(1), week(2)]
+
+
+def test_tidying_keeps_the_versions_that_features_look_back_on(tmp_path: Path) -> None:
+    (tmp_path / "looks_back.py").write_text(LEVEL)
+    sys.modules.pop("looks_back", None)
+    loop = toy_loop(data={**FIELDS["data"], "features": "looks_back:features"})
+    workspace = open_workspace(loop, Stores.embedded(tmp_path / "home"), root=tmp_path, actor="test")
+    (tmp_path / "toy").mkdir()
+
+    def deliver(number: int, slope: float) -> None:
+        toy_rows(number, slope=slope).to_parquet(tmp_path / "toy" / f"{week(number)[:10]}.parquet")
+        ingest(workspace, week(number))
+
+    for number in range(3):
+        deliver(number, 2.0)
+    before = made(workspace, 2)
+    for slope in (5.0, 6.0):
+        deliver(1, slope)
+    # The correction in between was nobody's past.
+    assert tidy_lake(workspace).files["snapshots"] == 1
+    assert made(workspace, 2).equals(before)
+
+
+def test_a_column_that_is_nowhere_is_named(tmp_path: Path) -> None:
+    asks = "def features(frame, history):\n    history.rows(columns=['wind'])\n    return frame[['x']]\n"
+    with pytest.raises(TrainingError, match="there is no column 'wind' in the partition"):
+        made(featured(tmp_path, asks))
+
+
+def test_a_column_that_the_contract_has_got_since_is_null_in_the_past(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(CONTRACT)
+    asks = (
+        "def features(frame, history):\n    past = history.rows(columns=['wind', 'x'])\n"
+        "    return frame[['x']].assign(nulls=past['wind'].isna().sum(), columns=len(past.columns))\n"
+    )
+    workspace = featured(tmp_path, asks, weeks=3, contract="toy.yaml")
+    (tmp_path / "toy.yaml").write_text(CONTRACT.replace("  y:", "  wind: {type: float}\n  y:"))
+    again = in_memory_workspace(workspace.loop, {}, scratch=tmp_path, root=tmp_path)
+    vars(again).update(snapshots=workspace.snapshots, ledger=workspace.ledger)
+    found = FeatureMaker(again).of(toy_rows(3), week(3))
+    assert (found["nulls"].iloc[0], found["columns"].iloc[0]) == (360, 2)
 
 
 def test_training_scoring_and_watching_use_the_same_features(tmp_path: Path) -> None:
