@@ -137,6 +137,7 @@ class Project:
     root: Path
     model: str
     fields: dict[str, Any] = field(repr=False)
+    stores: Stores | None = None
 
     @property
     def dags(self) -> Path:
@@ -146,7 +147,7 @@ class Project:
     @property
     def workspace(self) -> Workspace:
         """The stores as they are now, opened anew."""
-        return open_workspace(Loop(**self.fields), embedded_stores(), root=self.root, actor="test")
+        return open_workspace(Loop(**self.fields), self.stores or embedded_stores(), root=self.root, actor="test")
 
     @property
     def records(self) -> list[Record]:
