@@ -34,6 +34,7 @@ LOOP = Loop(
     owner="network-planning",
     data={
         "source": {"kind": "parquet", "uri": "include/data/flights_air_time/{partition}.parquet"},
+        "contract": "include/contracts/flights_air_time.yaml",
         "key": "flight_id",
         "time": "scheduled_departure",
         "label": "air_time",

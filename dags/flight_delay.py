@@ -11,6 +11,7 @@ build_dags(
             "every": "@weekly",
             "from": "2013-01-06",
             "until": "2014-01-05",
+            "contract": "include/contracts/flights_delay.yaml",
             "key": "flight_id",
             "time": "scheduled_departure",
             "label": "arrived_late",

@@ -1,0 +1,160 @@
+"""What it costs to take a partition in, beside a plain read and write of the same file by pyarrow.
+
+Ours reads the file, holds every row to a contract, tells repeated keys, takes the digest and the profile
+and commits the rows to Delta, all in one pass; so does a loop every week. Its first partition, which also
+makes the bins of the profile, is taken in before the clock starts. Each measurement is a process of its
+own, ours and the peer in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.row import Row
+
+ROWS = 1_000_000
+MANY = 10_000_000
+ROUNDS = 5
+MEMORY_ROUNDS = 3
+CHUNK = 250_000
+FLOATS = [f"x{number:02}" for number in range(15)]
+FIRST, MEASURED = "2013-01-06T00:00:00", "2013-01-13T00:00:00"
+COST_BAR, MEMORY_BAR = 2.5, 1.2
+
+CONTRACT = (
+    "contract: bench\nkey: id\ntime: at\ncolumns:\n  id: {type: text, nullable: false}\n"
+    "  at: {type: time, nullable: false}\n  place: {type: text}\n  kind: {type: text}\n  y: {type: float}\n"
+    + "".join(f"  {name}: {{type: float}}\n" for name in FLOATS)
+)
+
+
+def ingest() -> list[Row]:
+    """Return the row: CPU seconds of taking in a million rows of 20 columns."""
+    with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
+        project = prepared(Path(folder), ROWS)
+        ours, peer = [], []
+        for number in range(ROUNDS):
+            ours.append(measured("ours", project)["cpu"])
+            peer.append(measured("peer", project)["cpu"])
+            print(f"\r    round {number + 1}/{ROUNDS}", end="", flush=True)
+    print()
+    mine, theirs = median(ours), median(peer)
+    return [
+        Row(
+            name="ingest", ours=round(mine, 3), peer=round(theirs, 3), unit="CPU s",
+            peer_name="pyarrow reads and writes the same file", ratio=round(mine / theirs, 3),
+            bar=f"ratio <= {COST_BAR:g}", reached=mine <= COST_BAR * theirs,
+        )
+    ]  # fmt: skip
+
+
+def ingest_memory_growth() -> list[Row]:
+    """Return the row: peak memory of taking in ten million rows, beside one million."""
+    peaks: dict[int, list[float]] = {ROWS: [], MANY: []}
+    for rows, found in peaks.items():
+        with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
+            project = prepared(Path(folder), rows)
+            for number in range(MEMORY_ROUNDS):
+                found.append(measured("ours", project)["peak_mb"])
+                print(f"\r    {rows:,} rows, round {number + 1}/{MEMORY_ROUNDS}   ", end="", flush=True)
+    print()
+    many, one = median(peaks[MANY]), median(peaks[ROWS])
+    return [
+        Row(
+            name="ingest_memory_growth", ours=round(many, 1), peer=round(one, 1), unit="MB peak",
+            peer_name="the same for one million rows", ratio=round(many / one, 3),
+            bar=f"ratio <= {MEMORY_BAR:g}", reached=many <= MEMORY_BAR * one,
+        )
+    ]  # fmt: skip
+
+
+def prepared(folder: Path, rows: int) -> Path:
+    """Write a project with a contract, a small first partition and one of ``rows`` rows; return its folder."""
+    (folder / "in").mkdir()
+    (folder / "contract.yaml").write_text(CONTRACT)
+    write(folder / "in" / "2013-01-06.parquet", 1_000, FIRST)
+    write(folder / "in" / "2013-01-13.parquet", rows, MEASURED)
+    return folder
+
+
+def write(path: Path, rows: int, key: str) -> None:
+    """Write a Parquet file of 20 columns: key, time, two categories and 16 numbers."""
+    random = np.random.default_rng(rows)
+    end = int(datetime.fromisoformat(key).replace(tzinfo=UTC).timestamp() * 1_000_000)
+    schema = pa.schema(
+        [("id", pa.string()), ("at", pa.timestamp("us", tz="UTC")), ("place", pa.string()), ("kind", pa.string())]
+        + [(name, pa.float64()) for name in ["y", *FLOATS]]
+    )
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, rows, CHUNK):
+            count = min(CHUNK, rows - start)
+            ids = np.char.add("order-", np.arange(start, start + count).astype(str))
+            times = pa.array(end - 1 - random.integers(0, 600_000_000_000, count), pa.timestamp("us", tz="UTC"))
+            words = [pa.array(np.array(list("abcdef"))[random.integers(0, 6, count)]) for _ in range(2)]
+            numbers = [pa.array(random.normal(size=count)) for _ in range(16)]
+            writer.write_table(pa.table([pa.array(ids), times, *words, *numbers], schema=schema))
+
+
+def measured(who: str, project: Path) -> dict[str, float]:
+    """Run one measurement in a process of its own and return its CPU seconds and peak memory."""
+    command = [sys.executable, "-m", "benchmarks.ingest", who, str(project)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def of_ours(project: Path) -> float:
+    """Take the partition in on fresh stores and return the CPU seconds."""
+    from airflow_mlops.core.data.publish_snapshot import publish_snapshot
+    from airflow_mlops.core.data.take_snapshot import take_snapshot
+    from airflow_mlops.core.loop import Loop
+    from airflow_mlops.core.open_workspace import Stores, open_workspace
+    from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot
+
+    loop = Loop(
+        model="bench", owner="bench", train={"function": "none:none"}, gates=[{"metric": "mae", "at_most": 1.0}],
+        data={
+            "source": {"kind": "parquet", "uri": "in/{partition}.parquet"}, "contract": "contract.yaml",
+            "key": "id", "time": "at", "label": "y",
+        },
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=project) as home:
+        workspace = open_workspace(loop, Stores.embedded(Path(home)), root=project, actor="bench")
+        first = take_snapshot(workspace, FIRST)
+        report = workspace.evidence.put({})
+        publish_snapshot(
+            workspace, first, ValidatedSnapshot(FIRST, first.version, first.digest, first.rows, first.rejected, report)
+        )
+        began = time.process_time()
+        taken = take_snapshot(workspace, MEASURED)
+        spent = time.process_time() - began
+        if taken.rejected or not taken.profile:
+            raise RuntimeError(f"{taken.rejected} rows of the benchmark were rejected")
+    return spent
+
+
+def of_peer(project: Path) -> float:
+    """Read the file and write it again, and return the CPU seconds."""
+    began = time.process_time()
+    pq.write_table(pq.read_table(project / "in" / "2013-01-13.parquet"), project / "copy.parquet")
+    return time.process_time() - began
+
+
+if __name__ == "__main__":
+    spent = {"ours": of_ours, "peer": of_peer}[sys.argv[1]](Path(sys.argv[2]))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"cpu": spent, "peak_mb": peak}))
