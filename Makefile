@@ -45,7 +45,7 @@ DATA_STAMP := include/data/.prepared-$(call checksum,include/flights/prepare.py)
 TYPED := plugins include dags benchmarks
 RESOLVE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --no-header $(if $(UPGRADE),--upgrade)
-SUITES := unit contracts loop
+SUITES := unit contracts bad_input loop
 
 help:
 	@sed -n 's/^#   //p' Makefile

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import Loop, dotted
+from airflow_mlops.core.loop import Loop, dotted, refuse_templates
 
 MAX_BYTES = 256_000
 MAX_DEPTH = 20
@@ -57,7 +57,7 @@ def read_strict_yaml(path: str | Path) -> tuple[Any, Lines]:
     Raises
     ------
     DeclarationError
-        If the file is missing, too large, no YAML, or uses aliases, anchors, tags or a key twice.
+        If the file is missing, too large, no YAML, or uses aliases, anchors, tags, templates or a key twice.
     """
     file = Path(path)
     try:
@@ -77,7 +77,14 @@ def read_strict_yaml(path: str | Path) -> tuple[Any, Lines]:
         problem = getattr(error, "problem", None) or str(error)
         raise DeclarationError(f"is no YAML: {problem}", file=str(path), line=mark.line + 1 if mark else None) from None
     lines: Lines = {}
-    return (None if node is None else construct(node, (), lines, str(path))), lines
+    content = None if node is None else construct(node, (), lines, str(path))
+    try:
+        refuse_templates(content)
+    except DeclarationError as error:
+        raise DeclarationError(
+            error.message, file=str(path), line=line_of(lines, error.key or ""), key=error.key
+        ) from None
+    return content, lines
 
 
 def refuse_indirection(text: str, file: str) -> None:

@@ -1,7 +1,7 @@
 """Read text as values, strictly: what is not plainly a value of the declared type stays a bad row.
 
 int      -12, +7                         not 12.0, 1e3 or 1,000
-float    1.5, .5, 2e-3                   not nan, inf or 1,5
+float    1.5, .5, 2e-3                   not nan, inf, 1e400 or 1,5
 decimal  10.25                           not more places than declared
 bool     true, false                     not 1, 0, yes or no
 date     2013-01-06                      not 06.01.2013
@@ -51,6 +51,9 @@ def read_text(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
     except pa.ArrowInvalid:
         # Well formed and still no value, as the 31st of February: such columns are looked through one by one.
         read = pa.array([_one(text, kind) for text in column.to_pylist()], kind)
+    if pa.types.is_floating(kind):
+        # No text says infinity here, so what became infinite is a number beyond all floats.
+        read = pc.if_else(pc.is_inf(read), pa.scalar(None, kind), read)
     bad = np.asarray(pc.and_(pc.is_null(read), pc.is_valid(column)).to_numpy(zero_copy_only=False), bool)
     return read, bad | ~np.asarray(fits.to_numpy(zero_copy_only=False), bool)
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.loop import nearest
 from airflow_mlops.core.loop_file import read_strict_yaml
 
 Severity = Literal["critical", "warning", "info"]
@@ -144,8 +145,12 @@ def read_lined_suite(path: str | Path) -> list[tuple[Expectation, int]]:
         at = tuple(fault["loc"])
         while at and at not in lines:
             at = at[:-1]
+        message = fault["msg"]
+        if fault["type"] == "extra_forbidden":
+            model = Expectation if len(fault["loc"]) > 1 else Suite
+            message = f"unknown key; {nearest(str(fault['loc'][-1]), list(model.model_fields))}"
         raise DeclarationError(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}",
+            f"{'.'.join(str(part) for part in fault['loc'])}: {message}",
             file=str(path),
             line=lines.get(at, 1),
         ) from None

@@ -1,0 +1,25 @@
+"""All cases of bad input, in the groups of the page that is written from them."""
+
+from __future__ import annotations
+
+from tests.bad_input.case import Case
+from tests.bad_input.cases_of_columns import COLUMNS
+from tests.bad_input.cases_of_databases import DATABASES
+from tests.bad_input.cases_of_declarations import VALUES as DECLARED
+from tests.bad_input.cases_of_declarations import YAML
+from tests.bad_input.cases_of_files import FILES
+from tests.bad_input.cases_of_partitions import KEYS, WHOLE
+from tests.bad_input.cases_of_texts import TEXTS
+from tests.bad_input.cases_of_values import VALUES
+
+GROUPS: dict[str, list[Case]] = {
+    "Files": FILES,
+    "Text": TEXTS,
+    "Columns and contracts": COLUMNS,
+    "Values": VALUES,
+    "Keys": KEYS,
+    "Whole partitions": WHOLE,
+    "Databases": DATABASES,
+    "Declarations, contracts and suites": [*DECLARED, *YAML],
+}
+CASES = [case for group in GROUPS.values() for case in group]

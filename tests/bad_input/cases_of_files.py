@@ -1,0 +1,99 @@
+"""Files that are broken, empty, too large, or something else than their name says."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.bad_input.case import Case, content, lines, refused, table
+from tests.bad_input.world import BAD, World, good_rows
+
+CLAIMED = 200_000_000
+
+
+def folder(world: World) -> None:
+    """Deliver a folder where a file is declared."""
+    world.file(BAD).mkdir()
+
+
+def claiming(world: World) -> None:
+    """Deliver a Parquet file of less than 1 MB with 200 million rows, every value of which is the same."""
+    block = pa.table({"n": np.zeros(5_000_000, np.int64)})
+    with pq.ParquetWriter(world.file(BAD), block.schema, compression="zstd", data_page_size=1 << 26) as writer:
+        for _ in range(CLAIMED // block.num_rows):
+            writer.write_table(block, row_group_size=block.num_rows)
+    assert world.file(BAD).stat().st_size < 1_000_000
+
+
+def bomb(world: World) -> None:
+    """Deliver a compressed CSV file of a few kilobytes that holds 30 MB."""
+    header, first = lines_of(world)[:2]
+    content = header + first * (30_000_000 // len(first))
+    path = world.file(BAD).with_suffix(".csv.gz")
+    path.write_bytes(gzip.compress(content, 9))
+    assert path.stat().st_size < 200_000
+
+
+def lines_of(world: World) -> list[bytes]:
+    """Return the lines of the good week's CSV file."""
+    world.put(BAD)
+    found = world.file(BAD).read_bytes().splitlines(keepends=True)
+    world.file(BAD).unlink()
+    return found
+
+
+FILES: list[Case] = [
+    Case("no file at all", "not ready", ("in/2013-01-27.parquet is not there yet",), lambda _world: None),
+    refused("a Parquet file of 0 bytes", "in/2013-01-27.parquet cannot be read", deliver=content(lambda _old: b"")),
+    refused(
+        "a CSV file of 0 bytes",
+        "in/2013-01-27.csv cannot be read",
+        "it is empty: there is not even a header",
+        deliver=content(lambda _old: b""),
+        source="csv",
+    ),
+    refused(
+        "a CSV file with a header alone",
+        "the partition is empty: 0 rows arrived",
+        deliver=lines(lambda all: all[:1]),
+        source="csv",
+    ),
+    refused(
+        "a Parquet file without rows",
+        "the partition is empty: 0 rows arrived",
+        deliver=table(lambda rows: rows.slice(0, 0)),
+    ),
+    refused(
+        "a truncated Parquet file",
+        "in/2013-01-27.parquet cannot be read",
+        deliver=content(lambda old: old[: len(old) // 2]),
+    ),
+    refused(
+        "a Parquet file with damaged bytes inside",
+        "in/2013-01-27.parquet cannot be read",
+        deliver=content(lambda old: old[:200] + b"\xff" * 2000 + old[2200:]),
+    ),
+    refused(
+        "text in place of Parquet",
+        "in/2013-01-27.parquet cannot be read",
+        deliver=content(lambda _old: b"id,at,x\n1,2,3\n" * 20),
+    ),
+    refused(
+        "Parquet in place of CSV",
+        "in/2013-01-27.csv cannot be read",
+        deliver=lambda world: pq.write_table(good_rows(BAD), world.file(BAD)),
+        source="csv",
+    ),
+    refused("a folder in place of a file", "in/2013-01-27.parquet cannot be read", "it is a folder", deliver=folder),
+    refused("a Parquet file of less than 1 MB that holds 200 million rows", "200,000,000 rows", deliver=claiming),
+    refused(
+        "a compressed CSV file of a few kilobytes that holds 30 MB",
+        "bytes",
+        deliver=bomb,
+        source="csv",
+        data={"limits": {"bytes": 10_000_000}, "source": {"kind": "csv", "uri": "in/{partition}.csv*"}},
+    ),
+]

@@ -1,0 +1,62 @@
+"""What claims to be large is turned away, and what is large goes through, in little memory; a process each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import time
+from pathlib import Path
+
+from airflow_mlops.core.errors import DataError
+from tests.bad_input.cases_of_files import claiming
+from tests.bad_input.cases_of_partitions import distinct
+from tests.bad_input.world import BAD, HISTORY, World
+
+MEGABYTE = 1 << 20
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process has had so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
+
+
+def ingested(folder: Path, results: multiprocessing.SimpleQueue[tuple[str, float, float]]) -> None:
+    """Ingest the waiting partition and report the outcome, the seconds, and by how many MB the peak rose."""
+    world = World(folder)
+    world.put(HISTORY[0])
+    world.ingest(HISTORY[0])  # everything is imported and opened now
+    before, began = peak_mb(), time.perf_counter()
+    try:
+        said = f"{world.ingest(BAD)['rows']:,} rows"
+    except DataError as error:
+        said = str(error)
+    results.put((said, time.perf_counter() - began, peak_mb() - before))
+
+
+def measured(world: World) -> tuple[str, float, float]:
+    """Return what :func:`ingested` reports from a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    child = context.Process(target=ingested, args=(world.folder, results))
+    child.start()
+    child.join(120)
+    assert child.exitcode == 0
+    answer: tuple[str, float, float] = results.get()
+    return answer
+
+
+def test_200_million_rows_in_a_small_file_are_refused_from_the_footer_alone(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    claiming(world)
+    said, seconds, megabytes = measured(world)
+    assert "it has at least 200,000,000 rows, and data.limits.rows is 100,000,000" in said
+    assert seconds < 2
+    assert megabytes < 20
+
+
+def test_a_million_categories_go_through_in_less_memory_than_their_frame_would_take(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    distinct(world)
+    said, _, megabytes = measured(world)
+    assert said == "1,000,000 rows"
+    assert megabytes < 300
