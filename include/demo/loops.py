@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from airflow_mlops.core.lake import Lake
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.workspace import Workspace
@@ -20,5 +21,5 @@ def demo_loops(root: Path) -> list[Loop]:
 
 def open_loop(loop: Loop, stack: LocalStack, root: Path, home: Path) -> Workspace:
     """Return the workspace of a loop on the stores that the stack's tasks write to."""
-    stores = Stores(home / "mlops" / "lake", stack.database_uri("mlops"), stack.mlflow_url)
+    stores = Stores(Lake.on_disk(home / "mlops" / "lake"), stack.database_uri("mlops"), stack.mlflow_url)
     return open_workspace(loop, stores, root=root, actor="demo")

@@ -296,3 +296,37 @@ def test_sqlite_is_only_read(sqlite: Connect) -> None:
     query = "WITH a AS (SELECT 1) INSERT INTO t SELECT :start, :end"
     with pytest.raises(SourceUnreadableError, match="readonly database"):
         rows_of(source(sqlite, query=query))
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "1 row of {} has no time and belongs"), (1200, "1,200 rows of {} have")]
+)
+def test_rows_without_a_time_are_counted_and_told_wherever_there_are_any(
+    connect: Connect, table: Any, count: int, words: str
+) -> None:
+    name = table("id int, at timestamp", "VALUES (1, '2013-01-02')")
+    with source(connect, name).open(KEY) as arrival:
+        assert arrival.warnings == ()
+    run(connect, f"INSERT INTO {name} SELECT g, NULL FROM generate_series(1, {count}) g")
+    with source(connect, name).open(KEY) as arrival:
+        assert sum(batch.num_rows for batch in arrival.batches) == 1
+        assert arrival.origin["without_time"] == count
+        assert arrival.warnings[0].startswith(words.format(name))
+        assert arrival.warnings[0].endswith("to no partition")
+    with pytest.raises(SourceMissingError, match=f"yet; {count:,} row"):
+        rows_of(source(connect, name), "2013-03-03T00:00:00")
+
+
+def test_a_query_says_itself_which_rows_belong_to_a_partition(connect: Connect, table: Any) -> None:
+    name = table("id int, at timestamp", "VALUES (1, '2013-01-02'), (2, NULL)")
+    query = f"SELECT * FROM {name} WHERE at >= :start AND at < :end OR at IS NULL"
+    with source(connect, query=query).open(KEY) as arrival:
+        assert arrival.warnings == ()
+        assert sum(batch.num_rows for batch in arrival.batches) == 2
+
+
+def test_sqlite_counts_a_text_that_is_no_time_among_the_rows_without_one(sqlite: Connect) -> None:
+    run(sqlite, "CREATE TABLE t (id INTEGER, at TEXT)")
+    run(sqlite, "INSERT INTO t VALUES (1, '2013-01-02'), (2, NULL), (3, '06.01.2013')")
+    with source(sqlite, "t").open(KEY) as arrival:
+        assert arrival.origin["without_time"] == 2

@@ -196,9 +196,8 @@ class DeltaPartitions:
         if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
             return 0
         newest = self._table(None)
-        asked = {"dry_run": True, "enforce_retention_duration": False}
-        gone = set(newest.vacuum(retention_hours=0, **asked))
-        gone |= set(newest.vacuum(retention_hours=orphans_after_hours, full=True, **asked))
+        gone = set(newest.vacuum(0, dry_run=True, enforce_retention_duration=False))
+        gone |= set(newest.vacuum(orphans_after_hours, dry_run=True, enforce_retention_duration=False, full=True))
         if not gone:
             return 0
         # Delta itself keeps or drops versions whole, and a version names every partition there was.

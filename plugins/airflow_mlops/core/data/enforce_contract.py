@@ -111,7 +111,7 @@ class Enforcement:
         return masked(written_as_text(values), self._keys[rule.name]) if rule.mask else values
 
     def _values(self, rule: Rule, arrived: pa.Array) -> tuple[pa.Array, Mask]:
-        if not self.shape.typed and not pa.types.is_null(arrived.type):
+        if (rule.text or not self.shape.typed) and not pa.types.is_null(arrived.type):
             return read_text(arrived, rule.kind)
         if arrived.type == rule.kind:
             return arrived, np.zeros(len(arrived), bool)

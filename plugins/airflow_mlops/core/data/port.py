@@ -40,11 +40,16 @@ class Arrival:
         null, and the contract reads the values.
     origin : dict
         Where the rows come from, as JSON values for the ledger: files with their sizes, a query, entity tags.
-        Nothing secret, and nothing that differs when the same content is read again.
+        Nothing secret. What counts as the same content does not depend on it.
     unchanged : bool
         Whether the source says itself that nothing differs from the ``known`` origin; then there are no batches.
     broken : list of BrokenRow
         Filled while the batches are read.
+    texts : frozenset of str
+        Columns of a typed source that are text because it has no types for dates and times: where the contract
+        says date or time, it reads them as strictly as it reads a CSV file.
+    warnings : tuple of str
+        What a person must hear of beside these rows; the publication says it.
     """
 
     schema: pa.Schema
@@ -53,6 +58,8 @@ class Arrival:
     origin: dict[str, Any] = field(default_factory=dict)
     unchanged: bool = False
     broken: list[BrokenRow] = field(default_factory=list)
+    texts: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
 
 
 class Source(Protocol):

@@ -8,7 +8,7 @@ bits wide, every text one kind of text); another kind of value is never turned i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,11 @@ RESERVED = ("partition",)  # what stores add to the rows of a partition
 
 @dataclass(frozen=True)
 class Rule:
-    """What is asked of one column. ``source`` is its place in the arrival; None where it may be, and is, missing."""
+    """What is asked of one column.
+
+    ``source`` is its place in the arrival; None where it may be, and is, missing. ``text`` says that its values
+    are read from text although the other columns have types.
+    """
 
     name: str
     kind: pa.DataType
@@ -31,6 +35,7 @@ class Rule:
     nullable: bool = True
     finite: bool = True
     mask: bool = False
+    text: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,13 @@ class Shape:
 
 
 def shape_of(
-    data: Data, contract: Contract | None, arriving: pa.Schema, earlier: Mapping[str, str] | None, *, typed: bool
+    data: Data,
+    contract: Contract | None,
+    arriving: pa.Schema,
+    earlier: Mapping[str, str] | None,
+    *,
+    typed: bool,
+    texts: Set[str] = frozenset(),
 ) -> Shape:
     """Return the shape of an arrival, or refuse it with everything that is wrong with its columns.
 
@@ -72,6 +83,8 @@ def shape_of(
         Columns and types of the partitions published before; None for the first.
     typed : bool
         Whether the source knows types.
+    texts : set of str
+        Columns of a typed source in which dates and times are text.
 
     Raises
     ------
@@ -85,7 +98,9 @@ def shape_of(
                 f"column {column!r}, the declared {role}, is missing; there are {', '.join(arriving.names)}"
             )
     found = (
-        shape_of_contract(contract, arriving, typed=typed) if contract else shape_of_itself(arriving, earlier, data.key)
+        shape_of_contract(contract, arriving, typed=typed, texts=texts)
+        if contract
+        else shape_of_itself(arriving, earlier, data.key)
     )
     if contract is not None and earlier is not None:
         refuse_evolution(contract, found.columns, earlier)
@@ -105,7 +120,7 @@ def refuse_names(arriving: pa.Schema) -> None:
             )
 
 
-def shape_of_contract(contract: Contract, arriving: pa.Schema, *, typed: bool) -> Shape:
+def shape_of_contract(contract: Contract, arriving: pa.Schema, *, typed: bool, texts: Set[str] = frozenset()) -> Shape:
     """Return the shape that a contract declares for these columns; differences are told together."""
     faults: list[str] = []
     rules: list[Rule] = []
@@ -113,14 +128,15 @@ def shape_of_contract(contract: Contract, arriving: pa.Schema, *, typed: bool) -
         place = arriving.get_field_index(name)
         if place < 0 and not column.optional:
             faults.append(f"column {name!r} ({column.type} in the contract) is missing")
-        if place >= 0 and typed and not is_of(arriving.field(place).type, column.read_as):
+        text = name in texts and column.type in ("date", "time") and pa.types.is_string(arriving.field(place).type)
+        if place >= 0 and typed and not text and not is_of(arriving.field(place).type, column.read_as):
             faults.append(
                 f"column {name!r} has the type {arriving.field(place).type}; the contract says {column.type}"
                 f"{'' if column.type != 'time' else f' with zone {column.zone}'}"
             )
         must = not column.nullable or name == contract.key
         rules.append(
-            Rule(name, column.read_as, None if place < 0 else place, not must, column.finite, column.mask)
+            Rule(name, column.read_as, None if place < 0 else place, not must, column.finite, column.mask, text)
         )  # fmt: skip
     ignored = []
     for name in arriving.names:
@@ -198,8 +214,8 @@ def held_to_contract(rows: pa.Table, contract: Contract, where: str, *, but: str
             )
         elif not column.nullable and rows.column(name).null_count:
             raise PartitionRefusedError(
-                f"{where}: column {name!r} is null in {rows.column(name).null_count:,} rows, and the contract forbids it; "
-                "ingest the partition again"
+                f"{where}: column {name!r} is null in {rows.column(name).null_count:,} rows, and the contract forbids "
+                "it; ingest the partition again"
             )
         else:
             columns[name] = rows.column(name)

@@ -90,15 +90,22 @@ class SqlRows:
             with told(where, driver):
                 cursor = reading_cursor(connection, driver, named=self._server_side)
                 opened.callback(closed, cursor)
+                without = self._rows_without_time(connection, driver)
                 cursor.execute(statement, values)
                 rows = cursor.fetchmany(FIRST_ROWS)
                 if not rows:
-                    raise SourceMissingError(f"{where}: no rows between {start} and {partition} yet")
+                    told_too = "".join(f"; {warning}" for warning in self._warnings(without))
+                    raise SourceMissingError(f"{where}: no rows between {start} and {partition} yet{told_too}")
                 schema = schema_of(cursor.description, rows, driver, where)
-            origin = {"table": self._table} if self._table else {"query": self._query}
+            origin: dict[str, Any] = {"table": self._table} if self._table else {"query": self._query}
+            origin |= {"start": start, "end": partition} | ({"without_time": without} if without else {})
+            # SQLite has no types for dates and times: what is one of them, only the contract can say.
+            texts = {field.name for field in schema if driver == "sqlite3" and pa.types.is_string(field.type)}
             more = fetching(cursor, driver, where)
             with closing(self._batches(rows, more, schema, Meter(self._limits, partition), where)) as batches:
-                yield Arrival(schema, batches, origin={**origin, "start": start, "end": partition})
+                yield Arrival(
+                    schema, batches, origin=origin, texts=frozenset(texts), warnings=self._warnings(without)
+                )  # fmt: skip
 
     @contextmanager
     def _connection(self, where: str) -> Iterator[Any]:
@@ -112,6 +119,23 @@ class SqlRows:
             yield connection
         finally:
             closed(connection)
+
+    def _rows_without_time(self, connection: Any, driver: str) -> int:
+        """Return how many rows of the table no partition will ever hold: an interval has no place for a null."""
+        if self._table is None:
+            return 0
+        quote = "`" if driver in _BACKTICKS else '"'
+        table, time = quoted(self._table, quote=quote), quoted(self._time, quote=quote)
+        lost = f"datetime({time})" if driver == "sqlite3" else time  # null as well where SQLite reads no time
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(f"SELECT count(*) FROM {table} WHERE {lost} IS NULL")  # noqa: S608
+            return int(cursor.fetchone()[0])
+
+    def _warnings(self, without: int) -> tuple[str, ...]:
+        if not without:
+            return ()
+        said = "row of {} has no time and belongs" if without == 1 else "rows of {} have no time and belong"
+        return (f"{without:,} {said.format(self._table)} to no partition",)
 
     def _selection(self, driver: str) -> str:
         quote = "`" if driver in _BACKTICKS else '"'
@@ -195,6 +219,8 @@ def reading_cursor(connection: Any, driver: str, *, named: bool) -> Any:
         return connection.cursor("airflow_mlops") if named else connection.cursor()
     if driver == "sqlite3":
         connection.execute("PRAGMA query_only = ON")
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
     return connection.cursor()
 
 

@@ -57,15 +57,16 @@ class SnapshotManifest:
     erased: int = 0
     ignored: tuple[str, ...] = ()
     origin: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
-        return {**asdict(self), "ignored": list(self.ignored)}
+        return {**asdict(self), "ignored": list(self.ignored), "warnings": list(self.warnings)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SnapshotManifest:
         """Return the manifest that ``to_dict`` wrote."""
-        return cls(**{**values, "ignored": tuple(values["ignored"])})
+        return cls(**{**values, "ignored": tuple(values["ignored"]), "warnings": tuple(values["warnings"])})
 
 
 def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
@@ -88,20 +89,20 @@ def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
             same_rules = known.get("contract") == taking.contract
             seen = taking.read(_drain, known=known["origin"] if same_rules else None)
             if seen is None or (same_rules and seen.content == known["arrived_digest"]):
-                return adopted(partition, known)
+                return adopted(partition, known, seen.warnings if seen else ())
         taken = taking.read(lambda rows: workspace.snapshots.write(partition, rows), keep=True)
         assert taken is not None
         return taken
 
 
-def adopted(partition: str, known: Mapping[str, Any]) -> SnapshotManifest:
-    """Return the manifest of a snapshot that is published already."""
+def adopted(partition: str, known: Mapping[str, Any], warnings: tuple[str, ...] = ()) -> SnapshotManifest:
+    """Return the manifest of a snapshot that is published already; the warnings are those of today."""
     return SnapshotManifest(
         partition, int(known["arrived_version"]), str(known["snapshot_digest"]), int(known["snapshot_rows"]),
         dict(known["columns"]), adopted=True, rejected=int(known["rejected"]),
         rejected_version=known["rejected_version"], content=str(known["arrived_digest"]),
         contract=str(known["contract"]), profile=known["profile"], bins=known["bins"], late=int(known["late"]),
-        erased=int(known["erased"]), ignored=tuple(known["ignored"]), origin=dict(known["origin"]),
+        erased=int(known["erased"]), ignored=tuple(known["ignored"]), origin=dict(known["origin"]), warnings=warnings,
     )  # fmt: skip
 
 
@@ -170,7 +171,7 @@ class _Taking:
                 self.partition, -1 if version is None else version, digest, rows, enforcement.shape.columns,
                 adopted=False, rejected=spool.rows, rejected_version=rejected, content=content,
                 contract=self.contract, profile=profile[0], bins=profile[1], late=enforcement.late, erased=erasure.rows,
-                ignored=enforcement.shape.ignored, origin=arrival.origin,
+                ignored=enforcement.shape.ignored, origin=arrival.origin, warnings=tuple(arrival.warnings),
             )  # fmt: skip
 
     def _collect(self, found: KeysRepeatError) -> RepeatedKeys:
@@ -192,7 +193,8 @@ class _Taking:
     def _shape(self, arrival: Arrival) -> Shape:
         earlier = earlier_columns(self.state, self.partition, newest=self.workspace.contract is not None)
         return shape_of(
-            self.workspace.loop.data, self.workspace.contract, arrival.schema, earlier, typed=arrival.typed
+            self.workspace.loop.data, self.workspace.contract, arrival.schema, earlier, typed=arrival.typed,
+            texts=arrival.texts,
         )  # fmt: skip
 
     def _quarantine(self, spool: Spool) -> int | None:

@@ -127,6 +127,7 @@ class _Split:
         self.routed = route(results)
         self.failed = [finding for finding in findings if finding.verdict == "fail"]
         self.warnings = (
+            *manifest.warnings,
             *(result.said for result in self.routed.warnings),
             *(f"{each.check}: {each.words}" for each in self.failed if each.severity == "warning"),
         )

@@ -62,7 +62,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     (tmp_path / "toy").mkdir()
     for number in range(5):
         rows_of(number).to_parquet(tmp_path / "toy" / f"{week(number)[:10]}.parquet")
-    yield opened(Loop(**fields), tmp_path)
+    return opened(Loop(**fields), tmp_path)
 
 
 def opened(loop: Loop, root: Path, secret: str | None = SECRET) -> Workspace:
@@ -164,7 +164,7 @@ def test_what_a_crash_left_is_erased_by_the_next_attempt(workspace: Workspace, m
 
 def test_without_a_key_nothing_is_masked_and_nothing_forgotten_in_clear(workspace: Workspace, tmp_path: Path) -> None:
     poor = opened(workspace.loop, tmp_path, None)
-    with pytest.raises(DeclarationError, match="'person' is to be masked, and there is no key.*mlops_privacy"):
+    with pytest.raises(DeclarationError, match=r"'person' is to be masked, and there is no key.*mlops_privacy"):
         ingest(poor, 0)
     with pytest.raises(DeclarationError, match="mlops_privacy"):
         forget_subject(poor, PERSON)

@@ -155,7 +155,7 @@ def test_a_partition_that_was_refused_has_to_be_ingested_again(tmp_path: Path) -
     (tmp_path / "suite.yaml").write_text(SUITE.format(limit=0))
     with pytest.raises(DataError, match="rows are bad"):
         ingest(workspace)
-    with pytest.raises(DataError, match="is not published.*ingest it again"):
+    with pytest.raises(DataError, match=r"is not published.*ingest it again"):
         release_quarantine(again(workspace), KEY, GxValidator())
     (tmp_path / "suite.yaml").write_text(SUITE.format(limit=100))
     assert ingest(again(workspace))["rows"] == 199

@@ -90,7 +90,10 @@ def keyed(*keys: str | None) -> pa.Table:
     ("rows", "bad", "reason"),
     [
         (keyed(None), [None], "id: is null"),
-        (keyed("twice", "twice"), ["twice"] * 2, "id: is not unique: 'twice' stands there 2 times with different values"),
+        (
+            keyed("twice", "twice"), ["twice"] * 2,
+            "id: is not unique: 'twice' stands there 2 times with different values",
+        ),
         (
             pa.concat_tables([keyed(), keyed().slice(5, 1)]), ["5"],
             "id: is not unique: '5' stands there 2 times, and this row is a copy",
