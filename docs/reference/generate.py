@@ -45,7 +45,7 @@ LIMITS = {
 
 def pages() -> dict[str, str]:
     """Return the content of every page of this folder by its file name."""
-    from airflow_mlops.cli import loop_schema
+    from airflow_mlops.cli.loop_commands import loop_schema
 
     return {
         "loop.schema.json": json.dumps(loop_schema(), indent=2) + "\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -141,4 +142,69 @@ def test_a_type_that_delta_cannot_keep_is_a_data_error_and_leaves_the_table_as_i
     table.write(FIRST, rows(1))
     with pytest.raises(DataError, match=f"{SECOND} cannot be written"):
         table.write(SECOND, pa.table({"id": ["a"], "x": pa.array([1], pa.duration("s"))}))
+    assert values_of(table.read(FIRST)) == [1]
+
+
+def test_a_table_that_was_never_written_has_nothing_to_tidy_or_to_purge(table: PartitionedTable) -> None:
+    assert (table.partitions(), table.vacuum([]), table.purge(FIRST)) == ([], 0, 0)
+
+
+def test_tidying_keeps_the_partitions_that_are_named_in_their_versions(table: PartitionedTable) -> None:
+    kept = table.write(FIRST, rows(1))
+    gone = table.write(FIRST, rows(2))
+    newest = table.write(FIRST, rows(3))
+    table.vacuum([(FIRST, kept)])
+    assert values_of(table.read(FIRST, version=kept)) == [1]
+    assert values_of(table.read(FIRST, version=newest)) == [3]
+    if not isinstance(table, InMemoryTable):
+        with pytest.raises(DataError):
+            table.read(FIRST, version=gone)
+
+
+def test_purging_leaves_only_what_the_newest_version_holds(table: PartitionedTable) -> None:
+    before = table.write(FIRST, rows(1))
+    other = table.write(SECOND, rows(5))
+    table.write(FIRST, rows(2))
+    assert table.purge(FIRST) >= 1
+    with pytest.raises(DataError):
+        table.read(FIRST, version=before)
+    assert values_of(table.read(FIRST)) == [2]
+    assert values_of(table.read(SECOND, version=other)) == [5]
+
+
+def test_a_reader_that_fails_leaves_the_table_as_it_was(table: PartitionedTable) -> None:
+    table.write(FIRST, rows(1))
+
+    def failing() -> Iterator[pa.RecordBatch]:
+        yield from rows(7).to_batches()
+        raise DataError("the source broke off")
+
+    with pytest.raises(DataError, match="broke off"):
+        table.write(FIRST, pa.RecordBatchReader.from_batches(rows(7).schema, failing()))
+    assert values_of(table.read(FIRST)) == [1]
+
+
+def test_two_writers_of_a_new_partition_at_once_leave_the_rows_of_one(table: PartitionedTable) -> None:
+    table.write(FIRST, rows(0))
+    failed: list[Exception] = []
+
+    def write(value: float) -> None:
+        try:
+            table.write(SECOND, rows(value))
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(1, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert len(values_of(table.read(SECOND))) == 1
+
+
+def test_a_column_that_came_later_is_null_in_the_partitions_before(table: PartitionedTable) -> None:
+    table.write(FIRST, rows(1))
+    table.write(SECOND, rows(2).append_column("later", pa.array([9])))
+    assert table.read(SECOND).column("later").to_pylist() == [9]
     assert values_of(table.read(FIRST)) == [1]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlops.core.data.port import PartitionedTable, Source
-from airflow_mlops.core.errors import DeclarationError, StaleLedgerError
+from airflow_mlops.core.errors import StaleLedgerError
 from airflow_mlops.core.governance.port import EvidenceStore, Ledger
 from airflow_mlops.core.governance.record import Draft, Record
 from airflow_mlops.core.governance.state import LoopState, fold
@@ -73,23 +73,9 @@ class Workspace:
         DeclarationError
             If it cannot be read, or names another key or time than the loop.
         """
-        from airflow_mlops.core.data.contract import read_contract
+        from airflow_mlops.core.data.contract import contract_of
 
-        data = self.loop.data
-        if data.contract is None:
-            return None
-        contract = read_contract(self.root / data.contract)
-        for role in ("key", "time"):
-            ours, theirs = getattr(data, role), getattr(contract, role)
-            if ours != theirs:
-                raise DeclarationError(
-                    f"the contract says {role}: {theirs!r}, the loop says {ours!r}", file=data.contract, key=role
-                )
-        if data.label not in contract.columns:
-            raise DeclarationError(
-                f"the loop's label {data.label!r} is none of the contract's columns", file=data.contract, key="columns"
-            )
-        return contract
+        return contract_of(self.loop.data, self.root)
 
     @cached_property
     def source(self) -> Source:

@@ -25,7 +25,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import Listed, nearest
+from airflow_mlops.core.loop import Data, Listed, nearest
 from airflow_mlops.core.loop_file import line_of, read_strict_yaml
 
 _DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
@@ -178,3 +178,27 @@ def read_contract(path: str | Path) -> Contract:
             model = Column if len(fault["loc"]) > 1 else Contract
             message = f"unknown key; {nearest(str(fault['loc'][-1]), list(model.model_fields))}"
         raise DeclarationError(message, file=str(path), line=line_of(lines, where), key=where or None) from None
+
+
+def contract_of(data: Data, root: Path) -> Contract | None:
+    """Return the contract that a loop's data declares, below the project folder ``root``; None where it declares none.
+
+    Raises
+    ------
+    DeclarationError
+        If it cannot be read, or names another key, time or label than the loop.
+    """
+    if data.contract is None:
+        return None
+    contract = read_contract(root / data.contract)
+    for role in ("key", "time"):
+        ours, theirs = getattr(data, role), getattr(contract, role)
+        if ours != theirs:
+            raise DeclarationError(
+                f"the contract says {role}: {theirs!r}, the loop says {ours!r}", file=data.contract, key=role
+            )
+    if data.label not in contract.columns:
+        raise DeclarationError(
+            f"the loop's label {data.label!r} is none of the contract's columns", file=data.contract, key="columns"
+        )
+    return contract

@@ -222,6 +222,8 @@ class DeltaPartitions:
 
         Older versions cannot be read for that partition any more: this is for erasing, not for tidying.
         """
+        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
+            return 0
         files = self._folder.file_system()
         needed = {
             uri.rpartition("/")[2]

@@ -12,17 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.cli.asked_loop import add_command, workspace_of
 from airflow_mlops.core.data.partition import partition_key
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.workspace import Workspace
-
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-    Run = Callable[[argparse.Namespace], None]
+    from airflow_mlops.cli.asked_loop import Commands
 
 SHOWN = 20
 
@@ -31,34 +27,19 @@ def add_commands(commands: Commands) -> None:
     """Add the commands of this module to those of the command line."""
     quarantine = commands.add_parser("quarantine", help="look at bad rows, and release them after a fix")
     below = quarantine.add_subparsers(required=True, metavar="COMMAND")
-    _add(below, "list", list_quarantine, "list the partitions with bad rows, and the reasons")
-    show = _add(below, "show", show_rows, "show the bad rows of a partition")
+    add_command(below, "list", list_quarantine, "list the partitions with bad rows, and the reasons")
+    show = add_command(below, "show", show_rows, "show the bad rows of a partition")
     show.add_argument("--partition", required=True, metavar="KEY", help="key of the partition")
     show.add_argument("--rows", type=int, default=SHOWN, help=f"how many rows; {SHOWN} if not given")
     show.add_argument("--json", action="store_true", help="one JSON object a line, all rows")
     words = "judge bad rows again, by the contract and suite of today, and take the good ones into their partition"
-    release = _add(below, "release", release_rows, words)
+    release = add_command(below, "release", release_rows, words)
     release.add_argument("--partition", required=True, metavar="KEY", help="key of the partition")
     release.add_argument("--key", action="append", metavar="ROW", help="only the row with this key; can be repeated")
     release.add_argument("--accept", metavar="WHY", help="release rows that the suite still finds bad, for this reason")
-    forget = _add(commands, "forget", forget_key, "erase a subject from snapshots, predictions and quarantine")
+    forget = add_command(commands, "forget", forget_key, "erase a subject from snapshots, predictions and quarantine")
     forget.add_argument("--key", required=True, metavar="KEY", help="the subject, as it stands in the source")
-    _add(commands, "tidy", tidy, "expire partitions beyond their retention, delete files that nothing needs")
-
-
-def _add(commands: Commands, name: str, run: Run, words: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=words, description=words)
-    command.add_argument("loop", type=Path, metavar="LOOP", help="YAML declaration, or Dag file")
-    command.add_argument("--root", type=Path, default=Path(), help="project folder that relative paths start from")
-    command.set_defaults(run=run)
-    return command
-
-
-def _workspace(asked: argparse.Namespace) -> Workspace:
-    from airflow_mlops.cli import workspace_of
-
-    workspace: Workspace = workspace_of(asked)
-    return workspace
+    add_command(commands, "tidy", tidy, "expire partitions beyond their retention, delete files that nothing needs")
 
 
 def list_quarantine(asked: argparse.Namespace) -> None:
@@ -66,7 +47,7 @@ def list_quarantine(asked: argparse.Namespace) -> None:
     from airflow_mlops.core.data.quarantined_rows import rule_of
     from airflow_mlops.core.data.release_quarantine import held_rows
 
-    workspace = _workspace(asked)
+    workspace = workspace_of(asked)
     state = workspace.state()
     partitions = workspace.quarantine.partitions()
     for partition in partitions:
@@ -83,7 +64,7 @@ def show_rows(asked: argparse.Namespace) -> None:
     """Print the bad rows of a partition with their reasons."""
     from airflow_mlops.core.data.release_quarantine import held_rows
 
-    held = held_rows(_workspace(asked), partition_key(asked.partition))
+    held = held_rows(workspace_of(asked), partition_key(asked.partition))
     rows = held if asked.json else held.slice(0, asked.rows)
     for row in rows.to_pylist():
         told: dict[str, Any] = {**row, "reasons": json.loads(row["reasons"]), "row": json.loads(row["row"])}
@@ -101,7 +82,7 @@ def release_rows(asked: argparse.Namespace) -> None:
     from airflow_mlops.core.data.release_quarantine import release_quarantine
     from airflow_mlops.core.validation.gx_validator import GxValidator
 
-    workspace = _workspace(asked)
+    workspace = workspace_of(asked)
     partition = partition_key(asked.partition)
     done = release_quarantine(workspace, partition, GxValidator(), keys=asked.key, accept=asked.accept)
     print(f"{partition}: {done.released:,} rows released, {done.kept:,} stay in quarantine")
@@ -117,7 +98,7 @@ def forget_key(asked: argparse.Namespace) -> None:
     """Erase a subject."""
     from airflow_mlops.core.data.forget_subject import forget_subject
 
-    done = forget_subject(_workspace(asked), asked.key)
+    done = forget_subject(workspace_of(asked), asked.key)
     print(
         f"erased {done.snapshots:,} rows of snapshots, {done.predictions:,} of predictions, {done.quarantine:,} of "
         f"quarantine, in {len(done.partitions)} partitions; {done.files} files deleted"
@@ -130,7 +111,7 @@ def tidy(asked: argparse.Namespace) -> None:
     """Expire and delete."""
     from airflow_mlops.core.data.tidy_lake import tidy_lake
 
-    done = tidy_lake(_workspace(asked))
+    done = tidy_lake(workspace_of(asked))
     for table, files in done.files.items():
         gone = done.expired.get(table, [])
         print(f"{table:<12} {len(gone):>5} partitions expired, {files:>5} files deleted")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    from airflow_mlops.cli.asked_loop import Commands
 
 
 def add_commands(commands: Commands) -> None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_mlops.cli.asked_loop import add_command, workspace_of
+
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    from airflow_mlops.cli.asked_loop import Commands
 
 
 def add_commands(commands: Commands) -> None:
     """Add the command of this module to those of the command line."""
     words = "replay scored rows one by one and all together, and compare features, predictions and the log"
-    command = commands.add_parser("skew", help=words, description=words)
-    command.add_argument("loop", type=Path, metavar="LOOP", help="YAML declaration, or Dag file")
-    command.add_argument("--root", type=Path, default=Path(), help="project folder that relative paths start from")
+    command = add_command(commands, "skew", skew, words)
     command.add_argument("--partition", metavar="KEY", help="a scored partition; the newest one if not given")
     command.add_argument("--rows", type=positive, default=200, help="rows that go one by one (200)")
-    command.set_defaults(run=skew)
 
 
 def positive(text: str) -> int:
@@ -31,7 +29,6 @@ def positive(text: str) -> int:
 
 def skew(asked: argparse.Namespace) -> None:
     """Replay, and print what agreed; the first difference is an error with the column, the key and both values."""
-    from airflow_mlops.cli import workspace_of
     from airflow_mlops.core.data.partition import partition_key
     from airflow_mlops.core.watch.training_serving_skew import replay_rows, require_no_skew
 

@@ -1,0 +1,118 @@
+"""The commands of ``airflow-mlops`` about a declaration and what its ledger says."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.cli.asked_loop import add_command, loop_of, workspace_of
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.training.function_exists import check_function_exists
+
+if TYPE_CHECKING:
+    from airflow_mlops.cli.asked_loop import Commands
+    from airflow_mlops.core.governance.record import Record
+
+SHOWN_KINDS = frozenset({
+    "partition_refused", "retrain_decided", "training_failed", "candidate_refused", "candidate_registered",
+    "rollout_started", "stage_analysed", "promoted", "rolled_back", "superseded",
+})  # fmt: skip
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this module to those of the command line."""
+    commands.add_parser("schema", help="print the JSON schema of declarations").set_defaults(run=schema)
+    add_command(commands, "check", check, "read a declaration and say what is wrong with it")
+    add_command(commands, "status", status, "say where a loop stands")
+    told = add_command(commands, "history", history, "list what was decided, by whom, when and why")
+    told.add_argument("--all", action="store_true", help="also the facts of every partition")
+    add_command(commands, "reconcile", reconcile_aliases, "make the registry say what the ledger says")
+    add_command(commands, "verify", verify, "recompute the ledger's chain of hashes")
+
+
+def schema(_asked: argparse.Namespace) -> None:
+    """Print the JSON schema of declarations."""
+    print(json.dumps(loop_schema(), indent=2))
+
+
+def loop_schema() -> dict[str, Any]:
+    """Return the JSON schema of declarations, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A loop of airflow-mlops",
+        **Loop.model_json_schema(by_alias=True),
+    }
+
+
+def check(asked: argparse.Namespace) -> None:
+    """Read a declaration, its contract, its functions' whereabouts, and its suite against Great Expectations."""
+    from airflow_mlops.core.data.contract import contract_of
+
+    loop = loop_of(asked)
+    contract_of(loop.data, asked.root.resolve())
+    check_function_exists(loop.train.function, asked.root.resolve())
+    if loop.data.features is not None:
+        check_function_exists(loop.data.features, asked.root.resolve(), key="data.features")
+    if loop.data.expectations:
+        from airflow_mlops.core.validation.gx_suite_check import check_suite
+
+        check_suite(asked.root / loop.data.expectations)
+    print(f"{asked.loop}: {loop.model} is well declared")
+
+
+def status(asked: argparse.Namespace) -> None:
+    """Print where a loop stands."""
+    state = workspace_of(asked).state()
+    champion, rollout = state.champion, state.rollout
+    newest = max(state.published, default="none")
+    print(f"champion          {f'version {champion.number}, live since {state.promoted_at}' if champion else 'none'}")
+    shown = f"version {rollout.version.number}, {rollout.kind} {rollout.share} %" if rollout else "none"
+    print(f"rollout           {shown}")
+    print(f"under way         {state.in_flight or 'nothing'}")
+    print(f"newest partition  {newest}  ({len(state.published)} published, {len(state.refused)} refused)")
+    print(
+        f"retrains          {len(state.retrains)}, promotions {len(state.promotions)}, rollbacks {len(state.rollbacks)}"
+    )
+    for version, reason in state.quarantined.items():
+        print(f"quarantined       version {version}: {reason}")
+
+
+def history(asked: argparse.Namespace) -> None:
+    """Print the records of decisions, or all records, oldest first."""
+    for record in workspace_of(asked).ledger.records():
+        quiet = record.kind == "retrain_decided" and not record.details["retrain"]
+        if asked.all or (record.kind in SHOWN_KINDS and not quiet):
+            print(
+                f"{record.sequence:>6}  {record.recorded_at[:19]}  {record.partition or '-':<19}  "
+                f"{record.kind}  {said_in(record)}  [{record.actor}]"
+            )
+
+
+def said_in(record: Record) -> str:
+    """Return what a record says, in a few words."""
+    details = record.details
+    if record.kind == "snapshot_published":
+        return f"{details['rows']} rows, {details['quarantined']} in quarantine"
+    if record.kind == "predictions_published":
+        return f"{details['rows']} rows by champion {details['champion']}"
+    version = f"version {details['version']}" if "version" in details else ""
+    verdict = details.get("verdict", "")
+    return " ".join(str(part) for part in (version, verdict, details.get("reason", "")) if part)
+
+
+def reconcile_aliases(asked: argparse.Namespace) -> None:
+    """Make the registry say what the ledger says."""
+    from airflow_mlops.core.governance.reconcile import reconcile
+
+    repairs = reconcile(workspace_of(asked))
+    print("\n".join(repairs) or "nothing to repair: every alias is what the ledger says")
+
+
+def verify(asked: argparse.Namespace) -> None:
+    """Recompute the chain of hashes."""
+    from airflow_mlops.core.governance.record import verify_chain
+
+    workspace = workspace_of(asked)
+    count = verify_chain(workspace.ledger.records())
+    print(f"{workspace.loop.model}: {count} records, every hash holds")
