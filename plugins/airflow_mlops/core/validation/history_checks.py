@@ -114,7 +114,10 @@ def check_label(
 
 
 def moments(column: ColumnProfile) -> tuple[float, float, int] | None:
-    """Return mean, standard deviation between bins and number of the values; None where there are none."""
+    """Return mean, standard deviation between bins and number of the values; None where there are none.
+
+    None too where the values are so large that their sum is no number.
+    """
     if not column.values:
         return None
     if column.kind == "category":
@@ -125,8 +128,14 @@ def moments(column: ColumnProfile) -> tuple[float, float, int] | None:
         return rate, math.sqrt(rate * (1 - rate)), column.values
     counts, sums = np.array(column.counts, np.float64), np.array(column.sums, np.float64)
     held = counts > 0
-    means, mean = sums[held] / counts[held], float(sums.sum() / counts.sum())
-    deviation = math.sqrt(float((counts[held] * (means - mean) ** 2).sum() / counts.sum()))
+    with np.errstate(over="ignore", invalid="ignore"):
+        means, mean = sums[held] / counts[held], float(sums.sum() / counts.sum())
+        away = np.abs(means - mean)
+        widest = float(away.max())
+        # Measured by the widest, because the squares of numbers beyond 1e154 are none.
+        deviation = widest * math.sqrt(float((counts[held] * (away / (widest or 1)) ** 2).sum() / counts.sum()))
+    if not (math.isfinite(mean) and math.isfinite(deviation)):
+        return None
     return mean, deviation, column.values
 
 
