@@ -24,6 +24,7 @@ from deltalake.transaction import AddAction
 from airflow_mlops.core.data.partition import partition_slug
 from airflow_mlops.core.data.port import BATCH_ROWS
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.lake import Lake
 
 PARTITION = "partition"
@@ -50,6 +51,8 @@ class DeltaPartitions:
         reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
         schema = pa.schema([field.with_type(kept_type(field.type)) for field in reader.schema]).remove_metadata()
         added = self._write_file(partition, reader, schema)
+        name = self._folder.uri.rpartition("/")[2]
+        fault_point(f"{name}_file_written")
         # Without rows nothing is added, and a type that nobody uses shall not stand against those that are kept.
         stamped = (schema if added else schema.empty_table().select([]).schema).append(pa.field(PARTITION, pa.string()))
         operation = uuid.uuid4().hex
@@ -57,6 +60,7 @@ class DeltaPartitions:
             try:
                 table = self._ready(stamped)
                 self._commit(table, partition, added, stamped, operation)
+                fault_point(f"{name}_committed")
                 return self._version_of(operation)
             except CommitFailedError as error:
                 # Somebody committed at the same moment; the file stands, only its commit is to be made again.
