@@ -9,30 +9,42 @@ import json
 import os
 import pkgutil
 import re
+import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+HOUSE = HERE.parents[1]
 NOTE = "<!-- Written by `make docs` from the code; a change here is lost. -->\n"
 
-# The words of a loop's sections, in the order in which a user writes them.
+# Where a user writes each section of a loop, in that order.
 SECTIONS = {
-    "": "Loop",
-    "data": "Data",
-    "data.source": "ParquetSource",
-    "train": "Train",
-    "gates[]": "Gate",
-    "rollout": "Rollout",
-    "rollout.stages[]": "RolloutStage",
-    "watch": "Watch",
-    "watch.drift": "Drift",
-    "watch.performance": "Performance",
-    "retrain": "Retrain",
-    "retrain.policy": "Clock",
-    "retrain.alarm": "Alarm",
+    "Loop": "",
+    "Data": "data",
+    "ParquetSource": "data.source",
+    "CsvSource": "data.source",
+    "SqlSource": "data.source",
+    "HttpSource": "data.source",
+    "Pages": "data.source.pages",
+    "FeastSource": "data.source",
+    "Limits": "data.limits",
+    "Checks": "data.checks",
+    "Retention": "data.retention",
+    "Train": "train",
+    "Gate": "gates[]",
+    "Rollout": "rollout",
+    "RolloutStage": "rollout.stages[]",
+    "Watch": "watch",
+    "Drift": "watch.drift",
+    "Performance": "watch.performance",
+    "Retrain": "retrain",
+    "Clock": "retrain.policy",
+    "Alarm": "retrain.alarm",
 }
+CONTRACT_SECTIONS = {"Contract": "", "Column": "columns.*"}
 LIMITS = {
     "minimum": "at least {}",
     "exclusiveMinimum": "above {}",
@@ -50,6 +62,9 @@ def pages() -> dict[str, str]:
     return {
         "loop.schema.json": json.dumps(loop_schema(), indent=2) + "\n",
         "loop.md": loop_page(loop_schema()),
+        "contract.schema.json": json.dumps(contract_schema(), indent=2) + "\n",
+        "contract.md": contract_page(contract_schema()),
+        "bad-input.md": bad_input_page(),
         "operators.md": operators_page(),
         "ledger.md": ledger_page(),
         "errors.md": errors_page(),
@@ -60,22 +75,72 @@ def pages() -> dict[str, str]:
 def loop_page(schema: dict[str, Any]) -> str:
     """Return the page of the declaration, a table for each section."""
     known = {"Loop": schema, **schema["$defs"]}
-    unsaid = sorted(set(known) - set(SECTIONS.values()))
+    return "\n".join(
+        [
+            "# The declaration\n",
+            NOTE,
+            "One loop is one YAML file, or one `Loop(...)` in Python with the same fields. For an editor that "
+            "completes and checks while you type, start the file with a line that names "
+            "[loop.schema.json](loop.schema.json), as `include/loops/flight_air_time.yaml` does.\n",
+            "Refused with file, line, key, value and the nearest valid key: unknown keys, wrong types (nothing is "
+            "converted), `{{` or `{%`, YAML aliases, anchors and tags, a key that stands twice, files over 256 kB.\n",
+            *sections(known, SECTIONS, "The loop"),
+        ]
+    )
+
+
+def contract_schema() -> dict[str, Any]:
+    """Return the JSON schema of contracts, for editors."""
+    from airflow_mlops.core.data.contract import Contract
+
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Contract of a data set",
+        **Contract.model_json_schema(by_alias=True),
+    }
+
+
+def contract_page(schema: dict[str, Any]) -> str:
+    """Return the page of the contract: what it declares of the whole, and of each column."""
+    from airflow_mlops.core.data import contract
+
+    example = textwrap.dedent(re.split(r"\n\n", inspect.getdoc(contract) or "")[1])
+    return "\n".join(
+        [
+            "# The contract\n",
+            NOTE,
+            "A contract says which columns a data set has, what they are, and who may see them. It is a YAML file that "
+            "the declaration names as `data.contract`; `airflow-mlops contract suggest` drafts one from files. An "
+            "editor checks it by [contract.schema.json](contract.schema.json). It is read as strictly as "
+            "[a declaration](loop.md), and [bad input](bad-input.md) says what it does to what arrives.\n",
+            f"```yaml\n{example}\n```\n",
+            *sections({"Contract": schema, **schema["$defs"]}, CONTRACT_SECTIONS, "The data set"),
+        ]
+    )
+
+
+def sections(known: dict[str, Any], paths: dict[str, str], whole: str) -> list[str]:
+    """Return a heading, a sentence and a table for each section of a declaration.
+
+    Raises
+    ------
+    KeyError
+        If there is a section that ``paths`` does not name.
+    """
+    unsaid = sorted(set(known) - set(paths))
     if unsaid:
         raise KeyError(f"{', '.join(unsaid)}: a section of the declaration that SECTIONS of this script does not name")
-    parts = [
-        "# The declaration\n",
-        NOTE,
-        "One loop is one YAML file, or one `Loop(...)` in Python with the same fields. For an editor that completes "
-        "and checks while you type, start the file with a line that names [loop.schema.json](loop.schema.json), as "
-        "`include/loops/flight_air_time.yaml` does.\n",
-        "Refused with file, line, key, value and the nearest valid key: unknown keys, wrong types (nothing is "
-        "converted), `{{` or `{%`, YAML aliases, anchors and tags, a key that stands twice, files over 256 kB.\n",
-    ]
-    for path, name in SECTIONS.items():
-        parts += [f"## {f'`{path}`' if path else 'The loop'}\n", f"{first_sentence(known[name]['description'])}\n"]
+    parts = []
+    for name, path in paths.items():
+        parts += [f"## {heading(path, known[name]) or whole}\n", f"{first_sentence(known[name]['description'])}\n"]
         parts.append(table(("key", "type", "default", "limits", "meaning"), field_rows(path, known[name])))
-    return "\n".join(parts)
+    return parts
+
+
+def heading(path: str, model: dict[str, Any]) -> str:
+    """Return the heading of a section; kinds of one section are told apart."""
+    kind = model["properties"].get("kind", {}).get("const")
+    return f"`{path}` of kind `{kind}`" if kind else f"`{path}`" if path else ""
 
 
 def field_rows(path: str, model: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -95,21 +160,23 @@ def field_rows(path: str, model: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def type_of(field: dict[str, Any]) -> str:
     """Return the type of a key in words."""
-    if "anyOf" in field:
-        kinds = [type_of(one) for one in field["anyOf"] if one.get("type") != "null"]
+    if "anyOf" in field or "oneOf" in field:
+        kinds = [type_of(one) for one in field.get("anyOf", field.get("oneOf")) if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
-        return f"[{name}](#{next(path for path, of in SECTIONS.items() if of == name).translate(ANCHOR)})"
+        path = {**SECTIONS, **CONTRACT_SECTIONS}[name]
+        # Kinds of one section have headings of their own, which end with the kind.
+        of_kind = f" of kind {name.removesuffix('Source').lower()}" if name.endswith("Source") else ""
+        return f"[{name}](#{re.sub(r'[^a-z -]', '', (path + of_kind).lower()).replace(' ', '-')})"
     if "const" in field or "enum" in field:
         return " or ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
     if field["type"] == "array":
         return f"list of {type_of(field['items'])}"
+    if isinstance(field.get("additionalProperties"), dict):
+        return f"a {type_of(field['additionalProperties'])} for each name"
     words = {"string": "text", "integer": "whole number", "boolean": "true or false"}
     return words.get(field["type"], str(field["type"]))
-
-
-ANCHOR = str.maketrans("", "", ".[]")
 
 
 def default_of(field: dict[str, Any]) -> str:
@@ -136,6 +203,51 @@ def limits_of(field: dict[str, Any]) -> list[str]:
     ]
     inner = [*field.get("anyOf", ()), *([field["items"]] if "items" in field else [])]
     return found + [limit for one in inner for limit in limits_of(one)]
+
+
+def bad_input_page() -> str:
+    """Return the page of bad input: the cases that ``tests/bad_input`` goes through, with the outcome of each."""
+    if str(HOUSE) not in sys.path:
+        sys.path.append(str(HOUSE))
+    from tests.bad_input.cases import GROUPS
+
+    parts = [
+        "# Bad input\n",
+        NOTE,
+        "What arrives, what becomes of it, and the words in which you will read it. Each line is a test in "
+        "`tests/bad_input`, from a file on disk or a row in PostgreSQL to the ledger and the quarantine.\n",
+        "| outcome | means |\n|---|---|\n"
+        "| published | every row goes on; words are warnings in the record of the publication |\n"
+        "| quarantined | the rows at fault are in quarantine with every reason, the others are published; more of them "
+        "than `data.tolerance` and the partition is refused |\n"
+        "| refused | nothing goes on; the ledger's record `partition_refused` says why, and the next partition is "
+        "ingested as if nothing had been |\n"
+        "| declaration error | nothing is read at all; the error names file, line and key |\n"
+        "| not ready | nothing is there yet, so the run is skipped and nothing is recorded |\n",
+        "Rows in are rows published, rows in quarantine and rows of forgotten subjects, always. What to do about a "
+        "refusal: [fix a refused partition](../how-to/fix-a-refused-partition.md). What a contract can say: "
+        "[the contract](contract.md).\n",
+    ]
+    for name, cases in GROUPS.items():
+        rows = [(in_a_cell(case.line), case.outcome, "<br>".join(map(code, case.words))) for case in cases]
+        parts += [f"## {name}\n", table(("what arrives", "what happens", "the words you will see"), rows)]
+    parts += [
+        "## Not here yet\n",
+        "Request bodies (a limit on their size, NaN, missing and extra fields) belong to the gateway, which is not "
+        "built yet.\n",
+    ]
+    return "\n".join(parts)
+
+
+def code(text: str) -> str:
+    """Return text as code in the cell of a table, whatever stands in it."""
+    fence = "``" if "`" in text else "`"
+    return f"{fence} {text} {fence}".replace("|", "\\|") if fence == "``" else f"`{text}`".replace("|", "\\|")
+
+
+def in_a_cell(text: str) -> str:
+    """Return text in the cell of a table, nothing in it taken for markup."""
+    return re.sub(r"([<>|*_\[\]])", r"\\\1", text)
 
 
 def operators_page() -> str:

@@ -137,7 +137,7 @@ def texts(columns: Mapping[str, Sequence[str]]) -> Deliver:
         for name, first in columns.items():
             for row, text in enumerate(first, start=1):
                 found[row][found[0].index(name)] = text
-        world.file(BAD).write_text(as_csv(found), encoding="utf-8")
+        world.file(BAD).write_bytes(as_csv(found))
 
     return deliver
 

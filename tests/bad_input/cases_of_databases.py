@@ -91,13 +91,14 @@ DATABASES: list[Case] = [
         "values of several types in one column",
         "ALTER TABLE {table} ALTER kind TYPE jsonb USING CASE kind WHEN 'a' THEN to_jsonb(1) ELSE to_jsonb(kind) END",
         "ALTER TABLE {table} ALTER kind TYPE text USING kind #>> '{}'",
-        "column 'kind' mixes values of the types",
+        "column 'kind' mixes values of the types int64 and string",
     ),
     sql(
         "a date that is infinite",
         f"UPDATE {{table}} SET day = 'infinity' {ONE}",
         f"UPDATE {{table}} SET day = NULL {ONE}",
         "cannot be read",
+        "date too large (after year 10K): 'infinity'",
     ),
     sql(
         "NaN in a column of numeric",

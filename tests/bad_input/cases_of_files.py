@@ -88,10 +88,14 @@ FILES: list[Case] = [
         source="csv",
     ),
     refused("a folder in place of a file", "in/2013-01-27.parquet cannot be read", "it is a folder", deliver=folder),
-    refused("a Parquet file of less than 1 MB that holds 200 million rows", "200,000,000 rows", deliver=claiming),
+    refused(
+        "a Parquet file of less than 1 MB that holds 200 million rows",
+        "it has at least 200,000,000 rows, and data.limits.rows is 100,000,000",
+        deliver=claiming,
+    ),
     refused(
         "a compressed CSV file of a few kilobytes that holds 30 MB",
-        "bytes",
+        "and data.limits.bytes is 10,000,000",
         deliver=bomb,
         source="csv",
         data={"limits": {"bytes": 10_000_000}, "source": {"kind": "csv", "uri": "in/{partition}.csv*"}},

@@ -19,8 +19,7 @@ TEXTS: list[Case] = [
     ),
     refused(
         "a quote that is never closed",
-        "a quote",
-        "is never closed",
+        "a quote that opens a value is never closed",
         deliver=lines(lambda all: [*all[:5], all[5].replace(",", ',"', 1), *all[6:]]),
         source="csv",
     ),
@@ -58,7 +57,7 @@ TEXTS: list[Case] = [
     ),
     refused(
         "a header that is no UTF-8",
-        "its header is not UTF-8 at column",
+        "its header is not UTF-8 at column 'k\\\\xefnd'",
         deliver=content(lambda old: old.replace(b"kind", b"k\xefnd", 1)),
         source="csv",
     ),

@@ -121,13 +121,13 @@ def test_any_table_is_refused_or_kept_whole_and_never_twice(folder: Path, rows: 
 def test_any_cells_of_a_csv_file_are_refused_or_kept_whole(folder: Path, rows: list[list[str]], seed: int) -> None:
     world = opened(folder, "csv")
     header = list(CONTRACT["columns"])
-    world.file(BAD).write_text(as_csv([header, *rows]), encoding="utf-8")
+    world.file(BAD).write_bytes(as_csv([header, *rows]))
     said = outcome(world)
     assert_kept_or_refused(world, len(rows), said)
     event(said[:30] if isinstance(said, str) else "published")
     before = versions(world)
     shuffled = random.Random(seed).sample(rows, len(rows))
-    world.file(BAD).write_text(as_csv([header, *shuffled]), encoding="utf-8")
+    world.file(BAD).write_bytes(as_csv([header, *shuffled]))
     again = outcome(world)
     if not isinstance(said, str):
         assert again == said

@@ -104,11 +104,11 @@ def _cell(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def as_csv(cells: list[list[str]]) -> str:
+def as_csv(cells: list[list[str]]) -> bytes:
     """Return cells as the text of a CSV file."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerows(cells)  # or it would leave \r in a cell unquoted
+    return text.getvalue().encode()
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class World:
         if self.source == "parquet":
             pq.write_table(rows, self.file(key))
         elif self.source == "csv":
-            self.file(key).write_text(as_csv(as_text(rows)), encoding="utf-8")
+            self.file(key).write_bytes(as_csv(as_text(rows)))
         else:
             self.insert(rows)
 
