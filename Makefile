@@ -3,6 +3,7 @@
 #   make demo      the year 2013 replayed through the whole loop      (KEEP=1 leaves the pages up)
 #   make test      every test but the end-to-end run, suite by suite, with times
 #   make e2e       one short run with real processes
+#   make feast     the tests of the Feast source, in an environment of its own
 #   make check     format, lint, types, layers, containers, locks
 #   make bench     ours beside its peers, into build/bench.json
 #   make docs      write the pages of docs/reference from the code
@@ -16,7 +17,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo test e2e check bench docs lock clean
+.PHONY: help env data demo test e2e feast check bench docs lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -40,6 +41,9 @@ TOOLS_STAMP := $(TOOLS)/installed-$(call checksum,requirements-tools.lock)
 LOCK_STAMP := $(VENV)/installed-$(call checksum,requirements-dev.lock)
 # Two stamps: editing a lint rule in pyproject.toml reinstalls one link and not 250 packages.
 PROJECT_STAMP := $(VENV)/project-$(call checksum,pyproject.toml)
+# Feast holds pandas below 3, so it has its own environment and its own file.
+FEAST_VENV := .venv-feast
+FEAST_STAMP := $(FEAST_VENV)/installed-$(call checksum,requirements-feast.lock)-$(call checksum,pyproject.toml)
 # Written again when the script that writes them changes, and when the last attempt broke off.
 DATA_STAMP := include/data/.prepared-$(call checksum,include/flights/prepare.py)
 TYPED := plugins include dags benchmarks
@@ -108,6 +112,19 @@ test: $(PROJECT_STAMP) $(DATA_STAMP)
 e2e: $(PROJECT_STAMP) $(DATA_STAMP)
 	@$(PYTHON) -m pytest tests/e2e $(PYTEST)
 
+$(FEAST_STAMP): requirements-feast.lock pyproject.toml | $(TOOLS_STAMP)
+	@echo "==> environment $(FEAST_VENV) from requirements-feast.lock"
+	@$(FEAST_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	  || $(UV) venv --quiet --clear --python $(TOOLS)/bin/python $(FEAST_VENV)
+	@$(UV) pip sync --python $(FEAST_VENV)/bin/python --require-hashes --compile-bytecode \
+	  --build-constraints requirements-feast.lock requirements-feast.lock 2> >(grep -v '^ [+-] ' >&2)
+	@$(UV) pip install --quiet --python $(FEAST_VENV)/bin/python --no-deps --no-build-isolation --editable .
+	@rm -f $(FEAST_VENV)/installed-*
+	@touch $@
+
+feast: $(FEAST_STAMP)
+	@$(FEAST_VENV)/bin/python -m pytest tests/feast $(PYTEST)
+
 # All checks run even where one fails: a person wants the whole list.
 check: $(PROJECT_STAMP)
 	@failed=""; \
@@ -131,16 +148,20 @@ docs: $(PROJECT_STAMP)
 # The development file first: the runtime file is cut from it, so the two never disagree about a version.
 # What stands in a file is kept while pyproject.toml still allows it; UPGRADE=1 lets go.
 lock: $(TOOLS_STAMP)
-	@$(RESOLVE) pyproject.toml --all-extras --group test --group check --group build --output-file requirements-dev.lock
+	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra demo \
+	  --group test --group check --group build --output-file requirements-dev.lock
 	@$(RESOLVE) pyproject.toml --extra postgres --constraints requirements-dev.lock --output-file requirements.lock
+	@$(RESOLVE) pyproject.toml --extra feast --group test --group build --output-file requirements-feast.lock
 	@$(RESOLVE) requirements-tools.in --output-file requirements-tools.lock
 	@if grep -nE '://|^-|^/| @ ' requirements*.lock; then echo "make: a lock holds an address or a path" >&2; exit 1; fi
 	@for python in 3.12 3.13; do \
-	  $(UV) pip compile --quiet --no-header --python-version $$python requirements-dev.lock --output-file /dev/null; \
+	  for lock in requirements-dev.lock requirements-feast.lock; do \
+	    $(UV) pip compile --quiet --no-header --python-version $$python $$lock --output-file /dev/null; \
+	  done; \
 	done
 	@wc -l requirements*.lock
 
 clean:
-	@rm -rf build dist include/data .venv .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	@rm -rf build dist include/data .venv .venv-feast .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 	  .coverage htmlcov
 	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

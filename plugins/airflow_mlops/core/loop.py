@@ -120,7 +120,30 @@ class HttpSource(Declared):
     timeout: int = Field(default=60, ge=1, le=3600, description="seconds that one page may take")
 
 
-AnySource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource, Field(discriminator="kind")]
+FeatureName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w-]*:[A-Za-z_][\w-]*$", description="view:feature")]
+
+
+class FeastSource(Declared):
+    """Entity rows of another source, joined with what a Feast feature repository knew at the time of each row."""
+
+    kind: Literal["feast"] = Field(description="which kind of source")
+    repo: str = Field(min_length=1, description="folder of feature_store.yaml, relative to the project folder")
+    feature_service: str | None = Field(default=None, min_length=1, description="feature service that names the views")
+    features: Annotated[tuple[FeatureName, ...], Listed] = Field(
+        default=(), description="features as view:feature; either these or a feature service"
+    )
+    entities: Annotated[ParquetSource | SqlSource, Field(discriminator="kind")] = Field(
+        description="source of the rows that features are joined to: entity keys, time, key and label"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> FeastSource:
+        if (self.feature_service is None) == (not self.features):
+            raise ValueError("needs exactly one of feature_service, features")
+        return self
+
+
+AnySource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource | FeastSource, Field(discriminator="kind")]
 Severity = Literal["critical", "warning", "info"]
 
 

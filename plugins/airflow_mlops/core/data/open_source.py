@@ -9,7 +9,16 @@ from airflow_mlops.core.data.connections_port import Connections
 from airflow_mlops.core.data.contract import read_contract
 from airflow_mlops.core.data.port import Source
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import CsvSource, Data, HttpSource, Loop, ParquetSource, SqlSource
+from airflow_mlops.core.loop import (
+    CsvSource,
+    Data,
+    FeastSource,
+    HttpSource,
+    Limits,
+    Loop,
+    ParquetSource,
+    SqlSource,
+)
 
 
 def open_source(loop: Loop, connections: Connections, *, root: Path) -> Source:
@@ -27,14 +36,20 @@ def open_source(loop: Loop, connections: Connections, *, root: Path) -> Source:
     Raises
     ------
     DeclarationError
-        If a connection is not there or is of another kind.
+        If a connection is not there or is of another kind, or Feast is asked for and not installed.
     """
     data, source = loop.data, loop.data.source
     if isinstance(source, SqlSource):
         return _sql(source, data, connections)
     if isinstance(source, HttpSource):
         return _http(source, data, connections, root)
-    where: dict[str, Any] = {"root": root, "limits": data.limits, "filesystem": _filesystem(source, connections)}
+    if isinstance(source, FeastSource):
+        return _feast(source, data, connections, root)
+    return _files(source, data.limits, connections, root)
+
+
+def _files(source: ParquetSource | CsvSource, limits: Limits, connections: Connections, root: Path) -> Source:
+    where: dict[str, Any] = {"root": root, "limits": limits, "filesystem": _filesystem(source, connections)}
     if isinstance(source, CsvSource):
         from airflow_mlops.core.data.csv_source import CsvFiles
 
@@ -61,6 +76,19 @@ def _sql(source: SqlSource, data: Data, connections: Connections) -> Source:
     return SqlRows(
         connections.sql(source.conn_id), name=source.conn_id, every=data.every, time=data.time, table=source.table,
         query=source.query, limits=data.limits,
+    )  # fmt: skip
+
+
+def _feast(source: FeastSource, data: Data, connections: Connections, root: Path) -> Source:
+    from airflow_mlops.core.data.feast_source import FeastRows
+
+    if isinstance(source.entities, SqlSource):
+        entities = _sql(source.entities, data, connections)
+    else:
+        entities = _files(source.entities, data.limits, connections, root)
+    return FeastRows(
+        entities, root / source.repo, repo=source.repo, service=source.feature_service, features=source.features,
+        time=data.time, limits=data.limits,
     )  # fmt: skip
 
 
