@@ -47,6 +47,15 @@ def test_replacing_a_partition_leaves_the_others_as_they_were(table: Partitioned
     assert [values_of(table.read(key)) for key in (FIRST, SECOND, THIRD)] == [[1, 2], [7], [1, 2]]
 
 
+def test_a_partition_replaced_by_no_rows_leaves_the_others_as_they_were(table: PartitionedTable) -> None:
+    for key in (FIRST, SECOND):
+        table.write(key, rows(1, 2))
+    table.write(FIRST, rows())
+    assert table.partitions() == [SECOND]
+    assert table.read(SECOND).column_names == ["id", "x"]
+    assert values_of(table.read(SECOND)) == [1, 2]
+
+
 def test_every_earlier_version_stays_readable(table: PartitionedTable) -> None:
     versions = [table.write(FIRST, rows(number)) for number in range(5)]
     assert versions == sorted(set(versions))

@@ -59,7 +59,8 @@ class DeltaPartitions:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 table = self._ready(stamped)
-                self._commit(table, partition, added, stamped, operation)
+                # Without rows the table keeps the columns it has: what the other partitions hold must stay readable.
+                self._commit(table, partition, added, stamped if added else table.schema(), operation)
                 fault_point(f"{name}_committed")
                 return self._version_of(operation)
             except CommitFailedError as error:
@@ -123,7 +124,12 @@ class DeltaPartitions:
         return table
 
     def _commit(
-        self, table: DeltaTable, partition: str, added: Sequence[AddAction], schema: pa.Schema, operation: str
+        self,
+        table: DeltaTable,
+        partition: str,
+        added: Sequence[AddAction],
+        schema: pa.Schema | DeltaSchema,
+        operation: str,
     ) -> None:
         # Two writers of one partition must not both think that they replaced it: the transaction's
         # number makes the later one fail, also where the partition is new and there is nothing to remove.
