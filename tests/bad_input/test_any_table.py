@@ -25,7 +25,7 @@ SCHEMA = Contract.model_validate(CONTRACT).schema
 _SERIAL = itertools.count(1)
 
 quick = settings(
-    max_examples=60,
+    max_examples=45,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

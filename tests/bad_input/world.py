@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_mlops.core.data.connections_port import NoConnections
 from airflow_mlops.core.data.partition import partition_slug
 from airflow_mlops.core.data.publish_snapshot import publish_snapshot
 from airflow_mlops.core.data.take_snapshot import take_snapshot
@@ -112,7 +113,7 @@ def as_csv(cells: list[list[str]]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Warehouse:
+class Warehouse(NoConnections):
     """The connections of a place with one database."""
 
     connect: Connect
@@ -121,14 +122,6 @@ class Warehouse:
         """Return what opens a connection."""
         assert conn_id == "warehouse"
         return self.connect
-
-    def filesystem(self, conn_id: str | None) -> Any:
-        """There is no object store."""
-        raise AssertionError(conn_id)
-
-    def http(self, conn_id: str) -> Any:
-        """There is no service."""
-        raise AssertionError(conn_id)
 
 
 @dataclass
