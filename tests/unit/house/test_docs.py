@@ -6,7 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import TypeAdapter
 
+from airflow_mlops.core.data.contract import read_contract
+from airflow_mlops.core.data.declared_data import AnySource
 from airflow_mlops.core.loop_file import read_loop
 from airflow_mlops.core.validation.suite import read_suite
 
@@ -66,6 +70,18 @@ def test_every_declaration_on_a_page_can_be_read(code: str, tmp_path: Path) -> N
     file = tmp_path / "loop.yaml"
     file.write_text(code, encoding="utf-8")
     assert read_loop(file).model
+
+
+@pytest.mark.parametrize("code", snippets("yaml", "contract:"))
+def test_every_contract_on_a_page_can_be_read(code: str, tmp_path: Path) -> None:
+    file = tmp_path / "contract.yaml"
+    file.write_text(code, encoding="utf-8")
+    assert read_contract(file).columns
+
+
+@pytest.mark.parametrize("code", snippets("yaml", "source:"))
+def test_every_source_on_a_page_can_be_declared(code: str) -> None:
+    assert TypeAdapter(AnySource).validate_python(yaml.safe_load(code)["source"])
 
 
 @pytest.mark.parametrize("code", snippets("yaml", "expectations:"))

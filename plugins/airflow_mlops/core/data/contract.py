@@ -7,6 +7,7 @@
     deny: ["*passenger*"]          # must never arrive
     columns:
       flight_id: {type: text, nullable: false}
+      scheduled_departure: {type: time}
       distance: {type: float, unit: statute mile}
       seat_holder: {type: text, privacy: personal, mask: true}
 
@@ -24,9 +25,11 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from airflow_mlops.core.data.declared_data import Data
+from airflow_mlops.core.declared import Listed
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import Data, Listed, nearest
 from airflow_mlops.core.loop_file import line_of, read_strict_yaml
+from airflow_mlops.core.wrong_declaration import nearest
 
 _DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
 _ARROW: dict[str, pa.DataType] = {
