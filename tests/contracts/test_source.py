@@ -22,12 +22,12 @@ from pyarrow.fs import S3FileSystem
 from sqlalchemy import make_url
 
 from airflow_mlops.core.data.csv_source import CsvFiles
+from airflow_mlops.core.data.declared_data import Limits
 from airflow_mlops.core.data.http_source import HttpAnswers
 from airflow_mlops.core.data.parquet_source import ParquetFiles
 from airflow_mlops.core.data.port import BATCH_ROWS, Arrival, Source
 from airflow_mlops.core.data.sql_source import SqlRows
 from airflow_mlops.core.errors import NotReadyError, PartitionRefusedError, SourceMissingError
-from airflow_mlops.core.loop import Limits
 from airflow_mlops.testing.in_memory import InMemorySource
 from tests.unit.core.data.small_service import Answer, small_service
 

@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import Loop, dotted, refuse_templates
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.wrong_declaration import dotted, refuse_templates
 
 MAX_BYTES = 256_000
 MAX_DEPTH = 20

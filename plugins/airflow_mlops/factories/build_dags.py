@@ -31,8 +31,9 @@ from airflow.sdk import (
     get_parsing_context,
 )  # fmt: skip
 
+from airflow_mlops.core.data.declared_data import Retention
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import Loop, Retention
+from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.loop_file import read_loop
 from airflow_mlops.core.training.function_exists import check_function_exists
 from airflow_mlops.factories.assets import LoopAssets

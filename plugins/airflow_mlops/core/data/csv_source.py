@@ -11,12 +11,12 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem
 
 from airflow_mlops.core.data.csv_rows import CsvRows, require_delimiter
+from airflow_mlops.core.data.declared_data import Limits
 from airflow_mlops.core.data.partition_files import FoundFile, PartitionFiles, untouched
 from airflow_mlops.core.data.port import Arrival, BrokenRow
 from airflow_mlops.core.data.text_feed import DAMAGES, TextFeed, decompressed
 from airflow_mlops.core.data.within_limits import Meter
 from airflow_mlops.core.errors import PartitionRefusedError
-from airflow_mlops.core.loop import Limits
 
 
 class CsvFiles:

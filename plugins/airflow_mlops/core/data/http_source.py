@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from airflow_mlops.core.data.answer_forms import CsvAnswers, JsonAnswers
 from airflow_mlops.core.data.connections_port import HttpAddress
+from airflow_mlops.core.data.declared_data import Limits, Pages
 from airflow_mlops.core.data.http_pages import Page, PageReader, place_of
 from airflow_mlops.core.data.partition import fill_template
 from airflow_mlops.core.data.port import Arrival, BrokenRow
 from airflow_mlops.core.data.within_limits import Meter
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import Limits, Pages
 
 PAGE_BYTES = 64 << 20
 """Bytes of the largest page of JSON, which has to be held as a whole."""

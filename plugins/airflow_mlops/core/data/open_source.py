@@ -7,18 +7,18 @@ from typing import Any
 
 from airflow_mlops.core.data.connections_port import Connections
 from airflow_mlops.core.data.contract import read_contract
-from airflow_mlops.core.data.port import Source
-from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import (
+from airflow_mlops.core.data.declared_data import (
     CsvSource,
     Data,
     FeastSource,
     HttpSource,
     Limits,
-    Loop,
     ParquetSource,
     SqlSource,
 )
+from airflow_mlops.core.data.port import Source
+from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.loop import Loop
 
 
 def open_source(loop: Loop, connections: Connections, *, root: Path) -> Source:

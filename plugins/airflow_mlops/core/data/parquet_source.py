@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
+from airflow_mlops.core.data.declared_data import Limits
 from airflow_mlops.core.data.partition_files import FoundFile, PartitionFiles, untouched
 from airflow_mlops.core.data.port import BATCH_ROWS, Arrival
 from airflow_mlops.core.data.within_limits import Meter
 from airflow_mlops.core.errors import PartitionRefusedError
-from airflow_mlops.core.loop import Limits
 
 BATCH_BYTES = 64 << 20
 """Bytes that a batch should not exceed by far: wide rows come in smaller batches."""

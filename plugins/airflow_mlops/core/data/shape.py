@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from airflow_mlops.core.data.contract import NAME, Contract, matching
+from airflow_mlops.core.data.declared_data import Data
 from airflow_mlops.core.errors import PartitionRefusedError
-from airflow_mlops.core.loop import Data
 
 RESERVED = ("partition",)  # what stores add to the rows of a partition
 

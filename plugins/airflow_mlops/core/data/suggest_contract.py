@@ -14,7 +14,7 @@ from airflow_mlops.core.data.column_facts import ColumnFacts, is_text
 from airflow_mlops.core.data.learn_columns import LearnedTable
 from airflow_mlops.core.data.personal_columns import looks_personal
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import nearest
+from airflow_mlops.core.wrong_declaration import nearest
 
 KEY_WORDS = ("id", "key", "uuid", "guid", "number", "no", "code")
 TIME_WORDS = ("time", "timestamp", "at", "datetime", "date", "day", "on")

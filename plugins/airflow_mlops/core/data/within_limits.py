@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airflow_mlops.core.data.declared_data import Limits
 from airflow_mlops.core.errors import PartitionRefusedError
-from airflow_mlops.core.loop import Limits
 
 ADVICE = "raise the limit in the declaration if that is meant, or deliver smaller partitions"
 

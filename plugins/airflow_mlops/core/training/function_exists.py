@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import nearest
+from airflow_mlops.core.wrong_declaration import nearest
 
 
 def check_function_exists(reference: str, root: Path, *, key: str = "train.function") -> None:

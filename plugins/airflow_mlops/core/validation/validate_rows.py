@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
+from airflow_mlops.core.data.declared_data import Limits
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceMissingError, SourceUnreadableError
-from airflow_mlops.core.loop import Limits
 from airflow_mlops.core.validation.port import Validator
 from airflow_mlops.core.validation.severities import Routed, route, told
 from airflow_mlops.core.validation.suite import (

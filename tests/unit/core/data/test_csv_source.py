@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from airflow_mlops.core.data import csv_rows
 from airflow_mlops.core.data.csv_source import CsvFiles
+from airflow_mlops.core.data.declared_data import Limits
 from airflow_mlops.core.data.port import BATCH_ROWS, BrokenRow
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceUnreadableError
-from airflow_mlops.core.loop import Limits
 
 KEY = "2013-01-06T00:00:00"
 Cells = list[dict[str, Any]]

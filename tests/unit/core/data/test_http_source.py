@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from airflow_mlops.core.data import http_source, json_rows
 from airflow_mlops.core.data.connections_port import HttpAddress
+from airflow_mlops.core.data.declared_data import Limits, Pages
 from airflow_mlops.core.data.http_source import HttpAnswers
 from airflow_mlops.core.data.json_rows import JsonRows, read_json
 from airflow_mlops.core.data.port import BrokenRow
@@ -26,7 +27,6 @@ from airflow_mlops.core.errors import (
     SourceUnreachableError,
     SourceUnreadableError,
 )
-from airflow_mlops.core.loop import Limits, Pages
 from tests.unit.core.data.small_service import Answer, SmallService, small_service
 
 KEY = "2013-01-06T00:00:00"

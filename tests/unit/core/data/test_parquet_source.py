@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_mlops.core.data.declared_data import Limits
 from airflow_mlops.core.data.parquet_source import ParquetFiles
 from airflow_mlops.core.data.port import BATCH_ROWS, Source
 from airflow_mlops.core.errors import PartitionRefusedError, SourceMissingError, SourceUnreadableError
-from airflow_mlops.core.loop import Limits
 
 KEY, LATER = "2013-01-06T00:00:00", "2013-01-13T00:00:00"
 

@@ -1,0 +1,25 @@
+"""What every declaration is made of: strict, immutable models, and the kinds of text that stand in them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Share = Annotated[int, Field(ge=1, le=100, description="percent")]
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:name")]
+Cron = Annotated[
+    str,
+    Field(pattern=r"^(@(hourly|daily|weekly|monthly|quarterly|yearly)|[\d*/,LW#?A-Za-z-]+( [\d*/,LW#?A-Za-z-]+){4})$"),
+]
+Day = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")]
+# A list in YAML is a tuple here, so that a declaration is immutable and hashable as a whole.
+Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+
+
+class Declared(BaseModel):
+    """Base of everything a user declares: strict, immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False
+    )  # fmt: skip
