@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mlops.core.data.shape import canonical_type
+from airflow_mlops.core.data.arrow_types import canonical_type
 from airflow_mlops.core.errors import MlopsError, SourceUnreachableError, SourceUnreadableError
 
 EVENT_TIME = "event_timestamp"

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_mlops.core.data.arrow_types import type_named
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.partition import previous_tick
 from airflow_mlops.core.data.publish_snapshot import record_publication
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, with_columns
-from airflow_mlops.core.data.shape import Rule, Shape, type_named
+from airflow_mlops.core.data.shape import Rule, Shape
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.validation.suite import Expectation, columns_of, read_suite
 from airflow_mlops.core.workspace import Workspace

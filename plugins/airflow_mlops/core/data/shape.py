@@ -7,14 +7,14 @@ bits wide, every text one kind of text); another kind of value is never turned i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
+from airflow_mlops.core.data.arrow_types import canonical_type, is_of, type_named
 from airflow_mlops.core.data.contract import NAME, Contract, matching
+from airflow_mlops.core.data.contract_over_time import refuse_evolution
 from airflow_mlops.core.data.declared_data import Data
 from airflow_mlops.core.errors import PartitionRefusedError
 
@@ -185,100 +185,3 @@ def shape_of_itself(arriving: pa.Schema, earlier: Mapping[str, str] | None, key:
     if faults:
         raise PartitionRefusedError("; ".join(faults))
     return Shape(tuple(rules), typed=True)
-
-
-def held_to_contract(rows: pa.Table, contract: Contract, where: str, *, but: str | None = None) -> pa.Table:
-    """Return rows that are about to be used with the columns of the contract of today.
-
-    Columns that came later than the rows are null; columns that the contract no longer has are left out,
-    and so is the column ``but``.
-
-    Raises
-    ------
-    PartitionRefusedError
-        If a column that may not be null is missing, or is of another type.
-    """
-    columns: dict[str, Any] = {}
-    for name, column in contract.columns.items():
-        if name == but:
-            continue
-        if name not in rows.column_names:
-            if not column.nullable:
-                raise PartitionRefusedError(
-                    f"{where}: column {name!r} is missing, and the contract wants a value of it"
-                )
-            columns[name] = pa.nulls(rows.num_rows, column.arrow)
-        elif rows.schema.field(name).type != column.arrow:
-            raise PartitionRefusedError(
-                f"{where}: column {name!r} is kept as {rows.schema.field(name).type}; the contract says {column.type}"
-            )
-        elif not column.nullable and rows.column(name).null_count:
-            raise PartitionRefusedError(
-                f"{where}: column {name!r} is null in {rows.column(name).null_count:,} rows, and the contract forbids "
-                "it; ingest the partition again"
-            )
-        else:
-            columns[name] = rows.column(name)
-    return pa.table(columns)
-
-
-def refuse_evolution(contract: Contract, now: Mapping[str, str], earlier: Mapping[str, str]) -> None:
-    """Refuse a contract that is not the one before, but for additions where it allows them."""
-    faults = [f"- {name!r} ({kind}) was dropped" for name, kind in earlier.items() if name not in now]
-    faults += [
-        f"~ {name!r} was {kind}, is {now[name]}" for name, kind in earlier.items() if name in now and now[name] != kind
-    ]
-    for name in now:
-        if name in earlier:
-            continue
-        if contract.evolution != "additive":
-            faults.append(f"+ {name!r} ({now[name]}) is new, and the contract does not say evolution: additive")
-        elif not contract.columns[name].nullable:
-            faults.append(f"+ {name!r} ({now[name]}) is new and not nullable, and earlier partitions have no value")
-    if faults:
-        raise PartitionRefusedError(
-            f"contract {contract.contract!r} has changed in a way that partitions published before do not meet: "
-            f"{'; '.join(faults)}"
-        )
-
-
-def is_of(found: pa.DataType, declared: pa.DataType) -> bool:
-    """Return whether values of a type are, without changing what they say, of the declared one."""
-    if pa.types.is_null(found):
-        return True
-    kind = canonical_type(found)
-    if kind is not None and pa.types.is_decimal(kind) and pa.types.is_decimal(declared):
-        return bool(kind.scale <= declared.scale and kind.precision - kind.scale <= declared.precision - declared.scale)
-    return bool(kind == declared)
-
-
-def canonical_type(kind: pa.DataType) -> pa.DataType | None:
-    """Return the one type in which values of this kind are kept; None where there is none."""
-    if pa.types.is_dictionary(kind):
-        return canonical_type(kind.value_type)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_integer(kind):
-        return pa.int64()
-    if pa.types.is_floating(kind):
-        return pa.float64()
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", tz="UTC" if kind.tz else None)
-    if pa.types.is_date(kind):
-        return pa.date32()
-    return kind if pa.types.is_boolean(kind) or pa.types.is_decimal128(kind) else None
-
-
-_NAMED = {
-    str(kind): kind
-    for kind in (
-        pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.date32(), pa.timestamp("us"),
-        pa.timestamp("us", tz="UTC"),
-    )
-}  # fmt: skip
-
-
-def type_named(text: str) -> pa.DataType | None:
-    """Return the canonical type that the ledger names; None where it is none."""
-    decimal = re.fullmatch(r"decimal128\((\d+), (-?\d+)\)", text)
-    return pa.decimal128(int(decimal[1]), int(decimal[2])) if decimal else _NAMED.get(text)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.data.shape import held_to_contract
+from airflow_mlops.core.data.contract_over_time import held_to_contract
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.governance.state import LoopState
