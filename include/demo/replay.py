@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from airflow_mlops.core.data.declared_data import ParquetSource
-from airflow_mlops.core.data.parquet_source import ParquetFiles
+from airflow_mlops.core.data.sources.parquet_source import ParquetFiles
 from airflow_mlops.core.governance.sql_ledger import SqlLedger
 from airflow_mlops.core.governance.state import fold
 from airflow_mlops.core.loop import Loop

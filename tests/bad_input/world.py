@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_mlops.core.data.connections_port import NoConnections
 from airflow_mlops.core.data.partition import partition_slug
 from airflow_mlops.core.data.publish_snapshot import publish_snapshot
+from airflow_mlops.core.data.sources.connections_port import NoConnections
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.loop_file import read_loop

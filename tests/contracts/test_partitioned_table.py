@@ -217,3 +217,9 @@ def test_a_column_that_came_later_is_null_in_the_partitions_before(table: Partit
     table.write(SECOND, rows(2).append_column("later", pa.array([9])))
     assert table.read(SECOND).column("later").to_pylist() == [9]
     assert values_of(table.read(FIRST)) == [1]
+
+
+def test_a_partition_with_fewer_columns_hides_none_of_the_others(table: PartitionedTable) -> None:
+    table.write(FIRST, rows(1).append_column("more", pa.array([9])))
+    table.write(SECOND, rows(2))
+    assert table.read(FIRST).column("more").to_pylist() == [9]

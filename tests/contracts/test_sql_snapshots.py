@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from sqlalchemy import make_url
 
-from airflow_mlops.core.data.connections_port import NoConnections
+from airflow_mlops.core.data.sources.connections_port import NoConnections
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.workspace import Workspace

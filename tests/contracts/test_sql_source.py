@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 
 from airflow_mlops.core.data.declared_data import Limits
 from airflow_mlops.core.data.port import BATCH_ROWS
-from airflow_mlops.core.data.sql_source import SqlRows
+from airflow_mlops.core.data.sources.sql_source import SqlRows
 from airflow_mlops.core.errors import (
     DeclarationError,
     PartitionRefusedError,

@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_mlops.core.data.bottom_sample import BottomSample
 from airflow_mlops.core.data.declared_data import Checks
 from airflow_mlops.core.data.key_spool import KeySpool
-from airflow_mlops.core.data.partition_profile import PartitionProfile
 from airflow_mlops.core.data.port import BATCH_ROWS
-from airflow_mlops.core.data.profile_rows import ProfileBins, Profiler, profile_bins
+from airflow_mlops.core.data.profiles.bottom_sample import BottomSample
+from airflow_mlops.core.data.profiles.partition_profile import PartitionProfile
+from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler, profile_bins
 from airflow_mlops.core.data.row_hash import hash_rows
 from airflow_mlops.core.validation.finding import Finding
 from airflow_mlops.core.validation.history_checks import check_history

@@ -41,8 +41,8 @@ def add_suggest(commands: Commands, run: Callable[[argparse.Namespace], None]) -
 
 def suggest(asked: argparse.Namespace) -> None:
     """Print the drafts, or write them where nothing stands yet."""
-    from airflow_mlops.core.data.learn_columns import learned
-    from airflow_mlops.core.data.suggest_contract import draft_contract, name_of
+    from airflow_mlops.core.data.drafting.learn_columns import learned
+    from airflow_mlops.core.data.drafting.suggest_contract import draft_contract, name_of
     from airflow_mlops.core.validation.suggest_suite import draft_suite
 
     name = asked.name or name_of(asked.files)

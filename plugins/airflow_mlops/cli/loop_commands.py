@@ -93,7 +93,9 @@ def said_in(record: Record) -> str:
     """Return what a record says, in a few words."""
     details = record.details
     if record.kind == "snapshot_published":
-        return f"{details['rows']} rows, {details['quarantined']} in quarantine"
+        outdated = details.get("outdated")
+        parts = [f"{details['rows']} rows, {details['quarantined']} in quarantine", *details["warnings"]]
+        return "; ".join([*parts, f"made before it: version {', '.join(outdated)}"] if outdated else parts)
     if record.kind == "predictions_published":
         return f"{details['rows']} rows by champion {details['champion']}"
     version = f"version {details['version']}" if "version" in details else ""

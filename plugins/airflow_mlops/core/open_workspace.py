@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from airflow_mlops.core.data.connections_port import Connections, NoConnections
+from airflow_mlops.core.data.sources.connections_port import Connections, NoConnections
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.governance.evidence_files import EvidenceFiles
 from airflow_mlops.core.lake import Lake, LakeFiles
@@ -68,7 +68,7 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
     scratch = folder.path if folder.is_local else scratch_of(stores) / loop.model
 
     def source() -> object:
-        from airflow_mlops.core.data.open_source import open_source
+        from airflow_mlops.core.data.sources.open_source import open_source
 
         return open_source(loop, stores.connections, root=root)
 

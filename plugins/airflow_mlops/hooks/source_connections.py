@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_mlops.core.data.connections_port import HttpAddress
+from airflow_mlops.core.data.sources.connections_port import HttpAddress
 from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ OPTIONS = frozenset(
 
 
 class AirflowConnections:
-    """Sources' connections out of Airflow; see :class:`airflow_mlops.core.data.connections_port.Connections`."""
+    """What sources connect to, out of Airflow; a :class:`Connections` of the core."""
 
     def sql(self, conn_id: str) -> Callable[[], Any]:
         """Return what opens a connection of the database, by the hook of its provider; SQLite needs none.

@@ -59,8 +59,7 @@ class DeltaPartitions:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 table = self._ready(stamped)
-                # Without rows the table keeps the columns it has: what the other partitions hold must stay readable.
-                self._commit(table, partition, added, stamped if added else table.schema(), operation)
+                self._commit(table, partition, added, operation)
                 fault_point(f"{name}_committed")
                 return self._version_of(operation)
             except CommitFailedError as error:
@@ -128,7 +127,6 @@ class DeltaPartitions:
         table: DeltaTable,
         partition: str,
         added: Sequence[AddAction],
-        schema: pa.Schema | DeltaSchema,
         operation: str,
     ) -> None:
         # Two writers of one partition must not both think that they replaced it: the transaction's
@@ -136,7 +134,8 @@ class DeltaPartitions:
         name = f"{PARTITION}:{partition}"
         transaction = Transaction(name, (table.transaction_version(name) or 0) + 1)
         table.create_write_transaction(
-            list(added), "overwrite", schema, [PARTITION], [(PARTITION, "=", partition)],
+            # All columns that the table has: fewer would hide what the other partitions hold.
+            list(added), "overwrite", table.schema(), [PARTITION], [(PARTITION, "=", partition)],
             commit_properties=CommitProperties(custom_metadata={WRITE: operation}, app_transactions=[transaction]),
         )  # fmt: skip
 

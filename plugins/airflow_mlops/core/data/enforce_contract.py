@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mlops.core.data.declared_data import Data
-from airflow_mlops.core.data.masking import mask_key, masked
+from airflow_mlops.core.data.masking import fingerprint, mask_key, masked, refuse_other_key
 from airflow_mlops.core.data.read_text import read_text, written_as_text
 from airflow_mlops.core.data.shape import Rule, Shape
 
@@ -52,6 +52,8 @@ class Enforcement:
         What masks columns; needed where the shape masks any.
     raw : bool
         Whether masked columns arrive unmasked, as from a source; not so for rows out of quarantine.
+    known_key : str, optional
+        Fingerprint of the key that masked before; another key is refused.
     late, early : int
         How many rows lay before and after the interval so far.
     """
@@ -61,6 +63,7 @@ class Enforcement:
     interval: Interval
     secret: str | None = None
     raw: bool = True
+    known_key: str | None = None
     late: int = 0
     early: int = 0
     _keys: dict[str, bytes] = field(default_factory=dict, repr=False)
@@ -70,6 +73,12 @@ class Enforcement:
             for rule in self.shape.rules:
                 if rule.mask:
                     self._keys[rule.name] = mask_key(self.secret, rule.name)
+                    refuse_other_key(self._keys[rule.name], self.known_key)
+
+    @property
+    def mask_key(self) -> str | None:
+        """What tells the key that masks from others; None where nothing is masked."""
+        return next((fingerprint(key) for key in self._keys.values()), None)
 
     def read(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, list[str]]]:
         """Return the rows as they are kept, and every reason against each bad row, by its position."""

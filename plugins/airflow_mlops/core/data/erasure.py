@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from airflow_mlops.core.data.masking import keyed_hash, mask_key
+from airflow_mlops.core.data.masking import keyed_hash, mask_key, refuse_other_key
 from airflow_mlops.core.data.read_text import written_as_text
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ class Erasure:
         self._forgotten = state.forgotten
         self._column = subject_column(workspace)
         self._key = mask_key(workspace.secret, self._column) if self._forgotten else b""
+        if self._forgotten:
+            refuse_other_key(self._key, state.mask_key)
 
     def rest(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield the batches without those rows."""

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.erasure import subject_column, subject_hash
-from airflow_mlops.core.data.masking import keyed_hash, mask_key
+from airflow_mlops.core.data.masking import fingerprint, keyed_hash, mask_key, refuse_other_key
 from airflow_mlops.core.data.publish_snapshot import outdated_versions
 from airflow_mlops.core.data.quarantined_rows import is_broken
 from airflow_mlops.core.data.read_text import written_as_text
@@ -62,7 +62,7 @@ def forget_subject(workspace: Workspace, subject: str) -> Forgotten:
     workspace.record_fact(
         workspace.draft(
             "subject_forgotten", f"forgotten:{erasing.hash}:{state.sequence}", None, subject=erasing.hash,
-            column=erasing.column, partitions=done.partitions, models=sorted(done.models),
+            column=erasing.column, mask_key=erasing.fingerprint, partitions=done.partitions, models=sorted(done.models),
             rows={"snapshots": done.snapshots, "predictions": done.predictions, "quarantine": done.quarantine},
         )
     )  # fmt: skip
@@ -87,7 +87,9 @@ class _Erasing:
     def __init__(self, workspace: Workspace, subject: str) -> None:
         self.workspace, self.subject = workspace, subject
         self.column = subject_column(workspace)
-        self.hash = subject_hash(subject, mask_key(workspace.secret, self.column))
+        key = mask_key(workspace.secret, self.column)
+        refuse_other_key(key, workspace.state().mask_key)
+        self.hash, self.fingerprint = subject_hash(subject, key), fingerprint(key)
         contract = workspace.contract
         masks = contract is not None and self.column in contract.columns and contract.columns[self.column].mask
         self.kept_as = keyed_hash(subject, mask_key(workspace.secret, self.column)) if masks else subject

@@ -44,3 +44,25 @@ def mask_key(secret: str | None, column: str) -> bytes:
             f"the key that masks {column!r} has {len(secret.encode())} bytes; it needs at least {KEY_BYTES}"
         )
     return hashlib.blake2b(secret.encode(), digest_size=32).digest()
+
+
+def fingerprint(key: bytes) -> str:
+    """Return what tells this key from another without giving it away, 16 hexadecimal digits."""
+    return keyed_hash("the key of airflow-mlops", key)[:16]
+
+
+def refuse_other_key(key: bytes, known: str | None) -> None:
+    """Refuse a key that is not the one that masked, or hid the forgotten, before.
+
+    Raises
+    ------
+    DeclarationError
+        Under another key the same person is another hash: masked columns would no longer match, and the
+        forgotten would come back.
+    """
+    found = fingerprint(key)
+    if known is not None and found != known:
+        raise DeclarationError(
+            f"the key in the connection mlops_privacy (fingerprint {found}) is not the one that this loop was masked "
+            f"with ({known}); put the old key back: under another one nobody who was forgotten would be recognised"
+        )

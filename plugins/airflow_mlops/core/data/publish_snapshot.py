@@ -24,7 +24,8 @@ def publish_snapshot(workspace: Workspace, manifest: SnapshotManifest, validated
         "snapshot_digest": manifest.digest, "snapshot_rows": manifest.rows,
         "rejected": manifest.rejected, "rejected_version": manifest.rejected_version,
         "columns": manifest.columns, "contract": manifest.contract, "origin": manifest.origin,
-        "profile": manifest.profile, "bins": manifest.bins, "late": manifest.late, "erased": manifest.erased,
+        "profile": manifest.profile, "bins": manifest.bins, "late": manifest.late,
+        "erased": manifest.erased, "mask_key": manifest.mask_key,
         "ignored": list(manifest.ignored),
     }  # fmt: skip
     return record_publication(workspace, manifest.partition, details)

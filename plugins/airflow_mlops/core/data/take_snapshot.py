@@ -19,7 +19,7 @@ from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.erasure import Erasure
 from airflow_mlops.core.data.partition import previous_tick
 from airflow_mlops.core.data.port import Arrival
-from airflow_mlops.core.data.profile_snapshot import SnapshotProfiler, counted_columns
+from airflow_mlops.core.data.profiles.profile_snapshot import SnapshotProfiler, counted_columns
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool
 from airflow_mlops.core.data.read_partition import KeysRepeatError, PartitionPass, RepeatedKeys, Watcher
 from airflow_mlops.core.data.shape import Shape, shape_of
@@ -55,6 +55,7 @@ class SnapshotManifest:
     bins: str | None = None
     late: int = 0
     erased: int = 0
+    mask_key: str | None = None
     ignored: tuple[str, ...] = ()
     origin: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -102,7 +103,8 @@ def adopted(partition: str, known: Mapping[str, Any], warnings: tuple[str, ...] 
         dict(known["columns"]), adopted=True, rejected=int(known["rejected"]),
         rejected_version=known["rejected_version"], content=str(known["arrived_digest"]),
         contract=str(known["contract"]), profile=known["profile"], bins=known["bins"], late=int(known["late"]),
-        erased=int(known["erased"]), ignored=tuple(known["ignored"]), origin=dict(known["origin"]), warnings=warnings,
+        erased=int(known["erased"]),
+        mask_key=known["mask_key"], ignored=tuple(known["ignored"]), origin=dict(known["origin"]), warnings=warnings,
     )  # fmt: skip
 
 
@@ -171,6 +173,7 @@ class _Taking:
                 self.partition, -1 if version is None else version, digest, rows, enforcement.shape.columns,
                 adopted=False, rejected=spool.rows, rejected_version=rejected, content=content,
                 contract=self.contract, profile=profile[0], bins=profile[1], late=enforcement.late, erased=erasure.rows,
+                mask_key=enforcement.mask_key,
                 ignored=enforcement.shape.ignored, origin=arrival.origin, warnings=tuple(arrival.warnings),
             )  # fmt: skip
 
@@ -187,7 +190,7 @@ class _Taking:
         data = self.workspace.loop.data
         return Enforcement(
             self._shape(arrival), data, Interval.between(previous_tick(data.every, self.partition), self.partition),
-            self.workspace.secret,
+            self.workspace.secret, known_key=self.workspace.state().mask_key,
         )  # fmt: skip
 
     def _shape(self, arrival: Arrival) -> Shape:

@@ -64,6 +64,7 @@ class LoopState:
     rollbacks: list[Record] = field(default_factory=list)
     quarantined: dict[str, str] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
+    mask_key: str | None = None
     expired: dict[str, set[str]] = field(default_factory=dict)
 
     @property
@@ -112,6 +113,7 @@ def fold(records: Iterable[Record], *, as_of: str | None = None, before: str | N
 def _published(state: LoopState, record: Record) -> None:
     before = state.published.get(str(record.partition), {"publication": 0})["publication"]
     state.published[str(record.partition)] = {**record.details, "publication": before + 1}
+    state.mask_key = record.details.get("mask_key") or state.mask_key
     state.refused.pop(str(record.partition), None)
     for gone in state.expired.values():
         gone.discard(str(record.partition))
@@ -206,6 +208,7 @@ def _expired(state: LoopState, record: Record) -> None:
 
 def _forgotten(state: LoopState, record: Record) -> None:
     state.forgotten.add(str(record.details["subject"]))
+    state.mask_key = record.details["mask_key"]
     for partition, changes in record.details["partitions"].items():
         if partition in state.published:
             erase(state, partition, changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from airflow_mlops.core.data.partition_profile import PartitionProfile
+from airflow_mlops.core.data.profiles.partition_profile import PartitionProfile
 from airflow_mlops.core.data.take_snapshot import SnapshotManifest
 from airflow_mlops.core.validation.finding import Finding
 from airflow_mlops.core.validation.history_checks import check_history

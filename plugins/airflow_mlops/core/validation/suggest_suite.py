@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from airflow_mlops.core.data.column_facts import DISTINCT, ColumnFacts
-from airflow_mlops.core.data.learn_columns import LearnedTable
-from airflow_mlops.core.data.partition_profile import LARGEST
-from airflow_mlops.core.data.suggest_contract import printable, quoted
+from airflow_mlops.core.data.drafting.column_facts import DISTINCT, ColumnFacts
+from airflow_mlops.core.data.drafting.learn_columns import LearnedTable
+from airflow_mlops.core.data.drafting.suggest_contract import printable, quoted
+from airflow_mlops.core.data.profiles.partition_profile import LARGEST
 
 ROWS_PER_TEXT = 10
 """Rows for each different text below which the texts are names rather than categories."""

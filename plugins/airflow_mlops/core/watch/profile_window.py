@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from airflow_mlops.core.data.column_bins import CATEGORIES, ColumnBins, Counts, quantile_edges
+from airflow_mlops.core.data.profiles.column_bins import CATEGORIES, ColumnBins, Counts, quantile_edges
 
 
 @dataclass(frozen=True)

@@ -168,3 +168,13 @@ def test_without_a_key_nothing_is_masked_and_nothing_forgotten_in_clear(workspac
         ingest(poor, 0)
     with pytest.raises(DeclarationError, match="mlops_privacy"):
         forget_subject(poor, PERSON)
+
+
+def test_another_key_is_refused_before_it_brings_the_forgotten_back(workspace: Workspace, tmp_path: Path) -> None:
+    with_model(workspace)
+    forget_subject(workspace, PERSON)
+    other = opened(workspace.loop, tmp_path, "another secret, which is long enough")
+    for action in (lambda: take_snapshot(other, week(4)), lambda: forget_subject(other, PERSON)):
+        with pytest.raises(DeclarationError, match="is not the one that this loop was masked with"):
+            action()
+    assert take_snapshot(opened(workspace.loop, tmp_path), week(4)).erased == 3

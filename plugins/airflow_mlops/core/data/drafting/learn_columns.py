@@ -11,11 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from airflow_mlops.core.data.arrow_types import canonical_type
-from airflow_mlops.core.data.column_facts import ColumnFacts
-from airflow_mlops.core.data.csv_source import CsvFiles
-from airflow_mlops.core.data.parquet_source import ParquetFiles
+from airflow_mlops.core.data.drafting.column_facts import ColumnFacts
 from airflow_mlops.core.data.port import Arrival
 from airflow_mlops.core.data.shape import refuse_names
+from airflow_mlops.core.data.sources.csv_source import CsvFiles
+from airflow_mlops.core.data.sources.parquet_source import ParquetFiles
 from airflow_mlops.core.errors import DataError, DeclarationError
 
 CSV = re.compile(r"\.csv(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from airflow_mlops.core.data.within_limits import Meter
+from airflow_mlops.core.data.sources.within_limits import Meter
 from airflow_mlops.core.errors import MlopsError
 
 MARKS = "[\ufdd0-\ufdef]"

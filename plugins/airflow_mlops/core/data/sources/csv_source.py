@@ -10,17 +10,17 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.fs import FileSystem
 
-from airflow_mlops.core.data.csv_rows import CsvRows, require_delimiter
 from airflow_mlops.core.data.declared_data import Limits
-from airflow_mlops.core.data.partition_files import FoundFile, PartitionFiles, untouched
 from airflow_mlops.core.data.port import Arrival, BrokenRow
-from airflow_mlops.core.data.text_feed import DAMAGES, TextFeed, decompressed
-from airflow_mlops.core.data.within_limits import Meter
+from airflow_mlops.core.data.sources.csv_rows import CsvRows, require_delimiter
+from airflow_mlops.core.data.sources.partition_files import FoundFile, PartitionFiles, untouched
+from airflow_mlops.core.data.sources.text_feed import DAMAGES, TextFeed, decompressed
+from airflow_mlops.core.data.sources.within_limits import Meter
 from airflow_mlops.core.errors import PartitionRefusedError
 
 
 class CsvFiles:
-    """CSV files named by a template; see :class:`airflow_mlops.core.data.partition_files.PartitionFiles`.
+    """CSV files named by a template; see :class:`airflow_mlops.core.data.sources.partition_files.PartitionFiles`.
 
     Every column arrives as text and an empty value as empty text: what it means is the contract's to say.
 

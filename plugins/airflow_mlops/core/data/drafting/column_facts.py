@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.arrow_types import canonical_type
 from airflow_mlops.core.data.key_spool import KeySpool
-from airflow_mlops.core.data.partition_profile import within_range
+from airflow_mlops.core.data.profiles.partition_profile import within_range
 from airflow_mlops.core.data.read_text import read_text
 from airflow_mlops.core.data.row_hash import hash_cells
 

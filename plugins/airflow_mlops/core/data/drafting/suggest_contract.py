@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from airflow_mlops.core.data.column_facts import ColumnFacts, is_text
-from airflow_mlops.core.data.learn_columns import LearnedTable
-from airflow_mlops.core.data.personal_columns import looks_personal
+from airflow_mlops.core.data.drafting.column_facts import ColumnFacts, is_text
+from airflow_mlops.core.data.drafting.learn_columns import LearnedTable
+from airflow_mlops.core.data.drafting.personal_columns import looks_personal
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.wrong_declaration import nearest
 

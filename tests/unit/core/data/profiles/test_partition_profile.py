@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_mlops.core.data.bottom_sample import BottomSample
-from airflow_mlops.core.data.column_bins import ColumnBins, EdgeFinder, quantile_edges
-from airflow_mlops.core.data.partition_profile import PartitionProfile
-from airflow_mlops.core.data.profile_rows import ProfileBins, Profiler, profile_bins
+from airflow_mlops.core.data.profiles.bottom_sample import BottomSample
+from airflow_mlops.core.data.profiles.column_bins import ColumnBins, EdgeFinder, quantile_edges
+from airflow_mlops.core.data.profiles.partition_profile import PartitionProfile
+from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler, profile_bins
 from airflow_mlops.core.data.row_hash import hash_rows
 from airflow_mlops.core.errors import ProfileMismatchError
 

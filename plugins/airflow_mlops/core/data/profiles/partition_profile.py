@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from airflow_mlops.core.data.column_bins import Counts
+from airflow_mlops.core.data.profiles.column_bins import Counts
 from airflow_mlops.core.errors import ProfileMismatchError
 
 LARGEST = float(np.finfo(np.float64).max)

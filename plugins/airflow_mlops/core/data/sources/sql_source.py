@@ -17,9 +17,9 @@ import pyarrow as pa
 from airflow_mlops.core.data.declared_data import Limits
 from airflow_mlops.core.data.partition import previous_tick
 from airflow_mlops.core.data.port import BATCH_ROWS, Arrival
-from airflow_mlops.core.data.sql_columns import arrow_column, column_type
-from airflow_mlops.core.data.sql_text import bound, quoted
-from airflow_mlops.core.data.within_limits import Meter
+from airflow_mlops.core.data.sources.sql_columns import arrow_column, column_type
+from airflow_mlops.core.data.sources.sql_text import bound, quoted
+from airflow_mlops.core.data.sources.within_limits import Meter
 from airflow_mlops.core.errors import MlopsError, SourceMissingError, SourceUnreachableError, SourceUnreadableError
 
 FIRST_ROWS = 1_000

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_mlops.core.data import http_source, json_rows
-from airflow_mlops.core.data.connections_port import HttpAddress
 from airflow_mlops.core.data.declared_data import Limits, Pages
-from airflow_mlops.core.data.http_source import HttpAnswers
-from airflow_mlops.core.data.json_rows import JsonRows, read_json
 from airflow_mlops.core.data.port import BrokenRow
+from airflow_mlops.core.data.sources import http_source, json_rows
+from airflow_mlops.core.data.sources.connections_port import HttpAddress
+from airflow_mlops.core.data.sources.http_source import HttpAnswers
+from airflow_mlops.core.data.sources.json_rows import JsonRows, read_json
 from airflow_mlops.core.errors import (
     DeclarationError,
     PartitionRefusedError,
@@ -27,7 +27,7 @@ from airflow_mlops.core.errors import (
     SourceUnreachableError,
     SourceUnreadableError,
 )
-from tests.unit.core.data.small_service import Answer, SmallService, small_service
+from tests.unit.core.data.sources.small_service import Answer, SmallService, small_service
 
 KEY = "2013-01-06T00:00:00"
 ROWS = [{"id": "a", "x": 1.50, "ok": True, "n": None}, {"id": "b", "x": 12345678901234567890, "ok": False, "n": ""}]

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
 from airflow_mlops.core.data.declared_data import Limits
-from airflow_mlops.core.data.partition_files import FoundFile, PartitionFiles, untouched
 from airflow_mlops.core.data.port import BATCH_ROWS, Arrival
-from airflow_mlops.core.data.within_limits import Meter
+from airflow_mlops.core.data.sources.partition_files import FoundFile, PartitionFiles, untouched
+from airflow_mlops.core.data.sources.within_limits import Meter
 from airflow_mlops.core.errors import PartitionRefusedError
 
 BATCH_BYTES = 64 << 20
@@ -40,7 +40,7 @@ class Footer:
 
 
 class ParquetFiles:
-    """Parquet files named by a template; see :class:`airflow_mlops.core.data.partition_files.PartitionFiles`.
+    """Parquet files named by a template; see :class:`airflow_mlops.core.data.sources.partition_files.PartitionFiles`.
 
     Parameters
     ----------

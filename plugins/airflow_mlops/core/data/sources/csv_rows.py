@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from pyarrow.csv import ConvertOptions, CSVStreamingReader, InvalidRow, ParseOptions, ReadOptions, open_csv
 
 from airflow_mlops.core.data.port import BATCH_ROWS, BrokenRow
-from airflow_mlops.core.data.text_feed import MARKS, TextFeed, unmarked
-from airflow_mlops.core.data.within_limits import Meter
+from airflow_mlops.core.data.sources.text_feed import MARKS, TextFeed, unmarked
+from airflow_mlops.core.data.sources.within_limits import Meter
 from airflow_mlops.core.errors import DeclarationError, SourceUnreadableError
 
 ROW_BYTES = 1 << 20

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from airflow_mlops.cli import main
 from airflow_mlops.core.data.contract import Contract, read_contract
 from airflow_mlops.core.data.declared_data import Data
+from airflow_mlops.core.data.drafting.learn_columns import arrival_of
+from airflow_mlops.core.data.drafting.personal_columns import looks_personal
+from airflow_mlops.core.data.drafting.suggest_contract import quoted
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
-from airflow_mlops.core.data.learn_columns import arrival_of
-from airflow_mlops.core.data.personal_columns import looks_personal
 from airflow_mlops.core.data.shape import shape_of
-from airflow_mlops.core.data.suggest_contract import quoted
 from airflow_mlops.core.loop_file import read_strict_yaml
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.suggest_suite import widened
 from airflow_mlops.core.validation.suite import read_suite
 
-HOUSE = Path(__file__).parents[4]
+HOUSE = Path(__file__).parents[5]
 FLIGHTS = HOUSE / "include" / "data" / "flights_air_time"
 EVER = Interval(datetime.fromisoformat("1900-01-01"), datetime.fromisoformat("2100-01-01"))
 

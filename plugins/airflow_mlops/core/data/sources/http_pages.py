@@ -25,8 +25,8 @@ from tenacity import (
     wait_random,
 )
 
-from airflow_mlops.core.data.connections_port import HttpAddress
-from airflow_mlops.core.data.within_limits import Meter
+from airflow_mlops.core.data.sources.connections_port import HttpAddress
+from airflow_mlops.core.data.sources.within_limits import Meter
 from airflow_mlops.core.errors import (
     DeclarationError,
     MlopsError,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from airflow_mlops.core.data.connections_port import Connections
 from airflow_mlops.core.data.contract import read_contract
 from airflow_mlops.core.data.declared_data import (
     CsvSource,
@@ -17,6 +16,7 @@ from airflow_mlops.core.data.declared_data import (
     SqlSource,
 )
 from airflow_mlops.core.data.port import Source
+from airflow_mlops.core.data.sources.connections_port import Connections
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.loop import Loop
 
@@ -51,10 +51,10 @@ def open_source(loop: Loop, connections: Connections, *, root: Path) -> Source:
 def _files(source: ParquetSource | CsvSource, limits: Limits, connections: Connections, root: Path) -> Source:
     where: dict[str, Any] = {"root": root, "limits": limits, "filesystem": _filesystem(source, connections)}
     if isinstance(source, CsvSource):
-        from airflow_mlops.core.data.csv_source import CsvFiles
+        from airflow_mlops.core.data.sources.csv_source import CsvFiles
 
         return CsvFiles(source.uri, delimiter=source.delimiter, **where)
-    from airflow_mlops.core.data.parquet_source import ParquetFiles
+    from airflow_mlops.core.data.sources.parquet_source import ParquetFiles
 
     return ParquetFiles(source.uri, **where)
 
@@ -71,7 +71,7 @@ def _filesystem(source: ParquetSource | CsvSource, connections: Connections) -> 
 
 
 def _sql(source: SqlSource, data: Data, connections: Connections) -> Source:
-    from airflow_mlops.core.data.sql_source import SqlRows
+    from airflow_mlops.core.data.sources.sql_source import SqlRows
 
     return SqlRows(
         connections.sql(source.conn_id), name=source.conn_id, every=data.every, time=data.time, table=source.table,
@@ -80,7 +80,7 @@ def _sql(source: SqlSource, data: Data, connections: Connections) -> Source:
 
 
 def _feast(source: FeastSource, data: Data, connections: Connections, root: Path) -> Source:
-    from airflow_mlops.core.data.feast_source import FeastRows
+    from airflow_mlops.core.data.sources.feast_source import FeastRows
 
     if isinstance(source.entities, SqlSource):
         entities = _sql(source.entities, data, connections)
@@ -93,7 +93,7 @@ def _feast(source: FeastSource, data: Data, connections: Connections, root: Path
 
 
 def _http(source: HttpSource, data: Data, connections: Connections, root: Path) -> Source:
-    from airflow_mlops.core.data.http_source import HttpAnswers
+    from airflow_mlops.core.data.sources.http_source import HttpAnswers
 
     assert data.contract is not None, "a declaration without types was refused when it was read"
     contract = read_contract(root / data.contract)

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_mlops.core.data import csv_rows
-from airflow_mlops.core.data.csv_source import CsvFiles
 from airflow_mlops.core.data.declared_data import Limits
 from airflow_mlops.core.data.port import BATCH_ROWS, BrokenRow
+from airflow_mlops.core.data.sources import csv_rows
+from airflow_mlops.core.data.sources.csv_source import CsvFiles
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceUnreadableError
 
 KEY = "2013-01-06T00:00:00"

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from airflow_mlops.core.data.declared_data import Limits
-from airflow_mlops.core.data.feast_join import FeatureJoin, View, told
 from airflow_mlops.core.data.port import Arrival, Source
-from airflow_mlops.core.data.within_limits import Meter
+from airflow_mlops.core.data.sources.feast_join import FeatureJoin, View, told
+from airflow_mlops.core.data.sources.within_limits import Meter
 from airflow_mlops.core.errors import DeclarationError, SourceUnreadableError
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mlops.core.data.column_bins import CATEGORIES, ColumnBins, EdgeFinder, Floats, quantile_edges
-from airflow_mlops.core.data.partition_profile import SEVERAL, ColumnProfile, PartitionProfile, within_range
+from airflow_mlops.core.data.profiles.column_bins import CATEGORIES, ColumnBins, EdgeFinder, Floats, quantile_edges
+from airflow_mlops.core.data.profiles.partition_profile import SEVERAL, ColumnProfile, PartitionProfile, within_range
 from airflow_mlops.core.errors import ProfileMismatchError
 
 LONGEST = 200

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from airflow_mlops.core.data.connections_port import NoConnections
 from airflow_mlops.core.data.declared_data import FeastSource
-from airflow_mlops.core.data.feast_join import as_declared, distinct_pairs
-from airflow_mlops.core.data.feast_source import FeastRows
-from airflow_mlops.core.data.open_source import open_source
+from airflow_mlops.core.data.sources.connections_port import NoConnections
+from airflow_mlops.core.data.sources.feast_join import as_declared, distinct_pairs
+from airflow_mlops.core.data.sources.feast_source import FeastRows
+from airflow_mlops.core.data.sources.open_source import open_source
 from airflow_mlops.core.errors import DeclarationError, SourceUnreadableError
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.testing.in_memory import InMemorySource

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import httpx
 import pyarrow as pa
 
-from airflow_mlops.core.data.answer_forms import CsvAnswers, JsonAnswers
-from airflow_mlops.core.data.connections_port import HttpAddress
 from airflow_mlops.core.data.declared_data import Limits, Pages
-from airflow_mlops.core.data.http_pages import Page, PageReader, place_of
 from airflow_mlops.core.data.partition import fill_template
 from airflow_mlops.core.data.port import Arrival, BrokenRow
-from airflow_mlops.core.data.within_limits import Meter
+from airflow_mlops.core.data.sources.answer_forms import CsvAnswers, JsonAnswers
+from airflow_mlops.core.data.sources.connections_port import HttpAddress
+from airflow_mlops.core.data.sources.http_pages import Page, PageReader, place_of
+from airflow_mlops.core.data.sources.within_limits import Meter
 from airflow_mlops.core.errors import DeclarationError
 
 PAGE_BYTES = 64 << 20
@@ -46,7 +46,7 @@ class HttpAnswers:
     attempts, timeout : int
         Tries of a page, and seconds that it may take.
     columns, required, ignored : optional
-        What the contract says of the keys of records; see :class:`airflow_mlops.core.data.json_rows.JsonRows`.
+        What the contract says of the keys of records; see :class:`airflow_mlops.core.data.sources.json_rows.JsonRows`.
     limits : Limits
         How much a partition may hold.
     sleep : callable

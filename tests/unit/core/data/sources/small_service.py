@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from airflow_mlops.core.data.connections_port import HttpAddress
+from airflow_mlops.core.data.sources.connections_port import HttpAddress
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from airflow_mlops.core.data.csv_rows import CsvRows
-from airflow_mlops.core.data.csv_source import refuse_another_header
-from airflow_mlops.core.data.http_pages import Page, PageReader
-from airflow_mlops.core.data.json_rows import JsonRows, at_path, read_json
 from airflow_mlops.core.data.port import BrokenRow
-from airflow_mlops.core.data.text_feed import DAMAGES, TextFeed, decompressed
-from airflow_mlops.core.data.within_limits import Meter
+from airflow_mlops.core.data.sources.csv_rows import CsvRows
+from airflow_mlops.core.data.sources.csv_source import refuse_another_header
+from airflow_mlops.core.data.sources.http_pages import Page, PageReader
+from airflow_mlops.core.data.sources.json_rows import JsonRows, at_path, read_json
+from airflow_mlops.core.data.sources.text_feed import DAMAGES, TextFeed, decompressed
+from airflow_mlops.core.data.sources.within_limits import Meter
 
 
 class JsonAnswers:

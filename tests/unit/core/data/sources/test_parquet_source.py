@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_mlops.core.data.declared_data import Limits
-from airflow_mlops.core.data.parquet_source import ParquetFiles
 from airflow_mlops.core.data.port import BATCH_ROWS, Source
+from airflow_mlops.core.data.sources.parquet_source import ParquetFiles
 from airflow_mlops.core.errors import PartitionRefusedError, SourceMissingError, SourceUnreadableError
 
 KEY, LATER = "2013-01-06T00:00:00", "2013-01-13T00:00:00"

@@ -1,0 +1,1 @@
+"""Drafting: a first contract of data that somebody has, for a person to review."""

@@ -1,0 +1,1 @@
+"""Sources: where rows come from, each behind the one port of the stage."""
