@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.governance.reconcile import wanted_aliases
 from airflow_mlops.core.governance.record import Record, verify_chain
 from airflow_mlops.core.governance.state import fold
@@ -25,6 +26,7 @@ def assert_invariants(workspace: Workspace) -> None:
     """Assert that the ledger is intact and that nothing in it, or beside it, breaks a promise of the loop."""
     records = workspace.ledger.records()
     assert verify_chain(records) == len(records)
+    assert_no_row_is_lost(workspace, records)
     assert_one_version_for_each_request(workspace, records)
     assert_champion_is_the_head_and_can_be_read(workspace, records)
     assert_nobody_was_promoted_without_passed_gates(workspace, records)
@@ -32,6 +34,20 @@ def assert_invariants(workspace: Workspace) -> None:
     assert_a_rolled_back_version_stays_away(records)
     assert_one_retrain_at_a_time(workspace, records)
     assert_a_step_is_recorded_once(records)
+
+
+def assert_no_row_is_lost(workspace: Workspace, records: list[Record]) -> None:
+    """Every row that arrived is published or in quarantine, and both tables hold what the ledger says."""
+    for record in records:
+        if record.kind == "snapshot_published":
+            said = record.details
+            assert said["rows"] + said["quarantined"] == said["snapshot_rows"] + said["rejected"], record
+    for partition, said in fold(records).published.items():
+        rows = workspace.snapshots.read(partition, version=int(said["version"]))
+        assert (rows.num_rows, content_digest(rows)) == (said["rows"], said["digest"]), partition
+        if said["quarantined"]:
+            held = workspace.quarantine.read(partition, version=int(said["quarantine_version"]))
+            assert held.num_rows == said["quarantined"], partition
 
 
 def versions_in_registry(model: str) -> dict[str, str]:

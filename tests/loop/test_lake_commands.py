@@ -99,3 +99,16 @@ def test_tidying_says_what_it_let_go_of(project: Project, capsys: pytest.Capture
     ]  # fmt: skip
     assert sorted(project.workspace.state().published) == KEYS[1:3]
     assert_invariants(project.workspace)
+
+
+def test_the_status_names_the_partitions_of_the_champion_that_were_corrected_since(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(project, "status") == 0
+    assert "champion's data" not in capsys.readouterr().out
+    project.put(KEYS[0], rows=130)
+    project.publish(KEYS[0])
+    assert run(project, "status") == 0
+    assert "champion's data   published anew since: 2013-01-06T00:00:00" in capsys.readouterr().out
+    assert run(project, "history", "--all") == 0
+    assert "130 rows, 0 in quarantine; made before it: version 1" in capsys.readouterr().out

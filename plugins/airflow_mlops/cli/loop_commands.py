@@ -13,6 +13,7 @@ from airflow_mlops.core.training.function_exists import check_function_exists
 if TYPE_CHECKING:
     from airflow_mlops.cli.asked_loop import Commands
     from airflow_mlops.core.governance.record import Record
+    from airflow_mlops.core.governance.state import LoopState, Version
 
 SHOWN_KINDS = frozenset({
     "partition_refused", "retrain_decided", "training_failed", "candidate_refused", "candidate_registered",
@@ -74,8 +75,21 @@ def status(asked: argparse.Namespace) -> None:
     print(
         f"retrains          {len(state.retrains)}, promotions {len(state.promotions)}, rollbacks {len(state.rollbacks)}"
     )
+    corrected = [] if champion is None else corrected_since(state, champion)
+    if corrected:
+        print(f"champion's data   published anew since: {', '.join(corrected)}")
     for version, reason in state.quarantined.items():
         print(f"quarantined       version {version}: {reason}")
+
+
+def corrected_since(state: LoopState, version: Version) -> list[str]:
+    """Return the partitions that a version was fitted or judged on, and that now hold other content."""
+    window = version.details["window"]
+    return sorted(
+        str(pin["partition"])
+        for pin in [*window["fitted"], *window["holdout"]]
+        if pin["partition"] in state.published and state.published[pin["partition"]]["digest"] != pin["digest"]
+    )
 
 
 def history(asked: argparse.Namespace) -> None:

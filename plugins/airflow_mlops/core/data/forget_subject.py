@@ -59,13 +59,16 @@ def forget_subject(workspace: Workspace, subject: str) -> Forgotten:
     for partition in sorted({*state.published, *workspace.quarantine.partitions()}):
         erasing.erase(state, partition)
     done = erasing.done
-    workspace.record_fact(
-        workspace.draft(
-            "subject_forgotten", f"forgotten:{erasing.hash}:{state.sequence}", None, subject=erasing.hash,
-            column=erasing.column, mask_key=erasing.fingerprint, partitions=done.partitions, models=sorted(done.models),
-            rows={"snapshots": done.snapshots, "predictions": done.predictions, "quarantine": done.quarantine},
-        )
-    )  # fmt: skip
+    # Also where no row was found: a source that delivers them later shall not bring them in.
+    if done.partitions or erasing.hash not in state.forgotten:
+        workspace.record_fact(
+            workspace.draft(
+                "subject_forgotten", f"forgotten:{erasing.hash}:{state.sequence}", None, subject=erasing.hash,
+                column=erasing.column, mask_key=erasing.fingerprint, partitions=done.partitions,
+                models=sorted(done.models),
+                rows={"snapshots": done.snapshots, "predictions": done.predictions, "quarantine": done.quarantine},
+            )
+        )  # fmt: skip
     fault_point("forgotten")
     done.files = purge_forgotten(workspace, erasing.hash)
     return done

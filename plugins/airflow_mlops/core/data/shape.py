@@ -117,6 +117,7 @@ def refuse_names(arriving: pa.Schema) -> None:
         if not NAME.match(name):
             raise PartitionRefusedError(
                 f"column {name!r} has a name that is refused: 1 to 128 characters, none of < > \" ' ` & ; {{ }}"
+                f"{'; is that the delimiter which the file has?' if len(arriving) == 1 else ''}"
             )
 
 

@@ -145,8 +145,18 @@ def test_a_source_that_still_holds_the_subject_does_not_bring_them_back(workspac
 def test_forgetting_twice_changes_nothing_more(workspace: Workspace) -> None:
     with_model(workspace)
     forget_subject(workspace, PERSON)
+    records = workspace.ledger.records()
     done = forget_subject(workspace, PERSON)
     assert (done.snapshots, done.predictions, done.quarantine, done.files) == (0, 0, 0, 0)
+    assert workspace.ledger.records() == records
+
+
+def test_a_subject_that_is_not_there_yet_is_left_out_when_it_comes(workspace: Workspace) -> None:
+    for number in range(4):
+        ingest(workspace, number)
+    assert forget_subject(workspace, "person-7").snapshots == 20
+    assert forget_subject(workspace, "somebody who never came").snapshots == 0
+    assert ingest(workspace, 4)["erased"] == 5
 
 
 def test_what_a_crash_left_is_erased_by_the_next_attempt(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,8 @@ def draft_contract(
         for column in table.columns.values()
         if (found := looks_personal(column.name, column.examples)) is not None
     }
-    remarks = [key_said, time_said, *(f"{each}: {why}, so it is tagged {tag}" for each, (tag, why) in personal.items())]
+    remarks = [said for said in (key_said, time_said) if said]
+    remarks += [f"{each}: {why}, so it is tagged {tag}" for each, (tag, why) in personal.items()]
     remarks += [
         f"{column.name}: its type {column.unsupported} cannot be kept, so it is ignored"
         for column in table.columns.values()
@@ -126,14 +127,14 @@ def column_line(column: ColumnFacts, table: LearnedTable, personal: tuple[str, s
 
 
 def chosen_key(table: LearnedTable, asked: str | None) -> tuple[str, str]:
-    """Return the key and a sentence about it."""
+    """Return the key and a sentence about it; none where nothing was guessed."""
     if asked is not None:
         if not known(table, asked).unique:
             raise DeclarationError(
                 f"{asked!r} cannot be the key: a key is text or a whole number, never null and never there twice",
                 key="key",
             )
-        return asked, f"the key is {asked}, as asked"
+        return asked, ""
     found = [column.name for column in table.columns.values() if is_key_kind(column.read_as) and column.unique]
     if not found:
         raise DeclarationError(
@@ -149,14 +150,14 @@ def chosen_key(table: LearnedTable, asked: str | None) -> tuple[str, str]:
 
 
 def chosen_time(table: LearnedTable, asked: str | None) -> tuple[str, str]:
-    """Return the time and a sentence about it."""
+    """Return the time and a sentence about it; none where nothing was guessed."""
     if asked is not None:
         if not is_time(known(table, asked).kind):
             raise DeclarationError(
                 f"{asked!r} cannot be the time: it holds {word(known(table, asked).kind)}, neither dates nor times",
                 key="time",
             )
-        return asked, f"the time of a row is {asked}, as asked"
+        return asked, ""
     found = [column for column in table.columns.values() if is_time(column.kind) and not column.unsupported]
     if not found:
         raise DeclarationError("no column holds dates or times; say which does with --time", key="time")
