@@ -16,7 +16,8 @@ from airflow_mlops.core.declared import Cron, Declared, Listed, Reference, Share
 from airflow_mlops.core.wrong_declaration import declaration_error, refuse_templates
 
 MetricName = Literal["mae", "rmse", "log_loss", "brier", "accuracy"]
-CLASSIFICATION_METRICS = frozenset({"log_loss", "brier", "accuracy"})
+GateMetric = Literal["mae", "rmse", "log_loss", "brier", "accuracy", "roc_auc"]
+CLASSIFICATION_METRICS = frozenset({"log_loss", "brier", "accuracy", "roc_auc"})
 
 
 class Train(Declared):
@@ -43,7 +44,7 @@ class Train(Declared):
 class Gate(Declared):
     """One condition a candidate must meet on the holdout."""
 
-    metric: MetricName = Field(description="metric of the candidate on the holdout")
+    metric: GateMetric = Field(description="metric of the candidate on the holdout")
     at_most: float | None = Field(default=None, description="largest value that passes")
     at_least: float | None = Field(default=None, description="smallest value that passes")
     no_worse_than_champion_by: float | None = Field(
@@ -230,8 +231,13 @@ class Loop(Declared):
 
     @property
     def metric(self) -> MetricName:
-        """The metric by which models of this loop are compared: the watched one, or the first gate's."""
-        return self.watch.performance.metric if self.watch.performance else self.gates[0].metric
+        """The metric by which models of this loop are compared row by row.
+
+        The watched one, or that of the first gate which is a mean over rows; a gate on roc_auc alone leaves log_loss.
+        """
+        if self.watch.performance:
+            return self.watch.performance.metric
+        return next((gate.metric for gate in self.gates if gate.metric != "roc_auc"), "log_loss")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the declaration as JSON values, by the names a user writes."""

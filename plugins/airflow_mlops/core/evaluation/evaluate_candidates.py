@@ -11,6 +11,7 @@ from airflow_mlops.core.errors import DataError, GateError, MlopsError, Registry
 from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, passed
 from airflow_mlops.core.evaluation.metrics import Floats, metric_value, row_losses
 from airflow_mlops.core.evaluation.predict import predict
+from airflow_mlops.core.evaluation.roc_auc import roc_auc
 from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.loop import Loop, MetricName
 from airflow_mlops.core.registry.load import load_version
@@ -89,9 +90,12 @@ def _slice_column(holdout: pd.DataFrame, name: str) -> Any:
 
 
 def metrics_of(loop: Loop, label: Floats, predicted: Floats) -> dict[str, float]:
-    """Return the metrics that belong to the kind of the label."""
+    """Return the metrics that belong to the kind of the label; the AUC only where there are rows of both classes."""
     names: tuple[MetricName, ...] = ("log_loss", "brier", "accuracy") if loop.classifies else ("mae", "rmse")
-    return {name: metric_value(name, row_losses(name, label, predicted)) for name in names}
+    found = {str(name): metric_value(name, row_losses(name, label, predicted)) for name in names}
+    if loop.classifies and 2 <= label.sum() <= label.size - 2:
+        found["roc_auc"] = roc_auc(label, predicted).value
+    return found
 
 
 def require_gates(workspace: Workspace, request: TrainingRequest, evaluated: dict[str, Any]) -> None:

@@ -1,0 +1,54 @@
+"""What a gate on the AUC costs on a million paired rows, beside scikit-learn's two bare values.
+
+Ours gives the AUC of candidate and champion with DeLong's intervals and that of their difference; the peer
+gives the two values and nothing about how sure they are. Both are measured in turn in one process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+
+from benchmarks.row import Row
+
+ROWS = 1_000_000
+ROUNDS = 5
+BAR_SECONDS = 2.0
+
+
+def auc_gate() -> list[Row]:
+    """Return the row: CPU seconds of one gate."""
+    from sklearn.metrics import roc_auc_score
+
+    from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates
+    from airflow_mlops.core.loop import Gate
+
+    random = np.random.default_rng(1)
+    label = (random.random(ROWS) < 0.2).astype(float)
+    candidate, champion = (label + random.normal(size=ROWS) for _ in range(2))
+    gate = Gate(metric="roc_auc", no_worse_than_champion_by=0.5)
+    holdout = Holdout(label, candidate, champion, {})
+    ours, peer = [], []
+    for number in range(ROUNDS):
+        ours.append(cpu_of(lambda: evaluate_gates([gate], holdout)))
+        peer.append(cpu_of(lambda: [roc_auc_score(label, found) for found in (candidate, champion)]))
+        print(f"\r    round {number + 1}/{ROUNDS}", end="", flush=True)
+    print()
+    mine, theirs = median(ours), median(peer)
+    return [
+        Row(
+            name="auc_gate", ours=round(mine, 3), peer=round(theirs, 3), unit="CPU s",
+            peer_name="scikit-learn's roc_auc_score of both models", ratio=round(mine / theirs, 3),
+            bar=f"ours <= {BAR_SECONDS:g} CPU s", reached=mine <= BAR_SECONDS,
+        )
+    ]  # fmt: skip
+
+
+def cpu_of(work: Callable[[], object]) -> float:
+    """Return the CPU seconds of ``work``."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
