@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -21,5 +21,13 @@ class Declared(BaseModel):
     """Base of everything a user declares: strict, immutable, and closed to unknown keys."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False
+        extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False, defer_build=True
     )  # fmt: skip
+
+
+def section(description: str) -> Any:
+    """Return the field of a section that may be left out: its own keys have defaults then.
+
+    It is made where it is needed, not when the module is imported: every parse of a Dag file pays for that.
+    """
+    return Field(default={}, validate_default=True, description=description)

@@ -4,15 +4,13 @@ The same fields in YAML and in Python. Every model here is strict: an unknown ke
 template is an error and nothing is coerced. ``loop_file`` reads the YAML and says the line.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from airflow_mlops.core.data.declared_data import Data
-from airflow_mlops.core.declared import Cron, Declared, Listed, Reference, Share
+from airflow_mlops.core.declared import Cron, Declared, Listed, Reference, Share, section
 from airflow_mlops.core.wrong_declaration import declaration_error, refuse_templates
 
 MetricName = Literal["mae", "rmse", "log_loss", "brier", "accuracy"]
@@ -58,7 +56,7 @@ class Gate(Declared):
     )
 
     @model_validator(mode="after")
-    def _one_limit(self) -> Gate:
+    def _one_limit(self) -> Self:
         limits = [self.at_most, self.at_least, self.no_worse_than_champion_by]
         if sum(limit is not None for limit in limits) != 1:
             raise ValueError("needs exactly one of at_most, at_least, no_worse_than_champion_by")
@@ -76,7 +74,7 @@ class RolloutStage(Declared):
     bake: int = Field(default=0, ge=0, description="further scored partitions to wait for")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> RolloutStage:
+    def _one_kind(self) -> Self:
         if sum(share is not None for share in (self.shadow, self.canary, self.live)) != 1:
             raise ValueError("needs exactly one of shadow, canary, live")
         if self.live is not None and self.bake:
@@ -105,14 +103,15 @@ class Rollout(Declared):
     target: Literal["batch"] = Field(default="batch", description="who serves: predictions made for each partition")
     approval: Literal["none"] = Field(default="none", description="whether a person is asked before the rollout")
     stages: Annotated[tuple[RolloutStage, ...], Listed] = Field(
-        default=(RolloutStage(shadow=100), RolloutStage(canary=10), RolloutStage(canary=50), RolloutStage(live=100)),
+        default=({"shadow": 100}, {"canary": 10}, {"canary": 50}, {"live": 100}),
+        validate_default=True,
         description="in order: shadow, then canary with growing shares, then {live: 100}",
     )
     margin: float = Field(default=0.10, gt=0, description="relative loss at which a challenger is worse")
     min_rows: int = Field(default=100, ge=2, description="labelled rows a verdict needs")
 
     @model_validator(mode="after")
-    def _ends_live(self) -> Rollout:
+    def _ends_live(self) -> Self:
         if not self.stages or self.stages[-1].live != 100:
             raise ValueError("the last stage must be {live: 100}")
         order = ["shadow", "canary", "live"]
@@ -158,7 +157,7 @@ class Alarm(Declared):
     of: int = Field(default=3, ge=1, description="n: of so many of the newest windows that this champion scored")
 
     @model_validator(mode="after")
-    def _within(self) -> Alarm:
+    def _within(self) -> Self:
         if self.windows > self.of:
             raise ValueError(f"windows ({self.windows}) must not exceed of ({self.of})")
         return self
@@ -177,7 +176,7 @@ class Retrain(Declared):
     policy: Literal["alarm", "never"] | Clock = Field(
         default="alarm", description="what asks for a retrain; ``never`` leaves it to a person"
     )
-    alarm: Alarm = Field(default=Alarm(), description="how many windows must alarm")
+    alarm: Alarm = section("how many windows must alarm")
     cooldown: int = Field(default=2, ge=0, description="partitions between two retrains")
     budget: int = Field(default=13, ge=1, description="promotions for every 52 partitions")
 
@@ -194,9 +193,9 @@ class Loop(Declared):
     gates: Annotated[tuple[Gate, ...], Listed] = Field(
         min_length=1, description="what a candidate must show; all must hold, and metrics are of one kind"
     )
-    rollout: Rollout = Field(default=Rollout(), description="how a challenger takes over")
-    watch: Watch = Field(default=Watch(), description="what is watched on every partition")
-    retrain: Retrain = Field(default=Retrain(), description="when a new model is worth its cost")
+    rollout: Rollout = section("how a challenger takes over")
+    watch: Watch = section("what is watched on every partition")
+    retrain: Retrain = section("when a new model is worth its cost")
     notify: Annotated[tuple[Reference, ...], Listed] = Field(
         default=(),
         description="Airflow notifiers or callbacks called when a task of the loop fails, or its validation warns",
@@ -210,7 +209,7 @@ class Loop(Declared):
             raise declaration_error(error, Loop) from None
 
     @model_validator(mode="after")
-    def _one_kind_of_metric(self) -> Loop:
+    def _one_kind_of_metric(self) -> Self:
         metrics = {gate.metric for gate in self.gates}
         if self.watch.performance:
             metrics.add(self.watch.performance.metric)

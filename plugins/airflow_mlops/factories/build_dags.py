@@ -31,7 +31,6 @@ from airflow.sdk import (
     get_parsing_context,
 )  # fmt: skip
 
-from airflow_mlops.core.data.declared_data import Retention
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.loop_file import read_loop
@@ -204,7 +203,7 @@ class _LoopDags:
             decide = DecideRetrainOperator(
                 task_id="decide", trigger="nightly", emits=self.assets.retrain, **self.step
             )  # fmt: skip
-            if self.loop.data.retention != Retention():
+            if self.loop.data.retention.is_declared:
                 # Whether there was anything to decide or not.
                 decide >> TidyLakeOperator(task_id="tidy", trigger_rule="all_done", **self.step)
         return dag

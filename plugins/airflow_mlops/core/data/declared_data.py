@@ -1,13 +1,11 @@
 """What a user declares of data: where rows come from, and what is asked of them before a model sees any."""
 
-from __future__ import annotations
-
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from airflow_mlops.core.declared import Cron, Day, Declared, Listed, Reference
+from airflow_mlops.core.declared import Cron, Day, Declared, Listed, Reference, section
 
 
 class Limits(Declared):
@@ -57,7 +55,7 @@ class SqlSource(Declared):
     )
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> SqlSource:
+    def _one_of_both(self) -> Self:
         if (self.table is None) == (self.query is None):
             raise ValueError("needs exactly one of table, query")
         if self.query is not None and not (":start" in self.query and ":end" in self.query):
@@ -73,7 +71,7 @@ class Pages(Declared):
     first: int = Field(default=1, ge=0, description="number of the first page")
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Pages:
+    def _one_of_both(self) -> Self:
         if (self.next is None) == (self.number is None):
             raise ValueError("needs exactly one of next, number")
         return self
@@ -111,7 +109,7 @@ class FeastSource(Declared):
     )
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> FeastSource:
+    def _one_of_both(self) -> Self:
         if (self.feature_service is None) == (not self.features):
             raise ValueError("needs exactly one of feature_service, features")
         return self
@@ -142,6 +140,11 @@ class Retention(Declared):
     predictions: int | None = Field(default=None, ge=1, description="partitions of predictions; all if not given")
     quarantine: int | None = Field(default=None, ge=1, description="partitions of bad rows; all if not given")
 
+    @property
+    def is_declared(self) -> bool:
+        """Whether any table is kept for a limited time."""
+        return any(kept is not None for kept in (self.snapshots, self.predictions, self.quarantine))
+
 
 class Data(Declared):
     """Where rows come from, how often, and which columns carry a meaning."""
@@ -166,12 +169,12 @@ class Data(Declared):
     features: Reference | None = Field(
         default=None, description="function that makes the features of a frame; without one, the columns are they"
     )
-    limits: Limits = Field(default=Limits(), description="how much a partition may hold")
-    checks: Checks = Field(default=Checks(), description="what a partition is held against in the loop's history")
-    retention: Retention = Field(default=Retention(), description="how long rows are kept")
+    limits: Limits = section("how much a partition may hold")
+    checks: Checks = section("what a partition is held against in the loop's history")
+    retention: Retention = section("how long rows are kept")
 
     @model_validator(mode="after")
-    def _types_come_from_somewhere(self) -> Data:
+    def _types_come_from_somewhere(self) -> Self:
         if self.source.kind in ("csv", "http") and self.contract is None:
             raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
         return self
