@@ -39,7 +39,12 @@ def add_commands(commands: Commands) -> None:
     release.add_argument("--accept", metavar="WHY", help="release rows that the suite still finds bad, for this reason")
     forget = add_command(commands, "forget", forget_key, "erase a subject from snapshots, predictions and quarantine")
     forget.add_argument("--key", required=True, metavar="KEY", help="the subject, as it stands in the source")
-    add_command(commands, "tidy", tidy, "expire partitions beyond their retention, delete files that nothing needs")
+    words = "expire partitions beyond their retention, delete files that nothing needs"
+    told = add_command(commands, "tidy", tidy, words)
+    told.add_argument(
+        "--after-hours", type=int, default=24, metavar="HOURS",
+        help="leave what became needless less long ago (24): an ingest may be under way; 0 where none is",
+    )  # fmt: skip
 
 
 def list_quarantine(asked: argparse.Namespace) -> None:
@@ -111,7 +116,7 @@ def tidy(asked: argparse.Namespace) -> None:
     """Expire and delete."""
     from airflow_mlops.core.data.tidy_lake import tidy_lake
 
-    done = tidy_lake(workspace_of(asked))
+    done = tidy_lake(workspace_of(asked), after_hours=asked.after_hours)
     for table, files in done.files.items():
         gone = done.expired.get(table, [])
         print(f"{table:<12} {len(gone):>5} partitions expired, {files:>5} files deleted")

@@ -82,7 +82,7 @@ class InMemoryTable:
         newest = self._versions[-1] if self._versions else {}
         return sorted(key for key, rows in newest.items() if rows.num_rows)
 
-    def vacuum(self, keep: Sequence[tuple[str, int]], *, orphans_after_hours: int = 24) -> int:  # noqa: ARG002
+    def vacuum(self, keep: Sequence[tuple[str, int]], *, after_hours: int = 24) -> int:  # noqa: ARG002
         """Keep everything: memory has no files to tidy."""
         return 0
 

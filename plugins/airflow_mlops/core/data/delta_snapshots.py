@@ -197,16 +197,14 @@ class DeltaPartitions:
             return []
         return sorted({str(one[PARTITION]) for one in self._table(None).partitions()})
 
-    def vacuum(self, keep: Sequence[tuple[str, int]], *, orphans_after_hours: int = 24) -> int:
-        """Delete the files that nothing needs; see :meth:`PartitionedTable.vacuum`.
-
-        Files that no commit ever named are left for ``orphans_after_hours``: their writer may still be at work.
-        """
+    def vacuum(self, keep: Sequence[tuple[str, int]], *, after_hours: int = 24) -> int:
+        """Delete the files that nothing needs; see :meth:`PartitionedTable.vacuum`."""
         if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
             return 0
-        newest = self._table(None)
-        gone = set(newest.vacuum(0, dry_run=True, enforce_retention_duration=False))
-        gone |= set(newest.vacuum(orphans_after_hours, dry_run=True, enforce_retention_duration=False, full=True))
+        found = self._table(None).vacuum(
+            retention_hours=after_hours, full=True, dry_run=True, enforce_retention_duration=False
+        )  # fmt: skip
+        gone = set(found)
         if not gone:
             return 0
         # Delta itself keeps or drops versions whole, and a version names every partition there was.
@@ -220,8 +218,8 @@ class DeltaPartitions:
                 gone -= {self._path_of(uri).removeprefix(f"{self._folder.location}/") for uri in uris}
         # The log names a file for good, also once it is deleted.
         files = self._folder.file_system()
-        found = files.get_file_info([f"{self._folder.location}/{name}" for name in sorted(gone)])
-        there = [info.path for info in found if info.is_file]
+        listed = files.get_file_info([f"{self._folder.location}/{name}" for name in sorted(gone)])
+        there = [info.path for info in listed if info.is_file]
         for path in there:
             files.delete_file(path)
         return len(there)

@@ -119,13 +119,16 @@ class PartitionedTable(Protocol):
     def partitions(self) -> list[str]:
         """Return the keys of the partitions that are there now, in order; none of a table not yet written."""
 
-    def vacuum(self, keep: Sequence[tuple[str, int]], *, orphans_after_hours: int = 24) -> int:
+    def vacuum(self, keep: Sequence[tuple[str, int]], *, after_hours: int = 24) -> int:
         """Delete what neither the newest version nor the partitions in ``keep`` need; return how many files.
 
         Parameters
         ----------
         keep : sequence of (str, int)
             Partitions and the versions in which they have to stay readable.
+        after_hours : int
+            What was replaced, or written and never committed, less long ago than this stays: an ingest that is
+            under way has not told the ledger yet what it needs.
         """
 
     def purge(self, partition: str) -> int:

@@ -24,8 +24,14 @@ class Tidied:
     files: dict[str, int] = field(default_factory=dict)
 
 
-def tidy_lake(workspace: Workspace) -> Tidied:
-    """Expire what is beyond its retention, record it, and delete the files that nothing needs."""
+def tidy_lake(workspace: Workspace, *, after_hours: int = 24) -> Tidied:
+    """Expire what is beyond its retention, record it, and delete the files that nothing needs.
+
+    Parameters
+    ----------
+    after_hours : int
+        Files that became needless less long ago stay for the next time: an ingest may be under way.
+    """
     state, done = workspace.state(), Tidied()
     for name in TABLES:
         gone = expired(workspace, state, name)
@@ -46,7 +52,7 @@ def tidy_lake(workspace: Workspace) -> Tidied:
         keep = needed(state, name)
         if name == "snapshots" and workspace.loop.data.features is not None:
             keep = [*keep, *looked_back_on(workspace.ledger.records(), state.published)]
-        done.files[name] = table.vacuum(keep)
+        done.files[name] = table.vacuum(keep, after_hours=after_hours)
     return done
 
 
