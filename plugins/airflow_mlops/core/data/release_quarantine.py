@@ -82,6 +82,11 @@ def release_quarantine(
             f"partition {partition} is not published: correct the contract, the suite or data.tolerance and "
             "ingest it again"
         )
+    if partition in workspace.state().refused:
+        raise DataError(
+            f"the newest delivery of partition {partition} was refused, and what is in quarantine is of that delivery: "
+            "correct it and ingest the partition again"
+        )
     held = held_rows(workspace, partition)
     releasing = _Releasing(workspace, partition, known, held, keys)
     releasing.judge_by_contract()

@@ -159,3 +159,15 @@ def test_a_partition_that_was_refused_has_to_be_ingested_again(tmp_path: Path) -
         release_quarantine(again(workspace), KEY, GxValidator())
     (tmp_path / "suite.yaml").write_text(SUITE.format(limit=100))
     assert ingest(again(workspace))["rows"] == 199
+
+
+def test_rows_of_a_refused_delivery_do_not_join_the_one_that_is_published(tmp_path: Path) -> None:
+    workspace = opened(tmp_path)
+    ingest(workspace)
+    workspace.source.frames[KEY] = toy_rows(0, rows=200).assign(x=99.0)  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="200 of 200 rows are bad"):
+        ingest(again(workspace))
+    (tmp_path / "suite.yaml").write_text(SUITE.format(limit=100))
+    with pytest.raises(DataError, match=r"the newest delivery .* was refused"):
+        release_quarantine(again(workspace), KEY, GxValidator())
+    assert workspace.state().published[KEY]["rows"] == 197
