@@ -133,7 +133,7 @@ class _Erasing:
         changes["snapshots"] = {
             "version": version, "arrived_version": version, "digest": counted.hexdigest(), "rows": counted.rows,
             "snapshot_digest": counted.hexdigest(), "snapshot_rows": counted.rows,
-            "arrived_digest": "", "was": published["digest"],
+            "was": published["digest"],
         }  # fmt: skip
         return keys
 

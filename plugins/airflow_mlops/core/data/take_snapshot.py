@@ -89,7 +89,7 @@ def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
         if known is not None:
             same_rules = known.get("contract") == taking.contract
             seen = taking.read(_drain, known=known["origin"] if same_rules else None)
-            if seen is None or (same_rules and seen.content == known["arrived_digest"]):
+            if seen is None or seen.content == known["arrived_digest"]:
                 return adopted(partition, known, seen.warnings if seen else ())
         taken = taking.read(lambda rows: workspace.snapshots.write(partition, rows), keep=True)
         assert taken is not None

@@ -219,7 +219,8 @@ def erase(state: LoopState, partition: str, changes: dict[str, Any]) -> None:
     snapshots, held = changes.get("snapshots", {}), changes.get("quarantine", {})
     kept = {**snapshots, **{name: held[name] for name in ("quarantine_version", "quarantined") if name in held}}
     before = kept.pop("was", None)
-    state.published[partition] = {**state.published[partition], **kept}
+    # What arrived is not there any more as it arrived: the next ingest reads it again, whatever the source says.
+    state.published[partition] = {**state.published[partition], **kept, "arrived_digest": "", "origin": {}}
     scored = state.scored.get(partition)
     if scored is not None:
         pinned = {"snapshot": kept["digest"], "snapshot_version": kept["version"]} if before else {}

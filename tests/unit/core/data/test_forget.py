@@ -142,6 +142,15 @@ def test_a_source_that_still_holds_the_subject_does_not_bring_them_back(workspac
     assert (manifest.rows + manifest.rejected + manifest.erased) == 200
 
 
+def test_a_partition_is_read_again_after_a_subject_left_its_quarantine_alone(workspace: Workspace) -> None:
+    ingest(workspace, 1)
+    forget_subject(workspace, "person-7")
+    published = ingest(workspace, 1)
+    assert published["rows"] + published["quarantined"] + published["erased"] == 200
+    again = ingest(workspace, 1)
+    assert again["record"] == published["record"]
+
+
 def test_forgetting_twice_changes_nothing_more(workspace: Workspace) -> None:
     with_model(workspace)
     forget_subject(workspace, PERSON)
