@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.erasure import subject_column, subject_hash
 from airflow_mlops.core.data.masking import fingerprint, keyed_hash, mask_key, refuse_other_key
-from airflow_mlops.core.data.publish_snapshot import outdated_versions
 from airflow_mlops.core.data.quarantined_rows import is_broken
 from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.data.tidy_lake import made_from, needed
 from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.workspace import Workspace
@@ -76,14 +76,17 @@ def forget_subject(workspace: Workspace, subject: str) -> Forgotten:
 
 def purge_forgotten(workspace: Workspace, subject: str) -> int:
     """Delete every file that older versions keep of the partitions a subject was erased from; return how many."""
-    touched = {
-        partition
-        for record in workspace.ledger.records()
-        if record.kind == "subject_forgotten" and record.details["subject"] == subject
-        for partition in record.details["partitions"]
-    }
-    tables = (workspace.snapshots, workspace.predictions, workspace.quarantine)
-    return sum(table.purge(partition) for table in tables for partition in sorted(touched))
+    touched: dict[str, set[str]] = {}
+    for record in workspace.ledger.records():
+        if record.kind == "subject_forgotten" and record.details["subject"] == subject:
+            for partition, changes in record.details["partitions"].items():
+                # What was predicted of rows lies beside them, of every publication that they were in.
+                tables = {*changes, "predictions"} if "snapshots" in changes else set(changes)
+                for table in tables:
+                    touched.setdefault(table, set()).add(partition)
+    return sum(
+        getattr(workspace, table).purge(partition) for table, keys in touched.items() for partition in sorted(keys)
+    )
 
 
 class _Erasing:
@@ -118,10 +121,17 @@ class _Erasing:
             return set()
         keys: set[str] = set()
         table, key = self.workspace.snapshots, self.workspace.loop.data.key
-        # The rows may be in the snapshot as it arrived, in the published one, or in both.
-        for version in {int(published["arrived_version"]), int(published["version"])}:
+        # The rows may be in the published version, in the one that arrived, or in one that a model was made from.
+        gone_before = state.purged.get(partition, -1)
+        for version in {version for name, version in needed(state, "snapshots") if name == partition}:
+            if version < gone_before:
+                continue
+            theirs: set[str] = set()
             for batch in table.batches(partition, version=version, columns=sorted({self.column, key})):
-                keys.update(written_as_text(batch.column(key)).filter(self._mask(batch)).to_pylist())
+                theirs.update(written_as_text(batch.column(key)).filter(self._mask(batch)).to_pylist())
+            if theirs:
+                keys |= theirs
+                self.done.models.update(made_from(state, partition, version))
         if not keys:
             return keys
         counted = ContentDigest()
@@ -129,7 +139,6 @@ class _Erasing:
         rest = pa.RecordBatchReader.from_batches(reader.schema, self._without(reader, counted))
         version = table.write(partition, rest)
         self.done.snapshots += len(keys)
-        self.done.models.update(outdated_versions(state, partition, str(published["digest"])))
         changes["snapshots"] = {
             "version": version, "arrived_version": version, "digest": counted.hexdigest(), "rows": counted.rows,
             "snapshot_digest": counted.hexdigest(), "snapshot_rows": counted.rows,

@@ -40,7 +40,6 @@ class RepeatedKeys:
 
     hashes: Hashes
     rows: dict[str, list[int]] = field(default_factory=dict)
-    collecting: bool = True
     kept: set[str] = field(default_factory=set)
 
     def suspects(self, keys: Hashes) -> list[int]:
@@ -115,8 +114,9 @@ class PartitionPass:
                 yield good
             self._take_broken(arrival)
             repeated = keys.repeated()
-        if len(repeated) and self.repeated is None:
-            raise KeysRepeatError(repeated)
+        known = self.repeated.hashes if self.repeated is not None else repeated[:0]
+        if len(np.setdiff1d(repeated, known)):
+            raise KeysRepeatError(np.union1d(repeated, known))
         self._refuse_whole()
 
     def collect(self, arrival: Arrival) -> RepeatedKeys:
@@ -130,7 +130,6 @@ class PartitionPass:
             for at in self.repeated.suspects(hashed.keys):
                 if at not in reasons:
                     self.repeated.collect(str(texts[at].as_py()), int(hashed.rows[at]))
-        self.repeated.collecting = False
         return self.repeated
 
     @property

@@ -85,3 +85,14 @@ def needed(state: LoopState, table: str) -> list[tuple[str, int]]:
         }
         found |= {(key, int(scored["snapshot_version"])) for key, scored in state.scored.items()}
     return sorted(found)
+
+
+def made_from(state: LoopState, partition: str, version: int) -> list[str]:
+    """Return the versions of the model that were fitted or judged on a partition in this version of the snapshots."""
+    return [
+        model.number
+        for model in state.versions.values()
+        for part in ("fitted", "holdout")
+        for pin in model.details["window"][part]
+        if (str(pin["partition"]), int(pin["version"])) == (partition, version)
+    ]

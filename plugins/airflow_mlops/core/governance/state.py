@@ -65,6 +65,7 @@ class LoopState:
     quarantined: dict[str, str] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
     mask_key: str | None = None
+    purged: dict[str, int] = field(default_factory=dict)
     expired: dict[str, set[str]] = field(default_factory=dict)
 
     @property
@@ -219,6 +220,8 @@ def erase(state: LoopState, partition: str, changes: dict[str, Any]) -> None:
     snapshots, held = changes.get("snapshots", {}), changes.get("quarantine", {})
     kept = {**snapshots, **{name: held[name] for name in ("quarantine_version", "quarantined") if name in held}}
     before = kept.pop("was", None)
+    if before is not None:
+        state.purged[partition] = kept["version"]
     # What arrived is not there any more as it arrived: the next ingest reads it again, whatever the source says.
     state.published[partition] = {**state.published[partition], **kept, "arrived_digest": "", "origin": {}}
     scored = state.scored.get(partition)

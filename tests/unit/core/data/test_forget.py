@@ -197,3 +197,20 @@ def test_another_key_is_refused_before_it_brings_the_forgotten_back(workspace: W
         with pytest.raises(DeclarationError, match="is not the one that this loop was masked with"):
             action()
     assert take_snapshot(opened(workspace.loop, tmp_path), week(4)).erased == 3
+
+
+def test_a_subject_who_is_only_in_what_a_model_was_made_from_is_forgotten_there_too(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    with_model(workspace)
+    pins = workspace.state().versions["1"].details["window"]["fitted"]
+    (old,) = [pin for pin in pins if pin["partition"] == week(0)]
+    rows = rows_of(0)
+    rows[rows["person"] != PERSON].reset_index(drop=True).to_parquet(tmp_path / "toy" / f"{week(0)[:10]}.parquet")
+    ingest(workspace, 0)
+    assert workspace.snapshots.read(week(0), version=old["version"]).num_rows == 200
+    done = forget_subject(workspace, PERSON)
+    assert done.models == {"1"}
+    with pytest.raises(DataError):
+        workspace.snapshots.read(week(0), version=old["version"])
+    assert forget_subject(workspace, PERSON).files == 0

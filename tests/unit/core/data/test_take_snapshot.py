@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from airflow_mlops.core.data.port import Arrival
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.errors import DataError, PartitionRefusedError, SourceMissingError, SourceUnreadableError
 from airflow_mlops.core.loop import Loop
@@ -199,3 +203,22 @@ def test_a_replaced_first_partition_must_keep_its_own_columns(tmp_path: Path) ->
     workspace.source.frames[week(0)] = changed  # type: ignore[attr-defined]
     with pytest.raises(PartitionRefusedError, match="column 'x' has the type string"):
         take_snapshot(workspace, week(0))
+
+
+def test_a_source_that_repeats_other_keys_at_each_reading_is_refused(tmp_path: Path) -> None:
+    class Restless:
+        """A source whose rows change while they are read: another key stands there twice each time."""
+
+        readings = 0
+
+        @contextmanager
+        def open(self, partition: str, *, known: Any = None) -> Iterator[Arrival]:
+            self.readings += 1
+            rows = keyed(*[f"twice-{self.readings}"] * 2)
+            yield Arrival(rows.schema, iter(rows.to_batches()))
+
+    workspace = opened(tmp_path)
+    ports = replace(workspace.ports, source=Restless)
+    with pytest.raises(PartitionRefusedError, match="other keys at each of 3 readings"):
+        take_snapshot(replace(workspace, ports=ports), week(0))
+    assert workspace.snapshots.partitions() == []
