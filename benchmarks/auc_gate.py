@@ -23,8 +23,8 @@ def auc_gate() -> list[Row]:
     """Return the row: CPU seconds of one gate."""
     from sklearn.metrics import roc_auc_score
 
+    from airflow_mlops.core.evaluation.declared_evaluation import Gate
     from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates
-    from airflow_mlops.core.loop import Gate
 
     random = np.random.default_rng(1)
     label = (random.random(ROWS) < 0.2).astype(float)

@@ -10,59 +10,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from airflow_mlops.core.data.declared_data import Data
-from airflow_mlops.core.declared import Cron, Declared, Listed, Reference, Share, section
+from airflow_mlops.core.declared import Declared, Listed, Reference, Share, section
+from airflow_mlops.core.evaluation.declared_evaluation import CLASSIFICATION_METRICS, Evaluate, Gate, MetricName
+from airflow_mlops.core.training.declared_training import Train
 from airflow_mlops.core.wrong_declaration import declaration_error, refuse_templates
-
-MetricName = Literal["mae", "rmse", "log_loss", "brier", "accuracy"]
-GateMetric = Literal["mae", "rmse", "log_loss", "brier", "accuracy", "roc_auc"]
-CLASSIFICATION_METRICS = frozenset({"log_loss", "brier", "accuracy", "roc_auc"})
-
-
-class Train(Declared):
-    """Which function gives the candidates, and on which partitions they are fitted."""
-
-    function: Reference
-    window: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
-        default="all", description="newest partitions that a model is fitted on, those of the holdout not counted"
-    )
-    at_least: int | None = Field(
-        default=None, ge=1, description="partitions before the first training; the window if that is a number"
-    )
-    holdout: int = Field(default=1, ge=1, description="newest partitions, kept for the gates")
-    at: Cron = Field(default="0 2 * * *", description="cron expression of the nightly decision")
-    seed: int = Field(default=0, description="what the training function is called with")
-
-    @property
-    def first_at(self) -> int:
-        """Published partitions that the first training waits for."""
-        fitted = self.at_least or (self.window if isinstance(self.window, int) else 1)
-        return fitted + self.holdout
-
-
-class Gate(Declared):
-    """One condition a candidate must meet on the holdout."""
-
-    metric: GateMetric = Field(description="metric of the candidate on the holdout")
-    at_most: float | None = Field(default=None, description="largest value that passes")
-    at_least: float | None = Field(default=None, description="smallest value that passes")
-    no_worse_than_champion_by: float | None = Field(
-        default=None, ge=0, description="allowed relative loss against the champion on the same rows"
-    )
-    slices: Annotated[tuple[str, ...], Listed] = Field(
-        default=(), description="columns; the gate is judged once for each value of each of them"
-    )
-    min_rows: int = Field(
-        default=100, ge=1, description="rows below which a slice is reported as too little data, and does not count"
-    )
-
-    @model_validator(mode="after")
-    def _one_limit(self) -> Self:
-        limits = [self.at_most, self.at_least, self.no_worse_than_champion_by]
-        if sum(limit is not None for limit in limits) != 1:
-            raise ValueError("needs exactly one of at_most, at_least, no_worse_than_champion_by")
-        if self.slices and self.no_worse_than_champion_by is not None:
-            raise ValueError("slices go with at_most or at_least")
-        return self
 
 
 class RolloutStage(Declared):
@@ -188,11 +139,16 @@ class Loop(Declared):
         pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="name of the model; its Dags, assets and ledger carry it"
     )
     owner: str = Field(description="owner of the Dags, as Airflow shows it")
+    purpose: str | None = Field(default=None, description="what the model is for, and what it is not for")
+    tier: Literal["low", "medium", "high"] = Field(
+        default="low", description="how much harm a wrong model does; ``include/policy.yaml`` says what each tier needs"
+    )
     data: Data = Field(description="where rows come from")
     train: Train = Field(description="what is fitted, on what")
     gates: Annotated[tuple[Gate, ...], Listed] = Field(
         min_length=1, description="what a candidate must show; all must hold, and metrics are of one kind"
     )
+    evaluate: Evaluate = section("what else is found out about a candidate")
     rollout: Rollout = section("how a challenger takes over")
     watch: Watch = section("what is watched on every partition")
     retrain: Retrain = section("when a new model is worth its cost")

@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 
 from airflow_mlops.core.errors import DataError, GateError, MlopsError, RegistryError, TrainingError
+from airflow_mlops.core.evaluation.declared_evaluation import MetricName
 from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, passed
 from airflow_mlops.core.evaluation.metrics import Floats, metric_value, row_losses
 from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.evaluation.roc_auc import roc_auc
 from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.loop import Loop, MetricName
+from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision

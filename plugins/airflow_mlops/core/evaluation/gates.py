@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_mlops.core.errors import GateError
+from airflow_mlops.core.evaluation.declared_evaluation import Gate, MetricName
 from airflow_mlops.core.evaluation.metrics import (
     SMALLEST_PROBABILITY,
     Floats,
@@ -23,7 +24,6 @@ from airflow_mlops.core.evaluation.metrics import (
 )
 from airflow_mlops.core.evaluation.paired import paired_difference
 from airflow_mlops.core.evaluation.roc_auc import compared_roc_auc, roc_auc
-from airflow_mlops.core.loop import Gate, MetricName
 
 Verdict = Literal["pass", "fail", "too little data"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.loop import MetricName
+from airflow_mlops.core.evaluation.declared_evaluation import MetricName
 
 Floats = npt.NDArray[np.float64]
 SMALLEST_PROBABILITY = 1e-15

@@ -15,7 +15,7 @@ from airflow_mlops.core.data.contract_over_time import held_to_contract
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.governance.state import LoopState
-from airflow_mlops.core.loop import Train
+from airflow_mlops.core.training.declared_training import Train
 from airflow_mlops.core.workspace import Workspace
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_mlops.core.errors import GateError
+from airflow_mlops.core.evaluation.declared_evaluation import Gate
 from airflow_mlops.core.evaluation.gates import GateReport, Holdout, evaluate_gates, passed
-from airflow_mlops.core.loop import Gate
 
 
 def judged(
