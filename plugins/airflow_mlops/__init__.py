@@ -35,6 +35,8 @@ _PUBLIC = {
     "DetectDriftOperator": "airflow_mlops.operators.watch",
     "MeasurePerformanceOperator": "airflow_mlops.operators.watch",
     "DecideRetrainOperator": "airflow_mlops.operators.watch",
+    "ApproveVersionOperator": "airflow_mlops.operators.approval",
+    "ProveVersionOperator": "airflow_mlops.operators.governance",
     "ReconcileOperator": "airflow_mlops.operators.governance",
 }
 

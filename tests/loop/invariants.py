@@ -70,7 +70,7 @@ def assert_one_version_for_each_request(workspace: Workspace, records: list[Reco
 
 
 def assert_champion_is_the_head_and_can_be_read(workspace: Workspace, records: list[Record]) -> None:
-    """The newest promotion is the champion, every alias says what the ledger says, and the artefact loads."""
+    """The newest promotion, or what a rollback brought back, is the champion; aliases follow; the artefact loads."""
     state = fold(records)
     promoted = [record for record in records if record.kind == "promoted"]
     assert (state.champion is None) == (not promoted)
@@ -78,9 +78,15 @@ def assert_champion_is_the_head_and_can_be_read(workspace: Workspace, records: l
     assert workspace.registry.aliases() == wanted
     if state.champion is None:
         return
-    assert state.champion.number == str(promoted[-1].details["version"])
-    for before, after in zip([None, *promoted], promoted, strict=False):
-        assert after.details["previous"] == (None if before is None else before.details["version"])
+    serving: str | None = None
+    for record in records:
+        if record.kind == "promoted":
+            assert record.details["previous"] == serving
+            serving = str(record.details["version"])
+        elif record.kind == "rolled_back" and "champion" in record.details:
+            assert record.details["version"] == serving
+            serving = str(record.details["champion"])
+    assert state.champion.number == serving
     with tempfile.TemporaryDirectory() as scratch:
         file = workspace.registry.fetch(state.champion.number, Path(scratch))
         assert hasattr(load_model(file, str(state.champion.details["artefact"])), "predict")
@@ -131,12 +137,17 @@ def assert_nothing_saw_what_came_later(records: list[Record]) -> None:
 
 
 def assert_a_rolled_back_version_stays_away(records: list[Record]) -> None:
-    """A version that was rolled back is not rolled out or promoted again."""
+    """A version that was rolled back or rejected does not serve again, unless a person lifted that."""
     away: set[str] = set()
     for record in records:
         version = str(record.details.get("version"))
         if record.kind == "rolled_back":
             away.add(version)
+            assert str(record.details.get("champion")) not in away
+        elif record.kind == "rejected":
+            away.add(version)
+        elif record.kind == "quarantine_lifted":
+            away.discard(version)
         elif record.kind in ("promoted", "rollout_started"):
             assert version not in away
 
@@ -165,7 +176,10 @@ def assert_a_step_is_recorded_once(records: list[Record]) -> None:
     assert not repeated(record.operation for record in records)
     facts = ("predictions_published", "drift_judged", "performance_judged")
     assert not repeated((of.kind, of.partition, of.details["snapshot"]) for of in records if of.kind in facts)
-    ends = [str(of.details["version"]) for of in records if of.kind in ("promoted", "rolled_back")]
+    ends = [
+        str(of.details["version"]) for of in records
+        if of.kind == "promoted" or (of.kind == "rolled_back" and "champion" not in of.details)
+    ]  # fmt: skip
     assert not repeated(ends)
 
 

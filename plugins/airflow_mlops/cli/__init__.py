@@ -1,20 +1,26 @@
 """The command line: ``airflow-mlops``.
 
-    airflow-mlops check LOOP       read a declaration and say what is wrong with it
-    airflow-mlops schema           print the JSON schema of declarations, for editors
-    airflow-mlops status LOOP      champion, rollout, newest partition, what is under way
-    airflow-mlops history LOOP     what was decided, by whom, when and why
-    airflow-mlops reconcile LOOP   make the registry say what the ledger says
-    airflow-mlops verify LOOP      recompute the ledger's chain of hashes
-    airflow-mlops skew LOOP        replay scored rows one by one and all together, and compare
-    airflow-mlops quarantine list|show|release LOOP  look at bad rows, release them after a fix
-    airflow-mlops forget LOOP      erase a subject from snapshots, predictions and quarantine
-    airflow-mlops tidy LOOP        expire old partitions, delete files that nothing needs
+    airflow-mlops check MODEL       read a declaration and say what is wrong with it
+    airflow-mlops schema            print the JSON schema of declarations, for editors
+    airflow-mlops status MODEL      champion, rollout, newest partition, what is under way
+    airflow-mlops history MODEL     who promoted what, when and why
+    airflow-mlops rollback MODEL    take back the rollout under way, or the champion
+    airflow-mlops lift MODEL VERSION       let a version that was taken back serve again
+    airflow-mlops reproduce MODEL VERSION  make a version again and compare its predictions
+    airflow-mlops explain MODEL VERSION    trace one row through its features to its prediction
+    airflow-mlops card MODEL VERSION       the model card of a version, as Markdown or HTML
+    airflow-mlops score MODEL       the ML Test Score of a loop, with the evidence of each point
+    airflow-mlops audit verify|anchor|export MODEL   is the ledger whole; take it elsewhere
+    airflow-mlops reconcile MODEL   make the registry say what the ledger says
+    airflow-mlops skew MODEL        replay scored rows one by one and all together, and compare
+    airflow-mlops quarantine list|show|release MODEL look at bad rows, release them after a fix
+    airflow-mlops forget MODEL      erase a subject from snapshots, predictions and quarantine
+    airflow-mlops tidy MODEL        expire old partitions, delete files that nothing needs
     airflow-mlops contract suggest FILE...  draft a contract and a first suite from data
 
-LOOP is the path of a YAML declaration, or of a Dag file that declares one loop. The stores are found
-as in a task: through the Airflow connections mlops_lake, mlops_ledger and mlops_registry, or embedded
-below AIRFLOW_HOME.
+MODEL is the name of a model that include/loops/ or dags/ declares, or the path of its YAML declaration or
+Dag file. The stores are found as in a task: through the Airflow connections mlops_lake, mlops_ledger and
+mlops_registry, or embedded below AIRFLOW_HOME.
 """
 
 from __future__ import annotations
@@ -23,7 +29,15 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from airflow_mlops.cli import contract_commands, lake_commands, loop_commands, skew_command
+from airflow_mlops.cli import (
+    audit_commands,
+    contract_commands,
+    lake_commands,
+    loop_commands,
+    proof_commands,
+    rollback_commands,
+    skew_command,
+)
 from airflow_mlops.core.errors import MlopsError
 
 
@@ -46,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
         prog="airflow-mlops", description="\n".join(summary[2:]), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
-    for module in (loop_commands, contract_commands, lake_commands, skew_command):
+    modules = (
+        loop_commands, rollback_commands, proof_commands, audit_commands, contract_commands, lake_commands, skew_command
+    )  # fmt: skip
+    for module in modules:
         module.add_commands(commands)
     return whole

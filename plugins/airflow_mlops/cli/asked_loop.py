@@ -23,22 +23,53 @@ if TYPE_CHECKING:
 def add_command(commands: Commands, name: str, run: Run, words: str) -> argparse.ArgumentParser:
     """Add a command that is about a loop, and return it for further arguments."""
     command = commands.add_parser(name, help=words, description=words)
-    command.add_argument("loop", type=Path, metavar="LOOP", help="YAML declaration, or Dag file")
+    words = "name of the model, or path of its YAML declaration or Dag file"
+    command.add_argument("loop", type=Path, metavar="MODEL", help=words)
     command.add_argument("--root", type=Path, default=Path(), help="project folder that relative paths start from")
     command.set_defaults(run=run)
     return command
 
 
 def loop_of(asked: argparse.Namespace) -> Loop:
-    """Return the declared loop: from YAML, or from a Dag file that declares one."""
-    if asked.loop.suffix != ".py":
-        return read_loop(asked.loop)
+    """Return the declared loop: that of a model of the project, from YAML, or from a Dag file that declares one."""
+    file: Path = asked.loop
+    if file.suffix == ".py":
+        loops = loops_of(file)
+        if len(loops) != 1:
+            raise DeclarationError(f"declares {len(loops)} loops; name a file that declares one", file=str(file))
+        return loops[0]
+    if file.suffix in (".yaml", ".yml") or file.exists():
+        return read_loop(file)
+    return loop_called(str(file), asked.root)
+
+
+def loop_called(model: str, root: Path) -> Loop:
+    """Return the loop of a model, from ``include/loops/`` or, where it is declared in Python, from ``dags/``.
+
+    Raises
+    ------
+    DeclarationError
+        If no declaration below the project folder is of that model.
+    """
+    # A file that never says the name cannot declare it, and a broken one of another model is not asked about.
+    files = [*sorted((root / "include" / "loops").glob("*.y*ml")), *sorted((root / "dags").glob("*.py"))]
+    for file in files:
+        if model in file.read_text(encoding="utf-8", errors="replace"):
+            loops = loops_of(file) if file.suffix == ".py" else [read_loop(file)]
+            found = next((loop for loop in loops if loop.model == model), None)
+            if found is not None:
+                return found
+    raise DeclarationError(
+        f"no declaration of a model {model!r} in include/loops/*.yaml or dags/*.py below {root}; "
+        "name the file, or say --root"
+    )
+
+
+def loops_of(file: Path) -> list[Loop]:
+    """Return the loops that a Dag file declares."""
     from airflow_mlops.factories.build_dags import loops_in
 
-    loops = loops_in(asked.loop)
-    if len(loops) != 1:
-        raise DeclarationError(f"declares {len(loops)} loops; name a file that declares one", file=str(asked.loop))
-    return loops[0]
+    return loops_in(file)
 
 
 def workspace_of(asked: argparse.Namespace) -> Workspace:

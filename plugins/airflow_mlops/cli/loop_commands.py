@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.asked_loop import add_command, loop_of, workspace_of
+from airflow_mlops.core.governance.state import fold
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.training.function_exists import check_function_exists
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 SHOWN_KINDS = frozenset({
     "partition_refused", "retrain_decided", "training_failed", "candidate_refused", "candidate_registered",
-    "rollout_started", "stage_analysed", "promoted", "rolled_back", "superseded",
+    "rollout_started", "stage_analysed", "promoted", "rolled_back", "superseded", "approved", "rejected",
+    "approval_void", "quarantine_lifted", "reproduced",
 })  # fmt: skip
 
 
@@ -29,7 +31,6 @@ def add_commands(commands: Commands) -> None:
     told = add_command(commands, "history", history, "list what was decided, by whom, when and why")
     told.add_argument("--all", action="store_true", help="also the facts of every partition")
     add_command(commands, "reconcile", reconcile_aliases, "make the registry say what the ledger says")
-    add_command(commands, "verify", verify, "recompute the ledger's chain of hashes")
 
 
 def schema(_asked: argparse.Namespace) -> None:
@@ -94,13 +95,29 @@ def corrected_since(state: LoopState, version: Version) -> list[str]:
 
 def history(asked: argparse.Namespace) -> None:
     """Print the records of decisions, or all records, oldest first."""
-    for record in workspace_of(asked).ledger.records():
+    records = workspace_of(asked).ledger.records()
+    state = fold(records)
+    for record in records:
         quiet = record.kind == "retrain_decided" and not record.details["retrain"]
         if asked.all or (record.kind in SHOWN_KINDS and not quiet):
+            said = why_promoted(record, state) if record.kind == "promoted" else said_in(record)
             print(
                 f"{record.sequence:>6}  {record.recorded_at[:19]}  {record.partition or '-':<19}  "
-                f"{record.kind}  {said_in(record)}  [{record.actor}]"
+                f"{record.kind}  {said}  [{record.actor}]"
             )
+
+
+def why_promoted(record: Record, state: LoopState) -> str:
+    """Return which version became the champion, in whose place, why it was made and who approved it."""
+    number = str(record.details["version"])
+    decided = state.versions[number].details.get("decision")
+    cause = next((one for one in state.decisions if one.sequence == decided), None)
+    parts = [f"version {number}, before it {record.details['previous'] or 'none'}"]
+    if cause is not None:
+        parts.append(f"made because: {cause.details['reason']} (record {cause.sequence})")
+    if number in state.approved:
+        parts.append(f"approved by {state.approved[number].details['by']}")
+    return "; ".join(parts)
 
 
 def said_in(record: Record) -> str:
@@ -123,12 +140,3 @@ def reconcile_aliases(asked: argparse.Namespace) -> None:
 
     repairs = reconcile(workspace_of(asked))
     print("\n".join(repairs) or "nothing to repair: every alias is what the ledger says")
-
-
-def verify(asked: argparse.Namespace) -> None:
-    """Recompute the chain of hashes."""
-    from airflow_mlops.core.governance.record import verify_chain
-
-    workspace = workspace_of(asked)
-    count = verify_chain(workspace.ledger.records())
-    print(f"{workspace.loop.model}: {count} records, every hash holds")

@@ -14,6 +14,8 @@
     |-- RegistryError             the registry holds something else than the ledger says
     |-- RolloutError              a rollout cannot go on as asked
     |   `-- RolledBackError       the challenger was taken back; says why
+    |-- PolicyError               a version lacks what the policy asks of its tier before it may serve
+    |-- ReproductionError         a version cannot be made again; says what has changed
     `-- LedgerError
         |-- StaleLedgerError      another decision was recorded first; read again and decide again
         `-- LedgerCorruptError    the hash chain does not hold
@@ -97,6 +99,14 @@ class RolloutError(MlopsError):
 
 class RolledBackError(RolloutError):
     """The challenger was taken back."""
+
+
+class PolicyError(MlopsError):
+    """A version lacks what the policy asks of its tier."""
+
+
+class ReproductionError(MlopsError):
+    """A version cannot be made again from what is stored about it."""
 
 
 class LedgerError(MlopsError):

@@ -11,9 +11,18 @@ from pydantic import Field, ValidationError, model_validator
 
 from airflow_mlops.core.data.declared_data import Data
 from airflow_mlops.core.declared import Declared, Listed, Reference, Share, section
-from airflow_mlops.core.evaluation.declared_evaluation import CLASSIFICATION_METRICS, Evaluate, Gate, MetricName
+from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.evaluation.declared_evaluation import (
+    CLASSIFICATION_METRICS,
+    REGRESSION_METRICS,
+    Evaluate,
+    Gate,
+    MetricName,
+    kind_of_label,
+    row_metrics,
+)
 from airflow_mlops.core.training.declared_training import Train
-from airflow_mlops.core.wrong_declaration import declaration_error, refuse_templates
+from airflow_mlops.core.wrong_declaration import declaration_error, nearest, refuse_templates
 
 
 class RolloutStage(Declared):
@@ -52,7 +61,9 @@ class Rollout(Declared):
     """How a challenger takes over."""
 
     target: Literal["batch"] = Field(default="batch", description="who serves: predictions made for each partition")
-    approval: Literal["none"] = Field(default="none", description="whether a person is asked before the rollout")
+    approval: Literal["none", "human"] = Field(
+        default="none", description="human: a person who did not start the run approves before the rollout"
+    )
     stages: Annotated[tuple[RolloutStage, ...], Listed] = Field(
         default=({"shadow": 100}, {"canary": 10}, {"canary": 50}, {"live": 100}),
         validate_default=True,
@@ -165,12 +176,22 @@ class Loop(Declared):
             raise declaration_error(error, Loop) from None
 
     @model_validator(mode="after")
+    def _known_metrics(self) -> Self:
+        known = self.evaluate.known()
+        for index, gate in enumerate(self.gates):
+            if gate.metric not in known:
+                hint = nearest(gate.metric, known, what="metrics")
+                raise DeclarationError(f"no such metric (value {gate.metric!r}); {hint}", key=f"gates[{index}].metric")
+        return self
+
+    @model_validator(mode="after")
     def _one_kind_of_metric(self) -> Self:
-        metrics = {gate.metric for gate in self.gates}
-        if self.watch.performance:
-            metrics.add(self.watch.performance.metric)
-        if metrics & CLASSIFICATION_METRICS and metrics - CLASSIFICATION_METRICS:
-            raise ValueError(f"mixes metrics of classification and regression: {', '.join(sorted(metrics))}")
+        names = self._metric_names()
+        if kind_of_label(names) is None:
+            shown = ", ".join(sorted(names))
+            if names & CLASSIFICATION_METRICS and names & REGRESSION_METRICS:
+                raise ValueError(f"mixes metrics of classification and regression: {shown}")
+            raise ValueError(f"no metric says whether the label is a class or a number; add a gate on one ({shown})")
         return self
 
     @model_validator(mode="before")
@@ -179,20 +200,28 @@ class Loop(Declared):
         refuse_templates(fields)
         return fields
 
+    def _metric_names(self) -> set[str]:
+        """Return the names of the metrics that gates or the watch ask for."""
+        watched = {self.watch.performance.metric} if self.watch.performance else set()
+        return watched | {gate.metric for gate in self.gates}
+
     @property
     def classifies(self) -> bool:
-        """Whether the label is a class (0 or 1); told from the gates' metrics."""
-        return self.gates[0].metric in CLASSIFICATION_METRICS
+        """Whether the label is a class (0 or 1); told from the metrics of the gates and of the watch."""
+        return kind_of_label(self._metric_names()) == "class"
 
     @property
     def metric(self) -> MetricName:
         """The metric by which models of this loop are compared row by row.
 
-        The watched one, or that of the first gate which is a mean over rows; a gate on roc_auc alone leaves log_loss.
+        The watched one, or that of the first gate which is a mean over rows; without any log_loss for classes and
+        mae for numbers.
         """
         if self.watch.performance:
             return self.watch.performance.metric
-        return next((gate.metric for gate in self.gates if gate.metric != "roc_auc"), "log_loss")
+        means = row_metrics("class" if self.classifies else "number")
+        gated = {gate.metric: None for gate in self.gates}
+        return next((mean for name in gated for mean in means if mean == name), means[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the declaration as JSON values, by the names a user writes."""

@@ -1,8 +1,9 @@
-"""Operator of the stage governance."""
+"""Operators of the stage governance: reconcile, and the proof of a new version."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.stage import StageOperator
 
@@ -30,3 +31,27 @@ class ReconcileOperator(StageOperator):
         if waiting is not None and partition > waiting.partition:
             self.emit(context, version=waiting.number)
         return repairs
+
+
+class ProveVersionOperator(StageOperator):
+    """Keep the proof of a new version: its model card, and where the policy asks for it, that it can be made again.
+
+    :param registered: what :class:`RegisterCandidateOperator` returned
+
+    Returns what the policy still misses, a sentence each; the promotion is refused until nothing is missing.
+    """
+
+    template_fields: Sequence[str] = ("partition", "registered")
+
+    def __init__(self, *, registered: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.registered = registered
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
+        """See the class."""
+        from airflow_mlops.core.governance.proof.prove_version import prove_version
+
+        missing = prove_version(workspace, str(self.registered["version"]))
+        for reason in missing:
+            self.log.warning("the policy still misses: %s", reason)
+        return missing

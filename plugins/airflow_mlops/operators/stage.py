@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,20 +64,25 @@ class StageOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Run the step; see the class."""
+        with self.opened(context) as (workspace, partition):
+            self.log.info("%s of %s as of partition %s", type(self).__name__, workspace.loop.model, partition)
+            result = self.run_stage(workspace, partition, context)
+        self._give_events_a_partition(partition, context)
+        return result
+
+    @contextmanager
+    def opened(self, context: Context) -> Iterator[tuple[Workspace, str]]:
+        """Give the workspace and the partition that counts as now; an error of the core becomes Airflow's."""
         hook = WorkspaceHook(self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id)
         try:
             workspace = hook.workspace(declared(self.loop, self.root), root=Path(self.root), actor=actor_of(context))
-            partition = self.partition_of(workspace, context)
-            self.log.info("%s of %s as of partition %s", type(self).__name__, workspace.loop.model, partition)
-            result = self.run_stage(workspace, partition, context)
+            yield workspace, self.partition_of(workspace, context)
         except NotReadyError as error:
             raise AirflowSkipException(str(error)) from error
         except MlopsError as error:
             if error.retryable:
                 raise
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-        self._give_events_a_partition(partition, context)
-        return result
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> Any:
         """Do the step and return what goes into the XCom: small JSON."""
@@ -122,6 +128,7 @@ def declared(loop: Loop | Mapping[str, Any] | str | Path, root: str) -> Loop:
 
 
 def actor_of(context: Context) -> str:
-    """Return who acts, as the ledger shall name them: Dag, task and run."""
-    instance = context["ti"]
-    return f"{instance.dag_id}/{instance.task_id}/{instance.run_id}"
+    """Return who acts, as the ledger shall name them: Dag, task and run, and the person who started the run."""
+    instance, person = context["ti"], context["dag_run"].triggering_user_name
+    run = f"{instance.dag_id}/{instance.task_id}/{instance.run_id}"
+    return run if person is None else f"{run} for person:{person}"

@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_mlops.core.errors import DeclarationError, MlopsError, NotReadyError
 from airflow_mlops.core.loop import Loop
+from airflow_mlops.operators.notified import Notify, call_notifiers
 from airflow_mlops.operators.stage import StageOperator
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from airflow_mlops.core.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
-Notify = Sequence[str | Callable[..., Any]]
 
 
 class ValidateSnapshotOperator(StageOperator):
@@ -217,15 +217,7 @@ def conclude(findings: Findings, context: Context, notify: Notify, root: str) ->
 
 
 def tell(notify: Notify, root: str, context: Context, report: Mapping[str, Any]) -> None:
-    """Call the notifiers with warnings; one that raises is logged and changes nothing, as in Airflow itself."""
-    from airflow_mlops.core.training.user_function import load_function
-
+    """Call the notifiers with warnings."""
     count = len(report["warnings"])
     said = UserWarning(f"{count} warning{'s' * (count != 1)} of the validation: {'; '.join(report['warnings'])}")
-    told: Any = {**context, "exception": said, "validation_findings": dict(report)}
-    for one in notify:
-        try:
-            callback = load_function(one, Path(root)) if isinstance(one, str) else one
-            callback(told)
-        except Exception:  # whatever a user's notifier raises
-            LOG.exception("notifier %s failed", one)
+    call_notifiers(notify, root, {**context, "exception": said, "validation_findings": dict(report)})

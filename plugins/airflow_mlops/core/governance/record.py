@@ -34,7 +34,13 @@ KINDS = {
     "stage_entered": "The challenger entered a stage of its rollout, with its share of the keys.",
     "stage_analysed": "One look at a stage: pass, fail or inconclusive, with the interval it rests on.",
     "promoted": "A version became the champion, and which one was before it.",
-    "rolled_back": "The challenger was taken back and its version quarantined, and why.",
+    "rolled_back": "A challenger or champion was taken back and its version quarantined, why, and who serves instead.",
+    "quarantine_lifted": "A person let a rolled-back version serve again, and why.",
+    "approved": "A person let a version be rolled out: who, and in which run they were asked.",
+    "rejected": "A person refused a version; it is quarantined.",
+    "approval_void": "An approval that does not count, and why.",
+    "reproduced": "A version was made again from its stored request: identical, within a tolerance, or different.",
+    "card_written": "The model card of a version: its digest, and what it lacks.",
     "superseded": "A decision or a candidate that something newer, or an equal model, has made needless.",
 }
 """Every kind of record, and what it says."""

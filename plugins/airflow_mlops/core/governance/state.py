@@ -3,6 +3,7 @@
     retrain_decided (yes) -> training_started -> candidate_registered -> rollout_started
                                              \\-> training_failed, candidate_refused, superseded
     rollout_started -> stage_entered, stage_analysed … -> promoted | rolled_back
+    promoted -> rolled_back to a champion from before
 
 With ``as_of`` only what was decided for partitions up to that key counts, which is what makes a
 backfill see the world as it was.
@@ -63,6 +64,9 @@ class LoopState:
     promotions: list[Record] = field(default_factory=list)
     rollbacks: list[Record] = field(default_factory=list)
     quarantined: dict[str, str] = field(default_factory=dict)
+    approved: dict[str, Record] = field(default_factory=dict)
+    reproduced: dict[str, Record] = field(default_factory=dict)
+    cards: dict[str, Record] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
     mask_key: str | None = None
     purged: dict[str, int] = field(default_factory=dict)
@@ -83,6 +87,14 @@ class LoopState:
         if self.open_decision is not None:
             return f"the retrain of record {self.open_decision.sequence} is under way"
         return None
+
+    @property
+    def champions_before(self) -> list[str]:
+        """Numbers of the versions that were champion before the one of now, the newest first, none twice."""
+        served = [str(record.details["version"]) for record in reversed(self.promotions)]
+        now = self.champion.number if self.champion else None
+        after = served[served.index(now) + 1 :] if now in served else served
+        return list(dict.fromkeys(number for number in after if number != now))
 
     def newest(self, partitions: Iterable[str], as_of: str) -> str | None:
         """Return the newest of ``partitions`` at or before ``as_of``."""
@@ -193,9 +205,31 @@ def _rolled_back(state: LoopState, record: Record) -> None:
     _rollout_ended(state, record)
     state.rollbacks.append(record)
     state.quarantined[str(record.details["version"])] = str(record.details["reason"])
-    previous = record.details.get("champion")
-    if previous is not None:
-        state.champion = state.versions[str(previous)]
+    instead = record.details.get("champion")
+    if instead is not None:
+        state.champion = state.versions[str(instead)]
+        state.promoted_at = record.partition
+
+
+def _lifted(state: LoopState, record: Record) -> None:
+    state.quarantined.pop(str(record.details["version"]), None)
+
+
+def _rejected(state: LoopState, record: Record) -> None:
+    _rollout_ended(state, record)
+    state.quarantined[str(record.details["version"])] = str(record.details["reason"])
+
+
+def _approved(state: LoopState, record: Record) -> None:
+    state.approved[str(record.details["version"])] = record
+
+
+def _reproduced(state: LoopState, record: Record) -> None:
+    state.reproduced[str(record.details["version"])] = record
+
+
+def _card_written(state: LoopState, record: Record) -> None:
+    state.cards[str(record.details["version"])] = record
 
 
 def _expired(state: LoopState, record: Record) -> None:
@@ -256,6 +290,12 @@ _APPLY: dict[str, Callable[[LoopState, Record], None]] = {
     "stage_analysed": _noted,
     "promoted": _promoted,
     "rolled_back": _rolled_back,
+    "quarantine_lifted": _lifted,
+    "approved": _approved,
+    "rejected": _rejected,
+    "approval_void": _noted,
+    "reproduced": _reproduced,
+    "card_written": _card_written,
     "partitions_expired": _expired,
     "subject_forgotten": _forgotten,
 }

@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow_mlops.core.errors import NotReadyError, RolledBackError, RolloutError, StaleLedgerError
 from airflow_mlops.core.governance.fault_point import fault_point
+from airflow_mlops.core.governance.policy import require_policy
 from airflow_mlops.core.governance.reconcile import reconcile
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.governance.state import LoopState, OpenRollout
@@ -69,6 +70,8 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
             )
             reconcile(workspace)
             raise NotReadyError(reason)
+        if workspace.loop.rollout.approval == "human" and candidate.number not in state.approved:
+            raise NotReadyError(f"version {candidate.number} waits for a person's approval")
         draft = workspace.draft(
             "rollout_started", f"rollout:{candidate.number}:{state.sequence}", as_of, version=candidate.number
         )
@@ -199,6 +202,7 @@ def roll_back(workspace: Workspace, version: str, reason: str, as_of: str) -> No
 
 
 def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -> StageOutcome:
+    require_policy(workspace, state, state.versions[version])
     previous = state.champion.number if state.champion else None
     draft = workspace.draft(
         "promoted",

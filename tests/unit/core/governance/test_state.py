@@ -127,6 +127,20 @@ class AnyHistory(RuleBasedStateMachine):
         number = number_of(rollout.version.partition) + late
         self.history.add(kind, number, version=rollout.version.number, reason="said so", **more)
 
+    @precondition(lambda self: back_to(self.now()) is not None)
+    @rule(late=st.integers(0, 2))
+    def take_the_champion_back(self, late: int) -> None:
+        state = self.now()
+        assert state.champion is not None
+        number = number_of(str(state.promoted_at)) + late
+        going, coming = state.champion.number, back_to(state)
+        self.history.add("rolled_back", number, version=going, champion=coming, reason="said so")
+
+    @precondition(lambda self: self.now().quarantined != {})
+    @rule(number=WEEKS)
+    def lift(self, number: int) -> None:
+        self.history.add("quarantine_lifted", number, version=next(iter(self.now().quarantined)))
+
     @invariant()
     def the_sequence_is_that_of_the_last_record_whatever_is_left_out(self) -> None:
         count = len(self.history.ledger.records())
@@ -149,11 +163,18 @@ class AnyHistory(RuleBasedStateMachine):
         state = self.now()
         assert (state.champion is None) == (state.promotions == [])
         if state.champion is not None:
-            assert state.champion.number == state.promotions[-1].details["version"]
+            assert state.champion.number in {record.details["version"] for record in state.promotions}
+            assert state.champion.number not in state.quarantined
+            assert state.champion.number not in state.champions_before
 
 
 class TestInAnyHistory(AnyHistory.TestCase):  # type: ignore[misc]
     settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def back_to(state: LoopState) -> str | None:
+    """Return the champion from before that a rollback goes to."""
+    return next((number for number in state.champions_before if number not in state.quarantined), None)
 
 
 def number_of(key: str) -> int:

@@ -18,7 +18,8 @@ from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.workspace import Workspace
-from airflow_mlops.testing.in_memory import InMemoryRegistry, KeptVersion, in_memory_workspace
+from airflow_mlops.testing.in_memory import in_memory_workspace
+from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 from tests.unit.core.governance.histories import History, week
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train
 
@@ -45,7 +46,7 @@ def challenged(tmp_path: Path, *, stages: Sequence[dict[str, int]] = STAGES) -> 
     loop = toy_loop(rollout={"stages": list(stages)})
     workspace = in_memory_workspace(loop, {}, scratch=tmp_path)
     assert isinstance(workspace.registry, InMemoryRegistry)
-    workspace.registry.versions += [KeptVersion(f"op{number}", b"", None) for number in (1, 2, 3)]  # type: ignore[arg-type]
+    workspace.registry.versions_kept += [KeptVersion(f"op{number}", b"", None) for number in (1, 2, 3)]  # type: ignore[arg-type]
     History(workspace.ledger).publish(0, 1, 2, 3).promote(2, "1").register(3, "2")
     return workspace
 

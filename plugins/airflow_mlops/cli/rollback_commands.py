@@ -1,0 +1,42 @@
+"""The commands ``airflow-mlops rollback`` and ``lift``: a person takes a version back, or lets it serve again."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from airflow_mlops.cli.asked_loop import add_command, workspace_of
+
+if TYPE_CHECKING:
+    from airflow_mlops.cli.asked_loop import Commands
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this module to those of the command line."""
+    words = "take back the rollout under way or, where there is none, the champion; needs no registry"
+    back = add_command(commands, "rollback", rollback, words)
+    back.add_argument("--to", metavar="VERSION", help="version that shall serve; the champion before if not given")
+    back.add_argument("--reason", default="asked for by hand", metavar="WHY", help="for the ledger")
+    words = "let a version that was taken back or rejected serve again"
+    lifted = add_command(commands, "lift", lift, words)
+    lifted.add_argument("version", metavar="VERSION", help="number of the version")
+    lifted.add_argument("--reason", required=True, metavar="WHY", help="for the ledger")
+
+
+def rollback(asked: argparse.Namespace) -> None:
+    """Roll back, and say who serves now."""
+    from airflow_mlops.core.rollout.roll_back import roll_back_now
+
+    done = roll_back_now(workspace_of(asked), reason=asked.reason, to=asked.to)
+    serves = f"version {done.champion} serves from the next partition on" if done.champion else "nothing serves"
+    print(f"version {done.version} was taken back and is in quarantine; {serves}")
+    for note in done.notes:
+        print(note)
+
+
+def lift(asked: argparse.Namespace) -> None:
+    """Lift a quarantine."""
+    from airflow_mlops.core.rollout.roll_back import lift_quarantine
+
+    lift_quarantine(workspace_of(asked), asked.version, reason=asked.reason)
+    print(f"version {asked.version} is out of quarantine; airflow-mlops rollback --to {asked.version} lets it serve")

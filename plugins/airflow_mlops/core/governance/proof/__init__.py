@@ -1,0 +1,1 @@
+"""Proof about a version: make it again, trace a row, the model card, the ML Test Score."""

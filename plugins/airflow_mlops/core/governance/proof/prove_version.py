@@ -1,0 +1,28 @@
+"""Gather the proof of a new version: its card always, and what its tier asks for besides."""
+
+from __future__ import annotations
+
+from airflow_mlops.core.errors import ReproductionError
+from airflow_mlops.core.governance.policy import read_policy, unmet
+from airflow_mlops.core.governance.proof.model_card import write_model_card
+from airflow_mlops.core.governance.proof.reproduce_version import reproduce_version
+from airflow_mlops.core.workspace import Workspace
+
+
+def prove_version(workspace: Workspace, number: str) -> list[str]:
+    """Write the card of a version, make the version again where the policy asks for it; return what is still missing.
+
+    What has been proved before is not proved again. A version that cannot be made again is a thing that is
+    missing, and no error: the policy is asked again at the promotion.
+    """
+    required = read_policy(workspace.root).of(workspace.loop.tier)
+    trouble = []
+    if "reproduced" in required and number not in workspace.state().reproduced:
+        try:
+            reproduce_version(workspace, number)
+        except ReproductionError as error:
+            trouble.append(str(error))
+    if number not in workspace.state().cards:
+        write_model_card(workspace, number)
+    state = workspace.state()
+    return [*trouble, *unmet(workspace, state, state.versions[number])]

@@ -1,0 +1,142 @@
+"""Roll back in one step, by a person: the challenger under way, or the champion to one from before.
+
+The record stands before the effect, and the registry is not needed: where it is down, the aliases follow
+with the next ``reconcile``. The version that is taken back is quarantined until a person lifts that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_mlops.core.errors import RegistryError, RolloutError, StaleLedgerError
+from airflow_mlops.core.governance.fault_point import fault_point
+from airflow_mlops.core.governance.reconcile import reconcile
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.workspace import Workspace
+
+ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """What a rollback did: which version was taken back, who serves now, and what could not be done at once."""
+
+    version: str
+    champion: str | None
+    notes: tuple[str, ...]
+
+
+def roll_back_now(workspace: Workspace, *, reason: str, to: str | None = None) -> RolledBack:
+    """Take back the challenger under way; where there is none, or ``to`` is given, the champion.
+
+    Parameters
+    ----------
+    reason : str
+        Why, for the ledger.
+    to : str, optional
+        Number of the version that shall serve; the champion before this one if not given.
+
+    Raises
+    ------
+    RolloutError
+        If there is nothing to go back from or to, or the version to go back to may not serve or cannot be loaded.
+    """
+    for _ in range(ATTEMPTS):
+        state = workspace.state()
+        try:
+            version, champion, notes = _what_goes(workspace, state, to)
+            as_of = max(state.published, default=None)
+            details: dict[str, object] = {"version": version, "reason": reason}
+            details |= {"champion": champion} if champion else {}
+            operation = f"rolled_back:{version}:by_hand:{state.sequence}"
+            workspace.ledger.append(
+                workspace.draft("rolled_back", operation, as_of, **details), read=state.sequence
+            )  # fmt: skip
+        except StaleLedgerError:
+            continue
+        fault_point("rolled_back_by_hand")
+        serves = champion or (state.champion.number if state.champion else None)
+        return RolledBack(version, serves, (*notes, *_aliases_follow(workspace)))
+    raise RolloutError(f"nothing was rolled back in {ATTEMPTS} attempts: other records keep coming first; try again")
+
+
+def lift_quarantine(workspace: Workspace, version: str, *, reason: str) -> None:
+    """Let a version that was taken back serve again, as a person's decision.
+
+    Raises
+    ------
+    RolloutError
+        If the version is not in quarantine.
+    """
+    state = workspace.state()
+    if version not in state.quarantined:
+        held = ", ".join(sorted(state.quarantined, key=int)) or "none"
+        raise RolloutError(f"version {version} is not in quarantine; in quarantine: {held}")
+    workspace.ledger.append(
+        workspace.draft(
+            "quarantine_lifted", f"lifted:{version}:{state.sequence}", max(state.published, default=None),
+            version=version, reason=reason,
+        ),
+        read=state.sequence,
+    )  # fmt: skip
+
+
+def _what_goes(workspace: Workspace, state: LoopState, to: str | None) -> tuple[str, str | None, tuple[str, ...]]:
+    """Return the version that is taken back, the champion that comes back if one does, and what to tell."""
+    if state.rollout is None:
+        return _change_champion(workspace, state, to)
+    challenger, champion = state.rollout.version.number, state.champion.number if state.champion else None
+    if to not in (None, champion):
+        raise RolloutError(f"version {challenger} is being rolled out; roll that back first, without saying to what")
+    return challenger, None, ()
+
+
+def _change_champion(workspace: Workspace, state: LoopState, to: str | None) -> tuple[str, str, tuple[str, ...]]:
+    """Return the champion that goes, the version that shall serve, and what could not be made sure of it."""
+    if state.champion is None:
+        raise RolloutError("there is no champion yet; nothing can be rolled back")
+    now = state.champion.number
+    target = to or _champion_before(state)
+    if target == now:
+        raise RolloutError(f"version {now} is the champion already")
+    if target not in state.versions:
+        raise RolloutError(f"there is no version {target}; versions: {', '.join(sorted(state.versions, key=int))}")
+    if target in state.quarantined:
+        raise RolloutError(
+            f"version {target} is in quarantine: {state.quarantined[target]}; "
+            f"a person lifts that first: airflow-mlops lift {workspace.loop.model} {target} --reason WHY"
+        )
+    if target not in {str(record.details["version"]) for record in state.promotions}:
+        raise RolloutError(
+            f"version {target} has never been the champion; a rollback goes to one that was: "
+            f"{', '.join(state.champions_before) or 'there is none'}"
+        )
+    try:
+        load_version(workspace, state.versions[target])
+    except RegistryError as error:
+        if not error.retryable:
+            raise RolloutError(f"version {target} cannot serve: {error}") from error
+        return now, target, (f"version {target} could not be loaded to make sure: {error}",)
+    return now, target, ()
+
+
+def _champion_before(state: LoopState) -> str:
+    """Return the newest champion from before that is not in quarantine."""
+    assert state.champion is not None
+    usable = [number for number in state.champions_before if number not in state.quarantined]
+    if not usable:
+        others = ", ".join(f"{number} (in quarantine)" for number in state.champions_before)
+        raise RolloutError(
+            f"no other version to go back to from {state.champion.number}; champions before it: {others or 'none'}"
+        )
+    return usable[0]
+
+
+def _aliases_follow(workspace: Workspace) -> tuple[str, ...]:
+    """Set the aliases; where the registry cannot, say that reconcile will."""
+    try:
+        reconcile(workspace)
+    except RegistryError as error:
+        return (f"the aliases follow with the next reconcile: {error}",)
+    return ()

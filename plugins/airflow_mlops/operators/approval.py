@@ -1,0 +1,96 @@
+"""The operator that asks a person before a rollout: it parks in ``awaiting_input`` and needs no worker meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_mlops.operators.notified import call_notifiers
+from airflow_mlops.operators.stage import StageOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_mlops.core.governance.state import Version
+    from airflow_mlops.core.workspace import Workspace
+
+APPROVE, REJECT = "Approve", "Reject"
+
+
+class ApproveVersionOperator(StageOperator, HITLOperator):
+    """Ask a person whether the version that waits may be rolled out; asked once, and remembered in the ledger.
+
+    Somebody who started a run that made the version cannot approve it: the task fails, says so, and the next
+    partition asks again. Rejected, the version is quarantined and what follows is skipped. Skips where no
+    version waits.
+    """
+
+    template_fields: Sequence[str] = ("partition",)
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("subject", "May this version be rolled out?")
+        super().__init__(options=[APPROVE, REJECT], params={"reason": ""}, **kwargs)
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """Ask, unless the version was approved before."""
+        from airflow_mlops.core.governance.approve import people_behind, version_to_approve
+
+        version = version_to_approve(workspace, partition)
+        known = workspace.state().approved.get(version.number)
+        if known is not None:
+            return {"version": version.number, "by": known.details["by"]}
+        started = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
+        self.subject = f"May version {version.number} of {workspace.loop.model} be rolled out?"
+        self.body = question(workspace, version, started)
+        self.tell_that_it_waits(workspace, context)
+        HITLOperator.execute(self, context)
+        raise AssertionError("unreachable: the task waits")
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Record what the person said."""
+        answer: Any = HITLOperator.execute_complete(self, context, event)
+        user = answer["responded_by_user"] or {}
+        names = tuple(str(user[part]) for part in ("name", "id") if user.get(part)) or ("nobody",)
+        with self.opened(context) as (workspace, partition):
+            from airflow_mlops.core.governance.approve import record_approval, record_rejection, version_to_approve
+
+            version = version_to_approve(workspace, partition)
+            if answer["chosen_options"] != [APPROVE]:
+                record_rejection(workspace, version, names[0], str((answer["params_input"] or {}).get("reason", "")))
+                raise AirflowSkipException(f"version {version.number} was rejected by {names[0]}")
+            record_approval(workspace, version, names, started_by=started_by(context))
+        return {"version": version.number, "by": names[0]}
+
+    def tell_that_it_waits(self, workspace: Workspace, context: Context) -> None:
+        """Call the loop's notifiers: nobody looks at a page by chance."""
+        waits = UserWarning(f"waiting for a person: {self.subject}")
+        call_notifiers(workspace.loop.notify, self.root, {**context, "exception": waits})
+
+
+def started_by(context: Context) -> str | None:
+    """Return who started the run that asks; None where an asset or the clock did."""
+    name = context["dag_run"].triggering_user_name
+    return None if name is None else str(name)
+
+
+def question(workspace: Workspace, version: Version, started: list[str]) -> str:
+    """Return what the person is shown, as Markdown: why it was made, its numbers, and who cannot approve it."""
+    details = version.details
+    decision = next(
+        (record for record in workspace.state().decisions if record.sequence == details["decision"]), None
+    )  # fmt: skip
+    report = workspace.evidence.get(details["report"])
+    judged = next(one for one in report["candidates"] if one["candidate"] == details["candidate"])
+    lines = [
+        f"Made as of {version.partition}, because: {decision.details['reason'] if decision else 'unknown'}.",
+        "",
+        *(f"- {gate['verdict']}: {gate['reason']}" for gate in judged["gates"]),
+        "",
+        f"The whole story: `airflow-mlops card {workspace.loop.model} {version.number}`.",
+    ]
+    if started:
+        lines += ["", f"Cannot approve it, having started it: {', '.join(started)}."]
+    return "\n".join(lines)

@@ -1,0 +1,138 @@
+"""Rolling back by hand: one step, to a champion from before, without the registry if need be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from airflow_mlops.core.errors import RegistryError, RolloutError
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.rollout.roll_back import lift_quarantine, roll_back_now
+from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.score_partition import score_partition
+from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.testing.in_memory import InMemoryRegistry, in_memory_workspace
+from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
+
+LIVE = {"stages": [{"shadow": 100}, {"live": 100}], "margin": 10.0, "min_rows": 20}
+
+
+def three_champions(tmp_path: Path) -> Workspace:
+    """Return a loop in which versions 1, 2 and 3 became the champion, one a week from week 2 on."""
+    workspace = in_memory_workspace(
+        toy_loop(rollout=LIVE, retrain={"cooldown": 0}), {week(number): toy_rows(number) for number in range(8)},
+        scratch=tmp_path,
+    )  # fmt: skip
+    for number in range(5):
+        ingest(workspace, week(number))
+        if number >= 2:
+            if workspace.state().champion is not None:
+                score_partition(workspace, week(number))
+            train(workspace, week(number))
+            roll_out(workspace, week(number))
+    return workspace
+
+
+def roll_out(workspace: Workspace, key: str) -> None:
+    """Take the candidate through its stages as of a partition."""
+    version = start_rollout(workspace, key)
+    for index in range(len(workspace.loop.rollout.stages)):
+        run_stage(workspace, version, index, key)
+
+
+def champion_of(state: LoopState) -> str:
+    """Return the number of the champion."""
+    assert state.champion is not None
+    return state.champion.number
+
+
+def test_a_rollback_brings_the_champion_before_back_and_quarantines_the_one_that_goes(tmp_path: Path) -> None:
+    workspace = three_champions(tmp_path)
+    done = roll_back_now(workspace, reason="complaints")
+    assert (done.version, done.champion, done.notes) == ("3", "2", ())
+    state = workspace.state()
+    assert champion_of(state) == "2"
+    assert state.quarantined == {"3": "complaints"}
+    assert workspace.registry.aliases() == {"champion": "2"}
+    ingest(workspace, week(5))
+    assert score_partition(workspace, week(5))["champion"] == "2"
+
+
+def test_rolling_back_again_goes_one_further_and_never_in_a_circle(tmp_path: Path) -> None:
+    workspace = three_champions(tmp_path)
+    assert [roll_back_now(workspace, reason="bad").champion for _ in range(2)] == ["2", "1"]
+    with pytest.raises(RolloutError, match=r"no other version to go back to from 1; champions before it: none"):
+        roll_back_now(workspace, reason="bad")
+    assert champion_of(workspace.state()) == "1"
+
+
+def test_a_version_in_quarantine_serves_again_only_after_a_person_lifted_it(tmp_path: Path) -> None:
+    workspace = three_champions(tmp_path)
+    roll_back_now(workspace, reason="bad")
+    with pytest.raises(RolloutError, match=r"version 3 is in quarantine: bad; .* airflow-mlops lift toy 3"):
+        roll_back_now(workspace, reason="back", to="3")
+    lift_quarantine(workspace, "3", reason="the label was wrong, not the model")
+    assert roll_back_now(workspace, reason="back", to="3").champion == "3"
+    assert workspace.state().quarantined == {"2": "back"}
+
+
+def test_a_rollback_names_what_it_cannot_go_to(tmp_path: Path) -> None:
+    workspace = three_champions(tmp_path)
+    for to, words in (("3", "is the champion already"), ("9", "there is no version 9; versions: 1, 2, 3")):
+        with pytest.raises(RolloutError, match=words):
+            roll_back_now(workspace, reason="bad", to=to)
+    assert roll_back_now(workspace, reason="bad", to="1").champion == "1"
+    with pytest.raises(RolloutError, match="version 2 is not in quarantine; in quarantine: 3"):
+        lift_quarantine(workspace, "2", reason="why not")
+
+
+def test_while_a_rollout_is_under_way_its_challenger_is_taken_back_and_the_champion_stays(tmp_path: Path) -> None:
+    workspace = three_champions(tmp_path)
+    ingest(workspace, week(5))
+    score_partition(workspace, week(5))
+    train(workspace, week(5))
+    start_rollout(workspace, week(5))
+    with pytest.raises(RolloutError, match="version 4 is being rolled out; roll that back first"):
+        roll_back_now(workspace, reason="bad", to="1")
+    done = roll_back_now(workspace, reason="bad")
+    assert (done.version, done.champion) == ("4", "3")
+    assert workspace.state().rollout is None
+
+
+def test_a_rollback_needs_no_registry_and_says_what_follows_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = three_champions(tmp_path)
+
+    class DownError(RegistryError):
+        retryable = True
+
+    def down(*_: object) -> None:
+        raise DownError("the server does not answer")
+
+    monkeypatch.setattr(InMemoryRegistry, "set_alias", down)
+    done = roll_back_now(workspace, reason="bad")
+    assert champion_of(workspace.state()) == "2"
+    assert done.notes == ("the aliases follow with the next reconcile: the server does not answer",)
+
+
+def test_a_version_whose_file_was_changed_is_no_place_to_go_back_to(tmp_path: Path) -> None:
+    workspace = three_champions(tmp_path)
+    registry = workspace.registry
+    assert isinstance(registry, InMemoryRegistry)
+    version = workspace.state().versions["2"]
+    for file in (tmp_path / "models").rglob("*"):
+        if file.is_file():
+            file.unlink()
+    registry.versions[1].content = b"something else"
+    with pytest.raises(RolloutError, match="version 2 cannot serve"):
+        roll_back_now(workspace, reason="bad")
+    assert champion_of(workspace.state()) == "3"
+    assert version.number == "2"
+
+
+def test_a_loop_without_a_champion_has_nothing_to_roll_back(tmp_path: Path) -> None:
+    workspace = in_memory_workspace(toy_loop(), {}, scratch=tmp_path)
+    with pytest.raises(RolloutError, match="there is no champion yet"):
+        roll_back_now(workspace, reason="bad")
