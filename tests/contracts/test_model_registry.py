@@ -13,7 +13,7 @@ from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.registry.mlflow_registry import OPERATION, MlflowRegistry
 from airflow_mlops.core.registry.model_file import file_digest, load_model
 from airflow_mlops.core.registry.port import ModelRegistry, Registration
-from airflow_mlops.testing.in_memory import InMemoryRegistry, KeptVersion
+from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 
 Register = Callable[[str], Registration]
 

@@ -101,6 +101,15 @@ class LakeFiles:
         with self._folder.file_system().open_input_stream(f"{self._folder.location}/{name}") as stream:
             return bytes(stream.read())
 
+    def names(self, folder: str) -> list[str]:
+        """Return the names of all files below ``folder``, relative to it; none if there is no such folder."""
+        from pyarrow.fs import FileSelector, FileType
+
+        base = f"{self._folder.location}/{folder}"
+        selector = FileSelector(base, allow_not_found=True, recursive=True)
+        found = self._folder.file_system().get_file_info(selector)
+        return sorted(str(info.path).removeprefix(f"{base}/") for info in found if info.type == FileType.File)
+
     def holds(self, name: str) -> bool:
         """Return whether something is stored under ``name``."""
         from pyarrow.fs import FileType

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlops.core.data.sources.connections_port import Connections, NoConnections
 from airflow_mlops.core.errors import DeclarationError
@@ -11,6 +12,9 @@ from airflow_mlops.core.governance.evidence_files import EvidenceFiles
 from airflow_mlops.core.lake import Lake, LakeFiles
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.workspace import Ports, Workspace
+
+if TYPE_CHECKING:
+    from airflow_mlops.core.registry.signing_keys import SigningKeys
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class Stores:
         What masks personal columns.
     connections : Connections
         What knows the connections of sources by their ids; by default there are none.
+    keys : SigningKeys, optional
+        What signs versions; by default the folder ``keys`` of this machine, beside the scratch folder.
+    artefact_prefixes : tuple of str, optional
+        Below which addresses versions may have their files; below the model's own in MLflow by default.
     """
 
     lake: Lake
@@ -42,6 +50,8 @@ class Stores:
     scratch: Path | None = None
     secret: str | None = field(default=None, repr=False)
     connections: Connections = field(default_factory=NoConnections)
+    keys: SigningKeys | None = None
+    artefact_prefixes: tuple[str, ...] = ()
 
     @classmethod
     def embedded(cls, home: Path) -> Stores:
@@ -85,11 +95,21 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
     def registry() -> object:
         from airflow_mlops.core.registry.mlflow_registry import MlflowRegistry
 
-        return MlflowRegistry(stores.tracking_uri, loop.model, artifact_location=stores.artifact_location)
+        return MlflowRegistry(
+            stores.tracking_uri, loop.model, artifact_location=stores.artifact_location,
+            artefact_prefixes=stores.artefact_prefixes,
+        )  # fmt: skip
+
+    def keys() -> SigningKeys:
+        from airflow_mlops.core.registry.signing_keys import KeyFolder
+
+        beside = stores.lake.path if stores.scratch is None and folder.is_local else scratch_of(stores)
+        return stores.keys or KeyFolder(beside.parent / "keys")
 
     shared = None if folder.is_local else LakeFiles(folder / "shared")
     ports = Ports(
-        source, table, ledger, lambda: EvidenceFiles(folder / "evidence"), registry, lambda: shared  # type: ignore[arg-type]
+        source, table, ledger, lambda: EvidenceFiles(folder / "evidence"), registry, keys,  # type: ignore[arg-type]
+        lambda: shared,
     )  # fmt: skip
     return Workspace(loop, root, scratch, ports, actor[:250], stores.secret)
 

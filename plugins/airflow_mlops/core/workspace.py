@@ -23,6 +23,7 @@ from airflow_mlops.core.registry.port import ModelRegistry
 if TYPE_CHECKING:
     from airflow_mlops.core.data.contract import Contract
     from airflow_mlops.core.lake import LakeFiles
+    from airflow_mlops.core.registry.signing_keys import SigningKeys
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Ports:
     ledger: Callable[[], Ledger]
     evidence: Callable[[], EvidenceStore]
     registry: Callable[[], ModelRegistry]
+    keys: Callable[[], SigningKeys]
     shared: Callable[[], LakeFiles | None] = lambda: None
 
 
@@ -111,6 +113,11 @@ class Workspace:
     def registry(self) -> ModelRegistry:
         """Versions and aliases."""
         return self.ports.registry()
+
+    @cached_property
+    def keys(self) -> SigningKeys:
+        """What signs versions, and whose signatures count."""
+        return self.ports.keys()
 
     def share(self, path: Path) -> None:
         """Let the other workers have a file below ``scratch``, where that is not a folder they see."""

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from airflow_mlops.core.lake import Lake
     from airflow_mlops.core.loop import Loop
     from airflow_mlops.core.open_workspace import Stores
+    from airflow_mlops.core.registry.signing_keys import SigningKeys
     from airflow_mlops.core.workspace import Workspace
 
 PRIVACY = "mlops_privacy"
 """Connection whose password masks personal columns."""
+SIGNING = "mlops_signing"
+"""Connection whose password is the private key that signs models, and whose extra ``public_key`` verifies them."""
 DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 
 
@@ -54,7 +57,7 @@ class WorkspaceHook(BaseHook):
         lake = self._connection(self.lake_conn_id)
         ledger = self._connection(self.ledger_conn_id)
         registry = self._connection(self.registry_conn_id)
-        privacy = self._connection(PRIVACY)
+        privacy, signing = self._connection(PRIVACY), self._connection(SIGNING)
         return Stores(
             lake=embedded.lake if lake is None else lake_of(lake),
             ledger_url=embedded.ledger_url if ledger is None else ledger_url(ledger),
@@ -63,6 +66,8 @@ class WorkspaceHook(BaseHook):
             scratch=embedded.scratch,
             secret=None if privacy is None else privacy.password,
             connections=AirflowConnections(),
+            keys=None if signing is None else signing_keys(signing),
+            artefact_prefixes=() if registry is None else artefact_prefixes(registry),
         )
 
     def workspace(self, loop: Loop, *, root: Path, actor: str) -> Workspace:
@@ -127,3 +132,41 @@ def tracking_uri(connection: Connection) -> str:
     if "://" in host:
         return host if connection.port is None else f"{host}:{connection.port}"
     return f"{connection.conn_type or 'http'}://{host}" + (f":{connection.port}" if connection.port else "")
+
+
+def artefact_prefixes(connection: Connection) -> tuple[str, ...]:
+    """Return below which addresses the connection of the registry allows artefacts; none means MLflow's own choice.
+
+    :raises DeclarationError: if its extra ``artefact_prefixes`` is no list of addresses
+    """
+    said = connection.extra_dejson.get("artefact_prefixes", [])
+    if not isinstance(said, list) or not all(isinstance(each, str) and each for each in said):
+        raise DeclarationError(
+            f'connection {connection.conn_id!r}: "artefact_prefixes" in its extra is {said!r}; '
+            'it must be a list of addresses, as ["s3://company/mlflow"]'
+        )
+    return tuple(said)
+
+
+def signing_keys(connection: Connection) -> SigningKeys:
+    """Return the keys that a connection holds; a worker that only loads models needs the public one alone.
+
+    :raises DeclarationError: if it holds none
+    """
+    from airflow_mlops.core.registry.signing_keys import GivenKeys
+
+    said = connection.extra_dejson.get("public_key", [])
+    public = [said] if isinstance(said, str) else said
+    if not isinstance(public, list) or not all(isinstance(each, str) for each in public):
+        raise DeclarationError(f'connection {connection.conn_id!r}: "public_key" must be a PEM text, or a list of them')
+    if not connection.password and not public:
+        raise DeclarationError(
+            f"connection {connection.conn_id!r} holds no key: its password is the private key (PEM), "
+            'its extra "public_key" the public one'
+        )
+    return GivenKeys(lines(connection.password) if connection.password else None, tuple(map(lines, public)))
+
+
+def lines(pem: str) -> str:
+    r"""Return a PEM text with its line ends, which a one-line field or variable holds as ``\n``."""
+    return pem.replace("\\n", "\n").strip() + "\n"

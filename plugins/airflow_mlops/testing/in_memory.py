@@ -14,7 +14,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,13 +22,13 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.port import BATCH_ROWS, Arrival
-from airflow_mlops.core.errors import DataError, LedgerError, RegistryError, SourceMissingError, StaleLedgerError
+from airflow_mlops.core.errors import DataError, LedgerError, SourceMissingError, StaleLedgerError
 from airflow_mlops.core.governance.record import GENESIS, Draft, Record, canonical_json, chained
 from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.registry.model_file import load_model
-from airflow_mlops.core.registry.port import Registration
+from airflow_mlops.core.registry.signing_keys import GivenKeys, new_private_key
 from airflow_mlops.core.validation.suite import Expectation, ExpectationResult
 from airflow_mlops.core.workspace import Ports, Workspace
+from airflow_mlops.testing.in_memory_registry import InMemoryRegistry
 
 Frame: TypeAlias = pd.DataFrame | pa.Table | Exception
 
@@ -172,63 +171,6 @@ class InMemoryEvidence:
         return json.loads(content)
 
 
-@dataclass
-class KeptVersion:
-    """A version of the registry in memory: the operation that made it and the bytes of its model file."""
-
-    operation: str
-    content: bytes
-    registration: Registration
-
-
-@dataclass
-class InMemoryRegistry:
-    """Versions and aliases of one model. The number of a version is its place in ``versions``, from 1."""
-
-    versions: list[KeptVersion] = field(default_factory=list)
-    pointers: dict[str, str] = field(default_factory=dict)
-
-    def register(self, registration: Registration) -> str:
-        """Return the number of the version of an operation, its model file verified when it is made."""
-        for number, version in enumerate(self.versions, start=1):
-            if version.operation == registration.operation:
-                return str(number)
-        load_model(registration.model_file, registration.digest)
-        self.versions.append(
-            KeptVersion(registration.operation, registration.model_file.read_bytes(), registration)
-        )  # fmt: skip
-        return str(len(self.versions))
-
-    def fetch(self, version: str, into: Path) -> Path:
-        """Return the path of a version's model file, written below ``into``."""
-        kept = self._kept(version)
-        into.mkdir(parents=True, exist_ok=True)
-        path = into / "model.skops"
-        path.write_bytes(kept.content)
-        return path
-
-    def aliases(self) -> dict[str, str]:
-        """Return which version each alias points to."""
-        return dict(self.pointers)
-
-    def set_alias(self, alias: str, version: str | None) -> None:
-        """Point ``alias`` to ``version``, or remove it."""
-        if version is None:
-            self.pointers.pop(alias, None)
-        else:
-            self._kept(version)
-            self.pointers[alias] = version
-
-    def describe(self) -> dict[str, Any]:
-        """Return that there is no page to look at."""
-        return {"url": None}
-
-    def _kept(self, version: str) -> KeptVersion:
-        if not version.isdecimal() or not 1 <= int(version) <= len(self.versions):
-            raise RegistryError(f"the registry in memory has no version {version}; it has {len(self.versions)}")
-        return self.versions[int(version) - 1]
-
-
 class AcceptingValidator:
     """A validator by which every row is good."""
 
@@ -252,9 +194,10 @@ def in_memory_workspace(
     """
     source, ledger = InMemorySource(frames), InMemoryLedger(loop.model)
     evidence, registry = InMemoryEvidence(), InMemoryRegistry()
+    keys = GivenKeys(new_private_key())
     tables = {name: InMemoryTable() for name in ("snapshots", "quarantine", "predictions")}
     ports = Ports(
         source=lambda: source, table=tables.__getitem__, ledger=lambda: ledger, evidence=lambda: evidence,
-        registry=lambda: registry,
+        registry=lambda: registry, keys=lambda: keys,
     )  # fmt: skip
     return Workspace(loop, root or scratch, scratch, ports, actor)

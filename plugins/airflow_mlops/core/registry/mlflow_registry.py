@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.governance.fault_point import fault_point
-from airflow_mlops.core.registry.model_file import TRUSTED_TYPES, file_digest, load_model
-from airflow_mlops.core.registry.port import Registration
-
-MODEL_FILE = "model.skops"
-OPERATION = "airflow_mlops.operation"
+from airflow_mlops.core.registry.checked_names import checked_model, checked_version, require_allowed
+from airflow_mlops.core.registry.copied_folder import put_in_place
+from airflow_mlops.core.registry.mlflow_files import write_folder
+from airflow_mlops.core.registry.port import (
+    GHOST_OF,
+    MODEL_FILE,
+    OPERATION,
+    RegisteredVersion,
+    Registration,
+    VersionGoneError,
+    ghosts_of,
+)
 
 
 class MlflowRegistry:
@@ -34,42 +41,69 @@ class MlflowRegistry:
         Name of the registered model and of its experiment.
     artifact_location : str, optional
         Where the experiment keeps artefacts; the server's own choice if not given.
+    artefact_prefixes : sequence of str, optional
+        Below which addresses versions may have their files; the artefact location of the experiment if none is given.
     """
 
-    def __init__(self, tracking_uri: str, model: str, *, artifact_location: str | None = None) -> None:
+    def __init__(
+        self, tracking_uri: str, model: str, *, artifact_location: str | None = None,
+        artefact_prefixes: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         from mlflow import MlflowClient
+        from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR as PROGRESS
 
-        self._uri, self._model, self._location = tracking_uri, model, artifact_location
+        if not PROGRESS.is_set():
+            PROGRESS.set(False)  # a bar in the log of a task is noise
+        self._uri, self._model, self._location = tracking_uri, checked_model(model), artifact_location
+        self._prefixes = tuple(artefact_prefixes)
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
     def register(self, registration: Registration) -> str:
         """Return the number of the version of an operation; see :meth:`ModelRegistry.register`."""
-        known = self._version_of(registration.operation)
-        if known is not None:
-            return known
-        with self._asking("register"):
-            run = self._run_of(registration)
-            model_id, location = self._logged_model_of(registration, run)
-            self._ensure_registered_model()
-            fault_point("before_create_model_version")
-            version = self._client.create_model_version(
-                self._model, source=location, run_id=run, model_id=model_id,
-                tags={OPERATION: registration.operation, **registration.tags},
-            )  # fmt: skip
-            fault_point("create_model_version")
-        return self._version_of(registration.operation) or str(version.version)
+        if self._version_of(registration.operation) is None:
+            with self._asking("register"):
+                run = self._run_of(registration)
+                model_id, location = self._logged_model_of(registration, run)
+                self._ensure_registered_model()
+                fault_point("before_create_model_version")
+                self._client.create_model_version(
+                    self._model, source=location, run_id=run, model_id=model_id,
+                    tags={OPERATION: registration.operation, **registration.tags},
+                )  # fmt: skip
+                fault_point("create_model_version")
+        self.mark_ghosts()
+        number = self._version_of(registration.operation)
+        if number is None:
+            raise RegistryUnavailableError(f"{self._model}: MLflow made a version and does not find it")
+        return number
+
+    def all_versions(self) -> list[RegisteredVersion]:
+        """Return every version, the oldest first."""
+        return self._search(f"name = '{self._model}'")
+
+    def mark_ghosts(self) -> dict[str, str]:
+        """Tag the ghosts that are not tagged yet; see :meth:`ModelRegistry.mark_ghosts`."""
+        versions = self.all_versions()
+        known = {version.number: version.tags.get(GHOST_OF) for version in versions}
+        found = {ghost: first for ghost, first in ghosts_of(versions).items() if known[ghost] != first}
+        with self._asking("tag a ghost"):
+            for ghost, first in found.items():
+                self._client.set_model_version_tag(self._model, ghost, GHOST_OF, first)
+        return found
 
     def fetch(self, version: str, into: Path) -> Path:
-        """Return the path of a version's model file, copied below ``into``."""
+        """Return the path of a version's model file, its folder copied to ``into``; see :meth:`ModelRegistry.fetch`."""
         from mlflow.artifacts import download_artifacts
 
-        with self._asking(f"fetch version {version}"), tempfile.TemporaryDirectory() as scratch:
-            source = self._client.get_model_version(self._model, version).source
-            found = Path(download_artifacts(f"{source}/{MODEL_FILE}", dst_path=scratch, tracking_uri=self._uri))
-            into.mkdir(parents=True, exist_ok=True)
-            part = into / f".{MODEL_FILE}.{file_digest(found)[:12]}.part"
-            shutil.copyfile(found, part)
-            part.replace(into / MODEL_FILE)
+        number = checked_version(version)
+        with self._asking(f"fetch version {number}", version=number):
+            source = str(self._client.get_model_version(self._model, number).source)
+            require_allowed(source, self._prefixes or (self._artefact_location(),))
+            with tempfile.TemporaryDirectory() as scratch, put_in_place(into) as part:
+                found = Path(download_artifacts(source, dst_path=scratch, tracking_uri=self._uri))
+                if not (found / MODEL_FILE).is_file():
+                    raise RegistryError(f"{self._model}: version {number} has no {MODEL_FILE} at {source}")
+                shutil.copytree(found, part, symlinks=True, dirs_exist_ok=True)
         return into / MODEL_FILE
 
     def aliases(self) -> dict[str, str]:
@@ -89,11 +123,11 @@ class MlflowRegistry:
 
     def set_alias(self, alias: str, version: str | None) -> None:
         """Point ``alias`` to ``version``, or remove it."""
-        with self._asking(f"set alias {alias}"):
+        with self._asking(f"set alias {alias}", version=version):
             if version is None:
                 self._client.delete_registered_model_alias(self._model, alias)
             else:
-                self._client.set_registered_model_alias(self._model, alias, version)
+                self._client.set_registered_model_alias(self._model, alias, checked_version(version))
 
     def describe(self) -> dict[str, Any]:
         """Return where a person finds the model."""
@@ -102,9 +136,21 @@ class MlflowRegistry:
 
     def _version_of(self, operation: str) -> str | None:
         """Return the oldest version of an operation; a younger one is a ghost of a repeated request."""
+        found = self._search(f"name = '{self._model}' and tags.`{OPERATION}` = '{operation}'")
+        return found[0].number if found else None
+
+    def _search(self, query: str) -> list[RegisteredVersion]:
+        found: list[RegisteredVersion] = []
         with self._asking("search versions"):
-            found = self._client.search_model_versions(f"name = '{self._model}' and tags.`{OPERATION}` = '{operation}'")
-        return min((str(version.version) for version in found), key=int, default=None)
+            page = self._client.search_model_versions(query, max_results=1000)
+            while True:
+                found += [RegisteredVersion(str(each.version), str(each.source), dict(each.tags)) for each in page]
+                if not page.token:
+                    return sorted(found, key=lambda version: int(version.number))
+                page = self._client.search_model_versions(query, max_results=1000, page_token=page.token)
+
+    def _artefact_location(self) -> str:
+        return str(self._client.get_experiment(self._experiment()).artifact_location)
 
     def _experiment(self) -> str:
         from mlflow.exceptions import MlflowException
@@ -141,16 +187,9 @@ class MlflowRegistry:
 
     def _logged_model_of(self, registration: Registration, run: str) -> tuple[str, str]:
         """Log the model under the run; return its id and location. Its file is the very file that was judged."""
-        import mlflow.sklearn
-
-        model = load_model(registration.model_file, registration.digest)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
-            mlflow.sklearn.save_model(
-                model, folder, serialization_format="skops", skops_trusted_types=list(TRUSTED_TYPES),
-                pip_requirements=list(registration.requirements),
-            )  # fmt: skip
-            shutil.copyfile(registration.model_file, folder / MODEL_FILE)
+            write_folder(registration, folder)
             logged = self._client.create_logged_model(
                 self._experiment(), name="model", source_run_id=run, tags={OPERATION: registration.operation}
             )
@@ -168,13 +207,15 @@ class MlflowRegistry:
                 raise
 
     @contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
+    def _asking(self, what: str, *, version: str | None = None) -> Iterator[None]:
         """Turn MLflow's errors into one that names the model, the server and what was asked."""
         from mlflow.exceptions import MlflowException
 
         try:
             yield
         except MlflowException as error:
+            if version is not None and error.error_code == "RESOURCE_DOES_NOT_EXIST" and "Version" in str(error):
+                raise VersionGoneError(f"{self._model}: MLflow at {self._uri} has no version {version}") from error
             raise RegistryUnavailableError(f"{self._model}: MLflow at {self._uri} could not {what}: {error}") from error
 
 

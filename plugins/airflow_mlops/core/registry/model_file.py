@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     import skops.io
 
 from airflow_mlops.core.errors import RegistryError, TrainingError
+from airflow_mlops.core.registry.archive_limits import check_archive
 
 TRUSTED_TYPES = (
     "sklearn._loss.link.Interval",
@@ -100,17 +101,29 @@ def load_model(path: Path, digest: str) -> Any:
     Raises
     ------
     RegistryError
-        If the file is missing, was changed, or holds a type the project does not trust.
+        If the file is missing, was changed, would unpack to too much, or holds a type the project does not trust.
+    """
+    check_model_file(path, digest)
+    return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+
+
+def check_model_file(path: Path, digest: str) -> None:
+    """Let a model file through that :func:`load_model` would load; nothing of it is made yet.
+
+    Raises
+    ------
+    RegistryError
+        See :func:`load_model`.
     """
     if not path.exists():
         raise RegistryError(f"{path} is not there; the ledger knows it by its digest {digest[:12]}…")
     found = file_digest(path)
     if found != digest:
         raise RegistryError(f"{path.name} was changed: its digest is {found[:12]}…, the ledger says {digest[:12]}…")
+    check_archive(path)
     strange = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES))
     if strange:
         raise RegistryError(f"{path.name} holds types that are not trusted: {', '.join(strange)}")
-    return skops.io.load(path, trusted=list(TRUSTED_TYPES))
 
 
 def file_digest(path: Path) -> str:

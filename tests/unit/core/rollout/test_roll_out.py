@@ -46,7 +46,7 @@ def challenged(tmp_path: Path, *, stages: Sequence[dict[str, int]] = STAGES) -> 
     loop = toy_loop(rollout={"stages": list(stages)})
     workspace = in_memory_workspace(loop, {}, scratch=tmp_path)
     assert isinstance(workspace.registry, InMemoryRegistry)
-    workspace.registry.versions_kept += [KeptVersion(f"op{number}", b"", None) for number in (1, 2, 3)]  # type: ignore[arg-type]
+    workspace.registry.versions += [KeptVersion(f"op{number}", b"", None) for number in (1, 2, 3)]  # type: ignore[arg-type]
     History(workspace.ledger).publish(0, 1, 2, 3).promote(2, "1").register(3, "2")
     return workspace
 

@@ -1,0 +1,74 @@
+"""The bill of materials of a model, in CycloneDX JSON: the model and all that was installed where it was fitted.
+
+The same environment and model give the same text: no time, and a serial number made of the content.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from airflow_mlops.core.registry.recorded_environment import Environment, Package
+
+SPEC_VERSION = "1.6"
+
+
+def bill_of_materials(environment: Environment, *, model: str, operation: str, digest: str) -> dict[str, Any]:
+    """Return a CycloneDX 1.6 document.
+
+    Parameters
+    ----------
+    environment : Environment
+        Where the model was fitted.
+    model, operation : str
+        Name of the model, and the request and candidate that it was made from.
+    digest : str
+        SHA-256 of the model file.
+    """
+    from cyclonedx.model import HashAlgorithm, HashType
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output.json import JsonV1Dot6
+
+    bom = Bom(serial_number=uuid.UUID(int=0))
+    made = bom.metadata.component = Component(
+        type=ComponentType.MACHINE_LEARNING_MODEL, name=model, version=operation, bom_ref="model",
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest)],
+    )  # fmt: skip
+    bom.components.update(
+        [
+            Component(
+                type=ComponentType.PLATFORM, name=environment["implementation"], version=environment["python"],
+                bom_ref="python",
+            ),
+            Component(
+                type=ComponentType.OPERATING_SYSTEM, name=f"{environment['system']} {environment['machine']}",
+                version=environment["release"], bom_ref="system",
+            ),
+            *(component_of(package) for package in environment["packages"]),
+        ]
+    )  # fmt: skip
+    bom.register_dependency(made, bom.components)
+    document: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
+    del document["metadata"]["timestamp"], document["serialNumber"]
+    document["dependencies"] = [each for each in document["dependencies"] if each.get("dependsOn")]
+    content = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(document, sort_keys=True))
+    return {**document, "serialNumber": content.urn}
+
+
+def component_of(package: Package) -> Any:
+    """Return a distribution as a component."""
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
+    from packageurl import PackageURL
+
+    known: list[Any] = []
+    if "license_expression" in package:
+        known = [LicenseExpression(package["license_expression"])]
+    elif "license" in package:
+        known = [DisjunctiveLicense(name=package["license"])]
+    return Component(
+        type=ComponentType.LIBRARY, name=package["name"], version=package["version"], bom_ref=package["purl"],
+        purl=PackageURL("pypi", None, package["name"], package["version"]), licenses=known,
+    )  # fmt: skip

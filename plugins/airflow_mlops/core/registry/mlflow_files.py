@@ -1,0 +1,48 @@
+"""The folder of a version as MLflow keeps it: the judged model file, and what lets MLflow's own tools show it.
+
+``MLmodel`` and the requirements are written for people and for MLflow's page. Nothing here ever reads them
+back: which file is loaded, how, and under which types, is decided by this package alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from airflow_mlops.core.registry.model_file import TRUSTED_TYPES, check_model_file
+from airflow_mlops.core.registry.port import MODEL_FILE, Registration
+
+
+def write_folder(registration: Registration, folder: Path) -> None:
+    """Fill ``folder`` with the files of a registration, and have it sealed.
+
+    Raises
+    ------
+    RegistryError
+        If the model file is not the one that was judged.
+    """
+    import yaml
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
+    check_model_file(registration.model_file, registration.digest)
+    folder.mkdir(parents=True)
+    shutil.copyfile(registration.model_file, folder / MODEL_FILE)
+    pinned = dict(requirement.split("==", 1) for requirement in registration.requirements if "==" in requirement)
+    model = Model()
+    pyfunc.add_to_model(
+        model, loader_module="mlflow.sklearn", python_env="python_env.yaml", model_path=MODEL_FILE, predict_fn="predict"
+    )  # fmt: skip
+    model.add_flavor(
+        "sklearn", pickled_model=MODEL_FILE, sklearn_version=pinned.get("scikit-learn"), serialization_format="skops",
+        code=None, skops_trusted_types=list(TRUSTED_TYPES),
+    )  # fmt: skip
+    model.model_size_bytes = registration.model_file.stat().st_size
+    model.save(str(folder / "MLmodel"))
+    (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in registration.requirements))
+    environment = {"python": pinned.get("python"), "build_dependencies": [], "dependencies": ["-r requirements.txt"]}
+    (folder / "python_env.yaml").write_text(yaml.safe_dump({name: of for name, of in environment.items() if of}))
+    for name, content in registration.files.items():
+        (folder / name).write_bytes(content)
+    if registration.seal is not None:
+        registration.seal(folder)

@@ -1,0 +1,135 @@
+"""Sign the folder of a version when it is registered, and verify it before every load.
+
+The signature is a Sigstore bundle by model-signing: it lists the digest of every file, and lies in the folder
+itself as ``model.sig``. A file that was changed, added or taken away shows, and so does another signature,
+since the ledger knows its digest. No signing service is asked: the key is the project's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.registry.model_file import file_digest
+from airflow_mlops.core.registry.signing_keys import SigningKeys, fingerprint, public_of, readable
+
+if TYPE_CHECKING:
+    from model_signing import hashing
+
+SIGNATURE_FILE = "model.sig"
+MAX_SIGNATURE_BYTES = 64 * 1024**2
+
+
+class SignatureError(RegistryError):
+    """A version is not what was signed when it was registered."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What the ledger keeps of a signature: the digest of its file and the fingerprint of the key."""
+
+    digest: str
+    key: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+def sign_folder(folder: Path, keys: SigningKeys) -> Signature:
+    """Sign every file in a folder; return the digest of the signature and the fingerprint of the key."""
+    from model_signing import signing
+
+    private = keys.private()
+    with readable(private) as path:
+        config = signing.Config().use_elliptic_key_signer(private_key=path)  # type: ignore[no-untyped-call]
+    config.set_hashing_config(hashed_files()).sign(folder, folder / SIGNATURE_FILE)
+    return Signature(file_digest(folder / SIGNATURE_FILE), fingerprint(public_of(private)))
+
+
+def signature_of(folder: Path, keys: SigningKeys) -> Signature:
+    """Return the signature that stands in a folder, verified under the keys of this worker.
+
+    Raises
+    ------
+    SignatureError
+        If there is none, or the folder is not what was signed.
+    """
+    file = folder / SIGNATURE_FILE
+    if not file.is_file() or file.stat().st_size > MAX_SIGNATURE_BYTES:
+        raise SignatureError(f"there is no {SIGNATURE_FILE} among its files: somebody else than the loop made it")
+    digest = file_digest(file)
+    for key in keys.trusted():
+        try:
+            verify_folder(folder, {"digest": digest, "key": key}, keys)
+        except OtherKeyError:
+            continue
+        return Signature(digest, key)
+    raise OtherKeyError(f"its signature is by no key that is trusted here ({len(keys.trusted())} are)")
+
+
+def verify_folder(folder: Path, recorded: Mapping[str, Any], keys: SigningKeys) -> None:
+    """Let a folder through that is file for file what was signed.
+
+    Parameters
+    ----------
+    recorded : mapping
+        ``digest`` and ``key`` of the signature, as they stand in the ledger.
+
+    Raises
+    ------
+    SignatureError
+        Naming what was changed, or the key that is not trusted here.
+    """
+    from model_signing import verifying
+
+    file = folder / SIGNATURE_FILE
+    if not file.is_file():
+        raise SignatureError(f"its signature is missing: there is no {SIGNATURE_FILE} among its files")
+    found = file_digest(file)
+    if found != recorded["digest"]:
+        raise SignatureError(
+            f"its signature was replaced: the digest is {found[:12]}…, the ledger says {recorded['digest'][:12]}…"
+        )
+    public = keys.trusted().get(recorded["key"])
+    if public is None:
+        raise OtherKeyError(
+            f"it was signed by the key {recorded['key'][:12]}…, which is not trusted here; "
+            "give the connection mlops_signing that public key"
+        )
+    with readable(public) as path:
+        config = verifying.Config().use_elliptic_key_verifier(public_key=path)  # type: ignore[no-untyped-call]
+    try:
+        config.set_hashing_config(hashed_files()).verify(folder, file)
+    except Exception as error:  # a signature is input: what parsing a forged one raises is not for us to list
+        raise (OtherKeyError if "Key mismatch" in str(error) else SignatureError)(in_words(error)) from error
+
+
+class OtherKeyError(SignatureError):
+    """The signature is by a key that is not trusted here; no other copy would help."""
+
+
+def hashed_files() -> hashing.Config:
+    """Return how a folder is hashed: every file, git's too, but the signature; a symbolic link is refused."""
+    from model_signing import hashing
+
+    return (
+        hashing.Config()  # type: ignore[no-untyped-call]
+        .use_file_serialization(hashing_algorithm="sha256", allow_symlinks=False)
+        .set_ignored_paths(paths=[SIGNATURE_FILE], ignore_git_paths=False)
+        .set_allow_symlinks(False)
+    )
+
+
+def in_words(error: Exception) -> str:
+    """Return what is wrong with a folder as a sentence that names its files."""
+    text = str(error)
+    changed = re.findall(r"Hash mismatch for '([^']{1,200})'", text)
+    said = [f"{name} was changed after it was signed" for name in changed]
+    for what, names in re.findall(r"(Extra files found|Missing files) in model '[^']*': ([^\"\]]{1,300})", text):
+        said.append(f"{names.strip(chr(39))} {'was added' if what.startswith('Extra') else 'is missing'}")
+    return "; ".join(said) or f"its signature does not hold: {type(error).__name__}: {text[:300]}"
