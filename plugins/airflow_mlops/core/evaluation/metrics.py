@@ -48,16 +48,28 @@ def row_losses(metric: MetricName, label: npt.ArrayLike, predicted: npt.ArrayLik
         If there are no rows, the lengths differ, or a value is NaN or infinite: none of that may
         decide about a model.
     """
+    labels, predictions = checked_rows(metric, label, predicted)
+    return _LOSSES[metric](labels, predictions)
+
+
+def checked_rows(what: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Return labels and predictions as arrays of shape (n_rows,).
+
+    Raises
+    ------
+    GateError
+        Naming ``what`` they are for, if there are no rows, the lengths differ, or a value is NaN or infinite.
+    """
     labels, predictions = np.asarray(label, np.float64), np.asarray(predicted, np.float64)
     if labels.shape != predictions.shape or labels.ndim != 1:
-        raise GateError(f"{metric}: {predictions.shape} predictions for {labels.shape} labels")
+        raise GateError(f"{what}: {predictions.shape} predictions for {labels.shape} labels")
     if labels.size == 0:
-        raise GateError(f"{metric}: no rows with a label")
+        raise GateError(f"{what}: no rows with a label")
     for name, values in (("label", labels), ("prediction", predictions)):
         bad = int(np.count_nonzero(~np.isfinite(values)))
         if bad:
-            raise GateError(f"{metric}: {bad:,} of {values.size:,} {name}s are NaN or infinite")
-    return _LOSSES[metric](labels, predictions)
+            raise GateError(f"{what}: {bad:,} of {values.size:,} {name}s are NaN or infinite")
+    return labels, predictions
 
 
 def metric_value(metric: MetricName, losses: Floats) -> float:

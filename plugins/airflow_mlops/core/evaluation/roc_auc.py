@@ -53,7 +53,7 @@ def roc_auc(label: npt.ArrayLike, predicted: npt.ArrayLike, *, confidence: float
     >>> found.value
     0.75
     """
-    return _estimate(*_components(*_checked(label, predicted)), confidence, bounded=True)
+    return auc_components(label, predicted).estimate(confidence)
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,36 @@ def compared_roc_auc(
     >>> compared_roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], [0.1, 0.4, 0.35, 0.8]).difference.value
     0.0
     """
-    ours, theirs = (_components(*_checked(label, predicted)) for predicted in (challenger, champion))
-    return ComparedAuc(
-        _estimate(*ours, confidence, bounded=True),
-        _estimate(*theirs, confidence, bounded=True),
-        _estimate(ours[0] - theirs[0], ours[1] - theirs[1], confidence, bounded=False),
-    )
+    return compared_components(auc_components(label, challenger), auc_components(label, champion), confidence)
+
+
+@dataclass(frozen=True)
+class AucComponents:
+    """DeLong's components of one model: for each row of one class the share of the other class on its right side."""
+
+    above: Floats
+    below: Floats
+
+    def estimate(self, confidence: float) -> AucEstimate:
+        """Return the AUC with its interval, which stays within 0 and 1."""
+        return _estimate(self.above, self.below, confidence, bounded=True)
+
+
+def auc_components(label: npt.ArrayLike, predicted: npt.ArrayLike) -> AucComponents:
+    """Return the components of a model, which its AUC and each comparison with another one follow from.
+
+    Raises
+    ------
+    GateError
+        As for :func:`roc_auc`.
+    """
+    return AucComponents(*_components(*_checked(label, predicted)))
+
+
+def compared_components(ours: AucComponents, theirs: AucComponents, confidence: float) -> ComparedAuc:
+    """Return the AUC of two models from their components on the same rows, and the difference."""
+    between = _estimate(ours.above - theirs.above, ours.below - theirs.below, confidence, bounded=False)
+    return ComparedAuc(ours.estimate(confidence), theirs.estimate(confidence), between)
 
 
 def _estimate(above: Floats, below: Floats, confidence: float, *, bounded: bool) -> AucEstimate:
