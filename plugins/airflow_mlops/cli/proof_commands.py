@@ -92,7 +92,7 @@ def write_card(asked: argparse.Namespace) -> None:
 
 def score(asked: argparse.Namespace) -> None:
     """Print the score, section by section, with the evidence of each point and what is missing."""
-    from airflow_mlops.core.governance.proof.ml_test_score import ml_test_score, shown
+    from airflow_mlops.core.governance.test_score.ml_test_score import ml_test_score, shown
 
     for line in shown(ml_test_score(workspace_of(asked))):
         print(line)

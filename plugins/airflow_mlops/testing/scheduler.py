@@ -21,6 +21,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -110,12 +111,22 @@ class InProcessScheduler:
         """Stop the Dags; events that arrive meanwhile are lost to them, as in any Airflow."""
         self._set_paused(dag_ids, True)
 
-    def trigger(self, dag_id: str, *, partition_key: str | None = None, conf: dict[str, Any] | None = None) -> str:
-        """Queue one run, of one partition where a key is given, and return the id of the run."""
+    def trigger(
+        self,
+        dag_id: str,
+        *,
+        partition_key: str | None = None,
+        conf: dict[str, Any] | None = None,
+        user: str | None = None,
+    ) -> str:
+        """Queue one run, of one partition where a key is given, in the name of ``user``; return the id of the run."""
         from airflow.api.common.trigger_dag import trigger_dag
         from airflow.utils.types import DagRunTriggeredByType
 
-        run = trigger_dag(dag_id, triggered_by=DagRunTriggeredByType.TEST, partition_key=partition_key, conf=conf or {})
+        run = trigger_dag(
+            dag_id, triggered_by=DagRunTriggeredByType.TEST, partition_key=partition_key, conf=conf or {},
+            triggering_user_name=user,
+        )  # fmt: skip
         if run is None:
             raise LookupError(f"Airflow created no run of {dag_id!r}; the loaded Dags are {self.dag_ids}.")
         return str(run.run_id)
@@ -144,6 +155,22 @@ class InProcessScheduler:
                     "timeout_seconds, or look at failures() and task_instances() for what repeats."
                 )
             before = now
+
+    def respond(self, dag_id: str, task_id: str, chosen: str, *, user: str, **params: Any) -> None:
+        """Answer, as ``user``, what a task of the newest run asks a person; it goes on in the next run of the scheduler.
+
+        Raises
+        ------
+        fastapi.HTTPException
+            As Airflow's own route does: nobody was asked, or it was answered before.
+        """
+        from airflow.api_fastapi.core_api.datamodels.hitl import UpdateHITLDetailPayload
+        from airflow.api_fastapi.core_api.routes.public.hitl import update_hitl_detail
+
+        answer = UpdateHITLDetailPayload(chosen_options=[chosen], params_input=params)
+        run = self.dag_runs(dag_id)[-1]
+        with session_scope() as session:
+            update_hitl_detail(dag_id, run.run_id, task_id, answer, _Person(user), session)  # type: ignore[arg-type]
 
     def task_instances(self, dag_id: str | None = None, partition_key: str | None = None) -> list[TaskRecord]:
         """Return the task instances, oldest run first, of one Dag and one partition where these are given."""
@@ -210,6 +237,19 @@ class InProcessScheduler:
             raise LookupError(f"There is no Dag {unknown[0]!r}; the loaded Dags are {self.dag_ids}.")
         with session_scope() as session:
             session.execute(update(DagModel).where(DagModel.dag_id.in_(list(dag_ids))).values(is_paused=paused))
+
+
+@dataclass(frozen=True)
+class _Person:
+    """A user, as much as a route asks of one."""
+
+    name: str
+
+    def get_id(self) -> str:
+        return self.name
+
+    def get_name(self) -> str:
+        return self.name
 
 
 def _bundle_configuration(folder: Path) -> str:

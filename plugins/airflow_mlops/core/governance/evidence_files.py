@@ -45,6 +45,10 @@ class EvidenceFiles:
             raise LedgerError(f"evidence {self._folder.uri}/{name} was changed after it was written")
         return json.loads(content)
 
+    def location(self, digest: str) -> str:
+        """Return where a person finds the document of ``digest``."""
+        return f"{self._folder.uri}/{digest}.json"
+
 
 def write_whole(target: Path, content: bytes) -> None:
     """Write a file so that a reader sees all of it or none."""

@@ -41,3 +41,6 @@ class EvidenceStore(Protocol):
         LedgerError
             If it is missing, or its content is not that of its name.
         """
+
+    def location(self, digest: str) -> str:
+        """Return where a person finds the document of ``digest``: a path or an address."""

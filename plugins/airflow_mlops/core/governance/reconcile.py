@@ -6,6 +6,7 @@ The record stands before the effect, so what is missing is always the effect.
 from __future__ import annotations
 
 from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.registry.port import VersionGoneError
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -22,15 +23,24 @@ def reconcile(workspace: Workspace) -> list[str]:
     """Set every alias that differs from the ledger; return what was repaired, a sentence each.
 
     The ledger is read again after each write until nothing differs, so that of two that repair at
-    once the later state wins.
+    once the later state wins. The alias of a version that was deleted is taken away, since no other version may
+    have it; that the version is gone is said by
+    :func:`~airflow_mlops.core.registry.inspect_versions.inspect_versions`.
     """
     repairs: list[str] = []
+    gone: set[str] = set()
     while True:
         found = workspace.registry.aliases()
-        wanted = wanted_aliases(workspace.state())
+        wanted = {
+            alias: None if version in gone else version for alias, version in wanted_aliases(workspace.state()).items()
+        }
         wrong = {alias: version for alias, version in wanted.items() if found.get(alias) != version}
         if not wrong:
             return repairs
         for alias, version in wrong.items():
-            workspace.registry.set_alias(alias, version)
+            try:
+                workspace.registry.set_alias(alias, version)
+            except VersionGoneError:
+                gone.add(str(version))
+                continue
             repairs.append(f"alias {alias} was {found.get(alias) or 'absent'}, is now {version or 'absent'}")

@@ -1,0 +1,76 @@
+"""A person is asked before a rollout, in Airflow; who started the run cannot answer for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.loop.invariants import assert_invariants
+from tests.loop.project import KEYS, Project, make_project, night, states, why
+
+if TYPE_CHECKING:
+    from airflow_mlops.testing.scheduler import InProcessScheduler
+    from tests.loop.conftest import SchedulerFactory
+
+ASKED = {"approval": "human", "stages": [{"live": 100}]}
+
+
+def waiting(tmp_path: Path, start: SchedulerFactory, *, user: str | None) -> tuple[Project, InProcessScheduler]:
+    """Return a loop whose first candidate waits for a person; the training was started by ``user``."""
+    project = make_project(tmp_path, rollout=ASKED)
+    scheduler = start(project.dags)
+    for key in KEYS[:2]:
+        project.put(key)
+        project.ingest(scheduler, key)
+    scheduler.trigger(project.dag("nightly"), partition_key=night(KEYS[1]), user=user)
+    scheduler.run_until_idle()
+    assert states(scheduler, project.dag("rollout"))["approve"] == "awaiting_input", scheduler.failures()
+    assert project.workspace.state().rollout is None
+    return project, scheduler
+
+
+def test_an_approved_version_goes_live_and_the_ledger_says_who(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project, scheduler = waiting(tmp_path, start_scheduler, user=None)
+    scheduler.respond(project.dag("rollout"), "approve", "Approve", user="ben")
+    scheduler.run_until_idle()
+    assert states(scheduler, project.dag("rollout")) == {
+        "approve": "success",
+        "start": "success",
+        "live_100": "success",
+    }
+    assert project.workspace.registry.aliases() == {"champion": "1"}
+    assert project.of_kind("approved")[0].details["by"] == "ben"
+    assert_invariants(project.workspace)
+
+
+def test_who_started_the_training_cannot_approve_it_and_somebody_else_can_the_week_after(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project, scheduler = waiting(tmp_path, start_scheduler, user="ann")
+    scheduler.respond(project.dag("rollout"), "approve", "Approve", user="ann")
+    scheduler.run_until_idle()
+    assert states(scheduler, project.dag("rollout"))["approve"] == "failed"
+    assert "ann started a run that made version 1; somebody else must approve it" in why(scheduler, "approve")
+    assert project.of_kind("approval_void")[0].details["by"] == "ann"
+    assert project.workspace.state().champion is None
+
+    scheduler.trigger(project.dag("rollout"), partition_key=KEYS[1])
+    scheduler.run_until_idle()
+    scheduler.respond(project.dag("rollout"), "approve", "Approve", user="ben")
+    scheduler.run_until_idle()
+    assert project.workspace.registry.aliases() == {"champion": "1"}
+    assert_invariants(project.workspace)
+
+
+def test_a_rejected_version_is_quarantined_and_what_follows_is_skipped(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project, scheduler = waiting(tmp_path, start_scheduler, user=None)
+    scheduler.respond(project.dag("rollout"), "approve", "Reject", user="ben", reason="a carrier is missing")
+    scheduler.run_until_idle()
+    assert set(states(scheduler, project.dag("rollout")).values()) == {"skipped"}
+    assert project.workspace.state().quarantined == {"1": "rejected by ben: a carrier is missing"}
+    assert project.workspace.registry.aliases() == {}
+    assert_invariants(project.workspace)

@@ -1,0 +1,131 @@
+"""A version is made again from its stored request, or it is said what is in the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sklearn.linear_model import LinearRegression, SGDRegressor
+
+from airflow_mlops.core.data.forget_subject import forget_subject
+from airflow_mlops.core.errors import ReproductionError
+from airflow_mlops.core.governance.proof import reproduce_version as module
+from airflow_mlops.core.governance.proof.explain_row import explain_row
+from airflow_mlops.core.governance.proof.reproduce_version import changed_since, reproduce_version
+from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.score_partition import score_partition
+from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
+
+NOISE = [0.0]
+
+
+def nudged(seed: int) -> Any:
+    """Return a line whose fit can be nudged from outside, as a library that is not seeded would."""
+    return Nudged()
+
+
+class Nudged(LinearRegression):
+    """A straight line that a test moves."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LinearRegression:
+        """Return a plain line, moved by ``NOISE``."""
+        numbers = X[["x"]]
+        line: LinearRegression = LinearRegression().fit(numbers, y)
+        line.intercept_ = float(line.intercept_) + NOISE[0]
+        return line
+
+
+def seeded(seed: int) -> Any:
+    """Return a model that draws random numbers and leaves seeding them to whoever fits it."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(make_column_transformer(("passthrough", ["x"])), SGDRegressor(max_iter=5, tol=None))
+
+
+def with_version(tmp_path: Path, function: str = "candidates", **changes: Any) -> Workspace:
+    """Return a loop with version 1."""
+    where = "tests.unit.core.toy_loop" if function == "candidates" else __name__
+    frames = {week(number): toy_rows(number) for number in range(5)}
+    fields = {"train": {"function": f"{where}:{function}", "window": 2}, "rollout": {"stages": [{"live": 100}]}}
+    workspace = in_memory_workspace(toy_loop(**{**fields, **changes}), frames, scratch=tmp_path)
+    for number in range(3):
+        ingest(workspace, week(number))
+    train(workspace, week(2))
+    return workspace
+
+
+@pytest.mark.filterwarnings("ignore:Maximum number of iteration")
+@pytest.mark.parametrize("function", ["candidates", "seeded"])
+def test_a_version_made_again_predicts_the_same_bits_and_is_the_same_file(tmp_path: Path, function: str) -> None:
+    workspace = with_version(tmp_path, function)
+    found = reproduce_version(workspace, "1")
+    assert (found.verdict, found.rows, found.largest_difference, found.same_file) == ("identical", 120, 0.0, True)
+    assert found.reason == "identical: all 120 predictions of its holdout are the same, bit for bit"
+    assert workspace.state().reproduced["1"].details["verdict"] == "identical"
+    assert workspace.state().versions.keys() == {"1"}
+
+
+def test_a_version_that_comes_out_otherwise_is_different_or_within_the_stated_tolerance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = with_version(tmp_path, "nudged")
+    monkeypatch.setitem(globals(), "NOISE", [0.5])
+    found = reproduce_version(workspace, "1")
+    assert (found.verdict, found.same_file) == ("different", False)
+    assert "differ by up to 0.5 on 120 rows" in found.reason
+    assert reproduce_version(workspace, "1", tolerance=0.6).verdict == "within tolerance"
+    assert reproduce_version(workspace, "1", tolerance=0.4).verdict == "different"
+
+
+def test_code_that_has_changed_since_is_refused_with_both_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = with_version(tmp_path)
+    monkeypatch.setattr(module, "features_digest", lambda *_: "f" * 64)
+    with pytest.raises(ReproductionError, match=r"made by .*toy_loop:candidates with .* it has ffffffffffff…"):
+        reproduce_version(workspace, "1")
+    assert workspace.state().reproduced == {}
+
+
+def test_rows_that_were_erased_since_are_named(tmp_path: Path) -> None:
+    workspace = with_version(tmp_path)
+    object.__setattr__(workspace, "secret", "a secret of sixteen bytes or more")
+    forget_subject(workspace, "1-7")
+    with pytest.raises(ReproductionError, match=f"version 1 cannot be made again: .*{week(1)}"):
+        reproduce_version(workspace, "1")
+
+
+def test_a_version_that_never_was_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    workspace = with_version(tmp_path)
+    with pytest.raises(ReproductionError, match="toy has no version 7; versions: 1"):
+        reproduce_version(workspace, "7")
+
+
+def test_what_is_installed_otherwise_is_named() -> None:
+    then, now = {"numpy": "2.3.0", "python": "3.11.7"}, {"numpy": "2.4.6", "python": "3.11.7", "scipy": "1.16"}
+    assert changed_since(then, now) == ("numpy 2.3.0, now 2.4.6", "scipy absent, now 1.16")
+    assert changed_since({}, now) == ()
+
+
+@pytest.mark.filterwarnings("ignore:The NumPy global RNG")
+def test_a_row_is_traced_through_its_features_to_what_was_served(tmp_path: Path) -> None:
+    workspace = with_version(tmp_path)
+    run_stage(workspace, start_rollout(workspace, week(2)), 0, week(2))
+    ingest(workspace, week(3))
+    score_partition(workspace, week(3))
+    found = explain_row(workspace, "1", "3-5")
+    row = toy_rows(3).iloc[5]
+    assert (found.partition, found.used_for) == (week(3), "neither fitted nor judged on it")
+    assert found.row["x"] == pytest.approx(row["x"])
+    assert "y" not in found.row
+    assert found.logged is not None
+    assert found.logged["served_prediction"] == pytest.approx(found.prediction)
+    assert found.base + sum(one.added for one in found.contributions) == pytest.approx(found.prediction)
+    assert found.contributions[0].feature == "x"
+    assert explain_row(workspace, "1", "1-5").used_for == "fitted on it"
+    with pytest.raises(ReproductionError, match="no row of toy with that key in any of the 4 published partitions"):
+        explain_row(workspace, "1", "9-9")
