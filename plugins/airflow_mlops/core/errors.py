@@ -10,6 +10,7 @@
     |-- SourceUnreachableError    the place of the data does not answer; trying again may help
     |-- ProfileMismatchError      profiles that were counted on other bins, or of other columns
     |-- TrainingError             the user's function, or a fit, did not give a usable model
+    |-- FitStoppedError           a fit was stopped from outside; trying again fits anew
     |-- GateError                 a candidate was judged and did not pass
     |-- RegistryError             the registry holds something else than the ledger says
     |-- RolloutError              a rollout cannot go on as asked
@@ -83,6 +84,12 @@ class ProfileMismatchError(MlopsError):
 
 class TrainingError(MlopsError):
     """No usable model came out of training."""
+
+
+class FitStoppedError(MlopsError):
+    """A fit was stopped from outside, and that says nothing about the model."""
+
+    retryable = True
 
 
 class GateError(MlopsError):

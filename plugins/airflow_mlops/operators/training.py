@@ -10,6 +10,7 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.training.port import StepRunner
     from airflow_mlops.core.workspace import Workspace
 
 
@@ -38,22 +39,34 @@ class AssembleTrainingOperator(StageOperator):
 
 
 class FitCandidateOperator(StageOperator):
-    """Fit one candidate on the pinned window; returns the digest of its model file.
+    """Fit one candidate on the pinned window, where the declaration says; returns the digest of its model file.
 
     :param assignment: one of those that :class:`AssembleTrainingOperator` returned
+    :param poll_seconds: pause between two looks at a job that runs elsewhere
+
+    A task that is killed stops the process or the job that it had started.
     """
 
     template_fields: Sequence[str] = ("partition", "assignment")
+    runner: StepRunner | None = None
 
-    def __init__(self, *, assignment: Any, **kwargs: Any) -> None:
+    def __init__(self, *, assignment: Any, poll_seconds: float = 15.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.assignment = assignment
+        self.poll_seconds = poll_seconds
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.training.assemble import stored_request
         from airflow_mlops.core.training.fit_candidate import fit_candidate
+        from airflow_mlops.hooks.step_runner import step_runner
 
         digest = self.assignment["request"]
-        fitted = fit_candidate(workspace, stored_request(workspace, digest), self.assignment["candidate"])
+        self.runner = step_runner(workspace, poll_seconds=self.poll_seconds)
+        fitted = fit_candidate(workspace, stored_request(workspace, digest), self.assignment["candidate"], self.runner)
         return {"request": digest, **fitted}
+
+    def on_kill(self) -> None:
+        """Stop what was started."""
+        if self.runner is not None:
+            self.runner.stop()

@@ -11,6 +11,8 @@ import pandas as pd
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.governance.record import Record, canonical_json
+from airflow_mlops.core.training.code_state import code_state
+from airflow_mlops.core.training.usable_model import label_hint
 from airflow_mlops.core.training.user_function import candidates_of
 from airflow_mlops.core.training.window import TrainingWindow, pin_window, read_window
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
@@ -20,7 +22,12 @@ from airflow_mlops.core.workspace import Workspace
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """Everything a training depends on. ``operation`` is the digest of it: the same request is the same model."""
+    """Everything a training depends on. ``operation`` is the digest of it: the same request is the same model.
+
+    ``search`` has the settings of a search, where a candidate has a search space. ``code`` has the ``commit`` of the
+    project folder and whether it is ``dirty``, where it is in a repository: it says where to find the ``source`` of
+    that digest again, and is no part of ``operation``.
+    """
 
     partition: str
     decision: int
@@ -31,6 +38,8 @@ class TrainingRequest:
     candidates: tuple[str, ...]
     profile: str
     operation: str = ""
+    search: dict[str, int] | None = None
+    code: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""
@@ -41,6 +50,11 @@ class TrainingRequest:
         """Return the request that ``to_dict`` wrote."""
         window = TrainingWindow.from_dict(values["window"])
         return cls(**{**values, "window": window, "candidates": tuple(values["candidates"])})
+
+    def digested(self) -> dict[str, Any]:
+        """Return what ``operation`` is the digest of."""
+        left_out = {"decision", "operation", "code"} | ({"search"} if self.search is None else set())
+        return {name: value for name, value in self.to_dict().items() if name not in left_out}
 
 
 def assemble_training(workspace: Workspace, as_of: str, *, by_hand: bool = False) -> TrainingRequest:
@@ -64,8 +78,9 @@ def assemble_training(workspace: Workspace, as_of: str, *, by_hand: bool = False
         close_decision(workspace, "superseded", decision.sequence, partition, str(error))
         raise
     except (TrainingError, DataError) as error:
-        close_decision(workspace, "training_failed", decision.sequence, partition, str(error))
-        raise
+        reason = f"{error}{label_hint(error, workspace.loop.data.label)}"
+        close_decision(workspace, "training_failed", decision.sequence, partition, reason)
+        raise type(error)(reason) from error
     known = _version_of(workspace, request.operation)
     if known is not None:
         reason = f"nothing new: version {known} was made from the same data, code and seed"
@@ -111,17 +126,18 @@ def close_decision(workspace: Workspace, kind: str, decision: int, partition: st
 
 def _request(workspace: Workspace, decision: Record, window: TrainingWindow) -> TrainingRequest:
     train = workspace.loop.train
-    names = sorted(candidates_of(train.function, workspace.root, train.seed))
+    candidates = candidates_of(train.function, workspace.root, train.seed)
+    searched = any(candidate.space is not None for candidate in candidates.values())
     frames = {pin.partition: read_window(workspace, [pin]) for pin in window.fitted}
     labels = pd.concat([frame.rows[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
     check_labels(labels, classifies=workspace.loop.classifies)
     profile = profile_window({key: frame.features for key, frame in frames.items()})
     request = TrainingRequest(
         str(decision.partition), decision.sequence, train.function, features_digest(workspace, train.function),
-        train.seed, window, tuple(names), workspace.evidence.put(profile.to_dict()),
+        train.seed, window, tuple(sorted(candidates)), workspace.evidence.put(profile.to_dict()),
+        search=train.search.model_dump() if searched else None, code=code_state(workspace.root),
     )  # fmt: skip
-    body = {name: value for name, value in request.to_dict().items() if name not in ("decision", "operation")}
-    body["model"] = workspace.loop.model
+    body = {**request.digested(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32])
 
 

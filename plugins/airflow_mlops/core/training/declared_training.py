@@ -1,17 +1,36 @@
 """What a user declares about training: the function, the partitions, the place, and the limits of a fit."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from airflow_mlops.core.declared import Cron, Declared, Reference, section
 
 
 class FitLimits(Declared):
-    """What one fit may take. With a limit, a fit runs in a process of its own, which is stopped beyond it."""
+    """What one fit may take. With a limit, a fit runs in a process of its own, which is killed beyond it."""
 
-    minutes: float | None = Field(default=None, gt=0, description="of wall time; unlimited if not given")
-    memory_mb: int | None = Field(default=None, ge=64, description="of resident memory; unlimited if not given")
+    minutes: float | None = Field(
+        default=None, gt=0, le=28 * 24 * 60, description="of wall time for each candidate; unlimited if not given"
+    )
+    memory_mb: int | None = Field(
+        default=None,
+        ge=64,
+        description="of resident memory, of the fit and all processes it starts; unlimited if not given",
+    )
+
+
+class Search(Declared):
+    """How parameters are searched for a candidate that comes with a search space: by successive halving."""
+
+    candidates: int = Field(default=27, ge=2, le=10_000, description="combinations of parameters that are tried")
+    factor: int = Field(default=3, ge=2, le=10, description="one in so many is taken on into the next round")
+    validation: int = Field(
+        default=20,
+        ge=1,
+        le=90,
+        description="percent of the fitted rows, the newest ones, that combinations are judged on",
+    )
 
 
 class InWorker(Declared):
@@ -31,11 +50,15 @@ class OnSageMaker(Declared):
     """Candidates are fitted by a SageMaker training job."""
 
     kind: Literal["sagemaker"]
-    image: str = Field(min_length=1, description="container image that holds the package without Airflow")
-    role: str = Field(min_length=1, description="ARN of the role of the job")
+    image: str = Field(
+        min_length=1, max_length=255, description="container image with Python and requirements-step.lock installed"
+    )
+    role: str = Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$", description="ARN of the role of the job")
     storage: str = Field(pattern=r"^s3://[^/]+(/.*)?$", description="where rows go and the model comes back")
-    instance_type: str = Field(default="ml.m5.xlarge", description="of the one instance")
-    volume_gb: int = Field(default=30, ge=1, description="disk of the instance")
+    instance_type: str = Field(
+        default="ml.m5.xlarge", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$", description="of the one instance"
+    )
+    volume_gb: int = Field(default=30, ge=1, le=16_384, description="disk of the instance")
     connection: str = Field(default="aws_default", description="Airflow connection of type aws")
 
 
@@ -59,6 +82,13 @@ class Train(Declared):
         default={"kind": "worker"}, validate_default=True, description="where candidates are fitted"
     )  # fmt: skip
     limits: FitLimits = section("what one fit may take")
+    search: Search = section("how parameters are searched, where a candidate comes with a search space")
+
+    @model_validator(mode="after")
+    def _limits_that_can_be_kept(self) -> Self:
+        if isinstance(self.runs_on, OnSageMaker) and self.limits.memory_mb is not None:
+            raise ValueError("limits.memory_mb cannot be kept on SageMaker; choose an instance_type with that memory")
+        return self
 
     @property
     def first_at(self) -> int:

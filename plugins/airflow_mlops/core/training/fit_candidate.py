@@ -1,16 +1,19 @@
-"""Fit one candidate on the pinned window and keep it as a model file."""
+"""Fit one candidate on the pinned window, where the declaration says, and keep it as a model file."""
 
 from __future__ import annotations
 
-import time
+import uuid
 from pathlib import Path
 from typing import Any
 
-from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
+from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
-from airflow_mlops.core.training.user_function import candidates_of
-from airflow_mlops.core.training.window import read_window
+from airflow_mlops.core.training.declared_training import InInterpreter, OnSageMaker
+from airflow_mlops.core.training.fit_request import FitRequest, FitResult, environment
+from airflow_mlops.core.training.fit_rows import FitRows, moments
+from airflow_mlops.core.training.port import StepRunner
+from airflow_mlops.core.training.window import PinnedPartition, read_window
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -19,30 +22,99 @@ def candidate_file(workspace: Workspace, operation: str, candidate: str) -> Path
     return workspace.scratch / "candidates" / operation / candidate / "model.skops"
 
 
-def fit_candidate(workspace: Workspace, request: TrainingRequest, candidate: str) -> dict[str, Any]:
-    """Fit one of the user's candidates; return its name, the digest of its file and the seconds of the fit.
+def fit_candidate(
+    workspace: Workspace, request: TrainingRequest, candidate: str, runner: StepRunner | None = None
+) -> dict[str, Any]:
+    """Fit one of the user's candidates; return its name, the digest of its file, and what the fit was.
+
+    Parameters
+    ----------
+    runner : StepRunner, optional
+        Where to fit; by default where the declaration says, see :func:`runner_of`.
 
     Raises
     ------
     TrainingError
-        If the fit raises or the model cannot be kept; the ledger says so.
+        If the fit raises, meets a limit, or gives no model that can be kept; the ledger says so.
     """
-    loop = workspace.loop
+    path = candidate_file(workspace, request.operation, candidate)
     try:
-        estimator = candidates_of(request.function, workspace.root, request.seed)[candidate]
-        window = read_window(workspace, request.window.fitted)
-        started = time.monotonic()
-        try:
-            fitted = estimator.fit(window.features, window.rows[loop.data.label].to_numpy())
-        except Exception as error:  # a user's estimator may raise anything
-            raise TrainingError(
-                f"{request.function}: candidate {candidate!r} raised {type(error).__name__} in fit: {error}"
-            ) from error
-        seconds = time.monotonic() - started
-        path = candidate_file(workspace, request.operation, candidate)
-        digest = save_model(fitted, path)
-        workspace.share(path)
-    except TrainingError as error:
+        result = run_fit(workspace, fit_request_of(workspace, request, candidate, path), runner)
+    except (TrainingError, DataError) as error:
         close_decision(workspace, "training_failed", request.decision, request.partition, str(error))
         raise
-    return {"candidate": candidate, "digest": digest, "fit_seconds": round(seconds, 3), "rows": len(window.rows)}
+    workspace.share(path)
+    return result.to_dict()
+
+
+def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: str, file: Path) -> FitRequest:
+    """Return what is asked of a fit into ``file``.
+
+    A fit into another file than the candidate's own is another attempt, which adopts nothing of the first.
+    """
+    loop = workspace.loop
+    own = file == candidate_file(workspace, request.operation, candidate)
+    return FitRequest(
+        model=loop.model, operation=request.operation, candidate=candidate,
+        attempt=str(request.decision) if own else uuid.uuid4().hex, function=request.function, seed=request.seed,
+        classifies=loop.classifies, metric=loop.metric, label=loop.data.label,
+        window=tuple(vars(pin).copy() for pin in request.window.fitted), search=request.search,
+        file=str(file.absolute()), root=str(workspace.root.absolute()),
+    )  # fmt: skip
+
+
+def run_fit(workspace: Workspace, request: FitRequest, runner: StepRunner | None = None) -> FitResult:
+    """Fit on the rows of the pinned window, and make sure that the file is the one that the result names.
+
+    Raises
+    ------
+    TrainingError, DataError
+        If there is no usable model, or the rows are not those that were pinned.
+    DeclarationError
+        If the declaration names a place that only Airflow reaches, and no ``runner`` is given.
+    """
+    runner = runner or runner_of(workspace)
+    result = runner.fit(request, rows_of(workspace, request))
+    file = Path(request.file)
+    found = file_digest(file) if file.exists() else "absent"
+    if found != result.digest:
+        raise TrainingError(
+            f"candidate {request.candidate!r}: the model file is {found[:12]}, and the fit said {result.digest[:12]}"
+        )
+    ours, theirs = environment()["scikit-learn"], result.environment["scikit-learn"]
+    if ours.split(".")[:2] != theirs.split(".")[:2]:
+        file.unlink()
+        raise TrainingError(
+            f"candidate {request.candidate!r} was fitted by scikit-learn {theirs}, and the workers have {ours}: a "
+            "model of one cannot be trusted in the other; install the same minor version in both"
+        )
+    return result
+
+
+def rows_of(workspace: Workspace, request: FitRequest) -> FitRows:
+    """Return the labelled rows of the pinned window; with their place in time where a search needs it."""
+    window = read_window(workspace, [PinnedPartition(**pin) for pin in request.window])
+    data = workspace.loop.data
+    moment = None if request.search is None else moments(window.rows[data.time])
+    return FitRows(window.features, window.rows[data.label].to_numpy(), moment)
+
+
+def runner_of(workspace: Workspace) -> StepRunner:
+    """Return where the declaration has candidates fitted, as far as that needs no Airflow.
+
+    Raises
+    ------
+    DeclarationError
+        If it does.
+    """
+    train = workspace.loop.train
+    if isinstance(train.runs_on, OnSageMaker):
+        raise DeclarationError("SageMaker is reached through a connection of Airflow", key="train.runs_on.kind")
+    other = workspace.root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
+    if other is None and train.limits.minutes is None and train.limits.memory_mb is None:
+        from airflow_mlops.core.training.in_process_step import InProcessStep
+
+        return InProcessStep()
+    from airflow_mlops.core.training.child_step import ChildStep
+
+    return ChildStep(python=other, limits=train.limits)

@@ -1,6 +1,7 @@
 """A user's functions, and first the one that gives the candidates: plain scikit-learn, named by ``module:function``.
 
-It gets a seed and returns one estimator, or several by name; none of them fitted.
+It gets a seed and returns one estimator, or several by name; none of them fitted. In the place of an estimator may
+stand a pair of it and a search space, in scikit-learn's form: lists and distributions by the names of parameters.
 """
 
 from __future__ import annotations
@@ -8,12 +9,26 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.wrong_declaration import nearest
+
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}"
+"""Of a candidate: it becomes part of paths and of the names of jobs."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An estimator that is not fitted, and the space its parameters are searched in; None to take it as it is."""
+
+    estimator: Any
+    space: Mapping[str, Any] | None = None
 
 
 def load_function(reference: str, root: Path) -> Any:
@@ -33,8 +48,8 @@ def load_function(reference: str, root: Path) -> Any:
         raise TrainingError(f"{reference} cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def candidates_of(reference: str, root: Path, seed: int) -> dict[str, Any]:
-    """Return the unfitted estimators of the user's function by name.
+def candidates_of(reference: str, root: Path, seed: int) -> dict[str, Candidate]:
+    """Return the candidates of the user's function by name.
 
     Raises
     ------
@@ -49,10 +64,39 @@ def candidates_of(reference: str, root: Path, seed: int) -> dict[str, Any]:
     found = dict(returned) if isinstance(returned, Mapping) else {"model": returned}
     if not found:
         raise TrainingError(f"{reference} returned no model: an empty mapping")
-    for name, estimator in found.items():
-        if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
-            raise TrainingError(f"{reference} returned no model: {name!r} is a {type(estimator).__name__}")
-    return found
+    return {str(name): as_candidate(reference, str(name), one) for name, one in found.items()}
+
+
+def as_candidate(reference: str, name: str, given: Any) -> Candidate:
+    """Return what the user gave under a name: an estimator, or a pair of one and its search space.
+
+    Raises
+    ------
+    TrainingError
+        If it is neither, its name is no name, or the space names a parameter that the estimator does not have.
+    """
+    if not re.fullmatch(NAME, name):
+        raise TrainingError(
+            f"{reference} calls a candidate {name!r}; a name has letters, digits, '_', '.' and '-' only"
+        )
+    paired = isinstance(given, tuple) and len(given) == 2
+    estimator, space = given if paired else (given, None)
+    if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
+        raise TrainingError(f"{reference} returned no model: {name!r} is a {type(estimator).__name__}")
+    if not paired:
+        return Candidate(estimator)
+    where = f"{reference}: the search space of {name!r}"
+    if not isinstance(space, Mapping) or not space:
+        raise TrainingError(f"{where} is {'empty' if space == {} else f'a {type(space).__name__}'}; give a dict")
+    known = [str(key) for key in estimator.get_params()]
+    for key, values in space.items():
+        if key not in known:
+            raise TrainingError(f"{where} has no parameter {key!r} to search; {nearest(str(key), known)}")
+        if not hasattr(values, "rvs") and (
+            isinstance(values, str) or not hasattr(values, "__len__") or not len(values)
+        ):
+            raise TrainingError(f"{where} gives {values!r} for {key!r}; give a list of values, or a distribution")
+    return Candidate(estimator, dict(space))
 
 
 def source_digest(reference: str, root: Path) -> str:

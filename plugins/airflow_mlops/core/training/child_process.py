@@ -1,0 +1,140 @@
+"""A process of its own that is attended: watched while it runs, and gone with everything it started when it ends.
+
+It leads a session, so that whatever it starts can be found and killed with it. Its standard input stays open as long
+as somebody attends it: a child that reads its end ends itself, so nothing is left where the worker was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+LOG = logging.getLogger(__name__)
+PROCESSES = Path("/proc")
+PAUSE_SECONDS = 0.1
+LONGEST_LINE = 2_000
+JOIN_SECONDS = 5
+INHERITED = (
+    "PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHASHSEED",
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "LOKY_MAX_CPU_COUNT",
+    "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
+"""Variables that a child gets of this process: nothing of Airflow, no connection, no credentials."""
+
+
+class AttendedChild:
+    """A running child. It is read while it runs, and must be left by ``kill``.
+
+    Parameters
+    ----------
+    command : sequence of str
+        What to start. It is seen by everybody on the machine.
+    given : bytes
+        One line for its standard input.
+    variables : mapping
+        Environment beside :data:`INHERITED`.
+    """
+
+    def __init__(self, command: Sequence[str], given: bytes, variables: Mapping[str, str]) -> None:
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(  # noqa: S603
+            list(command), env=inherited | dict(variables), start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert self.process.stdin
+        assert self.process.stdout
+        assert self.process.stderr
+        self.answer = b""
+        self.last_lines: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read_answer, args=(self.process.stdout,), daemon=True),
+            threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        with suppress(BrokenPipeError):  # it ended before it read; its exit code says why
+            self.process.stdin.write(given + b"\n")
+            self.process.stdin.flush()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the start."""
+        return time.monotonic() - self.started
+
+    def attend(self, watch: Callable[[AttendedChild], None]) -> int:
+        """Wait for the end, calling ``watch`` now and then, and return the exit code; what it raises is raised."""
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                code = self.process.wait(timeout=PAUSE_SECONDS)
+                for reader in self._readers:
+                    reader.join(JOIN_SECONDS)
+                return code
+            watch(self)
+
+    def kill(self) -> None:
+        """Kill what is left of the child and of everything it started; may be called again."""
+        for pid in {self.process.pid, *session_of(self.process.pid)}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill what is left, and close the pipes."""
+        if self.process.poll() is None or session_of(self.process.pid):
+            self.kill()
+        self.process.wait()
+        for reader in self._readers:
+            reader.join(JOIN_SECONDS)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+    def resident_mb(self) -> float | None:
+        """Return the resident memory of the child and all it started, in MB; None where the system does not tell.
+
+        Pages that processes share are counted for each of them.
+        """
+        if not PROCESSES.is_dir():
+            return None
+        pages = sum(resident for _, resident in processes_in(self.process.pid))
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def _read_answer(self, pipe: IO[bytes]) -> None:
+        self.answer = pipe.read()
+
+    def _read_log(self, pipe: IO[bytes]) -> None:
+        for line in pipe:
+            text = line.decode(errors="replace").rstrip()[:LONGEST_LINE]
+            if text:
+                self.last_lines = [*self.last_lines[-19:], text]
+                LOG.info("%s", text)
+
+
+def session_of(leader: int) -> list[int]:
+    """Return the processes of a session, where the system tells."""
+    return [pid for pid, _ in processes_in(leader)]
+
+
+def processes_in(session: int) -> list[tuple[int, int]]:
+    """Return id and resident pages of each process of a session, those left out that have ended."""
+    found = []
+    for folder in PROCESSES.glob("[0-9]*"):
+        try:
+            # The name of the program, in brackets, may hold anything; what follows it is numbers.
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append((int(folder.name), int(fields[21])))
+    return found

@@ -1,0 +1,138 @@
+"""Fits run in a process of their own: by this interpreter within limits, or by another with packages of its own.
+
+The rows go as a file that only its owner can read and that is removed afterwards, the request on standard input, and
+the environment is cut down to a list of names: the user's code meets no secret of Airflow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import airflow_mlops
+from airflow_mlops.core.errors import FitStoppedError, TrainingError
+from airflow_mlops.core.training.child_process import AttendedChild
+from airflow_mlops.core.training.declared_training import FitLimits
+from airflow_mlops.core.training.fit_request import FitRequest, FitResult
+from airflow_mlops.core.training.fit_rows import FitRows
+
+STEP = Path(airflow_mlops.__file__).with_name("step.py")
+"""Started as a file: with ``-m`` everything that is installed beside the package would come along."""
+
+SPARE_MB = 4_096
+"""Address space beyond the limit of memory, for what libraries reserve and do not use."""
+
+
+class ChildStep:
+    """Fits in another process; a :class:`~airflow_mlops.core.training.port.StepRunner`.
+
+    Parameters
+    ----------
+    python : Path, optional
+        The interpreter; by default this one.
+    limits : FitLimits, optional
+        What a fit may take.
+    """
+
+    def __init__(self, *, python: Path | None = None, limits: FitLimits | None = None) -> None:
+        self.python, self.limits = python, limits or FitLimits()
+        self._child: AttendedChild | None = None
+        self._stopped = False
+
+    def fit(self, request: FitRequest, rows: FitRows) -> FitResult:
+        """Fit; see the port.
+
+        Raises
+        ------
+        TrainingError
+            Also if the interpreter is not there, too old, or lacks a package, and where a limit is met.
+        """
+        self._stopped = False
+        file = Path(request.file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="rows-", dir=file.parent) as folder:
+            asked = replace(request, rows=str(Path(folder) / "rows.parquet"))
+            rows.write(Path(asked.rows))
+            return self._checked(request, self._answer(asked))
+
+    def stop(self) -> None:
+        """Kill the fit and everything it has started."""
+        self._stopped = True
+        if self._child is not None:
+            self._child.kill()
+
+    @property
+    def interpreter(self) -> str:
+        """Path of the interpreter."""
+        return str(self.python or sys.executable)
+
+    def _command(self) -> list[str]:
+        command = [self.interpreter, str(STEP), "fit", "--attended"]
+        if self.limits.memory_mb is not None:
+            command += ["--address-space-mb", str(2 * self.limits.memory_mb + SPARE_MB)]
+        return command
+
+    def _variables(self) -> dict[str, str]:
+        # The folder of step.py holds modules called `core` and `testing`; nobody shall find them there.
+        variables = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+        if self.python is None and "PYTHONPATH" in os.environ:
+            variables["PYTHONPATH"] = os.environ["PYTHONPATH"]
+        return variables
+
+    def _answer(self, request: FitRequest) -> dict[str, Any]:
+        """Start the child, wait for it, and return what it answered."""
+        try:
+            child = AttendedChild(self._command(), json.dumps(request.to_dict()).encode(), self._variables())
+        except OSError as error:
+            raise TrainingError(
+                f"interpreter {self.interpreter} cannot be started: {error.strerror or error}; see train.runs_on.python"
+            ) from error
+        self._child = child
+        try:
+            code = child.attend(lambda seen: self._keep_limits(seen, request.candidate))
+        finally:
+            child.close()
+            self._child = None
+        if self._stopped:
+            raise FitStoppedError(f"candidate {request.candidate!r}: the fit was stopped after {child.seconds:.0f} s")
+        try:
+            return dict(json.loads(child.answer))
+        except ValueError:
+            raise TrainingError(self._died(request.candidate, code, child)) from None
+
+    def _keep_limits(self, child: AttendedChild, candidate: str) -> None:
+        limits = self.limits
+        if self._stopped:  # before there was a child to kill
+            child.kill()
+        if limits.minutes is not None and child.seconds > 60 * limits.minutes:
+            raise TrainingError(
+                f"candidate {candidate!r} took longer than {limits.minutes:g} minutes (train.limits.minutes); "
+                f"it was killed after {child.seconds:.1f} s"
+            )
+        resident = None if limits.memory_mb is None else child.resident_mb()
+        if limits.memory_mb is not None and resident is not None and resident > limits.memory_mb:
+            raise TrainingError(f"{self._too_much(candidate)}; it was killed at {resident:,.0f} MB")
+
+    def _too_much(self, candidate: str) -> str:
+        return f"candidate {candidate!r} used more than {self.limits.memory_mb} MB of memory (train.limits.memory_mb)"
+
+    def _died(self, candidate: str, code: int, child: AttendedChild) -> str:
+        """Return why there is no answer."""
+        said = f"; it last said: {child.last_lines[-1]}" if child.last_lines else ""
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        return f"candidate {candidate!r}: {self.interpreter} ended {how} and gave no model{said}"
+
+    def _checked(self, request: FitRequest, answer: dict[str, Any]) -> FitResult:
+        """Return the result in an answer, or raise what it says."""
+        if answer.get("out_of_memory") and self.limits.memory_mb is not None:
+            raise TrainingError(f"{self._too_much(request.candidate)}: {answer['error']}")
+        if answer.get("unfit"):
+            raise TrainingError(f"interpreter {self.interpreter} cannot fit: {answer['error']}")
+        if "error" in answer:
+            raise TrainingError(str(answer["error"]))
+        return FitResult.from_dict(answer["result"])

@@ -1,0 +1,32 @@
+"""Which commit the user's code was at, as far as git knows."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PATIENCE_SECONDS = 20
+
+
+def code_state(root: Path) -> dict[str, Any] | None:
+    """Return ``commit`` and ``dirty`` of the project folder; None where it is in no repository, or there is no git.
+
+    ``dirty`` says whether a file of it is changed or not yet known to git.
+    """
+    commit = git(root, "rev-parse", "--verify", "HEAD")
+    if commit is None:
+        return None
+    return {"commit": commit.strip(), "dirty": bool(git(root, "status", "--porcelain", "--", "."))}
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """Return what git prints about a folder; None if it is not there, or refuses."""
+    try:
+        ended = subprocess.run(  # noqa: S603
+            ["git", "--no-optional-locks", "-C", str(root), *arguments],  # noqa: S607 - whichever git the worker has
+            check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return ended.stdout

@@ -1,0 +1,95 @@
+"""Fit one candidate: a function from a request and its rows to a result, the same wherever it runs."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.training.fit_request import FitRequest, FitResult, environment
+from airflow_mlops.core.training.fit_rows import FitRows
+from airflow_mlops.core.training.search_parameters import search_parameters
+from airflow_mlops.core.training.usable_model import check_usable, label_hint
+from airflow_mlops.core.training.user_function import Candidate, candidates_of
+
+
+def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
+    """Fit the candidate that is asked for, make sure that it is a model, and write its file.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such candidate, its fit raises, it is no usable model, or cannot be kept as a file.
+    """
+    with seeded(request.seed):
+        candidate = candidate_of(request)
+        started = time.monotonic()
+        model, best, search = fitted(candidate, request, rows)
+        seconds = time.monotonic() - started
+        check_usable(model, request, rows)
+    return FitResult(
+        request.candidate, save_model(model, Path(request.file)), round(seconds, 3), len(rows.label), request.seed,
+        environment(), best, search,
+    )  # fmt: skip
+
+
+def fit_file(request: FitRequest) -> FitResult:
+    """Fit the candidate on the rows of the file that the request names; see :func:`fit_request`."""
+    return fit_request(request, FitRows.read(Path(request.rows)))
+
+
+def candidate_of(request: FitRequest) -> Candidate:
+    """Return the candidate that is asked for, not fitted.
+
+    Raises
+    ------
+    TrainingError
+        If the user's function gives none of that name.
+    """
+    found = candidates_of(request.function, Path(request.root), request.seed)
+    if request.candidate not in found:
+        raise TrainingError(f"{request.function} gives no candidate {request.candidate!r}; it gives {', '.join(found)}")
+    return found[request.candidate]
+
+
+def fitted(
+    candidate: Candidate, request: FitRequest, rows: FitRows
+) -> tuple[Any, dict[str, Any], dict[str, Any] | None]:
+    """Return the fitted model, the parameters that a search chose, and what the search tried.
+
+    Raises
+    ------
+    TrainingError
+        If the user's estimator raises; the message names it.
+    """
+    try:
+        if candidate.space is None:
+            return candidate.estimator.fit(rows.features, rows.label), {}, None
+        return search_parameters(candidate.estimator, candidate.space, request, rows)
+    except TrainingError as error:
+        raise TrainingError(f"{request.function}: candidate {request.candidate!r}: {error}") from error
+    except Exception as error:  # a user's estimator may raise anything
+        raise TrainingError(
+            f"{request.function}: candidate {request.candidate!r} raised {type(error).__name__} in fit: {error}"
+            f"{label_hint(error, request.label)}"
+        ) from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed what an estimator without a ``random_state`` draws from, and leave it afterwards as it was."""
+    numbers, arrays = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(numbers)
+        np.random.set_state(arrays)

@@ -1,0 +1,84 @@
+"""The rows of a fit: what the model sees, what it shall learn, and which row was there first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from airflow_mlops.core.errors import TrainingError
+
+LABEL, MOMENT = "__label__", "__moment__"
+"""Columns of the file beside the features."""
+
+
+@dataclass(frozen=True)
+class FitRows:
+    """Features, shape (n_rows, n_features), and row by row the label and the moment.
+
+    ``moment`` counts the different times of rows upwards from 0, so rows of the same moment share a number. It is
+    None where no search needs it.
+    """
+
+    features: pd.DataFrame
+    label: npt.NDArray[Any]
+    moment: npt.NDArray[np.int64] | None = None
+
+    def write(self, path: Path) -> None:
+        """Write the rows as one Parquet file that only its owner can read.
+
+        Raises
+        ------
+        TrainingError
+            If a feature cannot be kept in Parquet, or has a name that the file needs for itself.
+        """
+        taken = sorted({LABEL, MOMENT} & set(self.features.columns))
+        if taken:
+            raise TrainingError(f"a feature is called {taken[0]!r}, which the file of the rows needs; rename it")
+        try:
+            table = pa.Table.from_pandas(self.features, preserve_index=False)
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise TrainingError(f"the features cannot be handed to another process: {error}") from error
+        table = table.append_column(LABEL, pa.array(self.label))
+        if self.moment is not None:
+            table = table.append_column(MOMENT, pa.array(self.moment))
+        path.touch(mode=0o600)
+        pq.write_table(table, path)
+
+    @classmethod
+    def read(cls, path: Path) -> FitRows:
+        """Return the rows that ``write`` wrote, with the same types."""
+        table = pq.read_table(path)
+        label = table[LABEL].to_numpy()
+        moment = table[MOMENT].to_numpy() if MOMENT in table.column_names else None
+        features = table.drop_columns([name for name in (LABEL, MOMENT) if name in table.column_names]).to_pandas()
+        # pandas reads text back as its own type of text, whatever type it had.
+        for name in objects_in(table.schema):
+            features[name] = features[name].astype(object)
+        return cls(features, label, moment)
+
+
+def objects_in(schema: pa.Schema) -> list[str]:
+    """Return the columns that were of type object when pandas gave them."""
+    described = (schema.pandas_metadata or {}).get("columns", [])
+    return [
+        column["name"]
+        for column in described
+        if column["numpy_type"] == "object" and column["pandas_type"] != "categorical"
+    ]
+
+
+def moments(time: pd.Series[Any]) -> npt.NDArray[np.int64]:
+    """Return the place in time of each row, counted from 0.
+
+    >>> moments(pd.Series(pd.to_datetime(["2013-01-02", "2013-01-01", "2013-01-02"]))).tolist()
+    [1, 0, 1]
+    """
+    codes, _ = pd.factorize(time, sort=True)
+    return codes.astype(np.int64)

@@ -1,0 +1,18 @@
+"""Fits run where they are asked for: no process, no file but the model's."""
+
+from __future__ import annotations
+
+from airflow_mlops.core.training.fit_estimator import fit_request
+from airflow_mlops.core.training.fit_request import FitRequest, FitResult
+from airflow_mlops.core.training.fit_rows import FitRows
+
+
+class InProcessStep:
+    """Fits in this process; a :class:`~airflow_mlops.core.training.port.StepRunner` without limits."""
+
+    def fit(self, request: FitRequest, rows: FitRows) -> FitResult:
+        """Fit; see the port."""
+        return fit_request(request, rows)
+
+    def stop(self) -> None:
+        """Do nothing: who stops this process stops the fit."""

@@ -1,0 +1,157 @@
+"""Search parameters by scikit-learn's successive halving, validated on the newest part of the window.
+
+Time is never shuffled: parameters are fitted on the older rows of the window and compared on the newer ones. The
+holdout is not in the window, so the search cannot see it. Each round fits fewer parameters on more rows; what wins
+is fitted once more on all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.training.fit_request import FitRequest
+from airflow_mlops.core.training.fit_rows import FitRows
+
+KEPT_TRIALS = 50
+"""Trials that a result names one by one, the best first; what there was beyond them it counts."""
+
+
+def search_parameters(
+    estimator: Any, space: Mapping[str, Any], request: FitRequest, rows: FitRows
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Return the estimator fitted with the parameters that won, those parameters, and what was tried.
+
+    Raises
+    ------
+    TrainingError
+        If the rows cannot be split in time, or no parameters gave a score.
+    """
+    from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - lets the next line be imported
+    from sklearn.model_selection import HalvingGridSearchCV, HalvingRandomSearchCV
+
+    settings = request.search or {}
+    older, newer = split_in_time(rows.moment, settings["validation"])
+    given = {
+        "factor": settings["factor"], "min_resources": "exhaust", "cv": [(older, newer)],
+        "scoring": scorer(request.metric), "random_state": request.seed,
+    }  # fmt: skip
+    size = grid_size(space)
+    if size is not None and size <= settings["candidates"]:
+        search = HalvingGridSearchCV(estimator, dict(space), **given)
+    else:
+        search = HalvingRandomSearchCV(estimator, dict(space), n_candidates=settings["candidates"], **given)
+    search.fit(rows.features, rows.label)
+    best = float(search.best_score_)
+    if not math.isfinite(best):
+        raise TrainingError(
+            f"no parameters that were tried gave a {request.metric}; the first were {search.cv_results_['params'][0]}"
+        )
+    found = {
+        "method": type(search).__name__, "metric": request.metric, "tried": int(search.n_candidates_[0]),
+        "rounds": [{"candidates": int(tried), "rows": int(used)}
+                   for tried, used in zip(search.n_candidates_, search.n_resources_, strict=True)],
+        "validated_on": len(newer), "best_score": readable(request.metric, best),
+        "trials": trials(search.cv_results_, request.metric),
+    }  # fmt: skip
+    return search.best_estimator_, plain(search.best_params_), found
+
+
+def split_in_time(
+    moment: npt.NDArray[np.int64] | None, validation: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the places of the older rows and of the newer ones, about ``validation`` percent of them.
+
+    Rows of one moment stay together, so the newer part may be larger than asked for, and each older row is older
+    than each newer one.
+
+    >>> older, newer = split_in_time(np.array([3, 0, 1, 2, 3]), 20)
+    >>> older.tolist(), newer.tolist()
+    ([1, 2, 3], [0, 4])
+
+    Raises
+    ------
+    TrainingError
+        If all rows are of one moment: no part of them is newer.
+    """
+    if moment is None or len(np.unique(moment)) < 2:
+        raise TrainingError("the rows of the window are all of one moment; a search needs older rows and newer ones")
+    share = max(1, round(len(moment) * validation / 100))
+    cut = max(int(np.sort(moment)[-share]), int(moment.min()) + 1)
+    return np.flatnonzero(moment < cut), np.flatnonzero(moment >= cut)
+
+
+def grid_size(space: Mapping[str, Any]) -> int | None:
+    """Return how many combinations a space of lists has; None if part of it is a distribution.
+
+    >>> grid_size({"a": [1, 2], "b": [1, 2, 3]})
+    6
+    """
+    if any(hasattr(values, "rvs") for values in space.values()):
+        return None
+    return math.prod(len(values) for values in space.values())
+
+
+def scorer(metric: str) -> Any:
+    """Return scikit-learn's scorer of a metric; of scorers, more is always better.
+
+    Raises
+    ------
+    TrainingError
+        If there is none.
+    """
+    from sklearn.metrics import get_scorer, log_loss, make_scorer
+
+    if metric == "log_loss":  # also where the newer rows are of one class
+        return make_scorer(log_loss, greater_is_better=False, response_method="predict_proba", labels=[0, 1])
+    names = {
+        "mae": "neg_mean_absolute_error", "rmse": "neg_root_mean_squared_error", "brier": "neg_brier_score",
+        "accuracy": "accuracy",
+    }  # fmt: skip
+    if metric not in names:
+        raise TrainingError(
+            f"a search cannot compare by {metric!r}; it can by {', '.join(sorted([*names, 'log_loss']))}"
+        )
+    return get_scorer(names[metric])
+
+
+def readable(metric: str, score: float) -> float | None:
+    """Return a score as the metric is read: scikit-learn negates those where less is better."""
+    if not math.isfinite(score):
+        return None
+    return score if metric == "accuracy" else -score
+
+
+def trials(results: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
+    """Return what was tried as JSON values: latest round first, and in it the best score first."""
+    scores = np.nan_to_num(np.asarray(results["mean_test_score"]), nan=-np.inf)
+    order = np.lexsort((-scores, -np.asarray(results["iter"])))[:KEPT_TRIALS]
+    return [
+        {
+            "params": plain(results["params"][at]), "score": readable(metric, float(scores[at])),
+            "round": int(results["iter"][at]), "rows": int(results["n_resources"][at]),
+        }
+        for at in order
+    ]  # fmt: skip
+
+
+def plain(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as JSON values; what is none is written as Python shows it.
+
+    >>> plain({"alpha": np.float64(0.5), "loss": "log", "shape": (1, 2)})
+    {'alpha': 0.5, 'loss': 'log', 'shape': '(1, 2)'}
+    """
+    found = {name: value.item() if isinstance(value, np.generic) else value for name, value in sorted(params.items())}
+    return {
+        name: value if value is None or isinstance(value, str | bool | int) or _finite(value) else repr(value)
+        for name, value in found.items()
+    }
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
