@@ -29,6 +29,7 @@ _PUBLIC = {
     "EvaluateCandidatesOperator": "airflow_mlops.operators.evaluation",
     "RequireGatesOperator": "airflow_mlops.operators.evaluation",
     "RegisterCandidateOperator": "airflow_mlops.operators.registry",
+    "VerifyVersionsOperator": "airflow_mlops.operators.registry",
     "ScorePartitionOperator": "airflow_mlops.operators.rollout",
     "StartRolloutOperator": "airflow_mlops.operators.rollout",
     "RunRolloutStageOperator": "airflow_mlops.operators.rollout",

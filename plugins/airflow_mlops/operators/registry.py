@@ -1,4 +1,4 @@
-"""Operator of the stage registry."""
+"""Operators of the stage registry."""
 
 from __future__ import annotations
 
@@ -31,3 +31,22 @@ class RegisterCandidateOperator(StageOperator):
         from airflow_mlops.core.training.assemble import stored_request
 
         return register_candidate(workspace, stored_request(workspace, self.evaluated["request"]), self.evaluated)
+
+
+class VerifyVersionsOperator(StageOperator):
+    """Hold the registry against the ledger; fails where a version that serves, or is about to, is gone or was changed.
+
+    Returns what harms nobody, a sentence each: ghosts of repeated requests, versions that the ledger does not know.
+    """
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
+        """See the class."""
+        from airflow_mlops.core.errors import RegistryError
+        from airflow_mlops.core.registry.inspect_versions import inspect_versions
+
+        found = inspect_versions(workspace)
+        for notice in found.notices:
+            self.log.warning("%s", notice)
+        if found.problems:
+            raise RegistryError("; ".join(found.problems))
+        return found.notices

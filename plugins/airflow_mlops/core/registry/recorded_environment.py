@@ -13,6 +13,7 @@ from importlib.metadata import Distribution, distributions
 from typing import Any, Required, TypedDict, cast
 
 OSI = "License :: OSI Approved :: "
+FIELDS = ("Name", "Version", "License-Expression", "License")
 VERSION = re.compile(r"\d+(\.\d+)+")
 
 
@@ -54,16 +55,18 @@ def recorded_environment() -> Environment:
 
 def package_of(distribution: Distribution) -> Package | None:
     """Return what is known of a distribution; None if what is installed has lost its metadata."""
-    metadata = distribution.metadata
-    if not metadata["Name"] or not metadata["Version"]:
+    # The backport of this module, which some libraries install over it, raises for a key that is not there.
+    metadata = {key: distribution.metadata[key] for key in FIELDS if key in distribution.metadata}
+    if not metadata.get("Name") or not metadata.get("Version"):
         return None
     name, version = canonical(metadata["Name"]), str(metadata["Version"])
     package = Package(name=name, version=version, purl=f"pkg:pypi/{name}@{version}")
-    if metadata["License-Expression"]:
+    if metadata.get("License-Expression"):
         package["license_expression"] = metadata["License-Expression"]
         return package
-    said = metadata["License"] or ""
-    by_class = [text.removeprefix(OSI) for text in metadata.get_all("Classifier") or () if text.startswith(OSI)]
+    said = metadata.get("License") or ""
+    classifiers = distribution.metadata.get_all("Classifier") or ()
+    by_class = [text.removeprefix(OSI) for text in classifiers if text.startswith(OSI)]
     known = by_class[0] if by_class else said.strip()
     if known and len(known) <= 80 and "\n" not in known:
         package["license"] = known

@@ -127,7 +127,7 @@ def hashed_files() -> hashing.Config:
 
 def in_words(error: Exception) -> str:
     """Return what is wrong with a folder as a sentence that names its files."""
-    text = str(error)
+    text = str(error).replace("\\", "")  # a list of sentences, as Python shows one
     changed = re.findall(r"Hash mismatch for '([^']{1,200})'", text)
     said = [f"{name} was changed after it was signed" for name in changed]
     for what, names in re.findall(r"(Extra files found|Missing files) in model '[^']*': ([^\"\]]{1,300})", text):

@@ -31,12 +31,17 @@ class VersionReport:
 
 
 def verify_version(workspace: Workspace, version: Version, *, in_registry: bool = False) -> VersionReport:
-    """Return the report on a version; verifies its files now, and raises nothing that is about them.
+    """Return the report on a version, its files verified now.
 
     Parameters
     ----------
     in_registry : bool
         Whether to look at the files in the registry, and not at the copy that would be loaded.
+
+    Raises
+    ------
+    RegistryError
+        If the registry has to be asked and does not answer; what is wrong with the files is reported.
     """
     signature = version.details.get("signature")
     key = str(signature["key"]) if signature else None
@@ -46,6 +51,8 @@ def verify_version(workspace: Workspace, version: Version, *, in_registry: bool 
         else:
             verified_folder(workspace, version)
     except RegistryError as error:
+        if error.retryable:
+            raise
         return VersionReport(version.number, signature is not None, False, key, str(error))
     if key is None:
         reason = f"version {version.number} is not signed: it was registered before versions were; register a new one"

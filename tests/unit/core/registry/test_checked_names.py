@@ -1,0 +1,75 @@
+"""Names, numbers and places: only what this package makes itself is asked of a registry."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.registry.checked_names import checked_model, checked_version, lies_below, require_allowed
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-a", "_a", "A", "a b", "a/b", "../a", "a" * 64, "<img src=x>", "a'", "é", "a\n", "a%2e"]
+)
+def test_a_name_outside_the_pattern_is_refused(name: str) -> None:
+    with pytest.raises(RegistryError, match="no model may be called"):
+        checked_model(name)
+
+
+@pytest.mark.parametrize("name", ["a", "7", "flight_air_time", "a-b", "a" * 63])
+def test_a_name_inside_the_pattern_is_taken(name: str) -> None:
+    assert checked_model(name) == name
+
+
+@pytest.mark.parametrize(
+    "number", ["", "0", "01", "-1", "1.0", "1e3", "\u00b2", "\u0661", " 1", "1\n", "../1", "latest", "1" * 19]
+)
+def test_a_version_is_a_decimal_number_from_1(number: str) -> None:
+    with pytest.raises(RegistryError, match="versions are the decimal numbers from 1"):
+        checked_version(number)
+    assert checked_version("12") == "12"
+
+
+@pytest.mark.parametrize(
+    ("source", "prefix"),
+    [
+        ("s3://company/mlflow/7/models/m-1/artifacts", "s3://company/mlflow"),
+        ("s3://company/mlflow/7", "s3://company/mlflow/"),
+        ("file:///data/mlartifacts/1/models/m-1", "file:///data/mlartifacts"),
+        ("file:///data/with%20space/1", "file:///data/with space"),
+        ("/data/mlartifacts/1", "file:///data/mlartifacts"),
+        ("mlflow-artifacts:/7/models/m-1/artifacts", "mlflow-artifacts:/7"),
+        ("s3://company/anything", "s3://company"),
+    ],
+)
+def test_what_lies_below_a_place_is_allowed(source: str, prefix: str) -> None:
+    assert lies_below(source, prefix)
+    require_allowed(source, ["gs://other", prefix])
+
+
+@pytest.mark.parametrize(
+    ("source", "prefix"),
+    [
+        ("s3://somebody-else/mlflow/7", "s3://company/mlflow"),
+        ("s3://company/mlflow-of-others/7", "s3://company/mlflow"),
+        ("s3://company/mlflow", "s3://company/mlflow"),
+        ("s3://company/mlflow/../secrets/7", "s3://company/mlflow"),
+        ("s3://company/mlflow/%2e%2e/secrets/7", "s3://company/mlflow"),
+        ("s3://company/mlflow/%252e%252e/secrets", "s3://company/mlflow"),
+        ("gs://company/mlflow/7", "s3://company/mlflow"),
+        ("https://company/mlflow/7", "s3://company/mlflow"),
+        ("file://host/data/mlartifacts/1", "file:///data/mlartifacts"),
+        ("file:///data/mlartifacts/1?x=/etc", "file:///data/mlartifacts"),
+        ("file:///data/mlartifacts/1#x", "file:///data/mlartifacts"),
+        ("file:///data/mlartifacts\\..\\etc", "file:///data/mlartifacts"),
+        ("/etc", "file:///data/mlartifacts"),
+        ("models:/other/3", "mlflow-artifacts:/7"),
+        ("runs:/abc/model", "mlflow-artifacts:/7"),
+        ("http://[bad", "s3://company"),
+        ("", "s3://company"),
+    ],
+)
+def test_what_lies_elsewhere_or_could_is_refused(source: str, prefix: str) -> None:
+    assert not lies_below(source, prefix)
+    with pytest.raises(RegistryError, match=r"are not read: they must lie below .*artefact_prefixes"):
+        require_allowed(source, [prefix])

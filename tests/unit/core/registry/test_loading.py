@@ -1,0 +1,300 @@
+"""Versions are verified before every load: a good copy serves, a bad one is replaced, and nothing bad is ever read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
+from airflow_mlops.core.governance.reconcile import reconcile
+from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.registry.inspect_versions import inspect_versions
+from airflow_mlops.core.registry.load import copy_of, load_version, verified_folder
+from airflow_mlops.core.registry.port import GHOST_OF, VersionGoneError
+from airflow_mlops.core.registry.register_candidate import register_candidate
+from airflow_mlops.core.registry.sign_folder import SignatureError
+from airflow_mlops.core.registry.signing_keys import GivenKeys, new_private_key
+from airflow_mlops.core.registry.verify_version import verify_version
+from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.training.assemble import TrainingRequest, assemble_training
+from airflow_mlops.core.training.fit_candidate import fit_candidate
+from airflow_mlops.core.watch.decide_retrain import decide_and_record
+from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.testing.in_memory import InMemoryEvidence, in_memory_workspace
+from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
+from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Return a loop whose champion is version 1."""
+    loop = toy_loop(rollout={"stages": [{"shadow": 100}, {"live": 100}]})
+    workspace = in_memory_workspace(loop, {week(number): toy_rows(number) for number in range(4)}, scratch=tmp_path)
+    for number in range(4):
+        ingest(workspace, week(number))
+    train(workspace, week(2))
+    start_rollout(workspace, week(2))
+    for index in (0, 1):
+        run_stage(workspace, "1", index, week(2))
+    return workspace
+
+
+@pytest.fixture
+def registry(workspace: Workspace) -> InMemoryRegistry:
+    assert isinstance(workspace.registry, InMemoryRegistry)
+    return workspace.registry
+
+
+def champion(workspace: Workspace) -> Version:
+    found = workspace.state().champion
+    assert found is not None
+    assert found.number == "1"
+    return found
+
+
+def test_a_version_is_registered_signed_with_its_environment_and_its_bill_of_materials(
+    workspace: Workspace, registry: InMemoryRegistry
+) -> None:
+    details = champion(workspace).details
+    assert set(registry.versions[0].beside) == {"model.sig", "environment.json", "sbom.cdx.json"}
+    assert set(details["signature"]) == {"digest", "key"}
+    assert workspace.evidence.get(details["sbom"])["bomFormat"] == "CycloneDX"
+    assert workspace.evidence.get(details["installed"])["python"] == details["environment"]["python"]
+    kept = (verified_folder(workspace, champion(workspace)) / "sbom.cdx.json").read_bytes()
+    assert json.loads(kept) == workspace.evidence.get(details["sbom"])
+    report = verify_version(workspace, champion(workspace))
+    assert (report.signed, report.verified, report.key) == (True, True, details["signature"]["key"])
+
+
+def judged(workspace: Workspace, partition: str) -> tuple[TrainingRequest, dict[str, Any]]:
+    """Return a request and its judged candidate, ready to be registered."""
+    decide_and_record(workspace, partition, trigger="person")
+    request = assemble_training(workspace, partition)
+    fits = [fit_candidate(workspace, request, candidate) for candidate in request.candidates]
+    return request, evaluate_candidates(workspace, request, fits)
+
+
+def test_a_registration_that_died_before_its_record_is_adopted_with_the_signature_it_had(
+    workspace: Workspace, registry: InMemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = judged(workspace, week(3))
+    with monkeypatch.context() as patched:
+        patched.setattr(InMemoryEvidence, "put", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            register_candidate(workspace, *asked)
+    assert list(workspace.state().versions) == ["1"]
+    kept = registry.versions[1].beside["model.sig"]
+    registered = register_candidate(workspace, *asked)
+    assert registered["version"] == "2"
+    assert registered == register_candidate(workspace, *asked)
+    assert len(registry.versions) == 2
+    assert hashlib.sha256(kept).hexdigest() == workspace.state().versions["2"].details["signature"]["digest"]
+
+
+def interrupt(*_: object) -> str:
+    raise KeyboardInterrupt
+
+
+def test_a_copy_is_verified_at_every_load_and_replaced_where_it_was_changed(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = champion(workspace)
+    folder = copy_of(workspace, version)
+    for name in ("model.skops", "environment.json"):
+        (folder / name).write_bytes(b"tampered")
+        with caplog.at_level(logging.WARNING):
+            assert hasattr(load_version(workspace, version), "predict")
+        assert f"version 1 of toy is refused: {name} was changed after it was signed" in caplog.text
+        assert (folder / name).read_bytes() != b"tampered"
+    (folder / "evil.py").write_text("x")
+    assert hasattr(load_version(workspace, version), "predict")
+    assert not (folder / "evil.py").exists()
+    assert [path for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_good_copy_serves_while_the_registry_has_a_changed_one(
+    workspace: Workspace, registry: InMemoryRegistry
+) -> None:
+    registry.versions[0].content = b"tampered"
+    assert hasattr(load_version(workspace, champion(workspace)), "predict")
+    report = verify_version(workspace, champion(workspace), in_registry=True)
+    assert not report.verified
+    assert "model.skops was changed after it was signed" in report.reason
+
+
+@pytest.mark.parametrize("changed", ["model.skops", "sbom.cdx.json", "MLmodel"])
+def test_without_a_good_copy_a_changed_version_is_refused_by_the_name_of_the_file(
+    workspace: Workspace, registry: InMemoryRegistry, changed: str
+) -> None:
+    if changed == "model.skops":
+        registry.versions[0].content = pickle.dumps(print)
+    else:
+        registry.versions[0].beside[changed] = b"flavors: {python_function: {loader_module: os}}"
+    shutil.rmtree(workspace.scratch / "models")
+    version = champion(workspace)
+    with pytest.raises(SignatureError, match=rf"version 1 of toy is refused: {changed} was (changed|added)"):
+        load_version(workspace, version)
+    report = verify_version(workspace, version)
+    assert report.signed
+    assert not report.verified
+    assert changed in report.reason
+
+
+def test_what_an_edited_mlmodel_asks_for_is_never_done(workspace: Workspace, tmp_path: Path) -> None:
+    """Even signed by the project itself, ``MLmodel`` is no instruction to anybody here."""
+    from airflow_mlops.core.registry.sign_folder import sign_folder
+
+    version = champion(workspace)
+    folder = copy_of(workspace, version)
+    witness = tmp_path / "it-ran"
+
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return witness.touch, ()
+
+    (folder / "MLmodel").write_text(
+        "flavors:\n  python_function: {loader_module: mlflow.sklearn, model_path: model.pkl}\n"
+        "  sklearn: {pickled_model: model.pkl, serialization_format: cloudpickle}\n"
+    )
+    (folder / "model.pkl").write_bytes(pickle.dumps(Payload()))
+    details = {**version.details, "signature": sign_folder(folder, workspace.keys).to_dict()}
+    signed = Version(version.number, version.partition, details)
+    shutil.copytree(folder, copy_of(workspace, signed))
+    assert hasattr(load_version(workspace, signed), "predict")
+    assert not witness.exists()
+
+
+def test_a_key_that_is_not_trusted_here_is_named_and_no_other_copy_is_tried(workspace: Workspace) -> None:
+    workspace.__dict__["keys"] = GivenKeys(new_private_key())
+    with pytest.raises(SignatureError, match="which is not trusted here; give the connection mlops_signing"):
+        load_version(workspace, champion(workspace))
+
+
+def test_a_version_from_before_signatures_is_loaded_by_its_digest_with_a_warning(
+    workspace: Workspace, registry: InMemoryRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = champion(workspace)
+    old = Version(
+        "1", version.partition, {k: v for k, v in version.details.items() if k not in ("signature", "source")}
+    )
+    registry.versions[0].beside.clear()
+    with caplog.at_level(logging.WARNING):
+        assert hasattr(load_version(workspace, old), "predict")
+    assert "version 1 of toy was registered before versions were signed" in caplog.text
+    report = verify_version(workspace, old)
+    assert (report.signed, report.verified) == (False, False)
+    assert "it was registered before versions were" in report.reason
+    (copy_of(workspace, old) / "model.skops").write_bytes(b"tampered")
+    registry.versions[0].content = b"tampered"
+    with pytest.raises(RegistryError, match=r"version 1 of toy is refused: model\.skops was changed: its digest is"):
+        load_version(workspace, old)
+
+
+def test_a_version_that_points_to_another_place_is_not_read(workspace: Workspace, registry: InMemoryRegistry) -> None:
+    registry.versions[0].source = "s3://somebody-else/models/1"
+    shutil.rmtree(workspace.scratch / "models")
+    with pytest.raises(RegistryError, match="artefacts at s3://somebody-else/models/1 are not read"):
+        load_version(workspace, champion(workspace))
+
+
+def test_a_version_that_a_stranger_made_under_the_operation_is_not_adopted(
+    workspace: Workspace, registry: InMemoryRegistry
+) -> None:
+    request, evaluated = judged(workspace, week(3))
+    operation = f"{request.operation}-{evaluated['candidate']}"
+    registry.versions.append(KeptVersion(operation, b"evil", registry.versions[0].registration))
+    with pytest.raises(SignatureError, match=r"version 2 of toy is not adopted: there is no model\.sig"):
+        register_candidate(workspace, request, evaluated)
+    registry.versions[1].beside = dict(registry.versions[0].beside)
+    registry.versions[1].content = registry.versions[0].content
+    with pytest.raises(SignatureError, match="its model is not the candidate that was judged"):
+        register_candidate(workspace, request, evaluated)
+    assert list(workspace.state().versions) == ["1"]
+
+
+def test_a_number_that_the_registry_gives_twice_is_refused(workspace: Workspace, registry: InMemoryRegistry) -> None:
+    asked = judged(workspace, week(3))
+    registry.versions.clear()
+    with pytest.raises(RegistryError, match=r"version 1 of toy is another model in the ledger .*gave it twice"):
+        register_candidate(workspace, *asked)
+    assert champion(workspace).partition == week(2)
+
+
+def test_nothing_is_said_of_a_registry_that_is_as_the_ledger_says(workspace: Workspace) -> None:
+    found = inspect_versions(workspace)
+    assert (found.problems, found.notices) == ([], [])
+
+
+def test_a_champion_that_was_deleted_goes_on_serving_and_is_reported(
+    workspace: Workspace, registry: InMemoryRegistry
+) -> None:
+    registry.deleted.add("1")
+    registry.pointers.clear()
+    assert reconcile(workspace) == []
+    (problem,) = inspect_versions(workspace).problems
+    assert "version 1, the champion, was deleted in the registry, and its alias with it" in problem
+    assert "its verified copy in the lake goes on serving, and the ledger is unchanged" in problem
+    assert "airflow-mlops rollback" in problem
+    assert hasattr(load_version(workspace, champion(workspace)), "predict")
+    shutil.rmtree(workspace.scratch / "models")
+    (problem,) = inspect_versions(workspace).problems
+    assert "no copy can serve: the registry in memory has no version 1" in problem
+    with pytest.raises(VersionGoneError):
+        load_version(workspace, champion(workspace))
+
+
+def test_the_alias_of_a_deleted_champion_is_no_other_versions(workspace: Workspace, registry: InMemoryRegistry) -> None:
+    train(workspace, week(3))
+    registry.deleted.add("1")
+    registry.pointers["champion"] = "2"
+    assert reconcile(workspace) == ["alias champion was 2, is now absent"]
+    assert workspace.registry.aliases() == {"candidate": "2"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda kept: kept.tags.update(artefact="f" * 64), "its tag artefact is ffff"),
+        (lambda kept: kept.tags.pop("evaluation"), "its tag evaluation is absent, and was "),
+        (lambda kept: kept.tags.update({GHOST_OF: "7"}), f"somebody tagged it {GHOST_OF}=7"),
+        (lambda kept: setattr(kept, "source", "memory:/versions/other"), "its files are at memory:/versions/other"),
+        (lambda kept: setattr(kept, "content", b"x"), r"model\.skops was changed after it was signed"),
+        (lambda kept: kept.beside.update(MLmodel=b"x"), "MLmodel was added"),
+    ],
+)
+def test_whatever_is_changed_of_a_released_version_is_named(
+    workspace: Workspace, registry: InMemoryRegistry, change: Any, words: str
+) -> None:
+    change(registry.versions[0])
+    problems = inspect_versions(workspace).problems
+    assert problems
+    assert all(problem.startswith("version 1, the champion, was changed in the registry: ") for problem in problems)
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError("; ".join(problems))
+
+
+def test_ghosts_are_tagged_and_strangers_named_and_neither_is_ever_aliased(
+    workspace: Workspace, registry: InMemoryRegistry
+) -> None:
+    first = registry.versions[0]
+    registry.versions.append(KeptVersion(first.operation, first.content, first.registration))
+    registry.versions.append(KeptVersion("somebody's", b"", first.registration))
+    found = inspect_versions(workspace)
+    assert found.problems == []
+    assert found.notices == [
+        "version 2 is a ghost of 1; it was tagged",
+        "version 3 is in the registry and not in the ledger (made by somebody's); it is never served",
+    ]
+    assert registry.versions[1].tags[GHOST_OF] == "1"
+    assert inspect_versions(workspace).notices == found.notices[1:]
+    registry.pointers["champion"] = "3"
+    assert reconcile(workspace) == ["alias champion was 3, is now 1"]
+    assert workspace.state().versions.keys() == {"1"}
