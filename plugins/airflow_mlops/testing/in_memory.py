@@ -170,6 +170,10 @@ class InMemoryEvidence:
             raise LedgerError(f"evidence {digest} was changed after it was written")
         return json.loads(content)
 
+    def location(self, digest: str) -> str:
+        """Return that the document of ``digest`` is in memory."""
+        return f"memory:{digest}.json"
+
 
 class AcceptingValidator:
     """A validator by which every row is good."""

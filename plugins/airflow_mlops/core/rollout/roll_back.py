@@ -7,6 +7,7 @@ with the next ``reconcile``. The version that is taken back is quarantined until
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_mlops.core.errors import RegistryError, RolloutError, StaleLedgerError
 from airflow_mlops.core.governance.fault_point import fault_point
@@ -47,7 +48,7 @@ def roll_back_now(workspace: Workspace, *, reason: str, to: str | None = None) -
         try:
             version, champion, notes = _what_goes(workspace, state, to)
             as_of = max(state.published, default=None)
-            details: dict[str, object] = {"version": version, "reason": reason}
+            details: dict[str, Any] = {"version": version, "reason": reason}
             details |= {"champion": champion} if champion else {}
             operation = f"rolled_back:{version}:by_hand:{state.sequence}"
             workspace.ledger.append(

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.governance.proof.model_card import ModelCard, Table
+    from airflow_mlops.core.governance.proof.card_parts import ModelCard, Table
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b2733; }

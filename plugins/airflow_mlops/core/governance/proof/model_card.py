@@ -7,10 +7,9 @@ the rollout history since. What it lacks is named on top: a policy may ask for a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from airflow_mlops.core.governance.proof.card_evaluation import evaluation_sections, gaps_in_evaluation
+from airflow_mlops.core.governance.proof.card_parts import ModelCard, Section, Table
 from airflow_mlops.core.governance.proof.reproduce_version import request_of, version_called
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.governance.state import Version
@@ -22,36 +21,6 @@ HISTORY = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of texts."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, sentences below it, and tables."""
-
-    title: str
-    texts: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """The card of a version. ``missing`` names what a complete card would say besides."""
-
-    title: str
-    sections: tuple[Section, ...]
-    missing: tuple[str, ...] = field(default=())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the card as JSON values."""
-        return asdict(self)
-
-
 def model_card(workspace: Workspace, number: str) -> ModelCard:
     """Return the card of a version as of now.
 
@@ -61,10 +30,11 @@ def model_card(workspace: Workspace, number: str) -> ModelCard:
         If there is no such version.
     """
     version = version_called(workspace, number)
-    judged = judged_candidate(workspace, version)
+    report = workspace.evidence.get(version.details["report"])
+    judged = next(one for one in report["candidates"] if one["candidate"] == version.details["candidate"])
     sections = [
         _purpose(workspace, version),
-        *evaluation_sections(judged),
+        *evaluation_sections(report, judged),
         _limits(workspace, version),
         _data(workspace, version),
         _lineage(workspace, version),
@@ -86,15 +56,6 @@ def write_model_card(workspace: Workspace, number: str) -> ModelCard:
         )
     )  # fmt: skip
     return card
-
-
-def judged_candidate(workspace: Workspace, version: Version) -> dict[str, Any]:
-    """Return the part of the evaluation report that is about the candidate a version was made of."""
-    report = workspace.evidence.get(version.details["report"])
-    found: dict[str, Any] = next(
-        one for one in report["candidates"] if one["candidate"] == version.details["candidate"]
-    )
-    return found
 
 
 def records_about(records: Sequence[Record], version: str, kinds: Sequence[str]) -> list[Record]:
@@ -161,9 +122,7 @@ def _lineage(workspace: Workspace, version: Version) -> Section:
         ("rows fitted on", f"{details['rows']:,}"), ("seconds of the fit", str(details["fit_seconds"])),
         ("evaluation report", details["report"]), ("profile of the window", details["profile"]),
     ]  # fmt: skip
-    for name in ("environment", "sbom"):
-        if isinstance(details.get(name), str):
-            facts.append((name, details[name]))
+    facts += [(name, details[name]) for name in ("environment", "sbom") if isinstance(details.get(name), str)]
     facts += [(f"parameter {name}", str(value)) for name, value in sorted((details.get("best_params") or {}).items())]
     return Section("Lineage", (), (Table(("what", "value"), tuple(facts)),))
 

@@ -16,7 +16,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,13 @@ from pydantic import Field, ValidationError
 from airflow_mlops.core.declared import Day, Declared
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.governance.test_score import score_data, score_infrastructure, score_model, score_monitoring
-from airflow_mlops.core.governance.test_score.points import Point, View, half
+from airflow_mlops.core.governance.test_score.points import Items, Point, View, half
 from airflow_mlops.core.loop_file import line_of, read_strict_yaml
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.wrong_declaration import nearest
 
 FILE = "include/attestations.yaml"
-SECTIONS: dict[str, dict[str, tuple[str, Callable[[View], Point]]]] = {
+SECTIONS: dict[str, Items] = {
     "Data": score_data.ITEMS,
     "Model": score_model.ITEMS,
     "Infrastructure": score_infrastructure.ITEMS,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.governance.state import LoopState, Version, fold
@@ -106,3 +106,7 @@ class View:
                 if any(word in text for word in words):
                     found.append(str(file.relative_to(self.workspace.root)))
         return tuple(found)
+
+
+Items: TypeAlias = dict[str, tuple[str, Callable[[View], Point]]]
+"""The items of a section: code, title and judge."""

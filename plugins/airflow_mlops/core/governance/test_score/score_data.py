@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_mlops.core.governance.test_score.points import Point, View, full, half, none
+from airflow_mlops.core.governance.test_score.points import Items, Point, View, full, half, none
 
 
 def expectations(view: View) -> Point:
@@ -20,15 +20,14 @@ def expectations(view: View) -> Point:
 
 def useful_features(view: View) -> Point:
     """D2: every feature earns its place."""
-    found = view.judged.get("importance") or {}
-    features = found.get("features") or []
-    if not features:
+    found = (view.judged.get("importance") or {}).get("permutation")
+    if not found:
         return none("the importance of features was not measured")
-    idle = [one["feature"] for one in features if one["value"] is None or one["value"] <= 0]
+    idle = sorted(name for name, rise in found.items() if rise <= 0)
     where = view.report_of()
     if idle:
-        return half(f"measured at every training; of no measurable use: {', '.join(sorted(idle))}", where)
-    return full(f"all {len(features)} features were measured to help", where)
+        return half(f"measured at every training; of no measurable use: {', '.join(idle)}", where)
+    return full(f"each of {len(found)} features was measured to help", where)
 
 
 def feature_cost(_view: View) -> Point:
@@ -80,7 +79,7 @@ def tested_features(view: View) -> Point:
     return full(f"{len(found)} test files name {package or module}", *found)
 
 
-ITEMS = {
+ITEMS: Items = {
     "D1": ("expectations in a schema", expectations),
     "D2": ("every feature earns its place", useful_features),
     "D3": ("no feature costs too much", feature_cost),

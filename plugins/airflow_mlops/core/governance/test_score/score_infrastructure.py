@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_mlops.core.governance.test_score.points import Point, View, full, half, none
+from airflow_mlops.core.governance.test_score.points import Items, Point, View, full, half, none
 
 
 def reproducible(view: View) -> Point:
@@ -46,7 +46,9 @@ def traced(view: View) -> Point:
     if not view.state.scored or view.version is None:
         return none("no row was scored yet")
     model = view.workspace.loop.model
-    return full("rows, features and predictions are kept", f"airflow-mlops explain {model} {view.version.number} --row KEY")
+    return full(
+        "rows, features and predictions are kept", f"airflow-mlops explain {model} {view.version.number} --row KEY"
+    )
 
 
 def canary(view: View) -> Point:
@@ -67,7 +69,7 @@ def quick_rollback(view: View) -> Point:
     return full(f"{len(done)} versions were taken back", view.record(done[-1]), command)
 
 
-ITEMS = {
+ITEMS: Items = {
     "I1": ("training is reproducible", reproducible),
     "I2": ("model code is tested", tested_model_code),
     "I3": ("the whole loop is tested", tested_loop),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.governance.test_score.points import Point, View, full, half, none
+from airflow_mlops.core.governance.test_score.points import Items, Point, View, full, half, none
 from airflow_mlops.core.training.code_state import code_state
 
 AGREES = 0.25
@@ -34,7 +34,8 @@ def metrics_agree(view: View) -> Point:
     if len(judged) < WINDOWS:
         return none(f"{len(judged)} served partitions were held against their labels; {WINDOWS} say something")
     middle = median(float(record.details["worse_by"]) for record in judged)
-    said = f"on {len(judged)} served partitions the median {judged[-1].details['metric']} is {middle:+.0%} of the holdout's"
+    metric = judged[-1].details["metric"]
+    said = f"on {len(judged)} served partitions {metric} was in the median {middle:+.0%} against the holdout"
     where = (view.record(judged[0]), view.record(judged[-1]))
     return full(said, *where) if abs(middle) <= AGREES else half(f"{said}: beyond {AGREES:.0%}", *where)
 
@@ -44,7 +45,7 @@ def tuned(view: View) -> Point:
     if view.version is None:
         return none("there is no version yet")
     report = view.workspace.evidence.get(view.version.details["report"])
-    searched = [one for one in report["candidates"] if one.get("best_params") is not None]
+    searched = [one for one in report["candidates"] if one.get("search")]
     if searched:
         names = ", ".join(one["candidate"] for one in searched)
         return full(f"successive halving searched the parameters of {names}", view.report_of())
@@ -56,7 +57,7 @@ def tuned(view: View) -> Point:
 
 def staleness(view: View) -> Point:
     """M4: what a stale model costs is known."""
-    compared = [found for found in map(lambda version: stale_loss(view, version), versions_of(view)) if found]
+    compared = [found for version in versions_of(view) if (found := stale_loss(view, version))]
     if len(compared) < WINDOWS:
         return none(f"{len(compared)} champions were compared with a fresh model; {WINDOWS} say something")
     loss = median(worse for worse, _ in compared)
@@ -80,3 +81,50 @@ def stale_loss(view: View, version: Version) -> tuple[float, int] | None:
     ours, theirs = float(judged["metrics"][metric]), float(judged["champion_metrics"][metric])
     keys = [key for key in view.state.published if champion.partition < key <= version.partition]
     return ((theirs - ours) / ours, len(keys)) if ours else None
+
+
+def baselines(view: View) -> Point:
+    """M5: a simpler model is not as good."""
+    found = view.judged.get("metric_reports", {}).get(view.workspace.loop.metric, {}).get("baselines") or {}
+    known = {name: one for name, one in found.items() if one.get("value") is not None}
+    if not known:
+        return none("no baseline was fitted")
+    said = ", ".join(f"{name} {one['value']:.4g} ({one['worse_by']:+.1%})" for name, one in known.items())
+    ours = view.judged["metrics"][view.workspace.loop.metric]
+    words = f"{view.workspace.loop.metric} {ours:.4g}; baselines, and the candidate against them: {said}"
+    better = all(one["candidate_is_better"] for one in known.values())
+    return full(words, view.report_of()) if better else half(words, view.report_of())
+
+
+def slices(view: View) -> Point:
+    """M6: quality is sufficient on important slices."""
+    found = view.judged.get("slices") or {}
+    measured = [one for column in found.values() for one in column["slices"] if one["verdict"] == "measured"]
+    if not measured:
+        return none("no slice is declared, or none had enough rows")
+    gated = sorted({column for gate in view.workspace.loop.gates for column in gate.slices})
+    said = f"{len(measured)} slices of {', '.join(found)} were measured"
+    return full(f"{said}; gates limit {', '.join(gated)}", view.report_of()) if gated else half(
+        f"{said}; no gate limits any", view.report_of()
+    )  # fmt: skip
+
+
+def fairness(view: View) -> Point:
+    """M7: the model was tested for fairness."""
+    found = view.judged.get("fairness") or {}
+    known = [
+        f"{measure} of {column} {one['value']:.3g}"
+        for column, measures in found.items() for measure, one in measures.items() if one["value"] is not None
+    ]  # fmt: skip
+    return full("; ".join(known), view.report_of()) if known else none("no groups are declared, or too few have rows")
+
+
+ITEMS: Items = {
+    "M1": ("declaration and code are reviewed and in the repository", reviewed),
+    "M2": ("offline and served metrics agree", metrics_agree),
+    "M3": ("hyperparameters are tuned", tuned),
+    "M4": ("the cost of staleness is known", staleness),
+    "M5": ("no simpler model is as good", baselines),
+    "M6": ("quality on slices", slices),
+    "M7": ("fairness", fairness),
+}

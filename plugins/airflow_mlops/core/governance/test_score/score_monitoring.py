@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_mlops.core.governance.test_score.points import Point, View, full, half, none
+from airflow_mlops.core.governance.test_score.points import Items, Point, View, full, half, none
 
 
 def dependencies(view: View) -> Point:
@@ -54,7 +54,9 @@ def speed(view: View) -> Point:
         return none("latency, size and memory were not measured")
     gated = [gate for gate in view.workspace.loop.gates if gate.metric.startswith(("batch_", "row_", "model_"))]
     said = "measured for every candidate beside the champion"
-    return full(f"{said}, and gated", view.report_of()) if gated else half(f"{said}; no gate limits it", view.report_of())
+    return (
+        full(f"{said}, and gated", view.report_of()) if gated else half(f"{said}; no gate limits it", view.report_of())
+    )
 
 
 def served_quality(view: View) -> Point:
@@ -68,7 +70,7 @@ def served_quality(view: View) -> Point:
     return full(said, view.record(judged[-1]))
 
 
-ITEMS = {
+ITEMS: Items = {
     "Mo1": ("changes of dependencies are noticed", dependencies),
     "Mo2": ("invariants hold in serving", invariants),
     "Mo3": ("no training-serving skew", skew),
