@@ -42,8 +42,14 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("mlflow-server")
+def mlflow_server_database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the path of the database of the MLflow server."""
+    return str(tmp_path_factory.mktemp("mlflow-server") / "mlflow.db")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(mlflow_server_database: str) -> Iterator[str]:
+    folder = Path(mlflow_server_database).parent
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,9 @@ import pytest
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.registry.mlflow_registry import OPERATION, MlflowRegistry
 from airflow_mlops.core.registry.model_file import file_digest, load_model
-from airflow_mlops.core.registry.port import ModelRegistry, Registration
+from airflow_mlops.core.registry.port import GHOST_OF, ModelRegistry, Registration, VersionGoneError
+from airflow_mlops.core.registry.sign_folder import sign_folder, signature_of
+from airflow_mlops.core.registry.signing_keys import GivenKeys, new_private_key
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 
 Register = Callable[[str], Registration]
@@ -20,35 +25,54 @@ Register = Callable[[str], Registration]
 
 @dataclass
 class Case:
-    """A registry, and what makes a ghost in it: a second version of an operation, as a repeated request leaves it."""
+    """A registry, and what others do to it.
+
+    ``make_ghost`` leaves a second version of an operation, as a repeated request does; ``move`` makes a version that
+    says that its files are at another address; ``delete`` deletes a version.
+    """
 
     registry: ModelRegistry
     make_ghost: Callable[[Registration, str], str]
+    move: Callable[[str], str]
+    delete: Callable[[str], object]
 
 
-def mlflow_case(uri: str, name: str, location: str | None) -> Case:
+def mlflow_case(uri: str, database: str, name: str, location: str | None) -> Case:
     from mlflow import MlflowClient
 
     def ghost(registration: Registration, first: str) -> str:
+        return made_like(first, registration.operation)
+
+    def made_like(first: str, operation: str) -> str:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         kept = client.get_model_version(name, first)
         # The server wants to know whose artefacts these are; a version does not say it, its source does.
         model_id = next(part for part in kept.source.split("/") if part.startswith("m-"))
         made = client.create_model_version(
-            name, kept.source, kept.run_id, tags={OPERATION: registration.operation}, model_id=model_id
+            name, kept.source, kept.run_id, tags={OPERATION: operation}, model_id=model_id
         )
         return str(made.version)
 
-    return Case(MlflowRegistry(uri, name, artifact_location=location), ghost)
+    def move(source: str) -> str:
+        number = made_like("1", "moved")
+        with closing(sqlite3.connect(database)) as store:
+            changes = "UPDATE model_versions SET source = ?, storage_location = ? WHERE name = ? AND version = ?"
+            store.execute(changes, (source, source, name, number))
+            store.commit()
+        return number
+
+    delete = partial(MlflowClient(tracking_uri=uri, registry_uri=uri).delete_model_version, name)
+    return Case(MlflowRegistry(uri, name, artifact_location=location), ghost, move, delete)
 
 
 @pytest.fixture(params=["mlflow on sqlite", "mlflow server", "in memory"])
 def case(request: pytest.FixtureRequest, fresh_name: str) -> Case:
     if request.param == "mlflow on sqlite":
         uri, location = request.getfixturevalue("mlflow_store")
-        return mlflow_case(uri, fresh_name, location)
+        return mlflow_case(uri, uri.removeprefix("sqlite:///"), fresh_name, location)
     if request.param == "mlflow server":
-        return mlflow_case(request.getfixturevalue("mlflow_server"), fresh_name, None)
+        server, database = request.getfixturevalue("mlflow_server"), request.getfixturevalue("mlflow_server_database")
+        return mlflow_case(server, database, fresh_name, None)
     registry = InMemoryRegistry()
 
     def ghost(registration: Registration, first: str) -> str:
@@ -56,7 +80,11 @@ def case(request: pytest.FixtureRequest, fresh_name: str) -> Case:
         registry.versions.append(KeptVersion(registration.operation, content, registration))
         return str(len(registry.versions))
 
-    return Case(registry, ghost)
+    def move(source: str) -> str:
+        registry.versions.append(dataclasses.replace(registry.versions[0], operation="moved", source=source))
+        return str(len(registry.versions))
+
+    return Case(registry, ghost, move, registry.deleted.add)
 
 
 def test_registering_twice_under_one_operation_makes_one_version(case: Case, registration: Register) -> None:
@@ -73,6 +101,92 @@ def test_a_ghost_of_a_repeated_request_is_ignored_because_the_oldest_version_cou
     ghosts = [case.make_ghost(registration("op"), first) for _ in range(2)]
     assert all(int(ghost) > int(first) for ghost in ghosts)
     assert case.registry.register(registration("op")) == first
+
+
+def test_ghosts_are_tagged_with_the_version_that_counts_and_once(case: Case, registration: Register) -> None:
+    first, other = (case.registry.register(registration(name)) for name in ("op", "other"))
+    ghosts = [case.make_ghost(registration("op"), first) for _ in range(2)]
+    assert case.registry.mark_ghosts() == dict.fromkeys(ghosts, first)
+    assert case.registry.mark_ghosts() == {}
+    tags = {version.number: version.tags.get(GHOST_OF) for version in case.registry.all_versions()}
+    assert tags == {first: None, other: None, ghosts[0]: first, ghosts[1]: first}
+
+
+def test_every_version_is_listed_with_its_operation_its_tags_and_where_its_files_are(
+    case: Case, registration: Register
+) -> None:
+    numbers = [case.registry.register(registration(f"op{number}")) for number in range(12)]
+    found = case.registry.all_versions()
+    assert [version.number for version in found] == numbers
+    assert [version.tags[OPERATION] for version in found] == [f"op{number}" for number in range(12)]
+    assert {version.tags["partition"] for version in found} == {"2013-01-06T00:00:00"}
+    assert all(":/" in version.source for version in found)
+
+
+def test_what_is_sealed_is_the_complete_folder_and_comes_back_as_it_was(
+    case: Case, registration: Register, tmp_path: Path
+) -> None:
+    keys = GivenKeys(new_private_key())
+    asked = dataclasses.replace(
+        registration("op"), files={"sbom.cdx.json": b"{}"}, seal=lambda folder: sign_folder(folder, keys)
+    )
+    version = case.registry.register(asked)
+    file = case.registry.fetch(version, tmp_path / "out")
+    assert file == tmp_path / "out" / "model.skops"
+    assert (tmp_path / "out" / "sbom.cdx.json").read_bytes() == b"{}"
+    signature = signature_of(tmp_path / "out", keys)
+    (tmp_path / "out" / "stray").write_text("x")
+    assert signature_of(case.registry.fetch(version, tmp_path / "out").parent, keys) == signature
+
+
+@pytest.mark.parametrize("source", ["s3://somebody-else/m", "file:///etc", "/etc", "models:/other/1"])
+def test_a_version_whose_files_are_said_to_be_elsewhere_is_not_read(
+    case: Case, registration: Register, tmp_path: Path, source: str
+) -> None:
+    case.registry.register(registration("op"))
+    moved = case.move(source)
+    with pytest.raises(RegistryError, match=f"artefacts at {source} are not read: they must lie below"):
+        case.registry.fetch(moved, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_deleted_version_is_gone_and_so_is_its_alias(case: Case, registration: Register, tmp_path: Path) -> None:
+    first, second = (case.registry.register(registration(name)) for name in ("op1", "op2"))
+    case.delete(second)
+    assert [version.number for version in case.registry.all_versions()] == [first]
+    with pytest.raises(VersionGoneError, match="has no version 2"):
+        case.registry.fetch(second, tmp_path / "out")
+    with pytest.raises(VersionGoneError, match="has no version 2"):
+        case.registry.set_alias("champion", second)
+    assert case.registry.register(registration("op3")) == "3"
+
+
+@pytest.mark.parametrize("number", ["0", "01", "latest", "1/../2", "-1"])
+def test_a_version_by_another_name_than_its_number_is_refused(
+    case: Case, registration: Register, tmp_path: Path, number: str
+) -> None:
+    case.registry.register(registration("op"))
+    with pytest.raises(RegistryError, match="versions are the decimal numbers"):
+        case.registry.fetch(number, tmp_path / "out")
+    with pytest.raises(RegistryError, match="versions are the decimal numbers"):
+        case.registry.set_alias("champion", number)
+
+
+def test_a_model_by_a_name_that_mlflow_would_take_is_refused(mlflow_store: tuple[str, str]) -> None:
+    for name in ("<img src=x>", "a" * 300, "../other", "A b"):
+        with pytest.raises(RegistryError, match="no model may be called"):
+            MlflowRegistry(mlflow_store[0], name)
+
+
+def test_a_place_that_was_declared_is_the_only_one_that_is_read(
+    mlflow_store: tuple[str, str], fresh_name: str, registration: Register, tmp_path: Path
+) -> None:
+    number = MlflowRegistry(mlflow_store[0], fresh_name, artifact_location=mlflow_store[1]).register(registration("op"))
+    allowed = MlflowRegistry(mlflow_store[0], fresh_name, artefact_prefixes=("s3://company", mlflow_store[1]))
+    assert allowed.fetch(number, tmp_path / "out").exists()
+    refused = MlflowRegistry(mlflow_store[0], fresh_name, artefact_prefixes=("s3://company",))
+    with pytest.raises(RegistryError, match="they must lie below s3://company"):
+        refused.fetch(number, tmp_path / "out")
 
 
 def test_the_file_of_a_version_is_the_very_file_that_was_judged(

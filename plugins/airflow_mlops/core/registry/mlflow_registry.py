@@ -7,6 +7,7 @@ champion is decided by the ledger alone.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -50,10 +51,8 @@ class MlflowRegistry:
         artefact_prefixes: Sequence[str] = (),
     ) -> None:  # fmt: skip
         from mlflow import MlflowClient
-        from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR as PROGRESS
 
-        if not PROGRESS.is_set():
-            PROGRESS.set(False)  # a bar in the log of a task is noise
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # in the log of a task it is noise
         self._uri, self._model, self._location = tracking_uri, checked_model(model), artifact_location
         self._prefixes = tuple(artefact_prefixes)
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
