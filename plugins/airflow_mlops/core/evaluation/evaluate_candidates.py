@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-import pandas as pd
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from airflow_mlops.core.errors import DataError, GateError, MlopsError, RegistryError, TrainingError
-from airflow_mlops.core.evaluation.declared_evaluation import MetricName
-from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, passed
-from airflow_mlops.core.evaluation.metrics import Floats, metric_value, row_losses
-from airflow_mlops.core.evaluation.predict import predict
-from airflow_mlops.core.evaluation.roc_auc import roc_auc
-from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.evaluation.common_ground import CommonGround, JudgedModel, lay_ground
+from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
+from airflow_mlops.core.evaluation.holdout_looks import count_looks
+from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
 from airflow_mlops.core.training.fit_candidate import candidate_file
-from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.workspace import Workspace
+
+RETURNED = ("loss", "metrics", "champion_metrics", "gates", "passed")
 
 
 def evaluate_candidates(
@@ -28,89 +26,112 @@ def evaluate_candidates(
 ) -> dict[str, Any]:
     """Judge the candidates on the holdout; return the best one's name, digest, metrics and gates.
 
-    The full report is kept as evidence, under ``report``.
+    The full report, an :class:`EvaluationReport`, is kept as evidence under ``report``. A candidate that cannot
+    predict is refused by itself; the others are judged.
 
     Raises
     ------
     TrainingError, GateError
-        If a candidate's predictions, or the holdout, cannot be judged; the ledger says so.
+        If the holdout, or any candidate, cannot be judged; the ledger says so.
     """
     try:
-        holdout = read_window(workspace, request.window.holdout)
-        if holdout.rows.empty:
-            raise GateError("no row of the holdout has a label; nothing can be judged on it")
-        champion = workspace.state(as_of=request.partition).champion
-        judged = [_judged(workspace, request, fit, holdout, champion) for fit in fits]
+        # One thread: a machine is shared by many tasks, and a thread that waits for its turn is CPU time for nothing.
+        with threadpool_limits(1):
+            ground = lay_ground(workspace, request, window_rows=fits[0].get("rows"))
+            entries, failures = _judge_all(workspace, ground, fits)
+        if len(failures) == len(entries):
+            raise failures[0]
     except RegistryError:
         raise
     except (TrainingError, GateError, DataError) as error:
         kind = "candidate_refused" if isinstance(error, GateError) else "training_failed"
         close_decision(workspace, kind, request.decision, request.partition, str(error))
         raise
-    best = min(judged, key=lambda report: (not report["passed"], report["loss"], report["candidate"]))
-    report = workspace.evidence.put(
-        {
-            "request": request.to_dict(),
-            "champion": None if champion is None else champion.number,
-            "rows": len(holdout.rows),
-            "candidates": judged,
-            "best": best["candidate"],
-        }
-    )
-    return {**best, "champion": None if champion is None else champion.number, "report": report}
+    judged = [entry for entry in entries if "loss" in entry]
+    best = min(judged, key=lambda entry: (not entry["passed"], entry["loss"], entry["candidate"]))
+    report = workspace.evidence.put(_report(workspace, ground, entries, str(best["candidate"])))
+    fit = next(fit for fit in fits if fit["candidate"] == best["candidate"])
+    returned = {name: best[name] for name in RETURNED}
+    return {**fit, **returned, "champion": ground.champion_number, "report": report}
 
 
-def _judged(
-    workspace: Workspace, request: TrainingRequest, fit: dict[str, Any], holdout: ModelRows,
-    champion: Version | None,
-) -> dict[str, Any]:  # fmt: skip
-    """Return one candidate's metrics and gates, all from the same rows as the champion's."""
-    loop = workspace.loop
-    features, label = holdout.features, holdout.rows[loop.data.label].to_numpy(float)
-    path = workspace.shared(candidate_file(workspace, request.operation, fit["candidate"]))
-    ours = predict(load_model(path, fit["digest"]), features, classifies=loop.classifies)
-    theirs = None if champion is None else predict(
-        load_version(workspace, champion), features, classifies=loop.classifies
-    )  # fmt: skip
-    columns = {name: _slice_column(holdout.rows, name) for gate in loop.gates for name in gate.slices}
-    gates = evaluate_gates(loop.gates, Holdout(label, ours, theirs, columns))
+def _judge_all(
+    workspace: Workspace, ground: CommonGround, fits: Sequence[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[TrainingError]]:
+    """Return the entry of each candidate, and the errors of those that cannot predict."""
+    entries: list[dict[str, Any]] = []
+    failures: list[TrainingError] = []
+    for fit in fits:
+        path = workspace.shared(candidate_file(workspace, ground.request.operation, fit["candidate"]))
+        model = load_model(path, fit["digest"])
+        try:
+            candidate = JudgedModel.of(
+                model, ground.holdout, size=path.stat().st_size, classifies=workspace.loop.classifies
+            )
+        except TrainingError as error:
+            failures.append(TrainingError(f"candidate {fit['candidate']!r}: {error}"))
+            entries.append({**fit, "passed": False, "gates": [], "error": str(error)})
+            continue
+        entries.append({**fit, **judge_candidate(ground, candidate)})
+    return entries, failures
+
+
+def _report(workspace: Workspace, ground: CommonGround, entries: list[dict[str, Any]], best: str) -> dict[str, Any]:
+    request = ground.request
     return {
-        **fit,
-        "loss": float(row_losses(loop.metric, label, ours).mean()),
-        "metrics": metrics_of(loop, label, ours),
-        "champion_metrics": None if theirs is None else metrics_of(loop, label, theirs),
-        "gates": [gate.to_dict() for gate in gates],
-        "passed": passed(gates),
+        "format": REPORT_FORMAT,
+        "request": request.to_dict(),
+        "holdout": {"pins": [asdict(pin) for pin in request.window.holdout], "rows": int(ground.label.size)},
+        "champion": ground.champion_number,
+        "first_run": ground.champion_number is None,
+        "champion_failed": ground.champion_failed,
+        "rows": int(ground.label.size),
+        "metric": ground.loop.metric,
+        "baselines": ground.baselines.to_dict(),
+        "looks": count_looks(workspace.ledger.records(), request, workspace.evidence).to_dict(),
+        "candidates": entries,
+        "best": best,
     }
 
 
-def _slice_column(holdout: pd.DataFrame, name: str) -> Any:
-    if name not in holdout.columns:
-        raise GateError(f"a gate slices by {name!r}; the data has no such column")
-    return holdout[name].to_numpy()
-
-
-def metrics_of(loop: Loop, label: Floats, predicted: Floats) -> dict[str, float]:
-    """Return the metrics that belong to the kind of the label; the AUC only where there are rows of both classes."""
-    names: tuple[MetricName, ...] = ("log_loss", "brier", "accuracy") if loop.classifies else ("mae", "rmse")
-    found = {str(name): metric_value(name, row_losses(name, label, predicted)) for name in names}
-    if loop.classifies and 2 <= label.sum() <= label.size - 2:
-        found["roc_auc"] = roc_auc(label, predicted).value
-    return found
-
-
 def require_gates(workspace: Workspace, request: TrainingRequest, evaluated: dict[str, Any]) -> None:
-    """Let a candidate go on whose gates all passed.
+    """Let a candidate go on whose gates all passed, by a report that is about this request and its holdout.
 
     Raises
     ------
     GateError
         With the numbers of every gate that failed; the ledger says so and the champion stays.
     """
+    report = workspace.evidence.get(str(evaluated["report"]))
+    stale = stale_evidence(report, request, evaluated)
     failed = [gate["reason"] for gate in evaluated["gates"] if gate["verdict"] == "fail"]
-    if evaluated["passed"]:
+    if evaluated["passed"] and stale is None:
         return
-    reason = "; ".join(failed) or "no gate had enough data to pass"
+    reason = stale or "; ".join(failed) or "no gate had enough data to pass"
     error: MlopsError = GateError(f"candidate {evaluated['candidate']!r} does not pass: {reason}")
-    close_decision(workspace, "candidate_refused", request.decision, request.partition, str(error))
+    workspace.record_fact(
+        workspace.draft(
+            "candidate_refused", f"candidate_refused:{request.decision}", request.partition,
+            evidence=(str(evaluated["report"]),), decision=request.decision, reason=str(error),
+            report=evaluated["report"],
+        )
+    )  # fmt: skip
     raise error
+
+
+def stale_evidence(report: dict[str, Any], request: TrainingRequest, evaluated: dict[str, Any]) -> str | None:
+    """Return in words why a report is no evidence for this candidate of this request; None where it is."""
+    pins = [asdict(pin) for pin in request.window.holdout]
+    found = report.get("holdout", {}).get("pins")
+    if found != pins:
+        had = ", ".join(f"{pin['partition']} ({pin['digest'][:12]})" for pin in found or []) or "none"
+        wanted = ", ".join(f"{pin.partition} ({pin.digest[:12]})" for pin in request.window.holdout)
+        return f"the evidence is stale: it is about the holdout {had}, and the request has {wanted}"
+    if report["request"]["operation"] != request.operation:
+        return f"the evidence is stale: it is about the request {report['request']['operation']}"
+    entry = next((one for one in report["candidates"] if one["candidate"] == evaluated["candidate"]), None)
+    if entry is None or entry["digest"] != evaluated["digest"]:
+        return f"the evidence is stale: it is about another model file than {str(evaluated['digest'])[:12]}"
+    if entry["gates"] != evaluated["gates"] or entry["passed"] != evaluated["passed"]:
+        return "the evidence is stale: its gates say something else than what was handed over"
+    return None

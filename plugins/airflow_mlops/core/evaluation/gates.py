@@ -127,7 +127,7 @@ def _absolute(gate: Gate, on_rows: MetricOnRows) -> GateReport:
     except UnknownMetricError as error:
         return GateReport(title, "fail", None, limit, rows, f"{title}: {error}", metric=gate.metric)
     interval = on_rows.interval("candidate", value)
-    reason = f"{title}: {value:.4g}{_words(interval)} on {rows:,} rows"
+    reason = f"{title}: {value:.4g} on {rows:,} rows{_words(interval)}"
     return GateReport(title, verdict_of(holds(value)), value, limit, rows, reason, *_ends(interval), gate.metric)
 
 
@@ -152,7 +152,7 @@ def _by_slice(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> Iter
             continue
         sure = metric.mean_over_rows or metric.name == "roc_auc"  # a bootstrap for every slice would cost too much
         interval = on_rows.interval("candidate", value) if sure else None
-        reason = f"{title}: {value:.4g}{_words(interval)} on {rows:,} rows"
+        reason = f"{title}: {value:.4g} on {rows:,} rows{_words(interval)}"
         yield GateReport(title, verdict_of(holds(value)), value, limit, rows, reason, *_ends(interval), gate.metric)
 
 
@@ -196,4 +196,4 @@ def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
 
 
 def _words(interval: Interval | None) -> str:
-    return "" if interval is None else f" ({interval.low:.4g} to {interval.high:.4g})"
+    return "" if interval is None else f", {interval.confidence:.0%} interval {interval.low:.4g} to {interval.high:.4g}"

@@ -118,18 +118,16 @@ def _of_classes(
     kept = np.isin(names, counted) & (cells > 0)
     names, truths, answers, weights = names[kept], truths[kept], answers[kept], cells[kept]
     value = getattr(fairlearn, measure)(truths, answers, sensitive_features=names, sample_weight=weights)
-    rates = ("true_positive_rate", "false_positive_rate") if "odds" in measure else ("selection_rate",)
-    frame = fairlearn.MetricFrame(
-        metrics={rate: getattr(fairlearn, rate) for rate in rates}, y_true=truths, y_pred=answers,
-        sensitive_features=names, sample_params={rate: {"sample_weight": weights} for rate in rates},
-    )  # fmt: skip
-    by_cell = cells.reshape(-1, 4)
-    return float(value), {
-        str(group): {rate: float(found[rate]) for rate in rates}
-        | {"rows": int(by_cell[number].sum()), "ones": int(by_cell[number, 2:].sum())}
-        for group, found in frame.by_group.to_dict("index").items()
-        for number in [groups.names.index(str(group))]
-    }
+    by_group = {}
+    for group in counted:
+        true_no, false_yes, false_no, true_yes = map(int, cells[4 * groups.names.index(group) :][:4])
+        rows, ones = true_no + false_yes + false_no + true_yes, false_no + true_yes
+        by_group[group] = {"rows": rows, "ones": ones, "selection_rate": (false_yes + true_yes) / rows} | (
+            {"true_positive_rate": true_yes / ones, "false_positive_rate": false_yes / (rows - ones)}
+            if "odds" in measure
+            else {}
+        )
+    return float(value), by_group
 
 
 def _of_numbers(

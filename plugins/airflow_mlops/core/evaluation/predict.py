@@ -29,6 +29,8 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
         else:
             found = np.asarray(model.predict(features), np.float64)
     except Exception as error:  # a model may raise anything
+        if type(error).__name__ == "NotFittedError":
+            raise TrainingError(f"the model is not fitted: {error}") from error
         raise TrainingError(f"the model raised {type(error).__name__} in predict: {error}") from error
     if found.shape != (len(features),):
         raise TrainingError(f"the model gave predictions of shape {found.shape} for {len(features):,} rows")
