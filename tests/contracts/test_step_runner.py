@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -321,26 +322,30 @@ def test_stopping_kills_the_fit_and_all_it_started_and_is_no_verdict_on_the_mode
     assert not any(Path(f"/proc/{pid}").exists() for pid in seen)
 
 
-def test_a_fit_whose_worker_is_killed_ends_with_it(ask: Any, rows: FitRows, started: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_fit_whose_task_is_killed_ends_with_it(
+    ask: Any, rows: FitRows, started: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     rows.write(tmp_path / "rows.parquet")
+    # Airflow calls on_kill, which calls stop, out of the handler of SIGTERM; nothing is called before SIGKILL.
     code = (
-        "import json, sys\nfrom airflow_mlops.core.training.child_step import *\n"
-        "request = FitRequest.from_dict(json.loads(sys.argv[1]))\n"
-        "ChildStep(limits=FitLimits(minutes=5.0)).fit(request, FitRows.read(Path(sys.argv[2])))\n"
+        "import json, signal, sys\nfrom airflow_mlops.core.training.child_step import *\n"
+        "request, runner = FitRequest.from_dict(json.loads(sys.argv[1])), ChildStep(limits=FitLimits(minutes=5.0))\n"
+        "signal.signal(signal.SIGTERM, lambda *_: runner.stop())\n"
+        "runner.fit(request, FitRows.read(Path(sys.argv[2])))\n"
     )
     asked = json.dumps(ask("hanging").to_dict())
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    worker = subprocess.Popen([sys.executable, "-c", code, asked, str(tmp_path / "rows.parquet")], env=environment)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", code, asked, str(tmp_path / "rows.parquet")], env=environment, stderr=subprocess.PIPE
+    )
     wait_for(started.exists)
-    fits = [
-        pid
-        for pid, words in processes()
-        if "step.py" in words and str(os.getpid()) not in words and child_of(pid, worker.pid)
-    ]
+    fits = [pid for pid, words in processes() if "step.py" in words and child_of(pid, worker.pid)]
     assert fits
-    worker.kill()
-    worker.wait()
+    worker.send_signal(number)
+    _, said = worker.communicate(timeout=30)
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in fits))
+    assert (b"FitStoppedError" in said) == (number == signal.SIGTERM)
 
 
 def processes() -> Iterator[tuple[int, str]]:

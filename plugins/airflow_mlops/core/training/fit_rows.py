@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from airflow_mlops.core.errors import TrainingError
 
 LABEL, MOMENT = "__label__", "__moment__"
 """Columns of the file beside the features."""
+NAN = b"missing_is_nan"
+"""Metadata of the file: which columns of type object have NaN where a value is missing."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ class FitRows:
             table = pa.Table.from_pandas(self.features, preserve_index=False)
         except (pa.ArrowException, ValueError, TypeError) as error:
             raise TrainingError(f"the features cannot be handed to another process: {error}") from error
-        table = table.append_column(LABEL, pa.array(self.label))
+        # Parquet has one missing value, and an estimator may tell None and NaN apart.
+        kept = table.schema.metadata | {NAN: json.dumps(nan_in(self.features)).encode()}
+        table = table.replace_schema_metadata(kept).append_column(LABEL, pa.array(self.label))
         if self.moment is not None:
             table = table.append_column(MOMENT, pa.array(self.moment))
         path.touch(mode=0o600)
@@ -59,8 +65,11 @@ class FitRows:
         moment = table[MOMENT].to_numpy() if MOMENT in table.column_names else None
         features = table.drop_columns([name for name in (LABEL, MOMENT) if name in table.column_names]).to_pandas()
         # pandas reads text back as its own type of text, whatever type it had.
+        nan = json.loads(table.schema.metadata[NAN])
         for name in objects_in(table.schema):
-            features[name] = features[name].astype(object)
+            values = table[name].to_pylist()
+            filled = [math.nan if value is None else value for value in values] if name in nan else values
+            features[name] = pd.Series(filled, dtype=object)
         return cls(features, label, moment)
 
 
@@ -71,6 +80,14 @@ def objects_in(schema: pa.Schema) -> list[str]:
         column["name"]
         for column in described
         if column["numpy_type"] == "object" and column["pandas_type"] != "categorical"
+    ]
+
+
+def nan_in(features: pd.DataFrame) -> list[str]:
+    """Return the columns of type object in which a missing value is NaN and not None."""
+    names = [name for name in features.columns if features[name].dtype == object]
+    return [
+        name for name in names if any(isinstance(value, float) for value in features.loc[features[name].isna(), name])
     ]
 
 
