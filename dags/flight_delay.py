@@ -6,6 +6,8 @@ build_dags(
     Loop(
         model="flight_delay",
         owner="passenger-care",
+        purpose="Says before departure which passengers may miss a connection; not for paying compensation.",
+        tier="medium",
         data={
             "source": {"kind": "parquet", "uri": "include/data/flights_delay/{partition}.parquet"},
             "every": "@weekly",
@@ -21,7 +23,9 @@ build_dags(
         gates=[
             {"metric": "log_loss", "at_most": 0.8},
             {"metric": "log_loss", "no_worse_than_champion_by": 0.10},
+            {"metric": "log_loss", "better_than": "dummy"},
         ],
+        evaluate={"slices": ["carrier", "origin"], "groups": ["origin"]},
         watch={"drift": {"alarm_rate": 0.01}, "performance": {"metric": "log_loss", "worse_by": 0.15}},
         retrain={"policy": {"clock": 4}},
     )

@@ -21,20 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_mlops.core.data.partition import partition_slug
-from airflow_mlops.core.data.publish_snapshot import publish_snapshot
-from airflow_mlops.core.data.take_snapshot import take_snapshot
-from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.open_workspace import Stores, open_workspace
-from airflow_mlops.core.registry.register_candidate import register_candidate
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
-from airflow_mlops.core.training.assemble import assemble_training
-from airflow_mlops.core.training.fit_candidate import fit_candidate
-from airflow_mlops.core.validation.gx_validator import GxValidator
-from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
+from tests.loop.by_core import publish, register, roll_out
 
 if TYPE_CHECKING:
     from airflow_mlops.testing.scheduler import InProcessScheduler
@@ -205,24 +197,15 @@ class Project:
             self.publish(key)
         decide_and_record(self.workspace, keys[-1], trigger="nightly")
         self.register(keys[-1])
-        version = start_rollout(self.workspace, keys[-1])
-        for index in range(len(self.workspace.loop.rollout.stages)):
-            run_stage(self.workspace, version, index, keys[-1])
+        roll_out(self.workspace, keys[-1])
 
     def publish(self, key: str) -> None:
         """Take a partition in by the core alone."""
-        workspace = self.workspace
-        manifest = take_snapshot(workspace, key)
-        publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator()))
+        publish(self.workspace, key)
 
     def register(self, key: str, *, by_hand: bool = False) -> None:
         """Train and register a candidate as of a partition by the core alone."""
-        workspace = self.workspace
-        request = assemble_training(workspace, key, by_hand=by_hand)
-        fits = [fit_candidate(workspace, request, candidate) for candidate in request.candidates]
-        evaluated = evaluate_candidates(workspace, request, fits)
-        require_gates(workspace, request, evaluated)
-        register_candidate(workspace, request, evaluated)
+        register(self.workspace, key, by_hand=by_hand)
 
     def served(self, key: str) -> dict[str, list[Any]]:
         """Return the predictions of a partition by column."""

@@ -2,10 +2,10 @@
 
     <model>_ingest   snapshot -> validate -> publish           every tick of data.every
     <model>_score    score                                     on a published partition
-    <model>_watch    drift, performance -> decide; reconcile   on predictions
+    <model>_watch    drift, performance -> decide; reconcile; verify   on predictions
     <model>_nightly  decide, tidy                              every tick of train.at
-    <model>_train    assemble -> fit (mapped) -> evaluate -> gate -> register    on a decided retrain
-    <model>_rollout  start -> shadow -> canary … -> live       on a candidate
+    <model>_train    assemble -> fit (mapped) -> evaluate -> gate -> register -> prove    on a decided retrain
+    <model>_rollout  (approve ->) start -> shadow -> canary … -> live       on a candidate
 
 They meet only through assets, and every event carries a partition key: an event without one loses
 triggers in a burst, and one with a key never starts a Dag that is not partitioned.
@@ -39,8 +39,8 @@ from airflow_mlops.factories.assets import LoopAssets
 from airflow_mlops.factories.callback import NamedCallback
 from airflow_mlops.operators.data import PublishSnapshotOperator, TakeSnapshotOperator, TidyLakeOperator
 from airflow_mlops.operators.evaluation import EvaluateCandidatesOperator, RequireGatesOperator
-from airflow_mlops.operators.governance import ReconcileOperator
-from airflow_mlops.operators.registry import RegisterCandidateOperator
+from airflow_mlops.operators.governance import ProveVersionOperator, ReconcileOperator
+from airflow_mlops.operators.registry import RegisterCandidateOperator, VerifyVersionsOperator
 from airflow_mlops.operators.rollout import (
     RunRolloutStageOperator,
     ScorePartitionOperator,
@@ -184,6 +184,7 @@ class _LoopDags:
         watched = self.loop.watch
         with self.dag(dag_id, schedule, "Judges a scored partition and decides on a retrain") as dag:
             ReconcileOperator(task_id="reconcile", emits=self.assets.candidate, **self.step)
+            VerifyVersionsOperator(task_id="verify", **self.step)
             decide = DecideRetrainOperator(
                 task_id="decide",
                 trigger="watch",
@@ -209,14 +210,16 @@ class _LoopDags:
         return dag
 
     def train(self, schedule: dict[str, Any], dag_id: str) -> DAG:
-        """One decided retrain: a registered candidate, or a refusal with its numbers."""
-        with self.dag(dag_id, schedule, "Fits candidates, judges them, registers the best") as dag:
+        """One decided retrain: a registered candidate with its proof, or a refusal with its numbers."""
+        with self.dag(dag_id, schedule, "Fits candidates, judges them, registers the best, keeps the proof") as dag:
             assignments = AssembleTrainingOperator(task_id="assemble", **self.step)
             fits = FitCandidateOperator.partial(task_id="fit", **self.step).expand(assignment=assignments.output)
             evaluated = EvaluateCandidatesOperator(task_id="evaluate", fits=fits.output, **self.step)
             gate = RequireGatesOperator(task_id="gate", evaluated=evaluated.output, **self.step)
-            gate >> RegisterCandidateOperator(
-                task_id="register", evaluated=evaluated.output, outlets=[self.assets.candidate], **self.step
+            register = RegisterCandidateOperator(task_id="register", evaluated=evaluated.output, **self.step)
+            gate >> register
+            ProveVersionOperator(
+                task_id="prove", registered=register.output, outlets=[self.assets.candidate], **self.step
             )
         return dag
 
@@ -224,6 +227,11 @@ class _LoopDags:
         """One candidate: through the declared stages, or back."""
         with self.dag(dag_id, schedule, "Takes a candidate through shadow and canary to live, or back") as dag:
             start = StartRolloutOperator(task_id="start", **self.step)
+            if self.loop.rollout.approval == "human":
+                # Imported by those who ask a person only: every parse of every loop would pay for it.
+                from airflow_mlops.operators.approval import ApproveVersionOperator
+
+                ApproveVersionOperator(task_id="approve", **self.step) >> start
             before: Any = start
             for index, stage in enumerate(self.loop.rollout.stages):
                 outlets = [self.assets.champion] if stage.kind == "live" else []

@@ -1,0 +1,59 @@
+"""The steps of a loop by the core alone, in the order in which the Dags take them: the quick way to a history."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from airflow_mlops.core.data.publish_snapshot import publish_snapshot
+from airflow_mlops.core.data.take_snapshot import take_snapshot
+from airflow_mlops.core.errors import GateError, NotReadyError, RolledBackError
+from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
+from airflow_mlops.core.governance.proof.prove_version import prove_version
+from airflow_mlops.core.registry.register_candidate import register_candidate
+from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.score_partition import score_partition
+from airflow_mlops.core.training.assemble import assemble_training
+from airflow_mlops.core.training.fit_candidate import fit_candidate
+from airflow_mlops.core.validation.gx_validator import GxValidator
+from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
+from airflow_mlops.core.watch.decide_retrain import decide_and_record
+from airflow_mlops.core.watch.detect_drift import detect_drift
+from airflow_mlops.core.watch.measure_performance import measure_performance
+from airflow_mlops.core.workspace import Workspace
+
+
+def publish(workspace: Workspace, key: str) -> None:
+    """Take a partition in."""
+    manifest = take_snapshot(workspace, key)
+    publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator()))
+
+
+def register(workspace: Workspace, key: str, *, by_hand: bool = False) -> str:
+    """Train, judge and register a candidate as of a partition; return the number of its version."""
+    request = assemble_training(workspace, key, by_hand=by_hand)
+    fits = [fit_candidate(workspace, request, candidate) for candidate in request.candidates]
+    evaluated = evaluate_candidates(workspace, request, fits)
+    require_gates(workspace, request, evaluated)
+    return str(register_candidate(workspace, request, evaluated)["version"])
+
+
+def roll_out(workspace: Workspace, key: str) -> None:
+    """Take the candidate, or a challenger that holds, as far through its stages as a partition lets it."""
+    version = start_rollout(workspace, key)
+    for index in range(len(workspace.loop.rollout.stages)):
+        run_stage(workspace, version, index, key)
+
+
+def live_through(workspace: Workspace, key: str) -> None:
+    """Let a partition arrive, and everything follow that follows from it."""
+    publish(workspace, key)
+    if workspace.state(before=key).champion is not None:
+        score_partition(workspace, key)
+        detect_drift(workspace, key)
+        measure_performance(workspace, key)
+    decide_and_record(workspace, key, trigger="nightly")
+    # Nothing was decided, a candidate was refused, a rollout holds or was taken back: the ledger says so.
+    with suppress(NotReadyError, GateError):
+        prove_version(workspace, register(workspace, key))
+    with suppress(NotReadyError, RolledBackError):
+        roll_out(workspace, key)
