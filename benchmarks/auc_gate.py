@@ -30,10 +30,9 @@ def auc_gate() -> list[Row]:
     label = (random.random(ROWS) < 0.2).astype(float)
     candidate, champion = (label + random.normal(size=ROWS) for _ in range(2))
     gate = Gate(metric="roc_auc", no_worse_than_champion_by=0.5)
-    holdout = Holdout(label, candidate, champion, {})
     ours, peer = [], []
     for number in range(ROUNDS):
-        ours.append(cpu_of(lambda: evaluate_gates([gate], holdout)))
+        ours.append(cpu_of(lambda: evaluate_gates([gate], Holdout(label, candidate, champion, {}))))
         peer.append(cpu_of(lambda: [roc_auc_score(label, found) for found in (candidate, champion)]))
         print(f"\r    round {number + 1}/{ROUNDS}", end="", flush=True)
     print()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class EvaluateCandidatesOperator(StageOperator):
     """Judge the candidates and the champion on the same holdout; returns the best one's report.
 
+    The log and the XCom ``gates`` show all its gates as a table.
+
     :param fits: what the mapped :class:`FitCandidateOperator` tasks returned
     """
 
@@ -32,13 +34,14 @@ class EvaluateCandidatesOperator(StageOperator):
 
         fits = [self.fits[index] for index in range(len(self.fits))]
         evaluated = evaluate_candidates(workspace, stored_request(workspace, fits[0]["request"]), fits)
-        for gate in evaluated["gates"]:
-            self.log.info("gate %s: %s", gate["verdict"], gate["reason"])
+        show_gates(self, workspace, evaluated, context)
         return evaluated
 
 
 class RequireGatesOperator(StageOperator):
     """Let a candidate go on whose gates all passed; fail with the numbers otherwise.
+
+    The log and the XCom ``gates`` show all gates as a table, whether they passed or not.
 
     :param evaluated: what :class:`EvaluateCandidatesOperator` returned
     """
@@ -54,4 +57,26 @@ class RequireGatesOperator(StageOperator):
         from airflow_mlops.core.evaluation.evaluate_candidates import require_gates
         from airflow_mlops.core.training.assemble import stored_request
 
+        show_gates(self, workspace, self.evaluated, context)
         require_gates(workspace, stored_request(workspace, self.evaluated["request"]), self.evaluated)
+
+
+def show_gates(operator: StageOperator, workspace: Workspace, evaluated: dict[str, Any], context: Context) -> None:
+    """Write all gates of a candidate, the passed ones too, to the log, and keep the table as the XCom ``gates``."""
+    from airflow_mlops.core.evaluation.gate_report import gate_table
+
+    report = workspace.evidence.get(evaluated["report"])
+    first = "this is the first run: there is no champion to compare with" if report["first_run"] else (
+        report["champion_failed"] or f"compared with version {report['champion']} on the same rows"
+    )  # fmt: skip
+    for entry in report["candidates"]:
+        if "error" in entry:
+            operator.log.warning("candidate %s could not be judged: %s", entry["candidate"], entry["error"])
+    table = gate_table(evaluated["gates"])
+    operator.log.info(
+        "candidate %s, %s rows; %s; %s\n%s",
+        evaluated["candidate"], report["rows"], first, report["looks"]["words"], table,
+    )  # fmt: skip
+    for gate in evaluated["gates"]:
+        operator.log.info("gate %s: %s", gate["verdict"], gate["reason"])
+    context["ti"].xcom_push(key="gates", value=table)
