@@ -7,17 +7,16 @@ records: what they claim about versions, aliases, models and evidence is looked 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.governance.reconcile import wanted_aliases
 from airflow_mlops.core.governance.record import Record, verify_chain
 from airflow_mlops.core.governance.state import fold
-from airflow_mlops.core.registry.mlflow_registry import OPERATION
-from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.registry.port import GHOST_OF, OPERATION
+from airflow_mlops.core.registry.verify_version import verify_version
 from airflow_mlops.core.workspace import Workspace
 from tests.loop.project import embedded_stores
 
@@ -56,7 +55,7 @@ def versions_in_registry(model: str) -> dict[str, str]:
 
     uri = embedded_stores().tracking_uri
     found = MlflowClient(tracking_uri=uri, registry_uri=uri).search_model_versions(f"name = '{model}'")
-    return {str(version.version): str(version.tags[OPERATION]) for version in found}
+    return {str(version.version): str(version.tags[OPERATION]) for version in found if GHOST_OF not in version.tags}
 
 
 def assert_one_version_for_each_request(workspace: Workspace, records: list[Record]) -> None:
@@ -87,9 +86,8 @@ def assert_champion_is_the_head_and_can_be_read(workspace: Workspace, records: l
             assert record.details["version"] == serving
             serving = str(record.details["champion"])
     assert state.champion.number == serving
-    with tempfile.TemporaryDirectory() as scratch:
-        file = workspace.registry.fetch(state.champion.number, Path(scratch))
-        assert hasattr(load_model(file, str(state.champion.details["artefact"])), "predict")
+    assert verify_version(workspace, state.champion, in_registry=True).verified
+    assert hasattr(load_version(workspace, state.champion), "predict")
 
 
 def assert_nobody_was_promoted_without_passed_gates(workspace: Workspace, records: list[Record]) -> None:

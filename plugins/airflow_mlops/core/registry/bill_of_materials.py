@@ -36,15 +36,16 @@ def bill_of_materials(environment: Environment, *, model: str, operation: str, d
         type=ComponentType.MACHINE_LEARNING_MODEL, name=model, version=operation, bom_ref="model",
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest)],
     )  # fmt: skip
+    system = f"{environment['system']} {environment['machine']}".strip() or "unknown"
     bom.components.update(
         [
             Component(
-                type=ComponentType.PLATFORM, name=environment["implementation"], version=environment["python"],
+                type=ComponentType.PLATFORM, name=environment["implementation"], version=environment["python"] or None,
                 bom_ref="python",
             ),
             Component(
-                type=ComponentType.OPERATING_SYSTEM, name=f"{environment['system']} {environment['machine']}",
-                version=environment["release"], bom_ref="system",
+                type=ComponentType.OPERATING_SYSTEM, name=system, version=environment["release"] or None,
+                bom_ref="system",
             ),
             *(component_of(package) for package in environment["packages"]),
         ]

@@ -92,25 +92,17 @@ def requirements_of(environment: Environment, names: tuple[str, ...]) -> tuple[s
     return tuple(f"{name}=={versions[name]}" for name in names if name in versions)
 
 
-def environment_said(said: Mapping[str, Any] | None) -> Environment | None:
-    """Return the environment that a fit says it ran in; None where that is the environment of this interpreter.
+def environment_said(said: Mapping[str, Any]) -> Environment:
+    """Return the environment that a fit in another interpreter says it ran in: the versions it names, and no more.
 
-    A fit elsewhere says all that :func:`recorded_environment` does, or a few versions by name; then no more is known.
-
-    >>> environment_said({"python": "3.9.1", "numpy": "1.26.0"})["packages"]
+    >>> environment_said({"python": "3.9.1", "platform": "Linux", "numpy": "1.26.0"})["packages"]
     [{'name': 'numpy', 'version': '1.26.0', 'purl': 'pkg:pypi/numpy@1.26.0'}]
     """
-    if not said:
-        return None
     if "packages" in said:
         return cast(Environment, dict(said))
-    here = recorded_environment()
-    installed = {package["name"]: package["version"] for package in here["packages"]}
-    named = {canonical(name): str(of) for name, of in said.items() if VERSION.match(str(of)) and name not in here}
-    if said.get("python", here["python"]) == here["python"] and named.items() <= installed.items():
-        return None
+    named = {canonical(name): str(of) for name, of in said.items() if VERSION.match(str(of)) and name != "python"}
     return Environment(
         python=str(said.get("python", "")), implementation=str(said.get("implementation", "Python")),
-        system=str(said.get("system", "")), release=str(said.get("release", "")), machine=str(said.get("machine", "")),
+        system=str(said.get("platform", "")), release="", machine="",
         packages=[Package(name=name, version=of, purl=f"pkg:pypi/{name}@{of}") for name, of in sorted(named.items())],
     )  # fmt: skip

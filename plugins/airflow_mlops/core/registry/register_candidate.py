@@ -38,7 +38,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
         If what the registry then has is not what was registered.
     """
     name = str(evaluated["candidate"])
-    environment = environment_said(evaluated.get("environment")) or recorded_environment()
+    environment = environment_of(workspace, evaluated)
     operation = f"{request.operation}-{name}"
     materials = bill_of_materials(
         environment, model=workspace.loop.model, operation=operation, digest=str(evaluated["digest"])
@@ -76,6 +76,12 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
     if workspace.state().candidate is not None:
         workspace.registry.set_alias("candidate", number)
     return {"version": number, "record": record.sequence, "partition": request.partition}
+
+
+def environment_of(workspace: Workspace, evaluated: Mapping[str, Any]) -> Environment:
+    """Return where the candidate was fitted: here, or what a fit elsewhere says of itself."""
+    said = evaluated.get("environment")
+    return environment_said(said) if said and workspace.loop.train.runs_on.kind != "worker" else recorded_environment()
 
 
 def tags_of(details: Mapping[str, Any], partition: str) -> dict[str, str]:

@@ -67,16 +67,8 @@ def test_another_model_is_another_bill_of_materials() -> None:
     assert other["serialNumber"] != materials()["serialNumber"]
 
 
-def test_a_fit_in_this_interpreter_needs_no_words_about_its_environment() -> None:
-    here = recorded_environment()
-    assert environment_said(None) is None
-    assert environment_said({}) is None
-    assert environment_said({"python": here["python"], "numpy": version("numpy"), "platform": "Linux"}) is None
-
-
 def test_a_fit_elsewhere_is_recorded_as_it_says_and_no_more_is_claimed() -> None:
-    said = environment_said({"python": "3.9.1", "numpy": "1.26.0", "scikit_learn": "1.4.0", "commit": "abc"})
-    assert said is not None
+    said = environment_said({"python": "3.9.1", "numpy": "1.26.0", "scikit_learn": "1.4.0", "platform": "Linux-6"})
     assert said["python"] == "3.9.1"
     assert [(package["name"], package["version"]) for package in said["packages"]] == [
         ("numpy", "1.26.0"), ("scikit-learn", "1.4.0")
