@@ -80,5 +80,5 @@ def test_an_alarm_brings_a_new_champion_through_shadow_and_canary_to_live(
     assert set(live["challenger_version"]) == {None}
     assert project.said("performance_judged", KEYS[8])["verdict"] == "no alarm"
     assert project.workspace.registry.aliases() == {"champion": "2"}
-    assert [record.task_id for record, _ in scheduler.failures()] == ["gate", "register"]
+    assert [record.task_id for record, _ in scheduler.failures()] == ["gate", "register", "prove"]
     assert_invariants(project.workspace)

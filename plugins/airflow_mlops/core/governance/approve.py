@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from airflow_mlops.core.errors import NotReadyError, PolicyError
+from airflow_mlops.core.governance.reconcile import reconcile
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.governance.state import LoopState, Version
 from airflow_mlops.core.workspace import Workspace
@@ -77,6 +78,7 @@ def record_rejection(workspace: Workspace, version: Version, by: str, reason: st
     """Record that a person refused a version: it is quarantined and never rolled out, unless that is lifted."""
     said = f"rejected by {by}" + (f": {reason}" if reason else "")
     _append(workspace, "rejected", workspace.state(), version, {"version": version.number, "by": by, "reason": said})
+    reconcile(workspace)
 
 
 def _append(workspace: Workspace, kind: str, state: LoopState, version: Version, details: dict[str, Any]) -> None:
