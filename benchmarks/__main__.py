@@ -22,12 +22,13 @@ def main() -> int:
         from benchmarks.auc_gate import auc_gate
         from benchmarks.ingest import ingest, ingest_memory_growth
         from benchmarks.parse_per_dag import parse_per_dag
+        from benchmarks.register import register
         from benchmarks.slices import slices
         from benchmarks.validate_clean import validate_clean
 
         known = {
             "parse_per_dag": parse_per_dag, "ingest": ingest, "ingest_memory_growth": ingest_memory_growth,
-            "validate_clean": validate_clean, "auc_gate": auc_gate, "slices": slices,
+            "validate_clean": validate_clean, "auc_gate": auc_gate, "slices": slices, "register": register,
         }  # fmt: skip
         asked = sys.argv[1:] or list(known)
         unknown = sorted(set(asked) - set(known))

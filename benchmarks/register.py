@@ -1,0 +1,159 @@
+"""What registering a model of 10 MB costs, beside MLflow's own ``log_model`` and ``register_model``.
+
+Ours makes one version of a judged model file, whatever is retried: with its metrics, its bill of materials, a
+signature over all of its files, the files fetched back and verified, the record in the ledger and the alias. The
+peer logs the same model in the same format under the same list of types, with explicit requirements, and registers
+it. Both are measured in turn in one process, each on a store of its own that is open already. What only the first of
+a process pays (imports, making the key, looking at what is installed) is in a row of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.auc_gate import cpu_of
+from benchmarks.row import Row
+
+ROUNDS = 5
+BAR_SECONDS = 1.0
+MEGABYTES = 10.0
+KEY = "2013-01-06T00:00:00"
+
+
+def register() -> list[Row]:
+    """Return the rows: CPU seconds of a registration, and of verifying and loading a version."""
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    model = fitted()
+    ours, peer, loads, verified = [], [], [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        mlflow.set_tracking_uri(f"sqlite:///{folder / 'peer.db'}")
+        mlflow.create_experiment("peer", artifact_location=(folder / "peer").as_uri())
+        mlflow.set_experiment("peer")
+        registered = OurRegistration(folder, model)
+        for number in range(ROUNDS):
+            peer.append(cpu_of(lambda: log_and_register(model)))
+            ours.append(registered.once(number))
+            loads.append(registered.load())
+            verified.append(registered.verify())
+            print(f"\r    round {number + 1}/{ROUNDS}", end="", flush=True)
+    print(f"\n    {registered.megabytes:.1f} MB; first round: ours {ours[0]:.2f}, peer {peer[0]:.2f} CPU s")
+    print(f"    a load {median(loads):.3f} CPU s, of which verifying {median(verified):.3f}")
+    mine, theirs = median(ours[1:]), median(peer[1:])
+    first, their_first = ours[0], peer[0]
+    return [
+        Row(
+            name="register", ours=round(mine, 3), peer=round(theirs, 3), unit="CPU s",
+            peer_name="MLflow's log_model and register_model, requirements given", ratio=round(mine / theirs, 3),
+            bar=f"ours <= peer + {BAR_SECONDS:g} CPU s", reached=mine <= theirs + BAR_SECONDS,
+        ),
+        Row(
+            name="register_first", ours=round(first, 3), peer=round(their_first, 3), unit="CPU s",
+            peer_name="the same, the first time in a process", ratio=round(first / their_first, 3),
+            bar=f"ours <= peer + {BAR_SECONDS:g} CPU s", reached=first <= their_first + BAR_SECONDS,
+        ),
+    ]  # fmt: skip
+
+
+def fitted() -> Any:
+    """Return a forest of 100 trees whose model file has about 10 MB."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    random = np.random.default_rng(1)
+    rows = random.normal(size=(20_000, 20))
+    model = ExtraTreesRegressor(n_estimators=100, max_leaf_nodes=700, random_state=0)
+    return model.fit(rows, rows.sum(axis=1) + random.normal(size=20_000))
+
+
+def log_and_register(model: Any) -> None:
+    """Do what somebody does who uses MLflow alone."""
+    import mlflow
+    import mlflow.sklearn
+
+    from airflow_mlops.core.registry.model_file import TRUSTED_TYPES
+
+    with mlflow.start_run():
+        mlflow.log_metric("holdout_mae", 1.0)
+        mlflow.sklearn.log_model(
+            model, name="model", serialization_format="skops", skops_trusted_types=list(TRUSTED_TYPES),
+            pip_requirements=["scikit-learn", "skops", "pandas", "numpy"], registered_model_name="peer",
+        )  # fmt: skip
+
+
+class OurRegistration:
+    """A loop whose judged candidates are registered: each the same model under another operation."""
+
+    def __init__(self, folder: Path, model: Any) -> None:
+        from airflow_mlops.core.loop import Loop
+        from airflow_mlops.core.open_workspace import Stores, open_workspace
+        from airflow_mlops.core.registry.model_file import save_model
+
+        fields = {
+            "model": "ours", "owner": "benchmarks",
+            "data": {
+                "source": {"kind": "parquet", "uri": "x/{partition}.parquet"}, "key": "id", "time": "at", "label": "y",
+            },
+            "train": {"function": "benchmarks.register:fitted", "window": 1},
+            "gates": [{"metric": "mae", "at_most": 5}],
+        }  # fmt: skip
+        self._workspace = open_workspace(
+            Loop(**fields), Stores.embedded(folder / "home"), root=folder, actor="benchmark"  # type: ignore[arg-type]
+        )  # fmt: skip
+        self._workspace.registry.aliases()
+        assert self._workspace.state().sequence == 0
+        self._file = folder / "model.skops"
+        self._digest = save_model(model, self._file)
+        self.megabytes = self._file.stat().st_size / 1e6
+        assert abs(self.megabytes - MEGABYTES) < 0.2 * MEGABYTES, self.megabytes
+
+    def once(self, number: int) -> float:
+        """Register the candidate of another request; return the CPU seconds."""
+        import shutil
+
+        from airflow_mlops.core.registry.register_candidate import register_candidate
+        from airflow_mlops.core.training.fit_candidate import candidate_file
+
+        operation = f"{number:064x}"
+        file = candidate_file(self._workspace, operation, "trees")
+        file.parent.mkdir(parents=True)
+        shutil.copyfile(self._file, file)
+        request: Any = SimpleNamespace(
+            operation=operation, partition=KEY, seed=0, function="f", decision=number, profile="0" * 64,
+            window=SimpleNamespace(fitted=[], to_dict=lambda: {"fitted": [], "holdout": []}),
+        )  # fmt: skip
+        evaluated = {
+            "candidate": "trees", "digest": self._digest, "metrics": {"mae": 1.0}, "report": "1" * 64,
+            "champion": None, "fit_seconds": 1.0, "rows": 20_000,
+        }  # fmt: skip
+        seconds = cpu_of(lambda: register_candidate(self._workspace, request, evaluated))
+        assert len(self._workspace.state().versions) == number + 1
+        return seconds
+
+    def load(self) -> float:
+        """Return the CPU seconds of loading the newest version, its signature verified."""
+        from airflow_mlops.core.registry.load import load_version
+
+        newest = self._workspace.state().candidate
+        assert newest is not None
+        return cpu_of(lambda: load_version(self._workspace, newest))
+
+    def verify(self) -> float:
+        """Return the CPU seconds of verifying the newest version."""
+        from airflow_mlops.core.registry.load import verified_folder
+
+        newest = self._workspace.state().candidate
+        assert newest is not None
+        began = time.process_time()
+        verified_folder(self._workspace, newest)
+        return time.process_time() - began
