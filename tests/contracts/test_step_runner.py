@@ -346,6 +346,22 @@ def test_a_fit_whose_task_is_killed_ends_with_it(
     _, said = worker.communicate(timeout=30)
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in fits))
     assert (b"FitStoppedError" in said) == (number == signal.SIGTERM)
+    # The next try removes the rows that a killed worker could not.
+    folder = Path(ask("line").file).parent
+    assert bool(list(folder.glob("rows-*"))) == (number == signal.SIGKILL)
+    ChildStep(limits=FitLimits(minutes=1.0)).fit(ask("line"), rows)
+    assert [path.name for path in folder.iterdir()] == ["model.skops"]
+
+
+def test_a_step_can_be_run_by_hand_with_the_request_on_standard_input(ask: Any, rows: FitRows, tmp_path: Path) -> None:
+    rows.write(tmp_path / "rows.parquet")
+    request = ask("line", rows=str(tmp_path / "rows.parquet"))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "airflow_mlops.step", "fit"], input=json.dumps(request.to_dict()).encode(),
+        env=environment, capture_output=True, check=True,
+    )  # fmt: skip
+    assert json.loads(ended.stdout)["result"]["digest"] == file_digest(Path(request.file))
 
 
 def processes() -> Iterator[tuple[int, str]]:

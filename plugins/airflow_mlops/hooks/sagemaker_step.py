@@ -35,7 +35,7 @@ class SageMakerStep:
 
     :param place: the declared job
     :param limits: ``minutes`` becomes the longest time that SageMaker lets the job run
-    :param poll_seconds: pause between two looks at the job
+    :param poll_seconds: longest pause between two looks at the job; the first ones are shorter
     """
 
     def __init__(self, place: OnSageMaker, limits: FitLimits, *, poll_seconds: float = 15.0) -> None:
@@ -63,7 +63,11 @@ class SageMakerStep:
             self._start(name, request, rows)
         else:
             LOG.info("adopting SageMaker job %s, which is %s", name, job["TrainingJobStatus"])
-        job = self._awaited(name, request.candidate)
+        try:
+            job = self._awaited(name, request.candidate)
+        except FitStoppedError:
+            self._remove_rows(name)
+            raise
         self._remove_rows(name)
         require_completed(job, request.candidate, self.limits)
         return self._fetched(job, request)
@@ -108,7 +112,7 @@ class SageMakerStep:
 
     def _awaited(self, name: str, candidate: str) -> dict[str, Any]:
         """Return the description of the job once it has ended, saying in the log what it does meanwhile."""
-        before = None
+        before, pause = None, 1.0
         while True:
             job = self._described(name)
             if self._stopped:
@@ -121,13 +125,14 @@ class SageMakerStep:
                 before = now
             if job["TrainingJobStatus"] not in UNDER_WAY:
                 return job
-            self._pause()
+            self._wait(min(pause, self.poll_seconds))
+            pause *= 2
 
-    def _pause(self) -> None:
+    def _wait(self, seconds: float) -> None:
         """Wait in short steps, so that a task that is killed is not waited for."""
-        until = time.monotonic() + self.poll_seconds
+        until = time.monotonic() + seconds
         while not self._stopped and time.monotonic() < until:
-            time.sleep(min(1.0, self.poll_seconds))
+            time.sleep(min(0.5, seconds))
 
     def _fetched(self, job: dict[str, Any], request: FitRequest) -> FitResult:
         """Fetch the model of a completed job to where the request wants it, and return the result beside it."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def step_runner(workspace: Workspace, *, poll_seconds: float = 15.0) -> StepRunner:
     """Return what fits the candidates of a loop.
 
-    :param poll_seconds: pause between two looks at a job that runs elsewhere
+    :param poll_seconds: longest pause between two looks at a job that runs elsewhere
     """
     train = workspace.loop.train
     if isinstance(train.runs_on, OnSageMaker):

@@ -42,7 +42,7 @@ class FitCandidateOperator(StageOperator):
     """Fit one candidate on the pinned window, where the declaration says; returns the digest of its model file.
 
     :param assignment: one of those that :class:`AssembleTrainingOperator` returned
-    :param poll_seconds: pause between two looks at a job that runs elsewhere
+    :param poll_seconds: longest pause between two looks at a job that runs elsewhere
 
     A task that is killed stops the process or the job that it had started.
     """

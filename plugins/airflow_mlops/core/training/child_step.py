@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from dataclasses import replace
@@ -23,6 +24,9 @@ from airflow_mlops.core.training.fit_rows import FitRows
 
 STEP = Path(airflow_mlops.__file__).with_name("step.py")
 """Started as a file: with ``-m`` everything that is installed beside the package would come along."""
+
+ROWS = "rows-"
+"""How the names of folders begin that hold the rows of a fit under way."""
 
 SPARE_MB = 4_096
 """Address space beyond the limit of memory, for what libraries reserve and do not use."""
@@ -55,7 +59,9 @@ class ChildStep:
         self._stopped = False
         file = Path(request.file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="rows-", dir=file.parent) as folder:
+        for left in file.parent.glob(f"{ROWS}*"):  # by a try whose worker was killed
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(prefix=ROWS, dir=file.parent) as folder:
             asked = replace(request, rows=str(Path(folder) / "rows.parquet"))
             rows.write(Path(asked.rows))
             return self._checked(request, self._answer(asked))

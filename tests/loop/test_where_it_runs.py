@@ -1,0 +1,121 @@
+"""A loop whose candidates are fitted by another interpreter, and then by SageMaker, closes like any other."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow.fs import S3FileSystem
+
+from airflow_mlops.testing.sagemaker_double import SageMakerDouble
+from tests.loop.invariants import assert_invariants
+from tests.loop.project import KEYS, Project, make_project, states
+
+if TYPE_CHECKING:
+    from tests.loop.conftest import SchedulerFactory
+
+TRAINING = """
+import sys
+
+from scipy.stats import loguniform
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.pipeline import make_pipeline
+
+
+def of(model):
+    return make_pipeline(make_column_transformer(("passthrough", ["x1", "x2"])), model)
+
+
+def candidates(seed):
+    print("candidates are made by", sys.executable)
+    return {"linear": of(LinearRegression()), "ridge": (of(Ridge()), {"ridge__alpha": loguniform(1e2, 1e6)})}
+"""
+
+
+@pytest.fixture
+def environment_of_its_own(tmp_path: Path) -> str:
+    """Return the path, in the project, of a Python that has the packages of this one."""
+    folder = tmp_path / "envs" / "model"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (site,) = (folder / "lib").glob("python*/site-packages")
+    (site / "borrowed.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
+    return "envs/model/bin/python"
+
+
+@pytest.fixture
+def sagemaker(monkeypatch: pytest.MonkeyPatch) -> Iterator[SageMakerDouble]:
+    """A SageMaker, and an S3 with an empty bucket, which Airflow knows as ``aws_models``."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    S3FileSystem(
+        access_key="key", secret_key="hunter2", region="us-east-1", endpoint_override=endpoint,
+        allow_bucket_creation=True,
+    ).create_dir("company")  # fmt: skip
+    with SageMakerDouble(s3_endpoint=endpoint, secret="hunter2") as double:
+        services = {"s3": {"endpoint_url": endpoint}, "sagemaker": {"endpoint_url": double.url}}
+        connection = {
+            "conn_type": "aws", "login": "key", "password": "hunter2",
+            "extra": {"region_name": "us-east-1", "service_config": services},
+        }  # fmt: skip
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_MODELS", json.dumps(connection))
+        yield double
+    server.stop()
+
+
+def declare(project: Project, runs_on: dict[str, Any]) -> None:
+    """Declare another place for the fits."""
+    project.fields["train"] = project.fields["train"] | {"runs_on": runs_on, "search": {"candidates": 5}}
+    (project.root / "include" / "loops" / f"{project.model}.yaml").write_text(json.dumps(project.fields))
+
+
+def test_a_loop_closes_by_another_interpreter_and_then_by_sagemaker(
+    tmp_path: Path, start_scheduler: SchedulerFactory, environment_of_its_own: str, sagemaker: SageMakerDouble,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    project = make_project(tmp_path, training=TRAINING)
+    declare(project, {"kind": "interpreter", "python": environment_of_its_own})
+    scheduler = start_scheduler(project.dags)
+    caplog.set_level("INFO")
+    project.first_champion(scheduler, KEYS[:2])
+    # What the function prints in its own process is in the log of the task.
+    assert f"candidates are made by {tmp_path / environment_of_its_own}" in caplog.text
+    first = project.said("candidate_registered", KEYS[1])
+
+    declare(project, {
+        "kind": "sagemaker", "image": "step:1", "role": "arn:aws:iam::123456789012:role/fits",
+        "storage": "s3://company/fits", "connection": "aws_models",
+    })  # fmt: skip
+    scheduler.sync()
+    for key in KEYS[2:4]:
+        project.put(key, level=6.0)
+        project.ingest(scheduler, key)
+    champion = project.workspace.state().champion
+    assert champion is not None
+    assert champion.number == "2", scheduler.failures()
+    # One job for each candidate of each training but the first.
+    assert len(sagemaker.jobs) == 2 * (len(scheduler.dag_runs(project.dag("train"))) - 1)
+    assert {job["TrainingJobStatus"] for job in sagemaker.jobs.values()} == {"Completed"}
+    assert set(states(scheduler, project.dag("train")).values()) == {"success"}
+
+    # The evidence says what was tried, and by what; the ledger and the XComs hold no secret.
+    second = project.said("candidate_registered", champion.partition)
+    for said in (first, second):
+        report = project.workspace.evidence.get(said["report"])
+        found = {one["candidate"]: one for one in report["candidates"]}
+        assert found["ridge"]["search"]["tried"] == 5
+        assert 1e2 <= found["ridge"]["best_params"]["ridge__alpha"] <= 1e6
+        assert found["linear"]["environment"]["python"] == sys.version.split()[0]
+    assert "hunter2" not in json.dumps([record.details for record in project.records])
+    assert_invariants(project.workspace)
