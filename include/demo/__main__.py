@@ -18,6 +18,7 @@ from pathlib import Path
 from airflow_mlops.testing.stack import LocalStack
 from include.demo.loops import demo_loops, open_loop
 from include.demo.picture import draw_picture
+from include.demo.proof import print_proof, prove_champion
 from include.demo.replay import replay_year
 from include.demo.report import print_table
 from include.demo.summary import summarise
@@ -46,10 +47,13 @@ def main() -> int:
         print("==> summary")
         opened = [open_loop(loop, stack, ROOT, home) for loop in loops]
         summary = summarise(opened, stack.client, minutes=(time.monotonic() - began) / 60)
+        summary["proof"] = {workspace.loop.model: prove_champion(workspace, build) for workspace in opened}
         (build / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
         draw_picture(summary, build / "picture.png")
         print_table(summary)
-        print(f"\nwritten: summary.json and picture.png in {build}")
+        for model, proof in summary["proof"].items():
+            print_proof(model, proof)
+        print(f"\nwritten: summary.json, picture.png and a model card of each champion in {build}")
         if arguments.keep:
             user, password = stack.login
             print(f"\nAirflow  {stack.api_url}   user {user}, password {password}\nMLflow   {stack.mlflow_url}")

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.asked_loop import add_command, loop_of, workspace_of
+from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.governance.state import fold
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.training.function_exists import check_function_exists
@@ -48,10 +49,17 @@ def loop_schema() -> dict[str, Any]:
 
 
 def check(asked: argparse.Namespace) -> None:
-    """Read a declaration, its contract, its functions' whereabouts, and its suite against Great Expectations."""
+    """Read a declaration, its contract, its policy, its functions' whereabouts, and its suite."""
     from airflow_mlops.core.data.contract import contract_of
+    from airflow_mlops.core.governance.policy import read_policy
 
     loop = loop_of(asked)
+    required = read_policy(asked.root.resolve()).of(loop.tier)
+    if "approval" in required and loop.rollout.approval != "human":
+        raise DeclarationError(
+            f"is {loop.rollout.approval!r}, and the policy asks for an approval of tier {loop.tier}; make it human",
+            file=str(asked.loop), key="rollout.approval",
+        )  # fmt: skip
     contract_of(loop.data, asked.root.resolve())
     check_function_exists(loop.train.function, asked.root.resolve())
     if loop.data.features is not None:

@@ -1,0 +1,113 @@
+"""The commands by which people govern: rollback, lift, history and audit, on a loop with two champions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from airflow_mlops.cli import main
+from airflow_mlops.core.governance.policy import FILE
+from tests.loop.by_core import live_through, publish, register, roll_out
+from tests.loop.invariants import assert_invariants
+from tests.loop.project import KEYS, Project, make_project
+
+LIVE = {"stages": [{"live": 100}]}
+
+
+@pytest.fixture
+def project(tmp_path: Path, airflow_home: Path) -> Project:
+    """A loop whose version 2 followed version 1."""
+    project = make_project(tmp_path, rollout=LIVE)
+    project.seed(KEYS[:2])
+    project.put(KEYS[2], level=0.2)
+    publish(project.workspace, KEYS[2])
+    register(project.workspace, KEYS[2], by_hand=True)
+    roll_out(project.workspace, KEYS[2])
+    return project
+
+
+def run(project: Project, command: str, *arguments: str) -> int:
+    """Run a command about the model of a project, by its name."""
+    return main([*command.split(), project.model, *arguments, "--root", str(project.root)])
+
+
+def test_a_rollback_and_its_lifting_are_one_command_each(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, "rollback", "--reason", "complaints") == 0
+    assert "version 2 was taken back and is in quarantine; version 1 serves" in capsys.readouterr().out
+    assert project.workspace.registry.aliases() == {"champion": "1"}
+    assert run(project, "rollback", "--to", "2") == 1
+    assert "version 2 is in quarantine: complaints" in capsys.readouterr().err
+    assert run(project, "lift", "2", "--reason", "the label was late") == 0
+    assert run(project, "rollback", "--to", "2") == 0
+    assert project.workspace.registry.aliases() == {"champion": "2"}
+    project.put(KEYS[3])
+    live_through(project.workspace, KEYS[3])
+    assert project.said("predictions_published", KEYS[3])["champion"] == "2"
+    assert_invariants(project.workspace)
+
+
+def test_the_history_says_who_promoted_what_when_and_why(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    run(project, "rollback", "--reason", "complaints")
+    capsys.readouterr()
+    assert run(project, "history") == 0
+    lines = capsys.readouterr().out.splitlines()
+    (promoted,) = [line for line in lines if "promoted  version 2" in line]
+    decision = project.of_kind("retrain_decided")[-1]
+    assert f"before it 1; made because: {decision.details['reason']} (record {decision.sequence})" in promoted
+    (back,) = [line for line in lines if "rolled_back" in line]
+    assert "version 2 complaints  [person:" in back
+
+
+def test_an_audit_finds_the_end_that_was_cut_off(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    anchors, exported = tmp_path / "anchors.jsonl", tmp_path / "audit.jsonl"
+    assert run(project, "audit anchor", "--to", str(anchors)) == 0
+    assert run(project, "audit verify", "--anchors", str(anchors)) == 0
+    count = len(project.workspace.ledger.records())
+    said = capsys.readouterr().out
+    assert f"{project.model}: {count} records, every hash holds" in said
+    assert "1 anchors hold" in said
+    assert run(project, "audit export", "--evidence", "--to", str(exported)) == 0
+    lines = [json.loads(line) for line in exported.read_text().splitlines()]
+    assert [line["sequence"] for line in lines] == list(range(1, count + 1))
+    assert any("candidates" in document for line in lines for document in line["documents"].values())
+
+    from sqlalchemy import create_engine, text
+
+    from tests.loop.project import embedded_stores
+
+    with create_engine(embedded_stores().ledger_url).begin() as connection:
+        connection.execute(
+            text("DELETE FROM airflow_mlops_ledger WHERE model = :model AND sequence = :last"),
+            {"model": project.model, "last": count},
+        )
+    capsys.readouterr()
+    assert run(project, "audit verify") == 0
+    assert run(project, "audit verify", "--anchors", str(anchors)) == 1
+    assert "the newest records were cut off" in capsys.readouterr().err
+
+
+def test_evidence_that_was_changed_is_named_by_its_record(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    report = project.said("candidate_registered", KEYS[1])["report"]
+    file = Path(project.workspace.evidence.location(report))
+    file.write_bytes(file.read_bytes().replace(b'"passed":true', b'"passed":null'))
+    assert run(project, "audit verify") == 1
+    said = capsys.readouterr().err
+    assert "(candidate_registered) rests on it" in said
+    assert "was changed after it was written" in said
+
+
+def test_a_model_that_nothing_declares_is_refused_with_where_was_looked(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "unheard_of", "--root", str(project.root)]) == 1
+    assert "no declaration of a model 'unheard_of' in include/loops/*.yaml or dags/*.py" in capsys.readouterr().err
+
+
+def test_a_check_reads_the_policy_too(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    (project.root / FILE).write_text("tiers:\n  high: [aproval]\n")
+    assert run(project, "check") == 1
+    assert "include/policy.yaml:2: tiers.high[0]" in capsys.readouterr().err
