@@ -25,7 +25,7 @@ JOIN_SECONDS = 5
 INHERITED = (
     "PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHASHSEED",
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "LOKY_MAX_CPU_COUNT",
-    "CUDA_VISIBLE_DEVICES",
+    "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES",
 )  # fmt: skip
 """Variables that a child gets of this process: nothing of Airflow, no connection, no credentials."""
 
