@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 import sysconfig
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
 
 from airflow_mlops.testing.sagemaker_double import SageMakerDouble
 from tests.loop.invariants import assert_invariants
-from tests.loop.project import KEYS, Project, make_project, states
+from tests.loop.project import KEYS, REGRESSION, Project, make_project, states, why
 
 if TYPE_CHECKING:
     from tests.loop.conftest import SchedulerFactory
@@ -38,6 +43,24 @@ def of(model):
 def candidates(seed):
     print("candidates are made by", sys.executable)
     return {"linear": of(LinearRegression()), "ridge": (of(Ridge()), {"ridge__alpha": loguniform(1e2, 1e6)})}
+"""
+
+HANGING = """
+import time
+from pathlib import Path
+
+from sklearn.linear_model import LinearRegression
+
+
+class Hanging(LinearRegression):
+    def fit(self, X, y, sample_weight=None):
+        Path(__file__).with_name("started").write_text("x")
+        while True:
+            time.sleep(0.05)
+
+
+def candidates(seed):
+    return Hanging()
 """
 
 
@@ -119,3 +142,47 @@ def test_a_loop_closes_by_another_interpreter_and_then_by_sagemaker(
         assert found["linear"]["environment"]["python"] == sys.version.split()[0]
     assert "hunter2" not in json.dumps([record.details for record in project.records])
     assert_invariants(project.workspace)
+
+
+def test_a_task_that_airflow_kills_takes_its_fit_along_and_leaves_the_decision_open(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project = make_project(tmp_path)
+    project.fields["train"] = project.fields["train"] | {"limits": {"minutes": 5.0}}
+    (project.root / "include" / "loops" / f"{project.model}.yaml").write_text(json.dumps(project.fields))
+    project.seed(KEYS[:2])
+    scheduler = start_scheduler(project.dags)
+    project.write_training(HANGING)
+    project.put(KEYS[2], level=6.0)
+    killing = threading.Thread(target=terminate_once_there_is, args=(tmp_path / f"train_{project.model}" / "started",))
+    handler = signal.getsignal(signal.SIGTERM)
+    killing.start()
+    try:
+        project.ingest(scheduler, KEYS[2])  # the task runs in this process, and Airflow handles its SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        killing.join()
+    assert states(scheduler, project.dag("train"))["fit"] == "failed"
+    assert "FitStoppedError: candidate 'model': the fit was stopped after" in why(scheduler, "fit")
+    assert not psutil.Process().children(recursive=True)
+    assert not list(project.workspace.scratch.rglob("rows*"))
+
+    # That says nothing about the model: the decision stands, and the run that is started again takes it up.
+    assert not project.of_kind("training_failed")
+    assert project.workspace.state().open_decision is not None
+    project.write_training(REGRESSION)
+    scheduler.trigger(project.dag("train"), partition_key=KEYS[2])
+    scheduler.run_until_idle()
+    assert project.of_kind("candidate_refused", "candidate_registered")[-1].partition == KEYS[2]
+    assert project.workspace.state().open_decision is None
+    assert_invariants(project.workspace)
+
+
+def terminate_once_there_is(file: Path) -> None:
+    """Send SIGTERM to this process once a file is there."""
+    until = time.monotonic() + 60
+    while not file.exists():
+        if time.monotonic() > until:
+            return
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -12,12 +12,13 @@ PATIENCE_SECONDS = 20
 def code_state(root: Path) -> dict[str, Any] | None:
     """Return ``commit`` and ``dirty`` of the project folder; None where it is in no repository, or there is no git.
 
-    ``dirty`` says whether a file of it is changed or not yet known to git.
+    ``dirty`` says whether a file of it is changed or not yet known to git; None where git does not say in time.
     """
     commit = git(root, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return None
-    return {"commit": commit.strip(), "dirty": bool(git(root, "status", "--porcelain", "--", "."))}
+    changed = git(root, "status", "--porcelain", "--", ".")
+    return {"commit": commit.strip(), "dirty": None if changed is None else bool(changed)}
 
 
 def git(root: Path, *arguments: str) -> str | None:
