@@ -26,6 +26,7 @@ MODULES = (
     "mlflow",
     "mlflow.sklearn",
     "mlflow.tracking",
+    "model_signing",
     "great_expectations",
 )
 """What the stages of a loop import when they run."""

@@ -139,7 +139,7 @@ def test_what_is_sealed_is_the_complete_folder_and_comes_back_as_it_was(
     assert signature_of(case.registry.fetch(version, tmp_path / "out").parent, keys) == signature
 
 
-@pytest.mark.parametrize("source", ["s3://somebody-else/m", "file:///etc", "/etc", "models:/other/1"])
+@pytest.mark.parametrize("source", ["s3://somebody-else/m", "file:/etc", "/etc", "models:/other/1"])
 def test_a_version_whose_files_are_said_to_be_elsewhere_is_not_read(
     case: Case, registration: Register, tmp_path: Path, source: str
 ) -> None:

@@ -17,7 +17,7 @@ from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.registry.copied_folder import put_in_place
 from airflow_mlops.core.registry.model_file import file_digest, load_model
 from airflow_mlops.core.registry.port import MODEL_FILE
-from airflow_mlops.core.registry.sign_folder import OtherKeyError, verify_folder
+from airflow_mlops.core.registry.sign_folder import OtherKeyError, SignatureError, verify_folder
 from airflow_mlops.core.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -108,12 +108,24 @@ def require_good(workspace: Workspace, version: Version, folder: Path) -> None:
             verify_folder(folder, signature, workspace.keys)
         except RegistryError as error:
             raise type(error)(f"{name} is refused: {error}") from error
+    elif signed_before(workspace, version):
+        raise SignatureError(f"{name} is refused: it has no signature in the ledger, and versions before it have one")
     file, digest = folder / MODEL_FILE, str(version.details["artefact"])
     found = file_digest(file) if file.is_file() else "none"
     if found != digest:
         raise RegistryError(
             f"{name} is refused: {MODEL_FILE} was changed: its digest is {found[:12]}…, the ledger says {digest[:12]}…"
         )
+
+
+def signed_before(workspace: Workspace, version: Version) -> bool:
+    """Whether a version that was registered before this one is signed: then this one had to be, too."""
+    for number, earlier in workspace.state().versions.items():
+        if number == version.number:
+            return False
+        if earlier.details.get("signature"):
+            return True
+    return False
 
 
 def keep_for_others(workspace: Workspace, folder: Path) -> None:

@@ -198,6 +198,15 @@ def test_a_version_from_before_signatures_is_loaded_by_its_digest_with_a_warning
         load_version(workspace, old)
 
 
+def test_a_version_without_a_signature_after_a_signed_one_is_refused(workspace: Workspace) -> None:
+    number = train(workspace, week(3))
+    version = workspace.state().versions[number]
+    stripped = Version(number, version.partition, {**version.details, "signature": None})
+    with pytest.raises(SignatureError, match="it has no signature in the ledger, and versions before it have one"):
+        load_version(workspace, stripped)
+    assert "versions before it have one" in verify_version(workspace, stripped).reason
+
+
 def test_a_version_that_points_to_another_place_is_not_read(workspace: Workspace, registry: InMemoryRegistry) -> None:
     registry.versions[0].source = "s3://somebody-else/models/1"
     shutil.rmtree(workspace.scratch / "models")
