@@ -16,6 +16,7 @@ from airflow_mlops.core.evaluation.declared_evaluation import UserMetric
 from airflow_mlops.core.evaluation.feature_importance import permutation_importance
 from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError, known_metrics, user_metric
 from airflow_mlops.core.evaluation.metrics import Floats, checked_rows
+from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baselines, fit_baselines
 from airflow_mlops.core.governance.state import Version
@@ -94,7 +95,7 @@ def lay_ground(workspace: Workspace, request: TrainingRequest, *, window_rows: i
     checked_rows("holdout", label, np.zeros(label.size))
     columns = {name: _column(holdout, name) for name in declared_columns(loop)}
     training = training_sample(workspace, request)
-    groups = {name: sorted(set(map(str, _column(training, name)))) for name in grouping_columns(loop)}
+    groups = {name: list(Slices.of(_column(training, name)).names) for name in grouping_columns(loop)}
     user = tuple(_user_metric(workspace, declared) for declared in loop.evaluate.metrics)
     version = workspace.state(as_of=request.partition).champion
     champion, failed = (None, None) if version is None else _champion(workspace, version, holdout)

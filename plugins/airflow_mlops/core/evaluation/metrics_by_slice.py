@@ -37,7 +37,12 @@ class Slices:
         import pandas as pd
 
         codes, values = pd.factorize(np.asarray(column), use_na_sentinel=False)
-        texts, merged = np.unique(np.array([str(value) for value in values]), return_inverse=True)
+        texts, merged = np.unique(
+            np.array(
+                ["(missing)" if missing else str(value) for value, missing in zip(values, pd.isna(values), strict=True)]
+            ),
+            return_inverse=True,
+        )
         found = merged[codes].astype(np.int64) if len(texts) else np.zeros(0, np.int64)
         return cls(tuple(map(str, texts)), found, np.bincount(found, minlength=len(texts)))
 

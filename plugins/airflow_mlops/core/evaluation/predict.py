@@ -24,10 +24,11 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
     """
     features = as_fitted(model, features)
     try:
-        if classifies:
-            found = np.asarray(model.predict_proba(features), np.float64)[:, list(model.classes_).index(1)]
-        else:
-            found = np.asarray(model.predict(features), np.float64)
+        with np.errstate(all="ignore"):  # NaN and infinity are looked for in what comes back
+            if classifies:
+                found = np.asarray(model.predict_proba(features), np.float64)[:, list(model.classes_).index(1)]
+            else:
+                found = np.asarray(model.predict(features), np.float64)
     except Exception as error:  # a model may raise anything
         if type(error).__name__ == "NotFittedError":
             raise TrainingError(f"the model is not fitted: {error}") from error

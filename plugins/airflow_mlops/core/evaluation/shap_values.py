@@ -13,7 +13,8 @@ from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.evaluation.predict import as_fitted
 
 EXPLAINED_ROWS = 200
-BACKGROUND_ROWS = 50
+BACKGROUND_ROWS = 10
+PERMUTED_ROWS = 30
 SHOWN_FEATURES = 50
 
 
@@ -38,7 +39,7 @@ def mean_absolute_shap(
     mean = np.abs(values).mean(axis=0)
     order = np.argsort(-mean, kind="stable")[:SHOWN_FEATURES]
     return {
-        "explainer": explainer, "of": of, "rows": len(rows), "reason": None,
+        "explainer": explainer, "of": of, "rows": len(values), "reason": None,
         "values": {str(names[number]): float(mean[number]) for number in order},
     }  # fmt: skip
 
@@ -57,7 +58,7 @@ def _explained(
         if kind.startswith(_TREES):
             explainer, word = shap.TreeExplainer(last), "tree"
         else:
-            explainer, word = shap.LinearExplainer(last, dense[:BACKGROUND_ROWS]), "linear"
+            explainer, word = shap.LinearExplainer(last, dense), "linear"
         return word, "columns that reach the last step", _two_dimensional(explainer.shap_values(dense)), names
     return "permutation", "features", _by_permutation(shap, predict, rows, seed), [str(name) for name in rows]
 
@@ -83,8 +84,9 @@ def _by_permutation(shap: Any, predict: Callable[[pd.DataFrame], Floats], rows: 
         taken = {name: rows[name].take(at[:, column]).to_numpy() for column, name in enumerate(rows)}
         return predict(pd.DataFrame(taken).astype(rows.dtypes.to_dict()))
 
-    background = shap.maskers.Independent(numbers, max_samples=20)
-    explained = shap.PermutationExplainer(called, background, seed=seed)(numbers[:BACKGROUND_ROWS])
+    background = shap.maskers.Independent(numbers, max_samples=BACKGROUND_ROWS)
+    explainer = shap.PermutationExplainer(called, background, seed=seed)
+    explained = explainer(numbers[:PERMUTED_ROWS], max_evals=2 * rows.shape[1] + 1, silent=True)
     return np.asarray(explained.values, np.float64)
 
 

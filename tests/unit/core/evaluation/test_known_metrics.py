@@ -1,0 +1,269 @@
+"""Metrics: every value is scikit-learn's, whole, by slice and resampled; what has no value says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from airflow_mlops.core.evaluation.bootstrap_interval import MetricOnRows, Resamples
+from airflow_mlops.core.evaluation.declared_evaluation import CLASS_METRICS, NUMBER_METRICS, UserMetric
+from airflow_mlops.core.evaluation.known_metrics import (
+    METRICS,
+    METRICS_OF_CLASSES,
+    METRICS_OF_NUMBERS,
+    UnknownMetricError,
+    confusion,
+    residuals,
+    user_metric,
+)
+from airflow_mlops.core.evaluation.metrics_by_slice import Slices, metric_by_slice, slice_reports
+
+RANDOM = np.random.default_rng(5)
+ROWS = 400
+CLASSES = (RANDOM.random(ROWS) < 0.3).astype(float)
+CHANCES = np.clip(0.3 * CLASSES + 0.6 * RANDOM.random(ROWS), 0.01, 0.99)
+NUMBERS = RANDOM.normal(size=ROWS) * 3 + 1000
+GUESSES = NUMBERS + RANDOM.normal(size=ROWS)
+
+ORACLES: dict[str, Callable[..., Any]] = {
+    "accuracy": lambda y, p, w: sk.accuracy_score(y, p >= 0.5, sample_weight=w),
+    "precision": lambda y, p, w: sk.precision_score(y, p >= 0.5, sample_weight=w),
+    "recall": lambda y, p, w: sk.recall_score(y, p >= 0.5, sample_weight=w),
+    "f1": lambda y, p, w: sk.f1_score(y, p >= 0.5, sample_weight=w),
+    "roc_auc": lambda y, p, w: sk.roc_auc_score(y, p, sample_weight=w),
+    "pr_auc": lambda y, p, w: sk.average_precision_score(y, p, sample_weight=w),
+    "log_loss": lambda y, p, w: sk.log_loss(y, p, sample_weight=w),
+    "brier": lambda y, p, w: sk.brier_score_loss(y, p, sample_weight=w),
+    "mae": lambda y, p, w: sk.mean_absolute_error(y, p, sample_weight=w),
+    "rmse": lambda y, p, w: sk.root_mean_squared_error(y, p, sample_weight=w),
+    "r2": lambda y, p, w: sk.r2_score(y, p, sample_weight=w),
+    "p50_error": lambda y, p, w: np.quantile(np.repeat(np.abs(y - p), w.astype(int)), 0.5),
+    "p90_error": lambda y, p, w: np.quantile(np.repeat(np.abs(y - p), w.astype(int)), 0.9),
+    "p99_error": lambda y, p, w: np.quantile(np.repeat(np.abs(y - p), w.astype(int)), 0.99),
+}
+
+
+def binned_calibration(label: Any, predicted: Any, weights: Any) -> float:
+    """The expected calibration error as it is defined: by bins, share times difference of means."""
+    total = 0.0
+    for low in np.arange(10) / 10:
+        held = (predicted >= low) & ((predicted < low + 0.1) | (low > 0.85))
+        held &= weights > 0
+        if held.any():
+            between = np.average(predicted[held], weights=weights[held]) - np.average(
+                label[held], weights=weights[held]
+            )
+            total += weights[held].sum() / weights.sum() * abs(between)
+    return total
+
+
+ORACLES["calibration_error"] = binned_calibration
+
+
+def rows_for(name: str) -> tuple[Any, Any]:
+    return (CLASSES, CHANCES) if name in CLASS_METRICS else (NUMBERS, GUESSES)
+
+
+def test_the_names_that_can_be_declared_are_the_metrics_that_there_are() -> None:
+    assert {metric.name for metric in METRICS_OF_CLASSES} == {*CLASS_METRICS}
+    assert {metric.name for metric in METRICS_OF_NUMBERS} == {*NUMBER_METRICS}
+    assert {*ORACLES} == {*METRICS}
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_a_metric_is_that_of_scikit_learn(name: str) -> None:
+    label, predicted = rows_for(name)
+    assert METRICS[name].value(label, predicted) == pytest.approx(ORACLES[name](label, predicted, np.ones(ROWS)))
+    assert METRICS[name].unit
+
+
+@pytest.mark.parametrize("name", sorted({*METRICS} - {"roc_auc"}))
+def test_a_resample_has_the_metric_of_its_rows_counted_as_often_as_they_were_drawn(name: str) -> None:
+    label, predicted = rows_for(name)
+    draws = Resamples.of(ROWS, seed=1, resamples=7)
+    found = draws.values(METRICS[name], label, predicted)
+    expected = [ORACLES[name](label, predicted, weights) for weights in draws.weights]
+    assert found == pytest.approx(np.array(expected))
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_every_slice_has_the_metric_of_its_rows_alone(name: str) -> None:
+    label, predicted = rows_for(name)
+    column = np.array(["b", "a", "c", "d"])[RANDOM.integers(0, 4, ROWS)]
+    slices = Slices.of(column)
+    found = metric_by_slice(METRICS[name], label, predicted, slices)
+    assert slices.names == ("a", "b", "c", "d")
+    for value, part, rows in zip(slices.names, found, slices.rows, strict=True):
+        held = column == value
+        assert rows == held.sum()
+        assert part == pytest.approx(METRICS[name].value(label[held], predicted[held]))
+
+
+def test_missing_values_are_a_slice_of_their_own() -> None:
+    assert Slices.of(np.array(["a", None, "a"], dtype=object)).names == ("(missing)", "a")
+    assert Slices.of(np.array([1.5, np.nan, np.nan])).rows.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "predicted", "why"),
+    [
+        ("precision", [0, 1], [0.1, 0.2], "no row is predicted to be of class 1"),
+        ("recall", [0, 0], [0.1, 0.9], "no row is of class 1"),
+        ("f1", [0, 0], [0.1, 0.2], "no row is of class 1 or predicted to be"),
+        ("pr_auc", [0, 0], [0.1, 0.2], "no row is of class 1"),
+        ("roc_auc", [1, 1, 1], [0.1, 0.2, 0.3], "3 rows of class 1 and 0 of class 0"),
+        ("r2", [4, 4, 4], [4, 4, 5], "all labels are the same"),
+        ("mae", [], [], "no rows"),
+    ],
+)
+def test_a_metric_that_is_not_defined_on_the_rows_says_why(
+    name: str, label: list[float], predicted: list[float], why: str
+) -> None:
+    with pytest.raises(UnknownMetricError, match=why):
+        METRICS[name].value(np.array(label, float), np.array(predicted, float))
+
+
+def test_r2_does_not_lose_its_digits_far_from_zero() -> None:
+    far = 1e8
+    assert METRICS["r2"].value(NUMBERS + far, GUESSES + far) == pytest.approx(sk.r2_score(NUMBERS, GUESSES), rel=1e-6)
+
+
+BROKEN: dict[str, tuple[Callable[..., Any], str]] = {
+    "divides": (lambda label, predicted: 1 / int((predicted > 5000).sum()), "raised ZeroDivisionError"),
+    "nan": (lambda label, predicted: np.float64(0) / np.float64(0), "returned no finite number"),
+    "infinite": (lambda label, predicted: np.inf, "returned no finite number"),
+    "nothing": (lambda label, predicted: None, "and no number"),
+    "text": (lambda label, predicted: "12", "returned str '12', and no number"),
+    "several": (lambda label, predicted: label - predicted, "and no number"),
+    "complex": (lambda label, predicted: 1j, "and no number"),
+    "raises": (lambda label, predicted: label["y"], "raised IndexError"),
+}
+
+
+@pytest.mark.parametrize("how", sorted(BROKEN))
+def test_a_metric_of_the_users_own_that_gives_no_number_is_unknown_and_says_why(how: str) -> None:
+    function, why = BROKEN[how]
+    metric = user_metric(UserMetric(name="cost", function="a.b:cost", unit="EUR"), function)
+    with pytest.raises(UnknownMetricError, match=why):
+        metric.value(NUMBERS, GUESSES)
+
+
+def test_a_metric_of_the_users_own_cannot_change_the_rows() -> None:
+    def greedy(label: Any, predicted: Any) -> float:
+        predicted[:] = label
+        return 0.0
+
+    before = GUESSES.copy()
+    user_metric(UserMetric(name="greedy", function="a:b"), greedy).value(NUMBERS, GUESSES)
+    assert (before == GUESSES).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reference", "worse_by"),
+    [
+        ("mae", 11.0, 10.0, 0.1),
+        ("accuracy", 0.8, 0.9, 1.0),
+        ("r2", 0.5, 0.75, 1.0),
+        ("roc_auc", 0.95, 0.9, -0.5),
+        ("p90_error", 5.0, 10.0, -0.5),
+    ],
+)
+def test_what_is_worse_is_so_by_a_share_of_the_loss(name: str, value: float, reference: float, worse_by: float) -> None:
+    assert METRICS[name].worse_by(value, reference) == pytest.approx(worse_by)
+    assert METRICS[name].is_better(value, reference) == (worse_by < 0)
+
+
+def test_profit_falls_by_a_share_of_itself_and_a_loss_of_money_may_be_negative() -> None:
+    profit = user_metric(UserMetric(name="profit", function="a:b", better="more"), lambda label, predicted: 0)
+    cost = user_metric(UserMetric(name="cost", function="a:b"), lambda label, predicted: 0)
+    assert profit.worse_by(80.0, 100.0) == pytest.approx(0.2)
+    assert profit.worse_by(-80.0, -100.0) == pytest.approx(-0.2)
+    assert cost.worse_by(-80.0, -100.0) == pytest.approx(0.2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.floats(0, 1)), min_size=1, max_size=40))
+def test_the_confusion_counts_every_row_once(rows: list[tuple[float, float]]) -> None:
+    label, predicted = (np.array(column) for column in zip(*rows, strict=True))
+    found = confusion(label, predicted)
+    matrix = sk.confusion_matrix(label, predicted >= 0.5, labels=[0, 1]).ravel().tolist()
+    assert list(found.values()) == matrix
+
+
+def test_residuals_say_where_predictions_lie_above() -> None:
+    found = residuals(np.zeros(4), np.array([1.0, 1.0, 1.0, -5.0]))
+    assert (found["mean"], found["share_positive"], found["least"], found["p50"]) == (-0.5, 0.75, -5.0, 1.0)
+
+
+def coverage(name: str, truth: float, samples: int, rows: int, at_most: int) -> float:
+    """The share of samples whose interval holds the truth, for labels 0 and standard normal predictions."""
+    random = np.random.default_rng(11)
+    held = 0
+    for number in range(samples):
+        predicted = random.normal(size=rows)
+        draws = Resamples.of(rows, seed=number, at_most=at_most)
+        on_rows = MetricOnRows(METRICS[name], np.zeros(rows), {"candidate": predicted}, draws)
+        interval = on_rows.interval("candidate", on_rows.value("candidate"))
+        assert interval is not None
+        held += interval.low <= truth <= interval.high
+    return held / samples
+
+
+@pytest.mark.parametrize("at_most", [400, 150])
+@pytest.mark.parametrize(("name", "truth"), [("rmse", 1.0), ("p50_error", 0.67449), ("mae", 0.79788)])
+def test_an_interval_of_95_percent_holds_the_truth_in_about_95_of_100_samples(
+    name: str, truth: float, at_most: int
+) -> None:
+    assert 0.90 <= coverage(name, truth, 300, 400, at_most) <= 0.985
+
+
+def test_the_interval_of_a_difference_counts_that_both_models_saw_the_same_rows() -> None:
+    random = np.random.default_rng(12)
+    label, shared = np.zeros(500), random.normal(size=500) * 10
+    ours, theirs = shared, shared * 1.01
+    on_rows = MetricOnRows(METRICS["rmse"], label, {"candidate": ours, "champion": theirs}, Resamples.of(500, seed=0))
+    value, reference = on_rows.value("candidate"), on_rows.value("champion")
+    alone = on_rows.interval("candidate", value)
+    between = on_rows.interval_of_difference("candidate", "champion", value - reference)
+    assert between is not None
+    assert alone is not None
+    assert between.low < value - reference < between.high < 0
+    assert (between.high - between.low) < 0.05 * (alone.high - alone.low)
+    assert "bootstrap, 200 resamples of 500 rows" in between.method
+
+
+def test_the_same_seed_gives_the_same_interval_and_says_how_many_rows_it_drew() -> None:
+    first, again, other = (Resamples.of(10_000, seed=seed, at_most=50) for seed in (3, 3, 4))
+    assert (first.index == again.index).all()
+    assert (first.taken == again.taken).all()
+    assert (first.index != other.index).any()
+    assert first.method == "bootstrap, 200 resamples of 50 of 10,000 rows, scaled"
+
+
+def test_a_slow_metric_of_the_users_own_is_resampled_less_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_mlops.core.evaluation import bootstrap_interval
+
+    clock = iter(np.arange(0, 1000, 0.01))
+    monkeypatch.setattr(bootstrap_interval, "process_time", lambda: float(next(clock)))
+    metric = user_metric(UserMetric(name="cost", function="a:b"), lambda y, p: float(np.abs(y - p).sum()))
+    on_rows = MetricOnRows(metric, NUMBERS, {"candidate": GUESSES}, Resamples.of(ROWS, seed=0))
+    interval = on_rows.interval("candidate", on_rows.value("candidate"))
+    assert interval is not None
+    assert "51 resamples" in interval.method
+
+
+def test_small_slices_have_no_metrics_and_the_largest_are_shown() -> None:
+    column = np.repeat([f"small{number:02}" for number in range(50)], 8)
+    column[:100] = "large"
+    found = slice_reports({"mae": METRICS["mae"]}, NUMBERS, (GUESSES, None), {"kind": column}, min_rows=9)["kind"]
+    assert (len(found["slices"]), found["left_out"]) == (39, 0)
+    large = next(entry for entry in found["slices"] if entry["value"] == "large")
+    assert large["metrics"]["mae"] == pytest.approx(np.abs(NUMBERS - GUESSES)[:100].mean())
+    assert {entry["verdict"] for entry in found["slices"] if entry is not large} == {"too little data"}
+    assert all(entry["metrics"] == {} for entry in found["slices"] if entry is not large)
