@@ -12,7 +12,6 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_mlops.core.errors import MlopsError, NotReadyError
 from airflow_mlops.core.loop import Loop
-from airflow_mlops.hooks.workspace import WorkspaceHook
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -73,6 +72,8 @@ class StageOperator(BaseOperator):
     @contextmanager
     def opened(self, context: Context) -> Iterator[tuple[Workspace, str]]:
         """Give the workspace and the partition that counts as now; an error of the core becomes Airflow's."""
+        from airflow_mlops.hooks.workspace import WorkspaceHook
+
         hook = WorkspaceHook(self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id)
         try:
             workspace = hook.workspace(declared(self.loop, self.root), root=Path(self.root), actor=actor_of(context))

@@ -47,7 +47,7 @@ class SqlSource(Declared):
 
     kind: Literal["sql"] = Field(description="which kind of source")
     conn_id: str = Field(description="Airflow connection of the database")
-    table: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,2}$")] | None = Field(
+    table: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,2}$")] | None = Field(
         default=None, description="table; the rows of a partition are told by the declared time column"
     )
     query: str | None = Field(
@@ -92,7 +92,9 @@ class HttpSource(Declared):
     timeout: int = Field(default=60, ge=1, le=3600, description="seconds that one page may take")
 
 
-FeatureName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w-]*:[A-Za-z_][\w-]*$", description="view:feature")]
+FeatureName = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*:[A-Za-z_][A-Za-z0-9_-]*$", description="view:feature")
+]
 
 
 class FeastSource(Declared):
