@@ -119,9 +119,9 @@ def ask(project: Path, tmp_path: Path) -> Callable[..., FitRequest]:
     def request(candidate: str, **changes: Any) -> FitRequest:
         fields: dict[str, Any] = {
             "model": "toy", "operation": "0123456789abcdef", "candidate": candidate, "attempt": tmp_path.name,
-            "function": f"{package}.training:candidates", "seed": 3, "classifies": False, "metric": "mae",
+            "function": f"{package}.training:candidates", "seed": 3, "classifies": False,
             "label": "y", "window": ({"partition": "p", "version": 0, "digest": "d"},),
-            "search": {"candidates": 9, "factor": 3, "validation": 20},
+            "search": {"candidates": 9, "factor": 3, "validation": 20, "metric": "mae"},
             "file": str(tmp_path / "out" / "model.skops"), "root": str(project),
         }  # fmt: skip
         return FitRequest(**{**fields, **changes})

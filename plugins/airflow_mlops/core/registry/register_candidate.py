@@ -39,6 +39,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
     """
     name = str(evaluated["candidate"])
     environment = environment_of(workspace, evaluated)
+    best_params: dict[str, Any] = dict(evaluated.get("best_params") or {})
     operation = f"{request.operation}-{name}"
     materials = bill_of_materials(
         environment, model=workspace.loop.model, operation=operation, digest=str(evaluated["digest"])
@@ -53,7 +54,10 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
             model_file=workspace.shared(candidate_file(workspace, request.operation, name)),
             digest=str(evaluated["digest"]),
             metrics={f"holdout_{metric}": value for metric, value in evaluated["metrics"].items()},
-            params={"candidate": name, "seed": str(request.seed), "function": request.function},
+            params={
+                "candidate": name, "seed": str(request.seed), "function": request.function,
+                **{parameter: str(value) for parameter, value in best_params.items()},
+            },
             tags=tags_of(details, request.partition),
             requirements=requirements_of(environment, REQUIREMENTS),
             datasets={pin.partition: pin.digest for pin in request.window.fitted},
@@ -69,6 +73,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
             evidence=(str(evaluated["report"]), request.profile, *kept.values()), version=number, **details,
             metrics=evaluated["metrics"], champion=evaluated["champion"], profile=request.profile,
             fit_seconds=evaluated["fit_seconds"], rows=evaluated["rows"], window=request.window.to_dict(),
+            best_params=best_params,
             source=registered.source, signature=signature.to_dict(), sbom=kept["sbom"],
             environment=evaluated.get("environment") or short(environment), installed=kept["environment"],
         )

@@ -24,9 +24,9 @@ from airflow_mlops.core.workspace import Workspace
 class TrainingRequest:
     """Everything a training depends on. ``operation`` is the digest of it: the same request is the same model.
 
-    ``search`` has the settings of a search, where a candidate has a search space. ``code`` has the ``commit`` of the
-    project folder and whether it is ``dirty``, where it is in a repository: it says where to find the ``source`` of
-    that digest again, and is no part of ``operation``.
+    ``search`` has the settings of a search and its metric, where a candidate has a search space. ``code`` has the
+    ``commit`` of the project folder and whether it is ``dirty``, where it is in a repository: it says where to find
+    the ``source`` of that digest again, and is no part of ``operation``.
     """
 
     partition: str
@@ -38,7 +38,7 @@ class TrainingRequest:
     candidates: tuple[str, ...]
     profile: str
     operation: str = ""
-    search: dict[str, int] | None = None
+    search: dict[str, Any] | None = None
     code: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,7 +135,8 @@ def _request(workspace: Workspace, decision: Record, window: TrainingWindow) -> 
     request = TrainingRequest(
         str(decision.partition), decision.sequence, train.function, features_digest(workspace, train.function),
         train.seed, window, tuple(sorted(candidates)), workspace.evidence.put(profile.to_dict()),
-        search=train.search.model_dump() if searched else None, code=code_state(workspace.root),
+        search={**train.search.model_dump(), "metric": workspace.loop.metric} if searched else None,
+        code=code_state(workspace.root),
     )  # fmt: skip
     body = {**request.digested(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32])

@@ -53,7 +53,7 @@ class OnSageMaker(Declared):
     image: str = Field(
         min_length=1, max_length=255, description="container image with Python and requirements-step.lock installed"
     )
-    role: str = Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$", description="ARN of the role of the job")
+    role: str = Field(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", description="ARN of the role of the job")
     storage: str = Field(pattern=r"^s3://[^/]+(/.*)?$", description="where rows go and the model comes back")
     instance_type: str = Field(
         default="ml.m5.xlarge", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$", description="of the one instance"

@@ -28,14 +28,13 @@ class FitRequest:
         What the function is called with, and what everything is seeded by that has no seed of its own.
     classifies : bool
         Whether the label is a class, 0 or 1.
-    metric : str
-        By which a search compares parameters.
     label : str
         Name of the label, which no model is given.
     window : tuple of dict
         The pinned partitions of the rows: ``partition``, ``version`` and ``digest``.
     search : dict, optional
-        ``candidates``, ``factor`` and ``validation`` of a search; None where the candidate has no search space.
+        ``candidates``, ``factor``, ``validation`` and ``metric`` of a search; None where no candidate has a search
+        space.
     rows, file, root : str
         Where the rows are if they come as a file, where the model file goes, and the project folder.
     """
@@ -47,10 +46,9 @@ class FitRequest:
     function: str
     seed: int
     classifies: bool
-    metric: str
     label: str
     window: tuple[dict[str, Any], ...]
-    search: dict[str, int] | None
+    search: dict[str, Any] | None
     file: str
     root: str
     rows: str = ""

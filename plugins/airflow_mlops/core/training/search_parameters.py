@@ -36,10 +36,11 @@ def search_parameters(
     from sklearn.model_selection import HalvingGridSearchCV, HalvingRandomSearchCV
 
     settings = request.search or {}
+    metric = str(settings["metric"])
     older, newer = split_in_time(rows.moment, settings["validation"])
     given = {
         "factor": settings["factor"], "min_resources": "exhaust", "cv": [(older, newer)],
-        "scoring": scorer(request.metric), "random_state": request.seed,
+        "scoring": scorer(metric), "random_state": request.seed,
     }  # fmt: skip
     size = grid_size(space)
     if size is not None and size <= settings["candidates"]:
@@ -50,14 +51,14 @@ def search_parameters(
     best = float(search.best_score_)
     if not math.isfinite(best):
         raise TrainingError(
-            f"no parameters that were tried gave a {request.metric}; the first were {search.cv_results_['params'][0]}"
+            f"no parameters that were tried gave a {metric}; the first were {search.cv_results_['params'][0]}"
         )
     found = {
-        "method": type(search).__name__, "metric": request.metric, "tried": int(search.n_candidates_[0]),
+        "method": type(search).__name__, "metric": metric, "tried": int(search.n_candidates_[0]),
         "rounds": [{"candidates": int(tried), "rows": int(used)}
                    for tried, used in zip(search.n_candidates_, search.n_resources_, strict=True)],
-        "validated_on": len(newer), "best_score": readable(request.metric, best),
-        "trials": trials(search.cv_results_, request.metric),
+        "validated_on": len(newer), "best_score": readable(metric, best),
+        "trials": trials(search.cv_results_, metric),
     }  # fmt: skip
     return search.best_estimator_, plain(search.best_params_), found
 

@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
 from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.port import Registration
+from airflow_mlops.core.registry.register_candidate import register_candidate
 from airflow_mlops.core.training.assemble import TrainingRequest, assemble_training
 from airflow_mlops.core.training.fit_candidate import candidate_file, fit_candidate, fit_request_of, rows_of
 from airflow_mlops.core.training.fit_estimator import fit_request
@@ -66,8 +69,9 @@ def ask(module: str, tmp_path: Path) -> Callable[..., FitRequest]:
     def request(function: str, **changes: Any) -> FitRequest:
         fields: dict[str, Any] = {
             "model": "toy", "operation": "o", "candidate": "model", "attempt": "1", "function": f"{module}:{function}",
-            "seed": 0, "classifies": False, "metric": "mae", "label": "y", "window": (),
-            "search": {"candidates": 9, "factor": 3, "validation": 20}, "file": str(tmp_path / "model.skops"),
+            "seed": 0, "classifies": False, "label": "y", "window": (),
+            "search": {"candidates": 9, "factor": 3, "validation": 20, "metric": "mae"},
+            "file": str(tmp_path / "model.skops"),
             "root": str(tmp_path),
         }  # fmt: skip
         return FitRequest(**{**fields, **changes})
@@ -142,7 +146,8 @@ def test_classes_are_compared_by_log_loss_also_where_the_newest_rows_are_of_one_
     rows = line()
     label = (rows.label > 0).astype(np.int64)
     label[400:] = 1
-    request = ask("classes", classifies=True, metric="log_loss")
+    search = {"candidates": 9, "factor": 3, "validation": 20, "metric": "log_loss"}
+    request = ask("classes", classifies=True, search=search)
     found = fit_request(request, FitRows(rows.features, label, rows.moment))
     assert found.search is not None
     assert found.search["best_score"] > 0
@@ -192,7 +197,7 @@ def decided(module: str, tmp_path: Path, *, function: str = "searched", scratch:
 def test_the_search_of_a_loop_never_sees_the_holdout_and_its_result_says_what_won(module: str, tmp_path: Path) -> None:
     workspace = decided(module, tmp_path, search={"candidates": 9})
     request = assemble_training(workspace, week(3))
-    assert request.search == {"candidates": 9, "factor": 3, "validation": 20}
+    assert request.search == {"candidates": 9, "factor": 3, "validation": 20, "metric": "mae"}
     asked = fit_request_of(workspace, request, "model", candidate_file(workspace, request.operation, "model"))
     rows = rows_of(workspace, asked)
     # Two weeks, each of one moment; the third is the holdout. The newer week validates.
@@ -223,3 +228,24 @@ def test_a_request_written_before_there_were_searches_can_be_read(tmp_path: Path
     old = {name: value for name, value in request.to_dict().items() if name not in ("search", "code")}
     read = TrainingRequest.from_dict(old)
     assert (read.search, read.code, read.operation) == (None, None, request.operation)
+
+
+def test_what_a_search_chose_is_kept_with_the_version_in_the_registry_and_in_the_ledger(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = decided(module, tmp_path, search={"candidates": 9})
+    registered: list[Registration] = []
+    register = workspace.registry.register
+    monkeypatch.setattr(workspace.registry, "register", lambda given: registered.append(given) or register(given))
+    request = assemble_training(workspace, week(3))
+    evaluated = evaluate_candidates(workspace, request, [fit_candidate(workspace, request, "model")])
+    number = register_candidate(workspace, request, evaluated)["version"]
+    details = workspace.state().versions[number].details
+    ((name, chosen),) = details["best_params"].items()
+    assert name == "ridge__alpha"
+    report = workspace.evidence.get(details["report"])["candidates"][0]
+    assert report["search"]["tried"] == 9
+    assert report["best_params"] == {name: chosen}
+    assert registered[0].params == {
+        "candidate": "model", "seed": "0", "function": f"{module}:searched", name: str(chosen),
+    }  # fmt: skip
