@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from airflow_mlops.core.governance.proof.card_evaluation import evaluation_sections, gaps_in_evaluation
 from airflow_mlops.core.governance.proof.card_parts import ModelCard, Section, Table
+from airflow_mlops.core.governance.proof.environment_change import installed_otherwise
 from airflow_mlops.core.governance.proof.reproduce_version import request_of, version_called
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.governance.state import Version
@@ -124,7 +125,15 @@ def _lineage(workspace: Workspace, version: Version) -> Section:
     ]  # fmt: skip
     facts += [(name, details[name]) for name in ("environment", "sbom") if isinstance(details.get(name), str)]
     facts += [(f"parameter {name}", str(value)) for name, value in sorted((details.get("best_params") or {}).items())]
-    return Section("Lineage", (), (Table(("what", "value"), tuple(facts)),))
+    return Section("Lineage", (_installed(workspace, version),), (Table(("what", "value"), tuple(facts)),))
+
+
+def _installed(workspace: Workspace, version: Version) -> str:
+    found = installed_otherwise(workspace, version)
+    if found is None:
+        return "What is installed could not be compared with another version."
+    before, changes = found
+    return f"Installed otherwise than for version {before}: {'; '.join(changes) or 'nothing'}."
 
 
 def _history(workspace: Workspace, version: Version) -> Section:

@@ -17,6 +17,7 @@ import numpy as np
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.errors import DataError, ReproductionError, TrainingError
 from airflow_mlops.core.evaluation.predict import predict
+from airflow_mlops.core.governance.proof.environment_change import changed_since
 from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.model_file import load_model
@@ -124,12 +125,6 @@ def refuse_other_code(workspace: Workspace, request: TrainingRequest, number: st
         f"version {number} was made by {request.function} with the digest {request.source[:12]}…, and it has "
         f"{now[:12]}… now; {where}"
     )
-
-
-def changed_since(then: dict[str, Any], now: dict[str, Any]) -> tuple[str, ...]:
-    """Return what differs between two environments, as ``numpy 2.3.0, now 2.4.6``."""
-    names = sorted(name for name in {*then, *now} if then.get(name) != now.get(name) and then)
-    return tuple(f"{name} {then.get(name, 'absent')}, now {now.get(name, 'absent')}" for name in names)
 
 
 def said(verdict: str, rows: int, largest: float, tolerance: float, changed: tuple[str, ...]) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from airflow_mlops.core.governance.proof.environment_change import installed_otherwise
 from airflow_mlops.core.governance.test_score.points import Items, Point, View, full, half, none
 
 
 def dependencies(view: View) -> Point:
     """Mo1: changes of what the model depends on are noticed."""
-    kept = [version for version in view.state.versions.values() if version.details.get("sbom")]
-    if not kept:
-        return none("no version carries a list of what was installed")
-    newest = max(kept, key=lambda version: int(version.number))
-    said = f"{len(kept)} versions carry what was installed; nothing tells of a change between two of them"
-    return half(said, view.document(str(newest.details["sbom"])))
+    compared = [
+        (version, found) for version in view.state.versions.values()
+        if (found := installed_otherwise(view.workspace, version))
+    ]  # fmt: skip
+    if not compared:
+        return none("no two versions carry what was installed for them")
+    newest, (before, changes) = max(compared, key=lambda one: int(one[0].number))
+    said = f"version {newest.number} against {before}: {'; '.join(changes) or 'nothing is installed otherwise'}"
+    return full(said, f"airflow-mlops card {view.workspace.loop.model} {newest.number}")
 
 
 def invariants(view: View) -> Point:
