@@ -144,7 +144,13 @@ def said_in(record: Record) -> str:
 
 def reconcile_aliases(asked: argparse.Namespace) -> None:
     """Make the registry say what the ledger says."""
+    from airflow_mlops.core.errors import RegistryError
     from airflow_mlops.core.governance.reconcile import reconcile
+    from airflow_mlops.core.registry.inspect_versions import inspect_versions
 
-    repairs = reconcile(workspace_of(asked))
-    print("\n".join(repairs) or "nothing to repair: every alias is what the ledger says")
+    workspace = workspace_of(asked)
+    repairs = reconcile(workspace)
+    found = inspect_versions(workspace)
+    print("\n".join([*repairs, *found.notices]) or "nothing to repair: every alias is what the ledger says")
+    if found.problems:
+        raise RegistryError("; ".join(found.problems))
