@@ -1,4 +1,4 @@
-"""``airflow-mlops reconcile`` says what it repaired, and fails where the registry has something else than was released."""
+"""``airflow-mlops reconcile`` says what it repaired, and fails where the registry has not what was released."""
 
 from __future__ import annotations
 
