@@ -38,12 +38,12 @@ FAIR = {"metric": "group_error_difference", "group": "place", "at_most": 3.0, "m
 
 
 def loop_with_champion(
-    tmp_path: Path, start: SchedulerFactory, *, classes: bool = False, **changes: Any
+    tmp_path: Path, start: SchedulerFactory, *, made: dict[str, Any] | None = None, **changes: Any
 ) -> tuple[Project, InProcessScheduler]:
     """Return a loop whose version 1 is live, and its scheduler."""
     project = make_project(tmp_path, **{"retrain": {"policy": "never", "cooldown": 0}, **changes})
     for key in KEYS[:2]:
-        project.put(key, classes=classes)
+        project.put(key, **(made or {}))
     project.seed(KEYS[:2])
     return project, start(project.dags)
 
@@ -75,15 +75,18 @@ def assert_champion_stays(project: Project, key: str, kind: str, *words: str) ->
     assert_invariants(project.workspace)
 
 
-def test_a_model_that_predicts_nan_fails_its_evaluation(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
-    project, scheduler = loop_with_champion(tmp_path, start_scheduler)
+def test_a_model_that_predicts_nan_for_the_holdout_alone_fails_its_evaluation(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project, scheduler = loop_with_champion(tmp_path, start_scheduler, made={"level": 100.0})
     project.write_training(NAN)
-    project.put(KEYS[2])
+    project.put(KEYS[2], level=100.0, shift=-100.0)
     project.ingest(scheduler, KEYS[2])
-    seen = train_by_hand(project, scheduler, KEYS[2])
-    assert seen["evaluate"] == "failed"
-    assert seen["register"] == "upstream_failed"
-    assert_champion_stays(project, KEYS[2], "training_failed", "NaN")
+    assert train_by_hand(project, scheduler, KEYS[2])["evaluate"] == "failed"
+    assert "candidate 'logarithm': the model gave 120 NaN or infinite predictions for 120 rows" in why(
+        scheduler, "evaluate"
+    )
+    assert_champion_stays(project, KEYS[2], "training_failed", "120 NaN or infinite predictions")
 
 
 def test_a_metric_that_divides_by_zero_fails_its_gate_and_the_log_shows_all_gates(
@@ -116,7 +119,7 @@ def test_a_holdout_of_one_class_passes_no_gate_on_the_auc(tmp_path: Path, start_
     gates = [{"metric": "log_loss", "at_most": 5.0}, {"metric": "roc_auc", "at_least": 0.6}]
     watch = {"performance": {"metric": "log_loss", "worse_by": 9.0, "min_rows": 20}}
     project, scheduler = loop_with_champion(
-        tmp_path, start_scheduler, classes=True, training=CLASSIFICATION, gates=gates, watch=watch
+        tmp_path, start_scheduler, made={"classes": True}, training=CLASSIFICATION, gates=gates, watch=watch
     )
     rows = week(KEYS[2], classes=True)
     project.put(KEYS[2], rows.set_column(5, "y", pa.array([1] * rows.num_rows)))
