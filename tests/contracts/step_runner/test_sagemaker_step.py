@@ -1,0 +1,106 @@
+"""A job of SageMaker is adopted and never started twice, stopped with its task, and sent no secret."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow.fs import FileSelector, S3FileSystem
+
+from airflow_mlops.core.errors import FitStoppedError, TrainingError
+from airflow_mlops.core.training.declared_training import FitLimits
+from airflow_mlops.core.training.fit_rows import FitRows
+from airflow_mlops.testing.sagemaker_double import SageMakerDouble
+from tests.contracts.step_runner.fits import in_background, on_sagemaker, place, wait_for
+
+
+def test_a_second_try_adopts_the_job_of_the_first_while_it_runs_and_when_it_has_ended(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows, object_store: S3FileSystem
+) -> None:
+    sagemaker._may_run.clear()
+    request = ask("line")
+    tries = [in_background(lambda: on_sagemaker().fit(request, rows))]
+    wait_for(lambda: sagemaker.count("CreateTrainingJob") == 1)
+    tries.append(in_background(lambda: on_sagemaker().fit(request, rows)))
+    wait_for(lambda: sagemaker.count("DescribeTrainingJob") > 4)
+    sagemaker.release()
+    for thread, _ in tries:
+        thread.join()
+    third = on_sagemaker().fit(request, rows)
+    assert [out[0].digest for _, out in tries] == [third.digest] * 2
+    assert sagemaker.count("CreateTrainingJob") == 1
+    (name,) = sagemaker.jobs
+    assert len(name) <= 63
+    # Rows of people do not stay behind; what the job was asked and what it ran do.
+    kept = object_store.get_file_info(FileSelector(f"company/models/{name}/input"))
+    assert sorted(info.base_name for info in kept) == ["code.zip", "request.json"]
+
+
+def test_a_failed_job_is_adopted_too_and_its_reason_is_told_again(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows
+) -> None:
+    for _ in range(2):
+        with pytest.raises(
+            TrainingError,
+            match=r"SageMaker job mlops-toy-label-\w+ failed: AlgorithmError: .*the label 'y' is not given",
+        ):
+            on_sagemaker().fit(ask("label"), rows)
+    assert sagemaker.count("CreateTrainingJob") == 1
+
+
+def test_a_task_that_is_killed_stops_the_job_and_the_next_try_says_that_it_was_stopped(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows
+) -> None:
+    runner = on_sagemaker()
+    thread, out = in_background(lambda: runner.fit(ask("hanging"), rows))
+    wait_for(lambda: sagemaker._processes)
+    runner.stop()
+    thread.join()
+    assert isinstance(out[0], FitStoppedError)
+    (process,) = sagemaker._processes.values()
+    assert process.wait(timeout=10) == -9
+    with pytest.raises(TrainingError, match="is stopped; it is not started again"):
+        on_sagemaker().fit(ask("hanging"), rows)
+    assert (sagemaker.count("CreateTrainingJob"), sagemaker.count("StopTrainingJob")) == (1, 1)
+
+
+def test_the_limit_of_minutes_is_kept_by_sagemaker(sagemaker: SageMakerDouble, ask: Any, rows: FitRows) -> None:
+    with pytest.raises(
+        TrainingError, match=r"took longer than 0\.05 minutes \(train\.limits\.minutes\) and was stopped"
+    ):
+        on_sagemaker(FitLimits(minutes=0.05)).fit(ask("hanging"), rows)
+
+
+def test_a_new_attempt_at_the_same_request_is_a_new_job(sagemaker: SageMakerDouble, ask: Any, rows: FitRows) -> None:
+    digests = {on_sagemaker().fit(ask("line", attempt=attempt), rows).digest for attempt in ("12", "17")}
+    assert (len(digests), len(sagemaker.jobs)) == (1, 2)
+
+
+def test_nothing_that_sagemaker_is_sent_holds_a_secret_or_a_path_of_the_worker(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows, object_store: S3FileSystem, project: Path
+) -> None:
+    on_sagemaker().fit(ask("line"), rows)
+    ((name, job),) = sagemaker.jobs.items()
+    with object_store.open_input_stream(f"company/models/{name}/input/request.json") as file:
+        said = json.dumps(job) + file.read().decode()
+    assert "hunter2" not in said
+    assert str(project) not in said
+    assert job["EnableNetworkIsolation"] is True
+
+
+def test_moto_takes_the_same_calls(
+    object_store: S3FileSystem, object_store_url: str, connect: Callable[[str], None], ask: Any, rows: FitRows
+) -> None:
+    object_store.create_dir("company")
+    connect(object_store_url)
+    runner: Any = on_sagemaker()
+    request = ask("line")
+    # moto calls every job completed at once, and runs nothing: there is a job, and no model.
+    with pytest.raises(Exception, match=r"404|Not Found|NoSuchKey"):
+        runner.fit(request, rows)
+    job = runner._described(runner._name)
+    assert (job["TrainingJobStatus"], job["RoleArn"]) == ("Completed", place().role)
+    assert runner._described("mlops-another") is None

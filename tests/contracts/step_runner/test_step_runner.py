@@ -1,0 +1,75 @@
+"""Every place where a candidate can be fitted gives the same model file for the same request, and the same reasons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.registry.model_file import file_digest, load_model
+from airflow_mlops.core.training.child_step import ChildStep
+from airflow_mlops.core.training.declared_training import FitLimits
+from airflow_mlops.core.training.fit_rows import FitRows
+from airflow_mlops.core.training.in_process_step import InProcessStep
+from airflow_mlops.core.training.port import StepRunner
+from tests.contracts.step_runner.fits import on_sagemaker
+
+RUNNERS = ["in_process", "child", "interpreter", "sagemaker"]
+OTHERS = RUNNERS[1:]
+
+
+@pytest.fixture
+def runner(request: pytest.FixtureRequest) -> StepRunner:
+    if request.param == "in_process":
+        return InProcessStep()
+    if request.param == "child":
+        return ChildStep(limits=FitLimits(minutes=2.0, memory_mb=3000))
+    if request.param == "interpreter":
+        return ChildStep(python=request.getfixturevalue("other_python"))
+    request.getfixturevalue("sagemaker")
+    return on_sagemaker()
+
+
+@pytest.mark.parametrize("runner", OTHERS, indirect=True)
+@pytest.mark.parametrize("candidate", ["line", "searched"])
+def test_the_same_request_gives_the_same_model_file_everywhere(
+    runner: StepRunner, ask: Any, rows: FitRows, candidate: str, tmp_path: Path
+) -> None:
+    here = InProcessStep().fit(ask(candidate, file=str(tmp_path / "here" / "model.skops")), rows)
+    request = ask(candidate)
+    there = runner.fit(request, rows)
+    assert there.digest == here.digest == file_digest(Path(request.file))
+    assert (there.best_params, there.search, there.rows, there.seed) == (here.best_params, here.search, 600, 3)
+    assert there.environment == here.environment
+    assert load_model(Path(request.file), there.digest).predict(rows.features).shape == (600,)
+    # Of the rows nothing is left beside the model.
+    assert [path.name for path in Path(request.file).parent.iterdir()] == ["model.skops"]
+
+
+@pytest.mark.parametrize("runner", ["child"], indirect=True)
+def test_an_estimator_without_a_seed_of_its_own_is_the_same_model_everywhere(
+    runner: StepRunner, ask: Any, rows: FitRows, tmp_path: Path
+) -> None:
+    here = InProcessStep().fit(ask("unseeded", file=str(tmp_path / "here" / "model.skops")), rows)
+    assert runner.fit(ask("unseeded"), rows).digest == here.digest
+
+
+@pytest.mark.parametrize("runner", RUNNERS, indirect=True)
+@pytest.mark.parametrize(
+    ("candidate", "words"),
+    [
+        ("label", ["candidate 'label' raised ValueError in fit", "the label 'y' is not given to models"]),
+        ("unfitted", ["candidate 'unfitted' is not fitted after fit"]),
+        ("absent", ["gives no candidate 'absent'; it gives line, unseeded"]),
+    ],
+)
+def test_the_reason_is_the_same_everywhere(
+    runner: StepRunner, ask: Any, rows: FitRows, candidate: str, words: list[str]
+) -> None:
+    with pytest.raises(TrainingError) as caught:
+        runner.fit(ask(candidate), rows)
+    for word in words:
+        assert word in str(caught.value)
+    assert not Path(ask(candidate).file).exists()
