@@ -17,7 +17,8 @@ from airflow_mlops.core.evaluation.feature_importance import (
 from airflow_mlops.core.evaluation.finding_gates import Findings
 from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, passed
 from airflow_mlops.core.evaluation.group_fairness import group_fairness
-from airflow_mlops.core.evaluation.known_metrics import METRICS, confusion, residuals
+from airflow_mlops.core.evaluation.how_it_misses import confusion, residuals
+from airflow_mlops.core.evaluation.known_metrics import METRICS
 from airflow_mlops.core.evaluation.metrics import row_losses
 from airflow_mlops.core.evaluation.metrics_by_slice import slice_reports
 from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, how_measured, measure_costs

@@ -13,13 +13,12 @@ from sklearn import metrics as sk
 
 from airflow_mlops.core.evaluation.bootstrap_interval import MetricOnRows, Resamples
 from airflow_mlops.core.evaluation.declared_evaluation import CLASS_METRICS, NUMBER_METRICS, UserMetric
+from airflow_mlops.core.evaluation.how_it_misses import confusion, residuals
 from airflow_mlops.core.evaluation.known_metrics import (
     METRICS,
     METRICS_OF_CLASSES,
     METRICS_OF_NUMBERS,
     UnknownMetricError,
-    confusion,
-    residuals,
     user_metric,
 )
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices, metric_by_slice, slice_reports
