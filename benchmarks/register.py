@@ -108,7 +108,7 @@ class OurRegistration:
             "gates": [{"metric": "mae", "at_most": 5}],
         }  # fmt: skip
         self._workspace = open_workspace(
-            Loop(**fields), Stores.embedded(folder / "home"), root=folder, actor="benchmark"  # type: ignore[arg-type]
+            Loop(**fields), Stores.embedded(folder / "home"), root=folder, actor="benchmark"
         )  # fmt: skip
         self._workspace.registry.aliases()
         assert self._workspace.state().sequence == 0

@@ -34,7 +34,15 @@ SECTIONS = {
     "Checks": "data.checks",
     "Retention": "data.retention",
     "Train": "train",
+    "InWorker": "train.runs_on",
+    "InInterpreter": "train.runs_on",
+    "OnSageMaker": "train.runs_on",
+    "FitLimits": "train.limits",
+    "Search": "train.search",
     "Gate": "gates[]",
+    "Evaluate": "evaluate",
+    "UserMetric": "evaluate.metrics[]",
+    "Robustness": "evaluate.robustness",
     "Rollout": "rollout",
     "RolloutStage": "rollout.stages[]",
     "Watch": "watch",
@@ -167,10 +175,13 @@ def type_of(field: dict[str, Any]) -> str:
         name = field["$ref"].rpartition("/")[2]
         path = {**SECTIONS, **CONTRACT_SECTIONS}[name]
         # Kinds of one section have headings of their own, which end with the kind.
-        of_kind = f" of kind {name.removesuffix('Source').lower()}" if name.endswith("Source") else ""
-        return f"[{name}](#{re.sub(r'[^a-z -]', '', (path + of_kind).lower()).replace(' ', '-')})"
+        kind = re.fullmatch(r"(\w+)Source|In(Worker|Interpreter)|On(SageMaker)", name)
+        of_kind = f" of kind {next(filter(None, kind.groups())).lower()}" if kind else ""
+        return f"[{name}](#{re.sub(r'[^a-z_ -]', '', (path + of_kind).lower()).replace(' ', '-')})"
     if "const" in field or "enum" in field:
         return " or ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    if "type" not in field:
+        return "text"
     if field["type"] == "array":
         return f"list of {type_of(field['items'])}"
     if isinstance(field.get("additionalProperties"), dict):

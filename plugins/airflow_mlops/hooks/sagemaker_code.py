@@ -10,9 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import airflow_mlops
-
-PACKAGE = Path(airflow_mlops.__file__).parent
+PACKAGE = Path(__file__).resolve().parents[1]
 START = '''"""Unpack this archive and run the step in it."""
 import sys, tempfile, zipfile
 folder = tempfile.mkdtemp()

@@ -157,7 +157,7 @@ class InProcessScheduler:
             before = now
 
     def respond(self, dag_id: str, task_id: str, chosen: str, *, user: str, **params: Any) -> None:
-        """Answer, as ``user``, what a task of the newest run asks a person; it goes on in the next run of the scheduler.
+        """Answer, as ``user``, what a task of the newest run asks a person; the next run of the scheduler goes on.
 
         Raises
         ------

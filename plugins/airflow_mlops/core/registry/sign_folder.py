@@ -46,7 +46,7 @@ def sign_folder(folder: Path, keys: SigningKeys) -> Signature:
 
     private = keys.private()
     with readable(private) as path:
-        config = signing.Config().use_elliptic_key_signer(private_key=path)  # type: ignore[no-untyped-call]
+        config = signing.Config().use_elliptic_key_signer(private_key=path)
     config.set_hashing_config(hashed_files()).sign(folder, folder / SIGNATURE_FILE)
     return Signature(file_digest(folder / SIGNATURE_FILE), fingerprint(public_of(private)))
 
@@ -102,7 +102,7 @@ def verify_folder(folder: Path, recorded: Mapping[str, Any], keys: SigningKeys) 
             "give the connection mlops_signing that public key"
         )
     with readable(public) as path:
-        config = verifying.Config().use_elliptic_key_verifier(public_key=path)  # type: ignore[no-untyped-call]
+        config = verifying.Config().use_elliptic_key_verifier(public_key=path)
     try:
         config.set_hashing_config(hashed_files()).verify(folder, file)
     except Exception as error:  # a signature is input: what parsing a forged one raises is not for us to list
@@ -118,7 +118,7 @@ def hashed_files() -> hashing.Config:
     from model_signing import hashing
 
     return (
-        hashing.Config()  # type: ignore[no-untyped-call]
+        hashing.Config()
         .use_file_serialization(hashing_algorithm="sha256", allow_symlinks=False)
         .set_ignored_paths(paths=[SIGNATURE_FILE], ignore_git_paths=False)
         .set_allow_symlinks(False)

@@ -15,14 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import airflow_mlops
 from airflow_mlops.core.errors import FitStoppedError, TrainingError
 from airflow_mlops.core.training.child_process import AttendedChild
 from airflow_mlops.core.training.declared_training import FitLimits
 from airflow_mlops.core.training.fit_request import FitRequest, FitResult
 from airflow_mlops.core.training.fit_rows import FitRows
 
-STEP = Path(airflow_mlops.__file__).with_name("step.py")
+STEP = Path(__file__).resolve().parents[2] / "step.py"
 """Started as a file: with ``-m`` everything that is installed beside the package would come along."""
 
 ROWS = "rows-"
