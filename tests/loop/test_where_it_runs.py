@@ -20,6 +20,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
 
+from airflow_mlops.core.governance.proof.reproduce_version import reproduce_version
+from airflow_mlops.hooks.workspace import WorkspaceHook
 from airflow_mlops.testing.sagemaker_double import SageMakerDouble
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, REGRESSION, Project, make_project, states, why
@@ -142,6 +144,12 @@ def test_a_loop_closes_by_another_interpreter_and_then_by_sagemaker(
         assert found["linear"]["environment"]["python"] == sys.version.split()[0]
     assert "hunter2" not in json.dumps([record.details for record in project.records])
     assert_invariants(project.workspace)
+
+    # Made again where it was made, by a job of its own, it is the same model.
+    workspace = WorkspaceHook().workspace(project.workspace.loop, root=project.root, actor="test")
+    jobs = len(sagemaker.jobs)
+    assert reproduce_version(workspace, champion.number).verdict == "identical"
+    assert len(sagemaker.jobs) == jobs + 1
 
 
 def test_a_task_that_airflow_kills_takes_its_fit_along_and_leaves_the_decision_open(

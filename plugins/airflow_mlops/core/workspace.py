@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_mlops.core.data.contract import Contract
     from airflow_mlops.core.lake import LakeFiles
     from airflow_mlops.core.registry.signing_keys import SigningKeys
+    from airflow_mlops.core.training.port import StepRunner
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Ports:
     registry: Callable[[], ModelRegistry]
     keys: Callable[[], SigningKeys]
     shared: Callable[[], LakeFiles | None] = lambda: None
+    runner: Callable[[Workspace], StepRunner] | None = None
+    """Where candidates are fitted, if something beside this machine can be reached."""
 
 
 @dataclass(frozen=True)

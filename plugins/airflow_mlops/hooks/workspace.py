@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,8 +74,10 @@ class WorkspaceHook(BaseHook):
     def workspace(self, loop: Loop, *, root: Path, actor: str) -> Workspace:
         """Return the workspace of ``loop``; see :func:`airflow_mlops.core.open_workspace.open_workspace`."""
         from airflow_mlops.core.open_workspace import open_workspace
+        from airflow_mlops.hooks.step_runner import step_runner
 
-        return open_workspace(loop, self.stores(), root=root, actor=actor)
+        opened = open_workspace(loop, self.stores(), root=root, actor=actor)
+        return replace(opened, ports=replace(opened.ports, runner=step_runner))
 
     def _connection(self, conn_id: str) -> Connection | None:
         try:

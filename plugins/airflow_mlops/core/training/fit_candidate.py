@@ -30,7 +30,7 @@ def fit_candidate(
     Parameters
     ----------
     runner : StepRunner, optional
-        Where to fit; by default where the declaration says, see :func:`runner_of`.
+        Where to fit; by default where the declaration says.
 
     Raises
     ------
@@ -71,9 +71,9 @@ def run_fit(workspace: Workspace, request: FitRequest, runner: StepRunner | None
     TrainingError, DataError
         If there is no usable model, or the rows are not those that were pinned.
     DeclarationError
-        If the declaration names a place that only Airflow reaches, and no ``runner`` is given.
+        If the declaration names a place that only Airflow reaches, and there is neither a ``runner`` nor a port.
     """
-    runner = runner or runner_of(workspace)
+    runner = runner or (workspace.ports.runner or runner_of)(workspace)
     result = runner.fit(request, rows_of(workspace, request))
     file = Path(request.file)
     found = file_digest(file) if file.exists() else "absent"
