@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pytest
 
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import CLASSIFICATION, KEYS, REGRESSION, Project, make_project, states, week, why
@@ -141,3 +142,14 @@ def test_a_group_with_no_rows_is_too_little_data_and_passes_nobody(
     assert "group_error_difference of place at most 3, of b" in table
     assert table.count("too little data") == 2
     assert_champion_stays(project, KEYS[2], "candidate_refused", "no gate had enough data to pass")
+
+
+def test_a_metric_whose_function_is_not_there_is_an_import_error(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project = make_project(tmp_path)
+    project.write_training(REGRESSION + COST)
+    function = f"train_{project.model}.training:cost_per_sail"
+    project.fields["evaluate"] = {"metrics": [{"name": "cost", "function": function}]}
+    with pytest.raises(ImportError, match=r"evaluate\.metrics\[0\]\.function.*did you mean 'cost_per_sale'"):
+        restarted(project, start_scheduler)

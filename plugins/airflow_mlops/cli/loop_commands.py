@@ -64,6 +64,8 @@ def check(asked: argparse.Namespace) -> None:
     check_function_exists(loop.train.function, asked.root.resolve())
     if loop.data.features is not None:
         check_function_exists(loop.data.features, asked.root.resolve(), key="data.features")
+    for index, metric in enumerate(loop.evaluate.metrics):
+        check_function_exists(metric.function, asked.root.resolve(), key=f"evaluate.metrics[{index}].function")
     if loop.data.expectations:
         from airflow_mlops.core.validation.gx_suite_check import check_suite
 

@@ -82,6 +82,8 @@ def build_dags(
     check_function_exists(declared.train.function, folder)
     if declared.data.features is not None:
         check_function_exists(declared.data.features, folder, key="data.features")
+    for index, metric in enumerate(declared.evaluate.metrics):
+        check_function_exists(metric.function, folder, key=f"evaluate.metrics[{index}].function")
     collected = _COLLECTED.get()
     if collected is not None:
         collected.append(declared)
