@@ -86,7 +86,12 @@ with DAG("by_hand_watch", **on("predictions")):
     def decide():
         return {}
 
+    @task
+    def verify():
+        return None
+
     reconcile()
+    verify()
     [drift(), performance()] >> decide()
 
 with DAG("by_hand_nightly", **cron("0 2 * * *")):
@@ -113,12 +118,18 @@ with DAG("by_hand_train", **on("retrain")):
     def gate(evaluated):
         return None
 
-    @task(outlets=[ASSETS["candidate"]])
+    @task
     def register(evaluated):
         return {}
 
+    @task(outlets=[ASSETS["candidate"]])
+    def prove(registered):
+        return []
+
     evaluated = evaluate(fit.expand(assignment=assemble()))
-    gate(evaluated) >> register(evaluated)
+    registered = register(evaluated)
+    gate(evaluated) >> registered
+    prove(registered)
 
 with DAG("by_hand_rollout", **on("candidate")):
     @task

@@ -23,7 +23,7 @@ _PUBLIC = {
     "PublishSnapshotOperator": "airflow_mlops.operators.data",
     "TidyLakeOperator": "airflow_mlops.operators.data",
     "ValidateSnapshotOperator": "airflow_mlops.operators.validation",
-    "ValidateTableOperator": "airflow_mlops.operators.validation",
+    "ValidateTableOperator": "airflow_mlops.operators.validate_table",
     "AssembleTrainingOperator": "airflow_mlops.operators.training",
     "FitCandidateOperator": "airflow_mlops.operators.training",
     "EvaluateCandidatesOperator": "airflow_mlops.operators.evaluation",

@@ -13,7 +13,6 @@ triggers in a burst, and one with a key never starts a Dag that is not partition
 
 from __future__ import annotations
 
-import runpy
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -95,6 +94,8 @@ def build_dags(
 
 def loops_in(dag_file: str | Path) -> list[Loop]:
     """Return the loops that a Dag file hands to :func:`build_dags`, without building any Dag."""
+    import runpy  # the command line reads Dag files; Airflow does it in a way of its own
+
     collected: list[Loop] = []
     token = _COLLECTED.set(collected)
     try:
