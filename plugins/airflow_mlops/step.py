@@ -1,10 +1,12 @@
 """One step of a loop in a process of its own: a request comes in, a result goes out, and it knows nothing else.
 
     python -m airflow_mlops.step fit            request on standard input, result on standard output
+    python -m airflow_mlops.step candidates     function, root and seed in, the names of the candidates out
     python .../airflow_mlops/step.py fit        the same by an interpreter where the package is not installed
     python .../code.zip fit --folder /opt/ml    the same in a SageMaker container
 
-Both are JSON. The request is a FitRequest, the answer ``{"result": ...}`` or ``{"error": "..."}`` with exit code 3.
+Both are JSON. The request of a fit is a FitRequest; the answer is ``{"result": ...}``, or ``{"error": "..."}`` with
+exit code 3.
 Whatever the user's code prints goes to standard error. Neither Airflow nor MLflow is needed.
 """
 
@@ -25,7 +27,7 @@ REFUSED = 3
 def main(arguments: Optional[List[str]] = None) -> int:  # noqa: UP045, UP006
     """Run the step; return the exit code: 0, or 3 with the reason in the answer."""
     parser = argparse.ArgumentParser(prog="python -m airflow_mlops.step", description="One step of a loop.")
-    parser.add_argument("step", choices=["fit"])
+    parser.add_argument("step", choices=["fit", "candidates"])
     parser.add_argument("--attended", action="store_true", help="end as soon as standard input is closed")
     parser.add_argument("--address-space-mb", type=int, help="limit of the address space")
     parser.add_argument("--folder", help="folder of a SageMaker container; instead of standard input and output")
@@ -39,13 +41,13 @@ def main(arguments: Optional[List[str]] = None) -> int:  # noqa: UP045, UP006
         threading.Thread(target=end_with_parent, daemon=True).start()
     if asked.address_space_mb:
         limit_address_space(asked.address_space_mb)
-    answer = fitted(given)
+    answer = answered(asked.step, given)
     answering.write(json.dumps(answer))
     answering.close()
     return REFUSED if "error" in answer else 0
 
 
-def fitted(given: bytes) -> Dict[str, Any]:  # noqa: UP006
+def answered(step: str, given: bytes) -> Dict[str, Any]:  # noqa: UP006
     """Return the answer to a request."""
     unfit = unfit_interpreter()
     if unfit:
@@ -54,6 +56,7 @@ def fitted(given: bytes) -> Dict[str, Any]:  # noqa: UP006
     try:
         from airflow_mlops.core.training.fit_estimator import fit_file
         from airflow_mlops.core.training.fit_request import FitRequest, environment
+        from airflow_mlops.core.training.user_function import list_candidates
 
         environment()
     except ImportError as error:
@@ -62,7 +65,10 @@ def fitted(given: bytes) -> Dict[str, Any]:  # noqa: UP006
     from airflow_mlops.core.training.usable_model import chain_of
 
     try:
-        return {"result": fit_file(FitRequest.from_dict(json.loads(given))).to_dict()}
+        request = json.loads(given)
+        if step == "candidates":
+            return {"result": list_candidates(request["function"], Path(request["root"]), request["seed"])}
+        return {"result": fit_file(FitRequest.from_dict(request)).to_dict()}
     except (MlopsError, MemoryError) as error:
         hungry = any(isinstance(one, MemoryError) for one in chain_of(error))
         return {"error": str(error) or type(error).__name__, "out_of_memory": hungry}
@@ -77,7 +83,7 @@ def fit_in_container(folder: str) -> int:
     given = base / "input" / "data" / "job"
     request = json.loads((given / "request.json").read_text(encoding="utf-8"))
     request.update(rows=str(given / "rows.parquet"), file=str(base / "model" / "model.skops"), root=str(house))
-    answer = fitted(json.dumps(request).encode())
+    answer = answered("fit", json.dumps(request).encode())
     if "error" in answer:
         (base / "output").mkdir(parents=True, exist_ok=True)
         (base / "output" / "failure").write_text(answer["error"], encoding="utf-8")

@@ -12,8 +12,9 @@ from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.governance.record import Record, canonical_json
 from airflow_mlops.core.training.code_state import code_state
+from airflow_mlops.core.training.declared_training import InInterpreter
 from airflow_mlops.core.training.usable_model import label_hint
-from airflow_mlops.core.training.user_function import candidates_of
+from airflow_mlops.core.training.user_function import list_candidates
 from airflow_mlops.core.training.window import TrainingWindow, pin_window, read_window
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.profile_window import profile_window
@@ -126,20 +127,38 @@ def close_decision(workspace: Workspace, kind: str, decision: int, partition: st
 
 def _request(workspace: Workspace, decision: Record, window: TrainingWindow) -> TrainingRequest:
     train = workspace.loop.train
-    candidates = candidates_of(train.function, workspace.root, train.seed)
-    searched = any(candidate.space is not None for candidate in candidates.values())
+    listed = listed_candidates(workspace)
     frames = {pin.partition: read_window(workspace, [pin]) for pin in window.fitted}
     labels = pd.concat([frame.rows[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
     check_labels(labels, classifies=workspace.loop.classifies)
     profile = profile_window({key: frame.features for key, frame in frames.items()})
     request = TrainingRequest(
         str(decision.partition), decision.sequence, train.function, features_digest(workspace, train.function),
-        train.seed, window, tuple(sorted(candidates)), workspace.evidence.put(profile.to_dict()),
-        search={**train.search.model_dump(), "metric": workspace.loop.metric} if searched else None,
+        train.seed, window, tuple(listed["names"]), workspace.evidence.put(profile.to_dict()),
+        search={**train.search.model_dump(), "metric": workspace.loop.metric} if listed["searched"] else None,
         code=code_state(workspace.root),
     )  # fmt: skip
     body = {**request.digested(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32])
+
+
+def listed_candidates(workspace: Workspace) -> dict[str, Any]:
+    """Return the ``names`` of the user's candidates, and whether any is ``searched``.
+
+    Within limits, or with an interpreter of its own, the function is called in a process like the fits are.
+
+    Raises
+    ------
+    TrainingError
+        If the function gives no model, or meets a limit.
+    """
+    train = workspace.loop.train
+    other = workspace.root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
+    if other is None and train.limits.minutes is None and train.limits.memory_mb is None:
+        return list_candidates(train.function, workspace.root, train.seed)
+    from airflow_mlops.core.training.child_step import ChildStep
+
+    return ChildStep(python=other, limits=train.limits).list_candidates(train.function, workspace.root, train.seed)
 
 
 def check_labels(labels: pd.Series[Any], *, classifies: bool) -> None:

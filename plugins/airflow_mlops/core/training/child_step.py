@@ -63,7 +63,19 @@ class ChildStep:
         with tempfile.TemporaryDirectory(prefix=ROWS, dir=file.parent) as folder:
             asked = replace(request, rows=str(Path(folder) / "rows.parquet"))
             rows.write(Path(asked.rows))
-            return self._checked(request, self._answer(asked))
+            answer = self._answer("fit", asked.to_dict(), f"candidate {request.candidate!r}")
+            return FitResult.from_dict(answer)
+
+    def list_candidates(self, function: str, root: Path, seed: int) -> dict[str, Any]:
+        """Return what :func:`~airflow_mlops.core.training.user_function.list_candidates` says there.
+
+        Raises
+        ------
+        TrainingError
+            If the function gives none, or meets a limit.
+        """
+        asked = {"function": function, "root": str(root.absolute()), "seed": seed}
+        return self._answer("candidates", asked, function)
 
     def stop(self) -> None:
         """Kill the fit and everything it has started."""
@@ -76,8 +88,8 @@ class ChildStep:
         """Path of the interpreter."""
         return str(self.python or sys.executable)
 
-    def _command(self) -> list[str]:
-        command = [self.interpreter, str(STEP), "fit", "--attended"]
+    def _command(self, step: str) -> list[str]:
+        command = [self.interpreter, str(STEP), step, "--attended"]
         if self.limits.memory_mb is not None:
             command += ["--address-space-mb", str(2 * self.limits.memory_mb + SPARE_MB)]
         return command
@@ -89,55 +101,56 @@ class ChildStep:
             variables["PYTHONPATH"] = os.environ["PYTHONPATH"]
         return variables
 
-    def _answer(self, request: FitRequest) -> dict[str, Any]:
-        """Start the child, wait for it, and return what it answered."""
+    def _answer(self, step: str, asked: dict[str, Any], what: str) -> dict[str, Any]:
+        """Start the child, wait for it, and return its result; ``what`` is what reasons are about."""
         try:
-            child = AttendedChild(self._command(), json.dumps(request.to_dict()).encode(), self._variables())
+            child = AttendedChild(self._command(step), json.dumps(asked).encode(), self._variables())
         except OSError as error:
             raise TrainingError(
                 f"interpreter {self.interpreter} cannot be started: {error.strerror or error}; see train.runs_on.python"
             ) from error
         self._child = child
         try:
-            code = child.attend(lambda seen: self._keep_limits(seen, request.candidate))
+            code = child.attend(lambda seen: self._keep_limits(seen, what))
         finally:
             child.close()
             self._child = None
         if self._stopped:
-            raise FitStoppedError(f"candidate {request.candidate!r}: the fit was stopped after {child.seconds:.0f} s")
+            raise FitStoppedError(f"{what}: the fit was stopped after {child.seconds:.0f} s")
         try:
-            return dict(json.loads(child.answer))
+            answer = dict(json.loads(child.answer))
         except ValueError:
-            raise TrainingError(self._died(request.candidate, code, child)) from None
+            raise TrainingError(self._died(what, code, child)) from None
+        self._refuse(answer, what)
+        return dict(answer["result"])
 
-    def _keep_limits(self, child: AttendedChild, candidate: str) -> None:
+    def _keep_limits(self, child: AttendedChild, what: str) -> None:
         limits = self.limits
         if self._stopped:  # before there was a child to kill
             child.kill()
         if limits.minutes is not None and child.seconds > 60 * limits.minutes:
             raise TrainingError(
-                f"candidate {candidate!r} took longer than {limits.minutes:g} minutes (train.limits.minutes); "
+                f"{what} took longer than {limits.minutes:g} minutes (train.limits.minutes); "
                 f"it was killed after {child.seconds:.1f} s"
             )
         resident = None if limits.memory_mb is None else child.resident_mb()
         if limits.memory_mb is not None and resident is not None and resident > limits.memory_mb:
-            raise TrainingError(f"{self._too_much(candidate)}; it was killed at {resident:,.0f} MB")
+            raise TrainingError(f"{self._too_much(what)}; it was killed at {resident:,.0f} MB")
 
-    def _too_much(self, candidate: str) -> str:
-        return f"candidate {candidate!r} used more than {self.limits.memory_mb} MB of memory (train.limits.memory_mb)"
+    def _too_much(self, what: str) -> str:
+        return f"{what} used more than {self.limits.memory_mb} MB of memory (train.limits.memory_mb)"
 
-    def _died(self, candidate: str, code: int, child: AttendedChild) -> str:
+    def _died(self, what: str, code: int, child: AttendedChild) -> str:
         """Return why there is no answer."""
         said = f"; it last said: {child.last_lines[-1]}" if child.last_lines else ""
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        return f"candidate {candidate!r}: {self.interpreter} ended {how} and gave no model{said}"
+        return f"{what}: {self.interpreter} ended {how} and gave no model{said}"
 
-    def _checked(self, request: FitRequest, answer: dict[str, Any]) -> FitResult:
-        """Return the result in an answer, or raise what it says."""
+    def _refuse(self, answer: dict[str, Any], what: str) -> None:
+        """Raise what an answer says, if it holds no result."""
         if answer.get("out_of_memory") and self.limits.memory_mb is not None:
-            raise TrainingError(f"{self._too_much(request.candidate)}: {answer['error']}")
+            raise TrainingError(f"{self._too_much(what)}: {answer['error']}")
         if answer.get("unfit"):
             raise TrainingError(f"interpreter {self.interpreter} cannot fit: {answer['error']}")
         if "error" in answer:
             raise TrainingError(str(answer["error"]))
-        return FitResult.from_dict(answer["result"])

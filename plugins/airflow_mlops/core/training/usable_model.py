@@ -42,8 +42,8 @@ def label_hint(error: BaseException, label: str) -> str:
 
     >>> label_hint(KeyError("y"), "y")
     "; the label 'y' is not given to models or features, in training as little as in scoring"
-    >>> label_hint(KeyError("x"), "y")
-    ''
+    >>> label_hint(KeyError("x"), "y"), label_hint(ValueError("Found unknown categories ['y'] in column 0"), "y")
+    ('', '')
     """
     if not any(_asks_for(one, label) for one in chain_of(error)):
         return ""
@@ -51,9 +51,10 @@ def label_hint(error: BaseException, label: str) -> str:
 
 
 def _asks_for(error: BaseException, label: str) -> bool:
-    return isinstance(error, KeyError | AttributeError | ValueError) and (
-        label in error.args or f"'{label}'" in str(error)
-    )
+    """Return whether an error says that a column of this name is not there, as pandas and scikit-learn say it."""
+    said = str(error)
+    missing = isinstance(error, KeyError | AttributeError) or "of the dataframe" in said
+    return missing and (label in error.args or f"'{label}'" in said)
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:

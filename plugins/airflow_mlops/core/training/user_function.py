@@ -67,6 +67,18 @@ def candidates_of(reference: str, root: Path, seed: int) -> dict[str, Candidate]
     return {str(name): as_candidate(reference, str(name), one) for name, one in found.items()}
 
 
+def list_candidates(reference: str, root: Path, seed: int) -> dict[str, Any]:
+    """Return the ``names`` of the candidates of the user's function, and whether parameters of any are ``searched``.
+
+    Raises
+    ------
+    TrainingError
+        As :func:`candidates_of` does.
+    """
+    found = candidates_of(reference, root, seed)
+    return {"names": sorted(found), "searched": any(one.space is not None for one in found.values())}
+
+
 def as_candidate(reference: str, name: str, given: Any) -> Candidate:
     """Return what the user gave under a name: an estimator, or a pair of one and its search space.
 

@@ -202,3 +202,15 @@ def test_a_features_function_that_reads_the_label_is_told_that_there_is_none(tmp
     with pytest.raises(TrainingError, match=r"raised KeyError: 'y'; the label 'y' is not given to models or features"):
         assemble_training(workspace, week(3))
     assert "is not given to models" in workspace.ledger.records()[-1].details["reason"]
+
+
+def test_a_function_that_hangs_itself_is_killed_at_the_limit_and_ends_the_decision(tmp_path: Path) -> None:
+    name = f"hanging_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text("import time\n\ndef candidates(seed):\n    time.sleep(600)\n")
+    workspace = decided(loop_of(tmp_path, function=f"{name}:candidates", limits={"minutes": 0.1}))
+    with pytest.raises(
+        TrainingError, match=rf"{name}:candidates took longer than 0\.1 minutes \(train\.limits\.minutes\)"
+    ):
+        assemble_training(workspace, week(3))
+    assert workspace.ledger.records()[-1].kind == "training_failed"
+    assert workspace.state().open_decision is None
