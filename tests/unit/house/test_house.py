@@ -40,6 +40,10 @@ HEAVY = (
     "pyarrow",
     "skops",
     "matplotlib",
+    "shap",
+    "fairlearn",
+    "model_signing",
+    "cyclonedx",
 )
 
 # Libraries that the core may import only in the files that are their adapters, and how those files are named.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from airflow_mlops.core.errors import DataError, GateError, MlopsError, RegistryError, TrainingError
 from airflow_mlops.core.evaluation.common_ground import CommonGround, JudgedModel, lay_ground
