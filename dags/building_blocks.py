@@ -17,6 +17,7 @@ from airflow_mlops import (
     FitCandidateOperator,
     Loop,
     MeasurePerformanceOperator,
+    ProveVersionOperator,
     PublishSnapshotOperator,
     ReconcileOperator,
     RegisterCandidateOperator,
@@ -26,6 +27,7 @@ from airflow_mlops import (
     StartRolloutOperator,
     TakeSnapshotOperator,
     ValidateSnapshotOperator,
+    VerifyVersionsOperator,
 )
 
 # A model of its own: the same flights as in flight_air_time, and nothing else in common with it.
@@ -74,7 +76,8 @@ with DAG(
     # Decide, whether or not there was something to watch.
     reconcile = ReconcileOperator(task_id="reconcile", trigger_rule="none_failed", **STEP)
     decide = DecideRetrainOperator(task_id="decide", trigger="nightly", trigger_rule="none_failed", **STEP)
-    [drift, performance] >> reconcile >> decide
+    verify = VerifyVersionsOperator(task_id="verify", **STEP)
+    [drift, performance] >> reconcile >> [decide, verify]
 
     # Train: skipped unless a retrain was decided. A person's run of this Dag is no request to retrain.
     assignments = AssembleTrainingOperator(task_id="assemble", by_hand=False, **STEP)
@@ -82,11 +85,13 @@ with DAG(
     evaluated = EvaluateCandidatesOperator(task_id="evaluate", fits=fits.output, **STEP)
     gate = RequireGatesOperator(task_id="gate", evaluated=evaluated.output, **STEP)
     register = RegisterCandidateOperator(task_id="register", evaluated=evaluated.output, **STEP)
+    prove = ProveVersionOperator(task_id="prove", registered=register.output, **STEP)
     decide >> assignments
     gate >> register
 
-    # Roll out: the new candidate, or one of an earlier run that is still under way.
+    # Roll out: the new candidate, or one of an earlier run that is still under way. Where a person has to agree,
+    # ApproveVersionOperator goes before the start.
     start = StartRolloutOperator(task_id="start", trigger_rule="none_failed", **STEP)
     shadow = RunRolloutStageOperator(task_id="shadow", version=start.output, index=0, **STEP)
     live = RunRolloutStageOperator(task_id="live", version=start.output, index=1, **STEP)
-    register >> start >> shadow >> live
+    prove >> start >> shadow >> live
