@@ -4,6 +4,7 @@
 #   make test      every test but the end-to-end run, suite by suite, with times
 #   make e2e       one short run with real processes
 #   make feast     the tests of the Feast source, in an environment of its own
+#   make step      the tests of a fit where Airflow is not, in an environment of its own
 #   make check     format, lint, types, layers, containers, locks
 #   make bench     ours beside its peers, into build/bench.json
 #   make docs      write the pages of docs/reference from the code
@@ -17,7 +18,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo test e2e feast check bench docs lock clean
+.PHONY: help env data demo test e2e feast step check bench docs lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -44,6 +45,9 @@ PROJECT_STAMP := $(VENV)/project-$(call checksum,pyproject.toml)
 # Feast holds pandas below 3, so it has its own environment and its own file.
 FEAST_VENV := .venv-feast
 FEAST_STAMP := $(FEAST_VENV)/installed-$(call checksum,requirements-feast.lock)-$(call checksum,pyproject.toml)
+# What another interpreter, or the image of a training job, needs for a fit: no Airflow, no MLflow.
+STEP_VENV := .venv-step
+STEP_STAMP := $(STEP_VENV)/installed-$(call checksum,requirements-step.lock)
 # Written again when the script that writes them changes, and when the last attempt broke off.
 DATA_STAMP := include/data/.prepared-$(call checksum,include/flights/prepare.py)
 TYPED := plugins include dags benchmarks
@@ -125,6 +129,17 @@ $(FEAST_STAMP): requirements-feast.lock pyproject.toml | $(TOOLS_STAMP)
 feast: $(FEAST_STAMP)
 	@$(FEAST_VENV)/bin/python -m pytest tests/feast $(PYTEST)
 
+$(STEP_STAMP): requirements-step.lock | $(TOOLS_STAMP)
+	@echo "==> environment $(STEP_VENV) from requirements-step.lock"
+	@$(STEP_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	  || $(UV) venv --quiet --clear --python $(TOOLS)/bin/python $(STEP_VENV)
+	@$(UV) pip sync --quiet --python $(STEP_VENV)/bin/python --require-hashes --compile-bytecode requirements-step.lock
+	@rm -f $(STEP_VENV)/installed-*
+	@touch $@
+
+step: $(PROJECT_STAMP) $(STEP_STAMP)
+	@$(PYTHON) -m pytest tests/step $(PYTEST)
+
 # All checks run even where one fails: a person wants the whole list.
 check: $(PROJECT_STAMP)
 	@failed=""; \
@@ -151,17 +166,18 @@ lock: $(TOOLS_STAMP)
 	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra demo \
 	  --group test --group check --group build --output-file requirements-dev.lock
 	@$(RESOLVE) pyproject.toml --extra postgres --constraints requirements-dev.lock --output-file requirements.lock
+	@$(RESOLVE) requirements-step.in --constraints requirements-dev.lock --output-file requirements-step.lock
 	@$(RESOLVE) pyproject.toml --extra feast --group test --group build --output-file requirements-feast.lock
 	@$(RESOLVE) requirements-tools.in --output-file requirements-tools.lock
 	@if grep -nE '://|^-|^/| @ ' requirements*.lock; then echo "make: a lock holds an address or a path" >&2; exit 1; fi
 	@for python in 3.12 3.13; do \
-	  for lock in requirements-dev.lock requirements-feast.lock; do \
+	  for lock in requirements-dev.lock requirements-feast.lock requirements-step.lock; do \
 	    $(UV) pip compile --quiet --no-header --python-version $$python $$lock --output-file /dev/null; \
 	  done; \
 	done
 	@wc -l requirements*.lock
 
 clean:
-	@rm -rf build dist include/data .venv .venv-feast .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 	  .coverage htmlcov
 	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
