@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_mlops.core.governance.approve import record_rejection
+from airflow_mlops.operators.approval import ApproveVersionOperator, question
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project, night, states, why
 
@@ -74,3 +81,40 @@ def test_a_rejected_version_is_quarantined_and_what_follows_is_skipped(
     assert project.workspace.state().quarantined == {"1": "rejected by ben: a carrier is missing"}
     assert project.workspace.registry.aliases() == {}
     assert_invariants(project.workspace)
+
+
+def test_an_answer_about_one_version_never_counts_for_another(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project, scheduler = waiting(tmp_path, start_scheduler, user=None)
+    first = project.workspace.state().versions["1"]
+    record_rejection(project.workspace, first, "cleo", "asked elsewhere")
+    project.put(KEYS[1], level=0.2)
+    project.publish(KEYS[1])
+    project.register(KEYS[1], by_hand=True)
+    scheduler.respond(project.dag("rollout"), "approve", "Approve", user="ben")
+    scheduler.run_until_idle()
+    assert states(scheduler, project.dag("rollout"))["approve"] == "skipped"
+    assert project.of_kind("approved") == []
+    assert project.workspace.state().champion is None
+    assert_invariants(project.workspace)
+
+
+def test_what_is_chosen_when_the_time_is_up_is_no_approval(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
+    project, _ = waiting(tmp_path, start_scheduler, user=None)
+    operator = ApproveVersionOperator(task_id="approve", loop=project.fields, root=str(project.root))
+    event = {"chosen_options": ["Approve"], "params_input": {}, "responded_at": datetime.now(UTC)}
+    instance, run = MagicMock(dag_id="d", task_id="t", run_id="r"), MagicMock(triggering_user_name=None)
+    run.partition_key = KEYS[1]
+    context: Any = {"ti": instance, "dag_run": run}
+    with pytest.raises(AirflowFailException, match="nobody answered about version 1"):
+        operator.execute_complete(context, {**event, "responded_by_user": None}, asked="1")
+    assert project.workspace.state().approved == {}
+
+
+def test_the_question_shows_values_of_the_data_as_they_are(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
+    project, _ = waiting(tmp_path, start_scheduler, user=None)
+    version = project.workspace.state().versions["1"]
+    asked = question(project.workspace, version, ["[a](http://b)"])
+    assert "- pass: mae" in asked
+    assert r"\[a\](http://b)" in asked

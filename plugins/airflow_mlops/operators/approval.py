@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 
 from airflow_mlops.operators.notified import call_notifiers
 from airflow_mlops.operators.stage import StageOperator
@@ -46,21 +46,27 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         self.subject = f"May version {version.number} of {workspace.loop.model} be rolled out?"
         self.body = question(workspace, version, started)
         self.tell_that_it_waits(workspace, context)
-        HITLOperator.execute(self, context)
+        try:
+            HITLOperator.execute(self, context)
+        except TaskAwaitingInput as waits:
+            # The answer may come weeks later, when another version waits: it is about the one that was shown.
+            waits.kwargs = {**(waits.kwargs or {}), "asked": version.number}
+            raise
         raise AssertionError("unreachable: the task waits")
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Record what the person said."""
+    def execute_complete(self, context: Context, event: dict[str, Any], *, asked: str) -> dict[str, Any]:
+        """Record what the person said about the version they were ``asked`` about."""
         answer: Any = HITLOperator.execute_complete(self, context, event)
         user = answer["responded_by_user"] or {}
-        names = tuple(str(user[part]) for part in ("name", "id") if user.get(part)) or ("nobody",)
+        names = tuple(str(user[part]) for part in ("name", "id") if user.get(part))
         with self.opened(context) as (workspace, partition):
             from airflow_mlops.core.governance.approve import record_approval, record_rejection, version_to_approve
 
-            version = version_to_approve(workspace, partition)
+            version = version_to_approve(workspace, partition, asked=asked)
             if answer["chosen_options"] != [APPROVE]:
-                record_rejection(workspace, version, names[0], str((answer["params_input"] or {}).get("reason", "")))
-                raise AirflowSkipException(f"version {version.number} was rejected by {names[0]}")
+                who, why = names[0] if names else "nobody", str((answer["params_input"] or {}).get("reason", ""))
+                record_rejection(workspace, version, who, why)
+                raise AirflowSkipException(f"version {version.number} was rejected by {who}")
             record_approval(workspace, version, names, started_by=started_by(context))
         return {"version": version.number, "by": names[0]}
 
@@ -78,6 +84,9 @@ def started_by(context: Context) -> str | None:
 
 def question(workspace: Workspace, version: Version, started: list[str]) -> str:
     """Return what the person is shown, as Markdown: why it was made, its numbers, and who cannot approve it."""
+    # Reasons hold values of the user's data, which may hold anything.
+    from airflow_mlops.core.governance.proof.card_pages import plainly
+
     details = version.details
     decision = next(
         (record for record in workspace.state().decisions if record.sequence == details["decision"]), None
@@ -85,12 +94,12 @@ def question(workspace: Workspace, version: Version, started: list[str]) -> str:
     report = workspace.evidence.get(details["report"])
     judged = next(one for one in report["candidates"] if one["candidate"] == details["candidate"])
     lines = [
-        f"Made as of {version.partition}, because: {decision.details['reason'] if decision else 'unknown'}.",
+        f"Made as of {version.partition}, because: {plainly(decision.details['reason'] if decision else 'unknown')}.",
         "",
-        *(f"- {gate['verdict']}: {gate['reason']}" for gate in judged["gates"]),
+        *(f"- {gate['verdict']}: {plainly(gate['reason'])}" for gate in judged["gates"]),
         "",
         f"The whole story: `airflow-mlops card {workspace.loop.model} {version.number}`.",
     ]
     if started:
-        lines += ["", f"Cannot approve it, having started it: {', '.join(started)}."]
+        lines += ["", f"Cannot approve it, having started it: {plainly(', '.join(started))}."]
     return "\n".join(lines)

@@ -18,18 +18,27 @@ from airflow_mlops.core.workspace import Workspace
 PERSON = re.compile(r"(?:^|\s)person:(\S.*)$")
 
 
-def version_to_approve(workspace: Workspace, as_of: str) -> Version:
+def version_to_approve(workspace: Workspace, as_of: str, *, asked: str | None = None) -> Version:
     """Return the version that waits for an approval.
+
+    Parameters
+    ----------
+    asked : str, optional
+        Number of the version that a person was asked about: what they say counts for no other.
 
     Raises
     ------
     NotReadyError
-        If none waits as of a partition, or the one that waits was approved before.
+        If none waits as of a partition, or another one than the person was asked about.
     """
     state = workspace.state()
     waiting = state.rollout.version if state.rollout else state.candidate
     if waiting is None or waiting.partition > as_of:
         raise NotReadyError(f"no version from up to {as_of} waits for an approval")
+    if asked not in (None, waiting.number):
+        raise NotReadyError(
+            f"version {asked} was asked about, and version {waiting.number} waits now: the answer counts for neither"
+        )
     return waiting
 
 
@@ -41,7 +50,8 @@ def people_behind(workspace: Workspace, version: Version) -> list[str]:
         own = record.sequence == decision or record.details.get("decision") == decision
         return own or record.details.get("version") == version.number
 
-    made = ("retrain_decided", "training_started", "candidate_registered", "rollout_started", "reproduced")
+    # Not ``reproduced``: who makes a version again to look at it is the one who should answer.
+    made = ("retrain_decided", "training_started", "candidate_registered", "rollout_started")
     found = [
         PERSON.search(record.actor) for record in workspace.ledger.records() if record.kind in made and is_about(record)
     ]
@@ -54,7 +64,8 @@ def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...],
     Parameters
     ----------
     by : tuple of str
-        The names the person goes by: user name and id.
+        The names the person goes by: user name and id. None of them where nobody answered in time and an operator
+        was given a default, which is no approval.
     started_by : str, optional
         Who started the run in which they were asked.
 
@@ -64,11 +75,14 @@ def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...],
         If the person started a run that made the version; that is recorded too, and the version still waits.
     """
     behind = {*people_behind(workspace, version), *([started_by] if started_by else [])}
-    details: dict[str, Any] = {"version": version.number, "by": by[0]}
+    details: dict[str, Any] = {"version": version.number, "by": by[0] if by else "nobody"}
     state = workspace.state()
-    own = sorted(behind & set(by))
+    answering = {_same(name) for name in by}
+    own = sorted(name for name in behind if _same(name) in answering)
+    reason = None if by else f"nobody answered about version {version.number}; a person must approve it"
     if own:
         reason = f"{own[0]} started a run that made version {version.number}; somebody else must approve it"
+    if reason is not None:
         _append(workspace, "approval_void", state, version, {**details, "reason": reason})
         raise PolicyError(reason)
     _append(workspace, "approved", state, version, {**details, "made_by": sorted(behind)})
@@ -81,7 +95,12 @@ def record_rejection(workspace: Workspace, version: Version, by: str, reason: st
     reconcile(workspace)
 
 
+def _same(name: str) -> str:
+    """Return a name as it compares: logins are the same in capitals, and one may be typed."""
+    return name.strip().casefold()
+
+
 def _append(workspace: Workspace, kind: str, state: LoopState, version: Version, details: dict[str, Any]) -> None:
     partition = max(max(state.published, default=version.partition), version.partition)
-    operation = f"{kind}:{version.number}:{state.sequence}"
+    operation = f"{kind}:{version.number}:{state.sequence}:{details['by']}"
     workspace.record_fact(workspace.draft(kind, operation, partition, **details))

@@ -14,6 +14,7 @@ from airflow_mlops.core.governance.approve import (
     record_rejection,
     version_to_approve,
 )  # fmt: skip
+from airflow_mlops.core.governance.proof.reproduce_version import reproduce_version
 from airflow_mlops.core.rollout.roll_out import start_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -84,3 +85,48 @@ def test_nothing_waits_as_of_a_partition_before_the_candidate(tmp_path: Path) ->
     with pytest.raises(NotReadyError):
         version_to_approve(workspace, week(1))
     assert dataclasses.asdict(version_to_approve(workspace, week(2)))["number"] == "1"
+
+
+def test_who_only_made_the_version_again_to_look_at_it_may_approve_it(tmp_path: Path) -> None:
+    workspace = waiting_candidate(tmp_path, "toy_train/fit/scheduled")
+    reviewer = dataclasses.replace(workspace, actor="person:ben")
+    reproduce_version(reviewer, "1")
+    version = version_to_approve(workspace, week(2))
+    assert people_behind(workspace, version) == []
+    record_approval(workspace, version, ("ben",), started_by=None)
+    assert start_rollout(workspace, week(2)) == "1"
+
+
+def test_a_person_is_the_same_however_their_name_is_written(tmp_path: Path) -> None:
+    workspace = waiting_candidate(tmp_path, "toy_train/decide/manual__1 for person:Ann Smith")
+    version = version_to_approve(workspace, week(2))
+    with pytest.raises(PolicyError, match="Ann Smith started a run"):
+        record_approval(workspace, version, ("ann smith ", "17"), started_by=None)
+
+
+def test_nobody_approves_nothing(tmp_path: Path) -> None:
+    workspace = waiting_candidate(tmp_path, "toy_train/fit/scheduled")
+    version = version_to_approve(workspace, week(2))
+    with pytest.raises(PolicyError, match="nobody answered"):
+        record_approval(workspace, version, (), started_by=None)
+    assert workspace.state().approved == {}
+
+
+def test_an_answer_about_a_version_that_no_longer_waits_counts_for_no_other(tmp_path: Path) -> None:
+    workspace = waiting_candidate(tmp_path, "toy_train/fit/scheduled")
+    assert version_to_approve(workspace, week(2), asked="1").number == "1"
+    with pytest.raises(NotReadyError, match="version 7 was asked about, and version 1 waits now"):
+        version_to_approve(workspace, week(2), asked="7")
+
+
+def test_two_answers_on_the_same_record_are_two_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = waiting_candidate(tmp_path, "toy_train/fit/scheduled")
+    version, read = version_to_approve(workspace, week(2)), workspace.state()
+    real = Workspace.state
+    for name in ("ann", "ben"):
+        # Both have read the same record before either of them wrote.
+        answers = iter([read])
+        monkeypatch.setattr(Workspace, "state", lambda self, known=answers, **how: next(known, None) or real(self))
+        with pytest.raises(PolicyError):
+            record_approval(workspace, version, (name,), started_by=name)
+    assert [one.details["by"] for one in workspace.ledger.records() if one.kind == "approval_void"] == ["ann", "ben"]

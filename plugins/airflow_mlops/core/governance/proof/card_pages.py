@@ -24,13 +24,13 @@ th { background: #f0f4f8; } .lacks { background: #fff4e0; padding: .5rem .8rem; 
 
 def as_markdown(card: ModelCard) -> str:
     """Return the card as Markdown."""
-    lines = [f"# {_plain(card.title)}", ""]
+    lines = [f"# {plainly(card.title)}", ""]
     if card.missing:
-        lines += [f"**This card lacks: {_plain(', '.join(card.missing))}.**", ""]
+        lines += [f"**This card lacks: {plainly(', '.join(card.missing))}.**", ""]
     for section in card.sections:
-        lines += [f"## {_plain(section.title)}", ""]
+        lines += [f"## {plainly(section.title)}", ""]
         for text in section.texts:
-            lines += [_plain(text), ""]
+            lines += [plainly(text), ""]
         for table in section.tables:
             lines += [*_markdown_table(table), ""]
     return "\n".join(lines)
@@ -54,14 +54,14 @@ def as_html(card: ModelCard) -> str:
     )
 
 
-def _plain(text: str) -> str:
+def plainly(text: str) -> str:
     """Return text that Markdown shows as it is: names of columns and values may hold anything."""
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
 
 
 def _markdown_table(table: Table) -> list[str]:
     rows = [table.head, *table.rows]
-    lines = ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(plainly(cell) for cell in row) + " |" for row in rows]
     return [lines[0], "|" + "---|" * len(table.head), *lines[1:]]
 
 
