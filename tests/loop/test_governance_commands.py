@@ -111,3 +111,14 @@ def test_a_check_reads_the_policy_too(project: Project, capsys: pytest.CaptureFi
     (project.root / FILE).write_text("tiers:\n  high: [aproval]\n")
     assert run(project, "check") == 1
     assert "include/policy.yaml:2: tiers.high[0]" in capsys.readouterr().err
+
+
+def test_the_card_that_a_policy_misses_is_there_after_the_command_that_it_names(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert project.of_kind("card_written") == []
+    assert run(project, "card", "2") == 0
+    assert "# Model card" in capsys.readouterr().out
+    assert [record.details["version"] for record in project.of_kind("card_written")] == ["2"]
+    assert run(project, "card", "2") == 0
+    assert len(project.of_kind("card_written")) == 1

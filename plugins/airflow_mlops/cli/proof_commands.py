@@ -75,17 +75,17 @@ def explain(asked: argparse.Namespace) -> None:
 
 
 def write_card(asked: argparse.Namespace) -> None:
-    """Print or write the model card."""
+    """Print or write the model card; it is kept as evidence where none is, or the one that is lacks other things."""
     from airflow_mlops.core.errors import DeclarationError
     from airflow_mlops.core.governance.proof.card_pages import as_html, as_markdown
-    from airflow_mlops.core.governance.proof.model_card import model_card
+    from airflow_mlops.core.governance.proof.model_card import write_model_card
 
-    card = model_card(workspace_of(asked), asked.version)
+    if asked.to is not None and asked.to.suffix not in (".md", ".html"):
+        raise DeclarationError(f"the card can be written as .md or .html, not {asked.to.suffix or 'without ending'!r}")
+    card = write_model_card(workspace_of(asked), asked.version)
     if asked.to is None:
         print(as_markdown(card))
         return
-    if asked.to.suffix not in (".md", ".html"):
-        raise DeclarationError(f"the card can be written as .md or .html, not {asked.to.suffix or 'without ending'!r}")
     asked.to.write_text(as_html(card) if asked.to.suffix == ".html" else as_markdown(card), encoding="utf-8")
     print(f"{card.title}: {asked.to}" + (f"; it lacks {', '.join(card.missing)}" if card.missing else ""))
 

@@ -40,6 +40,10 @@ class Policy(Declared):
     """What a version needs before it may become the champion."""
 
     tiers: Tiers = Field(default=Tiers(), description="requirements by tier")
+    tolerance: float = Field(
+        default=0.0, ge=0,
+        description="largest difference of a prediction, in its unit, up to which a version counts as `reproduced`",
+    )  # fmt: skip
 
     def of(self, tier: str) -> tuple[Requirement, ...]:
         """Return the requirements of a tier."""
@@ -109,14 +113,21 @@ def _card(workspace: Workspace, state: LoopState, version: Version) -> str | Non
     if card is None:
         return f"no model card was written; airflow-mlops card {workspace.loop.model} {version.number}"
     missing = card.details["missing"]
-    return f"the model card lacks {', '.join(missing)}" if missing else None
+    if not missing:
+        return None
+    again = f"airflow-mlops card {workspace.loop.model} {version.number}"
+    return f"the model card lacks {', '.join(missing)}; once nothing is lacking, {again}"
 
 
 def _reproduced(workspace: Workspace, state: LoopState, version: Version) -> str | None:
     found = state.reproduced.get(version.number)
     if found is None:
         return f"it was not made again yet; airflow-mlops reproduce {workspace.loop.model} {version.number}"
-    return str(found.details["reason"]) if found.details["verdict"] == "different" else None
+    # Not the tolerance that somebody typed: what was found is held against the one that was reviewed.
+    allowed = read_policy(workspace.root).tolerance
+    if found.details["verdict"] == "identical" or float(found.details["largest_difference"]) <= allowed:
+        return None
+    return f"{found.details['reason']}; {FILE} allows {allowed:g}"
 
 
 def _approval(_workspace: Workspace, state: LoopState, version: Version) -> str | None:

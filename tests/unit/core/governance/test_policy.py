@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from airflow_mlops.core.errors import DeclarationError, PolicyError
 from airflow_mlops.core.governance.approve import record_approval, version_to_approve
 from airflow_mlops.core.governance.policy import FILE, read_policy, unmet
+from airflow_mlops.core.governance.proof import reproduce_version as reproduce_version_module
+from airflow_mlops.core.governance.proof.model_card import write_model_card
 from airflow_mlops.core.governance.proof.prove_version import prove_version
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.workspace import Workspace
@@ -98,3 +101,52 @@ def test_a_wrong_policy_is_refused_with_its_line(tmp_path: Path, text: str, word
     write_policy(tmp_path, text)
     with pytest.raises(DeclarationError, match=words):
         read_policy(tmp_path)
+
+
+def test_a_card_that_lacked_something_counts_anew_once_it_is_declared(tmp_path: Path) -> None:
+    write_policy(tmp_path, "tiers:\n  low: [card]\n")
+    workspace = registered(tmp_path, evaluate={"slices": ["kind"]})
+    (missing,) = prove_version(workspace, "1")
+    assert missing.startswith("card: the model card lacks purpose: declare `purpose`; once nothing is lacking, airflow")
+    declared = dataclasses.replace(workspace, loop=workspace.loop.model_copy(update={"purpose": "tests only"}))
+    write_model_card(declared, "1")
+    assert unmet(declared, declared.state(), declared.state().versions["1"]) == []
+    records = len(declared.ledger.records())
+    write_model_card(declared, "1")
+    assert len(declared.ledger.records()) == records
+    assert unmet(workspace, workspace.state(), workspace.state().versions["1"]) == []
+    write_model_card(workspace, "1")
+    assert unmet(workspace, workspace.state(), workspace.state().versions["1"]) != []
+
+
+@pytest.mark.parametrize(("allowed", "met"), [("", False), ("tolerance: 0.1\n", False), ("tolerance: 1.5\n", True)])
+def test_how_far_a_version_made_again_may_be_off_is_for_the_policy_to_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: str, met: bool
+) -> None:
+    write_policy(tmp_path, f"tiers:\n  low: [reproduced]\n{allowed}")
+    workspace = registered(tmp_path)
+    honest = reproduce_version_module.predict
+    made = iter(range(10))
+    monkeypatch.setattr(
+        reproduce_version_module, "predict", lambda *given, **how: honest(*given, **how) + next(made)
+    )  # fmt: skip
+    found = reproduce_version_module.reproduce_version(workspace, "1", tolerance=1e9)
+    assert (found.verdict, found.largest_difference) == ("within tolerance", pytest.approx(1.0))
+    missing = unmet(workspace, workspace.state(), workspace.state().versions["1"])
+    assert (missing == []) is met
+    if not met:
+        assert "within tolerance" in missing[0]
+        assert "include/policy.yaml allows" in missing[0]
+
+
+def test_a_tolerance_of_the_policy_is_the_one_a_new_version_is_proved_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_policy(tmp_path, "tiers:\n  low: [reproduced]\ntolerance: 1.5\n")
+    workspace = registered(tmp_path)
+    honest, made = reproduce_version_module.predict, iter(range(10))
+    monkeypatch.setattr(
+        reproduce_version_module, "predict", lambda *given, **how: honest(*given, **how) + next(made)
+    )  # fmt: skip
+    assert prove_version(workspace, "1") == []
+    assert workspace.state().reproduced["1"].details["verdict"] == "within tolerance"

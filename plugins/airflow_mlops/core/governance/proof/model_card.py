@@ -47,15 +47,16 @@ def model_card(workspace: Workspace, number: str) -> ModelCard:
 
 
 def write_model_card(workspace: Workspace, number: str) -> ModelCard:
-    """Keep the card of a version as evidence, once, and record it."""
-    card = model_card(workspace, number)
-    version = version_called(workspace, number)
-    workspace.record_fact(
-        workspace.draft(
-            "card_written", f"card:{number}", version.partition, evidence=(workspace.evidence.put(card.to_dict()),),
-            version=number, missing=list(card.missing),
-        )
-    )  # fmt: skip
+    """Return the card of a version; kept as evidence if none is, or if the one that is kept lacks other things."""
+    card, kept = model_card(workspace, number), workspace.state().cards.get(number)
+    if kept is None or kept.details["missing"] != list(card.missing):
+        operation = f"card:{number}" + (f":{kept.sequence}" if kept else "")
+        workspace.record_fact(
+            workspace.draft(
+                "card_written", operation, version_called(workspace, number).partition,
+                evidence=(workspace.evidence.put(card.to_dict()),), version=number, missing=list(card.missing),
+            )
+        )  # fmt: skip
     return card
 
 

@@ -15,14 +15,13 @@ def prove_version(workspace: Workspace, number: str) -> list[str]:
     What has been proved before is not proved again. A version that cannot be made again is a thing that is
     missing, and no error: the policy is asked again at the promotion.
     """
-    required = read_policy(workspace.root).of(workspace.loop.tier)
+    policy = read_policy(workspace.root)
     trouble = []
-    if "reproduced" in required and number not in workspace.state().reproduced:
+    if "reproduced" in policy.of(workspace.loop.tier) and number not in workspace.state().reproduced:
         try:
-            reproduce_version(workspace, number)
+            reproduce_version(workspace, number, tolerance=policy.tolerance)
         except ReproductionError as error:
             trouble.append(str(error))
-    if number not in workspace.state().cards:
-        write_model_card(workspace, number)
+    write_model_card(workspace, number)
     state = workspace.state()
     return [*trouble, *unmet(workspace, state, state.versions[number])]

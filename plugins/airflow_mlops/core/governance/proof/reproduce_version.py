@@ -7,6 +7,7 @@ becomes a version; the verdict is recorded.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.errors import DataError, ReproductionError, TrainingError
 from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.governance.proof.environment_change import changed_since
+from airflow_mlops.core.governance.record import canonical_json
 from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.model_file import load_model
@@ -141,7 +143,9 @@ def record_reproduction(workspace: Workspace, version: Version, found: Reproduct
     """Record the comparison, as a fact about now."""
     state = workspace.state()
     details = found.to_dict()
-    operation = f"reproduced:{version.number}:{state.sequence}"
+    # Two that were made at the same time may have come out otherwise, and both count.
+    content = hashlib.sha256(canonical_json(details).encode()).hexdigest()[:12]
+    operation = f"reproduced:{version.number}:{state.sequence}:{content}"
     newest = max(state.published, default=version.partition)
     workspace.record_fact(
         workspace.draft("reproduced", operation, max(newest, version.partition), **details)
