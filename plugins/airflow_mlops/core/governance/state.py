@@ -90,11 +90,14 @@ class LoopState:
 
     @property
     def champions_before(self) -> list[str]:
-        """Numbers of the versions that were champion before the one of now, the newest first, none twice."""
-        served = [str(record.details["version"]) for record in reversed(self.promotions)]
-        now = self.champion.number if self.champion else None
-        after = served[served.index(now) + 1 :] if now in served else served
-        return list(dict.fromkeys(number for number in after if number != now))
+        """Numbers of the versions that each had to make room for the next, up to the champion of now, newest first."""
+        replaced = {str(one.details["version"]): one.details.get("previous") for one in self.promotions}
+        found: list[str] = []
+        number = replaced.get(self.champion.number) if self.champion else None
+        while number is not None and number not in found:
+            found.append(str(number))
+            number = replaced.get(str(number))
+        return found
 
     def newest(self, partitions: Iterable[str], as_of: str) -> str | None:
         """Return the newest of ``partitions`` at or before ``as_of``."""

@@ -29,31 +29,42 @@ class RolledBack:
 
 
 def roll_back_now(workspace: Workspace, *, reason: str, to: str | None = None) -> RolledBack:
-    """Take back the challenger under way; where there is none, or ``to`` is given, the champion.
+    """Take back the challenger under way; where there is none, the champion.
+
+    Of two who do it at once one writes the record, and the other is told.
 
     Parameters
     ----------
     reason : str
         Why, for the ledger.
     to : str, optional
-        Number of the version that shall serve; the champion before this one if not given.
+        Number of the version that shall serve; the champion before this one if not given. While a rollout is under
+        way that is the champion, and no other can be named.
 
     Raises
     ------
     RolloutError
-        If there is nothing to go back from or to, or the version to go back to may not serve or cannot be loaded.
+        If there is nothing to go back from or to, the version to go back to may not serve or cannot be loaded, or
+        somebody changed meanwhile what would be taken back.
     """
+    meant: str | None = None
     for _ in range(ATTEMPTS):
         state = workspace.state()
+        if meant is not None and meant in state.quarantined:
+            return _joined(workspace, state, meant, to)
+        version, champion, notes = _what_goes(workspace, state, to)
+        if meant not in (None, version):
+            raise RolloutError(
+                f"version {meant} was to be taken back, and meanwhile version {version} would be; look where the loop "
+                f"stands and ask again: airflow-mlops status {workspace.loop.model}"
+            )
+        meant, as_of = version, max(state.published, default=None)
+        details: dict[str, Any] = {"version": version, "reason": reason}
+        details |= {"champion": champion} if champion else {}
+        # Two who ask for the same on the same record are one rollback.
+        operation = f"rolled_back:{version}:by_hand:{champion or 'stays'}:{state.sequence}"
         try:
-            version, champion, notes = _what_goes(workspace, state, to)
-            as_of = max(state.published, default=None)
-            details: dict[str, Any] = {"version": version, "reason": reason}
-            details |= {"champion": champion} if champion else {}
-            operation = f"rolled_back:{version}:by_hand:{state.sequence}"
-            workspace.ledger.append(
-                workspace.draft("rolled_back", operation, as_of, **details), read=state.sequence
-            )  # fmt: skip
+            workspace.ledger.append(workspace.draft("rolled_back", operation, as_of, **details), read=state.sequence)
         except StaleLedgerError:
             continue
         fault_point("rolled_back_by_hand")
@@ -70,17 +81,28 @@ def lift_quarantine(workspace: Workspace, version: str, *, reason: str) -> None:
     RolloutError
         If the version is not in quarantine.
     """
-    state = workspace.state()
-    if version not in state.quarantined:
-        held = ", ".join(sorted(state.quarantined, key=int)) or "none"
-        raise RolloutError(f"version {version} is not in quarantine; in quarantine: {held}")
-    workspace.ledger.append(
-        workspace.draft(
-            "quarantine_lifted", f"lifted:{version}:{state.sequence}", max(state.published, default=None),
-            version=version, reason=reason,
-        ),
-        read=state.sequence,
-    )  # fmt: skip
+    for _ in range(ATTEMPTS):
+        state = workspace.state()
+        if version not in state.quarantined:
+            held = ", ".join(sorted(state.quarantined, key=int)) or "none"
+            raise RolloutError(f"version {version} is not in quarantine; in quarantine: {held}")
+        operation, as_of = f"lifted:{version}:{state.sequence}", max(state.published, default=None)
+        draft = workspace.draft("quarantine_lifted", operation, as_of, version=version, reason=reason)
+        try:
+            workspace.ledger.append(draft, read=state.sequence)
+        except StaleLedgerError:
+            continue
+        return
+    raise RolloutError(f"nothing was lifted in {ATTEMPTS} attempts: other records keep coming first; try again")
+
+
+def _joined(workspace: Workspace, state: LoopState, version: str, to: str | None) -> RolledBack:
+    """Say what a rollback did that somebody else recorded first, or that it is not the one that was asked for."""
+    serves = state.champion.number if state.champion else None
+    if to not in (None, serves):
+        raise RolloutError(f"version {version} was taken back meanwhile, and version {serves} serves, not version {to}")
+    said = f"somebody else was first: {state.quarantined[version]}"
+    return RolledBack(version, serves, (said, *_aliases_follow(workspace)))
 
 
 def _what_goes(workspace: Workspace, state: LoopState, to: str | None) -> tuple[str, str | None, tuple[str, ...]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from airflow_mlops.core.errors import RegistryError, RolloutError
+from airflow_mlops.core.governance.record import Draft, Record
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.rollout.roll_back import lift_quarantine, roll_back_now
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
@@ -136,3 +138,84 @@ def test_a_loop_without_a_champion_has_nothing_to_roll_back(tmp_path: Path) -> N
     workspace = in_memory_workspace(toy_loop(), {}, scratch=tmp_path)
     with pytest.raises(RolloutError, match="there is no champion yet"):
         roll_back_now(workspace, reason="bad")
+
+
+def before_the_next_record(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let something happen between what the next writer reads and what it writes."""
+    ledger = workspace.ledger
+    honest = ledger.append
+
+    def late(draft: Draft, *, read: int) -> Record:
+        monkeypatch.setattr(ledger, "append", honest)
+        act()
+        return honest(draft, read=read)
+
+    monkeypatch.setattr(ledger, "append", late)
+
+
+def note(workspace: Workspace) -> None:
+    """Record something that has nothing to do with it."""
+    workspace.record_fact(workspace.draft("approval_void", "note", week(4), version="1", by="x", reason="y"))
+
+
+def test_two_who_roll_back_at_once_take_one_version_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = three_champions(tmp_path)
+
+    def somebody_else() -> None:
+        note(workspace)
+        roll_back_now(workspace, reason="complaints")
+
+    before_the_next_record(workspace, monkeypatch, somebody_else)
+    done = roll_back_now(workspace, reason="bad")
+    assert (done.version, done.champion) == ("3", "2")
+    assert champion_of(workspace.state()) == "2"
+    assert workspace.state().quarantined == {"3": "complaints"}
+
+
+@pytest.mark.parametrize("between", [note, lambda _: None], ids=["another_record", "none_between"])
+def test_who_asked_for_another_champion_than_the_one_who_came_first_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: Callable[[Workspace], None]
+) -> None:
+    workspace = three_champions(tmp_path)
+
+    def somebody_else() -> None:
+        between(workspace)
+        roll_back_now(workspace, reason="complaints")
+
+    before_the_next_record(workspace, monkeypatch, somebody_else)
+    with pytest.raises(RolloutError, match="version 3 was taken back meanwhile, and version 2 serves, not version 1"):
+        roll_back_now(workspace, reason="bad", to="1")
+    assert champion_of(workspace.state()) == "2"
+
+
+def test_a_rollback_of_the_champion_never_hits_a_challenger_that_came_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = three_champions(tmp_path)
+    ingest(workspace, week(5))
+    score_partition(workspace, week(5))
+    train(workspace, week(5))
+    before_the_next_record(workspace, monkeypatch, lambda: start_rollout(workspace, week(5)))
+    with pytest.raises(RolloutError, match="version 3 was to be taken back, and meanwhile version 4 would be"):
+        roll_back_now(workspace, reason="bad")
+    assert workspace.state().quarantined == {}
+
+
+def test_lifting_goes_on_when_another_record_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = three_champions(tmp_path)
+    roll_back_now(workspace, reason="bad")
+    before_the_next_record(workspace, monkeypatch, lambda: note(workspace))
+    lift_quarantine(workspace, "3", reason="why not")
+    assert workspace.state().quarantined == {}
+
+
+def test_the_champion_before_is_the_one_that_was_replaced_whatever_was_lifted_since(tmp_path: Path) -> None:
+    workspace = three_champions(tmp_path)
+    roll_back_now(workspace, reason="bad")
+    lift_quarantine(workspace, "3", reason="the label was wrong")
+    ingest(workspace, week(5))
+    score_partition(workspace, week(5))
+    train(workspace, week(5))
+    roll_out(workspace, week(5))
+    assert champion_of(workspace.state()) == "4"
+    assert roll_back_now(workspace, reason="bad").champion == "2"
