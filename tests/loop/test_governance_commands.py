@@ -122,3 +122,63 @@ def test_the_card_that_a_policy_misses_is_there_after_the_command_that_it_names(
     assert [record.details["version"] for record in project.of_kind("card_written")] == ["2"]
     assert run(project, "card", "2") == 0
     assert len(project.of_kind("card_written")) == 1
+
+
+def test_a_broken_declaration_of_another_model_that_speaks_of_this_one_stops_no_command(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loops, dags = project.root / "include" / "loops", project.root / "dags"
+    (loops / "a_broken.yaml").write_text(f"model: {project.model}_two\n# as {project.model}, but broken: [\nowner: [\n")
+    assert run(project, "status") == 0
+    (loops / f"{project.model}.yaml").rename(project.root / f"{project.model}.yaml")
+    (dags / "a_broken.py").write_text(f"import nothing_of_this_name  # beside {project.model}\n")
+    (dags / "loop_dags.py").write_text(
+        f"from airflow_mlops import build_dags\nbuild_dags('{project.model}.yaml', root={str(project.root)!r})\n"
+    )
+    assert run(project, "status") == 0
+    (dags / "loop_dags.py").unlink()
+    capsys.readouterr()
+    assert run(project, "status") == 1
+    said = capsys.readouterr().err
+    assert f"no declaration of a model '{project.model}'" in said
+    assert "could not be read: " in said
+    assert "a_broken.yaml" in said
+    assert "a_broken.py" in said
+    assert "nothing_of_this_name" in said
+
+
+def test_the_own_declaration_that_is_broken_is_said_with_its_line(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project.root / "include" / "loops" / f"{project.model}.yaml"
+    file.write_text(file.read_text().replace('"owner"', '"ownr"'))
+    assert run(project, "check") == 1
+    assert capsys.readouterr().err.startswith(f"airflow-mlops: {file}:3: ownr: unknown key")
+
+
+def test_a_folder_that_is_called_like_the_model_is_not_taken_for_its_declaration(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    (project.root / project.model).mkdir()
+    assert main(["status", project.model]) == 0
+
+
+@pytest.mark.parametrize("command", ["audit anchor", "audit export", "card"])
+def test_a_place_that_cannot_be_written_is_one_line_that_names_it(
+    project: Project, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    place = str(tmp_path / "file" / "out.html")
+    assert run(project, command, *(["2"] if command == "card" else []), "--to", place) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("airflow-mlops: ")
+    assert place in line
+
+
+def test_anchors_that_are_no_text_are_refused(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "anchors").write_bytes(b"\xff\xfe\x00")
+    assert run(project, "audit verify", "--anchors", str(tmp_path / "anchors")) == 1
+    assert "cannot be read" in capsys.readouterr().err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +40,7 @@ def loop_of(asked: argparse.Namespace) -> Loop:
         if len(loops) != 1:
             raise DeclarationError(f"declares {len(loops)} loops; name a file that declares one", file=str(file))
         return loops[0]
-    if file.suffix in (".yaml", ".yml") or file.exists():
+    if file.suffix in (".yaml", ".yml") or file.is_file():
         return read_loop(file)
     return loop_called(str(file), asked.root)
 
@@ -46,23 +48,44 @@ def loop_of(asked: argparse.Namespace) -> Loop:
 def loop_called(model: str, root: Path) -> Loop:
     """Return the loop of a model, from ``include/loops/`` or, where it is declared in Python, from ``dags/``.
 
+    A broken file of another model stops nobody, even where it speaks of this one.
+
     Raises
     ------
     DeclarationError
-        If no declaration below the project folder is of that model.
+        If no declaration below the project folder is of that model; names the files that could not be read.
     """
-    # A file that never says the name cannot declare it, and a broken one of another model is not asked about.
-    files = [*sorted((root / "include" / "loops").glob("*.y*ml")), *sorted((root / "dags").glob("*.py"))]
-    for file in files:
-        if model in file.read_text(encoding="utf-8", errors="replace"):
+    broken = []
+    # A file that never says the name cannot declare it.
+    for file in [*sorted((root / "include" / "loops").glob("*.y*ml")), *sorted((root / "dags").glob("*.py"))]:
+        if model not in file.read_text(encoding="utf-8", errors="replace"):
+            continue
+        try:
             loops = loops_of(file) if file.suffix == ".py" else [read_loop(file)]
-            found = next((loop for loop in loops if loop.model == model), None)
-            if found is not None:
-                return found
+        except DeclarationError as error:
+            if file.stem == model:
+                raise
+            broken.append(f"{file} ({error})")
+            continue
+        except Exception as error:  # a Dag file may raise anything
+            broken.append(f"{file} ({type(error).__name__}: {error})")
+            continue
+        found = next((loop for loop in loops if loop.model == model), None)
+        if found is not None:
+            return found
     raise DeclarationError(
         f"no declaration of a model {model!r} in include/loops/*.yaml or dags/*.py below {root}; "
-        "name the file, or say --root"
+        "name the file, or say --root" + (f"; could not be read: {', '.join(broken)}" if broken else "")
     )
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Say of a file that cannot be written which one it is, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise DeclarationError(f"cannot be written: {error.strerror}", file=str(file)) from None
 
 
 def loops_of(file: Path) -> list[Loop]:

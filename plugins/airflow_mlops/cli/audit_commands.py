@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.asked_loop import add_command, workspace_of
+from airflow_mlops.cli.asked_loop import add_command, workspace_of, writing
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.asked_loop import Commands
@@ -48,7 +48,8 @@ def anchor(asked: argparse.Namespace) -> None:
     from airflow_mlops.core.governance.audit import append_anchor, head
 
     found = head(workspace_of(asked).ledger.records())
-    append_anchor(found, asked.to)
+    with writing(asked.to):
+        append_anchor(found, asked.to)
     print(f"{found.model}: record {found.sequence}, hash {found.hash}, anchored in {asked.to}")
 
 
@@ -62,6 +63,6 @@ def export(asked: argparse.Namespace) -> None:
     if asked.to is None:
         sys.stdout.writelines(lines)
         return
-    with asked.to.open("w", encoding="utf-8") as out:
+    with writing(asked.to), asked.to.open("w", encoding="utf-8") as out:
         out.writelines(lines)
     print(f"{workspace.loop.model}: {len(records)} records in {asked.to}")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.asked_loop import add_command, workspace_of
+from airflow_mlops.cli.asked_loop import add_command, workspace_of, writing
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.asked_loop import Commands, Run
@@ -86,7 +86,8 @@ def write_card(asked: argparse.Namespace) -> None:
     if asked.to is None:
         print(as_markdown(card))
         return
-    asked.to.write_text(as_html(card) if asked.to.suffix == ".html" else as_markdown(card), encoding="utf-8")
+    with writing(asked.to):
+        asked.to.write_text(as_html(card) if asked.to.suffix == ".html" else as_markdown(card), encoding="utf-8")
     print(f"{card.title}: {asked.to}" + (f"; it lacks {', '.join(card.missing)}" if card.missing else ""))
 
 

@@ -54,7 +54,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
             raise
         raise AssertionError("unreachable: the task waits")
 
-    def execute_complete(self, context: Context, event: dict[str, Any], *, asked: str) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any], *, asked: str = "none") -> dict[str, Any]:
         """Record what the person said about the version they were ``asked`` about."""
         answer: Any = HITLOperator.execute_complete(self, context, event)
         user = answer["responded_by_user"] or {}

@@ -69,6 +69,8 @@ def read_anchors(file: Path, model: str) -> list[Anchor]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise LedgerError(f"anchors cannot be read from {file}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise LedgerError(f"anchors cannot be read from {file}: no UTF-8 at byte {error.start}") from None
     found = []
     for number, line in enumerate(lines, start=1):
         try:
