@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -26,7 +27,7 @@ from airflow_mlops.core.declared import Day, Declared
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.governance.test_score import score_data, score_infrastructure, score_model, score_monitoring
 from airflow_mlops.core.governance.test_score.points import Items, Point, View, half
-from airflow_mlops.core.loop_file import line_of, read_strict_yaml
+from airflow_mlops.core.loop_file import Lines, line_of, read_strict_yaml
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.wrong_declaration import nearest
 
@@ -116,8 +117,8 @@ def read_attestations(root: Path) -> dict[str, dict[str, Attestation]]:
         return {}
     data, lines = read_strict_yaml(root / FILE)
     found: dict[str, dict[str, Attestation]] = {}
-    for model, items in (data or {}).items():
-        for code, fields in items.items():
+    for model, items in mapping(data or {}, lines, "").items():
+        for code, fields in mapping(items, lines, model).items():
             key = f"{model}.{code}"
             if code not in NAMES:
                 message = f"no such item; {nearest(code, list(NAMES), what='items')}"
@@ -129,6 +130,19 @@ def read_attestations(root: Path) -> dict[str, dict[str, Attestation]]:
                 where = ".".join([key, *map(str, fault["loc"])])
                 raise DeclarationError(fault["msg"], file=FILE, line=line_of(lines, where), key=where) from None
     return found
+
+
+def mapping(value: Any, lines: Lines, key: str) -> dict[str, Any]:
+    """Return what stands under a key if it is a mapping.
+
+    Raises
+    ------
+    DeclarationError
+        Naming the line of the key.
+    """
+    if isinstance(value, dict):
+        return value
+    raise DeclarationError("must be a mapping", file=FILE, line=line_of(lines, key), key=key or None)
 
 
 def shown(score: Score) -> Iterator[str]:

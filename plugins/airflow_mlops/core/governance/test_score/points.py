@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,15 +96,20 @@ class View:
 
     def file(self, path: str | Path | None) -> tuple[str, ...]:
         """Return a file below the project folder, if it is there."""
-        return (str(path),) if path and (self.workspace.root / path).exists() else ()
+        if not path:
+            return ()
+        root = self.workspace.root.resolve()
+        found = (root / path).resolve()
+        return (str(path),) if found.is_file() and found.is_relative_to(root) else ()
 
-    def tests_that_name(self, words: Sequence[str]) -> tuple[str, ...]:
-        """Return the test files of the project that hold one of the words, below ``tests/``."""
+    def tests_that_name(self, *words: Sequence[str]) -> tuple[str, ...]:
+        """Return the test files of the project, below ``tests/``, that hold one of each of the words as a whole."""
+        wanted = [re.compile("|".join(rf"(?<![\w.]){re.escape(word)}(?!\w)" for word in some)) for some in words]
         found = []
         for file in sorted((self.workspace.root / "tests").rglob("test_*.py")):
             if file.stat().st_size <= TESTS:
                 text = file.read_text(encoding="utf-8", errors="replace")
-                if any(word in text for word in words):
+                if all(pattern.search(text) for pattern in wanted):
                     found.append(str(file.relative_to(self.workspace.root)))
         return tuple(found)
 

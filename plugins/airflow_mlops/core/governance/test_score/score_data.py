@@ -73,10 +73,10 @@ def tested_features(view: View) -> Point:
     reference = loop.data.features or loop.train.function
     module = reference.partition(":")[0]
     package = module.rpartition(".")[0]
-    found = view.tests_that_name([module, *([package] if package and package != "include" else [])])
+    found = view.tests_that_name([module, *([package] if "." in package else [])])
     if not found:
         return none(f"no test below tests/ names {module}")
-    return full(f"{len(found)} test files name {package or module}", *found)
+    return full(f"{len(found)} test files name {package if '.' in package else module}", *found)
 
 
 ITEMS: Items = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
+from airflow_mlops.core.evaluation.metrics import relative_loss
 from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.governance.test_score.points import Items, Point, View, full, half, none
 from airflow_mlops.core.training.code_state import code_state
@@ -80,7 +81,8 @@ def stale_loss(view: View, version: Version) -> tuple[float, int] | None:
         return None
     ours, theirs = float(judged["metrics"][metric]), float(judged["champion_metrics"][metric])
     keys = [key for key in view.state.published if champion.partition < key <= version.partition]
-    return ((theirs - ours) / ours, len(keys)) if ours else None
+    perfect = ours == (1 if metric == "accuracy" else 0)
+    return None if perfect else (relative_loss(metric, theirs, ours), len(keys))
 
 
 def baselines(view: View) -> Point:

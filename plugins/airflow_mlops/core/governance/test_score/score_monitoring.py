@@ -30,8 +30,12 @@ def invariants(view: View) -> Point:
 
 def skew(view: View) -> Point:
     """Mo3: features are the same in training and in serving."""
+    if not view.state.scored:
+        return none("no row was scored yet, so none was replayed")
     command = f"airflow-mlops skew {view.workspace.loop.model}"
-    return half("one command replays scored rows; nothing runs it by itself", command)
+    return half(
+        "one function makes the features of both; one command replays scored rows; nothing runs it by itself", command
+    )
 
 
 def fresh(view: View) -> Point:
