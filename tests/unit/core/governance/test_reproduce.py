@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, SGDRegressor
 
@@ -130,3 +132,26 @@ def test_a_row_is_traced_through_its_features_to_what_was_served(tmp_path: Path)
     assert explain_row(workspace, "1", "1-5").used_for == "fitted on it"
     with pytest.raises(ReproductionError, match="no row of toy with that key in any of the 4 published partitions"):
         explain_row(workspace, "1", "9-9")
+
+
+@pytest.mark.filterwarnings("ignore:The NumPy global RNG")
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [(lambda at: at, "5"), (lambda at: float(at), "5.0"), (lambda at: pd.Timestamp(2013, 1, 1 + at), "2013-01-06")],
+    ids=["whole_numbers", "numbers", "days"],
+)
+def test_a_row_is_found_by_its_key_of_whatever_type(tmp_path: Path, key: Callable[[int], Any], named: str) -> None:
+    frames = {week(number): toy_rows(number, rows=28) for number in range(4)}
+    for frame in frames.values():
+        frame["id"] = [key(at) for at in range(28)]
+    workspace = in_memory_workspace(toy_loop(rollout={"stages": [{"live": 100}]}), frames, scratch=tmp_path)
+    for number in range(3):
+        ingest(workspace, week(number))
+    train(workspace, week(2))
+    run_stage(workspace, start_rollout(workspace, week(2)), 0, week(2))
+    ingest(workspace, week(3))
+    score_partition(workspace, week(3))
+    found = explain_row(workspace, "1", named)
+    assert found.row["x"] == pytest.approx(frames[week(3)]["x"].iloc[5])
+    assert found.logged is not None
+    assert found.logged["served_prediction"] == pytest.approx(found.prediction)

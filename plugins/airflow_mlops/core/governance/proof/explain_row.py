@@ -149,7 +149,8 @@ def _found(workspace: Workspace, kept: str, partition: str | None) -> tuple[Pinn
             raise ReproductionError(f"partition {key} is not published")
         version = int(published[key]["version"])
         held = workspace.snapshots.read(key, version=version, columns=[column]).column(column)
-        if kept in {str(value) for value in held.to_pylist()}:
+        # As text the way predictions are keyed by it.
+        if held.to_pandas().astype(str).eq(kept).any():
             pin = PinnedPartition(key, version, str(published[key]["digest"]))
             return pin, read_partition(workspace, pin, label=False)
     where = f"partition {partition}" if partition else f"any of the {len(published)} published partitions"
