@@ -40,6 +40,7 @@ def test_a_rollback_and_its_lifting_are_one_command_each(project: Project, capsy
     assert run(project, "rollback", "--to", "2") == 1
     assert "version 2 is in quarantine: complaints" in capsys.readouterr().err
     assert run(project, "lift", "2", "--reason", "the label was late") == 0
+    assert f"airflow-mlops rollback {project.model} --to 2 lets it serve" in capsys.readouterr().out
     assert run(project, "rollback", "--to", "2") == 0
     assert project.workspace.registry.aliases() == {"champion": "2"}
     project.put(KEYS[3])

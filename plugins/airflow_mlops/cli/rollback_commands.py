@@ -38,5 +38,8 @@ def lift(asked: argparse.Namespace) -> None:
     """Lift a quarantine."""
     from airflow_mlops.core.rollout.roll_back import lift_quarantine
 
-    lift_quarantine(workspace_of(asked), asked.version, reason=asked.reason)
-    print(f"version {asked.version} is out of quarantine; airflow-mlops rollback --to {asked.version} lets it serve")
+    workspace = workspace_of(asked)
+    lift_quarantine(workspace, asked.version, reason=asked.reason)
+    served = workspace.state().was_champion(asked.version)
+    back = f"airflow-mlops rollback {workspace.loop.model} --to {asked.version} lets it serve"
+    print(f"version {asked.version} is out of quarantine; {back if served else 'it waits for its rollout again'}")

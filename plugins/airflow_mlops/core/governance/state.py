@@ -88,6 +88,10 @@ class LoopState:
             return f"the retrain of record {self.open_decision.sequence} is under way"
         return None
 
+    def was_champion(self, number: str) -> bool:
+        """Whether a version is or was the champion."""
+        return any(str(record.details["version"]) == number for record in self.promotions)
+
     @property
     def champions_before(self) -> list[str]:
         """Numbers of the versions that each had to make room for the next, up to the champion of now, newest first."""
@@ -207,7 +211,7 @@ def _promoted(state: LoopState, record: Record) -> None:
 def _rolled_back(state: LoopState, record: Record) -> None:
     _rollout_ended(state, record)
     state.rollbacks.append(record)
-    state.quarantined[str(record.details["version"])] = str(record.details["reason"])
+    _quarantined(state, record)
     instead = record.details.get("champion")
     if instead is not None:
         state.champion = state.versions[str(instead)]
@@ -215,12 +219,22 @@ def _rolled_back(state: LoopState, record: Record) -> None:
 
 
 def _lifted(state: LoopState, record: Record) -> None:
-    state.quarantined.pop(str(record.details["version"]), None)
+    number = str(record.details["version"])
+    state.quarantined.pop(number, None)
+    # To one that served, a rollback goes; one that never did waits for its rollout again, and for a new approval.
+    if state.in_flight is None and number in state.versions and not state.was_champion(number):
+        state.candidate = state.versions[number]
 
 
 def _rejected(state: LoopState, record: Record) -> None:
     _rollout_ended(state, record)
-    state.quarantined[str(record.details["version"])] = str(record.details["reason"])
+    _quarantined(state, record)
+
+
+def _quarantined(state: LoopState, record: Record) -> None:
+    number = str(record.details["version"])
+    state.quarantined[number] = str(record.details["reason"])
+    state.approved.pop(number, None)
 
 
 def _approved(state: LoopState, record: Record) -> None:

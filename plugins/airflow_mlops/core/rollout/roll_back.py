@@ -76,22 +76,30 @@ def roll_back_now(workspace: Workspace, *, reason: str, to: str | None = None) -
 def lift_quarantine(workspace: Workspace, version: str, *, reason: str) -> None:
     """Let a version that was taken back serve again, as a person's decision.
 
+    One that was the champion can be rolled back to; one that never was waits for its rollout, and an approval, again.
+
     Raises
     ------
     RolloutError
-        If the version is not in quarantine.
+        If the version is not in quarantine, or was never the champion and something else is under way.
     """
     for _ in range(ATTEMPTS):
         state = workspace.state()
         if version not in state.quarantined:
             held = ", ".join(sorted(state.quarantined, key=int)) or "none"
             raise RolloutError(f"version {version} is not in quarantine; in quarantine: {held}")
+        if state.in_flight is not None and not state.was_champion(version):
+            raise RolloutError(
+                f"version {version} was never the champion and would wait for its rollout again, and "
+                f"{state.in_flight}; lift it when nothing is under way"
+            )
         operation, as_of = f"lifted:{version}:{state.sequence}", max(state.published, default=None)
         draft = workspace.draft("quarantine_lifted", operation, as_of, version=version, reason=reason)
         try:
             workspace.ledger.append(draft, read=state.sequence)
         except StaleLedgerError:
             continue
+        _aliases_follow(workspace)
         return
     raise RolloutError(f"nothing was lifted in {ATTEMPTS} attempts: other records keep coming first; try again")
 
@@ -130,7 +138,7 @@ def _change_champion(workspace: Workspace, state: LoopState, to: str | None) -> 
             f"version {target} is in quarantine: {state.quarantined[target]}; "
             f"a person lifts that first: airflow-mlops lift {workspace.loop.model} {target} --reason WHY"
         )
-    if target not in {str(record.details["version"]) for record in state.promotions}:
+    if not state.was_champion(target):
         raise RolloutError(
             f"version {target} has never been the champion; a rollback goes to one that was: "
             f"{', '.join(state.champions_before) or 'there is none'}"

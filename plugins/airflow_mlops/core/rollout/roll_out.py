@@ -162,7 +162,7 @@ def _look(workspace: Workspace, state: LoopState, index: int, as_of: str) -> Sta
         fault_point("stage_analysed")
     said, reason = found.details["verdict"], str(found.details["reason"])
     if said == "fail":
-        roll_back(workspace, rollout.version.number, f"{stage.name}: {reason}", as_of)
+        roll_back(workspace, rollout, f"{stage.name}: {reason}", as_of)
     if said == "inconclusive":
         raise NotReadyError(f"version {rollout.version.number} holds at {stage.name}: {reason}")
     return StageOutcome(rollout.version.number, stage.name, reason)
@@ -182,7 +182,7 @@ def _looks(records: list[Record], rollout: int, index: int) -> list[Record]:
     ]
 
 
-def roll_back(workspace: Workspace, version: str, reason: str, as_of: str) -> None:
+def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: str) -> None:
     """Take a challenger back, quarantine its version, and say why.
 
     Needs neither the challenger nor the registry to decide; the aliases are repaired by the next
@@ -193,9 +193,9 @@ def roll_back(workspace: Workspace, version: str, reason: str, as_of: str) -> No
     RolledBackError
         Always, once the record stands: a rolled-back rollout is a failure that says why.
     """
-    workspace.record_fact(
-        workspace.draft("rolled_back", f"rolled_back:{version}:{as_of}", as_of, version=version, reason=reason)
-    )
+    version = rollout.version.number
+    operation = f"rolled_back:{version}:{rollout.record}"
+    workspace.record_fact(workspace.draft("rolled_back", operation, as_of, version=version, reason=reason))
     fault_point("rolled_back")
     reconcile(workspace)
     raise RolledBackError(f"version {version} was rolled back at {reason}; the champion serves all keys")

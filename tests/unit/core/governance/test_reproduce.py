@@ -137,7 +137,7 @@ def test_a_row_is_traced_through_its_features_to_what_was_served(tmp_path: Path)
 @pytest.mark.filterwarnings("ignore:The NumPy global RNG")
 @pytest.mark.parametrize(
     ("key", "named"),
-    [(lambda at: at, "5"), (lambda at: float(at), "5.0"), (lambda at: pd.Timestamp(2013, 1, 1 + at), "2013-01-06")],
+    [(lambda at: at, "5"), (float, "5.0"), (lambda at: pd.Timestamp(2013, 1, 1 + at), "2013-01-06")],
     ids=["whole_numbers", "numbers", "days"],
 )
 def test_a_row_is_found_by_its_key_of_whatever_type(tmp_path: Path, key: Callable[[int], Any], named: str) -> None:

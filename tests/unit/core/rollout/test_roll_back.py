@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from airflow_mlops.core.errors import RegistryError, RolloutError
+from airflow_mlops.core.errors import NotReadyError, RegistryError, RolledBackError, RolloutError
+from airflow_mlops.core.governance.approve import record_approval, record_rejection, version_to_approve
 from airflow_mlops.core.governance.record import Draft, Record
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.rollout.roll_back import lift_quarantine, roll_back_now
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
+from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import InMemoryRegistry, in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
@@ -219,3 +222,46 @@ def test_the_champion_before_is_the_one_that_was_replaced_whatever_was_lifted_si
     roll_out(workspace, week(5))
     assert champion_of(workspace.state()) == "4"
     assert roll_back_now(workspace, reason="bad").champion == "2"
+
+
+def taken_back_challenger(tmp_path: Path, **rollout: object) -> Workspace:
+    """Return a loop with champions 1 to 3 whose version 4 was rejected before it was rolled out."""
+    workspace = three_champions(tmp_path)
+    ingest(workspace, week(5))
+    score_partition(workspace, week(5))
+    train(workspace, week(5))
+    asking = workspace.loop.model_copy(update={"rollout": workspace.loop.rollout.model_copy(update=rollout)})
+    return dataclasses.replace(workspace, loop=asking)
+
+
+def test_a_rejected_version_that_was_lifted_waits_again_and_for_an_approval_of_its_own(tmp_path: Path) -> None:
+    workspace = taken_back_challenger(tmp_path, approval="human")
+    version = version_to_approve(workspace, week(5))
+    record_approval(workspace, version, ("ann",), started_by=None)
+    record_rejection(workspace, version, "ben", "by mistake")
+    lift_quarantine(workspace, "4", reason="ben meant another one")
+    assert workspace.state().approved == {}
+    with pytest.raises(NotReadyError, match="version 4 waits for a person's approval"):
+        start_rollout(workspace, week(5))
+    record_approval(workspace, version_to_approve(workspace, week(5)), ("ann",), started_by=None)
+    roll_out(workspace, week(5))
+    assert champion_of(workspace.state()) == "4"
+
+
+def test_a_challenger_that_was_lifted_can_be_taken_back_a_second_time(tmp_path: Path) -> None:
+    workspace = taken_back_challenger(tmp_path, margin=-1e9)
+    for _ in range(2):
+        with pytest.raises(RolledBackError):
+            roll_out(workspace, week(5))
+        assert workspace.state().rollout is None
+        assert "4" in workspace.state().quarantined
+        lift_quarantine(workspace, "4", reason="once more")
+
+
+def test_a_version_that_never_served_is_lifted_only_where_it_can_wait_for_its_rollout(tmp_path: Path) -> None:
+    workspace = taken_back_challenger(tmp_path)
+    record_rejection(workspace, workspace.state().versions["4"], "ben", "")
+    decide_and_record(workspace, week(5), trigger="person")
+    with pytest.raises(RolloutError, match=r"version 4 was never the champion .* the retrain of record \d+ is under"):
+        lift_quarantine(workspace, "4", reason="why not")
+    assert "4" in workspace.state().quarantined
