@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -223,3 +226,17 @@ def test_a_partition_with_fewer_columns_hides_none_of_the_others(table: Partitio
     table.write(FIRST, rows(1).append_column("more", pa.array([9])))
     table.write(SECOND, rows(2))
     assert table.read(FIRST).column("more").to_pylist() == [9]
+
+
+def test_the_version_that_a_write_returns_holds_what_was_written_whoever_writes_at_the_same_time(
+    tmp_path: Path,
+) -> None:
+    script = Path(__file__).with_name("racing_writer.py")
+    writers = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path / "rows"), str(number), "16"], stdout=subprocess.PIPE, text=True
+        )
+        for number in range(1, 5)
+    ]
+    said = [json.loads(writer.communicate(timeout=120)[0]) for writer in writers]
+    assert said == [[], [], [], []]

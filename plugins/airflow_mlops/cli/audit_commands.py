@@ -36,7 +36,7 @@ def verify(asked: argparse.Namespace) -> None:
     workspace = workspace_of(asked)
     anchors = read_anchors(asked.anchors, workspace.loop.model) if asked.anchors else []
     found = audit_ledger(workspace.ledger.records(), workspace.evidence, anchors)
-    against = f", {found.anchors} anchors hold" if anchors else "; that none is missing at the end shows an anchor only"
+    against = f", {found.anchors} anchors hold" if anchors else "; records cut off at the end show against anchors only"
     print(
         f"{workspace.loop.model}: {found.records} records, every hash holds; "
         f"{found.evidence} documents of evidence are as they were{against}"

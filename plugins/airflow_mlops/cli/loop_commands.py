@@ -140,8 +140,11 @@ def said_in(record: Record) -> str:
     if record.kind == "predictions_published":
         return f"{details['rows']} rows by champion {details['champion']}"
     version = f"version {details['version']}" if "version" in details else ""
-    verdict = details.get("verdict", "")
-    return " ".join(str(part) for part in (version, verdict, details.get("reason", "")) if part)
+    verdict, reason = str(details.get("verdict", "")), str(details.get("reason", ""))
+    if record.kind == "rolled_back":
+        reason += f"; version {details['champion']} serves instead" if "champion" in details else "; the champion stays"
+    words = (version, "" if reason.startswith(verdict) else verdict, reason)
+    return " ".join(word for word in words if word)
 
 
 def reconcile_aliases(asked: argparse.Namespace) -> None:

@@ -140,9 +140,14 @@ class DeltaPartitions:
         )  # fmt: skip
 
     def _version_of(self, operation: str) -> int:
-        for commit in self._table(None).history(HISTORY):
-            if commit.get(WRITE) == operation:
-                return int(commit["version"])
+        # The log itself: a table's history counts down from the version that was loaded, and lists newer commits
+        # of others above it, so that while others write it gives the numbers of their neighbours.
+        newest, files = int(self._table(None).version()), self._folder.file_system()
+        for version in range(newest, max(newest - HISTORY, -1), -1):
+            with files.open_input_stream(f"{self._folder.location}/_delta_log/{version:020}.json") as log:
+                actions = [json.loads(line) for line in log.read().splitlines() if line.strip()]
+            if any(action.get("commitInfo", {}).get(WRITE) == operation for action in actions):
+                return version
         raise DataError(f"{self._folder.uri}: commit {operation} is not among the newest {HISTORY}; run it again")
 
     def _table(self, version: int | None) -> DeltaTable:
