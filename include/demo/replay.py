@@ -13,8 +13,8 @@ from pathlib import Path
 
 from airflow_mlops.core.data.declared_data import ParquetSource
 from airflow_mlops.core.data.sources.parquet_source import ParquetFiles
+from airflow_mlops.core.governance.fold_records import fold
 from airflow_mlops.core.governance.sql_ledger import SqlLedger
-from airflow_mlops.core.governance.state import fold
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.testing.stack import LocalStack
 from include.demo.report import week_line

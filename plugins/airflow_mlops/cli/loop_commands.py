@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.asked_loop import add_command, loop_of, workspace_of
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.governance.state import fold
+from airflow_mlops.core.governance.fold_records import fold
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.training.function_exists import check_function_exists
 

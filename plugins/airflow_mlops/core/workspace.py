@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from airflow_mlops.core.data.port import PartitionedTable, Source
 from airflow_mlops.core.errors import StaleLedgerError
+from airflow_mlops.core.governance.fold_records import fold
 from airflow_mlops.core.governance.port import EvidenceStore, Ledger
 from airflow_mlops.core.governance.record import Draft, Record
-from airflow_mlops.core.governance.state import LoopState, fold
+from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.registry.port import ModelRegistry
 

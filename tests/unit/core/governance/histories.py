@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_mlops.core.governance.fold_records import fold
 from airflow_mlops.core.governance.port import Ledger
 from airflow_mlops.core.governance.record import Draft, Record
-from airflow_mlops.core.governance.state import LoopState, fold
+from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.testing.in_memory import InMemoryLedger
 
 

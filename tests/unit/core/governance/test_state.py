@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from airflow_mlops.core.governance.fold_records import APPLY, fold
 from airflow_mlops.core.governance.record import KINDS
-from airflow_mlops.core.governance.state import _APPLY, LoopState, fold
+from airflow_mlops.core.governance.state import LoopState
 from tests.unit.core.governance.histories import History, week
 
 WEEKS = st.integers(0, 6)
 
 
 def test_every_kind_of_record_is_folded() -> None:
-    assert set(_APPLY) == set(KINDS)
+    assert set(APPLY) == set(KINDS)
 
 
 def test_no_record_is_an_empty_state() -> None:

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from airflow_mlops.core.governance.fold_records import fold
 from airflow_mlops.core.governance.record import Record
-from airflow_mlops.core.governance.state import LoopState, Version, fold
+from airflow_mlops.core.governance.state import LoopState, Version
 from airflow_mlops.core.workspace import Workspace
 
 TESTS = 400_000
