@@ -23,7 +23,6 @@ build_dags(
         gates=[
             {"metric": "log_loss", "at_most": 0.8},
             {"metric": "log_loss", "no_worse_than_champion_by": 0.10},
-            {"metric": "log_loss", "better_than": "dummy"},
         ],
         evaluate={"slices": ["carrier", "origin"], "groups": ["origin"]},
         watch={"drift": {"alarm_rate": 0.01}, "performance": {"metric": "log_loss", "worse_by": 0.15}},
