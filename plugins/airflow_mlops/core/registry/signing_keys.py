@@ -88,12 +88,10 @@ class KeyFolder:
             part = self._folder / f".{secrets.token_hex(8)}.part"
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(new_private_key())
-            try:
+            # Where somebody else was quicker, theirs is the key.
+            with suppress(FileExistsError):
                 os.link(part, path)
-            except FileExistsError:
-                pass  # somebody else was quicker, and theirs is the key
-            finally:
-                part.unlink()
+            part.unlink()
         if path.stat().st_mode & 0o077:
             raise DeclarationError(
                 f"{path} can be read by others than its owner; run chmod 600 on it, "
