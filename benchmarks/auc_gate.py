@@ -6,12 +6,11 @@ gives the two values and nothing about how sure they are. Both are measured in t
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from statistics import median
 
 import numpy as np
 
+from benchmarks.cpu_time import cpu_of
 from benchmarks.row import Row
 
 ROWS = 1_000_000
@@ -44,10 +43,3 @@ def auc_gate() -> list[Row]:
             bar=f"ours <= {BAR_SECONDS:g} CPU s", reached=mine <= BAR_SECONDS,
         )
     ]  # fmt: skip
-
-
-def cpu_of(work: Callable[[], object]) -> float:
-    """Return the CPU seconds of ``work``."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.auc_gate import cpu_of
+from benchmarks.cpu_time import cpu_of
 from benchmarks.row import Row
 
 ROUNDS = 5

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.auc_gate import cpu_of
+from benchmarks.cpu_time import cpu_of
 from benchmarks.row import Row
 
 ROWS = 1_000_000

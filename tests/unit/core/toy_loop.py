@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.registry.register_candidate import register_candidate
+from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
-from airflow_mlops.testing.in_memory import AcceptingValidator
+from airflow_mlops.testing.in_memory import AcceptingValidator, in_memory_workspace
 
 FIELDS: dict[str, Any] = {
     "model": "toy",
@@ -111,3 +113,16 @@ def train(workspace: Workspace, key: str) -> str:
     evaluated = evaluate_candidates(workspace, request, fits)
     require_gates(workspace, request, evaluated)
     return str(register_candidate(workspace, request, evaluated)["version"])
+
+
+def loop_with_champion(tmp_path: Path) -> Workspace:
+    """Return a loop of four weeks in memory whose champion is version 1, made as of the third."""
+    loop = toy_loop(rollout={"stages": [{"shadow": 100}, {"live": 100}]})
+    workspace = in_memory_workspace(loop, {week(number): toy_rows(number) for number in range(4)}, scratch=tmp_path)
+    for number in range(4):
+        ingest(workspace, week(number))
+    train(workspace, week(2))
+    start_rollout(workspace, week(2))
+    for index in (0, 1):
+        run_stage(workspace, "1", index, week(2))
+    return workspace

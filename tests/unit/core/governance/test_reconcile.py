@@ -8,23 +8,15 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.governance.reconcile import reconcile
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import start_rollout
 from airflow_mlops.core.workspace import Workspace
-from airflow_mlops.testing.in_memory import in_memory_workspace
-from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
+from tests.unit.core.toy_loop import loop_with_champion, train, week
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """Return a loop whose champion is version 1 and whose challenger, in shadow, is version 2."""
-    loop = toy_loop(rollout={"stages": [{"shadow": 100}, {"live": 100}]})
-    workspace = in_memory_workspace(loop, {week(number): toy_rows(number) for number in range(4)}, scratch=tmp_path)
-    for number in range(4):
-        ingest(workspace, week(number))
-    train(workspace, week(2))
-    start_rollout(workspace, week(2))
-    for index in (0, 1):
-        run_stage(workspace, "1", index, week(2))
+    workspace = loop_with_champion(tmp_path)
     train(workspace, week(3))
     start_rollout(workspace, week(3))
     return workspace

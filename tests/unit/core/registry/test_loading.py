@@ -23,28 +23,19 @@ from airflow_mlops.core.registry.register_candidate import register_candidate
 from airflow_mlops.core.registry.sign_folder import SignatureError
 from airflow_mlops.core.registry.signing_keys import GivenKeys, new_private_key
 from airflow_mlops.core.registry.verify_version import verify_version
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.training.assemble import TrainingRequest, assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
-from airflow_mlops.testing.in_memory import InMemoryEvidence, in_memory_workspace
+from airflow_mlops.testing.in_memory import InMemoryEvidence
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
-from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
+from tests.unit.core.toy_loop import loop_with_champion, train, week
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """Return a loop whose champion is version 1."""
-    loop = toy_loop(rollout={"stages": [{"shadow": 100}, {"live": 100}]})
-    workspace = in_memory_workspace(loop, {week(number): toy_rows(number) for number in range(4)}, scratch=tmp_path)
-    for number in range(4):
-        ingest(workspace, week(number))
-    train(workspace, week(2))
-    start_rollout(workspace, week(2))
-    for index in (0, 1):
-        run_stage(workspace, "1", index, week(2))
-    return workspace
+    return loop_with_champion(tmp_path)
 
 
 @pytest.fixture
