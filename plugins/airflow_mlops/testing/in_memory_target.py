@@ -129,7 +129,7 @@ class InMemoryTarget:
         self._seen = seen if paired is None else replace(seen, paired=paired)
 
     def fails(self, method: Method, error: BaseException, *, times: int = 1, after: bool = False) -> None:
-        """Let the next ``times`` calls of a method raise ``error``; ``after`` it has done its work, for a lost answer."""
+        """Let the next ``times`` calls of a method raise ``error``, or lose the answer: ``after`` its work is done."""
         self._faults.setdefault(method, []).append(Fault(error, times, after))
 
     def trips(self, reason: str) -> None:
