@@ -11,6 +11,28 @@ import numpy.typing as npt
 BUCKETS = 10_000
 
 
+class StickySplit:
+    """The split of one rollout, for whoever takes keys one at a time.
+
+    Parameters
+    ----------
+    salt : str
+        Name of the rollout, so that two rollouts do not try on the same keys.
+
+    >>> 0 <= StickySplit("7").bucket("a") < BUCKETS
+    True
+    """
+
+    def __init__(self, salt: str) -> None:
+        self._start = hashlib.blake2b(salt.encode() + b"|", digest_size=8)
+
+    def bucket(self, key: object) -> int:
+        """Return the bucket of a key, 0 to 9,999; its text counts."""
+        of_key = self._start.copy()
+        of_key.update(str(key).encode())
+        return int.from_bytes(of_key.digest(), "big") % BUCKETS
+
+
 def sticky_share(keys: Iterable[object], *, salt: str, percent: float) -> npt.NDArray[np.bool_]:
     """Return which keys the challenger serves, shape (n_keys,).
 
@@ -26,10 +48,11 @@ def sticky_share(keys: Iterable[object], *, salt: str, percent: float) -> npt.ND
     >>> sticky_share(["a", "b"], salt="7", percent=100).tolist()
     [True, True]
     """
-    start = hashlib.blake2b(salt.encode() + b"|", digest_size=8)
-    buckets = []
-    for key in keys:
-        of_key = start.copy()
-        of_key.update(str(key).encode())
-        buckets.append(int.from_bytes(of_key.digest(), "big") % BUCKETS)
-    return np.asarray(buckets, np.int64) < percent * BUCKETS / 100
+    split = StickySplit(salt)
+    buckets = np.fromiter((split.bucket(key) for key in keys), np.int64)
+    return buckets < bound_of(percent)
+
+
+def bound_of(percent: float) -> float:
+    """Return the bucket below which keys are the challenger's at a share in percent."""
+    return percent * BUCKETS / 100

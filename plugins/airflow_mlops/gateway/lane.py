@@ -1,0 +1,147 @@
+"""The lane of one version: rows that wait for it go together, as many as came while it was busy.
+
+A row that comes alone is predicted at once. Those that come while the version predicts are taken together when it is
+done, up to a number: under load, a prediction of eight costs scikit-learn about as much as one. A quick model on
+arrays predicts in the event loop, where handing rows to a thread would cost more than predicting them; a slow one,
+or one that has been slow once, has a thread of its own, so that it holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from airflow_mlops.gateway.model_forms import ReadyModel, failure_of
+
+log = logging.getLogger(__name__)
+QUICK_SECONDS = 0.005
+"""What a row may take, warm, for a model to predict in the event loop."""
+SLOW_SECONDS = 0.05
+"""What a batch may take there before the model is given a thread."""
+Outcome = float | str
+"""A prediction, or why there is none."""
+
+
+class BusyError(Exception):
+    """More rows wait than are allowed to."""
+
+
+class Lane:
+    """Rows in, outcomes out, in batches.
+
+    Parameters
+    ----------
+    number : str
+        Version that predicts.
+    ready : ReadyModel
+        Its model.
+    most_waiting, most_together : int
+        Rows that may wait, and that go to the model at once.
+    """
+
+    def __init__(self, number: str, ready: ReadyModel, *, most_waiting: int = 2_000, most_together: int = 256) -> None:
+        self.number, self.ready = number, ready
+        self._loop = asyncio.get_running_loop()
+        self._most_waiting, self._most_together = most_waiting, most_together
+        self._waiting: deque[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]] = deque()
+        self._rows = 0
+        self._busy = False
+        self._thread: ThreadPoolExecutor | None = None
+        if ready.form == "frame" or ready.seconds > QUICK_SECONDS:
+            self._take_a_thread()
+
+    @property
+    def threaded(self) -> bool:
+        """Whether the version has a thread of its own."""
+        return self._thread is not None
+
+    def ask(self, rows: Sequence[Any]) -> asyncio.Future[list[Outcome]]:
+        """Return the outcomes of rows, in order, once they are there.
+
+        Raises
+        ------
+        BusyError
+            If too many rows wait already.
+        """
+        if self._rows and self._rows + len(rows) > self._most_waiting:
+            raise BusyError(f"{self._rows:,} rows wait for version {self.number}")
+        future: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        self._waiting.append((rows, future))
+        self._rows += len(rows)
+        if not self._busy:
+            self._busy = True
+            # What else the event loop has read in this turn is asked for before this runs.
+            self._loop.call_soon(self._next)
+        return future
+
+    def retire(self) -> None:
+        """Give the thread back once the rows that wait have been predicted."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+
+    def _next(self) -> None:
+        """Take what waits, and predict it here or in the thread."""
+        taken: list[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]] = []
+        count = 0
+        while self._waiting and (not taken or count + len(self._waiting[0][0]) <= self._most_together):
+            one = self._waiting.popleft()
+            self._rows -= len(one[0])
+            if not one[1].cancelled():
+                taken.append(one)
+                count += len(one[0])
+        if not taken:
+            self._busy = False
+            return
+        rows = taken[0][0] if len(taken) == 1 else [row for some, _future in taken for row in some]
+        if self._thread is None:
+            began = time.perf_counter()
+            self._give(taken, outcomes_of(self.ready, rows))
+            if time.perf_counter() - began > SLOW_SECONDS:
+                self._take_a_thread()
+        else:
+            self._in_thread(taken, rows)
+
+    def _in_thread(self, taken: list[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]], rows: Sequence[Any]) -> None:
+        assert self._thread is not None
+        try:
+            work = self._loop.run_in_executor(self._thread, outcomes_of, self.ready, rows)
+        except RuntimeError:  # the lane was retired between two batches: what still waits is predicted here
+            self._thread = None
+            self._give(taken, outcomes_of(self.ready, rows))
+            return
+        work.add_done_callback(lambda done: self._give(taken, done.result()))
+
+    def _give(self, taken: list[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]], outcomes: list[Outcome]) -> None:
+        """Hand out the outcomes, and go on with what came meanwhile."""
+        at = 0
+        for rows, future in taken:
+            if not future.done():
+                future.set_result(outcomes[at : at + len(rows)])
+            at += len(rows)
+        if self._waiting:
+            self._loop.call_soon(self._next)
+        else:
+            self._busy = False
+
+    def _take_a_thread(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"version-{self.number}")
+
+
+def outcomes_of(ready: ReadyModel, rows: Sequence[Any]) -> list[Outcome]:
+    """Return a prediction for each row, or why it has none; a row that raises does not take the others with it."""
+    try:
+        found = ready.predict(rows)
+    except Exception as error:  # a model may raise anything
+        if len(rows) == 1:
+            return [failure_of(error)]
+        return [one for row in rows for one in outcomes_of(ready, [row])]
+    if np.isfinite(found).all():
+        return found.tolist()  # type: ignore[no-any-return]
+    return [one if np.isfinite(one) else f"the model gave {one}" for one in found.tolist()]

@@ -1,0 +1,289 @@
+"""What a row of a request must be: the columns of the contract, of their types, finite, and nothing else.
+
+Rows are decoded straight into a class that is made of the contract, so that a good row costs little. A bad one is
+told with the field and the reason. Nothing is coerced, but for a whole number where the contract says float.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+import pandas as pd
+import pyarrow as pa
+
+from airflow_mlops.core.data.arrow_types import type_named
+from airflow_mlops.core.data.contract import Contract, matching
+from airflow_mlops.core.data.declared_data import Data
+from airflow_mlops.core.data.masking import keyed_hash, mask_key
+from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.errors import DataError, RolloutError
+
+_INT = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_PLACE = re.compile(r"`\$(?:\[(\d{1,9})\])?(?:\.(.{1,128}?))?`$", re.ASCII)
+_NAMED = re.compile(r"Object (missing required|contains unknown) field `(.{1,200})`", re.ASCII)
+_EXPECTED = re.compile(r"Expected `([^`]{1,40})`, got `([^`]{1,40})`", re.ASCII)
+_WORDS = {"str": "text", "datetime": "a time", "date": "a date", "object": "an object", "array": "a list"}
+
+
+class RowError(DataError):
+    """A row of a request is refused.
+
+    Parameters
+    ----------
+    reason : str
+        What is wrong, in words.
+    field : str, optional
+        The column that it is about.
+    row : int, optional
+        Place of the row in a list, from 0; None for a single row.
+    """
+
+    def __init__(self, reason: str, *, field: str | None = None, row: int | None = None) -> None:
+        self.reason, self.field, self.row = reason, field, row
+        super().__init__(f"{field}: {reason}" if field else reason)
+
+
+@dataclass(frozen=True)
+class RowField:
+    """One column of a row.
+
+    ``required`` says that a row must name it; where it may be missing, it is null then. ``masked`` is the key that
+    replaces its values by a hash.
+    """
+
+    name: str
+    kind: pa.DataType
+    nullable: bool
+    required: bool
+    masked: bytes | None = None
+
+    @property
+    def numeric(self) -> bool:
+        """Whether its values are numbers or truth values, as an array of floats holds them."""
+        kind = self.kind
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        return self.masked is None and bool(number)
+
+    @property
+    def kept_as(self) -> pa.DataType:
+        """The type of the column in snapshots, which models were fitted on."""
+        return pa.string() if self.masked else self.kind
+
+    @property
+    def decoded_as(self) -> Any:
+        """The type that JSON is decoded to."""
+        kind: Any = python_type(self.kind)
+        return kind | None if self.nullable else kind
+
+
+class RowShape:
+    """The rows of a loop's requests.
+
+    Parameters
+    ----------
+    fields : sequence of RowField
+        Columns that a row holds, but for the label.
+    key, label : str
+        Names of these columns. A row may name the label, which is not looked at.
+    contract : Contract, optional
+        Says which further columns are denied or ignored.
+    """
+
+    def __init__(self, fields: Sequence[RowField], *, key: str, label: str, contract: Contract | None = None) -> None:
+        self.fields = tuple(fields)
+        self.by_name = {field.name: at for at, field in enumerate(self.fields)}
+        self._contract, self._masked = contract, [(f"f{at}", one) for at, one in enumerate(fields) if one.masked]
+        self._decimals = [(f"f{at}", one) for at, one in enumerate(fields) if pa.types.is_decimal(one.kind)]
+        self.key_of = attrgetter(f"f{self.by_name[key]}")
+        members: list[Any] = [
+            (f"f{at}", one.decoded_as) if one.required else (f"f{at}", one.decoded_as | None, None)
+            for at, one in enumerate(self.fields)
+        ]
+        names = {f"f{at}": one.name for at, one in enumerate(self.fields)}
+        self.row_class: Any = msgspec.defstruct(
+            "Row", [*members, ("label", Any, None)], rename={**names, "label": label}, forbid_unknown_fields=True,
+            kw_only=True, gc=False,
+        )  # fmt: skip
+        row: Any = self.row_class
+        self._kinds: Any = row | list[row]
+        self._decode = msgspec.json.Decoder(self._kinds).decode
+
+    def rows_of(self, body: bytes | bytearray) -> tuple[list[Any], bool]:
+        """Return the rows of a body, and whether it is a single one that stands alone.
+
+        Raises
+        ------
+        RowError
+            For the first thing wrong with them.
+        """
+        try:
+            found = self._decode(body) if not self._ignores else self._leaving_out(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._in_words(error, body) from None
+        single = not isinstance(found, list)
+        rows = [found] if single else found
+        if not rows:
+            raise RowError("the list of rows is empty")
+        if self._decimals or self._masked:
+            self._finish(rows)
+        return rows, single
+
+    def values_of(self, names: Sequence[str]) -> Any:
+        """Return what takes a row and gives its values in the columns ``names``: a tuple, or the one value."""
+        return attrgetter(*(f"f{self.by_name[name]}" for name in names))
+
+    def frame(self, rows: Sequence[Any]) -> pd.DataFrame:
+        """Return rows as the frame that snapshots give: its columns and their types are the same."""
+        columns = {
+            one.name: pa.array([getattr(row, f"f{at}") for row in rows], one.kept_as)
+            for at, one in enumerate(self.fields)
+        }
+        made: pd.DataFrame = pa.table(columns).to_pandas()
+        return made
+
+    @property
+    def _ignores(self) -> bool:
+        return self._contract is not None and bool(self._contract.ignore)
+
+    def _leaving_out(self, body: bytes | bytearray) -> Any:
+        """Decode a body whose rows may hold columns that the contract ignores."""
+        raw = msgspec.json.decode(body)
+        patterns = self._contract.ignore if self._contract else ()
+        rows = raw if isinstance(raw, list) else [raw]
+        for row in rows:
+            if isinstance(row, dict):
+                for name in [one for one in row if one not in self.by_name and matching(one, patterns)]:
+                    del row[name]
+        return msgspec.convert(raw, self._kinds, builtin_types=())
+
+    def _finish(self, rows: list[Any]) -> None:
+        """Hold decimals to their digits, and mask what is to be masked."""
+        for at, row in enumerate(rows):
+            for member, one in self._decimals:
+                value = getattr(row, member)
+                if value is not None:
+                    try:
+                        pa.scalar(value, one.kind)
+                    except (pa.ArrowInvalid, ValueError):
+                        place = at if len(rows) > 1 else None
+                        raise RowError(f"{value} is no {one.kind}", field=one.name, row=place) from None
+            for member, one in self._masked:
+                value = getattr(row, member)
+                if value is not None and one.masked:
+                    text = written_as_text(pa.array([value], one.kind))[0].as_py()
+                    setattr(row, member, keyed_hash(text, one.masked))
+
+    def _in_words(self, error: Exception, body: bytes | bytearray) -> RowError:
+        """Return what a decoder found wrong, with the field and in our words."""
+        said = str(error)
+        if not isinstance(error, msgspec.ValidationError):
+            return odd_number(body) or RowError(f"the body is no JSON: {said}")
+        place = _PLACE.search(said)
+        row = int(place[1]) if place and place[1] else None
+        named = _NAMED.match(said)
+        if named:
+            field = named[2]
+            return RowError(
+                self._missing_or_unknown(field, missing=named[1].startswith("missing")), field=field, row=row
+            )
+        field = place[2] if place else None
+        kinds = _EXPECTED.match(said)
+        if kinds and kinds[2] == "null":
+            return RowError("is null, and must have a value", field=field, row=row)
+        if kinds:
+            wanted = " or ".join(_WORDS.get(one, one) for one in kinds[1].split(" | "))
+            return RowError(f"must be {wanted}, and is {_WORDS.get(kinds[2], kinds[2])}", field=field, row=row)
+        return RowError(said.partition(" - at ")[0], field=field, row=row)
+
+    def _missing_or_unknown(self, field: str, *, missing: bool) -> str:
+        if missing:
+            return "is missing"
+        denied = matching(field, self._contract.deny) if self._contract else None
+        if denied:
+            return f"is denied by the contract ({denied!r})"
+        return "is unknown: no such column is declared"
+
+
+def odd_number(body: bytes | bytearray) -> RowError | None:
+    """Return the error for a body that is JSON but for NaN or infinity in it; None for any other."""
+    try:
+        raw = json.loads(body, parse_constant=_Odd)
+    except (ValueError, RecursionError):
+        return None
+    rows = raw if isinstance(raw, list) else [raw]
+    for at, row in enumerate(rows):
+        for name, value in row.items() if isinstance(row, dict) else ():
+            if isinstance(value, _Odd):
+                place = at if isinstance(raw, list) else None
+                return RowError(f"is {value}, which is not finite", field=str(name), row=place)
+    return None
+
+
+class _Odd(str):
+    """NaN or an infinity, by the name it has in a body."""
+
+    __slots__ = ()
+
+
+def python_type(kind: pa.DataType) -> Any:
+    """Return the type that a value of a column is decoded to."""
+    if pa.types.is_timestamp(kind):
+        return Annotated[datetime, msgspec.Meta(tz=bool(kind.tz))]
+    if pa.types.is_date(kind):
+        return date
+    if pa.types.is_decimal(kind):
+        return Decimal
+    if pa.types.is_boolean(kind):
+        return bool
+    if pa.types.is_integer(kind):
+        return _INT
+    return float if pa.types.is_floating(kind) else str
+
+
+def shape_of_requests(
+    data: Data, contract: Contract | None, recorded: dict[str, str] | None, *, secret: str | None = None
+) -> RowShape:
+    """Return what a loop's rows must be: by its contract, or by the columns that a version was fitted on.
+
+    Parameters
+    ----------
+    recorded : dict of str to str, optional
+        Columns and their types as the ledger names them; needed without a contract.
+    secret : str, optional
+        What masks columns; needed where the contract masks any.
+
+    Raises
+    ------
+    RolloutError
+        If there is neither a contract nor a record of the columns.
+    """
+    if contract is not None:
+        hidden = contract.hidden | (set() if data.features else {data.time})
+        fields = [
+            RowField(
+                name, column.read_as, nullable=column.nullable and name != data.key,
+                required=name == data.key or not (column.optional or name in hidden),
+                masked=mask_key(secret, name) if column.mask else None,
+            )
+            for name, column in contract.columns.items() if name != data.label
+        ]  # fmt: skip
+        return RowShape(fields, key=data.key, label=data.label, contract=contract)
+    if not recorded:
+        raise RolloutError("the loop has no contract, and the version says nothing of its columns: prepare it again")
+    fields = []
+    for name, text in recorded.items():
+        kind = type_named(text)
+        if kind is None:
+            raise RolloutError(f"column {name!r} is recorded as {text!r}, which is no type of a column")
+        if name != data.label:
+            optional = name == data.time and not data.features
+            fields.append(RowField(name, kind, nullable=name != data.key, required=not optional))
+    return RowShape(fields, key=data.key, label=data.label)

@@ -1,0 +1,111 @@
+"""Run a gateway until it is told to stop: uvicorn on uvloop, and a stop that loses no request and no line of the log.
+
+On SIGTERM or SIGINT it says at once that it is not ready, goes on answering for ``drain_seconds`` so that a load
+balancer can notice, stops accepting, finishes what is under way, and writes the rest of the log. Its counts of the
+whole run are then in ``stopped.json`` of the state folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from airflow_mlops.core.errors import RolloutError
+from airflow_mlops.gateway.application import Gateway
+from airflow_mlops.gateway.serving import Serving
+from airflow_mlops.gateway.settings import Settings
+
+log = logging.getLogger(__name__)
+MOST_CONNECTIONS = 2_000
+FINISH_SECONDS = 30
+STOPPED = "stopped.json"
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, but for the signals: those are the gateway's to handle."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal ends it.
+
+    Raises
+    ------
+    RolloutError
+        If the port cannot be listened on.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if settings.token is None:
+        log.warning("there are no tokens: whoever reaches %s:%d says what is served", settings.host, settings.port)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, listening(settings)))
+
+
+def listening(settings: Settings) -> socket.socket:
+    """Return the socket that a gateway listens on."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((settings.host, settings.port))
+    except OSError as error:
+        found.close()
+        raise RolloutError(f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}") from error
+    return found
+
+
+async def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve on a socket until a signal ends it."""
+    serving = Serving(settings)
+    gateway = Gateway(settings, serving)
+    server = _Server(uvicorn.Config(
+        gateway, http="httptools", loop="none", lifespan="off", access_log=False, log_config=None, ws="none",
+        server_header=False, date_header=False, limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=75,
+        timeout_graceful_shutdown=FINISH_SECONDS, proxy_headers=False,
+    ))  # fmt: skip
+    stops: list[asyncio.Task[None]] = []
+
+    def stop() -> None:
+        if not gateway.stopping:
+            gateway.stopping = True
+            stops.append(asyncio.get_running_loop().create_task(drain(server, settings.drain_seconds)))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    loading = asyncio.get_running_loop().create_task(serving.start())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        await loading
+        await serving.close()
+        counts = counts_of(gateway)
+        (settings.state_dir / STOPPED).write_text(json.dumps(counts))
+        log.info("stopped: %s", counts)
+
+
+async def drain(server: uvicorn.Server, seconds: float) -> None:
+    """Let the server stop after a while."""
+    await asyncio.sleep(seconds)
+    server.should_exit = True
+
+
+def counts_of(gateway: Gateway) -> dict[str, Any]:
+    """Return the counts of the whole run: of requests by status, of rows, and of lines of the log."""
+    totals, written = gateway.serving.answering.totals, gateway.serving.log
+    return {
+        "requests": {str(status): count for status, count in sorted(gateway.requests.items())}, "rows": totals.rows,
+        "answered": totals.answered, "instead": totals.instead, "lines": written.written, "lost": written.lost,
+    }  # fmt: skip

@@ -1,0 +1,265 @@
+"""What is served, and how that changes: versions are loaded aside, and traffic is swapped by one assignment.
+
+prepare(version): loaded, warm, no traffic   ->   apply(traffic): kept on disk, then served
+a challenger that fails too often            ->   taken out here; the traffic stays recorded, its exposure is 0
+a restart                                    ->   what was kept is loaded from the gateway's own copies
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Any
+
+from airflow_mlops.core.errors import MlopsError, RolloutError
+from airflow_mlops.core.rollout.port import SERVING, OlderTrafficError, Traffic
+from airflow_mlops.core.rollout.sticky_share import StickySplit, bound_of
+from airflow_mlops.gateway.answering import Answering, Served
+from airflow_mlops.gateway.kept_state import KeptState, read_state, write_state
+from airflow_mlops.gateway.lane import Lane
+from airflow_mlops.gateway.loading import LoadedVersion, VersionLoader
+from airflow_mlops.gateway.prediction_log import PredictionLog
+from airflow_mlops.gateway.request_counts import RequestCounts
+from airflow_mlops.gateway.settings import Settings
+from airflow_mlops.gateway.shadow_link import ShadowLink
+from airflow_mlops.gateway.version_files import ServedVersion, VersionFiles
+
+log = logging.getLogger(__name__)
+MOST_LOADED = 6
+"""Versions that are held in memory; of more, those that no traffic needs go first."""
+
+
+class NotPreparedError(RolloutError):
+    """Traffic names a version that is not loaded."""
+
+
+class Serving:
+    """Versions that are loaded, and the traffic that is served.
+
+    Parameters
+    ----------
+    settings : Settings
+        How the gateway was started.
+
+    Raises
+    ------
+    DeclarationError
+        If the loop cannot be served by a gateway.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        files = VersionFiles(settings.state_dir / "models", settings.lake / settings.loop.model, settings.keys)
+        self._loader = VersionLoader(settings.loop, settings.root, files, secret=settings.secret, onnx=settings.onnx)
+        self.log = PredictionLog(settings.log_dir, seconds=settings.log_seconds, rows=settings.log_rows)
+        self.answering = Answering(
+            self.log, answer_seconds=settings.answer_seconds, challenger_seconds=settings.challenger_seconds,
+            trip=self.trip,
+        )  # fmt: skip
+        self.served = Served(Traffic(0, None))
+        self.local_share: float | None = None
+        self.problem: str | None = "nothing was applied yet"
+        self._lanes: dict[str, Lane] = {}
+        self._loaded: dict[str, LoadedVersion] = {}
+        self._changing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Load what was kept; where its challenger cannot be loaded, it is taken out."""
+        async with self._changing:
+            self.problem = "the versions of before are being loaded"
+            try:
+                kept = await asyncio.to_thread(read_state, self._settings.state_dir)
+                problems = {number: await self._loads(version) for number, version in kept.versions.items()}
+            except MlopsError as error:
+                self.problem = str(error)
+                log.exception("what was served cannot be read")
+                return
+            traffic = kept.traffic
+            tripped = kept.tripped
+            if traffic.challenger and problems.get(traffic.challenger, "it was not kept"):
+                tripped = f"it cannot be loaded after a restart: {problems.get(traffic.challenger)}"
+            await self._serve(traffic, kept.local_share, tripped)
+            if traffic.champion and traffic.champion not in self._lanes:
+                self.problem = problems.get(traffic.champion) or f"version {traffic.champion} was not kept"
+
+    async def prepare(self, version: ServedVersion) -> None:
+        """Load a version aside, verified and warmed; requests go on meanwhile.
+
+        Raises
+        ------
+        MlopsError
+            If it cannot be served here; says why.
+        """
+        async with self._changing:
+            known = self._loaded.get(version.number)
+            if known is not None and known.version.signature == version.signature:
+                return
+            if known is not None and version.number in self._needed(self.served.traffic):
+                raise RolloutError(f"version {version.number} is being served, and is signed otherwise than this one")
+            loaded = await asyncio.to_thread(self._loader.load, version)
+            self._hold(loaded)
+            self._let_go(keep=MOST_LOADED)
+
+    async def apply(self, traffic: Traffic, local_share: float | None) -> None:
+        """Keep ``traffic`` on disk, then serve it.
+
+        Raises
+        ------
+        OlderTrafficError
+            If something newer was applied, or something else by the same record.
+        NotPreparedError
+            If one of its versions is not loaded.
+        RolloutError
+            If the challenger takes other rows than the champion, or its shadow does not come up.
+        """
+        async with self._changing:
+            before = self.served.traffic
+            if traffic.order < before.order:
+                raise OlderTrafficError(f"record {traffic.order} is older than {before.order}, which is served")
+            if traffic.order == before.order:
+                if (traffic, local_share) != (before, self.local_share):
+                    raise OlderTrafficError(f"record {traffic.order} has already said something else")
+                return
+            missing = sorted(number for number in self._needed(traffic) if number not in self._loaded)
+            if missing:
+                raise NotPreparedError(f"version {missing[0]} is not loaded: prepare it first")
+            self._require_same_rows(traffic)
+            same = (traffic.challenger, traffic.salt) == (before.challenger, before.salt)
+            tripped = self.served.tripped if same else None
+            await asyncio.to_thread(write_state, self._settings.state_dir, self._kept(traffic, local_share, tripped))
+            await self._serve(traffic, local_share, tripped)
+
+    async def finalize(self, traffic: Traffic) -> None:
+        """Let go of versions, in memory and on disk, that neither ``traffic`` nor what is served needs."""
+        async with self._changing:
+            wanted = self._needed(traffic) | self._needed(self.served.traffic)
+            self._let_go(keep=0, wanted=wanted)
+            kept = [loaded.version for loaded in self._loaded.values()]
+            await asyncio.to_thread(self._loader.files.keep_only, kept)
+
+    def trip(self, served: Served, reason: str) -> None:
+        """Take the challenger out at once, and keep that on disk as soon as that goes."""
+        if self.served is not served or served.tripped is not None:
+            return
+        number = served.traffic.challenger
+        log.error("version %s was taken out: %s", number, reason)
+        self.served = replace(served, tripped=reason, bound=0.0, shadowed=0.0)
+        task = asyncio.get_running_loop().create_task(self._keep_tripped(served.traffic, reason))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End the shadow and write what is left of the log."""
+        if self.served.shadow is not None:
+            await self.served.shadow.stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self.log.close)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a champion is loaded and warm."""
+        return self.served.champion is not None
+
+    def telemetry(self) -> dict[str, Any]:
+        """Return what was seen since the traffic was applied, as JSON values; may be called from any thread."""
+        served = self.served
+        self.log.count()
+        return {**served.counts.to_dict(), "order": served.traffic.order, "tripped": served.tripped}
+
+    async def _loads(self, version: ServedVersion) -> str | None:
+        """Load a version that was kept; return what is wrong with it."""
+        try:
+            self._hold(await asyncio.to_thread(self._loader.load, version))
+        except Exception as error:  # whatever is wrong with one version, the others are served
+            log.exception("version %s cannot be loaded", version.number)
+            return str(error)
+        return None
+
+    def _hold(self, loaded: LoadedVersion) -> None:
+        number = loaded.version.number
+        self._loaded[number] = loaded
+        self._lanes[number] = Lane(number, loaded.ready, most_waiting=self._settings.most_waiting)
+        log.info("version %s is loaded as %s, %.2g s a row", number, loaded.ready.form, loaded.ready.seconds)
+
+    def _let_go(self, *, keep: int, wanted: set[str] | None = None) -> None:
+        """Forget versions that are not wanted, oldest first, until ``keep`` are left."""
+        wanted = self._needed(self.served.traffic) if wanted is None else wanted
+        newest = next(reversed(self._loaded), None)
+        for number in [one for one in self._loaded if one not in wanted and (keep == 0 or one != newest)]:
+            if len(self._loaded) > keep:
+                del self._loaded[number]
+                self._lanes.pop(number).retire()
+
+    @staticmethod
+    def _needed(traffic: Traffic) -> set[str]:
+        return {one for one in (traffic.champion, traffic.challenger, traffic.standby) if one is not None}
+
+    def _kept(self, traffic: Traffic, local_share: float | None, tripped: str | None) -> KeptState:
+        versions = {number: self._loaded[number].version for number in self._needed(traffic) if number in self._loaded}
+        return KeptState(traffic, local_share, versions, tripped)
+
+    def _require_same_rows(self, traffic: Traffic) -> None:
+        if traffic.champion and traffic.challenger:
+            ours, theirs = (self._loaded[number].shape for number in (traffic.champion, traffic.challenger))
+            if ours is not theirs:
+                raise RolloutError(
+                    f"version {traffic.challenger} was fitted on other columns than version {traffic.champion}; "
+                    "declare a contract, which says what rows of requests hold"
+                )
+
+    async def _serve(self, traffic: Traffic, local_share: float | None, tripped: str | None) -> None:
+        """Serve ``traffic`` from the next request on."""
+        before = self.served
+        share = traffic.share if local_share is None else local_share
+        like_before = (before.traffic.kind, before.traffic.share, before.traffic.challenger) == (
+            traffic.kind, traffic.share, traffic.challenger
+        )  # fmt: skip
+        again = like_before and before.traffic.champion == traffic.champion and before.traffic.order > 0
+        counts = before.counts if again else RequestCounts(traffic.order)
+        shadow = await self._shadow(traffic, counts, tripped)
+        shape = next(
+            (self._loaded[one].shape for one in (traffic.champion, traffic.challenger) if one in self._loaded), None
+        )
+        out = tripped is not None
+        self.served = Served(
+            traffic, self._lanes.get(traffic.champion or ""), self._lanes.get(traffic.challenger or ""), shape,
+            bound=0.0 if out or traffic.kind not in SERVING else bound_of(share),
+            shadowed=0.0 if shadow is None else bound_of(share), shadow=shadow, tripped=tripped,
+            split=StickySplit(traffic.salt), counts=counts,
+            breaker=before.breaker if again else type(before.breaker)(),
+        )  # fmt: skip
+        self.local_share = local_share
+        self.problem = None if self.ready else "no champion was applied"
+        if before.shadow is not None and before.shadow is not shadow:
+            await before.shadow.stop()
+
+    async def _shadow(self, traffic: Traffic, counts: RequestCounts, tripped: str | None) -> ShadowLink | None:
+        """Return the shadow that ``traffic`` asks for: the one of before if it is the same, else a new one."""
+        if traffic.kind != "shadow" or traffic.challenger not in self._loaded or tripped is not None:
+            return None
+        before = self.served
+        if before.shadow is not None and before.shadow.number == traffic.challenger and before.counts is counts:
+            return before.shadow
+        settings = self._settings
+        version = self._loaded[traffic.challenger].version
+        told = {
+            "loop": settings.loop.to_dict(), "root": str(settings.root),
+            "kept": str(self._loader.files.kept.absolute()), "version": version.to_dict(),
+            "keys": list(settings.keys.trusted().values()), "secret": settings.secret, "onnx": settings.onnx,
+        }  # fmt: skip
+        link = ShadowLink(traffic.challenger, told, self.log, counts, most_waiting=settings.shadow_waiting)
+        try:
+            await link.start()
+        except (TimeoutError, OSError, RuntimeError) as error:
+            link.problem = str(error) or type(error).__name__
+            log.exception("the shadow does not come up; rows for it are counted as dropped")
+        return link
+
+    async def _keep_tripped(self, traffic: Traffic, reason: str) -> None:
+        async with self._changing:
+            if self.served.traffic == traffic:
+                kept = self._kept(traffic, self.local_share, reason)
+                await asyncio.to_thread(write_state, self._settings.state_dir, kept)

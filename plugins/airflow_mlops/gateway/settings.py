@@ -1,0 +1,162 @@
+"""How a gateway is run: where it listens, what it reads, who may ask and who may tell it what to serve."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.lake import Lake
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.registry.signing_keys import GivenKeys, KeyFolder, SigningKeys
+
+TOKEN = "AIRFLOW_MLOPS_GATEWAY_TOKEN"  # noqa: S105 - the name of a variable
+CONTROL_TOKEN = "AIRFLOW_MLOPS_GATEWAY_CONTROL_TOKEN"  # noqa: S105 - the name of a variable
+MASK_SECRET = "AIRFLOW_MLOPS_MASK_SECRET"  # noqa: S105 - the name of a variable
+FEWEST_CHARACTERS = 16
+"""Characters that a token must have."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a gateway is started with.
+
+    Parameters
+    ----------
+    loop : Loop
+        The declaration: columns, features, whether the label is a class.
+    root : Path
+        Project folder that relative paths of the declaration start from.
+    lake : Lake
+        Folder of all loops' files; read when a version is prepared, never otherwise.
+    state_dir : Path
+        The gateway's own folder: what it serves, and copies of its versions. Not shared between replicas.
+    log_dir : Path
+        Folder of the prediction log.
+    keys : SigningKeys
+        Whose signatures count.
+    token, control_token : str, optional
+        What requests for predictions, and for control, must show; None, where ``insecure`` was said.
+    body_bytes : int
+        Largest body of a request.
+    most_waiting : int
+        Rows that may wait for a version before requests are refused.
+    answer_seconds, challenger_seconds : float
+        How long a request waits for the champion, and for the challenger before the champion answers instead.
+    drain_seconds : float
+        Time between saying not to be ready and no longer accepting connections.
+    log_seconds, log_rows : float and int
+        When a file of the log is written at the latest.
+    shadow_waiting : int
+        Rows that may be under way to the shadow before further ones are left out.
+    onnx : bool
+        Whether ONNX is tried.
+    secret : str, optional
+        What masks personal columns; needed where the contract masks any.
+    """
+
+    loop: Loop
+    root: Path
+    lake: Lake
+    state_dir: Path
+    log_dir: Path
+    keys: SigningKeys
+    host: str = "127.0.0.1"
+    port: int = 8600
+    token: str | None = field(default=None, repr=False)
+    control_token: str | None = field(default=None, repr=False)
+    body_bytes: int = 1_000_000
+    most_waiting: int = 2_000
+    answer_seconds: float = 10.0
+    challenger_seconds: float = 2.0
+    drain_seconds: float = 0.0
+    log_seconds: float = 10.0
+    log_rows: int = 50_000
+    shadow_waiting: int = 1_000
+    onnx: bool = False
+    secret: str | None = field(default=None, repr=False)
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add what a gateway can be told on the command line."""
+    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "mlops"
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    command.add_argument("--port", type=int, default=8600, help="port to listen on")
+    command.add_argument("--lake", default=str(home / "lake"), help="folder of the lake, or s3://bucket/prefix")
+    command.add_argument("--state-dir", type=Path, default=home / "gateway" / "state", help="the gateway's own folder")
+    command.add_argument("--log-dir", type=Path, default=home / "gateway" / "log", help="folder of the prediction log")
+    command.add_argument(
+        "--public-key", type=Path, action="append", default=[], metavar="FILE",
+        help="PEM of a key whose signatures count, may be given more than once; those of the folder keys by default",
+    )  # fmt: skip
+    command.add_argument("--token-file", type=Path, help=f"file of the token for predictions; or {TOKEN}")
+    command.add_argument("--control-token-file", type=Path, help=f"file of the token for control; or {CONTROL_TOKEN}")
+    command.add_argument("--insecure", action="store_true", help="ask for no token: for a machine of one's own")
+    command.add_argument("--body-bytes", type=int, default=1_000_000, help="largest body of a request")
+    command.add_argument("--most-waiting", type=int, default=2_000, help="rows that may wait for a version")
+    command.add_argument("--answer-seconds", type=float, default=10.0, help="how long a request waits for the champion")
+    command.add_argument(
+        "--challenger-seconds", type=float, default=2.0, help="how long for the challenger, before the champion answers"
+    )
+    command.add_argument("--drain-seconds", type=float, default=0.0, help="how long not ready before it stops")
+    command.add_argument(
+        "--log-seconds", type=float, default=10.0, help="when a file of the log is written at the latest"
+    )
+    command.add_argument("--log-rows", type=int, default=50_000, help="lines of a file of the log")
+    command.add_argument("--shadow-waiting", type=int, default=1_000, help="rows that may wait for the shadow")
+    command.add_argument("--onnx", action="store_true", help="predict by ONNX where it says the same; needs its extra")
+
+
+def settings_of(asked: argparse.Namespace, loop: Loop, environment: Mapping[str, str]) -> Settings:
+    """Return what the command line and the environment say.
+
+    Raises
+    ------
+    DeclarationError
+        If a token is missing, too short, or the same for both, or a key cannot be read.
+    """
+    tokens: tuple[str | None, str | None] = (None, None)
+    if not asked.insecure:
+        tokens = (
+            token_of(asked.token_file, environment, TOKEN),
+            token_of(asked.control_token_file, environment, CONTROL_TOKEN),
+        )
+        if tokens[0] == tokens[1]:
+            raise DeclarationError("the token for predictions is that for control; they must not be the same")
+    lake = Lake(asked.lake) if asked.lake.startswith("s3://") else Lake.on_disk(asked.lake)
+    return Settings(
+        loop=loop, root=asked.root.resolve(), lake=lake, keys=keys_of(asked.public_key, lake),
+        state_dir=asked.state_dir, log_dir=asked.log_dir, host=asked.host, port=asked.port,
+        token=tokens[0], control_token=tokens[1], body_bytes=asked.body_bytes, most_waiting=asked.most_waiting,
+        answer_seconds=asked.answer_seconds, challenger_seconds=asked.challenger_seconds,
+        drain_seconds=asked.drain_seconds, log_seconds=asked.log_seconds, log_rows=asked.log_rows,
+        shadow_waiting=asked.shadow_waiting, onnx=asked.onnx, secret=environment.get(MASK_SECRET),
+    )  # fmt: skip
+
+
+def token_of(file: Path | None, environment: Mapping[str, str], name: str) -> str:
+    """Return a token, from its file or the environment; it is not repeated in an error."""
+    try:
+        token = file.read_text().strip() if file else environment.get(name, "")
+    except OSError as error:
+        raise DeclarationError(f"cannot be read: {error.strerror}", file=str(file)) from None
+    if not token:
+        raise DeclarationError(f"there is no token: set {name}, name its file, or say --insecure")
+    if len(token) < FEWEST_CHARACTERS:
+        raise DeclarationError(f"the token of {name} has {len(token)} characters; it needs {FEWEST_CHARACTERS}")
+    return token
+
+
+def keys_of(files: list[Path], lake: Lake) -> SigningKeys:
+    """Return the keys whose signatures count: those that were named, or the folder ``keys`` beside a local lake."""
+    if files:
+        try:
+            return GivenKeys(public_keys=tuple(file.read_text() for file in files))
+        except OSError as error:
+            raise DeclarationError(f"cannot be read: {error.strerror}", file=str(error.filename)) from None
+    if not lake.is_local:
+        raise DeclarationError("the lake is in S3: name the file of a public key whose signatures count (--public-key)")
+    return KeyFolder(lake.path.parent / "keys")
