@@ -1,0 +1,125 @@
+"""A loop with versions that are signed and kept, and the SageMaker endpoint that shall serve them.
+
+``with sagemaker_place(tmp_path) as place`` is all that a suite over several targets needs: ``place.target`` is a
+`SageMakerTarget`, ``place.version(number)`` makes a version of the loop that it can prepare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.registry.model_file import file_digest, save_model
+from airflow_mlops.core.registry.port import Registration
+from airflow_mlops.core.registry.sign_folder import sign_folder, signature_of
+from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.hooks.sagemaker_target import SageMakerTarget, sagemaker_target
+from airflow_mlops.testing.in_memory import in_memory_workspace
+from airflow_mlops.testing.sagemaker_server import SageMakerEndpoints
+from tests.unit.core.toy_loop import toy_loop
+
+BUCKET = "serving"
+SERVING: dict[str, Any] = {
+    "image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/serve:1",
+    "role": "arn:aws:iam::123456789012:role/serve",
+    "storage": f"s3://{BUCKET}/toy",
+    "poll_seconds": 0.05,
+    "wait_minutes": 0.5,
+}
+CONNECTION = "AIRFLOW_CONN_MLOPS_SAGEMAKER"
+
+
+@dataclass
+class Place:
+    """The double, a loop, and its versions; ``target`` is opened as Airflow would open it."""
+
+    aws: SageMakerEndpoints
+    workspace: Workspace
+    made: dict[str, Version] = field(default_factory=dict)
+
+    @cached_property
+    def target(self) -> SageMakerTarget:
+        """The target of one worker."""
+        return sagemaker_target(self.workspace)
+
+    def another_try(self) -> SageMakerTarget:
+        """Return a target that remembers nothing: what another try, or another worker, has."""
+        return sagemaker_target(self.workspace)
+
+    def version(self, number: str) -> Version:
+        """Return a version of the loop, registered and in the ledger, whose model says ``number`` times x."""
+        return self.made.setdefault(number, registered(self.workspace, number))
+
+    def client(self, service: str = "sagemaker") -> Any:
+        """Return boto3's client of a service of the double."""
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+        return AwsBaseHook(aws_conn_id="mlops_sagemaker", client_type=service).get_conn()
+
+    def endpoint(self) -> dict[str, Any]:
+        """Return the one endpoint that there is, as the double has it."""
+        (found,) = self.aws.ask("state")["Endpoint"].values()
+        return dict(found)
+
+    def weights(self) -> dict[str, float]:
+        """Return the weight of each production variant."""
+        return {one["VariantName"]: one["CurrentWeight"] for one in self.endpoint()["ProductionVariants"]}
+
+    def invoke(self, times: int = 1) -> list[str]:
+        """Send requests; return which variant answered each, or ``error``."""
+        runtime, answers = self.client("sagemaker-runtime"), []
+        for _ in range(times):
+            try:
+                answer = runtime.invoke_endpoint(EndpointName=self.endpoint()["EndpointName"], Body=b"{}")
+                answers.append(answer["InvokedProductionVariant"])
+            except runtime.exceptions.ModelError:
+                answers.append("error")
+        return answers
+
+
+@contextmanager
+def sagemaker_place(folder: Path, aws: SageMakerEndpoints, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """Give a fresh account with a bucket, and an empty loop in memory.
+
+    :param folder: for model files
+    :param aws: the running double; it forgets everything first
+    """
+    aws.ask("reset")
+    monkeypatch.setenv(CONNECTION, aws.connection(serving=SERVING))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    place = Place(aws, in_memory_workspace(toy_loop(), {}, scratch=folder))
+    place.client("s3").create_bucket(Bucket=BUCKET)
+    yield place
+
+
+def registered(workspace: Workspace, number: str) -> Version:
+    """Register a version as the loop does: signed, its record in the ledger."""
+    file = workspace.scratch / f"candidate-{number}.skops"
+    slope = float(number)
+    digest = save_model(LinearRegression().fit(np.array([[0.0], [1.0]]), [0.0, slope]), file)
+    seal: dict[str, Any] = {}
+
+    def sealed(folder: Path) -> None:
+        sign_folder(folder, workspace.keys)
+        seal.update(signature_of(folder, workspace.keys).to_dict())
+
+    given = workspace.registry.register(
+        Registration(
+            f"operation-{number}", file, digest, metrics={}, params={}, tags={}, requirements=(), seal=sealed,
+            files={"environment.json": b"{}"},
+        )
+    )  # fmt: skip
+    assert (given, file_digest(file)) == (number, digest)
+    details = {"version": number, "artefact": digest, "signature": seal, "request": number, "metrics": {}}
+    partition = f"2013-01-{int(number):02d}T00:00:00"
+    workspace.record_fact(workspace.draft("candidate_registered", f"candidate:{number}", partition, **details))
+    return workspace.state().versions[number]
