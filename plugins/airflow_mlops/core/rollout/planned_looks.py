@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -41,27 +41,36 @@ def spent_by(information: float, alpha: float) -> float:
     return float(2 * norm.sf(norm.isf(alpha / 2) / sqrt(information)))
 
 
-def boundaries(information: Sequence[float], alpha: float) -> tuple[float, ...]:
+def boundaries(
+    information: Sequence[float], alpha: float, *, spend_by: Sequence[float] | None = None
+) -> tuple[float, ...]:
     """Return the z value that stops at each look, one-sided, so that all looks together err with ``alpha``.
 
     Parameters
     ----------
     information : sequence of float
-        Share of the planned information at each look, rising to at most 1; the looks need not be evenly spaced.
+        Share of the planned information at each look, rising; the looks need not be evenly spaced.
     alpha : float
         Chance that a challenger which is exactly at the limit is stopped at any look.
+    spend_by : sequence of float, optional
+        Share by which each look spends, at most 1 and never falling: the information if not given. It is another
+        where the last look comes with less information than was planned, or with more: then it is 1.
 
     Raises
     ------
     ValueError
-        If the shares do not rise within (0, 1], or alpha is not within (0, 0.5).
+        If the information does not rise from above 0, what is spent by is not within (0, 1] or falls, or alpha is
+        not within (0, 0.5).
     """
     shares = tuple(float(share) for share in information)
-    if not shares or shares[0] <= 0 or shares[-1] > 1 or any(b <= a for a, b in pairwise(shares)):
-        raise ValueError(f"information {shares} must rise within (0, 1]")
+    spends = shares if spend_by is None else tuple(float(share) for share in spend_by)
+    if not shares or not shares[0] > 0 or not all(a < b < inf for a, b in pairwise((0.0, *shares))):
+        raise ValueError(f"information {shares} must rise from above 0")
+    if len(spends) != len(shares) or not all(0 < b <= 1 and a <= b for a, b in pairwise((0.0, *spends))):
+        raise ValueError(f"what is spent by, {spends}, must be within (0, 1] and never fall, one for each look")
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha is {alpha}; it must be within (0, 0.5)")
-    return _boundaries(shares, alpha)
+    return _boundaries(shares, spends, alpha)
 
 
 @dataclass(frozen=True)
@@ -74,28 +83,36 @@ class _Undecided:
 
     def beyond(self, z: float, share: float) -> float:
         """Return the chance of getting to the look at ``share`` and exceeding ``z`` there."""
-        limit, step = z * sqrt(share), sqrt(share - self.information)
+        limit, step = z * sqrt(share), self._step(share)
         if self.grid.size == 0:
             return float(norm.sf(limit / step))
         return float(np.trapezoid(self.density * norm.sf((limit - self.grid) / step), self.grid))
 
     def after(self, z: float, share: float) -> _Undecided:
         """Return what has not stopped after the look at ``share`` with the boundary ``z``."""
-        step = sqrt(share - self.information)
+        step = self._step(share)
         onto = np.linspace(-REACH * sqrt(share), z * sqrt(share), POINTS)
         if self.grid.size == 0:
             return _Undecided(onto, norm.pdf(onto / step) / step, share)
         kernel = norm.pdf((onto[:, None] - self.grid[None, :]) / step) / step
         return _Undecided(onto, np.trapezoid(kernel * self.density[None, :], self.grid, axis=1), share)
 
+    def _step(self, share: float) -> float:
+        """Return the standard deviation of what comes until ``share``.
+
+        Two looks that are nearly one are kept apart by what the grid can tell: that asks for a little more.
+        """
+        told_apart = float(self.grid[1] - self.grid[0]) if self.grid.size else 0.0
+        return max(sqrt(share - self.information), told_apart)
+
 
 @lru_cache(maxsize=256)
-def _boundaries(information: tuple[float, ...], alpha: float) -> tuple[float, ...]:
+def _boundaries(information: tuple[float, ...], spends: tuple[float, ...], alpha: float) -> tuple[float, ...]:
     """Walk from look to look, spending at each what the shape allows by then."""
     found: list[float] = []
     undecided = _Undecided(np.zeros(0), np.zeros(0), 0.0)
-    for before, share in pairwise((0.0, *information)):
-        now = max(spent_by(share, alpha) - (spent_by(before, alpha) if before else 0.0), SMALLEST)
+    for share, (before, by) in zip(information, pairwise((0.0, *spends)), strict=True):
+        now = max(spent_by(by, alpha) - (spent_by(before, alpha) if before else 0.0), SMALLEST)
         z = float(brentq(partial(_too_much, undecided, share, now), 0.0, 12.0, xtol=1e-10))
         found.append(z)
         undecided = undecided.after(z, share)
