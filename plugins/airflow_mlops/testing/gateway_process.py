@@ -1,0 +1,130 @@
+"""A gateway as its own process, for tests: started on a free port, spoken to over its socket, stopped by its id."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.parquet as pq
+
+import airflow_mlops
+from airflow_mlops.gateway.settings import CONTROL_TOKEN, TOKEN
+from airflow_mlops.testing.child_processes import Child, start_child, stop_sessions, wait_until_ready
+
+PREDICT_TOKEN = "a token for predictions"
+TELL_TOKEN = "a token for what is served"
+
+
+@dataclass
+class GatewayProcess:
+    """A gateway of one loop.
+
+    :param loop: path of the declaration
+    :param root: project folder
+    :param lake: folder of the lake
+    :param home: folder for the gateway's state, log and output
+    :param keys: files of public keys whose signatures count
+    :param more: further arguments of the command line
+    :param python: interpreter that runs it
+    """
+
+    loop: Path
+    root: Path
+    lake: Path
+    home: Path
+    keys: Sequence[Path]
+    more: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    python: Path = Path(sys.executable)
+    port: int = 0
+    child: Child | None = None
+
+    def start(self, *, until: str = "/health", timeout_seconds: float = 60) -> GatewayProcess:
+        """Start the process and wait until the page ``until`` says 200; on the port of before, if there was one."""
+        self.port = self.port or free_port()
+        command = [
+            str(self.python), "-m", "airflow_mlops.gateway", str(self.loop), "--root", str(self.root),
+            "--lake", str(self.lake), "--state-dir", str(self.state), "--log-dir", str(self.log),
+            "--port", str(self.port), *(part for file in self.keys for part in ("--public-key", str(file))), *self.more,
+        ]  # fmt: skip
+        plugins = str(Path(airflow_mlops.__file__).parents[1])
+        environment = {
+            **os.environ, "PYTHONPATH": plugins, TOKEN: PREDICT_TOKEN, CONTROL_TOKEN: TELL_TOKEN, **self.environment,
+        }  # fmt: skip
+        self.child = start_child("gateway", command, environment, self.home / "gateway.out")
+        wait_until_ready(self.child, lambda: self.says(until) == 200, timeout_seconds=timeout_seconds)
+        return self
+
+    @property
+    def url(self) -> str:
+        """The address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def state(self) -> Path:
+        """The folder of its state."""
+        return self.home / "state"
+
+    @property
+    def log(self) -> Path:
+        """The folder of its prediction log."""
+        return self.home / "log"
+
+    def says(self, page: str) -> int:
+        """Return the status of a page; 0 where nothing answers."""
+        try:
+            with httpx.Client(trust_env=False) as client:
+                return client.get(f"{self.url}{page}", timeout=5).status_code
+        except httpx.TransportError:
+            return 0
+
+    def client(self, token: str | None = PREDICT_TOKEN) -> httpx.Client:
+        """Return a client that shows a token; to be closed."""
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+    def predict(self, rows: Any) -> Any:
+        """Return the answer to a row or a list of rows."""
+        with self.client() as client:
+            answer = client.post("/predict", json=rows)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def control(self, method: str, path: str, said: Any = None) -> httpx.Response:
+        """Return the answer to a control request."""
+        with self.client(TELL_TOKEN) as client:
+            return client.request(method, f"/control/{path}", json=said)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, patience_seconds: float = 20) -> None:
+        """Send a signal and wait until it has ended; whatever is left of its session is killed then."""
+        if self.child is None:
+            return
+        if self.child.process.poll() is None:
+            os.kill(self.child.pid, number)
+        self.child.process.wait(patience_seconds)
+        stop_sessions([self.child.pid], patience_seconds=2)
+        self.child = None
+
+    def stopped(self) -> Any:
+        """Return what it counted in the run that a signal has ended."""
+        return json.loads((self.state / "stopped.json").read_text())
+
+    def lines(self, folder: str = ".") -> list[dict[str, Any]]:
+        """Return the lines of the prediction log that are on disk, oldest file first."""
+        files = sorted((self.log / folder).glob("*.parquet"))
+        return [line for file in files for line in pq.ParquetFile(file).read().to_pylist()]
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,124 @@
+"""A project with a lake of signed versions: version 3 says three times x, so that an answer tells who gave it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.registry.copied_folder import put_in_place
+from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.registry.port import MODEL_FILE
+from airflow_mlops.core.registry.sign_folder import sign_folder
+from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.testing.gateway_process import GatewayProcess
+from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.unit.core.toy_loop import toy_loop, toy_rows, week
+
+CONTRACT = """
+contract: toy
+key: id
+time: at
+deny: ["*passenger*"]
+ignore: [note_*]
+columns:
+  id: {type: text, nullable: false}
+  at: {type: time}
+  x: {type: float}
+  kind: {type: text, nullable: false}
+  stops: {type: int, nullable: false}
+  paid: {type: bool, optional: true}
+  on_day: {type: date, optional: true}
+  price: {type: "decimal(6, 2)", optional: true}
+  staff: {type: text, feature: false}
+  y: {type: float}
+"""
+
+
+class ToyProject:
+    """A loop in a folder, its workspace on a lake there, and gateways that serve it."""
+
+    def __init__(self, folder: Path, *, contract: bool = True, data: dict[str, Any] | None = None) -> None:
+        self.folder, self.lake = folder, folder / "lake"
+        fields = {
+            "source": {"kind": "parquet", "uri": "toy/{partition}.parquet"}, "key": "id", "time": "at", "label": "y",
+            **({"contract": "contract.yaml"} if contract else {}), **(data or {}),
+        }  # fmt: skip
+        loop = toy_loop(data=fields)
+        (folder / "contract.yaml").write_text(CONTRACT)
+        (folder / "toy.yaml").write_text(json.dumps(loop.to_dict()))
+        self.workspace: Workspace = in_memory_workspace(
+            loop, {week(number): toy_rows(number) for number in range(4)}, scratch=self.lake / "toy", root=folder
+        )
+        self._keys = folder / "trusted.pem"
+        self._keys.write_text("".join(self.workspace.keys.trusted().values()))
+        self._gateways: list[GatewayProcess] = []
+
+    def version(self, number: int, model: Any = None) -> Version:
+        """Return a version that is in the lake, signed, and in the ledger; it says ``number`` times x by default."""
+        known = self.workspace.state().versions.get(str(number))
+        if known is not None:
+            return known
+        folder = self.lake / "toy" / "models" / f"new-{number}"
+        artefact = save_model(line(number) if model is None else model, folder / MODEL_FILE)
+        signature = sign_folder(folder, self.workspace.keys)
+        with put_in_place(folder.with_name(signature.digest)) as part:
+            part.rmdir()
+            folder.rename(part)
+        self.workspace.record_fact(
+            self.workspace.draft(
+                "candidate_registered", f"candidate:{number}", week(0), version=str(number), artefact=artefact,
+                signature=signature.to_dict(), request="r", metrics={}, window={"fitted": [{"partition": week(0)}]},
+            )
+        )  # fmt: skip
+        return self.workspace.state().versions[str(number)]
+
+    def gateway(self, name: str = "gateway", *more: str) -> GatewayProcess:
+        """Return a gateway that is not started yet."""
+        made = GatewayProcess(
+            self.folder / "toy.yaml", self.folder, self.lake, self.folder / name, [self._keys], more
+        )  # fmt: skip
+        self._gateways.append(made)
+        return made
+
+    def close(self) -> None:
+        """Stop whatever still runs."""
+        for gateway in self._gateways:
+            gateway.stop()
+
+
+def line(slope: float) -> LinearRegression:
+    """Return a model of ``slope`` times x."""
+    rows = pd.DataFrame({"x": [0.0, 1.0]})
+    model = LinearRegression(fit_intercept=False).fit(rows, [0.0, 1.0])
+    model.coef_ = np.array([float(slope)])
+    return model
+
+
+def picky(slope: float) -> Any:
+    """Return a model of ``slope`` times x that raises on every kind but a, b and c."""
+    rows = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0], "kind": ["a", "b", "c", "a"]})
+    columns = [("x", "passthrough", ["x"]), ("kind", OneHotEncoder(handle_unknown="error"), ["kind"])]
+    return make_pipeline(ColumnTransformer(columns), LinearRegression()).fit(rows, slope * rows["x"])
+
+
+def named(version: Version) -> dict[str, Any]:
+    """Return how the control API is told of a version."""
+    return {
+        "number": version.number,
+        "artefact": version.details["artefact"],
+        "signature": version.details["signature"],
+    }
+
+
+def row(key: object = "a", *, x: float | None = 1.0, kind: str = "a", **changed: Any) -> dict[str, Any]:
+    """Return a good row."""
+    return {"id": str(key), "x": x, "kind": kind, "stops": 0, **changed}
