@@ -4,13 +4,12 @@ The same fields in YAML and in Python. Every model here is strict: an unknown ke
 template is an error and nothing is coerced. ``loop_file`` reads the YAML and says the line.
 """
 
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from airflow_mlops.core.data.declared_data import Data
-from airflow_mlops.core.declared import Declared, Listed, Reference, Share, section
+from airflow_mlops.core.declared import Declared, Listed, Reference, section
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.evaluation.declared_evaluation import (
     CLASSIFICATION_METRICS,
@@ -21,66 +20,9 @@ from airflow_mlops.core.evaluation.declared_evaluation import (
     kind_of_label,
     row_metrics,
 )
+from airflow_mlops.core.rollout.declared_rollout import Rollout
 from airflow_mlops.core.training.declared_training import Train
 from airflow_mlops.core.wrong_declaration import declaration_error, nearest, refuse_templates
-
-
-class RolloutStage(Declared):
-    """One stage: exactly one of shadow, canary and live, with its share of the keys in percent."""
-
-    shadow: Share | None = Field(default=None, description="the challenger predicts beside the champion, serves none")
-    canary: Share | None = Field(default=None, description="the challenger serves this share of the keys")
-    live: Share | None = Field(default=None, description="the challenger becomes the champion")
-    bake: int = Field(default=0, ge=0, description="further scored partitions to wait for")
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if sum(share is not None for share in (self.shadow, self.canary, self.live)) != 1:
-            raise ValueError("needs exactly one of shadow, canary, live")
-        if self.live is not None and self.bake:
-            raise ValueError("bake goes with shadow or canary: once live, there is nothing to wait for")
-        return self
-
-    @property
-    def kind(self) -> str:
-        """``shadow``, ``canary`` or ``live``."""
-        return "shadow" if self.shadow else "canary" if self.canary else "live"
-
-    @property
-    def share(self) -> int:
-        """Percent of the keys that the stage concerns."""
-        return self.shadow or self.canary or self.live or 0
-
-    @property
-    def name(self) -> str:
-        """Name of the stage, as in task ids and records: ``canary_10``."""
-        return f"{self.kind}_{self.share}"
-
-
-class Rollout(Declared):
-    """How a challenger takes over."""
-
-    target: Literal["batch"] = Field(default="batch", description="who serves: predictions made for each partition")
-    approval: Literal["none", "human"] = Field(
-        default="none", description="human: a person who did not start the run approves before the rollout"
-    )
-    stages: Annotated[tuple[RolloutStage, ...], Listed] = Field(
-        default=({"shadow": 100}, {"canary": 10}, {"canary": 50}, {"live": 100}),
-        validate_default=True,
-        description="in order: shadow, then canary with growing shares, then {live: 100}",
-    )
-    margin: float = Field(default=0.10, gt=0, description="relative loss at which a challenger is worse")
-    min_rows: int = Field(default=100, ge=2, description="labelled rows a verdict needs")
-
-    @model_validator(mode="after")
-    def _ends_live(self) -> Self:
-        if not self.stages or self.stages[-1].live != 100:
-            raise ValueError("the last stage must be {live: 100}")
-        order = ["shadow", "canary", "live"]
-        ranks = [(order.index(stage.kind), stage.share) for stage in self.stages]
-        if any(second <= first for first, second in pairwise(ranks)):
-            raise ValueError("stages must rise: shadow, then canary with growing shares, then live")
-        return self
 
 
 class Drift(Declared):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlops.core.data.port import PartitionedTable, Source
-from airflow_mlops.core.errors import StaleLedgerError
+from airflow_mlops.core.errors import DeclarationError, StaleLedgerError
 from airflow_mlops.core.governance.fold_records import fold
 from airflow_mlops.core.governance.port import EvidenceStore, Ledger
 from airflow_mlops.core.governance.record import Draft, Record
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_mlops.core.data.contract import Contract
     from airflow_mlops.core.lake import LakeFiles
     from airflow_mlops.core.registry.signing_keys import SigningKeys
+    from airflow_mlops.core.rollout.port import RolloutTarget
     from airflow_mlops.core.training.port import StepRunner
 
 
@@ -41,6 +42,8 @@ class Ports:
     shared: Callable[[], LakeFiles | None] = lambda: None
     runner: Callable[[Workspace], StepRunner] | None = None
     """Where candidates are fitted, if something beside this machine can be reached."""
+    target: Callable[[Workspace], RolloutTarget] | None = None
+    """Who serves, where that is not the batch of each partition."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,25 @@ class Workspace:
     def keys(self) -> SigningKeys:
         """What signs versions, and whose signatures count."""
         return self.ports.keys()
+
+    @cached_property
+    def target(self) -> RolloutTarget:
+        """Who serves the model.
+
+        Raises
+        ------
+        DeclarationError
+            If the declared target cannot be reached from here.
+        """
+        if self.loop.rollout.target == "batch":
+            from airflow_mlops.core.rollout.batch_target import BatchTarget
+
+            return BatchTarget(self)
+        if self.ports.target is None:
+            raise DeclarationError(
+                f"is {self.loop.rollout.target!r}, and nothing here reaches it", key="rollout.target"
+            )
+        return self.ports.target(self)
 
     def share(self, path: Path) -> None:
         """Let the other workers have a file below ``scratch``, where that is not a folder they see."""

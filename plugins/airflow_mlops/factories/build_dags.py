@@ -1,11 +1,12 @@
-"""Build the six Dags of a loop.
+"""Build the seven Dags of a loop.
 
     <model>_ingest   snapshot -> validate -> publish           every tick of data.every
     <model>_score    score                                     on a published partition
     <model>_watch    drift, performance -> decide; reconcile; verify   on predictions
     <model>_nightly  decide, tidy                              every tick of train.at
     <model>_train    assemble -> fit (mapped) -> evaluate -> gate -> register -> prove    on a decided retrain
-    <model>_rollout  (approve ->) start -> shadow -> canary … -> live       on a candidate
+    <model>_rollout  (approve ->) start -> a group for each stage: (approve ->) enter -> analyse     on a candidate
+    <model>_control  pause, resume, skip or abort the rollout under way     when a person starts it
 
 They meet only through assets, and every event carries a partition key: an event without one loses
 triggers in a burst, and one with a key never starts a Dag that is not partitioned.
@@ -26,7 +27,9 @@ from airflow.sdk import (
     DAG,
     Asset,
     CronPartitionTimetable,
+    Param,
     PartitionedAssetTimetable,
+    TaskGroup,
     get_parsing_context,
 )  # fmt: skip
 
@@ -41,7 +44,9 @@ from airflow_mlops.operators.evaluation import EvaluateCandidatesOperator, Requi
 from airflow_mlops.operators.governance import ProveVersionOperator, ReconcileOperator
 from airflow_mlops.operators.registry import RegisterCandidateOperator, VerifyVersionsOperator
 from airflow_mlops.operators.rollout import (
-    RunRolloutStageOperator,
+    AdvanceRolloutOperator,
+    AnalyseRolloutOperator,
+    ControlRolloutOperator,
     ScorePartitionOperator,
     StartRolloutOperator,
 )
@@ -140,6 +145,7 @@ class _LoopDags:
             f"{model}_nightly": partial(self.nightly, self.cron(self.loop.train.at)),
             f"{model}_train": partial(self.train, self.on(assets.retrain)),
             f"{model}_rollout": partial(self.rollout, self.on(assets.candidate)),
+            f"{model}_control": partial(self.control, {"schedule": None}),
         }
 
     def cron(self, expression: str) -> dict[str, Any]:
@@ -237,12 +243,36 @@ class _LoopDags:
                 ApproveVersionOperator(task_id="approve", **self.step) >> start
             before: Any = start
             for index, stage in enumerate(self.loop.rollout.stages):
-                outlets = [self.assets.champion] if stage.kind == "live" else []
-                task = RunRolloutStageOperator(
-                    task_id=stage.name, version=start.output, index=index, outlets=outlets, **self.step
-                )
-                before >> task
-                before = task
+                with TaskGroup(stage.name):
+                    before = self.stage(before, start.output, index)
+        return dag
+
+    def stage(self, before: Any, version: Any, index: int) -> Any:
+        """One stage of a rollout, within its task group; returns its last task."""
+        declared, step = self.loop.rollout.stages[index], {**self.step, "index": index}
+        if declared.approval == "human":
+            from airflow_mlops.operators.approval import ApproveStageOperator
+
+            before = before >> ApproveStageOperator(task_id="approve", **step)
+        if declared.kind == "live":
+            return before >> AdvanceRolloutOperator(
+                task_id="promote", version=version, outlets=[self.assets.champion], **step
+            )
+        return (
+            before
+            >> AdvanceRolloutOperator(task_id="enter", version=version, **step)
+            >> AnalyseRolloutOperator(task_id="analyse", version=version, **step)
+        )
+
+    def control(self, schedule: dict[str, Any], dag_id: str) -> DAG:
+        """What a person does to the rollout under way, as a form in the Airflow UI."""
+        params = {
+            "action": Param("pause", enum=["pause", "resume", "skip", "abort"], description="what to do"),
+            "reason": Param("asked for in the UI", type="string", description="why, for the ledger"),
+        }
+        what = "Pauses, resumes, skips a stage of, or aborts the rollout under way"
+        with self.dag(dag_id, {**schedule, "params": params}, what) as dag:
+            ControlRolloutOperator(task_id="control", retries=0, **self.step)
         return dag
 
 

@@ -74,10 +74,11 @@ class WorkspaceHook(BaseHook):
     def workspace(self, loop: Loop, *, root: Path, actor: str) -> Workspace:
         """Return the workspace of ``loop``; see :func:`airflow_mlops.core.open_workspace.open_workspace`."""
         from airflow_mlops.core.open_workspace import open_workspace
+        from airflow_mlops.hooks.rollout_target import rollout_target
         from airflow_mlops.hooks.step_runner import step_runner
 
         opened = open_workspace(loop, self.stores(), root=root, actor=actor)
-        return replace(opened, ports=replace(opened.ports, runner=step_runner))
+        return replace(opened, ports=replace(opened.ports, runner=step_runner, target=rollout_target))
 
     def _connection(self, conn_id: str) -> Connection | None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
@@ -46,19 +46,22 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         self.subject = f"May version {version.number} of {workspace.loop.model} be rolled out?"
         self.body = question(workspace, version, started)
         self.tell_that_it_waits(workspace, context)
+        return self.ask(context, version.number)
+
+    def ask(self, context: Context, version: str) -> NoReturn:
+        """Park the task until somebody answers about a version."""
         try:
             HITLOperator.execute(self, context)
         except TaskAwaitingInput as waits:
             # The answer may come weeks later, when another version waits: it is about the one that was shown.
-            waits.kwargs = {**(waits.kwargs or {}), "asked": version.number}
+            waits.kwargs = {**(waits.kwargs or {}), "asked": version}
             raise
         raise AssertionError("unreachable: the task waits")
 
     def execute_complete(self, context: Context, event: dict[str, Any], *, asked: str = "none") -> dict[str, Any]:
         """Record what the person said about the version they were ``asked`` about."""
         answer: Any = HITLOperator.execute_complete(self, context, event)
-        user = answer["responded_by_user"] or {}
-        names = tuple(str(user[part]) for part in ("name", "id") if user.get(part))
+        names = names_of(answer["responded_by_user"])
         with self.opened(context) as (workspace, partition):
             from airflow_mlops.core.governance.approve import record_approval, record_rejection, version_to_approve
 
@@ -74,6 +77,72 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         """Call the loop's notifiers: nobody looks at a page by chance."""
         waits = UserWarning(f"waiting for a person: {self.subject}")
         call_notifiers(workspace.loop.notify, self.root, {**context, "exception": waits})
+
+
+class ApproveStageOperator(ApproveVersionOperator):
+    """Ask a person whether a stage of the rollout under way may begin; asked once, and remembered in the ledger.
+
+    Somebody who started a run that made the version cannot approve it. Rejected, the version is rolled back.
+
+    :param index: position of the stage in the declaration, from 0
+    """
+
+    def __init__(self, *, index: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.index = index
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """Ask, unless the stage was approved before."""
+        from airflow_mlops.core.governance.approve import people_behind
+        from airflow_mlops.core.rollout.control_rollout import stage_to_approve
+
+        rollout, stage = stage_to_approve(workspace, self.index, partition), workspace.loop.rollout.stages[self.index]
+        version = rollout.version
+        if rollout.stage >= self.index or self.index in rollout.approved:
+            return {"version": version.number, "stage": stage.name}
+        started = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
+        self.subject = f"May version {version.number} of {workspace.loop.model} go on to {stage.name}?"
+        self.body = "\n\n".join([passed_so_far(workspace), question(workspace, version, started)])
+        self.tell_that_it_waits(workspace, context)
+        return self.ask(context, version.number)
+
+    def execute_complete(self, context: Context, event: dict[str, Any], *, asked: str = "none") -> dict[str, Any]:
+        """Record what the person said about the version they were ``asked`` about."""
+        answer: Any = HITLOperator.execute_complete(self, context, event)
+        names = names_of(answer["responded_by_user"])
+        with self.opened(context) as (workspace, _):
+            from airflow_mlops.core.rollout.control_rollout import approve_stage
+            from airflow_mlops.core.rollout.roll_back import roll_back_now
+
+            stage = workspace.loop.rollout.stages[self.index]
+            if answer["chosen_options"] != [APPROVE]:
+                who, why = names[0] if names else "nobody", str((answer["params_input"] or {}).get("reason", ""))
+                state = workspace.state()
+                if state.rollout is not None and state.rollout.version.number == asked:
+                    roll_back_now(workspace, reason=f"{stage.name}: rejected by {who}" + (f": {why}" if why else ""))
+                raise AirflowSkipException(f"version {asked} was rejected by {who} before {stage.name}")
+            approve_stage(workspace, self.index, names, version=asked, started_by=started_by(context))
+        return {"version": asked, "stage": stage.name, "by": names[0]}
+
+
+def passed_so_far(workspace: Workspace) -> str:
+    """Return what the looks of the rollout under way have said, as a Markdown list."""
+    from airflow_mlops.core.governance.proof.card_pages import plainly
+
+    rollout = workspace.state().rollout
+    looks = [
+        record
+        for record in workspace.ledger.records()
+        if record.kind == "stage_analysed" and rollout is not None and record.details["rollout"] == rollout.record
+    ]
+    return "\n".join(
+        f"- {each.details['name']}: {each.details['verdict']}: {plainly(each.details['reason'])}" for each in looks
+    )
+
+
+def names_of(user: dict[str, Any] | None) -> tuple[str, ...]:
+    """Return the names that a person who answered goes by."""
+    return tuple(str((user or {})[part]) for part in ("name", "id") if (user or {}).get(part))
 
 
 def started_by(context: Context) -> str | None:

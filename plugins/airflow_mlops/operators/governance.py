@@ -14,16 +14,19 @@ if TYPE_CHECKING:
 
 
 class ReconcileOperator(StageOperator):
-    """Make the registry say what the ledger says, and wake a rollout that holds; returns the repairs.
+    """Make target and registry say what the ledger says, and watch over the rollout; returns what was done.
+
+    A challenger that has failed, is plainly broken, or has been undecided for longer than it may be is taken back,
+    whatever became of the run that led its rollout.
 
     The asset in ``emits`` gets an event while a candidate or an open rollout waits for its next look.
     """
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
-        from airflow_mlops.core.governance.reconcile import reconcile
+        from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 
-        repairs = reconcile(workspace)
+        repairs = watch_rollout(workspace, partition)
         for repair in repairs:
             self.log.warning("repaired: %s", repair)
         state = workspace.state()

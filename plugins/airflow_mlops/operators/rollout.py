@@ -1,10 +1,11 @@
-"""Operators of the stage rollout: score a partition, start a rollout, run one of its stages."""
+"""Operators of the stage rollout: score a partition, start a rollout, enter a stage, look at it, take it back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.operators.stage import StageOperator
 
 if TYPE_CHECKING:
@@ -40,12 +41,8 @@ class StartRolloutOperator(StageOperator):
         return start_rollout(workspace, partition)
 
 
-class RunRolloutStageOperator(StageOperator):
-    """Enter a stage of the rollout and look: goes on, holds (skips), or rolls back (fails).
-
-    :param version: what :class:`StartRolloutOperator` returned
-    :param index: position of the stage in the declaration, from 0
-    """
+class _AtStageOperator(StageOperator):
+    """An operator that is about one stage of a rollout."""
 
     template_fields: Sequence[str] = ("partition", "version")
 
@@ -54,6 +51,89 @@ class RunRolloutStageOperator(StageOperator):
         self.version = version
         self.index = index
 
+
+class AdvanceRolloutOperator(_AtStageOperator):
+    """Enter a stage of the rollout and let the target serve it; the stage live is the promotion.
+
+    Skips where the stage is not due, and fails where the version was rolled back or the target does not serve what it
+    was told.
+
+    :param version: what :class:`StartRolloutOperator` returned
+    :param index: position of the stage in the declaration, from 0
+    """
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """See the class."""
+        from airflow_mlops.core.rollout.roll_out import enter_stage
+
+        outcome = enter_stage(workspace, str(self.version), self.index, partition)
+        self.log.info("version %s at %s: %s", outcome.version, outcome.stage, outcome.reason)
+        return outcome.to_dict()
+
+
+class AnalyseRolloutOperator(_AtStageOperator):
+    """Look at a stage of the rollout: goes on, holds, or rolls back (fails).
+
+    On batch a stage that holds skips, and the next partition looks again. Where requests are answered as they come the
+    task waits until the next planned look is due, or something plainly broken asks for a rollback at once.
+
+    :param version: what :class:`StartRolloutOperator` returned
+    :param index: position of the stage in the declaration, from 0
+    :param poll_seconds: pause between two questions to the target
+    :param deferrable: whether to wait in the triggerer, without a worker slot, or in the worker
+    """
+
+    def __init__(self, *, poll_seconds: float = 15.0, deferrable: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.poll_seconds = poll_seconds
+        self.deferrable = deferrable
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """See the class."""
+        from airflow_mlops.core.rollout.look_at_stage import look_at_stage
+
+        while True:
+            try:
+                outcome = look_at_stage(workspace, str(self.version), self.index, partition)
+            except NotReadyError as error:
+                if not workspace.loop.rollout.is_live:
+                    raise
+                self._wait(workspace, str(error))
+                continue
+            self.log.info("version %s at %s: %s", outcome.version, outcome.stage, outcome.reason)
+            return outcome.to_dict()
+
+    def _wait(self, workspace: Workspace, reason: str) -> None:
+        self.log.info("%s", reason)
+        if not self.deferrable:
+            import time
+
+            time.sleep(self.poll_seconds)
+            return
+        from airflow_mlops.triggers.rollout import LookDueTrigger
+
+        trigger = LookDueTrigger(
+            loop=workspace.loop.to_dict(), root=self.root, version=str(self.version), index=self.index,
+            poll_seconds=self.poll_seconds, connections=[self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id],
+        )  # fmt: skip
+        self.defer(trigger=trigger, method_name="look_again")
+
+    def look_again(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """Look, since the trigger says that there is something to look at."""
+        self.log.info("woken: %s", (event or {}).get("reason"))
+        return self.execute(context)
+
+
+class RunRolloutStageOperator(_AtStageOperator):
+    """Enter a stage of the rollout and look at it, in one task: goes on, holds (skips), or rolls back (fails).
+
+    The short form of :class:`AdvanceRolloutOperator` and :class:`AnalyseRolloutOperator` for the target batch, where
+    there is nothing to wait for in between.
+
+    :param version: what :class:`StartRolloutOperator` returned
+    :param index: position of the stage in the declaration, from 0
+    """
+
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.rollout.roll_out import run_stage
@@ -61,3 +141,53 @@ class RunRolloutStageOperator(StageOperator):
         outcome = run_stage(workspace, str(self.version), self.index, partition)
         self.log.info("version %s at %s: %s", outcome.version, outcome.stage, outcome.reason)
         return outcome.to_dict()
+
+
+class RollBackModelOperator(StageOperator):
+    """Take back the rollout under way or, where there is none, the champion; needs neither challenger nor registry.
+
+    :param reason: why, for the ledger
+    :param to: number of the version that shall serve; the champion before this one if not given
+    """
+
+    template_fields: Sequence[str] = ("partition", "reason", "to")
+
+    def __init__(self, *, reason: str, to: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.reason = reason
+        self.to = to
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """See the class."""
+        from airflow_mlops.core.rollout.roll_back import roll_back_now
+
+        done = roll_back_now(workspace, reason=self.reason, to=self.to or None)
+        self.log.warning("version %s was taken back; version %s serves", done.version, done.champion)
+        for note in done.notes:
+            self.log.warning("%s", note)
+        return {"version": done.version, "champion": done.champion, "notes": list(done.notes)}
+
+
+class ControlRolloutOperator(StageOperator):
+    """Do to the rollout under way what a person asked for in the form of the run.
+
+    :param action: ``pause``, ``resume``, ``skip`` or ``abort``; abort takes the challenger back
+    :param reason: why, for the ledger
+    """
+
+    template_fields: Sequence[str] = ("partition", "action", "reason")
+
+    def __init__(
+        self, *, action: str = "{{ params.action }}", reason: str = "{{ params.reason }}", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.action = action
+        self.reason = reason
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
+        """See the class."""
+        from airflow_mlops.core.rollout.control_rollout import control_rollout
+
+        done = control_rollout(workspace, self.action, reason=self.reason)
+        self.log.info("%s", done)
+        return done

@@ -77,15 +77,28 @@ def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...],
     behind = {*people_behind(workspace, version), *([started_by] if started_by else [])}
     details: dict[str, Any] = {"version": version.number, "by": by[0] if by else "nobody"}
     state = workspace.state()
-    answering = {_same(name) for name in by}
-    own = sorted(name for name in behind if _same(name) in answering)
-    reason = None if by else f"nobody answered about version {version.number}; a person must approve it"
-    if own:
-        reason = f"{own[0]} started a run that made version {version.number}; somebody else must approve it"
+    reason = why_void(version, by, behind)
     if reason is not None:
         _append(workspace, "approval_void", state, version, {**details, "reason": reason})
         raise PolicyError(reason)
     _append(workspace, "approved", state, version, {**details, "made_by": sorted(behind)})
+
+
+def why_void(version: Version, by: tuple[str, ...], behind: set[str]) -> str | None:
+    """Return why an approval by somebody does not count; None where it does.
+
+    Parameters
+    ----------
+    by : tuple of str
+        The names the person goes by.
+    behind : set of str
+        Who started the runs that made the version, or that ask.
+    """
+    if not by:
+        return f"nobody answered about version {version.number}; a person must approve it"
+    answering = {_same(name) for name in by}
+    own = sorted(name for name in behind if _same(name) in answering)
+    return f"{own[0]} started a run that made version {version.number}; somebody else must approve it" if own else None
 
 
 def record_rejection(workspace: Workspace, version: Version, by: str, reason: str) -> None:

@@ -12,6 +12,7 @@ backfill see the world as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from airflow_mlops.core.governance.record import Record
@@ -94,17 +95,62 @@ def _registered(state: LoopState, record: Record) -> None:
 def _rollout_started(state: LoopState, record: Record) -> None:
     version = state.versions[str(record.details["version"])]
     state.rollout, state.candidate = OpenRollout(version, record.sequence), None
+    state.traffic_record = record.sequence
+
+
+def _open(state: LoopState, record: Record) -> OpenRollout | None:
+    """Return the rollout that a record is about; None where that has ended."""
+    rollout = state.rollout
+    return rollout if rollout is not None and rollout.version.number == str(record.details["version"]) else None
 
 
 def _stage_entered(state: LoopState, record: Record) -> None:
-    if state.rollout is not None:
-        state.rollout = OpenRollout(
-            state.rollout.version, state.rollout.record, record.details["stage"], str(record.partition),
-            record.details["share"], record.details["kind"],
+    rollout = _open(state, record)
+    if rollout is not None:
+        state.rollout = replace(
+            rollout, stage=record.details["stage"], entered=str(record.partition), share=record.details["share"],
+            kind=record.details["kind"], settled=False, looks=(),
         )  # fmt: skip
+        state.traffic_record = record.sequence
+
+
+def _stage_analysed(state: LoopState, record: Record) -> None:
+    rollout, details = _open(state, record), record.details
+    if rollout is None or details["rollout"] != rollout.record or details["stage"] != rollout.stage:
+        return
+    failed = rollout.failed
+    if details["verdict"] == "fail":
+        failed = failed or f"{details['name']}: {details['reason']}"
+    settled = rollout.settled or details["verdict"] == "pass"
+    state.rollout = replace(rollout, looks=(*rollout.looks, record), settled=settled, failed=failed)
+
+
+def _stage_skipped(state: LoopState, record: Record) -> None:
+    rollout = _open(state, record)
+    if rollout is not None and record.details["stage"] == rollout.stage:
+        state.rollout = replace(rollout, settled=True)
+
+
+def _stage_approved(state: LoopState, record: Record) -> None:
+    rollout = _open(state, record)
+    if rollout is not None:
+        state.rollout = replace(rollout, approved=rollout.approved | {int(record.details["stage"])})
+
+
+def _paused(state: LoopState, record: Record) -> None:
+    rollout = _open(state, record)
+    if rollout is not None:
+        state.rollout = replace(rollout, paused=str(record.details["reason"]))
+
+
+def _resumed(state: LoopState, record: Record) -> None:
+    rollout = _open(state, record)
+    if rollout is not None:
+        state.rollout = replace(rollout, paused=None)
 
 
 def _rollout_ended(state: LoopState, record: Record) -> None:
+    state.traffic_record = record.sequence
     if state.rollout is not None and state.rollout.version.number == record.details["version"]:
         state.rollout = None
     if state.candidate is not None and state.candidate.number == record.details["version"]:
@@ -214,7 +260,11 @@ APPLY: dict[str, Callable[[LoopState, Record], None]] = {
     "superseded": _closed,
     "rollout_started": _rollout_started,
     "stage_entered": _stage_entered,
-    "stage_analysed": _noted,
+    "stage_approved": _stage_approved,
+    "stage_analysed": _stage_analysed,
+    "stage_skipped": _stage_skipped,
+    "rollout_paused": _paused,
+    "rollout_resumed": _resumed,
     "promoted": _promoted,
     "rolled_back": _rolled_back,
     "quarantine_lifted": _lifted,

@@ -1,12 +1,15 @@
-"""Reconcile: make the registry's aliases say what the ledger says, after a crash or a stray hand.
+"""Reconcile: make the target and the registry's aliases say what the ledger says, after a crash or a stray hand.
 
-The record stands before the effect, so what is missing is always the effect.
+The record stands before the effect, so what is missing is always the effect. The target comes first: it is what users
+meet, and needs no registry to be brought back.
 """
 
 from __future__ import annotations
 
+from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.registry.port import VersionGoneError
+from airflow_mlops.core.rollout.bring_about import bring_about
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -20,6 +23,22 @@ def wanted_aliases(state: LoopState) -> dict[str, str | None]:
 
 
 def reconcile(workspace: Workspace) -> list[str]:
+    """Let the target serve, and every alias say, what the ledger says; return what was repaired, a sentence each.
+
+    Raises
+    ------
+    RegistryError, TargetError
+        If one of them cannot be reached; the other was repaired nevertheless.
+    """
+    try:
+        served = bring_about(workspace)
+    except RolloutError:
+        reconcile_aliases(workspace)
+        raise
+    return [*served, *reconcile_aliases(workspace)]
+
+
+def reconcile_aliases(workspace: Workspace) -> list[str]:
     """Set every alias that differs from the ledger; return what was repaired, a sentence each.
 
     The ledger is read again after each write until nothing differs, so that of two that repair at

@@ -23,7 +23,13 @@ class Version:
 
 @dataclass(frozen=True)
 class OpenRollout:
-    """A rollout under way. ``stage`` is -1 before the first stage was entered."""
+    """A rollout under way.
+
+    ``record`` is the number of the record that started it. ``stage`` is -1 before the first stage was entered, and
+    ``entered`` the partition as of which the stage was. ``settled`` says whether the stage has passed or was skipped,
+    ``failed`` why it must be rolled back, ``paused`` why it goes on no further. ``looks`` are the stage's looks, oldest
+    first, and ``approved`` the stages that a person has let begin.
+    """
 
     version: Version
     record: int
@@ -31,11 +37,24 @@ class OpenRollout:
     entered: str = ""
     share: int = 0
     kind: str = "waiting"
+    settled: bool = False
+    failed: str | None = None
+    paused: str | None = None
+    looks: tuple[Record, ...] = ()
+    approved: frozenset[int] = frozenset()
+
+    @property
+    def salt(self) -> str:
+        """What names the rollout in the sticky split."""
+        return f"rollout-{self.version.number}"
 
 
 @dataclass
 class LoopState:
-    """What the ledger says now, or said as of a partition."""
+    """What the ledger says now, or said as of a partition.
+
+    ``traffic_record`` is the number of the last record that says who serves whom.
+    """
 
     sequence: int = 0
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -47,6 +66,7 @@ class LoopState:
     champion: Version | None = None
     promoted_at: str | None = None
     rollout: OpenRollout | None = None
+    traffic_record: int = 0
     candidate: Version | None = None
     decisions: list[Record] = field(default_factory=list)
     retrains: list[Record] = field(default_factory=list)
@@ -72,7 +92,8 @@ class LoopState:
     def in_flight(self) -> str | None:
         """What a new retrain would have to wait for, in words; None where nothing is under way."""
         if self.rollout is not None:
-            return f"version {self.rollout.version.number} is being rolled out ({self.rollout.kind})"
+            paused = "" if self.rollout.paused is None else ", paused"
+            return f"version {self.rollout.version.number} is being rolled out ({self.rollout.kind}{paused})"
         if self.candidate is not None:
             return f"version {self.candidate.number} waits for its rollout"
         if self.open_decision is not None:

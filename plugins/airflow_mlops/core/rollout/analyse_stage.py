@@ -1,90 +1,82 @@
-"""Look at a stage: champion and challenger predict the same rows, and the labels say who is better."""
+"""Analyse the stage that is open: what is known of the challenger beside the champion, and what that says.
+
+On batch a partition's labels say it (:mod:`~airflow_mlops.core.rollout.analyse_rows`). Where requests are answered as
+they come, what the target saw says it (:mod:`~airflow_mlops.core.rollout.analyse_traffic`). Nothing is recorded here.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
-
-from airflow_mlops.core.errors import GateError, TrainingError
-from airflow_mlops.core.evaluation.metrics import Floats, row_losses
-from airflow_mlops.core.evaluation.paired import paired_difference
-from airflow_mlops.core.evaluation.predict import predict
-from airflow_mlops.core.governance.state import LoopState, OpenRollout
-from airflow_mlops.core.loop import RolloutStage
-from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.rollout.sticky_share import sticky_share
-from airflow_mlops.core.rollout.verdict import StageVerdict, judge_stage
-from airflow_mlops.core.training.window import ModelRows, PinnedPartition, read_rows
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.rollout.analyse_rows import analyse_rows, partitions_since
+from airflow_mlops.core.rollout.declared_rollout import RolloutStage
+from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.workspace import Workspace
 
 
 def analyse_stage(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> StageVerdict:
-    """Return the verdict on the stage that is open now, from the newest scored partitions.
+    """Return the verdict on the stage that is open now.
 
-    Without ``bake`` the newest partition is looked at, with it those scored since the stage was entered.
-    Only the keys of the stage's share are looked at.
+    Raises
+    ------
+    TargetError
+        If the target cannot say what it has seen.
     """
-    rollout, champion = state.rollout, state.champion
-    assert rollout is not None
-    if champion is None:
+    if state.champion is None:
         return StageVerdict("pass", "there is no champion yet to be worse than", 0)
-    partitions = partitions_to_look_at(state, rollout, stage, as_of)
-    if len(partitions) < max(stage.bake, 1):
-        reason = f"{len(partitions)} of {max(stage.bake, 1)} partitions were scored since the stage was entered"
-        return StageVerdict("inconclusive", reason, 0)
-    rows = rows_of(workspace, state, partitions)
-    if stage.share < 100:
-        served = sticky_share(rows.rows[workspace.loop.data.key], salt=salt_of(rollout), percent=stage.share)
-        rows = rows.where(served)
-    features, label = rows.features, rows.rows[workspace.loop.data.label].to_numpy(float)
-    kind = workspace.loop.classifies
-    try:
-        theirs = predict(load_version(workspace, champion), features, classifies=kind)
-        ours = predict_challenger(workspace, rollout, features)
-        labelled = ~np.isnan(label)
-        if int(labelled.sum()) < 2:
-            return StageVerdict("inconclusive", f"{int(labelled.sum())} of {len(features):,} rows have a label", 0)
-        metric = workspace.loop.metric
-        difference = paired_difference(
-            row_losses(metric, label[labelled], ours[labelled]),
-            row_losses(metric, label[labelled], theirs[labelled]),
-        )
-    except ChallengerFailedError as error:
-        return StageVerdict("fail", f"the challenger cannot predict: {error}", len(features))
-    declared = workspace.loop.rollout
-    return judge_stage(difference, margin=declared.margin, min_rows=declared.min_rows)
+    if workspace.loop.rollout.is_live:
+        from airflow_mlops.core.rollout.analyse_traffic import analyse_traffic
+
+        return analyse_traffic(workspace, state, stage, as_of)
+    return analyse_rows(workspace, state, stage, as_of)
 
 
-class ChallengerFailedError(GateError):
-    """The challenger raised, or predicted something that is no number."""
+def plain_failure(workspace: Workspace, state: LoopState) -> StageVerdict | None:
+    """Return why the challenger has to go back without any look: it is plainly broken; None where it is not.
+
+    On batch a challenger that breaks serves nobody, and the next look says so.
+    """
+    if state.champion is None or not workspace.loop.rollout.is_live:
+        return None
+    from airflow_mlops.core.rollout.analyse_traffic import broken_traffic
+
+    return broken_traffic(workspace, state, workspace.target.telemetry())
 
 
-def predict_challenger(workspace: Workspace, rollout: OpenRollout, features: pd.DataFrame) -> Floats:
-    """Return the challenger's predictions; its own failure is told apart from the champion's."""
-    model = load_version(workspace, rollout.version)
-    try:
-        return predict(model, features, classifies=workspace.loop.classifies)
-    except TrainingError as error:
-        raise ChallengerFailedError(str(error)) from error
+def overdue(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> str | None:
+    """Return that the open stage is undecided after the time it may take; None where it is not, or is paused."""
+    rollout = state.rollout
+    assert rollout is not None
+    if stage.max_wait is None or rollout.settled or rollout.paused is not None:
+        return None
+    if not workspace.loop.rollout.is_live:
+        waited, unit = partitions_since(state, rollout, as_of), "partitions"
+    else:
+        seen = workspace.target.telemetry()
+        waited, unit = (int(seen.seconds / 60) if seen.order == state.traffic_record else 0), "minutes"
+    return None if waited < stage.max_wait else f"undecided after {waited} {unit}, max_wait is {stage.max_wait}"
 
 
-def partitions_to_look_at(state: LoopState, rollout: OpenRollout, stage: RolloutStage, as_of: str) -> list[str]:
-    """Return the scored partitions that a look at a stage takes in."""
-    known = sorted(key for key in state.scored if key <= as_of)
-    if stage.bake == 0:
-        return known[-1:]
-    return [key for key in known if key > rollout.entered]
+def due(workspace: Workspace, version: str, index: int) -> str | None:
+    """Return why there is something to do about a stage; None where it has to be waited for.
 
+    Parameters
+    ----------
+    version : str
+        Number of the version whose rollout is waited for.
+    index : int
+        Position of its stage in the declaration, from 0.
+    """
+    state = workspace.state()
+    rollout = state.rollout
+    if rollout is None or rollout.version.number != version:
+        return f"the rollout of version {version} has ended"
+    if rollout.failed is not None or rollout.stage != index or rollout.settled or state.champion is None:
+        return f"version {version} does not wait at this stage"
+    broken = plain_failure(workspace, state)
+    if broken is not None:
+        return broken.reason
+    if rollout.paused is not None:
+        return None
+    from airflow_mlops.core.rollout.analyse_traffic import look_is_due
 
-def rows_of(workspace: Workspace, state: LoopState, partitions: list[str]) -> ModelRows:
-    """Return the rows of scored partitions and their features, in the snapshot version that was scored."""
-    pins = [
-        PinnedPartition(key, int(state.scored[key]["snapshot_version"]), str(state.scored[key]["snapshot"]))
-        for key in partitions
-    ]
-    return read_rows(workspace, pins)
-
-
-def salt_of(rollout: OpenRollout) -> str:
-    """Return what names a rollout in the sticky split."""
-    return f"rollout-{rollout.version.number}"
+    return look_is_due(workspace, state, workspace.loop.rollout.stages[index])

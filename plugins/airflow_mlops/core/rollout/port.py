@@ -1,6 +1,6 @@
 """What a rollout needs from outside: something that serves, can be told who serves what, and says what it sees.
 
-    prepare(version) -> apply(traffic) -> observe() == traffic?  -> telemetry() …  -> finalize(traffic) | rollback(traffic)
+    prepare(version) -> apply(traffic) -> observe() == traffic? -> telemetry() … -> finalize | rollback
 
 A target is told what to serve, never how to get there: each change is the whole of what it shall serve, with the
 number of the ledger record that says so. One that is older than what a target has been told is refused, so that a

@@ -1,41 +1,30 @@
 """Roll out a challenger: enter a stage, look, and go on, hold, or roll back.
 
-    waiting -> shadow -> canary, one share after another -> live (promoted)
-    a failed look at any stage                           -> rolled back, and the version quarantined
-    an inconclusive look, or too few rows                -> holds; it never goes on
-
-Every move is decided on a ledger record that was read, and loses if another came first. The registry's
-aliases follow the record; a crash between the two is repaired by the retry, or by ``reconcile``.
+What happens next is :func:`~airflow_mlops.core.rollout.next_move.next_move`'s to say. Every move is decided on a ledger
+record that was read, and loses if another came first. The target and the registry's aliases follow the record; a crash
+between the two is repaired by the retry, by the watch, or by ``reconcile``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-from airflow_mlops.core.errors import NotReadyError, RolledBackError, RolloutError, StaleLedgerError
+from airflow_mlops.core.errors import NotReadyError, RolloutError, StaleLedgerError
 from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.governance.policy import require_policy
 from airflow_mlops.core.governance.reconcile import reconcile
-from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.governance.state import LoopState, OpenRollout
-from airflow_mlops.core.rollout.analyse_stage import analyse_stage
+from airflow_mlops.core.rollout.bring_about import bring_about
+from airflow_mlops.core.rollout.end_rollout import (
+    StageOutcome,
+    ended,
+    newest_partition,
+    refuse_older,
+    roll_back,
+)
+from airflow_mlops.core.rollout.look_at_stage import look_at_stage
+from airflow_mlops.core.rollout.next_move import next_move
 from airflow_mlops.core.workspace import Workspace
 
 ATTEMPTS = 20
-
-
-@dataclass(frozen=True)
-class StageOutcome:
-    """Where a rollout stands after a stage: the version, the stage's name and the verdict in words."""
-
-    version: str
-    stage: str
-    reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the outcome as JSON values."""
-        return dict(vars(self))
 
 
 def start_rollout(workspace: Workspace, as_of: str) -> str:
@@ -95,36 +84,58 @@ def run_stage(workspace: Workspace, version: str, index: int, as_of: str) -> Sta
     RolledBackError
         If the version was rolled back, now or before.
     NotReadyError
-        If the look is inconclusive: the stage holds, and a later partition looks again.
+        If the look is inconclusive, or the stage is not due: it holds, and a later run looks again.
+    """
+    entered = enter_stage(workspace, version, index, as_of)
+    if workspace.loop.rollout.stages[index].kind == "live":
+        return entered
+    return look_at_stage(workspace, version, index, as_of)
+
+
+def enter_stage(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
+    """Enter stage ``index`` of a version's rollout if it is due, and let the target serve it; live is the promotion.
+
+    Raises
+    ------
+    RolledBackError
+        If the version was rolled back, now or before; also where the target cannot serve it.
+    NotReadyError
+        If the stage is not due: one before it has not passed, a person paused the rollout, or has to approve.
+    TargetError
+        If the target does not serve what the record says; trying again may help.
     """
     stage, as_of = workspace.loop.rollout.stages[index], newest_partition(workspace, as_of)
     for _ in range(ATTEMPTS):
         state = workspace.state()
         rollout = state.rollout
         if rollout is None or rollout.version.number != version:
-            return _ended(workspace, state, version, stage.name)
-        if rollout.stage > index:
-            return StageOutcome(version, stage.name, "passed before")
-        if rollout.version.partition > as_of:
-            raise NotReadyError(f"version {version} was made as of {rollout.version.partition}; {as_of} is older")
-        if rollout.stage < index - 1 or not _has_passed(workspace, rollout, index - 1):
-            raise NotReadyError(f"version {version} holds at stage {rollout.stage + 1}, before {stage.name}")
+            return ended(workspace, state, version, stage.name)
+        refuse_older(rollout, as_of)
+        move = next_move(workspace.loop.rollout.stages, rollout)
+        if move.to == "roll_back":
+            roll_back(workspace, rollout, move.reason, as_of)
+        if rollout.stage >= index:
+            _serve(workspace, rollout, as_of)
+            return StageOutcome(version, stage.name, "entered before")
+        if move.stage != index or move.to not in ("enter", "promote"):
+            raise NotReadyError(f"version {version} holds at {_where(workspace, rollout)}: {move.reason or _WAITS}")
         try:
-            if stage.kind == "live":
+            if move.to == "promote":
                 return _promote(workspace, state, version, as_of)
-            if rollout.stage == index - 1:
-                _enter(workspace, state, index, as_of)
-                continue
-            return _look(workspace, state, index, as_of)
+            _enter(workspace, state, index, as_of)
         except StaleLedgerError:
             continue
-    raise RolloutError(f"{stage.name} could not be run in {ATTEMPTS} attempts: other records keep coming first")
+        _serve(workspace, rollout, as_of)
+        return StageOutcome(version, stage.name, "entered")
+    raise RolloutError(f"{stage.name} could not be entered in {ATTEMPTS} attempts: other records keep coming first")
 
 
-def newest_partition(workspace: Workspace, as_of: str) -> str:
-    """Return the newest published partition at or before ``as_of``, which is what a rollout's records are about."""
-    state = workspace.state()
-    return state.newest(state.published, as_of) or as_of
+_WAITS = "it has not passed"
+
+
+def _where(workspace: Workspace, rollout: OpenRollout) -> str:
+    stages = workspace.loop.rollout.stages
+    return stages[min(rollout.stage, len(stages) - 1)].name if rollout.stage >= 0 else "its start"
 
 
 def _enter(workspace: Workspace, state: LoopState, index: int, as_of: str) -> None:
@@ -144,65 +155,21 @@ def _enter(workspace: Workspace, state: LoopState, index: int, as_of: str) -> No
     fault_point("stage_entered")
 
 
-def _look(workspace: Workspace, state: LoopState, index: int, as_of: str) -> StageOutcome:
-    rollout, stage = state.rollout, workspace.loop.rollout.stages[index]
-    assert rollout is not None
-    looks = _looks(workspace.ledger.records(), rollout.record, index)
-    # What was concluded stands, even if the process died before acting on it.
-    found = next(
-        (look for look in looks if look.details["verdict"] != "inconclusive" or look.partition == as_of), None
-    )  # fmt: skip
-    if found is None:
-        verdict = analyse_stage(workspace, state, stage, as_of)
-        draft = workspace.draft(
-            "stage_analysed", f"look:{rollout.record}:{index}:{as_of}", as_of, version=rollout.version.number,
-            rollout=rollout.record, stage=index, name=stage.name, **verdict.to_dict(),
-        )  # fmt: skip
-        found = workspace.ledger.append(draft, read=state.sequence)
-        fault_point("stage_analysed")
-    said, reason = found.details["verdict"], str(found.details["reason"])
-    if said == "fail":
-        roll_back(workspace, rollout, f"{stage.name}: {reason}", as_of)
-    if said == "inconclusive":
-        raise NotReadyError(f"version {rollout.version.number} holds at {stage.name}: {reason}")
-    return StageOutcome(rollout.version.number, stage.name, reason)
-
-
-def _has_passed(workspace: Workspace, rollout: OpenRollout, index: int) -> bool:
-    """Whether a look at stage ``index`` has passed; before the first stage there is nothing to pass."""
-    looks = _looks(workspace.ledger.records(), rollout.record, index)
-    return index < 0 or any(look.details["verdict"] == "pass" for look in looks)
-
-
-def _looks(records: list[Record], rollout: int, index: int) -> list[Record]:
-    return [
-        record
-        for record in records
-        if record.kind == "stage_analysed" and record.details["rollout"] == rollout and record.details["stage"] == index
-    ]
-
-
-def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: str) -> None:
-    """Take a challenger back, quarantine its version, and say why.
-
-    Needs neither the challenger nor the registry to decide; the aliases are repaired by the next
-    ``reconcile`` if the registry is down.
-
-    Raises
-    ------
-    RolledBackError
-        Always, once the record stands: a rolled-back rollout is a failure that says why.
-    """
-    version = rollout.version.number
-    operation = f"rolled_back:{version}:{rollout.record}"
-    workspace.record_fact(workspace.draft("rolled_back", operation, as_of, version=version, reason=reason))
-    fault_point("rolled_back")
-    reconcile(workspace)
-    raise RolledBackError(f"version {version} was rolled back at {reason}; the champion serves all keys")
+def _serve(workspace: Workspace, rollout: OpenRollout, as_of: str) -> None:
+    """Let the target serve what the ledger says; a challenger that it cannot serve goes back."""
+    try:
+        bring_about(workspace)
+    except RolloutError as error:
+        if error.retryable:
+            raise
+        roll_back(workspace, rollout, f"{_where(workspace, rollout)}: it cannot be served: {error}", as_of)
+    fault_point("traffic_applied")
 
 
 def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -> StageOutcome:
     require_policy(workspace, state, state.versions[version])
+    if workspace.loop.rollout.is_live:
+        _prepare(workspace, state, version, as_of)
     previous = state.champion.number if state.champion else None
     draft = workspace.draft(
         "promoted",
@@ -219,11 +186,11 @@ def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -
     return StageOutcome(version, "live_100", f"version {version} is the champion; before it {previous or 'none'}")
 
 
-def _ended(workspace: Workspace, state: LoopState, version: str, name: str) -> StageOutcome:
-    """Say how a rollout that is no longer open ended."""
-    if any(str(record.details["version"]) == version for record in state.promotions):
-        reconcile(workspace)
-        return StageOutcome(version, name, "promoted before")
-    if version in state.quarantined:
-        raise RolledBackError(f"version {version} was rolled back: {state.quarantined[version]}")
-    raise NotReadyError(f"version {version} is not being rolled out")
+def _prepare(workspace: Workspace, state: LoopState, version: str, as_of: str) -> None:
+    """Make sure that a version can be served before the ledger says that it is; one that cannot goes back."""
+    try:
+        workspace.target.prepare(state.versions[version])
+    except RolloutError as error:
+        if error.retryable or state.rollout is None:
+            raise
+        roll_back(workspace, state.rollout, f"live_100: it cannot be served: {error}", as_of)

@@ -19,7 +19,8 @@ from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.rollout.analyse_stage import ChallengerFailedError, predict_challenger, salt_of
+from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError, predict_challenger
+from airflow_mlops.core.rollout.declared_rollout import SERVING
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.training.window import PinnedPartition, read_partition
 from airflow_mlops.core.workspace import Workspace
@@ -88,8 +89,8 @@ def predictions_of(workspace: Workspace, state: LoopState, rows: pd.DataFrame, f
             # The champion serves every row; the next look at the stage sees the same failure and rolls back.
             ours = None
     chosen = np.zeros(count, bool)
-    if rollout is not None and ours is not None and rollout.kind == "canary":
-        chosen = sticky_share(rows[loop.data.key], salt=salt_of(rollout), percent=rollout.share)
+    if rollout is not None and ours is not None and rollout.kind in SERVING:
+        chosen = sticky_share(rows[loop.data.key], salt=rollout.salt, percent=rollout.share)
     challenger = rollout.version.number if rollout is not None and ours is not None else None
     served_version = np.where(chosen, challenger or "", champion.number)
     return pa.table(

@@ -1,54 +1,78 @@
-"""The verdict on a stage: a pure function of what was observed.
+"""The verdict on a stage, from the verdicts of its metrics: a pure function.
 
-pass          the challenger is shown to be no worse than the margin
-fail          it is shown to be worse than the margin, or it cannot predict
-inconclusive  neither is shown; the stage holds and waits for more rows
+pass          every metric is shown to be no worse than its margin
+fail          one is shown to be worse than its margin, the challenger cannot predict, or the last planned look
+              has left the stage undecided
+inconclusive  neither; the stage holds and waits for more
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from airflow_mlops.core.evaluation.paired import PairedDifference
+from airflow_mlops.core.rollout.judge_metric import Look, MetricLook
 
 
 @dataclass(frozen=True)
 class StageVerdict:
-    """What a look at a stage said, with its numbers."""
+    """What was said about a stage, with its numbers.
+
+    ``look`` is the number of the planned look that it is, from 1; 0 where none was taken, since there was too little
+    to look at, or none was needed. ``information`` is the share of the planned sample that was in, and ``rows`` how
+    many rows or requests of the challenger that are. ``since`` is the first partition that the stage is judged on.
+    """
 
     verdict: Literal["pass", "fail", "inconclusive"]
     reason: str
     rows: int
-    difference: dict[str, float] | None = None
+    look: int = 0
+    information: float = 0.0
+    since: str | None = None
+    metrics: tuple[dict[str, Any], ...] = ()
+    offline: dict[str, Any] | None = field(default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON values."""
         return asdict(self)
 
 
-def judge_stage(difference: PairedDifference, *, margin: float, min_rows: int) -> StageVerdict:
-    """Return the verdict on a challenger.
+def too_little(reason: str, rows: int, since: str | None = None) -> StageVerdict:
+    """Return that there is not enough to look at: the stage holds, and no look is used up."""
+    return StageVerdict("inconclusive", reason, rows, since=since)
+
+
+def stage_verdict(
+    looks: Sequence[MetricLook], look: Look, *, rows: int, since: str | None = None,
+    offline: dict[str, Any] | None = None, bakes: str | None = None,
+) -> StageVerdict:  # fmt: skip
+    """Return the verdict on a stage.
 
     Parameters
     ----------
-    difference : PairedDifference
-        Challenger less champion, on the same labelled rows, with its 95 % interval.
-    margin : float
-        Share of the champion's loss by which a challenger may be worse.
-    min_rows : int
-        Rows below which nothing is concluded.
+    looks : sequence of MetricLook
+        One for each metric, at least one.
+    look : Look
+        Which of the planned looks this is.
+    rows : int
+        Rows or requests of the challenger.
+    since : str, optional
+        First partition that was looked at.
+    offline : dict, optional
+        The difference that the gate expected, beside the one observed.
+    bakes : str, optional
+        What the stage still waits for, in words: a pass has to wait, too.
     """
-    seen, limit = difference, margin * difference.champion
-    numbers = (
-        f"loss {seen.mean:+.4g} [{seen.low:+.4g}, {seen.high:+.4g}] against the champion's {seen.champion:.4g} "
-        f"on {seen.rows:,} rows; allowed {limit:+.4g}"
+    failed = [each for each in looks if each.verdict == "fail"]
+    open_ = [each for each in looks if each.verdict == "inconclusive"]
+    shown = failed or open_ or looks
+    reason = "; ".join(each.reason for each in shown)
+    said: Literal["pass", "fail", "inconclusive"] = "fail" if failed else "inconclusive" if open_ else "pass"
+    if said == "pass" and bakes is not None:
+        said, reason = "inconclusive", f"{reason}; {bakes}"
+    elif said == "inconclusive" and look.is_last:
+        said, reason = "fail", f"undecided after {look.planned} planned looks: {reason}"
+    return StageVerdict(
+        said, reason, rows, look.number, look.shares[-1], since, tuple(each.to_dict() for each in looks), offline
     )
-    if seen.rows < min_rows:
-        reason = f"{seen.rows:,} labelled rows, {min_rows:,} are needed to say"
-        return StageVerdict("inconclusive", reason, seen.rows)
-    if seen.high <= limit:
-        return StageVerdict("pass", f"no worse: {numbers}", seen.rows, seen.to_dict())
-    if seen.low > limit:
-        return StageVerdict("fail", f"worse: {numbers}", seen.rows, seen.to_dict())
-    return StageVerdict("inconclusive", f"cannot tell: {numbers}", seen.rows, seen.to_dict())

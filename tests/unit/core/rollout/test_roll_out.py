@@ -11,9 +11,9 @@ import pytest
 
 from airflow_mlops.core.errors import NotReadyError, RolledBackError, StaleLedgerError
 from airflow_mlops.core.governance.record import verify_chain
-from airflow_mlops.core.rollout import analyse_stage, roll_out
+from airflow_mlops.core.rollout import analyse_rows, look_at_stage, roll_out
 from airflow_mlops.core.rollout import score_partition as score_partition_module
-from airflow_mlops.core.rollout.analyse_stage import ChallengerFailedError
+from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.verdict import StageVerdict
@@ -35,7 +35,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     def use(verdicts: Sequence[str]) -> None:
         left: Iterator[str] = iter(verdicts)
         monkeypatch.setattr(
-            roll_out, "analyse_stage", lambda *_: StageVerdict(next(left, "inconclusive"), "as written", 1)
+            look_at_stage, "analyse_stage", lambda *_: StageVerdict(next(left, "inconclusive"), "as written", 1)
         )  # type: ignore[arg-type]
 
     return use
@@ -291,7 +291,7 @@ def test_a_challenger_that_learnt_a_passing_slope_is_rolled_back_on_real_rows(tm
     state = workspace.state()
     assert state.champion is not None
     assert (state.champion.number, list(state.quarantined)) == ("1", ["2"])
-    assert "shadow_100: worse: loss +" in state.quarantined["2"]
+    assert "shadow_100: worse: 3.3" in state.quarantined["2"]
 
 
 def test_a_shadow_of_a_share_looks_at_the_keys_of_that_share(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_challenger_that_cannot_predict_is_rolled_back_and_serves_nobody(
     def unable(*_: object) -> object:
         raise ChallengerFailedError("the model raised KeyError in predict: 'x'")
 
-    for module in (analyse_stage, score_partition_module):
+    for module in (analyse_rows, score_partition_module):
         monkeypatch.setattr(module, "predict_challenger", unable)
     start_rollout(workspace, week(6))
     workspace.record_fact(workspace.draft("stage_entered", "s", week(6), version="2", stage=0, kind="canary", share=50))

@@ -1,65 +1,78 @@
-"""The verdict on a stage: shown no worse, shown worse, or not shown."""
+"""The verdict on a stage from those of its metrics: one failure fails it, and only all together pass it."""
 
 from __future__ import annotations
+
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlops.core.evaluation.paired import PairedDifference, paired_difference
-from airflow_mlops.core.rollout.verdict import judge_stage
+from airflow_mlops.core.rollout.judge_metric import Look, MetricLook, Verdict
+from airflow_mlops.core.rollout.judge_values import judge_paired
+from airflow_mlops.core.rollout.verdict import stage_verdict, too_little
+
+VERDICTS: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")
+FIRST = Look(1, (0.2,), 5)
+LAST = Look(5, (0.2, 0.4, 0.6, 0.8, 1.0), 5)
 
 
-def difference(low: float, high: float, *, rows: int = 1_000, champion: float = 10.0) -> PairedDifference:
-    return PairedDifference((low + high) / 2, low, high, rows, champion)
+def said(*verdicts: Verdict) -> list[MetricLook]:
+    return [MetricLook(f"metric {index}", verdict, f"{verdict} {index}") for index, verdict in enumerate(verdicts)]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (-3, -1, "pass"), (-1, 0.4, "pass"), (-1, 0.5, "pass"), (0.1, 0.5, "pass"), (-1, 0.51, "inconclusive"),
-        (0.5, 2, "inconclusive"), (0.51, 2, "fail"), (4, 9, "fail"), (-9, 9, "inconclusive"),
-    ],
-)  # fmt: skip
-def test_the_whole_interval_must_lie_on_one_side_of_the_margin(low: float, high: float, verdict: str) -> None:
-    found = judge_stage(difference(low, high), margin=0.05, min_rows=100)
-    assert found.verdict == verdict
-    assert found.difference is not None
-    assert "1,000 rows" in found.reason
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_stage_passes_only_if_every_metric_does_and_fails_if_any_does(count: int) -> None:
+    for verdicts in product(VERDICTS, repeat=count):
+        found = stage_verdict(said(*verdicts), FIRST, rows=100)
+        expected = "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
+        assert found.verdict == expected, verdicts
+        assert [each["verdict"] for each in found.metrics] == list(verdicts)
+        # The reason is about those metrics that made it so.
+        assert all((f"{verdict} {index}" in found.reason) == (verdict == expected)
+                   for index, verdict in enumerate(verdicts)), found.reason  # fmt: skip
 
 
-bounds = st.tuples(st.floats(-100, 100), st.floats(-100, 100)).map(sorted)
+def test_what_is_undecided_after_the_last_planned_look_has_failed_and_says_so() -> None:
+    assert stage_verdict(said("pass", "inconclusive"), FIRST, rows=100).verdict == "inconclusive"
+    found = stage_verdict(said("pass", "inconclusive"), LAST, rows=500)
+    assert (found.verdict, found.reason) == ("fail", "undecided after 5 planned looks: inconclusive 1")
+    assert stage_verdict(said("pass", "pass"), LAST, rows=500).verdict == "pass"
 
 
-@given(bounds, st.floats(0, 0.5), st.integers(2, 500), st.integers(2, 500))
-def test_too_few_rows_are_inconclusive_however_clear_they_seem(
-    interval: list[float], margin: float, rows: int, min_rows: int
+def test_a_pass_waits_for_the_stage_to_have_baked_and_a_failure_does_not() -> None:
+    found = stage_verdict(said("pass"), FIRST, rows=100, bakes="bakes for 5 more minutes")
+    assert (found.verdict, found.reason) == ("inconclusive", "pass 0; bakes for 5 more minutes")
+    assert stage_verdict(said("fail"), FIRST, rows=100, bakes="bakes for 5 more minutes").verdict == "fail"
+
+
+def test_too_little_to_look_at_is_no_look() -> None:
+    found = too_little("3 rows", 3)
+    assert (found.verdict, found.look, found.metrics) == ("inconclusive", 0, ())
+
+
+@given(st.integers(0, 2**32), st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0.5, 2))
+def test_a_wider_margin_never_turns_a_pass_into_anything_else(
+    seed: int, one: float, other: float, factor: float
 ) -> None:
-    found = judge_stage(difference(*interval, rows=rows), margin=margin, min_rows=min_rows)
-    assert (found.verdict == "inconclusive") or rows >= min_rows
-    if rows < min_rows:
-        assert f"{min_rows:,} are needed to say" in found.reason
-
-
-@given(bounds, st.floats(0, 0.5), st.floats(0, 0.5))
-def test_a_wider_margin_never_turns_a_pass_into_anything_else(interval: list[float], one: float, other: float) -> None:
+    source = np.random.default_rng(seed)
+    champion = source.gamma(2, size=200)
+    challenger = champion * factor + source.normal(0, 0.5, 200)
     order = ["fail", "inconclusive", "pass"]
-    narrow, wide = (
-        judge_stage(difference(*interval), margin=margin, min_rows=2).verdict for margin in sorted((one, other))
-    )
+    narrow, wide = (judge_paired(challenger, champion, FIRST, margin=margin).verdict for margin in sorted((one, other)))
     assert order.index(wide) >= order.index(narrow)
 
 
 def test_an_equal_challenger_is_seldom_failed_and_a_much_worse_one_is_never_passed() -> None:
     source = np.random.default_rng(0)
+    alone = Look(1, (1.0,), 1, alpha=0.05)
     equal, worse = [], []
     for _ in range(300):
         champion = source.gamma(2, size=400)
-        equal.append(
-            judge_stage(paired_difference(champion + source.normal(0, 1, 400), champion), margin=0.0, min_rows=50)
-        )
-        worse.append(judge_stage(paired_difference(champion * 1.5, champion), margin=0.05, min_rows=50))
-    # At a margin of nothing the two-sided 95 % interval fails an equal one in 2.5 % of looks.
-    assert sum(each.verdict == "fail" for each in equal) <= 17
-    assert {each.verdict for each in worse} == {"fail"}
+        equal.append(judge_paired(champion + source.normal(0, 1, 400), champion, alone, margin=0.0).verdict)
+        worse.append(judge_paired(champion * 1.5, champion, alone, margin=0.05).verdict)
+    # Exactly at its margin one in twenty is failed, and one in twenty passed.
+    assert 5 <= equal.count("fail") <= 27
+    assert 5 <= equal.count("pass") <= 27
+    assert set(worse) == {"fail"}

@@ -1,0 +1,173 @@
+"""What labels say of a challenger: champion and challenger predict the same rows, and their losses are compared.
+
+Both versions predict every row, whichever of them served it, so that the comparison is a paired one: a few hundred
+rows tell what a split of the traffic would need many thousands for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from airflow_mlops.core.errors import GateError, TrainingError
+from airflow_mlops.core.evaluation.metrics import Floats, row_losses
+from airflow_mlops.core.evaluation.predict import predict
+from airflow_mlops.core.governance.state import LoopState, OpenRollout
+from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.rollout.declared_rollout import SERVING, OnlineMetric, RolloutStage
+from airflow_mlops.core.rollout.judge_metric import Look, MetricLook
+from airflow_mlops.core.rollout.judge_values import judge_paired
+from airflow_mlops.core.rollout.next_look import next_look
+from airflow_mlops.core.rollout.offline_and_online import offline_and_online
+from airflow_mlops.core.rollout.sticky_share import sticky_share
+from airflow_mlops.core.rollout.verdict import StageVerdict, stage_verdict, too_little
+from airflow_mlops.core.training.window import ModelRows, PinnedPartition, read_rows
+from airflow_mlops.core.workspace import Workspace
+
+
+class ChallengerFailedError(GateError):
+    """The challenger raised, or predicted something that is no number."""
+
+
+@dataclass(frozen=True)
+class ComparedRows:
+    """The losses of both versions on the same labelled rows, shape (n_labelled,), and how many rows there were.
+
+    ``keys`` are the units of assignment of the rows.
+    """
+
+    ours: Floats
+    theirs: Floats
+    keys: npt.NDArray[np.object_]
+    rows: int
+
+
+def analyse_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> StageVerdict:
+    """Return the verdict on the stage that is open now, from partitions that were scored.
+
+    Without ``bake`` these are the newest one, and at further looks those scored since; with it, those scored since the
+    stage was entered. Only the keys of the stage's share count.
+    """
+    rollout, declared = state.rollout, workspace.loop.rollout
+    assert rollout is not None
+    partitions = partitions_to_look_at(state, rollout, stage, as_of)
+    if len(partitions) < max(stage.bake, 1):
+        reason = f"{len(partitions)} of {max(stage.bake, 1)} partitions were scored since the stage was entered"
+        return _in_time(too_little(reason, 0), state, stage, as_of)
+    since = partitions[0]
+    try:
+        found = compare_rows(workspace, state, stage, partitions)
+    except ChallengerFailedError as error:
+        return StageVerdict("fail", f"the challenger cannot predict: {error}", 0, since=since)
+    labelled = int(found.ours.size)
+    if labelled < max(2, min(declared.min_rows, found.rows)):
+        reason = f"{labelled:,} of {found.rows:,} rows have a label"
+        return _in_time(too_little(reason, labelled, since), state, stage, as_of)
+    if labelled < declared.min_rows:
+        reason = f"{labelled:,} labelled rows, {declared.min_rows:,} are needed to say"
+        return _in_time(too_little(reason, labelled, since), state, stage, as_of)
+    metrics = metrics_of(workspace, stage)
+    look = next_look(declared, stage, rollout, labelled, metrics=len(metrics))
+    if look is None:
+        reason = f"nothing new since the look before: {labelled:,} labelled rows"
+        return _in_time(too_little(reason, labelled, since), state, stage, as_of)
+    looks = [_judged(workspace, state, metric, found, look) for metric in metrics]
+    offline = offline_and_online(workspace, rollout.version, looks)
+    return _in_time(stage_verdict(looks, look, rows=labelled, since=since, offline=offline), state, stage, as_of)
+
+
+def metrics_of(workspace: Workspace, stage: RolloutStage) -> tuple[OnlineMetric, ...]:
+    """Return what a stage is judged by: where the challenger answers nobody, nothing that its answers bring about."""
+    declared = workspace.loop.rollout
+    if stage.kind in SERVING:
+        return declared.judged_by
+    found = tuple(metric for metric in declared.judged_by if metric.metric not in ("kpi", "prometheus"))
+    return found or declared.judged_by_default
+
+
+def compare_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, partitions: list[str]) -> ComparedRows:
+    """Return the losses of both versions on the labelled rows of scored partitions, of the stage's share of keys.
+
+    Raises
+    ------
+    ChallengerFailedError
+        If the challenger cannot predict them.
+    """
+    rollout, champion, loop = state.rollout, state.champion, workspace.loop
+    assert rollout is not None
+    assert champion is not None
+    rows = rows_of(workspace, state, partitions)
+    if stage.share < 100:
+        rows = rows.where(sticky_share(rows.rows[loop.data.key], salt=rollout.salt, percent=stage.share))
+    features, label = rows.features, rows.rows[loop.data.label].to_numpy(float)
+    theirs = predict(load_version(workspace, champion), features, classifies=loop.classifies)
+    ours = predict_challenger(workspace, rollout, features)
+    known = ~np.isnan(label)
+    keys = rows.rows[loop.data.key].to_numpy(object)[known]
+    if not known.any():
+        return ComparedRows(np.zeros(0), np.zeros(0), keys, len(features))
+    return ComparedRows(
+        row_losses(loop.metric, label[known], ours[known]), row_losses(loop.metric, label[known], theirs[known]),
+        keys, len(features),
+    )  # fmt: skip
+
+
+def predict_challenger(workspace: Workspace, rollout: OpenRollout, features: pd.DataFrame) -> Floats:
+    """Return the challenger's predictions; its own failure is told apart from the champion's."""
+    model = load_version(workspace, rollout.version)
+    try:
+        return predict(model, features, classifies=workspace.loop.classifies)
+    except TrainingError as error:
+        raise ChallengerFailedError(str(error)) from error
+
+
+def partitions_to_look_at(state: LoopState, rollout: OpenRollout, stage: RolloutStage, as_of: str) -> list[str]:
+    """Return the scored partitions that a look at a stage takes in, oldest first."""
+    known = sorted(key for key in state.scored if key <= as_of)
+    if stage.bake > 0:
+        return [key for key in known if key > rollout.entered]
+    first = next((str(look.details["since"]) for look in rollout.looks if look.details.get("since")), None)
+    return known[-1:] if first is None else [key for key in known if key >= first]
+
+
+def rows_of(workspace: Workspace, state: LoopState, partitions: list[str]) -> ModelRows:
+    """Return the rows of scored partitions and their features, in the snapshot version that was scored."""
+    pins = [
+        PinnedPartition(key, int(state.scored[key]["snapshot_version"]), str(state.scored[key]["snapshot"]))
+        for key in partitions
+    ]
+    return read_rows(workspace, pins)
+
+
+def judge_labels(workspace: Workspace, metric: OnlineMetric, found: ComparedRows, look: Look) -> MetricLook:
+    """Return what the labels say at a look."""
+    margin = workspace.loop.rollout.margin if metric.worse_by is None else metric.worse_by
+    return judge_paired(found.ours, found.theirs, look, margin=margin, units=found.keys, metric=metric.called)
+
+
+def _judged(
+    workspace: Workspace, state: LoopState, metric: OnlineMetric, found: ComparedRows, look: Look
+) -> MetricLook:
+    if metric.metric == "label":
+        return judge_labels(workspace, metric, found, look)
+    from airflow_mlops.core.rollout.queried_metric import judge_query  # a driver, and HTTP
+
+    return judge_query(workspace, state, metric, look)
+
+
+def partitions_since(state: LoopState, rollout: OpenRollout, as_of: str) -> int:
+    """Return how many partitions were scored since the open stage was entered."""
+    return sum(rollout.entered < key <= as_of for key in state.scored)
+
+
+def _in_time(verdict: StageVerdict, state: LoopState, stage: RolloutStage, as_of: str) -> StageVerdict:
+    """Return that a stage has failed which is undecided after the time it may take."""
+    assert state.rollout is not None
+    waited = partitions_since(state, state.rollout, as_of)
+    if verdict.verdict != "inconclusive" or stage.max_wait is None or waited < stage.max_wait:
+        return verdict
+    reason = f"undecided after {waited} partitions, max_wait is {stage.max_wait}: {verdict.reason}"
+    return StageVerdict("fail", reason, verdict.rows, since=verdict.since, metrics=verdict.metrics)

@@ -1,0 +1,104 @@
+"""Make the target serve what the ledger says, and make sure that it does.
+
+The record stands before the effect. So whoever has written one calls this, and whoever finds that it was not called,
+as the watch does, calls it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from airflow_mlops.core.errors import RolloutError
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.rollout.port import Kind, OlderTrafficError, RolloutTarget, TargetError, Traffic
+from airflow_mlops.core.workspace import Workspace
+
+ATTEMPTS = 20
+KINDS: dict[str, Kind] = {kind: kind for kind in ("shadow", "standby", "canary", "ab", "rolling")}
+
+
+def wanted_traffic(loop: Loop, state: LoopState) -> Traffic:
+    """Return what must be served by what the ledger says.
+
+    Until there is a champion nothing is served: a challenger beside nobody has nobody to be compared with.
+    """
+    rollout, champion = state.rollout, state.champion
+    served = None if champion is None else champion.number
+    if rollout is not None and served is not None and rollout.kind in KINDS:
+        return Traffic(
+            state.traffic_record, served, rollout.version.number, KINDS[rollout.kind], rollout.share, rollout.salt
+        )  # fmt: skip
+    return Traffic(state.traffic_record, served, standby=_kept_warm(loop, state))
+
+
+def bring_about(workspace: Workspace) -> list[str]:
+    """Let the target serve what the ledger says; return what had to be changed, a sentence each.
+
+    The ledger is read again after each change until nothing differs, so that of two that do it at once the later
+    record wins.
+
+    Raises
+    ------
+    TargetError
+        If the target cannot be reached, or does not do it; trying again may help.
+    RolloutError
+        If it has been told something that this ledger does not hold.
+    """
+    if not workspace.loop.rollout.is_live:
+        return []  # what scores partitions reads the ledger itself
+    target = workspace.target
+    changes: list[str] = []
+    for _ in range(ATTEMPTS):
+        state = workspace.state()
+        wanted, found = wanted_traffic(workspace.loop, state), target.observe()
+        if found.serves_like(wanted) or _was_taken_out(found, wanted):
+            return changes
+        try:
+            _serve(target, state, found, wanted)
+        except OlderTrafficError as error:
+            if workspace.state().traffic_record > wanted.order:
+                continue
+            raise RolloutError(
+                f"{target.name} was told what this ledger does not hold (record {wanted.order}): {error}; "
+                "two ledgers may be at work on one target"
+            ) from error
+        changes.append(f"{target.name} served {in_words(found)}, now serves {in_words(wanted)}")
+    raise TargetError(f"{target.name} serves {in_words(found)} after {ATTEMPTS} attempts, not {in_words(wanted)}")
+
+
+def in_words(traffic: Traffic) -> str:
+    """Return who serves, in words."""
+    if traffic.champion is None:
+        return "nothing"
+    words = f"version {traffic.champion}"
+    if traffic.challenger is not None:
+        words += f" with version {traffic.challenger} at {traffic.kind} {traffic.share:g} %"
+    return words
+
+
+def _was_taken_out(found: Traffic, wanted: Traffic) -> bool:
+    """Whether the target itself has taken the challenger out, which the next look finds and acts on."""
+    return found.order == wanted.order and found.serves_like(replace(wanted, share=0.0))
+
+
+def _serve(target: RolloutTarget, state: LoopState, found: Traffic, wanted: Traffic) -> None:
+    if wanted.challenger is None and wanted.champion is not None and found.champion == wanted.champion:
+        # The quickest way back: what serves is loaded, and nothing else is needed.
+        target.rollback(wanted)
+    elif wanted.champion is not None:
+        # Before the standby: who was the champion a moment ago may have to serve this very moment.
+        for number in filter(None, (wanted.champion, wanted.challenger)):
+            target.prepare(state.versions[number])
+        target.apply(wanted)
+    else:
+        target.apply(wanted)
+    target.finalize(wanted)
+
+
+def _kept_warm(loop: Loop, state: LoopState) -> str | None:
+    """Return the champion before, where the declared strategy switches back to it at once."""
+    if not any(stage.kind == "standby" for stage in loop.rollout.stages):
+        return None
+    before = state.champions_before[:1]
+    return before[0] if before and before[0] not in state.quarantined else None

@@ -1,0 +1,168 @@
+"""What a person may do to a rollout under way: pause it, let it go on, skip a stage, let a stage begin.
+
+To abort it is :func:`~airflow_mlops.core.rollout.roll_back.roll_back_now`, which beats all of these. Each is a record
+and needs neither the challenger nor the target: the rollout's next step finds it there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_mlops.core.errors import NotReadyError, PolicyError, RolloutError
+from airflow_mlops.core.governance.approve import people_behind, why_void
+from airflow_mlops.core.governance.decide import decide
+from airflow_mlops.core.governance.record import Draft, Record
+from airflow_mlops.core.governance.state import LoopState, OpenRollout
+from airflow_mlops.core.rollout.roll_back import roll_back_now
+from airflow_mlops.core.workspace import Workspace
+
+ACTIONS = ("pause", "resume", "skip", "abort")
+"""What may be asked for by name."""
+
+
+def control_rollout(workspace: Workspace, action: str, *, reason: str) -> str:
+    """Do what a person asked for by name, one of ``ACTIONS``; return what was done, in words.
+
+    Raises
+    ------
+    RolloutError
+        If there is no such action, or it cannot be done now.
+    """
+    if action == "abort":
+        number = _open(workspace, workspace.state()).version.number
+        done = roll_back_now(workspace, reason=reason)
+        return "; ".join([f"version {number} was taken back, version {done.champion} serves", *done.notes])
+    known = {"pause": pause_rollout, "resume": resume_rollout, "skip": skip_stage}
+    if action not in known:
+        raise RolloutError(f"{action!r} cannot be done to a rollout; {', '.join(ACTIONS)} can")
+    record = known[action](workspace, reason=reason)
+    words = {"pause": "is paused", "resume": "goes on", "skip": f"skips {record.details.get('name')}"}
+    return f"version {record.details['version']} {words[action]} (record {record.sequence})"
+
+
+def pause_rollout(workspace: Workspace, *, reason: str) -> Record:
+    """Stop the rollout where it is: traffic stays, no look is taken and no stage entered.
+
+    A failure that is plain without a look, as of a challenger that raises, still rolls it back.
+
+    Raises
+    ------
+    RolloutError
+        If there is no rollout, or it is paused already.
+    """
+
+    def draft(state: LoopState) -> Draft:
+        rollout = _open(workspace, state)
+        if rollout.paused is not None:
+            raise RolloutError(f"the rollout of version {rollout.version.number} is paused already: {rollout.paused}")
+        return _draft(workspace, state, rollout, "rollout_paused", reason=reason)
+
+    return decide(workspace, draft, what="the pause")
+
+
+def resume_rollout(workspace: Workspace, *, reason: str) -> Record:
+    """Let a paused rollout go on.
+
+    Raises
+    ------
+    RolloutError
+        If there is no rollout, or it is not paused.
+    """
+
+    def draft(state: LoopState) -> Draft:
+        rollout = _open(workspace, state)
+        if rollout.paused is None:
+            raise RolloutError(f"the rollout of version {rollout.version.number} is not paused")
+        return _draft(workspace, state, rollout, "rollout_resumed", reason=reason)
+
+    return decide(workspace, draft, what="the resumption")
+
+
+def skip_stage(workspace: Workspace, *, reason: str) -> Record:
+    """Let the stage that is open count as passed, as a person's decision; one that has failed is not skipped.
+
+    Raises
+    ------
+    RolloutError
+        If there is no rollout, no stage is open, or it has failed.
+    """
+
+    def draft(state: LoopState) -> Draft:
+        rollout = _open(workspace, state)
+        number = rollout.version.number
+        if rollout.failed is not None:
+            raise RolloutError(f"version {number} has failed and is rolled back, not skipped: {rollout.failed}")
+        if rollout.stage < 0 or rollout.settled:
+            raise RolloutError(f"no stage of version {number} is undecided; the run of the rollout enters the next one")
+        name = workspace.loop.rollout.stages[rollout.stage].name
+        return _draft(workspace, state, rollout, "stage_skipped", stage=rollout.stage, name=name, reason=reason)
+
+    return decide(workspace, draft, what="the skip")
+
+
+def stage_to_approve(workspace: Workspace, index: int, as_of: str) -> OpenRollout:
+    """Return the rollout whose stage ``index`` waits for a person.
+
+    Raises
+    ------
+    NotReadyError
+        If there is none from up to ``as_of``, or the stage is not the next one.
+    """
+    state, name = workspace.state(), workspace.loop.rollout.stages[index].name
+    rollout = state.rollout
+    if rollout is None or rollout.version.partition > as_of:
+        raise NotReadyError(f"no rollout from up to {as_of} waits at {name}")
+    due = rollout.stage == index - 1 and (rollout.settled or rollout.stage < 0)
+    if not due and rollout.stage < index:
+        raise NotReadyError(f"version {rollout.version.number} has not come to {name} yet")
+    return rollout
+
+
+def approve_stage(
+    workspace: Workspace, index: int, by: tuple[str, ...], *, version: str | None = None, started_by: str | None = None
+) -> Record:
+    """Let stage ``index`` begin, in the name of a person who had no hand in making the version.
+
+    Parameters
+    ----------
+    by : tuple of str
+        The names the person goes by; none of them where nobody answered.
+    version : str, optional
+        Number of the version that the person was asked about: what they say counts for no other.
+    started_by : str, optional
+        Who started the run in which they were asked.
+
+    Raises
+    ------
+    PolicyError
+        If the person started a run that made the version, or nobody answered.
+    RolloutError
+        If there is no rollout, or of another version.
+    """
+    stage = workspace.loop.rollout.stages[index]
+
+    def draft(state: LoopState) -> Draft:
+        rollout = _open(workspace, state)
+        if version not in (None, rollout.version.number):
+            raise RolloutError(f"version {version} was asked about, and version {rollout.version.number} is under way")
+        behind = {*people_behind(workspace, rollout.version), *([started_by] if started_by else [])}
+        void = why_void(rollout.version, by, behind)
+        if void is not None:
+            raise PolicyError(void)
+        return _draft(workspace, state, rollout, "stage_approved", stage=index, name=stage.name, by=by[0])
+
+    return decide(workspace, draft, what="the approval")
+
+
+def _open(workspace: Workspace, state: LoopState) -> OpenRollout:
+    if state.rollout is None:
+        served = "no version" if state.champion is None else f"version {state.champion.number}"
+        raise RolloutError(f"no rollout of {workspace.loop.model} is under way; {served} serves")
+    return state.rollout
+
+
+def _draft(workspace: Workspace, state: LoopState, rollout: OpenRollout, kind: str, **details: Any) -> Draft:
+    # What is asked twice of one state is one record; asked again later it is another.
+    operation = f"{kind}:{rollout.record}:{state.sequence}"
+    partition = max(max(state.published, default=rollout.version.partition), rollout.version.partition)
+    return workspace.draft(kind, operation, partition, version=rollout.version.number, **details)

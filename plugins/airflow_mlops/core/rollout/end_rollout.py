@@ -1,0 +1,98 @@
+"""How a rollout ends that does not go live: rolled back, for good, with the champion serving on.
+
+The record stands before the effect. Neither the challenger nor the registry is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from airflow_mlops.core.errors import NotReadyError, RegistryError, RolledBackError, RolloutError
+from airflow_mlops.core.governance.decide import decide
+from airflow_mlops.core.governance.fault_point import fault_point
+from airflow_mlops.core.governance.reconcile import reconcile
+from airflow_mlops.core.governance.record import Draft
+from airflow_mlops.core.governance.state import LoopState, OpenRollout
+from airflow_mlops.core.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """Where a rollout stands after a stage: the version, the stage's name and the verdict in words."""
+
+    version: str
+    stage: str
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as JSON values."""
+        return dict(vars(self))
+
+
+def newest_partition(workspace: Workspace, as_of: str) -> str:
+    """Return the newest published partition at or before ``as_of``, which is what a rollout's records are about."""
+    state = workspace.state()
+    return state.newest(state.published, as_of) or as_of
+
+
+def refuse_older(rollout: OpenRollout, as_of: str) -> None:
+    """Let nothing move for a partition from before the version was made."""
+    if rollout.version.partition > as_of:
+        number, made = rollout.version.number, rollout.version.partition
+        raise NotReadyError(f"version {number} was made as of {made}; {as_of} is older")
+
+
+def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: str) -> NoReturn:
+    """Take a challenger back, quarantine its version, and say why.
+
+    The target is told first, and where the registry is down the aliases are repaired by the next ``reconcile``.
+
+    Raises
+    ------
+    RolledBackError
+        Once the record stands: a rolled-back rollout is a failure that says why.
+    RolloutError
+        If the rollout has ended meanwhile, with a promotion.
+    """
+    version = rollout.version.number
+    operation = f"rolled_back:{version}:{rollout.record}"
+
+    def draft(state: LoopState) -> Draft:
+        if state.rollout is None or state.rollout.record != rollout.record:
+            ended(workspace, state, version, reason)
+            raise RolloutError(f"version {version} was to be rolled back at {reason}, and was promoted meanwhile")
+        return workspace.draft("rolled_back", operation, as_of, version=version, reason=reason)
+
+    decide(workspace, draft, what="the rollback")
+    fault_point("rolled_back")
+    raise RolledBackError(f"version {version} was rolled back at {reason}; {champion_serves(workspace)}")
+
+
+def champion_serves(workspace: Workspace) -> str:
+    """Bring the target and the aliases to what the ledger says; where the registry is down, say that those follow."""
+    try:
+        reconcile(workspace)
+    except RegistryError as error:
+        return f"the champion serves all keys; the aliases follow with the next reconcile: {error}"
+    return "the champion serves all keys"
+
+
+def ended(workspace: Workspace, state: LoopState, version: str, name: str) -> StageOutcome:
+    """Say how a rollout that is no longer open ended."""
+    if any(str(record.details["version"]) == version for record in state.promotions):
+        reconcile(workspace)
+        return StageOutcome(version, name, "promoted before")
+    if version in state.quarantined:
+        after = champion_serves(workspace)
+        raise RolledBackError(f"version {version} was rolled back: {state.quarantined[version]}; {after}")
+    raise NotReadyError(f"version {version} is not being rolled out")
+
+
+def how_it_ended(state: LoopState, version: str) -> str | None:
+    """Return how the rollout of a version ended, in words; None while it is under way or has not begun."""
+    if version in state.quarantined:
+        return f"version {version} was rolled back: {state.quarantined[version]}"
+    if state.was_champion(version):
+        return f"version {version} was promoted"
+    return None

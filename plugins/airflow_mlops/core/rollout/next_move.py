@@ -1,0 +1,63 @@
+"""The rollout: a pure function from where a challenger stands to what happens to it next.
+
+    waiting -> shadow, standby -> canary, ab, rolling, one share after another -> live (promoted)
+
+    it has failed                        -> roll back, whatever else is true
+    a person has paused it               -> hold; traffic stays where it is
+    the stage has not passed             -> look; an inconclusive look, or too little data, holds
+    the next stage asks for a person     -> hold until one lets it begin
+    the stage has passed, or was skipped -> the next one, and live after the last
+
+Nothing here reads a clock, a metric or a target: the ledger says where the challenger stands. The same records give
+the same move on every retry, and whoever makes it states the record it was decided on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from airflow_mlops.core.governance.state import OpenRollout
+from airflow_mlops.core.rollout.declared_rollout import RolloutStage
+
+
+@dataclass(frozen=True)
+class Move:
+    """What happens next: ``enter`` or ``look`` at a stage, ``promote``, ``hold`` or ``roll_back``, and why."""
+
+    to: Literal["enter", "look", "promote", "hold", "roll_back"]
+    stage: int
+    reason: str = ""
+
+
+def next_move(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Move:
+    """Return the move that is due.
+
+    Parameters
+    ----------
+    stages : sequence of RolloutStage
+        As declared; the last one is live.
+    rollout : OpenRollout
+        Where the challenger stands, by the ledger.
+
+    >>> from airflow_mlops.core.governance.state import Version
+    >>> stages = (RolloutStage(canary=10), RolloutStage(live=100))
+    >>> next_move(stages, OpenRollout(Version("2", "2013-01-27", {}), 7)).to
+    'enter'
+    """
+    now = rollout.stage
+    if rollout.failed is not None:
+        return Move("roll_back", now, rollout.failed)
+    if rollout.paused is not None:
+        return Move("hold", now, f"paused: {rollout.paused}")
+    if now >= 0 and not rollout.settled:
+        return Move("look", now)
+    following = now + 1
+    if following >= len(stages):
+        # The declaration has fewer stages than when this rollout began; the last of them is live.
+        return Move("promote", len(stages) - 1)
+    stage = stages[following]
+    if stage.approval == "human" and following not in rollout.approved:
+        return Move("hold", following, f"{stage.name} waits for a person to let it begin")
+    return Move("promote" if stage.kind == "live" else "enter", following)

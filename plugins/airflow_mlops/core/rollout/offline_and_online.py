@@ -1,0 +1,51 @@
+"""Offline meets online: what the gate expected of a version, beside what its rollout shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow_mlops.core.errors import LedgerError
+from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.rollout.judge_metric import MetricLook
+from airflow_mlops.core.workspace import Workspace
+
+
+def offline_and_online(workspace: Workspace, version: Version, looks: Sequence[MetricLook]) -> dict[str, Any] | None:
+    """Return the difference to the champion that the gate saw on the holdout, and the one seen on labels since.
+
+    Returns
+    -------
+    dict or None
+        ``metric``; ``expected`` with its interval ``expected_low``, ``expected_high``; ``observed``; and ``agree``,
+        whether the observed one lies within the interval. None where one of them is not known.
+    """
+    labels = {metric.called for metric in workspace.loop.rollout.judged_by if metric.metric == "label"}
+    seen = next((look.numbers for look in looks if look.metric in labels and "difference" in look.numbers), None)
+    expected = expected_difference(workspace, version)
+    if seen is None or expected is None:
+        return None
+    observed, interval = seen["difference"], expected["interval"]
+    agree = None if interval is None else bool(interval["low"] <= observed <= interval["high"])
+    return {
+        "metric": workspace.loop.metric, "expected": expected["difference"],
+        "expected_low": None if interval is None else interval["low"],
+        "expected_high": None if interval is None else interval["high"],
+        "observed": observed, "agree": agree,
+    }  # fmt: skip
+
+
+def expected_difference(workspace: Workspace, version: Version) -> dict[str, Any] | None:
+    """Return the gate's difference between a version and the champion of then, by the loop's metric."""
+    report, candidate = version.details.get("report"), version.details.get("candidate")
+    if report is None:
+        return None
+    try:
+        judged = workspace.evidence.get(str(report))["candidates"]
+    except LedgerError:
+        return None  # the report was taken from the store; audit verify says so
+    entry: dict[str, Any] = next((one for one in judged if one["candidate"] == candidate), {})
+    champion = (entry.get("metric_reports", {}).get(workspace.loop.metric) or {}).get("champion")
+    if not champion or champion.get("difference") is None:
+        return None
+    return {"difference": float(champion["difference"]), "interval": champion.get("interval")}

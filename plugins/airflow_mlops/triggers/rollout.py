@@ -1,0 +1,108 @@
+"""Triggers of the stage rollout: a look is due, or a rollout has come to where somebody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+if TYPE_CHECKING:
+    from airflow_mlops.core.workspace import Workspace
+
+LOG = logging.getLogger(__name__)
+
+
+class _RolloutTrigger(BaseTrigger):
+    """Asks again and again; an answer that cannot be had is logged, and asked for again.
+
+    :param loop: the declaration as JSON values
+    :param root: project folder
+    :param version: number of the version
+    :param poll_seconds: pause between two questions
+    :param connections: ids of the connections of lake, ledger and registry
+    """
+
+    def __init__(
+        self, *, loop: dict[str, Any], root: str, version: str, poll_seconds: float, connections: Sequence[str]
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.loop = loop
+        self.root = root
+        self.version = version
+        self.poll_seconds = poll_seconds
+        self.connections = list(connections)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger again."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", self.arguments()
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        names = ("loop", "root", "version", "poll_seconds", "connections")
+        return {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event, once there is a reason to."""
+        while True:
+            reason = await sync_to_async(self._asked)()
+            if reason is not None:
+                yield TriggerEvent({"reason": reason})
+                return
+            await asyncio.sleep(self.poll_seconds)
+
+    def _asked(self) -> str | None:
+        from airflow_mlops.core.errors import MlopsError
+
+        try:
+            return self.answer(self._workspace())
+        except MlopsError as error:
+            if error.retryable:
+                LOG.warning("asked again in %g s: %s", self.poll_seconds, error)
+                return None
+            return str(error)
+
+    def _workspace(self) -> Workspace:
+        from airflow_mlops.core.loop import Loop
+        from airflow_mlops.hooks.workspace import WorkspaceHook
+
+        return WorkspaceHook(*self.connections).workspace(Loop(**self.loop), root=Path(self.root), actor="triggerer")
+
+    def answer(self, workspace: Workspace) -> str | None:
+        """Return why to wake the task, or None."""
+        raise NotImplementedError
+
+
+class LookDueTrigger(_RolloutTrigger):
+    """Wakes a task when a look at a stage is due, or there is nothing left to wait for.
+
+    :param index: position of the stage in the declaration, from 0
+    """
+
+    def __init__(self, *, index: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.index = index
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {**super().arguments(), "index": self.index}
+
+    def answer(self, workspace: Workspace) -> str | None:
+        """Return why a look is due; None while the stage bakes or is paused."""
+        from airflow_mlops.core.rollout.analyse_stage import due
+
+        return due(workspace, self.version, self.index)
+
+
+class RolloutEndedTrigger(_RolloutTrigger):
+    """Wakes a task when a rollout has ended, one way or the other."""
+
+    def answer(self, workspace: Workspace) -> str | None:
+        """Return how it ended; None while it is under way, or has not begun."""
+        from airflow_mlops.core.rollout.end_rollout import how_it_ended
+
+        return how_it_ended(workspace.state(), self.version)
