@@ -165,7 +165,7 @@ class Project:
         pq.write_table(week(key, **made) if table is None else table, self.file(key))
 
     def dag(self, stage: str) -> str:
-        """Return the id of one of the six Dags."""
+        """Return the id of one of the seven Dags."""
         return f"{self.model}_{stage}"
 
     def ingest(self, scheduler: InProcessScheduler, key: str) -> None:

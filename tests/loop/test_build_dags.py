@@ -1,4 +1,4 @@
-"""build_dags makes the same six Dags on every parse, joined by partitioned assets only, and costs little."""
+"""build_dags makes the same seven Dags on every parse, joined by partitioned assets only, and costs little."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.loop.project import Project, make_project
 if TYPE_CHECKING:
     from tests.loop.conftest import SchedulerFactory
 
-STAGES = ["ingest", "nightly", "rollout", "score", "train", "watch"]
+STAGES = ["control", "ingest", "nightly", "rollout", "score", "train", "watch"]
 
 # Parses a Dag file as Airflow does, and prints the Dags as Airflow would store them.
 PARSE = """
@@ -77,7 +77,7 @@ def test_the_dags_meet_through_partitioned_assets_only(tmp_path: Path, start_sch
     heard = {"score": "snapshot", "watch": "predictions", "train": "retrain", "rollout": "candidate"}
     told = {
         "ingest": ["snapshot"], "score": ["predictions"], "watch": ["candidate?", "retrain?"],
-        "nightly": ["retrain?"], "train": ["candidate"], "rollout": ["champion"],
+        "nightly": ["retrain?"], "train": ["candidate"], "rollout": ["champion"], "control": [],
     }  # fmt: skip
     assert scheduler.dag_ids == [project.dag(stage) for stage in STAGES]
     for stage in STAGES:
@@ -89,6 +89,8 @@ def test_the_dags_meet_through_partitioned_assets_only(tmp_path: Path, start_sch
         if stage in heard:
             assert type(timetable).__name__ == "PartitionedAssetTimetable"
             assert timetable.asset_condition.uri == f"mlops://{project.model}/{heard[stage]}"
+        elif stage == "control":
+            assert type(timetable).__name__ == "NullTimetable"  # a person starts it
         else:
             assert type(timetable).__name__ == "CronPartitionTimetable"
         assert not {type(task).__name__ for task in dag.tasks} & {"TriggerDagRunOperator", "ExternalTaskSensor"}

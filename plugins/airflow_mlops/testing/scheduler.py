@@ -10,8 +10,8 @@ Because nothing is forked, libraries that do not survive a fork (delta-rs) may b
         scheduler.run_until_idle()
         assert not scheduler.failures()
 
-Schedules are silent: only `trigger` and asset events start runs, never the clock. Triggers are not run, so
-a task that defers, or waits for a person, stays where it is and the scheduler counts as idle.
+Schedules are silent: only `trigger` and asset events start runs, never the clock. Triggers are run by `run_triggers`
+alone, so a task that defers, or waits for a person, stays where it is and the scheduler counts as idle.
 """
 
 from __future__ import annotations
@@ -155,6 +155,15 @@ class InProcessScheduler:
                     "timeout_seconds, or look at failures() and task_instances() for what repeats."
                 )
             before = now
+
+    def run_triggers(self, *, timeout_seconds: float = 30.0) -> int:
+        """Run the triggers of deferred tasks until each has fired once, and resume the tasks; return how many.
+
+        A trigger that has not fired when its time is up is left, and its task waits on.
+        """
+        from airflow_mlops.testing.fired_triggers import fire_triggers
+
+        return fire_triggers(timeout_seconds)
 
     def respond(self, dag_id: str, task_id: str, chosen: str, *, user: str, **params: Any) -> None:
         """Answer, as ``user``, what a task of the newest run asks a person; the next run of the scheduler goes on.
