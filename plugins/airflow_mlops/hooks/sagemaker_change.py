@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.rollout.port import TargetError, Traffic
-from airflow_mlops.hooks.sagemaker_endpoint import Endpoint, exists_already, require_config, weights_of
+from airflow_mlops.hooks.sagemaker_endpoint import KEPT, Endpoint, exists_already, require_config, weights_of
 from airflow_mlops.hooks.sagemaker_model import require_model, variant_name
 from airflow_mlops.hooks.sagemaker_told import Told, ToldTags
 from airflow_mlops.hooks.sagemaker_variants import (
@@ -22,15 +22,6 @@ from airflow_mlops.hooks.sagemaker_variants import (
 
 if TYPE_CHECKING:
     from airflow_mlops.hooks.sagemaker_place import ServingPlace
-
-KEPT = {
-    "RetainAllVariantProperties": True,
-    "ExcludeRetainedVariantProperties": [
-        {"VariantPropertyType": "DesiredWeight"},
-        {"VariantPropertyType": "DataCaptureConfig"},
-    ],
-}
-"""Instances that were added to a variant stay; its weight is that of the new config."""
 
 
 class TrafficChange:

@@ -19,6 +19,15 @@ UNDER_WAY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"
 WEIGHT_TOLERANCE = 1e-4
 """SageMaker keeps weights in 32 bits."""
 
+KEPT = {
+    "RetainAllVariantProperties": True,
+    "ExcludeRetainedVariantProperties": [
+        {"VariantPropertyType": "DesiredWeight"},
+        {"VariantPropertyType": "DataCaptureConfig"},
+    ],
+}
+"""Instances that were added to a variant stay; its weight is that of the new config."""
+
 
 class DeploymentRolledBackError(TargetError):
     """SageMaker has rolled back a deployment, or a change of weights, by itself."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.core.errors import DeclarationError, RolloutError
 from airflow_mlops.core.rollout.port import TargetError, Telemetry, Traffic, VersionTelemetry
 from airflow_mlops.hooks.sagemaker_change import TrafficChange
-from airflow_mlops.hooks.sagemaker_endpoint import Endpoint, answered
+from airflow_mlops.hooks.sagemaker_endpoint import Endpoint, answered, require_usable
 from airflow_mlops.hooks.sagemaker_leftovers import remove_unneeded
 from airflow_mlops.hooks.sagemaker_model import (
     adopt_model,
@@ -110,9 +110,14 @@ class SageMakerTarget:
             change.done()
 
     def observe(self) -> Traffic:
-        """Return what the endpoint says that it serves, with order and salt of what it was told last."""
+        """Return what the endpoint says that it serves, with order and salt of what it was told last.
+
+        :raises TargetError: if it has failed
+        """
         with answered(f"endpoint {self.endpoint.name}"):
             found, told = self._found()
+        if found is not None:
+            require_usable(found)
         return observed(found, told)
 
     def telemetry(self) -> Telemetry:

@@ -107,10 +107,11 @@ def shadow_weights(found: Mapping[str, Any]) -> dict[str, float]:
 def observed(found: Mapping[str, Any] | None, told: Told | None) -> Traffic:
     """Return what an endpoint serves by its variants and weights.
 
-    Order, salt and what is kept warm come from what it was told; who answers which share does not.
+    Order, salt and what is kept warm come from what it was told; who answers which share does not. One that is still
+    being created serves nobody.
     """
-    if found is None:
-        return Traffic(0, None)
+    if found is None or found["EndpointStatus"] == "Creating":
+        return Traffic(0 if told is None else told.traffic.order, None)
     weights, shadows = weights_of(found), shadow_weights(found)
     total = sum(weights.values()) or 1.0
     shares = {number: 100 * weight / total for name, weight in weights.items() if (number := version_of(name))}

@@ -117,7 +117,9 @@ class EndpointsDouble:
 
     def _describe(self, kind: str, given: dict[str, Any]) -> dict[str, Any]:
         found = self._get(kind, given[NAMED[kind]])
-        return {name: value for name, value in found.items() if name != "pending"}
+        config = found.get("pending", {}).get("change", {}).get("EndpointConfigName")
+        under_way = {"PendingDeploymentSummary": {"EndpointConfigName": config}} if config else {}
+        return {**{name: value for name, value in found.items() if name != "pending"}, **under_way}
 
     def _delete(self, kind: str, given: dict[str, Any]) -> dict[str, Any]:
         self._get(kind, given[NAMED[kind]])

@@ -72,16 +72,24 @@ class SageMakerEndpoints:
         ``state``: calls, models, configurations, endpoints, tags, invocations · ``predictor`` (``model``, ``status``,
         ``share``, ``seconds``, ``body``): how models answer whose name contains ``model`` · ``advance``
         (``seconds``): move its clock · ``fail`` (``reason``): roll the next change back · ``slow`` (``seconds``): how
-        long changes take from now on · ``reset``: forget everything.
+        long changes take from now on.
         """
-        request = urllib.request.Request(f"{self.url}/double/{what}", data=json.dumps(given).encode(), method="POST")
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as response:
-            return json.load(response)
+        return self._post(f"double/{what}", given)
+
+    def reset(self) -> None:
+        """Forget everything, moto's buckets and alarms too."""
+        self._post("double/reset", {})
+        self._post("moto-api/reset", {})
 
     def count(self, call: str) -> int:
         """Return how often a call of the API was made."""
         return sum(made == call for made, _ in self.ask("state")["calls"])
+
+    def _post(self, path: str, given: dict[str, Any]) -> Any:
+        request = urllib.request.Request(f"{self.url}/{path}", data=json.dumps(given).encode(), method="POST")
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=30) as response:
+            return json.load(response)
 
     def _answers(self) -> bool:
         try:

@@ -93,7 +93,7 @@ def sagemaker_place(folder: Path, aws: SageMakerEndpoints, monkeypatch: pytest.M
     :param folder: for model files
     :param aws: the running double; it forgets everything first
     """
-    aws.ask("reset")
+    aws.reset()
     monkeypatch.setenv(CONNECTION, aws.connection(serving=SERVING))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     place = Place(aws, in_memory_workspace(toy_loop(), {}, scratch=folder))

@@ -1,0 +1,222 @@
+"""The operators change an endpoint once, wait with or without a slot, and fail where SageMaker has gone back alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from airflow_mlops.core.rollout.port import TargetError
+from airflow_mlops.operators.sagemaker_endpoints import (
+    SageMakerEndpointOperator,
+    SageMakerGuardrailOperator,
+    SageMakerShadowOperator,
+    SageMakerUpdateWeightsOperator,
+)
+from airflow_mlops.testing.metadata import create_metadata, forget_everything
+from airflow_mlops.testing.scheduler import InProcessScheduler
+from airflow_mlops.triggers.sagemaker_settled import EndpointSettledTrigger
+from tests.contracts.sagemaker_target.place import Place
+
+WHERE: dict[str, Any] = {
+    "endpoint_name": "prices", "aws_conn_id": "mlops_sagemaker", "waiter_delay": 0.05, "waiter_max_attempts": 100,
+}  # fmt: skip
+DAG = """
+from airflow.sdk import DAG, BaseOperator
+from airflow_mlops.operators.sagemaker_endpoints import *
+
+WHERE = {where!r}
+with DAG("prices", schedule=None) as dag:
+    (
+        SageMakerUpdateWeightsOperator(task_id="half", weights={{"a": 1, "b": 1}}, **WHERE)
+        >> SageMakerGuardrailOperator(
+            task_id="deploy", endpoint_config_name="{{{{ params.config }}}}", params={{"config": "second"}},
+            alarms=["errors"], **WHERE)
+        >> SageMakerShadowOperator(task_id="refused", action="start", model_name="three", retries=3, **WHERE)
+    )
+"""
+
+
+@pytest.fixture
+def prices(place: Place) -> Place:
+    """Return the account with an endpoint of the variants a and b, and a second configuration of the same variants."""
+    client = place.client()
+    for name in ("one", "two", "three"):
+        client.create_model(ModelName=name, ExecutionRoleArn="arn:aws:iam::123456789012:role/serve")
+    for config, model in (("first", "one"), ("second", "two")):
+        made = [variant("a", model), {**variant("b", model), "InitialVariantWeight": 3.0}]
+        client.create_endpoint_config(EndpointConfigName=config, ProductionVariants=made)
+    client.create_endpoint_config(EndpointConfigName="alone", ProductionVariants=[variant("a", "one")])
+    client.create_endpoint(EndpointName="prices", EndpointConfigName="first")
+    client.create_endpoint(EndpointName="single", EndpointConfigName="alone")
+    assert [described(place, name)["EndpointStatus"] for name in ("prices", "single")] == ["InService"] * 2
+    return place
+
+
+def variant(name: str, model: str) -> dict[str, Any]:
+    return {"VariantName": name, "ModelName": model, "InitialInstanceCount": 2, "InstanceType": "ml.c5.large",
+            "InitialVariantWeight": 1.0}  # fmt: skip
+
+
+def described(place: Place, name: str = "prices") -> dict[str, Any]:
+    return dict(place.client().describe_endpoint(EndpointName=name))
+
+
+def run(operator: SageMakerEndpointOperator, place: Place | None = None) -> Any:
+    """Execute as a task does: where it defers, its trigger is made anew from what was stored, and run."""
+    try:
+        return operator.execute({})  # type: ignore[typeddict-item]
+    except TaskDeferred as deferred:
+        path, arguments = deferred.trigger.serialize()
+        assert path == "airflow_mlops.triggers.sagemaker_settled.EndpointSettledTrigger"
+        event = asyncio.run(first_event(EndpointSettledTrigger(**arguments)))
+        return getattr(operator, deferred.method_name)({}, event=event.payload, **(deferred.kwargs or {}))
+
+
+async def first_event(trigger: EndpointSettledTrigger) -> Any:
+    async for event in trigger.run():
+        return event
+    return None
+
+
+@pytest.fixture
+def dags(tmp_path: Path) -> Iterator[Path]:
+    create_metadata()
+    forget_everything()
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    yield folder
+    forget_everything()
+
+
+def test_in_a_dag_they_run_one_after_another_and_a_refusal_is_not_tried_again(prices: Place, dags: Path) -> None:
+    (dags / "prices.py").write_text(DAG.format(where=WHERE))
+    with InProcessScheduler(dags) as scheduler:
+        scheduler.trigger("prices")
+        scheduler.run_until_idle()
+        tasks = {task.task_id: (task.state, task.try_number) for task in scheduler.task_instances("prices")}
+    assert tasks == {"half": ("success", 1), "deploy": ("success", 1), "refused": ("failed", 1)}
+    found = described(prices)
+    assert found["EndpointConfigName"] == "second"
+    canary = found["LastDeploymentConfig"]["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
+    assert (canary["Type"], canary["CanarySize"]) == ("CANARY", {"Type": "CAPACITY_PERCENT", "Value": 10})
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_weights_are_changed_once_and_compared(prices: Place, deferrable: bool) -> None:
+    operator = SageMakerUpdateWeightsOperator(
+        task_id="half", weights={"a": 1, "b": 1}, instance_counts={"b": 4}, deferrable=deferrable, **WHERE
+    )
+    prices.aws.ask("slow", seconds=0.3)
+    for _ in range(2):
+        assert run(operator)["weights"] == {"a": 1.0, "b": 1.0}
+    assert prices.aws.count("UpdateEndpointWeightsAndCapacities") == 1
+    assert [one["CurrentInstanceCount"] for one in described(prices)["ProductionVariants"]] == [2, 4]
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_deployment_that_an_alarm_has_ended_fails_for_good_and_names_both_configs(
+    prices: Place, deferrable: bool
+) -> None:
+    cloudwatch = prices.client("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName="errors", Namespace="AWS/SageMaker", MetricName="Invocation5XXErrors", Period=60, Statistic="Sum",
+        EvaluationPeriods=1, Threshold=1.0, ComparisonOperator="GreaterThanThreshold",
+    )  # fmt: skip
+    cloudwatch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="too many")
+    operator = SageMakerGuardrailOperator(
+        task_id="deploy", endpoint_config_name="second", alarms=["errors"], strategy="linear", step=20,
+        deferrable=deferrable, **WHERE,
+    )  # fmt: skip
+    with pytest.raises(
+        AirflowFailException,
+        match=r"asked to serve config second and serves first: .*by itself \(Alarm\(s\) \['errors'",
+    ):
+        run(operator)
+    assert described(prices)["EndpointStatus"] == "InService"
+
+
+def test_weights_that_sagemaker_took_back_fail_for_good(prices: Place) -> None:
+    prices.aws.ask("fail", reason="No capacity.")
+    operator = SageMakerUpdateWeightsOperator(task_id="all", weights={"a": 9}, **WHERE)
+    with pytest.raises(AirflowFailException, match=r"was asked for a at 9 and has a at 1\.0: .*\(No capacity\.\)"):
+        run(operator)
+
+
+def test_a_second_try_joins_the_deployment_of_the_first(prices: Place) -> None:
+    prices.aws.ask("slow", seconds=1.0)
+    arguments = {**WHERE, "endpoint_config_name": "second", "alarms": ["errors"]}
+    begun = SageMakerGuardrailOperator(task_id="begin", wait_for_completion=False, **arguments)
+    assert run(begun)["endpoint_config_name"] == "second"
+    assert run(SageMakerGuardrailOperator(task_id="again", **arguments))["endpoint_config_name"] == "second"
+    assert prices.aws.count("UpdateEndpoint") == 1
+
+
+def test_a_change_amid_another_one_is_tried_again_later(prices: Place) -> None:
+    prices.aws.ask("slow", seconds=30.0)
+    run(SageMakerUpdateWeightsOperator(task_id="all", weights={"a": 9}, wait_for_completion=False, **WHERE))
+    operator = SageMakerGuardrailOperator(task_id="deploy", endpoint_config_name="second", alarms=["errors"], **WHERE)
+    with pytest.raises(TargetError, match=r"endpoint prices is Updating .*; it takes no other change"):
+        run(operator)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_waiting_ends_after_the_attempts_and_may_be_tried_again(prices: Place, deferrable: bool) -> None:
+    prices.aws.ask("slow", seconds=60.0)
+    operator = SageMakerUpdateWeightsOperator(
+        task_id="all", weights={"a": 9}, deferrable=deferrable, **{**WHERE, "waiter_max_attempts": 4}
+    )
+    with pytest.raises(TargetError, match="still Updating"):
+        run(operator)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_shadow_starts_and_stops_and_its_config_is_made_once(prices: Place, deferrable: bool) -> None:
+    where = {**WHERE, "endpoint_name": "single", "deferrable": deferrable}
+    start = SageMakerShadowOperator(task_id="start", action="start", model_name="three", share=25, **where)
+    first = run(start)["endpoint_config_name"]
+    assert run(start)["endpoint_config_name"] == first
+    (shadow,) = described(prices, "single")["ShadowProductionVariants"]
+    assert (shadow["VariantName"], shadow["CurrentWeight"]) == ("shadow", 0.25)
+    config = prices.client().describe_endpoint_config(EndpointConfigName=first)
+    assert config["ShadowProductionVariants"][0]["InstanceType"] == "ml.c5.large"
+    stop = SageMakerShadowOperator(task_id="stop", action="stop", **where)
+    for _ in range(2):
+        run(stop)
+    assert "ShadowProductionVariants" not in described(prices, "single")
+    assert prices.aws.count("UpdateEndpoint") == 2
+
+
+def test_a_shadow_beside_two_variants_is_refused_by_name(prices: Place) -> None:
+    with pytest.raises(AirflowFailException, match="endpoint prices has the variants a, b; a shadow stands beside one"):
+        run(SageMakerShadowOperator(task_id="start", action="start", model_name="three", **WHERE))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"alarms": []}, "canary needs alarms: SageMaker rolls back when one of them goes off, and else never"),
+        ({"strategy": "bluegreen"}, "no such strategy 'bluegreen'; there are blue_green, canary, linear and rolling"),
+        ({"step_unit": "pods"}, "step_unit is 'pods'; it must be percent or instances"),
+        ({"endpoint_name": "costs"}, "there is no endpoint costs"),
+    ],
+)
+def test_what_cannot_be_deployed_is_refused_in_words(prices: Place, change: dict[str, Any], words: str) -> None:
+    arguments = {**WHERE, "endpoint_config_name": "second", "alarms": ["errors"], **change}
+    with pytest.raises(AirflowFailException, match=words):
+        run(SageMakerGuardrailOperator(task_id="deploy", **arguments))
+
+
+def test_nothing_is_imported_or_asked_when_a_dag_file_is_read() -> None:
+    # There is no connection of that name, and no endpoint.
+    for kind, more in (
+        (SageMakerUpdateWeightsOperator, {"weights": {"a": 1}}),
+        (SageMakerShadowOperator, {"action": "stop"}),
+        (SageMakerGuardrailOperator, {"endpoint_config_name": "c", "alarms": ["x"]}),
+    ):
+        made: Any = kind(task_id="t", endpoint_name="e", aws_conn_id="nowhere", **more)
+        assert made.deferrable is False
