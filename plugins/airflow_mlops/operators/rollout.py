@@ -38,7 +38,11 @@ class StartRolloutOperator(StageOperator):
         """See the class."""
         from airflow_mlops.core.rollout.roll_out import start_rollout
 
-        return start_rollout(workspace, partition)
+        version = start_rollout(workspace, partition)
+        started = [each for each in workspace.ledger.records() if each.kind == "rollout_started"]
+        for sentence in started[-1].details.get("plan", []) if started else []:
+            self.log.info("%s", sentence)
+        return version
 
 
 class _AtStageOperator(StageOperator):

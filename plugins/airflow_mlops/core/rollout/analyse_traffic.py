@@ -121,10 +121,14 @@ def broken_traffic(workspace: Workspace, state: LoopState, seen: Telemetry) -> S
     """Return that the challenger is plainly broken; None where it is not, or the target saw another one."""
     if seen.order != state.traffic_record:
         return None
-    declared = workspace.loop.rollout
-    errors = next((metric for metric in declared.judged_by if metric.metric == "errors"), OnlineMetric(metric="errors"))
-    worse_by = ERRORS_WORSE_BY if errors.worse_by is None else errors.worse_by
-    reason = gross_breakage(seen, worse_by=worse_by, at_most=errors.at_most, alpha=declared.alpha)
+    limits = {metric.metric: metric for metric in workspace.loop.rollout.judged_by}
+    errors, latency = limits.get("errors"), limits.get("latency")
+    reason = gross_breakage(
+        seen,
+        errors_at_most=None if errors is None else errors.at_most,
+        latency_at_most=None if latency is None else latency.at_most,
+        quantile=0.99 if latency is None else latency.quantile,
+    )
     return None if reason is None else StageVerdict("fail", reason, seen.challenger.requests)
 
 
@@ -173,7 +177,8 @@ def _judged(open_: OpenStage, metric: OnlineMetric, look: Look, as_of: str) -> M
         found = judge_latency(seen, look, quantile=metric.quantile, at_most=metric.at_most, worse_by=metric.worse_by)
     elif metric.metric == "predictions":
         at_most = PREDICTIONS_AT_MOST if metric.at_most is None else metric.at_most
-        found = judge_predictions(seen, look, at_most=at_most)
+        disagree = metric.worse_by if seen.paired.size else None
+        found = judge_predictions(seen, look, at_most=at_most, disagree_at_most=disagree)
     elif metric.metric == "label":
         since = sorted(key for key in open_.state.scored if open_.rollout.entered < key <= as_of)
         found = judge_labels(open_.workspace, metric, _compared(open_, since), look)

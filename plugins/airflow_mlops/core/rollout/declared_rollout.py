@@ -98,8 +98,8 @@ class OnlineMetric(Declared):
     name: str | None = Field(default=None, description="what to call it, where a kind is declared twice")
     at_most: float | None = Field(default=None, description="limit of the challenger's own value")
     worse_by: float | None = Field(
-        default=None, ge=0, description="how much worse than the champion still passes: absolute for errors and "
-        "predictions, otherwise relative",
+        default=None, ge=0, description="how much worse than the champion still passes: a share of requests for "
+        "errors, of rows on which a shadow may disagree for predictions, otherwise relative",
     )  # fmt: skip
     quantile: float = Field(default=0.99, gt=0, lt=1, description="of latency")
     better: Literal["lower", "higher"] = Field(default="lower", description="of kpi and prometheus")

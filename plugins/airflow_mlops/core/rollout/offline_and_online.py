@@ -48,4 +48,7 @@ def expected_difference(workspace: Workspace, version: Version) -> dict[str, Any
     champion = (entry.get("metric_reports", {}).get(workspace.loop.metric) or {}).get("champion")
     if not champion or champion.get("difference") is None:
         return None
-    return {"difference": float(champion["difference"]), "interval": champion.get("interval")}
+    return {
+        "difference": float(champion["difference"]), "interval": champion.get("interval"),
+        "champion": champion.get("value"), "rows": entry["metric_reports"][workspace.loop.metric].get("rows"),
+    }  # fmt: skip

@@ -22,6 +22,7 @@ from airflow_mlops.core.rollout.end_rollout import (
 )
 from airflow_mlops.core.rollout.look_at_stage import look_at_stage
 from airflow_mlops.core.rollout.next_move import next_move
+from airflow_mlops.core.rollout.plan_of_rollout import plan_of_rollout
 from airflow_mlops.core.workspace import Workspace
 
 ATTEMPTS = 20
@@ -62,8 +63,9 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
         if workspace.loop.rollout.approval == "human" and candidate.number not in state.approved:
             raise NotReadyError(f"version {candidate.number} waits for a person's approval")
         draft = workspace.draft(
-            "rollout_started", f"rollout:{candidate.number}:{state.sequence}", as_of, version=candidate.number
-        )
+            "rollout_started", f"rollout:{candidate.number}:{state.sequence}", as_of, version=candidate.number,
+            plan=plan_of_rollout(workspace, state, candidate),
+        )  # fmt: skip
         try:
             workspace.ledger.append(draft, read=state.sequence)
         except StaleLedgerError:

@@ -72,7 +72,7 @@ def stage_verdict(
     if said == "pass" and bakes is not None:
         said, reason = "inconclusive", f"{reason}; {bakes}"
     elif said == "inconclusive" and look.is_last:
-        said, reason = "fail", f"undecided after {look.planned} planned looks: {reason}"
+        said, reason = "fail", f"undecided at the last look, {look.number} of {look.planned}: {reason}"
     return StageVerdict(
         said, reason, rows, look.number, look.shares[-1], since, tuple(each.to_dict() for each in looks), offline
     )

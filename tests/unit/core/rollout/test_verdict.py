@@ -37,7 +37,7 @@ def test_a_stage_passes_only_if_every_metric_does_and_fails_if_any_does(count: i
 def test_what_is_undecided_after_the_last_planned_look_has_failed_and_says_so() -> None:
     assert stage_verdict(said("pass", "inconclusive"), FIRST, rows=100).verdict == "inconclusive"
     found = stage_verdict(said("pass", "inconclusive"), LAST, rows=500)
-    assert (found.verdict, found.reason) == ("fail", "undecided after 5 planned looks: inconclusive 1")
+    assert (found.verdict, found.reason) == ("fail", "undecided at the last look, 5 of 5: inconclusive 1")
     assert stage_verdict(said("pass", "pass"), LAST, rows=500).verdict == "pass"
 
 
