@@ -110,7 +110,7 @@ class SageMakerTarget:
             change.done()
 
     def observe(self) -> Traffic:
-        """Return what the endpoint says that it serves, with order and salt of what it was told last.
+        """Return what the endpoint says that it serves, with order and salt of what it last came to serve.
 
         :raises TargetError: if it has failed
         """
@@ -125,10 +125,9 @@ class SageMakerTarget:
         nothing = VersionTelemetry()
         with answered(f"CloudWatch about endpoint {self.endpoint.name}"):
             found, told = self._found()
-            if found is None or told is None:
+            if found is None or told is None or told.since is None:
                 return Telemetry(0, 0.0, nothing, nothing)
-            traffic, now = told.traffic, clock_of(found)
-            since = found["LastModifiedTime"].timestamp() if told.since is None else told.since
+            traffic, now, since = told.traffic, clock_of(found), told.since
             asked = {number: variant_name(number) for number in (traffic.champion, traffic.challenger) if number}
             seen = seen_of_variants(
                 self.metrics, self.endpoint.name, list(asked.values()), since=since, until=now
@@ -166,16 +165,16 @@ class SageMakerTarget:
                 return
             tags = change.tags(found)
             tags.require_newest(traffic)
-            if not observed(found, tags.newest()).serves_like(traffic):
+            if not observed(found, tags.applied()).serves_like(traffic):
                 raise TargetError(f"endpoint {self.endpoint.name} does not serve record {traffic.order} yet")
             found = change.weighted(change.holding(found, exactly=True))
             tags.require_newest(traffic)
             remove_unneeded(self.endpoint, self.model, found, traffic)
 
     def _found(self) -> tuple[dict[str, Any] | None, Told | None]:
-        """Return the description of the endpoint, and what it was told last."""
+        """Return the description of the endpoint, and what it was told last and has come to serve."""
         found = self.endpoint.described()
-        return found, None if found is None else ToldTags(self.sagemaker, found["EndpointArn"]).newest()
+        return found, None if found is None else ToldTags(self.sagemaker, found["EndpointArn"]).applied()
 
     def _change(self, traffic: Traffic) -> TrafficChange:
         """Return a change to ``traffic``.
@@ -205,7 +204,7 @@ class SageMakerTarget:
         challenger = told.traffic.challenger
         if challenger is None:
             return None
-        if told.since is not None and not holds(found, told.traffic, exactly=False):
+        if not holds(found, told.traffic, exactly=False):
             return (
                 f"endpoint {self.endpoint.name} serves config {found['EndpointConfigName']}, which has no version "
                 f"{challenger} as {told.traffic.kind}: it was rolled back outside of this rollout"

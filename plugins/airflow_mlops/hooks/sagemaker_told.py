@@ -68,9 +68,13 @@ class ToldTags:
         return sorted((Told.of_tag(tag) for tag in tags), key=lambda told: told.traffic.order)
 
     def newest(self) -> Told | None:
-        """Return what the endpoint was told last."""
+        """Return what the endpoint was told last, whether or not it has come to serve it."""
         told = self.all()
         return told[-1] if told else None
+
+    def applied(self) -> Told | None:
+        """Return what the endpoint was told last and has come to serve."""
+        return next((told for told in reversed(self.all()) if told.since is not None), None)
 
     def claim(self, traffic: Traffic) -> None:
         """Write down that the endpoint is told ``traffic``.

@@ -1,7 +1,8 @@
 """A loop with versions that are signed and kept, and the SageMaker endpoint that shall serve them.
 
-``with sagemaker_place(tmp_path) as place`` is all that a suite over several targets needs: ``place.target`` is a
-`SageMakerTarget`, ``place.version(number)`` makes a version of the loop that it can prepare.
+``with started_place(folder) as place`` is all that a suite over several targets needs: ``place.target`` is a
+`SageMakerTarget`, ``place.another_try()`` one that remembers nothing, and ``place.version("1")`` makes a version of the
+loop that it can prepare.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Place:
 
     def version(self, number: str) -> Version:
         """Return a version of the loop, registered and in the ledger, whose model says ``number`` times x."""
-        return self.made.setdefault(number, registered(self.workspace, number))
+        for each in map(str, range(len(self.made) + 1, int(number) + 1)):
+            self.made[each] = registered(self.workspace, each)
+        return self.made[number]
 
     def client(self, service: str = "sagemaker") -> Any:
         """Return boto3's client of a service of the double."""
@@ -99,6 +102,17 @@ def sagemaker_place(folder: Path, aws: SageMakerEndpoints, monkeypatch: pytest.M
     place = Place(aws, in_memory_workspace(toy_loop(), {}, scratch=folder))
     place.client("s3").create_bucket(Bucket=BUCKET)
     yield place
+
+
+@contextmanager
+def started_place(folder: Path) -> Iterator[Place]:
+    """Give the same with a double of its own, for a suite that has no fixture of it."""
+    with (
+        SageMakerEndpoints(folder / "server.log") as aws,
+        pytest.MonkeyPatch.context() as monkeypatch,
+        sagemaker_place(folder, aws, monkeypatch) as place,
+    ):
+        yield place
 
 
 def registered(workspace: Workspace, number: str) -> Version:

@@ -35,7 +35,7 @@ with DAG("prices", schedule=None) as dag:
         SageMakerUpdateWeightsOperator(task_id="half", weights={{"a": 1, "b": 1}}, **WHERE)
         >> SageMakerGuardrailOperator(
             task_id="deploy", endpoint_config_name="{{{{ params.config }}}}", params={{"config": "second"}},
-            alarms=["errors"], **WHERE)
+            alarms=["errors"], deferrable=True, **WHERE)
         >> SageMakerShadowOperator(task_id="refused", action="start", model_name="three", retries=3, **WHERE)
     )
 """
@@ -97,6 +97,9 @@ def test_in_a_dag_they_run_one_after_another_and_a_refusal_is_not_tried_again(pr
     (dags / "prices.py").write_text(DAG.format(where=WHERE))
     with InProcessScheduler(dags) as scheduler:
         scheduler.trigger("prices")
+        scheduler.run_until_idle()
+        waiting = {task.task_id for task in scheduler.task_instances("prices") if task.state == "deferred"}
+        assert (waiting, scheduler.run_triggers()) == ({"deploy"}, 1)
         scheduler.run_until_idle()
         tasks = {task.task_id: (task.state, task.try_number) for task in scheduler.task_instances("prices")}
     assert tasks == {"half": ("success", 1), "deploy": ("success", 1), "refused": ("failed", 1)}

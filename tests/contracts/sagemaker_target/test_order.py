@@ -65,7 +65,7 @@ def test_a_change_that_takes_too_long_is_told_with_its_limit(place: Place, monke
     target.endpoint.wait_seconds = 0.3
     with pytest.raises(TargetError, match=r"still Updating after 0\.005 minutes; it may get ready yet"):
         target.apply(CANARY)
-    assert place.target.observe() == replace(CANARY, share=0.0)
+    assert place.target.observe() == FIRST
 
 
 def test_a_weight_that_somebody_changed_by_hand_is_seen(place: Place) -> None:

@@ -147,7 +147,7 @@ def test_an_endpoint_that_is_still_being_created_serves_nobody_and_a_second_try_
     place.target.endpoint.wait_seconds = 0.1
     with pytest.raises(TargetError, match="is still Creating"):
         place.target.apply(FIRST)
-    assert place.target.observe() == Traffic(FIRST.order, None)
+    assert place.target.observe() == Traffic(0, None)
     place.another_try().apply(FIRST)
     assert (place.target.observe(), place.aws.count("CreateEndpoint")) == (FIRST, 1)
 

@@ -1,0 +1,95 @@
+"""A loop that declares ``target: sagemaker`` moves its versions on an endpoint, by the same machine as everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from airflow_mlops.core.errors import NotReadyError, RolledBackError
+from airflow_mlops.core.rollout.bring_about import bring_about
+from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
+from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.hooks.rollout_target import rollout_target
+from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.contracts.sagemaker_target.place import Place
+from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
+
+ROLLOUT = {
+    "target": "sagemaker",
+    "stages": [{"shadow": 50}, {"canary": 20}, {"live": 100}],
+    "metrics": [{"metric": "errors", "worse_by": 0.2, "at_most": 0.3}],
+    "min_rows": 50,
+    "looks": 2,
+}
+
+
+@pytest.fixture
+def loop(place: Place, tmp_path: Path) -> Workspace:
+    """Return a loop whose version 1 is live on the endpoint, and whose version 2 is a candidate."""
+    rows = {week(number): toy_rows(number) for number in range(4)}
+    opened = in_memory_workspace(toy_loop(rollout=ROLLOUT), rows, scratch=tmp_path / "loop")
+    workspace = Workspace(
+        opened.loop, opened.root, opened.scratch, replace(opened.ports, target=rollout_target), "person:ann"
+    )
+    for number in range(4):
+        ingest(workspace, week(number))
+    train(workspace, week(2))
+    roll_out(workspace, 2)
+    train(workspace, week(3))
+    assert workspace.state().champion is not None
+    return workspace
+
+
+def roll_out(workspace: Workspace, number: int) -> None:
+    """Roll the candidate out where there is nobody to compare it with."""
+    version = start_rollout(workspace, week(number))
+    for index in range(3):
+        run_stage(workspace, version, index, week(number))
+
+
+def asked(place: Place, requests: int) -> None:
+    """Send requests in a minute of their own, so that CloudWatch counts all of them."""
+    place.aws.ask("advance", seconds=60)
+    place.invoke(requests)
+    place.aws.ask("advance", seconds=60)
+
+
+def passed(place: Place, workspace: Workspace, version: str, index: int) -> None:
+    """Send requests until a stage has seen enough of them."""
+    for _ in range(20):
+        asked(place, 400)
+        try:
+            run_stage(workspace, version, index, week(3))
+        except NotReadyError as held:
+            said = str(held)
+        else:
+            return
+    pytest.fail(said)
+
+
+def test_a_good_version_goes_live_and_the_endpoint_says_the_same_as_the_ledger(place: Place, loop: Workspace) -> None:
+    assert place.weights() == {"version-1": 1.0}
+    version = start_rollout(loop, week(3))
+    for index, shown in ((0, {"version-1": 1.0}), (1, {"version-1": 0.8, "version-2": 0.2})):
+        enter_stage(loop, version, index, week(3))
+        assert place.weights() == pytest.approx(shown)
+        passed(place, loop, version, index)
+    run_stage(loop, version, 2, week(3))
+    assert place.weights() == {"version-2": 1.0}
+    assert bring_about(loop) == []
+
+
+def test_a_version_that_breaks_is_taken_back_at_its_canary(place: Place, loop: Workspace) -> None:
+    version = start_rollout(loop, week(3))
+    enter_stage(loop, version, 0, week(3))
+    passed(place, loop, version, 0)
+    enter_stage(loop, version, 1, week(3))
+    place.aws.ask("predictor", model="-v2-", status=500)
+    asked(place, 400)
+    with pytest.raises(RolledBackError, match="canary_20"):
+        run_stage(loop, version, 1, week(3))
+    assert set(place.invoke(50)) == {"version-1"}
+    assert place.target.observe().champion == "1"
+    assert bring_about(loop) == []
