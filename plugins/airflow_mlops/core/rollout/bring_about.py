@@ -6,6 +6,7 @@ as the watch does, calls it again.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from airflow_mlops.core.errors import RolloutError
@@ -14,6 +15,7 @@ from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.rollout.port import Kind, OlderTrafficError, RolloutTarget, TargetError, Traffic
 from airflow_mlops.core.workspace import Workspace
 
+LOG = logging.getLogger(__name__)
 ATTEMPTS = 20
 KINDS: dict[str, Kind] = {kind: kind for kind in ("shadow", "standby", "canary", "ab", "rolling")}
 
@@ -49,11 +51,15 @@ def bring_about(workspace: Workspace) -> list[str]:
         return []  # what scores partitions reads the ledger itself
     target = workspace.target
     changes: list[str] = []
+    told = -1
     for _ in range(ATTEMPTS):
         state = workspace.state()
-        wanted, found = wanted_traffic(workspace.loop, state), target.observe()
-        if found.serves_like(wanted) or _was_taken_out(found, wanted):
+        wanted, found = wanted_traffic(workspace.loop, state), _found(target)
+        if found is not None and (found.serves_like(wanted) or _was_taken_out(found, wanted)):
             return changes
+        if found is None and told == wanted.order:
+            raise TargetError(f"{target.name} was told to serve {in_words(wanted)}, and cannot say that it does")
+        told = wanted.order
         try:
             _serve(target, state, found, wanted)
         except OlderTrafficError as error:
@@ -67,8 +73,10 @@ def bring_about(workspace: Workspace) -> list[str]:
     raise TargetError(f"{target.name} serves {in_words(found)} after {ATTEMPTS} attempts, not {in_words(wanted)}")
 
 
-def in_words(traffic: Traffic) -> str:
-    """Return who serves, in words."""
+def in_words(traffic: Traffic | None) -> str:
+    """Return who serves, in words; None is what the target cannot say."""
+    if traffic is None:
+        return "something it could not name"
     if traffic.champion is None:
         return "nothing"
     words = f"version {traffic.champion}"
@@ -77,13 +85,23 @@ def in_words(traffic: Traffic) -> str:
     return words
 
 
+def _found(target: RolloutTarget) -> Traffic | None:
+    """Return what the target serves; None where it cannot say, as replicas that differ: telling it puts that right."""
+    try:
+        return target.observe()
+    except TargetError as error:
+        LOG.warning("%s cannot say what it serves, and is told again: %s", target.name, error)
+        return None
+
+
 def _was_taken_out(found: Traffic, wanted: Traffic) -> bool:
     """Whether the target itself has taken the challenger out, which the next look finds and acts on."""
     return found.order == wanted.order and found.serves_like(replace(wanted, share=0.0))
 
 
-def _serve(target: RolloutTarget, state: LoopState, found: Traffic, wanted: Traffic) -> None:
-    if wanted.challenger is None and wanted.champion is not None and found.champion == wanted.champion:
+def _serve(target: RolloutTarget, state: LoopState, found: Traffic | None, wanted: Traffic) -> None:
+    served = wanted.champion if found is None else found.champion
+    if wanted.challenger is None and wanted.champion is not None and served == wanted.champion:
         # The quickest way back: what serves is loaded, and nothing else is needed.
         target.rollback(wanted)
     elif wanted.champion is not None:

@@ -191,12 +191,25 @@ def test_the_watch_puts_right_a_target_that_forgot_and_says_what_it_did(tmp_path
     assert target.observe().challenger == "2"
 
 
+def test_a_target_that_cannot_say_what_it_serves_is_told_again(tmp_path: Path) -> None:
+    # As replicas that differ, since one of them was down when the others were told.
+    target = InMemoryTarget()
+    workspace = rolled_out(tmp_path, target)
+    target._traffic = Traffic(0, "1")
+    target.fails("observe", TargetError("replica 1 serves something else than replica 2"))
+    assert "now serves version 1 with version 2 at canary 10 %" in watch_rollout(workspace, week(3))[0]
+    target.fails("observe", TargetError("no answer"), times=2)
+    with pytest.raises(TargetError, match="cannot say that it does"):
+        watch_rollout(workspace, week(3))
+
+
 def test_a_target_that_is_down_does_not_keep_the_aliases_from_being_repaired(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
     workspace.registry.set_alias("champion", "2")
     target.fails("observe", TargetError("no route to the gateway"), times=9)
     target.fails("telemetry", TargetError("no route to the gateway"), times=9)
+    target.fails("apply", TargetError("no route to the gateway"), times=9)
     with pytest.raises(TargetError, match="no route"):
         watch_rollout(workspace, week(3))
     assert workspace.registry.aliases()["champion"] == "1"

@@ -1,0 +1,129 @@
+"""One declaration on three targets: only the word of the target differs, and a challenger goes live on each."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from airflow_mlops.core.registry.signing_keys import KeyFolder
+from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
+from tests.loop.invariants import assert_invariants
+from tests.loop.project import KEYS, Project, make_project, states, week
+
+if TYPE_CHECKING:
+    from airflow_mlops.testing.scheduler import InProcessScheduler
+    from tests.loop.conftest import SchedulerFactory
+
+STAGES = [{"shadow": 100}, {"canary": 50}, {"live": 100}]
+NO_DRIFT = {"performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}}
+
+
+@contextmanager
+def gateway_of(project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GatewayProcess]:
+    """Run a gateway beside the embedded stores of this session, and let Airflow know it by its connection."""
+    home = Path(os.environ["AIRFLOW_HOME"]) / "mlops"
+    keys = folder / "trusted.pem"
+    keys.write_text("".join(KeyFolder(home / "keys").trusted().values()))
+    declared = project.root / "include" / "loops" / f"{project.model}.yaml"
+    gateway = GatewayProcess(declared, project.root, home / "lake", folder / "gateway", [keys])
+    gateway.start()
+    connection = {"conn_type": "http", "host": "127.0.0.1", "port": gateway.port, "password": TELL_TOKEN}
+    monkeypatch.setenv("AIRFLOW_CONN_MLOPS_GATEWAY", json.dumps(connection))
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+@contextmanager
+def traffic(ask: Callable[[dict[str, Any]], object]) -> Iterator[list[dict[str, Any]]]:
+    """Ask for predictions without a pause, row after row of a week, until the block ends; yields what was asked."""
+    rows = week(KEYS[5], rows=400, level=6.0).drop_columns(["y"]).to_pylist()
+    asked: list[dict[str, Any]] = []
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            row = {**rows[len(asked) % len(rows)], "id": f"live-{len(asked)}"}
+            ask({**row, "at": row["at"].isoformat()})
+            asked.append(row)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield asked
+    finally:
+        over.set()
+        worker.join()
+
+
+def run_through(scheduler: InProcessScheduler, project: Project, *, rounds: int = 12) -> None:
+    """Let triggers fire and tasks go on until no rollout is under way."""
+    for _ in range(rounds):
+        if project.workspace.state().rollout is None:
+            return
+        scheduler.run_triggers(timeout_seconds=30)
+        scheduler.run_until_idle()
+
+
+def test_batch_goes_live_on_the_labels_of_partitions(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
+    project = make_project(tmp_path, watch=NO_DRIFT, rollout={"target": "batch", "stages": STAGES, "min_rows": 20})
+    scheduler = start_scheduler(project.dags)
+    project.first_champion(scheduler, KEYS[:2])
+    for key in KEYS[2:4]:
+        project.put(key, level=6.0)
+        project.ingest(scheduler, key)
+    run_through(scheduler, project)
+    assert went_live(scheduler, project)
+
+
+def test_the_gateway_goes_live_on_requests_without_a_worker_slot(
+    tmp_path: Path, start_scheduler: SchedulerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = {"target": "gateway", "stages": STAGES, "min_rows": 20, "looks": 2,
+               "metrics": [{"metric": "errors", "worse_by": 0.2}]}  # fmt: skip
+    project = make_project(tmp_path, watch=NO_DRIFT, rollout=rollout)
+    with gateway_of(project, tmp_path, monkeypatch) as gateway:
+        scheduler = start_scheduler(project.dags)
+        project.first_champion(scheduler, KEYS[:2])
+        for key in KEYS[2:4]:
+            project.put(key, level=6.0)
+            project.ingest(scheduler, key)
+        waiting = states(scheduler, project.dag("rollout"))
+        assert waiting == {
+            "start": "success", "shadow_100.enter": "success", "shadow_100.analyse": "deferred",
+            "canary_50.enter": None, "canary_50.analyse": None, "live_100.promote": None,
+        }  # fmt: skip
+        with gateway.client() as client, traffic(lambda row: answered(client, row)) as asked:
+            run_through(scheduler, project)
+        assert went_live(scheduler, project)
+        told = gateway.control("GET", "traffic").json()["traffic"]
+        assert (told["champion"], told["challenger"]) == ("2", None)
+        gateway.stop()
+        served = [line["version"] for line in gateway.lines()]
+        assert len(served) == len(asked)
+        assert set(served) == {"1", "2"}
+
+
+def answered(client: httpx.Client, row: dict[str, Any]) -> None:
+    answer = client.post("/predict", json=row)
+    assert answer.status_code == 200, answer.text
+
+
+def went_live(scheduler: InProcessScheduler, project: Project) -> bool:
+    """Assert that version 2 is the champion after all its stages, and that nothing of the loop is out of order."""
+    assert project.workspace.registry.aliases() == {"champion": "2"}, scheduler.failures()
+    entered = [each.details["kind"] for each in project.of_kind("stage_entered") if each.details["version"] == "2"]
+    assert entered == ["shadow", "canary"]
+    found = states(scheduler, project.dag("rollout"))
+    assert set(found.values()) == {"success"}, found
+    assert_invariants(project.workspace)
+    return True
