@@ -112,7 +112,9 @@ def first_that_agrees(
         return None
     forms: list[tuple[Form, Callable[[], Callable[[Any], Any]], float]] = []
     if onnx:
-        forms.append(("onnx", lambda: onnx_matrix(model, len(names), classifies), ONNX_APART))
+        blank = np.array([any(one is None for one in as_tuple(values(row))) for row in sample])
+        nulls = bool(np.isfinite(truth[blank]).any())
+        forms.append(("onnx", lambda: onnx_matrix(model, len(names), classifies, nulls=nulls), ONNX_APART))
     forms.append(("array", lambda: scikit_matrix(model, classifies), ULPS * float(np.finfo(np.float64).eps)))
     for form, make, apart in forms:
         try:
@@ -159,11 +161,16 @@ def scikit_matrix(model: Any, classifies: bool) -> Callable[[Any], Any]:
     return lambda matrix: probabilities(matrix)[:, place]
 
 
-def onnx_matrix(model: Any, columns: int, classifies: bool) -> Callable[[Any], Any]:
+def onnx_matrix(model: Any, columns: int, classifies: bool, *, nulls: bool) -> Callable[[Any], Any]:
     """Return what predicts an array by ONNX; see :mod:`airflow_mlops.gateway.onnx_model`."""
     from airflow_mlops.gateway.onnx_model import converted
 
-    return converted(model, columns, classifies=classifies)
+    return converted(model, columns, classifies=classifies, nulls=nulls)
+
+
+def as_tuple(values: Any) -> tuple[Any, ...]:
+    """Return the values of a row as a tuple, also where it is a single one."""
+    return values if isinstance(values, tuple) else (values,)
 
 
 def each_alone(how: Predict, rows: Sequence[Any]) -> Floats:

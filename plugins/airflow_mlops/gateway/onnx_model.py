@@ -13,8 +13,11 @@ import numpy as np
 from airflow_mlops.core.errors import RolloutError
 
 
-def converted(model: Any, columns: int, *, classifies: bool) -> Callable[[Any], Any]:
+def converted(model: Any, columns: int, *, classifies: bool, nulls: bool) -> Callable[[Any], Any]:
     """Return what predicts an array of shape (n_rows, ``columns``) by ONNX Runtime, on one thread.
+
+    ONNX gives a number for what scikit-learn refuses. So numbers beyond floats of 32 bits are refused here too, and
+    null, unless ``nulls`` says that the model takes it.
 
     Raises
     ------
@@ -32,8 +35,8 @@ def converted(model: Any, columns: int, *, classifies: bool) -> Callable[[Any], 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            floats = skl2onnx.common.data_types.FloatTensorType([None, columns])
-            made = skl2onnx.to_onnx(model, initial_types=[("X", floats)], options=options)
+            kind = skl2onnx.common.data_types.FloatTensorType([None, columns])
+            made = skl2onnx.to_onnx(model, initial_types=[("X", kind)], options=options)
     except Exception as error:  # a converter may raise anything about a model that it does not know
         raise RolloutError(f"it does not convert: {type(error).__name__}: {str(error)[:200]}") from error
     threads = onnxruntime.SessionOptions()
@@ -44,7 +47,11 @@ def converted(model: Any, columns: int, *, classifies: bool) -> Callable[[Any], 
     place = list(model.classes_).index(1) if classifies else 0
 
     def by_onnx(matrix: Any) -> Any:
-        found = session.run(wanted, {"X": matrix.astype(np.float32)})[0]
+        with np.errstate(over="ignore"):
+            floats = matrix.astype(np.float32)
+        if np.isinf(floats).any() or not (nulls or np.isfinite(floats).all()):
+            raise ValueError("a value is null or too large, and the model does not take that")
+        found = session.run(wanted, {"X": floats})[0]
         return found[:, place] if classifies else found.reshape(len(matrix))
 
     return by_onnx

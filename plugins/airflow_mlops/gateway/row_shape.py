@@ -7,6 +7,7 @@ told with the field and the reason. Nothing is coerced, but for a whole number w
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,6 +129,8 @@ class RowShape:
             found = self._decode(body) if not self._ignores else self._leaving_out(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._in_words(error, body) from None
+        except RecursionError:
+            raise RowError("the body is nested too deeply") from None
         single = not isinstance(found, list)
         rows = [found] if single else found
         if not rows:
@@ -201,7 +204,8 @@ class RowShape:
         if kinds:
             wanted = " or ".join(_WORDS.get(one, one) for one in kinds[1].split(" | "))
             return RowError(f"must be {wanted}, and is {_WORDS.get(kinds[2], kinds[2])}", field=field, row=row)
-        return RowError(said.partition(" - at ")[0], field=field, row=row)
+        odd = odd_number(body) if field is None else None
+        return odd or RowError(said.partition(" - at ")[0], field=field, row=row)
 
     def _missing_or_unknown(self, field: str, *, missing: bool) -> str:
         if missing:
@@ -213,7 +217,7 @@ class RowShape:
 
 
 def odd_number(body: bytes | bytearray) -> RowError | None:
-    """Return the error for a body that is JSON but for NaN or infinity in it; None for any other."""
+    """Return the error for a body that is JSON but for NaN, infinity or a number beyond floats; None for others."""
     try:
         raw = json.loads(body, parse_constant=_Odd)
     except (ValueError, RecursionError):
@@ -221,9 +225,11 @@ def odd_number(body: bytes | bytearray) -> RowError | None:
     rows = raw if isinstance(raw, list) else [raw]
     for at, row in enumerate(rows):
         for name, value in row.items() if isinstance(row, dict) else ():
+            place = at if isinstance(raw, list) else None
             if isinstance(value, _Odd):
-                place = at if isinstance(raw, list) else None
                 return RowError(f"is {value}, which is not finite", field=str(name), row=place)
+            if isinstance(value, float) and math.isinf(value):
+                return RowError("Number out of range", field=str(name), row=place)
     return None
 
 

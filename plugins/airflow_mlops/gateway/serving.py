@@ -16,6 +16,7 @@ from airflow_mlops.core.errors import MlopsError, RolloutError
 from airflow_mlops.core.rollout.port import SERVING, OlderTrafficError, Traffic
 from airflow_mlops.core.rollout.sticky_share import StickySplit, bound_of
 from airflow_mlops.gateway.answering import Answering, Served
+from airflow_mlops.gateway.breaker import Breaker
 from airflow_mlops.gateway.kept_state import KeptState, read_state, write_state
 from airflow_mlops.gateway.lane import Lane
 from airflow_mlops.gateway.loading import LoadedVersion, VersionLoader
@@ -180,6 +181,9 @@ class Serving:
 
     def _hold(self, loaded: LoadedVersion) -> None:
         number = loaded.version.number
+        before = self._lanes.get(number)
+        if before is not None:
+            before.retire()
         self._loaded[number] = loaded
         self._lanes[number] = Lane(number, loaded.ready, most_waiting=self._settings.most_waiting)
         log.info("version %s is loaded as %s, %.2g s a row", number, loaded.ready.form, loaded.ready.seconds)
@@ -229,7 +233,7 @@ class Serving:
             bound=0.0 if out or traffic.kind not in SERVING else bound_of(share),
             shadowed=0.0 if shadow is None else bound_of(share), shadow=shadow, tripped=tripped,
             split=StickySplit(traffic.salt), counts=counts,
-            breaker=before.breaker if again else type(before.breaker)(),
+            breaker=before.breaker if again else Breaker(),
         )  # fmt: skip
         self.local_share = local_share
         self.problem = None if self.ready else "no champion was applied"

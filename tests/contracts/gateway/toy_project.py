@@ -28,7 +28,6 @@ contract: toy
 key: id
 time: at
 deny: ["*passenger*"]
-ignore: [note_*]
 columns:
   id: {type: text, nullable: false}
   at: {type: time}
@@ -46,14 +45,15 @@ columns:
 class ToyProject:
     """A loop in a folder, its workspace on a lake there, and gateways that serve it."""
 
-    def __init__(self, folder: Path, *, contract: bool = True, data: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, *, contract: str | None = CONTRACT, data: dict[str, Any] | None = None) -> None:
         self.folder, self.lake = folder, folder / "lake"
         fields = {
             "source": {"kind": "parquet", "uri": "toy/{partition}.parquet"}, "key": "id", "time": "at", "label": "y",
             **({"contract": "contract.yaml"} if contract else {}), **(data or {}),
         }  # fmt: skip
         loop = toy_loop(data=fields)
-        (folder / "contract.yaml").write_text(CONTRACT)
+        if contract:
+            (folder / "contract.yaml").write_text(contract)
         (folder / "toy.yaml").write_text(json.dumps(loop.to_dict()))
         self.workspace: Workspace = in_memory_workspace(
             loop, {week(number): toy_rows(number) for number in range(4)}, scratch=self.lake / "toy", root=folder

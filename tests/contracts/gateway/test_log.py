@@ -1,0 +1,159 @@
+"""The prediction log: one line for each row, whatever happens, and all of them on disk after a SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+from collections import Counter
+
+import pyarrow.parquet as pq
+import pytest
+
+from airflow_mlops.core.rollout.gateway_target import GatewayTarget
+from airflow_mlops.core.rollout.port import Traffic
+from airflow_mlops.core.rollout.sticky_share import sticky_share
+from airflow_mlops.gateway.prediction_log import SCHEMA
+from airflow_mlops.testing.gateway_process import PREDICT_TOKEN, TELL_TOKEN, GatewayProcess
+from tests.contracts.gateway.toy_project import ToyProject, line, row
+
+RUNS = 20
+CLIENTS = 4
+
+
+class Client(threading.Thread):
+    """Asks over one connection after the other until nobody accepts any, and counts what was answered."""
+
+    def __init__(self, gateway: GatewayProcess, number: int) -> None:
+        super().__init__()
+        self._port, self._number = gateway.port, number
+        self.answered: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Ask until the gateway is gone."""
+        asked = 0
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self._port), timeout=20) as connection:
+                    reader = connection.makefile("rb")
+                    while True:
+                        asked += 1
+                        self._ask(connection, f"{self._number}-{asked}")
+                        if not self._answered(reader, f"{self._number}-{asked}"):
+                            break
+            except OSError:
+                return
+
+    def _ask(self, connection: socket.socket, key: str) -> None:
+        body = json.dumps(row(key)).encode()
+        head = (
+            f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {PREDICT_TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        connection.sendall(head.encode() + body)
+
+    def _answered(self, reader: object, key: str) -> bool:
+        """Read an answer; False where the connection was closed instead of one."""
+        status = reader.readline()  # type: ignore[attr-defined]
+        if not status:
+            return False
+        assert b" 200 " in status, status
+        length = 0
+        while (header := reader.readline().strip()) != b"":  # type: ignore[attr-defined]
+            if header.lower().startswith(b"content-length:"):
+                length = int(header.split(b":")[1])
+        assert len(reader.read(length)) == length  # type: ignore[attr-defined]
+        self.answered[key] += 1
+        return True
+
+
+def served(project: ToyProject, gateway: GatewayProcess) -> GatewayProcess:
+    """Start a gateway whose champion is version 1 and whose canary is version 2."""
+    gateway.start()
+    target = GatewayTarget(project.workspace, [gateway.url], TELL_TOKEN)
+    for number in (1, 2):
+        target.prepare(project.version(number))
+    target.apply(Traffic(1, "1", "2", "canary", 30.0, "s"))
+    return gateway
+
+
+def test_after_a_sigterm_under_load_counters_and_lines_agree_every_time(project: ToyProject) -> None:
+    gateway = served(project, project.gateway("gateway", "--log-rows", "300"))
+    for run in range(RUNS):
+        if gateway.child is None:
+            gateway.start(until="/ready")
+        before = len(gateway.lines())
+        clients = [Client(gateway, run * CLIENTS + number) for number in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        while sum(client.answered.total() for client in clients) < 200 + 37 * run:
+            threading.Event().wait(0.005)
+        gateway.stop(signal.SIGTERM)
+        for client in clients:
+            client.join()
+        answered = sum((client.answered for client in clients), Counter())
+        lines = gateway.lines()[before:]
+        counted = gateway.stopped()
+        assert Counter(one["key"] for one in lines) == answered
+        assert counted["rows"] == counted["lines"] == counted["requests"]["200"] == answered.total()
+        assert counted["lost"] == 0
+
+
+def test_a_line_says_who_answered_what_and_when(project: ToyProject) -> None:
+    gateway = served(project, project.gateway())
+    keys = [f"k{number}" for number in range(60)]
+    gateway.predict([row(key, x=2.0) for key in keys])
+    gateway.stop()
+    lines = gateway.lines()
+    theirs = sticky_share(keys, salt="s", percent=30.0)
+    assert [one["key"] for one in lines] == keys
+    assert [one["version"] for one in lines] == ["2" if one else "1" for one in theirs]
+    assert [one["prediction"] for one in lines] == [4.0 if one else 2.0 for one in theirs]
+    assert [one["challenger_prediction"] for one in lines] == [4.0 if one else None for one in theirs]
+    assert [one["champion_prediction"] for one in lines] == [None if one else 2.0 for one in theirs]
+    assert {(one["kind"], one["share"], one["order"], one["error"]) for one in lines} == {("canary", 30.0, 1, None)}
+    assert len({one["request"] for one in lines}) == 60
+    assert all(0 < one["seconds"] < 10 for one in lines)
+    assert all(one["received"].tzinfo is not None for one in lines)
+
+
+def test_what_a_kill_loses_is_what_was_not_written_yet_and_no_file_is_half_written(project: ToyProject) -> None:
+    gateway = served(project, project.gateway("gateway", "--log-rows", "100", "--log-seconds", "3600"))
+    gateway.predict([row(f"early-{number}") for number in range(100)])
+    while len(gateway.lines()) < 100:
+        threading.Event().wait(0.05)
+    gateway.predict([row(f"late-{number}") for number in range(30)])
+    gateway.stop(signal.SIGKILL)
+    assert {one["key"].partition("-")[0] for one in gateway.lines()} == {"early"}
+    assert all(pq.read_schema(file).equals(SCHEMA) for file in gateway.log.glob("*.parquet"))
+
+
+def test_a_row_that_nobody_answers_has_a_line_that_says_why(project: ToyProject) -> None:
+    gateway = project.gateway().start()
+    target = GatewayTarget(project.workspace, [gateway.url], TELL_TOKEN)
+    target.prepare(project.version(1, line(1e308)))
+    target.apply(Traffic(1, "1"))
+    with gateway.client() as client:
+        assert client.post("/predict", json=row("a", x=1e3)).status_code == 503
+        assert client.post("/predict", json={"id": "b"}).status_code == 422
+    gateway.stop()
+    [one] = gateway.lines()
+    assert (one["key"], one["version"], one["prediction"]) == ("a", None, None)
+    assert one["error"] == "the model gave inf"
+    assert gateway.stopped()["requests"] == {"422": 1, "503": 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_while_it_drains_it_is_not_ready_and_still_answers(project: ToyProject, number: signal.Signals) -> None:
+    gateway = served(project, project.gateway("gateway", "--drain-seconds", "1.5"))
+    assert gateway.child is not None
+    assert gateway.says("/ready") == 200
+    gateway.child.process.send_signal(number)
+    while gateway.says("/ready") == 200:
+        threading.Event().wait(0.01)
+    assert gateway.says("/ready") == 503
+    assert gateway.says("/health") == 200
+    gateway.predict(row())
+    assert gateway.child.process.wait(20) == 0
+    assert len(gateway.lines()) == 1

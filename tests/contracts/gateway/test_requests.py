@@ -1,0 +1,197 @@
+"""Requests for predictions: who may ask, what a row must be, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_mlops.core.rollout.gateway_target import GatewayTarget
+from airflow_mlops.core.rollout.port import Traffic
+from airflow_mlops.testing.gateway_process import PREDICT_TOKEN, TELL_TOKEN, GatewayProcess
+from tests.contracts.gateway.toy_project import CONTRACT, ToyProject, row
+
+
+@pytest.fixture(scope="module", params=[CONTRACT, f"{CONTRACT}ignore: [note_*]\n"], ids=["strict", "ignoring"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Return a gateway of which version 3 is the champion."""
+    project = ToyProject(tmp_path_factory.mktemp("toy"), contract=request.param)
+    gateway = project.gateway("gateway", "--body-bytes", "20000").start()
+    target = GatewayTarget(project.workspace, [gateway.url], TELL_TOKEN)
+    target.prepare(project.version(3))
+    target.apply(Traffic(1, "3"))
+    yield gateway
+    project.close()
+
+
+def asked(served: GatewayProcess, content: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
+    """Return the status of a request for a prediction, and what it says."""
+    with served.client() as client:
+        said = {"content-type": "application/json", **headers}
+        answer = client.post("/predict", content=content, headers=said)
+        return answer.status_code, answer.json()
+
+
+def refused(served: GatewayProcess, given: Any) -> tuple[str | None, str]:
+    """Return the field that a 422 names, and its reason."""
+    status, said = asked(served, given if isinstance(given, bytes) else json.dumps(given).encode())
+    assert status == 422, said
+    return said["field"], said["reason"]
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in row().items() if key != name}
+
+
+def test_a_row_alone_and_rows_in_a_list_are_answered_in_order_with_the_version(served: GatewayProcess) -> None:
+    assert served.predict(row(x=2.0)) == {"prediction": 6.0, "version": "3"}
+    rows = [row(x=float(number)) for number in range(50)]
+    assert served.predict(rows) == {"predictions": [3.0 * number for number in range(50)], "versions": ["3"] * 50}
+
+
+def test_columns_that_the_contract_ignores_may_come_and_no_others(
+    served: GatewayProcess, request: pytest.FixtureRequest
+) -> None:
+    given = {**row(x=1.0), "note_of_somebody": {"any": ["thing"]}}
+    if "ignoring" in request.node.name:
+        assert served.predict(given) == {"prediction": 3.0, "version": "3"}
+    else:
+        assert refused(served, given)[0] == "note_of_somebody"
+
+
+def test_time_label_hidden_and_optional_columns_may_be_left_out_or_come(served: GatewayProcess) -> None:
+    more = {
+        "at": "2013-01-06T12:00:00+02:00", "y": None, "staff": "Ann", "paid": True, "on_day": "2013-01-06",
+        "price": "12.50",
+    }  # fmt: skip
+    assert served.predict({**row(x=1.0), **more}) == served.predict(row(x=1.0)) == {"prediction": 3.0, "version": "3"}
+
+
+@pytest.mark.parametrize("name", ["id", "x", "kind", "stops"])
+def test_a_missing_column_is_named(served: GatewayProcess, name: str) -> None:
+    assert refused(served, without(name)) == (name, "is missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("id", None, "is null, and must have a value"),
+        ("id", 7, "must be text, and is int"),
+        ("kind", None, "is null, and must have a value"),
+        ("x", "1.0", "must be float or null, and is text"),
+        ("x", True, "must be float or null, and is bool"),
+        ("x", [1.0], "must be float or null, and is a list"),
+        ("x", float("nan"), "is NaN, which is not finite"),
+        ("x", float("inf"), "is Infinity, which is not finite"),
+        ("x", float("-inf"), "is -Infinity, which is not finite"),
+        ("stops", 1.5, "must be int, and is float"),
+        ("stops", 2**63, "Expected `int` <= 9223372036854775807"),
+        ("paid", 1, "must be bool or null, and is int"),
+        ("on_day", "yesterday", "Invalid RFC3339 encoded date"),
+        ("at", "2013-01-06T12:00:00", "Expected `datetime` with a timezone component"),
+        ("price", "12345.67", "12345.67 is no decimal128(6, 2)"),
+        ("passenger_name", "Ann", "is denied by the contract ('*passenger*')"),
+        ("z", 1, "is unknown: no such column is declared"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_with_its_field_and_the_reason(
+    served: GatewayProcess, name: str, value: Any, reason: str
+) -> None:
+    assert refused(served, row(**{name: value} if name != "id" else {}) | {name: value}) == (name, reason)
+
+
+def test_a_number_beyond_floats_is_refused(served: GatewayProcess) -> None:
+    content = json.dumps(row(x=7.0)).replace("7.0", "1e999").encode()
+    field, reason = refused(served, content)
+    assert field == "x"
+    assert "out of range" in reason
+
+
+def test_a_wrong_row_of_a_list_is_named_by_its_place_and_no_row_of_it_is_answered(served: GatewayProcess) -> None:
+    rows = [row(), row(), {**row(), "stops": "none"}]
+    status, said = asked(served, json.dumps(rows).encode())
+    assert (status, said["field"], said["row"]) == (422, "stops", 2)
+    assert "predictions" not in said
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"7", b'"text"', b"[1]", b"[" * 15_000])
+def test_what_is_no_row_is_refused_and_the_gateway_goes_on(served: GatewayProcess, content: bytes) -> None:
+    status, said = asked(served, content)
+    assert status == 422, said
+    assert said["error"]
+    assert served.predict(row(x=1.0))["prediction"] == 3.0
+
+
+@pytest.mark.parametrize("shown", [None, "", "Bearer", "Bearer wrong", PREDICT_TOKEN, f"Bearer {TELL_TOKEN}"])
+def test_nothing_is_predicted_without_the_token_for_predictions(served: GatewayProcess, shown: str | None) -> None:
+    headers = {} if shown is None else {"authorization": shown}
+    with served.client(None) as client:
+        answer = client.post("/predict", json=row(), headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "traffic"), ("GET", "telemetry"), ("PUT", "traffic"), ("PUT", "prepare"), ("PUT", "finalize")],
+)
+@pytest.mark.parametrize("token", [None, PREDICT_TOKEN])
+def test_nothing_is_told_or_shown_without_the_token_for_control(
+    served: GatewayProcess, method: str, path: str, token: str | None
+) -> None:
+    with served.client(token) as client:
+        assert client.request(method, f"/control/{path}", json={}).status_code == 401
+
+
+def test_a_body_over_the_limit_is_refused_whether_or_not_it_says_its_length(served: GatewayProcess) -> None:
+    big = json.dumps([row(key="k" * 100)] * 200).encode()
+    assert len(big) > 20_000
+    with served.client() as client:
+        kind = {"content-type": "application/json"}
+        assert client.post("/predict", content=big, headers=kind).status_code == 413
+        chunks = (big[at : at + 1_000] for at in range(0, len(big), 1_000))
+        assert client.post("/predict", content=chunks, headers=kind).status_code == 413
+    assert served.predict(row(x=1.0))["prediction"] == 3.0
+
+
+def test_only_json_is_read(served: GatewayProcess) -> None:
+    status, said = asked(served, json.dumps(row()).encode(), **{"content-type": "text/plain"})
+    assert (status, said["error"]) == (415, "the Content-Type must be application/json")
+    assert asked(served, json.dumps(row()).encode(), **{"content-type": "application/json; charset=utf-8"})[0] == 200
+
+
+def test_other_methods_and_pages_are_refused_in_words(served: GatewayProcess) -> None:
+    with served.client(TELL_TOKEN) as client:
+        assert client.get("/predict").status_code == 405
+        assert client.get("/docs").status_code == 404
+        assert client.request("DELETE", "/control/traffic").status_code == 404
+
+
+def test_metrics_count_requests_by_status_and_rows_by_version(served: GatewayProcess) -> None:
+    def figure(name: str) -> float:
+        with served.client() as client:
+            page = client.get("/metrics").text
+        return float(next(line.split()[-1] for line in page.splitlines() if line.startswith(name)))
+
+    names = (
+        'airflow_mlops_gateway_requests_total{status="200"}', 'airflow_mlops_gateway_requests_total{status="422"}',
+        'airflow_mlops_gateway_version_rows_total{version="3"}', 'airflow_mlops_gateway_seconds_count{version="3"}',
+    )  # fmt: skip
+    served.predict(row())
+    refused(served, without("x"))
+    before = [figure(name) for name in names]
+    served.predict([row(), row(), row()])
+    refused(served, without("x"))
+    assert [figure(name) - was for name, was in zip(names, before, strict=True)] == [1, 1, 3, 3]
+    with served.client(None) as client:
+        assert client.get("/metrics").status_code == 401
+
+
+def test_a_row_that_the_champion_cannot_answer_is_told_why_and_is_logged(served: GatewayProcess) -> None:
+    status, said = asked(served, json.dumps(row(x=None)).encode())
+    assert status == 503
+    assert "version 3 cannot answer" in said["error"]
+    status, said = asked(served, json.dumps([row(x=1.0), row(x=None)]).encode())
+    assert (status, said["row"]) == (503, 1)
