@@ -98,10 +98,15 @@ class TrafficChange:
     def done(self) -> None:
         """Make sure that the endpoint serves the traffic, and note since when.
 
+        :raises OlderTrafficError: if it was told something newer meanwhile, which then serves again
         :raises TargetError: if it serves something else
         """
         found = self.endpoint.settled()
-        served = observed(found, None if found is None else self.tags(found).newest())
+        newest = None if found is None else self.tags(found).newest()
+        if found is not None and newest is not None and newest.traffic.order > self.traffic.order:
+            self._put_back(found, newest.traffic)
+            self.tags(found).require_newest(self.traffic)
+        served = observed(found, newest)
         if found is None or not served.serves_like(self.traffic):
             raise TargetError(f"endpoint {self.endpoint.name} was told {self.traffic} and serves {served}")
         self.tags(found).served(self.traffic, now=found["LastModifiedTime"].timestamp())
@@ -109,6 +114,13 @@ class TrafficChange:
     def tags(self, found: Mapping[str, Any]) -> ToldTags:
         """Return the tags of the endpoint."""
         return ToldTags(self.endpoint.client, found["EndpointArn"])
+
+    def _put_back(self, found: dict[str, Any], newer: Traffic) -> None:
+        """Give a newer order its weights again, that a call of this one may have overtaken."""
+        if holds(found, newer, exactly=False):
+            TrafficChange(
+                self.endpoint, newer, model=self.model, place=self.place, model_name=self.model_name
+            ).weighted(found)
 
     def _create(self) -> None:
         config, client = self._config(None), self.endpoint.client

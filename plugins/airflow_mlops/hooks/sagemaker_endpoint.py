@@ -193,9 +193,10 @@ def answered(what: str) -> Iterator[None]:
 
     :raises TargetError: trying again may help
     """
+    from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, Boto3Error) as error:
         raise TargetError(f"{what}: {error}") from error

@@ -90,8 +90,10 @@ def sums_of(client: Any, queries: Mapping[str, Mapping[str, Any]], start: float,
 def telemetry(sums: Mapping[str, float], prefix: str) -> VersionTelemetry:
     """Return what the sums with a prefix say of a version."""
     latency = np.array([round(sums[f"{prefix}bin{number}"]) for number in range(len(EDGES) - 1)], np.int64)
+    requests = round(sums[f"{prefix}requests"])
     errors = round(sums[f"{prefix}client"] + sums[f"{prefix}server"])
-    return VersionTelemetry(requests=round(sums[f"{prefix}requests"]), errors=errors, latency=latency)
+    # The three are counted apart, and the newest minute of one may be there before that of another.
+    return VersionTelemetry(requests=requests, errors=min(errors, requests), latency=latency)
 
 
 def alarms_in_words(client: Any, names: Sequence[str]) -> str | None:

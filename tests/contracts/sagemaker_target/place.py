@@ -46,6 +46,7 @@ class Place:
     aws: SageMakerEndpoints
     workspace: Workspace
     made: dict[str, Version] = field(default_factory=dict)
+    clients: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def target(self) -> SageMakerTarget:
@@ -66,7 +67,9 @@ class Place:
         """Return boto3's client of a service of the double."""
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-        return AwsBaseHook(aws_conn_id="mlops_sagemaker", client_type=service).get_conn()
+        if service not in self.clients:
+            self.clients[service] = AwsBaseHook(aws_conn_id="mlops_sagemaker", client_type=service).get_conn()
+        return self.clients[service]
 
     def endpoint(self) -> dict[str, Any]:
         """Return the one endpoint that there is, as the double has it."""
@@ -98,7 +101,6 @@ def sagemaker_place(folder: Path, aws: SageMakerEndpoints, monkeypatch: pytest.M
     """
     aws.reset()
     monkeypatch.setenv(CONNECTION, aws.connection(serving=SERVING))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     place = Place(aws, in_memory_workspace(toy_loop(), {}, scratch=folder))
     place.client("s3").create_bucket(Bucket=BUCKET)
     yield place
@@ -133,7 +135,13 @@ def registered(workspace: Workspace, number: str) -> Version:
         )
     )  # fmt: skip
     assert (given, file_digest(file)) == (number, digest)
-    details = {"version": number, "artefact": digest, "signature": seal, "request": number, "metrics": {}}
+    details: dict[str, Any] = {
+        "version": number,
+        "artefact": digest,
+        "signature": seal,
+        "request": number,
+        "metrics": {},
+    }
     partition = f"2013-01-{int(number):02d}T00:00:00"
     workspace.record_fact(workspace.draft("candidate_registered", f"candidate:{number}", partition, **details))
     return workspace.state().versions[number]

@@ -69,7 +69,7 @@ def described(place: Place, name: str = "prices") -> dict[str, Any]:
 def run(operator: SageMakerEndpointOperator, place: Place | None = None) -> Any:
     """Execute as a task does: where it defers, its trigger is made anew from what was stored, and run."""
     try:
-        return operator.execute({})  # type: ignore[typeddict-item]
+        return operator.execute({})
     except TaskDeferred as deferred:
         path, arguments = deferred.trigger.serialize()
         assert path == "airflow_mlops.triggers.sagemaker_settled.EndpointSettledTrigger"

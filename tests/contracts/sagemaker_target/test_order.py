@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,26 @@ def test_a_canary_under_way_stops_when_it_is_rolled_back_meanwhile(place: Place)
     assert place.target.observe() == back
     assert place.weights()["version-1"] == 1.0
     assert sum(place.weights().values()) == 1.0
+
+
+def test_a_call_that_overtakes_a_rollback_by_milliseconds_is_put_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(place, CANARY)
+    back, other, late = Traffic(order=8, champion="1"), place.another_try(), place.target
+    usual = late.endpoint.update_variants
+
+    def overtaken(changes: Any) -> Any:
+        # The tags were looked at, and the call is not made yet.
+        other.rollback(back)
+        monkeypatch.setattr(late.endpoint, "update_variants", usual)
+        return usual(changes)
+
+    monkeypatch.setattr(late.endpoint, "update_variants", overtaken)
+    with pytest.raises(OlderTrafficError, match="record 7 is older than record 8"):
+        late.apply(replace(CANARY, order=7, share=50))
+    assert place.weights() == {"version-1": 1.0, "version-2": 0.0}
+    assert place.target.observe() == back
 
 
 def test_a_change_that_takes_too_long_is_told_with_its_limit(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

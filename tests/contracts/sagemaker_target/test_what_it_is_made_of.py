@@ -152,6 +152,12 @@ def test_an_endpoint_that_is_still_being_created_serves_nobody_and_a_second_try_
     assert (place.target.observe(), place.aws.count("CreateEndpoint")) == (FIRST, 1)
 
 
+def test_a_bucket_that_is_not_there_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONNECTION, place.aws.connection(serving={**SERVING, "storage": "s3://elsewhere/toy"}))
+    with pytest.raises(TargetError, match=r"preparing version 1 for SageMaker: .*elsewhere.* does not exist"):
+        place.another_try().prepare(place.version("1"))
+
+
 def test_where_aws_does_not_answer_trying_again_may_help(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
