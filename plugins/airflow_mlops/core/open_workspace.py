@@ -109,7 +109,7 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
     shared = None if folder.is_local else LakeFiles(folder / "shared")
     ports = Ports(
         source, table, ledger, lambda: EvidenceFiles(folder / "evidence"), registry, keys,  # type: ignore[arg-type]
-        lambda: shared,
+        lambda: shared, connections=lambda: stores.connections,
     )  # fmt: skip
     return Workspace(loop, root, scratch, ports, actor[:250], stores.secret)
 

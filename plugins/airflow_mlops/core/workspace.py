@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlops.core.data.port import PartitionedTable, Source
+from airflow_mlops.core.data.sources.connections_port import Connections, NoConnections
 from airflow_mlops.core.errors import DeclarationError, StaleLedgerError
 from airflow_mlops.core.governance.fold_records import fold
 from airflow_mlops.core.governance.port import EvidenceStore, Ledger
@@ -44,6 +45,8 @@ class Ports:
     """Where candidates are fitted, if something beside this machine can be reached."""
     target: Callable[[Workspace], RolloutTarget] | None = None
     """Who serves, where that is not the batch of each partition."""
+    connections: Callable[[], Connections] = NoConnections
+    """What a rollout's metrics may ask: databases and HTTP services by their ids."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,11 @@ class Workspace:
                 f"is {self.loop.rollout.target!r}, and nothing here reaches it", key="rollout.target"
             )
         return self.ports.target(self)
+
+    @cached_property
+    def connections(self) -> Connections:
+        """Databases and HTTP services by the ids of their connections."""
+        return self.ports.connections()
 
     def share(self, path: Path) -> None:
         """Let the other workers have a file below ``scratch``, where that is not a folder they see."""

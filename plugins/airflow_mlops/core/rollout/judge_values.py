@@ -114,6 +114,33 @@ def judge_paired(
     return _judged(metric, look, _Seen(challenger, champion, contrast.value, error, z, margin), basis)
 
 
+def judge_mean(ours: UnitSums, look: Look, *, at_most: float, metric: str = "value") -> MetricLook:
+    """Return whether the challenger's mean is above a limit, whatever the champion's is."""
+    try:
+        challenger = ratio_of_sums(ours.total, ours.count)
+    except GateError as unusable:
+        return MetricLook(metric, "inconclusive", f"cannot tell: {unusable}")
+    beyond, error = challenger.value - at_most, sqrt(challenger.variance)
+    if error <= ROUNDING * (abs(challenger.value) + abs(at_most)):
+        z = z_without_spread(beyond, challenger.entities * log(2))
+    else:
+        z = z_of_t(beyond / error, challenger.entities - 1)
+    verdict = look.verdict(worse=z, within=-z)
+    said = {"fail": "above the limit", "pass": "within the limit", "inconclusive": "cannot tell"}[verdict]
+    reason = (
+        f"{said}: {challenger.value:.4g}, at most {at_most:.4g} is allowed; on {challenger.requests:,.0f} requests of "
+        f"{challenger.entities:,} units"
+    )
+    numbers = {
+        "challenger": challenger.value, "limit": at_most, "standard_error": error, "z": z,
+        "fail_boundary": look.fail_boundary, "pass_boundary": look.pass_boundary,
+        "challenger_units": challenger.entities, "challenger_requests": challenger.requests,
+    }  # fmt: skip
+    if not all(isfinite(number) for number in numbers.values()):
+        return MetricLook(metric, "inconclusive", "cannot tell: the values are too large to be added up")
+    return MetricLook(metric, verdict, reason, numbers)
+
+
 @dataclass(frozen=True)
 class _Seen:
     """Two means, by how much the challenger's is beyond what is allowed, and the evidence for that."""

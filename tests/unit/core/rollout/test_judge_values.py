@@ -14,7 +14,7 @@ from scipy.stats import norm, ttest_1samp, ttest_ind
 
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.rollout.judge_metric import Look
-from airflow_mlops.core.rollout.judge_values import judge_paired, judge_values
+from airflow_mlops.core.rollout.judge_values import judge_mean, judge_paired, judge_values
 from airflow_mlops.core.rollout.port import UnitSums
 
 ONCE = Look(1, (1.0,), 1, alpha=0.05)
@@ -144,3 +144,14 @@ def test_whatever_the_values_are_the_result_can_be_recorded(
         json.dumps(result.to_dict(), allow_nan=False)
     if min(ours.size, theirs.size) < 2:
         assert found.verdict == paired.verdict == "inconclusive"
+
+
+def test_a_limit_of_the_challengers_own_mean_asks_for_enough_units_as_well() -> None:
+    random = np.random.default_rng(12)
+    means = {4.0: "pass", 5.0: "inconclusive", 6.0: "fail"}
+    for mean, expected in means.items():
+        values = mean - 5.0 + (drawn := random.normal(5.0, 1.0, 200)) - drawn.mean() + 5.0
+        assert judge_mean(single(values), ONCE, at_most=5.0).verdict == expected
+    assert judge_mean(single([]), ONCE, at_most=5.0).verdict == "inconclusive"
+    assert judge_mean(single([1.0] * 3), ONCE, at_most=5.0).verdict == "inconclusive"
+    assert judge_mean(single([1.0] * 9), ONCE, at_most=5.0).verdict == "pass"

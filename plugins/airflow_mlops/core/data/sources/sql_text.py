@@ -49,7 +49,7 @@ def quoted(name: str, *, quote: str) -> str:
 
 
 def bound(query: str, values: Mapping[str, Any], paramstyle: str) -> tuple[str, Any]:
-    """Return ``query`` with ``:start`` and ``:end`` as a driver binds them, and the values beside it.
+    """Return ``query`` with what it binds, as ``:start`` and ``:end``, as a driver has it, and the values beside it.
 
     Quotes, comments and casts are left as they are.
 
@@ -58,7 +58,7 @@ def bound(query: str, values: Mapping[str, Any], paramstyle: str) -> tuple[str, 
     query : str
         One SELECT.
     values : mapping
-        What ``:start`` and ``:end`` stand for.
+        What each name that may be bound stands for.
     paramstyle : str
         Of the driver, by PEP 249.
 
@@ -73,7 +73,8 @@ def bound(query: str, values: Mapping[str, Any], paramstyle: str) -> tuple[str, 
             text += piece.replace("%", "%%") if "format" in paramstyle else piece
             continue
         if bind not in values:
-            raise DeclarationError(f"the query binds :{bind}; it can bind :start and :end", key="data.source.query")
+            can = " and ".join(f":{name}" for name in values)
+            raise DeclarationError(f"the query binds :{bind}; it can bind {can}", key="data.source.query")
         order.append(bind)
         text += {
             "qmark": "?", "numeric": f":{len(order)}", "named": f":{bind}", "format": "%s", "pyformat": f"%({bind})s",
