@@ -138,7 +138,9 @@ class TrafficChange:
         """Return the name of the config for the traffic, made or adopted. Variants that serve stay what they are."""
         live = None if found is None else self.endpoint.config(found["EndpointConfigName"])
         kept = {one["VariantName"]: one for one in variants_of(live or {})}
-        variants = {number: kept.get(variant_name(number)) or self._variant(number) for number in needed(self.traffic)}
+        variants = {
+            number: kept.get(variant_name(number)) or self._variant(number) for number in needed(self.traffic, kept)
+        }
         described = config_holding(self.model, variants, self.traffic, self.place)
         self.endpoint.adopt_config(described)
         return str(described["EndpointConfigName"])

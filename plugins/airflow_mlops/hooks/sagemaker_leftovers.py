@@ -20,8 +20,9 @@ def remove_unneeded(endpoint: Endpoint, model: str, found: Mapping[str, Any], tr
     for name in names_with(client, "list_endpoint_configs", "EndpointConfig", base):
         if name != live:
             client.delete_endpoint_config(EndpointConfigName=name)
-    kept = tuple(models_of(model, number) for number in needed(traffic))
-    served = {one["ModelName"] for one in variants_of(endpoint.config(live) or {})}
+    variants = variants_of(endpoint.config(live) or {})
+    served = {one["ModelName"] for one in variants}
+    kept = tuple(models_of(model, number) for number in needed(traffic, [one["VariantName"] for one in variants]))
     for name in names_with(client, "list_models", "Model", f"{base}v"):
         if name not in served and not name.startswith(kept):
             client.delete_model(ModelName=name)

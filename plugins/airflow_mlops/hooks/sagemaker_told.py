@@ -85,7 +85,7 @@ class ToldTags:
         same = [one for one in told if one.traffic.order == traffic.order]
         if not same:
             self._write(Told(traffic))
-        elif same[0].traffic != traffic:
+        elif not same[0].traffic.serves_like(traffic):
             raise OlderTrafficError(
                 f"record {traffic.order} has already said something else: {differences(same[0].traffic, traffic)}"
             )

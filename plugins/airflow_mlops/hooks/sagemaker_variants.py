@@ -9,7 +9,7 @@ shadow, version 4 at 50 %        version-3 at 1, shadow version-4 at 0.5
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from airflow_mlops.hooks.sagemaker_told import Told
 
 
-def needed(traffic: Traffic) -> list[str]:
+def needed(traffic: Traffic, present: Collection[str]) -> list[str]:
     """Return the versions that traffic needs on the endpoint, the champion first.
 
-    Beside a shadow SageMaker allows one variant only, so a standby has no place there.
+    A standby is kept where it is, and never fetched: nobody shall wait for it. Beside a shadow SageMaker allows one
+    variant only, so it has no place there.
+
+    :param present: names of the variants that the endpoint has
     """
-    numbers = [traffic.champion, traffic.challenger, None if traffic.kind == "shadow" else traffic.standby]
+    warm = traffic.standby if traffic.standby is not None and variant_name(traffic.standby) in present else None
+    numbers = [traffic.champion, traffic.challenger, None if traffic.kind == "shadow" else warm]
     return list(dict.fromkeys(number for number in numbers if number is not None))
 
 
@@ -81,16 +85,16 @@ def holds(found: Mapping[str, Any], traffic: Traffic, *, exactly: bool) -> bool:
 
     :param exactly: whether it has no others
     """
-    wanted, shadows = wanted_variants(traffic)
     has, shadowed = set(weights_of(found)), shadow_weights(found)
+    wanted, shadows = wanted_variants(traffic, has)
     if {name: round(weight, 4) for name, weight in shadowed.items()} != shadows:
         return False
     return has == wanted if exactly else has >= wanted
 
 
-def wanted_variants(traffic: Traffic) -> tuple[set[str], dict[str, float]]:
-    """Return the production variants of ``traffic``, and the shadow ones with their weights."""
-    names = {variant_name(number) for number in needed(traffic)}
+def wanted_variants(traffic: Traffic, present: Collection[str]) -> tuple[set[str], dict[str, float]]:
+    """Return the production variants of ``traffic``, and the shadow ones with their weights; see `needed`."""
+    names = {variant_name(number) for number in needed(traffic, present)}
     if traffic.kind != "shadow" or traffic.challenger is None:
         return names, {}
     shadow = variant_name(traffic.challenger)
@@ -122,7 +126,8 @@ def observed(found: Mapping[str, Any] | None, told: Told | None) -> Traffic:
     others = {
         number: share for number, share in shares.items() if number != champion and share > 100 * WEIGHT_TOLERANCE
     }
-    base = replace(said, champion=champion, challenger=None, kind="none", share=0.0)
+    standby = said.standby if said.standby in shares else None
+    base = replace(said, champion=champion, challenger=None, kind="none", share=0.0, standby=standby)
     shadowed = {number: 100 * weight for name, weight in shadows.items() if (number := version_of(name))}
     if said.challenger is not None:
         return replace(base, challenger=said.challenger, kind=said.kind, share=share_of(said, shares, others, shadowed))

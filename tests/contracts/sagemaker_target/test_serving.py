@@ -78,6 +78,15 @@ def test_a_rollback_changes_weights_alone_and_needs_neither_the_registry_nor_the
     assert place.weights() == {"version-1": 1.0}
 
 
+def test_nobody_waits_for_a_standby_that_is_not_on_the_endpoint_any_more(place: Place) -> None:
+    start(place, CANARY)
+    back = Traffic(order=8, champion="1", standby="7")
+    place.another_try().rollback(back)
+    assert place.target.observe() == replace(back, standby=None)
+    place.target.finalize(back)
+    assert (place.weights(), place.aws.count("UpdateEndpoint")) == ({"version-1": 1.0}, 2)
+
+
 def test_a_rollback_with_a_challenger_is_refused(place: Place) -> None:
     with pytest.raises(RolloutError, match="a rollback has no challenger; this one has version 2"):
         place.target.rollback(CANARY)
