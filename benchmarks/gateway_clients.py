@@ -1,0 +1,57 @@
+"""Clients that cost little: eight connections that are kept, each asking as soon as it was answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+CLIENTS = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent to a server, over and over."""
+
+    port: int
+    path: str
+    body: bytes
+    token: str | None = None
+
+    @property
+    def raw(self) -> bytes:
+        """The request as it goes over the wire."""
+        shown = f"Authorization: Bearer {self.token}\r\n" if self.token else ""
+        head = (
+            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{shown}"
+            f"Content-Length: {len(self.body)}\r\n\r\n"
+        )
+        return head.encode() + self.body
+
+
+def ask(request: Request, count: int) -> Counter[bytes]:
+    """Send a request ``count`` times by eight clients; return how often each status and body came back."""
+    return asyncio.run(_ask(request, count))
+
+
+async def _ask(request: Request, count: int) -> Counter[bytes]:
+    found: Counter[bytes] = Counter()
+    numbers = iter(range(count))
+    await asyncio.gather(*[_client(request, numbers, found) for _ in range(CLIENTS)])
+    return found
+
+
+async def _client(request: Request, numbers: Iterator[int], found: Counter[bytes]) -> None:
+    raw = request.raw
+    reader, writer = await asyncio.open_connection("127.0.0.1", request.port)
+    for _number in numbers:
+        try:
+            writer.write(raw)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+            found[head.split(b" ", 2)[1] + b" " + await reader.readexactly(length)] += 1
+        except (OSError, asyncio.IncompleteReadError) as error:
+            found[repr(error).encode()] += 1
+            reader, writer = await asyncio.open_connection("127.0.0.1", request.port)
+    writer.close()
