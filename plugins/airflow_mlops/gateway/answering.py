@@ -14,7 +14,7 @@ from uuid import uuid4
 from airflow_mlops.core.rollout.port import Traffic
 from airflow_mlops.core.rollout.sticky_share import StickySplit
 from airflow_mlops.gateway.breaker import Breaker
-from airflow_mlops.gateway.lane import BusyError, Lane, Outcome
+from airflow_mlops.gateway.lane import MOST_QUICK, BusyError, Lane, Outcome
 from airflow_mlops.gateway.prediction_log import Line, PredictionLog
 from airflow_mlops.gateway.request_counts import RequestCounts
 from airflow_mlops.gateway.row_shape import RowShape
@@ -127,7 +127,9 @@ class Answering:
         except BusyError as error:
             batch.by_challenger = dict.fromkeys(asked, str(error))
             return
+        began = time.perf_counter()
         found = await self._outcomes(lane, waiting, self._challenger_seconds, len(asked))
+        batch.challenger_seconds = time.perf_counter() - began
         batch.by_challenger = dict(zip(asked, found, strict=True))
 
     async def _ask_champion_instead(self, batch: _Batch, asked: list[int]) -> None:
@@ -143,7 +145,7 @@ class Answering:
     @staticmethod
     async def _outcomes(lane: Lane, waiting: asyncio.Future[list[Outcome]], seconds: float, rows: int) -> list[Outcome]:
         """Wait for a lane. One that predicts in the event loop is never late by more than its own batch."""
-        if not lane.threaded:
+        if lane.quick and rows <= MOST_QUICK:
             return await waiting
         try:
             return await asyncio.wait_for(waiting, seconds)
@@ -173,10 +175,12 @@ class Answering:
             totals.rows += 1
             totals.answered += answered is not None
             if theirs is None:
-                served.breaker.champion_answered(seconds, failed=failed)
+                served.breaker.champion_answered(seconds / len(batch.rows), failed=failed)
                 continue
             totals.instead += failed and answered is not None
-            reason = served.breaker.challenger_answered(batch.units[at], seconds, failed=failed)
+            reason = served.breaker.challenger_answered(
+                batch.units[at], batch.challenger_seconds, failed=failed, together=len(batch.by_challenger)
+            )
             if reason is not None:
                 self._trip(served, reason)
 
@@ -191,6 +195,7 @@ class _Batch:
         self.by_champion: dict[int, Outcome] = {}
         self.by_challenger: dict[int, Outcome] = {}
         self.requests: list[str] = []
+        self.challenger_seconds = 0.0
 
     def theirs(self) -> list[int]:
         """Return the places of the rows that are the challenger's."""

@@ -27,7 +27,8 @@ FEWEST_UNITS = 2
 """Units of the sticky split that must have failed."""
 SLOW_SECONDS = 0.25
 SLOW_TIMES = 20.0
-"""A row is grossly slow that took longer than both SLOW_SECONDS and SLOW_TIMES the champion's mean."""
+"""The challenger is grossly slow where it takes SLOW_SECONDS and, for each row it has at once, SLOW_TIMES what the
+champion takes for one in the mean."""
 
 
 class Breaker:
@@ -40,16 +41,24 @@ class Breaker:
         self.units: set[int] = set()
 
     def champion_answered(self, seconds: float, *, failed: bool) -> None:
-        """Count a row of the champion."""
+        """Count a row of the champion, and its part of the seconds that the request took."""
         self.champion_rows += 1
         self.champion_failures += failed
         self.champion_seconds += seconds
 
-    def challenger_answered(self, unit: int, seconds: float, *, failed: bool) -> str | None:
-        """Count a row of the challenger; return why it is to be taken out, in words, or None."""
+    def challenger_answered(self, unit: int, seconds: float, *, failed: bool, together: int = 1) -> str | None:
+        """Count a row of the challenger; return why it is to be taken out, in words, or None.
+
+        Parameters
+        ----------
+        unit : int
+            Unit of the split that the row belongs to.
+        seconds : float
+            What the challenger took for all rows that it had at once, ``together`` of them.
+        """
         self.rows += 1
         mean = self.champion_seconds / self.champion_rows if self.champion_rows else 0.0
-        slow = not failed and seconds > max(SLOW_SECONDS, SLOW_TIMES * mean)
+        slow = not failed and seconds > SLOW_SECONDS + SLOW_TIMES * mean * together
         if not failed and not slow:
             return None
         self.failures += 1

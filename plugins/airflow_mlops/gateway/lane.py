@@ -2,8 +2,9 @@
 
 A row that comes alone is predicted at once. Those that come while the version predicts are taken together when it is
 done, up to a number: under load, a prediction of eight costs scikit-learn about as much as one. A quick model on
-arrays predicts in the event loop, where handing rows to a thread would cost more than predicting them; a slow one,
-or one that has been slow once, has a thread of its own, so that it holds up nobody else.
+arrays predicts in the event loop, where handing rows to a thread would cost more than predicting them. Many rows at
+once, and all rows of a slow model or one that has been slow once, go to a thread of its own, so that they hold up
+nobody else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ log = logging.getLogger(__name__)
 QUICK_SECONDS = 0.005
 """What a row may take, warm, for a model to predict in the event loop."""
 SLOW_SECONDS = 0.05
-"""What a batch may take there before the model is given a thread."""
+"""What a batch may take there; a model that takes longer once is quick no more."""
+MOST_QUICK = 64
+"""Rows that may be predicted there at once."""
 Outcome = float | str
 """A prediction, or why there is none."""
 
@@ -53,14 +56,9 @@ class Lane:
         self._waiting: deque[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]] = deque()
         self._rows = 0
         self._busy = False
-        self._thread: ThreadPoolExecutor | None = None
-        if ready.form == "frame" or ready.seconds > QUICK_SECONDS:
-            self._take_a_thread()
-
-    @property
-    def threaded(self) -> bool:
-        """Whether the version has a thread of its own."""
-        return self._thread is not None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"version-{number}")
+        self.quick = ready.form != "frame" and ready.seconds <= QUICK_SECONDS
+        """Whether few rows are predicted in the event loop."""
 
     def ask(self, rows: Sequence[Any]) -> asyncio.Future[list[Outcome]]:
         """Return the outcomes of rows, in order, once they are there.
@@ -83,8 +81,7 @@ class Lane:
 
     def retire(self) -> None:
         """Give the thread back once the rows that wait have been predicted."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
+        self._thread.shutdown(wait=False)
 
     def _next(self) -> None:
         """Take what waits, and predict it here or in the thread."""
@@ -100,20 +97,18 @@ class Lane:
             self._busy = False
             return
         rows = taken[0][0] if len(taken) == 1 else [row for some, _future in taken for row in some]
-        if self._thread is None:
+        if self.quick and count <= MOST_QUICK:
             began = time.perf_counter()
-            self._give(taken, outcomes_of(self.ready, rows))
-            if time.perf_counter() - began > SLOW_SECONDS:
-                self._take_a_thread()
+            outcomes = outcomes_of(self.ready, rows)
+            self.quick = time.perf_counter() - began <= SLOW_SECONDS
+            self._give(taken, outcomes)
         else:
             self._in_thread(taken, rows)
 
     def _in_thread(self, taken: list[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]], rows: Sequence[Any]) -> None:
-        assert self._thread is not None
         try:
             work = self._loop.run_in_executor(self._thread, outcomes_of, self.ready, rows)
         except RuntimeError:  # the lane was retired between two batches: what still waits is predicted here
-            self._thread = None
             self._give(taken, outcomes_of(self.ready, rows))
             return
         work.add_done_callback(lambda done: self._give(taken, done.result()))
@@ -129,9 +124,6 @@ class Lane:
             self._loop.call_soon(self._next)
         else:
             self._busy = False
-
-    def _take_a_thread(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"version-{self.number}")
 
 
 def outcomes_of(ready: ReadyModel, rows: Sequence[Any]) -> list[Outcome]:

@@ -29,7 +29,7 @@ from airflow_mlops.core.errors import DataError, RolloutError
 
 _INT = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _PLACE = re.compile(r"`\$(?:\[(\d{1,9})\])?(?:\.(.{1,128}?))?`$", re.ASCII)
-_NAMED = re.compile(r"Object (missing required|contains unknown) field `(.{1,200})`", re.ASCII)
+_NAMED = re.compile(r"Object (missing required|contains unknown) field `(.{1,200}?)`(?: - at `|$)", re.ASCII)
 _EXPECTED = re.compile(r"Expected `([^`]{1,40})`, got `([^`]{1,40})`", re.ASCII)
 _WORDS = {"str": "text", "datetime": "a time", "date": "a date", "object": "an object", "array": "a list"}
 

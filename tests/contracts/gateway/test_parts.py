@@ -61,6 +61,7 @@ def test_the_breaker_takes_a_slow_challenger_out_and_says_that_it_was_slow() -> 
     for _ in range(50):
         breaker.champion_answered(0.002, failed=False)
     assert breaker.challenger_answered(1, SLOW_SECONDS * 0.9, failed=False) is None
+    assert breaker.challenger_answered(2, 2 * SLOW_SECONDS, failed=False, together=50) is None
     said = [breaker.challenger_answered(unit, 2 * SLOW_SECONDS, failed=False) for unit in range(5)]
     words = next(one for one in said if one is not None)
     assert f"by taking over {SLOW_SECONDS:g} s" in words
@@ -113,7 +114,7 @@ def test_a_row_that_raises_does_not_take_those_beside_it_with_it() -> None:
         lane = Lane("1", ReadyModel("array", Model().predict, 0.0))
         asked = [lane.ask([1.0]), lane.ask([None, 3.0])]
         assert [await one for one in asked] == [[2.0], ["ValueError: no row", 6.0]]
-        assert not lane.threaded
+        assert lane.quick
 
     asyncio.run(ask())
 
@@ -125,15 +126,31 @@ def test_a_model_that_was_slow_once_gets_a_thread_of_its_own_and_holds_up_nobody
             return np.array(rows)
 
         lane = Lane("1", ReadyModel("array", slow, 0.0))
-        assert not lane.threaded
+        assert lane.quick
         assert await lane.ask([1.0]) == [1.0]
-        assert lane.threaded
+        assert not lane.quick
         waiting = lane.ask([2.0])
         began = time.perf_counter()
         await asyncio.sleep(0.001)
         assert time.perf_counter() - began < 0.09
         lane.retire()
         assert await waiting == [2.0]
+
+    asyncio.run(ask())
+
+
+def test_many_rows_at_once_go_to_the_thread_and_hold_up_no_single_one_of_another_version() -> None:
+    async def ask() -> None:
+        model = Model()
+        many, other = (Lane(number, ReadyModel("array", model.predict, 0.0)) for number in ("1", "2"))
+        model.go_on.clear()
+        waiting = many.ask([1.0] * 65)
+        await asyncio.sleep(0.05)
+        model.go_on.set()
+        assert await other.ask([1.0]) == [2.0]
+        assert await waiting == [2.0] * 65
+        assert many.quick
+        many.retire()
 
     asyncio.run(ask())
 

@@ -109,10 +109,21 @@ def test_a_number_beyond_floats_is_refused(served: GatewayProcess) -> None:
     assert "out of range" in reason
 
 
-def test_a_wrong_row_of_a_list_is_named_by_its_place_and_no_row_of_it_is_answered(served: GatewayProcess) -> None:
-    rows = [row(), row(), {**row(), "stops": "none"}]
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({**row(), "stops": "none"}, "stops"),
+        (without("kind"), "kind"),
+        ({**row(), "z": 1}, "z"),
+        ({**row(), "`": 1}, "`"),
+    ],
+)
+def test_a_wrong_row_of_a_list_is_named_by_its_place_and_no_row_of_it_is_answered(
+    served: GatewayProcess, wrong: dict[str, Any], field: str
+) -> None:
+    rows = [row(), row(), wrong]
     status, said = asked(served, json.dumps(rows).encode())
-    assert (status, said["field"], said["row"]) == (422, "stops", 2)
+    assert (status, said["field"], said["row"]) == (422, field, 2)
     assert "predictions" not in said
 
 
