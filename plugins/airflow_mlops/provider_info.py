@@ -35,8 +35,18 @@ def get_provider_info() -> dict[str, Any]:
                         "rollout",
                         "watch",
                         "governance",
+                        "sagemaker_endpoints",
                     )
                 ],
+            },
+        ],
+        "sensors": [
+            {"integration-name": "airflow-mlops", "python-modules": ["airflow_mlops.sensors.rollout"]},
+        ],
+        "triggers": [
+            {
+                "integration-name": "airflow-mlops",
+                "python-modules": ["airflow_mlops.triggers.rollout", "airflow_mlops.triggers.sagemaker_settled"],
             },
         ],
     }

@@ -19,6 +19,7 @@ from airflow_mlops.core.rollout.port import SERVING, OlderTrafficError, RolloutT
 from airflow_mlops.testing.gateway_process import TELL_TOKEN
 from airflow_mlops.testing.in_memory_target import InMemoryTarget
 from tests.contracts.gateway.toy_project import ToyProject
+from tests.contracts.sagemaker_target.place import started_place
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,13 @@ def two_replicas(folder: Path) -> Iterator[Case]:
         yield case
 
 
-TARGETS = {"in_memory": in_memory, "gateway": gateway, "two_replicas": two_replicas}
+@contextmanager
+def sagemaker(folder: Path) -> Iterator[Case]:
+    with started_place(folder) as place:
+        yield Case(place.target, lambda number: place.version(str(number)), place.another_try)
+
+
+TARGETS = {"in_memory": in_memory, "gateway": gateway, "two_replicas": two_replicas, "sagemaker": sagemaker}
 _orders = iter(range(10, 1_000_000, 10))
 
 
@@ -81,6 +88,10 @@ def rollout_of(alone: Traffic, kind: str = "canary", share: float = 10.0) -> Tra
 def test_what_was_applied_is_observed_whoever_looks(case: Case, alone: Traffic, kind: str) -> None:
     assert case.target.observe() == alone
     asked = rollout_of(alone, kind, 50.0)
+    if kind == "rolling" and case.target.name == "sagemaker":
+        with pytest.raises(RolloutError, match="rolling"):
+            case.target.apply(asked)
+        return
     case.target.apply(asked)
     assert case.target.observe() == asked
     assert case.again().observe() == asked

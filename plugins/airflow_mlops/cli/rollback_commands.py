@@ -27,8 +27,10 @@ def rollback(asked: argparse.Namespace) -> None:
     """Roll back, and say who serves now."""
     from airflow_mlops.core.rollout.roll_back import roll_back_now
 
-    done = roll_back_now(workspace_of(asked), reason=asked.reason, to=asked.to)
-    serves = f"version {done.champion} serves from the next partition on" if done.champion else "nothing serves"
+    workspace = workspace_of(asked)
+    done = roll_back_now(workspace, reason=asked.reason, to=asked.to)
+    when = "" if workspace.loop.rollout.is_live else " from the next partition on"
+    serves = f"version {done.champion} serves{when}" if done.champion else "nothing serves"
     print(f"version {done.version} was taken back and is in quarantine; {serves}")
     for note in done.notes:
         print(note)

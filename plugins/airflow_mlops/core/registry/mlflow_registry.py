@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.registry.checked_names import checked_model, checked_version, require_allowed
@@ -29,6 +31,9 @@ from airflow_mlops.core.registry.port import (
     VersionGoneError,
     ghosts_of,
 )
+
+ANSWER_SECONDS = 10.0
+"""How long a server may take to say that it is there."""
 
 
 class MlflowRegistry:
@@ -109,6 +114,7 @@ class MlflowRegistry:
         """Return which version each alias points to."""
         from mlflow.exceptions import MlflowException
 
+        self._require_answer()
         with self._asking("read aliases"):
             try:
                 return {
@@ -204,6 +210,20 @@ class MlflowRegistry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+    def _require_answer(self) -> None:
+        """Find out in seconds that a server is down: MLflow's client would try again for minutes.
+
+        What reads the aliases is what repairs them, after a rollback for one, and a later attempt does as well.
+        """
+        if not self._uri.startswith("http"):
+            return
+        try:
+            httpx.get(f"{self._uri}/health", timeout=ANSWER_SECONDS)
+        except httpx.TransportError as error:
+            raise RegistryUnavailableError(
+                f"{self._model}: MLflow at {self._uri} does not answer: {type(error).__name__}: {error}"
+            ) from error
 
     @contextmanager
     def _asking(self, what: str, *, version: str | None = None) -> Iterator[None]:
