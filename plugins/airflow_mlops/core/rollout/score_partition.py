@@ -90,17 +90,17 @@ def predictions_of(workspace: Workspace, state: LoopState, rows: pd.DataFrame, f
             ours = None
     chosen = np.zeros(count, bool)
     if rollout is not None and ours is not None and rollout.kind in SERVING:
-        chosen = sticky_share(rows[loop.data.key], salt=rollout.salt, percent=rollout.share)
+        chosen = sticky_share(rows[loop.data.key].tolist(), salt=rollout.salt, percent=rollout.share)
     challenger = rollout.version.number if rollout is not None and ours is not None else None
-    served_version = np.where(chosen, challenger or "", champion.number)
+    both = pa.array([champion.number, challenger], pa.string())
     return pa.table(
         {
             "key": pa.array(rows[loop.data.key].astype(str)),
-            "champion_version": pa.array([champion.number] * count, pa.string()),
+            "champion_version": pa.repeat(both[0], count),
             "champion_prediction": pa.array(theirs, pa.float64()),
-            "challenger_version": pa.array([challenger] * count, pa.string()),
-            "challenger_prediction": pa.array([None] * count if ours is None else ours, pa.float64()),
-            "served_version": pa.array(served_version.tolist(), pa.string()),
+            "challenger_version": pa.repeat(both[1], count),
+            "challenger_prediction": pa.nulls(count, pa.float64()) if ours is None else pa.array(ours),
+            "served_version": both.take(pa.array(chosen.astype(np.int8))),
             "served_prediction": pa.array(np.where(chosen, theirs if ours is None else ours, theirs), pa.float64()),
         }
     )

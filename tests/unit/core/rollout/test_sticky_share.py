@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, chi2_contingency
 
-from airflow_mlops.core.rollout.sticky_share import sticky_share
+from airflow_mlops.core.rollout.sticky_share import StickySplit, sticky_share
 
 KEYS = [f"2013-01-{day:02}-{number}" for day in range(1, 32) for number in range(300)]
 keys = st.lists(st.one_of(st.text(max_size=8), st.integers()), max_size=50)
@@ -59,3 +59,9 @@ def test_the_split_is_by_blake2b_of_the_salt_and_the_key_in_ten_thousand_buckets
 
     expected = [bucket(key) < 1_000 for key in KEYS[:500]]
     assert sticky_share(KEYS[:500], salt="rollout-7", percent=10).tolist() == expected
+
+
+@given(keys, st.text(max_size=5))
+def test_many_keys_at_once_fall_into_the_buckets_that_each_falls_into_alone(found: list[object], salt: str) -> None:
+    split = StickySplit(salt)
+    assert split.buckets(found).tolist() == [split.bucket(key) for key in found]
