@@ -1,0 +1,163 @@
+"""What it costs to score a million rows by two versions, beside their bare ``predict`` and a Parquet read and write.
+
+Ours is what the loop does with a published partition while a canary of 10 % is under way: the snapshot is read from
+Delta, both versions are fetched and verified, predict every row, the sticky split says which of them serves which key,
+and all of it is committed to Delta, digested and recorded. The peer reads the same file, calls ``predict`` of the same
+two estimators and writes keys and predictions. Both are measured in turn in one process; their predictions are
+compared.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.cpu_time import cpu_of
+from benchmarks.row import Row
+
+ROWS = 1_000_000
+TRAINED_ON = 5_000
+FEATURES = [f"x{number:02}" for number in range(20)]
+FIRST = ("2012-12-30T00:00:00", "2013-01-06T00:00:00", "2013-01-13T00:00:00")
+MEASURED = ("2013-01-20T00:00:00", "2013-01-27T00:00:00", "2013-02-03T00:00:00")
+BAR = 1.3
+
+
+def batch_score(rows: int = ROWS) -> list[Row]:
+    """Return the row: CPU seconds of scoring a partition by two versions."""
+    for name in ("alembic", "mlflow", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    ours, peer = [], []
+    with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
+        scored = TwoVersions(Path(folder), rows)
+        for number, key in enumerate(MEASURED):
+            scored.publish(key, rows, seed=number + len(FIRST))
+            peer.append(cpu_of(lambda key=key: scored.bare(key)))  # type: ignore[misc]
+            ours.append(cpu_of(lambda key=key: scored.once(key)))  # type: ignore[misc]
+            scored.compare(key)
+            print(
+                f"\r    round {number + 1}/{len(MEASURED)}: ours {ours[-1]:.2f}, peer {peer[-1]:.2f} CPU s",
+                end="",
+                flush=True,
+            )
+    print()
+    mine, theirs = median(ours), median(peer)
+    return [
+        Row(
+            name="batch_score", ours=round(mine, 3), peer=round(theirs, 3), unit="CPU s",
+            peer_name="two predicts, a Parquet read and write", ratio=round(mine / theirs, 3),
+            bar=f"ratio <= {BAR:g}", reached=mine <= BAR * theirs,
+        )
+    ]  # fmt: skip
+
+
+def candidates(seed: int) -> dict[str, Any]:
+    """Return one unfitted gradient boosting."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    return {"boosting": HistGradientBoostingRegressor(random_state=seed)}
+
+
+class TwoVersions:
+    """A loop on embedded stores with a champion, and a challenger at a canary of 10 %."""
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        from airflow_mlops.core.loop import Loop
+        from airflow_mlops.core.open_workspace import Stores, open_workspace
+        from airflow_mlops.core.registry.load import load_version
+
+        self.folder = folder
+        (folder / "in").mkdir()
+        loop = Loop(
+            model="bench", owner="bench", train={"function": f"{__name__}:candidates", "window": 1},
+            gates=[{"metric": "mae", "at_most": 100.0}],
+            data={
+                "source": {"kind": "parquet", "uri": "in/{partition}.parquet"}, "key": "id", "time": "at",
+                "label": "y", "limits": {"cells": max(50_000_000, 40 * rows)},
+            },
+        )  # fmt: skip
+        self.workspace = open_workspace(loop, Stores.embedded(folder / "home"), root=folder, actor="bench")
+        for seed, key in enumerate(FIRST):
+            self.publish(key, TRAINED_ON, seed)
+        champion = self._registered(FIRST[1])
+        self._record("rollout_started", {"version": champion})
+        self._record("promoted", {"version": champion, "previous": None})
+        challenger = self._registered(FIRST[2])
+        self._record("rollout_started", {"version": challenger})
+        self._record("stage_entered", {"version": challenger, "stage": 0, "kind": "canary", "share": 10})
+        versions = self.workspace.state().versions
+        self._models = [load_version(self.workspace, versions[number]) for number in (champion, challenger)]
+
+    def publish(self, key: str, rows: int, seed: int) -> None:
+        """Deliver a partition, and publish it."""
+        from airflow_mlops.core.data.publish_snapshot import publish_snapshot
+        from airflow_mlops.core.data.take_snapshot import take_snapshot
+        from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot
+
+        random = np.random.default_rng(seed)
+        numbers = random.normal(size=(rows, len(FEATURES)))
+        end = np.datetime64(key, "us").astype(np.int64)
+        columns = {
+            "id": pa.array(np.char.add("customer-", np.arange(rows).astype(str))),
+            "at": pa.array(end - 1 - random.integers(0, 600_000_000_000, rows), pa.timestamp("us")),
+            "y": pa.array(numbers.sum(axis=1) + random.normal(size=rows)),
+        }
+        pq.write_table(
+            pa.table(columns | {name: pa.array(numbers[:, place]) for place, name in enumerate(FEATURES)}),
+            self.folder / "in" / f"{key[:10]}.parquet",
+        )
+        taken = take_snapshot(self.workspace, key)
+        report = self.workspace.evidence.put({})
+        publish_snapshot(
+            self.workspace, taken,
+            ValidatedSnapshot(key, taken.version, taken.digest, taken.rows, taken.rejected, report),
+        )  # fmt: skip
+
+    def once(self, key: str) -> None:
+        """Score a partition as the loop does."""
+        from airflow_mlops.core.rollout.score_partition import score_partition
+
+        score_partition(self.workspace, key)
+
+    def bare(self, key: str) -> None:
+        """Do what nobody can do without."""
+        table = pq.read_table(self.folder / "in" / f"{key[:10]}.parquet", columns=["id", *FEATURES])
+        features = table.select(FEATURES).to_pandas()
+        theirs, ours = (model.predict(features) for model in self._models)
+        pq.write_table(pa.table({"id": table["id"], "champion": theirs, "challenger": ours}), self._bare_file)
+
+    def compare(self, key: str) -> None:
+        """Check that both have predicted the same, and that about a tenth of the keys is the challenger's."""
+        kept, bare = self.workspace.predictions.read(key).sort_by("key"), pq.read_table(self._bare_file).sort_by("id")
+        for ours, peer in (("champion_prediction", "champion"), ("challenger_prediction", "challenger")):
+            np.testing.assert_array_equal(kept[ours].to_numpy(), bare[peer].to_numpy())
+        np.testing.assert_allclose(np.mean(kept["served_version"].to_numpy() == "2"), 0.1, atol=0.02)
+
+    @property
+    def _bare_file(self) -> Path:
+        return self.folder / "bare.parquet"
+
+    def _registered(self, key: str) -> str:
+        from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
+        from airflow_mlops.core.registry.register_candidate import register_candidate
+        from airflow_mlops.core.training.assemble import assemble_training
+        from airflow_mlops.core.training.fit_candidate import fit_candidate
+        from airflow_mlops.core.watch.decide_retrain import decide_and_record
+
+        decide_and_record(self.workspace, key, trigger="person")
+        request = assemble_training(self.workspace, key)
+        fits = [fit_candidate(self.workspace, request, name) for name in request.candidates]
+        evaluated = evaluate_candidates(self.workspace, request, fits)
+        require_gates(self.workspace, request, evaluated)
+        return str(register_candidate(self.workspace, request, evaluated)["version"])
+
+    def _record(self, kind: str, details: dict[str, Any]) -> None:
+        draft = self.workspace.draft(kind, f"{kind}:{details['version']}", FIRST[2], **details)
+        self.workspace.ledger.append(draft, read=self.workspace.state().sequence)
