@@ -29,7 +29,7 @@ from airflow_mlops.gateway.answering import UnansweredError
 from airflow_mlops.gateway.kept_state import traffic_of
 from airflow_mlops.gateway.lane import BusyError
 from airflow_mlops.gateway.metrics_page import metrics_page
-from airflow_mlops.gateway.row_shape import RowError
+from airflow_mlops.gateway.row_errors import RowError
 from airflow_mlops.gateway.serving import NotPreparedError, Serving
 from airflow_mlops.gateway.settings import Settings
 from airflow_mlops.gateway.version_files import ServedVersion

@@ -17,9 +17,9 @@ from airflow_mlops.core.rollout.port import SERVING, OlderTrafficError, Traffic
 from airflow_mlops.core.rollout.sticky_share import StickySplit, bound_of
 from airflow_mlops.gateway.answering import Answering, Served
 from airflow_mlops.gateway.breaker import Breaker
+from airflow_mlops.gateway.held_versions import HeldVersions, needed
 from airflow_mlops.gateway.kept_state import KeptState, read_state, write_state
-from airflow_mlops.gateway.lane import Lane
-from airflow_mlops.gateway.loading import LoadedVersion, VersionLoader
+from airflow_mlops.gateway.loading import VersionLoader
 from airflow_mlops.gateway.prediction_log import PredictionLog
 from airflow_mlops.gateway.request_counts import RequestCounts
 from airflow_mlops.gateway.settings import Settings
@@ -62,8 +62,7 @@ class Serving:
         self.served = Served(Traffic(0, None))
         self.local_share: float | None = None
         self.problem: str | None = "nothing was applied yet"
-        self._lanes: dict[str, Lane] = {}
-        self._loaded: dict[str, LoadedVersion] = {}
+        self._held = HeldVersions(most_waiting=settings.most_waiting)
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -83,7 +82,7 @@ class Serving:
             if traffic.challenger and problems.get(traffic.challenger, "it was not kept"):
                 tripped = f"it cannot be loaded after a restart: {problems.get(traffic.challenger)}"
             await self._serve(traffic, kept.local_share, tripped)
-            if traffic.champion and traffic.champion not in self._lanes:
+            if traffic.champion and traffic.champion not in self._held.lanes:
                 self.problem = problems.get(traffic.champion) or f"version {traffic.champion} was not kept"
 
     async def prepare(self, version: ServedVersion) -> None:
@@ -95,14 +94,14 @@ class Serving:
             If it cannot be served here; says why.
         """
         async with self._changing:
-            known = self._loaded.get(version.number)
+            known = self._held.loaded.get(version.number)
             if known is not None and known.version.signature == version.signature:
                 return
-            if known is not None and version.number in self._needed(self.served.traffic):
+            if known is not None and version.number in needed(self.served.traffic):
                 raise RolloutError(f"version {version.number} is being served, and is signed otherwise than this one")
             loaded = await asyncio.to_thread(self._loader.load, version)
-            self._hold(loaded)
-            self._let_go(keep=MOST_LOADED)
+            self._held.hold(loaded)
+            self._held.let_go(needed(self.served.traffic), keep=MOST_LOADED)
 
     async def apply(self, traffic: Traffic, local_share: float | None) -> None:
         """Keep ``traffic`` on disk, then serve it.
@@ -124,7 +123,7 @@ class Serving:
                 if (traffic, local_share) != (before, self.local_share):
                     raise OlderTrafficError(f"record {traffic.order} has already said something else")
                 return
-            missing = sorted(number for number in self._needed(traffic) if number not in self._loaded)
+            missing = sorted(number for number in needed(traffic) if number not in self._held.loaded)
             if missing:
                 raise NotPreparedError(f"version {missing[0]} is not loaded: prepare it first")
             self._require_same_rows(traffic)
@@ -136,9 +135,9 @@ class Serving:
     async def finalize(self, traffic: Traffic) -> None:
         """Let go of versions, in memory and on disk, that neither ``traffic`` nor what is served needs."""
         async with self._changing:
-            wanted = self._needed(traffic) | self._needed(self.served.traffic)
-            self._let_go(keep=0, wanted=wanted)
-            kept = [loaded.version for loaded in self._loaded.values()]
+            wanted = needed(traffic) | needed(self.served.traffic)
+            self._held.let_go(wanted, keep=0)
+            kept = [loaded.version for loaded in self._held.loaded.values()]
             await asyncio.to_thread(self._loader.files.keep_only, kept)
 
     def trip(self, served: Served, reason: str) -> None:
@@ -173,41 +172,21 @@ class Serving:
     async def _loads(self, version: ServedVersion) -> str | None:
         """Load a version that was kept; return what is wrong with it."""
         try:
-            self._hold(await asyncio.to_thread(self._loader.load, version))
+            self._held.hold(await asyncio.to_thread(self._loader.load, version))
         except Exception as error:  # whatever is wrong with one version, the others are served
             log.exception("version %s cannot be loaded", version.number)
             return str(error)
         return None
 
-    def _hold(self, loaded: LoadedVersion) -> None:
-        number = loaded.version.number
-        before = self._lanes.get(number)
-        if before is not None:
-            before.retire()
-        self._loaded[number] = loaded
-        self._lanes[number] = Lane(number, loaded.ready, most_waiting=self._settings.most_waiting)
-        log.info("version %s is loaded as %s, %.2g s a row", number, loaded.ready.form, loaded.ready.seconds)
-
-    def _let_go(self, *, keep: int, wanted: set[str] | None = None) -> None:
-        """Forget versions that are not wanted, oldest first, until ``keep`` are left."""
-        wanted = self._needed(self.served.traffic) if wanted is None else wanted
-        newest = next(reversed(self._loaded), None)
-        for number in [one for one in self._loaded if one not in wanted and (keep == 0 or one != newest)]:
-            if len(self._loaded) > keep:
-                del self._loaded[number]
-                self._lanes.pop(number).retire()
-
-    @staticmethod
-    def _needed(traffic: Traffic) -> set[str]:
-        return {one for one in (traffic.champion, traffic.challenger, traffic.standby) if one is not None}
-
     def _kept(self, traffic: Traffic, local_share: float | None, tripped: str | None) -> KeptState:
-        versions = {number: self._loaded[number].version for number in self._needed(traffic) if number in self._loaded}
+        versions = {
+            number: self._held.loaded[number].version for number in needed(traffic) if number in self._held.loaded
+        }
         return KeptState(traffic, local_share, versions, tripped)
 
     def _require_same_rows(self, traffic: Traffic) -> None:
         if traffic.champion and traffic.challenger:
-            ours, theirs = (self._loaded[number].shape for number in (traffic.champion, traffic.challenger))
+            ours, theirs = (self._held.loaded[number].shape for number in (traffic.champion, traffic.challenger))
             if ours is not theirs:
                 raise RolloutError(
                     f"version {traffic.challenger} was fitted on other columns than version {traffic.champion}; "
@@ -225,11 +204,16 @@ class Serving:
         counts = before.counts if again else RequestCounts(traffic.order)
         shadow = await self._shadow(traffic, counts, tripped)
         shape = next(
-            (self._loaded[one].shape for one in (traffic.champion, traffic.challenger) if one in self._loaded), None
+            (
+                self._held.loaded[one].shape
+                for one in (traffic.champion, traffic.challenger)
+                if one in self._held.loaded
+            ),
+            None,
         )
-        out = tripped is not None
+        out, lanes = tripped is not None, self._held.lanes
         self.served = Served(
-            traffic, self._lanes.get(traffic.champion or ""), self._lanes.get(traffic.challenger or ""), shape,
+            traffic, lanes.get(traffic.champion or ""), lanes.get(traffic.challenger or ""), shape,
             bound=0.0 if out or traffic.kind not in SERVING else bound_of(share),
             shadowed=0.0 if shadow is None else bound_of(share), shadow=shadow, tripped=tripped,
             split=StickySplit(traffic.salt), counts=counts,
@@ -242,13 +226,13 @@ class Serving:
 
     async def _shadow(self, traffic: Traffic, counts: RequestCounts, tripped: str | None) -> ShadowLink | None:
         """Return the shadow that ``traffic`` asks for: the one of before if it is the same, else a new one."""
-        if traffic.kind != "shadow" or traffic.challenger not in self._loaded or tripped is not None:
+        if traffic.kind != "shadow" or traffic.challenger not in self._held.loaded or tripped is not None:
             return None
         before = self.served
         if before.shadow is not None and before.shadow.number == traffic.challenger and before.counts is counts:
             return before.shadow
         settings = self._settings
-        version = self._loaded[traffic.challenger].version
+        version = self._held.loaded[traffic.challenger].version
         told = {
             "loop": settings.loop.to_dict(), "root": str(settings.root),
             "kept": str(self._loader.files.kept.absolute()), "version": version.to_dict(),
