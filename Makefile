@@ -5,6 +5,7 @@
 #   make e2e       one short run with real processes
 #   make feast     the tests of the Feast source, in an environment of its own
 #   make step      the tests of a fit where Airflow is not, in an environment of its own
+#   make gateway   the tests of a gateway where Airflow is not, in an environment of its own
 #   make check     format, lint, types, layers, containers, locks
 #   make bench     ours beside its peers, into build/bench.json
 #   make docs      write the pages of docs/reference from the code
@@ -18,7 +19,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo test e2e feast step check bench docs lock clean
+.PHONY: help env data demo test e2e feast step gateway check bench docs lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -48,6 +49,12 @@ FEAST_STAMP := $(FEAST_VENV)/installed-$(call checksum,requirements-feast.lock)-
 # What another interpreter, or the image of a training job, needs for a fit: no Airflow, no MLflow.
 STEP_VENV := .venv-step
 STEP_STAMP := $(STEP_VENV)/installed-$(call checksum,requirements-step.lock)
+# What a gateway needs: no Airflow, no MLflow.
+GATEWAY_VENV := .venv-gateway
+GATEWAY_STAMP := $(GATEWAY_VENV)/installed-$(call checksum,requirements-gateway.lock)
+# A peer of the benchmarks, whose packages and ours exclude each other.
+MLSERVER_VENV := .venv-mlserver
+MLSERVER_STAMP := $(MLSERVER_VENV)/installed-$(call checksum,requirements-mlserver.lock)
 # Written again when the script that writes them changes, and when the last attempt broke off.
 DATA_STAMP := include/data/.prepared-$(call checksum,include/flights/prepare.py)
 TYPED := plugins include dags benchmarks
@@ -140,6 +147,25 @@ $(STEP_STAMP): requirements-step.lock | $(TOOLS_STAMP)
 step: $(PROJECT_STAMP) $(STEP_STAMP)
 	@$(PYTHON) -m pytest tests/step $(PYTEST)
 
+$(GATEWAY_STAMP): requirements-gateway.lock | $(TOOLS_STAMP)
+	@echo "==> environment $(GATEWAY_VENV) from requirements-gateway.lock"
+	@$(GATEWAY_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	  || $(UV) venv --quiet --clear --python $(TOOLS)/bin/python $(GATEWAY_VENV)
+	@$(UV) pip sync --quiet --python $(GATEWAY_VENV)/bin/python --require-hashes --compile-bytecode requirements-gateway.lock
+	@rm -f $(GATEWAY_VENV)/installed-*
+	@touch $@
+
+gateway: $(PROJECT_STAMP) $(GATEWAY_STAMP)
+	@$(PYTHON) -m pytest tests/gateway_env $(PYTEST)
+
+$(MLSERVER_STAMP): requirements-mlserver.lock | $(TOOLS_STAMP)
+	@echo "==> environment $(MLSERVER_VENV) from requirements-mlserver.lock"
+	@$(MLSERVER_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+	  || $(UV) venv --quiet --clear --python $(TOOLS)/bin/python $(MLSERVER_VENV)
+	@$(UV) pip sync --quiet --python $(MLSERVER_VENV)/bin/python --require-hashes --compile-bytecode requirements-mlserver.lock
+	@rm -f $(MLSERVER_VENV)/installed-*
+	@touch $@
+
 # All checks run even where one fails: a person wants the whole list.
 check: $(PROJECT_STAMP)
 	@failed=""; \
@@ -154,7 +180,7 @@ check: $(PROJECT_STAMP)
 	step house $(PYTHON) -m pytest --quiet tests/unit/house tests/unit/docker; \
 	if [ -n "$$failed" ]; then echo "make: failed:$$failed" >&2; exit 1; fi
 
-bench: $(PROJECT_STAMP) $(DATA_STAMP)
+bench: $(PROJECT_STAMP) $(DATA_STAMP) $(MLSERVER_STAMP)
 	@$(PYTHON) -m benchmarks
 
 docs: $(PROJECT_STAMP)
@@ -163,21 +189,24 @@ docs: $(PROJECT_STAMP)
 # The development file first: the runtime file is cut from it, so the two never disagree about a version.
 # What stands in a file is kept while pyproject.toml still allows it; UPGRADE=1 lets go.
 lock: $(TOOLS_STAMP)
-	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra demo \
+	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra gateway --extra onnx --extra demo \
 	  --group test --group check --group build --output-file requirements-dev.lock
 	@$(RESOLVE) pyproject.toml --extra postgres --constraints requirements-dev.lock --output-file requirements.lock
 	@$(RESOLVE) requirements-step.in --constraints requirements-dev.lock --output-file requirements-step.lock
+	@$(RESOLVE) requirements-gateway.in --constraints requirements-dev.lock --output-file requirements-gateway.lock
+	@$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  requirements-mlserver.in --output-file requirements-mlserver.lock
 	@$(RESOLVE) pyproject.toml --extra feast --group test --group build --output-file requirements-feast.lock
 	@$(RESOLVE) requirements-tools.in --output-file requirements-tools.lock
 	@if grep -nE '://|^-|^/| @ ' requirements*.lock; then echo "make: a lock holds an address or a path" >&2; exit 1; fi
 	@for python in 3.12 3.13; do \
-	  for lock in requirements-dev.lock requirements-feast.lock requirements-step.lock; do \
+	  for lock in requirements-dev.lock requirements-feast.lock requirements-step.lock requirements-gateway.lock; do \
 	    $(UV) pip compile --quiet --no-header --python-version $$python $$lock --output-file /dev/null; \
 	  done; \
 	done
 	@wc -l requirements*.lock
 
 clean:
-	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-mlserver .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 	  .coverage htmlcov
 	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

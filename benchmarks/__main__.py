@@ -20,7 +20,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="airflow-home-") as home:
         isolate_airflow(Path(home))
         from benchmarks.auc_gate import auc_gate
+        from benchmarks.batch_score import batch_score
         from benchmarks.false_aborts import false_aborts
+        from benchmarks.gateway import gateway_hot_swaps, gateway_requests
         from benchmarks.ingest import ingest, ingest_memory_growth
         from benchmarks.parse_per_dag import parse_per_dag
         from benchmarks.register import register
@@ -30,7 +32,8 @@ def main() -> int:
         known = {
             "parse_per_dag": parse_per_dag, "ingest": ingest, "ingest_memory_growth": ingest_memory_growth,
             "validate_clean": validate_clean, "auc_gate": auc_gate, "slices": slices, "register": register,
-            "false_aborts": false_aborts,
+            "false_aborts": false_aborts, "batch_score": batch_score,
+            "gateway_requests": gateway_requests, "gateway_hot_swaps": gateway_hot_swaps,
         }  # fmt: skip
         asked = sys.argv[1:] or list(known)
         unknown = sorted(set(asked) - set(known))

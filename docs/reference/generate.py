@@ -45,6 +45,7 @@ SECTIONS = {
     "Robustness": "evaluate.robustness",
     "Rollout": "rollout",
     "RolloutStage": "rollout.stages[]",
+    "OnlineMetric": "rollout.metrics[]",
     "Watch": "watch",
     "Drift": "watch.drift",
     "Performance": "watch.performance",

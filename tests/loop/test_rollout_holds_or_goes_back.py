@@ -34,7 +34,8 @@ def challenger_in_shadow(project: Project, scheduler: InProcessScheduler, places
         project.put(key, level=6.0, places=places)
         project.ingest(scheduler, key)
     assert states(scheduler, project.dag("rollout")) == {
-        "start": "success", "shadow_100.enter": "success", "shadow_100.analyse": "skipped", "live_100.promote": "skipped"
+        "start": "success", "shadow_100.enter": "success", "shadow_100.analyse": "skipped",
+        "live_100.promote": "skipped",
     }  # fmt: skip
     assert project.workspace.registry.aliases() == {"champion": "1", "challenger": "2"}
 
@@ -42,7 +43,8 @@ def challenger_in_shadow(project: Project, scheduler: InProcessScheduler, places
 def assert_rolled_back(project: Project, scheduler: InProcessScheduler, *words: str) -> None:
     """Assert that version 2 went back at the fifth week, saying why, and that version 1 serves on."""
     assert states(scheduler, project.dag("rollout"), KEYS[4]) == {
-        "start": "success", "shadow_100.enter": "success", "shadow_100.analyse": "failed", "live_100.promote": "upstream_failed"
+        "start": "success", "shadow_100.enter": "success", "shadow_100.analyse": "failed",
+        "live_100.promote": "upstream_failed",
     }  # fmt: skip
     (record,) = project.of_kind("rolled_back")
     assert (record.partition, record.details["version"]) == (KEYS[4], "2")

@@ -5,6 +5,7 @@
     airflow-mlops status MODEL      champion, rollout, newest partition, what is under way
     airflow-mlops history MODEL     who promoted what, when and why
     airflow-mlops rollout status|pause|resume|skip|abort|approve MODEL   a rollout under way
+    airflow-mlops serve MODEL       answer requests: the gateway, a process of its own
     airflow-mlops rollback MODEL    take back the rollout under way, or the champion
     airflow-mlops lift MODEL VERSION       let a version that was taken back serve again
     airflow-mlops reproduce MODEL VERSION  make a version again and compare its predictions
@@ -38,6 +39,7 @@ from airflow_mlops.cli import (
     proof_commands,
     rollback_commands,
     rollout_commands,
+    serve_command,
     skew_command,
 )
 from airflow_mlops.core.errors import MlopsError
@@ -64,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     modules = (
         loop_commands, rollout_commands, rollback_commands, proof_commands, audit_commands, contract_commands,
-        lake_commands, skew_command,
+        lake_commands, skew_command, serve_command,
     )  # fmt: skip
     for module in modules:
         module.add_commands(commands)

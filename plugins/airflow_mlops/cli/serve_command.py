@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.asked_loop import Commands, add_command, loop_of
+from airflow_mlops.cli.asked_loop import add_command, loop_of
+
+if TYPE_CHECKING:
+    from airflow_mlops.cli.asked_loop import Commands
 
 
 def add_commands(commands: Commands) -> None:

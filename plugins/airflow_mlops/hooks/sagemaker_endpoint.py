@@ -115,7 +115,7 @@ class Endpoint:
 
 def described(call: Any, **which: str) -> dict[str, Any] | None:
     """Return what a describing call of boto3 says; None if there is nothing of that name."""
-    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+    from botocore.exceptions import ClientError
 
     try:
         return dict(call(**which))
@@ -193,7 +193,7 @@ def answered(what: str) -> Iterator[None]:
 
     :raises TargetError: trying again may help
     """
-    from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
+    from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

@@ -96,7 +96,9 @@ class OnlineMetric(Declared):
         "from SQL; prometheus: one number for each version"
     )
     name: str | None = Field(default=None, description="what to call it, where a kind is declared twice")
-    at_most: float | None = Field(default=None, description="limit of the challenger's own value")
+    at_most: float | None = Field(
+        default=None, description="what the challenger's own value may be at most, whatever ``better`` says"
+    )
     worse_by: float | None = Field(
         default=None, ge=0, description="how much worse than the champion still passes: a share of requests for "
         "errors, of rows on which a shadow may disagree for predictions, otherwise relative",
@@ -183,6 +185,8 @@ class Rollout(Declared):
         strange = [metric.metric for metric in self.metrics if known is not None and metric.metric not in known]
         if strange:
             raise ValueError(f"metrics: {strange[0]} is measured where requests are answered; not with target batch")
+        if "rolling" in kinds and any(metric.metric == "kpi" for metric in self.metrics):
+            raise ValueError("metrics: kpi tells versions apart by their keys, and on replicas each answers any key")
         return self
 
     @property

@@ -51,4 +51,5 @@ def sampled(samples: Sequence[Floats]) -> Floats:
     whole: Floats = np.concatenate(samples)
     if len(whole) <= SAMPLE:
         return whole
-    return whole[np.linspace(0, len(whole) - 1, SAMPLE).round().astype(int)]
+    evenly: Floats = whole[np.linspace(0, len(whole) - 1, SAMPLE).round().astype(int)]
+    return evenly

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm, ttest_rel
 from sklearn import metrics as oracle
 
 from airflow_mlops.core.errors import GateError, TrainingError
 from airflow_mlops.core.evaluation.metrics import metric_value, relative_loss, row_losses
-from airflow_mlops.core.evaluation.paired import paired_difference
 from airflow_mlops.core.evaluation.predict import predict
 
 finite = st.floats(-1e6, 1e6)
@@ -79,35 +77,6 @@ def test_a_reference_without_any_loss_makes_every_loss_a_large_one_and_none_is_n
     assert relative_loss("mae", 1.0, 0.0) > 1e6
     assert relative_loss("mae", 0.0, 0.0) == 0.0
     assert relative_loss("accuracy", 1.0, 1.0) == 0.0
-
-
-losses = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=3, max_size=60)
-
-
-@given(losses, st.sampled_from([0.8, 0.95, 0.99]))
-def test_the_paired_interval_is_the_normal_one_about_scipy_s_paired_mean(
-    rows: list[tuple[float, float]], confidence: float
-) -> None:
-    challenger, champion = (np.array(column) for column in zip(*rows, strict=True))
-    found = paired_difference(challenger, champion, confidence=confidence)
-    spread = float(np.std(challenger - champion, ddof=1)) / np.sqrt(len(rows))
-    assert found.mean == pytest.approx(float((challenger - champion).mean()))
-    assert found.high - found.low == pytest.approx(2 * norm.ppf(0.5 + confidence / 2) * spread, abs=1e-9)
-    assert found.champion == pytest.approx(float(champion.mean()))
-
-
-def test_of_many_rows_the_interval_is_that_of_scipy_s_paired_t_test() -> None:
-    source = np.random.default_rng(0)
-    champion = source.gamma(2, size=20_000)
-    challenger = champion + source.normal(0.05, 1, size=20_000)
-    found, expected = paired_difference(challenger, champion), ttest_rel(challenger, champion).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-3)
-
-
-def test_swapping_the_two_turns_the_interval_round() -> None:
-    first, second = np.array([1.0, 4.0, 2.0]), np.array([3.0, 1.0, 2.5])
-    there, back = paired_difference(first, second), paired_difference(second, first)
-    assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
 
 
 class Saying:
