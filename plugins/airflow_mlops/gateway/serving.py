@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from airflow_mlops.gateway.loading import VersionLoader
 from airflow_mlops.gateway.prediction_log import PredictionLog
 from airflow_mlops.gateway.request_counts import RequestCounts
 from airflow_mlops.gateway.settings import Settings
-from airflow_mlops.gateway.shadow_link import ShadowLink
+from airflow_mlops.gateway.shadow_link import ShadowLink, started_shadow
 from airflow_mlops.gateway.version_files import ServedVersion, VersionFiles
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ class Serving:
         self.local_share: float | None = None
         self.problem: str | None = "nothing was applied yet"
         self._held = HeldVersions(most_waiting=settings.most_waiting)
-        self._changing = asyncio.Lock()
+        self._loading, self._changing = asyncio.Lock(), asyncio.Lock()
+        self._coming = self.served.traffic
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -72,16 +74,19 @@ class Serving:
             self.problem = "the versions of before are being loaded"
             try:
                 kept = await asyncio.to_thread(read_state, self._settings.state_dir)
-                problems = {number: await self._loads(version) for number, version in kept.versions.items()}
             except MlopsError as error:
                 self.problem = str(error)
                 log.exception("what was served cannot be read")
                 return
-            traffic = kept.traffic
+            # Said from now on, so that nobody takes a gateway that loads for one that was told nothing.
+            traffic, self.local_share = kept.traffic, kept.local_share
+            self.served = Served(traffic)
+            problems = {number: await self._loads(version) for number, version in kept.versions.items()}
             tripped = kept.tripped
             if traffic.challenger and problems.get(traffic.challenger, "it was not kept"):
                 tripped = f"it cannot be loaded after a restart: {problems.get(traffic.challenger)}"
-            await self._serve(traffic, kept.local_share, tripped)
+            counts = RequestCounts(traffic.order)
+            self._serve(traffic, kept.local_share, tripped, counts, await self._shadow(traffic, counts, tripped))
             if traffic.champion and traffic.champion not in self._held.lanes:
                 self.problem = problems.get(traffic.champion) or f"version {traffic.champion} was not kept"
 
@@ -93,7 +98,7 @@ class Serving:
         MlopsError
             If it cannot be served here; says why.
         """
-        async with self._changing:
+        async with self._loading:
             known = self._held.loaded.get(version.number)
             if known is not None and known.version.signature == version.signature:
                 return
@@ -101,7 +106,7 @@ class Serving:
                 raise RolloutError(f"version {version.number} is being served, and is signed otherwise than this one")
             loaded = await asyncio.to_thread(self._loader.load, version)
             self._held.hold(loaded)
-            self._held.let_go(needed(self.served.traffic), keep=MOST_LOADED)
+            self._held.let_go(needed(self.served.traffic) | needed(self._coming), keep=MOST_LOADED)
 
     async def apply(self, traffic: Traffic, local_share: float | None) -> None:
         """Keep ``traffic`` on disk, then serve it.
@@ -115,26 +120,26 @@ class Serving:
         RolloutError
             If the challenger takes other rows than the champion, or its shadow does not come up.
         """
-        async with self._changing:
-            before = self.served.traffic
-            if traffic.order < before.order:
-                raise OlderTrafficError(f"record {traffic.order} is older than {before.order}, which is served")
-            if traffic.order == before.order:
-                if (traffic, local_share) != (before, self.local_share):
-                    raise OlderTrafficError(f"record {traffic.order} has already said something else")
-                return
-            missing = sorted(number for number in needed(traffic) if number not in self._held.loaded)
-            if missing:
-                raise NotPreparedError(f"version {missing[0]} is not loaded: prepare it first")
-            self._require_same_rows(traffic)
-            same = (traffic.challenger, traffic.salt) == (before.challenger, before.salt)
-            tripped = self.served.tripped if same else None
-            await asyncio.to_thread(write_state, self._settings.state_dir, self._kept(traffic, local_share, tripped))
-            await self._serve(traffic, local_share, tripped)
+        if not self._is_news(traffic, local_share):
+            return
+        # A shadow may take long to come up: a rollback that comes meanwhile does not wait for it.
+        counts, before = self._counts(traffic), self.served.shadow
+        shadow = await self._shadow(traffic, counts, self._tripped(traffic))
+        try:
+            async with self._changing:
+                if self._is_news(traffic, local_share):
+                    self._coming = traffic
+                    kept = self._kept(traffic, local_share, self._tripped(traffic))
+                    await asyncio.to_thread(write_state, self._settings.state_dir, kept)
+                    self._serve(traffic, local_share, self._tripped(traffic), counts, shadow)
+        finally:
+            for link in {before, shadow} - {self.served.shadow}:
+                if link is not None:
+                    self._aside(link.stop())
 
     async def finalize(self, traffic: Traffic) -> None:
         """Let go of versions, in memory and on disk, that neither ``traffic`` nor what is served needs."""
-        async with self._changing:
+        async with self._loading, self._changing:
             wanted = needed(traffic) | needed(self.served.traffic)
             self._held.let_go(wanted, keep=0)
             kept = [loaded.version for loaded in self._held.loaded.values()]
@@ -147,9 +152,7 @@ class Serving:
         number = served.traffic.challenger
         log.error("version %s was taken out: %s", number, reason)
         self.served = replace(served, tripped=reason, bound=0.0, shadowed=0.0)
-        task = asyncio.get_running_loop().create_task(self._keep_tripped(served.traffic, reason))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._aside(self._keep_tripped())
 
     async def close(self) -> None:
         """End the shadow and write what is left of the log."""
@@ -193,36 +196,55 @@ class Serving:
                     "declare a contract, which says what rows of requests hold"
                 )
 
-    async def _serve(self, traffic: Traffic, local_share: float | None, tripped: str | None) -> None:
-        """Serve ``traffic`` from the next request on."""
+    def _is_news(self, traffic: Traffic, local_share: float | None) -> bool:
+        """Whether ``traffic`` is to be served, and is not already; refuses what cannot be."""
+        before = self.served.traffic
+        if traffic.order < before.order:
+            raise OlderTrafficError(f"record {traffic.order} is older than {before.order}, which is served")
+        if traffic.order == before.order:
+            if (traffic, local_share) != (before, self.local_share):
+                raise OlderTrafficError(f"record {traffic.order} has already said something else")
+            return False
+        missing = sorted(number for number in needed(traffic) if number not in self._held.loaded)
+        if missing:
+            raise NotPreparedError(f"version {missing[0]} is not loaded: prepare it first")
+        self._require_same_rows(traffic)
+        return True
+
+    def _tripped(self, traffic: Traffic) -> str | None:
+        """Return why the challenger of ``traffic`` was taken out before, in the same rollout."""
         before = self.served
-        share = traffic.share if local_share is None else local_share
-        like_before = (before.traffic.kind, before.traffic.share, before.traffic.challenger) == (
-            traffic.kind, traffic.share, traffic.challenger
-        )  # fmt: skip
-        again = like_before and before.traffic.champion == traffic.champion and before.traffic.order > 0
-        counts = before.counts if again else RequestCounts(traffic.order)
-        shadow = await self._shadow(traffic, counts, tripped)
-        shape = next(
-            (
-                self._held.loaded[one].shape
-                for one in (traffic.champion, traffic.challenger)
-                if one in self._held.loaded
-            ),
-            None,
+        same = (traffic.challenger, traffic.salt) == (before.traffic.challenger, before.traffic.salt)
+        return before.tripped if same else None
+
+    def _counts(self, traffic: Traffic) -> RequestCounts:
+        """Return the counts that go on where a new record says what was served before, or new ones."""
+        before = self.served
+        same = all(
+            getattr(before.traffic, name) == getattr(traffic, name)
+            for name in ("champion", "challenger", "kind", "share", "salt")
         )
-        out, lanes = tripped is not None, self._held.lanes
+        return before.counts if same and before.traffic.order > 0 else RequestCounts(traffic.order)
+
+    def _serve(
+        self, traffic: Traffic, local_share: float | None, tripped: str | None, counts: RequestCounts,
+        shadow: ShadowLink | None,
+    ) -> None:  # fmt: skip
+        """Serve ``traffic`` from the next request on."""
+        before, lanes, loaded = self.served, self._held.lanes, self._held.loaded
+        share = traffic.share if local_share is None else local_share
+        some = next((one for one in (traffic.champion, traffic.challenger) if one in loaded), None)
+        out = tripped is not None
         self.served = Served(
-            traffic, lanes.get(traffic.champion or ""), lanes.get(traffic.challenger or ""), shape,
+            traffic, lanes.get(traffic.champion or ""), lanes.get(traffic.challenger or ""),
+            loaded[some].shape if some else None,
             bound=0.0 if out or traffic.kind not in SERVING else bound_of(share),
-            shadowed=0.0 if shadow is None else bound_of(share), shadow=shadow, tripped=tripped,
+            shadowed=0.0 if out or shadow is None else bound_of(share), shadow=shadow, tripped=tripped,
             split=StickySplit(traffic.salt), counts=counts,
-            breaker=before.breaker if again else Breaker(),
+            breaker=before.breaker if counts is before.counts else Breaker(),
         )  # fmt: skip
-        self.local_share = local_share
+        self.local_share, self._coming = local_share, traffic
         self.problem = None if self.ready else "no champion was applied"
-        if before.shadow is not None and before.shadow is not shadow:
-            await before.shadow.stop()
 
     async def _shadow(self, traffic: Traffic, counts: RequestCounts, tripped: str | None) -> ShadowLink | None:
         """Return the shadow that ``traffic`` asks for: the one of before if it is the same, else a new one."""
@@ -231,23 +253,17 @@ class Serving:
         before = self.served
         if before.shadow is not None and before.shadow.number == traffic.challenger and before.counts is counts:
             return before.shadow
-        settings = self._settings
         version = self._held.loaded[traffic.challenger].version
-        told = {
-            "loop": settings.loop.to_dict(), "root": str(settings.root),
-            "kept": str(self._loader.files.kept.absolute()), "version": version.to_dict(),
-            "keys": list(settings.keys.trusted().values()), "secret": settings.secret, "onnx": settings.onnx,
-        }  # fmt: skip
-        link = ShadowLink(traffic.challenger, told, self.log, counts, most_waiting=settings.shadow_waiting)
-        try:
-            await link.start()
-        except (TimeoutError, OSError, RuntimeError) as error:
-            link.problem = str(error) or type(error).__name__
-            log.exception("the shadow does not come up; rows for it are counted as dropped")
-        return link
+        return await started_shadow(self._settings, self._loader.files, version, self.log, counts)
 
-    async def _keep_tripped(self, traffic: Traffic, reason: str) -> None:
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside what is going on; it is waited for at the end."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_tripped(self) -> None:
         async with self._changing:
-            if self.served.traffic == traffic:
-                kept = self._kept(traffic, self.local_share, reason)
+            if self.served.tripped is not None:
+                kept = self._kept(self.served.traffic, self.local_share, self.served.tripped)
                 await asyncio.to_thread(write_state, self._settings.state_dir, kept)

@@ -18,6 +18,8 @@ import msgspec
 
 from airflow_mlops.gateway.prediction_log import PredictionLog, ShadowLine
 from airflow_mlops.gateway.request_counts import RequestCounts
+from airflow_mlops.gateway.settings import Settings
+from airflow_mlops.gateway.version_files import ServedVersion, VersionFiles
 
 log = logging.getLogger(__name__)
 FLUSH_SECONDS = 0.005
@@ -189,3 +191,25 @@ class ShadowLink:
             return await process.stdout.readexactly(int.from_bytes(length, "big"))
         except asyncio.IncompleteReadError:
             return None
+
+
+async def started_shadow(
+    settings: Settings,
+    files: VersionFiles,
+    version: ServedVersion,
+    prediction_log: PredictionLog,
+    counts: RequestCounts,
+) -> ShadowLink:
+    """Return a shadow of a version that is up; one that does not come up drops every row, and says why."""
+    told = {
+        "loop": settings.loop.to_dict(), "root": str(settings.root), "kept": str(files.kept.absolute()),
+        "version": version.to_dict(), "keys": list(settings.keys.trusted().values()), "secret": settings.secret,
+        "onnx": settings.onnx,
+    }  # fmt: skip
+    link = ShadowLink(version.number, told, prediction_log, counts, most_waiting=settings.shadow_waiting)
+    try:
+        await link.start()
+    except (TimeoutError, OSError, RuntimeError) as error:
+        link.problem = str(error) or type(error).__name__
+        log.exception("the shadow does not come up; rows for it are counted as dropped")
+    return link

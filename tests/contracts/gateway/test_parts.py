@@ -22,16 +22,21 @@ from sklearn.preprocessing import StandardScaler
 
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DeclarationError, RolloutError
-from airflow_mlops.core.rollout.port import Traffic
+from airflow_mlops.core.lake import Lake
+from airflow_mlops.core.rollout.port import OlderTrafficError, Traffic
 from airflow_mlops.gateway.breaker import ENOUGH, FLOOR, MARGIN, SLOW_SECONDS, Breaker, e_value
 from airflow_mlops.gateway.kept_state import FILE, KeptState, read_state, write_state
 from airflow_mlops.gateway.lane import BusyError, Lane
-from airflow_mlops.gateway.loading import refuse_history
+from airflow_mlops.gateway.loading import LoadedVersion, VersionLoader, refuse_history
 from airflow_mlops.gateway.model_forms import ReadyModel, ready_model
 from airflow_mlops.gateway.request_counts import SAMPLE, KeptSample
 from airflow_mlops.gateway.row_shape import shape_of_requests
-from airflow_mlops.gateway.settings import token_of
+from airflow_mlops.gateway.serving import Serving
+from airflow_mlops.gateway.settings import Settings, token_of
+from airflow_mlops.gateway.shadow_link import ShadowLink
+from airflow_mlops.gateway.version_files import ServedVersion
 from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.contracts.gateway.toy_project import ToyProject, named
 from tests.unit.core.toy_loop import toy_loop
 
 
@@ -309,3 +314,44 @@ def test_a_token_must_be_there_and_long_enough_and_is_never_repeated(tmp_path: P
     with pytest.raises(DeclarationError, match="cannot be read"):
         token_of(tmp_path / "nowhere", {}, "T")
     assert token_of(None, {"T": "sixteen characters"}, "T") == "sixteen characters"
+
+
+def test_a_rollback_waits_neither_for_a_version_that_loads_nor_for_a_shadow_that_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, go_on = ToyProject(tmp_path), threading.Event()
+    loads = VersionLoader.load
+
+    def slowly(loader: VersionLoader, version: ServedVersion) -> LoadedVersion:
+        if version.number == "3":
+            go_on.wait(30)
+        return loads(loader, version)
+
+    async def never(_link: ShadowLink) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(VersionLoader, "load", slowly)
+    monkeypatch.setattr(ShadowLink, "start", never)
+
+    async def roll_back() -> None:
+        serving = Serving(Settings(
+            project.workspace.loop, tmp_path, Lake.on_disk(project.lake), tmp_path / "state", tmp_path / "log",
+            project.workspace.keys,
+        ))  # fmt: skip
+        for number in (1, 2):
+            await serving.prepare(ServedVersion.of(named(project.version(number))))
+        await serving.apply(Traffic(1, "1"), None)
+        loading = asyncio.create_task(serving.prepare(ServedVersion.of(named(project.version(3)))))
+        starting = asyncio.create_task(serving.apply(Traffic(2, "1", "2", "shadow", 100.0), None))
+        await asyncio.sleep(0.1)
+        await asyncio.wait_for(serving.apply(Traffic(3, "1"), None), 5)
+        assert serving.served.traffic == Traffic(3, "1")
+        assert not loading.done()
+        starting.cancel()
+        go_on.set()
+        await loading
+        with pytest.raises(OlderTrafficError):
+            await serving.apply(Traffic(2, "1", "2", "shadow", 100.0), None)
+        await serving.close()
+
+    asyncio.run(roll_back())
