@@ -119,7 +119,8 @@ class ApproveStageOperator(ApproveVersionOperator):
                 who, why = names[0] if names else "nobody", str((answer["params_input"] or {}).get("reason", ""))
                 state = workspace.state()
                 if state.rollout is not None and state.rollout.version.number == asked:
-                    roll_back_now(workspace, reason=f"{stage.name}: rejected by {who}" + (f": {why}" if why else ""))
+                    said = f"{stage.name}: rejected by {who}" + (f": {why}" if why else "")
+                    roll_back_now(workspace, reason=said, only=asked)
                 raise AirflowSkipException(f"version {asked} was rejected by {who} before {stage.name}")
             approve_stage(workspace, self.index, names, version=asked, started_by=started_by(context))
         return {"version": asked, "stage": stage.name, "by": names[0]}

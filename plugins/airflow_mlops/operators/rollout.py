@@ -150,6 +150,8 @@ class RunRolloutStageOperator(_AtStageOperator):
 class RollBackModelOperator(StageOperator):
     """Take back the rollout under way or, where there is none, the champion; needs neither challenger nor registry.
 
+    A run takes back one version: tried again, the task finishes what it began, and nothing else goes.
+
     :param reason: why, for the ledger
     :param to: number of the version that shall serve; the champion before this one if not given
     """
@@ -165,7 +167,9 @@ class RollBackModelOperator(StageOperator):
         """See the class."""
         from airflow_mlops.core.rollout.roll_back import roll_back_now
 
-        done = roll_back_now(workspace, reason=self.reason, to=self.to or None)
+        task = context["ti"]
+        once = f"{task.dag_id}/{task.task_id}/{task.run_id}"
+        done = roll_back_now(workspace, reason=self.reason, to=self.to or None, once=once)
         self.log.warning("version %s was taken back; version %s serves", done.version, done.champion)
         for note in done.notes:
             self.log.warning("%s", note)

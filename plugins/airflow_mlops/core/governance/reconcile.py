@@ -6,11 +6,15 @@ meet, and needs no registry to be brought back.
 
 from __future__ import annotations
 
-from airflow_mlops.core.errors import RolloutError
+import logging
+
+from airflow_mlops.core.errors import MlopsError, RegistryError
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.registry.port import VersionGoneError
 from airflow_mlops.core.rollout.bring_about import bring_about
 from airflow_mlops.core.workspace import Workspace
+
+LOG = logging.getLogger(__name__)
 
 
 def wanted_aliases(state: LoopState) -> dict[str, str | None]:
@@ -28,12 +32,16 @@ def reconcile(workspace: Workspace) -> list[str]:
     Raises
     ------
     RegistryError, TargetError
-        If one of them cannot be reached; the other was repaired nevertheless.
+        If one of them cannot be reached; the other was repaired nevertheless. Where neither can, it is the target's:
+        who serves matters more than what an alias says.
     """
     try:
         served = bring_about(workspace)
-    except RolloutError:
-        reconcile_aliases(workspace)
+    except MlopsError:
+        try:
+            reconcile_aliases(workspace)
+        except RegistryError as error:
+            LOG.warning("the aliases follow with the next reconcile: %s", error)
         raise
     return [*served, *reconcile_aliases(workspace)]
 

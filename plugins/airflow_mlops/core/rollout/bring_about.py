@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from airflow_mlops.core.errors import RolloutError
+from airflow_mlops.core.errors import RegistryError, RolloutError
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.rollout.port import Kind, OlderTrafficError, RolloutTarget, TargetError, Traffic
@@ -45,7 +45,7 @@ def bring_about(workspace: Workspace) -> list[str]:
     TargetError
         If the target cannot be reached, or does not do it; trying again may help.
     RolloutError
-        If it has been told something that this ledger does not hold.
+        If it has been told something that this ledger does not hold, or a version cannot be given to it.
     """
     if not workspace.loop.rollout.is_live:
         return []  # what scores partitions reads the ledger itself
@@ -55,7 +55,7 @@ def bring_about(workspace: Workspace) -> list[str]:
     for _ in range(ATTEMPTS):
         state = workspace.state()
         wanted, found = wanted_traffic(workspace.loop, state), _found(target)
-        if found is not None and (found.serves_like(wanted) or _was_taken_out(found, wanted)):
+        if found is not None and (_does(found, wanted) or _was_taken_out(found, wanted)):
             return changes
         if found is None and told == wanted.order:
             raise TargetError(f"{target.name} was told to serve {in_words(wanted)}, and cannot say that it does")
@@ -69,6 +69,10 @@ def bring_about(workspace: Workspace) -> list[str]:
                 f"{target.name} was told what this ledger does not hold (record {wanted.order}): {error}; "
                 "two ledgers may be at work on one target"
             ) from error
+        except RegistryError as error:
+            # No alias but a version's files: who serves has not followed, and nobody may take that for done.
+            kind = TargetError if error.retryable else RolloutError
+            raise kind(f"{target.name} cannot be given {in_words(wanted)}: {error}") from error
         changes.append(f"{target.name} served {in_words(found)}, now serves {in_words(wanted)}")
     raise TargetError(f"{target.name} serves {in_words(found)} after {ATTEMPTS} attempts, not {in_words(wanted)}")
 
@@ -92,6 +96,14 @@ def _found(target: RolloutTarget) -> Traffic | None:
     except TargetError as error:
         LOG.warning("%s cannot say what it serves, and is told again: %s", target.name, error)
         return None
+
+
+def _does(found: Traffic, wanted: Traffic) -> bool:
+    """Whether a target serves what is wanted; a challenger by the record of its own rollout, and by no older one.
+
+    What was seen of an older one is not judged, so that a stage would wait for ever.
+    """
+    return found.serves_like(wanted) and (wanted.challenger is None or found.order == wanted.order)
 
 
 def _was_taken_out(found: Traffic, wanted: Traffic) -> bool:

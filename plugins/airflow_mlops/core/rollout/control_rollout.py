@@ -30,7 +30,8 @@ def control_rollout(workspace: Workspace, action: str, *, reason: str) -> str:
     """
     if action == "abort":
         number = _open(workspace, workspace.state()).version.number
-        done = roll_back_now(workspace, reason=reason)
+        # That version and no other: a look may take it back this very moment, and then the champion is not meant.
+        done = roll_back_now(workspace, reason=reason, only=number)
         return "; ".join([f"version {number} was taken back, version {done.champion} serves", *done.notes])
     known = {"pause": pause_rollout, "resume": resume_rollout, "skip": skip_stage}
     if action not in known:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from airflow_mlops.core.errors import NotReadyError, RegistryError, RolledBackError, RolloutError
+from airflow_mlops.core.errors import MlopsError, NotReadyError, RegistryError, RolledBackError, RolloutError
 from airflow_mlops.core.governance.decide import decide
 from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.governance.reconcile import reconcile
 from airflow_mlops.core.governance.record import Draft
 from airflow_mlops.core.governance.state import LoopState, OpenRollout
+from airflow_mlops.core.rollout.port import TargetError
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -52,8 +53,8 @@ def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: st
     ------
     RolledBackError
         Once the record stands: a rolled-back rollout is a failure that says why.
-    RolloutError
-        If the rollout has ended meanwhile, with a promotion.
+    TargetError, RolloutError
+        If who serves has not followed, though the record stands; or the rollout has ended meanwhile, with a promotion.
     """
     version = rollout.version.number
     operation = f"rolled_back:{version}:{rollout.record}"
@@ -66,26 +67,39 @@ def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: st
 
     decide(workspace, draft, what="the rollback")
     fault_point("rolled_back")
-    raise RolledBackError(f"version {version} was rolled back at {reason}; {champion_serves(workspace)}")
+    said = f"version {version} was rolled back at {reason}"
+    raise RolledBackError("; ".join([said, "the champion serves all keys", *bring_effects(workspace, said)]))
 
 
-def champion_serves(workspace: Workspace) -> str:
-    """Bring the target and the aliases to what the ledger says; where the registry is down, say that those follow."""
+def bring_effects(workspace: Workspace, recorded: str) -> tuple[str, ...]:
+    """Let target and aliases follow what was ``recorded``; return that the aliases do later, where they have to.
+
+    Raises
+    ------
+    TargetError, RolloutError
+        If who serves has not followed; says that the record stands, and what tells the target again.
+    """
     try:
         reconcile(workspace)
     except RegistryError as error:
-        return f"the champion serves all keys; the aliases follow with the next reconcile: {error}"
-    return "the champion serves all keys"
+        return (f"the aliases follow with the next reconcile: {error}",)
+    except MlopsError as error:
+        kind = TargetError if error.retryable else RolloutError
+        raise kind(
+            f"{recorded}; that stands in the ledger, but who serves has not followed. The next watch tells it again, "
+            f"or at once: airflow-mlops reconcile {workspace.loop.model}. {error}"
+        ) from error
+    return ()
 
 
 def ended(workspace: Workspace, state: LoopState, version: str, name: str) -> StageOutcome:
-    """Say how a rollout that is no longer open ended."""
-    if any(str(record.details["version"]) == version for record in state.promotions):
+    """Say how a rollout that is no longer open ended; one that was promoted and taken back later was taken back."""
+    if version in state.quarantined:
+        said = f"version {version} was rolled back: {state.quarantined[version]}"
+        raise RolledBackError("; ".join([said, "the champion serves all keys", *bring_effects(workspace, said)]))
+    if state.was_champion(version):
         reconcile(workspace)
         return StageOutcome(version, name, "promoted before")
-    if version in state.quarantined:
-        after = champion_serves(workspace)
-        raise RolledBackError(f"version {version} was rolled back: {state.quarantined[version]}; {after}")
     raise NotReadyError(f"version {version} is not being rolled out")
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from airflow_mlops.core.errors import RegistryError, RolloutError, StaleLedgerError
 from airflow_mlops.core.governance.fault_point import fault_point
-from airflow_mlops.core.governance.reconcile import reconcile
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.rollout.end_rollout import bring_effects
 from airflow_mlops.core.workspace import Workspace
 
 ATTEMPTS = 20
@@ -28,7 +28,9 @@ class RolledBack:
     notes: tuple[str, ...]
 
 
-def roll_back_now(workspace: Workspace, *, reason: str, to: str | None = None) -> RolledBack:
+def roll_back_now(
+    workspace: Workspace, *, reason: str, to: str | None = None, only: str | None = None, once: str | None = None
+) -> RolledBack:
     """Take back the challenger under way; where there is none, the champion.
 
     Of two who do it at once one writes the record, and the other is told.
@@ -40,16 +42,25 @@ def roll_back_now(workspace: Workspace, *, reason: str, to: str | None = None) -
     to : str, optional
         Number of the version that shall serve; the champion before this one if not given. While a rollout is under
         way that is the champion, and no other can be named.
+    only : str, optional
+        Number of the version that is meant: where somebody else has taken it back already, nothing else goes.
+    once : str, optional
+        Names the attempt, as the run of a task: tried again, it finishes what it began and takes nothing else back.
 
     Raises
     ------
+    TargetError
+        If who serves has not followed; the record stands.
     RolloutError
         If there is nothing to go back from or to, the version to go back to may not serve or cannot be loaded, or
         somebody changed meanwhile what would be taken back.
     """
-    meant: str | None = None
+    meant = only
     for _ in range(ATTEMPTS):
         state = workspace.state()
+        begun = next((each for each in state.rollbacks if once and each.details.get("once") == once), None)
+        if begun is not None:
+            return _finished(workspace, state, str(begun.details["version"]))
         if meant is not None and meant in state.quarantined:
             return _joined(workspace, state, meant, to)
         version, champion, notes = _what_goes(workspace, state, to)
@@ -60,7 +71,7 @@ def roll_back_now(workspace: Workspace, *, reason: str, to: str | None = None) -
             )
         meant, as_of = version, max(state.published, default=None)
         details: dict[str, Any] = {"version": version, "reason": reason}
-        details |= {"champion": champion} if champion else {}
+        details |= ({"champion": champion} if champion else {}) | ({"once": once} if once else {})
         # Two who ask for the same on the same record are one rollback.
         operation = f"rolled_back:{version}:by_hand:{champion or 'stays'}:{state.sequence}"
         try:
@@ -69,7 +80,7 @@ def roll_back_now(workspace: Workspace, *, reason: str, to: str | None = None) -
             continue
         fault_point("rolled_back_by_hand")
         serves = champion or (state.champion.number if state.champion else None)
-        return RolledBack(version, serves, (*notes, *_aliases_follow(workspace)))
+        return RolledBack(version, serves, (*notes, *bring_effects(workspace, f"version {version} was taken back")))
     raise RolloutError(f"nothing was rolled back in {ATTEMPTS} attempts: other records keep coming first; try again")
 
 
@@ -99,7 +110,7 @@ def lift_quarantine(workspace: Workspace, version: str, *, reason: str) -> None:
             workspace.ledger.append(draft, read=state.sequence)
         except StaleLedgerError:
             continue
-        _aliases_follow(workspace)
+        bring_effects(workspace, f"version {version} is out of quarantine")
         return
     raise RolloutError(f"nothing was lifted in {ATTEMPTS} attempts: other records keep coming first; try again")
 
@@ -109,8 +120,14 @@ def _joined(workspace: Workspace, state: LoopState, version: str, to: str | None
     serves = state.champion.number if state.champion else None
     if to not in (None, serves):
         raise RolloutError(f"version {version} was taken back meanwhile, and version {serves} serves, not version {to}")
-    said = f"somebody else was first: {state.quarantined[version]}"
-    return RolledBack(version, serves, (said, *_aliases_follow(workspace)))
+    done = _finished(workspace, state, version)
+    return RolledBack(version, serves, (f"somebody else was first: {state.quarantined[version]}", *done.notes))
+
+
+def _finished(workspace: Workspace, state: LoopState, version: str) -> RolledBack:
+    """Return what a rollback that is recorded did, once who serves has followed."""
+    notes = bring_effects(workspace, f"version {version} was taken back")
+    return RolledBack(version, state.champion.number if state.champion else None, notes)
 
 
 def _what_goes(workspace: Workspace, state: LoopState, to: str | None) -> tuple[str, str | None, tuple[str, ...]]:
@@ -162,12 +179,3 @@ def _champion_before(state: LoopState) -> str:
             f"no other version to go back to from {state.champion.number}; champions before it: {others or 'none'}"
         )
     return usable[0]
-
-
-def _aliases_follow(workspace: Workspace) -> tuple[str, ...]:
-    """Set the aliases; where the registry cannot, say that reconcile will."""
-    try:
-        reconcile(workspace)
-    except RegistryError as error:
-        return (f"the aliases follow with the next reconcile: {error}",)
-    return ()
