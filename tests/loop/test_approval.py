@@ -45,7 +45,7 @@ def test_an_approved_version_goes_live_and_the_ledger_says_who(
     assert states(scheduler, project.dag("rollout")) == {
         "approve": "success",
         "start": "success",
-        "live_100": "success",
+        "live_100.promote": "success",
     }
     assert project.workspace.registry.aliases() == {"champion": "1"}
     assert project.of_kind("approved")[0].details["by"] == "ben"

@@ -85,7 +85,7 @@ def test_a_promotion_killed_in_the_middle_ends_with_exactly_one_champion(
 
     scheduler.trigger(project.dag("rollout"), partition_key=KEYS[2])
     die_at(point, project)
-    assert states(scheduler, project.dag("rollout"))["live_100"] == "running"
+    assert states(scheduler, project.dag("rollout"))["live_100.promote"] == "running"
     state = project.workspace.state()
     assert state.champion is not None
     assert state.champion.number == ("1" if point == "before_promoted" else "2")

@@ -45,6 +45,7 @@ def status(asked: argparse.Namespace) -> None:
 def standing(workspace: Workspace, state: LoopState) -> list[str]:
     """Return where a rollout stands, a line for each stage."""
     from airflow_mlops.core.rollout.next_move import next_move
+    from airflow_mlops.core.rollout.offline_and_online import offline_in_words
 
     served = "no version" if state.champion is None else f"version {state.champion.number}"
     if state.rollout is None:
@@ -61,7 +62,10 @@ def standing(workspace: Workspace, state: LoopState) -> list[str]:
         passed = index < rollout.stage or (here and rollout.settled)
         said = "passed" if passed else "open" if here else "to come"
         if here and rollout.looks:
-            said += f", {len(rollout.looks)} looks, the last: {rollout.looks[-1].details['reason']}"
+            last = rollout.looks[-1].details
+            said += f", {len(rollout.looks)} looks, the last: {last['reason']}"
+            offline = offline_in_words(last.get("offline"))
+            said += "" if offline is None else f"; {offline}"
         lines.append(f"  {stage.name:<14} {said}")
     return lines
 

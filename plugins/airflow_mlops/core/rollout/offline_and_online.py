@@ -52,3 +52,16 @@ def expected_difference(workspace: Workspace, version: Version) -> dict[str, Any
         "difference": float(champion["difference"]), "interval": champion.get("interval"),
         "champion": champion.get("value"), "rows": entry["metric_reports"][workspace.loop.metric].get("rows"),
     }  # fmt: skip
+
+
+def offline_in_words(both: dict[str, Any] | None) -> str | None:
+    """Return what :func:`offline_and_online` found, in words.
+
+    >>> offline_in_words({"metric": "mae", "expected": -0.5, "observed": -0.25, "agree": None})
+    'mae against the champion: the gate expected -0.5, seen is -0.25'
+    """
+    if both is None:
+        return None
+    words = f"{both['metric']} against the champion: the gate expected {both['expected']:+.4g}"
+    beside = {True: ", within its interval", False: ", outside its interval", None: ""}[both.get("agree")]
+    return f"{words}, seen is {both['observed']:+.4g}{beside}"

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.errors import NotReadyError, RolledBackError, StaleLedgerError
+from airflow_mlops.core.governance.proof.card_pages import as_markdown
+from airflow_mlops.core.governance.proof.model_card import model_card
 from airflow_mlops.core.governance.record import verify_chain
 from airflow_mlops.core.rollout import analyse_rows, look_at_stage, roll_out
 from airflow_mlops.core.rollout import score_partition as score_partition_module
@@ -283,6 +285,24 @@ def test_a_challenger_that_learnt_the_new_slope_goes_live_on_real_rows(tmp_path:
     # Shadow looks at every row, a canary at the keys of its share.
     assert looks[0]["rows"] == 400
     assert 150 < looks[1]["rows"] < 250
+
+
+def test_a_look_keeps_what_the_gate_expected_beside_what_it_saw(tmp_path: Path) -> None:
+    workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6])
+    assert run_dag(workspace, 6) is None
+    start = next(each for each in workspace.ledger.records()[::-1] if each.kind == "rollout_started")
+    look = [each.details for each in workspace.ledger.records() if each.kind == "stage_analysed"][2]
+    report = workspace.evidence.get(workspace.state().versions["2"].details["report"])
+    gate = report["candidates"][0]["metric_reports"]["mae"]["champion"]
+    both = look["offline"]
+    assert (both["metric"], both["expected"]) == ("mae", gate["difference"])
+    assert both["observed"] == look["metrics"][0]["numbers"]["difference"]
+    # The gate judged it on the half-new week before: what it saw is no promise, and the look says whether it held.
+    assert both["agree"] == (both["expected_low"] <= both["observed"] <= both["expected_high"])
+    assert "mae against the champion: the gate expected" in as_markdown(model_card(workspace, "2"))
+    # And before the start it was said what the stages can find.
+    assert [sentence.split(":")[0] for sentence in start.details["plan"]] == ["shadow_100", "canary_50"]
+    assert "400" in start.details["plan"][0] or "2,000 labelled rows" in start.details["plan"][0]
 
 
 def test_a_challenger_that_learnt_a_passing_slope_is_rolled_back_on_real_rows(tmp_path: Path) -> None:

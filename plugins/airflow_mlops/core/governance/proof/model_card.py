@@ -14,6 +14,7 @@ from airflow_mlops.core.governance.proof.environment_change import installed_oth
 from airflow_mlops.core.governance.proof.reproduce_version import request_of, version_called
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.rollout.offline_and_online import offline_in_words
 from airflow_mlops.core.workspace import Workspace
 
 HISTORY = (
@@ -153,7 +154,7 @@ def _words(record: Record) -> str:
     parts = [
         details.get("name") or details.get("kind"), details.get("verdict"), details.get("reason"),
         f"before it {details['previous'] or 'none'}" if "previous" in details else None,
-        f"by {details['by']}" if "by" in details else None,
+        f"by {details['by']}" if "by" in details else None, offline_in_words(details.get("offline")),
     ]  # fmt: skip
     return ", ".join(str(part) for part in parts if part) or f"version {details.get('version')}"
 
