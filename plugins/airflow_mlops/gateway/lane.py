@@ -1,7 +1,9 @@
 """The lane of one version: rows that wait for it go together, as many as came while it was busy.
 
 A row that comes alone is predicted at once. Those that come while the version predicts are taken together when it is
-done, up to a number: under load, a prediction of eight costs scikit-learn about as much as one. A quick model on
+done, up to a number: under load, a prediction of eight costs scikit-learn about as much as one. After a batch of
+several requests the next one waits for as many, a millisecond at most; once nobody else came, none waits any more.
+A quick model on
 arrays predicts in the event loop, where handing rows to a thread would cost more than predicting them. Many rows at
 once, and all rows of a slow model or one that has been slow once, go to a thread of its own, so that they hold up
 nobody else.
@@ -28,6 +30,10 @@ SLOW_SECONDS = 0.05
 """What a batch may take there; a model that takes longer once is quick no more."""
 MOST_QUICK = 64
 """Rows that may be predicted there at once."""
+GATHER_SECONDS = 0.001
+"""How long a batch waits for as many requests as the one before had."""
+CHEAP_SECONDS = 0.0002
+"""What a row may take, warm, for waiting to save nothing."""
 Outcome = float | str
 """A prediction, or why there is none."""
 
@@ -56,6 +62,9 @@ class Lane:
         self._waiting: deque[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]] = deque()
         self._rows = 0
         self._busy = False
+        self._before = 1
+        self._gathers = ready.seconds > CHEAP_SECONDS
+        self._timer: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"version-{number}")
         self.quick = ready.form != "frame" and ready.seconds <= QUICK_SECONDS
         """Whether few rows are predicted in the event loop."""
@@ -74,14 +83,28 @@ class Lane:
         self._waiting.append((rows, future))
         self._rows += len(rows)
         if not self._busy:
-            self._busy = True
-            # What else the event loop has read in this turn is asked for before this runs.
-            self._loop.call_soon(self._next)
+            self._gather()
         return future
 
     def retire(self) -> None:
         """Give the thread back once the rows that wait have been predicted."""
         self._thread.shutdown(wait=False)
+
+    def _gather(self) -> None:
+        """Start the next batch, or wait a little for as many requests as the one before had."""
+        if self._gathers and len(self._waiting) < self._before:
+            if self._timer is None:
+                self._timer = self._loop.call_later(GATHER_SECONDS, self._start)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._busy = True
+        # What else the event loop has read in this turn is asked for before this runs.
+        self._loop.call_soon(self._next)
 
     def _next(self) -> None:
         """Take what waits, and predict it here or in the thread."""
@@ -96,6 +119,7 @@ class Lane:
         if not taken:
             self._busy = False
             return
+        self._before = len(taken)
         rows = taken[0][0] if len(taken) == 1 else [row for some, _future in taken for row in some]
         if self.quick and count <= MOST_QUICK:
             began = time.perf_counter()
@@ -120,10 +144,9 @@ class Lane:
             if not future.done():
                 future.set_result(outcomes[at : at + len(rows)])
             at += len(rows)
+        self._busy = False
         if self._waiting:
-            self._loop.call_soon(self._next)
-        else:
-            self._busy = False
+            self._gather()
 
 
 def outcomes_of(ready: ReadyModel, rows: Sequence[Any]) -> list[Outcome]:

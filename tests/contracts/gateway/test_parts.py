@@ -114,6 +114,27 @@ def test_a_lone_row_goes_at_once_and_rows_that_come_while_the_version_is_busy_go
     asyncio.run(ask())
 
 
+def test_under_load_a_batch_waits_for_as_many_as_the_one_before_and_a_lone_row_at_most_once() -> None:
+    async def ask() -> None:
+        model = Model()
+        lane = Lane("1", ReadyModel("array", model.predict, 0.001))
+        await asyncio.gather(*(lane.ask([1.0]) for _ in range(3)))
+        first = lane.ask([1.0])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not first.done()
+        await asyncio.gather(first, lane.ask([1.0]), lane.ask([1.0]))
+        assert model.together == [3, 3]
+        assert await asyncio.wait_for(lane.ask([1.0]), 1) == [2.0]
+        lone = lane.ask([2.0])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert lone.done()
+        assert model.together == [3, 3, 1, 1]
+
+    asyncio.run(ask())
+
+
 def test_a_row_that_raises_does_not_take_those_beside_it_with_it() -> None:
     async def ask() -> None:
         lane = Lane("1", ReadyModel("array", Model().predict, 0.0))
