@@ -53,9 +53,11 @@ def standing(workspace: Workspace, state: LoopState) -> list[str]:
     rollout, stages = state.rollout, workspace.loop.rollout.stages
     move = next_move(stages, rollout)
     why = f" ({move.reason})" if move.reason else ""
+    # The stage that is open is named by its record: the declaration may have been changed since.
+    at = f"{rollout.kind}_{rollout.share}" if 0 <= move.stage == rollout.stage else stages[max(move.stage, 0)].name
     lines = [
         f"version {rollout.version.number} beside {served} on {workspace.loop.rollout.target}; "
-        f"next: {move.to.replace('_', ' ')} {stages[max(move.stage, 0)].name}{why}"
+        f"next: {move.to.replace('_', ' ')} {at}{why}"
     ]
     for index, stage in enumerate(stages):
         here = index == rollout.stage

@@ -6,7 +6,7 @@ rows tell what a split of the traffic would need many thousands for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +73,11 @@ def analyse_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, as
     look = next_look(declared, stage, rollout, labelled, metrics=len(metrics))
     if look is None:
         reason = f"nothing new since the look before: {labelled:,} labelled rows"
+        return _in_time(too_little(reason, labelled, since), state, stage, as_of)
+    part = look.number / look.planned
+    if stage.sample is not None and look.shares[-1] < part:
+        which = f"look {look.number} of {look.planned} comes"
+        reason = f"{which} at {part * stage.sample:,.0f} labelled rows; {labelled:,} are in"
         return _in_time(too_little(reason, labelled, since), state, stage, as_of)
     looks = [_judged(workspace, state, metric, found, look) for metric in metrics]
     offline = offline_and_online(workspace, rollout.version, looks)
@@ -170,4 +175,4 @@ def _in_time(verdict: StageVerdict, state: LoopState, stage: RolloutStage, as_of
     if verdict.verdict != "inconclusive" or stage.max_wait is None or waited < stage.max_wait:
         return verdict
     reason = f"undecided after {waited} partitions, max_wait is {stage.max_wait}: {verdict.reason}"
-    return StageVerdict("fail", reason, verdict.rows, since=verdict.since, metrics=verdict.metrics)
+    return replace(verdict, verdict="fail", reason=reason)

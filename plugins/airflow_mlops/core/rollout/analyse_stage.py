@@ -26,7 +26,7 @@ def analyse_stage(workspace: Workspace, state: LoopState, stage: RolloutStage, a
     if workspace.loop.rollout.is_live:
         from airflow_mlops.core.rollout.analyse_traffic import analyse_traffic
 
-        return analyse_traffic(workspace, state, stage, as_of)
+        return analyse_traffic(workspace, state, stage)
     return analyse_rows(workspace, state, stage, as_of)
 
 
@@ -43,13 +43,17 @@ def plain_failure(workspace: Workspace, state: LoopState) -> StageVerdict | None
 
 
 def overdue(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> str | None:
-    """Return that the open stage is undecided after the time it may take; None where it is not, or is paused."""
+    """Return that the open stage is undecided after the time it may take; None where it is not, or is paused.
+
+    On batch the look at the last partition comes after the watch of it, and may still pass: the partition after that
+    is the first one that says that nobody looked.
+    """
     rollout = state.rollout
     assert rollout is not None
     if stage.max_wait is None or rollout.settled or rollout.paused is not None:
         return None
     if not workspace.loop.rollout.is_live:
-        waited, unit = partitions_since(state, rollout, as_of), "partitions"
+        waited, unit = partitions_since(state, rollout, as_of) - 1, "partitions"
     else:
         seen = workspace.target.telemetry()
         waited, unit = (int(seen.seconds / 60) if seen.order == state.traffic_record else 0), "minutes"

@@ -71,9 +71,18 @@ class OpenStage:
         return metrics_of(self.workspace, self.stage)
 
     @property
+    def labelled(self) -> list[str]:
+        """Partitions scored since the stage was entered, oldest first.
+
+        The run that waits is of a partition from before them: where minutes count, that is not what counts as now.
+        """
+        return sorted(key for key in self.state.scored if key > self.rollout.entered)
+
+    @property
     def look(self) -> Look | None:
         """The next planned look; None where nothing has come in since the one before."""
-        return next_look(self.declared, self.stage, self.rollout, self.requests, metrics=len(self.metrics))
+        baked = 1.0 if self.stage.bake == 0 else self.minutes / self.stage.bake
+        return next_look(self.declared, self.stage, self.rollout, self.requests, metrics=len(self.metrics), baked=baked)
 
     @property
     def bakes(self) -> str | None:
@@ -83,11 +92,12 @@ class OpenStage:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether the stage has had the time that it may take."""
-        return self.stage.max_wait is not None and self.minutes >= self.stage.max_wait
+        """Whether the stage has had the time that it may take; what was served before it is not its time."""
+        own = self.seen.order == self.state.traffic_record
+        return own and self.stage.max_wait is not None and self.minutes >= self.stage.max_wait
 
 
-def analyse_traffic(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> StageVerdict:
+def analyse_traffic(workspace: Workspace, state: LoopState, stage: RolloutStage) -> StageVerdict:
     """Return the verdict on the stage that is open now, from what the target saw since it was entered.
 
     Raises
@@ -110,7 +120,7 @@ def analyse_traffic(workspace: Workspace, state: LoopState, stage: RolloutStage,
     look = open_.look
     assert look is not None
     try:
-        looks = [_judged(open_, metric, look, as_of) for metric in open_.metrics]
+        looks = [_judged(open_, metric, look) for metric in open_.metrics]
     except ChallengerFailedError as error:
         return StageVerdict("fail", f"the challenger cannot predict: {error}", open_.requests)
     offline = offline_and_online(workspace, open_.rollout.version, looks)
@@ -152,22 +162,22 @@ def _waits(open_: OpenStage) -> str | None:
     if count < least:
         return f"{count:,} requests of the challenger, {least:,} are needed to say"
     asks_labels = any(metric.metric == "label" for metric in open_.metrics)
-    if asks_labels and not any(key > open_.rollout.entered for key in open_.state.scored):
+    if asks_labels and not open_.labelled:
         return "no labelled partition has come since the stage was entered"
     look = open_.look
     if look is None:
-        return f"{count:,} requests of the challenger, no more than at the look before"
+        return f"{count:,} requests of the challenger, {open_.minutes:.3g} minutes: no more than at the look before"
     planned = planned_looks(open_.declared, open_.stage)
     part, sample = look.number / planned, planned_sample(open_.declared, open_.stage, open_.rollout, count)
     which = f"look {look.number} of {planned} comes"
-    if look.shares[-1] < part:
+    if count < part * sample:
         return f"{which} at {part * sample:,.0f} requests of the challenger; {count:,} are in"
     if open_.minutes < part * open_.stage.bake:
         return f"{which} after {part * open_.stage.bake:.3g} minutes; {open_.minutes:.3g} have passed"
     return None
 
 
-def _judged(open_: OpenStage, metric: OnlineMetric, look: Look, as_of: str) -> MetricLook:
+def _judged(open_: OpenStage, metric: OnlineMetric, look: Look) -> MetricLook:
     """Return what one metric says at a look."""
     seen = open_.seen
     if metric.metric == "errors":
@@ -180,8 +190,7 @@ def _judged(open_: OpenStage, metric: OnlineMetric, look: Look, as_of: str) -> M
         disagree = metric.worse_by if seen.paired.size else None
         found = judge_predictions(seen, look, at_most=at_most, disagree_at_most=disagree)
     elif metric.metric == "label":
-        since = sorted(key for key in open_.state.scored if open_.rollout.entered < key <= as_of)
-        found = judge_labels(open_.workspace, metric, _compared(open_, since), look)
+        found = judge_labels(open_.workspace, metric, _compared(open_, open_.labelled), look)
     else:
         from airflow_mlops.core.rollout.queried_metric import judge_query  # a driver, and HTTP
 

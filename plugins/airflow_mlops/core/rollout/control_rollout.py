@@ -95,7 +95,7 @@ def skip_stage(workspace: Workspace, *, reason: str) -> Record:
             raise RolloutError(f"version {number} has failed and is rolled back, not skipped: {rollout.failed}")
         if rollout.stage < 0 or rollout.settled:
             raise RolloutError(f"no stage of version {number} is undecided; the run of the rollout enters the next one")
-        name = workspace.loop.rollout.stages[rollout.stage].name
+        name = f"{rollout.kind}_{rollout.share}"
         return _draft(workspace, state, rollout, "stage_skipped", stage=rollout.stage, name=name, reason=reason)
 
     return decide(workspace, draft, what="the skip")

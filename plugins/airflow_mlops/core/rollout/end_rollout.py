@@ -14,6 +14,7 @@ from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.governance.reconcile import reconcile
 from airflow_mlops.core.governance.record import Draft
 from airflow_mlops.core.governance.state import LoopState, OpenRollout
+from airflow_mlops.core.rollout.next_move import stage_as_declared
 from airflow_mlops.core.rollout.port import TargetError
 from airflow_mlops.core.workspace import Workspace
 
@@ -42,6 +43,24 @@ def refuse_older(rollout: OpenRollout, as_of: str) -> None:
     if rollout.version.partition > as_of:
         number, made = rollout.version.number, rollout.version.partition
         raise NotReadyError(f"version {number} was made as of {made}; {as_of} is older")
+
+
+def require_declared(workspace: Workspace, rollout: OpenRollout) -> None:
+    """Let a rollout go on whose open stage the declaration still has in its place.
+
+    Raises
+    ------
+    RolloutError
+        If the declaration was changed since: what is declared of a stage says nothing of the one that is open.
+    """
+    stages, number = workspace.loop.rollout.stages, rollout.version.number
+    if rollout.stage >= 0 and stage_as_declared(stages, rollout) is None:
+        names, model = ", ".join(stage.name for stage in stages), workspace.loop.model
+        raise RolloutError(
+            f"version {number} is at {rollout.kind}_{rollout.share}, stage {rollout.stage + 1} of its rollout, and the "
+            f"declaration now says {names}: put the stages back until it has ended, or take it back: airflow-mlops "
+            f"rollout abort {model}"
+        )
 
 
 def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: str) -> NoReturn:

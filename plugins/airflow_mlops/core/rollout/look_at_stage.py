@@ -16,6 +16,7 @@ from airflow_mlops.core.rollout.end_rollout import (
     ended,
     newest_partition,
     refuse_older,
+    require_declared,
     roll_back,
 )
 from airflow_mlops.core.rollout.verdict import StageVerdict, too_little
@@ -33,6 +34,8 @@ def look_at_stage(workspace: Workspace, version: str, index: int, as_of: str) ->
         If the version was rolled back, now or before.
     NotReadyError
         If the stage holds: the look is inconclusive, none is due yet, or a person paused the rollout.
+    RolloutError
+        If the declaration has no such stage any more.
     TargetError
         If the target cannot say what it has seen; trying again may help.
     """
@@ -45,6 +48,7 @@ def look_at_stage(workspace: Workspace, version: str, index: int, as_of: str) ->
         refuse_older(rollout, as_of)
         if rollout.failed is not None:
             roll_back(workspace, rollout, rollout.failed, as_of)
+        require_declared(workspace, rollout)
         if rollout.stage > index or (rollout.stage == index and rollout.settled):
             return StageOutcome(version, stage.name, "passed before")
         if rollout.stage < index:

@@ -27,8 +27,13 @@ def planned_sample(declared: Rollout, stage: RolloutStage, rollout: OpenRollout,
     return first * planned
 
 
-def next_look(declared: Rollout, stage: RolloutStage, rollout: OpenRollout, rows: int, *, metrics: int) -> Look | None:
+def next_look(
+    declared: Rollout, stage: RolloutStage, rollout: OpenRollout, rows: int, *, metrics: int, baked: float = 1.0
+) -> Look | None:
     """Return the look that ``rows`` allow; None where they are no more than at the look before.
+
+    A stage that bakes has all that was planned no sooner than it has baked, however many rows come before: otherwise
+    a look would be the last one, and could not pass yet.
 
     Parameters
     ----------
@@ -36,10 +41,12 @@ def next_look(declared: Rollout, stage: RolloutStage, rollout: OpenRollout, rows
         Rows or requests of the challenger that are in.
     metrics : int
         By how many metrics the stage is judged.
+    baked : float
+        Share of the time the stage has to bake that has passed.
     """
     taken = [float(look.details["information"]) for look in rollout.looks if look.details.get("look")]
     planned = planned_looks(declared, stage)
-    share = min(1.0, rows / planned_sample(declared, stage, rollout, rows))
+    share = min(1.0, rows / planned_sample(declared, stage, rollout, rows), baked)
     if len(taken) >= planned or (taken and share <= taken[-1]):
         return None
     return Look(len(taken) + 1, (*taken, share), planned, declared.alpha, metrics)

@@ -4,6 +4,7 @@
 
     it has failed                        -> roll back, whatever else is true
     a person has paused it               -> hold; traffic stays where it is
+    its stage is declared no longer      -> hold, until a person says what is meant
     the stage has not passed             -> look; an inconclusive look, or too little data, holds
     the next stage asks for a person     -> hold until one lets it begin
     the stage has passed, or was skipped -> the next one, and live after the last
@@ -51,13 +52,18 @@ def next_move(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Move:
         return Move("roll_back", now, rollout.failed)
     if rollout.paused is not None:
         return Move("hold", now, f"paused: {rollout.paused}")
+    if now >= 0 and stage_as_declared(stages, rollout) is None:
+        return Move("hold", now, f"the declaration has no {rollout.kind} {rollout.share} % as stage {now + 1} any more")
     if now >= 0 and not rollout.settled:
         return Move("look", now)
     following = now + 1
-    if following >= len(stages):
-        # The declaration has fewer stages than when this rollout began; the last of them is live.
-        return Move("promote", len(stages) - 1)
     stage = stages[following]
     if stage.approval == "human" and following not in rollout.approved:
         return Move("hold", following, f"{stage.name} waits for a person to let it begin")
     return Move("promote" if stage.kind == "live" else "enter", following)
+
+
+def stage_as_declared(stages: Sequence[RolloutStage], rollout: OpenRollout) -> RolloutStage | None:
+    """Return what is declared of the stage that is open; None where none is, or the declaration was changed since."""
+    stage = stages[rollout.stage] if 0 <= rollout.stage < len(stages) - 1 else None
+    return stage if stage is not None and (stage.kind, stage.share) == (rollout.kind, rollout.share) else None

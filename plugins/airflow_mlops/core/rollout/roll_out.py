@@ -12,12 +12,14 @@ from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.governance.policy import require_policy
 from airflow_mlops.core.governance.reconcile import reconcile
 from airflow_mlops.core.governance.state import LoopState, OpenRollout
+from airflow_mlops.core.rollout.analyse_stage import plain_failure
 from airflow_mlops.core.rollout.bring_about import bring_about
 from airflow_mlops.core.rollout.end_rollout import (
     StageOutcome,
     ended,
     newest_partition,
     refuse_older,
+    require_declared,
     roll_back,
 )
 from airflow_mlops.core.rollout.look_at_stage import look_at_stage
@@ -100,9 +102,12 @@ def enter_stage(workspace: Workspace, version: str, index: int, as_of: str) -> S
     Raises
     ------
     RolledBackError
-        If the version was rolled back, now or before; also where the target cannot serve it.
+        If the version was rolled back, now or before; also where the target cannot serve it, or it has broken since
+        its last look.
     NotReadyError
         If the stage is not due: one before it has not passed, a person paused the rollout, or has to approve.
+    RolloutError
+        If the declaration has no longer the stage that is open.
     TargetError
         If the target does not serve what the record says; trying again may help.
     """
@@ -116,18 +121,20 @@ def enter_stage(workspace: Workspace, version: str, index: int, as_of: str) -> S
         move = next_move(workspace.loop.rollout.stages, rollout)
         if move.to == "roll_back":
             roll_back(workspace, rollout, move.reason, as_of)
+        require_declared(workspace, rollout)
         if rollout.stage >= index:
-            _serve(workspace, rollout, as_of)
+            _serve(workspace, rollout, stage.name, as_of)
             return StageOutcome(version, stage.name, "entered before")
         if move.stage != index or move.to not in ("enter", "promote"):
             raise NotReadyError(f"version {version} holds at {_where(workspace, rollout)}: {move.reason or _WAITS}")
+        _require_unbroken(workspace, state, rollout, as_of)
         try:
             if move.to == "promote":
                 return _promote(workspace, state, version, as_of)
             _enter(workspace, state, index, as_of)
         except StaleLedgerError:
             continue
-        _serve(workspace, rollout, as_of)
+        _serve(workspace, rollout, stage.name, as_of)
         return StageOutcome(version, stage.name, "entered")
     raise RolloutError(f"{stage.name} could not be entered in {ATTEMPTS} attempts: other records keep coming first")
 
@@ -157,14 +164,21 @@ def _enter(workspace: Workspace, state: LoopState, index: int, as_of: str) -> No
     fault_point("stage_entered")
 
 
-def _serve(workspace: Workspace, rollout: OpenRollout, as_of: str) -> None:
+def _require_unbroken(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: str) -> None:
+    """Take back a challenger that has broken since its look, as while a person thought about the next stage."""
+    broken = plain_failure(workspace, state) if rollout.stage >= 0 else None
+    if broken is not None:
+        roll_back(workspace, rollout, f"{_where(workspace, rollout)}: {broken.reason}", as_of)
+
+
+def _serve(workspace: Workspace, rollout: OpenRollout, name: str, as_of: str) -> None:
     """Let the target serve what the ledger says; a challenger that it cannot serve goes back."""
     try:
         bring_about(workspace)
     except RolloutError as error:
         if error.retryable:
             raise
-        roll_back(workspace, rollout, f"{_where(workspace, rollout)}: it cannot be served: {error}", as_of)
+        roll_back(workspace, rollout, f"{name}: it cannot be served: {error}", as_of)
     fault_point("traffic_applied")
 
 

@@ -6,11 +6,12 @@ ledger says, and takes back a challenger that has failed, is plainly broken, or 
 
 from __future__ import annotations
 
-from airflow_mlops.core.errors import RolledBackError, RolloutError
+from airflow_mlops.core.errors import MlopsError, RolledBackError
 from airflow_mlops.core.governance.reconcile import reconcile
 from airflow_mlops.core.governance.state import LoopState, OpenRollout
 from airflow_mlops.core.rollout.analyse_stage import overdue, plain_failure
 from airflow_mlops.core.rollout.end_rollout import newest_partition, roll_back
+from airflow_mlops.core.rollout.next_move import stage_as_declared
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -21,30 +22,34 @@ def watch_rollout(workspace: Workspace, as_of: str) -> list[str]:
     ------
     RegistryError, TargetError
         If one of them cannot be reached; the other was repaired nevertheless.
+    RolloutError
+        If the target will not say what it has seen, whatever is tried; the rest was repaired nevertheless.
     """
     state, done = workspace.state(), []
     rollout = state.rollout
+    silent: MlopsError | None = None
     if rollout is not None:
-        reason = _must_go(workspace, state, rollout, as_of)
+        reason = None
+        try:
+            reason = _must_go(workspace, state, rollout, as_of)
+        except MlopsError as error:
+            silent = error
         if reason is not None:
             try:
                 roll_back(workspace, rollout, reason, newest_partition(workspace, as_of))
             except RolledBackError as error:
                 done.append(str(error))
-    return [*done, *reconcile(workspace)]
+    done += reconcile(workspace)
+    if silent is not None and not silent.retryable:  # one that does not answer now is asked again by the next watch
+        raise silent
+    return done
 
 
 def _must_go(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: str) -> str | None:
-    """Return why the challenger has to go back; None where it may go on, or the target cannot be asked now."""
-    stages = workspace.loop.rollout.stages
-    if rollout.failed is not None or not 0 <= rollout.stage < len(stages):
+    """Return why the challenger has to go back; None where it may go on."""
+    if rollout.failed is not None or rollout.stage < 0:
         return rollout.failed
-    try:
-        broken = plain_failure(workspace, state)
-        late = overdue(workspace, state, stages[rollout.stage], as_of)
-    except RolloutError as error:
-        if not error.retryable:
-            raise
-        return None  # reconcile meets the same target, and says that it does not answer
+    broken, stage = plain_failure(workspace, state), stage_as_declared(workspace.loop.rollout.stages, rollout)
+    late = None if stage is None else overdue(workspace, state, stage, as_of)
     reason = broken.reason if broken is not None else late
-    return None if reason is None else f"{stages[rollout.stage].name}: {reason}"
+    return None if reason is None else f"{rollout.kind}_{rollout.share}: {reason}"

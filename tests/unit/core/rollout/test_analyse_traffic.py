@@ -155,10 +155,14 @@ def test_a_stage_bakes_for_its_minutes_however_good_it_looks_and_fails_at_once(t
     assert "look 1 of 2 comes after 5 minutes; 1 have passed" in look(workspace)
     assert due(workspace, "2", 0) is None
     target.seconds = 5 * 60
+    target.sees(champion=seen(90_000), challenger=seen(10_000, seed=1))
     assert "bakes for 5 more minutes" in look(workspace)
+    # All of the sample was in at the first look, and more requests alone bring no second one.
+    target.sees(champion=seen(99_000), challenger=seen(11_000, seed=1))
+    assert "NotReadyError" in look(workspace)
     target.seconds = 10 * 60
-    target.sees(champion=seen(9_000), challenger=seen(700, seed=1))
-    assert looks(workspace) == [(1, "inconclusive")]
+    assert look(workspace) == "passed"
+    assert looks(workspace) == [(1, "inconclusive"), (2, "pass")]
 
 
 def test_a_stage_that_stays_undecided_is_given_up_after_its_time(tmp_path: Path) -> None:
