@@ -174,7 +174,7 @@ check: $(PROJECT_STAMP)
 	step lint $(VENV)/bin/ruff check .; \
 	step types $(VENV)/bin/mypy $(TYPED); \
 	step layers $(VENV)/bin/lint-imports; \
-	step dockerfile $(VENV)/bin/hadolint --config docker/hadolint.yaml docker/Dockerfile; \
+	step dockerfile $(VENV)/bin/hadolint --config docker/hadolint.yaml docker/Dockerfile docker/gateway.Dockerfile; \
 	step compose $(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml; \
 	step shell $(VENV)/bin/shellcheck .ci/run; \
 	step house $(PYTHON) -m pytest --quiet tests/unit/house tests/unit/docker; \
