@@ -13,7 +13,7 @@
     airflow-mlops card MODEL VERSION       the model card of a version, as Markdown or HTML
     airflow-mlops score MODEL       the ML Test Score of a loop, with the evidence of each point
     airflow-mlops audit verify|anchor|export MODEL   is the ledger whole; take it elsewhere
-    airflow-mlops reconcile MODEL   make the registry say what the ledger says
+    airflow-mlops reconcile MODEL   make target and registry say what the ledger says, and watch over a rollout
     airflow-mlops skew MODEL        replay scored rows one by one and all together, and compare
     airflow-mlops quarantine list|show|release MODEL look at bad rows, release them after a fix
     airflow-mlops forget MODEL      erase a subject from snapshots, predictions and quarantine

@@ -31,7 +31,12 @@ def add_commands(commands: Commands) -> None:
     add_command(commands, "status", status, "say where a loop stands")
     told = add_command(commands, "history", history, "list what was decided, by whom, when and why")
     told.add_argument("--all", action="store_true", help="also the facts of every partition")
-    add_command(commands, "reconcile", reconcile_aliases, "make the registry say what the ledger says")
+    add_command(
+        commands,
+        "reconcile",
+        reconcile_aliases,
+        "make target and registry say what the ledger says, and watch over a rollout",
+    )
 
 
 def schema(_asked: argparse.Namespace) -> None:
@@ -148,14 +153,17 @@ def said_in(record: Record) -> str:
 
 
 def reconcile_aliases(asked: argparse.Namespace) -> None:
-    """Make the registry say what the ledger says."""
+    """Make target and registry say what the ledger says, and take back a challenger that has to go."""
     from airflow_mlops.core.errors import RegistryError
-    from airflow_mlops.core.governance.reconcile import reconcile
     from airflow_mlops.core.registry.inspect_versions import inspect_versions
+    from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 
     workspace = workspace_of(asked)
-    repairs = reconcile(workspace)
+    repairs = watch_rollout(workspace, max(workspace.state().published, default=""))
     found = inspect_versions(workspace)
-    print("\n".join([*repairs, *found.notices]) or "nothing to repair: every alias is what the ledger says")
+    print(
+        "\n".join([*repairs, *found.notices])
+        or "nothing to repair: who serves, and every alias, is what the ledger says"
+    )
     if found.problems:
         raise RegistryError("; ".join(found.problems))

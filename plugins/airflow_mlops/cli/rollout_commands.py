@@ -91,4 +91,7 @@ def approve(asked: argparse.Namespace) -> None:
         raise RolloutError(f"there is no stage {asked.stage!r}; stages: {', '.join(names)}")
     person = PERSON.search(workspace.actor)
     record = approve_stage(workspace, names.index(asked.stage), (person[1] if person else workspace.actor,))
-    print(f"{asked.stage} of version {record.details['version']} may begin (record {record.sequence})")
+    print(
+        f"{asked.stage} of version {record.details['version']} may begin (record {record.sequence}); "
+        "a task of Airflow that waits for the same answer is answered there, or cleared"
+    )

@@ -144,6 +144,8 @@ def approve_stage(
 
     def draft(state: LoopState) -> Draft:
         rollout = _open(workspace, state)
+        if stage.approval != "human":
+            raise RolloutError(f"{stage.name} asks for no person; stages that do declare approval: human")
         if version not in (None, rollout.version.number):
             raise RolloutError(f"version {version} was asked about, and version {rollout.version.number} is under way")
         behind = {*people_behind(workspace, rollout.version), *([started_by] if started_by else [])}

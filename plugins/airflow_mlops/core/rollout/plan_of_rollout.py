@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from airflow_mlops.core.workspace import Workspace
 
 RATE = 0.01
-"""Share of errors that is assumed of a champion of which nothing was seen yet."""
+"""Share of errors that is assumed of a champion of which little was seen yet."""
+KNOWN_FROM = 1_000
+"""Requests from which on the champion's own share of errors says more than that."""
 
 
 def plan_of_rollout(workspace: Workspace, state: LoopState, version: Version) -> list[str]:
@@ -40,7 +42,7 @@ def _on_requests(workspace: Workspace, state: LoopState, version: Version, stage
     beside = sample if stage.exposed == 0 else sample * (100 - stage.share) / stage.share
     try:
         seen = workspace.target.telemetry().champion
-        rate = seen.errors / seen.requests if seen.requests else RATE
+        rate = seen.errors / seen.requests if seen.requests >= KNOWN_FROM else RATE
     except RolloutError:
         rate = RATE
     alpha = declared.alpha / len(declared.judged_by)

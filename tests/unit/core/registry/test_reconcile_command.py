@@ -32,7 +32,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def test_it_says_what_it_repaired(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     loop_commands.reconcile_aliases(argparse.Namespace())
-    assert capsys.readouterr().out == "nothing to repair: every alias is what the ledger says\n"
+    assert capsys.readouterr().out == "nothing to repair: who serves, and every alias, is what the ledger says\n"
     workspace.registry.set_alias("champion", None)
     loop_commands.reconcile_aliases(argparse.Namespace())
     assert capsys.readouterr().out == "alias champion was absent, is now 1\n"
