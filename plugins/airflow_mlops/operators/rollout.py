@@ -79,7 +79,8 @@ class AnalyseRolloutOperator(_AtStageOperator):
     """Look at a stage of the rollout: goes on, holds, or rolls back (fails).
 
     On batch a stage that holds skips, and the next partition looks again. Where requests are answered as they come the
-    task waits until the next planned look is due, or something plainly broken asks for a rollback at once.
+    task waits until the next planned look is due, or something plainly broken asks for a rollback at once; it skips
+    where the stage is not the one that is open, as when it is cleared by itself.
 
     :param version: what :class:`StartRolloutOperator` returned
     :param index: position of the stage in the declaration, from 0
@@ -94,13 +95,13 @@ class AnalyseRolloutOperator(_AtStageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.rollout.look_at_stage import look_at_stage
+        from airflow_mlops.core.rollout.look_at_stage import comes_by_itself, look_at_stage
 
         while True:
             try:
                 outcome = look_at_stage(workspace, str(self.version), self.index, partition)
             except NotReadyError as error:
-                if not workspace.loop.rollout.is_live:
+                if not comes_by_itself(workspace, str(self.version), self.index, partition):
                     raise
                 self._wait(workspace, str(error))
                 continue

@@ -65,6 +65,18 @@ def look_at_stage(workspace: Workspace, version: str, index: int, as_of: str) ->
     raise RolloutError(f"{stage.name} could not be looked at in {ATTEMPTS} attempts: other records keep coming first")
 
 
+def comes_by_itself(workspace: Workspace, version: str, index: int, as_of: str) -> bool:
+    """Whether a stage that holds can be waited for: it is the open one, and what a look needs comes in by itself.
+
+    Not so a stage that was not entered, a rollout that is over, or one that the run is too old for: however long
+    somebody waits, they would be told the same.
+    """
+    rollout = workspace.state().rollout
+    if not workspace.loop.rollout.is_live or rollout is None or rollout.version.number != version:
+        return False
+    return rollout.stage == index and rollout.version.partition <= newest_partition(workspace, as_of)
+
+
 def _said(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: str) -> StageVerdict:
     """Return what is said about the open stage, now recorded, or as of the same partition before."""
     stage = workspace.loop.rollout.stages[rollout.stage]
