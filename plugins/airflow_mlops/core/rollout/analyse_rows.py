@@ -147,6 +147,20 @@ def rows_of(workspace: Workspace, state: LoopState, partitions: list[str]) -> Mo
     return read_rows(workspace, pins)
 
 
+def labelled_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, partitions: list[str]) -> int:
+    """Return how many rows of scored partitions, of the stage's share of keys, have a label; reads no other columns."""
+    rollout, data, found = state.rollout, workspace.loop.data, 0
+    assert rollout is not None
+    for key in partitions:
+        version = int(state.scored[key]["snapshot_version"])
+        rows = workspace.snapshots.read(key, version=version, columns=[data.key, data.label]).to_pandas()
+        known = rows[data.label].notna().to_numpy(bool)
+        if stage.share < 100:
+            known = known & sticky_share(rows[data.key], salt=rollout.salt, percent=stage.share)
+        found += int(known.sum())
+    return found
+
+
 def judge_labels(workspace: Workspace, metric: OnlineMetric, found: ComparedRows, look: Look) -> MetricLook:
     """Return what the labels say at a look."""
     margin = workspace.loop.rollout.margin if metric.worse_by is None else metric.worse_by

@@ -14,6 +14,7 @@ from airflow_mlops.core.rollout.analyse_rows import (
     ComparedRows,
     compare_rows,
     judge_labels,
+    labelled_rows,
     metrics_of,
 )
 from airflow_mlops.core.rollout.bring_about import bring_about
@@ -163,7 +164,7 @@ def _waits(open_: OpenStage) -> str | None:
         return f"{count:,} requests of the challenger, {least:,} are needed to say"
     asks_labels = any(metric.metric == "label" for metric in open_.metrics)
     if asks_labels and not open_.labelled:
-        return "no labelled partition has come since the stage was entered"
+        return "no partition was scored since the stage was entered, so that there are no labels"
     look = open_.look
     if look is None:
         return f"{count:,} requests of the challenger, {open_.minutes:.3g} minutes: no more than at the look before"
@@ -174,7 +175,9 @@ def _waits(open_: OpenStage) -> str | None:
         return f"{which} at {part * sample:,.0f} requests of the challenger; {count:,} are in"
     if open_.minutes < part * open_.stage.bake:
         return f"{which} after {part * open_.stage.bake:.3g} minutes; {open_.minutes:.3g} have passed"
-    return None
+    # Last, as it reads the lake. A look without labels would be one of those planned, and the last of them is final.
+    known = labelled_rows(open_.workspace, open_.state, open_.stage, open_.labelled) if asks_labels else least
+    return None if known >= least else f"{known:,} labelled rows since the stage was entered, {least:,} are needed"
 
 
 def _judged(open_: OpenStage, metric: OnlineMetric, look: Look) -> MetricLook:

@@ -1,11 +1,12 @@
 """Score a partition: the champion, and a challenger under way, predict the same rows without labels.
 
 Which model serves a row is decided by the sticky share of the stage that was open before the
-partition. The label column is not read.
+partition. Who was taken back since predicts nothing any more. The label column is not read.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def score_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
     known = now.scored.get(partition)
     if known is not None and known["snapshot"] == snapshot["digest"]:
         return {"partition": partition, **known}
-    then = workspace.state(before=partition)
+    then = without_taken_back(workspace.state(before=partition), workspace.state())
     if then.champion is None:
         raise NotReadyError(f"there is no champion from before {partition}")
     pin = PinnedPartition(partition, int(snapshot["version"]), str(snapshot["digest"]))
@@ -63,6 +64,24 @@ def score_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
         )
     )  # fmt: skip
     return {"partition": partition, **record.details}
+
+
+def without_taken_back(then: LoopState, newest: LoopState) -> LoopState:
+    """Return who served before a partition, less the challenger, and with another champion, where one was taken back.
+
+    A rollback is recorded for the newest partition. Older ones that wait to be scored were published before it, and
+    serve what is predicted after it.
+    """
+    rollout, champion = then.rollout, then.champion
+    if rollout is not None and rollout.version.number in newest.quarantined:
+        rollout = None
+    instead = {str(one.details["version"]): one.details.get("champion") for one in newest.rollbacks}
+    while champion is not None and champion.number in newest.quarantined:
+        number = instead.pop(champion.number, None)
+        if number is None:
+            break  # quarantined otherwise: there is nobody that the ledger names in its place
+        champion = newest.versions[str(number)]
+    return replace(then, rollout=rollout, champion=champion)
 
 
 def corrected_partitions(workspace: Workspace, before: str) -> list[str]:

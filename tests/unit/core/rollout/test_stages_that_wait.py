@@ -36,12 +36,18 @@ def test_a_label_metric_of_a_live_stage_looks_at_what_came_while_its_run_waited(
     version = start_rollout(workspace, week(5))
     enter_stage(workspace, version, 0, week(5))
     target.sees(champion=seen(500), challenger=seen(500))
-    with pytest.raises(NotReadyError, match="no labelled partition has come"):
+    with pytest.raises(NotReadyError, match="no partition was scored since the stage was entered"):
         run_stage(workspace, version, 0, week(5))
     assert due(workspace, version, 0) is None
-    workspace.source.frames[week(6)] = toy_rows(6, slope=6, rows=400)  # type: ignore[attr-defined]
-    ingest(workspace, week(6))
-    score_partition(workspace, week(6))
+    rows = toy_rows(6, slope=6, rows=400)
+    for known in (rows.assign(y=float("nan")), rows):
+        # A look at rows whose labels are not there yet would be a planned one, and the last of them takes it back.
+        with pytest.raises(NotReadyError):
+            run_stage(workspace, version, 0, week(5))
+        assert due(workspace, version, 0) is None
+        workspace.source.frames[week(6)] = known  # type: ignore[attr-defined]
+        ingest(workspace, week(6))
+        score_partition(workspace, week(6))
     assert due(workspace, version, 0) is not None
     # The run is still that of week 5.
     assert run_stage(workspace, version, 0, week(5)).stage == "canary_50"
@@ -146,3 +152,14 @@ def test_a_stage_that_the_target_cannot_serve_is_named(tmp_path: Path) -> None:
     with pytest.raises(RolledBackError, match="canary_10: it cannot be served: it takes other columns"):
         enter_stage(workspace, "2", 1, week(3))
     assert looks(workspace) == []
+
+
+def test_after_a_restart_of_the_gateway_looks_go_on_where_they_were(tmp_path: Path) -> None:
+    target = InMemoryTarget()
+    metrics = [{"metric": "errors", "worse_by": 0.0}]
+    workspace = rolled_out(tmp_path, target, [{"canary": 10, "sample": 1_000}, {"live": 100}], metrics=metrics)
+    # It counts anew: what a look asks for has to come once more, and no look is taken twice.
+    for requests, number in ((200, 1), (410, 2), (50, 2), (410, 2), (590, 2), (600, 3)):
+        target.sees(champion=seen(9_000, errors=900), challenger=seen(requests, errors=requests // 10))
+        assert "NotReadyError" in look(workspace)
+        assert [each for each, _ in looks(workspace)] == list(range(1, number + 1)), requests

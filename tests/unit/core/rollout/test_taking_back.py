@@ -16,10 +16,13 @@ from airflow_mlops.core.rollout.end_rollout import ended
 from airflow_mlops.core.rollout.port import TargetError
 from airflow_mlops.core.rollout.roll_back import lift_quarantine, roll_back_now
 from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
+from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 from airflow_mlops.testing.in_memory_target import InMemoryTarget, Method
 from tests.unit.core.governance.histories import History, week
 from tests.unit.core.rollout.test_analyse_traffic import looks, rolled_out, seen
+from tests.unit.core.rollout.test_roll_out import real_loop, run_dag
+from tests.unit.core.toy_loop import ingest, toy_rows
 
 
 class DownError(RegistryError):
@@ -163,3 +166,25 @@ def test_a_target_that_missed_the_rollback_counts_anew_for_the_next_rollout_of_t
     assert target.telemetry().order == workspace.state().traffic_record
     run_stage(workspace, "2", 0, week(3))
     assert looks(workspace)[-1] == (1, "pass")
+
+
+def test_whoever_was_taken_back_predicts_no_partition_that_was_waiting(tmp_path: Path) -> None:
+    workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6], stages=[{"canary": 50}, {"live": 100}])
+    enter_stage(workspace, start_rollout(workspace, week(6)), 0, week(6))
+    for number in (7, 8):
+        workspace.source.frames[week(number)] = toy_rows(number, slope=6)  # type: ignore[attr-defined]
+        ingest(workspace, week(number))
+    # The record is of the newest partition, and neither of the two was scored yet.
+    control_rollout(workspace, "abort", reason="complaints")
+    for number in (7, 8):
+        scored = score_partition(workspace, week(number))
+        assert (scored["served"], scored["challenger"]) == ({"1": 120}, None)
+
+
+def test_a_champion_that_was_taken_back_predicts_no_partition_that_was_waiting(tmp_path: Path) -> None:
+    workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6], stages=[{"shadow": 100}, {"live": 100}])
+    assert run_dag(workspace, 6) is None
+    workspace.source.frames[week(7)] = toy_rows(7, slope=6)  # type: ignore[attr-defined]
+    ingest(workspace, week(7))
+    roll_back_now(workspace, reason="complaints")
+    assert score_partition(workspace, week(7))["served"] == {"1": 120}
