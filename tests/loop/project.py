@@ -83,7 +83,7 @@ def declaration(model: str, function: str, **changes: Any) -> dict[str, Any]:
         },
         "train": {"function": function, "window": 1},
         "gates": [{"metric": "mae", "at_most": 4.0}, {"metric": "mae", "no_worse_than_champion_by": 0.1}],
-        "rollout": {"stages": [{"shadow": 100}, {"canary": 50}, {"live": 100}], "min_rows": 20},
+        "rollout": {"stages": [{"shadow": 100}, {"canary": 50}, {"live": 100}], "margin": 0.25, "min_rows": 20},
         "watch": {"drift": {"alarm_rate": 0.001}, "performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}},
         "retrain": {"policy": "alarm", "alarm": {"windows": 1, "of": 1}, "cooldown": 1},
     }
