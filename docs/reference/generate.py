@@ -267,7 +267,9 @@ def operators_page() -> str:
     import airflow_mlops
     from airflow_mlops.operators.stage import StageOperator
 
-    operators = [getattr(airflow_mlops, name) for name in airflow_mlops.__all__ if name.endswith(("Operator", "Sensor"))]
+    operators = [
+        getattr(airflow_mlops, name) for name in airflow_mlops.__all__ if name.endswith(("Operator", "Sensor"))
+    ]
     parts = [
         "# The operators\n",
         NOTE,

@@ -8,8 +8,8 @@
     <model>_rollout  (approve ->) start -> a group for each stage: (approve ->) enter -> analyse     on a candidate
     <model>_control  pause, resume, skip or abort the rollout under way     when a person starts it
 
-They meet only through assets, save the last, which a person starts; and every event carries a partition key: an event without one loses
-triggers in a burst, and one with a key never starts a Dag that is not partitioned.
+They meet only through assets, save the last, which a person starts; and every event carries a partition key: an event
+without one loses triggers in a burst, and one with a key never starts a Dag that is not partitioned.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.operators.notified import call_notifiers
 from airflow_mlops.operators.stage import StageOperator
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ class ReconcileOperator(StageOperator):
         """See the class."""
         from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 
+        before = len(workspace.state().rollbacks)
         repairs = watch_rollout(workspace, partition)
+        if len(workspace.state().rollbacks) > before:
+            # The run that led the rollout may be gone, and with it the task whose failure would have told.
+            taken_back = RuntimeWarning(repairs[0])
+            call_notifiers(workspace.loop.notify, self.root, {**context, "exception": taken_back})
         for repair in repairs:
             self.log.warning("repaired: %s", repair)
         state = workspace.state()

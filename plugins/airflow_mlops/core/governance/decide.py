@@ -33,6 +33,4 @@ def decide(workspace: Workspace, draft_of: Callable[[LoopState], Draft], *, what
             return workspace.ledger.append(draft_of(state), read=state.sequence)
         except StaleLedgerError:
             continue
-    raise LedgerError(
-        f"{what} could not be recorded in {ATTEMPTS} attempts: others keep coming first; try again"
-    )
+    raise LedgerError(f"{what} could not be recorded in {ATTEMPTS} attempts: others keep coming first; try again")
