@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.core.rollout.roll_out import enter_stage, start_rollout
 from tests.loop.project import KEYS, make_project
 
 if TYPE_CHECKING:
@@ -46,3 +47,36 @@ def test_a_callback_is_not_called_while_nothing_fails(tmp_path: Path, start_sche
     project.ingest(scheduler, KEYS[0])
     assert scheduler.failures() == []
     assert not (tmp_path / package / "told.txt").exists()
+
+
+def test_a_rollback_that_the_watch_made_is_told_though_no_task_failed(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    package = f"watched_{os.getpid()}"
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "pager.py").write_text(ALERTS)
+    stages = [{"shadow": 100, "bake": 5, "max_wait": 6}, {"live": 100}]
+    project = make_project(tmp_path, notify=[f"{package}.pager:tell"], rollout={"stages": stages, "min_rows": 20})
+    project.seed(KEYS[:2])
+    project.put(KEYS[2])
+    project.publish(KEYS[2])
+    project.register(KEYS[2], by_hand=True)
+    workspace = project.workspace
+    version = start_rollout(workspace, KEYS[2])
+    enter_stage(workspace, version, 0, KEYS[2])
+    rollout = workspace.state().rollout
+    assert rollout is not None
+    failed: dict[str, Any] = {
+        "version": version, "rollout": rollout.record, "stage": 0, "name": "shadow_100", "verdict": "fail",
+        "reason": "as written", "rows": 120,
+    }  # fmt: skip
+    # The run that looked was killed before it took the version back.
+    workspace.record_fact(workspace.draft("stage_analysed", "look:as-written", KEYS[2], **failed))
+    scheduler = start_scheduler(project.dags)
+    project.put(KEYS[3])
+    project.ingest(scheduler, KEYS[3])
+    assert project.workspace.state().quarantined == {version: "shadow_100: as written"}
+    told = (tmp_path / package / "told.txt").read_text()
+    assert told.startswith(f"reconcile {KEYS[3]} ")
+    assert "version 2 was rolled back at shadow_100: as written" in told
+    assert scheduler.failures() == []
