@@ -18,8 +18,8 @@ from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.governance.state import LoopState, OpenRollout
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.declared_rollout import SERVING, OnlineMetric, RolloutStage
-from airflow_mlops.core.rollout.judge_metric import Look, MetricLook
-from airflow_mlops.core.rollout.judge_values import judge_paired
+from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook
+from airflow_mlops.core.rollout.judging.judge_values import judge_paired
 from airflow_mlops.core.rollout.next_look import next_look
 from airflow_mlops.core.rollout.offline_and_online import offline_and_online
 from airflow_mlops.core.rollout.sticky_share import sticky_share
@@ -172,7 +172,7 @@ def _judged(
 ) -> MetricLook:
     if metric.metric == "label":
         return judge_labels(workspace, metric, found, look)
-    from airflow_mlops.core.rollout.queried_metric import judge_query  # a driver, and HTTP
+    from airflow_mlops.core.rollout.judging.queried_metric import judge_query  # a driver, and HTTP
 
     return judge_query(workspace, state, metric, look)
 

@@ -19,11 +19,11 @@ from airflow_mlops.core.rollout.analyse_rows import (
 )
 from airflow_mlops.core.rollout.bring_about import bring_about
 from airflow_mlops.core.rollout.declared_rollout import OnlineMetric, Rollout, RolloutStage
-from airflow_mlops.core.rollout.gross_breakage import gross_breakage
-from airflow_mlops.core.rollout.judge_errors import judge_errors
-from airflow_mlops.core.rollout.judge_latency import judge_latency
-from airflow_mlops.core.rollout.judge_metric import Look, MetricLook
-from airflow_mlops.core.rollout.judge_predictions import judge_predictions
+from airflow_mlops.core.rollout.judging.gross_breakage import gross_breakage
+from airflow_mlops.core.rollout.judging.judge_errors import judge_errors
+from airflow_mlops.core.rollout.judging.judge_latency import judge_latency
+from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook
+from airflow_mlops.core.rollout.judging.judge_predictions import judge_predictions
 from airflow_mlops.core.rollout.next_look import next_look, planned_looks, planned_sample
 from airflow_mlops.core.rollout.offline_and_online import offline_and_online
 from airflow_mlops.core.rollout.port import Telemetry
@@ -195,7 +195,7 @@ def _judged(open_: OpenStage, metric: OnlineMetric, look: Look) -> MetricLook:
     elif metric.metric == "label":
         found = judge_labels(open_.workspace, metric, _compared(open_, open_.labelled), look)
     else:
-        from airflow_mlops.core.rollout.queried_metric import judge_query  # a driver, and HTTP
+        from airflow_mlops.core.rollout.judging.queried_metric import judge_query  # a driver, and HTTP
 
         found = judge_query(open_.workspace, open_.state, metric, look)
     return replace(found, metric=metric.called)

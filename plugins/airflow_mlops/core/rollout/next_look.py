@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow_mlops.core.governance.state import OpenRollout
 from airflow_mlops.core.rollout.declared_rollout import Rollout, RolloutStage
-from airflow_mlops.core.rollout.judge_metric import Look
+from airflow_mlops.core.rollout.judging.judge_metric import Look
 
 
 def planned_looks(declared: Rollout, stage: RolloutStage) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
 from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.rollout.judge_metric import MetricLook
+from airflow_mlops.core.rollout.judging.judge_metric import MetricLook
 from airflow_mlops.core.workspace import Workspace
 
 

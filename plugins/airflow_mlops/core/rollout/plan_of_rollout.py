@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.core.rollout.declared_rollout import RolloutStage
-from airflow_mlops.core.rollout.detectable_difference import detectable_difference, said_of_errors
+from airflow_mlops.core.rollout.judging.detectable_difference import detectable_difference, said_of_errors
 from airflow_mlops.core.rollout.next_look import planned_looks
 from airflow_mlops.core.rollout.offline_and_online import expected_difference
 

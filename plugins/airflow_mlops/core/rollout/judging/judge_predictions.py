@@ -18,8 +18,8 @@ from math import exp, sqrt
 import numpy as np
 
 from airflow_mlops.core.evaluation.metrics import Floats
-from airflow_mlops.core.rollout.evidence import counts_above, counts_below, z_of
-from airflow_mlops.core.rollout.judge_metric import Look, MetricLook, all_of
+from airflow_mlops.core.rollout.judging.evidence import counts_above, counts_below, z_of
+from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook, all_of
 from airflow_mlops.core.rollout.port import Telemetry
 
 TOLERANCE = 0.25

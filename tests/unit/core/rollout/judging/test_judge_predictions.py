@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import ks_2samp
 
-from airflow_mlops.core.rollout.judge_metric import Look
-from airflow_mlops.core.rollout.judge_predictions import judge_predictions, kuiper_distance, kuiper_tail
+from airflow_mlops.core.rollout.judging.judge_metric import Look
+from airflow_mlops.core.rollout.judging.judge_predictions import judge_predictions, kuiper_distance, kuiper_tail
 from airflow_mlops.core.rollout.port import Telemetry, VersionTelemetry
 
 Floats = npt.NDArray[np.float64]

@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlops.core.rollout.detectable_difference import detectable_difference, said_of_errors, said_of_values
-from airflow_mlops.core.rollout.judge_errors import judge_errors
-from airflow_mlops.core.rollout.judge_metric import Look
-from airflow_mlops.core.rollout.judge_values import judge_values
+from airflow_mlops.core.rollout.judging.detectable_difference import (
+    detectable_difference,
+    said_of_errors,
+    said_of_values,
+)
+from airflow_mlops.core.rollout.judging.judge_errors import judge_errors
+from airflow_mlops.core.rollout.judging.judge_metric import Look
+from airflow_mlops.core.rollout.judging.judge_values import judge_values
 from airflow_mlops.core.rollout.port import Telemetry, UnitSums, VersionTelemetry
 
 ONCE = Look(1, (1.0,), 1, alpha=0.05)

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from math import hypot, isfinite, sqrt
 
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.rollout.entity_difference import ratio_of_sums
-from airflow_mlops.core.rollout.evidence import counts_above, counts_below, z_of_t
-from airflow_mlops.core.rollout.judge_metric import Look, MetricLook, all_of
+from airflow_mlops.core.rollout.judging.entity_difference import ratio_of_sums
+from airflow_mlops.core.rollout.judging.evidence import counts_above, counts_below, z_of_t
+from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook, all_of
 from airflow_mlops.core.rollout.port import Telemetry, VersionTelemetry
 
 

@@ -6,7 +6,7 @@ stake ever grows by 1 / alpha is at most alpha, however often it is looked at [1
 are bet on at once, weighted by Jeffreys' distribution beyond it, as it is not known how bad a bad version is.
 
 It holds where errors come independently. Where they come by unit, give it units; see
-:mod:`airflow_mlops.core.rollout.gross_breakage`.
+:mod:`airflow_mlops.core.rollout.judging.gross_breakage`.
 
 References
 ----------

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_mlops.core.rollout.judge_latency import judge_latency, quantile_bound, slower_than, value_slower
-from airflow_mlops.core.rollout.judge_metric import Look
+from airflow_mlops.core.rollout.judging.judge_latency import judge_latency, quantile_bound, slower_than, value_slower
+from airflow_mlops.core.rollout.judging.judge_metric import Look
 from airflow_mlops.core.rollout.port import LATENCY_EDGES, Telemetry, VersionTelemetry
 
 ONCE = Look(1, (1.0,), 1, alpha=0.05)

@@ -10,10 +10,10 @@ from math import copysign
 from typing import TYPE_CHECKING, Literal
 
 from airflow_mlops.core.errors import DeclarationError, SourceUnreachableError, SourceUnreadableError
-from airflow_mlops.core.rollout.judge_metric import Look, MetricLook, all_of
-from airflow_mlops.core.rollout.judge_values import judge_mean, judge_values
-from airflow_mlops.core.rollout.prometheus_number import prometheus_number, query_for
-from airflow_mlops.core.rollout.values_by_key import values_by_key
+from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook, all_of
+from airflow_mlops.core.rollout.judging.judge_values import judge_mean, judge_values
+from airflow_mlops.core.rollout.judging.prometheus_number import prometheus_number, query_for
+from airflow_mlops.core.rollout.judging.values_by_key import values_by_key
 
 if TYPE_CHECKING:
     from airflow_mlops.core.governance.state import LoopState

@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 from scipy.stats import t as student
 
-from airflow_mlops.core.rollout.evidence import counts_above, counts_below, log_choose, z_of, z_of_t, z_without_spread
-from airflow_mlops.core.rollout.judge_metric import Look, MetricLook, Verdict, all_of
+from airflow_mlops.core.rollout.judging.evidence import (
+    counts_above,
+    counts_below,
+    log_choose,
+    z_of,
+    z_of_t,
+    z_without_spread,
+)
+from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook, Verdict, all_of
 
 
 def test_alpha_is_shared_by_what_can_fail_a_stage_and_not_by_what_has_to_pass() -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.rollout.entity_difference import entity_difference, ratio_of_sums
+from airflow_mlops.core.rollout.judging.entity_difference import entity_difference, ratio_of_sums
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from airflow_mlops.core.rollout.planned_looks import boundaries, spent_by
+from airflow_mlops.core.rollout.judging.planned_looks import boundaries, spent_by
 
 PUBLISHED = [
     # Five evenly spaced looks, one-sided 0.025 (Lan and DeMets, O'Brien-Fleming shape), as tables print them.

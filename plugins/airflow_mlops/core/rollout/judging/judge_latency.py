@@ -16,8 +16,8 @@ import numpy.typing as npt
 from scipy.special import ndtr
 from scipy.stats import binom
 
-from airflow_mlops.core.rollout.evidence import counts_above, counts_below, z_of
-from airflow_mlops.core.rollout.judge_metric import Look, MetricLook, all_of
+from airflow_mlops.core.rollout.judging.evidence import counts_above, counts_below, z_of
+from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook, all_of
 from airflow_mlops.core.rollout.port import LATENCY_EDGES, Telemetry
 
 Counts = npt.NDArray[np.int64]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from airflow_mlops.core.rollout.gross_breakage import gross_breakage
+from airflow_mlops.core.rollout.judging.gross_breakage import gross_breakage
 from airflow_mlops.core.rollout.port import LATENCY_EDGES, Telemetry, UnitSums, VersionTelemetry
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import fisher_exact, norm
 
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.rollout.judge_errors import ErrorCount, champion_share_at, judge_errors
-from airflow_mlops.core.rollout.judge_metric import Look
+from airflow_mlops.core.rollout.judging.judge_errors import ErrorCount, champion_share_at, judge_errors
+from airflow_mlops.core.rollout.judging.judge_metric import Look
 from airflow_mlops.core.rollout.port import Telemetry, UnitSums, VersionTelemetry
 
 ONCE = Look(1, (1.0,), 1, alpha=0.05)

@@ -17,9 +17,9 @@ import pandas as pd
 
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.metrics import Floats
-from airflow_mlops.core.rollout.entity_difference import RatioOfSums, ratio_of_sums
-from airflow_mlops.core.rollout.evidence import log_choose, z_of_t, z_without_spread
-from airflow_mlops.core.rollout.judge_metric import Look, MetricLook
+from airflow_mlops.core.rollout.judging.entity_difference import RatioOfSums, ratio_of_sums
+from airflow_mlops.core.rollout.judging.evidence import log_choose, z_of_t, z_without_spread
+from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook
 from airflow_mlops.core.rollout.port import UnitSums
 
 Better = Literal["lower", "higher"]

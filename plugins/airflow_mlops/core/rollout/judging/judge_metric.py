@@ -4,7 +4,7 @@
     pass          the evidence that it is within the limit does
     inconclusive  neither does; with little data that is always so, and it never passes for want of evidence
 
-Evidence is a z value; see :mod:`airflow_mlops.core.rollout.evidence`.
+Evidence is a z value; see :mod:`airflow_mlops.core.rollout.judging.evidence`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from typing import Any, Literal
 
-from airflow_mlops.core.rollout.planned_looks import boundaries
+from airflow_mlops.core.rollout.judging.planned_looks import boundaries
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 

@@ -6,7 +6,7 @@ from math import inf, sqrt
 
 from scipy.special import ndtri
 
-from airflow_mlops.core.rollout.planned_looks import boundaries
+from airflow_mlops.core.rollout.judging.planned_looks import boundaries
 
 
 def detectable_difference(

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from scipy.special import betaincinv
 
-from airflow_mlops.core.rollout.e_process import stops
-from airflow_mlops.core.rollout.judge_errors import error_count
-from airflow_mlops.core.rollout.judge_latency import slower_than
+from airflow_mlops.core.rollout.judging.e_process import stops
+from airflow_mlops.core.rollout.judging.judge_errors import error_count
+from airflow_mlops.core.rollout.judging.judge_latency import slower_than
 from airflow_mlops.core.rollout.port import Telemetry, VersionTelemetry
 
 ALPHA = 0.001

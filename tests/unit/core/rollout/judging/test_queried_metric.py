@@ -18,11 +18,11 @@ from airflow_mlops.core.data.sources.connections_port import HttpAddress, NoConn
 from airflow_mlops.core.errors import DeclarationError, SourceUnreachableError, SourceUnreadableError
 from airflow_mlops.core.governance.state import LoopState, OpenRollout, Version
 from airflow_mlops.core.rollout.declared_rollout import OnlineMetric
-from airflow_mlops.core.rollout.judge_metric import Look
-from airflow_mlops.core.rollout.prometheus_number import prometheus_number, query_for
-from airflow_mlops.core.rollout.queried_metric import judge_number, judge_query
+from airflow_mlops.core.rollout.judging.judge_metric import Look
+from airflow_mlops.core.rollout.judging.prometheus_number import prometheus_number, query_for
+from airflow_mlops.core.rollout.judging.queried_metric import judge_number, judge_query
+from airflow_mlops.core.rollout.judging.values_by_key import values_by_key
 from airflow_mlops.core.rollout.sticky_share import sticky_share
-from airflow_mlops.core.rollout.values_by_key import values_by_key
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.data.sources.small_service import Answer, small_service

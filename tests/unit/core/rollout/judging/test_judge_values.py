@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm, ttest_1samp, ttest_ind
 
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.rollout.judge_metric import Look
-from airflow_mlops.core.rollout.judge_values import judge_mean, judge_paired, judge_values
+from airflow_mlops.core.rollout.judging.judge_metric import Look
+from airflow_mlops.core.rollout.judging.judge_values import judge_mean, judge_paired, judge_values
 from airflow_mlops.core.rollout.port import UnitSums
 
 ONCE = Look(1, (1.0,), 1, alpha=0.05)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import beta
 
-from airflow_mlops.core.rollout.e_process import e_value, log_e_value, stops
+from airflow_mlops.core.rollout.judging.e_process import e_value, log_e_value, stops
 
 
 @pytest.mark.parametrize(
