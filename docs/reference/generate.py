@@ -348,7 +348,8 @@ def errors_page() -> str:
         row = (f"`{cls.__name__}`", first_sentence(cls.__doc__ or ""), fate_of(cls))
         if row not in rows:
             rows.append(row)
-        for below in sorted(cls.__subclasses__(), key=lambda one: one.__name__):
+        ours = [below for below in cls.__subclasses__() if below.__module__.startswith("airflow_mlops.core.")]
+        for below in sorted(ours, key=lambda one: one.__name__):
             walk(below, depth + 1)
 
     def fate_of(cls: type[MlopsError]) -> str:
