@@ -113,7 +113,7 @@ class Town:
         assert start_rollout(workspace, key) == number
         return number
 
-    def roll_out(self, number: str, *, patience_seconds: float = 120) -> str | None:
+    def roll_out(self, number: str, *, patience_seconds: float = 400) -> str | None:
         """Do what the tasks of the rollout's Dag do until it has ended; return why it was rolled back, if it was."""
         deadline, stage = time.monotonic() + patience_seconds, 0
         while stage < len(STAGES):
