@@ -255,11 +255,11 @@ def test_a_good_challenger_goes_live_under_traffic_without_a_request_lost(town: 
 
 
 @pytest.mark.parametrize(
-    ("training", "new_carrier", "word"),
-    [("constant", False, "unlike"), ("picky", True, "rows failed"), ("slow", False, "slower")],
+    ("training", "new_carrier", "words"),
+    [("constant", False, "unlike"), ("picky", True, "rows failed"), ("slow", False, "slower|by taking over")],
 )
 def test_a_bad_challenger_is_rolled_back_and_one_request_in_a_hundred_has_not_met_it(
-    town: Town, training: str, new_carrier: bool, word: str
+    town: Town, training: str, new_carrier: bool, words: str
 ) -> None:
     before = champion_of(town)
     # The traffic does not wait for a challenger to be trained, and does not end with it.
@@ -270,7 +270,8 @@ def test_a_bad_challenger_is_rolled_back_and_one_request_in_a_hundred_has_not_me
     LOG.info("%s: %s of %s requests met version %s; %s", training, met, counts["asked"], number, why)
     assert why is not None
     assert "canary_1" in why
-    assert word in why
+    # The planned looks find it, or the gateway itself before them.
+    assert any(word in why for word in words.split("|"))
     assert counts["failed"] == 0
     assert met < 0.01 * counts["asked"]
     assert champion_of(town) == before == served_by(town)["champion"]
