@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import httpx
 import pytest
 
 from airflow_mlops.core.registry.signing_keys import KeyFolder
-from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
+from airflow_mlops.testing.gateway_process import GatewayProcess
 from airflow_mlops.testing.sagemaker_server import SageMakerEndpoints
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project, states, week
@@ -39,8 +38,7 @@ def gateway_of(project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     declared = project.root / "include" / "loops" / f"{project.model}.yaml"
     gateway = GatewayProcess(declared, project.root, home / "lake", folder / "gateway", [keys])
     gateway.start()
-    connection = {"conn_type": "http", "host": "127.0.0.1", "port": gateway.port, "password": TELL_TOKEN}
-    monkeypatch.setenv("AIRFLOW_CONN_MLOPS_GATEWAY", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_MLOPS_GATEWAY", gateway.connection)
     try:
         yield gateway
     finally:

@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow_mlops.core.errors import RegistryError, RolloutError
 from airflow_mlops.core.lake import Lake, LakeFiles
-from airflow_mlops.core.registry.copied_folder import put_in_place
+from airflow_mlops.core.registry.copied_folder import fetched_into, put_in_place
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.registry.port import MODEL_FILE
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, verify_folder
@@ -143,13 +143,4 @@ class VersionFiles:
             with put_in_place(folder) as part:
                 shutil.copytree(source, part, dirs_exist_ok=True, symlinks=True)
             return True
-        files = LakeFiles(self._lake)
-        names = files.names(place)
-        if not names:
-            return False
-        with put_in_place(folder) as part:
-            for name in names:
-                path = part / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(files.get(f"{place}/{name}"))
-        return True
+        return fetched_into(folder, LakeFiles(self._lake), place)

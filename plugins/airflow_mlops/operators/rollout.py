@@ -11,6 +11,7 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.rollout.end_rollout import StageOutcome
     from airflow_mlops.core.workspace import Workspace
 
 
@@ -55,6 +56,11 @@ class _AtStageOperator(StageOperator):
         self.version = version
         self.index = index
 
+    def told(self, outcome: StageOutcome) -> dict[str, Any]:
+        """Say where the rollout stands, in the log and as JSON values."""
+        self.log.info("version %s at %s: %s", outcome.version, outcome.stage, outcome.reason)
+        return outcome.to_dict()
+
 
 class AdvanceRolloutOperator(_AtStageOperator):
     """Enter a stage of the rollout and let the target serve it; the stage live is the promotion.
@@ -71,8 +77,7 @@ class AdvanceRolloutOperator(_AtStageOperator):
         from airflow_mlops.core.rollout.roll_out import enter_stage
 
         outcome = enter_stage(workspace, str(self.version), self.index, partition)
-        self.log.info("version %s at %s: %s", outcome.version, outcome.stage, outcome.reason)
-        return outcome.to_dict()
+        return self.told(outcome)
 
 
 class AnalyseRolloutOperator(_AtStageOperator):
@@ -105,8 +110,7 @@ class AnalyseRolloutOperator(_AtStageOperator):
                     raise
                 self._wait(workspace, str(error))
                 continue
-            self.log.info("version %s at %s: %s", outcome.version, outcome.stage, outcome.reason)
-            return outcome.to_dict()
+            return self.told(outcome)
 
     def _wait(self, workspace: Workspace, reason: str) -> None:
         self.log.info("%s", reason)
@@ -144,8 +148,7 @@ class RunRolloutStageOperator(_AtStageOperator):
         from airflow_mlops.core.rollout.roll_out import run_stage
 
         outcome = run_stage(workspace, str(self.version), self.index, partition)
-        self.log.info("version %s at %s: %s", outcome.version, outcome.stage, outcome.reason)
-        return outcome.to_dict()
+        return self.told(outcome)
 
 
 class RollBackModelOperator(StageOperator):

@@ -69,6 +69,11 @@ class GatewayProcess:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def connection(self) -> str:
+        """The Airflow connection by which the rollout reaches it, as JSON."""
+        return json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": self.port, "password": TELL_TOKEN})
+
+    @property
     def state(self) -> Path:
         """The folder of its state."""
         return self.home / "state"

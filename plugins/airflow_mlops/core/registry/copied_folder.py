@@ -7,6 +7,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_mlops.core.lake import LakeFiles
 
 
 @contextmanager
@@ -25,6 +29,19 @@ def put_in_place(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def fetched_into(folder: Path, files: LakeFiles, place: str) -> bool:
+    """Fill ``folder`` with the files that a lake keeps below ``place``; False if there are none."""
+    names = files.names(place)
+    if not names:
+        return False
+    with put_in_place(folder) as part:
+        for name in names:
+            path = part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(files.get(f"{place}/{name}"))
+    return True
 
 
 def moved(part: Path, folder: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.registry.copied_folder import put_in_place
+from airflow_mlops.core.registry.copied_folder import fetched_into
 from airflow_mlops.core.registry.model_file import file_digest, load_model
 from airflow_mlops.core.registry.port import MODEL_FILE
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, SignatureError, verify_folder
@@ -143,13 +143,4 @@ def _shared(workspace: Workspace, folder: Path) -> bool:
     files = workspace.ports.shared()
     if files is None:
         return False
-    place = folder.relative_to(workspace.scratch).as_posix()
-    names = files.names(place)
-    if not names:
-        return False
-    with put_in_place(folder) as part:
-        for name in names:
-            path = part / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(files.get(f"{place}/{name}"))
-    return True
+    return fetched_into(folder, files, folder.relative_to(workspace.scratch).as_posix())

@@ -51,37 +51,39 @@ def analyse_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, as
     Without ``bake`` these are the newest one, and at further looks those scored since; with it, those scored since the
     stage was entered. Only the keys of the stage's share count.
     """
+    return _in_time(_verdict(workspace, state, stage, as_of), state, stage, as_of)
+
+
+def _verdict(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> StageVerdict:
+    """Return the verdict, however long the stage has taken."""
     rollout, declared = state.rollout, workspace.loop.rollout
     assert rollout is not None
     partitions = partitions_to_look_at(state, rollout, stage, as_of)
     if len(partitions) < max(stage.bake, 1):
-        reason = f"{len(partitions)} of {max(stage.bake, 1)} partitions were scored since the stage was entered"
-        return _in_time(too_little(reason, 0), state, stage, as_of)
+        return too_little(
+            f"{len(partitions)} of {max(stage.bake, 1)} partitions were scored since the stage was entered", 0
+        )
     since = partitions[0]
     try:
         found = compare_rows(workspace, state, stage, partitions)
     except ChallengerFailedError as error:
         return StageVerdict("fail", f"the challenger cannot predict: {error}", 0, since=since)
     labelled = int(found.ours.size)
-    if labelled < max(2, min(declared.min_rows, found.rows)):
-        reason = f"{labelled:,} of {found.rows:,} rows have a label"
-        return _in_time(too_little(reason, labelled, since), state, stage, as_of)
     if labelled < declared.min_rows:
-        reason = f"{labelled:,} labelled rows, {declared.min_rows:,} are needed to say"
-        return _in_time(too_little(reason, labelled, since), state, stage, as_of)
+        missing = "" if labelled == found.rows else f"; {found.rows - labelled:,} of {found.rows:,} rows have no label"
+        reason = f"{labelled:,} labelled rows, {declared.min_rows:,} are needed to say{missing}"
+        return too_little(reason, labelled, since)
     metrics = metrics_of(workspace, stage)
     look = next_look(declared, stage, rollout, labelled, metrics=len(metrics))
     if look is None:
-        reason = f"nothing new since the look before: {labelled:,} labelled rows"
-        return _in_time(too_little(reason, labelled, since), state, stage, as_of)
-    part = look.number / look.planned
-    if stage.sample is not None and look.shares[-1] < part:
-        which = f"look {look.number} of {look.planned} comes"
-        reason = f"{which} at {part * stage.sample:,.0f} labelled rows; {labelled:,} are in"
-        return _in_time(too_little(reason, labelled, since), state, stage, as_of)
+        return too_little(f"nothing new since the look before: {labelled:,} labelled rows", labelled, since)
+    due_at = look.number / look.planned * (stage.sample or 0)
+    if labelled < due_at:
+        reason = f"look {look.number} of {look.planned} comes at {due_at:,.0f} labelled rows; {labelled:,} are in"
+        return too_little(reason, labelled, since)
     looks = [_judged(workspace, state, metric, found, look) for metric in metrics]
     offline = offline_and_online(workspace, rollout.version, looks)
-    return _in_time(stage_verdict(looks, look, rows=labelled, since=since, offline=offline), state, stage, as_of)
+    return stage_verdict(looks, look, rows=labelled, since=since, offline=offline)
 
 
 def metrics_of(workspace: Workspace, stage: RolloutStage) -> tuple[OnlineMetric, ...]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from airflow_mlops.core.governance.state import LoopState, OpenRollout
 from airflow_mlops.core.rollout.analyse_rows import (
     ChallengerFailedError,
-    ComparedRows,
     compare_rows,
     judge_labels,
     labelled_rows,
@@ -193,16 +192,13 @@ def _judged(open_: OpenStage, metric: OnlineMetric, look: Look) -> MetricLook:
         disagree = metric.worse_by if seen.paired.size else None
         found = judge_predictions(seen, look, at_most=at_most, disagree_at_most=disagree)
     elif metric.metric == "label":
-        found = judge_labels(open_.workspace, metric, _compared(open_, open_.labelled), look)
+        compared = compare_rows(open_.workspace, open_.state, open_.stage, open_.labelled)
+        found = judge_labels(open_.workspace, metric, compared, look)
     else:
         from airflow_mlops.core.rollout.judging.queried_metric import judge_query  # a driver, and HTTP
 
         found = judge_query(open_.workspace, open_.state, metric, look)
     return replace(found, metric=metric.called)
-
-
-def _compared(open_: OpenStage, partitions: list[str]) -> ComparedRows:
-    return compare_rows(open_.workspace, open_.state, open_.stage, partitions)
 
 
 def _in_time(verdict: StageVerdict, open_: OpenStage) -> StageVerdict:

@@ -10,13 +10,13 @@ import logging
 from dataclasses import replace
 
 from airflow_mlops.core.errors import RegistryError, RolloutError
+from airflow_mlops.core.governance.decide import ATTEMPTS
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.rollout.port import Kind, OlderTrafficError, RolloutTarget, TargetError, Traffic
 from airflow_mlops.core.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
-ATTEMPTS = 20
 KINDS: dict[str, Kind] = {kind: kind for kind in ("shadow", "standby", "canary", "ab", "rolling")}
 
 
@@ -47,8 +47,6 @@ def bring_about(workspace: Workspace) -> list[str]:
     RolloutError
         If it has been told something that this ledger does not hold, or a version cannot be given to it.
     """
-    if not workspace.loop.rollout.is_live:
-        return []  # what scores partitions reads the ledger itself
     target = workspace.target
     changes: list[str] = []
     told = -1

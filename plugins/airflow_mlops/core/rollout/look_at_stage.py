@@ -7,6 +7,7 @@ further look, and a failure stands whatever later numbers would say.
 from __future__ import annotations
 
 from airflow_mlops.core.errors import NotReadyError, RolloutError, StaleLedgerError
+from airflow_mlops.core.governance.decide import ATTEMPTS
 from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.governance.record import Draft, Record
 from airflow_mlops.core.governance.state import LoopState, OpenRollout
@@ -21,8 +22,6 @@ from airflow_mlops.core.rollout.end_rollout import (
 )
 from airflow_mlops.core.rollout.verdict import StageVerdict, too_little
 from airflow_mlops.core.workspace import Workspace
-
-ATTEMPTS = 20
 
 
 def look_at_stage(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:

@@ -8,6 +8,7 @@ between the two is repaired by the retry, by the watch, or by ``reconcile``.
 from __future__ import annotations
 
 from airflow_mlops.core.errors import NotReadyError, RolloutError, StaleLedgerError
+from airflow_mlops.core.governance.decide import ATTEMPTS
 from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.governance.policy import require_policy
 from airflow_mlops.core.governance.reconcile import reconcile
@@ -26,8 +27,6 @@ from airflow_mlops.core.rollout.look_at_stage import look_at_stage
 from airflow_mlops.core.rollout.next_move import next_move
 from airflow_mlops.core.rollout.plan_of_rollout import plan_of_rollout
 from airflow_mlops.core.workspace import Workspace
-
-ATTEMPTS = 20
 
 
 def start_rollout(workspace: Workspace, as_of: str) -> str:

@@ -366,4 +366,7 @@ def test_without_labels_a_look_is_inconclusive(tmp_path: Path) -> None:
     ingest(workspace, week(7))
     score_partition(workspace, week(7))
     assert run_dag(workspace, 7) == "NotReadyError"
-    assert workspace.ledger.records()[-1].details["reason"] == "0 of 120 rows have a label"
+    assert (
+        workspace.ledger.records()[-1].details["reason"]
+        == "0 labelled rows, 20 are needed to say; 120 of 120 rows have no label"
+    )

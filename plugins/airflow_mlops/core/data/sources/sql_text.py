@@ -9,7 +9,6 @@ from typing import Any
 from airflow_mlops.core.errors import DeclarationError
 
 IDENTIFIER = re.compile(r"[A-Za-z_]\w{0,62}", re.ASCII)
-BINDS = ("start", "end")
 
 # What a colon or a percent sign may stand in without being a bind, in the order in which SQL looks for it.
 _PIECES = re.compile(

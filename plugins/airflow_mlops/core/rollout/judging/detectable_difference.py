@@ -100,25 +100,5 @@ def said_of_errors(
     return said
 
 
-def said_of_values(
-    challenger: float,
-    champion: float,
-    *,
-    mean: float,
-    sd: float,
-    alpha: float = 0.05,
-    power: float = 0.8,
-    looks: int = 1,
-    name: str = "the value",
-) -> str:
-    """Return in a sentence what change of a mean a stage finds; see :func:`detectable_difference`."""
-    found = detectable_difference(challenger, champion, sd=sd, alpha=alpha, power=power, looks=looks)
-    asked = f"with {challenger:,.0f} units beside the champion's {champion:,.0f}"
-    if found is None:
-        return f"{asked}, no change of {name} is found {_times(power)}"
-    share = f" ({found / abs(mean):.1%})" if mean else ""
-    return f"{asked}, a change of {name} from {mean:.4g} by {found:.3g}{share} is found {_times(power)}"
-
-
 def _times(power: float) -> str:
     return "4 times of 5" if power == 0.8 else f"{power:.0%} of the times"
