@@ -51,6 +51,7 @@ SECTIONS = {
     "Performance": "watch.performance",
     "Retrain": "retrain",
     "Clock": "retrain.policy",
+    "Regret": "retrain.policy",
     "Alarm": "retrain.alarm",
 }
 CONTRACT_SECTIONS = {"Contract": "", "Column": "columns.*"}

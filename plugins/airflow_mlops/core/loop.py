@@ -22,67 +22,9 @@ from airflow_mlops.core.evaluation.declared_evaluation import (
 )
 from airflow_mlops.core.rollout.declared_rollout import Rollout
 from airflow_mlops.core.training.declared_training import Train
+from airflow_mlops.core.watch.declared_retrain import Retrain
+from airflow_mlops.core.watch.declared_watch import Watch
 from airflow_mlops.core.wrong_declaration import declaration_error, nearest, refuse_templates
-
-
-class Drift(Declared):
-    """A calibrated alarm on the inputs."""
-
-    alarm_rate: float = Field(
-        default=0.01,
-        gt=0,
-        lt=0.5,
-        description="share of windows without drift that alarm, all columns together",
-    )
-    min_effect: float = Field(
-        default=0.1, ge=0, lt=1, description="total variation distance below which a shift is no matter"
-    )
-
-
-class Performance(Declared):
-    """An alarm on the champion's metric once labels have arrived."""
-
-    metric: MetricName = Field(description="also the metric by which candidates are compared")
-    worse_by: float = Field(default=0.10, gt=0, description="relative loss against the value on the holdout")
-    min_rows: int = Field(default=100, ge=2, description="labelled rows a verdict needs")
-
-
-class Watch(Declared):
-    """What is watched on every partition."""
-
-    drift: Drift | None = Field(default=None, description="not watched if not declared")
-    performance: Performance | None = Field(default=None, description="not watched if not declared")
-
-
-class Alarm(Declared):
-    """k of n: how many of the newest windows must alarm."""
-
-    windows: int = Field(default=2, ge=1, description="k: so many windows must alarm; at most ``of``")
-    of: int = Field(default=3, ge=1, description="n: of so many of the newest windows that this champion scored")
-
-    @model_validator(mode="after")
-    def _within(self) -> Self:
-        if self.windows > self.of:
-            raise ValueError(f"windows ({self.windows}) must not exceed of ({self.of})")
-        return self
-
-
-class Clock(Declared):
-    """Retrain when so many partitions have passed since the last retrain."""
-
-    clock: int = Field(ge=1, description="partitions")
-    or_alarm: bool = Field(default=False, description="also retrain as soon as k of n windows alarm")
-
-
-class Retrain(Declared):
-    """When a new model is worth its cost."""
-
-    policy: Literal["alarm", "never"] | Clock = Field(
-        default="alarm", description="what asks for a retrain; ``never`` leaves it to a person"
-    )
-    alarm: Alarm = section("how many windows must alarm")
-    cooldown: int = Field(default=2, ge=0, description="partitions between two retrains")
-    budget: int = Field(default=13, ge=1, description="promotions for every 52 partitions")
 
 
 class Loop(Declared):

@@ -66,6 +66,26 @@ def _performance(state: LoopState, record: Record) -> None:
     state.performance[str(record.partition)] = record.details
 
 
+def _checked(state: LoopState, record: Record) -> None:
+    state.checks.setdefault(str(record.partition), {})[str(record.details["check"])] = record.details
+
+
+def _regret(state: LoopState, record: Record) -> None:
+    state.regret[str(record.partition)] = record.details
+
+
+def _labels_arrived(state: LoopState, record: Record) -> None:
+    state.labels[str(record.partition)] = record.details
+
+
+def _report_rendered(state: LoopState, record: Record) -> None:
+    state.reports[str(record.partition)] = record.details
+
+
+def _escalated(state: LoopState, record: Record) -> None:
+    state.escalations.append(record)
+
+
 def _decided(state: LoopState, record: Record) -> None:
     state.decisions.append(record)
     if record.details["retrain"]:
@@ -235,9 +255,12 @@ def erase(state: LoopState, partition: str, changes: dict[str, Any]) -> None:
     if scored is not None:
         pinned = {"snapshot": kept["digest"], "snapshot_version": kept["version"]} if before else {}
         state.scored[partition] = {**scored, **changes.get("predictions", {}), **pinned}
-    for judged in (state.drift, state.performance):
+    for judged in (state.drift, state.performance, state.regret):
         if before is not None and judged.get(partition, {}).get("snapshot") == before:
             judged[partition] = {**judged[partition], "snapshot": kept["digest"]}
+    for name, found in state.checks.get(partition, {}).items():
+        if before is not None and found.get("snapshot") == before:
+            state.checks[partition][name] = {**found, "snapshot": kept["digest"]}
     if kept.get("rows") == 0:
         state.published.pop(partition)
 
@@ -252,6 +275,11 @@ APPLY: dict[str, Callable[[LoopState, Record], None]] = {
     "predictions_published": _scored,
     "drift_judged": _drift,
     "performance_judged": _performance,
+    "check_judged": _checked,
+    "regret_measured": _regret,
+    "labels_arrived": _labels_arrived,
+    "report_rendered": _report_rendered,
+    "escalated": _escalated,
     "retrain_decided": _decided,
     "training_started": _training_started,
     "training_failed": _closed,

@@ -53,7 +53,9 @@ class OpenRollout:
 class LoopState:
     """What the ledger says now, or said as of a partition.
 
-    ``traffic_record`` is the number of the last record that says who serves whom.
+    ``traffic_record`` is the number of the last record that says who serves whom. ``drift``, ``performance``,
+    ``checks`` (by partition, then by the name of the check), ``regret`` and ``reports`` are what was found on scored
+    partitions; ``labels`` are deliveries of labels by the partition that they came with.
     """
 
     sequence: int = 0
@@ -62,6 +64,11 @@ class LoopState:
     scored: dict[str, dict[str, Any]] = field(default_factory=dict)
     drift: dict[str, dict[str, Any]] = field(default_factory=dict)
     performance: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    regret: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    escalations: list[Record] = field(default_factory=list)
     versions: dict[str, Version] = field(default_factory=dict)
     champion: Version | None = None
     promoted_at: str | None = None

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from airflow_mlops.core.governance.state import LoopState
-from airflow_mlops.core.loop import Clock, Loop
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.watch.declared_retrain import Clock
 
 Trigger = Literal["watch", "nightly", "person"]
 BUDGET_PERIOD = 52

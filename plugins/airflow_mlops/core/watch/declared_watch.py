@@ -1,0 +1,44 @@
+"""What a user declares of the watch: what is looked at on every scored partition, and what counts as an alarm."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from airflow_mlops.core.declared import Declared, Listed
+from airflow_mlops.core.evaluation.declared_evaluation import MetricName
+
+CheckName = Literal[
+    "predictions", "label_rate", "estimated_performance", "multivariate", "reconstruction", "importance", "concept"
+]
+
+
+class Drift(Declared):
+    """A calibrated alarm on the inputs."""
+
+    alarm_rate: float = Field(
+        default=0.01,
+        gt=0,
+        lt=0.5,
+        description="share of windows without drift that alarm, all columns together",
+    )
+    min_effect: float = Field(
+        default=0.1, ge=0, lt=1, description="total variation distance below which a shift is no matter"
+    )
+
+
+class Performance(Declared):
+    """An alarm on the champion's metric once labels have arrived."""
+
+    metric: MetricName = Field(description="also the metric by which candidates are compared")
+    worse_by: float = Field(default=0.10, gt=0, description="relative loss against the value on the holdout")
+    min_rows: int = Field(default=100, ge=2, description="labelled rows a verdict needs")
+
+
+class Watch(Declared):
+    """What is watched on every partition."""
+
+    drift: Drift | None = Field(default=None, description="not watched if not declared")
+    performance: Performance | None = Field(default=None, description="not watched if not declared")
+    checks: Annotated[tuple[CheckName, ...], Listed] = Field(
+        default=(), description="what else is looked at on every scored partition"
+    )
