@@ -52,9 +52,11 @@ STEP_STAMP := $(STEP_VENV)/installed-$(call checksum,requirements-step.lock)
 # What a gateway needs: no Airflow, no MLflow.
 GATEWAY_VENV := .venv-gateway
 GATEWAY_STAMP := $(GATEWAY_VENV)/installed-$(call checksum,requirements-gateway.lock)
-# A peer of the benchmarks, whose packages and ours exclude each other.
+# Peers of the benchmarks, whose packages and ours exclude each other, or are too many.
 MLSERVER_VENV := .venv-mlserver
 MLSERVER_STAMP := $(MLSERVER_VENV)/installed-$(call checksum,requirements-mlserver.lock)
+NANNYML_VENV := .venv-nannyml
+NANNYML_STAMP := $(NANNYML_VENV)/installed-$(call checksum,requirements-nannyml.lock)
 # Written again when the script that writes them changes, and when the last attempt broke off.
 DATA_STAMP := include/data/.prepared-$(call checksum,include/flights/prepare.py)
 TYPED := plugins include dags benchmarks
@@ -166,6 +168,14 @@ $(MLSERVER_STAMP): requirements-mlserver.lock | $(TOOLS_STAMP)
 	@rm -f $(MLSERVER_VENV)/installed-*
 	@touch $@
 
+$(NANNYML_STAMP): requirements-nannyml.lock | $(TOOLS_STAMP)
+	@echo "==> environment $(NANNYML_VENV) from requirements-nannyml.lock"
+	@$(NANNYML_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+	  || $(UV) venv --quiet --clear --python $(TOOLS)/bin/python $(NANNYML_VENV)
+	@$(UV) pip sync --quiet --python $(NANNYML_VENV)/bin/python --require-hashes --compile-bytecode requirements-nannyml.lock
+	@rm -f $(NANNYML_VENV)/installed-*
+	@touch $@
+
 # All checks run even where one fails: a person wants the whole list.
 check: $(PROJECT_STAMP)
 	@failed=""; \
@@ -180,7 +190,7 @@ check: $(PROJECT_STAMP)
 	step house $(PYTHON) -m pytest --quiet tests/unit/house tests/unit/docker; \
 	if [ -n "$$failed" ]; then echo "make: failed:$$failed" >&2; exit 1; fi
 
-bench: $(PROJECT_STAMP) $(DATA_STAMP) $(MLSERVER_STAMP)
+bench: $(PROJECT_STAMP) $(DATA_STAMP) $(MLSERVER_STAMP) $(NANNYML_STAMP)
 	@$(PYTHON) -m benchmarks
 
 docs: $(PROJECT_STAMP)
@@ -189,13 +199,15 @@ docs: $(PROJECT_STAMP)
 # The development file first: the runtime file is cut from it, so the two never disagree about a version.
 # What stands in a file is kept while pyproject.toml still allows it; UPGRADE=1 lets go.
 lock: $(TOOLS_STAMP)
-	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra gateway --extra onnx --extra demo \
+	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra gateway --extra onnx --extra demo --extra evidently --extra river \
 	  --group test --group check --group build --output-file requirements-dev.lock
 	@$(RESOLVE) pyproject.toml --extra postgres --constraints requirements-dev.lock --output-file requirements.lock
 	@$(RESOLVE) requirements-step.in --constraints requirements-dev.lock --output-file requirements-step.lock
 	@$(RESOLVE) requirements-gateway.in --constraints requirements-dev.lock --output-file requirements-gateway.lock
-	@$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  requirements-mlserver.in --output-file requirements-mlserver.lock
+	@for peer in mlserver nannyml; do \
+	  $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	    requirements-$$peer.in --output-file requirements-$$peer.lock; \
+	done
 	@$(RESOLVE) pyproject.toml --extra feast --group test --group build --output-file requirements-feast.lock
 	@$(RESOLVE) requirements-tools.in --output-file requirements-tools.lock
 	@if grep -nE '://|^-|^/| @ ' requirements*.lock; then echo "make: a lock holds an address or a path" >&2; exit 1; fi
@@ -207,6 +219,6 @@ lock: $(TOOLS_STAMP)
 	@wc -l requirements*.lock
 
 clean:
-	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-mlserver .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 	  .coverage htmlcov
 	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
