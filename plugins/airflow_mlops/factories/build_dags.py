@@ -2,7 +2,7 @@
 
     <model>_ingest   snapshot -> validate -> publish           every tick of data.every
     <model>_score    score                                     on a published partition
-    <model>_watch    drift, performance -> decide; reconcile; verify   on predictions
+    <model>_watch    drift, performance, regret -> decide; reconcile; verify   on predictions
     <model>_nightly  decide, tidy                              every tick of train.at
     <model>_train    assemble -> fit (mapped) -> evaluate -> gate -> register -> prove    on a decided retrain
     <model>_rollout  (approve ->) start -> a group for each stage: (approve ->) enter -> analyse     on a candidate
@@ -37,6 +37,7 @@ from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.loop_file import read_loop
 from airflow_mlops.core.training.function_exists import check_function_exists
+from airflow_mlops.core.watch.declared_retrain import Regret
 from airflow_mlops.factories.assets import LoopAssets
 from airflow_mlops.factories.callback import NamedCallback
 from airflow_mlops.operators.data import PublishSnapshotOperator, TakeSnapshotOperator, TidyLakeOperator
@@ -56,6 +57,7 @@ from airflow_mlops.operators.watch import (
     DecideRetrainOperator,
     DetectDriftOperator,
     MeasurePerformanceOperator,
+    MeasureRegretOperator,
 )
 
 _COLLECTED: ContextVar[list[Loop] | None] = ContextVar("_COLLECTED", default=None)
@@ -205,6 +207,8 @@ class _LoopDags:
                 DetectDriftOperator(task_id="drift", **self.step) >> decide
             if watched.performance is not None:
                 MeasurePerformanceOperator(task_id="performance", **self.step) >> decide
+            if isinstance(self.loop.retrain.policy, Regret):
+                MeasureRegretOperator(task_id="regret", **self.step) >> decide
         return dag
 
     def nightly(self, schedule: dict[str, Any], dag_id: str) -> DAG:

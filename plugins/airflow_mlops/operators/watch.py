@@ -33,6 +33,21 @@ class MeasurePerformanceOperator(StageOperator):
         return measure_performance(workspace, partition)
 
 
+class MeasureRegretOperator(StageOperator):
+    """Measure what the champion has lost on a partition against a fresh model, which it fits; returns the numbers.
+
+    Only where ``retrain.policy`` asks for regret; otherwise it skips.
+    """
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """See the class."""
+        from airflow_mlops.core.watch.measure_regret import measure_regret
+
+        found = measure_regret(workspace, partition)
+        self.log.info("regret %s: %s", found["regret"], found["reason"])
+        return found
+
+
 class DecideRetrainOperator(StageOperator):
     """Decide whether the newest partition asks for a retrain, record it, and say why.
 

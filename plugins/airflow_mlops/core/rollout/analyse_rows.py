@@ -7,6 +7,7 @@ rows tell what a split of the traffic would need many thousands for.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from airflow_mlops.core.errors import GateError, TrainingError
 from airflow_mlops.core.evaluation.metrics import Floats, row_losses
 from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.governance.state import LoopState, OpenRollout
+from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.declared_rollout import SERVING, OnlineMetric, RolloutStage
 from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook
@@ -45,27 +47,82 @@ class ComparedRows:
     rows: int
 
 
-def analyse_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> StageVerdict:
-    """Return the verdict on the stage that is open now, from partitions that were scored.
+class StageOnRows:
+    """A stage to be looked at, and where its rows and predictions come from.
 
-    Without ``bake`` these are the newest one, and at further looks those scored since; with it, those scored since the
-    stage was entered. Only the keys of the stage's share count.
+    Parameters
+    ----------
+    loop : Loop
+        The declaration.
+    state : LoopState
+        With a rollout under way and a champion.
+    stage : RolloutStage
+        The stage that is open.
     """
-    return _in_time(_verdict(workspace, state, stage, as_of), state, stage, as_of)
+
+    def __init__(self, loop: Loop, state: LoopState, stage: RolloutStage) -> None:
+        assert state.rollout is not None
+        self.loop, self.state, self.stage, self.rollout = loop, state, stage, state.rollout
+
+    def compare(self, partitions: list[str]) -> ComparedRows:
+        """Return the losses of both versions on the labelled rows of partitions, of the stage's share of keys."""
+        raise NotImplementedError
+
+    def judge(self, metric: OnlineMetric, found: ComparedRows, look: Look) -> MetricLook:
+        """Return what a metric says at a look; here what the labels do."""
+        return judge_labels(self.loop, metric, found, look)
+
+    def offline(self, looks: list[MetricLook]) -> dict[str, Any] | None:  # noqa: ARG002
+        """Return what the gate expected beside what the looks show, where that is known."""
+        return None
 
 
-def _verdict(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> StageVerdict:
+class _ScoredRows(StageOnRows):
+    """The rows are those of scored partitions, predicted by the versions of the registry."""
+
+    def __init__(self, workspace: Workspace, state: LoopState, stage: RolloutStage) -> None:
+        super().__init__(workspace.loop, state, stage)
+        self.workspace = workspace
+
+    def compare(self, partitions: list[str]) -> ComparedRows:
+        return compare_rows(self.workspace, self.state, self.stage, partitions)
+
+    def judge(self, metric: OnlineMetric, found: ComparedRows, look: Look) -> MetricLook:
+        if metric.metric == "label":
+            return super().judge(metric, found, look)
+        from airflow_mlops.core.rollout.judging.queried_metric import judge_query  # a driver, and HTTP
+
+        return judge_query(self.workspace, self.state, metric, look)
+
+    def offline(self, looks: list[MetricLook]) -> dict[str, Any] | None:
+        return offline_and_online(self.workspace, self.rollout.version, looks)
+
+
+def analyse_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> StageVerdict:
+    """Return the verdict on the stage that is open now, from partitions that were scored."""
+    return rows_verdict(_ScoredRows(workspace, state, stage), as_of)
+
+
+def rows_verdict(asked: StageOnRows, as_of: str) -> StageVerdict:
+    """Return the verdict on a stage as of a partition.
+
+    Without ``bake`` the newest scored partition is looked at, and at further looks those scored since; with it, those
+    scored since the stage was entered. Only the keys of the stage's share count.
+    """
+    return _in_time(_verdict(asked, as_of), asked.state, asked.stage, as_of)
+
+
+def _verdict(asked: StageOnRows, as_of: str) -> StageVerdict:
     """Return the verdict, however long the stage has taken."""
-    rollout, declared = state.rollout, workspace.loop.rollout
-    assert rollout is not None
-    partitions = partitions_to_look_at(state, rollout, stage, as_of)
+    declared, stage, rollout = asked.loop.rollout, asked.stage, asked.rollout
+    partitions = partitions_to_look_at(asked.state, rollout, stage, as_of)
     if len(partitions) < max(stage.bake, 1):
         return too_little(
             f"{len(partitions)} of {max(stage.bake, 1)} partitions were scored since the stage was entered", 0
         )
     since = partitions[0]
     try:
-        found = compare_rows(workspace, state, stage, partitions)
+        found = asked.compare(partitions)
     except ChallengerFailedError as error:
         return StageVerdict("fail", f"the challenger cannot predict: {error}", 0, since=since)
     labelled = int(found.ours.size)
@@ -73,7 +130,7 @@ def _verdict(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of:
         missing = "" if labelled == found.rows else f"; {found.rows - labelled:,} of {found.rows:,} rows have no label"
         reason = f"{labelled:,} labelled rows, {declared.min_rows:,} are needed to say{missing}"
         return too_little(reason, labelled, since)
-    metrics = metrics_of(workspace, stage)
+    metrics = metrics_of(asked.loop, stage)
     look = next_look(declared, stage, rollout, labelled, metrics=len(metrics))
     if look is None:
         return too_little(f"nothing new since the look before: {labelled:,} labelled rows", labelled, since)
@@ -81,14 +138,13 @@ def _verdict(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of:
     if labelled < due_at:
         reason = f"look {look.number} of {look.planned} comes at {due_at:,.0f} labelled rows; {labelled:,} are in"
         return too_little(reason, labelled, since)
-    looks = [_judged(workspace, state, metric, found, look) for metric in metrics]
-    offline = offline_and_online(workspace, rollout.version, looks)
-    return stage_verdict(looks, look, rows=labelled, since=since, offline=offline)
+    looks = [asked.judge(metric, found, look) for metric in metrics]
+    return stage_verdict(looks, look, rows=labelled, since=since, offline=asked.offline(looks))
 
 
-def metrics_of(workspace: Workspace, stage: RolloutStage) -> tuple[OnlineMetric, ...]:
+def metrics_of(loop: Loop, stage: RolloutStage) -> tuple[OnlineMetric, ...]:
     """Return what a stage is judged by: where the challenger answers nobody, nothing that its answers bring about."""
-    declared = workspace.loop.rollout
+    declared = loop.rollout
     if stage.kind in SERVING:
         return declared.judged_by
     found = tuple(metric for metric in declared.judged_by if metric.metric not in ("kpi", "prometheus"))
@@ -163,20 +219,10 @@ def labelled_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, p
     return found
 
 
-def judge_labels(workspace: Workspace, metric: OnlineMetric, found: ComparedRows, look: Look) -> MetricLook:
+def judge_labels(loop: Loop, metric: OnlineMetric, found: ComparedRows, look: Look) -> MetricLook:
     """Return what the labels say at a look."""
-    margin = workspace.loop.rollout.margin if metric.worse_by is None else metric.worse_by
+    margin = loop.rollout.margin if metric.worse_by is None else metric.worse_by
     return judge_paired(found.ours, found.theirs, look, margin=margin, units=found.keys, metric=metric.called)
-
-
-def _judged(
-    workspace: Workspace, state: LoopState, metric: OnlineMetric, found: ComparedRows, look: Look
-) -> MetricLook:
-    if metric.metric == "label":
-        return judge_labels(workspace, metric, found, look)
-    from airflow_mlops.core.rollout.judging.queried_metric import judge_query  # a driver, and HTTP
-
-    return judge_query(workspace, state, metric, look)
 
 
 def partitions_since(state: LoopState, rollout: OpenRollout, as_of: str) -> int:

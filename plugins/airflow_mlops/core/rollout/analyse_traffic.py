@@ -68,7 +68,7 @@ class OpenStage:
     @property
     def metrics(self) -> tuple[OnlineMetric, ...]:
         """What the stage is judged by."""
-        return metrics_of(self.workspace, self.stage)
+        return metrics_of(self.workspace.loop, self.stage)
 
     @property
     def labelled(self) -> list[str]:
@@ -193,7 +193,7 @@ def _judged(open_: OpenStage, metric: OnlineMetric, look: Look) -> MetricLook:
         found = judge_predictions(seen, look, at_most=at_most, disagree_at_most=disagree)
     elif metric.metric == "label":
         compared = compare_rows(open_.workspace, open_.state, open_.stage, open_.labelled)
-        found = judge_labels(open_.workspace, metric, compared, look)
+        found = judge_labels(open_.workspace.loop, metric, compared, look)
     else:
         from airflow_mlops.core.rollout.judging.queried_metric import judge_query  # a driver, and HTTP
 

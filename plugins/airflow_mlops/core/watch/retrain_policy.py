@@ -2,16 +2,20 @@
 
 Asked in this order: is one under way, is the partition old, is there a champion at all, does the
 policy want one, does the cooldown or the budget forbid it. Every answer says why, with its numbers.
+
+An alarm that has gone on without a pause since a retrain that it had asked for is not answered by another one:
+that is ``escalated`` to a person, and so is every later alarm of the same champion.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.watch.declared_retrain import Clock
+from airflow_mlops.core.watch.declared_retrain import Clock, Regret
 
 Trigger = Literal["watch", "nightly", "person"]
 BUDGET_PERIOD = 52
@@ -69,24 +73,53 @@ def _wish(state: LoopState, loop: Loop, published: list[str], trigger: Trigger) 
     policy = loop.retrain.policy
     if policy == "never":
         return RetrainDecision(False, "never", "the policy retrains only when a person asks")
-    if isinstance(policy, Clock):
+    if isinstance(policy, Clock | Regret):
         alarmed = _alarms(state, loop) if policy.or_alarm else None
         if alarmed is not None and alarmed.retrain:
             return alarmed
-        age = since(published, str(state.retrains[-1].partition)) if state.retrains else len(published)
-        reason = f"{age} partitions since the last retrain; the clock stands at {policy.clock}"
-        return RetrainDecision(age >= policy.clock, "clock", reason, {"age": age, "clock": policy.clock})
+        return _clock(state, policy, published) if isinstance(policy, Clock) else _regret(state, loop, policy)
     return _alarms(state, loop)
+
+
+def _clock(state: LoopState, policy: Clock, published: list[str]) -> RetrainDecision:
+    """Return whether so many partitions have passed since the last retrain."""
+    age = since(published, str(state.retrains[-1].partition)) if state.retrains else len(published)
+    reason = f"{age} partitions since the last retrain; the clock stands at {policy.clock}"
+    return RetrainDecision(age >= policy.clock, "clock", reason, {"age": age, "clock": policy.clock})
+
+
+def _regret(state: LoopState, loop: Loop, policy: Regret) -> RetrainDecision:
+    """Return whether what the champion has lost against fresh models, added up, is worth a promotion."""
+    assert state.champion is not None
+    windows = regret_since_promotion(state)
+    measured = {key: float(found["regret"]) for key, found in windows.items() if found.get("regret") is not None}
+    if windows and not measured:
+        newest = windows[max(windows)]
+        alarmed = _alarms(state, loop)
+        reason = f"no regret could be measured in {len(windows)} partitions ({newest['reason']}), so alarms decide: "
+        return RetrainDecision(alarmed.retrain, alarmed.cause, reason + alarmed.reason, alarmed.numbers)
+    total = sum(measured.values())
+    reason = (
+        f"version {state.champion.number} has lost {total:.3g} against fresh models in {len(measured)} partitions, in "
+        f"units of a fresh model's loss; a promotion costs {policy.regret:g}"
+    )
+    return RetrainDecision(total > policy.regret, "regret", reason, {"regret": total, "windows": measured})
+
+
+def regret_since_promotion(state: LoopState) -> dict[str, dict[str, Any]]:
+    """Return what was found of the champion's regret on partitions after its promotion, by partition."""
+    assert state.champion is not None
+    return {
+        key: found
+        for key, found in sorted(state.regret.items())
+        if found["champion"] == state.champion.number and key > str(state.promoted_at) and not found["historical"]
+    }
 
 
 def _alarms(state: LoopState, loop: Loop) -> RetrainDecision:
     """Return whether k of the newest n windows of this champion alarmed."""
     declared = loop.retrain.alarm
-    judged = sorted(
-        key
-        for key in state.drift.keys() | state.performance.keys()
-        if state.scored.get(key, {}).get("champion") == (state.champion.number if state.champion else None)
-    )
+    judged = judged_windows(state)
     newest = judged[-declared.of :]
     causes = {key: alarms_of(state, key) for key in newest}
     alarmed = [key for key in newest if causes[key]]
@@ -96,9 +129,41 @@ def _alarms(state: LoopState, loop: Loop) -> RetrainDecision:
     )
     if len(alarmed) < declared.windows:
         return RetrainDecision(False, "no alarm", reason, numbers)
-    kinds = sorted({cause.split(":")[0] for key in alarmed for cause in causes[key]})
+    kinds = kinds_of(cause for key in alarmed for cause in causes[key])
     details = "; ".join(f"{key[:10]} {', '.join(causes[key])}" for key in alarmed)
-    return RetrainDecision(True, f"alarm: {' and '.join(kinds)}", f"{reason} ({details})", numbers)
+    found = RetrainDecision(True, f"alarm: {' and '.join(kinds)}", f"{reason} ({details})", numbers)
+    return _escalated(state, found, judged) or found
+
+
+def judged_windows(state: LoopState) -> list[str]:
+    """Return the partitions that were scored by the champion and judged by anything, oldest first."""
+    champion = state.champion.number if state.champion else None
+    judged = state.drift.keys() | state.performance.keys() | state.checks.keys()
+    return sorted(key for key in judged if state.scored.get(key, {}).get("champion") == champion)
+
+
+def _escalated(state: LoopState, wanted: RetrainDecision, judged: list[str]) -> RetrainDecision | None:
+    """Return that a person must look, where the champion came of the same alarm and that has never stopped since."""
+    asked, champion = state.retrains[-1] if state.retrains else None, state.champion
+    if asked is None or champion is None or champion.partition != asked.partition:
+        return None
+    alarms = (asked.details.get("numbers") or {}).get("alarms", {})
+    before = kinds_of(cause for causes in alarms.values() for cause in causes)
+    since_then = [key for key in judged if key > str(state.promoted_at)]
+    lasting = [kind for kind in before if all(kind in kinds_of(alarms_of(state, key)) for key in since_then)]
+    if not lasting:
+        return None
+    reason = (
+        f"version {champion.number} was made because of {' and '.join(lasting)}, and each of the "
+        f"{len(since_then)} partitions since its promotion alarmed again: retraining does not help, a person must look "
+        f"({wanted.reason})"
+    )
+    return RetrainDecision(False, "escalated", reason, {**wanted.numbers, "lasting": lasting})
+
+
+def kinds_of(causes: Iterable[str]) -> list[str]:
+    """Return what alarmed, a word each, of the phrases of :func:`alarms_of`."""
+    return sorted({cause.split(":")[0] for cause in causes})
 
 
 def alarms_of(state: LoopState, partition: str) -> list[str]:
@@ -111,6 +176,9 @@ def alarms_of(state: LoopState, partition: str) -> list[str]:
         )
     if drift is not None and drift["verdict"] == "alarm":
         found.append(f"drift: {' '.join([*drift['drifted'], *drift['missing']])}")
+    for name, check in sorted(state.checks.get(partition, {}).items()):
+        if check["verdict"] == "alarm":
+            found.append(f"{name}: {check['said']}")
     return found
 
 

@@ -1,0 +1,141 @@
+"""Measure the champion's regret on a scored partition: what it lost against a fresh model, on the same rows.
+
+The fresh model is the one that a training as of the partition before would have made: the champion's candidate,
+fitted anew on the window of then. So both have predicted before the labels were known. Added up since the last
+promotion, regret is what staleness has cost; :mod:`~airflow_mlops.core.watch.retrain_policy` holds it against
+what a promotion costs. The form is that of the rent-or-buy problem: rent (the old model's loss) until the rent
+that was paid is worth the price.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import Any
+
+from airflow_mlops.core.data.user_features import features_digest
+from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
+from airflow_mlops.core.evaluation.declared_evaluation import MetricName
+from airflow_mlops.core.evaluation.metrics import Floats, metric_value, relative_loss, row_losses
+from airflow_mlops.core.evaluation.predict import predict
+from airflow_mlops.core.governance.record import canonical_json
+from airflow_mlops.core.governance.state import LoopState, Version
+from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.training.fit_candidate import run_fit
+from airflow_mlops.core.training.fit_request import FitRequest
+from airflow_mlops.core.training.window import PinnedPartition, TrainingWindow, pin_window, read_window
+from airflow_mlops.core.watch.declared_retrain import Regret
+from airflow_mlops.core.watch.measure_performance import is_historical
+from airflow_mlops.core.workspace import Workspace
+
+
+def measure_regret(workspace: Workspace, partition: str) -> dict[str, Any]:
+    """Return, and record, the regret of the champion that scored a partition.
+
+    ``regret`` is (champion - fresh) / fresh, of the loop's metric; None where it could not be measured, which
+    ``reason`` explains. A partition older than the newest one decided on is ``historical`` and never counts.
+
+    Raises
+    ------
+    NotReadyError
+        If nothing was scored, or the declared policy does not ask for regret.
+    """
+    if not isinstance(workspace.loop.retrain.policy, Regret):
+        raise NotReadyError("the retrain policy does not ask for regret")
+    state = workspace.state(as_of=partition)
+    scored = state.scored.get(partition)
+    if scored is None:
+        raise NotReadyError(f"partition {partition} was not scored")
+    known = state.regret.get(partition)
+    if known is not None and known["snapshot"] == scored["snapshot"]:
+        return {"partition": partition, **known}
+    champion = state.versions[scored["champion"]]
+    details: dict[str, Any] = {
+        "metric": workspace.loop.metric, "snapshot": scored["snapshot"], "champion": champion.number,
+        "historical": is_historical(workspace, partition),
+    }  # fmt: skip
+    try:
+        details |= _measured(workspace, state, champion, partition)
+    except (TrainingError, DataError, NotReadyError) as error:
+        details |= {"regret": None, "rows": 0, "reason": f"no fresh model: {error}"}
+    record = workspace.record_fact(
+        workspace.draft("regret_measured", f"regret:{partition}:{scored['publication']}", partition, **details)
+    )
+    return {"partition": partition, **record.details}
+
+
+def regret_of(metric: MetricName, champion: Floats, fresh: Floats) -> dict[str, float]:
+    """Return both metrics and the regret of rows with these losses, each of shape (n_rows,).
+
+    >>> import numpy as np
+    >>> regret_of("mae", np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    {'champion_value': 1.5, 'fresh_value': 1.0, 'regret': 0.5}
+    """
+    theirs, ours = metric_value(metric, champion), metric_value(metric, fresh)
+    return {"champion_value": theirs, "fresh_value": ours, "regret": relative_loss(metric, theirs, ours)}
+
+
+def _measured(workspace: Workspace, state: LoopState, champion: Version, partition: str) -> dict[str, Any]:
+    loop, scored = workspace.loop, state.scored[partition]
+    before = state.newest((key for key in state.published if key < partition), partition)
+    if before is None:
+        raise NotReadyError(f"no partition is published before {partition}")
+    window = pin_window(workspace.state(as_of=before), loop.train, before)
+    pin = PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]))
+    rows = read_window(workspace, [pin])
+    count, needed = len(rows.rows), least_rows(workspace)
+    if count < needed:
+        return {"regret": None, "rows": count, "reason": f"{count:,} rows have a label, {needed:,} are needed"}
+    label = rows.rows[loop.data.label].to_numpy(float)
+    theirs = predict(load_version(workspace, champion), rows.features, classifies=loop.classifies)
+    theirs_lost = row_losses(loop.metric, label, theirs)
+    if window == window_of(workspace, champion):
+        ours_lost = theirs_lost  # nothing fresher could have been made
+    else:
+        ours = predict(fresh_model(workspace, champion, window), rows.features, classifies=loop.classifies)
+        ours_lost = row_losses(loop.metric, label, ours)
+    found = regret_of(loop.metric, theirs_lost, ours_lost)
+    reason = f"{loop.metric} {found['champion_value']:.4g}, a fresh model of {before} has {found['fresh_value']:.4g}"
+    return {**found, "rows": count, "fresh_as_of": before, "reason": reason}
+
+
+def least_rows(workspace: Workspace) -> int:
+    """Return how many labelled rows a loss must rest on."""
+    performance = workspace.loop.watch.performance
+    return performance.min_rows if performance is not None else 100
+
+
+def window_of(workspace: Workspace, version: Version) -> TrainingWindow:
+    """Return the window that a version was fitted and judged on."""
+    request = workspace.evidence.get(str(version.details["report"]))["request"]
+    return TrainingWindow.from_dict(request["window"])
+
+
+def fresh_model(workspace: Workspace, champion: Version, window: TrainingWindow) -> Any:
+    """Return the champion's candidate, fitted on a window where the declaration says.
+
+    Raises
+    ------
+    TrainingError, DataError
+        If the fit gives no usable model, or the rows are not those that were pinned.
+    """
+    loop, request = workspace.loop, workspace.evidence.get(str(champion.details["report"]))["request"]
+    candidate = str(champion.details["candidate"])
+    body = {
+        "model": loop.model, "window": window.to_dict(), "candidate": candidate, "seed": loop.train.seed,
+        "source": features_digest(workspace, loop.train.function),
+    }  # fmt: skip
+    operation = hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32]
+    file = workspace.scratch / "fresh" / f"{operation}-{uuid.uuid4().hex[:8]}.skops"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    asked = FitRequest(
+        model=loop.model, operation=operation, candidate=candidate, attempt=uuid.uuid4().hex,
+        function=loop.train.function, seed=loop.train.seed, classifies=loop.classifies, label=loop.data.label,
+        window=tuple(vars(pin).copy() for pin in window.fitted), search=request.get("search"),
+        file=str(file.absolute()), root=str(workspace.root.absolute()),
+    )  # fmt: skip
+    try:
+        return load_model(file, run_fit(workspace, asked).digest)
+    finally:
+        file.unlink(missing_ok=True)
