@@ -200,7 +200,7 @@ def contract_of(data: Data, root: Path) -> Contract | None:
             raise DeclarationError(
                 f"the contract says {role}: {theirs!r}, the loop says {ours!r}", file=data.contract, key=role
             )
-    if data.label not in contract.columns:
+    if data.label not in contract.columns and data.labels is None:
         raise DeclarationError(
             f"the loop's label {data.label!r} is none of the contract's columns", file=data.contract, key="columns"
         )

@@ -118,7 +118,26 @@ class FeastSource(Declared):
 
 
 AnySource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource | FeastSource, Field(discriminator="kind")]
+LabelSource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource, Field(discriminator="kind")]
 Severity = Literal["critical", "warning", "info"]
+
+
+class Labels(Declared):
+    """Labels from a source of their own: one delivery for each tick, joined to the rows by their key."""
+
+    source: LabelSource = Field(
+        description="where the labels of a delivery come from, told apart by ticks like the rows"
+    )
+    delay: int = Field(
+        ge=0,
+        le=1000,
+        description="for how many partitions after its own a row's label may come; later ones join nothing",
+    )
+    key: str | None = Field(default=None, description="column of a delivery with the row's key; data.key if not given")
+    label: str | None = Field(default=None, description="column of a delivery with the label; data.label if not given")
+    time: str | None = Field(
+        default=None, description="column with the time at which a label came, of a table; data.time if not given"
+    )
 
 
 class Checks(Declared):
@@ -161,6 +180,10 @@ class Data(Declared):
     key: str = Field(description="column that tells rows apart; never null, never twice in a partition")
     time: str = Field(description="column with the time of the row; a model never sees it")
     label: str = Field(description="column to predict; null where the label has not arrived")
+    labels: Labels | None = Field(
+        default=None,
+        description="where labels come from, if not with the rows; then the label may be no column of them",
+    )
     expectations: str | None = Field(default=None, description="path of a Great Expectations suite")
     tolerance: float = Field(
         default=0.01,

@@ -91,7 +91,7 @@ def shape_of(
     PartitionRefusedError
     """
     refuse_names(arriving)
-    for role in ("key", "time", "label"):
+    for role in ("key", "time", "label") if data.labels is None else ("key", "time"):
         column = getattr(data, role)
         if contract is None and column not in arriving.names:
             raise PartitionRefusedError(

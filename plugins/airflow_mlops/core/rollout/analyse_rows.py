@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from airflow_mlops.core.data.labels.labels_of import LabelReader
 from airflow_mlops.core.errors import GateError, TrainingError
 from airflow_mlops.core.evaluation.metrics import Floats, row_losses
 from airflow_mlops.core.evaluation.predict import predict
@@ -26,7 +27,7 @@ from airflow_mlops.core.rollout.next_look import next_look
 from airflow_mlops.core.rollout.offline_and_online import offline_and_online
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict, stage_verdict, too_little
-from airflow_mlops.core.training.window import ModelRows, PinnedPartition, read_rows
+from airflow_mlops.core.training.window import pin_scored, read_labels, read_rows
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -151,8 +152,15 @@ def metrics_of(loop: Loop, stage: RolloutStage) -> tuple[OnlineMetric, ...]:
     return found or declared.judged_by_default
 
 
-def compare_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, partitions: list[str]) -> ComparedRows:
+def compare_rows(
+    workspace: Workspace, state: LoopState, stage: RolloutStage, partitions: list[str], as_of: str | None = None
+) -> ComparedRows:
     """Return the losses of both versions on the labelled rows of scored partitions, of the stage's share of keys.
+
+    Parameters
+    ----------
+    as_of : str, optional
+        Up to which delivery labels count, where they come from a source of their own; up to the newest by default.
 
     Raises
     ------
@@ -162,7 +170,7 @@ def compare_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, pa
     rollout, champion, loop = state.rollout, state.champion, workspace.loop
     assert rollout is not None
     assert champion is not None
-    rows = rows_of(workspace, state, partitions)
+    rows = read_rows(workspace, [pin_scored(state, key, as_of) for key in partitions])
     if stage.share < 100:
         rows = rows.where(sticky_share(rows.rows[loop.data.key], salt=rollout.salt, percent=stage.share))
     features, label = rows.features, rows.rows[loop.data.label].to_numpy(float)
@@ -196,25 +204,15 @@ def partitions_to_look_at(state: LoopState, rollout: OpenRollout, stage: Rollout
     return known[-1:] if first is None else [key for key in known if key >= first]
 
 
-def rows_of(workspace: Workspace, state: LoopState, partitions: list[str]) -> ModelRows:
-    """Return the rows of scored partitions and their features, in the snapshot version that was scored."""
-    pins = [
-        PinnedPartition(key, int(state.scored[key]["snapshot_version"]), str(state.scored[key]["snapshot"]))
-        for key in partitions
-    ]
-    return read_rows(workspace, pins)
-
-
 def labelled_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, partitions: list[str]) -> int:
     """Return how many rows of scored partitions, of the stage's share of keys, have a label; reads no other columns."""
-    rollout, data, found = state.rollout, workspace.loop.data, 0
+    rollout, found, labels = state.rollout, 0, LabelReader(workspace)
     assert rollout is not None
     for key in partitions:
-        version = int(state.scored[key]["snapshot_version"])
-        rows = workspace.snapshots.read(key, version=version, columns=[data.key, data.label]).to_pandas()
-        known = rows[data.label].notna().to_numpy(bool)
+        rows = read_labels(workspace, pin_scored(state, key), labels=labels)
+        known = rows["label"].notna().to_numpy(bool)
         if stage.share < 100:
-            known = known & sticky_share(rows[data.key], salt=rollout.salt, percent=stage.share)
+            known = known & sticky_share(rows["key"], salt=rollout.salt, percent=stage.share)
         found += int(known.sum())
     return found
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.contract_over_time import held_to_contract
+from airflow_mlops.core.data.labels.labels_of import LabelReader, pin_labels, wholly_labelled, with_labels
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.governance.state import LoopState
@@ -21,11 +22,16 @@ from airflow_mlops.core.workspace import Workspace
 
 @dataclass(frozen=True)
 class PinnedPartition:
-    """A partition in one version of the snapshots."""
+    """A partition in one version of the snapshots.
+
+    ``labels`` is the pin of its labels, where they come from a source of their own; see
+    :class:`~airflow_mlops.core.data.labels.labels_of.LabelPin`.
+    """
 
     partition: str
     version: int
     digest: str
+    labels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,28 +51,66 @@ class TrainingWindow:
         return cls(*(tuple(PinnedPartition(**pin) for pin in values[part]) for part in ("fitted", "holdout")))
 
 
-def pin_window(state: LoopState, declared: Train, as_of: str) -> TrainingWindow:
-    """Return the window that a training as of a partition uses.
+def pin_published(state: LoopState, partition: str, as_of: str | None = None) -> PinnedPartition:
+    """Return a published partition as it is now, with the labels delivered by ``as_of``; all by default."""
+    known = state.published[partition]
+    labels = pin_labels(state.labels, partition, as_of)
+    return PinnedPartition(partition, int(known["version"]), str(known["digest"]), labels)
+
+
+def pin_scored(state: LoopState, partition: str, as_of: str | None = None) -> PinnedPartition:
+    """Return a scored partition in the version that was scored, with the labels delivered by ``as_of``."""
+    scored = state.scored[partition]
+    labels = pin_labels(state.labels, partition, as_of)
+    return PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]), labels)
+
+
+def trainable(state: LoopState, as_of: str, *, own_labels: bool | None = None) -> list[str]:
+    """Return the partitions that a training as of a partition may use, oldest first.
+
+    Where labels come from a source of their own, these are the ones whose labels have all come: of the others only
+    those are known that were quick.
+
+    Parameters
+    ----------
+    own_labels : bool, optional
+        Whether they do; by default, whether any delivery has come.
+    """
+    keys = sorted(key for key in state.published if key <= as_of)
+    if own_labels is None:
+        own_labels = bool(state.labels)
+    return wholly_labelled(state.labels, keys, as_of) if own_labels else keys
+
+
+def pin_window(state: LoopState, declared: Train, as_of: str, *, own_labels: bool | None = None) -> TrainingWindow:
+    """Return the window that a training as of a partition uses; ``own_labels`` as :func:`trainable` has it.
 
     Raises
     ------
     NotReadyError
-        If fewer partitions are published than the declaration asks for.
+        If fewer partitions are published, or have their labels, than the declaration asks for.
     """
-    keys = sorted(key for key in state.published if key <= as_of)
+    keys = trainable(state, as_of, own_labels=own_labels)
     if len(keys) < declared.first_at:
-        raise NotReadyError(f"{len(keys)} partitions are published by {as_of}; the training needs {declared.first_at}")
-    pins = [
-        PinnedPartition(key, int(state.published[key]["version"]), str(state.published[key]["digest"])) for key in keys
-    ]
+        published = sum(key <= as_of for key in state.published)
+        have = "are published" if len(keys) == published else f"of {published} published ones have all their labels"
+        raise NotReadyError(f"{len(keys)} partitions {have} by {as_of}; the training needs {declared.first_at}")
+    pins = [pin_published(state, key, as_of) for key in keys]
     fitted, holdout = pins[: -declared.holdout], pins[-declared.holdout :]
     if isinstance(declared.window, int):
         fitted = fitted[-declared.window :]
     return TrainingWindow(tuple(fitted), tuple(holdout))
 
 
-def read_partition(workspace: Workspace, pin: PinnedPartition, *, label: bool) -> pd.DataFrame:
+def read_partition(
+    workspace: Workspace, pin: PinnedPartition, *, label: bool, labels: LabelReader | None = None
+) -> pd.DataFrame:
     """Return a pinned partition's rows ordered by key, with or without the label.
+
+    Parameters
+    ----------
+    labels : LabelReader, optional
+        What reads the labels of several partitions, where they come from a source of their own.
 
     Raises
     ------
@@ -86,8 +130,29 @@ def read_partition(workspace: Workspace, pin: PinnedPartition, *, label: bool) -
     if workspace.contract is not None:
         where = f"snapshot {pin.partition} in version {pin.version}"
         rows = held_to_contract(rows, workspace.contract, where, but=None if label else data.label)
-    frame: pd.DataFrame = rows.sort_by(data.key).to_pandas()
+    rows = rows.sort_by(data.key)
+    frame: pd.DataFrame = rows.to_pandas()
+    if label and (data.labels is not None or pin.labels is not None):
+        delivered = (labels or LabelReader(workspace)).of(pin.partition, pin.labels)
+        return with_labels(frame, rows[data.key], delivered, data.label)
     return frame
+
+
+def read_labels(workspace: Workspace, pin: PinnedPartition, *, labels: LabelReader | None = None) -> pd.DataFrame:
+    """Return key (as text) and label of a pinned partition's rows, NaN where there is none; reads nothing else.
+
+    The content of the snapshot is not compared with its digest: this is for counting.
+    """
+    data = workspace.loop.data
+    held = workspace.snapshots.batches(pin.partition, version=pin.version).schema.names
+    columns = [name for name in (data.key, data.label) if name in held]
+    rows = workspace.snapshots.read(pin.partition, version=pin.version, columns=columns)
+    frame = rows.to_pandas()
+    if data.labels is not None or pin.labels is not None:
+        found = (labels or LabelReader(workspace)).of(pin.partition, pin.labels)
+        frame = with_labels(frame, rows[data.key], found, data.label)
+    label = frame[data.label].to_numpy(np.float64, na_value=np.nan)
+    return pd.DataFrame({"key": frame[data.key].astype(str), "label": label})
 
 
 def snapshot_columns(workspace: Workspace, pin: PinnedPartition) -> list[str]:
@@ -118,7 +183,8 @@ def read_rows(workspace: Workspace, pins: Sequence[PinnedPartition]) -> ModelRow
         If the user's function fails, or gives other columns for one partition than for another.
     """
     maker = FeatureMaker(workspace)
-    rows = [read_partition(workspace, pin, label=True) for pin in pins]
+    labels = LabelReader(workspace)
+    rows = [read_partition(workspace, pin, label=True, labels=labels) for pin in pins]
     features = [maker.of(frame, pin.partition, pin.version) for frame, pin in zip(rows, pins, strict=True)]
     for pin, frame in zip(pins, features, strict=True):
         strange = sorted(set(frame.columns) ^ set(features[0].columns))

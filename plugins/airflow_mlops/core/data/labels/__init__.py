@@ -1,0 +1,1 @@
+"""Labels that arrive later: deliveries of a source of their own, joined to the rows by their key."""

@@ -1,0 +1,174 @@
+"""Take labels: read a delivery, keep what is good of it, and say which published rows it is about.
+
+A delivery is named by a tick, as a partition is, and replaces what was delivered for that tick before. Of two
+deliveries that label the same row, the newer tick counts. Rows whose key stands in no published partition yet are kept
+too, and counted: their own partition may still come.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_mlops.core.data.content_digest import content_digest
+from airflow_mlops.core.data.labels.open_labels import declared_labels, earliest_touched, ticks_before
+from airflow_mlops.core.data.labels.read_delivery import Delivery, read_delivery
+from airflow_mlops.core.data.partition import partition_key
+from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.errors import DataError, MlopsError, NotReadyError, SourceMissingError
+from airflow_mlops.core.governance.fault_point import fault_point
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.workspace import Workspace
+
+TABLE = "labels"
+
+
+def take_due_labels(workspace: Workspace, as_of: str) -> list[dict[str, Any]]:
+    """Take the delivery of a tick, and those before it that never came and may still touch something.
+
+    Returns
+    -------
+    list of dict
+        What the ledger says of each delivery that came, oldest first.
+
+    Raises
+    ------
+    NotReadyError
+        If none has come.
+    DataError, SourceUnreachableError
+        Of the first delivery that could not be taken, after the others were.
+    """
+    loop, as_of = workspace.loop, partition_key(as_of)
+    known, first = workspace.state(as_of=as_of).labels, loop.data.from_ or ""
+    earlier = [tick for tick in ticks_before(loop.data.every, as_of, declared_labels(loop).delay) if tick >= first]
+    taken: list[dict[str, Any]] = []
+    failed: MlopsError | None = None
+    for tick in [*(one for one in reversed(earlier) if one not in known), as_of]:
+        try:
+            taken.append(take_labels(workspace, tick))
+        except SourceMissingError:
+            continue
+        except MlopsError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+    if not taken:
+        raise NotReadyError(f"no labels have come by {as_of}")
+    return taken
+
+
+def take_labels(workspace: Workspace, tick: str) -> dict[str, Any]:
+    """Keep the labels of a tick's delivery and return what the ledger says of them.
+
+    The same delivery again changes nothing.
+
+    Raises
+    ------
+    SourceMissingError
+        If nothing has come yet.
+    DataError
+        If what came cannot be used; the ledger says why, as the check ``labels`` of the tick.
+    """
+    tick = partition_key(tick)
+    state = workspace.state(as_of=tick)
+    since = earliest_touched(workspace.loop, tick)
+    try:
+        delivery = read_delivery(workspace, state, tick)
+    except SourceMissingError:
+        raise
+    except DataError as error:
+        _refused(workspace, state, tick, str(error))
+        raise
+    touching = _Touching(workspace, state, since, tick, delivery.rows["key"])
+    if state.forgotten and not delivery.names_subject:
+        # Whose a row of an unknown key is, nobody can say; it may be somebody's who is forgotten.
+        delivery.rows = delivery.rows.filter(pa.array(touching.known))
+        delivery.erased += touching.unknown
+        touching.unknown = 0
+    return _recorded(workspace, state, delivery, touching)
+
+
+class _Touching:
+    """Which published partitions hold the keys of a delivery, and how many of them each.
+
+    ``known`` says of each key whether one does; ``ambiguous`` counts keys that several do.
+    """
+
+    def __init__(self, workspace: Workspace, state: LoopState, since: str, tick: str, keys: pa.ChunkedArray) -> None:
+        self.since, self.tick = since, tick
+        self.partitions: dict[str, int] = {}
+        times = np.zeros(len(keys), np.int64)
+        for partition in sorted(key for key in state.published if since <= key <= tick):
+            held = keys_of(workspace, partition, int(state.published[partition]["version"]))
+            here = np.asarray(pc.is_in(keys, value_set=held).to_numpy(), bool)
+            if here.any():
+                self.partitions[partition] = int(here.sum())
+            times += here
+        self.known = times > 0
+        self.unknown = int((times == 0).sum())
+        self.ambiguous = int((times > 1).sum())
+
+
+def keys_of(workspace: Workspace, partition: str, version: int) -> pa.Array:
+    """Return the keys of a partition's rows as text."""
+    column = workspace.loop.data.key
+    batches = workspace.snapshots.batches(partition, version=version, columns=[column])
+    return pa.concat_arrays([pa.array([], pa.string()), *(written_as_text(batch.column(0)) for batch in batches)])
+
+
+def _recorded(workspace: Workspace, state: LoopState, delivery: Delivery, touching: _Touching) -> dict[str, Any]:
+    known, rows = state.labels.get(touching.tick), delivery.rows.num_rows
+    digest = content_digest(delivery.rows)
+    found: dict[str, Any] = {
+        "since": touching.since, "digest": digest, "rows": rows, "delivered": delivery.delivered,
+        "duplicates": delivery.duplicates, "empty": delivery.empty, "erased": delivery.erased,
+        "bad": {reason: count for reason, count in sorted(delivery.bad.items()) if count},
+        "unknown": touching.unknown, "ambiguous": touching.ambiguous, "touches": touching.partitions,
+    }  # fmt: skip
+    if known is not None and found.items() <= known.items():
+        return {"partition": touching.tick, **known}
+    if known is not None and known["digest"] == digest and known["since"] == touching.since:
+        version = int(known["version"])
+    else:
+        version = workspace.ports.table(TABLE).write(touching.tick, delivery.rows)
+        fault_point("labels_written")
+    number = 1 if known is None else int(known["delivery"]) + 1
+    record = workspace.record_fact(
+        workspace.draft(
+            "labels_arrived", f"labels:{touching.tick}:{number}:{digest[:16]}", touching.tick, delivery=number,
+            version=version, origin=delivery.origin, replaces=None if known is None else known["digest"],
+            said=said_of(found, touching.tick), **found,
+        )
+    )  # fmt: skip
+    return {"partition": touching.tick, **record.details}
+
+
+def said_of(found: dict[str, Any], tick: str) -> str:
+    """Return what came, in a sentence."""
+    touched = ", ".join(f"{key[:16]} ({rows:,})" for key, rows in sorted(found["touches"].items()))
+    beside = [
+        f"{found[name]:,} {words}"
+        for name, words in (
+            ("unknown", "keys stand in no published partition"), ("ambiguous", "keys stand in several partitions"),
+            ("duplicates", "rows said the same again"), ("empty", "rows without a label"),
+        )
+        if found[name]
+    ] + [f"{rows:,} left out: {reason}" for reason, rows in found["bad"].items()]  # fmt: skip
+    return "; ".join([f"{found['rows']:,} labels came with {tick}, of {touched or 'no published partition'}", *beside])
+
+
+def _refused(workspace: Workspace, state: LoopState, tick: str, reason: str) -> None:
+    """Record that a delivery could not be used. That is no alarm: it says nothing about the model."""
+    number = int(state.labels.get(tick, {"delivery": 0})["delivery"])
+    workspace.record_fact(
+        workspace.draft(
+            "check_judged", f"check:labels:{tick}:{number}:{sha256(reason.encode()).hexdigest()[:16]}", tick,
+            check="labels", verdict="insufficient data", said=reason, rows=0, historical=False,
+            snapshot=state.published.get(tick, {}).get("digest"),
+            champion=state.champion.number if state.champion else None,
+        )
+    )  # fmt: skip
