@@ -11,9 +11,10 @@ import pandas as pd
 
 from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.data.partition import partition_slug
+from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import InMemoryTable, in_memory_workspace
-from tests.unit.core.toy_loop import ingest, toy_fields, toy_loop, toy_rows, week
+from tests.unit.core.toy_loop import ingest, toy_fields, toy_loop, toy_rows, train, week
 
 DELAY = 1
 
@@ -62,3 +63,16 @@ def arrive(workspace: Workspace, number: int, *, rows: Mapping[str, pd.DataFrame
 def weeks(count: int, **made: Any) -> dict[str, pd.DataFrame]:
     """Return the rows of the first weeks, with their labels."""
     return {week(number): toy_rows(number, **made) for number in range(count)}
+
+
+def with_champion(folder: Path, rows: Mapping[str, pd.DataFrame], *, until: int = 3, **changes: Any) -> Workspace:
+    """Return a workspace whose champion was trained as of a week, by which all labels up to the week before came."""
+    fields = {"train": {"function": "tests.unit.core.toy_loop:candidates", "window": 2, "holdout": 1}}
+    fields |= {"rollout": {"stages": [{"live": 100}]}, "watch": {"performance": {"metric": "mae", "worse_by": 0.5}}}
+    workspace = labelled_workspace(folder, rows, **{**fields, **changes})
+    for number in range(until + 1):
+        arrive(workspace, number, rows=rows, delay=changes.get("delay", DELAY))
+    train(workspace, week(until))
+    start_rollout(workspace, week(until))
+    run_stage(workspace, "1", 0, week(until))
+    return workspace

@@ -93,7 +93,7 @@ def pin_window(state: LoopState, declared: Train, as_of: str, *, own_labels: boo
     keys = trainable(state, as_of, own_labels=own_labels)
     if len(keys) < declared.first_at:
         published = sum(key <= as_of for key in state.published)
-        have = "are published" if len(keys) == published else f"of {published} published ones have all their labels"
+        have = "are published" if len(keys) == published else f"of {published} published have all their labels"
         raise NotReadyError(f"{len(keys)} partitions {have} by {as_of}; the training needs {declared.first_at}")
     pins = [pin_published(state, key, as_of) for key in keys]
     fitted, holdout = pins[: -declared.holdout], pins[-declared.holdout :]

@@ -8,7 +8,14 @@ from airflow_mlops.core.declared import Declared, Listed
 from airflow_mlops.core.evaluation.declared_evaluation import MetricName
 
 CheckName = Literal[
-    "predictions", "label_rate", "estimated_performance", "multivariate", "reconstruction", "importance", "concept"
+    "predictions",
+    "label_rate",
+    "estimated_performance",
+    "multivariate",
+    "reconstruction",
+    "importance",
+    "concept",
+    "service",
 ]
 
 
@@ -31,7 +38,13 @@ class Performance(Declared):
 
     metric: MetricName = Field(description="also the metric by which candidates are compared")
     worse_by: float = Field(default=0.10, gt=0, description="relative loss against the value on the holdout")
-    min_rows: int = Field(default=100, ge=2, description="labelled rows a verdict needs")
+    min_rows: int = Field(default=100, ge=2, description="labelled rows a verdict needs, of each slice too")
+    alarm_rate: float = Field(
+        default=0.025, gt=0, lt=0.5, description="share of windows no worse than ``worse_by`` that may alarm, at most"
+    )
+    slices: Annotated[tuple[str, ...], Listed] = Field(
+        default=(), description="columns; the metric is judged for each value of each of them as well"
+    )
 
 
 class Watch(Declared):
@@ -41,4 +54,12 @@ class Watch(Declared):
     performance: Performance | None = Field(default=None, description="not watched if not declared")
     checks: Annotated[tuple[CheckName, ...], Listed] = Field(
         default=(), description="what else is looked at on every scored partition"
+    )
+    max_age: int | None = Field(
+        default=None,
+        ge=1,
+        description="published partitions since the champion's training window after which it is stale",
+    )
+    overdue: int | None = Field(
+        default=None, ge=1, description="hours after which a partition, its predictions or its labels are overdue"
     )

@@ -83,7 +83,7 @@ def take_labels(workspace: Workspace, tick: str) -> dict[str, Any]:
     except DataError as error:
         _refused(workspace, state, tick, str(error))
         raise
-    touching = _Touching(workspace, state, since, tick, delivery.rows["key"])
+    touching = _Touching(workspace, state, since, tick, delivery.rows)
     if state.forgotten and not delivery.names_subject:
         # Whose a row of an unknown key is, nobody can say; it may be somebody's who is forgotten.
         delivery.rows = delivery.rows.filter(pa.array(touching.known))
@@ -95,18 +95,21 @@ def take_labels(workspace: Workspace, tick: str) -> dict[str, Any]:
 class _Touching:
     """Which published partitions hold the keys of a delivery, and how many of them each.
 
-    ``known`` says of each key whether one does; ``ambiguous`` counts keys that several do.
+    ``digests`` are of each partition's own labels, so that a correction shows which of them it corrects. ``known``
+    says of each key whether a partition has it; ``ambiguous`` counts keys that several have.
     """
 
-    def __init__(self, workspace: Workspace, state: LoopState, since: str, tick: str, keys: pa.ChunkedArray) -> None:
+    def __init__(self, workspace: Workspace, state: LoopState, since: str, tick: str, rows: pa.Table) -> None:
         self.since, self.tick = since, tick
         self.partitions: dict[str, int] = {}
-        times = np.zeros(len(keys), np.int64)
+        self.digests: dict[str, str] = {}
+        keys, times = rows["key"], np.zeros(rows.num_rows, np.int64)
         for partition in sorted(key for key in state.published if since <= key <= tick):
             held = keys_of(workspace, partition, int(state.published[partition]["version"]))
             here = np.asarray(pc.is_in(keys, value_set=held).to_numpy(), bool)
             if here.any():
                 self.partitions[partition] = int(here.sum())
+                self.digests[partition] = content_digest(rows.filter(pa.array(here)))[:16]
             times += here
         self.known = times > 0
         self.unknown = int((times == 0).sum())
@@ -121,21 +124,18 @@ def keys_of(workspace: Workspace, partition: str, version: int) -> pa.Array:
 
 
 def _recorded(workspace: Workspace, state: LoopState, delivery: Delivery, touching: _Touching) -> dict[str, Any]:
-    known, rows = state.labels.get(touching.tick), delivery.rows.num_rows
-    digest = content_digest(delivery.rows)
+    known, digest = state.labels.get(touching.tick), content_digest(delivery.rows)
+    if known is not None and (known["digest"], known["since"]) == (digest, touching.since):
+        return {"partition": touching.tick, **known}
     found: dict[str, Any] = {
-        "since": touching.since, "digest": digest, "rows": rows, "delivered": delivery.delivered,
+        "since": touching.since, "digest": digest, "rows": delivery.rows.num_rows, "delivered": delivery.delivered,
         "duplicates": delivery.duplicates, "empty": delivery.empty, "erased": delivery.erased,
         "bad": {reason: count for reason, count in sorted(delivery.bad.items()) if count},
         "unknown": touching.unknown, "ambiguous": touching.ambiguous, "touches": touching.partitions,
+        "touched": touching.digests,
     }  # fmt: skip
-    if known is not None and found.items() <= known.items():
-        return {"partition": touching.tick, **known}
-    if known is not None and known["digest"] == digest and known["since"] == touching.since:
-        version = int(known["version"])
-    else:
-        version = workspace.ports.table(TABLE).write(touching.tick, delivery.rows)
-        fault_point("labels_written")
+    version = workspace.ports.table(TABLE).write(touching.tick, delivery.rows)
+    fault_point("labels_written")
     number = 1 if known is None else int(known["delivery"]) + 1
     record = workspace.record_fact(
         workspace.draft(

@@ -1,0 +1,206 @@
+"""The verdict on a metric: is it beyond the limit, within it, or can nobody tell yet?
+
+The limit is the value on the champion's holdout, made worse by the declared share. Both values were measured on a
+number of rows, so both have an error. An alarm is a metric so far beyond the limit that, were the truth at the limit,
+so much would be seen in at most ``alarm_rate`` of the windows; within is the same on the other side; and between the
+two there are too few rows to tell. Means of losses are compared, with normal errors: losses have their long tail
+upwards, where a large mean comes with a large error, so that alarms are rather fewer than stated.
+
+Slices share a rate of their own by Holm's step-down: at most so many windows alarm by any slice at all, however many
+there are and however they overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil, inf, sqrt
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_mlops.core.evaluation.declared_evaluation import MetricName
+from airflow_mlops.core.evaluation.metrics import Floats, metric_value, relative_loss
+from airflow_mlops.core.evaluation.metrics_by_slice import Slices
+
+Verdict = Literal["alarm", "no alarm", "insufficient data"]
+CONFIDENCE = 0.95
+NAMED = 80
+"""Characters of a slice's name that are kept: it is a value of the data, and may be a whole letter."""
+
+_NORMAL = NormalDist()
+_REACH = _NORMAL.inv_cdf(0.5 + CONFIDENCE / 2)
+
+
+@dataclass(frozen=True)
+class MeanLoss:
+    """The mean loss of rows, and its standard error; see :func:`~airflow_mlops.core.evaluation.metrics.row_losses`."""
+
+    rows: int
+    mean: float
+    error: float
+
+    @classmethod
+    def of(cls, losses: Floats) -> MeanLoss:
+        """Return the mean of losses, shape (n_rows,), of at least two rows."""
+        error = float(np.std(losses, ddof=1)) / sqrt(losses.size)
+        return cls(int(losses.size), float(losses.mean()), error)
+
+    def metric(self, metric: MetricName) -> tuple[float, float, float]:
+        """Return the metric that this mean is, and its interval."""
+        ends = [max(self.mean + by * self.error, 0.0) for by in (0.0, -_REACH, _REACH)]
+        value, *interval = (metric_value(metric, np.array([end])) for end in ends)
+        return value, min(interval), max(interval)
+
+
+@dataclass(frozen=True)
+class AgainstLimit:
+    """How far a mean loss lies beyond its limit, in units of the loss, and the error of that.
+
+    ``rows`` is how many the mean is of, ``fixed`` the part of the error that more rows would not make smaller.
+    """
+
+    distance: float
+    error: float
+    rows: int
+    fixed: float
+
+    @property
+    def p_value(self) -> float:
+        """Chance of a mean as far beyond or farther, were the truth at the limit."""
+        return _NORMAL.cdf(-self._steps)
+
+    @property
+    def _steps(self) -> float:
+        if self.error > 0:
+            return self.distance / self.error
+        return inf if self.distance > 0 else -inf
+
+    def verdict(self, alarm_rate: float, within_rate: float) -> Verdict:
+        """Return the verdict: an alarm errs in ``alarm_rate`` of windows at most, "no alarm" in ``within_rate``."""
+        return "alarm" if 0 < alarm_rate >= self.p_value else self.within(within_rate)
+
+    def within(self, rate: float) -> Verdict:
+        """Return whether the truth is within the limit, or nobody can tell."""
+        return "no alarm" if 1 - self.p_value <= rate else "insufficient data"
+
+    def needed(self, rate: float) -> int | None:
+        """Return the rows that would tell, were the mean to stay what it is; None where none would."""
+        wanted = (self.distance / _NORMAL.inv_cdf(rate)) ** 2 - self.fixed**2
+        of_rows = self.error**2 - self.fixed**2
+        if wanted <= 0:
+            return None
+        found = of_rows * self.rows / wanted
+        return ceil(found) if found < 1e15 else None
+
+
+def against_limit(metric: MetricName, now: MeanLoss, reference: MeanLoss, worse_by: float) -> AgainstLimit:
+    """Return a mean loss held against the reference's, made worse by a share of the metric."""
+    factor = (1 + worse_by) ** 2 if metric == "rmse" else 1 + worse_by
+    fixed = factor * reference.error
+    return AgainstLimit(now.mean - factor * reference.mean, sqrt(now.error**2 + fixed**2), now.rows, fixed)
+
+
+def holm(p_values: Sequence[float], rate: float) -> list[bool]:
+    """Return which of several tests reject so that any of them does so wrongly in ``rate`` of cases at most.
+
+    >>> holm([0.02, 0.001, 0.9], 0.05)
+    [True, True, False]
+    """
+    found, going_on = [False] * len(p_values), True
+    for rank, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
+        going_on = going_on and 0 < rate / (len(p_values) - rank) >= p_values[at]
+        found[at] = going_on
+    return found
+
+
+@dataclass(frozen=True)
+class SliceVerdict:
+    """What is said of the rows with one value in a column. Numbers are None where the holdout has too few such rows."""
+
+    column: str
+    slice: str
+    rows: int
+    verdict: Verdict
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reference: float | None = None
+    worse_by: float | None = None
+    p_value: float | None = None
+    reason: str | None = None
+
+    @property
+    def called(self) -> str:
+        """Column and value, as an alarm names them."""
+        return f"{self.column}={self.slice}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON values, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def losses_by_slice(column: npt.NDArray[Any], losses: Floats, min_rows: int) -> tuple[dict[str, MeanLoss], int]:
+    """Return the mean loss of the rows with each value of a column, and how many values have too few rows.
+
+    Parameters
+    ----------
+    column, losses : ndarray, shape (n_rows,)
+    min_rows : int
+        At least 2.
+    """
+    slices = Slices.of(column)
+    count = len(slices.names)
+    means = np.bincount(slices.codes, losses, count) / np.maximum(slices.rows, 1)
+    squares = np.bincount(slices.codes, (losses - means[slices.codes]) ** 2, count)
+    enough = np.flatnonzero(slices.rows >= min_rows)
+    errors = np.sqrt(squares[enough] / (slices.rows[enough] - 1) / slices.rows[enough])
+    found = {
+        slices.names[at]: MeanLoss(int(slices.rows[at]), float(means[at]), float(error))
+        for at, error in zip(enough, errors, strict=True)
+    }
+    return found, count - len(enough)
+
+
+def judge_slices(
+    metric: MetricName,
+    now: Mapping[str, Mapping[str, MeanLoss]],
+    reference: Mapping[str, Mapping[str, MeanLoss]],
+    *,
+    worse_by: float,
+    alarm_rate: float,
+    within_rate: float,
+) -> list[SliceVerdict]:
+    """Return the verdict on each slice of each column; there is none on those that the holdout has too few rows of.
+
+    Parameters
+    ----------
+    now, reference : mapping of column to mapping of slice to MeanLoss
+        Of the window, and of the champion's holdout.
+    alarm_rate : float
+        Share of windows in which any slice may alarm although none is beyond its limit.
+    """
+    found: list[SliceVerdict] = []
+    tested: list[tuple[AgainstLimit, str, str, MeanLoss, MeanLoss]] = []
+    for column, slices in now.items():
+        for name, loss in slices.items():
+            then = reference.get(column, {}).get(name)
+            if then is None:
+                reason = "the champion's holdout has too few such rows to compare with"
+                found.append(SliceVerdict(column, name[:NAMED], loss.rows, "insufficient data", reason=reason))
+            else:
+                tested.append((against_limit(metric, loss, then, worse_by), column, name, loss, then))
+    rejected = holm([against.p_value for against, *_ in tested], alarm_rate)
+    for beyond, (against, column, name, loss, then) in zip(rejected, tested, strict=True):
+        verdict: Verdict = "alarm" if beyond else against.within(within_rate)
+        value, low, high = loss.metric(metric)
+        before = then.metric(metric)[0]
+        found.append(
+            SliceVerdict(
+                column, name[:NAMED], loss.rows, verdict, value, low, high, before,
+                relative_loss(metric, value, before), against.p_value,
+            )
+        )  # fmt: skip
+    return sorted(found, key=lambda one: (one.column, one.slice))
