@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_mlops.operators.notified import Notify, call_notifiers
 from airflow_mlops.operators.stage import StageOperator
 
 if TYPE_CHECKING:
@@ -24,13 +25,20 @@ class DetectDriftOperator(StageOperator):
 
 
 class MeasurePerformanceOperator(StageOperator):
-    """Measure the served predictions of a partition on the labels that have arrived; returns the verdict."""
+    """Measure the served predictions of a partition on the labels that have arrived; returns the verdict.
+
+    Earlier partitions whose labels have come since, or were corrected, are judged again first.
+    """
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.watch.measure_performance import measure_performance
+        from airflow_mlops.core.watch.measure_performance import measure_performance, rejudge_performance
 
-        return measure_performance(workspace, partition)
+        again = rejudge_performance(workspace, partition)
+        for found in again:
+            self.log.info("judged again: %s: %s", found["partition"], found.get("said"))
+        judged = [found["partition"] for found in again]
+        return {**measure_performance(workspace, partition), **({"judged_again": judged} if judged else {})}
 
 
 class MeasureRegretOperator(StageOperator):
@@ -76,3 +84,30 @@ class DecideRetrainOperator(StageOperator):
             "record": record.sequence,
             **{name: record.details[name] for name in ("retrain", "cause", "reason")},
         }
+
+
+class WatchOverdueOperator(StageOperator):
+    """Say what is overdue as of a nightly run: an old champion, and partitions, predictions or labels that are missing.
+
+    :param notify: notifiers or callbacks to tell beside those of the loop, as functions or by ``module:name``
+
+    The tick of the run is what counts as now. What is found is recorded and told once, not every night: notifiers are
+    called with the context of the task, in which ``exception`` is a :class:`RuntimeWarning` that says it and
+    ``overdue`` the list of sentences. Returns those sentences.
+    """
+
+    def __init__(self, *, notify: Notify = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.notify = notify
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
+        """See the class."""
+        from airflow_mlops.core.watch.overdue import watch_overdue
+
+        said = [found.said for found in watch_overdue(workspace, partition)]
+        for sentence in said:
+            self.log.warning("%s", sentence)
+        if said:
+            told = {**context, "exception": RuntimeWarning("; ".join(said)), "overdue": said}
+            call_notifiers([*workspace.loop.notify, *self.notify], self.root, told)
+        return said

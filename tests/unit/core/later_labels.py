@@ -42,7 +42,7 @@ def labelled_workspace(folder: Path, rows: Mapping[str, pd.DataFrame], **changes
 def deliver(workspace: Workspace, tick: str, labels: pd.DataFrame | Mapping[str, float]) -> None:
     """Put the delivery of a tick where the source finds it; a mapping is of labels by key."""
     file = workspace.root / "labels" / f"{partition_slug(tick)}.parquet"
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     frame = labels if isinstance(labels, pd.DataFrame) else pd.DataFrame({"id": list(labels), "y": labels.values()})
     frame.to_parquet(file)
 

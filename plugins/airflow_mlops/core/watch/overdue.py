@@ -1,0 +1,243 @@
+"""What is overdue: a champion that has grown old, and partitions, predictions or labels that have not come.
+
+Nothing arrives to wake the watch when nothing arrives, so the nightly run asks. Its own tick is what counts as now: no
+clock is read, a run that is made again says the same, and one of an old tick says nothing of today. All keys are plain
+times in UTC, so that no daylight saving moves a tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from airflow_mlops.core.data.labels.labels_of import counting
+from airflow_mlops.core.data.labels.open_labels import ticks_before
+from airflow_mlops.core.data.partition import partition_key, previous_tick
+from airflow_mlops.core.governance.record import Record, canonical_json
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.workspace import Workspace
+
+STALENESS, ABSENCE = "staleness", "absence"
+COUNTED = 1_000
+"""Missing ticks that are counted: an hourly loop that was left alone for years has too many to walk through."""
+
+
+@dataclass(frozen=True)
+class Overdue:
+    """Something that is overdue.
+
+    Parameters
+    ----------
+    check : str
+        ``staleness`` or ``absence``.
+    about : str
+        What it is: ``champion``, ``partition``, ``predictions`` or ``labels``.
+    since : str
+        What tells it from another one of its kind: the version, or the first tick that is missing.
+    said : str
+        What was found, in a sentence.
+    numbers : dict
+        The numbers behind it.
+    """
+
+    check: str
+    about: str
+    since: str
+    said: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def overdue(state: LoopState, loop: Loop, now: str) -> list[Overdue]:
+    """Return what is overdue as of a tick of the nightly run.
+
+    Parameters
+    ----------
+    state : LoopState
+        The loop as of ``now``.
+    now : str
+        Key of the nightly run.
+    """
+    found = [] if loop.watch.max_age is None else _stale(state, loop.watch.max_age)
+    if loop.watch.overdue is not None:
+        try:
+            due = (datetime.fromisoformat(now) - timedelta(hours=loop.watch.overdue)).isoformat()
+        except OverflowError:
+            return found  # a clock that says the year 1
+        found += [*_partitions(state, loop, due), *_predictions(state, due), *_labels(state, loop, due)]
+    return found
+
+
+def _stale(state: LoopState, limit: int) -> list[Overdue]:
+    """Return that the champion's training window ended too many published partitions ago."""
+    champion = state.champion
+    if champion is None:
+        return []
+    window = champion.details["window"]
+    end = max(str(pin["partition"]) for pin in (*window["fitted"], *window["holdout"]))
+    age = sum(key > end for key in state.published)
+    if age <= limit:
+        return []
+    said = (
+        f"version {champion.number} is stale: {age:,} partitions were published since its training window ended with "
+        f"{end}; watch.max_age is {limit}"
+    )
+    return [Overdue(STALENESS, "champion", champion.number, said, {"age": age, "limit": limit, "window_end": end})]
+
+
+def _partitions(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
+    """Return that the newest partitions that should be there are not."""
+    wanted = _newest_due(loop, due)
+    newest = max((key for key in state.published if key <= due), default=None)
+    began_later = newest is None and bool(state.published)
+    if wanted is None or began_later or (newest is not None and newest >= wanted):
+        return []
+    missing = _missing(loop, wanted, newest)
+    first, count = missing[-1], len(missing)
+    reasons = [f"{key} was refused: {state.refused[key]['reason']}" for key in missing if key in state.refused]
+    many = f"{count:,}{' or more' if count == COUNTED else ''}"
+    words = "partition is" if count == 1 else f"partitions, {many} of them, are"
+    span = first if count == 1 else f"{first} to {wanted}"
+    said = f"the {words} overdue: {span}; the newest published one is {newest or 'none'}"
+    numbers = {"missing": count, "first": first, "newest": newest}
+    return [Overdue(ABSENCE, "partition", first, "; ".join([said, *reasons[:1]]), numbers)]
+
+
+def _newest_due(loop: Loop, due: str) -> str | None:
+    """Return the newest tick of the loop's partitions by which something is due; None where there is none."""
+    last, first = loop.data.until, loop.data.from_
+    limit = due if last is None else min(due, f"{last}T00:00:00")
+    moment = datetime.fromisoformat(limit) + timedelta(seconds=1)
+    tick = previous_tick(loop.data.every, moment.isoformat())
+    return tick if first is None or tick >= first else None
+
+
+def _missing(loop: Loop, wanted: str, newest: str | None) -> list[str]:
+    """Return the ticks after ``newest`` up to ``wanted``, the newest first; ``COUNTED`` at most."""
+    after = newest or loop.data.from_
+    if after is None:
+        return [wanted]
+    missing = [wanted]
+    while len(missing) < COUNTED:
+        tick = previous_tick(loop.data.every, missing[-1])
+        if tick <= after if newest is not None else tick < after:
+            break
+        missing.append(tick)
+    return missing
+
+
+def _predictions(state: LoopState, due: str) -> list[Overdue]:
+    """Return that partitions are published, and could have been scored, and were not."""
+    # A champion promoted as of a partition scores those after it.
+    first_champion = min((str(one.partition) for one in state.promotions), default=None)
+    if first_champion is None:
+        return []
+    last_scored = max((key for key in state.scored if key <= due), default=first_champion)
+    waiting = sorted(key for key in state.published if max(last_scored, first_champion) < key <= due)
+    if not waiting:
+        return []
+    said = (
+        f"predictions are overdue: {_counted(waiting)} published and not scored; the newest scored one is "
+        f"{max((key for key in state.scored if key <= due), default='none')}"
+    )
+    return [Overdue(ABSENCE, "predictions", waiting[0], said, {"waiting": len(waiting), "first": waiting[0]})]
+
+
+def _labels(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
+    """Return that the newest partitions whose labels should have come have none."""
+    labels = loop.data.labels
+    if labels is None and loop.watch.performance is None:
+        return []  # nobody looks at labels, and no record says whether there are any
+    delay = 0 if labels is None else labels.delay
+    # A partition is due where the tick of the last delivery that may touch it is.
+    newest = _newest_due(loop, due)
+    limit = newest and [newest, *ticks_before(loop.data.every, newest, delay)][-1]
+    if not limit:
+        return []
+    ripe = sorted(key for key in (state.published if labels is not None else state.scored) if key <= limit)
+    waiting: list[str] = []
+    for key in reversed(ripe):
+        if _has_labels(state, loop, key):
+            break
+        waiting.insert(0, key)
+    if not waiting:
+        return []
+    unknown = sum(int(of["unknown"]) for of in counting(state.labels, waiting[-1]).values())
+    said = f"labels are overdue: {_counted(waiting)} without any"
+    said += f", {delay} ticks after their own" if delay else ""
+    said += f"; {unknown:,} labels came of keys that no partition has" if unknown else ""
+    return [
+        Overdue(ABSENCE, "labels", waiting[0], said, {"waiting": len(waiting), "first": waiting[0], "unknown": unknown})
+    ]
+
+
+def _has_labels(state: LoopState, loop: Loop, partition: str) -> bool:
+    """Whether labels of a partition have come, as far as anybody knows."""
+    deliveries = counting(state.labels, partition).values()
+    if any(partition in of["touches"] for of in deliveries):
+        return True
+    if partition in state.performance:
+        return int(state.performance[partition].get("rows", 0)) > 0
+    # Keys that were unknown when they came may have been its own: it was published after them.
+    return loop.data.labels is None or any(of["unknown"] for of in deliveries)
+
+
+def _counted(keys: list[str]) -> str:
+    """Return partitions in words, up to the verb."""
+    if len(keys) == 1:
+        return f"partition {keys[0]} is"
+    return f"{len(keys):,} partitions, {keys[0]} to {keys[-1]}, are"
+
+
+def watch_overdue(workspace: Workspace, now: str) -> list[Overdue]:
+    """Record what is overdue as of a tick of the nightly run, and return what was not said before.
+
+    A finding is told once, however many nights it lasts, and one more record says that it is over. A run of a tick
+    that is older than the newest partition decided on says nothing: it is about a past that is over.
+    """
+    loop, now = workspace.loop, partition_key(now)
+    if loop.watch.max_age is None and loop.watch.overdue is None:
+        return []
+    newest = workspace.state().high_water
+    if newest is not None and now < newest:
+        return []
+    state = workspace.state(as_of=now)
+    found, new = overdue(state, loop, now), []
+    for check, declared in ((STALENESS, loop.watch.max_age), (ABSENCE, loop.watch.overdue)):
+        mine = [one for one in found if one.check == check]
+        if declared is not None and _recorded(workspace, state, check, mine, now):
+            known = _known(state, check)
+            new += [one for one in mine if [one.about, one.since] not in known]
+    return new
+
+
+def _known(state: LoopState, check: str) -> list[list[str]]:
+    """Return what the newest record of a check says to be overdue, each by what it is and since when."""
+    judged = {key: checks[check] for key, checks in state.checks.items() if check in checks}
+    return list(judged[max(judged)]["overdue"]) if judged else []
+
+
+def _recorded(workspace: Workspace, state: LoopState, check: str, found: list[Overdue], now: str) -> bool:
+    """Record what is overdue, where that is not what was said before; return whether it was."""
+    named, known = [[one.about, one.since] for one in found], _known(state, check)
+    if named == known:
+        return False
+    numbers: Mapping[str, Any] = {one.about: one.numbers for one in found}
+    content = sha256(canonical_json([check, named, known]).encode()).hexdigest()[:16]
+    record: Record = workspace.record_fact(
+        workspace.draft(
+            "check_judged", f"check:{check}:{now}:{content}", now, check=check,
+            verdict="alarm" if found else "no alarm", said="; ".join(one.said for one in found) or _over(check),
+            overdue=named, numbers=numbers, rows=0, historical=False, snapshot=None,
+            champion=state.champion.number if state.champion else None,
+        )
+    )  # fmt: skip
+    return record.sequence > state.sequence
+
+
+def _over(check: str) -> str:
+    """Return that nothing is overdue any more, in words."""
+    return "the champion is no older than it may be" if check == STALENESS else "nothing is overdue any more"
