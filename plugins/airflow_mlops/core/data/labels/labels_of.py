@@ -137,11 +137,14 @@ class LabelReader:
 
     def _deliveries(self, partition: str, pin: LabelPin) -> dict[str, Mapping[str, Any]]:
         if self._records is None:
-            self._records = [one for one in self._workspace.ledger.records() if one.kind == "labels_arrived"]
+            kinds = ("labels_arrived", "subject_forgotten")
+            self._records = [one for one in self._workspace.ledger.records() if one.kind in kinds]
         found: dict[str, Mapping[str, Any]] = {}
         for record in self._records:
             tick, details = str(record.partition), record.details
-            if details["since"] <= partition <= tick <= pin.until and int(details["version"]) <= pin.version:
+            if record.kind == "subject_forgotten":
+                found |= erased_in(record, found, pin)
+            elif details["since"] <= partition <= tick <= pin.until and int(details["version"]) <= pin.version:
                 found[tick] = details
         if not found:
             raise DataError(f"the ledger knows no labels of {partition} up to {pin}")
@@ -164,6 +167,16 @@ class LabelReader:
                 f"{str(of['digest'])[:12]}…"
             )
         return pd.Series(rows["label"].to_numpy(), pd.Index(rows["key"].to_pylist(), dtype=str))
+
+
+def erased_in(record: Record, found: Deliveries, pin: LabelPin) -> dict[str, Mapping[str, Any]]:
+    """Return those of the deliveries that the erasure of a subject has replaced, as they are since."""
+    changed = {tick: changes.get("labels") for tick, changes in record.details["partitions"].items() if tick in found}
+    return {
+        tick: {**found[tick], **labels}
+        for tick, labels in changed.items()
+        if labels is not None and int(labels["version"]) <= pin.version
+    }
 
 
 def nothing() -> pd.Series[float]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_mlops.core.data.labels.erase_labels import erase_labels
 from airflow_mlops.core.data.labels.labels_of import labels_of, pin_labels
 from airflow_mlops.core.data.labels.open_labels import ticks_before
 from airflow_mlops.core.data.labels.take_labels import take_due_labels, take_labels
@@ -353,3 +354,20 @@ def test_a_source_that_cannot_be_opened_names_the_key_of_the_labels(tmp_path: Pa
     workspace = published(tmp_path, 0, labels={"source": {"kind": "parquet", "uri": "gs://b/{partition}"}})
     with pytest.raises(DeclarationError, match=r"data\.labels\.source\.uri"):
         take_labels(workspace, week(1))
+
+
+def test_erased_labels_are_in_no_delivery_that_the_ledger_names_afterwards(tmp_path: Path) -> None:
+    workspace = published(tmp_path, 0, 1, 2, delay=2)
+    taken(workspace, 1, {"0-1": 1.0, "0-2": 2.0})
+    taken(workspace, 2, {"0-2": 9.0})
+    before = pin_labels(workspace.state().labels, week(0))
+    changed = erase_labels(workspace, workspace.state(), {"0-1", "nobody"})
+    assert {tick: (of["rows"], of["erased"]) for tick, of in changed.items()} == {week(1): (1, 1)}
+    partitions = {tick: {"labels": of} for tick, of in changed.items()}
+    workspace.record_fact(
+        workspace.draft("subject_forgotten", "f", None, subject="s", mask_key=None, partitions=partitions)
+    )
+    # A pin from before may still say what was there; the files of then are deleted with those of the snapshots.
+    assert labels_of(workspace, week(0), before).keys().tolist() == ["0-1", "0-2"]
+    after = f"{week(2)}@{changed[week(1)]['version']}"
+    assert dict(labels_of(workspace, week(0), after).items()) == {"0-2": 9.0}

@@ -1,0 +1,43 @@
+"""Erase the labels of a subject who is forgotten from every delivery that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_mlops.core.data.content_digest import content_digest
+from airflow_mlops.core.data.labels.take_labels import TABLE
+from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.workspace import Workspace
+
+
+def erase_labels(workspace: Workspace, state: LoopState, keys: Set[str]) -> dict[str, dict[str, Any]]:
+    """Write the deliveries that label any of these keys without them; return what has changed, by tick.
+
+    Parameters
+    ----------
+    keys : set of str
+        As the rows of snapshots have them: masked where the contract says so.
+
+    Returns
+    -------
+    dict
+        ``version``, ``digest`` and ``rows`` of each new version, and how many labels were ``erased``.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    gone = pa.array(sorted(keys), pa.string())
+    table = workspace.ports.table(TABLE)
+    for tick, known in sorted(state.labels.items()):
+        if not int(known["rows"]):
+            continue
+        rows = table.read(tick, version=int(known["version"]))
+        rest = rows.filter(pc.invert(pc.is_in(rows["key"], value_set=gone)))
+        if rest.num_rows < rows.num_rows:
+            found[tick] = {
+                "version": table.write(tick, rest), "digest": content_digest(rest), "rows": rest.num_rows,
+                "erased": int(known.get("erased", 0)) + rows.num_rows - rest.num_rows,
+            }  # fmt: skip
+    return found
