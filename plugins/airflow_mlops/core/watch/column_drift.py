@@ -1,154 +1,116 @@
-"""The calibrated drift test of one column: has the share of rows in its bins moved more than it used to?
+"""The drift test of one column: have the shares of its cells moved more than they used to?
 
-The reference's own partitions say how much shares move when nothing has happened. Their homogeneity
-statistic, divided by its degrees of freedom, is the dispersion ``phi``: 1 where rows are drawn
-independently, more where weeks differ by themselves. The window's statistic is judged against that,
-by an F test when ``phi`` was estimated above 1 and by chi-square otherwise, so the stated alarm rate
-holds at any number of rows. Holm's step-down keeps it over all columns together.
+The statistic is that of Cressie and Read between the window and the whole reference, which keeps to its chi-square
+distribution down to five expected rows and far into the tail, where the test of one of many columns is decided.
+Where the reference's own windows are restless it is divided by what they would have, by an F test that knows how
+well they tell it (:mod:`reference_spread`). Nulls, infinities and unseen categories that are too rare to be a cell
+are tested exactly, for a fiftieth of the rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2, f
+from scipy.special import bdtrc
 
-TEST_BINS = 10
-MIN_EXPECTED = 5.0
-MIN_ROWS = 50
+from airflow_mlops.core.watch.drift_cells import Counts, cells_of
+from airflow_mlops.core.watch.reference_spread import Spread, spread_of
 
-Counts = npt.NDArray[np.int64]
+RARE_SHARE = 0.02
+"""Part of a column's rate that goes to cells too rare for the large test."""
+POWER = 2 / 3
 
 
 @dataclass(frozen=True)
-class ColumnDrift:
-    """What the test of a column said.
+class ColumnShift:
+    """What separates a column of the window from the reference, before anything is called drift.
 
-    ``distance`` is the total variation distance between window and reference, the share of rows that
-    would have to move bins.
+    Parameters
+    ----------
+    column : str
+        Its name.
+    rows : float
+        Rows of the comparison: n m / (n + m).
+    statistic, freedom : float, int
+        Of the cells, and its degrees of freedom.
+    distance : float
+        Total variation distance: the share of rows that would have to move to another cell.
+    rare : tuple of float
+        How often chance would give as many rows to each cell that is too rare for the statistic.
+    spread : Spread
+        How the reference's own windows differ.
     """
 
     column: str
-    p_value: float
+    rows: float
+    statistic: float
+    freedom: int
     distance: float
-    dispersion: float
-    drifted: bool = False
+    rare: tuple[float, ...]
+    spread: Spread
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the outcome as JSON values."""
-        return asdict(self)
+    def with_rare(self, of_cells: float) -> float:
+        """Return the p-value of the column, given that of its cells."""
+        if not self.rare:
+            return of_cells
+        return min(1.0, of_cells / (1 - RARE_SHARE), *(rare * len(self.rare) / RARE_SHARE for rare in self.rare))
 
 
-def measure_column(column: str, reference: Sequence[Counts], window: Counts) -> ColumnDrift:
-    """Return the p-value and the size of a column's shift.
+def measure_column(
+    column: str, reference: Sequence[Counts] | npt.NDArray[np.int64], window: Counts, *, ordered: bool = True
+) -> ColumnShift:
+    """Return what separates a column of the window from its reference.
 
     Parameters
     ----------
-    reference : sequence of ndarray of int, each shape (n_bins,)
-        Rows in each bin, one array for each partition of the training window.
+    reference : array_like of int, shape (n_windows, n_bins)
+        Rows in each bin, for each window of the reference; the last two bins are the rest and null.
     window : ndarray of int, shape (n_bins,)
-        Rows in each bin of the window to judge.
+        Rows in each bin of the window to judge, at least one.
+    ordered : bool
+        Whether neighbouring bins are alike; False for categories.
     """
-    total = np.sum(reference, axis=0)
-    group = merged_bins(total, int(window.sum()))
-    size = int(group.max()) + 1
-    past = [np.bincount(group, counts, size) for counts in reference]
-    whole, now = np.bincount(group, total, size), np.bincount(group, window, size)
-    distance = float(np.abs(now / now.sum() - whole / whole.sum()).sum() / 2)
-    freedom = size - 1
-    if freedom == 0:
-        return ColumnDrift(column, 1.0, distance, 1.0)
-    statistic = two_sample(whole, now)
-    spread, spread_freedom = dispersion(past)
-    if spread > 1.0:
-        p_value = float(f.sf(statistic / freedom / spread, freedom, spread_freedom))
-    else:
-        p_value = float(chi2.sf(statistic, freedom))
-    return ColumnDrift(column, p_value, distance, max(spread, 1.0))
+    past = np.asarray(reference, np.int64)
+    total = past.sum(axis=0)
+    cells = cells_of(total, window, ordered=ordered)
+    parts = cells.count(past)
+    whole, now = parts.sum(axis=0), cells.count(window)
+    here, there = int(window.sum()), int(total.sum())
+    odd = cells.rare
+    apart = np.append(now / here - whole / there, [window[place] / here - total[place] / there for place in odd])
+    kept = whole + now > 0
+    statistic = cressie_read(whole[kept], now[kept])
+    return ColumnShift(
+        column, here * there / (here + there), statistic, max(int(kept.sum()) - 1, 0),
+        float(np.abs(apart).sum() / 2), tuple(rare_above(past[:, place], past.sum(axis=1), int(window[place]), here)
+        for place in odd), spread_of(parts),
+    )  # fmt: skip
 
 
-def merged_bins(total: Counts, rows: int) -> npt.NDArray[np.int64]:
-    """Return the group of each bin: about ten equal ones, none expecting fewer than five rows of the window.
+def cressie_read(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
+    """Return the statistic of homogeneity of two rows of counts [1]_; no cell may be empty in both.
 
-    The order of bins is kept, so neighbouring quantiles merge with each other.
-    """
-    wanted = total.sum() / min(TEST_BINS, max(1.0, rows / MIN_EXPECTED))
-    group, current, filled = np.zeros(len(total), np.int64), 0, 0.0
-    for position, count in enumerate(total):
-        group[position] = current
-        filled += count
-        if filled >= wanted and total[position + 1 :].sum() >= wanted / 2:
-            current, filled = current + 1, 0.0
-    return group
-
-
-def two_sample(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
-    """Return Pearson's statistic of homogeneity of two rows of counts; bins empty in both do not count."""
-    table = np.asarray([first, second], np.float64)
-    table = table[:, table.sum(axis=0) > 0]
-    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    return float(((table - expected) ** 2 / expected).sum())
-
-
-def dispersion(past: Sequence[npt.NDArray[Any]]) -> tuple[float, int]:
-    """Return how much more the reference's own partitions differ than independent rows would, and its freedom."""
-    table = np.asarray([counts for counts in past if counts.sum() > 0], np.float64)
-    table = table[:, table.sum(axis=0) > 0]
-    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
-    if freedom < 1:
-        return 1.0, 0
-    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    return float(((table - expected) ** 2 / expected).sum()) / freedom, freedom
-
-
-def judge_columns(tested: Sequence[ColumnDrift], *, alarm_rate: float, min_effect: float) -> list[ColumnDrift]:
-    """Return the outcomes with ``drifted`` set by Holm's step-down at ``alarm_rate`` and the minimum effect."""
-    order = sorted(range(len(tested)), key=lambda position: tested[position].p_value)
-    drifted: dict[int, bool] = {}
-    going_on = True
-    for rank, position in enumerate(order):
-        going_on = going_on and tested[position].p_value <= alarm_rate / (len(tested) - rank)
-        drifted[position] = going_on and tested[position].distance >= min_effect
-    return [ColumnDrift(**{**asdict(column), "drifted": drifted[position]}) for position, column in enumerate(tested)]
-
-
-def drift_verdict(
-    reference: Mapping[str, Sequence[Counts]],
-    window: Mapping[str, Counts],
-    *,
-    alarm_rate: float,
-    min_effect: float,
-) -> dict[str, Any]:
-    """Return ``alarm``, ``no alarm`` or ``insufficient data`` over all columns, with each column's numbers.
-
-    Parameters
+    References
     ----------
-    reference : mapping of str to sequence of counts
-        Columns of the training window, one array of counts for each of its partitions.
-    window : mapping of str to counts
-        The same columns in the window to judge; a column that is missing here is its own finding.
+    .. [1] N. Cressie, T. R. C. Read, J. R. Stat. Soc. B 46 (1984) 440-464, with their power 2/3.
     """
-    rows = max((int(counts.sum()) for counts in window.values()), default=0)
-    missing = sorted(set(reference) - set(window))
-    if rows < MIN_ROWS:
-        return {
-            "verdict": "insufficient data",
-            "rows": rows,
-            "needed": MIN_ROWS,
-            "missing": missing,
-            "columns": [],
-        }
-    tested = [measure_column(name, reference[name], window[name]) for name in sorted(set(reference) & set(window))]
-    judged = judge_columns(tested, alarm_rate=alarm_rate, min_effect=min_effect)
-    drifted = [column.column for column in judged if column.drifted]
-    return {
-        "verdict": "alarm" if drifted or missing else "no alarm",
-        "rows": rows,
-        "drifted": drifted,
-        "missing": missing,
-        "columns": [column.to_dict() for column in judged],
-    }
+    table = np.asarray([first, second], np.float64)
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+    ratio = np.divide(table, expected, out=np.zeros_like(table), where=expected > 0)
+    return float(2 / (POWER * (POWER + 1)) * (table * (ratio**POWER - 1)).sum())
+
+
+def rare_above(past: Counts, rows: Counts, found: int, here: int) -> float:
+    """Return how often a window of ``here`` rows would hold ``found`` of a rare kind, or more.
+
+    The rows of that kind, in window and reference together, fall to one of both by chance; a window of the
+    reference that had as large a share makes it nothing new.
+    """
+    if found == 0 or found / here <= float(np.max(past / np.maximum(rows, 1), initial=0.0)):
+        return 1.0
+    there = int(rows.sum())
+    return float(bdtrc(found - 1, found + int(past.sum()), here / (here + there)))

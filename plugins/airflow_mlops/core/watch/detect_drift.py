@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
+from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.user_features import FeatureMaker
-from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.training.window import PinnedPartition, read_partition
-from airflow_mlops.core.watch.column_drift import drift_verdict
+from airflow_mlops.core.watch.declared_watch import Drift
+from airflow_mlops.core.watch.judge_window import WindowJudgement, judge_window
 from airflow_mlops.core.watch.measure_performance import is_historical
-from airflow_mlops.core.watch.profile_window import ReferenceProfile, count_columns
+from airflow_mlops.core.watch.profile_window import ReferenceProfile, observe_features
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -17,7 +21,8 @@ def detect_drift(workspace: Workspace, partition: str) -> dict[str, Any]:
     """Return, and record, the drift verdict of a scored partition.
 
     The counts and each column's numbers are kept as evidence. A partition older than the newest one
-    decided on is ``historical``: recorded, never alarming.
+    decided on is ``historical``: recorded, never alarming. Where its features cannot be made there is
+    ``insufficient data``, with the reason.
 
     Raises
     ------
@@ -35,24 +40,43 @@ def detect_drift(workspace: Workspace, partition: str) -> dict[str, Any]:
     if known is not None and known["snapshot"] == scored["snapshot"]:
         return {"partition": partition, **known}
     champion = state.versions[scored["champion"]]
-    profile = ReferenceProfile.from_dict(workspace.evidence.get(champion.details["profile"]))
     pin = PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]))
-    rows = read_partition(workspace, pin, label=False)
-    counts = count_columns(FeatureMaker(workspace).of(rows, pin.partition, pin.version), profile.bins)
-    reference = {name: [window[name] for window in profile.windows.values()] for name in profile.bins}
-    found = drift_verdict(reference, counts, alarm_rate=declared.alarm_rate, min_effect=declared.min_effect)
-    report = workspace.evidence.put({
-        "partition": partition, "champion": champion.number, **found,
-        "counts": {name: of.tolist() for name, of in counts.items()},
-    })  # fmt: skip
+    try:
+        found, kept = _judged(workspace, str(champion.details["profile"]), pin, declared)
+    except (TrainingError, DataError) as error:
+        reason = f"the features cannot be made: {error}"
+        found, kept = {"verdict": "insufficient data", "said": reason, "rows": 0, "drifted": [], "missing": []}, {}
+    report = workspace.evidence.put({"partition": partition, "champion": champion.number, **found, **kept})
     historical = is_historical(workspace, partition)
     verdict = "no alarm" if historical and found["verdict"] == "alarm" else found["verdict"]
     record = workspace.record_fact(
         workspace.draft(
             "drift_judged", f"drift:{partition}:{scored['publication']}", partition, evidence=(report,),
-            verdict=verdict, drifted=found.get("drifted", []), missing=found["missing"], rows=found["rows"],
-            snapshot=scored["snapshot"], champion=champion.number, historical=historical, report=report,
-            alarm_rate=declared.alarm_rate,
+            **{**found, "verdict": verdict}, snapshot=scored["snapshot"], champion=champion.number,
+            historical=historical, report=report, alarm_rate=declared.alarm_rate,
         )
     )  # fmt: skip
     return {"partition": partition, **record.details}
+
+
+def drift_of_window(profile: ReferenceProfile, features: pd.DataFrame, declared: Drift) -> WindowJudgement:
+    """Return what is said of a partition's features, given the profile of a training window."""
+    return drift_of_rows(profile, observe_features(features, profile.bins), declared)
+
+
+def drift_of_rows(profile: ReferenceProfile, observed: ObservedRows, declared: Drift) -> WindowJudgement:
+    """Return what is said of rows that were counted on the bins of a training window."""
+    return judge_window(profile, observed, alarm_rate=declared.alarm_rate, min_effect=declared.min_effect)
+
+
+def _judged(
+    workspace: Workspace, digest: str, pin: PinnedPartition, declared: Drift
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a record holds of the drift of a partition, and what the evidence holds beside."""
+    profile = ReferenceProfile.from_dict(workspace.evidence.get(digest))
+    rows = read_partition(workspace, pin, label=False)
+    features = FeatureMaker(workspace).of(rows, pin.partition, pin.version)
+    observed = observe_features(features, profile.bins)
+    judgement = drift_of_rows(profile, observed, declared)
+    counts = {name: column.binned.tolist() for name, column in observed.profile.columns.items()}
+    return judgement.summary(), {**judgement.details(), "counts": counts}

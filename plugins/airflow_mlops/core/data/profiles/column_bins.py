@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -25,7 +23,7 @@ DEEPEST = 4
 
 @dataclass(frozen=True)
 class ColumnBins:
-    """How a column is binned: by ``edges`` (numbers) or by ``categories`` (everything else).
+    """How a column is binned: by ``edges`` (numbers, dates, times) or by ``categories`` (everything else).
 
     The last two bins of every column are "the rest" (unseen categories, infinities) and "null".
     """
@@ -40,22 +38,13 @@ class ColumnBins:
         form = "edges" if self.categories is None else "categories"
         return hashlib.sha256("".join(f"{len(word)}:{word}" for word in [form, *words]).encode()).hexdigest()[:16]
 
-    def count(self, column: pd.Series[Any]) -> Counts:
-        """Return the rows of ``column`` in each bin, shape (n_bins,)."""
-        null = column.isna().to_numpy()
-        if self.categories is not None:
-            codes = pd.Index(self.categories).get_indexer(pd.Index(column[~null].astype(str)))
-            size = len(self.categories)
-            return _counted(np.where(codes < 0, size, codes), size + 1, int(null.sum()))
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)[~null]
-        infinite = ~np.isfinite(values)
-        codes = np.searchsorted(np.asarray(self.edges), values, side="left")
-        size = len(self.edges) + 1
-        return _counted(np.where(infinite, size, codes), size + 1, int(null.sum()))
-
-
-def _counted(codes: npt.NDArray[Any], size: int, nulls: int) -> Counts:
-    return np.append(np.bincount(codes, minlength=size), nulls).astype(np.int64)
+    def count(self, numbers: npt.ArrayLike) -> Counts:
+        """Return how many of ``numbers``, shape (n,), fall into each bin; NaN counts as null; shape (n_bins,)."""
+        values = np.asarray(numbers, np.float64)
+        null, finite = np.isnan(values), np.isfinite(values)
+        counts = np.bincount(EdgeFinder(self.edges).codes(values[finite]), minlength=len(self.edges) + 1)
+        nulls = int(null.sum())
+        return np.array([*counts, len(values) - nulls - int(finite.sum()), nulls], np.int64)
 
 
 def quantile_edges(values: Floats) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ by name and nothing else, so columns that nobody may see have to be left out bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,23 +84,24 @@ class ColumnProfile:
 
     def merge(self, other: ColumnProfile) -> ColumnProfile:
         """Return the profile of the rows of both; the bins must be the same."""
-        onlys = {only for only in (self.only, other.only) if only is not None}
-        lows = [low for low in (self.low, other.low) if low is not None]
-        highs = [high for high in (self.high, other.high) if high is not None]
-        return ColumnProfile(
-            self.kind,
-            self.bins,
-            tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)),
-            tuple(within_range(a + b) for a, b in zip(self.sums, other.sums, strict=True)),
-            self.rest + other.rest,
-            self.nulls + other.nulls,
-            self.nan + other.nan,
-            self.infinite + other.infinite,
-            min(lows, default=None),
-            max(highs, default=None),
-            self.categories,
-            SEVERAL if len(onlys) > 1 else next(iter(onlys), None),
-        )
+        return ColumnProfile.of_all([self, other])
+
+    @classmethod
+    def of_all(cls, columns: Sequence[ColumnProfile]) -> ColumnProfile:
+        """Return the profile of the rows of all; there is one at least, and the bins are the same."""
+        first = columns[0]
+        onlys = {column.only for column in columns if column.only is not None}
+        counts = np.array([column.counts for column in columns], np.int64).sum(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = np.array([column.sums for column in columns], np.float64).sum(axis=0)
+        return cls(
+            first.kind, first.bins, tuple(counts.tolist()), tuple(np.nan_to_num(sums).tolist()),
+            sum(column.rest for column in columns), sum(column.nulls for column in columns),
+            sum(column.nan for column in columns), sum(column.infinite for column in columns),
+            min((column.low for column in columns if column.low is not None), default=None),
+            max((column.high for column in columns if column.high is not None), default=None),
+            first.categories, SEVERAL if len(onlys) > 1 else next(iter(onlys), None),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,27 @@ class PartitionProfile:
         ProfileMismatchError
             If a column is in one of them only, or was counted on other bins.
         """
+        return PartitionProfile.of_all([self, other])
+
+    @classmethod
+    def of_all(cls, profiles: Sequence[PartitionProfile]) -> PartitionProfile:
+        """Return the profile of the rows of all partitions, by one addition of tables for each column.
+
+        Raises
+        ------
+        ProfileMismatchError
+            If there is none, or a column is in some of them only, or was counted on other bins.
+        """
+        if not profiles:
+            raise ProfileMismatchError("there is no profile to add up")
+        first = profiles[0]
+        for profile in profiles[1:]:
+            first.require_same_bins(profile)
+        columns = {name: ColumnProfile.of_all([one.columns[name] for one in profiles]) for name in first.columns}
+        return cls(sum(profile.rows for profile in profiles), columns)
+
+    def require_same_bins(self, other: PartitionProfile) -> None:
+        """Raise :class:`ProfileMismatchError` unless both have the same columns, counted on the same bins."""
         apart = sorted(self.columns.keys() ^ other.columns.keys())
         if apart:
             raise ProfileMismatchError(f"column {apart[0]!r} is in one of the two profiles only")
@@ -140,8 +162,6 @@ class PartitionProfile:
                     f"column {name!r} was counted on the {column.kind} bins {column.bins} in one profile and on the "
                     f"{other.columns[name].kind} bins {other.columns[name].bins} in the other; count both on one"
                 )
-        merged = {name: column.merge(other.columns[name]) for name, column in self.columns.items()}
-        return PartitionProfile(self.rows + other.rows, merged)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the profile as JSON values, all finite."""

@@ -8,10 +8,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mlops.core.data.profiles.column_bins import CATEGORIES, ColumnBins, EdgeFinder, Floats, quantile_edges
+from airflow_mlops.core.data.profiles.column_bins import (
+    CATEGORIES,
+    ColumnBins,
+    Counts,
+    EdgeFinder,
+    Floats,
+    quantile_edges,
+)
 from airflow_mlops.core.data.profiles.partition_profile import SEVERAL, ColumnProfile, PartitionProfile, within_range
 from airflow_mlops.core.errors import ProfileMismatchError
 
@@ -85,6 +93,13 @@ def most_frequent(texts: pa.Array) -> tuple[str, ...]:
     return tuple(sorted(text for _, text in ranked[:CATEGORIES]))
 
 
+def plain_nulls(column: pa.Array) -> pa.Array:
+    """Return a column whose nulls are all its own; a dictionary may hold one among its values."""
+    if pa.types.is_dictionary(column.type) and column.dictionary.null_count:
+        return column.dictionary_decode()
+    return column
+
+
 def as_text(column: pa.Array) -> pa.Array:
     """Return a column of categories as text, a boolean as Python writes it; null stays null."""
     if pa.types.is_boolean(column.type):
@@ -104,6 +119,26 @@ def as_floats(column: pa.Array) -> Floats:
     elif pa.types.is_decimal(column.type):
         present = present.cast(pa.float64())
     return np.asarray(present.to_numpy(zero_copy_only=False), np.float64)
+
+
+def bin_codes(column: pa.Array, bins: ColumnBins) -> npt.NDArray[np.intp]:
+    """Return the bin of each row, the rest and null being the last two, shape (n,).
+
+    The column is of the kind that its bins were made for, or all null.
+    """
+    size = len(bins.edges) + 1 if bins.categories is None else len(bins.categories)
+    codes = np.full(len(column), size + 1, np.intp)
+    here = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+    if bins.categories is not None:
+        texts = as_text(column.drop_null())
+        found = pc.index_in(texts, value_set=pa.array(bins.categories, texts.type)).fill_null(size).to_numpy()
+        codes[here] = found
+    elif len(here):
+        values = as_floats(column)
+        finite = np.isfinite(values)
+        codes[here[np.isinf(values)]] = size
+        codes[here[finite]] = EdgeFinder(bins.edges).codes(values[finite])
+    return codes
 
 
 class Profiler:
@@ -136,7 +171,7 @@ class Profiler:
             place = batch.schema.get_field_index(name)
             if place < 0:
                 raise ProfileMismatchError(f"column {name!r} has bins and is missing from the rows")
-            column = batch.column(place)
+            column = plain_nulls(batch.column(place))
             if not pa.types.is_null(column.type) and kind_of(column.type) != self.bins.kinds[name]:
                 raise ProfileMismatchError(
                     f"column {name!r} has the type {column.type}; its bins are those of a {self.bins.kinds[name]}"
@@ -197,10 +232,20 @@ class _Categories:
         self._several = False
 
     def update(self, column: pa.Array) -> None:
-        texts = as_text(column)
-        found = pc.index_in(texts, value_set=pa.array(self.categories, texts.type)).drop_null().to_numpy()
-        self._counts += np.bincount(found, minlength=len(self._counts))[: len(self._counts)]
-        self.rest += len(texts) - texts.null_count - len(found)
+        if pa.types.is_dictionary(column.type):  # each word is looked up once, however many rows have it
+            rows = np.bincount(column.indices.drop_null().to_numpy(), minlength=len(column.dictionary))
+            held = np.flatnonzero(rows)
+            self._add(as_text(column.dictionary.take(pa.array(held))), rows[held])
+        else:
+            self._add(as_text(column))
+
+    def _add(self, texts: pa.Array, rows: Counts | None = None) -> None:
+        """Count texts, each as many times as ``rows`` says, or once."""
+        found = pc.index_in(texts, value_set=pa.array(self.categories, texts.type)).fill_null(-1).to_numpy()
+        size = len(self.categories)
+        counts = np.bincount(np.where(found < 0, size, found), rows, minlength=size + 1).astype(np.int64)
+        self._counts += counts[:size]
+        self.rest += int(counts[size]) - texts.null_count
         if not self._several:
             if self._first is None:
                 self._first = texts.drop_null()[0].as_py()

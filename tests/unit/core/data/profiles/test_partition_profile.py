@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from airflow_mlops.core.data.profiles.bottom_sample import BottomSample
 from airflow_mlops.core.data.profiles.column_bins import ColumnBins, EdgeFinder, quantile_edges
 from airflow_mlops.core.data.profiles.partition_profile import PartitionProfile
-from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler, profile_bins
+from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler, bin_codes, profile_bins
 from airflow_mlops.core.data.row_hash import hash_rows
 from airflow_mlops.core.errors import ProfileMismatchError
 
@@ -86,12 +85,15 @@ def test_the_numbers_are_those_of_numpy(sample: list[Row], found: list[Row]) -> 
 
 @settings(max_examples=100, deadline=None)
 @given(rows, rows)
-def test_counts_are_those_that_the_watch_takes_of_a_frame(sample: list[Row], found: list[Row]) -> None:
-    bins = profile_bins(table_of(sample))
-    profile, frame = profiled(table_of(found), bins), table_of(found).to_pandas()
+def test_the_bin_of_each_row_adds_up_to_the_counts(sample: list[Row], found: list[Row]) -> None:
+    bins, table = profile_bins(table_of(sample)), table_of(found)
+    profile = profiled(table, bins)
     for name in ("x", "t", "f"):
-        series = frame[name].astype(object) if name == "f" else frame[name]
-        np.testing.assert_array_equal(profile.columns[name].binned, bins.columns[name].count(series))
+        column, binned = table.column(name).combine_chunks(), profile.columns[name].binned
+        codes = bin_codes(column, bins.columns[name])
+        np.testing.assert_array_equal(np.bincount(codes, minlength=len(binned)), binned)
+    numbers = table.column("x").to_pandas().to_numpy(float)
+    np.testing.assert_array_equal(bins.columns["x"].count(numbers), profile.columns["x"].binned)
 
 
 @settings(max_examples=300, deadline=None)
@@ -227,8 +229,24 @@ def test_the_sample_is_uniform() -> None:
     assert abs(float(np.mean(found.column("x").to_numpy())) - 99_999.5) < 4 * 387
 
 
-def test_bins_of_pandas_and_of_arrow_have_the_same_edges() -> None:
-    from airflow_mlops.core.watch.profile_window import bins_of
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.one_of(st.none(), st.sampled_from("abcxyz")), max_size=20), min_size=1, max_size=4))
+def test_dictionaries_of_text_are_counted_as_the_text_they_stand_for(chunks: list[list[str | None]]) -> None:
+    bins = profile_bins(pa.table({"t": pa.array(["a", "b", "c"])}))
+    plain, coded = Profiler(bins), Profiler(bins)
+    for chunk in chunks:
+        texts = pa.array(chunk, pa.string())
+        plain.update(pa.RecordBatch.from_arrays([texts], ["t"]))
+        coded.update(pa.RecordBatch.from_arrays([texts.dictionary_encode(null_encoding="encode")], ["t"]))
+    assert coded.profile() == plain.profile()
 
-    values = np.random.default_rng(5).normal(size=5_000)
-    assert bins_of(pd.Series(values)) == profile_bins(pa.table({"x": values})).columns["x"]
+
+def test_many_profiles_add_up_to_what_two_and_two_add_up_to() -> None:
+    random = np.random.default_rng(3)
+    tables = [table_of([(float(x), "abc"[x % 3], None) for x in random.integers(0, 9, 40)]) for _ in range(5)]
+    parts = [profiled(table, profile_bins(tables[0])) for table in tables]
+    assert_same(
+        PartitionProfile.of_all(parts), parts[0].merge(parts[1]).merge(parts[2]).merge(parts[3]).merge(parts[4])
+    )
+    with pytest.raises(ProfileMismatchError, match="no profile"):
+        PartitionProfile.of_all([])
