@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.data.labels.take_labels import take_labels
+from airflow_mlops.core.data.port import PartitionedTable
 from airflow_mlops.core.errors import DataError, NotReadyError
 from airflow_mlops.core.governance.proof.reproduce_version import reproduce_version, request_of
 from airflow_mlops.core.loop import Loop
@@ -41,7 +42,7 @@ from tests.unit.core.later_labels import (
     weeks,
     with_champion,
 )
-from tests.unit.core.toy_loop import ingest, toy_rows, train, week
+from tests.unit.core.toy_loop import ingest, loop_with_champion, toy_rows, train, week
 
 ROWS = weeks(9)
 
@@ -268,17 +269,19 @@ def test_rows_that_have_labels_of_their_own_keep_them_where_none_is_delivered(tm
     assert read_labels(workspace, pin_published(workspace.state(), week(0), week(0)))["label"].notna().all()
 
 
-def test_without_a_source_of_labels_pins_and_records_are_as_they_were(tmp_path: Path) -> None:
-    from tests.unit.core.toy_loop import loop_with_champion
-
+def test_without_a_source_of_labels_nothing_asks_for_any(tmp_path: Path) -> None:
     workspace = loop_with_champion(tmp_path)
-    score_partition(workspace, week(3))
-    window = TrainingWindow.from_dict(workspace.state().versions["1"].details["window"])
+
+    def table(name: str) -> PartitionedTable:
+        assert name != "labels"
+        return workspace.ports.table(name)
+
+    asked = replace(workspace, ports=replace(workspace.ports, table=table))
+    score_partition(asked, week(3))
+    window = TrainingWindow.from_dict(asked.state().versions["1"].details["window"])
     assert [pin.labels for pin in (*window.fitted, *window.holdout)] == [None] * 3
-    frame = labelled_predictions(workspace, week(3), workspace.state().scored[week(3)])
-    assert len(frame) == 120
-    with pytest.raises(KeyError):
-        workspace.ports.table("labels")
+    assert len(labelled_predictions(asked, week(3), asked.state().scored[week(3)])) == 120
+    assert reproduce_version(asked, "1").verdict == "identical"
 
 
 def test_a_pin_that_is_none_is_said_to_be_none(workspace: Workspace) -> None:
