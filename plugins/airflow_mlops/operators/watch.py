@@ -44,16 +44,38 @@ class MeasurePerformanceOperator(StageOperator):
 class MeasureRegretOperator(StageOperator):
     """Measure what the champion has lost on a partition against a fresh model, which it fits; returns the numbers.
 
-    Only where ``retrain.policy`` asks for regret; otherwise it skips.
+    Only where ``retrain.policy`` asks for regret; otherwise it skips. Earlier partitions whose labels have come since
+    are measured again first.
     """
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.watch.measure_regret import measure_regret
+        from airflow_mlops.core.watch.measure_regret import measure_regret, measure_regret_again
 
+        for again in measure_regret_again(workspace, partition):
+            self.log.info("measured again: %s: %s, %s", again["partition"], again["regret"], again["reason"])
         found = measure_regret(workspace, partition)
         self.log.info("regret %s: %s", found["regret"], found["reason"])
         return found
+
+
+class RunChecksOperator(StageOperator):
+    """Run the checks that ``watch.checks`` declares on a scored partition; returns what each of them said.
+
+    A check that cannot be made says ``insufficient data`` and fails nothing. Checks of earlier partitions whose labels
+    have come since, or were corrected, are made again first.
+    """
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """See the class."""
+        from airflow_mlops.core.watch.checks.run_checks import rejudge_checks, run_checks
+
+        for again in rejudge_checks(workspace, partition):
+            self.log.info("judged again: %s: %s: %s", again["check"], again["verdict"], again["said"])
+        found = run_checks(workspace, partition)["checks"]
+        for name, check in found.items():
+            self.log.info("%s: %s: %s", name, check["verdict"], check["said"])
+        return {name: {"verdict": check["verdict"], "said": check["said"]} for name, check in found.items()}
 
 
 class DecideRetrainOperator(StageOperator):

@@ -54,13 +54,23 @@ def previous_tick(every: str, key: str) -> str:
     DeclarationError
         If ``every`` is no cron expression.
     """
+    return _tick(every, key, forward=False)
+
+
+def next_tick(every: str, key: str) -> str:
+    """Return the tick after ``key``; see :func:`previous_tick`."""
+    return _tick(every, key, forward=True)
+
+
+def _tick(every: str, key: str, *, forward: bool) -> str:
     from croniter import CroniterError, croniter
 
     try:
         ticks = croniter(_QUARTERLY if every == "@quarterly" else every, datetime.fromisoformat(key))
-        return partition_key(ticks.get_prev(datetime).isoformat())
+        moment = ticks.get_next(datetime) if forward else ticks.get_prev(datetime)
     except CroniterError as error:
         raise DeclarationError(f"{every!r} is no cron expression: {error}", key="data.every") from None
+    return partition_key(moment.isoformat())
 
 
 def fill_template(template: str, key: str) -> str:

@@ -13,6 +13,7 @@ import hashlib
 import uuid
 from typing import Any
 
+from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.evaluation.declared_evaluation import MetricName
@@ -24,17 +25,22 @@ from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.training.fit_candidate import run_fit
 from airflow_mlops.core.training.fit_request import FitRequest
-from airflow_mlops.core.training.window import PinnedPartition, TrainingWindow, pin_window, read_window
+from airflow_mlops.core.training.window import TrainingWindow, pin_scored, pin_window, read_window
 from airflow_mlops.core.watch.declared_retrain import Regret
 from airflow_mlops.core.watch.measure_performance import is_historical
 from airflow_mlops.core.workspace import Workspace
 
 
-def measure_regret(workspace: Workspace, partition: str) -> dict[str, Any]:
+def measure_regret(workspace: Workspace, partition: str, *, as_of: str | None = None) -> dict[str, Any]:
     """Return, and record, the regret of the champion that scored a partition.
 
     ``regret`` is (champion - fresh) / fresh, of the loop's metric; None where it could not be measured, which
     ``reason`` explains. A partition older than the newest one decided on is ``historical`` and never counts.
+
+    Parameters
+    ----------
+    as_of : str, optional
+        Up to which delivery labels count, where they come from a source of their own: the partition by default.
 
     Raises
     ------
@@ -43,26 +49,39 @@ def measure_regret(workspace: Workspace, partition: str) -> dict[str, Any]:
     """
     if not isinstance(workspace.loop.retrain.policy, Regret):
         raise NotReadyError("the retrain policy does not ask for regret")
-    state = workspace.state(as_of=partition)
+    until = max(as_of or partition, partition)
+    state = workspace.state(as_of=until)
     scored = state.scored.get(partition)
     if scored is None:
         raise NotReadyError(f"partition {partition} was not scored")
+    labels = digest_of_labels(state.labels, partition, until)
     known = state.regret.get(partition)
-    if known is not None and known["snapshot"] == scored["snapshot"]:
+    if known is not None and known["snapshot"] == scored["snapshot"] and known["labels"] == labels:
         return {"partition": partition, **known}
     champion = state.versions[scored["champion"]]
     details: dict[str, Any] = {
-        "metric": workspace.loop.metric, "snapshot": scored["snapshot"], "champion": champion.number,
-        "historical": is_historical(workspace, partition),
+        "metric": workspace.loop.metric, "snapshot": scored["snapshot"], "labels": labels,
+        "champion": champion.number, "historical": is_historical(workspace, until),
     }  # fmt: skip
     try:
         details |= _measured(workspace, state, champion, partition)
     except (TrainingError, DataError, NotReadyError) as error:
         details |= {"regret": None, "rows": 0, "reason": f"no fresh model: {error}"}
-    record = workspace.record_fact(
-        workspace.draft("regret_measured", f"regret:{partition}:{scored['publication']}", partition, **details)
-    )
+    operation = f"regret:{partition}:{scored['publication']}" + (f":{labels[:16]}" if labels else "")
+    record = workspace.record_fact(workspace.draft("regret_measured", operation, partition, **details))
     return {"partition": partition, **record.details}
+
+
+def measure_regret_again(workspace: Workspace, as_of: str) -> list[dict[str, Any]]:
+    """Measure the regret of every partition again whose labels have come, or were corrected, by ``as_of``."""
+    if workspace.loop.data.labels is None:
+        return []
+    state = workspace.state(as_of=as_of)
+    changed = [
+        key for key, known in sorted(state.regret.items())
+        if key < as_of and key in state.scored and digest_of_labels(state.labels, key, as_of) != known["labels"]
+    ]  # fmt: skip
+    return [measure_regret(workspace, key, as_of=as_of) for key in changed]
 
 
 def regret_of(metric: MetricName, champion: Floats, fresh: Floats) -> dict[str, float]:
@@ -77,13 +96,13 @@ def regret_of(metric: MetricName, champion: Floats, fresh: Floats) -> dict[str, 
 
 
 def _measured(workspace: Workspace, state: LoopState, champion: Version, partition: str) -> dict[str, Any]:
-    loop, scored = workspace.loop, state.scored[partition]
+    loop = workspace.loop
     before = state.newest((key for key in state.published if key < partition), partition)
     if before is None:
         raise NotReadyError(f"no partition is published before {partition}")
-    window = pin_window(workspace.state(as_of=before), loop.train, before)
-    pin = PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]))
-    rows = read_window(workspace, [pin])
+    own_labels = loop.data.labels is not None
+    window = pin_window(workspace.state(as_of=before), loop.train, before, own_labels=own_labels)
+    rows = read_window(workspace, [pin_scored(state, partition)])
     count, needed = len(rows.rows), least_rows(workspace)
     if count < needed:
         return {"regret": None, "rows": count, "reason": f"{count:,} rows have a label, {needed:,} are needed"}

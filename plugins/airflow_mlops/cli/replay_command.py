@@ -1,0 +1,126 @@
+"""The command ``airflow-mlops replay``: what other retrain policies would have made of a loop's history."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_mlops.cli.asked_loop import add_command, loop_of, workspace_of, writing
+from airflow_mlops.core.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from airflow_mlops.cli.asked_loop import Commands
+    from airflow_mlops.core.loop import Loop
+    from airflow_mlops.core.workspace import Workspace
+
+POLICIES = "declared,never,nightly,clock:4,alarm,regret:0.1"
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the command of this module to those of the command line."""
+    words = "replay retrain policies over the loop's history, and suggest one"
+    command = add_command(commands, "replay", replay, words)
+    command.add_argument(
+        "--policies", default=POLICIES, metavar="LIST",
+        help=f"with commas between: declared, never, nightly, clock:N, alarm, alarm:K/N, regret:COST ({POLICIES})",
+    )  # fmt: skip
+    command.add_argument("--window", metavar="N|all", help="train on another window than the declared one")
+    command.add_argument("--until", metavar="KEY", help="key of the last partition; the newest by default")
+    command.add_argument("--split", metavar="KEY", help="choose the cost up to this key, judge it after; the middle")
+    command.add_argument("--from-source", action="store_true", help="read the source, whatever the lake holds")
+    command.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="fits at once (all cores)")
+    command.add_argument("--into", type=Path, metavar="DIR", help="folder of replay.json and replay.png")
+
+
+def replay(asked: argparse.Namespace) -> None:
+    """Fit the history once, replay the policies, print the table, and write figures and picture."""
+    from airflow_mlops.core.data.partition import partition_key
+    from airflow_mlops.core.watch.replay.compare_policies import PolicyComparison, policy_of
+    from airflow_mlops.core.watch.replay.fit_history import fit_history
+    from airflow_mlops.core.watch.replay.past_partitions import past_partitions
+    from airflow_mlops.core.watch.replay.replay_picture import draw_replay
+    from airflow_mlops.core.watch.replay.replay_policy import LEFT_OUT
+    from airflow_mlops.core.watch.replay.replay_report import report_replay, table
+
+    loop = with_window(loop_of(asked), asked.window)
+    names = [name.strip() for name in asked.policies.split(",") if name.strip()]
+    for name in names:
+        policy_of(loop, name)  # a wrong name is told before hours of fits, not after
+    split = None if asked.split is None else partition_key(asked.split)
+    until = None if asked.until is None else partition_key(asked.until)
+    into = asked.into or asked.root / "build" / "replay" / loop.model
+    with writing(into):
+        into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="replay-lake-") as folder:
+        workspace = workspace_with_history(asked, loop, Path(folder), until=until)
+        partitions = past_partitions(workspace, until=until)
+        history = fit_history(workspace, partitions, processes=max(1, asked.processes), progress=counted("fit"))
+    report = report_replay(PolicyComparison(history), names, split=split, progress=lambda name: said(f"replay {name}"))
+    with writing(into / "replay.json"):
+        (into / "replay.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+    draw_replay(report, into / "replay.png")
+    first, split_at = report.partitions[report.first][:10], report.partitions[report.split][:10]
+    print(f"{loop.model}, {report.metric}, seed {report.seed}, window {loop.train.window}")
+    print("\n".join([f"\nfrom {first} to {report.partitions[-1][:10]}", *table(report.whole, report.metric)]))
+    print("\n".join([f"\nfrom {split_at}; a cost was chosen before", *table(report.later, report.metric)]))
+    print(f"\nsuggested: {report.advice}")
+    print(f"not replayed: {LEFT_OUT}")
+    print(f"written: replay.json and replay.png in {into}")
+
+
+def with_window(loop: Loop, window: str | None) -> Loop:
+    """Return a declaration that trains on another window.
+
+    Raises
+    ------
+    DeclarationError
+        If the window is neither a number of partitions nor ``all``.
+    """
+    if window is None:
+        return loop
+    if window != "all" and not (window.isdecimal() and int(window) > 0):
+        raise DeclarationError(f"--window {window!r} is neither a number of partitions nor all")
+    wanted = "all" if window == "all" else int(window)
+    # The first training comes when it would have come: another window is another memory, not another start.
+    kept = {"window": wanted, "at_least": loop.train.first_at - loop.train.holdout}
+    return loop.model_copy(update={"train": loop.train.model_copy(update=kept)})
+
+
+def workspace_with_history(asked: argparse.Namespace, loop: Loop, folder: Path, *, until: str | None) -> Workspace:
+    """Return the loop's own workspace if partitions are published in it; else one that takes them from the source."""
+    from dataclasses import replace
+
+    from airflow_mlops.core.open_workspace import Stores, open_workspace
+
+    own = replace(workspace_of(asked), loop=loop)
+    if not asked.from_source and own.state().published:
+        return own
+    from airflow_mlops.core.validation.gx_validator import GxValidator
+    from airflow_mlops.core.watch.replay.take_history import take_history
+
+    stores = replace(Stores.embedded(folder), secret=own.secret, connections=own.connections)
+    workspace = open_workspace(loop, stores, root=own.root, actor=own.actor)
+    last = until or time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    take_history(workspace, GxValidator(), until=last, progress=counted("take"))
+    return workspace
+
+
+def counted(what: str) -> Callable[[int, int, str], None]:
+    """Return what tells how many of a step are done."""
+
+    def tell(done: int, of: int, which: str) -> None:
+        said(f"{what} {done}/{of}: {which}")
+
+    return tell
+
+
+def said(line: str) -> None:
+    """Tell how far it is: on standard error, since standard output is the table."""
+    print(line, file=sys.stderr, flush=True)
