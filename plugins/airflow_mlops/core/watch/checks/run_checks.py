@@ -1,0 +1,161 @@
+"""Run the declared checks of a scored partition, each by itself, and record what each of them said."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from airflow_mlops.core.errors import MlopsError, NotReadyError
+from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell, finite
+from airflow_mlops.core.watch.checks.check_terms import CheckTerms
+from airflow_mlops.core.watch.checks.concept import check_concept
+from airflow_mlops.core.watch.checks.estimated_performance import check_estimated_performance
+from airflow_mlops.core.watch.checks.importance import check_importance
+from airflow_mlops.core.watch.checks.label_rate import check_label_rate
+from airflow_mlops.core.watch.checks.multivariate import check_multivariate
+from airflow_mlops.core.watch.checks.predictions import check_predictions
+from airflow_mlops.core.watch.checks.reconstruction import check_reconstruction
+from airflow_mlops.core.watch.checks.service import check_service
+from airflow_mlops.core.watch.checks.watched_window import WatchedWindow
+from airflow_mlops.core.workspace import Workspace
+
+CHECKS: Mapping[str, Callable[[WatchedWindow, CheckTerms], CheckResult]] = {
+    "predictions": check_predictions,
+    "label_rate": check_label_rate,
+    "estimated_performance": check_estimated_performance,
+    "multivariate": check_multivariate,
+    "reconstruction": check_reconstruction,
+    "importance": check_importance,
+    "concept": check_concept,
+    "service": check_service,
+}
+"""Every check by its name in ``watch.checks``."""
+OF_LABELS: Mapping[str, Callable[[WatchedWindow], str]] = {
+    "label_rate": lambda window: f"{window.basis([window.partition])} {'closed' if window.closed else 'open'}",
+    "importance": lambda window: window.basis([window.partition]),
+    "concept": lambda window: window.basis(window.mine),
+}
+"""Checks that rest on labels, and what tells these from others: they are made again when it has changed."""
+REJUDGED = ("label_rate", "importance")
+"""Checks of a window that later deliveries may change; ``concept`` finds them in the next window's stream."""
+
+log = logging.getLogger(__name__)
+
+
+def run_checks(workspace: Workspace, partition: str, *, as_of: str | None = None) -> dict[str, Any]:
+    """Return, and record, what each declared check says of a scored partition.
+
+    A check that cannot be made says ``insufficient data`` and why, and the others go on. One that was made before for
+    the same content, and the same labels if it needs any, is not made again unless it had failed. A partition older
+    than the newest one decided on is ``historical``: recorded, never alarming.
+
+    Parameters
+    ----------
+    as_of : str, optional
+        Up to which delivery labels count, where they come from a source of their own; the partition by default.
+
+    Raises
+    ------
+    NotReadyError
+        If nothing was scored, or no check is declared.
+    MlopsError
+        If a check met what may be over soon, such as a store that does not answer; the others are recorded then.
+    """
+    declared = [name for name in workspace.loop.watch.checks if name in CHECKS]
+    if not declared:
+        raise NotReadyError("no check is declared to be watched")
+    window = WatchedWindow(workspace, partition, as_of)
+    window.require_scored()
+    return {"partition": partition, "checks": _all(window, declared)}
+
+
+def rejudge_checks(workspace: Workspace, as_of: str) -> list[dict[str, Any]]:
+    """Make those checks of earlier partitions again that rest on labels, where others have come by ``as_of``.
+
+    Returns
+    -------
+    list of dict
+        What is recorded of each, the oldest partition first.
+    """
+    declared = [name for name in workspace.loop.watch.checks if name in REJUDGED]
+    if workspace.loop.data.labels is None or not declared:
+        return []
+    checks = workspace.state(as_of=as_of).checks
+    found: list[dict[str, Any]] = []
+    for partition in sorted(key for key in checks if key < as_of):
+        window, known = WatchedWindow(workspace, partition, as_of), checks[partition]
+        changed = [
+            name for name in declared if name in known and known[name].get("basis", "") != OF_LABELS[name](window)
+        ]
+        found.extend(_all(window, changed).values())
+    return found
+
+
+def _all(window: WatchedWindow, names: Sequence[str]) -> dict[str, Any]:
+    """Return what is recorded of checks by their names; see :func:`run_checks` for the errors."""
+    known, terms = window.state.checks.get(window.partition, {}), CheckTerms.of(window.workspace.loop)
+    found: dict[str, Any] = {}
+    passing: MlopsError | None = None
+    with threadpool_limits(1):
+        for name in names:
+            try:
+                found[name] = judge_once(window, name, terms, known.get(name))
+            except MlopsError as error:
+                if not error.retryable:
+                    raise
+                passing = error
+    if passing is not None:
+        raise passing
+    return found
+
+
+def judge_once(
+    window: WatchedWindow, name: str, terms: CheckTerms, known: dict[str, Any] | None
+) -> dict[str, Any]:  # fmt: skip
+    """Return what is recorded of a check, after making it where that was not done before."""
+    basis, result = made(window, name, terms, known)
+    if result is None:
+        assert known is not None
+        return known
+    scored, again = window.scored, known is not None and known["snapshot"] == window.scored["snapshot"]
+    judgement = int(known.get("judgement", 1)) + 1 if known is not None and again else 1
+    operation = f"check:{name}:{window.partition}:{scored['publication']}"
+    evidence = () if result.report is None else (window.workspace.evidence.put(finite(result.report)),)
+    quiet = window.historical and result.verdict == "alarm"
+    record = window.workspace.record_fact(
+        window.workspace.draft(
+            "check_judged", operation if judgement == 1 else f"{operation}:{judgement}", window.partition,
+            evidence=evidence, check=name, verdict="no alarm" if quiet else result.verdict,
+            said=f"historical, so no alarm: {result.said}" if quiet else result.said,
+            snapshot=scored["snapshot"], champion=window.champion.number, historical=window.historical,
+            rows=result.numbers.get("rows"), alarm_rate=terms.alarm_rate, basis=basis, judgement=judgement,
+            failed=bool(result.numbers.get("failed")), numbers=finite(result.numbers),
+            report=evidence[0] if evidence else None,
+        )
+    )  # fmt: skip
+    return dict(record.details)
+
+
+def made(
+    window: WatchedWindow, name: str, terms: CheckTerms, known: dict[str, Any] | None
+) -> tuple[str, CheckResult | None]:
+    """Return the labels that a check rests on, and its result; None where it is known or has failed as before."""
+    basis = ""
+    try:
+        basis = OF_LABELS[name](window) if name in OF_LABELS else ""
+        same = known is not None and (known["snapshot"], known.get("basis", "")) == (window.scored["snapshot"], basis)
+        if same and known is not None and not known.get("failed"):
+            return basis, None
+        return basis, CHECKS[name](window, terms)
+    except NotReadyError as error:
+        result = cannot_tell(str(error))
+    except Exception as error:  # libraries, models and functions of a user may raise anything
+        if isinstance(error, MlopsError) and error.retryable:
+            raise
+        log.warning("the check %s of %s could not be made", name, window.partition, exc_info=True)
+        result = cannot_tell(f"the check could not be made: {type(error).__name__}: {str(error)[:500]}", failed=True)
+    as_before = known is not None and known["snapshot"] == window.scored["snapshot"] and known["said"] == result.said
+    return basis, None if as_before else result

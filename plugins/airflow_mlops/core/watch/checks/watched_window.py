@@ -1,0 +1,186 @@
+"""A watched window: a scored partition beside what its champion was made of, read only as far as a check asks.
+
+    window = WatchedWindow(workspace, "2013-01-27T00:00:00")
+    window.rows.predictions, window.reference.held_out.label
+
+The reference is the champion's training window and its holdout. Partitions are read whole, since features are made of
+whole partitions, and then sampled: at most ``WINDOW_ROWS`` rows of the window, at most ``REFERENCE_ROWS`` of at most
+``REFERENCE_PARTITIONS`` partitions that are spread over the training window, and at most ``REFERENCE_ROWS`` of each
+partition of the holdout. The same partition in the same version gives the same sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from airflow_mlops.core.data.labels.labels_of import digest_of_labels
+from airflow_mlops.core.data.labels.open_labels import earliest_touched
+from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.errors import DataError, NotReadyError
+from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.evaluation.predict import predict
+from airflow_mlops.core.governance.state import LoopState, Version
+from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.training.window import PinnedPartition, TrainingWindow, read_partition, read_rows
+from airflow_mlops.core.watch.checks.sampled_rows import Reference, SampledRows, evenly, sampled
+from airflow_mlops.core.watch.measure_performance import is_historical, labelled_predictions
+from airflow_mlops.core.workspace import Workspace
+
+WINDOW_ROWS = 20_000
+REFERENCE_ROWS = 20_000
+REFERENCE_PARTITIONS = 12
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WatchedWindow:
+    """A scored partition of a workspace; see the module. Nothing is read before it is asked for.
+
+    Parameters
+    ----------
+    as_of : str, optional
+        Up to which delivery labels count, where they come from a source of their own; the partition by default.
+    """
+
+    workspace: Workspace
+    partition: str
+    as_of: str | None = None
+
+    @cached_property
+    def state(self) -> LoopState:
+        """The loop as of the partition."""
+        return self.workspace.state(as_of=self.partition)
+
+    @cached_property
+    def scored(self) -> dict[str, Any]:
+        """The record of the predictions.
+
+        Raises
+        ------
+        NotReadyError
+            If the partition was not scored.
+        """
+        scored = self.state.scored.get(self.partition)
+        if scored is None:
+            raise NotReadyError(f"partition {self.partition} was not scored")
+        return scored
+
+    def require_scored(self) -> None:
+        """Raise :class:`NotReadyError` if the partition was not scored."""
+        assert self.scored
+
+    @property
+    def until(self) -> str:
+        """The partition that counts as now."""
+        return self.as_of or self.partition
+
+    @cached_property
+    def historical(self) -> bool:
+        """Whether a newer partition than the one that counts as now was decided on before."""
+        return is_historical(self.workspace, self.until)
+
+    @property
+    def closed(self) -> bool:
+        """Whether no delivery after the one that counts as now may label its rows."""
+        loop = self.workspace.loop
+        return loop.data.labels is None or self.partition <= earliest_touched(loop, self.until)
+
+    @cached_property
+    def mine(self) -> list[str]:
+        """Partitions up to this one that the champion scored, oldest first."""
+        scored = self.state.scored
+        return sorted(key for key in scored if str(scored[key]["champion"]) == self.champion.number)
+
+    def basis(self, partitions: Sequence[str]) -> str:
+        """Return what tells the labels that partitions have from others, 16 digits; it changes when any arrives."""
+        labels = self.workspace.state(as_of=self.until).labels
+        words = [
+            f"{key} {self.state.scored[key]['snapshot']} {digest_of_labels(labels, key, self.until)}"
+            for key in partitions
+        ]
+        return hashlib.sha256("; ".join(words).encode()).hexdigest()[:16]
+
+    def labelled(self, partition: str) -> pd.DataFrame:
+        """Return the logged predictions of a partition's rows whose labels have arrived; ``key`` and ``label`` too."""
+        return labelled_predictions(self.workspace, partition, self.state.scored[partition], as_of=self.until)
+
+    @cached_property
+    def champion(self) -> Version:
+        """The version that scored it as the champion."""
+        return self.state.versions[str(self.scored["champion"])]
+
+    @cached_property
+    def rows(self) -> SampledRows:
+        """A sample of its rows, with the logged predictions of the champion and the labels that have arrived."""
+        pin = PinnedPartition(self.partition, int(self.scored["snapshot_version"]), str(self.scored["snapshot"]))
+        frame = read_partition(self.workspace, pin, label=False)
+        features = FeatureMaker(self.workspace).of(frame, pin.partition, pin.version)
+        taken = sampled(len(frame), WINDOW_ROWS, pin.digest)
+        keys = frame[self.workspace.loop.data.key].astype(str).to_numpy()[taken]
+        logged = self.logged.reindex(keys)
+        return SampledRows(
+            self.partition, keys, features.iloc[taken].reset_index(drop=True), logged["label"].to_numpy(np.float64),
+            self.predict, logged["champion_prediction"].to_numpy(np.float64),
+        )  # fmt: skip
+
+    @cached_property
+    def logged(self) -> pd.DataFrame:
+        """The champion's predictions of all rows and the labels that have arrived, by key."""
+        table = self.workspace.predictions.read(self.partition, version=int(self.scored["version"]))
+        frame: pd.DataFrame = table.select(["key", "champion_prediction"]).to_pandas().set_index("key")
+        return frame.assign(label=self.labels.reindex(frame.index))
+
+    @cached_property
+    def labels(self) -> pd.Series[float]:
+        """The labels that have arrived, by key."""
+        return self.labelled(self.partition).set_index("key")["label"].astype(float)
+
+    @cached_property
+    def model(self) -> Any:
+        """The champion, its signature verified."""
+        return load_version(self.workspace, self.champion)
+
+    def predict(self, features: pd.DataFrame) -> Floats:
+        """Return what the champion predicts, shape (n_rows,)."""
+        return predict(self.model, features, classifies=self.workspace.loop.classifies)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What the champion was made of."""
+        window = TrainingWindow.from_dict(self.champion.details["window"])
+        pins = evenly(window.fitted, REFERENCE_PARTITIONS)
+        most = REFERENCE_ROWS // (len(pins) + len(window.holdout))
+        unread: dict[str, str] = {}
+        fitted = [self._sample(pin, most, unread, label=False) for pin in pins]
+        holdout = [self._sample(pin, REFERENCE_ROWS, unread, label=True) for pin in window.holdout]
+        return Reference(tuple(filter(None, fitted)), tuple(filter(None, holdout)), unread)
+
+    def _sample(self, pin: PinnedPartition, most: int, unread: dict[str, str], *, label: bool) -> SampledRows | None:
+        """Return a sample of a pinned partition; None, and why, where it is not what it was, or gone."""
+        data = self.workspace.loop.data
+        try:
+            if label:
+                both = read_rows(self.workspace, [pin])
+                frame, features = both.rows, both.features
+            else:
+                frame = read_partition(self.workspace, pin, label=False)
+                features = FeatureMaker(self.workspace).of(frame, pin.partition, pin.version)
+        except DataError as error:
+            log.warning("the reference lacks partition %s: %s", pin.partition, error)
+            unread[pin.partition] = str(error)
+            return None
+        taken = sampled(len(frame), most, pin.digest)
+        labels = frame[data.label].to_numpy(np.float64, na_value=np.nan) if label else np.full(len(frame), np.nan)
+        return SampledRows(
+            pin.partition, frame[data.key].astype(str).to_numpy()[taken],
+            features.iloc[taken].reset_index(drop=True), labels[taken], self.predict,
+        )  # fmt: skip
