@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from airflow_mlops.testing.stack import LocalStack
+from include.demo.as_replayed import compare_with_replay, replay_line
 from include.demo.loops import demo_loops, open_loop
 from include.demo.picture import draw_picture
 from include.demo.proof import print_proof, prove_champion
@@ -48,9 +49,12 @@ def main() -> int:
         opened = [open_loop(loop, stack, ROOT, home) for loop in loops]
         summary = summarise(opened, stack.client, minutes=(time.monotonic() - began) / 60)
         summary["proof"] = {workspace.loop.model: prove_champion(workspace, build) for workspace in opened}
+        summary["replay"] = {workspace.loop.model: compare_with_replay(workspace) for workspace in opened}
         (build / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
         draw_picture(summary, build / "picture.png")
         print_table(summary)
+        for model, replayed in summary["replay"].items():
+            print(replay_line(model, replayed))
         for model, proof in summary["proof"].items():
             print_proof(model, proof)
         print(f"\nwritten: summary.json, picture.png and a model card of each champion in {build}")

@@ -19,6 +19,7 @@ from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.detect_drift import detect_drift
 from airflow_mlops.core.watch.measure_performance import measure_performance
+from airflow_mlops.core.watch.measure_regret import measure_regret
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -51,6 +52,8 @@ def live_through(workspace: Workspace, key: str) -> None:
         score_partition(workspace, key)
         detect_drift(workspace, key)
         measure_performance(workspace, key)
+        with suppress(NotReadyError):  # the policy does not ask for it
+            measure_regret(workspace, key)
     decide_and_record(workspace, key, trigger="nightly")
     # Nothing was decided, a candidate was refused, a rollout holds or was taken back: the ledger says so.
     with suppress(NotReadyError, GateError):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SHOWN_KINDS = frozenset({
     "partition_refused", "retrain_decided", "training_failed", "candidate_refused", "candidate_registered",
     "rollout_started", "stage_analysed", "promoted", "rolled_back", "superseded", "approved", "rejected",
-    "approval_void", "quarantine_lifted", "reproduced",
+    "approval_void", "quarantine_lifted", "reproduced", "escalated",
 })  # fmt: skip
 
 

@@ -14,6 +14,50 @@ if TYPE_CHECKING:
     from airflow_mlops.core.workspace import Workspace
 
 
+class ProfilePartitionOperator(StageOperator):
+    """Count a partition on the bins of the champion's training window, and keep the profile as evidence.
+
+    :param conn_id: connection of a database that counts a table in the place of the partition's features
+    :param table: name of that table, whose columns are the features, as the database has it
+    :param schema: schema of the table
+    :param time: column of the table by which a row belongs to the partition; all rows if not given
+
+    Returns the digest of the profile, its rows, and which columns are missing, new or of another type. Profiles of
+    partitions that were counted on the same bins add up.
+    """
+
+    template_fields: Sequence[str] = ("partition", "table", "schema")
+
+    def __init__(
+        self,
+        *,
+        conn_id: str | None = None,
+        table: str | None = None,
+        schema: str | None = None,
+        time: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.table = table
+        self.schema = schema
+        self.time = time
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """See the class."""
+        from airflow_mlops.core.errors import DeclarationError
+        from airflow_mlops.core.watch.profile_partition import profile_partition, profile_table
+
+        if (self.conn_id is None) != (self.table is None):
+            raise DeclarationError("conn_id and table go together: the database, and what it counts")
+        if self.conn_id is None or self.table is None:
+            return profile_partition(workspace, partition)
+        from airflow_mlops.hooks.database_url import database_url
+
+        url = database_url(self.conn_id)
+        return profile_table(workspace, partition, url, self.table, schema=self.schema, time=self.time)
+
+
 class DetectDriftOperator(StageOperator):
     """Compare the inputs of a scored partition with the champion's training window; returns the verdict."""
 
@@ -95,10 +139,14 @@ class DecideRetrainOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.watch.decide_retrain import decide_and_record, decision_to_emit
+        from airflow_mlops.core.watch.decide_retrain import decide_and_record, decision_to_emit, escalate
 
         record = decide_and_record(workspace, partition, trigger=self.trigger)
         self.log.info("retrain %s: %s", record.details["retrain"], record.details["reason"])
+        escalated = escalate(workspace, record)
+        if escalated is not None:
+            told = RuntimeWarning(escalated.details["reason"])
+            call_notifiers(workspace.loop.notify, self.root, {**context, "exception": told})
         wanted = decision_to_emit(workspace, partition)
         if wanted is not None:
             self.emit(context, decision=wanted.sequence, cause=wanted.details["cause"])

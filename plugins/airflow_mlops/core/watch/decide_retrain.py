@@ -46,6 +46,25 @@ def decide_and_record(workspace: Workspace, as_of: str, *, trigger: Trigger) -> 
     raise LedgerError(f"no decision could be recorded in {ATTEMPTS} attempts: other records keep coming first")
 
 
+def escalate(workspace: Workspace, decision: Record) -> Record | None:
+    """Record that a person must look, where a decision says so and none has said it of this champion before.
+
+    Returns the record if it is new, so that a person is told once and not at every partition.
+    """
+    state = workspace.state()
+    if decision.details["cause"] != "escalated" or state.champion is None:
+        return None
+    number = state.champion.number
+    if any(str(known.details["champion"]) == number for known in state.escalations):
+        return None
+    return workspace.record_fact(
+        workspace.draft(
+            "escalated", f"escalated:{number}", decision.partition, champion=number, decision=decision.sequence,
+            reason=decision.details["reason"],
+        )
+    )  # fmt: skip
+
+
 def decision_to_emit(workspace: Workspace, as_of: str) -> Record | None:
     """Return the decision that the training still has to hear of: open, and not picked up for this partition.
 

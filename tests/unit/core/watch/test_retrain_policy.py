@@ -153,3 +153,99 @@ def test_every_answer_says_why() -> None:
     for history in (History().publish(0), served(), alarmed("aaa")):
         for trigger in ("watch", "nightly", "person"):
             assert len(decide(history, 2, trigger).reason) > 10  # type: ignore[arg-type]
+
+
+def regretted(*regrets: float | None, historical: tuple[int, ...] = ()) -> History:
+    """Return a champion's windows after its promotion, with its regret on each; None could not be measured."""
+    history = served(until=2 + len(regrets))
+    for number, regret in enumerate(regrets, start=3):
+        history.judge(number, "1")
+        history.add("regret_measured", number, champion="1", regret=regret, historical=number in historical,
+                    reason="20 rows have a label, 100 are needed", snapshot=f"d{number}", labels="")  # fmt: skip
+    return history
+
+
+@pytest.mark.parametrize(
+    ("regrets", "retrain"),
+    [
+        ((), False), ((0.05,), False), ((0.11,), True), ((0.05, 0.06), True), ((0.05, -0.04, 0.06), False),
+        ((-0.2, 0.25), False), ((0.04, None, 0.07), True), ((None, 0.04), False),
+    ],
+)  # fmt: skip
+def test_regret_is_added_up_with_its_sign_until_it_exceeds_the_cost(
+    regrets: tuple[float | None, ...], retrain: bool
+) -> None:
+    found = decide(regretted(*regrets), 2 + len(regrets), policy={"regret": 0.1}, cooldown=0)
+    assert (found.retrain, found.cause) == (retrain, "regret")
+    assert found.numbers["regret"] == pytest.approx(sum(regret or 0.0 for regret in regrets))
+
+
+def test_regret_of_an_earlier_champion_and_of_history_does_not_count() -> None:
+    assert not decide(regretted(0.5).promote(3, "2").publish(4), 4, policy={"regret": 0.1}, cooldown=0).retrain
+    assert not decide(regretted(0.5, 0.01, historical=(3,)), 4, policy={"regret": 0.1}, cooldown=0).retrain
+
+
+def test_regret_passes_cooldown_and_budget_like_everything_else() -> None:
+    assert decide(regretted(0.5), 3, policy={"regret": 0.1}, cooldown=2).cause == "cooldown"
+    assert decide(regretted(0.5), 3, policy={"regret": 0.1}, cooldown=0, budget=1).cause == "budget"
+
+
+def test_where_no_regret_can_be_measured_alarms_decide_and_the_record_says_so() -> None:
+    history = regretted(None, None)
+    found = decide(history, 4, policy={"regret": 0.1}, cooldown=0)
+    assert (found.retrain, found.cause) == (False, "no alarm")
+    assert "no regret could be measured in 2 partitions (20 rows have a label, 100 are needed)" in found.reason
+    history.judge(4, "1", drift="alarm")
+    found = decide(history, 4, policy={"regret": 0.1}, alarm={"windows": 1, "of": 1}, cooldown=0)
+    assert (found.retrain, found.cause) == (True, "alarm: drift")
+
+
+def test_an_alarm_may_overtake_regret() -> None:
+    history = regretted(0.01).judge(3, "1", performance="alarm")
+    policy = {"regret": 9.0, "or_alarm": True}
+    assert decide(history, 3, policy=policy, alarm={"windows": 1, "of": 1}, cooldown=0).cause == "alarm: performance"
+
+
+def test_another_check_alarms_like_drift_does() -> None:
+    history = served(until=3).judge(3, "1")
+    history.add("check_judged", 3, check="predictions", verdict="alarm", said="moved by 0.3", champion="1")
+    found = decide(history, 3, alarm={"windows": 1, "of": 1}, cooldown=0)
+    assert found.cause == "alarm: predictions"
+    assert "predictions: moved by 0.3" in found.reason
+
+
+def retrained_by(kind: str) -> History:
+    """Return a history in which an alarm of week 3 asked for version 2, live as of week 3."""
+    history = served(until=3).judge(3, "1", **{kind: "alarm"})
+    decision = history.add(
+        "retrain_decided", 3, retrain=True, cause=f"alarm: {kind}", numbers={"alarms": {week(3): [f"{kind}: x"]}}
+    )
+    history.add("candidate_registered", 3, version="2", decision=decision.sequence, request="r2")
+    history.add("rollout_started", 3, version="2")
+    history.add("promoted", 3, version="2")
+    return history
+
+
+def test_an_alarm_that_a_retrain_did_not_stop_is_a_person_s_to_look_at() -> None:
+    history = retrained_by("drift").publish(4).judge(4, "2", drift="alarm")
+    found = decide(history, 4, alarm={"windows": 1, "of": 1}, cooldown=0)
+    assert (found.retrain, found.cause) == (False, "escalated")
+    assert "version 2 was made because of drift" in found.reason
+    assert "a person must look" in found.reason
+    history.publish(5).judge(5, "2", drift="alarm")
+    assert decide(history, 5, alarm={"windows": 1, "of": 1}, cooldown=0).cause == "escalated"
+    assert decide(history, 5, "person").retrain
+
+
+def test_an_alarm_of_another_kind_or_after_a_quiet_week_is_no_such_thing() -> None:
+    other = retrained_by("drift").publish(4).judge(4, "2", performance="alarm")
+    assert decide(other, 4, alarm={"windows": 1, "of": 1}, cooldown=0).retrain
+    quiet = retrained_by("drift").publish(4, 5).judge(4, "2").judge(5, "2", drift="alarm")
+    assert decide(quiet, 5, alarm={"windows": 1, "of": 1}, cooldown=0).retrain
+
+
+def test_the_clock_goes_on_where_an_alarm_is_escalated() -> None:
+    history = retrained_by("drift").publish(4, 5).judge(4, "2", drift="alarm").judge(5, "2", drift="alarm")
+    policy = {"clock": 2, "or_alarm": True}
+    found = decide(history, 5, policy=policy, alarm={"windows": 1, "of": 1}, cooldown=0)
+    assert (found.retrain, found.cause) == (True, "clock")

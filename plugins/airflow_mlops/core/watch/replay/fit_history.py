@@ -88,6 +88,7 @@ def fit_history(
     partitions: Sequence[PastPartition],
     *,
     processes: int,
+    as_of: set[int] | None = None,
     progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> FittedHistory:
     """Fit all models and let them predict.
@@ -96,6 +97,8 @@ def fit_history(
     ----------
     processes : int
         How many fits run at once, each with one thread.
+    as_of : set of int, optional
+        Fit only the models as of these positions: what a policy that is known to ask for no other needs.
     progress : callable
         Told after each fit: how many are done, of how many, and which it was.
 
@@ -112,7 +115,7 @@ def fit_history(
             f"is {loop.train.runs_on.kind!r}; a replay fits hundreds of models here, so it needs 'worker'",
             key="train.runs_on.kind",
         )
-    jobs = list(_jobs(workspace, len(partitions)))
+    jobs = [job for job in _jobs(workspace, len(partitions)) if as_of is None or job.as_of in as_of]
     history = FittedHistory(loop, partitions, {}, {})
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         for position, partition in enumerate(partitions):
