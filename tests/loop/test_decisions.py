@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
+from airflow_mlops.core.watch.measure_performance import measure_performance
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, make_project, states
 
@@ -104,6 +106,46 @@ def test_one_alarm_leads_to_one_retrain_however_often_it_is_looked_at(
     assert [record.details["trigger"] for record in decided if record.details["retrain"]] == ["nightly", "watch"]
     assert decided[-1].details["cause"] == ("waiting" if cooldown == 0 else "cooldown")
     assert len(scheduler.dag_runs(project.dag("train"))) == 1
+    assert_invariants(project.workspace)
+
+
+def test_six_drift_events_in_a_third_of_a_second_lead_to_one_retrain_for_the_window(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project = make_project(tmp_path, **ANY_MODEL)
+    project.seed(KEYS[:2])
+    project.put(KEYS[2], level=6.0, shift=3.0)
+    project.publish(KEYS[2])
+    score_partition(project.workspace, KEYS[2])
+    scheduler = start_scheduler(project.dags)
+    for number in range(6):
+        scheduler.emit(f"mlops://{project.model}/predictions", partition_key=KEYS[2], monitor=number)
+    scheduler.run_until_idle()
+    assert scheduler.failures() == []
+    assert project.said("drift_judged", KEYS[2])["verdict"] == "alarm"
+    (decision,) = [one for one in project.of_kind("retrain_decided") if one.partition == KEYS[2]]
+    assert decision.details["retrain"]
+    assert [one.partition for one in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
+    assert len(scheduler.dag_runs(project.dag("train"))) == 1
+    assert_invariants(project.workspace)
+
+
+def test_six_events_that_wake_the_training_itself_train_once(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
+    project = make_project(tmp_path, **ANY_MODEL)
+    project.seed(KEYS[:2])
+    project.put(KEYS[2], level=6.0)
+    project.publish(KEYS[2])
+    score_partition(project.workspace, KEYS[2])
+    measure_performance(project.workspace, KEYS[2])
+    decision = decide_and_record(project.workspace, KEYS[2], trigger="watch")
+    scheduler = start_scheduler(project.dags)
+    for _ in range(3):
+        for _ in range(2):
+            scheduler.emit(f"mlops://{project.model}/retrain", partition_key=KEYS[2], decision=decision.sequence)
+        scheduler.run_until_idle()
+    assert scheduler.failures() == []
+    assert [one.partition for one in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
+    assert [one.details["version"] for one in project.of_kind("candidate_registered")] == ["1", "2"]
     assert_invariants(project.workspace)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_mlops.core.governance.reconcile import wanted_aliases
+from airflow_mlops.core.rollout.score_partition import score_partition
 from tests.loop.invariants import assert_invariants, versions_in_registry
 from tests.loop.project import KEYS, Project, make_project, states
 
@@ -124,4 +125,31 @@ def test_a_registration_killed_in_the_middle_gives_one_version(
     assert [record.details["version"] for record in project.of_kind("candidate_registered")] == ["1", "2"]
     assert project.workspace.registry.aliases() == {"champion": "1", "candidate": "2"}
     assert wanted_aliases(project.workspace.state()) == {"champion": "1", "challenger": None, "candidate": "2"}
+    assert_invariants(project.workspace)
+
+
+@pytest.mark.parametrize("point", ["before_retrain_decided", "retrain_decided"])
+def test_a_scheduler_killed_while_it_decides_on_an_alarm_ends_with_exactly_one_retrain(
+    tmp_path: Path, start_scheduler: SchedulerFactory, die_at: DieAt, point: str
+) -> None:
+    project = make_project(tmp_path, gates=[{"metric": "mae", "at_most": 100.0}])
+    project.seed(KEYS[:2])
+    project.put(KEYS[2], level=6.0)
+    project.publish(KEYS[2])
+    score_partition(project.workspace, KEYS[2])
+    scheduler = start_scheduler(project.dags)
+    scheduler.trigger(project.dag("watch"), partition_key=KEYS[2])
+    die_at(point, project)
+    assert states(scheduler, project.dag("watch"))["decide"] == "running"
+    decided = [one for one in project.of_kind("retrain_decided") if one.partition == KEYS[2]]
+    assert len(decided) == (0 if point.startswith("before") else 1)
+
+    let_time_pass_for_the_dead()
+    scheduler.run_until_idle()
+    assert scheduler.failures() == []
+    (decision,) = [one for one in project.of_kind("retrain_decided") if one.partition == KEYS[2]]
+    assert decision.details["retrain"]
+    assert decision.details["cause"].startswith("alarm")
+    assert [one.partition for one in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
+    assert len(scheduler.dag_runs(project.dag("train"))) == 1
     assert_invariants(project.workspace)

@@ -131,6 +131,20 @@ class InProcessScheduler:
             raise LookupError(f"Airflow created no run of {dag_id!r}; the loaded Dags are {self.dag_ids}.")
         return str(run.run_id)
 
+    def emit(self, uri: str, *, partition_key: str | None = None, **extra: Any) -> None:
+        """Emit an event of the asset with a URI, as a monitor outside would; who listens is woken by the next run."""
+        from airflow.assets.manager import asset_manager
+        from airflow.models.asset import AssetModel
+        from sqlalchemy import select
+
+        with session_scope() as session:
+            asset = session.scalar(select(AssetModel).where(AssetModel.uri == uri))
+            if asset is None:
+                raise LookupError(f"no loaded Dag knows an asset {uri!r}")
+            asset_manager.register_asset_change(
+                asset=asset, extra=extra, partition_key=partition_key, session=session
+            )  # fmt: skip
+
     def run_until_idle(self, *, timeout_seconds: float = 120.0) -> None:
         """Run until no Dag run and no partition that could start one is left waiting.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from airflow_mlops.core.errors import LedgerError, NotReadyError, StaleLedgerError
+from airflow_mlops.core.governance.decide import ATTEMPTS
+from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.watch.retrain_policy import Trigger, decide_retrain
 from airflow_mlops.core.workspace import Workspace
-
-ATTEMPTS = 20
 
 
 def decide_and_record(workspace: Workspace, as_of: str, *, trigger: Trigger) -> Record:
@@ -39,10 +39,13 @@ def decide_and_record(workspace: Workspace, as_of: str, *, trigger: Trigger) -> 
             trigger=trigger,
             **decision.to_dict(),
         )
+        fault_point("before_retrain_decided")
         try:
-            return workspace.ledger.append(draft, read=now.sequence)
+            record = workspace.ledger.append(draft, read=now.sequence)
         except StaleLedgerError:
             continue
+        fault_point("retrain_decided")
+        return record
     raise LedgerError(f"no decision could be recorded in {ATTEMPTS} attempts: other records keep coming first")
 
 
