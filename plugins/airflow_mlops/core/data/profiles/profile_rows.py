@@ -117,7 +117,7 @@ def as_floats(column: pa.Array) -> Floats:
     elif pa.types.is_date(column.type):
         present = present.cast(pa.date32(), safe=False).cast(pa.int32())
     elif pa.types.is_decimal(column.type):
-        present = present.cast(pa.float64())
+        present = present.cast(pa.string()).cast(pa.float64())  # the nearest float; a plain cast may give its neighbour
     return np.asarray(present.to_numpy(zero_copy_only=False), np.float64)
 
 
