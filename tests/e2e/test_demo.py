@@ -31,6 +31,8 @@ def test_both_loops_close_by_themselves_and_leave_no_process_behind(tmp_path: Pa
         assert numbers["promotions_through_shadow_and_canary"] >= 1
         assert numbers["predicted_before_labels_were_read"] is True
         assert all(retrain["cause"] and retrain["ledger"] for retrain in numbers["retrains"])
+        replayed = summary["replay"][model]
+        assert replayed["same"], replayed
         proof = summary["proof"][model]
         assert proof["reproduced"] == "identical"
         assert proof["score"].keys() == {"data", "model", "infrastructure", "monitoring"}

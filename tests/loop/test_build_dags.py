@@ -96,6 +96,30 @@ def test_the_dags_meet_through_partitioned_assets_only(tmp_path: Path, start_sch
         assert not {type(task).__name__ for task in dag.tasks} & {"TriggerDagRunOperator", "ExternalTaskSensor"}
 
 
+def test_what_is_declared_to_be_watched_has_its_task_and_its_place(tmp_path: Path, airflow_home: Path) -> None:
+    from airflow_mlops.core.loop import Loop
+    from airflow_mlops.factories.build_dags import build_dags
+
+    fields = make_project(tmp_path).fields
+    source = {"kind": "parquet", "uri": "include/labels/{partition}.parquet"}
+    watched = Loop(**{
+        **fields,
+        "data": {**fields["data"], "labels": {"source": source, "delay": 1}},
+        "watch": {**fields["watch"], "checks": ["predictions"], "max_age": 9, "overdue": 48},
+        "retrain": {"policy": {"regret": 0.1}},
+    })  # fmt: skip
+    found = build_dags(watched, root=tmp_path)
+    ingest, watch, nightly = (found[f"{watched.model}_{name}"] for name in ("ingest", "watch", "nightly"))
+    assert ingest.task_dict["labels"].upstream_task_ids == {"publish"}
+    assert watch.task_dict["decide"].upstream_task_ids == {"drift", "performance", "regret", "checks"}
+    assert watch.task_dict["labels"].downstream_task_ids == {"performance", "regret", "checks"}
+    assert {watch.task_dict[name].trigger_rule for name in ("performance", "regret", "checks")} == {"all_done"}
+    assert set(nightly.task_dict) == {"decide", "overdue"}
+    plain = build_dags(Loop(**fields), root=tmp_path)
+    assert set(plain[f"{watched.model}_nightly"].task_dict) == {"decide"}
+    assert "labels" not in plain[f"{watched.model}_watch"].task_dict
+
+
 def test_an_unknown_key_is_an_import_error_that_names_file_line_and_key(
     tmp_path: Path, start_scheduler: SchedulerFactory
 ) -> None:

@@ -1,9 +1,9 @@
 """Build the seven Dags of a loop.
 
-    <model>_ingest   snapshot -> validate -> publish           every tick of data.every
+    <model>_ingest   snapshot -> validate -> publish (-> labels)   every tick of data.every
     <model>_score    score                                     on a published partition
-    <model>_watch    drift, performance, regret -> decide; reconcile; verify   on predictions
-    <model>_nightly  decide, tidy                              every tick of train.at
+    <model>_watch    drift, performance, regret, checks -> decide; reconcile; verify   on predictions
+    <model>_nightly  decide, overdue, tidy                     every tick of train.at
     <model>_train    assemble -> fit (mapped) -> evaluate -> gate -> register -> prove    on a decided retrain
     <model>_rollout  (approve ->) start -> a group for each stage: (approve ->) enter -> analyse     on a candidate
     <model>_control  pause, resume, skip or abort the rollout under way     when a person starts it
@@ -58,6 +58,8 @@ from airflow_mlops.operators.watch import (
     DetectDriftOperator,
     MeasurePerformanceOperator,
     MeasureRegretOperator,
+    RunChecksOperator,
+    WatchOverdueOperator,
 )
 
 _COLLECTED: ContextVar[list[Loop] | None] = ContextVar("_COLLECTED", default=None)
@@ -178,11 +180,20 @@ class _LoopDags:
         with self.dag(dag_id, schedule, "Takes a partition, validates it, publishes or refuses it") as dag:
             manifest = TakeSnapshotOperator(task_id="snapshot", **self.step)
             validated = ValidateSnapshotOperator(task_id="validate", manifest=manifest.output, **self.step)
-            PublishSnapshotOperator(
+            publish = PublishSnapshotOperator(
                 task_id="publish", manifest=manifest.output, validated=validated.output,
                 outlets=[self.assets.snapshot], **self.step,
             )  # fmt: skip
+            if self.loop.data.labels is not None:
+                # Whatever became of the rows: a delivery may be about older ones.
+                publish >> self.labels(trigger_rule="all_done")
         return dag
+
+    def labels(self, **kwargs: Any) -> Any:
+        """The task that takes a delivery of labels, and earlier ones that had not come."""
+        from airflow_mlops.operators.labels import TakeLabelsOperator  # for those who ask for it only
+
+        return TakeLabelsOperator(task_id="labels", **kwargs, **self.step)
 
     def score(self, schedule: dict[str, Any], dag_id: str) -> DAG:
         """One published partition: predicted by the champion and a challenger under way."""
@@ -205,18 +216,30 @@ class _LoopDags:
             )
             if watched.drift is not None:
                 DetectDriftOperator(task_id="drift", **self.step) >> decide
+            on_labels: list[Any] = []
+            # A delivery that cannot be used stops nothing that the labels of before can say.
+            rule: dict[str, Any] = {} if self.loop.data.labels is None else {"trigger_rule": "all_done"}
             if watched.performance is not None:
-                MeasurePerformanceOperator(task_id="performance", **self.step) >> decide
+                on_labels.append(MeasurePerformanceOperator(task_id="performance", **rule, **self.step))
             if isinstance(self.loop.retrain.policy, Regret):
-                MeasureRegretOperator(task_id="regret", **self.step) >> decide
+                on_labels.append(MeasureRegretOperator(task_id="regret", **rule, **self.step))
+            if watched.checks:
+                on_labels.append(RunChecksOperator(task_id="checks", **rule, **self.step))
+            for task in on_labels:
+                task >> decide
+            if self.loop.data.labels is not None and on_labels:
+                self.labels() >> on_labels
         return dag
 
     def nightly(self, schedule: dict[str, Any], dag_id: str) -> DAG:
-        """The same decision by the clock; and where retention is declared, the lake is tidied."""
+        """The same decision by the clock; where declared, what is overdue is told, and the lake is tidied."""
         with self.dag(dag_id, schedule, "Decides on a retrain by the clock, and tidies the lake") as dag:
             decide = DecideRetrainOperator(
                 task_id="decide", trigger="nightly", emits=self.assets.retrain, **self.step
             )  # fmt: skip
+            if self.loop.watch.max_age is not None or self.loop.watch.overdue is not None:
+                # Nothing arrives to wake the watch where something is missing.
+                WatchOverdueOperator(task_id="overdue", **self.step)
             if self.loop.data.retention.is_declared:
                 # Whether there was anything to decide or not.
                 decide >> TidyLakeOperator(task_id="tidy", trigger_rule="all_done", **self.step)
