@@ -32,6 +32,7 @@ SECTIONS = {
     "FeastSource": "data.source",
     "Limits": "data.limits",
     "Checks": "data.checks",
+    "Labels": "data.labels",
     "Retention": "data.retention",
     "Train": "train",
     "InWorker": "train.runs_on",
