@@ -14,12 +14,13 @@ from math import ceil, inf, sqrt
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtr
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from airflow_mlops.core.watch.checks.check_result import Verdict
 from airflow_mlops.core.watch.checks.check_terms import FEWEST_ROWS
 
 FEWEST_WINDOWS = 6
+HIDDEN = "the reference's own windows differ by more than the least effect"
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,43 @@ class Estimate:
 class Comparison:
     """How unusual a window's number is.
 
-    ``p_value`` is the chance of one as far off or farther where nothing has changed; ``spread`` is how far windows
-    lie apart by themselves, beyond their errors, and 0 where that is not known. ``both_sides`` says whether a smaller
-    number is unusual too.
+    Parameters
+    ----------
+    now, usual : Estimate, float
+        The window's number, and the usual one.
+    spread : float
+        How far windows lie apart by themselves, beyond their errors; 0 where that is not known.
+    own, rest : float
+        Variance of the difference: what comes of the rows of the window, and of all else.
+    freedom : float
+        Degrees of freedom of that variance.
+    windows : int
+        How many windows of the reference there are.
+    both_sides : bool
+        Whether a smaller number is unusual too.
     """
 
     now: Estimate
     usual: float
     spread: float
-    p_value: float
+    own: float
+    rest: float
+    freedom: float
+    windows: int
     both_sides: bool = False
 
     @property
     def difference(self) -> float:
         """The window's number less the usual one."""
         return self.now.value - self.usual
+
+    @property
+    def p_value(self) -> float:
+        """The chance of a number as far off or farther where nothing has changed."""
+        t = self.difference / sqrt(max(self.own + self.rest, 1e-300))
+        t = -abs(t) if self.both_sides else -t
+        below = float(ndtr(t) if self.freedom == inf else stdtr(self.freedom, t))
+        return min(1.0, 2 * below) if self.both_sides else below
 
     def numbers(self) -> dict[str, Any]:
         """Return the comparison as JSON values."""
@@ -57,7 +80,7 @@ class Comparison:
             "p_value": self.p_value,
         }  # fmt: skip
 
-    def verdict(self, *, rows: int, alarm_rate: float, least: float) -> tuple[Verdict, int]:
+    def verdict(self, *, rows: int, alarm_rate: float, least: float, alike: bool = False) -> tuple[Verdict, int | None]:
         """Return the verdict, and the rows without which ``no alarm`` would say nothing.
 
         Parameters
@@ -67,16 +90,33 @@ class Comparison:
         alarm_rate : float
             Chance of an alarm where nothing has changed.
         least : float
-            Difference below which a shift is no matter. Rows whose error could hide one of that size tell nothing.
+            Difference below which a shift is no matter. Where even one of that size would not be significant, nothing
+            can be said; the rows are None where no number of them would help.
+        alike : bool, default False
+            Whether as many rows are taken of each window of the reference, so that all errors fall with them.
         """
-        needed = FEWEST_ROWS
+        tail = alarm_rate / 2 if self.both_sides else alarm_rate
+        limit = -float(ndtri(tail) if self.freedom == inf else stdtrit(self.freedom, tail))
+        needed: int | None = FEWEST_ROWS
         if least > 0:
-            z = -float(ndtri(alarm_rate / 2 if self.both_sides else alarm_rate))
-            needed = max(needed, ceil(rows * (z * self.now.error / least) ** 2))
+            falling = self.own + (min(self.rest, self.own / self.windows) if alike else 0.0)
+            left = (least / limit) ** 2 - (self.own + self.rest - falling)
+            needed = max(FEWEST_ROWS, ceil(rows * falling / left)) if left > 0 else None
         size = abs(self.difference) if self.both_sides else self.difference
         if rows >= FEWEST_ROWS and self.p_value <= alarm_rate and size >= least:
             return "alarm", needed
-        return ("insufficient data" if rows < needed else "no alarm"), needed
+        return ("no alarm" if needed is not None and rows >= needed else "insufficient data"), needed
+
+
+def lacking(verdict: Verdict, needed: int | None) -> str:
+    """Return what a verdict lacks, in words that go after a sentence; empty where it lacks nothing.
+
+    >>> lacking("insufficient data", 1200), lacking("no alarm", 50)
+    ('; 1,200 rows would do', '')
+    """
+    if verdict != "insufficient data":
+        return ""
+    return f"; {HIDDEN if needed is None else f'{needed:,} rows would do'}"
 
 
 def compare(now: Estimate, past: Sequence[Estimate], *, both_sides: bool = False) -> Comparison:
@@ -94,14 +134,11 @@ def compare(now: Estimate, past: Sequence[Estimate], *, both_sides: bool = False
     usual, count, freedom, spread = float(values.mean()), len(past), inf, 0.0
     # A window of many more rows than those of the reference could not be told from one that moved as they do.
     own = max(now.error**2, float(errors.mean())) if count >= FEWEST_WINDOWS else now.error**2
-    known = own + float(errors.sum()) / count**2
+    rest = float(errors.sum()) / count**2
     if count >= FEWEST_WINDOWS:
         seen = float(values.var(ddof=1))
         spread = max(seen - float(errors.mean()), 0.0)
         if spread > 0:
-            known = own + spread + seen / count
-            freedom = (count - 1) * (known / (seen * (1 + 1 / count))) ** 2
-    t = (now.value - usual) / sqrt(max(known, 1e-300))
-    t = -abs(t) if both_sides else -t
-    below = float(ndtr(t) if freedom == inf else stdtr(freedom, t))
-    return Comparison(now, usual, sqrt(spread), min(1.0, 2 * below if both_sides else below), both_sides)
+            rest = spread + seen / count
+            freedom = (count - 1) * ((own + rest) / (seen * (1 + 1 / count))) ** 2
+    return Comparison(now, usual, sqrt(spread), own, rest, freedom, count, both_sides)

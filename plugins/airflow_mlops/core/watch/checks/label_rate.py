@@ -93,7 +93,7 @@ def judge_label_rate(past: Sequence[LabelCounts], now: LabelCounts, terms: Check
     of_level, more = level.verdict(rows=now.labelled, alarm_rate=rate, least=terms.min_effect * deviation)
     numbers = {
         "rows": now.rows, "labelled": now.labelled, "share": share.numbers(), "mean": level.numbers(),
-        "deviation": deviation, "needed": max(needed, more),
+        "deviation": deviation, "needed": None if needed is None or more is None else max(needed, more),
     }  # fmt: skip
     return CheckResult(worst(of_share, of_level), said_of(now, share, level, deviation), numbers)
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.evaluation.roc_auc import auc_components
-from airflow_mlops.core.watch.checks.against_windows import FEWEST_WINDOWS, Estimate, compare
+from airflow_mlops.core.watch.checks.against_windows import FEWEST_WINDOWS, Estimate, compare, lacking
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import FEWEST_ROWS, CheckTerms
 from airflow_mlops.core.watch.checks.encoded_rows import RowEncoder
@@ -68,12 +68,14 @@ def judge_telling_apart(reference: Sequence[pd.DataFrame], window: pd.DataFrame,
         told_apart(part, np.concatenate([other for other in parts if other is not part]), size) for part in parts
     ] if many else [BY_CHANCE]  # fmt: skip
     comparison = compare(auc, past)
-    verdict, needed = comparison.verdict(rows=size, alarm_rate=terms.alarm_rate, least=terms.min_effect / 2)
+    verdict, needed = comparison.verdict(rows=size, alarm_rate=terms.alarm_rate, least=terms.min_effect / 2, alike=True)
+    if verdict == "no alarm" and comparison.usual + terms.min_effect / 2 > 1:
+        verdict, needed = "insufficient data", None  # no window could be told better by that much
     said = (
         f"window and reference are told apart with an AUC of {auc.value:.3f}, "
         f"{f'the {len(parts)} windows of the reference' if many else 'by chance it is'} {comparison.usual:.3f} "
         f"(p = {comparison.p_value:.2g}, {size:,} rows each)"
-        f"{f'; {needed:,} rows would do' if verdict == 'insufficient data' else ''}{encoder.said}"
+        f"{lacking(verdict, needed)}{encoder.said}"
     )
     numbers = {**comparison.numbers(), "rows": size, "needed": needed, "columns": len(encoder.columns)}
     return CheckResult(

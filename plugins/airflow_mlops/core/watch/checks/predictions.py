@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from airflow_mlops.core.data.profiles.column_bins import ColumnBins, quantile_edges
 from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.watch.checks.against_windows import lacking
 from airflow_mlops.core.watch.checks.check_result import CheckResult, Verdict
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.watched_window import WatchedWindow
@@ -55,14 +56,15 @@ def judge_predictions(
         "p_value": column.p_value, "distance": column.distance, "detectable": column.detectable,
         "mean": window.mean(), "usual_mean": usual.mean(),
     }  # fmt: skip
-    lacking = "" if found.needed is None else f"; {found.needed:,} rows would do"
+    verdict = cast(Verdict, found.verdict)
+    enough = found.needed is not None and found.rows >= found.needed
     said = (
         f"{column.distance:.1%} of the predictions lie elsewhere than in {what} (p = {column.p_value:.2g}); their mean "
-        f"is {window.mean():.4g}, it was {usual.mean():.4g}{lacking if found.verdict == 'insufficient data' else ''}"
+        f"is {window.mean():.4g}, it was {usual.mean():.4g}{lacking(verdict, None if enough else found.needed)}"
     )
     quantiles = np.linspace(0, 1, 21)
     report = {"window": np.quantile(window, quantiles), "reference": np.quantile(usual, quantiles)}
-    return CheckResult(cast(Verdict, found.verdict), said, numbers, report)
+    return CheckResult(verdict, said, numbers, report)
 
 
 def _judged(parts: Sequence[Floats], window: Floats, terms: CheckTerms) -> DriftVerdict:

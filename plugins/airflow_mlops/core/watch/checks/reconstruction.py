@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.evaluation.metrics import Floats
-from airflow_mlops.core.watch.checks.against_windows import Estimate, compare
+from airflow_mlops.core.watch.checks.against_windows import Estimate, compare, lacking
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import FEWEST_ROWS, CheckTerms
 from airflow_mlops.core.watch.checks.encoded_rows import RowEncoder
@@ -98,7 +98,7 @@ def judge_reconstruction(
     said = (
         f"rows are put together with a mean error of {comparison.now.value:.3f}, in the reference it is "
         f"{comparison.usual:.3f} (p = {comparison.p_value:.2g}, {len(window):,} rows)"
-        f"{f'; {needed:,} rows would do' if verdict == 'insufficient data' else ''}{encoder.said}"
+        f"{lacking(verdict, needed)}{encoder.said}"
     )
     unlike = [] if keys is None else unlike_rows(encoder, window, keys, errors)
     report = {"unlike": unlike, "left_out": encoder.left_out}

@@ -76,6 +76,15 @@ def test_a_week_that_differs_as_the_weeks_of_the_reference_do_is_no_shift() -> N
 
 
 @both
+def test_where_the_weeks_of_the_reference_differ_by_more_than_the_effect_nothing_can_be_said(judge: Judge) -> None:
+    source = np.random.default_rng(8)
+    reference = [rows(source, 500, week=30.0) for _ in range(8)]
+    found = judge(reference, rows(source, 500, week=30.0), TERMS)
+    assert (found.verdict, found.numbers["needed"]) == ("insufficient data", None)
+    assert "the reference's own windows differ by more than the least effect" in found.said
+
+
+@both
 def test_eight_rows_are_insufficient_and_so_are_those_that_could_not_show_the_effect(judge: Judge) -> None:
     source = np.random.default_rng(2)
     reference = [rows(source, 1_000) for _ in range(8)]
