@@ -173,7 +173,9 @@ def assert_a_step_is_recorded_once(records: list[Record]) -> None:
     """No operation, and no fact about the same content of a partition, stands in the ledger twice."""
     assert not repeated(record.operation for record in records)
     facts = ("predictions_published", "drift_judged", "performance_judged")
-    assert not repeated((of.kind, of.partition, of.details["snapshot"]) for of in records if of.kind in facts)
+    assert not repeated(
+        (of.kind, of.partition, of.details["snapshot"], of.details.get("labels")) for of in records if of.kind in facts
+    )
     ends = [
         str(of.details["version"]) for of in records
         if of.kind == "promoted" or (of.kind == "rolled_back" and "champion" not in of.details)

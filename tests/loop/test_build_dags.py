@@ -110,14 +110,13 @@ def test_what_is_declared_to_be_watched_has_its_task_and_its_place(tmp_path: Pat
     })  # fmt: skip
     found = build_dags(watched, root=tmp_path)
     ingest, watch, nightly = (found[f"{watched.model}_{name}"] for name in ("ingest", "watch", "nightly"))
-    assert ingest.task_dict["labels"].upstream_task_ids == {"publish"}
+    assert ingest.task_dict["snapshot"].upstream_task_ids == {"labels"}
+    assert ingest.task_dict["snapshot"].trigger_rule == "all_done"
     assert watch.task_dict["decide"].upstream_task_ids == {"drift", "performance", "regret", "checks"}
-    assert watch.task_dict["labels"].downstream_task_ids == {"performance", "regret", "checks"}
-    assert {watch.task_dict[name].trigger_rule for name in ("performance", "regret", "checks")} == {"all_done"}
     assert set(nightly.task_dict) == {"decide", "overdue"}
     plain = build_dags(Loop(**fields), root=tmp_path)
     assert set(plain[f"{watched.model}_nightly"].task_dict) == {"decide"}
-    assert "labels" not in plain[f"{watched.model}_watch"].task_dict
+    assert "labels" not in plain[f"{watched.model}_ingest"].task_dict
 
 
 def test_an_unknown_key_is_an_import_error_that_names_file_line_and_key(

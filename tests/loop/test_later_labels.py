@@ -15,6 +15,7 @@ from airflow_mlops.core.governance.proof.reproduce_version import reproduce_vers
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from tests.loop.by_core import roll_out
+from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project, states, week
 
 if TYPE_CHECKING:
@@ -111,3 +112,30 @@ def test_windows_are_judged_when_their_labels_come_and_what_is_missing_is_told(
     take_labels(project.workspace, KEYS[2])
     assert reproduce_version(project.workspace, "1").verdict == "identical"
     assert pq.read_table(project.file(KEYS[0])).column_names == ["id", "at", "x1", "x2", "place"]
+
+
+def test_the_dags_of_a_loop_take_its_labels_and_retrain_on_what_they_say(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project = make_project(tmp_path)
+    source = {"kind": "parquet", "uri": "include/labels/{partition}.parquet"}
+    project.fields["data"]["labels"] = {"source": source, "delay": 1}
+    project.fields["watch"]["overdue"] = 24
+    declared = project.root / "include" / "loops" / f"{project.model}.yaml"
+    declared.write_text(json.dumps(project.fields, indent=1))
+    scheduler = start_scheduler(project.dags)
+    for number in range(6):
+        project.put(KEYS[number], week(KEYS[number]).drop_columns("y"))
+        if number:
+            deliver(project, KEYS[number], KEYS[number - 1], plus=9.0 if number == 5 else 0.0)
+        project.ingest(scheduler, KEYS[number])
+        if number < 3:
+            project.at_night(scheduler, KEYS[number])
+        # The new model is refused: it has learnt from older weeks.
+        assert [task.task_id for task, _ in scheduler.failures()][:1] == (["gate"] if number == 5 else [])
+    state = project.workspace.state()
+    assert state.performance[KEYS[4]]["verdict"] == "alarm"
+    assert [(one.partition, one.details["cause"]) for one in state.retrains] == [
+        (KEYS[2], "first model"), (KEYS[5], "alarm: performance"),
+    ]  # fmt: skip
+    assert_invariants(project.workspace)

@@ -1,6 +1,6 @@
 """Build the seven Dags of a loop.
 
-    <model>_ingest   snapshot -> validate -> publish (-> labels)   every tick of data.every
+    <model>_ingest   (labels ->) snapshot -> validate -> publish   every tick of data.every
     <model>_score    score                                     on a published partition
     <model>_watch    drift, performance, regret, checks -> decide; reconcile; verify   on predictions
     <model>_nightly  decide, overdue, tidy                     every tick of train.at
@@ -92,6 +92,10 @@ def build_dags(
         check_function_exists(declared.data.features, folder, key="data.features")
     for index, metric in enumerate(declared.evaluate.metrics):
         check_function_exists(metric.function, folder, key=f"evaluate.metrics[{index}].function")
+    if "concept" in declared.watch.checks:
+        from airflow_mlops.core.watch.checks.river_adwin import require_river
+
+        require_river()
     collected = _COLLECTED.get()
     if collected is not None:
         collected.append(declared)
@@ -178,22 +182,20 @@ class _LoopDags:
     def ingest(self, schedule: dict[str, Any], dag_id: str) -> DAG:
         """One partition: taken, validated, published or refused."""
         with self.dag(dag_id, schedule, "Takes a partition, validates it, publishes or refuses it") as dag:
-            manifest = TakeSnapshotOperator(task_id="snapshot", **self.step)
+            own_labels = self.loop.data.labels is not None
+            # Whatever becomes of the labels: those that are missing come with a later tick.
+            rule = "all_done" if own_labels else "all_success"
+            manifest = TakeSnapshotOperator(task_id="snapshot", trigger_rule=rule, **self.step)
+            if own_labels:
+                from airflow_mlops.operators.labels import TakeLabelsOperator  # for those who ask for it only
+
+                TakeLabelsOperator(task_id="labels", **self.step) >> manifest
             validated = ValidateSnapshotOperator(task_id="validate", manifest=manifest.output, **self.step)
-            publish = PublishSnapshotOperator(
+            PublishSnapshotOperator(
                 task_id="publish", manifest=manifest.output, validated=validated.output,
                 outlets=[self.assets.snapshot], **self.step,
             )  # fmt: skip
-            if self.loop.data.labels is not None:
-                # Whatever became of the rows: a delivery may be about older ones.
-                publish >> self.labels(trigger_rule="all_done")
         return dag
-
-    def labels(self, **kwargs: Any) -> Any:
-        """The task that takes a delivery of labels, and earlier ones that had not come."""
-        from airflow_mlops.operators.labels import TakeLabelsOperator  # for those who ask for it only
-
-        return TakeLabelsOperator(task_id="labels", **kwargs, **self.step)
 
     def score(self, schedule: dict[str, Any], dag_id: str) -> DAG:
         """One published partition: predicted by the champion and a challenger under way."""
@@ -216,19 +218,12 @@ class _LoopDags:
             )
             if watched.drift is not None:
                 DetectDriftOperator(task_id="drift", **self.step) >> decide
-            on_labels: list[Any] = []
-            # A delivery that cannot be used stops nothing that the labels of before can say.
-            rule: dict[str, Any] = {} if self.loop.data.labels is None else {"trigger_rule": "all_done"}
             if watched.performance is not None:
-                on_labels.append(MeasurePerformanceOperator(task_id="performance", **rule, **self.step))
+                MeasurePerformanceOperator(task_id="performance", **self.step) >> decide
             if isinstance(self.loop.retrain.policy, Regret):
-                on_labels.append(MeasureRegretOperator(task_id="regret", **rule, **self.step))
+                MeasureRegretOperator(task_id="regret", **self.step) >> decide
             if watched.checks:
-                on_labels.append(RunChecksOperator(task_id="checks", **rule, **self.step))
-            for task in on_labels:
-                task >> decide
-            if self.loop.data.labels is not None and on_labels:
-                self.labels() >> on_labels
+                RunChecksOperator(task_id="checks", **self.step) >> decide
         return dag
 
     def nightly(self, schedule: dict[str, Any], dag_id: str) -> DAG:

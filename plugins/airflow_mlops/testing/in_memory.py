@@ -199,7 +199,7 @@ def in_memory_workspace(
     source, ledger = InMemorySource(frames), InMemoryLedger(loop.model)
     evidence, registry = InMemoryEvidence(), InMemoryRegistry()
     keys = GivenKeys(new_private_key())
-    tables = {name: InMemoryTable() for name in ("snapshots", "quarantine", "predictions")}
+    tables = {name: InMemoryTable() for name in ("snapshots", "quarantine", "predictions", "labels")}
     ports = Ports(
         source=lambda: source, table=tables.__getitem__, ledger=lambda: ledger, evidence=lambda: evidence,
         registry=lambda: registry, keys=lambda: keys,

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.erasure import subject_column, subject_hash
+from airflow_mlops.core.data.labels.erase_labels import erase_labels
 from airflow_mlops.core.data.masking import fingerprint, keyed_hash, mask_key, refuse_other_key
 from airflow_mlops.core.data.quarantined_rows import is_broken
 from airflow_mlops.core.data.read_text import written_as_text
@@ -58,6 +59,7 @@ def forget_subject(workspace: Workspace, subject: str) -> Forgotten:
     state = workspace.state()
     for partition in sorted({*state.published, *workspace.quarantine.partitions()}):
         erasing.erase(state, partition)
+    erasing.erase_labels(state)
     done = erasing.done
     # Also where no row was found: a source that delivers them later shall not bring them in.
     if done.partitions or erasing.hash not in state.forgotten:
@@ -85,7 +87,7 @@ def purge_forgotten(workspace: Workspace, subject: str) -> int:
                 for table in tables:
                     touched.setdefault(table, set()).add(partition)
     return sum(
-        getattr(workspace, table).purge(partition) for table, keys in touched.items() for partition in sorted(keys)
+        workspace.ports.table(table).purge(partition) for table, keys in touched.items() for partition in sorted(keys)
     )
 
 
@@ -100,6 +102,7 @@ class _Erasing:
         masks = contract is not None and self.column in contract.columns and contract.columns[self.column].mask
         self.kept_as = keyed_hash(subject, mask_key(workspace.secret, self.column)) if masks else subject
         self.done = Forgotten()
+        self.keys: set[str] = set()
 
     def erase(self, state: LoopState, partition: str) -> None:
         """Write each table's partition without the subject, where it holds them."""
@@ -107,12 +110,19 @@ class _Erasing:
         published = state.published.get(partition)
         if published is not None:
             keys = self._from_snapshot(state, partition, published, changes)
+            self.keys |= keys
             if keys and partition in state.scored:
                 self._from_predictions(partition, state.scored[partition], keys, changes)
         if partition in self.workspace.quarantine.partitions():
             self._from_quarantine(partition, changes)
         if changes:
             self.done.partitions[partition] = changes
+
+    def erase_labels(self, state: LoopState) -> None:
+        """Write the deliveries of labels without those of the subject."""
+        own = {self.kept_as} if self.column == self.workspace.loop.data.key else set()
+        for tick, changes in erase_labels(self.workspace, state, self.keys | own).items():
+            self.done.partitions.setdefault(tick, {})["labels"] = changes
 
     def _from_snapshot(
         self, state: LoopState, partition: str, published: dict[str, Any], changes: dict[str, Any]

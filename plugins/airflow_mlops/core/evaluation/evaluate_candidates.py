@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -81,7 +80,7 @@ def _report(workspace: Workspace, ground: CommonGround, entries: list[dict[str, 
     return {
         "format": REPORT_FORMAT,
         "request": request.to_dict(),
-        "holdout": {"pins": [asdict(pin) for pin in request.window.holdout], "rows": int(ground.label.size)},
+        "holdout": {"pins": [pin.to_dict() for pin in request.window.holdout], "rows": int(ground.label.size)},
         "champion": ground.champion_number,
         "first_run": ground.champion_number is None,
         "champion_failed": ground.champion_failed,
@@ -121,7 +120,7 @@ def require_gates(workspace: Workspace, request: TrainingRequest, evaluated: dic
 
 def stale_evidence(report: dict[str, Any], request: TrainingRequest, evaluated: dict[str, Any]) -> str | None:
     """Return in words why a report is no evidence for this candidate of this request; None where it is."""
-    pins = [asdict(pin) for pin in request.window.holdout]
+    pins = [pin.to_dict() for pin in request.window.holdout]
     found = report.get("holdout", {}).get("pins")
     if found != pins:
         had = ", ".join(f"{pin['partition']} ({pin['digest'][:12]})" for pin in found or []) or "none"

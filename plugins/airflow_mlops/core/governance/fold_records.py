@@ -238,7 +238,9 @@ def _forgotten(state: LoopState, record: Record) -> None:
     state.forgotten.add(str(record.details["subject"]))
     state.mask_key = record.details["mask_key"]
     for partition, changes in record.details["partitions"].items():
-        if partition in state.published:
+        if "labels" in changes and partition in state.labels:
+            state.labels[partition] = {**state.labels[partition], **changes["labels"]}
+        if partition in state.published and set(changes) - {"labels"}:
             erase(state, partition, changes)
 
 

@@ -73,7 +73,8 @@ def assemble_training(workspace: Workspace, as_of: str, *, by_hand: bool = False
     decision = open_decision(workspace, as_of, by_hand=by_hand)
     partition = str(decision.partition)
     try:
-        window = pin_window(workspace.state(as_of=partition), workspace.loop.train, partition)
+        own = workspace.loop.data.labels is not None
+        window = pin_window(workspace.state(as_of=partition), workspace.loop.train, partition, own_labels=own)
         request = _request(workspace, decision, window)
     except NotReadyError as error:
         close_decision(workspace, "superseded", decision.sequence, partition, str(error))

@@ -58,7 +58,7 @@ def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: st
         model=loop.model, operation=request.operation, candidate=candidate,
         attempt=str(request.decision) if own else uuid.uuid4().hex, function=request.function, seed=request.seed,
         classifies=loop.classifies, label=loop.data.label,
-        window=tuple(vars(pin).copy() for pin in request.window.fitted), search=request.search,
+        window=tuple(pin.to_dict() for pin in request.window.fitted), search=request.search,
         file=str(file.absolute()), root=str(workspace.root.absolute()),
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,11 @@ class PinnedPartition:
     digest: str
     labels: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the pin as JSON values; without labels of their own it says nothing of any, as it always did."""
+        pin: dict[str, Any] = {"partition": self.partition, "version": self.version, "digest": self.digest}
+        return pin if self.labels is None else {**pin, "labels": self.labels}
+
 
 @dataclass(frozen=True)
 class TrainingWindow:
@@ -43,7 +48,7 @@ class TrainingWindow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the window as JSON values."""
-        return asdict(self)
+        return {name: [pin.to_dict() for pin in pins] for name, pins in vars(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingWindow:

@@ -151,7 +151,7 @@ def fresh_model(workspace: Workspace, champion: Version, window: TrainingWindow)
     asked = FitRequest(
         model=loop.model, operation=operation, candidate=candidate, attempt=uuid.uuid4().hex,
         function=loop.train.function, seed=loop.train.seed, classifies=loop.classifies, label=loop.data.label,
-        window=tuple(vars(pin).copy() for pin in window.fitted), search=request.get("search"),
+        window=tuple(pin.to_dict() for pin in window.fitted), search=request.get("search"),
         file=str(file.absolute()), root=str(workspace.root.absolute()),
     )  # fmt: skip
     try:

@@ -15,10 +15,13 @@ from typing import Any, Literal
 
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.training.window import trainable
 from airflow_mlops.core.watch.declared_retrain import Clock, Regret
 
 Trigger = Literal["watch", "nightly", "person"]
 BUDGET_PERIOD = 52
+TOLD_ONLY = ("absence", "staleness", "labels")
+"""Checks that a person is told of, and that no new model would answer."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,11 @@ def decide_retrain(state: LoopState, loop: Loop, partition: str, trigger: Trigge
         reason = f"partition {partition} is historical; {state.high_water} was decided on before"
         return RetrainDecision(False, "historical", reason)
     published = sorted(key for key in state.published if key <= partition)
-    if len(published) < loop.train.first_at:
-        reason = f"{len(published)} partitions are published; the first training needs {loop.train.first_at}"
-        return RetrainDecision(False, "too early", reason, {"published": len(published)})
+    ready = trainable(state, partition, own_labels=loop.data.labels is not None)
+    if len(ready) < loop.train.first_at:
+        have = "are published" if loop.data.labels is None else "have all their labels"
+        reason = f"{len(ready)} partitions {have}; the first training needs {loop.train.first_at}"
+        return RetrainDecision(False, "too early", reason, {"published": len(ready)})
     wish = _wish(state, loop, published, trigger)
     if not wish.retrain or trigger == "person":
         return wish
@@ -121,9 +126,14 @@ def _alarms(state: LoopState, loop: Loop) -> RetrainDecision:
     declared = loop.retrain.alarm
     judged = judged_windows(state)
     newest = judged[-declared.of :]
-    causes = {key: alarms_of(state, key) for key in newest}
-    alarmed = [key for key in newest if causes[key]]
-    numbers = {"alarms": {key: causes[key] for key in alarmed}, "windows": newest}
+    # Labels may come later than drift is seen: the metric is asked of the newest windows that have them.
+    labelled = [key for key in judged if "value" in state.performance.get(key, {})][-declared.of :]
+    causes = {
+        key: [one for one in alarms_of(state, key) if key in (labelled if one.startswith("performance:") else newest)]
+        for key in sorted({*newest, *labelled})
+    }
+    alarmed = [key for key, of in causes.items() if of]
+    numbers = {"alarms": {key: causes[key] for key in alarmed}, "windows": sorted(causes)}
     reason = (
         f"{len(alarmed)} of the newest {len(newest)} windows alarmed; {declared.windows} of {declared.of} are asked"
     )
@@ -173,11 +183,12 @@ def alarms_of(state: LoopState, partition: str) -> list[str]:
     if performance is not None and performance["verdict"] == "alarm":
         found.append(
             f"performance: {performance['metric']} {performance['value']:.4g} against {performance['reference']:.4g}"
+            + "".join(f", {name}" for name in performance.get("alarmed", ()) if name != "whole")
         )
     if drift is not None and drift["verdict"] == "alarm":
         found.append(f"drift: {' '.join([*drift['drifted'], *drift['missing']])}")
     for name, check in sorted(state.checks.get(partition, {}).items()):
-        if check["verdict"] == "alarm":
+        if check["verdict"] == "alarm" and name not in TOLD_ONLY:
             found.append(f"{name}: {check['said']}")
     return found
 
