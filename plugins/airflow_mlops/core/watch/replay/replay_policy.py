@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from airflow_mlops.core.evaluation.declared_evaluation import COSTS, ROBUSTNESS, STABILITY
-from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, passed
+from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.metrics import Floats, metric_value, row_losses
-from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.governance.fold_records import APPLY
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.governance.state import LoopState
@@ -29,8 +25,9 @@ from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.watch.declared_retrain import Regret
 from airflow_mlops.core.watch.measure_regret import regret_of
-from airflow_mlops.core.watch.replay.fit_history import FittedHistory, FittedModel, window_positions
+from airflow_mlops.core.watch.replay.fit_history import FittedHistory, FittedModel
 from airflow_mlops.core.watch.replay.judged_windows import JudgedWindows
+from airflow_mlops.core.watch.replay.past_holdout import PastHoldout
 from airflow_mlops.core.watch.retrain_policy import RetrainDecision, Trigger, decide_retrain
 
 Decide = Callable[[LoopState, Loop, str, Trigger], RetrainDecision]
@@ -189,7 +186,15 @@ class _Replay:
         key = self.history.partitions[position].key
         self.add("training_started", key, decision=decision.sequence)
         models = self.history.models.get(position, {})
-        judged = [(*_judged(self, model, position), name) for name, model in sorted(models.items()) if not model.failed]
+        holdout, champion = PastHoldout(self.history, self.loop, position), self._champion_model()
+        try:
+            judged = [
+                (*holdout.judged(model, champion), name) for name, model in sorted(models.items()) if not model.failed
+            ]
+        except GateError as error:
+            self.add("candidate_refused", key, decision=decision.sequence, reason=str(error))
+            self.found.refused.append(position)
+            return
         if not judged:
             self.add("training_failed", key, decision=decision.sequence, reason="no candidate could be fitted")
             return
@@ -202,6 +207,12 @@ class _Replay:
         self.made[number] = (position, name)
         self.add("candidate_registered", key, version=number, decision=decision.sequence, candidate=name, request=key)
         self.add("rollout_started", key, version=number)
+
+    def _champion_model(self) -> FittedModel | None:
+        if self.state.champion is None:
+            return None
+        made, candidate = self.made[self.state.champion.number]
+        return self.history.models[made][candidate]
 
     def _roll_out(self, position: int) -> None:
         """Take a rollout as far as a partition lets it."""
@@ -268,63 +279,3 @@ class _PastRows(StageOnRows):
             kept = sticky_share(found.keys, salt=self.rollout.salt, percent=self.stage.share)
         rows = int(kept.sum())
         return ComparedRows(found.ours[kept], found.theirs[kept], found.keys[kept], rows)
-
-
-def _judged(replay: _Replay, model: FittedModel, as_of: int) -> tuple[bool, float]:
-    """Return whether a candidate passes the gates on its holdout, and its loss."""
-    ground = _HoldoutRows(replay.history, replay.loop, as_of)
-    loss = float(np.mean(row_losses(replay.loop.metric, ground.label, ground.of(model))))
-    champion = replay.state.champion
-    theirs: Floats | None = None
-    if champion is not None:
-        made, candidate = replay.made[champion.number]
-        theirs = ground.of(replay.history.models[made][candidate])
-    holdout = Holdout(
-        ground.label, ground.of(model), theirs, ground.columns, ground.baselines,
-        expected_groups=ground.groups, seed=replay.loop.train.seed,
-    )  # fmt: skip
-    left_out = {*COSTS, *ROBUSTNESS, STABILITY, *(metric.name for metric in replay.loop.evaluate.metrics)}
-    gates = [gate for gate in replay.loop.gates if gate.metric not in left_out]
-    return passed(evaluate_gates(gates, holdout)) if gates else True, loss
-
-
-class _HoldoutRows:
-    """The labelled rows that a training as of a position is judged on."""
-
-    def __init__(self, history: FittedHistory, loop: Loop, as_of: int) -> None:
-        self.history, self.loop, self.as_of = history, loop, as_of
-        self.fitted, self.positions = window_positions(loop, as_of)
-
-    @cached_property
-    def known(self) -> npt.NDArray[np.bool_]:
-        """Which of the rows have a label."""
-        return np.concatenate([self.history.partitions[position].labelled for position in self.positions])
-
-    @cached_property
-    def label(self) -> Floats:
-        """Labels, shape (n_rows,)."""
-        label: Floats = np.concatenate([self.history.partitions[each].label for each in self.positions])[self.known]
-        return label
-
-    @cached_property
-    def columns(self) -> dict[str, Any]:
-        """The columns that gates slice or group by."""
-        parts = [self.history.partitions[position].columns for position in self.positions]
-        return {name: np.concatenate([part[name] for part in parts])[self.known] for name in parts[0]}
-
-    @cached_property
-    def baselines(self) -> dict[str, Floats]:
-        """Predictions of the baselines."""
-        return {name: found[self.known] for name, found in self.history.baselines.get(self.as_of, {}).items()}
-
-    @cached_property
-    def groups(self) -> dict[str, list[str]]:
-        """The groups that the window knows, of columns that a gate groups by."""
-        named = {gate.group for gate in self.loop.gates if gate.group is not None}
-        parts = [self.history.partitions[position].columns for position in self.fitted]
-        return {name: list(Slices.of(np.concatenate([part[name] for part in parts])).names) for name in named}
-
-    def of(self, model: FittedModel) -> Floats:
-        """Return a model's predictions."""
-        found: Floats = np.concatenate([model.predictions[position] for position in self.positions])[self.known]
-        return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
@@ -173,6 +175,20 @@ def test_a_candidate_that_cannot_be_fitted_leaves_a_history_without_champions(tm
     fitted = fit_history(workspace, past_partitions(workspace), processes=1)
     assert "rows are too many" in str(fitted.models[2]["breaking"].failed)
     assert PolicyComparison(fitted).replayed("nightly").promoted == []
+
+
+def test_weeks_whose_labels_never_came_refuse_their_candidates_and_the_replay_goes_on(
+    history: FittedHistory,
+) -> None:
+    unlabelled = [
+        replace(partition, label=np.full(len(partition.label), np.nan)) if place in (2, 3, 7) else partition
+        for place, partition in enumerate(history.partitions)
+    ]
+    found = PolicyComparison(FittedHistory(history.loop, unlabelled, history.models, history.baselines))
+    nightly = found.replayed("nightly")
+    assert nightly.refused == [2, 3]
+    assert nightly.promoted[0] == 4
+    assert set(nightly.losses) == set(range(5, len(SLOPES))) - {7}
 
 
 def test_models_that_are_fitted_elsewhere_are_not_replayed(tmp_path: Path) -> None:
