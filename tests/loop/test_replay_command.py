@@ -1,0 +1,80 @@
+"""The command ``airflow-mlops replay`` on a project's own files, without Airflow running."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from airflow_mlops.cli import main
+from tests.loop.project import Project, make_project, week
+from tests.unit.core.toy_loop import week as key_of
+
+WEEKS = 9
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, airflow_home: Path) -> Project:
+    """Return a project whose relation changes in the fifth week, and of which nothing was ever ingested."""
+    made = make_project(tmp_path_factory.mktemp("replayed"), gates=[{"metric": "mae", "at_most": 100.0}])
+    for number in range(WEEKS):
+        made.put(key_of(number), week(key_of(number), level=0.0 if number < 5 else 6.0))
+    return made
+
+
+def asked(project: Project, *arguments: str) -> list[str]:
+    return ["replay", project.model, "--root", str(project.root), "--processes", "1", *arguments]
+
+
+def test_a_history_is_read_from_the_source_replayed_and_drawn_and_the_lake_stays_empty(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = project.root / "replayed"
+    split = key_of(4)
+    policies = "declared,never,nightly,clock:2"
+    assert main(asked(project, "--policies", policies, "--split", split, "--into", str(into))) == 0
+    out, told = capsys.readouterr()
+    assert f"take {WEEKS}/" in told
+    assert "fit 1/" in told
+    assert "replay nightly" in told
+    for name in policies.split(","):
+        assert out.count(f"\n{name} ") == 2
+    assert "suggested: " in out
+    assert "not replayed: gates on cost" in out
+    found = json.loads((into / "replay.json").read_text())
+    assert found["partitions"] == [key_of(number) for number in range(WEEKS)]
+    nightly = next(one for one in found["whole"] if one["name"] == "nightly")
+    never = next(one for one in found["whole"] if one["name"] == "never")
+    assert nightly["loss"] < never["loss"]
+    assert (into / "replay.png").stat().st_size > 5_000
+    assert project.records == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--policies", "often"], "no policy 'often'; there are declared"),
+        (["--window", "many"], "--window 'many' is neither a number of partitions nor all"),
+        (["--until", key_of(1)], "2 partitions are published by"),
+        (["--split", "soon"], "is no ISO date or time"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused_in_one_line(
+    project: Project, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert main(asked(project, *arguments)) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("airflow-mlops: ")
+    assert words in last
+
+
+def test_what_is_published_is_replayed_rather_than_what_the_source_holds(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        project.publish(key_of(number))
+    assert main(asked(project, "--policies", "never,nightly", "--into", str(project.root / "own"))) == 0
+    out, told = capsys.readouterr()
+    assert "take " not in told
+    assert "2013-01-27" in out
