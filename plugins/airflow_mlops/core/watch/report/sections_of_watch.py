@@ -1,0 +1,84 @@
+"""The parts of the page that the watch has found: drift by columns, performance by slices, checks by their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_mlops.core.governance.proof.card_parts import Section
+from airflow_mlops.core.watch.report.found_of_partition import FoundOfPartition
+from airflow_mlops.core.watch.report.report_numbers import interval, pairs, table_of
+
+COLUMNS = {
+    "column": "column", "verdict": "verdict", "distance": "distance", "p_value": "p", "detectable": "detectable",
+    "dispersion": "dispersion", "score": "score", "method": "method", "psi": "PSI", "jensen_shannon": "Jensen–Shannon",
+    "ks": "KS", "wasserstein": "Wasserstein", "said": "said",
+}  # fmt: skip
+FINDINGS = {"column": "column", "what": "what", "verdict": "verdict", "said": "said"}
+SLICES = {
+    "column": "column", "slice": "value", "verdict": "verdict", "rows": "rows", "value": "metric",
+    "interval": "interval", "reference": "on the holdout", "worse_by": "worse by", "p_value": "p", "reason": "reason",
+}  # fmt: skip
+
+
+def drift_section(found: FoundOfPartition) -> Section | None:
+    """Return what was said of the inputs, column by column, the furthest first."""
+    if not found.drift:
+        return None
+    said, report = found.drift, found.reports.get("drift", {})
+    numbers = pairs(
+        {
+            "rows": said.get("rows"), "rows of the reference": report.get("reference_rows"),
+            "rows that the least effect needs": said.get("needed"), "alarm rate": said.get("alarm_rate"),
+            "least effect": report.get("min_effect"), "engine": report.get("engine"),
+            "threshold": report.get("threshold"),
+        }
+    )  # fmt: skip
+    columns = [{**one, "verdict": _verdict(one, "drifted")} for one in report.get("columns", ())]
+    columns.sort(key=lambda one: (one["verdict"] != "alarm", -float(one.get("distance") or 0.0), str(one["column"])))
+    findings = [{**one, "verdict": _verdict(one, "alarms")} for one in report.get("findings", ())]
+    tables = [
+        numbers,
+        *(table_of(COLUMNS, columns),) * bool(columns),
+        *(table_of(FINDINGS, findings),) * bool(findings),
+    ]
+    return Section("Inputs", (f"{said['verdict']}: {said.get('said', '')}",), tuple(tables))
+
+
+def performance_section(found: FoundOfPartition) -> Section | None:
+    """Return the metric with its interval against the holdout, and each slice of it."""
+    said, report = found.performance, found.reports.get("performance", {})
+    if not said:
+        return None
+    numbers = pairs(
+        {
+            "metric": said.get("metric"), "value": said.get("value"),
+            "interval": interval(said.get("low"), said.get("high")) if "value" in said else None,
+            "on the holdout": said.get("reference"), "worse by": said.get("worse_by"), "allowed": said.get("limit"),
+            "p": said.get("p_value"), "labelled rows": said.get("rows"), "scored rows": said.get("scored"),
+        }
+    )  # fmt: skip
+    judged = report.get("slices") or (said.get("slices") or {}).get("worst", [])
+    slices = [{**one, "interval": interval(one.get("low"), one.get("high"))} for one in judged]
+    small = sum((report.get("too_small") or {}).values())
+    texts = [f"{said['verdict']}: {said.get('said', '')}", *([said["no_slices"]] if "no_slices" in said else [])]
+    if small:
+        texts.append(f"{small:,} slices have too few labelled rows to be judged.")
+    return Section("Performance", tuple(texts), (numbers, *(table_of(SLICES, slices),) * bool(slices)))
+
+
+def check_sections(found: FoundOfPartition) -> list[Section]:
+    """Return what each check said, with the numbers it rests on."""
+    return [
+        Section(
+            f"Check: {name.replace('_', ' ')}", (f"{check['verdict']}: {check.get('said', '')}",),
+            (pairs(check.get("numbers") or {}),),
+        )
+        for name, check in sorted(found.checks.items())
+    ]  # fmt: skip
+
+
+def _verdict(one: Mapping[str, Any], alarmed: str) -> str:
+    """Return the verdict of a column, or of what was found of one."""
+    said = one.get("verdict")
+    return str(said) if said is not None else "alarm" if one.get(alarmed) else "no alarm"
