@@ -21,6 +21,14 @@ def main() -> int:
         isolate_airflow(Path(home))
         from benchmarks.auc_gate import auc_gate
         from benchmarks.batch_score import batch_score
+        from benchmarks.drift_rates import alarm_rates, power
+        from benchmarks.drift_speed import (
+            merge_365,
+            profile_memory_growth,
+            profile_vs_decode,
+            profile_vs_evidently,
+            profile_vs_nannyml,
+        )
         from benchmarks.false_aborts import false_aborts
         from benchmarks.gateway import gateway_hot_swaps, gateway_requests
         from benchmarks.ingest import ingest, ingest_memory_growth
@@ -34,6 +42,9 @@ def main() -> int:
             "validate_clean": validate_clean, "auc_gate": auc_gate, "slices": slices, "register": register,
             "false_aborts": false_aborts, "batch_score": batch_score,
             "gateway_requests": gateway_requests, "gateway_hot_swaps": gateway_hot_swaps,
+            "profile_vs_decode": profile_vs_decode, "profile_vs_evidently": profile_vs_evidently,
+            "profile_vs_nannyml": profile_vs_nannyml, "profile_memory_growth": profile_memory_growth,
+            "merge_365": merge_365, "alarm_rates": alarm_rates, "power": power,
         }  # fmt: skip
         asked = sys.argv[1:] or list(known)
         unknown = sorted(set(asked) - set(known))

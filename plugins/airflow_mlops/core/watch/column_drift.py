@@ -76,7 +76,7 @@ def measure_column(
     """
     past = np.asarray(reference, np.int64)
     total = past.sum(axis=0)
-    cells = cells_of(total, window, ordered=ordered)
+    cells = cells_of(past, window, ordered=ordered)
     parts = cells.count(past)
     whole, now = parts.sum(axis=0), cells.count(window)
     here, there = int(window.sum()), int(total.sum())

@@ -55,8 +55,8 @@ def column_findings(reference: ReferenceProfile, observed: ObservedRows, *, rate
         if name not in reference.bins.columns or column.bins != reference.bins.columns[name].digest:
             found.append(ColumnFinding(name, "other bins", False, "was counted on other bins than the reference"))
         elif there:
-            past = [window.columns[name] for window in reference.windows.values() if name in window.columns]
-            found += of_values(name, column, [one for one in past if size(one)], rate=rate)
+            past = [one.columns[name] for one in reference.windows.values() if one.rows and name in one.columns]
+            found += of_values(name, column, past, rate=rate)
     return sorted(found, key=lambda one: (one.column, one.what))
 
 

@@ -60,7 +60,7 @@ def cell_codes(column: pa.Array, bins: ProfileBins, name: str) -> npt.NDArray[np
     size = (len(of.edges) + 1 if of.categories is None else len(of.categories)) + 2
     codes = bin_codes(column, of)
     counts = np.bincount(codes, minlength=size)
-    group = cells_of(counts, counts * WINDOW_ROWS // max(len(codes), 1)).group
+    group = cells_of(counts[None], counts * WINDOW_ROWS // max(len(codes), 1)).group
     return np.asarray(np.where(group < 0, group.max(), group)[codes], np.int64)
 
 

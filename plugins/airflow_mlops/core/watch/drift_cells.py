@@ -47,46 +47,49 @@ class Cells:
         return [place - ODD for place in range(ODD) if self.group[place - ODD] < 0]
 
 
-def cells_of(total: Counts, window: Counts, *, ordered: bool = True) -> Cells:
+def cells_of(past: npt.NDArray[np.int64], window: Counts, *, ordered: bool = True) -> Cells:
     """Return the cells on which a window is compared with its reference.
+
+    They depend on how many rows window and reference together have in each bin, not on how these are shared among
+    the two, so they favour neither a shift nor its absence.
 
     Parameters
     ----------
-    total, window : ndarray of int, shape (n_bins,)
-        Rows in each bin, of the whole reference and of the window; the last two bins are the odd ones. The cells
-        of values depend on the reference and the number of rows alone.
+    past : ndarray of int, shape (n_windows, n_bins)
+        Rows in each bin, for each window of the reference; the last two bins are the odd ones.
+    window : ndarray of int, shape (n_bins,)
+        The same of the window.
     ordered : bool
         Whether neighbouring bins are alike, as those of numbers are; others are joined in order of their frequency,
         so that the frequent ones stay by themselves.
     """
-    order = np.arange(len(total) - ODD) if ordered else np.argsort(-total[:-ODD], kind="stable")
+    whole, rows = past.sum(axis=0) + window, min(int(past.sum()), int(window.sum()))
+    least = whole.sum() * min(1.0, MIN_EXPECTED / max(rows, 1))  # so many of both are enough in the smaller of them
+    order = np.arange(len(whole) - ODD) if ordered else np.argsort(-whole[:-ODD], kind="stable")
     of_values = np.zeros(len(order), np.int64)
-    of_values[order] = joined_bins(total[:-ODD][order], window[:-ODD].sum())
+    of_values[order] = joined_bins(whole[:-ODD][order], least)
     size = int(of_values.max(initial=-1)) + 1
-    rows, reference = int(window.sum()), int(total.sum())
-    least = MIN_EXPECTED * (rows + reference) / max(min(rows, reference), 1)
     group = np.append(of_values, [-1] * ODD)
     for place in range(-ODD, 0):
-        if total[place] + window[place] >= least:
+        if whole[place] >= least:
             group[place], size = size, size + 1
     return Cells(group, size)
 
 
-def joined_bins(total: Counts, rows: float) -> npt.NDArray[np.int64]:
-    """Return the group of each bin: about ten equal ones, none expecting fewer than five rows of the window.
+def joined_bins(counts: Counts, least: float) -> npt.NDArray[np.int64]:
+    """Return the group of each bin: about ten equal ones, none with fewer than ``least`` rows.
 
-    The order of bins is kept, so neighbouring quantiles join each other.
+    The order of bins is kept, so neighbouring quantiles join each other. A bin that has a tenth of the rows by itself
+    stays by itself, where enough rows are left on its sides: many a column is zero nearly always.
     """
-    whole = total.sum()
-    if whole == 0:
-        return np.zeros(len(total), np.int64)
-    least = whole * min(1.0, MIN_EXPECTED / max(rows, 1.0))
+    whole = int(counts.sum())
     wanted = max(whole / TEST_CELLS, least)
-    left = whole - np.cumsum(total)
-    group, current, filled = np.zeros(len(total), np.int64), 0, 0
-    for place, count in enumerate(total.tolist()):
+    group, current, filled, left, before = np.zeros(len(counts), np.int64), 0, 0, whole, False
+    for place, count in enumerate(counts.tolist()):
+        heavy = count >= wanted
+        apart = heavy or before
+        if 0 < filled >= (least if apart else wanted) and left >= (least if apart else max(wanted / 2, least)):
+            current, filled, before = current + 1, 0, False
         group[place] = current
-        filled += count
-        if filled >= wanted and left[place] >= max(wanted / 2, least):
-            current, filled = current + 1, 0
+        filled, left, before = filled + count, left - count, before or heavy
     return group

@@ -157,7 +157,7 @@ def column_distances(total: Counts, reference: ReferenceProfile, column: ColumnP
     now = column.binned
     if not total.sum() or not now.sum():
         return {}
-    group = np.append(joined_bins(total[:-ODD], np.inf), [0] * ODD)
+    group = np.append(joined_bins((total + now)[:-ODD], 1.0), [0] * ODD)
     group[-ODD:] = group.max() + 1 + np.arange(ODD)
     whole, here = (np.bincount(group, counts) for counts in (total, now))
     found = {"psi": population_stability_index(whole, here), "jensen_shannon": jensen_shannon(whole, here)}

@@ -56,12 +56,14 @@ class ReferenceProfile:
 
     def counts(self, column: str) -> npt.NDArray[np.int64]:
         """Return the rows of a column in each bin, shape (n_windows, n_bins); the last two are the rest and null."""
-        return np.array([window.columns[column].binned for window in self._with(column)])
+        held = [window.columns[column] for window in self._with(column)]
+        odd = [(one.rest + one.infinite, one.nulls + one.nan) for one in held]
+        return np.array([(*one.counts, *ends) for one, ends in zip(held, odd, strict=True)], np.int64)
 
     def sums(self, column: str) -> npt.NDArray[np.float64] | None:
         """Return the sum of the values in each bin, shape (n_bins - 2,); None where they were not kept."""
         sums = [window.columns[column].sums for window in self._with(column)]
-        return np.sum(sums, axis=0) if all(sums) else None
+        return np.array([sum(each) for each in zip(*sums, strict=True)]) if all(sums) else None
 
     def _with(self, column: str) -> list[PartitionProfile]:
         return [window for window in self.windows.values() if column in window.columns]

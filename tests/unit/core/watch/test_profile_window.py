@@ -136,8 +136,8 @@ OLD = {
         "t": {"edges": [], "categories": ["a", "b"]},
     },
     "windows": {
-        "2013-01-06": {"x": [5, 3, 2, 1, 4], "t": [7, 5, 3, 0]},
-        "2013-01-13": {"x": [4, 4, 2, 0, 5], "t": [8, 7, 0, 0]},
+        "2013-01-06": {"x": [50, 30, 20, 10, 40], "t": [70, 50, 30, 0]},
+        "2013-01-13": {"x": [40, 40, 20, 0, 50], "t": [80, 70, 0, 0]},
     },
 }
 
@@ -145,9 +145,9 @@ OLD = {
 def test_the_profile_of_a_version_of_an_earlier_release_is_read() -> None:
     profile = ReferenceProfile.from_dict(json.loads(json.dumps(OLD)))
     assert profile.counts_only
-    assert profile.counts("x").tolist() == [[5, 3, 2, 1, 4], [4, 4, 2, 0, 5]]
-    assert profile.counts("t").tolist() == [[7, 5, 3, 0], [8, 7, 0, 0]]
+    assert profile.counts("x").tolist() == [[50, 30, 20, 10, 40], [40, 40, 20, 0, 50]]
+    assert profile.counts("t").tolist() == [[70, 50, 30, 0], [80, 70, 0, 0]]
     assert profile.sums("x") is None
-    assert profile.rows == 30
+    assert profile.rows == 300
     first = profile.windows["2013-01-06"].columns
-    assert (first["x"].infinite, first["x"].nulls, first["t"].rest) == (1, 4, 3)
+    assert (first["x"].infinite, first["x"].nulls, first["t"].rest) == (10, 40, 30)

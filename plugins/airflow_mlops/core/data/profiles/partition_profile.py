@@ -91,11 +91,9 @@ class ColumnProfile:
         """Return the profile of the rows of all; there is one at least, and the bins are the same."""
         first = columns[0]
         onlys = {column.only for column in columns if column.only is not None}
-        counts = np.array([column.counts for column in columns], np.int64).sum(axis=0)
-        with np.errstate(over="ignore", invalid="ignore"):
-            sums = np.array([column.sums for column in columns], np.float64).sum(axis=0)
         return cls(
-            first.kind, first.bins, tuple(counts.tolist()), tuple(np.nan_to_num(sums).tolist()),
+            first.kind, first.bins, tuple(map(sum, zip(*(column.counts for column in columns), strict=True))),
+            tuple(within_range(sum(each)) for each in zip(*(column.sums for column in columns), strict=True)),
             sum(column.rest for column in columns), sum(column.nulls for column in columns),
             sum(column.nan for column in columns), sum(column.infinite for column in columns),
             min((column.low for column in columns if column.low is not None), default=None),
@@ -182,5 +180,5 @@ class PartitionProfile:
 
 
 def within_range(total: float) -> float:
-    """Return ``total``, or the nearest finite float."""
-    return float(np.nan_to_num(total, posinf=LARGEST, neginf=-LARGEST))
+    """Return ``total``, or the nearest finite float; 0 where it is none."""
+    return max(-LARGEST, min(float(total), LARGEST)) if total == total else 0.0  # noqa: PLR0124

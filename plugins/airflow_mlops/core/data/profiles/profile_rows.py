@@ -20,11 +20,12 @@ from airflow_mlops.core.data.profiles.column_bins import (
     Floats,
     quantile_edges,
 )
-from airflow_mlops.core.data.profiles.partition_profile import SEVERAL, ColumnProfile, PartitionProfile, within_range
+from airflow_mlops.core.data.profiles.partition_profile import SEVERAL, ColumnProfile, PartitionProfile
 from airflow_mlops.core.errors import ProfileMismatchError
 
 LONGEST = 200
 """Characters of the longest text that is kept as a category: what is longer is prose, and no category."""
+NEAR = 16_384
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,11 @@ class _Numbers:
             values = values[finite]
             if not len(values):
                 return
+        for start in range(0, len(values), NEAR):
+            self._count(values[start : start + NEAR])
+
+    def _count(self, values: Floats) -> None:
+        """Count finite values, few enough to stay near the processor on their way through its steps."""
         codes = self._finder.codes(values)
         self._counts += np.bincount(codes, minlength=len(self._counts))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -216,7 +222,7 @@ class _Numbers:
     def profile(self, kind: str) -> ColumnProfile:
         any_value = bool(self._counts.any())
         return ColumnProfile(
-            kind, self.bins.digest, tuple(self._counts.tolist()), tuple(map(within_range, self._sums)),
+            kind, self.bins.digest, tuple(self._counts.tolist()), tuple(np.nan_to_num(self._sums).tolist()),
             nulls=self.nulls, nan=self.nan, infinite=self.infinite,
             low=float(self._low) if any_value else None, high=float(self._high) if any_value else None,
         )  # fmt: skip

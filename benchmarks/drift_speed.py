@@ -1,0 +1,228 @@
+"""What it costs to profile a million rows of 20 columns and to judge them, beside decoding them, and beside peers.
+
+Ours reads the Parquet file batch by batch, counts it on the bins of a reference, and judges it; the reference's
+profile is read from JSON, as it is kept. The peers take both samples, which are in memory before their clock starts:
+Evidently has nothing to keep of a reference, and of NannyML the part that the current sample takes is told beside.
+Every measurement is a process of its own with one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.row import Row
+
+HERE = Path(__file__).resolve().parent
+NANNYML = HERE.parent / ".venv-nannyml" / "bin" / "python"
+ROWS, MANY = 1_000_000, 100_000_000
+ROUNDS, PEER_ROUNDS, MEMORY_ROUNDS = 5, 1, 3
+NUMBERS, WORDS, SKEWED = 16, 4, 8
+CHUNK, BATCH = 250_000, 65_536
+PARTITIONS = 8
+DECODE_BAR, EVIDENTLY_BAR, NANNYML_BAR, MEMORY_BAR, MERGE_BAR = 2.0, 100.0, 15.0, 1.1, 0.2
+MERGED, MERGED_COLUMNS = 365, 50
+
+
+def profile_vs_decode(rows: int = ROWS) -> list[Row]:
+    """Return the row: CPU seconds of profile and verdict, beside decoding the file."""
+    with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
+        prepared(Path(folder), rows)
+        ours, peer = [], []
+        for number in range(ROUNDS):
+            ours.append(measured("ours", Path(folder))["cpu"])
+            peer.append(measured("decode", Path(folder))["cpu"])
+            print(f"\r    round {number + 1}/{ROUNDS}", end="", flush=True)
+    print()
+    mine, theirs = median(ours), median(peer)
+    return [
+        Row(
+            name="profile_vs_decode", ours=round(mine, 3), peer=round(theirs, 3), unit="CPU s",
+            peer_name="decoding the Parquet file alone", ratio=round(mine / theirs, 3),
+            bar=f"ratio <= {DECODE_BAR:g}", reached=mine <= DECODE_BAR * theirs,
+        )
+    ]  # fmt: skip
+
+
+def profile_vs_evidently(rows: int = ROWS) -> list[Row]:
+    """Return the row: CPU seconds of profile and verdict, beside Evidently's preset on the same rows."""
+    return [against("evidently", rows, EVIDENTLY_BAR, "Evidently's DataDriftPreset")]
+
+
+def profile_vs_nannyml(rows: int = ROWS) -> list[Row]:
+    """Return the row: CPU seconds of profile and verdict, beside NannyML's univariate drift on the same rows."""
+    return [against("nannyml", rows, NANNYML_BAR, "NannyML's UnivariateDriftCalculator, fitted and used")]
+
+
+def against(who: str, rows: int, bar: float, named: str) -> Row:
+    """Return the row of ours beside a peer that is to cost ``bar`` times as much."""
+    with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
+        prepared(Path(folder), rows)
+        ours = [measured("ours", Path(folder)) for _ in range(ROUNDS)]
+        peers = [measured(who, Path(folder)) for _ in range(PEER_ROUNDS)]
+    mine, theirs = (median(one["cpu"] for one in of) for of in (ours, peers))
+    peaks = [max(one["peak_mb"] for one in of) for of in (ours, peers)]
+    print(f"    peak memory {peaks[0]:.0f} MB beside {peaks[1]:.0f} MB", flush=True)
+    part = f", {peers[0]['current']:.1f} s of it on the current sample" if "current" in peers[0] else ""
+    return Row(
+        name=f"profile_vs_{who}", ours=round(mine, 3), peer=round(theirs, 2), unit="CPU s", peer_name=named + part,
+        ratio=round(mine / theirs, 5), bar=f"peer >= {bar:g} x ours", reached=theirs >= bar * mine,
+    )  # fmt: skip
+
+
+def profile_memory_growth(many: int = MANY, rows: int = ROWS) -> list[Row]:
+    """Return the row: peak memory of profiling a hundred files of a million rows, beside one of them."""
+    peaks: dict[int, list[float]] = {rows: [], many: []}
+    with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
+        prepared(Path(folder), rows)
+        for count, found in peaks.items():
+            for number in range(MEMORY_ROUNDS if count == rows else 1):
+                found.append(measured("ours", Path(folder), count // rows)["peak_mb"])
+                print(f"\r    {count:,} rows, round {number + 1}   ", end="", flush=True)
+    print()
+    most, one = median(peaks[many]), median(peaks[rows])
+    return [
+        Row(
+            name="profile_memory_growth", ours=round(most, 1), peer=round(one, 1), unit="MB peak",
+            peer_name=f"the same for {rows:,} rows, not {many:,}", ratio=round(most / one, 3),
+            bar=f"ratio <= {MEMORY_BAR:g}", reached=most <= MEMORY_BAR * one,
+        )
+    ]  # fmt: skip
+
+
+def merge_365() -> list[Row]:
+    """Return the row: CPU seconds of adding up a year of profiles of 50 columns, and of judging a day by them."""
+    with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
+        spent = median(measured("merge", Path(folder))["cpu"] for _ in range(ROUNDS))
+    return [
+        Row(
+            name="merge_365", ours=round(spent, 4), peer=MERGE_BAR, unit="CPU s", peer_name="what is allowed",
+            ratio=round(spent / MERGE_BAR, 3), bar=f"ours <= {MERGE_BAR:g}", reached=spent <= MERGE_BAR,
+        )
+    ]  # fmt: skip
+
+
+def prepared(folder: Path, rows: int) -> None:
+    """Write a reference and a current sample of 20 columns: half of the numbers skewed, and four of 20 categories."""
+    for name, seed in (("reference", 1), ("current", 2)):
+        random = np.random.default_rng(seed)
+        schema = pa.schema(
+            [(f"x{place:02}", pa.float64()) for place in range(NUMBERS)]
+            + [(f"t{place}", pa.string()) for place in range(WORDS)]
+        )
+        words = pa.array([f"category-{code:02}" for code in range(20)])
+        with pq.ParquetWriter(folder / f"{name}.parquet", schema) as writer:
+            for start in range(0, rows, CHUNK):
+                count = min(CHUNK, rows - start)
+                numbers = random.normal(size=(NUMBERS, count))
+                numbers[:SKEWED] = np.exp(numbers[:SKEWED])
+                texts = [words.take(pa.array(random.integers(0, 20, count))) for _ in range(WORDS)]
+                writer.write_table(pa.table([*map(pa.array, numbers), *texts], schema=schema))
+    measured("reference", folder)
+
+
+def measured(who: str, folder: Path, files: int = 1) -> dict[str, float]:
+    """Run one measurement in a process of its own, on one thread; return its CPU seconds and peak memory."""
+    samples = [str(folder / f"{name}.parquet") for name in ("reference", "current")]
+    command = {
+        "evidently": [sys.executable, "-m", "benchmarks.evidently_drift", *samples],
+        "nannyml": [str(NANNYML), str(HERE / "nannyml_drift.py"), *samples],
+    }.get(who, [sys.executable, "-m", "benchmarks.drift_speed", who, str(folder), str(files)])
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_NUM_THREADS"), "1")
+    quiet = {"DO_NOT_TRACK": "1", "NML_DISABLE_USAGE_LOGGING": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **threads, **quiet},
+        cwd=HERE.parent,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def of_reference(folder: Path, _: int) -> float:
+    """Keep the profile of the reference, in eight parts, as a training window's is kept."""
+    from airflow_mlops.core.watch.profile_window import profile_window
+
+    frame = pq.read_table(folder / "reference.parquet").to_pandas()
+    size = -(-len(frame) // PARTITIONS)
+    parts = {f"p{part}": frame[part * size : (part + 1) * size] for part in range(PARTITIONS)}
+    (folder / "reference.json").write_text(json.dumps(profile_window(parts).to_dict()))
+    return 0.0
+
+
+def of_ours(folder: Path, files: int) -> float:
+    """Profile the current sample, or so many files of it, and judge it; return the CPU seconds."""
+    from airflow_mlops.core.data.profiles.observe_rows import RowObserver
+    from airflow_mlops.core.watch.judge_window import judge_window
+    from airflow_mlops.core.watch.profile_window import ReferenceProfile
+
+    began = time.process_time()
+    reference = ReferenceProfile.from_dict(json.loads((folder / "reference.json").read_text()))
+    words = [name for name, kind in reference.bins.kinds.items() if kind == "category"]
+    observer = None
+    for _ in range(files):
+        file = pq.ParquetFile(folder / "current.parquet", read_dictionary=words)
+        observer = observer or RowObserver(reference.bins, file.schema_arrow)
+        for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
+            observer.update(batch)
+    assert observer is not None
+    found = judge_window(reference, observer.observed(), alarm_rate=0.01, min_effect=0.1)
+    spent = time.process_time() - began
+    if found.verdict != "no alarm" or len(found.judged.columns) != NUMBERS + WORDS:
+        raise RuntimeError(f"the same distribution is {found.verdict}: {found.said}")
+    return spent
+
+
+def of_decode(folder: Path, _: int) -> float:
+    """Decode the current sample, and return the CPU seconds."""
+    began = time.process_time()
+    for batch in pq.ParquetFile(folder / "current.parquet").iter_batches(batch_size=BATCH, use_threads=False):
+        del batch
+    return time.process_time() - began
+
+
+def of_merge(_: Path, __: int) -> float:
+    """Add up the profiles of a year, and judge a day by them; return the CPU seconds."""
+    import pandas as pd
+
+    from airflow_mlops.core.data.profiles.partition_profile import PartitionProfile
+    from airflow_mlops.core.watch.judge_window import judge_window
+    from airflow_mlops.core.watch.profile_window import ReferenceProfile, observe_features, profile_window
+
+    random, words = np.random.default_rng(3), np.array([f"k{code}" for code in range(30)])
+
+    def day() -> pd.DataFrame:
+        numbers = random.normal(size=(1_000, MERGED_COLUMNS))
+        frame = pd.DataFrame(numbers, columns=[f"c{place:02}" for place in range(MERGED_COLUMNS)])
+        return frame.assign(**{f"c{place:02}": random.choice(words, 1_000) for place in range(0, MERGED_COLUMNS, 5)})
+
+    bins = profile_window({"first": day()}).bins
+    days = [observe_features(day(), bins) for _ in range(MERGED + 1)]
+    began = time.process_time()
+    profiles = {f"d{number:03}": seen.profile for number, seen in enumerate(days[:-1])}
+    whole = PartitionProfile.of_all(list(profiles.values()))
+    judge_window(ReferenceProfile(bins, profiles), days[-1], alarm_rate=0.01, min_effect=0.1)
+    spent = time.process_time() - began
+    if whole.rows != MERGED * 1_000:
+        raise RuntimeError(f"{whole.rows} rows were added up")
+    return spent
+
+
+if __name__ == "__main__":
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    works = {"reference": of_reference, "ours": of_ours, "decode": of_decode, "merge": of_merge}
+    spent = works[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
+    print(json.dumps({"cpu": spent, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
