@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from airflow_mlops.core.declared import Declared, Listed
 from airflow_mlops.core.evaluation.declared_evaluation import MetricName
@@ -20,8 +20,17 @@ CheckName = Literal[
 
 
 class Drift(Declared):
-    """A calibrated alarm on the inputs."""
+    """An alarm on the inputs: calibrated, or by Evidently."""
 
+    engine: Literal["calibrated", "evidently"] = Field(
+        default="calibrated", description="``evidently`` needs the extra of that name, a method and a threshold"
+    )
+    method: Literal["psi", "jensenshannon", "kl_div", "hellinger", "wasserstein", "ks"] | None = Field(
+        default=None, description="of Evidently, for every column; the last two know of numbers alone"
+    )
+    threshold: float | None = Field(
+        default=None, gt=0, description="of Evidently's method; a column alarms from here on, with ks below it"
+    )
     alarm_rate: float = Field(
         default=0.01,
         gt=0,
@@ -31,6 +40,15 @@ class Drift(Declared):
     min_effect: float = Field(
         default=0.1, ge=0, lt=1, description="total variation distance below which a shift is no matter"
     )
+
+    @model_validator(mode="after")
+    def _method_and_threshold_are_evidentlys(self) -> "Drift":
+        stated = [name for name in ("method", "threshold") if getattr(self, name) is not None]
+        if self.engine == "evidently" and len(stated) < 2:
+            raise ValueError("engine evidently needs a method and a threshold, both stated")
+        if self.engine == "calibrated" and stated:
+            raise ValueError(f"{' and '.join(stated)} belong to engine evidently; the calibrated one finds its own")
+        return self
 
 
 class Performance(Declared):

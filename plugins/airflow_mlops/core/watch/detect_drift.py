@@ -9,7 +9,9 @@ import pandas as pd
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
+from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.training.window import PinnedPartition, read_partition
+from airflow_mlops.core.watch.column_findings import column_findings
 from airflow_mlops.core.watch.declared_watch import Drift
 from airflow_mlops.core.watch.judge_window import WindowJudgement, judge_window
 from airflow_mlops.core.watch.measure_performance import is_historical
@@ -42,7 +44,7 @@ def detect_drift(workspace: Workspace, partition: str) -> dict[str, Any]:
     champion = state.versions[scored["champion"]]
     pin = PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]))
     try:
-        found, kept = _judged(workspace, str(champion.details["profile"]), pin, declared)
+        found, kept = _judged(workspace, champion, pin, declared)
     except (TrainingError, DataError) as error:
         reason = f"the features cannot be made: {error}"
         found, kept = {"verdict": "insufficient data", "said": reason, "rows": 0, "drifted": [], "missing": []}, {}
@@ -53,7 +55,8 @@ def detect_drift(workspace: Workspace, partition: str) -> dict[str, Any]:
         workspace.draft(
             "drift_judged", f"drift:{partition}:{scored['publication']}", partition, evidence=(report,),
             **{**found, "verdict": verdict}, snapshot=scored["snapshot"], champion=champion.number,
-            historical=historical, report=report, alarm_rate=declared.alarm_rate,
+            historical=historical, report=report,
+            alarm_rate=declared.alarm_rate if declared.engine == "calibrated" else None,
         )
     )  # fmt: skip
     return {"partition": partition, **record.details}
@@ -70,13 +73,18 @@ def drift_of_rows(profile: ReferenceProfile, observed: ObservedRows, declared: D
 
 
 def _judged(
-    workspace: Workspace, digest: str, pin: PinnedPartition, declared: Drift
+    workspace: Workspace, champion: Version, pin: PinnedPartition, declared: Drift
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a record holds of the drift of a partition, and what the evidence holds beside."""
-    profile = ReferenceProfile.from_dict(workspace.evidence.get(digest))
+    profile = ReferenceProfile.from_dict(workspace.evidence.get(str(champion.details["profile"])))
     rows = read_partition(workspace, pin, label=False)
     features = FeatureMaker(workspace).of(rows, pin.partition, pin.version)
     observed = observe_features(features, profile.bins)
+    if declared.engine == "evidently":
+        from airflow_mlops.core.watch.evidently_drift import WindowOfRows, judge_by_evidently
+
+        findings = column_findings(profile, observed, rate=declared.alarm_rate)
+        return judge_by_evidently(workspace, champion, WindowOfRows(pin, features, findings), declared)
     judgement = drift_of_rows(profile, observed, declared)
     counts = {name: column.binned.tolist() for name, column in observed.profile.columns.items()}
     return judgement.summary(), {**judgement.details(), "counts": counts}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
+from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
 Facts = dict[str, Any]
@@ -43,17 +44,20 @@ class FoundOfPartition:
     lost: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, workspace: Workspace, partition: str) -> FoundOfPartition:
-        """Return what is known of a partition by now; evidence that is gone or damaged stops nothing."""
-        state = workspace.state()
-        checks = state.checks.get(partition, {})
-        found = cls(
+    def recorded(cls, state: LoopState, partition: str) -> FoundOfPartition:
+        """Return what the ledger says of a partition, without any evidence."""
+        return cls(
             state.published.get(partition, {}), state.scored.get(partition, {}), state.drift.get(partition, {}),
-            state.performance.get(partition, {}), state.regret.get(partition, {}), checks,
+            state.performance.get(partition, {}), state.regret.get(partition, {}), state.checks.get(partition, {}),
             tuple(record.details for record in state.decisions if record.partition == partition),
         )  # fmt: skip
+
+    @classmethod
+    def of(cls, workspace: Workspace, partition: str) -> FoundOfPartition:
+        """Return what is known of a partition by now; evidence that is gone or damaged stops nothing."""
+        found = cls.recorded(workspace.state(), partition)
         kept = {"drift": found.drift, "performance": found.performance, "validation": found.published}
-        kept |= {f"check {name}": check for name, check in checks.items()}
+        kept |= {f"check {name}": check for name, check in found.checks.items()}
         found.digests.update({name: str(of["report"]) for name, of in kept.items() if of.get("report")})
         for name, digest in found.digests.items():
             try:

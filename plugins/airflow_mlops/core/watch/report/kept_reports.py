@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any, Literal
 
+from airflow_mlops.core.errors import LedgerError
 from airflow_mlops.core.governance.port import EvidenceStore, Ledger
-from airflow_mlops.core.governance.record import Record
+from airflow_mlops.core.governance.record import Record, canonical_json
+from airflow_mlops.core.watch.report.found_of_partition import FoundOfPartition
 from airflow_mlops.core.watch.report.watch_report import watch_report
 from airflow_mlops.core.workspace import Workspace
 
@@ -14,7 +18,7 @@ Engine = Literal["own", "evidently"]
 HTML = "text/html"
 
 
-def keep_report(workspace: Workspace, partition: str, why: str) -> str:
+def keep_report(workspace: Workspace, partition: str, why: str, *, engine: Engine = "own") -> str:
     """Draw the page about a partition, keep and record it, and return its digest.
 
     The same page again changes nothing, so what is recorded is why it was made first.
@@ -23,21 +27,44 @@ def keep_report(workspace: Workspace, partition: str, why: str) -> str:
     ----------
     why : str
         In words: an alarm, or who asked.
+    engine : str
+        Whose page: ``own``, or ``evidently``.
 
     Raises
     ------
     NotReadyError
-        If nothing is known of the partition.
+        If nothing is known of the partition; of Evidently's, if it was not scored or there is nothing to compare.
+    DeclarationError
+        If Evidently is asked for and not installed.
     """
-    page = watch_report(workspace, partition)
+    from airflow_mlops.core.watch.report.evidently_report import drawn_from, evidently_report
+
+    # Evidently numbers the parts of its page by the clock, so what the page is drawn from names it.
+    own = watch_report(workspace, partition) if engine == "own" else None
+    named = drawn_from(workspace, partition) if own is None else own
+    operation = f"report:{partition}:{engine}:{hashlib.sha256(canonical_json(named).encode()).hexdigest()[:32]}"
+    known = next((one for one in workspace.ledger.records() if one.operation == operation), None)
+    if known is not None:
+        return str(known.details["report"])
+    page = evidently_report(workspace, partition) if own is None else own
     digest = workspace.evidence.put({"media_type": HTML, "page": page})
-    workspace.record_fact(
+    record = workspace.record_fact(
         workspace.draft(
-            "report_rendered", f"report:{partition}:own:{digest[:32]}", partition, evidence=(digest,),
-            engine="own", media_type=HTML, report=digest, why=why,
+            "report_rendered", operation, partition, evidence=(digest,), engine=engine, media_type=HTML,
+            report=digest, why=why,
         )
     )  # fmt: skip
-    return digest
+    return str(record.details["report"])
+
+
+def alarms_on(workspace: Workspace, partition: str) -> list[str]:
+    """Return what alarmed on a partition, by its name; of a historical one nothing does."""
+    return FoundOfPartition.recorded(workspace.state(), partition).alarms
+
+
+def evidently_is_installed() -> bool:
+    """Whether Evidently's page can be drawn here; nothing of it is imported to tell."""
+    return find_spec("evidently") is not None
 
 
 def newest_report(records: Iterable[Record], partition: str, engine: Engine) -> dict[str, Any] | None:
@@ -60,8 +87,6 @@ def kept_page(ledger: Ledger, evidence: EvidenceStore, partition: str, engine: E
 
 def page_of(evidence: EvidenceStore, digest: str) -> str:
     """Return the HTML of a kept report; see :func:`kept_page` for the errors."""
-    from airflow_mlops.core.errors import LedgerError
-
     kept = evidence.get(digest)
     if not isinstance(kept, dict) or kept.get("media_type") != HTML:
         raise LedgerError(f"evidence {digest} is no page")

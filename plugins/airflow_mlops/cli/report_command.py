@@ -1,0 +1,43 @@
+"""The command ``airflow-mlops report``: the page about a scored partition."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_mlops.cli.asked_loop import add_command, workspace_of, writing
+
+if TYPE_CHECKING:
+    from airflow_mlops.cli.asked_loop import Commands
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the command of this module to those of the command line."""
+    words = "draw the page about a scored partition: verdicts, numbers, validation, the decision"
+    command = add_command(commands, "report", report, words)
+    command.add_argument("--partition", metavar="KEY", help="a scored partition; the newest one if not given")
+    command.add_argument(
+        "--engine", choices=("own", "evidently"), default="own",
+        help="whose page: ours, or Evidently's of the inputs, which needs the extra 'evidently' (own)",
+    )  # fmt: skip
+    command.add_argument("--into", type=Path, metavar="FILE", help="HTML file to write as well")
+
+
+def report(asked: argparse.Namespace) -> None:
+    """Draw the page, keep it as evidence, and say where it is."""
+    from airflow_mlops.core.data.partition import partition_key
+    from airflow_mlops.core.errors import NotReadyError
+    from airflow_mlops.core.watch.report.kept_reports import keep_report, page_of
+
+    workspace = workspace_of(asked)
+    partition = partition_key(asked.partition) if asked.partition else max(workspace.state().scored, default=None)
+    if partition is None:
+        raise NotReadyError("no partition is scored yet")
+    digest = keep_report(workspace, partition, f"{getpass.getuser()} asked for it", engine=asked.engine)
+    print(f"{workspace.loop.model}, partition {partition}: kept as {workspace.evidence.location(digest)}")
+    if asked.into is not None:
+        with writing(asked.into):
+            asked.into.write_text(page_of(workspace.evidence, digest), encoding="utf-8")
+        print(f"written: {asked.into}")

@@ -1,0 +1,58 @@
+"""The operator that draws what a person opens after an alarm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.operators.stage import StageOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_mlops.core.workspace import Workspace
+
+
+class RenderReportOperator(StageOperator):
+    """Draw the page about a scored partition on which something alarmed, and keep it; without an alarm it skips.
+
+    :param always: draw it whether something alarmed or not
+    :param evidently: draw Evidently's page of the inputs too; by default where the extra ``evidently`` is installed
+
+    Returns the digest of each page by its engine, and where the Airflow UI serves it. That Evidently's page cannot be
+    drawn is told and fails nothing.
+    """
+
+    def __init__(self, *, always: bool = False, evidently: bool | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.always = always
+        self.evidently = evidently
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+        """See the class."""
+        from airflow_mlops.core.errors import NotReadyError
+        from airflow_mlops.core.watch.report.kept_reports import alarms_on, keep_report
+
+        alarmed = alarms_on(workspace, partition)
+        if not alarmed and not self.always:
+            raise NotReadyError(f"nothing alarmed on {partition}")
+        why = f"alarm: {', '.join(alarmed)}" if alarmed else "drawn on every partition"
+        kept = {"own": keep_report(workspace, partition, why)}
+        address = f"/airflow-mlops/reports/{workspace.loop.model}/{partition}"
+        self.log.info("the page is served at %s", address)
+        return {"partition": partition, "page": address, **kept, **self._evidently(workspace, partition, why)}
+
+    def _evidently(self, workspace: Workspace, partition: str, why: str) -> dict[str, str]:
+        """Return the digest of Evidently's page, where it was asked for and can be drawn."""
+        from airflow_mlops.core.errors import MlopsError
+        from airflow_mlops.core.watch.report.kept_reports import evidently_is_installed, keep_report
+
+        wanted = evidently_is_installed() if self.evidently is None else self.evidently
+        if not wanted:
+            return {}
+        try:
+            return {"evidently": keep_report(workspace, partition, why, engine="evidently")}
+        except MlopsError as error:
+            if error.retryable:
+                raise
+            self.log.warning("Evidently's page was not drawn: %s", error)
+            return {}
