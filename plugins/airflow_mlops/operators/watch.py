@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.sdk import Asset
+
 from airflow_mlops.operators.notified import Notify, call_notifiers
 from airflow_mlops.operators.stage import StageOperator
 
@@ -125,7 +127,7 @@ class RunChecksOperator(StageOperator):
 class DecideRetrainOperator(StageOperator):
     """Decide whether the newest partition asks for a retrain, record it, and say why.
 
-    :param trigger: who asks: ``watch`` or ``nightly``
+    :param trigger: who asks: ``watch``, ``nightly`` or, after :class:`RecordOutsideAlarmOperator`, ``outside``
 
     The asset in ``emits`` gets an event only while a decided retrain has not been picked up; its
     extra ``decision`` is the number of the ledger record.
@@ -133,7 +135,7 @@ class DecideRetrainOperator(StageOperator):
 
     template_fields: Sequence[str] = ("partition",)
 
-    def __init__(self, *, trigger: Literal["watch", "nightly"], **kwargs: Any) -> None:
+    def __init__(self, *, trigger: Literal["watch", "nightly", "outside"], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.trigger = trigger
 
@@ -154,6 +156,73 @@ class DecideRetrainOperator(StageOperator):
             "record": record.sequence,
             **{name: record.details[name] for name in ("retrain", "cause", "reason")},
         }
+
+
+class RecordOutsideAlarmOperator(StageOperator):
+    """Record the alarms of a monitor outside as the check ``outside``; returns what is recorded of those that are new.
+
+    :param watched: asset whose events hold the alarms; the newest 100 events are read, so none is lost that came while
+        no run was started
+    :param alarms: alarms out of a task of your own instead: a list of mappings with ``id``, and if you like ``said``
+        and ``partition``
+
+    An event is that of an asset watcher, whose ``payload`` is the answer of the monitor, or one that was sent over
+    Airflow's API with the answer as its ``extra``. What cannot be read is logged, and the others are recorded.
+    """
+
+    template_fields: Sequence[str] = ("partition", "alarms")
+
+    def __init__(self, *, watched: Asset | None = None, alarms: Any = None, **kwargs: Any) -> None:
+        if watched is not None:
+            kwargs["inlets"] = [*kwargs.get("inlets", []), watched]
+        super().__init__(**kwargs)
+        self.watched = watched
+        self.alarms = alarms
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
+        """See the class."""
+        from airflow_mlops.core.errors import DataError
+        from airflow_mlops.core.watch.outside_alarm import OutsideAlarm, read_alarms, record_outside_alarms
+
+        answers = [] if self.alarms is None else [self.alarms]
+        if self.watched is not None:
+            events = list(context["inlet_events"][self.watched].ascending(False).limit(100))
+            extras = [event.extra or {} for event in reversed(events)]
+            answers += [extra.get("payload", extra) for extra in extras]
+        alarms: list[OutsideAlarm] = []
+        for answer in answers:
+            try:
+                read, refused = read_alarms(answer)
+            except DataError as error:
+                read, refused = [], [str(error)]
+            alarms += read
+            for sentence in refused:
+                self.log.warning("not read: %s", sentence)
+        found = record_outside_alarms(workspace, alarms)
+        for one in found:
+            self.log.info("%s: %s: %s", one["partition"], one["verdict"], one["said"])
+        return [{name: one[name] for name in ("partition", "verdict", "said")} for one in found]
+
+
+class WakeTrainingOperator(StageOperator):
+    """Let the training hear of a decided retrain from a Dag of any schedule.
+
+    Give it the loop's retrain asset as its one outlet: the event carries the partition, also in a run that has none,
+    where what ``emits`` of :class:`DecideRetrainOperator` names would start no Dag of the loop. Skips, and so emits
+    nothing, where no retrain was decided or the training has begun.
+    """
+
+    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> int:
+        """See the class."""
+        from airflow_mlops.core.errors import NotReadyError
+        from airflow_mlops.core.watch.decide_retrain import decision_to_emit
+
+        wanted = decision_to_emit(workspace, partition)
+        if wanted is None:
+            raise NotReadyError("no decided retrain waits for its training")
+        for outlet in self.outlets:
+            context["outlet_events"][outlet].extra = {"decision": wanted.sequence, "cause": wanted.details["cause"]}
+        return wanted.sequence
 
 
 class WatchOverdueOperator(StageOperator):

@@ -6,6 +6,7 @@ from airflow_mlops.core.errors import LedgerError, NotReadyError, StaleLedgerErr
 from airflow_mlops.core.governance.decide import ATTEMPTS
 from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.governance.record import Record
+from airflow_mlops.core.watch.outside_alarm import how_many_told
 from airflow_mlops.core.watch.retrain_policy import Trigger, decide_retrain
 from airflow_mlops.core.workspace import Workspace
 
@@ -30,8 +31,10 @@ def decide_and_record(workspace: Workspace, as_of: str, *, trigger: Trigger) -> 
         state.decisions, state.open_decision = now.decisions, now.open_decision
         state.candidate, state.rollout = now.candidate, now.rollout
         decision = decide_retrain(state, workspace.loop, partition, trigger)
-        # A person may ask again; the schedule and the watch ask once for each partition.
-        asked = f"{trigger}:{now.sequence}" if trigger == "person" else trigger
+        # A person may ask again, and a monitor with each new alarm; the schedule and the watch ask once for each
+        # partition.
+        again = {"person": now.sequence, "outside": how_many_told(now)}
+        asked = f"{trigger}:{again[trigger]}" if trigger in again else trigger
         draft = workspace.draft(
             "retrain_decided",
             f"retrain:{partition}:{asked}",

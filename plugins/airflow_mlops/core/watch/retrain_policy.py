@@ -18,7 +18,7 @@ from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.training.window import trainable
 from airflow_mlops.core.watch.declared_retrain import Clock, Regret
 
-Trigger = Literal["watch", "nightly", "person"]
+Trigger = Literal["watch", "nightly", "outside", "person"]
 BUDGET_PERIOD = 52
 TOLD_ONLY = ("absence", "staleness", "labels")
 """Checks that a person is told of, and that no new model would answer."""
