@@ -33,7 +33,7 @@ from airflow_mlops.core.watch.retrain_policy import RetrainDecision, Trigger, de
 Decide = Callable[[LoopState, Loop, str, Trigger], RetrainDecision]
 LEFT_OUT = (
     "gates on cost, robustness and stability, user metrics, people's approvals, further checks of the watch, "
-    "and rollouts on anything but the labels of partitions"
+    "rollouts on anything but the labels of partitions, and Evidently's verdicts, for which the calibrated ones stand"
 )
 """What a replay cannot know; it takes it that each would have passed or said nothing."""
 
