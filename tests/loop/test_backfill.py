@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.core.rollout.score_partition import score_partition
+from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from tests.loop.invariants import assert_invariants, versions_in_registry
 from tests.loop.project import KEYS, Project, make_project
 
@@ -165,3 +167,33 @@ def test_four_partitions_backfilled_a_second_time_change_nothing(
     assert sorted(ran) == sorted(["ingest", "score", "watch"] * 4)
     assert {run.state for run in scheduler.dag_runs()[runs:]} == {"success"}
     assert_invariants(project.workspace)
+
+
+def test_an_old_partition_that_comes_late_is_judged_from_every_side_and_wakes_nothing(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    watch = {"drift": {}, "performance": {"metric": "mae", "min_rows": 20}, "checks": ["predictions", "multivariate"]}
+    project = make_project(tmp_path, watch=watch)
+    project.seed(KEYS[:2])
+    late, newer = KEYS[2], KEYS[3]
+    project.put(newer)
+    project.publish(newer)
+    score_partition(project.workspace, newer)
+    decide_and_record(project.workspace, newer, trigger="watch")
+    aliases, retrains = project.workspace.registry.aliases(), project.workspace.state().retrains
+
+    project.put(late, level=500.0, shift=50.0)
+    scheduler = start_scheduler(project.dags)
+    project.ingest(scheduler, late)
+    assert scheduler.failures() == []
+    ran = [run.dag_id.removeprefix(f"{project.model}_") for run in scheduler.dag_runs()]
+    assert ran == ["ingest", "score", "watch"]
+    judged = [project.said(kind, late) for kind in ("drift_judged", "performance_judged")]
+    judged += [record.details for record in project.of_kind("check_judged")]
+    assert len(judged) == 4
+    assert all(found["historical"] and found["verdict"] != "alarm" for found in judged)
+    assert (judged[0]["drifted"], judged[1]["value"] > 100.0) == (["x1"], True)
+    decided = project.said("retrain_decided", late)
+    assert (decided["retrain"], decided["cause"]) == (False, "historical")
+    assert project.workspace.registry.aliases() == aliases
+    assert project.workspace.state().retrains == retrains
