@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,25 +22,13 @@ from tests.unit.core.data.sources.small_service import Answer, SmallService, sma
 if TYPE_CHECKING:
     from tests.loop.conftest import SchedulerFactory
 
-DAG_FILE = '''"""A monitor outside wakes the loop."""
-from pathlib import Path
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "wake-the-loop-from-outside.md"
 
-from airflow.sdk import DAG, Asset, AssetWatcher
 
-from airflow_mlops.operators.watch import DecideRetrainOperator, RecordOutsideAlarmOperator, WakeTrainingOperator
-from airflow_mlops.triggers.outside_monitor import OutsideMonitorTrigger
-
-ROOT = Path(__file__).resolve().parents[1]
-step = {{"loop": "include/loops/{model}.yaml", "root": ROOT}}
-monitor = OutsideMonitorTrigger(conn_id="monitor", path="alarms?model={model}", poll_seconds=0.05)
-alarms = Asset(name="{model}_alarms", uri="https://monitor/{model}", watchers=[AssetWatcher("monitor", monitor)])
-retrain = Asset(name="{model}_retrain", uri="mlops://{model}/retrain")
-
-with DAG("{model}_outside", schedule=[alarms], max_active_runs=1, default_args={{"retries": 0}}):
-    recorded = RecordOutsideAlarmOperator(task_id="record", watched=alarms, **step)
-    decided = DecideRetrainOperator(task_id="decide", trigger="outside", **step)
-    recorded >> decided >> WakeTrainingOperator(task_id="wake", outlets=[retrain], **step)
-'''
+def dag_of_the_page(model: str) -> str:
+    """Return the Dag that the page shows, for a loop of another name."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return str(code).replace("bakery", model)
 
 
 @contextmanager
@@ -147,11 +136,11 @@ def hear_the_monitor(project: Project) -> None:
         Trigger.submit_event(row.id, event, session=session)
 
 
-def test_an_alarm_of_a_watched_monitor_becomes_one_decision_and_one_training(
+def test_alarms_of_a_monitor_that_is_watched_or_calls_become_one_training(
     tmp_path: Path, start_scheduler: SchedulerFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project(tmp_path, watch={})
-    (project.dags / "outside.py").write_text(DAG_FILE.format(model=project.model))
+    (project.dags / "outside.py").write_text(dag_of_the_page(project.model))
     project.seed(KEYS[:2])
     project.put(KEYS[2])
     project.publish(KEYS[2])
@@ -165,17 +154,21 @@ def test_an_alarm_of_a_watched_monitor_becomes_one_decision_and_one_training(
         scheduler.run_until_idle()
         hear_the_monitor(project)  # a triggerer that was started anew tells all of it again
         scheduler.run_until_idle()
+    # What another program sends over Airflow's API is heard by the same Dag.
+    scheduler.emit(f"https://monitor/{project.model}", alarms=[{"id": "a3", "said": "found a3"}], from_rest_api=True)
+    scheduler.run_until_idle()
     assert set(service.paths) == {f"/alarms?model={project.model}"}
     assert scheduler.failures() == []
-    assert project.said("check_judged", KEYS[2])["said"] == "found a1; found a2"
-    (decided,) = [record for record in project.of_kind("retrain_decided") if record.details["trigger"] == "outside"]
-    assert (decided.partition, decided.details["cause"]) == (KEYS[2], "alarm: outside")
+    recorded = [(record.partition, record.details["said"]) for record in project.of_kind("check_judged")]
+    assert recorded == [(KEYS[2], "found a1; found a2"), (KEYS[2], "found a3 and 2 more")]
+    decided = [record for record in project.of_kind("retrain_decided") if record.details["trigger"] == "outside"]
+    assert [(record.partition, record.details["cause"]) for record in decided] == [
+        (KEYS[2], "alarm: outside"), (KEYS[2], "joined"),
+    ]  # fmt: skip
     (started,) = [record for record in project.of_kind("training_started") if record.partition == KEYS[2]]
-    assert started.details["decision"] == decided.sequence
+    assert started.details["decision"] == decided[0].sequence
     assert [run.partition_key for run in scheduler.dag_runs(project.dag("train"))] == [KEYS[2]]
-    assert states(scheduler, f"{project.model}_outside") == {
-        "record": "success",
-        "decide": "success",
-        "wake": "skipped",
-    }
+    dag_id = f"{project.model}_outside"
+    assert [run.partition_key for run in scheduler.dag_runs(dag_id)] == [None] * 3
+    assert states(scheduler, dag_id) == {"record": "success", "decide": "success", "wake": "skipped"}
     assert_invariants(project.workspace)
