@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 import httpx
 
 from airflow_mlops.core.data.sources.connections_port import HttpAddress
 from airflow_mlops.core.errors import DeclarationError, SourceUnreachableError, SourceUnreadableError
 
 TIMEOUT = 10.0
+"""Seconds of silence after which a monitor does not answer."""
+PATIENCE = 30.0
+"""Seconds that a whole answer may take, so that one that drips holds no thread of the triggerer for ever."""
 LARGEST = 1 << 20
 """Bytes of the largest answer that is taken; two hundred alarms need a tenth of it."""
 
@@ -23,21 +28,18 @@ def ask_monitor(address: HttpAddress, path: str) -> bytes:
     Raises
     ------
     DeclarationError
-        If the address is none of a service, or the path leads away from it.
+        If the address is none of a service, or the path is none.
     SourceUnreachableError
         If it does not answer.
     SourceUnreadableError
         If it refuses, points elsewhere, or answers more than :data:`LARGEST` bytes.
     """
-    url = httpx.URL(address.url)
-    if url.scheme not in ("http", "https") or not url.host:
-        raise DeclarationError("the connection names no address that begins with http:// or https://")
     try:
         asked = httpx.URL(f"{address.url.rstrip('/')}/{path.lstrip('/')}")
     except httpx.InvalidURL as error:
-        raise DeclarationError(f"path {path!r} is no path: {error}") from None
-    if (asked.scheme, asked.host, asked.port) != (url.scheme, url.host, url.port):
-        raise DeclarationError(f"path {path!r} leads away from the monitor")
+        raise DeclarationError(f"{path!r} is no path: {error}") from None
+    if asked.scheme not in ("http", "https") or not asked.host:
+        raise DeclarationError("the connection names no address that begins with http:// or https://")
     login = httpx.BasicAuth(address.login, address.password or "") if address.login else None
     try:
         with httpx.Client(
@@ -57,9 +59,11 @@ def _body(answer: httpx.Response) -> bytes:
         return b"[]"
     if status != 200:
         raise SourceUnreadableError(f"the monitor answered {status}")
-    body = b""
+    body, until = b"", monotonic() + PATIENCE
     for piece in answer.iter_bytes():
         body += piece
         if len(body) > LARGEST:
             raise SourceUnreadableError(f"the monitor answers more than {LARGEST:,} bytes")
+        if monotonic() > until:
+            raise SourceUnreachableError(f"the monitor took more than {PATIENCE:g} s for its answer")
     return body
