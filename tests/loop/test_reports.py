@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from airflow.models.xcom import XComModel
+from sqlalchemy import select
 
 from airflow_mlops.cli import report_command
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.detect_drift import detect_drift
 from airflow_mlops.core.watch.report import kept_reports
+from airflow_mlops.operators.report import ReportLink
+from airflow_mlops.testing.metadata import session_scope
 from tests.headless_chromium import Document
 from tests.loop.project import KEYS, Project, make_project, states
 
@@ -61,6 +65,14 @@ def report(project: Project, *more: str) -> None:
     asked.run(asked)
 
 
+def link_of(task_id: str) -> str | None:
+    """Return what the button of a task opens, as Airflow has stored it."""
+    query = select(XComModel).where(XComModel.key == ReportLink().xcom_key, XComModel.task_id == task_id)
+    with session_scope() as session:
+        row = session.scalars(query).first()
+        return None if row is None else XComModel.deserialize_value(row)
+
+
 def test_an_alarm_has_its_pages_a_calm_week_has_none_unless_it_is_always_drawn(
     project: Project, start_scheduler: SchedulerFactory
 ) -> None:
@@ -74,6 +86,8 @@ def test_an_alarm_has_its_pages_a_calm_week_has_none_unless_it_is_always_drawn(
     }  # fmt: skip
     told, evidence = scheduler.xcom("reports", "moved"), project.workspace.evidence
     assert told["page"] == f"/airflow-mlops/reports/{project.model}/{KEYS[3]}"
+    assert link_of("moved") == told["page"]
+    assert link_of("calm") in ("", None)
     assert "moved by" in Document(kept_reports.page_of(evidence, told["own"])).text
     assert "Evidently" in kept_reports.page_of(evidence, told["evidently"])
     assert set(scheduler.xcom("reports", "calm_too")) == {"partition", "page", "own"}
