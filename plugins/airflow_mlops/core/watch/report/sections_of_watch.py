@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_mlops.core.governance.proof.card_parts import Section
+from airflow_mlops.core.governance.proof.card_parts import Section, Table
 from airflow_mlops.core.watch.report.found_of_partition import FoundOfPartition
 from airflow_mlops.core.watch.report.report_numbers import interval, pairs, table_of
 
+MOST_LINES = 20
 COLUMNS = {
     "column": "column", "verdict": "verdict", "distance": "distance", "p_value": "p", "detectable": "detectable",
     "dispersion": "dispersion", "score": "score", "method": "method", "psi": "PSI", "jensen_shannon": "Jensen–Shannon",
@@ -68,14 +69,25 @@ def performance_section(found: FoundOfPartition) -> Section | None:
 
 
 def check_sections(found: FoundOfPartition) -> list[Section]:
-    """Return what each check said, with the numbers it rests on."""
-    return [
-        Section(
-            f"Check: {name.replace('_', ' ')}", (f"{check['verdict']}: {check.get('said', '')}",),
-            (pairs(check.get("numbers") or {}),),
-        )
-        for name, check in sorted(found.checks.items())
-    ]  # fmt: skip
+    """Return what each check said, with the numbers it rests on and the lists of its evidence."""
+    sections = []
+    for name, check in sorted(found.checks.items()):
+        numbers = check.get("numbers") or {}
+        tables = [pairs({key.replace("_", " "): value for key, value in numbers.items()})] if numbers else []
+        tables += list_tables(found.reports.get(f"check {name}", {}))
+        said = f"{check['verdict']}: {check.get('said', '')}"
+        sections.append(Section(f"Check: {name.replace('_', ' ')}", (said,), tuple(tables)))
+    return sections
+
+
+def list_tables(report: Mapping[str, Any]) -> list[Table]:
+    """Return a table of each list of records in a piece of evidence, of at most ``MOST_LINES`` lines.
+
+    Keys of rows stay where they are: a page is kept, and a subject who is forgotten must not live on in it.
+    """
+    lists = [value for value in report.values() if isinstance(value, list) and value]
+    records = [value[:MOST_LINES] for value in lists if all(isinstance(one, Mapping) for one in value)]
+    return [table_of({key: key.replace("_", " ") for one in of for key in one if key != "key"}, of) for of in records]
 
 
 def _verdict(one: Mapping[str, Any], alarmed: str) -> str:

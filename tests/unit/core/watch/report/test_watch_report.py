@@ -64,14 +64,19 @@ def test_what_validation_said_of_the_snapshot_stands_in_the_same_page(tmp_path: 
 
 def test_the_checks_that_were_made_stand_in_the_page(tmp_path: Path) -> None:
     workspace = judged_week(tmp_path, moved_weeks())
+    rows = [{"key": f"row {number}", "reasons": [f"x: above {number}"]} for number in range(30)]
+    report = workspace.evidence.put({"unlike": rows, "edges": [1, 2], "auc": 0.93})
     workspace.record_fact(
         workspace.draft(
             "check_judged", "check", week(3), check="multivariate", verdict="alarm", said="told apart with AUC 0.93",
-            snapshot="", champion="1", historical=False, rows=600, numbers={"auc": 0.93}, report=None,
+            snapshot="", champion="1", historical=False, rows=600, numbers={"auc": 0.93}, report=report,
         )
     )  # fmt: skip
     texts = Document(watch_report(workspace, week(3))).texts
     assert {"Check: multivariate", "alarm: told apart with AUC 0.93", "0.93"} <= set(texts)
+    assert {"x: above 0", "x: above 19"} <= set(texts)
+    assert "x: above 20" not in texts
+    assert "row 0" not in texts, "the key of a row outlives the row in a kept page"
 
 
 def test_a_scored_week_that_nothing_was_said_of_has_a_page_that_says_so(tmp_path: Path) -> None:
