@@ -46,7 +46,9 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": "airflow-mlops",
-                "python-modules": ["airflow_mlops.triggers.rollout", "airflow_mlops.triggers.sagemaker_settled"],
+                "python-modules": [
+                    f"airflow_mlops.triggers.{name}" for name in ("rollout", "sagemaker_settled", "outside_monitor")
+                ],
             },
         ],
     }

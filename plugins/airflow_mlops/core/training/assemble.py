@@ -44,7 +44,7 @@ class TrainingRequest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""
-        return {**asdict(self), "candidates": list(self.candidates)}
+        return {**asdict(self), "window": self.window.to_dict(), "candidates": list(self.candidates)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingRequest:
