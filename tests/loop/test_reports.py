@@ -120,7 +120,7 @@ def test_a_person_may_ask_for_evidentlys_page_and_for_another_partition(project:
 def test_without_evidently_its_page_is_refused_with_the_name_of_the_extra_and_ours_is_drawn(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_mlops.core.watch.ask_evidently.find_spec", lambda name: None)
+    monkeypatch.setattr("airflow_mlops.core.watch.evidently_extra.find_spec", lambda name: None)
     with pytest.raises(DeclarationError, match=r"airflow-mlops\[evidently\]"):
         report(project, "--engine", "evidently")
     report(project)

@@ -60,7 +60,8 @@ class RenderReportOperator(StageOperator):
     def _evidently(self, workspace: Workspace, partition: str, why: str) -> dict[str, str]:
         """Return the digest of Evidently's page, where it was asked for and can be drawn."""
         from airflow_mlops.core.errors import MlopsError
-        from airflow_mlops.core.watch.report.kept_reports import evidently_is_installed, keep_report
+        from airflow_mlops.core.watch.evidently_extra import evidently_is_installed
+        from airflow_mlops.core.watch.report.kept_reports import keep_report
 
         wanted = evidently_is_installed() if self.evidently is None else self.evidently
         if not wanted:

@@ -16,28 +16,13 @@ from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 from airflow_mlops.core.data.partition import partition_key
 from airflow_mlops.core.errors import DataError, LedgerError
 from airflow_mlops.core.watch.report.kept_reports import Engine, kept_page
+from airflow_mlops.core.watch.report.page_headers import HEADERS, POLICIES
 
 MODEL = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-LOCKED = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-POLICIES: dict[Engine, str] = {
-    "own": f"sandbox; {LOCKED}; frame-ancestors 'self'",
-    "evidently": (
-        f"sandbox allow-scripts; {LOCKED}; script-src 'unsafe-inline'; font-src data:; frame-ancestors 'self'"
-    ),
-}
-"""What the browser lets a page do, by whose page it is."""
-HEADERS = {
-    "Content-Security-Policy": POLICIES["own"],
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "private, no-store",
-}
-"""Of every answer, errors too."""
 
 
 def may_read_watch(model: Annotated[str, Path(pattern=MODEL)], request: Request, user: GetUserDep) -> None:
-    """Refuse whoever may not read the watch Dag of the model; nobody in particular is refused before."""
+    """Refuse whoever may not read the watch Dag of the model, and before that whoever is not signed in."""
     requires_access_dag(method="GET", param_dag_id=f"{model}_watch")(request, user)
 
 

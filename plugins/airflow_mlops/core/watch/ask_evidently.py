@@ -7,12 +7,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import pandas as pd
 
-from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.watch.evidently_rows import ComparableColumn
 
 NUMBERS_ONLY = frozenset({"ks", "wasserstein"})
@@ -25,12 +23,6 @@ class EvidentlyScore:
 
     score: float
     drifted: bool
-
-
-def require_evidently() -> None:
-    """Raise :class:`DeclarationError` if Evidently is not installed; nothing of it is imported to tell."""
-    if find_spec("evidently") is None:
-        raise DeclarationError("Evidently is not installed; install airflow-mlops[evidently]", key="watch.drift.engine")
 
 
 def asked(column: ComparableColumn, method: str, threshold: float) -> EvidentlyScore | str:

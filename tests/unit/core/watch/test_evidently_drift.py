@@ -162,6 +162,6 @@ def test_by_default_drift_is_calibrated() -> None:
 def test_without_evidently_the_verdict_is_refused_with_the_name_of_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_mlops.core.watch.ask_evidently.find_spec", lambda name: None)
+    monkeypatch.setattr("airflow_mlops.core.watch.evidently_extra.find_spec", lambda name: None)
     with pytest.raises(DeclarationError, match=r"airflow-mlops\[evidently\]"):
         judged(tmp_path)

@@ -18,8 +18,9 @@ from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.governance.proof.card_parts import Section, Table
 from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.training.window import PinnedPartition
-from airflow_mlops.core.watch.ask_evidently import NUMBERS_ONLY, quietly, require_evidently, snapshot_of
+from airflow_mlops.core.watch.ask_evidently import NUMBERS_ONLY, quietly, snapshot_of
 from airflow_mlops.core.watch.declared_watch import Drift
+from airflow_mlops.core.watch.evidently_extra import require_evidently
 from airflow_mlops.core.watch.evidently_rows import (
     OTHER,
     ComparableColumn,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from importlib.util import find_spec
 from typing import Any, Literal
 
 from airflow_mlops.core.errors import LedgerError
@@ -16,6 +15,8 @@ from airflow_mlops.core.workspace import Workspace
 
 Engine = Literal["own", "evidently"]
 HTML = "text/html"
+LARGE = 500_000
+"""Characters from which a script is kept apart from its page."""
 
 
 def keep_report(workspace: Workspace, partition: str, why: str, *, engine: Engine = "own") -> str:
@@ -47,10 +48,11 @@ def keep_report(workspace: Workspace, partition: str, why: str, *, engine: Engin
     if known is not None:
         return str(known.details["report"])
     page = evidently_report(workspace, partition) if own is None else own
-    digest = workspace.evidence.put({"media_type": HTML, "page": page})
+    page, parts = without_parts(workspace.evidence, page)
+    digest = workspace.evidence.put({"media_type": HTML, "page": page, "parts": parts})
     record = workspace.record_fact(
         workspace.draft(
-            "report_rendered", operation, partition, evidence=(digest,), engine=engine, media_type=HTML,
+            "report_rendered", operation, partition, evidence=(digest, *parts.values()), engine=engine, media_type=HTML,
             report=digest, why=why,
         )
     )  # fmt: skip
@@ -60,11 +62,6 @@ def keep_report(workspace: Workspace, partition: str, why: str, *, engine: Engin
 def alarms_on(workspace: Workspace, partition: str) -> list[str]:
     """Return what alarmed on a partition, by its name; of a historical one nothing does."""
     return FoundOfPartition.recorded(workspace.state(), partition).alarms
-
-
-def evidently_is_installed() -> bool:
-    """Whether Evidently's page can be drawn here; nothing of it is imported to tell."""
-    return find_spec("evidently") is not None
 
 
 def newest_report(records: Iterable[Record], partition: str, engine: Engine) -> dict[str, Any] | None:
@@ -90,4 +87,23 @@ def page_of(evidence: EvidenceStore, digest: str) -> str:
     kept = evidence.get(digest)
     if not isinstance(kept, dict) or kept.get("media_type") != HTML:
         raise LedgerError(f"evidence {digest} is no page")
-    return str(kept["page"])
+    page = str(kept["page"])
+    for mark, part in kept.get("parts", {}).items():
+        page = page.replace(mark, str(evidence.get(part)["text"]), 1)
+    return page
+
+
+def without_parts(evidence: EvidenceStore, page: str) -> tuple[str, dict[str, str]]:
+    """Return a page without the scripts that are the same in every report, and the digests of those by their marks.
+
+    Evidently's library is megabytes and stands in each of its pages; it is kept once. A mark is no text that a name
+    could be: all names on a page are escaped.
+    """
+    parts: dict[str, str] = {}
+    for piece in page.split("<script>")[1:]:
+        script, mark = piece.partition("</script>")[0], f"<!--part {len(parts)}-->"
+        if len(script) < LARGE:
+            continue
+        page = page.replace(script, mark, 1)
+        parts[mark] = evidence.put({"media_type": "text/javascript", "text": script})
+    return page, parts

@@ -12,13 +12,15 @@ import pandas as pd
 import pytest
 
 from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.ask_evidently import quietly, snapshot_of
 from airflow_mlops.core.watch.evidently_rows import ComparableColumn
 from airflow_mlops.core.watch.report.evidently_report import evidently_report
-from airflow_mlops.core.watch.report.kept_reports import keep_report, newest_report
+from airflow_mlops.core.watch.report.kept_reports import keep_report, kept_page, newest_report
+from airflow_mlops.core.watch.report.page_headers import HEADERS, POLICIES
 from airflow_mlops.core.workspace import Workspace
 from tests.headless_chromium import Document, dom_of
-from tests.unit.core.toy_loop import toy_rows, week
+from tests.unit.core.toy_loop import ingest, toy_rows, week
 from tests.unit.core.watch.report.watched_week import HOSTILE, hostile_week, moved_weeks, scored_week
 
 
@@ -43,7 +45,6 @@ def harmless(tmp_path_factory: pytest.TempPathFactory) -> str:
 @contextmanager
 def served(page: str) -> Iterator[str]:
     """Give the address of a page that comes with the headers of the Airflow UI."""
-    from airflow_mlops.ui.report_pages import HEADERS, POLICIES
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -142,6 +143,31 @@ def test_the_page_is_kept_once_though_evidently_draws_it_differently_each_time(h
     newest = newest_report(kept, week(3), "evidently")
     assert newest is not None
     assert (newest["report"], newest_report(kept, week(3), "own")) == (first, None)
+
+
+def test_evidentlys_library_is_kept_once_for_all_pages_and_comes_back_with_each(tmp_path: Path) -> None:
+    workspace = scored_week(tmp_path, {**moved_weeks(), 4: toy_rows(4, rows=600)})
+    ingest(workspace, week(4))
+    score_partition(workspace, week(4))
+    for number in (3, 4):
+        keep_report(workspace, week(number), "somebody asked", engine="evidently")
+    records = [one for one in workspace.ledger.records() if one.kind == "report_rendered"]
+    libraries = [one.evidence[1:] for one in records]
+    assert libraries[0] == libraries[1] != ()
+    assert all(len(workspace.evidence.get(one.evidence[0])["page"]) < 1_000_000 for one in records)
+    pages = [kept_page(workspace.ledger, workspace.evidence, week(number), "evidently") for number in (3, 4)]
+    with served(str(pages[1])) as address:
+        shown = Document(dom_of(address, tmp_path / "profile", milliseconds=10_000))
+    assert "Drift in column 'c1_kind'" in shown.text
+
+
+def test_a_name_that_looks_like_the_mark_of_a_part_stays_a_name(tmp_path: Path) -> None:
+    weeks = {number: toy_rows(number, rows=200).assign(kind="<!--part 0-->") for number in range(4)}
+    workspace = scored_week(tmp_path, weeks)
+    keep_report(workspace, week(3), "somebody asked", engine="evidently")
+    page = str(kept_page(workspace.ledger, workspace.evidence, week(3), "evidently"))
+    assert page.count("&lt;!--part 0--&gt;") == 1
+    assert "<!--part 0-->" not in page
 
 
 def test_a_week_that_was_not_scored_has_no_page_of_evidently(hostile: Workspace) -> None:

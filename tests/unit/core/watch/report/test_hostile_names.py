@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_mlops.core.governance.proof.card_pages import as_html
+from airflow_mlops.core.governance.proof.model_card import write_model_card
 from airflow_mlops.core.watch.report.watch_report import watch_report
 from airflow_mlops.core.workspace import Workspace
 from tests.headless_chromium import Document, dom_of
@@ -64,3 +66,12 @@ def test_in_a_browser_our_page_keeps_its_title_and_gains_no_element(own_page: st
     assert shown.running == []
     assert "script" not in shown.tags
     assert len(shown.elements) == len(Document(own_page).elements)
+
+
+def test_the_model_card_of_such_a_model_runs_nothing_in_a_browser_either(hostile: Workspace, tmp_path: Path) -> None:
+    card = as_html(write_model_card(hostile, "1"))
+    shown = Document(dom_of(written(card, tmp_path), tmp_path / "profile"))
+    assert HOSTILE[0] in shown.text
+    assert "owned" not in shown.title
+    assert shown.running == []
+    assert not shown.tags & {"script", "img", "svg", "iframe"}
