@@ -19,7 +19,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo test e2e feast step gateway check bench docs lock clean
+.PHONY: help env data demo chromium test e2e feast step gateway check bench docs lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -111,7 +111,16 @@ demo: $(PROJECT_STAMP) $(DATA_STAMP)
 	@$(PYTHON) -m include.demo $(if $(KEEP),--keep)
 
 # One pytest per suite: the times are shown apart, and a suite cannot lean on what another imported.
-test: $(PROJECT_STAMP) $(DATA_STAMP)
+# Pages are tested in a real browser. Without one, and without the right to install it, that test says what to do.
+chromium:
+	@if command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "==> Chromium, by apt"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+	    >/dev/null 2>&1 || echo "make: apt could not install chromium; the tests of pages need it" >&2; \
+	fi
+
+test: $(PROJECT_STAMP) $(DATA_STAMP) chromium
 	@failed=""; \
 	for suite in $(SUITES); do \
 	  [ -d "tests/$$suite" ] || continue; \

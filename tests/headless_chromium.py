@@ -30,7 +30,7 @@ def dom_of(address: str, profile: Path, *, milliseconds: int = 5_000) -> str:
     Parameters
     ----------
     address : str
-        Of the page: ``file://…`` or ``http://127.0.0.1:…``.
+        Of the page: the URI of a file, or ``http://127.0.0.1:…``.
     profile : Path
         Folder of the browser, so that no two of them meet.
     """

@@ -47,8 +47,8 @@ def snapshot_of(columns: Mapping[str, ComparableColumn], methods: Mapping[str, t
     Columns may have different lengths here and are padded with null, which Evidently leaves out.
     """
     with quietly():
-        from evidently import DataDefinition, Dataset, Report  # type: ignore[import-untyped]
-        from evidently.metrics import ValueDrift  # type: ignore[import-untyped]
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.metrics import ValueDrift
 
         definition = DataDefinition(
             numerical_columns=[name for name, column in columns.items() if column.kind == "number"],
