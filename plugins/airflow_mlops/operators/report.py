@@ -29,7 +29,8 @@ class RenderReportOperator(StageOperator):
     """Draw the page about a scored partition on which something alarmed, and keep it; without an alarm it skips.
 
     :param always: draw it whether something alarmed or not
-    :param evidently: draw Evidently's page of the inputs too; by default where the extra ``evidently`` is installed
+    :param evidently: draw Evidently's page of the inputs too; by default where the inputs alarmed, or ``always``, and
+        the extra ``evidently`` is installed
 
     Returns the digest of each page by its engine, and where the Airflow UI serves it; the task has a button that opens
     it. That Evidently's page cannot be drawn is told and fails nothing.
@@ -55,17 +56,21 @@ class RenderReportOperator(StageOperator):
         kept = {"own": keep_report(workspace, partition, why)}
         self.drawn_at = f"{base_address()}/airflow-mlops/reports/{workspace.loop.model}/{partition}"
         self.log.info("the page is served at %s", self.drawn_at)
-        return {"partition": partition, "page": self.drawn_at, **kept, **self._evidently(workspace, partition, why)}
+        about_inputs = self.always or "drift" in alarmed
+        kept |= self._evidently(workspace, partition, why) if self.wants_evidently(about_inputs) else {}
+        return {"partition": partition, "page": self.drawn_at, **kept}
+
+    def wants_evidently(self, about_inputs: bool) -> bool:
+        """Whether Evidently's page is to be drawn, where the inputs are what a person wants to see or not."""
+        from airflow_mlops.core.watch.evidently_extra import evidently_is_installed
+
+        return self.evidently if self.evidently is not None else about_inputs and evidently_is_installed()
 
     def _evidently(self, workspace: Workspace, partition: str, why: str) -> dict[str, str]:
-        """Return the digest of Evidently's page, where it was asked for and can be drawn."""
+        """Return the digest of Evidently's page; none where it cannot be drawn, which is told."""
         from airflow_mlops.core.errors import MlopsError
-        from airflow_mlops.core.watch.evidently_extra import evidently_is_installed
         from airflow_mlops.core.watch.report.kept_reports import keep_report
 
-        wanted = evidently_is_installed() if self.evidently is None else self.evidently
-        if not wanted:
-            return {}
         try:
             return {"evidently": keep_report(workspace, partition, why, engine="evidently")}
         except MlopsError as error:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.errors import DataError, NotReadyError
 from airflow_mlops.core.governance.proof.card_parts import Section, Table
 from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.training.window import PinnedPartition
-from airflow_mlops.core.watch.ask_evidently import NUMBERS_ONLY, quietly, snapshot_of
+from airflow_mlops.core.watch.ask_evidently import NUMBERS_ONLY, asked, quietly, snapshot_of
 from airflow_mlops.core.watch.declared_watch import Drift
 from airflow_mlops.core.watch.evidently_extra import require_evidently
 from airflow_mlops.core.watch.evidently_rows import (
@@ -51,7 +51,7 @@ def evidently_report(workspace: Workspace, partition: str) -> str:
     NotReadyError
         If the partition was not scored, or no column can be compared.
     DataError, TrainingError
-        If no row of the training window, or none of the partition, can be read any more.
+        If no row of the training window, or none of the partition, can be read any more, or Evidently raises.
     """
     require_evidently()
     champion, pin = scored_by(workspace, partition)
@@ -60,8 +60,7 @@ def evidently_report(workspace: Workspace, partition: str) -> str:
         raise NotReadyError(f"no column of partition {partition} can be compared: {shown.left_out}")
     declared = workspace.loop.watch.drift
     methods = {alias: method_for(declared, column.kind) for alias, column in shown.columns.items()}
-    with quietly():
-        page = str(snapshot_of(shown.columns, methods).get_html_str(as_iframe=False))
+    page = drawn(shown, methods)
     section = legend(f"{workspace.loop.model}, partition {partition}: inputs by Evidently", shown, methods)
     before, body, after = page.partition("<body>")
     assert body, "Evidently's page has no body"
@@ -90,6 +89,32 @@ def shown_columns(reference: pd.DataFrame, window: pd.DataFrame) -> ShownColumns
             alias = safe_name("c", number, name)
             shown.columns[alias], shown.names[alias] = found, name
     return shown
+
+
+def drawn(shown: ShownColumns, methods: Mapping[str, tuple[str, float]]) -> str:
+    """Return Evidently's own page of the columns; one at which it raises is left out of them.
+
+    Raises
+    ------
+    DataError
+        If it cannot draw the others either.
+    """
+    try:
+        return _html(shown, methods)
+    except Exception as error:  # a library may raise anything
+        said = {alias: asked(column, *methods[alias]) for alias, column in shown.columns.items()}
+        refused = {alias: why for alias, why in said.items() if isinstance(why, str)}
+        if not refused or len(refused) == len(said):
+            raise DataError(f"Evidently raised {type(error).__name__}: {str(error)[:300]}") from error
+    for alias, why in refused.items():
+        shown.left_out[shown.names.pop(alias)] = why
+        del shown.columns[alias]
+    return drawn(shown, methods)
+
+
+def _html(shown: ShownColumns, methods: Mapping[str, tuple[str, float]]) -> str:
+    with quietly():
+        return str(snapshot_of(shown.columns, methods).get_html_str(as_iframe=False))
 
 
 def drawn_from(workspace: Workspace, partition: str) -> dict[str, Any]:

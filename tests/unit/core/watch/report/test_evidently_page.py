@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.errors import DataError, NotReadyError
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.ask_evidently import quietly, snapshot_of
 from airflow_mlops.core.watch.evidently_rows import ComparableColumn
-from airflow_mlops.core.watch.report.evidently_report import evidently_report
+from airflow_mlops.core.watch.report.evidently_report import ShownColumns, drawn, evidently_report
 from airflow_mlops.core.watch.report.kept_reports import keep_report, kept_page, newest_report
 from airflow_mlops.core.watch.report.page_headers import HEADERS, POLICIES
 from airflow_mlops.core.workspace import Workspace
@@ -125,6 +125,18 @@ def test_columns_that_cannot_be_compared_are_left_out_and_named(tmp_path: Path) 
     weeks[3]["z"] = pd.array([None] * 600, dtype="Float64")
     legend = Document(evidently_report(scored_week(tmp_path, weeks), week(3))).texts
     assert legend[legend.index("z") + 1] == "holds no value that could be compared in the window"
+
+
+def test_a_column_at_which_evidently_raises_is_left_out_and_the_others_are_drawn() -> None:
+    good = ComparableColumn("number", pd.Series(range(60), dtype=float), pd.Series(range(60), dtype=float))
+    broken = ComparableColumn("number", pd.Series([1.0] * 60), pd.Series(["text"] * 60))
+    shown = ShownColumns({"c1": good, "c2": broken}, {"c1": "fine", "c2": "odd"}, {}, "")
+    page = drawn(shown, {"c1": ("psi", 0.1), "c2": ("psi", 0.1)})
+    assert "Drift in column 'c1'" in page
+    assert "'c2'" not in page
+    assert shown.left_out["odd"].startswith("Evidently raised ")
+    with pytest.raises(DataError, match="Evidently raised"):
+        drawn(ShownColumns({"c2": broken}, {"c2": "odd"}, {}, ""), {"c2": ("psi", 0.1)})
 
 
 def test_the_page_states_the_method_and_threshold_of_every_column(tmp_path: Path) -> None:
