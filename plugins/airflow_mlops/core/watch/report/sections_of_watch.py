@@ -10,6 +10,7 @@ from airflow_mlops.core.watch.report.found_of_partition import FoundOfPartition
 from airflow_mlops.core.watch.report.report_numbers import interval, pairs, table_of
 
 MOST_LINES = 20
+MOST_SLICES = 200
 COLUMNS = {
     "column": "column", "verdict": "verdict", "distance": "distance", "p_value": "p", "detectable": "detectable",
     "dispersion": "dispersion", "score": "score", "method": "method", "psi": "PSI", "jensen_shannon": "Jensen–Shannon",
@@ -60,11 +61,15 @@ def performance_section(found: FoundOfPartition) -> Section | None:
         }
     )  # fmt: skip
     judged = report.get("slices") or (said.get("slices") or {}).get("worst", [])
-    slices = [{**one, "interval": interval(one.get("low"), one.get("high"))} for one in judged]
+    judged = sorted(judged, key=lambda one: (one["verdict"] != "alarm", -float(one.get("worse_by") or 0.0)))
+    more = len(judged) - MOST_SLICES
+    slices = [{**one, "interval": interval(one.get("low"), one.get("high"))} for one in judged[:MOST_SLICES]]
     small = sum((report.get("too_small") or {}).values())
     texts = [f"{said['verdict']}: {said.get('said', '')}", *([said["no_slices"]] if "no_slices" in said else [])]
     if small:
         texts.append(f"{small:,} slices have too few labelled rows to be judged.")
+    if more > 0:
+        texts.append(f"{more:,} more slices, none of them worse than these, are in the evidence.")
     return Section("Performance", tuple(texts), (numbers, *(table_of(SLICES, slices),) * bool(slices)))
 
 

@@ -79,6 +79,23 @@ def test_the_checks_that_were_made_stand_in_the_page(tmp_path: Path) -> None:
     assert "row 0" not in texts, "the key of a row outlives the row in a kept page"
 
 
+def test_of_very_many_slices_the_worst_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+    workspace = judged_week(tmp_path, moved_weeks())
+    slices = [
+        {"column": "place", "slice": f"place {number}", "rows": 200, "verdict": "no alarm", "worse_by": number / 10_000}
+        for number in range(1_000)
+    ]  # fmt: skip
+    slices.append({"column": "place", "slice": "bad", "rows": 200, "verdict": "alarm", "worse_by": 0.05})
+    report = workspace.evidence.put({"slices": slices, "too_small": {"place": 7}})
+    said = {**state_of(workspace).performance[week(3)], "report": report}
+    workspace.record_fact(workspace.draft("performance_judged", "again", week(3), **said))
+    page = Document(watch_report(workspace, week(3)))
+    assert {"bad", "place 999", "place 801"} <= set(page.texts)
+    assert "place 800" not in page.texts
+    assert "801 more slices" in page.text
+    assert "7 slices have too few labelled rows" in page.text
+
+
 def test_a_scored_week_that_nothing_was_said_of_has_a_page_that_says_so(tmp_path: Path) -> None:
     workspace = scored_week(tmp_path, {number: toy_rows(number) for number in range(4)})
     assert "Nothing was judged of this partition." in Document(watch_report(workspace, week(3))).text
