@@ -34,6 +34,7 @@ def get_provider_info() -> dict[str, Any]:
                         "registry",
                         "rollout",
                         "watch",
+                        "report",
                         "governance",
                         "sagemaker_endpoints",
                     )

@@ -10,7 +10,7 @@ import pytest
 from airflow.models.xcom import XComModel
 from sqlalchemy import select
 
-from airflow_mlops.cli import report_command
+from airflow_mlops.cli import main, report_command
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.detect_drift import detect_drift
@@ -139,3 +139,24 @@ def test_a_partition_that_nobody_knows_or_a_file_that_cannot_be_written_is_told(
 def test_before_anything_is_scored_there_is_nothing_to_report(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError, match="no partition is scored yet"):
         report(make_project(tmp_path))
+
+
+def test_the_watch_of_a_loop_draws_the_page_of_a_week_that_alarms_and_of_no_other(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project = make_project(tmp_path)
+    scheduler = start_scheduler(project.dags)
+    project.first_champion(scheduler, KEYS[:2])
+    for key, shift in ((KEYS[2], 0.0), (KEYS[3], 1.5)):
+        project.put(key, shift=shift)
+        project.ingest(scheduler, key)
+    watch = project.dag("watch")
+    assert states(scheduler, watch, KEYS[2])["report"] == "skipped"
+    assert states(scheduler, watch, KEYS[3])["report"] == "success"
+    assert {record.partition for record in project.of_kind("report_rendered")} == {KEYS[3]}
+
+
+def test_the_command_line_knows_the_report(project: Project, tmp_path: Path) -> None:
+    loop = str(project.root / "include" / "loops" / f"{project.model}.yaml")
+    assert main(["report", loop, "--root", str(project.root), "--into", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").exists()

@@ -15,6 +15,7 @@
     airflow-mlops audit verify|anchor|export MODEL   is the ledger whole; take it elsewhere
     airflow-mlops reconcile MODEL   make target and registry say what the ledger says, and watch over a rollout
     airflow-mlops replay MODEL      what other retrain policies would have made of its history
+    airflow-mlops report MODEL      the page about a scored partition, kept and as a file
     airflow-mlops skew MODEL        replay scored rows one by one and all together, and compare
     airflow-mlops quarantine list|show|release MODEL look at bad rows, release them after a fix
     airflow-mlops forget MODEL      erase a subject from snapshots, predictions and quarantine
@@ -39,6 +40,7 @@ from airflow_mlops.cli import (
     loop_commands,
     proof_commands,
     replay_command,
+    report_command,
     rollback_commands,
     rollout_commands,
     serve_command,
@@ -68,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     modules = (
         loop_commands, rollout_commands, rollback_commands, proof_commands, audit_commands, contract_commands,
-        lake_commands, skew_command, serve_command, replay_command,
+        lake_commands, skew_command, serve_command, replay_command, report_command,
     )  # fmt: skip
     for module in modules:
         module.add_commands(commands)

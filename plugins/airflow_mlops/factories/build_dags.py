@@ -2,7 +2,7 @@
 
     <model>_ingest   (labels ->) snapshot -> validate -> publish   every tick of data.every
     <model>_score    score                                     on a published partition
-    <model>_watch    drift, performance, regret, checks -> decide; reconcile; verify   on predictions
+    <model>_watch    drift, performance, regret, checks -> decide -> report; reconcile; verify   on predictions
     <model>_nightly  decide, overdue, tidy                     every tick of train.at
     <model>_train    assemble -> fit (mapped) -> evaluate -> gate -> register -> prove    on a decided retrain
     <model>_rollout  (approve ->) start -> a group for each stage: (approve ->) enter -> analyse     on a candidate
@@ -44,6 +44,7 @@ from airflow_mlops.operators.data import PublishSnapshotOperator, TakeSnapshotOp
 from airflow_mlops.operators.evaluation import EvaluateCandidatesOperator, RequireGatesOperator
 from airflow_mlops.operators.governance import ProveVersionOperator, ReconcileOperator
 from airflow_mlops.operators.registry import RegisterCandidateOperator, VerifyVersionsOperator
+from airflow_mlops.operators.report import RenderReportOperator
 from airflow_mlops.operators.rollout import (
     AdvanceRolloutOperator,
     AnalyseRolloutOperator,
@@ -96,6 +97,10 @@ def build_dags(
         from airflow_mlops.core.watch.checks.river_adwin import require_river
 
         require_river()
+    if declared.watch.drift is not None and declared.watch.drift.engine == "evidently":
+        from airflow_mlops.core.watch.evidently_extra import require_evidently
+
+        require_evidently()
     collected = _COLLECTED.get()
     if collected is not None:
         collected.append(declared)
@@ -224,6 +229,9 @@ class _LoopDags:
                 MeasureRegretOperator(task_id="regret", **self.step) >> decide
             if watched.checks:
                 RunChecksOperator(task_id="checks", **self.step) >> decide
+            if watched.drift is not None or watched.performance is not None or watched.checks:
+                # Whatever was decided: a person wants to see what alarmed. Without an alarm it skips.
+                decide >> RenderReportOperator(task_id="report", trigger_rule="none_failed", **self.step)
         return dag
 
     def nightly(self, schedule: dict[str, Any], dag_id: str) -> DAG:
