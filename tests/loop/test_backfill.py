@@ -42,8 +42,8 @@ def comparable(kind: str, details: dict[str, Any]) -> dict[str, Any]:
     said = {name: value for name, value in details.items() if name not in NOT_COMPARED}
     if kind == "predictions_published":
         del said["version"]  # of the table
-    if kind in ("candidate_registered", "candidate_refused"):
-        del said["report"]  # names the request
+    if kind in ("candidate_registered", "candidate_refused", "report_rendered"):
+        del said["report"]  # names the request, or the model
     for part in said.get("window", {}).values():
         for pin in part:
             del pin["version"]
