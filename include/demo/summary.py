@@ -13,7 +13,7 @@ from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.governance.record import Record, verify_chain
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.training.window import PinnedPartition, read_window
+from airflow_mlops.core.training.window import pin_scored, read_window
 from airflow_mlops.core.watch.measure_performance import labelled_predictions
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.airflow_client import AirflowClient
@@ -68,8 +68,7 @@ def week_errors(workspace: Workspace, state: LoopState, partition: str) -> dict[
     """Return the error of the served predictions of a week, and of the first champion on the same rows."""
     loop, scored = workspace.loop, state.scored[partition]
     served = labelled_predictions(workspace, partition, scored)
-    pin = PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]))
-    window = read_window(workspace, [pin])
+    window = read_window(workspace, [pin_scored(state, partition)])
     first = load_version(workspace, state.versions[str(state.promotions[0].details["version"])])
     frozen = predict(first, window.features, classifies=loop.classifies)
     label = window.rows[loop.data.label].to_numpy(float)

@@ -93,9 +93,9 @@ def lay_ground(workspace: Workspace, request: TrainingRequest, *, window_rows: i
         raise GateError("no row of the holdout has a label; nothing can be judged on it")
     label = holdout.rows[loop.data.label].to_numpy(float)
     checked_rows("holdout", label, np.zeros(label.size))
-    columns = {name: _column(holdout, name) for name in declared_columns(loop)}
+    columns = {name: column_of(holdout, name) for name in declared_columns(loop)}
     training = training_sample(workspace, request)
-    groups = {name: list(Slices.of(_column(training, name)).names) for name in grouping_columns(loop)}
+    groups = {name: list(Slices.of(column_of(training, name)).names) for name in grouping_columns(loop)}
     user = tuple(_user_metric(workspace, declared) for declared in loop.evaluate.metrics)
     version = workspace.state(as_of=request.partition).champion
     champion, failed = (None, None) if version is None else _champion(workspace, version, holdout)
@@ -146,7 +146,8 @@ def _champion(workspace: Workspace, version: Version, holdout: ModelRows) -> tup
         return None, f"the champion, version {version.number}, cannot predict the holdout: {error}"
 
 
-def _column(rows: ModelRows, name: str) -> npt.NDArray[Any]:
+def column_of(rows: ModelRows, name: str) -> npt.NDArray[Any]:
+    """Return a column of the rows or of their features, shape (n_rows,); GateError where neither has it."""
     for frame in (rows.rows, rows.features):
         if name in frame.columns:
             return frame[name].to_numpy()

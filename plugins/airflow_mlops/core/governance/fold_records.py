@@ -78,10 +78,6 @@ def _labels_arrived(state: LoopState, record: Record) -> None:
     state.labels[str(record.partition)] = record.details
 
 
-def _report_rendered(state: LoopState, record: Record) -> None:
-    state.reports[str(record.partition)] = record.details
-
-
 def _escalated(state: LoopState, record: Record) -> None:
     state.escalations.append(record)
 
@@ -280,7 +276,7 @@ APPLY: dict[str, Callable[[LoopState, Record], None]] = {
     "check_judged": _checked,
     "regret_measured": _regret,
     "labels_arrived": _labels_arrived,
-    "report_rendered": _report_rendered,
+    "report_rendered": _noted,
     "escalated": _escalated,
     "retrain_decided": _decided,
     "training_started": _training_started,

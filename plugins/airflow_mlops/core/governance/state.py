@@ -54,7 +54,7 @@ class LoopState:
     """What the ledger says now, or said as of a partition.
 
     ``traffic_record`` is the number of the last record that says who serves whom. ``drift``, ``performance``,
-    ``checks`` (by partition, then by the name of the check), ``regret`` and ``reports`` are what was found on scored
+    ``checks`` (by partition, then by the name of the check), and ``regret`` are what was found on scored
     partitions; ``labels`` are deliveries of labels by the partition that they came with.
     """
 
@@ -67,7 +67,6 @@ class LoopState:
     checks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     regret: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: dict[str, dict[str, Any]] = field(default_factory=dict)
-    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     escalations: list[Record] = field(default_factory=list)
     versions: dict[str, Version] = field(default_factory=dict)
     champion: Version | None = None

@@ -10,7 +10,7 @@ from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.training.window import PinnedPartition, read_partition
+from airflow_mlops.core.training.window import PinnedPartition, pin_scored, read_partition
 from airflow_mlops.core.watch.column_findings import column_findings
 from airflow_mlops.core.watch.declared_watch import Drift
 from airflow_mlops.core.watch.judge_window import WindowJudgement, judge_window
@@ -42,7 +42,7 @@ def detect_drift(workspace: Workspace, partition: str) -> dict[str, Any]:
     if known is not None and known["snapshot"] == scored["snapshot"]:
         return {"partition": partition, **known}
     champion = state.versions[scored["champion"]]
-    pin = PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]))
+    pin = pin_scored(state, partition)
     try:
         found, kept = _judged(workspace, champion, pin, declared)
     except (TrainingError, DataError) as error:

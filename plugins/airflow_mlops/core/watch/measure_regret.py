@@ -21,6 +21,7 @@ from airflow_mlops.core.evaluation.metrics import Floats, metric_value, relative
 from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.governance.record import canonical_json
 from airflow_mlops.core.governance.state import LoopState, Version
+from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.training.fit_candidate import run_fit
@@ -103,13 +104,13 @@ def _measured(workspace: Workspace, state: LoopState, champion: Version, partiti
     own_labels = loop.data.labels is not None
     window = pin_window(workspace.state(as_of=before), loop.train, before, own_labels=own_labels)
     rows = read_window(workspace, [pin_scored(state, partition)])
-    count, needed = len(rows.rows), least_rows(workspace)
+    count, needed = len(rows.rows), least_rows(loop)
     if count < needed:
         return {"regret": None, "rows": count, "reason": f"{count:,} rows have a label, {needed:,} are needed"}
     label = rows.rows[loop.data.label].to_numpy(float)
     theirs = predict(load_version(workspace, champion), rows.features, classifies=loop.classifies)
     theirs_lost = row_losses(loop.metric, label, theirs)
-    if window == window_of(workspace, champion):
+    if window == TrainingWindow.from_dict(champion.details["window"]):
         ours_lost = theirs_lost  # nothing fresher could have been made
     else:
         ours = predict(fresh_model(workspace, champion, window), rows.features, classifies=loop.classifies)
@@ -119,16 +120,10 @@ def _measured(workspace: Workspace, state: LoopState, champion: Version, partiti
     return {**found, "rows": count, "fresh_as_of": before, "reason": reason}
 
 
-def least_rows(workspace: Workspace) -> int:
+def least_rows(loop: Loop) -> int:
     """Return how many labelled rows a loss must rest on."""
-    performance = workspace.loop.watch.performance
+    performance = loop.watch.performance
     return performance.min_rows if performance is not None else 100
-
-
-def window_of(workspace: Workspace, version: Version) -> TrainingWindow:
-    """Return the window that a version was fitted and judged on."""
-    request = workspace.evidence.get(str(version.details["report"]))["request"]
-    return TrainingWindow.from_dict(request["window"])
 
 
 def fresh_model(workspace: Workspace, champion: Version, window: TrainingWindow) -> Any:

@@ -76,12 +76,6 @@ def hellinger(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:
     return float(np.sqrt(((np.sqrt(p) - np.sqrt(q)) ** 2).sum() / 2))
 
 
-def total_variation(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:
-    """Return the share of rows that would have to move to another bin: from 0 to 1."""
-    p, q = (shares(counts) for counts in counted(reference, current))
-    return float(np.abs(p - q).sum() / 2)
-
-
 def chi_square(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:
     """Return Pearson's statistic of homogeneity of two samples, on one degree of freedom less than there are bins."""
     table = np.array(counted(reference, current))

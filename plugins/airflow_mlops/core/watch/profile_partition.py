@@ -11,7 +11,7 @@ from airflow_mlops.core.data.profiles.profile_rows import ProfileBins
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.training.window import PinnedPartition, read_partition
+from airflow_mlops.core.training.window import pin_published, read_partition
 from airflow_mlops.core.watch.profile_window import ReferenceProfile, observe_features
 from airflow_mlops.core.workspace import Workspace
 
@@ -30,10 +30,10 @@ def profile_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
         If the partition is not published, or there is no champion whose bins it could be counted on.
     """
     champion, bins = champion_bins(workspace)
-    published = workspace.state().published.get(partition)
-    if published is None:
+    state = workspace.state()
+    if partition not in state.published:
         raise NotReadyError(f"partition {partition} is not published")
-    pin = PinnedPartition(partition, int(published["version"]), str(published["digest"]))
+    pin = pin_published(state, partition)
     rows = read_partition(workspace, pin, label=False)
     observed = observe_features(FeatureMaker(workspace).of(rows, partition, pin.version), bins)
     return kept(workspace, partition, champion, observed, {"snapshot": pin.digest})

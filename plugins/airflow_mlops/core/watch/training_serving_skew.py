@@ -20,7 +20,7 @@ from airflow_mlops.core.errors import NotReadyError, TrainingError
 from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.training.window import PinnedPartition, read_partition
+from airflow_mlops.core.training.window import PinnedPartition, pin_scored, read_partition
 from airflow_mlops.core.workspace import Workspace
 
 ULPS = 256
@@ -86,7 +86,7 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
     if scored is None:
         raise NotReadyError(f"partition {partition} was not scored" if partition else "no partition was scored yet")
     champion = state.versions[str(scored["champion"])]
-    pin = PinnedPartition(key, int(scored["snapshot_version"]), str(scored["snapshot"]))
+    pin = pin_scored(state, key)
     whole = read_partition(workspace, pin, label=False)
     replay = _Replay(workspace, pin, whole, load_version(workspace, champion))
     logged = workspace.predictions.read(key, version=int(scored["version"])).to_pandas()

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from airflow_mlops.core.errors import GateError, NotReadyError
-from airflow_mlops.core.evaluation.common_ground import declared_columns
+from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.evaluation.common_ground import column_of, declared_columns
 from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.training.window import ModelRows, PinnedPartition, pin_published, read_rows
@@ -72,12 +72,5 @@ def past_partition(loop: Loop, pin: PinnedPartition, rows: ModelRows) -> PastPar
     """Return what a replay needs of a partition's rows."""
     label = pd.to_numeric(rows.rows[loop.data.label]).to_numpy(np.float64, na_value=np.nan)
     watched = loop.watch.performance.slices if loop.watch.performance is not None else ()
-    columns = {name: _column(rows, name) for name in dict.fromkeys([*declared_columns(loop), *watched])}
+    columns = {name: column_of(rows, name) for name in dict.fromkeys([*declared_columns(loop), *watched])}
     return PastPartition(pin, rows.features, label, rows.rows[loop.data.key].to_numpy(object), columns)
-
-
-def _column(rows: ModelRows, name: str) -> npt.NDArray[Any]:
-    found = next((frame[name].to_numpy() for frame in (rows.rows, rows.features) if name in frame.columns), None)
-    if found is None:
-        raise GateError(f"a gate or the evaluation slices by {name!r}; the data has no such column")
-    return found

@@ -24,7 +24,7 @@ from airflow_mlops.core.rollout.next_move import next_move
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.watch.declared_retrain import Regret
-from airflow_mlops.core.watch.measure_regret import regret_of
+from airflow_mlops.core.watch.measure_regret import least_rows, regret_of
 from airflow_mlops.core.watch.replay.fit_history import FittedHistory, FittedModel
 from airflow_mlops.core.watch.replay.judged_windows import JudgedWindows
 from airflow_mlops.core.watch.replay.past_holdout import PastHoldout
@@ -140,12 +140,14 @@ class _Replay:
         return np.where(chosen, self._predictions(rollout.version.number, position), theirs)
 
     def _predictions(self, number: str, position: int) -> Floats:
+        return self._model(number).predictions[position]
+
+    def _model(self, number: str) -> FittedModel:
         made, candidate = self.made[number]
-        return self.history.models[made][candidate].predictions[position]
+        return self.history.models[made][candidate]
 
     def _regret(self, number: str, position: int, losses: Floats, labelled: int) -> dict[str, Any]:
-        performance = self.loop.watch.performance
-        needed = performance.min_rows if performance is not None else 100
+        needed = least_rows(self.loop)
         if labelled < needed:
             return {
                 "regret": None,
@@ -161,8 +163,7 @@ class _Replay:
         return {**regret_of(self.loop.metric, losses, ours), "rows": labelled, "reason": ""}
 
     def _losses(self, number: str, position: int) -> Floats:
-        made, candidate = self.made[number]
-        return self._losses_of(self.history.models[made][candidate], position)
+        return self._losses_of(self._model(number), position)
 
     def _losses_of(self, model: FittedModel, position: int) -> Floats:
         partition = self.history.partitions[position]
@@ -186,7 +187,8 @@ class _Replay:
         key = self.history.partitions[position].key
         self.add("training_started", key, decision=decision.sequence)
         models = self.history.models.get(position, {})
-        holdout, champion = PastHoldout(self.history, self.loop, position), self._champion_model()
+        holdout = PastHoldout(self.history, self.loop, position)
+        champion = None if self.state.champion is None else self._model(self.state.champion.number)
         try:
             judged = [
                 (*holdout.judged(model, champion), name) for name, model in sorted(models.items()) if not model.failed
@@ -207,12 +209,6 @@ class _Replay:
         self.made[number] = (position, name)
         self.add("candidate_registered", key, version=number, decision=decision.sequence, candidate=name, request=key)
         self.add("rollout_started", key, version=number)
-
-    def _champion_model(self) -> FittedModel | None:
-        if self.state.champion is None:
-            return None
-        made, candidate = self.made[self.state.champion.number]
-        return self.history.models[made][candidate]
 
     def _roll_out(self, position: int) -> None:
         """Take a rollout as far as a partition lets it."""

@@ -17,7 +17,7 @@ import pandas as pd
 from airflow_mlops.core.errors import DataError, NotReadyError
 from airflow_mlops.core.governance.proof.card_parts import Section, Table
 from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.training.window import PinnedPartition
+from airflow_mlops.core.training.window import PinnedPartition, pin_scored
 from airflow_mlops.core.watch.ask_evidently import NUMBERS_ONLY, asked, quietly, snapshot_of
 from airflow_mlops.core.watch.declared_watch import Drift
 from airflow_mlops.core.watch.evidently_extra import require_evidently
@@ -140,8 +140,7 @@ def scored_by(workspace: Workspace, partition: str) -> tuple[Version, PinnedPart
     scored = state.scored.get(partition)
     if scored is None:
         raise NotReadyError(f"partition {partition} was not scored")
-    pin = PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]))
-    return state.versions[str(scored["champion"])], pin
+    return state.versions[str(scored["champion"])], pin_scored(state, partition)
 
 
 def method_for(declared: Drift | None, kind: str) -> tuple[str, float]:
