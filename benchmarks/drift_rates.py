@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from airflow_mlops.core.watch.drift_verdict import DriftVerdict, judge_columns, stepped_down, worth_of
+from airflow_mlops.core.watch.drift.drift_verdict import DriftVerdict, judge_columns, stepped_down, worth_of
 from benchmarks.drift_streams import Amounts, Categories, Flights, Numbers, Stream
 from benchmarks.evidently_drift import evidently_drift
 from benchmarks.row import Row

@@ -14,7 +14,7 @@ from airflow_mlops.core.governance.record import Record, verify_chain
 from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.window import pin_scored, read_window
-from airflow_mlops.core.watch.measure_performance import labelled_predictions
+from airflow_mlops.core.watch.performance.measure_performance import labelled_predictions
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.airflow_client import AirflowClient
 

@@ -17,9 +17,9 @@ from airflow_mlops.core.training.fit_candidate import fit_candidate
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
-from airflow_mlops.core.watch.detect_drift import detect_drift
-from airflow_mlops.core.watch.measure_performance import measure_performance
+from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.measure_regret import measure_regret
+from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.core.workspace import Workspace
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from airflow_mlops.cli import main, report_command
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.detect_drift import detect_drift
+from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.report import kept_reports
 from airflow_mlops.operators.report import ReportLink
 from airflow_mlops.testing.metadata import session_scope
@@ -120,7 +120,7 @@ def test_a_person_may_ask_for_evidentlys_page_and_for_another_partition(project:
 def test_without_evidently_its_page_is_refused_with_the_name_of_the_extra_and_ours_is_drawn(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_mlops.core.watch.evidently_extra.find_spec", lambda name: None)
+    monkeypatch.setattr("airflow_mlops.core.watch.drift.evidently_extra.find_spec", lambda name: None)
     with pytest.raises(DeclarationError, match=r"airflow-mlops\[evidently\]"):
         report(project, "--engine", "evidently")
     report(project)

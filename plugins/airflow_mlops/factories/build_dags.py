@@ -98,7 +98,7 @@ def build_dags(
 
         require_river()
     if declared.watch.drift is not None and declared.watch.drift.engine == "evidently":
-        from airflow_mlops.core.watch.evidently_extra import require_evidently
+        from airflow_mlops.core.watch.drift.evidently_extra import require_evidently
 
         require_evidently()
     collected = _COLLECTED.get()

@@ -62,7 +62,7 @@ class RenderReportOperator(StageOperator):
 
     def wants_evidently(self, about_inputs: bool) -> bool:
         """Whether Evidently's page is to be drawn, where the inputs are what a person wants to see or not."""
-        from airflow_mlops.core.watch.evidently_extra import evidently_is_installed
+        from airflow_mlops.core.watch.drift.evidently_extra import evidently_is_installed
 
         return self.evidently if self.evidently is not None else about_inputs and evidently_is_installed()
 

@@ -48,7 +48,7 @@ class ProfilePartitionOperator(StageOperator):
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.errors import DeclarationError
-        from airflow_mlops.core.watch.profile_partition import profile_partition, profile_table
+        from airflow_mlops.core.watch.drift.profile_partition import profile_partition, profile_table
 
         if (self.conn_id is None) != (self.table is None):
             raise DeclarationError("conn_id and table go together: the database, and what it counts")
@@ -65,7 +65,7 @@ class DetectDriftOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.watch.detect_drift import detect_drift
+        from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 
         return detect_drift(workspace, partition)
 
@@ -78,7 +78,7 @@ class MeasurePerformanceOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.watch.measure_performance import measure_performance, rejudge_performance
+        from airflow_mlops.core.watch.performance.measure_performance import measure_performance, rejudge_performance
 
         again = rejudge_performance(workspace, partition)
         for found in again:

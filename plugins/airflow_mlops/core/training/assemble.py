@@ -17,7 +17,7 @@ from airflow_mlops.core.training.usable_model import label_hint
 from airflow_mlops.core.training.user_function import list_candidates
 from airflow_mlops.core.training.window import TrainingWindow, pin_window, read_window
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
-from airflow_mlops.core.watch.profile_window import profile_window
+from airflow_mlops.core.watch.drift.profile_window import profile_window
 from airflow_mlops.core.workspace import Workspace
 
 

@@ -28,7 +28,7 @@ from airflow_mlops.core.training.fit_candidate import run_fit
 from airflow_mlops.core.training.fit_request import FitRequest
 from airflow_mlops.core.training.window import TrainingWindow, pin_scored, pin_window, read_window
 from airflow_mlops.core.watch.declared_retrain import Regret
-from airflow_mlops.core.watch.measure_performance import is_historical
+from airflow_mlops.core.watch.performance.measure_performance import is_historical
 from airflow_mlops.core.workspace import Workspace
 
 

@@ -16,7 +16,7 @@ from airflow_mlops.core.data.partition import partition_key
 from airflow_mlops.core.errors import DataError, NotReadyError
 from airflow_mlops.core.governance.record import Record
 from airflow_mlops.core.governance.state import LoopState
-from airflow_mlops.core.watch.measure_performance import is_historical
+from airflow_mlops.core.watch.performance.measure_performance import is_historical
 from airflow_mlops.core.workspace import Workspace
 
 OUTSIDE = "outside"

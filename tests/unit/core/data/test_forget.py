@@ -22,7 +22,7 @@ from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
-from airflow_mlops.core.watch.measure_performance import measure_performance
+from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.toy_loop import toy_fields, toy_rows, train, week
 

@@ -21,7 +21,7 @@ from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.function_exists import check_function_exists
 from airflow_mlops.core.training.window import pin_window, read_window
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
-from airflow_mlops.core.watch.detect_drift import detect_drift
+from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import InMemorySource, in_memory_workspace
 from tests.unit.core.toy_loop import FIELDS, ingest, toy_loop, toy_rows, train, week

@@ -14,9 +14,9 @@ from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.checks.run_checks import rejudge_checks, run_checks
 from airflow_mlops.core.watch.decide_retrain import decide_and_record, decision_to_emit
 from airflow_mlops.core.watch.declared_retrain import Regret
-from airflow_mlops.core.watch.detect_drift import detect_drift
-from airflow_mlops.core.watch.measure_performance import measure_performance, rejudge_performance
+from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.measure_regret import measure_regret, measure_regret_again
+from airflow_mlops.core.watch.performance.measure_performance import measure_performance, rejudge_performance
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, week

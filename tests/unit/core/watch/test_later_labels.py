@@ -27,7 +27,7 @@ from airflow_mlops.core.training.window import (
     read_window,
 )
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
-from airflow_mlops.core.watch.measure_performance import (
+from airflow_mlops.core.watch.performance.measure_performance import (
     labelled_predictions,
     measure_performance,
     rejudge_performance,

@@ -15,8 +15,8 @@ from airflow_mlops.core.governance.state import LoopState
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
-from airflow_mlops.core.watch.measure_performance import measure_performance, rejudge_performance
 from airflow_mlops.core.watch.overdue import Overdue, overdue, watch_overdue
+from airflow_mlops.core.watch.performance.measure_performance import measure_performance, rejudge_performance
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.governance.histories import History, week
 from tests.unit.core.later_labels import arrive, deliver, labelled_fields, labels_by_key, weeks, with_champion

@@ -19,7 +19,7 @@ from airflow_mlops.core.watch.checks.against_windows import lacking
 from airflow_mlops.core.watch.checks.check_result import CheckResult, Verdict
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.watched_window import WatchedWindow
-from airflow_mlops.core.watch.drift_verdict import DriftVerdict, judge_columns
+from airflow_mlops.core.watch.drift.drift_verdict import DriftVerdict, judge_columns
 
 
 def check_predictions(window: WatchedWindow, terms: CheckTerms) -> CheckResult:

@@ -31,7 +31,7 @@ from airflow_mlops.core.governance.state import LoopState, Version
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.window import PinnedPartition, TrainingWindow, read_partition, read_rows
 from airflow_mlops.core.watch.checks.sampled_rows import Reference, SampledRows, evenly, sampled
-from airflow_mlops.core.watch.measure_performance import is_historical, labelled_predictions
+from airflow_mlops.core.watch.performance.measure_performance import is_historical, labelled_predictions
 from airflow_mlops.core.workspace import Workspace
 
 WINDOW_ROWS = 20_000

@@ -10,10 +10,10 @@ import numpy as np
 from airflow_mlops.core.evaluation.metrics import Floats, metric_value, row_losses
 from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.watch.declared_retrain import Clock, Regret, Retrain
-from airflow_mlops.core.watch.detect_drift import drift_of_window
-from airflow_mlops.core.watch.judge_performance import HoldoutLosses, Look, ServedRows, judge_performance
-from airflow_mlops.core.watch.performance_verdict import MeanLoss, losses_by_slice
-from airflow_mlops.core.watch.profile_window import ReferenceProfile, profile_window
+from airflow_mlops.core.watch.drift.detect_drift import drift_of_window
+from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile, profile_window
+from airflow_mlops.core.watch.performance.judge_performance import HoldoutLosses, Look, ServedRows, judge_performance
+from airflow_mlops.core.watch.performance.performance_verdict import MeanLoss, losses_by_slice
 from airflow_mlops.core.watch.replay.fit_history import FittedHistory, window_positions
 
 Judged = tuple[str, dict[str, Any]]

@@ -18,10 +18,10 @@ from airflow_mlops.core.errors import DataError, NotReadyError
 from airflow_mlops.core.governance.proof.card_parts import Section, Table
 from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.training.window import PinnedPartition, pin_scored
-from airflow_mlops.core.watch.ask_evidently import NUMBERS_ONLY, asked, quietly, snapshot_of
 from airflow_mlops.core.watch.declared_watch import Drift
-from airflow_mlops.core.watch.evidently_extra import require_evidently
-from airflow_mlops.core.watch.evidently_rows import (
+from airflow_mlops.core.watch.drift.ask_evidently import NUMBERS_ONLY, asked, quietly, snapshot_of
+from airflow_mlops.core.watch.drift.evidently_extra import require_evidently
+from airflow_mlops.core.watch.drift.evidently_rows import (
     OTHER,
     ComparableColumn,
     comparable,

@@ -15,7 +15,7 @@ from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.multivariate import judge_telling_apart
 from airflow_mlops.core.watch.checks.reconstruction import judge_reconstruction
-from airflow_mlops.core.watch.drift_verdict import judge_columns
+from airflow_mlops.core.watch.drift.drift_verdict import judge_columns
 
 TERMS = CheckTerms(alarm_rate=0.002)
 Judge = Callable[..., CheckResult]

@@ -13,8 +13,8 @@ import pytest
 
 from airflow_mlops.core.errors import DataError, NotReadyError
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.ask_evidently import quietly, snapshot_of
-from airflow_mlops.core.watch.evidently_rows import ComparableColumn
+from airflow_mlops.core.watch.drift.ask_evidently import quietly, snapshot_of
+from airflow_mlops.core.watch.drift.evidently_rows import ComparableColumn
 from airflow_mlops.core.watch.report.evidently_report import ShownColumns, drawn, evidently_report
 from airflow_mlops.core.watch.report.kept_reports import keep_report, kept_page, newest_report
 from airflow_mlops.core.watch.report.page_headers import HEADERS, POLICIES

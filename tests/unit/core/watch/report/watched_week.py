@@ -11,8 +11,8 @@ import pandas as pd
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
-from airflow_mlops.core.watch.detect_drift import detect_drift
-from airflow_mlops.core.watch.measure_performance import measure_performance
+from airflow_mlops.core.watch.drift.detect_drift import detect_drift
+from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import FIELDS, ingest, toy_loop, toy_rows, train, week

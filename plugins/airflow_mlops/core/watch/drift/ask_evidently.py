@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from airflow_mlops.core.watch.evidently_rows import ComparableColumn
+from airflow_mlops.core.watch.drift.evidently_rows import ComparableColumn
 
 NUMBERS_ONLY = frozenset({"ks", "wasserstein"})
 """Methods that Evidently knows of numbers alone; the others that can be declared it knows of both."""

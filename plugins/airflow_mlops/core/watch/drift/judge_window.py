@@ -9,16 +9,16 @@ import numpy as np
 
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.profiles.partition_profile import ColumnProfile
-from airflow_mlops.core.watch.column_findings import ColumnFinding, What, column_findings
-from airflow_mlops.core.watch.drift_cells import ODD, Counts, joined_bins
-from airflow_mlops.core.watch.drift_verdict import DriftVerdict, judge_columns, rate_of_one, worth_of
-from airflow_mlops.core.watch.profile_distances import (
+from airflow_mlops.core.watch.drift.column_findings import ColumnFinding, What, column_findings
+from airflow_mlops.core.watch.drift.drift_cells import ODD, Counts, joined_bins
+from airflow_mlops.core.watch.drift.drift_verdict import DriftVerdict, judge_columns, rate_of_one, worth_of
+from airflow_mlops.core.watch.drift.profile_distances import (
     jensen_shannon,
     kolmogorov_smirnov,
     population_stability_index,
     wasserstein,
 )
-from airflow_mlops.core.watch.profile_window import ReferenceProfile
+from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile
 
 SHOWN = 3
 TOLD: tuple[What, ...] = ("new", "retyped", "empty", "infinite", "constant", "other bins")

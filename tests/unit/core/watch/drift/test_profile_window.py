@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_mlops.core.watch.profile_window import ReferenceProfile, observe_features, profile_window
+from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile, observe_features, profile_window
 
 numbers = st.lists(st.one_of(st.floats(), st.none()), min_size=1, max_size=60)
 words = st.lists(st.one_of(st.text(max_size=3), st.none()), min_size=1, max_size=60)
@@ -123,7 +123,7 @@ def test_the_bins_of_a_large_window_are_made_of_a_part_of_it_and_the_same_every_
 ) -> None:
     frame = pd.DataFrame({"x": np.random.default_rng(2).normal(size=20_000)})
     exact = profile_window({"a": frame})
-    monkeypatch.setattr("airflow_mlops.core.watch.profile_window.BINS_ROWS", 5_000)
+    monkeypatch.setattr("airflow_mlops.core.watch.drift.profile_window.BINS_ROWS", 5_000)
     first, second = profile_window({"a": frame}), profile_window({"a": frame})
     assert first == second
     assert first.counts("x").sum() == 20_000

@@ -11,11 +11,11 @@ from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.training.window import PinnedPartition, pin_scored, read_partition
-from airflow_mlops.core.watch.column_findings import column_findings
 from airflow_mlops.core.watch.declared_watch import Drift
-from airflow_mlops.core.watch.judge_window import WindowJudgement, judge_window
-from airflow_mlops.core.watch.measure_performance import is_historical
-from airflow_mlops.core.watch.profile_window import ReferenceProfile, observe_features
+from airflow_mlops.core.watch.drift.column_findings import column_findings
+from airflow_mlops.core.watch.drift.judge_window import WindowJudgement, judge_window
+from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile, observe_features
+from airflow_mlops.core.watch.performance.measure_performance import is_historical
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -81,7 +81,7 @@ def _judged(
     features = FeatureMaker(workspace).of(rows, pin.partition, pin.version)
     observed = observe_features(features, profile.bins)
     if declared.engine == "evidently":
-        from airflow_mlops.core.watch.evidently_drift import WindowOfRows, judge_by_evidently
+        from airflow_mlops.core.watch.drift.evidently_drift import WindowOfRows, judge_by_evidently
 
         findings = column_findings(profile, observed, rate=declared.alarm_rate)
         return judge_by_evidently(workspace, champion, WindowOfRows(pin, features, findings), declared)

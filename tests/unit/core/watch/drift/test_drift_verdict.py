@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
-from airflow_mlops.core.watch.drift_verdict import (
+from airflow_mlops.core.watch.drift.drift_verdict import (
     DriftVerdict,
     judge_columns,
     rate_of_one,

@@ -24,8 +24,8 @@ from airflow_mlops.core.errors import MlopsError, NotReadyError
 from airflow_mlops.core.governance.state import LoopState, Version
 from airflow_mlops.core.training.window import ModelRows, pin_scored, read_partition
 from airflow_mlops.core.watch.declared_watch import Performance
-from airflow_mlops.core.watch.holdout_losses import columns_of, reference_loss, reference_slices
-from airflow_mlops.core.watch.judge_performance import HoldoutLosses, Look, ServedRows, judge_performance
+from airflow_mlops.core.watch.performance.holdout_losses import columns_of, reference_loss, reference_slices
+from airflow_mlops.core.watch.performance.judge_performance import HoldoutLosses, Look, ServedRows, judge_performance
 from airflow_mlops.core.workspace import Workspace
 
 

@@ -15,7 +15,7 @@ from airflow_mlops.core.evaluation.declared_evaluation import MetricName
 from airflow_mlops.core.evaluation.known_metrics import METRICS
 from airflow_mlops.core.evaluation.metrics import Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.watch.declared_watch import Performance
-from airflow_mlops.core.watch.performance_verdict import (
+from airflow_mlops.core.watch.performance.performance_verdict import (
     MeanLoss,
     SliceVerdict,
     against_limit,

@@ -12,7 +12,7 @@ from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.training.window import pin_published, read_partition
-from airflow_mlops.core.watch.profile_window import ReferenceProfile, observe_features
+from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile, observe_features
 from airflow_mlops.core.workspace import Workspace
 
 if TYPE_CHECKING:

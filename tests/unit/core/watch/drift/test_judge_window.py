@@ -14,9 +14,9 @@ import pytest
 
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows, RowObserver
 from airflow_mlops.core.data.profiles.profile_rows import Profiler, profile_bins
-from airflow_mlops.core.watch.judge_window import WindowJudgement, judge_window
-from airflow_mlops.core.watch.profile_window import ReferenceProfile, observe_features, profile_window
-from tests.unit.core.watch.test_profile_window import OLD
+from airflow_mlops.core.watch.drift.judge_window import WindowJudgement, judge_window
+from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile, observe_features, profile_window
+from tests.unit.core.watch.drift.test_profile_window import OLD
 
 ROWS = 2_000
 

@@ -16,7 +16,7 @@ from airflow_mlops.core.governance.state import LoopState, Version
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.window import ModelRows, TrainingWindow, read_window
 from airflow_mlops.core.watch.declared_watch import Performance
-from airflow_mlops.core.watch.performance_verdict import MeanLoss, losses_by_slice
+from airflow_mlops.core.watch.performance.performance_verdict import MeanLoss, losses_by_slice
 from airflow_mlops.core.workspace import Workspace
 
 OF_95_PERCENT = 1.959964

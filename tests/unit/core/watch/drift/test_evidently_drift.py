@@ -13,10 +13,16 @@ import pytest
 
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.watch.ask_evidently import asked
 from airflow_mlops.core.watch.declared_watch import Drift
-from airflow_mlops.core.watch.detect_drift import detect_drift
-from airflow_mlops.core.watch.evidently_rows import MOST_CATEGORIES, OTHER, ComparableColumn, comparable, named_values
+from airflow_mlops.core.watch.drift.ask_evidently import asked
+from airflow_mlops.core.watch.drift.detect_drift import detect_drift
+from airflow_mlops.core.watch.drift.evidently_rows import (
+    MOST_CATEGORIES,
+    OTHER,
+    ComparableColumn,
+    comparable,
+    named_values,
+)
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.toy_loop import FIELDS, toy_fields, toy_rows, week
 from tests.unit.core.watch.report.watched_week import scored_week
@@ -162,6 +168,6 @@ def test_by_default_drift_is_calibrated() -> None:
 def test_without_evidently_the_verdict_is_refused_with_the_name_of_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_mlops.core.watch.evidently_extra.find_spec", lambda name: None)
+    monkeypatch.setattr("airflow_mlops.core.watch.drift.evidently_extra.find_spec", lambda name: None)
     with pytest.raises(DeclarationError, match=r"airflow-mlops\[evidently\]"):
         judged(tmp_path)

@@ -11,7 +11,7 @@ from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import NotReadyError, TrainingError
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.detect_drift import detect_drift
+from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.retrain_policy import alarms_of
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtrc
 
-from airflow_mlops.core.watch.drift_cells import Counts, cells_of
-from airflow_mlops.core.watch.reference_spread import Spread, spread_of
+from airflow_mlops.core.watch.drift.drift_cells import Counts, cells_of
+from airflow_mlops.core.watch.drift.reference_spread import Spread, spread_of
 
 RARE_SHARE = 0.02
 """Part of a column's rate that goes to cells too rare for the large test."""

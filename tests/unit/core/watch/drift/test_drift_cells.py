@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import power_divergence
 
-from airflow_mlops.core.watch.column_drift import cressie_read, measure_column
-from airflow_mlops.core.watch.drift_cells import TEST_CELLS, cells_of, joined_bins
-from airflow_mlops.core.watch.reference_spread import Spread, spread_of
+from airflow_mlops.core.watch.drift.column_drift import cressie_read, measure_column
+from airflow_mlops.core.watch.drift.drift_cells import TEST_CELLS, cells_of, joined_bins
+from airflow_mlops.core.watch.drift.reference_spread import Spread, spread_of
 
 counts = st.lists(st.integers(0, 200), min_size=3, max_size=66)
 

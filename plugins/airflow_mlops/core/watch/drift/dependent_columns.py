@@ -12,7 +12,7 @@ import pyarrow as pa
 from scipy.special import chdtrc
 
 from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, bin_codes
-from airflow_mlops.core.watch.drift_cells import cells_of
+from airflow_mlops.core.watch.drift.drift_cells import cells_of
 
 Effective = tuple[tuple[float, float], ...]
 

@@ -11,8 +11,8 @@ import pytest
 from airflow_mlops.core.evaluation.declared_evaluation import MetricName
 from airflow_mlops.core.evaluation.metrics import metric_value, row_losses
 from airflow_mlops.core.watch.declared_watch import Performance
-from airflow_mlops.core.watch.judge_performance import HoldoutLosses, Look, ServedRows, judge_performance
-from airflow_mlops.core.watch.performance_verdict import (
+from airflow_mlops.core.watch.performance.judge_performance import HoldoutLosses, Look, ServedRows, judge_performance
+from airflow_mlops.core.watch.performance.performance_verdict import (
     MeanLoss,
     against_limit,
     holm,

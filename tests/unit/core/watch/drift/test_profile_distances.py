@@ -12,7 +12,7 @@ from scipy.stats import chi2_contingency, entropy, ks_2samp, wasserstein_distanc
 
 from airflow_mlops.core.data.profiles.column_bins import EdgeFinder, quantile_edges
 from airflow_mlops.core.errors import ProfileMismatchError
-from airflow_mlops.core.watch.profile_distances import (
+from airflow_mlops.core.watch.drift.profile_distances import (
     chi_square,
     hellinger,
     jensen_shannon,

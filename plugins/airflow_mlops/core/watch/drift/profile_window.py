@@ -21,7 +21,7 @@ from airflow_mlops.core.data.profiles.feature_table import feature_table, unifie
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows, RowObserver
 from airflow_mlops.core.data.profiles.partition_profile import ColumnProfile, PartitionProfile
 from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler, profile_bins
-from airflow_mlops.core.watch.dependent_columns import Effective, effective_columns
+from airflow_mlops.core.watch.drift.dependent_columns import Effective, effective_columns
 
 BATCH_ROWS = 65_536
 BINS_ROWS = 500_000

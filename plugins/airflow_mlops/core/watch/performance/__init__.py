@@ -1,0 +1,1 @@
+"""Performance: what a version costs on labelled rows, and whether that is worse than it was."""
