@@ -14,6 +14,7 @@ from tests.loop.project import KEYS, Project, make_project, week
 
 SUITE = "expectations:\n  - {{type: expect_column_values_to_be_between, kwargs: {{column: x1, max_value: {limit}}}}}\n"
 SECRET = "a secret of its own, long enough"
+KEY = "2013-01-06-0007"
 
 
 @pytest.fixture
@@ -80,15 +81,15 @@ def test_a_partition_without_bad_rows_is_said_to_have_none(
 def test_a_subject_is_forgotten_with_the_key_of_the_privacy_connection(
     project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run(project, "forget", "--key", "2013-01-06-0007") == 1
+    assert run(project, "forget", "--key", KEY) == 1
     assert "give the connection mlops_privacy a password" in capsys.readouterr().err
     connection = {"conn_type": "generic", "password": SECRET}
     monkeypatch.setenv("AIRFLOW_CONN_MLOPS_PRIVACY", json.dumps(connection))
-    assert run(project, "forget", "--key", "2013-01-06-0007") == 0
+    assert run(project, "forget", "--key", KEY) == 0
     told = capsys.readouterr().out
     assert "erased 1 rows of snapshots, 0 of predictions, 0 of quarantine, in 1 partitions" in told
     assert "versions that had seen them: 1" in told
-    assert not [record for record in project.records if SECRET in str(record) or "0007" in str(record)]
+    assert not [record for record in project.records if SECRET in str(record) or KEY in str(record)]
     assert_invariants(project.workspace)
 
 
