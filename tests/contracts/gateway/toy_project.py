@@ -56,7 +56,7 @@ class ToyProject:
             (folder / "contract.yaml").write_text(contract)
         (folder / "toy.yaml").write_text(json.dumps(loop.to_dict()))
         self.workspace: Workspace = in_memory_workspace(
-            loop, {week(number): toy_rows(number) for number in range(4)}, scratch=self.lake / "toy", root=folder
+            loop, {week(number): toy_rows(number) for number in range(5)}, scratch=self.lake / "toy", root=folder
         )
         self._keys = folder / "trusted.pem"
         self._keys.write_text("".join(self.workspace.keys.trusted().values()))
