@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.governance.record import Record
 
 
@@ -120,6 +121,18 @@ class LoopState:
             found.append(str(number))
             number = replaced.get(str(number))
         return found
+
+    def require_scored(self, partition: str) -> dict[str, Any]:
+        """Return what is recorded of the predictions of a partition.
+
+        Raises
+        ------
+        NotReadyError
+            If it was not scored.
+        """
+        if partition not in self.scored:
+            raise NotReadyError(f"partition {partition} was not scored" if partition else "no partition was scored yet")
+        return self.scored[partition]
 
     def newest(self, partitions: Iterable[str], as_of: str) -> str | None:
         """Return the newest of ``partitions`` at or before ``as_of``."""

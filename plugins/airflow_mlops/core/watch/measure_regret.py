@@ -52,9 +52,7 @@ def measure_regret(workspace: Workspace, partition: str, *, as_of: str | None = 
         raise NotReadyError("the retrain policy does not ask for regret")
     until = max(as_of or partition, partition)
     state = workspace.state(as_of=until)
-    scored = state.scored.get(partition)
-    if scored is None:
-        raise NotReadyError(f"partition {partition} was not scored")
+    scored = state.require_scored(partition)
     labels = digest_of_labels(state.labels, partition, until)
     known = state.regret.get(partition)
     if known is not None and known["snapshot"] == scored["snapshot"] and known["labels"] == labels:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.data.user_features import FeatureMaker
-from airflow_mlops.core.errors import NotReadyError, TrainingError
+from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.registry.load import load_version
@@ -82,9 +82,7 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
     """
     state = workspace.state()
     key = partition or max(state.scored, default="")
-    scored = state.scored.get(key)
-    if scored is None:
-        raise NotReadyError(f"partition {partition} was not scored" if partition else "no partition was scored yet")
+    scored = state.require_scored(key)
     champion = state.versions[str(scored["champion"])]
     pin = pin_scored(state, key)
     whole = read_partition(workspace, pin, label=False)

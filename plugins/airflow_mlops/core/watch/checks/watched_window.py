@@ -24,7 +24,7 @@ import pandas as pd
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.labels.open_labels import earliest_touched
 from airflow_mlops.core.data.user_features import FeatureMaker
-from airflow_mlops.core.errors import DataError, NotReadyError
+from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.governance.state import LoopState, Version
@@ -69,10 +69,7 @@ class WatchedWindow:
         NotReadyError
             If the partition was not scored.
         """
-        scored = self.state.scored.get(self.partition)
-        if scored is None:
-            raise NotReadyError(f"partition {self.partition} was not scored")
-        return scored
+        return self.state.require_scored(self.partition)
 
     def require_scored(self) -> None:
         """Raise :class:`NotReadyError` if the partition was not scored."""

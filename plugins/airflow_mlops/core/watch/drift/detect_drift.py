@@ -35,9 +35,7 @@ def detect_drift(workspace: Workspace, partition: str) -> dict[str, Any]:
     if declared is None:
         raise NotReadyError("no drift is declared to be watched")
     state = workspace.state(as_of=partition)
-    scored = state.scored.get(partition)
-    if scored is None:
-        raise NotReadyError(f"partition {partition} was not scored")
+    scored = state.require_scored(partition)
     known = state.drift.get(partition)
     if known is not None and known["snapshot"] == scored["snapshot"]:
         return {"partition": partition, **known}

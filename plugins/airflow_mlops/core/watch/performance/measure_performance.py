@@ -50,9 +50,7 @@ def measure_performance(workspace: Workspace, partition: str, *, as_of: str | No
     if declared is None:
         raise NotReadyError("no performance is declared to be watched")
     state = workspace.state(as_of=partition)
-    scored = state.scored.get(partition)
-    if scored is None:
-        raise NotReadyError(f"partition {partition} was not scored")
+    scored = state.require_scored(partition)
     known = state.performance.get(partition)
     if known is not None and known["snapshot"] != scored["snapshot"]:
         known = None

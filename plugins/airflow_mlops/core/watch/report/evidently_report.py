@@ -137,9 +137,7 @@ def scored_by(workspace: Workspace, partition: str) -> tuple[Version, PinnedPart
         If none did.
     """
     state = workspace.state()
-    scored = state.scored.get(partition)
-    if scored is None:
-        raise NotReadyError(f"partition {partition} was not scored")
+    scored = state.require_scored(partition)
     return state.versions[str(scored["champion"])], pin_scored(state, partition)
 
 
