@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_mlops.testing.peak_memory import peak_mb
 from benchmarks.row import Row
 
 HERE = Path(__file__).resolve().parent
@@ -137,10 +137,11 @@ def measured(who: str, folder: Path, files: int = 1) -> dict[str, float]:
     samples = [str(folder / f"{name}.parquet") for name in ("reference", "current")]
     command = {
         "evidently": [sys.executable, "-m", "benchmarks.evidently_drift", *samples],
-        "nannyml": [str(NANNYML), str(HERE / "nannyml_drift.py"), *samples],
+        "nannyml": [str(NANNYML), "-m", "benchmarks.nannyml_drift", *samples],
     }.get(who, [sys.executable, "-m", "benchmarks.drift_speed", who, str(folder), str(files)])
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_NUM_THREADS"), "1")
-    quiet = {"DO_NOT_TRACK": "1", "NML_DISABLE_USAGE_LOGGING": "1"}
+    # NannyML's environment has nothing of ours installed.
+    quiet = {"DO_NOT_TRACK": "1", "NML_DISABLE_USAGE_LOGGING": "1", "PYTHONPATH": str(HERE.parent / "plugins")}
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, **threads, **quiet},
         cwd=HERE.parent,
@@ -225,4 +226,4 @@ if __name__ == "__main__":
     pa.set_io_thread_count(1)
     works = {"reference": of_reference, "ours": of_ours, "decode": of_decode, "merge": of_merge}
     spent = works[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
-    print(json.dumps({"cpu": spent, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"cpu": spent, "peak_mb": peak_mb()}))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 import warnings
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+
+from airflow_mlops.testing.peak_memory import peak_mb
 
 
 @dataclass(frozen=True)
@@ -55,5 +56,4 @@ if __name__ == "__main__":
     began = time.process_time()
     found = evidently_drift(*frames)
     spent = time.process_time() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"cpu": spent, "peak_mb": peak, "drifted": len(found.columns)}))
+    print(json.dumps({"cpu": spent, "peak_mb": peak_mb(), "drifted": len(found.columns)}))

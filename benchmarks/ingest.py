@@ -9,7 +9,6 @@ own, ours and the peer in turn.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_mlops.testing.peak_memory import peak_mb
 from benchmarks.row import Row
 
 ROWS = 1_000_000
@@ -156,5 +156,4 @@ def of_peer(project: Path) -> float:
 
 if __name__ == "__main__":
     spent = {"ours": of_ours, "peer": of_peer}[sys.argv[1]](Path(sys.argv[2]))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"cpu": spent, "peak_mb": peak}))
+    print(json.dumps({"cpu": spent, "peak_mb": peak_mb()}))

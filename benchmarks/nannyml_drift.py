@@ -1,6 +1,6 @@
 """The peer: NannyML's univariate drift, as it comes, in an environment of its own.
 
-``.venv-nannyml/bin/python benchmarks/nannyml_drift.py REFERENCE CURRENT`` prints the CPU seconds of fitting the
+``.venv-nannyml/bin/python -m benchmarks.nannyml_drift REFERENCE CURRENT`` prints the CPU seconds of fitting the
 calculator on the reference and of judging the current rows by it, and how many of them the second took. Both samples
 are in memory before the clock starts.
 """
@@ -8,7 +8,6 @@ are in memory before the clock starts.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 import warnings
@@ -17,6 +16,8 @@ warnings.simplefilter("ignore")
 
 import nannyml as nml  # noqa: E402
 import pandas as pd  # noqa: E402
+
+from airflow_mlops.testing.peak_memory import peak_mb  # noqa: E402
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
     calculator.calculate(current).to_df()
     ended = time.process_time()
     spent = {"cpu": ended - began, "current": ended - fitted}
-    print(json.dumps({**spent, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({**spent, "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

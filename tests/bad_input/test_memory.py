@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import time
 from pathlib import Path
 
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.testing.peak_memory import forget_peak, peak_mb
 from tests.bad_input.cases_of_files import claiming
 from tests.bad_input.cases_of_partitions import distinct
 from tests.bad_input.world import BAD, HISTORY, World
-
-MEGABYTE = 1 << 20
-
-
-def peak_mb() -> float:
-    """Return the most memory that this process has had so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
 
 
 def ingested(folder: Path, results: multiprocessing.SimpleQueue[tuple[str, float, float]]) -> None:
@@ -25,6 +18,7 @@ def ingested(folder: Path, results: multiprocessing.SimpleQueue[tuple[str, float
     world = World(folder)
     world.put(HISTORY[0])
     world.ingest(HISTORY[0])  # everything is imported and opened now
+    forget_peak()
     before, began = peak_mb(), time.perf_counter()
     try:
         said = f"{world.ingest(BAD)['rows']:,} rows"
