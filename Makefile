@@ -110,7 +110,6 @@ data: $(DATA_STAMP)
 demo: $(PROJECT_STAMP) $(DATA_STAMP)
 	@$(PYTHON) -m include.demo $(if $(KEEP),--keep)
 
-# One pytest per suite: the times are shown apart, and a suite cannot lean on what another imported.
 # Pages are tested in a real browser. Without one, and without the right to install it, that test says what to do.
 chromium:
 	@if command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; then exit 0; fi; \
@@ -120,6 +119,7 @@ chromium:
 	    >/dev/null 2>&1 || echo "make: apt could not install chromium; the tests of pages need it" >&2; \
 	fi
 
+# One pytest per suite: the times are shown apart, and a suite cannot lean on what another imported.
 test: $(PROJECT_STAMP) $(DATA_STAMP) chromium
 	@failed=""; \
 	for suite in $(SUITES); do \

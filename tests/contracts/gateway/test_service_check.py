@@ -12,13 +12,12 @@ import pytest
 from airflow_mlops.core.rollout.declared_rollout import OnlineMetric
 from airflow_mlops.core.rollout.gateway_target import GatewayTarget
 from airflow_mlops.core.rollout.port import Traffic
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.checks.run_checks import run_checks
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.toy_project import ToyProject
-from tests.unit.core.toy_loop import ingest, toy_loop, train, week
+from tests.unit.core.toy_loop import go_live, ingest, toy_loop, week
 
 ROWS = [{"id": f"key-{number}", "x": 1.0, "kind": "a"} for number in range(600)]
 AT_ONCE = 50
@@ -48,10 +47,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     workspace = project.workspace
     for number in range(5):
         ingest(workspace, week(number))
-    version = train(workspace, week(2))
-    start_rollout(workspace, week(2))
-    for index in range(len(workspace.loop.rollout.stages)):
-        run_stage(workspace, version, index, week(2))
+    version = go_live(workspace, week(2))
     for number in (3, 4):
         score_partition(workspace, week(number))
     gateway = project.gateway().start()

@@ -11,10 +11,9 @@ import pandas as pd
 
 from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.data.partition import partition_slug
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import InMemoryTable, in_memory_workspace
-from tests.unit.core.toy_loop import ingest, toy_fields, toy_loop, toy_rows, train, week
+from tests.unit.core.toy_loop import go_live, ingest, toy_fields, toy_loop, toy_rows, week
 
 DELAY = 1
 
@@ -72,7 +71,5 @@ def with_champion(folder: Path, rows: Mapping[str, pd.DataFrame], *, until: int 
     workspace = labelled_workspace(folder, rows, **{**fields, **changes})
     for number in range(until + 1):
         arrive(workspace, number, rows=rows, delay=changes.get("delay", DELAY))
-    train(workspace, week(until))
-    start_rollout(workspace, week(until))
-    run_stage(workspace, "1", 0, week(until))
+    go_live(workspace, week(until))
     return workspace

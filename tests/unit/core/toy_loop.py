@@ -115,14 +115,20 @@ def train(workspace: Workspace, key: str) -> str:
     return str(register_candidate(workspace, request, evaluated)["version"])
 
 
+def go_live(workspace: Workspace, key: str) -> str:
+    """Train as of a week, take the version through every stage, and return its number."""
+    train(workspace, key)
+    version = start_rollout(workspace, key)
+    for index in range(len(workspace.loop.rollout.stages)):
+        run_stage(workspace, version, index, key)
+    return version
+
+
 def loop_with_champion(tmp_path: Path) -> Workspace:
     """Return a loop of four weeks in memory whose champion is version 1, made as of the third."""
     loop = toy_loop(rollout={"stages": [{"shadow": 100}, {"live": 100}]})
     workspace = in_memory_workspace(loop, {week(number): toy_rows(number) for number in range(4)}, scratch=tmp_path)
     for number in range(4):
         ingest(workspace, week(number))
-    train(workspace, week(2))
-    start_rollout(workspace, week(2))
-    for index in (0, 1):
-        run_stage(workspace, "1", index, week(2))
+    go_live(workspace, week(2))
     return workspace

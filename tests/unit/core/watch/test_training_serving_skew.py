@@ -11,12 +11,11 @@ import pyarrow as pa
 import pytest
 
 from airflow_mlops.core.errors import NotReadyError
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.training_serving_skew import SkewError, replay_rows, require_no_skew, same
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
-from tests.unit.core.toy_loop import FIELDS, ingest, toy_loop, toy_rows, train, week
+from tests.unit.core.toy_loop import FIELDS, go_live, ingest, toy_loop, toy_rows, week
 
 HONEST = "    return frame[['x']].assign(double=frame['x'] * 2, code=frame['kind'].map({'a': 0, 'b': 1, 'c': 2}))\n"
 PAST = """    past = history.rows(columns=['kind', 'y'])
@@ -37,10 +36,7 @@ def scored(tmp_path: Path, body: str | None, *, history: bool = False) -> Worksp
     workspace = in_memory_workspace(toy_loop(data=data), rows, scratch=tmp_path, root=tmp_path)
     for key in rows:
         ingest(workspace, key)
-    train(workspace, week(3))
-    version = start_rollout(workspace, week(3))
-    for index in range(len(workspace.loop.rollout.stages)):
-        run_stage(workspace, version, index, week(3))
+    go_live(workspace, week(3))
     score_partition(workspace, week(4))
     return workspace
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan, nan
 from pathlib import Path
 
 from airflow_mlops.core.watch.replay.compare_policies import PolicyFigures
 from airflow_mlops.core.watch.replay.replay_report import ReplayReport
 
 OURS, CLOCK, LINE = "#0b6e4f", "#8d99ae", "#d9dee7"
-LOW = -0.25
-"""Smallest benefit that is drawn where it is; a worse one stands at the edge, and the figure beside it tells."""
+ENDS = (-0.25, 1.5)
+"""Benefits between which a mark stands where it belongs; others stand at the edge, and the figure beside them tells."""
 
 
 def draw_replay(report: ReplayReport, path: Path) -> None:
@@ -39,20 +40,19 @@ def _panel(panel: object, figures: Sequence[PolicyFigures], title: str) -> None:
     from matplotlib.ticker import PercentFormatter
 
     assert isinstance(panel, Axes)
-    known = [(row, one.benefit) for row, one in enumerate(figures) if one.benefit is not None]
-    clocks = [(row, one.clock) for row, one in enumerate(figures) if one.clock is not None]
-    low = max(LOW, min((value for _, value in [*known, *clocks]), default=0.0))
-    panel.hlines(range(len(figures)), low, 1, color=LINE, lw=0.8, zorder=0)
-    panel.plot([max(clock, low) for _, clock in clocks], [row for row, _ in clocks], "o", color=CLOCK,
-               ms=6, label="a clock with as many promotions, mean over its phases")  # fmt: skip
-    panel.plot([max(benefit, low) for _, benefit in known], [row for row, _ in known], "s", color=OURS,
-               ms=6, label="the policy")  # fmt: skip
+    rows = range(len(figures))
+    clocks, benefits = [_placed(one.clock) for one in figures], [_placed(one.benefit) for one in figures]
+    known = [place for place in (*clocks, *benefits) if not isnan(place)]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    panel.hlines(rows, low, high, color=LINE, lw=0.8, zorder=0)
+    panel.plot(clocks, rows, "o", color=CLOCK, ms=6, label="a clock with as many promotions, mean over its phases")
+    panel.plot(benefits, rows, "s", color=OURS, ms=6, label="the policy")
     for row, one in enumerate(figures):
         benefit = "unknown" if one.benefit is None else f"{one.benefit:.0%}"
         panel.annotate(f"{benefit} at {one.share:.0%}", (1.04, row), xycoords=("axes fraction", "data"), va="center",
                        fontsize=8)  # fmt: skip
-    panel.set_yticks(range(len(figures)), [one.name for one in figures], fontsize=8)
-    panel.set_xlim(low - 0.05, 1.05)
+    panel.set_yticks(rows, [one.name for one in figures], fontsize=8)
+    panel.set_xlim(low - 0.05, high + 0.05)
     panel.xaxis.set_major_formatter(PercentFormatter(1.0))
     panel.set_xlabel(
         "benefit, as a share of the nightly retraining's; right: at which share of its promotions", fontsize=8
@@ -61,3 +61,8 @@ def _panel(panel: object, figures: Sequence[PolicyFigures], title: str) -> None:
     panel.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
         panel.spines[side].set_visible(False)
+
+
+def _placed(value: float | None) -> float:
+    """Return where a mark stands: at the nearer end if beyond, nowhere (NaN, which is not drawn) if unknown."""
+    return nan if value is None else min(max(value, ENDS[0]), ENDS[1])

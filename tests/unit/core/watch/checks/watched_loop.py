@@ -8,11 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
-from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
+from tests.unit.core.toy_loop import go_live, ingest, toy_loop, toy_rows, week
 
 EVERY_CHECK = (
     "predictions", "estimated_performance", "multivariate", "reconstruction", "importance", "concept", "service",
@@ -39,10 +38,7 @@ def scored_loop(
     workspace = in_memory_workspace(loop, {week(number): frame for number, frame in rows.items()}, scratch=tmp_path)
     for number in sorted(rows):
         ingest(workspace, week(number))
-    train(workspace, week(2))
-    start_rollout(workspace, week(2))
-    for index in (0, 1):
-        run_stage(workspace, "1", index, week(2))
+    go_live(workspace, week(2))
     for number in scored:
         score_partition(workspace, week(number))
     return workspace

@@ -9,13 +9,12 @@ import pytest
 
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import NotReadyError, TrainingError
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.retrain_policy import alarms_of
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
-from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
+from tests.unit.core.toy_loop import go_live, ingest, toy_loop, toy_rows, week
 
 WATCH: dict[str, Any] = {"drift": {"alarm_rate": 0.01, "min_effect": 0.1}}
 ROWS = 1_500
@@ -28,10 +27,7 @@ def workspace(tmp_path: Path) -> Workspace:
     made = in_memory_workspace(toy_loop(watch=WATCH), rows, scratch=tmp_path)
     for number in range(4):
         ingest(made, week(number))
-    version = train(made, week(3))
-    start_rollout(made, week(3))
-    for index in range(len(made.loop.rollout.stages)):
-        run_stage(made, version, index, week(3))
+    go_live(made, week(3))
     return made
 
 

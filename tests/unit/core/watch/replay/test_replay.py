@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -117,6 +118,36 @@ def test_a_split_that_leaves_nothing_on_one_side_is_refused(comparison: PolicyCo
 
 def figures(name: str, benefit: float | None, clock: float | None, promotions: int = 5) -> PolicyFigures:
     return PolicyFigures(name, 1.0, benefit, promotions, promotions / 20, clock)
+
+
+def test_every_policy_has_its_mark_inside_the_picture_and_its_figure_beside(
+    comparison: PolicyComparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = report_replay(comparison, ["never", "nightly"], split=week(8))
+    beyond = (
+        figures("better than nightly", 1.3, 1.1), figures("harmful", -7.0, 0.2), figures("far beyond", 9.0, -3.0),
+        figures("unknown", None, None), figures("nightly", 1.0, 1.0, 20),
+    )  # fmt: skip
+    monkeypatch.setattr(plt, "close", lambda drawing: None)
+    draw_replay(replace(report, whole=beyond, later=beyond[3:4]), tmp_path / "replay.png")
+    drawing = plt.gcf()
+    monkeypatch.undo()
+    plt.close(drawing)
+    whole, later = drawing.axes
+    low, high = whole.get_xlim()
+    clocks, benefits = ({row: at for at, row in zip(*line.get_data(), strict=True)} for line in whole.lines)
+    names = [label.get_text() for label in whole.get_yticklabels()]
+    for row, name in enumerate(names):
+        if name == "unknown":
+            assert np.isnan([clocks[row], benefits[row]]).all()
+        else:
+            assert low < clocks[row] < high
+            assert low < benefits[row] < high
+    assert benefits[names.index("better than nightly")] == 1.3
+    assert {text.get_text() for text in whole.texts} == {
+        "130% at 25%", "-700% at 25%", "900% at 25%", "unknown at 25%", "100% at 100%",
+    }  # fmt: skip
+    assert [text.get_text() for text in later.texts] == ["unknown at 25%"]
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
-from tests.unit.core.toy_loop import FIELDS, ingest, toy_loop, toy_rows, train, week
+from tests.unit.core.toy_loop import FIELDS, go_live, ingest, toy_loop, toy_rows, week
 
 HOSTILE = [
     '<script>document.title="owned"</script>',
@@ -55,10 +54,7 @@ def scored_week(tmp_path: Path, weeks: dict[int, pd.DataFrame], **changes: Any) 
     workspace = in_memory_workspace(toy_loop(**fields), frames, scratch=tmp_path)
     for number in range(4):
         ingest(workspace, week(number))
-    train(workspace, week(2))
-    start_rollout(workspace, week(2))
-    for index in (0, 1):
-        run_stage(workspace, "1", index, week(2))
+    go_live(workspace, week(2))
     score_partition(workspace, week(3))
     return workspace
 
