@@ -22,7 +22,7 @@ def auc_gate() -> list[Row]:
     """Return the row: CPU seconds of one gate."""
     from sklearn.metrics import roc_auc_score
 
-    from airflow_mlops.core.evaluation.declared_evaluation import Gate
+    from airflow_mlops.core.declaration.evaluate import Gate
     from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates
 
     random = np.random.default_rng(1)

@@ -69,7 +69,7 @@ class TwoVersions:
     """A loop on embedded stores with a champion, and a challenger at a canary of 10 %."""
 
     def __init__(self, folder: Path, rows: int) -> None:
-        from airflow_mlops.core.loop import Loop
+        from airflow_mlops.core.declaration.loop import Loop
         from airflow_mlops.core.open_workspace import Stores, open_workspace
         from airflow_mlops.core.registry.load import load_version
 
@@ -97,8 +97,8 @@ class TwoVersions:
 
     def publish(self, key: str, rows: int, seed: int) -> None:
         """Deliver a partition, and publish it."""
-        from airflow_mlops.core.data.publish_snapshot import publish_snapshot
         from airflow_mlops.core.data.take_snapshot import take_snapshot
+        from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
         from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot
 
         random = np.random.default_rng(seed)
@@ -146,10 +146,10 @@ class TwoVersions:
 
     def _registered(self, key: str) -> str:
         from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
-        from airflow_mlops.core.registry.register_candidate import register_candidate
+        from airflow_mlops.core.evaluation.register_candidate import register_candidate
+        from airflow_mlops.core.retrain.decide_retrain import decide_and_record
         from airflow_mlops.core.training.assemble import assemble_training
         from airflow_mlops.core.training.fit_candidate import fit_candidate
-        from airflow_mlops.core.watch.decide_retrain import decide_and_record
 
         decide_and_record(self.workspace, key, trigger="person")
         request = assemble_training(self.workspace, key)

@@ -154,7 +154,7 @@ def measured(who: str, folder: Path, files: int = 1) -> dict[str, float]:
 
 def of_reference(folder: Path, _: int) -> float:
     """Keep the profile of the reference, in eight parts, as a training window's is kept."""
-    from airflow_mlops.core.watch.drift.profile_window import profile_window
+    from airflow_mlops.core.training.reference_profile import profile_window
 
     frame = pq.read_table(folder / "reference.parquet").to_pandas()
     size = -(-len(frame) // PARTITIONS)
@@ -166,8 +166,8 @@ def of_reference(folder: Path, _: int) -> float:
 def of_ours(folder: Path, files: int) -> float:
     """Profile the current sample, or so many files of it, and judge it; return the CPU seconds."""
     from airflow_mlops.core.data.profiles.observe_rows import RowObserver
+    from airflow_mlops.core.training.reference_profile import ReferenceProfile
     from airflow_mlops.core.watch.drift.judge_window import judge_window
-    from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile
 
     began = time.process_time()
     reference = ReferenceProfile.from_dict(json.loads((folder / "reference.json").read_text()))
@@ -199,8 +199,8 @@ def of_merge(_: Path, __: int) -> float:
     import pandas as pd
 
     from airflow_mlops.core.data.profiles.partition_profile import PartitionProfile
+    from airflow_mlops.core.training.reference_profile import ReferenceProfile, observe_features, profile_window
     from airflow_mlops.core.watch.drift.judge_window import judge_window
-    from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile, observe_features, profile_window
 
     random, words = np.random.default_rng(3), np.array([f"k{code}" for code in range(30)])
 

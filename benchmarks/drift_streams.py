@@ -18,7 +18,7 @@ from scipy.stats import norm
 
 from airflow_mlops.core.data.profiles.column_bins import BINS
 from airflow_mlops.core.data.profiles.profile_rows import bin_codes, profile_bins
-from airflow_mlops.core.watch.drift.dependent_columns import Effective, effective_columns
+from airflow_mlops.core.training.effective_tests import Effective, effective_columns
 
 DATA = Path(__file__).resolve().parents[1] / "include" / "data"
 COLUMNS = 20

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from airflow_mlops.core.rollout.judging.entity_difference import entity_difference, ratio_of_sums
-from airflow_mlops.core.rollout.judging.gross_breakage import gross_breakage
-from airflow_mlops.core.rollout.judging.judge_errors import judge_errors
-from airflow_mlops.core.rollout.judging.judge_metric import Look
-from airflow_mlops.core.rollout.judging.judge_values import judge_values
-from airflow_mlops.core.rollout.port import Telemetry, UnitSums, VersionTelemetry
+from airflow_mlops.core.ports.rollout_target import Telemetry, UnitSums, VersionTelemetry
+from airflow_mlops.core.rollout.analysis.entity_difference import entity_difference, ratio_of_sums
+from airflow_mlops.core.rollout.analysis.gross_breakage import gross_breakage
+from airflow_mlops.core.rollout.analysis.judge_errors import judge_errors
+from airflow_mlops.core.rollout.analysis.judge_metric import Look
+from airflow_mlops.core.rollout.analysis.judge_values import judge_values
 from benchmarks.row import Row
 
 Floats = npt.NDArray[np.float64]

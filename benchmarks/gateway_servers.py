@@ -71,9 +71,9 @@ def fitted(*, converts: bool, seed: int = 0) -> Any:
 @contextmanager
 def gateway(folder: Path, models: dict[str, Any], *more: str) -> Iterator[tuple[GatewayProcess, dict[str, Any]]]:
     """Give a gateway of which the first of ``models`` is the champion, and what the control API is told of each."""
+    from airflow_mlops.core.ports.signing_keys import KeyFolder
     from airflow_mlops.core.registry.model_file import save_model
     from airflow_mlops.core.registry.sign_folder import sign_folder
-    from airflow_mlops.core.registry.signing_keys import KeyFolder
 
     columns = "".join(f"  {name}: {{type: float, nullable: false}}\n" for name in COLUMNS)
     folder.mkdir(parents=True)

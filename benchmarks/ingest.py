@@ -119,10 +119,10 @@ def measured(who: str, project: Path) -> dict[str, float]:
 
 def of_ours(project: Path) -> float:
     """Take the partition in on fresh stores and return the CPU seconds."""
-    from airflow_mlops.core.data.publish_snapshot import publish_snapshot
     from airflow_mlops.core.data.take_snapshot import take_snapshot
-    from airflow_mlops.core.loop import Loop
+    from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.open_workspace import Stores, open_workspace
+    from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
     from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot
 
     loop = Loop(

@@ -95,7 +95,7 @@ class OurRegistration:
     """A loop whose judged candidates are registered: each the same model under another operation."""
 
     def __init__(self, folder: Path, model: Any) -> None:
-        from airflow_mlops.core.loop import Loop
+        from airflow_mlops.core.declaration.loop import Loop
         from airflow_mlops.core.open_workspace import Stores, open_workspace
         from airflow_mlops.core.registry.model_file import save_model
 
@@ -121,7 +121,7 @@ class OurRegistration:
         """Register the candidate of another request; return the CPU seconds."""
         import shutil
 
-        from airflow_mlops.core.registry.register_candidate import register_candidate
+        from airflow_mlops.core.evaluation.register_candidate import register_candidate
         from airflow_mlops.core.training.fit_candidate import candidate_file
 
         operation = f"{number:064x}"

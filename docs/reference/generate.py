@@ -102,7 +102,7 @@ def loop_page(schema: dict[str, Any]) -> str:
 
 def contract_schema() -> dict[str, Any]:
     """Return the JSON schema of contracts, for editors."""
-    from airflow_mlops.core.data.contract import Contract
+    from airflow_mlops.core.declaration.contract import Contract
 
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -113,7 +113,7 @@ def contract_schema() -> dict[str, Any]:
 
 def contract_page(schema: dict[str, Any]) -> str:
     """Return the page of the contract: what it declares of the whole, and of each column."""
-    from airflow_mlops.core.data import contract
+    from airflow_mlops.core.declaration import contract
 
     example = textwrap.dedent(re.split(r"\n\n", inspect.getdoc(contract) or "")[1])
     return "\n".join(
@@ -316,8 +316,8 @@ def parameters(cls: type) -> str:
 
 def ledger_page() -> str:
     """Return the page of the ledger: its table and the kinds of records."""
-    from airflow_mlops.core.governance.record import KINDS
-    from airflow_mlops.core.governance.sql_ledger import LEDGER
+    from airflow_mlops.core.ledger.record import KINDS
+    from airflow_mlops.core.ledger.sql_ledger import LEDGER
 
     columns = [(f"`{column.name}`", str(column.type).lower()) for column in LEDGER.columns]
     kinds = [(f"`{kind}`", meaning) for kind, meaning in KINDS.items()]

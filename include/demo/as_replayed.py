@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_mlops.core.watch.declared_retrain import Regret
-from airflow_mlops.core.watch.replay.compare_policies import PolicyComparison
-from airflow_mlops.core.watch.replay.fit_history import fit_history
-from airflow_mlops.core.watch.replay.past_partitions import past_partitions
+from airflow_mlops.core.declaration.retrain import Regret
+from airflow_mlops.core.replay.compare_policies import PolicyComparison
+from airflow_mlops.core.replay.fit_history import fit_history
+from airflow_mlops.core.replay.past_partitions import past_partitions
 from airflow_mlops.core.workspace import Workspace
 
 PROCESSES = 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.lake import Lake
-from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.factories.build_dags import loops_in

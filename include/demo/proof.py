@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from airflow_mlops.core.governance.proof.card_pages import as_html
-from airflow_mlops.core.governance.proof.model_card import model_card
-from airflow_mlops.core.governance.proof.reproduce_version import reproduce_version
-from airflow_mlops.core.governance.test_score.ml_test_score import ml_test_score
+from airflow_mlops.core.governance.ml_test_score.ml_test_score import ml_test_score
+from airflow_mlops.core.governance.model_card import model_card
+from airflow_mlops.core.governance.reproduce_version import reproduce_version
+from airflow_mlops.core.report.page_html import as_html
 from airflow_mlops.core.workspace import Workspace
 
 

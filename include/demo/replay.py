@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from airflow_mlops.core.data.declared_data import ParquetSource
-from airflow_mlops.core.data.sources.parquet_source import ParquetFiles
-from airflow_mlops.core.governance.fold_records import fold
-from airflow_mlops.core.governance.sql_ledger import SqlLedger
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.declaration.data import ParquetSource
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.ledger.fold import fold
+from airflow_mlops.core.ledger.sql_ledger import SqlLedger
+from airflow_mlops.core.sources.parquet_source import ParquetFiles
 from airflow_mlops.testing.stack import LocalStack
 from include.demo.report import week_line
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_mlops.core.governance.state import LoopState
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.watch.retrain_policy import alarms_of
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.retrain.retrain_policy import alarms_of
 
 
 def week_line(loop: Loop, state: LoopState, partition: str, seconds: float) -> str:

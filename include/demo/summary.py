@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from airflow_mlops.core.evaluation.metrics import row_losses
-from airflow_mlops.core.evaluation.predict import predict
-from airflow_mlops.core.governance.record import Record, verify_chain
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.ledger.record import Record, verify_chain
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.row_losses import row_losses
 from airflow_mlops.core.training.window import pin_scored, read_window
 from airflow_mlops.core.watch.performance.measure_performance import labelled_predictions
 from airflow_mlops.core.workspace import Workspace

@@ -9,15 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_mlops.core.declaration.loop import Loop as Loop
     from airflow_mlops.core.errors import MlopsError as MlopsError
-    from airflow_mlops.core.loop import Loop as Loop
     from airflow_mlops.factories.build_dags import build_dags as build_dags
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "build_dags": "airflow_mlops.factories.build_dags",
-    "Loop": "airflow_mlops.core.loop",
+    "Loop": "airflow_mlops.core.declaration.loop",
     "MlopsError": "airflow_mlops.core.errors",
     "TakeSnapshotOperator": "airflow_mlops.operators.data",
     "PublishSnapshotOperator": "airflow_mlops.operators.data",

@@ -54,9 +54,9 @@ def answered(step: str, given: bytes) -> Dict[str, Any]:  # noqa: UP006
         return {"error": unfit, "unfit": True}
     find_package()
     try:
+        from airflow_mlops.core.declaration.user_function import list_candidates
+        from airflow_mlops.core.ports.fit_request import FitRequest, environment
         from airflow_mlops.core.training.fit_estimator import fit_file
-        from airflow_mlops.core.training.fit_request import FitRequest, environment
-        from airflow_mlops.core.training.user_function import list_candidates
 
         environment()
     except ImportError as error:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from airflow_mlops.core.data.contract import Contract
+from airflow_mlops.core.declaration.contract import Contract
 from airflow_mlops.core.errors import DataError
-from airflow_mlops.core.governance.record import verify_chain
+from airflow_mlops.core.ledger.record import verify_chain
 from tests.bad_input.any_tables import CONTRACT, END, any_texts, csv_rows, tables
 from tests.bad_input.world import BAD, SourceKind, World, as_csv
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from airflow_mlops.core.errors import DataError, DeclarationError, NotReadyError
-from airflow_mlops.core.governance.record import verify_chain
+from airflow_mlops.core.ledger.record import verify_chain
 from tests.bad_input.case import Case
 from tests.bad_input.cases import CASES
 from tests.bad_input.conftest import Open

@@ -23,14 +23,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_mlops.core.data.partition import partition_slug
-from airflow_mlops.core.data.publish_snapshot import publish_snapshot
-from airflow_mlops.core.data.sources.connections_port import NoConnections
 from airflow_mlops.core.data.take_snapshot import take_snapshot
-from airflow_mlops.core.governance.record import Record
-from airflow_mlops.core.loop_file import read_loop
+from airflow_mlops.core.declaration.partition_key import partition_slug
+from airflow_mlops.core.declaration.read_loop import read_loop
+from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.open_workspace import Stores, open_workspace
+from airflow_mlops.core.ports.connections import NoConnections
 from airflow_mlops.core.validation.gx_validator import GxValidator
+from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 

@@ -18,8 +18,8 @@ from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
 from sklearn.linear_model import LinearRegression
 
+from airflow_mlops.core.ports.registry import Registration
 from airflow_mlops.core.registry.model_file import save_model
-from airflow_mlops.core.registry.port import Registration
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
 from airflow_mlops.testing.embedded_postgres import EmbeddedPostgres
 

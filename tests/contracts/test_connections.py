@@ -15,13 +15,13 @@ import pytest
 from pyarrow.fs import S3FileSystem
 from sqlalchemy import make_url
 
-from airflow_mlops.core.data.port import Source
-from airflow_mlops.core.data.sources.open_source import open_source
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError, SourceUnreachableError
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.ports.partitions import Source
+from airflow_mlops.core.sources.source_factory import open_source
 from airflow_mlops.hooks.source_connections import AirflowConnections
 from airflow_mlops.hooks.workspace import WorkspaceHook
-from tests.unit.core.data.sources.small_service import Answer, small_service
+from tests.unit.core.sources.small_service import Answer, small_service
 from tests.unit.core.toy_loop import toy_fields
 
 KEY = "2013-01-06T00:00:00"

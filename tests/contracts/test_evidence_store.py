@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.errors import LedgerError
-from airflow_mlops.core.governance.evidence_files import EvidenceFiles
-from airflow_mlops.core.governance.port import EvidenceStore
+from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
+from airflow_mlops.core.ledger.protocols import EvidenceStore
 from airflow_mlops.testing.in_memory import InMemoryEvidence
 
 Change = Callable[[str, bytes], None]

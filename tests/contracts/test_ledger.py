@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import create_engine, delete, update
 
 from airflow_mlops.core.errors import LedgerCorruptError, LedgerError, StaleLedgerError
-from airflow_mlops.core.governance.port import Ledger
-from airflow_mlops.core.governance.record import Draft, Record, verify_chain
-from airflow_mlops.core.governance.sql_ledger import LEDGER, SqlLedger
+from airflow_mlops.core.ledger.protocols import Ledger
+from airflow_mlops.core.ledger.record import Draft, Record, verify_chain
+from airflow_mlops.core.ledger.sql_ledger import LEDGER, SqlLedger
 from airflow_mlops.testing.in_memory import InMemoryLedger
 
 KEY = "2013-01-06T00:00:00"
@@ -185,6 +185,6 @@ def tamper(url: str, statement: object) -> None:
 def test_a_database_that_does_not_answer_is_a_ledger_error_that_names_the_model(
     tmp_path: Path, fresh_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_mlops.core.governance.sql_ledger.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("airflow_mlops.core.ledger.sql_ledger.time.sleep", lambda _seconds: None)
     with pytest.raises(LedgerError, match=f"{fresh_name}: the ledger did not answer in 5 attempts"):
         SqlLedger(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}", fresh_name).records()

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.ports.registry import GHOST_OF, ModelRegistry, Registration, VersionGoneError
+from airflow_mlops.core.ports.signing_keys import GivenKeys, new_private_key
 from airflow_mlops.core.registry.mlflow_registry import OPERATION, MlflowRegistry
 from airflow_mlops.core.registry.model_file import file_digest, load_model
-from airflow_mlops.core.registry.port import GHOST_OF, ModelRegistry, Registration, VersionGoneError
 from airflow_mlops.core.registry.sign_folder import sign_folder, signature_of
-from airflow_mlops.core.registry.signing_keys import GivenKeys, new_private_key
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 
 Register = Callable[[str], Registration]

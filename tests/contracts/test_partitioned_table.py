@@ -16,8 +16,8 @@ import pytest
 
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.delta_snapshots import DeltaPartitions
-from airflow_mlops.core.data.port import PartitionedTable
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.ports.partitions import PartitionedTable
 from airflow_mlops.testing.in_memory import InMemoryTable
 
 FIRST, SECOND, THIRD = (f"2013-01-{day:02}T00:00:00" for day in (6, 13, 20))

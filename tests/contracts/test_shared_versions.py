@@ -11,11 +11,11 @@ import pytest
 from pyarrow.fs import FileSelector, S3FileSystem
 
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.governance.state import Version
 from airflow_mlops.core.lake import Lake, LakeFiles
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ports.registry import VersionGoneError
+from airflow_mlops.core.ports.signing_keys import new_private_key, public_of
 from airflow_mlops.core.registry.load import copy_of, load_version
-from airflow_mlops.core.registry.port import VersionGoneError
-from airflow_mlops.core.registry.signing_keys import new_private_key, public_of
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.workspace import WorkspaceHook
 from airflow_mlops.testing.in_memory import in_memory_workspace

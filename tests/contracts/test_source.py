@@ -21,15 +21,15 @@ import pytest
 from pyarrow.fs import S3FileSystem
 from sqlalchemy import make_url
 
-from airflow_mlops.core.data.declared_data import Limits
-from airflow_mlops.core.data.port import BATCH_ROWS, Arrival, Source
-from airflow_mlops.core.data.sources.csv_source import CsvFiles
-from airflow_mlops.core.data.sources.http_source import HttpAnswers
-from airflow_mlops.core.data.sources.parquet_source import ParquetFiles
-from airflow_mlops.core.data.sources.sql_source import SqlRows
+from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.errors import NotReadyError, PartitionRefusedError, SourceMissingError
+from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival, Source
+from airflow_mlops.core.sources.csv_source import CsvFiles
+from airflow_mlops.core.sources.http_source import HttpAnswers
+from airflow_mlops.core.sources.parquet_source import ParquetFiles
+from airflow_mlops.core.sources.sql_source import SqlRows
 from airflow_mlops.testing.in_memory import InMemorySource
-from tests.unit.core.data.sources.small_service import Answer, small_service
+from tests.unit.core.sources.small_service import Answer, small_service
 
 KEY, LATER = "2013-01-06T00:00:00", "2013-01-13T00:00:00"
 IN_TIME = {KEY: "2013-01-02 03:04:05", LATER: "2013-01-09 03:04:05"}

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 from sqlalchemy import make_url
 
-from airflow_mlops.core.data.sources.connections_port import NoConnections
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.open_workspace import Stores, open_workspace
+from airflow_mlops.core.ports.connections import NoConnections
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.toy_loop import ingest, toy_fields, toy_loop
 

@@ -17,9 +17,7 @@ import pyarrow as pa
 import pytest
 from sqlalchemy import make_url
 
-from airflow_mlops.core.data.declared_data import Limits
-from airflow_mlops.core.data.port import BATCH_ROWS
-from airflow_mlops.core.data.sources.sql_source import SqlRows
+from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.errors import (
     DeclarationError,
     PartitionRefusedError,
@@ -27,6 +25,8 @@ from airflow_mlops.core.errors import (
     SourceUnreachableError,
     SourceUnreadableError,
 )
+from airflow_mlops.core.ports.partitions import BATCH_ROWS
+from airflow_mlops.core.sources.sql_source import SqlRows
 
 KEY = "2013-01-06T00:00:00"
 Connect = Callable[[], Any]

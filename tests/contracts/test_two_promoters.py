@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mlops.core.governance.reconcile import reconcile
-from airflow_mlops.core.governance.record import verify_chain
+from airflow_mlops.core.ledger.record import verify_chain
+from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
 from tests.contracts.promoter import workspace_of
 from tests.unit.core.toy_loop import week

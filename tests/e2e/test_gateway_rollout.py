@@ -23,14 +23,14 @@ import httpx
 import pandas as pd
 import pytest
 
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import NotReadyError, RolledBackError
-from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.open_workspace import Stores, open_workspace
-from airflow_mlops.core.registry.signing_keys import KeyFolder
+from airflow_mlops.core.ports.signing_keys import KeyFolder
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.analyse_stage import due
-from airflow_mlops.core.rollout.gateway_target import GatewayTarget
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
+from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.child_processes import Child, start_child, stop_sessions, wait_until_ready
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess, free_port

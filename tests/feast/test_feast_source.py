@@ -15,8 +15,8 @@ import pytest
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64, String
 
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceUnreadableError
-from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.toy_loop import ingest, toy_fields

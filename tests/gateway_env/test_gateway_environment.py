@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from airflow_mlops.core.rollout.gateway_target import GatewayTarget
-from airflow_mlops.core.rollout.port import Traffic
+from airflow_mlops.core.ports.rollout_target import Traffic
+from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.testing.gateway_process import TELL_TOKEN
 from tests.contracts.gateway.toy_project import ToyProject, picky, row
 from tests.unit.core.toy_loop import toy_rows
@@ -20,9 +20,9 @@ HOUSE = Path(__file__).parents[2]
 PYTHON = HOUSE / ".venv-gateway" / "bin" / "python"
 HEAVY = {"airflow", "mlflow", "deltalake", "sqlalchemy", "great_expectations", "sagemaker"}
 NEEDED = (
-    "core.loop",
+    "core.declaration.loop",
     "core.errors",
-    "core.rollout.port",
+    "core.ports.rollout_target",
     "gateway.server",
     "gateway.shadow_process",
     "gateway.onnx_model",

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from airflow_mlops.core.data.publish_snapshot import publish_snapshot
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.errors import GateError, NotReadyError, RolledBackError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
-from airflow_mlops.core.governance.proof.prove_version import prove_version
-from airflow_mlops.core.registry.register_candidate import register_candidate
+from airflow_mlops.core.evaluation.register_candidate import register_candidate
+from airflow_mlops.core.governance.certify_version import prove_version
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decide_by_hand
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
 from airflow_mlops.core.validation.gx_validator import GxValidator
+from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.measure_regret import measure_regret
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance
@@ -31,7 +31,9 @@ def publish(workspace: Workspace, key: str) -> None:
 
 def register(workspace: Workspace, key: str, *, by_hand: bool = False) -> str:
     """Train, judge and register a candidate as of a partition; return the number of its version."""
-    request = assemble_training(workspace, key, by_hand=by_hand)
+    if by_hand:
+        decide_by_hand(workspace, key)
+    request = assemble_training(workspace, key)
     fits = [fit_candidate(workspace, request, candidate) for candidate in request.candidates]
     evaluated = evaluate_candidates(workspace, request, fits)
     require_gates(workspace, request, evaluated)

@@ -11,12 +11,12 @@ from collections import Counter
 from typing import Any
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.governance.fold_records import fold
-from airflow_mlops.core.governance.reconcile import wanted_aliases
-from airflow_mlops.core.governance.record import Record, verify_chain
+from airflow_mlops.core.ledger.fold import fold
+from airflow_mlops.core.ledger.record import Record, verify_chain
+from airflow_mlops.core.ports.registry import GHOST_OF, OPERATION
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.registry.port import GHOST_OF, OPERATION
 from airflow_mlops.core.registry.verify_version import verify_version
+from airflow_mlops.core.rollout.reconcile_aliases import wanted_aliases
 from airflow_mlops.core.workspace import Workspace
 from tests.loop.project import embedded_stores
 

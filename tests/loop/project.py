@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_mlops.core.data.partition import partition_slug
-from airflow_mlops.core.governance.record import Record
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.partition_key import partition_slug
+from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.open_workspace import Stores, open_workspace
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
 from tests.loop.by_core import publish, register, roll_out
 

@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_mlops.core.governance.approve import record_rejection
+from airflow_mlops.core.rollout.approvals import record_rejection
 from airflow_mlops.operators.approval import ApproveVersionOperator, question
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project, night, states, why

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from tests.loop.invariants import assert_invariants, versions_in_registry
 from tests.loop.project import KEYS, Project, make_project
 

@@ -97,7 +97,7 @@ def test_the_dags_meet_through_partitioned_assets_only(tmp_path: Path, start_sch
 
 
 def test_what_is_declared_to_be_watched_has_its_task_and_its_place(tmp_path: Path, airflow_home: Path) -> None:
-    from airflow_mlops.core.loop import Loop
+    from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.factories.build_dags import build_dags
 
     fields = make_project(tmp_path).fields

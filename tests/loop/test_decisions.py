@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, make_project, states

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from airflow_mlops.core.loop_file import read_loop
+from airflow_mlops.core.declaration.read_loop import read_loop
 from airflow_mlops.core.open_workspace import open_workspace
 from tests.loop.project import embedded_stores
 

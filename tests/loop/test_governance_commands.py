@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.cli import main
-from airflow_mlops.core.governance.policy import FILE
+from airflow_mlops.core.rollout.promotion_policy import FILE
 from tests.loop.by_core import live_through, publish, register, roll_out
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_mlops.core.governance.reconcile import wanted_aliases
+from airflow_mlops.core.rollout.reconcile_aliases import wanted_aliases
 from airflow_mlops.core.rollout.score_partition import score_partition
 from tests.loop.invariants import assert_invariants, versions_in_registry
 from tests.loop.project import KEYS, Project, make_project, states

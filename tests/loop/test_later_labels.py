@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 
 from airflow_mlops.core.data.labels.take_labels import take_labels
-from airflow_mlops.core.data.partition import partition_slug
-from airflow_mlops.core.governance.proof.reproduce_version import reproduce_version
+from airflow_mlops.core.declaration.partition_key import partition_slug
+from airflow_mlops.core.governance.reproduce_version import reproduce_version
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from tests.loop.by_core import roll_out
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project, states, week

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.triggers.outside_monitor import OutsideMonitorTrigger
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project, states
-from tests.unit.core.data.sources.small_service import Answer, SmallService, small_service
+from tests.unit.core.sources.small_service import Answer, SmallService, small_service
 
 if TYPE_CHECKING:
     from tests.loop.conftest import SchedulerFactory

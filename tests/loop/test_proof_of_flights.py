@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.cli import main
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.factories.build_dags import loops_in

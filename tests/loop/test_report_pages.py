@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from airflow_mlops.core.governance.evidence_files import EvidenceFiles
-from airflow_mlops.core.governance.record import Draft
-from airflow_mlops.core.governance.sql_ledger import SqlLedger
+from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
+from airflow_mlops.core.ledger.record import Draft
+from airflow_mlops.core.ledger.sql_ledger import SqlLedger
 from tests.loop.project import embedded_stores
 
 MODEL = "reported"

@@ -12,9 +12,9 @@ from sqlalchemy import select
 
 from airflow_mlops.cli import main, report_command
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
+from airflow_mlops.core.report import kept_reports
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
-from airflow_mlops.core.watch.report import kept_reports
 from airflow_mlops.operators.report import ReportLink
 from airflow_mlops.testing.metadata import session_scope
 from tests.headless_chromium import Document

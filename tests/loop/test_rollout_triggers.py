@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import NotReadyError
-from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.rollout.control_rollout import control_rollout
 from airflow_mlops.operators.rollout import AnalyseRolloutOperator
 from airflow_mlops.testing.in_memory_target import InMemoryTarget
 from airflow_mlops.triggers.rollout import LookDueTrigger
-from tests.unit.core.governance.histories import week
+from tests.unit.core.ledger.histories import week
 from tests.unit.core.rollout.test_analyse_traffic import rolled_out
 from tests.unit.core.toy_loop import toy_fields
 

@@ -13,7 +13,7 @@ import boto3
 import httpx
 import pytest
 
-from airflow_mlops.core.registry.signing_keys import KeyFolder
+from airflow_mlops.core.ports.signing_keys import KeyFolder
 from airflow_mlops.testing.gateway_process import GatewayProcess
 from airflow_mlops.testing.sagemaker_server import SageMakerEndpoints
 from tests.loop.invariants import assert_invariants

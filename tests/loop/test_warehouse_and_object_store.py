@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.fs import FileSelector, S3FileSystem
 
-from airflow_mlops.core.data.partition import partition_slug
+from airflow_mlops.core.declaration.partition_key import partition_slug
 from airflow_mlops.core.lake import Lake
 from airflow_mlops.core.open_workspace import Stores
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready

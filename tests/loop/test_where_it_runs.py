@@ -20,7 +20,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
 
-from airflow_mlops.core.governance.proof.reproduce_version import reproduce_version
+from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.hooks.workspace import WorkspaceHook
 from airflow_mlops.testing.sagemaker_double import SageMakerDouble
 from tests.loop.invariants import assert_invariants

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from airflow_mlops.core.ports.fit_request import FitRequest
+from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.training.child_step import ChildStep
-from airflow_mlops.core.training.fit_request import FitRequest
-from airflow_mlops.core.training.fit_rows import FitRows
 from airflow_mlops.core.training.in_process_step import InProcessStep
 
 HOUSE = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def candidates(seed):
         ),
     }
 """
-NEEDED = ("step", "core.loop", "core.errors", "core.registry.model_file", "core.training.fit_estimator")
+NEEDED = ("step", "core.declaration.loop", "core.errors", "core.registry.model_file", "core.training.fit_estimator")
 
 
 def installed() -> list[str]:

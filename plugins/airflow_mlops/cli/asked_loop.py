@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.read_loop import read_loop
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.loop_file import read_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable

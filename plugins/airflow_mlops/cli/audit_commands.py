@@ -31,7 +31,7 @@ def add_commands(commands: Commands) -> None:
 
 def verify(asked: argparse.Namespace) -> None:
     """Audit the ledger and say what was compared; the first thing wrong is an error."""
-    from airflow_mlops.core.governance.audit import audit_ledger, read_anchors
+    from airflow_mlops.core.ledger.audit import audit_ledger, read_anchors
 
     workspace = workspace_of(asked)
     anchors = read_anchors(asked.anchors, workspace.loop.model) if asked.anchors else []
@@ -45,7 +45,7 @@ def verify(asked: argparse.Namespace) -> None:
 
 def anchor(asked: argparse.Namespace) -> None:
     """Add the head of the ledger to a file."""
-    from airflow_mlops.core.governance.audit import append_anchor, head
+    from airflow_mlops.core.ledger.audit import append_anchor, head
 
     found = head(workspace_of(asked).ledger.records())
     with writing(asked.to):
@@ -55,7 +55,7 @@ def anchor(asked: argparse.Namespace) -> None:
 
 def export(asked: argparse.Namespace) -> None:
     """Write the records, oldest first."""
-    from airflow_mlops.core.governance.audit import exported
+    from airflow_mlops.core.ledger.audit import exported
 
     workspace = workspace_of(asked)
     records = workspace.ledger.records()

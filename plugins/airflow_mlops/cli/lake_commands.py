@@ -15,7 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.asked_loop import add_command, workspace_of
-from airflow_mlops.core.data.partition import partition_key
+from airflow_mlops.core.declaration.partition_key import partition_key
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.asked_loop import Commands
@@ -50,7 +50,7 @@ def add_commands(commands: Commands) -> None:
 def list_quarantine(asked: argparse.Namespace) -> None:
     """Print a line for each partition with bad rows: how many, and why."""
     from airflow_mlops.core.data.quarantined_rows import rule_of
-    from airflow_mlops.core.data.release_quarantine import held_rows
+    from airflow_mlops.core.validation.release_quarantine import held_rows
 
     workspace = workspace_of(asked)
     state = workspace.state()
@@ -67,7 +67,7 @@ def list_quarantine(asked: argparse.Namespace) -> None:
 
 def show_rows(asked: argparse.Namespace) -> None:
     """Print the bad rows of a partition with their reasons."""
-    from airflow_mlops.core.data.release_quarantine import held_rows
+    from airflow_mlops.core.validation.release_quarantine import held_rows
 
     held = held_rows(workspace_of(asked), partition_key(asked.partition))
     rows = held if asked.json else held.slice(0, asked.rows)
@@ -84,8 +84,8 @@ def show_rows(asked: argparse.Namespace) -> None:
 
 def release_rows(asked: argparse.Namespace) -> None:
     """Judge bad rows again and take the good ones in."""
-    from airflow_mlops.core.data.release_quarantine import release_quarantine
     from airflow_mlops.core.validation.gx_validator import GxValidator
+    from airflow_mlops.core.validation.release_quarantine import release_quarantine
 
     workspace = workspace_of(asked)
     partition = partition_key(asked.partition)
@@ -114,7 +114,7 @@ def forget_key(asked: argparse.Namespace) -> None:
 
 def tidy(asked: argparse.Namespace) -> None:
     """Expire and delete."""
-    from airflow_mlops.core.data.tidy_lake import tidy_lake
+    from airflow_mlops.core.data.apply_retention import tidy_lake
 
     done = tidy_lake(workspace_of(asked), after_hours=asked.after_hours)
     for table, files in done.files.items():

@@ -7,15 +7,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.asked_loop import add_command, loop_of, workspace_of
+from airflow_mlops.core.declaration.function_exists import check_function_exists
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.governance.fold_records import fold
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.training.function_exists import check_function_exists
+from airflow_mlops.core.ledger.fold import fold
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.asked_loop import Commands
-    from airflow_mlops.core.governance.record import Record
-    from airflow_mlops.core.governance.state import LoopState, Version
+    from airflow_mlops.core.ledger.record import Record
+    from airflow_mlops.core.ledger.state import LoopState, Version
 
 SHOWN_KINDS = frozenset({
     "partition_refused", "retrain_decided", "training_failed", "candidate_refused", "candidate_registered",
@@ -55,8 +55,8 @@ def loop_schema() -> dict[str, Any]:
 
 def check(asked: argparse.Namespace) -> None:
     """Read a declaration, its contract, its policy, its functions' whereabouts, and its suite."""
-    from airflow_mlops.core.data.contract import contract_of
-    from airflow_mlops.core.governance.policy import read_policy
+    from airflow_mlops.core.declaration.contract import contract_of
+    from airflow_mlops.core.rollout.promotion_policy import read_policy
 
     loop = loop_of(asked)
     required = read_policy(asked.root.resolve()).of(loop.tier)
@@ -155,7 +155,7 @@ def said_in(record: Record) -> str:
 def reconcile_aliases(asked: argparse.Namespace) -> None:
     """Make target and registry say what the ledger says, and take back a challenger that has to go."""
     from airflow_mlops.core.errors import RegistryError
-    from airflow_mlops.core.registry.inspect_versions import inspect_versions
+    from airflow_mlops.core.rollout.inspect_versions import inspect_versions
     from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 
     workspace = workspace_of(asked)

@@ -41,7 +41,7 @@ def _about_version(commands: Commands, name: str, run: Run, words: str) -> argpa
 def reproduce(asked: argparse.Namespace) -> None:
     """Make a version again, print the verdict, and fail where predictions differ beyond the tolerance."""
     from airflow_mlops.core.errors import ReproductionError
-    from airflow_mlops.core.governance.proof.reproduce_version import reproduce_version
+    from airflow_mlops.core.governance.reproduce_version import reproduce_version
 
     workspace = workspace_of(asked)
     found = reproduce_version(workspace, asked.version, tolerance=asked.tolerance)
@@ -53,8 +53,8 @@ def reproduce(asked: argparse.Namespace) -> None:
 
 def explain(asked: argparse.Namespace) -> None:
     """Print the trace of a row."""
-    from airflow_mlops.core.data.partition import partition_key
-    from airflow_mlops.core.governance.proof.explain_row import explain_row
+    from airflow_mlops.core.declaration.partition_key import partition_key
+    from airflow_mlops.core.governance.explain_row import explain_row
 
     partition = partition_key(asked.partition) if asked.partition else None
     found = explain_row(workspace_of(asked), asked.version, asked.row, partition)
@@ -77,8 +77,8 @@ def explain(asked: argparse.Namespace) -> None:
 def write_card(asked: argparse.Namespace) -> None:
     """Print or write the model card; it is kept as evidence where none is, or the one that is lacks other things."""
     from airflow_mlops.core.errors import DeclarationError
-    from airflow_mlops.core.governance.proof.card_pages import as_html, as_markdown
-    from airflow_mlops.core.governance.proof.model_card import write_model_card
+    from airflow_mlops.core.governance.model_card import write_model_card
+    from airflow_mlops.core.report.page_html import as_html, as_markdown
 
     if asked.to is not None and asked.to.suffix not in (".md", ".html"):
         raise DeclarationError(f"the card can be written as .md or .html, not {asked.to.suffix or 'without ending'!r}")
@@ -93,7 +93,7 @@ def write_card(asked: argparse.Namespace) -> None:
 
 def score(asked: argparse.Namespace) -> None:
     """Print the score, section by section, with the evidence of each point and what is missing."""
-    from airflow_mlops.core.governance.test_score.ml_test_score import ml_test_score, shown
+    from airflow_mlops.core.governance.ml_test_score.ml_test_score import ml_test_score, shown
 
     for line in shown(ml_test_score(workspace_of(asked))):
         print(line)

@@ -17,7 +17,7 @@ from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.asked_loop import Commands
-    from airflow_mlops.core.loop import Loop
+    from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.workspace import Workspace
 
 POLICIES = "declared,never,nightly,clock:4,alarm,regret:0.1"
@@ -41,13 +41,13 @@ def add_commands(commands: Commands) -> None:
 
 def replay(asked: argparse.Namespace) -> None:
     """Fit the history once, replay the policies, print the table, and write figures and picture."""
-    from airflow_mlops.core.data.partition import partition_key
-    from airflow_mlops.core.watch.replay.compare_policies import PolicyComparison, policy_of
-    from airflow_mlops.core.watch.replay.fit_history import fit_history
-    from airflow_mlops.core.watch.replay.past_partitions import past_partitions
-    from airflow_mlops.core.watch.replay.replay_picture import draw_replay
-    from airflow_mlops.core.watch.replay.replay_policy import LEFT_OUT
-    from airflow_mlops.core.watch.replay.replay_report import report_replay, table
+    from airflow_mlops.core.declaration.partition_key import partition_key
+    from airflow_mlops.core.replay.compare_policies import PolicyComparison, policy_of
+    from airflow_mlops.core.replay.fit_history import fit_history
+    from airflow_mlops.core.replay.past_partitions import past_partitions
+    from airflow_mlops.core.replay.replay_picture import draw_replay
+    from airflow_mlops.core.replay.replay_policy import LEFT_OUT
+    from airflow_mlops.core.replay.replay_report import report_replay, table
 
     loop = with_window(loop_of(asked), asked.window)
     names = [name.strip() for name in asked.policies.split(",") if name.strip()]
@@ -102,8 +102,8 @@ def workspace_with_history(asked: argparse.Namespace, loop: Loop, folder: Path, 
     own = replace(workspace_of(asked), loop=loop)
     if not asked.from_source and own.state().published:
         return own
+    from airflow_mlops.core.replay.take_history import take_history
     from airflow_mlops.core.validation.gx_validator import GxValidator
-    from airflow_mlops.core.watch.replay.take_history import take_history
 
     stores = replace(Stores.embedded(folder), secret=own.secret, connections=own.connections)
     workspace = open_workspace(loop, stores, root=own.root, actor=own.actor)

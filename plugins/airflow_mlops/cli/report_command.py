@@ -27,9 +27,9 @@ def add_commands(commands: Commands) -> None:
 
 def report(asked: argparse.Namespace) -> None:
     """Draw the page, keep it as evidence, and say where it is."""
-    from airflow_mlops.core.data.partition import partition_key
+    from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.errors import NotReadyError
-    from airflow_mlops.core.watch.report.kept_reports import keep_report, page_of
+    from airflow_mlops.core.report.kept_reports import keep_report, page_of
 
     workspace = workspace_of(asked)
     partition = partition_key(asked.partition) if asked.partition else max(workspace.state().scored, default=None)

@@ -9,7 +9,7 @@ from airflow_mlops.cli.asked_loop import add_command, workspace_of
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.asked_loop import Commands
-    from airflow_mlops.core.governance.state import LoopState
+    from airflow_mlops.core.ledger.state import LoopState
     from airflow_mlops.core.workspace import Workspace
 
 WORDS = {
@@ -44,7 +44,7 @@ def status(asked: argparse.Namespace) -> None:
 
 def standing(workspace: Workspace, state: LoopState) -> list[str]:
     """Return where a rollout stands, a line for each stage."""
-    from airflow_mlops.core.rollout.next_move import next_move
+    from airflow_mlops.core.rollout.next_transition import next_move
     from airflow_mlops.core.rollout.offline_and_online import offline_in_words
 
     served = "no version" if state.champion is None else f"version {state.champion.number}"
@@ -82,7 +82,7 @@ def act(asked: argparse.Namespace) -> None:
 def approve(asked: argparse.Namespace) -> None:
     """Let a stage begin."""
     from airflow_mlops.core.errors import RolloutError
-    from airflow_mlops.core.governance.approve import PERSON
+    from airflow_mlops.core.rollout.approvals import PERSON
     from airflow_mlops.core.rollout.control_rollout import approve_stage
 
     workspace = workspace_of(asked)

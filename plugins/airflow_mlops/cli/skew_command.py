@@ -29,7 +29,7 @@ def positive(text: str) -> int:
 
 def skew(asked: argparse.Namespace) -> None:
     """Replay, and print what agreed; the first difference is an error with the column, the key and both values."""
-    from airflow_mlops.core.data.partition import partition_key
+    from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.watch.training_serving_skew import replay_rows, require_no_skew
 
     partition = partition_key(asked.partition) if asked.partition else None

@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.core.data.sources.connections_port import Connections, NoConnections
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.governance.evidence_files import EvidenceFiles
 from airflow_mlops.core.lake import Lake, LakeFiles
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
+from airflow_mlops.core.ports.connections import Connections, NoConnections
 from airflow_mlops.core.workspace import Ports, Workspace
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.registry.signing_keys import SigningKeys
+    from airflow_mlops.core.ports.rollout_target import RolloutTarget
+    from airflow_mlops.core.ports.signing_keys import SigningKeys
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
     scratch = folder.path if folder.is_local else scratch_of(stores) / loop.model
 
     def source() -> object:
-        from airflow_mlops.core.data.sources.open_source import open_source
+        from airflow_mlops.core.sources.source_factory import open_source
 
         return open_source(loop, stores.connections, root=root)
 
@@ -88,7 +89,7 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
         return DeltaPartitions(folder / name)
 
     def ledger() -> object:
-        from airflow_mlops.core.governance.sql_ledger import SqlLedger
+        from airflow_mlops.core.ledger.sql_ledger import SqlLedger
 
         return SqlLedger(stores.ledger_url, loop.model)
 
@@ -101,7 +102,7 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
         )  # fmt: skip
 
     def keys() -> SigningKeys:
-        from airflow_mlops.core.registry.signing_keys import KeyFolder
+        from airflow_mlops.core.ports.signing_keys import KeyFolder
 
         beside = stores.lake.path if stores.scratch is None and folder.is_local else scratch_of(stores)
         return stores.keys or KeyFolder(beside.parent / "keys")
@@ -109,9 +110,25 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
     shared = None if folder.is_local else LakeFiles(folder / "shared")
     ports = Ports(
         source, table, ledger, lambda: EvidenceFiles(folder / "evidence"), registry, keys,  # type: ignore[arg-type]
-        lambda: shared, connections=lambda: stores.connections,
+        lambda: shared, target=default_target, connections=lambda: stores.connections,
     )  # fmt: skip
     return Workspace(loop, root, scratch, ports, actor[:250], stores.secret)
+
+
+def default_target(workspace: Workspace) -> RolloutTarget:
+    """Return the rollout target that needs no connection: the batch of each partition.
+
+    Raises
+    ------
+    DeclarationError
+        If the loop declares another target.
+    """
+    from airflow_mlops.core.rollout.targets.batch.batch_target import BatchTarget
+
+    declared = workspace.loop.rollout.target
+    if declared != "batch":
+        raise DeclarationError(f"is {declared!r}, and nothing here reaches it", key="rollout.target")
+    return BatchTarget(workspace)
 
 
 def scratch_of(stores: Stores) -> Path:

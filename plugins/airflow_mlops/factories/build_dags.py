@@ -33,11 +33,11 @@ from airflow.sdk import (
     get_parsing_context,
 )  # fmt: skip
 
+from airflow_mlops.core.declaration.function_exists import check_function_exists
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.read_loop import read_loop
+from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.loop_file import read_loop
-from airflow_mlops.core.training.function_exists import check_function_exists
-from airflow_mlops.core.watch.declared_retrain import Regret
 from airflow_mlops.factories.assets import LoopAssets
 from airflow_mlops.factories.callback import NamedCallback
 from airflow_mlops.operators.data import PublishSnapshotOperator, TakeSnapshotOperator, TidyLakeOperator

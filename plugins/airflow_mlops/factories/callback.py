@@ -18,6 +18,6 @@ class NamedCallback:
         """Import the callback and call it."""
         from pathlib import Path
 
-        from airflow_mlops.core.training.user_function import load_function
+        from airflow_mlops.core.declaration.user_function import load_function
 
         return load_function(self.reference, Path(self.root))(context)

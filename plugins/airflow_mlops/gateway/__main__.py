@@ -13,9 +13,9 @@ from pathlib import Path
 # One row is no work for several threads: waiting for each other, they would cost more than they save.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.read_loop import read_loop
 from airflow_mlops.core.errors import DeclarationError, MlopsError
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.loop_file import read_loop
 from airflow_mlops.gateway.settings import add_arguments, settings_of
 
 

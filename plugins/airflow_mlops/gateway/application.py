@@ -24,14 +24,14 @@ from typing import Any
 import msgspec
 
 from airflow_mlops.core.errors import MlopsError, RolloutError
-from airflow_mlops.core.rollout.port import OlderTrafficError
-from airflow_mlops.gateway.answering import UnansweredError
-from airflow_mlops.gateway.kept_state import traffic_of
-from airflow_mlops.gateway.lane import BusyError
+from airflow_mlops.core.ports.rollout_target import OlderTrafficError
 from airflow_mlops.gateway.metrics_page import metrics_page
+from airflow_mlops.gateway.micro_batcher import BusyError
+from airflow_mlops.gateway.request_router import UnansweredError
 from airflow_mlops.gateway.row_errors import RowError
 from airflow_mlops.gateway.serving import NotPreparedError, Serving
 from airflow_mlops.gateway.settings import Settings
+from airflow_mlops.gateway.state_file import traffic_of
 from airflow_mlops.gateway.version_files import ServedVersion
 
 log = logging.getLogger(__name__)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.user_function import load_function
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.training.user_function import load_function
 from airflow_mlops.core.workspace import Ports, Workspace
-from airflow_mlops.gateway.model_forms import ReadyModel, ready_model
+from airflow_mlops.gateway.inference_backends import ReadyModel, ready_model
 from airflow_mlops.gateway.row_shape import RowShape, shape_of_requests
 from airflow_mlops.gateway.version_files import ServedVersion, VersionFiles
 

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from airflow_mlops.core.rollout.port import LATENCY_EDGES
+from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES
 from airflow_mlops.gateway.serving import Serving
 
 PREFIX = "airflow_mlops_gateway"

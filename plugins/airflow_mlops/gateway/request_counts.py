@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from airflow_mlops.core.rollout.port import LATENCY_EDGES
+from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES
 from airflow_mlops.core.rollout.sticky_share import BUCKETS
 
 SAMPLE = 5_000

@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from airflow_mlops.core.data.contract import Contract, matching
+from airflow_mlops.core.declaration.contract import Contract, matching
 from airflow_mlops.core.errors import DataError
 
 _PLACE = re.compile(r"`\$(?:\[(\d{1,9})\])?(?:\.(.{1,128}?))?`$", re.ASCII)

@@ -17,11 +17,11 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 
-from airflow_mlops.core.data.arrow_types import type_named
-from airflow_mlops.core.data.contract import Contract, matching
-from airflow_mlops.core.data.declared_data import Data
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
 from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.declaration.arrow_types import type_named
+from airflow_mlops.core.declaration.contract import Contract, matching
+from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.gateway.row_errors import RowError, in_words
 

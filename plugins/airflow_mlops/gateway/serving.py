@@ -14,17 +14,17 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_mlops.core.errors import MlopsError, RolloutError
-from airflow_mlops.core.rollout.port import SERVING, OlderTrafficError, Traffic
+from airflow_mlops.core.ports.rollout_target import SERVING, OlderTrafficError, Traffic
 from airflow_mlops.core.rollout.sticky_share import StickySplit, bound_of
-from airflow_mlops.gateway.answering import Answering, Served
 from airflow_mlops.gateway.breaker import Breaker
-from airflow_mlops.gateway.held_versions import HeldVersions, needed
-from airflow_mlops.gateway.kept_state import KeptState, read_state, write_state
 from airflow_mlops.gateway.loading import VersionLoader
+from airflow_mlops.gateway.model_cache import HeldVersions, needed
 from airflow_mlops.gateway.prediction_log import PredictionLog
 from airflow_mlops.gateway.request_counts import RequestCounts
+from airflow_mlops.gateway.request_router import Answering, Served
 from airflow_mlops.gateway.settings import Settings
 from airflow_mlops.gateway.shadow_link import ShadowLink, started_shadow
+from airflow_mlops.gateway.state_file import KeptState, read_state, write_state
 from airflow_mlops.gateway.version_files import ServedVersion, VersionFiles
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.lake import Lake
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.registry.signing_keys import GivenKeys, KeyFolder, SigningKeys
+from airflow_mlops.core.ports.signing_keys import GivenKeys, KeyFolder, SigningKeys
 
 TOKEN = "AIRFLOW_MLOPS_GATEWAY_TOKEN"  # noqa: S105 - the name of a variable
 CONTROL_TOKEN = "AIRFLOW_MLOPS_GATEWAY_CONTROL_TOKEN"  # noqa: S105 - the name of a variable

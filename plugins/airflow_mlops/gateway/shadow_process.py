@@ -47,9 +47,9 @@ def main() -> int:
 
 def load(told: dict[str, Any]) -> Any:
     """Return the version that the gateway names, verified here once more."""
+    from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.lake import Lake
-    from airflow_mlops.core.loop import Loop
-    from airflow_mlops.core.registry.signing_keys import GivenKeys
+    from airflow_mlops.core.ports.signing_keys import GivenKeys
     from airflow_mlops.gateway.loading import VersionLoader
     from airflow_mlops.gateway.version_files import ServedVersion, VersionFiles
 
@@ -63,7 +63,7 @@ def load(told: dict[str, Any]) -> Any:
 
 def predicted(loaded: Any, row: ShadowRow) -> ShadowResult:
     """Return what the version makes of a row, as fast as it does it alone."""
-    from airflow_mlops.gateway.lane import outcomes_of
+    from airflow_mlops.gateway.micro_batcher import outcomes_of
 
     began = time.perf_counter()
     try:

@@ -16,11 +16,11 @@ from typing import Any
 
 from airflow_mlops.core.errors import RegistryError, RolloutError
 from airflow_mlops.core.lake import Lake, LakeFiles
+from airflow_mlops.core.ports.registry import MODEL_FILE
+from airflow_mlops.core.ports.signing_keys import SigningKeys
 from airflow_mlops.core.registry.copied_folder import fetched_into, put_in_place
 from airflow_mlops.core.registry.model_file import load_model
-from airflow_mlops.core.registry.port import MODEL_FILE
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, verify_folder
-from airflow_mlops.core.registry.signing_keys import SigningKeys
 
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)

@@ -8,11 +8,12 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.open_workspace import default_target
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from airflow_mlops.core.rollout.port import RolloutTarget
+    from airflow_mlops.core.ports.rollout_target import RolloutTarget
     from airflow_mlops.core.workspace import Workspace
 
 GATEWAY = "mlops_gateway"
@@ -20,15 +21,17 @@ GATEWAY = "mlops_gateway"
 
 
 def rollout_target(workspace: Workspace) -> RolloutTarget:
-    """Return the declared target of a loop, where that is not batch.
+    """Return the declared target of a loop.
 
     :raises DeclarationError: if the connection that it needs is missing or incomplete
     """
+    if workspace.loop.rollout.target == "batch":
+        return default_target(workspace)
     if workspace.loop.rollout.target == "sagemaker":
-        from airflow_mlops.hooks.sagemaker_target import sagemaker_target
+        from airflow_mlops.hooks.sagemaker import sagemaker_target
 
         return sagemaker_target(workspace)
-    from airflow_mlops.core.rollout.gateway_target import GatewayTarget
+    from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 
     connection = gateway_connection(workspace.loop.model)
     return GatewayTarget(workspace, gateway_urls(connection), connection.password or "")

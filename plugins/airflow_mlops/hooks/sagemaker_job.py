@@ -6,9 +6,9 @@ import hashlib
 import re
 from typing import Any
 
+from airflow_mlops.core.declaration.train import FitLimits, OnSageMaker
 from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.training.declared_training import FitLimits, OnSageMaker
-from airflow_mlops.core.training.fit_request import FitRequest
+from airflow_mlops.core.ports.fit_request import FitRequest
 
 FOLDER = "/opt/ml"
 CHANNEL = "job"

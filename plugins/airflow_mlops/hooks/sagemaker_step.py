@@ -17,21 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_mlops.core.errors import DeclarationError, FitStoppedError, TrainingError
-from airflow_mlops.core.training.fit_request import FitRequest, FitResult
+from airflow_mlops.core.errors import FitStoppedError, TrainingError
+from airflow_mlops.core.ports.fit_request import FitRequest, FitResult
+from airflow_mlops.hooks.sagemaker import aws_clients
 from airflow_mlops.hooks.sagemaker_code import write_code
 from airflow_mlops.hooks.sagemaker_job import UNDER_WAY, job_described, job_name, require_completed
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.training.declared_training import FitLimits, OnSageMaker
-    from airflow_mlops.core.training.fit_rows import FitRows
+    from airflow_mlops.core.declaration.train import FitLimits, OnSageMaker
+    from airflow_mlops.core.ports.fit_rows import FitRows
 
 LOG = logging.getLogger(__name__)
 LARGEST_MODEL = 4 * 2**30
 
 
 class SageMakerStep:
-    """Fits in a training job; a :class:`~airflow_mlops.core.training.port.StepRunner`.
+    """Fits in a training job; a :class:`~airflow_mlops.core.ports.step_runner.StepRunner`.
 
     :param place: the declared job
     :param limits: ``minutes`` becomes the longest time that SageMaker lets the job run
@@ -39,16 +40,9 @@ class SageMakerStep:
     """
 
     def __init__(self, place: OnSageMaker, limits: FitLimits, *, poll_seconds: float = 15.0) -> None:
-        try:
-            from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-            from airflow.providers.amazon.aws.hooks.sagemaker import SageMakerHook
-        except ImportError as error:
-            raise DeclarationError(
-                "the amazon provider is not installed: install airflow-mlops[amazon]", key="train.runs_on.kind"
-            ) from error
         self.place, self.limits, self.poll_seconds = place, limits, poll_seconds
-        self.jobs = SageMakerHook(aws_conn_id=place.connection).get_conn()
-        self.files = S3Hook(aws_conn_id=place.connection).get_conn()
+        clients = aws_clients(place.connection, key="train.runs_on.kind")
+        self.jobs, self.files = clients.sagemaker(), clients.s3()
         self._name: str | None = None
         self._stopped = False
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_mlops.core.data.sources.connections_port import HttpAddress
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.ports.connections import HttpAddress
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

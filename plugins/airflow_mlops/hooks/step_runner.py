@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_mlops.core.training.declared_training import OnSageMaker
+from airflow_mlops.core.declaration.train import OnSageMaker
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.training.port import StepRunner
+    from airflow_mlops.core.ports.step_runner import StepRunner
     from airflow_mlops.core.workspace import Workspace
 
 

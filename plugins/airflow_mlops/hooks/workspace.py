@@ -15,10 +15,10 @@ from airflow_mlops.core.errors import DeclarationError
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.lake import Lake
-    from airflow_mlops.core.loop import Loop
     from airflow_mlops.core.open_workspace import Stores
-    from airflow_mlops.core.registry.signing_keys import SigningKeys
+    from airflow_mlops.core.ports.signing_keys import SigningKeys
     from airflow_mlops.core.workspace import Workspace
 
 PRIVACY = "mlops_privacy"
@@ -157,7 +157,7 @@ def signing_keys(connection: Connection) -> SigningKeys:
 
     :raises DeclarationError: if it holds none
     """
-    from airflow_mlops.core.registry.signing_keys import GivenKeys
+    from airflow_mlops.core.ports.signing_keys import GivenKeys
 
     said = connection.extra_dejson.get("public_key", [])
     public = [said] if isinstance(said, str) else said

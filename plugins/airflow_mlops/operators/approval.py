@@ -14,7 +14,7 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlops.core.governance.state import Version
+    from airflow_mlops.core.ledger.state import Version
     from airflow_mlops.core.workspace import Workspace
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -36,7 +36,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Ask, unless the version was approved before."""
-        from airflow_mlops.core.governance.approve import people_behind, version_to_approve
+        from airflow_mlops.core.rollout.approvals import people_behind, version_to_approve
 
         version = version_to_approve(workspace, partition)
         known = workspace.state().approved.get(version.number)
@@ -63,7 +63,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         answer: Any = HITLOperator.execute_complete(self, context, event)
         names = names_of(answer["responded_by_user"])
         with self.opened(context) as (workspace, partition):
-            from airflow_mlops.core.governance.approve import record_approval, record_rejection, version_to_approve
+            from airflow_mlops.core.rollout.approvals import record_approval, record_rejection, version_to_approve
 
             version = version_to_approve(workspace, partition, asked=asked)
             if answer["chosen_options"] != [APPROVE]:
@@ -93,7 +93,7 @@ class ApproveStageOperator(ApproveVersionOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Ask, unless the stage was approved before."""
-        from airflow_mlops.core.governance.approve import people_behind
+        from airflow_mlops.core.rollout.approvals import people_behind
         from airflow_mlops.core.rollout.control_rollout import stage_to_approve
 
         rollout, stage = stage_to_approve(workspace, self.index, partition), workspace.loop.rollout.stages[self.index]
@@ -128,7 +128,7 @@ class ApproveStageOperator(ApproveVersionOperator):
 
 def passed_so_far(workspace: Workspace) -> str:
     """Return what the looks of the rollout under way have said, as a Markdown list."""
-    from airflow_mlops.core.governance.proof.card_pages import plainly
+    from airflow_mlops.core.report.page_html import plainly
 
     rollout = workspace.state().rollout
     looks = [
@@ -155,7 +155,7 @@ def started_by(context: Context) -> str | None:
 def question(workspace: Workspace, version: Version, started: list[str]) -> str:
     """Return what the person is shown, as Markdown: why it was made, its numbers, and who cannot approve it."""
     # Reasons hold values of the user's data, which may hold anything.
-    from airflow_mlops.core.governance.proof.card_pages import plainly
+    from airflow_mlops.core.report.page_html import plainly
 
     details = version.details
     decision = next(

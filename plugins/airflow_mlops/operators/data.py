@@ -42,8 +42,8 @@ class PublishSnapshotOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.data.publish_snapshot import publish_snapshot
         from airflow_mlops.core.data.take_snapshot import SnapshotManifest
+        from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
         from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot
 
         published = publish_snapshot(
@@ -60,7 +60,7 @@ class TidyLakeOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.data.tidy_lake import tidy_lake
+        from airflow_mlops.core.data.apply_retention import tidy_lake
 
         done = tidy_lake(workspace)
         return {"expired": {table: len(gone) for table, gone in done.expired.items()}, "files": done.files}

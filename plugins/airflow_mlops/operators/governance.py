@@ -58,7 +58,7 @@ class ProveVersionOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
-        from airflow_mlops.core.governance.proof.prove_version import prove_version
+        from airflow_mlops.core.governance.certify_version import prove_version
 
         missing = prove_version(workspace, str(self.registered["version"]))
         for reason in missing:

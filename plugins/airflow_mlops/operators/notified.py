@@ -13,7 +13,7 @@ Notify = Sequence[str | Callable[..., Any]]
 
 def call_notifiers(notify: Notify, root: str, told: Any) -> None:
     """Call each with a context; one that raises is logged and changes nothing, as in Airflow itself."""
-    from airflow_mlops.core.training.user_function import load_function
+    from airflow_mlops.core.declaration.user_function import load_function
 
     for one in notify:
         try:

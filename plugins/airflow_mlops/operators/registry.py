@@ -27,7 +27,7 @@ class RegisterCandidateOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.registry.register_candidate import register_candidate
+        from airflow_mlops.core.evaluation.register_candidate import register_candidate
         from airflow_mlops.core.training.assemble import stored_request
 
         return register_candidate(workspace, stored_request(workspace, self.evaluated["request"]), self.evaluated)
@@ -42,7 +42,7 @@ class VerifyVersionsOperator(StageOperator):
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
         from airflow_mlops.core.errors import RegistryError
-        from airflow_mlops.core.registry.inspect_versions import inspect_versions
+        from airflow_mlops.core.rollout.inspect_versions import inspect_versions
 
         found = inspect_versions(workspace)
         for notice in found.notices:

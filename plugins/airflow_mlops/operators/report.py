@@ -47,7 +47,7 @@ class RenderReportOperator(StageOperator):
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.errors import NotReadyError
-        from airflow_mlops.core.watch.report.kept_reports import alarms_on, keep_report
+        from airflow_mlops.core.report.kept_reports import alarms_on, keep_report
 
         alarmed = alarms_on(workspace, partition)
         if not alarmed and not self.always:
@@ -69,7 +69,7 @@ class RenderReportOperator(StageOperator):
     def _evidently(self, workspace: Workspace, partition: str, why: str) -> dict[str, str]:
         """Return the digest of Evidently's page; none where it cannot be drawn, which is told."""
         from airflow_mlops.core.errors import MlopsError
-        from airflow_mlops.core.watch.report.kept_reports import keep_report
+        from airflow_mlops.core.report.kept_reports import keep_report
 
         try:
             return {"evidently": keep_report(workspace, partition, why, engine="evidently")}

@@ -100,7 +100,7 @@ class AnalyseRolloutOperator(_AtStageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.rollout.look_at_stage import comes_by_itself, look_at_stage
+        from airflow_mlops.core.rollout.run_analysis import comes_by_itself, look_at_stage
 
         while True:
             try:

@@ -20,8 +20,8 @@ from airflow_mlops.core.errors import MlopsError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlops.hooks.sagemaker_deployment import Strategy
-    from airflow_mlops.hooks.sagemaker_endpoint import Endpoint
+    from airflow_mlops.core.rollout.targets.sagemaker.deployment import Strategy
+    from airflow_mlops.core.rollout.targets.sagemaker.endpoint import Endpoint
 
 
 class SageMakerEndpointOperator(BaseOperator):
@@ -84,7 +84,7 @@ class SageMakerEndpointOperator(BaseOperator):
 
         :raises TargetError: if it has not in time
         """
-        from airflow_mlops.core.rollout.port import TargetError
+        from airflow_mlops.core.ports.rollout_target import TargetError
 
         if event["status"] != "settled":
             seconds = self.waiter_delay * self.waiter_max_attempts
@@ -96,7 +96,7 @@ class SageMakerEndpointOperator(BaseOperator):
         """Return the endpoint."""
         from airflow.providers.amazon.aws.hooks.sagemaker import SageMakerHook
 
-        from airflow_mlops.hooks.sagemaker_endpoint import Endpoint
+        from airflow_mlops.core.rollout.targets.sagemaker.endpoint import Endpoint
 
         hook = SageMakerHook(
             aws_conn_id=self.aws_conn_id, region_name=self.region_name, verify=self.verify, config=self.botocore_config
@@ -113,7 +113,7 @@ class SageMakerEndpointOperator(BaseOperator):
 
         :raises DeploymentRolledBackError: if it serves something else
         """
-        from airflow_mlops.hooks.sagemaker_endpoint import require_config, require_weights, weights_of
+        from airflow_mlops.core.rollout.targets.sagemaker.endpoint import require_config, require_weights, weights_of
 
         found = endpoint.described()
         if "endpoint_config_name" in asked:
@@ -127,7 +127,7 @@ class SageMakerEndpointOperator(BaseOperator):
 
         :raises AirflowFailException: if SageMaker has rolled back, or what is asked cannot be done
         """
-        from airflow_mlops.hooks.sagemaker_endpoint import DeploymentRolledBackError, answered
+        from airflow_mlops.core.rollout.targets.sagemaker.endpoint import DeploymentRolledBackError, answered
 
         try:
             with answered(f"endpoint {self.endpoint_name}"):
@@ -176,7 +176,7 @@ class SageMakerUpdateWeightsOperator(SageMakerEndpointOperator):
 
     def change(self, endpoint: Endpoint) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.hooks.sagemaker_deployment import change_variants
+        from airflow_mlops.core.rollout.targets.sagemaker.deployment import change_variants
 
         weights = {name: float(weight) for name, weight in (self.weights or {}).items()}
         counts = {name: int(count) for name, count in (self.instance_counts or {}).items()}
@@ -221,7 +221,7 @@ class SageMakerShadowOperator(SageMakerEndpointOperator):
 
     def change(self, endpoint: Endpoint) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.hooks.sagemaker_deployment import change_shadow
+        from airflow_mlops.core.rollout.targets.sagemaker.deployment import change_shadow
 
         shadow = None
         if self.action == "start":
@@ -276,7 +276,7 @@ class SageMakerGuardrailOperator(SageMakerEndpointOperator):
 
     def change(self, endpoint: Endpoint) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.hooks.sagemaker_deployment import deploy, guardrails
+        from airflow_mlops.core.rollout.targets.sagemaker.deployment import deploy, guardrails
 
         deployment = guardrails(
             self.strategy, alarms=self.alarms, step=self.step, step_unit=self.step_unit, bake=self.bake_seconds,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import MlopsError, NotReadyError
-from airflow_mlops.core.loop import Loop
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -94,7 +94,7 @@ class StageOperator(BaseOperator):
 
         :raises NotReadyError: if the run has no partition and none is published
         """
-        from airflow_mlops.core.data.partition import partition_key
+        from airflow_mlops.core.declaration.partition_key import partition_key
 
         asked = self.partition or context["dag_run"].partition_key
         if asked:
@@ -123,7 +123,7 @@ def declared(loop: Loop | Mapping[str, Any] | str | Path, root: str) -> Loop:
         return loop
     if isinstance(loop, Mapping):
         return Loop(**loop)
-    from airflow_mlops.core.loop_file import read_loop
+    from airflow_mlops.core.declaration.read_loop import read_loop
 
     return read_loop(Path(root) / loop)
 

@@ -10,7 +10,7 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlops.core.training.port import StepRunner
+    from airflow_mlops.core.ports.step_runner import StepRunner
     from airflow_mlops.core.workspace import Workspace
 
 
@@ -30,10 +30,13 @@ class AssembleTrainingOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
         """See the class."""
+        from airflow_mlops.core.retrain.decide_retrain import decide_by_hand
         from airflow_mlops.core.training.assemble import assemble_training
 
         by_hand = context["dag_run"].run_type == "manual" if self.by_hand is None else self.by_hand
-        request = assemble_training(workspace, partition, by_hand=by_hand)
+        if by_hand:
+            decide_by_hand(workspace, partition)
+        request = assemble_training(workspace, partition)
         digest = workspace.evidence.put(request.to_dict())
         return [{"request": digest, "candidate": name} for name in request.candidates]
 

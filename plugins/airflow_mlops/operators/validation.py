@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError, MlopsError, NotReadyError
-from airflow_mlops.core.loop import Loop
 from airflow_mlops.operators.notified import Notify, call_notifiers
 from airflow_mlops.operators.stage import StageOperator
 

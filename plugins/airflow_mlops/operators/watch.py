@@ -141,7 +141,7 @@ class DecideRetrainOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.watch.decide_retrain import decide_and_record, decision_to_emit, escalate
+        from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decision_to_emit, escalate
 
         record = decide_and_record(workspace, partition, trigger=self.trigger)
         self.log.info("retrain %s: %s", record.details["retrain"], record.details["reason"])
@@ -182,7 +182,7 @@ class RecordOutsideAlarmOperator(StageOperator):
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
         """See the class."""
         from airflow_mlops.core.errors import DataError
-        from airflow_mlops.core.watch.outside_alarm import OutsideAlarm, read_alarms, record_outside_alarms
+        from airflow_mlops.core.retrain.outside_alarms import OutsideAlarm, read_alarms, record_outside_alarms
 
         answers = [] if self.alarms is None else [self.alarms]
         if self.watched is not None:
@@ -215,7 +215,7 @@ class WakeTrainingOperator(StageOperator):
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> int:
         """See the class."""
         from airflow_mlops.core.errors import NotReadyError
-        from airflow_mlops.core.watch.decide_retrain import decision_to_emit
+        from airflow_mlops.core.retrain.decide_retrain import decision_to_emit
 
         wanted = decision_to_emit(workspace, partition)
         if wanted is None:

@@ -21,11 +21,12 @@ from typing import Any, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
-from airflow_mlops.core.data.port import BATCH_ROWS, Arrival
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, LedgerError, SourceMissingError, StaleLedgerError
-from airflow_mlops.core.governance.record import GENESIS, Draft, Record, canonical_json, chained
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.registry.signing_keys import GivenKeys, new_private_key
+from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, canonical_json, chained
+from airflow_mlops.core.open_workspace import default_target
+from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
+from airflow_mlops.core.ports.signing_keys import GivenKeys, new_private_key
 from airflow_mlops.core.validation.suite import Expectation, ExpectationResult
 from airflow_mlops.core.workspace import Ports, Workspace
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry
@@ -44,7 +45,7 @@ class InMemorySource:
 
     @contextmanager
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:  # noqa: ARG002
-        """Return the rows of a partition; see :meth:`airflow_mlops.core.data.port.Source.open`."""
+        """Return the rows of a partition; see :meth:`airflow_mlops.core.ports.partitions.Source.open`."""
         frame = self.frames.get(partition)
         if frame is None:
             raise SourceMissingError(f"partition {partition}: nothing is there yet")
@@ -63,7 +64,7 @@ class InMemoryTable:
         self._lock = threading.Lock()
 
     def write(self, partition: str, rows: pa.Table | pa.RecordBatchReader) -> int:
-        """Replace a partition; see :meth:`airflow_mlops.core.data.port.PartitionedTable.write`."""
+        """Replace a partition; see :meth:`airflow_mlops.core.ports.partitions.PartitionedTable.write`."""
         whole = rows if isinstance(rows, pa.Table) else rows.read_all()
         with self._lock:
             newest = self._versions[-1] if self._versions else {}
@@ -73,7 +74,7 @@ class InMemoryTable:
     def batches(
         self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None
     ) -> pa.RecordBatchReader:
-        """Return the rows batch by batch; see :meth:`airflow_mlops.core.data.port.PartitionedTable.batches`."""
+        """Return the rows batch by batch; see :meth:`airflow_mlops.core.ports.partitions.PartitionedTable.batches`."""
         return self.read(partition, version=version, columns=columns).to_reader(max_chunksize=BATCH_ROWS)
 
     def partitions(self) -> list[str]:
@@ -94,7 +95,7 @@ class InMemoryTable:
             return len(older)
 
     def read(self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of a partition; see :meth:`airflow_mlops.core.data.port.PartitionedTable.read`."""
+        """Return the rows of a partition; see :meth:`airflow_mlops.core.ports.partitions.PartitionedTable.read`."""
         number = len(self._versions) - 1 if version is None else version
         if not 0 <= number < len(self._versions):
             raise DataError(f"the table in memory has no version {version}; it has {len(self._versions)}")
@@ -126,7 +127,7 @@ class InMemoryLedger:
             return list(self._records)
 
     def append(self, draft: Draft, *, read: int) -> Record:
-        """Append ``draft`` as number ``read + 1``; see :meth:`airflow_mlops.core.governance.port.Ledger.append`."""
+        """Append ``draft`` as number ``read + 1``; see :meth:`airflow_mlops.core.ledger.protocols.Ledger.append`."""
         with self._lock:
             known = next((record for record in self._records if record.operation == draft.operation), None)
             if known is not None:
@@ -162,7 +163,7 @@ class InMemoryEvidence:
         return digest
 
     def get(self, digest: str) -> Any:
-        """Return the document of ``digest``; see :meth:`airflow_mlops.core.governance.port.EvidenceStore.get`."""
+        """Return the document of ``digest``; see :meth:`airflow_mlops.core.ledger.protocols.EvidenceStore.get`."""
         content = self.contents.get(digest)
         if content is None:
             raise LedgerError(f"evidence {digest} is missing from memory")
@@ -202,6 +203,6 @@ def in_memory_workspace(
     tables = {name: InMemoryTable() for name in ("snapshots", "quarantine", "predictions", "labels")}
     ports = Ports(
         source=lambda: source, table=tables.__getitem__, ledger=lambda: ledger, evidence=lambda: evidence,
-        registry=lambda: registry, keys=lambda: keys,
+        registry=lambda: registry, keys=lambda: keys, target=default_target,
     )  # fmt: skip
     return Workspace(loop, root or scratch, scratch, ports, actor)

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_mlops.core.registry.checked_names import checked_version, require_allowed
-from airflow_mlops.core.registry.copied_folder import put_in_place
-from airflow_mlops.core.registry.model_file import check_model_file
-from airflow_mlops.core.registry.port import (
+from airflow_mlops.core.ports.registry import (
     GHOST_OF,
     MODEL_FILE,
     OPERATION,
@@ -19,6 +16,9 @@ from airflow_mlops.core.registry.port import (
     VersionGoneError,
     ghosts_of,
 )
+from airflow_mlops.core.registry.checked_names import checked_version, require_allowed
+from airflow_mlops.core.registry.copied_folder import put_in_place
+from airflow_mlops.core.registry.model_file import check_model_file
 
 
 @dataclass

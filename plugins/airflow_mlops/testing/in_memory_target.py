@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.rollout.port import (
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ports.rollout_target import (
     Floats,
     OlderTrafficError,
     TargetError,
@@ -71,7 +71,7 @@ class InMemoryTarget:
         self._done("prepare")
 
     def apply(self, traffic: Traffic) -> None:
-        """Serve ``traffic``; see :meth:`airflow_mlops.core.rollout.port.RolloutTarget.apply`.
+        """Serve ``traffic``; see :meth:`airflow_mlops.core.ports.rollout_target.RolloutTarget.apply`.
 
         A challenger that was not prepared is a :class:`TargetError`, as one that was taken out before is.
         """

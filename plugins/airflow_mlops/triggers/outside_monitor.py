@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.watch.outside_alarm import OutsideAlarm
+    from airflow_mlops.core.retrain.outside_alarms import OutsideAlarm
 
 LOG = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ class OutsideMonitorTrigger(BaseEventTrigger):
 
     def _asked(self) -> tuple[list[OutsideAlarm] | None, str]:
         """Return the alarms that are listed, None where that cannot be known, and what is to complain about."""
-        from airflow_mlops.core.watch.ask_monitor import ask_monitor
-        from airflow_mlops.core.watch.outside_alarm import read_alarms
+        from airflow_mlops.core.retrain.ask_monitor import ask_monitor
+        from airflow_mlops.core.retrain.outside_alarms import read_alarms
         from airflow_mlops.hooks.source_connections import AirflowConnections
 
         try:

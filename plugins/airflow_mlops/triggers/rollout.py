@@ -67,7 +67,7 @@ class _RolloutTrigger(BaseTrigger):
             return str(error)
 
     def _workspace(self) -> Workspace:
-        from airflow_mlops.core.loop import Loop
+        from airflow_mlops.core.declaration.loop import Loop
         from airflow_mlops.hooks.workspace import WorkspaceHook
 
         return WorkspaceHook(*self.connections).workspace(Loop(**self.loop), root=Path(self.root), actor="triggerer")

@@ -56,7 +56,7 @@ class EndpointSettledTrigger(BaseTrigger):
         """Yield one event: ``settled``, or ``timeout`` with the status that the endpoint still had."""
         from airflow.providers.amazon.aws.hooks.sagemaker import SageMakerHook
 
-        from airflow_mlops.hooks.sagemaker_endpoint import UNDER_WAY
+        from airflow_mlops.core.rollout.targets.sagemaker.endpoint import UNDER_WAY
 
         hook = SageMakerHook(
             aws_conn_id=self.aws_conn_id, region_name=self.region_name, verify=self.verify, config=self.botocore_config

@@ -13,10 +13,10 @@ from typing import Annotated
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 
-from airflow_mlops.core.data.partition import partition_key
+from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.errors import DataError, LedgerError
-from airflow_mlops.core.watch.report.kept_reports import Engine, kept_page
-from airflow_mlops.core.watch.report.page_headers import HEADERS, POLICIES
+from airflow_mlops.core.report.kept_reports import Engine, kept_page
+from airflow_mlops.core.report.page_headers import HEADERS, POLICIES
 
 MODEL = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
@@ -55,8 +55,8 @@ def evidently_report(model: str, partition: str) -> Response:
 
 def answer(model: str, partition: str, engine: Engine) -> Response:
     """Return the newest kept page; 404 where there is none, and 500 where it cannot be read as it was kept."""
-    from airflow_mlops.core.governance.evidence_files import EvidenceFiles
-    from airflow_mlops.core.governance.sql_ledger import SqlLedger
+    from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
+    from airflow_mlops.core.ledger.sql_ledger import SqlLedger
     from airflow_mlops.hooks.workspace import WorkspaceHook
 
     if not re.fullmatch(MODEL, model):

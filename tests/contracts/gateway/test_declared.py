@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
-from airflow_mlops.core.rollout.gateway_target import GatewayTarget
-from airflow_mlops.core.rollout.port import Traffic
+from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.rollout.sticky_share import sticky_share
+from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.gateway.settings import CONTROL_TOKEN, MASK_SECRET, TOKEN
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.toy_project import CONTRACT, ToyProject, line, picky, row

@@ -11,9 +11,9 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_mlops.core.rollout.gateway_target import GatewayTarget
-from airflow_mlops.core.rollout.port import Traffic
+from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.rollout.sticky_share import sticky_share
+from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.gateway.prediction_log import SCHEMA
 from airflow_mlops.testing.gateway_process import PREDICT_TOKEN, TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.toy_project import ToyProject, line, row

@@ -23,17 +23,17 @@ from sklearn.preprocessing import StandardScaler
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DeclarationError, RolloutError
 from airflow_mlops.core.lake import Lake
-from airflow_mlops.core.rollout.port import OlderTrafficError, Traffic
+from airflow_mlops.core.ports.rollout_target import OlderTrafficError, Traffic
 from airflow_mlops.gateway.breaker import ENOUGH, FLOOR, MARGIN, SLOW_SECONDS, Breaker, e_value
-from airflow_mlops.gateway.kept_state import FILE, KeptState, read_state, write_state
-from airflow_mlops.gateway.lane import BusyError, Lane
+from airflow_mlops.gateway.inference_backends import ReadyModel, ready_model
 from airflow_mlops.gateway.loading import LoadedVersion, VersionLoader, refuse_history
-from airflow_mlops.gateway.model_forms import ReadyModel, ready_model
+from airflow_mlops.gateway.micro_batcher import BusyError, Lane
 from airflow_mlops.gateway.request_counts import SAMPLE, KeptSample
 from airflow_mlops.gateway.row_shape import shape_of_requests
 from airflow_mlops.gateway.serving import Serving
 from airflow_mlops.gateway.settings import Settings, token_of
 from airflow_mlops.gateway.shadow_link import ShadowLink
+from airflow_mlops.gateway.state_file import FILE, KeptState, read_state, write_state
 from airflow_mlops.gateway.version_files import ServedVersion
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.contracts.gateway.toy_project import ToyProject, named

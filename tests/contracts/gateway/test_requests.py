@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_mlops.core.rollout.gateway_target import GatewayTarget
-from airflow_mlops.core.rollout.port import Traffic
+from airflow_mlops.core.ports.rollout_target import Traffic
+from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.testing.gateway_process import PREDICT_TOKEN, TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.toy_project import CONTRACT, ToyProject, row
 

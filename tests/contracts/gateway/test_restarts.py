@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airflow_mlops.core.registry.port import MODEL_FILE
-from airflow_mlops.core.rollout.gateway_target import GatewayTarget
-from airflow_mlops.core.rollout.port import TargetError, Traffic
+from airflow_mlops.core.ports.registry import MODEL_FILE
+from airflow_mlops.core.ports.rollout_target import TargetError, Traffic
+from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.toy_project import ToyProject, picky, row
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from airflow_mlops.core.rollout.declared_rollout import OnlineMetric
-from airflow_mlops.core.rollout.gateway_target import GatewayTarget
-from airflow_mlops.core.rollout.port import Traffic
+from airflow_mlops.core.declaration.rollout import OnlineMetric
+from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.rollout.score_partition import score_partition
+from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.core.watch.checks.run_checks import run_checks
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess

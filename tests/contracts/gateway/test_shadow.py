@@ -11,9 +11,9 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from airflow_mlops.core.rollout.gateway_target import GatewayTarget
-from airflow_mlops.core.rollout.port import Telemetry, Traffic
+from airflow_mlops.core.ports.rollout_target import Telemetry, Traffic
 from airflow_mlops.core.rollout.sticky_share import sticky_share
+from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.toy_project import ToyProject, picky, row
 

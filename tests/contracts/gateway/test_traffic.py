@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.registry.port import MODEL_FILE
-from airflow_mlops.core.rollout.gateway_target import GatewayTarget
-from airflow_mlops.core.rollout.port import Kind, Traffic
+from airflow_mlops.core.ports.registry import MODEL_FILE
+from airflow_mlops.core.ports.rollout_target import Kind, Traffic
 from airflow_mlops.core.rollout.sticky_share import sticky_share
+from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.toy_project import ToyProject, line, named, picky, row
 

@@ -13,10 +13,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.copied_folder import put_in_place
 from airflow_mlops.core.registry.model_file import save_model
-from airflow_mlops.core.registry.port import MODEL_FILE
 from airflow_mlops.core.registry.sign_folder import sign_folder
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.gateway_process import GatewayProcess

@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ports.registry import Registration
 from airflow_mlops.core.registry.model_file import file_digest, save_model
-from airflow_mlops.core.registry.port import Registration
 from airflow_mlops.core.registry.sign_folder import sign_folder, signature_of
+from airflow_mlops.core.rollout.targets.sagemaker.sagemaker_target import SageMakerTarget
 from airflow_mlops.core.workspace import Workspace
-from airflow_mlops.hooks.sagemaker_target import SageMakerTarget, sagemaker_target
+from airflow_mlops.hooks.sagemaker import sagemaker_target
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from airflow_mlops.testing.sagemaker_server import SageMakerEndpoints
 from tests.unit.core.toy_loop import toy_loop

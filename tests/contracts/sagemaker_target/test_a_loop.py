@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.errors import NotReadyError, RolledBackError
-from airflow_mlops.core.rollout.bring_about import bring_about
+from airflow_mlops.core.rollout.reconcile_target import bring_about
 from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.rollout_target import rollout_target

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_mlops.core.rollout.port import TargetError
+from airflow_mlops.core.ports.rollout_target import TargetError
 from airflow_mlops.operators.sagemaker_endpoints import (
     SageMakerEndpointOperator,
     SageMakerGuardrailOperator,

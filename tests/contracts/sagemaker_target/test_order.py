@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.rollout.port import OlderTrafficError, TargetError, Traffic
-from airflow_mlops.hooks.sagemaker_told import Told
+from airflow_mlops.core.ports.rollout_target import OlderTrafficError, TargetError, Traffic
+from airflow_mlops.core.rollout.targets.sagemaker.traffic_tags import Told
 from tests.contracts.sagemaker_target.place import Place
 from tests.contracts.sagemaker_target.test_serving import CANARY, FIRST, start
 

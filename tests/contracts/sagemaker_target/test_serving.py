@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.rollout.port import TargetError, Traffic
+from airflow_mlops.core.ports.rollout_target import TargetError, Traffic
 from tests.contracts.sagemaker_target.place import Place
 
 FIRST = Traffic(order=3, champion="1")

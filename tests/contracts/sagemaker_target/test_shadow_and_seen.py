@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from airflow_mlops.core.rollout.port import LATENCY_EDGES, Traffic
+from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, Traffic
 from tests.contracts.sagemaker_target.place import Place
 from tests.contracts.sagemaker_target.test_serving import CANARY, start
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.errors import DeclarationError, RegistryError, RolloutError
-from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ports.rollout_target import TargetError, Traffic
 from airflow_mlops.core.registry.model_file import file_digest, load_model
-from airflow_mlops.core.rollout.port import TargetError, Traffic
-from airflow_mlops.hooks.sagemaker_model import endpoint_name, pack
-from airflow_mlops.hooks.sagemaker_target import sagemaker_target
+from airflow_mlops.core.rollout.targets.sagemaker.model import endpoint_name, pack
+from airflow_mlops.hooks.sagemaker import sagemaker_target
 from tests.contracts.sagemaker_target.place import BUCKET, CONNECTION, SERVING, Place
 from tests.contracts.sagemaker_target.test_serving import CANARY, FIRST, start
 

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from pyarrow.fs import S3FileSystem
 
-from airflow_mlops.core.training.fit_request import FitRequest
-from airflow_mlops.core.training.fit_rows import FitRows
+from airflow_mlops.core.ports.fit_request import FitRequest
+from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.testing.sagemaker_double import SageMakerDouble
 from tests.contracts.step_runner.fits import TRAINING
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from airflow_mlops.core.training.declared_training import FitLimits, OnSageMaker
-from airflow_mlops.core.training.port import StepRunner
+from airflow_mlops.core.declaration.train import FitLimits, OnSageMaker
+from airflow_mlops.core.ports.step_runner import StepRunner
 
 TRAINING = '''
 import os, sys, time

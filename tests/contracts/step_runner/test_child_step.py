@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from airflow_mlops.core.declaration.train import FitLimits
 from airflow_mlops.core.errors import FitStoppedError, TrainingError
+from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.training.child_process import session_of
 from airflow_mlops.core.training.child_step import ChildStep
-from airflow_mlops.core.training.declared_training import FitLimits
-from airflow_mlops.core.training.fit_rows import FitRows
 from tests.contracts.step_runner.fits import wait_for
 
 

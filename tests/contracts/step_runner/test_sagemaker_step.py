@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pyarrow.fs import FileSelector, S3FileSystem
 
+from airflow_mlops.core.declaration.train import FitLimits
 from airflow_mlops.core.errors import FitStoppedError, TrainingError
-from airflow_mlops.core.training.declared_training import FitLimits
-from airflow_mlops.core.training.fit_rows import FitRows
+from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.testing.sagemaker_double import SageMakerDouble
 from tests.contracts.step_runner.fits import in_background, on_sagemaker, place, wait_for
 

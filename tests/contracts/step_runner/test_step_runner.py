@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from airflow_mlops.core.declaration.train import FitLimits
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.ports.fit_rows import FitRows
+from airflow_mlops.core.ports.step_runner import StepRunner
 from airflow_mlops.core.registry.model_file import file_digest, load_model
 from airflow_mlops.core.training.child_step import ChildStep
-from airflow_mlops.core.training.declared_training import FitLimits
-from airflow_mlops.core.training.fit_rows import FitRows
 from airflow_mlops.core.training.in_process_step import InProcessStep
-from airflow_mlops.core.training.port import StepRunner
 from tests.contracts.step_runner.fits import on_sagemaker
 
 RUNNERS = ["in_process", "child", "interpreter", "sagemaker"]

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from airflow_mlops.core.data.labels.take_labels import take_labels
-from airflow_mlops.core.data.partition import partition_slug
+from airflow_mlops.core.declaration.partition_key import partition_slug
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import InMemoryTable, in_memory_workspace
 from tests.unit.core.toy_loop import go_live, ingest, toy_fields, toy_loop, toy_rows, week

@@ -10,14 +10,14 @@ import pytest
 
 from airflow_mlops.core.errors import GateError, NotReadyError, PartitionRefusedError, RolledBackError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
-from airflow_mlops.core.governance.reconcile import reconcile
-from airflow_mlops.core.governance.record import verify_chain
-from airflow_mlops.core.registry.register_candidate import register_candidate
+from airflow_mlops.core.evaluation.register_candidate import register_candidate
+from airflow_mlops.core.ledger.record import verify_chain
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decision_to_emit
+from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
-from airflow_mlops.core.watch.decide_retrain import decide_and_record, decision_to_emit
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.core.workspace import Workspace

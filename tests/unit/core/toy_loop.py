@@ -13,16 +13,16 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
-from airflow_mlops.core.data.publish_snapshot import publish_snapshot
 from airflow_mlops.core.data.take_snapshot import take_snapshot
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.registry.register_candidate import register_candidate
+from airflow_mlops.core.evaluation.register_candidate import register_candidate
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
+from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import AcceptingValidator, in_memory_workspace
 

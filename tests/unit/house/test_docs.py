@@ -9,9 +9,9 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from airflow_mlops.core.data.contract import read_contract
-from airflow_mlops.core.data.declared_data import AnySource
-from airflow_mlops.core.loop_file import read_loop
+from airflow_mlops.core.declaration.contract import read_contract
+from airflow_mlops.core.declaration.data import AnySource
+from airflow_mlops.core.declaration.read_loop import read_loop
 from airflow_mlops.core.validation.suite import read_suite
 
 HOUSE = Path(__file__).parents[3]

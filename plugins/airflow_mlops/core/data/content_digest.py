@@ -16,9 +16,9 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 
-from airflow_mlops.core.data.port import BATCH_ROWS
 from airflow_mlops.core.data.row_hash import HashedRows, Hashes, hash_rows
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.ports.partitions import BATCH_ROWS
 
 FORM = "airflow-mlops content 2"
 """What the digest begins with; a later form that gives other digests says another number."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from airflow_mlops.core.data.contract import Contract
+from airflow_mlops.core.declaration.contract import Contract
 from airflow_mlops.core.errors import PartitionRefusedError
 
 

@@ -22,11 +22,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction
 
 from airflow_mlops.core.data.delta_types import ROW_GROUP, in_row_groups, kept_type, plain_type, with_schema
-from airflow_mlops.core.data.partition import partition_slug
-from airflow_mlops.core.data.port import BATCH_ROWS
+from airflow_mlops.core.declaration.partition_key import partition_slug
 from airflow_mlops.core.errors import DataError
-from airflow_mlops.core.governance.fault_point import fault_point
 from airflow_mlops.core.lake import Lake
+from airflow_mlops.core.ledger.fault_point import fault_point
+from airflow_mlops.core.ports.partitions import BATCH_ROWS
 
 PARTITION = "partition"
 WRITE = "airflow_mlops.write"

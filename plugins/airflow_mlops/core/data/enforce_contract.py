@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mlops.core.data.declared_data import Data
 from airflow_mlops.core.data.masking import fingerprint, mask_key, masked, refuse_other_key
 from airflow_mlops.core.data.read_text import read_text, written_as_text
 from airflow_mlops.core.data.shape import Rule, Shape
+from airflow_mlops.core.declaration.data import Data
 
 Mask = npt.NDArray[np.bool_]
 SHOWN = 60

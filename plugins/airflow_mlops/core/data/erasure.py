@@ -12,7 +12,7 @@ from airflow_mlops.core.data.masking import keyed_hash, mask_key, refuse_other_k
 from airflow_mlops.core.data.read_text import written_as_text
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.governance.state import LoopState
+    from airflow_mlops.core.ledger.state import LoopState
     from airflow_mlops.core.workspace import Workspace
 
 

@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_mlops.core.data.apply_retention import made_from, needed
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.erasure import subject_column, subject_hash
 from airflow_mlops.core.data.labels.erase_labels import erase_labels
 from airflow_mlops.core.data.masking import fingerprint, keyed_hash, mask_key, refuse_other_key
 from airflow_mlops.core.data.quarantined_rows import is_broken
 from airflow_mlops.core.data.read_text import written_as_text
-from airflow_mlops.core.data.tidy_lake import made_from, needed
-from airflow_mlops.core.governance.fault_point import fault_point
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.ledger.fault_point import fault_point
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
 

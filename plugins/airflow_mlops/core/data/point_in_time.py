@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.governance.record import Record
+from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.workspace import Workspace
 
 KEPT_READS = 32

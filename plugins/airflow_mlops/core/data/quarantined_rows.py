@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from airflow_mlops.core.data.port import BrokenRow
 from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.ports.partitions import BrokenRow
 
 SCHEMA = pa.schema(
     [

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import ContentDigest
-from airflow_mlops.core.data.declared_data import Data
+from airflow_mlops.core.data.duplicate_keys import KeySpool
 from airflow_mlops.core.data.enforce_contract import Enforcement
-from airflow_mlops.core.data.key_spool import KeySpool
-from airflow_mlops.core.data.port import Arrival
 from airflow_mlops.core.data.quarantined_rows import Spool, broken, quarantined
 from airflow_mlops.core.data.row_hash import HashedRows, Hashes, hash_rows
+from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.errors import PartitionRefusedError
+from airflow_mlops.core.ports.partitions import Arrival
 
 COLLECTED = 1_000_000
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from airflow_mlops.core.data.arrow_types import canonical_type, is_of, type_named
-from airflow_mlops.core.data.contract import NAME, Contract, matching
 from airflow_mlops.core.data.contract_over_time import refuse_evolution
-from airflow_mlops.core.data.declared_data import Data
+from airflow_mlops.core.declaration.arrow_types import canonical_type, is_of, type_named
+from airflow_mlops.core.declaration.contract import NAME, Contract, matching
+from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.errors import PartitionRefusedError
 
 RESERVED = ("partition",)  # what stores add to the rows of a partition

@@ -17,15 +17,15 @@ import pyarrow as pa
 
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.erasure import Erasure
-from airflow_mlops.core.data.partition import previous_tick
-from airflow_mlops.core.data.port import Arrival
 from airflow_mlops.core.data.profiles.profile_snapshot import SnapshotProfiler, counted_columns
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool
 from airflow_mlops.core.data.read_partition import KeysRepeatError, PartitionPass, RepeatedKeys, Watcher
 from airflow_mlops.core.data.shape import Shape, shape_of
+from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DataError, NotReadyError, PartitionRefusedError
-from airflow_mlops.core.governance.record import canonical_json
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.ledger.record import canonical_json
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ports.partitions import Arrival
 from airflow_mlops.core.workspace import Workspace
 
 PASSES = 3

@@ -20,8 +20,8 @@ from typing import Any
 import pandas as pd
 
 from airflow_mlops.core.data.point_in_time import History, Reads
+from airflow_mlops.core.declaration.user_function import load_function, source_digest
 from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.training.user_function import load_function, source_digest
 from airflow_mlops.core.workspace import Workspace
 
 

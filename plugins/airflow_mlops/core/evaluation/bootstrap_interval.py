@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError
-from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.evaluation.roc_auc import AucComponents, auc_components, compared_components
+from airflow_mlops.core.training.row_losses import Floats
 
 CONFIDENCE = 0.95
 RESAMPLES = 200

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_mlops.core.evaluation.bootstrap_interval import Interval, MetricOnRows, Resamples
 from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError
-from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.training.row_losses import Floats
 
 
 @dataclass(frozen=True)

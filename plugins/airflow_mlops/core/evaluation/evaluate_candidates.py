@@ -8,7 +8,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from airflow_mlops.core.errors import DataError, GateError, MlopsError, RegistryError, TrainingError
-from airflow_mlops.core.evaluation.common_ground import CommonGround, JudgedModel, lay_ground
+from airflow_mlops.core.evaluation.evaluation_context import CommonGround, JudgedModel, lay_ground
 from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
 from airflow_mlops.core.evaluation.holdout_looks import count_looks
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate

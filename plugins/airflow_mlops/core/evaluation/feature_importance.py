@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from airflow_mlops.core.evaluation.declared_evaluation import MetricName
-from airflow_mlops.core.evaluation.metrics import Floats, row_losses
+from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.training.row_losses import Floats, row_losses
 
 SHUFFLED_ROWS = 500
 SHUFFLES = 3

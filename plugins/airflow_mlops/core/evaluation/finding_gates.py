@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy.typing as npt
 
-from airflow_mlops.core.evaluation.declared_evaluation import CLASS_FAIRNESS, Gate
-from airflow_mlops.core.evaluation.disturbed_rows import RobustnessReport
+from airflow_mlops.core.declaration.evaluate import CLASS_FAIRNESS, Gate
 from airflow_mlops.core.evaluation.feature_importance import Stability
 from airflow_mlops.core.evaluation.gate_report import NO_CHAMPION, GateReport, Verdict, verdict_of
 from airflow_mlops.core.evaluation.group_fairness import group_fairness
-from airflow_mlops.core.evaluation.metrics import SMALLEST_PROBABILITY, Floats
+from airflow_mlops.core.evaluation.perturbations import RobustnessReport
 from airflow_mlops.core.evaluation.prediction_cost import PredictionCost
+from airflow_mlops.core.training.row_losses import SMALLEST_PROBABILITY, Floats
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from airflow_mlops.core.declaration.evaluate import COSTS, FAIRNESS, ROBUSTNESS, STABILITY, Gate
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.bootstrap_interval import Interval, MetricOnRows, Resamples
-from airflow_mlops.core.evaluation.declared_evaluation import COSTS, FAIRNESS, ROBUSTNESS, STABILITY, Gate
 from airflow_mlops.core.evaluation.finding_gates import (
     Findings,
     cost_gate,
@@ -28,8 +28,8 @@ from airflow_mlops.core.evaluation.finding_gates import (
 )
 from airflow_mlops.core.evaluation.gate_report import NO_CHAMPION, GateReport, Verdict, passed, verdict_of
 from airflow_mlops.core.evaluation.known_metrics import METRICS, Metric, UnknownMetricError
-from airflow_mlops.core.evaluation.metrics import Floats, checked_rows
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
+from airflow_mlops.core.training.row_losses import Floats, checked_rows
 
 __all__ = ["GateReport", "Holdout", "evaluate_gates", "passed"]
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from airflow_mlops.core.declaration.evaluate import CLASS_FAIRNESS, NUMBER_FAIRNESS
 from airflow_mlops.core.evaluation.bootstrap_interval import CONFIDENCE, RESAMPLES
-from airflow_mlops.core.evaluation.declared_evaluation import CLASS_FAIRNESS, NUMBER_FAIRNESS
-from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
+from airflow_mlops.core.training.row_losses import Floats
 
 Truths = npt.NDArray[np.bool_]
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
-from airflow_mlops.core.governance.port import EvidenceStore
-from airflow_mlops.core.governance.record import Record
+from airflow_mlops.core.ledger.protocols import EvidenceStore
+from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.training.assemble import TrainingRequest
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_mlops.core.evaluation.common_ground import CommonGround, JudgedModel
+from airflow_mlops.core.declaration.evaluate import PERTURBATIONS
 from airflow_mlops.core.evaluation.compare_models import MetricReport, compare_metric, values_of
-from airflow_mlops.core.evaluation.declared_evaluation import PERTURBATIONS
-from airflow_mlops.core.evaluation.disturbed_rows import RobustnessReport, judge_robustness
+from airflow_mlops.core.evaluation.error_analysis import confusion, residuals
+from airflow_mlops.core.evaluation.evaluation_context import CommonGround, JudgedModel
 from airflow_mlops.core.evaluation.feature_importance import (
     SHUFFLED_ROWS,
     SHUFFLES,
@@ -17,11 +17,11 @@ from airflow_mlops.core.evaluation.feature_importance import (
 from airflow_mlops.core.evaluation.finding_gates import Findings
 from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, passed
 from airflow_mlops.core.evaluation.group_fairness import group_fairness
-from airflow_mlops.core.evaluation.how_it_misses import confusion, residuals
 from airflow_mlops.core.evaluation.known_metrics import METRICS
-from airflow_mlops.core.evaluation.metrics import row_losses
 from airflow_mlops.core.evaluation.metrics_by_slice import slice_reports
+from airflow_mlops.core.evaluation.perturbations import RobustnessReport, judge_robustness
 from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, how_measured, measure_costs
+from airflow_mlops.core.training.row_losses import row_losses
 
 
 def judge_candidate(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from airflow_mlops.core.declaration.evaluate import UserMetric
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.evaluation.declared_evaluation import UserMetric
-from airflow_mlops.core.evaluation.metrics import SMALLEST_PROBABILITY, Floats, row_losses
 from airflow_mlops.core.evaluation.roc_auc import roc_auc
+from airflow_mlops.core.training.row_losses import SMALLEST_PROBABILITY, Floats, row_losses
 
 BINS = 10
 """Equal bins of the probability that the calibration error is counted in."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError
-from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.training.row_losses import Floats
 
 SHOWN_SLICES = 40
 """Slices of a column that a report shows: those with the most rows. Gates judge all."""

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.training.row_losses import Floats
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from airflow_mlops.core.evaluation.metrics import Floats
-from airflow_mlops.core.evaluation.predict import as_fitted
+from airflow_mlops.core.training.predict import as_fitted
+from airflow_mlops.core.training.row_losses import Floats
 
 EXPLAINED_ROWS = 200
 BACKGROUND_ROWS = 10

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.evaluation.metrics import Floats
-from airflow_mlops.core.evaluation.predict import predict
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import ModelRows
 
 FITTED_ROWS = 10_000

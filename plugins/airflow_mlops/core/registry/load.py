@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.errors import RegistryError
-from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.copied_folder import fetched_into
 from airflow_mlops.core.registry.model_file import file_digest, load_model
-from airflow_mlops.core.registry.port import MODEL_FILE
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, SignatureError, verify_folder
 from airflow_mlops.core.workspace import Workspace
 

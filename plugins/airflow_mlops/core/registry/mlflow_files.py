@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from airflow_mlops.core.ports.registry import MODEL_FILE, Registration
 from airflow_mlops.core.registry.model_file import TRUSTED_TYPES, check_model_file
-from airflow_mlops.core.registry.port import MODEL_FILE, Registration
 
 
 def write_folder(registration: Registration, folder: Path) -> None:

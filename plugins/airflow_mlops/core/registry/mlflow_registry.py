@@ -18,11 +18,8 @@ from typing import Any
 import httpx
 
 from airflow_mlops.core.errors import RegistryError
-from airflow_mlops.core.governance.fault_point import fault_point
-from airflow_mlops.core.registry.checked_names import checked_model, checked_version, require_allowed
-from airflow_mlops.core.registry.copied_folder import put_in_place
-from airflow_mlops.core.registry.mlflow_files import write_folder
-from airflow_mlops.core.registry.port import (
+from airflow_mlops.core.ledger.fault_point import fault_point
+from airflow_mlops.core.ports.registry import (
     GHOST_OF,
     MODEL_FILE,
     OPERATION,
@@ -31,6 +28,9 @@ from airflow_mlops.core.registry.port import (
     VersionGoneError,
     ghosts_of,
 )
+from airflow_mlops.core.registry.checked_names import checked_model, checked_version, require_allowed
+from airflow_mlops.core.registry.copied_folder import put_in_place
+from airflow_mlops.core.registry.mlflow_files import write_folder
 
 ANSWER_SECONDS = 10.0
 """How long a server may take to say that it is there."""

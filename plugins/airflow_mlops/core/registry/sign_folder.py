@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.ports.signing_keys import SigningKeys, fingerprint, public_of, readable
 from airflow_mlops.core.registry.model_file import file_digest
-from airflow_mlops.core.registry.signing_keys import SigningKeys, fingerprint, public_of, readable
 
 if TYPE_CHECKING:
     from model_signing import hashing

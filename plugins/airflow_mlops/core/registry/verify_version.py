@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_mlops.core.errors import RegistryError
-from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.ledger.state import Version
 from airflow_mlops.core.registry.load import fetched_anew, verified_folder
 from airflow_mlops.core.workspace import Workspace
 

@@ -14,19 +14,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.labels.labels_of import LabelReader
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.rollout import SERVING, OnlineMetric, RolloutStage
 from airflow_mlops.core.errors import GateError, TrainingError
-from airflow_mlops.core.evaluation.metrics import Floats, row_losses
-from airflow_mlops.core.evaluation.predict import predict
-from airflow_mlops.core.governance.state import LoopState, OpenRollout
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.ledger.state import LoopState, OpenRollout
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.rollout.declared_rollout import SERVING, OnlineMetric, RolloutStage
-from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook
-from airflow_mlops.core.rollout.judging.judge_values import judge_paired
-from airflow_mlops.core.rollout.next_look import next_look
+from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook
+from airflow_mlops.core.rollout.analysis.judge_values import judge_paired
+from airflow_mlops.core.rollout.analysis_schedule import next_look
 from airflow_mlops.core.rollout.offline_and_online import offline_and_online
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict, stage_verdict, too_little
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.row_losses import Floats, row_losses
 from airflow_mlops.core.training.window import pin_scored, read_labels, read_rows
 from airflow_mlops.core.workspace import Workspace
 
@@ -91,7 +91,7 @@ class _ScoredRows(StageOnRows):
     def judge(self, metric: OnlineMetric, found: ComparedRows, look: Look) -> MetricLook:
         if metric.metric == "label":
             return super().judge(metric, found, look)
-        from airflow_mlops.core.rollout.judging.queried_metric import judge_query  # a driver, and HTTP
+        from airflow_mlops.core.rollout.analysis.queried_metric import judge_query  # a driver, and HTTP
 
         return judge_query(self.workspace, self.state, metric, look)
 

@@ -6,9 +6,9 @@ they come, what the target saw says it (:mod:`~airflow_mlops.core.rollout.analys
 
 from __future__ import annotations
 
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.declaration.rollout import RolloutStage
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.rollout.analyse_rows import analyse_rows, partitions_since
-from airflow_mlops.core.rollout.declared_rollout import RolloutStage
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.workspace import Workspace
 

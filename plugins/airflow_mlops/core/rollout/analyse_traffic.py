@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from airflow_mlops.core.governance.state import LoopState, OpenRollout
+from airflow_mlops.core.declaration.rollout import OnlineMetric, Rollout, RolloutStage
+from airflow_mlops.core.ledger.state import LoopState, OpenRollout
+from airflow_mlops.core.ports.rollout_target import Telemetry
 from airflow_mlops.core.rollout.analyse_rows import (
     ChallengerFailedError,
     compare_rows,
@@ -16,16 +18,14 @@ from airflow_mlops.core.rollout.analyse_rows import (
     labelled_rows,
     metrics_of,
 )
-from airflow_mlops.core.rollout.bring_about import bring_about
-from airflow_mlops.core.rollout.declared_rollout import OnlineMetric, Rollout, RolloutStage
-from airflow_mlops.core.rollout.judging.gross_breakage import gross_breakage
-from airflow_mlops.core.rollout.judging.judge_errors import judge_errors
-from airflow_mlops.core.rollout.judging.judge_latency import judge_latency
-from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook
-from airflow_mlops.core.rollout.judging.judge_predictions import judge_predictions
-from airflow_mlops.core.rollout.next_look import next_look, planned_looks, planned_sample
+from airflow_mlops.core.rollout.analysis.gross_breakage import gross_breakage
+from airflow_mlops.core.rollout.analysis.judge_errors import judge_errors
+from airflow_mlops.core.rollout.analysis.judge_latency import judge_latency
+from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook
+from airflow_mlops.core.rollout.analysis.judge_predictions import judge_predictions
+from airflow_mlops.core.rollout.analysis_schedule import next_look, planned_looks, planned_sample
 from airflow_mlops.core.rollout.offline_and_online import offline_and_online
-from airflow_mlops.core.rollout.port import Telemetry
+from airflow_mlops.core.rollout.reconcile_target import bring_about
 from airflow_mlops.core.rollout.verdict import StageVerdict, stage_verdict, too_little
 from airflow_mlops.core.workspace import Workspace
 
@@ -195,7 +195,7 @@ def _judged(open_: OpenStage, metric: OnlineMetric, look: Look) -> MetricLook:
         compared = compare_rows(open_.workspace, open_.state, open_.stage, open_.labelled)
         found = judge_labels(open_.workspace.loop, metric, compared, look)
     else:
-        from airflow_mlops.core.rollout.judging.queried_metric import judge_query  # a driver, and HTTP
+        from airflow_mlops.core.rollout.analysis.queried_metric import judge_query  # a driver, and HTTP
 
         found = judge_query(open_.workspace, open_.state, metric, look)
     return replace(found, metric=metric.called)

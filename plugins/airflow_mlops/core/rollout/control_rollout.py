@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_mlops.core.errors import NotReadyError, PolicyError, RolloutError
-from airflow_mlops.core.governance.approve import people_behind, why_void
-from airflow_mlops.core.governance.decide import decide
-from airflow_mlops.core.governance.record import Draft, Record
-from airflow_mlops.core.governance.state import LoopState, OpenRollout
+from airflow_mlops.core.ledger.record import Draft, Record
+from airflow_mlops.core.ledger.state import LoopState, OpenRollout
+from airflow_mlops.core.rollout.approvals import people_behind, why_void
 from airflow_mlops.core.rollout.roll_back import roll_back_now
 from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.core.workspace.append_decision import decide
 
 ACTIONS = ("pause", "resume", "skip", "abort")
 """What may be asked for by name."""

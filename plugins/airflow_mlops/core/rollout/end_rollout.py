@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from airflow_mlops.core.errors import MlopsError, NotReadyError, RegistryError, RolledBackError, RolloutError
-from airflow_mlops.core.governance.decide import decide
-from airflow_mlops.core.governance.fault_point import fault_point
-from airflow_mlops.core.governance.reconcile import reconcile
-from airflow_mlops.core.governance.record import Draft
-from airflow_mlops.core.governance.state import LoopState, OpenRollout
-from airflow_mlops.core.rollout.next_move import stage_as_declared
-from airflow_mlops.core.rollout.port import TargetError
+from airflow_mlops.core.ledger.fault_point import fault_point
+from airflow_mlops.core.ledger.record import Draft
+from airflow_mlops.core.ledger.state import LoopState, OpenRollout
+from airflow_mlops.core.ports.rollout_target import TargetError
+from airflow_mlops.core.rollout.next_transition import stage_as_declared
+from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.core.workspace.append_decision import decide
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
-from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.rollout.judging.judge_metric import MetricLook
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.rollout.analysis.judge_metric import MetricLook
 from airflow_mlops.core.workspace import Workspace
 
 

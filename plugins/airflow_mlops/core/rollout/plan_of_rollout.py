@@ -6,14 +6,14 @@ from math import sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.core.declaration.rollout import Rollout, RolloutStage
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.rollout.declared_rollout import Rollout, RolloutStage
-from airflow_mlops.core.rollout.judging.detectable_difference import detectable_difference, said_of_errors
-from airflow_mlops.core.rollout.next_look import planned_looks
+from airflow_mlops.core.rollout.analysis.detectable_difference import detectable_difference, said_of_errors
+from airflow_mlops.core.rollout.analysis_schedule import planned_looks
 from airflow_mlops.core.rollout.offline_and_online import expected_difference
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.governance.state import LoopState, Version
+    from airflow_mlops.core.ledger.state import LoopState, Version
     from airflow_mlops.core.workspace import Workspace
 
 RATE = 0.01

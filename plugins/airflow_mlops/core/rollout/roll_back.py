@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_mlops.core.errors import RegistryError, RolloutError, StaleLedgerError
-from airflow_mlops.core.governance.fault_point import fault_point
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.ledger.fault_point import fault_point
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.end_rollout import bring_effects
 from airflow_mlops.core.workspace import Workspace

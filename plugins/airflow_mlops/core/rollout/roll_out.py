@@ -1,20 +1,16 @@
 """Roll out a challenger: enter a stage, look, and go on, hold, or roll back.
 
-What happens next is :func:`~airflow_mlops.core.rollout.next_move.next_move`'s to say. Every move is decided on a ledger
-record that was read, and loses if another came first. The target and the registry's aliases follow the record; a crash
-between the two is repaired by the retry, by the watch, or by ``reconcile``.
+The pure function :func:`~airflow_mlops.core.rollout.next_transition.next_move` says what happens next. Every move is
+decided on a ledger record that was read, and loses if another came first. The target and the registry's aliases follow
+the record; a crash between the two is repaired by the retry, by the watch, or by ``reconcile``.
 """
 
 from __future__ import annotations
 
 from airflow_mlops.core.errors import NotReadyError, RolloutError, StaleLedgerError
-from airflow_mlops.core.governance.decide import ATTEMPTS
-from airflow_mlops.core.governance.fault_point import fault_point
-from airflow_mlops.core.governance.policy import require_policy
-from airflow_mlops.core.governance.reconcile import reconcile
-from airflow_mlops.core.governance.state import LoopState, OpenRollout
+from airflow_mlops.core.ledger.fault_point import fault_point
+from airflow_mlops.core.ledger.state import LoopState, OpenRollout
 from airflow_mlops.core.rollout.analyse_stage import plain_failure
-from airflow_mlops.core.rollout.bring_about import bring_about
 from airflow_mlops.core.rollout.end_rollout import (
     StageOutcome,
     ended,
@@ -23,10 +19,14 @@ from airflow_mlops.core.rollout.end_rollout import (
     require_declared,
     roll_back,
 )
-from airflow_mlops.core.rollout.look_at_stage import look_at_stage
-from airflow_mlops.core.rollout.next_move import next_move
+from airflow_mlops.core.rollout.next_transition import next_move
 from airflow_mlops.core.rollout.plan_of_rollout import plan_of_rollout
+from airflow_mlops.core.rollout.promotion_policy import require_policy
+from airflow_mlops.core.rollout.reconcile_aliases import reconcile
+from airflow_mlops.core.rollout.reconcile_target import bring_about
+from airflow_mlops.core.rollout.run_analysis import look_at_stage
 from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.core.workspace.append_decision import ATTEMPTS
 
 
 def start_rollout(workspace: Workspace, as_of: str) -> str:

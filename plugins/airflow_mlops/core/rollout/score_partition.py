@@ -15,14 +15,14 @@ import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.declaration.rollout import SERVING
 from airflow_mlops.core.errors import NotReadyError
-from airflow_mlops.core.evaluation.metrics import Floats
-from airflow_mlops.core.evaluation.predict import predict
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError, predict_challenger
-from airflow_mlops.core.rollout.declared_rollout import SERVING
 from airflow_mlops.core.rollout.sticky_share import sticky_share
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import PinnedPartition, read_partition
 from airflow_mlops.core.workspace import Workspace
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook
+from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,14 @@ from typing import Any
 import pandas as pd
 
 from airflow_mlops.core.data.user_features import features_digest
+from airflow_mlops.core.declaration.train import InInterpreter
+from airflow_mlops.core.declaration.user_function import list_candidates
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
-from airflow_mlops.core.governance.record import Record, canonical_json
+from airflow_mlops.core.ledger.record import Record, canonical_json
 from airflow_mlops.core.training.code_state import code_state
-from airflow_mlops.core.training.declared_training import InInterpreter
+from airflow_mlops.core.training.reference_profile import profile_window
 from airflow_mlops.core.training.usable_model import label_hint
-from airflow_mlops.core.training.user_function import list_candidates
 from airflow_mlops.core.training.window import TrainingWindow, pin_window, read_window
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
-from airflow_mlops.core.watch.drift.profile_window import profile_window
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -58,10 +57,11 @@ class TrainingRequest:
         return {name: value for name, value in self.to_dict().items() if name not in left_out}
 
 
-def assemble_training(workspace: Workspace, as_of: str, *, by_hand: bool = False) -> TrainingRequest:
+def assemble_training(workspace: Workspace, as_of: str) -> TrainingRequest:
     """Return the request of the training that was decided, recording that it has started.
 
-    Started ``by_hand`` with no decision open, it records the person's decision first, by the same policy.
+    A run that a person started decides first; see
+    :func:`~airflow_mlops.core.retrain.decide_retrain.decide_by_hand`.
 
     Raises
     ------
@@ -70,7 +70,9 @@ def assemble_training(workspace: Workspace, as_of: str, *, by_hand: bool = False
     TrainingError
         If the user's function gives no model or the window has no usable labels; the ledger says so.
     """
-    decision = open_decision(workspace, as_of, by_hand=by_hand)
+    decision = workspace.state().open_decision_by(as_of)
+    if decision is None:
+        raise NotReadyError(f"no decision to retrain is open as of {as_of}")
     partition = str(decision.partition)
     try:
         own = workspace.loop.data.labels is not None
@@ -95,25 +97,6 @@ def assemble_training(workspace: Workspace, as_of: str, *, by_hand: bool = False
         )
     )  # fmt: skip
     return request
-
-
-def open_decision(workspace: Workspace, as_of: str, *, by_hand: bool) -> Record:
-    """Return the decision to retrain that stands open, or the one that a run started by hand now makes.
-
-    Raises
-    ------
-    NotReadyError
-        If none is open, or the policy says no to the person too.
-    """
-    state = workspace.state()
-    if state.open_decision is not None and str(state.open_decision.partition) <= as_of:
-        return state.open_decision
-    if not by_hand:
-        raise NotReadyError(f"no decision to retrain is open as of {as_of}")
-    decision = decide_and_record(workspace, as_of, trigger="person")
-    if not decision.details["retrain"]:
-        raise NotReadyError(str(decision.details["reason"]))
-    return decision
 
 
 def stored_request(workspace: Workspace, digest: str) -> TrainingRequest:

@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from airflow_mlops.core.declaration.train import FitLimits
 from airflow_mlops.core.errors import FitStoppedError, TrainingError
+from airflow_mlops.core.ports.fit_request import FitRequest, FitResult
+from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.training.child_process import AttendedChild
-from airflow_mlops.core.training.declared_training import FitLimits
-from airflow_mlops.core.training.fit_request import FitRequest, FitResult
-from airflow_mlops.core.training.fit_rows import FitRows
 
 STEP = Path(__file__).resolve().parents[2] / "step.py"
 """Started as a file: with ``-m`` everything that is installed beside the package would come along."""
@@ -32,7 +32,7 @@ SPARE_MB = 4_096
 
 
 class ChildStep:
-    """Fits in another process; a :class:`~airflow_mlops.core.training.port.StepRunner`.
+    """Fits in another process; a :class:`~airflow_mlops.core.ports.step_runner.StepRunner`.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class ChildStep:
             return FitResult.from_dict(answer)
 
     def list_candidates(self, function: str, root: Path, seed: int) -> dict[str, Any]:
-        """Return what :func:`~airflow_mlops.core.training.user_function.list_candidates` says there.
+        """Return what :func:`~airflow_mlops.core.declaration.user_function.list_candidates` says there.
 
         Raises
         ------

@@ -6,13 +6,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from airflow_mlops.core.declaration.train import InInterpreter, OnSageMaker
 from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
+from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
+from airflow_mlops.core.ports.fit_rows import FitRows, moments
+from airflow_mlops.core.ports.step_runner import StepRunner
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
-from airflow_mlops.core.training.declared_training import InInterpreter, OnSageMaker
-from airflow_mlops.core.training.fit_request import FitRequest, FitResult, environment
-from airflow_mlops.core.training.fit_rows import FitRows, moments
-from airflow_mlops.core.training.port import StepRunner
 from airflow_mlops.core.training.window import PinnedPartition, read_window
 from airflow_mlops.core.workspace import Workspace
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from airflow_mlops.core.declaration.user_function import Candidate, candidates_of
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
+from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import save_model
-from airflow_mlops.core.training.fit_request import FitRequest, FitResult, environment
-from airflow_mlops.core.training.fit_rows import FitRows
 from airflow_mlops.core.training.search_parameters import search_parameters
 from airflow_mlops.core.training.usable_model import check_usable, label_hint
-from airflow_mlops.core.training.user_function import Candidate, candidates_of
 
 
 def fit_request(request: FitRequest, rows: FitRows) -> FitResult:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from airflow_mlops.core.ports.fit_request import FitRequest, FitResult
+from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.training.fit_estimator import fit_request
-from airflow_mlops.core.training.fit_request import FitRequest, FitResult
-from airflow_mlops.core.training.fit_rows import FitRows
 
 
 class InProcessStep:
-    """Fits in this process; a :class:`~airflow_mlops.core.training.port.StepRunner` without limits."""
+    """Fits in this process; a :class:`~airflow_mlops.core.ports.step_runner.StepRunner` without limits."""
 
     def fit(self, request: FitRequest, rows: FitRows) -> FitResult:
         """Fit; see the port."""

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.training.fit_request import FitRequest
-from airflow_mlops.core.training.fit_rows import FitRows
+from airflow_mlops.core.ports.fit_request import FitRequest
+from airflow_mlops.core.ports.fit_rows import FitRows
 
 KEPT_TRIALS = 50
 """Trials that a result names one by one, the best first; what there was beyond them it counts."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.evaluation.predict import predict
-from airflow_mlops.core.training.fit_request import FitRequest
-from airflow_mlops.core.training.fit_rows import FitRows
+from airflow_mlops.core.ports.fit_request import FitRequest
+from airflow_mlops.core.ports.fit_rows import FitRows
+from airflow_mlops.core.training.predict import predict
 
 TRIAL_ROWS = 100
 

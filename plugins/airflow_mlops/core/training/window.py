@@ -14,9 +14,9 @@ from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.contract_over_time import held_to_contract
 from airflow_mlops.core.data.labels.labels_of import LabelReader, pin_labels, wholly_labelled, with_labels
 from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.declaration.train import Train
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
-from airflow_mlops.core.governance.state import LoopState
-from airflow_mlops.core.training.declared_training import Train
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from airflow_mlops.core.data.declared_data import Severity
+from airflow_mlops.core.declaration.data import Severity
 
 Verdict = Literal["pass", "fail", "too little history"]
 

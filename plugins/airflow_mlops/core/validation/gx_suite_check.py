@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from airflow_mlops.core.declaration.validation_errors import nearest
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.validation.gx_validator import Fault, implemented, library
 from airflow_mlops.core.validation.suite import read_lined_suite
-from airflow_mlops.core.wrong_declaration import nearest
 
 
 def check_suite(path: str | Path) -> int:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from airflow_mlops.core.data.declared_data import Checks
 from airflow_mlops.core.data.profiles.partition_profile import ColumnProfile, PartitionProfile
+from airflow_mlops.core.declaration.data import Checks
 from airflow_mlops.core.validation.finding import Finding, Verdict
 from airflow_mlops.core.validation.robust_limit import NOISE, highest_share, usual
 

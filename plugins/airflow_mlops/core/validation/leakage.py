@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mlops.core.data.declared_data import Severity
 from airflow_mlops.core.data.profiles.column_bins import Floats
 from airflow_mlops.core.data.profiles.profile_rows import as_text, kind_of
+from airflow_mlops.core.declaration.data import Severity
 from airflow_mlops.core.validation.finding import Finding
 
 UNEXPLAINED = 0.002

@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from airflow_mlops.core.declaration.read_loop import read_strict_yaml
+from airflow_mlops.core.declaration.validation_errors import nearest
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop_file import read_strict_yaml
-from airflow_mlops.core.wrong_declaration import nearest
 
 Severity = Literal["critical", "warning", "info"]
 _COLUMN_KEYS = frozenset({"column", "column_A", "column_B", "column_list"})

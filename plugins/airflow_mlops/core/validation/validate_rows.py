@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from airflow_mlops.core.data.declared_data import Limits
+from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceMissingError, SourceUnreadableError
 from airflow_mlops.core.validation.port import Validator
 from airflow_mlops.core.validation.severities import Routed, route, told

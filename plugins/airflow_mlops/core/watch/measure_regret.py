@@ -2,7 +2,7 @@
 
 The fresh model is the one that a training as of the partition before would have made: the champion's candidate,
 fitted anew on the window of then. So both have predicted before the labels were known. Added up since the last
-promotion, regret is what staleness has cost; :mod:`~airflow_mlops.core.watch.retrain_policy` holds it against
+promotion, regret is what staleness has cost; :mod:`~airflow_mlops.core.retrain.retrain_policy` holds it against
 what a promotion costs. The form is that of the rent-or-buy problem: rent (the old model's loss) until the rent
 that was paid is worth the price.
 """
@@ -15,20 +15,19 @@ from typing import Any
 
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.user_features import features_digest
+from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
-from airflow_mlops.core.evaluation.declared_evaluation import MetricName
-from airflow_mlops.core.evaluation.metrics import Floats, metric_value, relative_loss, row_losses
-from airflow_mlops.core.evaluation.predict import predict
-from airflow_mlops.core.governance.record import canonical_json
-from airflow_mlops.core.governance.state import LoopState, Version
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.ledger.record import canonical_json
+from airflow_mlops.core.ledger.state import LoopState, Version
+from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.training.fit_candidate import run_fit
-from airflow_mlops.core.training.fit_request import FitRequest
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.training.window import TrainingWindow, pin_scored, pin_window, read_window
-from airflow_mlops.core.watch.declared_retrain import Regret
-from airflow_mlops.core.watch.performance.measure_performance import is_historical
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -60,7 +59,7 @@ def measure_regret(workspace: Workspace, partition: str, *, as_of: str | None = 
     champion = state.versions[scored["champion"]]
     details: dict[str, Any] = {
         "metric": workspace.loop.metric, "snapshot": scored["snapshot"], "labels": labels,
-        "champion": champion.number, "historical": is_historical(workspace, until),
+        "champion": champion.number, "historical": workspace.state().is_historical(until),
     }  # fmt: skip
     try:
         details |= _measured(workspace, state, champion, partition)

@@ -15,10 +15,10 @@ from typing import Any
 
 from airflow_mlops.core.data.labels.labels_of import counting
 from airflow_mlops.core.data.labels.open_labels import ticks_before
-from airflow_mlops.core.data.partition import partition_key, previous_tick
-from airflow_mlops.core.governance.record import Record, canonical_json
-from airflow_mlops.core.governance.state import LoopState
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.partition_key import partition_key, previous_tick
+from airflow_mlops.core.ledger.record import Record, canonical_json
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
 STALENESS, ABSENCE = "staleness", "absence"

@@ -17,9 +17,9 @@ import pandas as pd
 
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.evaluation.metrics import Floats
-from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import PinnedPartition, pin_scored, read_partition
 from airflow_mlops.core.workspace import Workspace
 

@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from airflow_mlops.core.data.publish_snapshot import publish_snapshot
+from airflow_mlops.core.data.apply_retention import tidy_lake
 from airflow_mlops.core.data.take_snapshot import take_snapshot
-from airflow_mlops.core.data.tidy_lake import tidy_lake
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, PartitionRefusedError
-from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.training.window import PinnedPartition, read_window
 from airflow_mlops.core.validation.gx_validator import GxValidator
+from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.toy_loop import toy_fields, toy_rows, train, week

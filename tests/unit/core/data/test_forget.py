@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_mlops.core.data.forget_subject import forget_subject
-from airflow_mlops.core.data.publish_snapshot import publish_snapshot
 from airflow_mlops.core.data.take_snapshot import take_snapshot
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, DeclarationError
-from airflow_mlops.core.governance.record import verify_chain
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.ledger.record import verify_chain
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.validation.gx_validator import GxValidator
+from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.core.workspace import Workspace

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mlops.core.data.publish_snapshot import publish_snapshot
 from airflow_mlops.core.data.take_snapshot import take_snapshot
-from airflow_mlops.core.governance.record import verify_chain
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.ledger.record import verify_chain
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.validation.gx_validator import GxValidator
+from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.toy_loop import toy_fields, toy_rows, week

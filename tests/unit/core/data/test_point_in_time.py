@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from airflow_mlops.core.data.point_in_time import Past, known_at, looked_back_on
-from airflow_mlops.core.governance.record import Record
+from airflow_mlops.core.ledger.record import Record
 
 
 def ledger(*said: tuple[str, str, dict[str, Any]]) -> list[Record]:

@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from airflow_mlops.core.data.port import Arrival
 from airflow_mlops.core.data.take_snapshot import take_snapshot
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, PartitionRefusedError, SourceMissingError, SourceUnreadableError
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.ports.partitions import Arrival
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_fields, toy_loop, toy_rows, week

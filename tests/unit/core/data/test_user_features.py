@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from airflow_mlops.core.data.tidy_lake import tidy_lake
+from airflow_mlops.core.data.apply_retention import tidy_lake
 from airflow_mlops.core.data.user_features import FeatureMaker, features_digest
+from airflow_mlops.core.declaration.function_exists import check_function_exists
 from airflow_mlops.core.errors import DeclarationError, TrainingError
-from airflow_mlops.core.evaluation.predict import predict
 from airflow_mlops.core.open_workspace import Stores, open_workspace
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
-from airflow_mlops.core.training.function_exists import check_function_exists
+from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.window import pin_window, read_window
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import InMemorySource, in_memory_workspace

@@ -19,12 +19,12 @@ from airflow_mlops.core.errors import GateError, MlopsError, TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
 from airflow_mlops.core.evaluation.evaluation_report import CandidateEntry, EvaluationReport, MetricEntry
 from airflow_mlops.core.evaluation.gate_report import gate_table
+from airflow_mlops.core.evaluation.register_candidate import register_candidate
 from airflow_mlops.core.registry.model_file import save_model
-from airflow_mlops.core.registry.register_candidate import register_candidate
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.training.assemble import TrainingRequest, assemble_training
 from airflow_mlops.core.training.fit_candidate import candidate_file, fit_candidate
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, week
@@ -377,14 +377,14 @@ def test_a_champion_that_cannot_predict_any_more_is_stated_and_absolute_gates_de
     gates = [{"metric": "mae", "at_most": 5}]
     workspace = spaced(frames, tmp_path, gates=gates)
     request, fits = fitted(workspace, week(3))
-    from airflow_mlops.core.evaluation import common_ground
+    from airflow_mlops.core.evaluation import evaluation_context
 
-    real = common_ground.load_version
+    real = evaluation_context.load_version
     try:
-        common_ground.load_version = lambda *_: LinearRegression()
+        evaluation_context.load_version = lambda *_: LinearRegression()
         evaluated = evaluate_candidates(workspace, request, fits)
     finally:
-        common_ground.load_version = real
+        evaluation_context.load_version = real
     report = report_of(workspace, evaluated)
     assert evaluated["passed"]
     assert (report["first_run"], report["champion"]) == (False, "1")

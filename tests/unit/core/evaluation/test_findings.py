@@ -16,23 +16,23 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
-from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.evaluation.declared_evaluation import (
+from airflow_mlops.core.declaration.evaluate import (
     CLASS_FAIRNESS,
     NUMBER_FAIRNESS,
     PERTURBATIONS,
     Gate,
     Robustness,
 )
-from airflow_mlops.core.evaluation.disturbed_rows import judge_robustness
+from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.evaluation.feature_importance import importance_stability, permutation_importance
 from airflow_mlops.core.evaluation.finding_gates import Findings
 from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, passed
 from airflow_mlops.core.evaluation.group_fairness import group_fairness
-from airflow_mlops.core.evaluation.predict import predict
+from airflow_mlops.core.evaluation.perturbations import judge_robustness
 from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, held_bytes, measure_costs
 from airflow_mlops.core.evaluation.shap_values import mean_absolute_shap
 from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, fit_baselines
+from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.window import ModelRows
 
 RANDOM = np.random.default_rng(2)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_mlops.core.declaration.evaluate import Gate
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.evaluation.declared_evaluation import Gate
 from airflow_mlops.core.evaluation.gates import GateReport, Holdout, evaluate_gates, passed
 
 

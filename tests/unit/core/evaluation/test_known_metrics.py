@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from airflow_mlops.core.declaration.evaluate import CLASS_METRICS, NUMBER_METRICS, UserMetric
 from airflow_mlops.core.evaluation.bootstrap_interval import MetricOnRows, Resamples
-from airflow_mlops.core.evaluation.declared_evaluation import CLASS_METRICS, NUMBER_METRICS, UserMetric
-from airflow_mlops.core.evaluation.how_it_misses import confusion, residuals
+from airflow_mlops.core.evaluation.error_analysis import confusion, residuals
 from airflow_mlops.core.evaluation.known_metrics import (
     METRICS,
     METRICS_OF_CLASSES,

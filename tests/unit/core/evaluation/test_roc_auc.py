@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from airflow_mlops.core.declaration.evaluate import Gate
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.evaluation.declared_evaluation import Gate
 from airflow_mlops.core.evaluation.gates import GateReport, Holdout, evaluate_gates
 from airflow_mlops.core.evaluation.roc_auc import compared_roc_auc, roc_auc
 from tests.unit.core.toy_loop import toy_loop

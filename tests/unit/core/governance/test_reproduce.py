@@ -12,10 +12,10 @@ from sklearn.linear_model import LinearRegression, SGDRegressor
 
 from airflow_mlops.core.data.forget_subject import forget_subject
 from airflow_mlops.core.errors import ReproductionError
-from airflow_mlops.core.governance.proof import reproduce_version as module
-from airflow_mlops.core.governance.proof.environment_change import changed_since
-from airflow_mlops.core.governance.proof.explain_row import explain_row
-from airflow_mlops.core.governance.proof.reproduce_version import reproduce_version
+from airflow_mlops.core.governance import reproduce_version as module
+from airflow_mlops.core.governance.environment_change import changed_since
+from airflow_mlops.core.governance.explain_row import explain_row
+from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.workspace import Workspace

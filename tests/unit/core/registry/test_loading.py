@@ -14,18 +14,18 @@ import pytest
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
-from airflow_mlops.core.governance.reconcile import reconcile
-from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.registry.inspect_versions import inspect_versions
+from airflow_mlops.core.evaluation.register_candidate import register_candidate
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ports.registry import GHOST_OF, VersionGoneError
+from airflow_mlops.core.ports.signing_keys import GivenKeys, new_private_key
 from airflow_mlops.core.registry.load import copy_of, load_version, verified_folder
-from airflow_mlops.core.registry.port import GHOST_OF, VersionGoneError
-from airflow_mlops.core.registry.register_candidate import register_candidate
 from airflow_mlops.core.registry.sign_folder import SignatureError
-from airflow_mlops.core.registry.signing_keys import GivenKeys, new_private_key
 from airflow_mlops.core.registry.verify_version import verify_version
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
+from airflow_mlops.core.rollout.inspect_versions import inspect_versions
+from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.training.assemble import TrainingRequest, assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import InMemoryEvidence
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion

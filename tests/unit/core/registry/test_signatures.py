@@ -12,6 +12,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.ports.signing_keys import (
+    PRIVATE_KEY,
+    GivenKeys,
+    KeyFolder,
+    fingerprint,
+    new_private_key,
+    public_of,
+)
 from airflow_mlops.core.registry.sign_folder import (
     SIGNATURE_FILE,
     OtherKeyError,
@@ -20,14 +28,6 @@ from airflow_mlops.core.registry.sign_folder import (
     sign_folder,
     signature_of,
     verify_folder,
-)
-from airflow_mlops.core.registry.signing_keys import (
-    PRIVATE_KEY,
-    GivenKeys,
-    KeyFolder,
-    fingerprint,
-    new_private_key,
-    public_of,
 )
 
 KEYS = GivenKeys(new_private_key())

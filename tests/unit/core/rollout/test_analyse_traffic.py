@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from airflow_mlops.core.errors import NotReadyError, RolledBackError
+from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, TargetError, Traffic, UnitSums, VersionTelemetry
 from airflow_mlops.core.rollout.analyse_stage import due
 from airflow_mlops.core.rollout.control_rollout import control_rollout
-from airflow_mlops.core.rollout.port import LATENCY_EDGES, TargetError, Traffic, UnitSums, VersionTelemetry
 from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
 from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 from airflow_mlops.testing.in_memory_target import InMemoryTarget
-from tests.unit.core.governance.histories import History, week
+from tests.unit.core.ledger.histories import History, week
 from tests.unit.core.toy_loop import toy_loop
 
 

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from airflow_mlops.core.errors import MlopsError
-from airflow_mlops.core.governance.reconcile import reconcile
-from airflow_mlops.core.governance.record import verify_chain
-from airflow_mlops.core.rollout import look_at_stage
+from airflow_mlops.core.ledger.record import verify_chain
+from airflow_mlops.core.ports.rollout_target import TargetError, Traffic
+from airflow_mlops.core.rollout import run_analysis
 from airflow_mlops.core.rollout import watch_rollout as watch_module
-from airflow_mlops.core.rollout.bring_about import wanted_traffic
 from airflow_mlops.core.rollout.control_rollout import approve_stage, control_rollout
-from airflow_mlops.core.rollout.port import TargetError, Traffic
+from airflow_mlops.core.rollout.reconcile_aliases import reconcile
+from airflow_mlops.core.rollout.reconcile_target import wanted_traffic
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.rollout.watch_rollout import watch_rollout
@@ -33,7 +33,7 @@ from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 from airflow_mlops.testing.in_memory_target import InMemoryTarget
-from tests.unit.core.governance.histories import History, week
+from tests.unit.core.ledger.histories import History, week
 from tests.unit.core.toy_loop import toy_loop
 
 STAGES = [{"shadow": 100}, {"canary": 10}, {"canary": 50, "approval": "human"}, {"live": 100}]
@@ -98,8 +98,8 @@ class AnyRollout(RuleBasedStateMachine):
         """Do something that may be refused, or killed at a write."""
         self.stale.append(wanted_traffic(self.workspace.loop, self.workspace.state()))
         self.clockwork.left = crash
-        scripted = mock.patch.object(look_at_stage, "analyse_stage", self.next_verdict)
-        broken = mock.patch.object(look_at_stage, "plain_failure", return_value=None)
+        scripted = mock.patch.object(run_analysis, "analyse_stage", self.next_verdict)
+        broken = mock.patch.object(run_analysis, "plain_failure", return_value=None)
         also = mock.patch.object(watch_module, "plain_failure", return_value=None)
         try:
             with scripted, broken, also:
@@ -273,7 +273,7 @@ def writes_of(verdicts: list[str]) -> int:
     machine.a_candidate_comes()
     machine.verdicts = list(verdicts)
     machine.clockwork.left = 10_000
-    with suppress(MlopsError), mock.patch.object(look_at_stage, "analyse_stage", machine.next_verdict):
+    with suppress(MlopsError), mock.patch.object(run_analysis, "analyse_stage", machine.next_verdict):
         through_the_stages(machine)
     assert machine.clockwork.left is not None
     return 10_000 - machine.clockwork.left

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.errors import NotReadyError, RegistryError, RolledBackError, RolloutError
-from airflow_mlops.core.governance.approve import record_approval, record_rejection, version_to_approve
-from airflow_mlops.core.governance.record import Draft, Record
-from airflow_mlops.core.governance.state import LoopState
-from airflow_mlops.core.rollout import look_at_stage
+from airflow_mlops.core.ledger.record import Draft, Record
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
+from airflow_mlops.core.rollout import run_analysis
+from airflow_mlops.core.rollout.approvals import record_approval, record_rejection, version_to_approve
 from airflow_mlops.core.rollout.roll_back import lift_quarantine, roll_back_now
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.verdict import StageVerdict
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import InMemoryRegistry, in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
@@ -254,7 +254,7 @@ def test_a_challenger_that_was_lifted_can_be_taken_back_a_second_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = taken_back_challenger(tmp_path)
-    monkeypatch.setattr(look_at_stage, "analyse_stage", lambda *_: StageVerdict("fail", "as written", 1))
+    monkeypatch.setattr(run_analysis, "analyse_stage", lambda *_: StageVerdict("fail", "as written", 1))
     for _ in range(2):
         with pytest.raises(RolledBackError):
             roll_out(workspace, week(5))

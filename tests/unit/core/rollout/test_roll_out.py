@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.errors import NotReadyError, RolledBackError, StaleLedgerError
-from airflow_mlops.core.governance.proof.card_pages import as_markdown
-from airflow_mlops.core.governance.proof.model_card import model_card
-from airflow_mlops.core.governance.record import verify_chain
-from airflow_mlops.core.rollout import analyse_rows, look_at_stage, roll_out
+from airflow_mlops.core.governance.model_card import model_card
+from airflow_mlops.core.ledger.record import verify_chain
+from airflow_mlops.core.report.page_html import as_markdown
+from airflow_mlops.core.rollout import analyse_rows, roll_out, run_analysis
 from airflow_mlops.core.rollout import score_partition as score_partition_module
 from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
@@ -22,7 +22,7 @@ from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
-from tests.unit.core.governance.histories import History, week
+from tests.unit.core.ledger.histories import History, week
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train
 
 VERDICTS = ("pass", "inconclusive", "fail")
@@ -37,7 +37,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     def use(verdicts: Sequence[str]) -> None:
         left: Iterator[str] = iter(verdicts)
         monkeypatch.setattr(
-            look_at_stage, "analyse_stage", lambda *_: StageVerdict(next(left, "inconclusive"), "as written", 1)
+            run_analysis, "analyse_stage", lambda *_: StageVerdict(next(left, "inconclusive"), "as written", 1)
         )  # type: ignore[arg-type]
 
     return use

@@ -10,15 +10,15 @@ import pytest
 
 from airflow_mlops.cli.rollout_commands import standing
 from airflow_mlops.core.errors import NotReadyError, RolledBackError, RolloutError
+from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.rollout.analyse_stage import due
 from airflow_mlops.core.rollout.control_rollout import approve_stage, control_rollout
-from airflow_mlops.core.rollout.port import Traffic
 from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory_target import InMemoryTarget
-from tests.unit.core.governance.histories import History, week
+from tests.unit.core.ledger.histories import History, week
 from tests.unit.core.rollout.test_analyse_traffic import look, looks, rolled_out, seen
 from tests.unit.core.rollout.test_roll_out import challenged, real_loop, run_dag
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.errors import RegistryError, RolledBackError, RolloutError
-from airflow_mlops.core.governance.reconcile import reconcile
+from airflow_mlops.core.ports.rollout_target import TargetError
 from airflow_mlops.core.rollout import control_rollout as control_module
-from airflow_mlops.core.rollout.bring_about import bring_about
 from airflow_mlops.core.rollout.control_rollout import control_rollout
 from airflow_mlops.core.rollout.end_rollout import ended
-from airflow_mlops.core.rollout.port import TargetError
+from airflow_mlops.core.rollout.reconcile_aliases import reconcile
+from airflow_mlops.core.rollout.reconcile_target import bring_about
 from airflow_mlops.core.rollout.roll_back import lift_quarantine, roll_back_now
 from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 from airflow_mlops.testing.in_memory_target import InMemoryTarget, Method
-from tests.unit.core.governance.histories import History, week
+from tests.unit.core.ledger.histories import History, week
 from tests.unit.core.rollout.test_analyse_traffic import looks, rolled_out, seen
 from tests.unit.core.rollout.test_roll_out import real_loop, run_dag
 from tests.unit.core.toy_loop import ingest, toy_rows

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlops.core.rollout.judging.judge_metric import Look, MetricLook, Verdict
-from airflow_mlops.core.rollout.judging.judge_values import judge_paired
+from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, Verdict
+from airflow_mlops.core.rollout.analysis.judge_values import judge_paired
 from airflow_mlops.core.rollout.verdict import stage_verdict, too_little
 
 VERDICTS: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")

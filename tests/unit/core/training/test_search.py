@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_mlops.core.declaration.user_function import candidates_of
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
+from airflow_mlops.core.evaluation.register_candidate import register_candidate
+from airflow_mlops.core.ports.fit_request import FitRequest, FitResult
+from airflow_mlops.core.ports.fit_rows import FitRows
+from airflow_mlops.core.ports.registry import Registration
 from airflow_mlops.core.registry.model_file import load_model
-from airflow_mlops.core.registry.port import Registration
-from airflow_mlops.core.registry.register_candidate import register_candidate
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.training.assemble import TrainingRequest, assemble_training
 from airflow_mlops.core.training.fit_candidate import candidate_file, fit_candidate, fit_request_of, rows_of
 from airflow_mlops.core.training.fit_estimator import fit_request
-from airflow_mlops.core.training.fit_request import FitRequest, FitResult
-from airflow_mlops.core.training.fit_rows import FitRows
 from airflow_mlops.core.training.search_parameters import scorer, split_in_time
-from airflow_mlops.core.training.user_function import candidates_of
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, week

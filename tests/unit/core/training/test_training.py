@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from airflow_mlops.core.errors import DataError, GateError, NotReadyError, TrainingError
-from airflow_mlops.core.governance.record import verify_chain
+from airflow_mlops.core.ledger.record import verify_chain
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decide_by_hand, decision_to_emit
 from airflow_mlops.core.training.assemble import TrainingRequest, assemble_training, check_labels
 from airflow_mlops.core.training.fit_candidate import candidate_file
 from airflow_mlops.core.training.window import pin_window, read_window
-from airflow_mlops.core.watch.decide_retrain import decide_and_record, decision_to_emit
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
-from tests.unit.core.governance.histories import History
+from tests.unit.core.ledger.histories import History
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
 
 
@@ -198,13 +198,15 @@ def test_a_candidate_that_cannot_be_fitted_or_kept_ends_the_decision_with_the_re
 def test_a_person_who_starts_a_training_by_hand_makes_the_decision_by_the_same_policy(tmp_path: Path) -> None:
     workspace = published(tmp_path, 2)
     with pytest.raises(NotReadyError, match="the first training needs 3"):
-        assemble_training(workspace, week(1), by_hand=True)
+        decide_by_hand(workspace, week(1))
     workspace.source.frames[week(2)] = toy_rows(2)  # type: ignore[attr-defined]
     ingest(workspace, week(2))
-    request = assemble_training(workspace, week(2), by_hand=True)
+    made = decide_by_hand(workspace, week(2))
+    request = assemble_training(workspace, week(2))
     decision = workspace.state().retrains[-1]
     assert (decision.details["cause"], decision.sequence) == ("person", request.decision)
-    assert assemble_training(workspace, week(2), by_hand=True) == request
+    assert decide_by_hand(workspace, week(2)) == made
+    assert assemble_training(workspace, week(2)) == request
 
 
 def test_a_window_that_cannot_be_read_ends_the_decision(tmp_path: Path) -> None:

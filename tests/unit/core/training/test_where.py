@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 
 from airflow_mlops.core.errors import DeclarationError, TrainingError
+from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
+from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.child_step import ChildStep
 from airflow_mlops.core.training.code_state import code_state
 from airflow_mlops.core.training.fit_candidate import candidate_file, fit_candidate, fit_request_of, run_fit, runner_of
-from airflow_mlops.core.training.fit_request import FitRequest, FitResult, environment
-from airflow_mlops.core.training.fit_rows import FitRows
 from airflow_mlops.core.training.in_process_step import InProcessStep
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, week

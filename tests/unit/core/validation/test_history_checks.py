@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from airflow_mlops.core.data.declared_data import Checks
-from airflow_mlops.core.data.key_spool import KeySpool
+from airflow_mlops.core.data.duplicate_keys import KeySpool
 from airflow_mlops.core.data.profiles.partition_profile import PartitionProfile
 from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler, profile_bins
 from airflow_mlops.core.data.row_hash import hash_rows
+from airflow_mlops.core.declaration.data import Checks
 from airflow_mlops.core.validation.finding import Finding
 from airflow_mlops.core.validation.history_checks import check_history
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.data.publish_snapshot import publish_snapshot
 from airflow_mlops.core.data.take_snapshot import take_snapshot
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, DeclarationError, PartitionRefusedError
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, read_suite
 from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot, validate_snapshot
 from airflow_mlops.core.workspace import Workspace

@@ -9,12 +9,12 @@ from typing import Any
 
 from airflow_mlops.core.errors import GateError, NotReadyError, RolledBackError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
-from airflow_mlops.core.registry.register_candidate import register_candidate
+from airflow_mlops.core.evaluation.register_candidate import register_candidate
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.measure_regret import measure_regret
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from airflow_mlops.core.governance.record import Record
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.declaration.retrain import Regret
+from airflow_mlops.core.ledger.record import Record
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decision_to_emit
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.checks.run_checks import rejudge_checks, run_checks
-from airflow_mlops.core.watch.decide_retrain import decide_and_record, decision_to_emit
-from airflow_mlops.core.watch.declared_retrain import Regret
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.measure_regret import measure_regret, measure_regret_again
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance, rejudge_performance

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.data.labels.take_labels import take_labels
-from airflow_mlops.core.data.port import PartitionedTable
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, NotReadyError
-from airflow_mlops.core.governance.proof.reproduce_version import reproduce_version, request_of
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.governance.reproduce_version import reproduce_version, request_of
+from airflow_mlops.core.ports.partitions import PartitionedTable
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
@@ -26,7 +27,6 @@ from airflow_mlops.core.training.window import (
     read_partition,
     read_window,
 )
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.performance.measure_performance import (
     labelled_predictions,
     measure_performance,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.measure_regret import measure_regret
 from tests.unit.core.toy_loop import ingest, week
 from tests.unit.core.watch.living_toy import live, live_through, loop_of_slopes

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.data.labels.take_labels import take_labels
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError
-from airflow_mlops.core.governance.fold_records import fold
-from airflow_mlops.core.governance.record import Draft
-from airflow_mlops.core.governance.state import LoopState
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.ledger.fold import fold
+from airflow_mlops.core.ledger.record import Draft
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.overdue import Overdue, overdue, watch_overdue
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance, rejudge_performance
 from airflow_mlops.core.workspace import Workspace
-from tests.unit.core.governance.histories import History, week
 from tests.unit.core.later_labels import arrive, deliver, labelled_fields, labels_by_key, weeks, with_champion
+from tests.unit.core.ledger.histories import History, week
 from tests.unit.core.toy_loop import ingest, toy_fields
 
 NIGHT = "T02:00:00"

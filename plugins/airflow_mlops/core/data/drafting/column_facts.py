@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mlops.core.data.arrow_types import canonical_type
-from airflow_mlops.core.data.key_spool import KeySpool
+from airflow_mlops.core.data.duplicate_keys import KeySpool
 from airflow_mlops.core.data.profiles.partition_profile import within_range
 from airflow_mlops.core.data.read_text import read_text
 from airflow_mlops.core.data.row_hash import hash_cells
+from airflow_mlops.core.declaration.arrow_types import canonical_type
 
 READABLE: tuple[pa.DataType, ...] = (
     pa.bool_(), pa.int64(), pa.float64(), pa.date32(), pa.timestamp("us"), pa.timestamp("us", tz="UTC"),

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from airflow_mlops.core.data.arrow_types import canonical_type
 from airflow_mlops.core.data.drafting.column_facts import ColumnFacts
-from airflow_mlops.core.data.port import Arrival
 from airflow_mlops.core.data.shape import refuse_names
-from airflow_mlops.core.data.sources.csv_source import CsvFiles
-from airflow_mlops.core.data.sources.parquet_source import ParquetFiles
+from airflow_mlops.core.declaration.arrow_types import canonical_type
 from airflow_mlops.core.errors import DataError, DeclarationError
+from airflow_mlops.core.ports.partitions import Arrival
+from airflow_mlops.core.sources.csv_source import CsvFiles
+from airflow_mlops.core.sources.parquet_source import ParquetFiles
 
 CSV = re.compile(r"\.csv(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
 NO_PARTITION = "1970-01-01T00:00:00"

@@ -13,8 +13,8 @@ import pyarrow as pa
 from airflow_mlops.core.data.drafting.column_facts import ColumnFacts, is_text
 from airflow_mlops.core.data.drafting.learn_columns import LearnedTable
 from airflow_mlops.core.data.drafting.personal_columns import looks_personal
+from airflow_mlops.core.declaration.validation_errors import nearest
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.wrong_declaration import nearest
 
 KEY_WORDS = ("id", "key", "uuid", "guid", "number", "no", "code")
 TIME_WORDS = ("time", "timestamp", "at", "datetime", "date", "day", "on")

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.labels.take_labels import TABLE
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
 

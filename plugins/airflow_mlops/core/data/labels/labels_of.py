@@ -24,7 +24,7 @@ from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.labels.take_labels import TABLE
 from airflow_mlops.core.data.read_text import written_as_text
 from airflow_mlops.core.errors import DataError
-from airflow_mlops.core.governance.record import Record
+from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.workspace import Workspace
 
 _PIN = re.compile(r"([0-9T:-]{19})@([0-9]+)")

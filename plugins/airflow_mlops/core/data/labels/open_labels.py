@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from airflow_mlops.core.data.declared_data import HttpSource, Labels
-from airflow_mlops.core.data.partition import previous_tick
-from airflow_mlops.core.data.port import Source
-from airflow_mlops.core.data.sources.open_source import open_source
+from airflow_mlops.core.declaration.data import HttpSource, Labels
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
-from airflow_mlops.core.loop import Loop
+from airflow_mlops.core.ports.partitions import Source
+from airflow_mlops.core.sources.source_factory import open_source
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -46,7 +46,7 @@ def open_labels(workspace: Workspace) -> Source:
 
 
 def _answers(workspace: Workspace, labels: Labels, source: HttpSource) -> Source:
-    from airflow_mlops.core.data.sources.http_source import HttpAnswers
+    from airflow_mlops.core.sources.http_source import HttpAnswers
 
     data = workspace.loop.data
     columns = (labels.key or data.key, labels.label or data.label)

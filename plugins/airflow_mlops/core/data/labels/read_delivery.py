@@ -16,14 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mlops.core.data.arrow_types import canonical_type, type_named
 from airflow_mlops.core.data.erasure import Erasure, subject_column
 from airflow_mlops.core.data.labels.open_labels import declared_labels, open_labels
 from airflow_mlops.core.data.masking import mask_key, masked
-from airflow_mlops.core.data.port import Arrival
 from airflow_mlops.core.data.read_text import read_text, written_as_text
+from airflow_mlops.core.declaration.arrow_types import canonical_type, type_named
 from airflow_mlops.core.errors import PartitionRefusedError
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ports.partitions import Arrival
 from airflow_mlops.core.workspace import Workspace
 
 SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("label", pa.float64())])

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.labels.open_labels import declared_labels, earliest_touched, ticks_before
 from airflow_mlops.core.data.labels.read_delivery import Delivery, read_delivery
-from airflow_mlops.core.data.partition import partition_key
 from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.errors import DataError, MlopsError, NotReadyError, SourceMissingError
-from airflow_mlops.core.governance.fault_point import fault_point
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.ledger.fault_point import fault_point
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
 TABLE = "labels"

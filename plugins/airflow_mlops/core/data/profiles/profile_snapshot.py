@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from airflow_mlops.core.data.key_spool import KeySpool
+from airflow_mlops.core.data.duplicate_keys import KeySpool
 from airflow_mlops.core.data.profiles.bottom_sample import BottomSample
 from airflow_mlops.core.data.profiles.partition_profile import PartitionProfile
 from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler, profile_bins
 from airflow_mlops.core.data.row_hash import HashedRows
-from airflow_mlops.core.governance.state import LoopState
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
 NO_BINS = ProfileBins({}, {})

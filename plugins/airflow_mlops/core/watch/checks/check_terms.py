@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_mlops.core.evaluation.declared_evaluation import MetricName
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.watch.declared_watch import Drift, Performance
+from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.watch import Drift, Performance
 
 FEWEST_ROWS = 50
 """Rows below which no check says anything of a window."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from airflow_mlops.core.evaluation.metrics import Floats, metric_value, relative_loss, row_losses
+from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.river_adwin import changes_of

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.errors import NotReadyError
-from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.training.row_losses import Floats
 
 CATEGORIES = 200
 """Categories of a column that are told apart; rarer ones count as unseen."""

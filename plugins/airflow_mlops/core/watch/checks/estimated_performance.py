@@ -15,8 +15,8 @@ from math import ceil, sqrt
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from airflow_mlops.core.evaluation.declared_evaluation import MetricName
-from airflow_mlops.core.evaluation.metrics import Floats, metric_value, relative_loss, row_losses
+from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.encoded_rows import RowEncoder
@@ -27,8 +27,8 @@ from airflow_mlops.core.watch.checks.expected_metric import (
     expected_roc_auc,
     parts_of,
 )
-from airflow_mlops.core.watch.checks.sampled_rows import SampledRows
 from airflow_mlops.core.watch.checks.watched_window import WatchedWindow
+from airflow_mlops.core.watch.sampled_rows import SampledRows
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.errors import NotReadyError
-from airflow_mlops.core.evaluation.declared_evaluation import MetricName
-from airflow_mlops.core.evaluation.metrics import Floats, row_losses
+from airflow_mlops.core.training.row_losses import Floats, row_losses
 
 PARTS = 10
 """Parts of a holdout that are left out in turn, to see what the others teach of them."""

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from airflow_mlops.core.evaluation.declared_evaluation import MetricName
+from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.evaluation.feature_importance import (
     MOST_FEATURES,
     SHUFFLED_ROWS,
     SHUFFLES,
     importance_stability,
 )
-from airflow_mlops.core.evaluation.metrics import Floats, row_losses
+from airflow_mlops.core.training.row_losses import Floats, row_losses
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
-from airflow_mlops.core.watch.checks.sampled_rows import SampledRows
 from airflow_mlops.core.watch.checks.watched_window import WatchedWindow
+from airflow_mlops.core.watch.sampled_rows import SampledRows
 
 DEALS = 4_999
 

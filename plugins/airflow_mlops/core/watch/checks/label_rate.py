@@ -18,13 +18,13 @@ import numpy as np
 from airflow_mlops.core.data.labels.labels_of import LabelReader
 from airflow_mlops.core.data.labels.open_labels import earliest_touched
 from airflow_mlops.core.errors import DataError, NotReadyError
-from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import TrainingWindow, pin_scored, read_labels
 from airflow_mlops.core.watch.checks.against_windows import Comparison, Estimate, compare
 from airflow_mlops.core.watch.checks.check_result import CheckResult, Verdict, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
-from airflow_mlops.core.watch.checks.sampled_rows import evenly
 from airflow_mlops.core.watch.checks.watched_window import REFERENCE_PARTITIONS, WatchedWindow
+from airflow_mlops.core.watch.sampled_rows import evenly
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 
-from airflow_mlops.core.evaluation.metrics import Floats
 from airflow_mlops.core.evaluation.roc_auc import auc_components
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.watch.checks.against_windows import FEWEST_WINDOWS, Estimate, compare, lacking
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import FEWEST_ROWS, CheckTerms

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_mlops.core.data.profiles.column_bins import ColumnBins, quantile_edges
-from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.watch.checks.against_windows import lacking
 from airflow_mlops.core.watch.checks.check_result import CheckResult, Verdict
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms

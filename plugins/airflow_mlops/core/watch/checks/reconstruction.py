@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.watch.checks.against_windows import Estimate, compare, lacking
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import FEWEST_ROWS, CheckTerms

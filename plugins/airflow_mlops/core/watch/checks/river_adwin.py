@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.training.row_losses import Floats
 
 NEEDED = "the check concept needs river, which is not installed: pip install 'airflow-mlops[river]'"
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv
 
-from airflow_mlops.core.rollout.declared_rollout import OnlineMetric
-from airflow_mlops.core.rollout.judging.evidence import counts_above, z_of
-from airflow_mlops.core.rollout.judging.judge_latency import quantile_bound, slower_than, value_slower
-from airflow_mlops.core.rollout.port import TargetError, Telemetry
+from airflow_mlops.core.declaration.rollout import OnlineMetric
+from airflow_mlops.core.ports.rollout_target import TargetError, Telemetry
+from airflow_mlops.core.rollout.analysis.evidence import counts_above, z_of
+from airflow_mlops.core.rollout.analysis.judge_latency import quantile_bound, slower_than, value_slower
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.watched_window import WatchedWindow

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.watch.checks.encoded_rows import CategoryColumn, NumberColumn, RowEncoder, coded, values_of
 
 LISTED = 10

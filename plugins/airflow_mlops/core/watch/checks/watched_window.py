@@ -25,13 +25,13 @@ from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.labels.open_labels import earliest_touched
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError
-from airflow_mlops.core.evaluation.metrics import Floats
-from airflow_mlops.core.evaluation.predict import predict
-from airflow_mlops.core.governance.state import LoopState, Version
+from airflow_mlops.core.ledger.state import LoopState, Version
 from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import PinnedPartition, TrainingWindow, read_partition, read_rows
-from airflow_mlops.core.watch.checks.sampled_rows import Reference, SampledRows, evenly, sampled
-from airflow_mlops.core.watch.performance.measure_performance import is_historical, labelled_predictions
+from airflow_mlops.core.watch.performance.measure_performance import labelled_predictions
+from airflow_mlops.core.watch.sampled_rows import Reference, SampledRows, evenly, sampled
 from airflow_mlops.core.workspace import Workspace
 
 WINDOW_ROWS = 20_000
@@ -83,7 +83,7 @@ class WatchedWindow:
     @cached_property
     def historical(self) -> bool:
         """Whether a newer partition than the one that counts as now was decided on before."""
-        return is_historical(self.workspace, self.until)
+        return self.workspace.state().is_historical(self.until)
 
     @property
     def closed(self) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtrc
 
-from airflow_mlops.core.watch.drift.drift_cells import Counts, cells_of
+from airflow_mlops.core.training.column_cells import Counts, cells_of
 from airflow_mlops.core.watch.drift.reference_spread import Spread, spread_of
 
 RARE_SHARE = 0.02

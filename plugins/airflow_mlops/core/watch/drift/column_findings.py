@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.profiles.partition_profile import ColumnProfile
-from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile
+from airflow_mlops.core.training.reference_profile import ReferenceProfile
 
 What = Literal["missing", "retyped", "empty", "infinite", "constant", "new", "other bins"]
 

@@ -8,14 +8,13 @@ import pandas as pd
 
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.declaration.watch import Drift
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
-from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.training.reference_profile import ReferenceProfile, observe_features
 from airflow_mlops.core.training.window import PinnedPartition, pin_scored, read_partition
-from airflow_mlops.core.watch.declared_watch import Drift
 from airflow_mlops.core.watch.drift.column_findings import column_findings
 from airflow_mlops.core.watch.drift.judge_window import WindowJudgement, judge_window
-from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile, observe_features
-from airflow_mlops.core.watch.performance.measure_performance import is_historical
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -47,7 +46,7 @@ def detect_drift(workspace: Workspace, partition: str) -> dict[str, Any]:
         reason = f"the features cannot be made: {error}"
         found, kept = {"verdict": "insufficient data", "said": reason, "rows": 0, "drifted": [], "missing": []}, {}
     report = workspace.evidence.put({"partition": partition, "champion": champion.number, **found, **kept})
-    historical = is_historical(workspace, partition)
+    historical = workspace.state().is_historical(partition)
     verdict = "no alarm" if historical and found["verdict"] == "alarm" else found["verdict"]
     record = workspace.record_fact(
         workspace.draft(

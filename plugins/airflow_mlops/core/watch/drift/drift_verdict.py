@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc, chdtri, chndtrinc
 
+from airflow_mlops.core.training.column_cells import TEST_CELLS, Counts
+from airflow_mlops.core.training.effective_tests import Effective
 from airflow_mlops.core.watch.drift.column_drift import ColumnShift, measure_column
-from airflow_mlops.core.watch.drift.dependent_columns import Effective
-from airflow_mlops.core.watch.drift.drift_cells import TEST_CELLS, Counts
 from airflow_mlops.core.watch.drift.reference_spread import RestlessWindows, is_restless
 
 MIN_ROWS = 50

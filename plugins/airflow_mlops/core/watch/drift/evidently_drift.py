@@ -12,15 +12,15 @@ from typing import Any
 
 import pandas as pd
 
-from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.declaration.watch import Drift
+from airflow_mlops.core.ledger.state import Version
 from airflow_mlops.core.training.window import PinnedPartition
-from airflow_mlops.core.watch.checks.sampled_rows import sampled
-from airflow_mlops.core.watch.declared_watch import Drift
 from airflow_mlops.core.watch.drift.ask_evidently import asked
 from airflow_mlops.core.watch.drift.column_findings import ColumnFinding
 from airflow_mlops.core.watch.drift.drift_verdict import MIN_ROWS
 from airflow_mlops.core.watch.drift.evidently_extra import require_evidently
 from airflow_mlops.core.watch.drift.evidently_rows import MOST_ROWS, comparable, reference_features
+from airflow_mlops.core.watch.sampled_rows import sampled
 from airflow_mlops.core.workspace import Workspace
 
 SHOWN = 3

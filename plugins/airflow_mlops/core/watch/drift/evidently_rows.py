@@ -16,9 +16,9 @@ import pandas as pd
 
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError
-from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.ledger.state import Version
 from airflow_mlops.core.training.window import PinnedPartition, TrainingWindow, read_partition
-from airflow_mlops.core.watch.checks.sampled_rows import evenly, sampled
+from airflow_mlops.core.watch.sampled_rows import evenly, sampled
 from airflow_mlops.core.workspace import Workspace
 
 MOST_ROWS = 20_000

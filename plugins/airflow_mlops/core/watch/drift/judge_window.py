@@ -9,8 +9,9 @@ import numpy as np
 
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.profiles.partition_profile import ColumnProfile
+from airflow_mlops.core.training.column_cells import ODD, Counts, joined_bins
+from airflow_mlops.core.training.reference_profile import ReferenceProfile
 from airflow_mlops.core.watch.drift.column_findings import ColumnFinding, What, column_findings
-from airflow_mlops.core.watch.drift.drift_cells import ODD, Counts, joined_bins
 from airflow_mlops.core.watch.drift.drift_verdict import DriftVerdict, judge_columns, rate_of_one, worth_of
 from airflow_mlops.core.watch.drift.profile_distances import (
     jensen_shannon,
@@ -18,7 +19,6 @@ from airflow_mlops.core.watch.drift.profile_distances import (
     population_stability_index,
     wasserstein,
 )
-from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile
 
 SHOWN = 3
 TOLD: tuple[What, ...] = ("new", "retyped", "empty", "infinite", "constant", "other bins")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.core.data.partition import previous_tick
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.profiles.profile_rows import ProfileBins
 from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import NotReadyError
-from airflow_mlops.core.governance.state import Version
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.training.reference_profile import ReferenceProfile, observe_features
 from airflow_mlops.core.training.window import pin_published, read_partition
-from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile, observe_features
 from airflow_mlops.core.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import LedgerError, NotReadyError
-from airflow_mlops.core.evaluation.declared_evaluation import MetricName
-from airflow_mlops.core.evaluation.metrics import row_losses
-from airflow_mlops.core.evaluation.predict import predict
-from airflow_mlops.core.governance.state import LoopState, Version
+from airflow_mlops.core.ledger.state import LoopState, Version
 from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.row_losses import row_losses
 from airflow_mlops.core.training.window import ModelRows, TrainingWindow, read_window
-from airflow_mlops.core.watch.declared_watch import Performance
 from airflow_mlops.core.watch.performance.performance_verdict import MeanLoss, losses_by_slice
 from airflow_mlops.core.workspace import Workspace
 

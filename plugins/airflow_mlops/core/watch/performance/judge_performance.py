@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.bootstrap_interval import MetricOnRows, Resamples
-from airflow_mlops.core.evaluation.declared_evaluation import MetricName
 from airflow_mlops.core.evaluation.known_metrics import METRICS
-from airflow_mlops.core.evaluation.metrics import Floats, metric_value, relative_loss, row_losses
-from airflow_mlops.core.watch.declared_watch import Performance
+from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.watch.performance.performance_verdict import (
     MeanLoss,
     SliceVerdict,

@@ -20,10 +20,10 @@ import pandas as pd
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.labels.open_labels import earliest_touched
 from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import MlopsError, NotReadyError
-from airflow_mlops.core.governance.state import LoopState, Version
+from airflow_mlops.core.ledger.state import LoopState, Version
 from airflow_mlops.core.training.window import ModelRows, pin_scored, read_partition
-from airflow_mlops.core.watch.declared_watch import Performance
 from airflow_mlops.core.watch.performance.holdout_losses import columns_of, reference_loss, reference_slices
 from airflow_mlops.core.watch.performance.judge_performance import HoldoutLosses, Look, ServedRows, judge_performance
 from airflow_mlops.core.workspace import Workspace
@@ -114,12 +114,6 @@ def _matched(workspace: Workspace, rows: pd.DataFrame, partition: str, scored: M
     return predictions.merge(labels, on="key", validate="one_to_one")
 
 
-def is_historical(workspace: Workspace, partition: str) -> bool:
-    """Whether a newer partition than this one was decided on before."""
-    newest = workspace.state().high_water
-    return newest is not None and partition < newest
-
-
 @dataclass(frozen=True)
 class _Judging:
     """One look at a window; ``known`` is what the look before it said of the same rows, empty at the first."""
@@ -154,7 +148,7 @@ class _Judging:
     @cached_property
     def historical(self) -> bool:
         """Whether this look may raise no alarm; see the module."""
-        if self.known.get("historical") or is_historical(self.workspace, self.as_of):
+        if self.known.get("historical") or self.workspace.state().is_historical(self.as_of):
             return True
         return self.partition < self.oldest_open and "value" in self.known
 

@@ -22,9 +22,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from airflow_mlops.core.evaluation.declared_evaluation import MetricName
-from airflow_mlops.core.evaluation.metrics import Floats, metric_value, relative_loss
+from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
+from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss
 
 Verdict = Literal["alarm", "no alarm", "insufficient data"]
 CONFIDENCE = 0.95
@@ -37,7 +37,7 @@ _REACH = _NORMAL.inv_cdf(0.5 + CONFIDENCE / 2)
 
 @dataclass(frozen=True)
 class MeanLoss:
-    """The mean loss of rows, and its standard error; see :func:`~airflow_mlops.core.evaluation.metrics.row_losses`."""
+    """The mean loss of rows, and its standard error; see :func:`~airflow_mlops.core.training.row_losses.row_losses`."""
 
     rows: int
     mean: float

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops.cli import main
-from airflow_mlops.core.data.contract import Contract, read_contract
-from airflow_mlops.core.data.declared_data import Data
 from airflow_mlops.core.data.drafting.learn_columns import arrival_of
 from airflow_mlops.core.data.drafting.personal_columns import looks_personal
 from airflow_mlops.core.data.drafting.suggest_contract import quoted
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.shape import shape_of
-from airflow_mlops.core.loop_file import read_strict_yaml
+from airflow_mlops.core.declaration.contract import Contract, read_contract
+from airflow_mlops.core.declaration.data import Data
+from airflow_mlops.core.declaration.read_loop import read_strict_yaml
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.suggest_suite import widened
 from airflow_mlops.core.validation.suite import read_suite

@@ -15,6 +15,7 @@ from airflow_mlops.core.data.labels.erase_labels import erase_labels
 from airflow_mlops.core.data.labels.labels_of import labels_of, pin_labels
 from airflow_mlops.core.data.labels.open_labels import ticks_before
 from airflow_mlops.core.data.labels.take_labels import take_due_labels, take_labels
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import (
     DataError,
     DeclarationError,
@@ -23,7 +24,6 @@ from airflow_mlops.core.errors import (
     SourceMissingError,
     SourceUnreadableError,
 )
-from airflow_mlops.core.loop import Loop
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.later_labels import deliver, labelled_fields, labelled_workspace, labels_by_key, weeks
 from tests.unit.core.toy_loop import ingest, toy_rows, week

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.watch.checks import river_adwin
 from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.evaluation.known_metrics import METRICS
-from airflow_mlops.core.evaluation.metrics import Floats, row_losses
+from airflow_mlops.core.training.row_losses import Floats, row_losses
 from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.estimated_performance import (
@@ -17,7 +17,7 @@ from airflow_mlops.core.watch.checks.estimated_performance import (
     learned_losses,
 )
 from airflow_mlops.core.watch.checks.expected_metric import Calibration, expected_losses, expected_roc_auc
-from airflow_mlops.core.watch.checks.sampled_rows import SampledRows
+from airflow_mlops.core.watch.sampled_rows import SampledRows
 from tests.unit.core.watch.checks.nannyml_figures import made_up_classes
 
 # What nannyml_figures.py printed, with NannyML 0.13.1.

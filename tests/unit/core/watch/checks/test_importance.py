@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.evaluation.feature_importance import permutation_importance
-from airflow_mlops.core.evaluation.metrics import Floats
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.importance import judge_importance, row_importance
-from airflow_mlops.core.watch.checks.sampled_rows import SampledRows
+from airflow_mlops.core.watch.sampled_rows import SampledRows
 
 TERMS = CheckTerms(alarm_rate=0.01, metric="mae")
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from airflow_mlops.core.errors import NotReadyError, SourceUnreachableError
-from airflow_mlops.core.governance.record import Record
+from airflow_mlops.core.ledger.record import Record
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.checks import run_checks as running
 from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.run_checks import CHECKS, rejudge_checks, run_checks
 from airflow_mlops.core.watch.checks.watched_window import WINDOW_ROWS, WatchedWindow
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.later_labels import arrive, weeks, with_champion
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, week

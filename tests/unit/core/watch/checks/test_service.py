@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from airflow_mlops.core.governance.state import Version
-from airflow_mlops.core.rollout.declared_rollout import OnlineMetric
-from airflow_mlops.core.rollout.port import LATENCY_EDGES, TargetError, Telemetry, Traffic, VersionTelemetry
+from airflow_mlops.core.declaration.rollout import OnlineMetric
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, TargetError, Telemetry, Traffic, VersionTelemetry
 from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.run_checks import run_checks
@@ -144,7 +144,7 @@ def test_a_batch_has_no_service_to_ask_about(tmp_path: Path) -> None:
 
 
 def test_what_serves_now_says_nothing_of_a_historical_partition(gateway: tuple[Workspace, Endpoint]) -> None:
-    from airflow_mlops.core.watch.decide_retrain import decide_and_record
+    from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 
     workspace, target = gateway
     decide_and_record(workspace, week(4), trigger="watch")

@@ -9,9 +9,9 @@ import pytest
 
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import NotReadyError, TrainingError
+from airflow_mlops.core.retrain.retrain_policy import alarms_of
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
-from airflow_mlops.core.watch.retrain_policy import alarms_of
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import go_live, ingest, toy_loop, toy_rows, week

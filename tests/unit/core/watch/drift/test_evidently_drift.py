@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.watch import Drift
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.loop import Loop
-from airflow_mlops.core.watch.declared_watch import Drift
 from airflow_mlops.core.watch.drift.ask_evidently import asked
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.drift.evidently_rows import (
@@ -24,8 +24,8 @@ from airflow_mlops.core.watch.drift.evidently_rows import (
     named_values,
 )
 from airflow_mlops.core.workspace import Workspace
+from tests.unit.core.report.watched_week import scored_week
 from tests.unit.core.toy_loop import FIELDS, toy_fields, toy_rows, week
-from tests.unit.core.watch.report.watched_week import scored_week
 
 PSI: dict[str, Any] = {"engine": "evidently", "method": "psi", "threshold": 0.2}
 ROWS = 600

@@ -13,10 +13,10 @@ import pytest
 
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows, RowObserver
 from airflow_mlops.core.data.profiles.profile_rows import Profiler, profile_bins
+from airflow_mlops.core.training.reference_profile import ReferenceProfile, observe_features, profile_window
 from airflow_mlops.core.watch.drift.judge_window import WindowJudgement, judge_window
-from airflow_mlops.core.watch.drift.profile_window import ReferenceProfile, observe_features, profile_window
 from airflow_mlops.testing.peak_memory import forget_peak, peak_mb
-from tests.unit.core.watch.drift.test_profile_window import OLD
+from tests.unit.core.training.test_reference_profile import OLD
 
 ROWS = 2_000
 

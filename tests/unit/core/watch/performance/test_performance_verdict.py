@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airflow_mlops.core.evaluation.declared_evaluation import MetricName
-from airflow_mlops.core.evaluation.metrics import metric_value, row_losses
-from airflow_mlops.core.watch.declared_watch import Performance
+from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.declaration.watch import Performance
+from airflow_mlops.core.training.row_losses import metric_value, row_losses
 from airflow_mlops.core.watch.performance.judge_performance import HoldoutLosses, Look, ServedRows, judge_performance
 from airflow_mlops.core.watch.performance.performance_verdict import (
     MeanLoss,

@@ -1,0 +1,205 @@
+"""What a user declares of data: where rows come from, and what is asked of them before a model sees any."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from airflow_mlops.core.declaration.declared import Cron, Day, Declared, Listed, Reference, section
+
+
+class Limits(Declared):
+    """How much a partition may hold; more is refused, from the file's own footer wherever it has one."""
+
+    rows: int = Field(default=100_000_000, ge=1, description="rows of a partition")
+    cells: int = Field(default=1_000_000_000, ge=1, description="rows times columns of a partition")
+    bytes: int = Field(default=64_000_000_000, ge=1, description="bytes of a partition once they are decompressed")
+
+
+def _names_the_partition(text: str) -> str:
+    if not re.search(r"\{(partition|year|month|day|hour)\}", text):
+        raise ValueError("must hold {partition}, the place of the partition's date, or {year}, {month}, {day}, {hour}")
+    return text
+
+
+Template = Annotated[str, AfterValidator(_names_the_partition)]
+
+
+class ParquetSource(Declared):
+    """Parquet files: one for each partition, or several that a ``*`` stands for."""
+
+    kind: Literal["parquet"] = Field(description="which kind of source")
+    uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
+    conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+
+
+class CsvSource(Declared):
+    """CSV files, plain or compressed (.gz, .bz2, .zst, .xz); they carry no types, so a contract is required."""
+
+    kind: Literal["csv"] = Field(description="which kind of source")
+    uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
+    conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+    delimiter: str = Field(default=",", min_length=1, max_length=1, description="character between two values")
+
+
+class SqlSource(Declared):
+    """A table, or a query with ``:start`` and ``:end``, of any database that Airflow has a DB-API connection to."""
+
+    kind: Literal["sql"] = Field(description="which kind of source")
+    conn_id: str = Field(description="Airflow connection of the database")
+    table: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,2}$")] | None = Field(
+        default=None, description="table; the rows of a partition are told by the declared time column"
+    )
+    query: str | None = Field(
+        default=None, description="one SELECT that binds :start and :end, the ticks between which the partition lies"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("needs exactly one of table, query")
+        if self.query is not None and not (":start" in self.query and ":end" in self.query):
+            raise ValueError("query must bind :start and :end, or every partition holds every row")
+        return self
+
+
+class Pages(Declared):
+    """How a paged answer goes on: by a link in it, or by counting pages until one is empty."""
+
+    next: str | None = Field(default=None, description="dotted path of the next page's address, or header:Link")
+    number: str | None = Field(default=None, description="query parameter with the number of the page")
+    first: int = Field(default=1, ge=0, description="number of the first page")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.next is None) == (self.number is None):
+            raise ValueError("needs exactly one of next, number")
+        return self
+
+
+class HttpSource(Declared):
+    """Answers of an HTTP service, as JSON or CSV; they carry no types, so a contract is required."""
+
+    kind: Literal["http"] = Field(description="which kind of source")
+    conn_id: str = Field(description="Airflow connection of type http: address, login, password, headers")
+    path: Template = Field(description="path and query with {partition} in it, below the connection's address")
+    format: Literal["json", "csv"] = Field(default="json", description="what the answers hold")
+    records: str | None = Field(
+        default=None, description="dotted path of the list of records in a JSON answer; the answer itself if not given"
+    )
+    pages: Pages | None = Field(default=None, description="how the answer goes on; one page if not given")
+    attempts: int = Field(default=5, ge=1, le=20, description="tries of one page, with growing pauses between them")
+    timeout: int = Field(default=60, ge=1, le=3600, description="seconds that one page may take")
+
+
+FeatureName = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*:[A-Za-z_][A-Za-z0-9_-]*$", description="view:feature")
+]
+
+
+class FeastSource(Declared):
+    """Entity rows of another source, joined with what a Feast feature repository knew at the time of each row."""
+
+    kind: Literal["feast"] = Field(description="which kind of source")
+    repo: str = Field(min_length=1, description="folder of feature_store.yaml, relative to the project folder")
+    feature_service: str | None = Field(default=None, min_length=1, description="feature service that names the views")
+    features: Annotated[tuple[FeatureName, ...], Listed] = Field(
+        default=(), description="features as view:feature; either these or a feature service"
+    )
+    entities: Annotated[ParquetSource | SqlSource, Field(discriminator="kind")] = Field(
+        description="source of the rows that features are joined to: entity keys, time, key and label"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.feature_service is None) == (not self.features):
+            raise ValueError("needs exactly one of feature_service, features")
+        return self
+
+
+AnySource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource | FeastSource, Field(discriminator="kind")]
+LabelSource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource, Field(discriminator="kind")]
+Severity = Literal["critical", "warning", "info"]
+
+
+class Labels(Declared):
+    """Labels from a source of their own: one delivery for each tick, joined to the rows by their key."""
+
+    source: LabelSource = Field(
+        description="where the labels of a delivery come from, told apart by ticks like the rows"
+    )
+    delay: int = Field(
+        ge=0,
+        le=1000,
+        description="for how many partitions after its own a row's label may come; later ones join nothing",
+    )
+    key: str | None = Field(default=None, description="column of a delivery with the row's key; data.key if not given")
+    label: str | None = Field(default=None, description="column of a delivery with the label; data.label if not given")
+    time: str | None = Field(
+        default=None, description="column with the time at which a label came, of a table; data.time if not given"
+    )
+
+
+class Checks(Declared):
+    """What a partition is held against in the loop's own history; critical refuses, warning is told, info noted."""
+
+    row_count: Severity = Field(default="warning", description="far more or fewer rows than the partitions before")
+    duplicates: Severity = Field(default="warning", description="a larger share of rows that differ in the key alone")
+    label: Severity = Field(default="warning", description="another mean or rate of the label")
+    categories: Severity = Field(default="warning", description="a share of values never seen before in a column")
+    one_value: Severity = Field(default="warning", description="one value takes a far larger share of a text column")
+    constant: Severity = Field(default="warning", description="a column that used to vary holds one value")
+    empty: Severity = Field(default="critical", description="a column that used to hold values is null throughout")
+    leakage: Severity = Field(default="critical", description="a feature that nearly is the label, or is known later")
+    at_least: int = Field(default=6, ge=2, description="partitions of history below which nothing is said")
+
+
+class Retention(Declared):
+    """For how many of the newest partitions a table is kept; what a registered model needs is kept as well."""
+
+    snapshots: int | None = Field(default=None, ge=1, description="partitions of snapshots; all if not given")
+    predictions: int | None = Field(default=None, ge=1, description="partitions of predictions; all if not given")
+    quarantine: int | None = Field(default=None, ge=1, description="partitions of bad rows; all if not given")
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether any table is kept for a limited time."""
+        return any(kept is not None for kept in (self.snapshots, self.predictions, self.quarantine))
+
+
+class Data(Declared):
+    """Where rows come from, how often, and which columns carry a meaning."""
+
+    source: AnySource = Field(description="where the rows of a partition come from")
+    every: Cron = Field(default="@weekly", description="cron expression; one partition for each tick")
+    from_: Day | None = Field(default=None, alias="from", description="first tick, an ISO date")
+    until: Day | None = Field(default=None, description="last tick, an ISO date")
+    contract: str | None = Field(
+        default=None, description="path of the contract; without one, the first partition says what columns there are"
+    )
+    key: str = Field(description="column that tells rows apart; never null, never twice in a partition")
+    time: str = Field(description="column with the time of the row; a model never sees it")
+    label: str = Field(description="column to predict; null where the label has not arrived")
+    labels: Labels | None = Field(
+        default=None,
+        description="where labels come from, if not with the rows; then the label may be no column of them",
+    )
+    expectations: str | None = Field(default=None, description="path of a Great Expectations suite")
+    tolerance: float = Field(
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="share of rows that may go to quarantine before the partition is refused",
+    )
+    features: Reference | None = Field(
+        default=None, description="function that makes the features of a frame; without one, the columns are they"
+    )
+    limits: Limits = section("how much a partition may hold")
+    checks: Checks = section("what a partition is held against in the loop's history")
+    retention: Retention = section("how long rows are kept")
+
+    @model_validator(mode="after")
+    def _types_come_from_somewhere(self) -> Self:
+        if self.source.kind in ("csv", "http") and self.contract is None:
+            raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
+        return self

@@ -1,0 +1,166 @@
+"""What all candidates of a training are judged on: the same rows, the same champion, the same baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from airflow_mlops.core.declaration.evaluate import UserMetric
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.user_function import load_function
+from airflow_mlops.core.errors import GateError, TrainingError
+from airflow_mlops.core.evaluation.feature_importance import permutation_importance
+from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError, known_metrics, user_metric
+from airflow_mlops.core.evaluation.metrics_by_slice import Slices
+from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baselines, fit_baselines
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ports.registry import MODEL_FILE
+from airflow_mlops.core.registry.load import copy_of, load_version
+from airflow_mlops.core.training.assemble import TrainingRequest
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.row_losses import Floats, checked_rows
+from airflow_mlops.core.training.window import ModelRows, read_window
+from airflow_mlops.core.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class JudgedModel:
+    """A fitted model with what it predicts for the holdout, shape (n_rows,), and the bytes of its file."""
+
+    model: Any
+    predictions: Floats
+    size: int | None
+    classifies: bool
+
+    @classmethod
+    def of(cls, model: Any, holdout: ModelRows, *, size: int | None, classifies: bool) -> JudgedModel:
+        """Return a model that has predicted the holdout; raises as :func:`predict` does."""
+        return cls(model, predict(model, holdout.features, classifies=classifies), size, classifies)
+
+    def predict(self, features: pd.DataFrame) -> Floats:
+        """Return predictions for other rows, shape (n_rows,)."""
+        return predict(self.model, features, classifies=self.classifies)
+
+
+@dataclass(frozen=True)
+class CommonGround:
+    """See the module. ``champion_failed`` says why a champion that there is cannot be compared with."""
+
+    loop: Loop
+    request: TrainingRequest
+    holdout: ModelRows
+    label: Floats
+    columns: Mapping[str, npt.NDArray[Any]]
+    metrics: Mapping[str, Metric]
+    baselines: Baselines
+    champion: JudgedModel | None = None
+    champion_number: str | None = None
+    champion_failed: str | None = None
+    expected_groups: Mapping[str, list[str]] = field(default_factory=dict)
+
+    @cached_property
+    def champion_importance(self) -> dict[str, float] | None:
+        """How much the champion leans on each feature, on the same shuffles as the candidates."""
+        return None if self.champion is None else self.importance(self.champion.predict)
+
+    def importance(self, predict_rows: Callable[[pd.DataFrame], Floats]) -> dict[str, float] | None:
+        """Return how much a model leans on each feature; None where it cannot predict shuffled rows."""
+        try:
+            return permutation_importance(
+                predict_rows, self.holdout.features, self.label, self.loop.metric, seed=self.request.seed
+            )
+        except TrainingError:
+            return None
+
+
+def lay_ground(workspace: Workspace, request: TrainingRequest, *, window_rows: int | None = None) -> CommonGround:
+    """Return what the candidates of a request are judged on.
+
+    Raises
+    ------
+    GateError
+        If no row of the holdout has a label, or a declared column is not there.
+    """
+    loop = workspace.loop
+    holdout = read_window(workspace, request.window.holdout)
+    if holdout.rows.empty:
+        raise GateError("no row of the holdout has a label; nothing can be judged on it")
+    label = holdout.rows[loop.data.label].to_numpy(float)
+    checked_rows("holdout", label, np.zeros(label.size))
+    columns = {name: column_of(holdout, name) for name in declared_columns(loop)}
+    training = training_sample(workspace, request)
+    groups = {name: list(Slices.of(column_of(training, name)).names) for name in grouping_columns(loop)}
+    user = tuple(_user_metric(workspace, declared) for declared in loop.evaluate.metrics)
+    version = workspace.state(as_of=request.partition).champion
+    champion, failed = (None, None) if version is None else _champion(workspace, version, holdout)
+    return CommonGround(
+        loop, request, holdout, label, columns, known_metrics(user, classifies=loop.classifies),
+        fit_baselines(
+            training, loop.data.label, holdout.features, classifies=loop.classifies, window_rows=window_rows
+        ),
+        champion, None if version is None else version.number, failed, groups,
+    )  # fmt: skip
+
+
+def declared_columns(loop: Loop) -> list[str]:
+    """Return the columns by which gates or reports slice or group."""
+    sliced = [name for gate in loop.gates for name in gate.slices]
+    return list(dict.fromkeys([*sliced, *loop.evaluate.slices, *grouping_columns(loop)]))
+
+
+def grouping_columns(loop: Loop) -> list[str]:
+    """Return the columns whose groups are compared for fairness."""
+    gated = [gate.group for gate in loop.gates if gate.group is not None]
+    return list(dict.fromkeys([*gated, *loop.evaluate.groups]))
+
+
+def training_sample(workspace: Workspace, request: TrainingRequest) -> ModelRows:
+    """Return labelled rows of the newest partitions of the training window, at most ``FITTED_ROWS`` of them."""
+    parts: list[ModelRows] = []
+    for pin in reversed(request.window.fitted):
+        parts.insert(0, read_window(workspace, [pin]))
+        if sum(len(part.rows) for part in parts) >= FITTED_ROWS:
+            break
+    whole = ModelRows(
+        pd.concat([part.rows for part in parts], ignore_index=True),
+        pd.concat([part.features for part in parts], ignore_index=True),
+    )
+    kept = np.zeros(len(whole.rows), bool)
+    kept[np.random.default_rng(request.seed).permutation(len(kept))[:FITTED_ROWS]] = True
+    return whole.where(kept)
+
+
+def _champion(workspace: Workspace, version: Version, holdout: ModelRows) -> tuple[JudgedModel | None, str | None]:
+    model = load_version(workspace, version)
+    file = copy_of(workspace, version) / MODEL_FILE
+    size = file.stat().st_size if file.exists() else None
+    try:
+        return JudgedModel.of(model, holdout, size=size, classifies=workspace.loop.classifies), None
+    except TrainingError as error:
+        return None, f"the champion, version {version.number}, cannot predict the holdout: {error}"
+
+
+def column_of(rows: ModelRows, name: str) -> npt.NDArray[Any]:
+    """Return a column of the rows or of their features, shape (n_rows,); GateError where neither has it."""
+    for frame in (rows.rows, rows.features):
+        if name in frame.columns:
+            return frame[name].to_numpy()
+    raise GateError(f"a gate or the evaluation slices by {name!r}; the data has no such column")
+
+
+def _user_metric(workspace: Workspace, declared: UserMetric) -> Metric:
+    try:
+        return user_metric(declared, load_function(declared.function, workspace.root))
+    except TrainingError as error:
+        reason = f"{declared.name}: {error}"
+
+        def not_there(_label: Floats, _predicted: Floats) -> float:
+            raise UnknownMetricError(reason)
+
+        return Metric(declared.name, declared.unit, declared.better, whole=not_there)

@@ -1,0 +1,1 @@
+"""The ML Test Score of a loop, item by item."""

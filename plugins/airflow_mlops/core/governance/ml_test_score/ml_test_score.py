@@ -1,0 +1,158 @@
+"""The ML Test Score of a loop, after Breck et al. [1]_: is it ready for production, and how would anybody know?
+
+28 items, seven each for data, model, infrastructure and monitoring: a whole point for what happens by itself, half
+a point for what a person does or what holds in part. The score is the smallest of the four sums, so that a strong
+section does not hide a weak one. Every point names evidence that a reader can open.
+
+What only a person can know stands in ``include/attestations.yaml`` and gives half a point:
+
+    flight_air_time:
+      D6: {says: "Adding humid took an hour", evidence: docs/notes/humid.md, by: ann, at: "2013-02-01"}
+
+References
+----------
+.. [1] E. Breck et al., The ML Test Score, IEEE Big Data (2017) 1123-1132.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from airflow_mlops.core.declaration.declared import Day, Declared
+from airflow_mlops.core.declaration.read_loop import Lines, line_of, read_strict_yaml
+from airflow_mlops.core.declaration.validation_errors import nearest
+from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.governance.ml_test_score import score_data, score_infrastructure, score_model, score_monitoring
+from airflow_mlops.core.governance.ml_test_score.points import Items, Point, View, half
+from airflow_mlops.core.workspace import Workspace
+
+FILE = "include/attestations.yaml"
+SECTIONS: dict[str, Items] = {
+    "Data": score_data.ITEMS,
+    "Model": score_model.ITEMS,
+    "Infrastructure": score_infrastructure.ITEMS,
+    "Monitoring": score_monitoring.ITEMS,
+}
+NAMES = {code: title for items in SECTIONS.values() for code, (title, _) in items.items()}
+
+
+class Attestation(Declared):
+    """What a person says about an item, and where it can be looked at."""
+
+    says: str = Field(min_length=1, description="what was done")
+    evidence: str = Field(min_length=1, description="a file below the project folder")
+    by: str = Field(min_length=1, description="who says so")
+    at: Day = Field(description="when it was done")
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item of the score and what it got."""
+
+    code: str
+    title: str
+    point: Point
+
+
+@dataclass(frozen=True)
+class Score:
+    """The items by section. ``total`` is the smallest of the four sums, from 0 to 7."""
+
+    model: str
+    sections: dict[str, tuple[Item, ...]]
+
+    def sum_of(self, section: str) -> float:
+        """Return the points of a section, of 7."""
+        return sum(item.point.points for item in self.sections[section])
+
+    @property
+    def total(self) -> float:
+        """The score."""
+        return min(self.sum_of(section) for section in self.sections)
+
+
+def ml_test_score(workspace: Workspace) -> Score:
+    """Return the score of a loop as of now.
+
+    Raises
+    ------
+    DeclarationError
+        If ``include/attestations.yaml`` is wrong.
+    """
+    view = View(workspace)
+    attested = read_attestations(workspace.root).get(workspace.loop.model, {})
+    return Score(
+        workspace.loop.model,
+        {
+            section: tuple(Item(code, title, with_attestation(view, judge(view), attested.get(code)))
+            for code, (title, judge) in items.items())
+            for section, items in SECTIONS.items()
+        },
+    )  # fmt: skip
+
+
+def with_attestation(view: View, point: Point, attestation: Attestation | None) -> Point:
+    """Return the point, or half of one where there was none and a person attests with evidence that is there."""
+    if attestation is None or point.points > 0:
+        return point
+    if not view.file(attestation.evidence):
+        return Point(0.0, f"{point.said}; attested by {attestation.by}, and {attestation.evidence} is not there")
+    return half(f"by hand: {attestation.says} ({attestation.by}, {attestation.at})", attestation.evidence)
+
+
+def read_attestations(root: Path) -> dict[str, dict[str, Attestation]]:
+    """Return what people attest, by model and item; empty where there is no file.
+
+    Raises
+    ------
+    DeclarationError
+        Naming the file, the line and the key that is wrong.
+    """
+    if not (root / FILE).exists():
+        return {}
+    data, lines = read_strict_yaml(root / FILE)
+    found: dict[str, dict[str, Attestation]] = {}
+    for model, items in mapping(data or {}, lines, "").items():
+        for code, fields in mapping(items, lines, model).items():
+            key = f"{model}.{code}"
+            if code not in NAMES:
+                message = f"no such item; {nearest(code, list(NAMES), what='items')}"
+                raise DeclarationError(message, file=FILE, line=line_of(lines, key), key=key)
+            try:
+                found.setdefault(model, {})[code] = Attestation.model_validate(fields)
+            except ValidationError as error:
+                fault = error.errors()[0]
+                where = ".".join([key, *map(str, fault["loc"])])
+                raise DeclarationError(fault["msg"], file=FILE, line=line_of(lines, where), key=where) from None
+    return found
+
+
+def mapping(value: Any, lines: Lines, key: str) -> dict[str, Any]:
+    """Return what stands under a key if it is a mapping.
+
+    Raises
+    ------
+    DeclarationError
+        Naming the line of the key.
+    """
+    if isinstance(value, dict):
+        return value
+    raise DeclarationError("must be a mapping", file=FILE, line=line_of(lines, key), key=key or None)
+
+
+def shown(score: Score) -> Iterator[str]:
+    """Yield the score as lines for people."""
+    yield f"ML Test Score of {score.model}: {score.total:g} of 7, the smallest of its four sections"
+    for section, items in score.sections.items():
+        yield ""
+        yield f"{section}: {score.sum_of(section):g} of 7"
+        for item in items:
+            yield f"  {item.code:<4} {item.point.points:>3g}  {item.title}: {item.point.said}"
+            yield from (f"             see {where}" for where in item.point.evidence)
+        missing = [f"{item.code} {item.title}" for item in items if item.point.points < 1]
+        yield f"  not full: {', '.join(missing)}" if missing else "  nothing is missing"

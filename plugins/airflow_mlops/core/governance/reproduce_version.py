@@ -1,0 +1,152 @@
+"""Make a version again from what is stored about it, and compare what it predicts.
+
+The stored request pins the partitions by content, the function and its code, the seed and the candidate. It is
+fitted where the declaration says, into a scratch file, and both models predict the holdout of then. Nothing of it
+becomes a version; the verdict is recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from airflow_mlops.core.data.user_features import features_digest
+from airflow_mlops.core.errors import DataError, ReproductionError, TrainingError
+from airflow_mlops.core.governance.environment_change import changed_since
+from airflow_mlops.core.ledger.record import canonical_json
+from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.training.assemble import TrainingRequest
+from airflow_mlops.core.training.fit_candidate import fit_request_of, run_fit
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.window import read_rows
+from airflow_mlops.core.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How a version compares with its second making.
+
+    ``verdict`` is ``identical`` (every prediction bit for bit), ``within tolerance`` or ``different``;
+    ``largest_difference`` is in units of the prediction, over ``rows`` rows of the holdout; ``same_file`` says
+    whether the model files are equal byte for byte; ``changed`` names what is installed in another version now.
+    """
+
+    version: str
+    verdict: str
+    reason: str
+    rows: int
+    largest_difference: float
+    same_file: bool
+    changed: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as JSON values."""
+        return {**asdict(self), "changed": list(self.changed)}
+
+
+def reproduce_version(workspace: Workspace, number: str, *, tolerance: float = 0.0) -> Reproduction:
+    """Fit the stored request of a version again, compare predictions on its holdout, and record the verdict.
+
+    Parameters
+    ----------
+    tolerance : float
+        Largest absolute difference of a prediction that still counts; 0 asks for the same bits.
+
+    Raises
+    ------
+    ReproductionError
+        If it cannot be tried: the code is another one, or rows of then are not there any more.
+    """
+    version = version_called(workspace, number)
+    request = request_of(workspace, version)
+    refuse_other_code(workspace, request, number)
+    try:
+        holdout = read_rows(workspace, request.window.holdout)
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "model.skops"
+            fitted = run_fit(workspace, fit_request_of(workspace, request, str(version.details["candidate"]), path))
+            again = load_model(path, fitted.digest)
+    except (DataError, TrainingError) as error:
+        raise ReproductionError(f"version {number} cannot be made again: {error}") from error
+    kind = workspace.loop.classifies
+    first = predict(load_version(workspace, version), holdout.features, classifies=kind)
+    second = predict(again, holdout.features, classifies=kind)
+    largest = float(np.abs(first - second).max(initial=0.0))
+    identical = bool(np.array_equal(first, second))
+    verdict = "identical" if identical else "within tolerance" if largest <= tolerance else "different"
+    changed = changed_since(dict(version.details.get("environment") or {}), fitted.environment)
+    found = Reproduction(
+        number, verdict, said(verdict, len(first), largest, tolerance, changed), len(first), largest,
+        fitted.digest == version.details["artefact"], changed,
+    )  # fmt: skip
+    record_reproduction(workspace, version, found)
+    return found
+
+
+def version_called(workspace: Workspace, number: str) -> Version:
+    """Return a version by its number.
+
+    Raises
+    ------
+    ReproductionError
+        If the ledger knows no such version.
+    """
+    versions = workspace.state().versions
+    if number not in versions:
+        known = ", ".join(sorted(versions, key=int)) or "none"
+        raise ReproductionError(f"{workspace.loop.model} has no version {number}; versions: {known}")
+    return versions[number]
+
+
+def request_of(workspace: Workspace, version: Version) -> TrainingRequest:
+    """Return the request that a version was made from."""
+    return TrainingRequest.from_dict(workspace.evidence.get(version.details["report"])["request"])
+
+
+def refuse_other_code(workspace: Workspace, request: TrainingRequest, number: str) -> None:
+    """Refuse to compare with code that is not the one of then.
+
+    Raises
+    ------
+    ReproductionError
+        Naming the function, the digests and the commit of then.
+    """
+    now = features_digest(workspace, request.function)
+    if now == request.source:
+        return
+    commit = request.code.get("commit") if request.code else None
+    where = f"check out {commit}" if commit else "it was in no git repository then"
+    raise ReproductionError(
+        f"version {number} was made by {request.function} with the digest {request.source[:12]}…, and it has "
+        f"{now[:12]}… now; {where}"
+    )
+
+
+def said(verdict: str, rows: int, largest: float, tolerance: float, changed: tuple[str, ...]) -> str:
+    """Return the verdict in words."""
+    words = {
+        "identical": f"identical: all {rows:,} predictions of its holdout are the same, bit for bit",
+        "within tolerance": f"within tolerance: {rows:,} predictions differ by at most {largest:g} of {tolerance:g}",
+        "different": f"different: predictions differ by up to {largest:g} on {rows:,} rows (allowed {tolerance:g})",
+    }
+    return words[verdict] + (f"; installed otherwise: {'; '.join(changed)}" if changed else "")
+
+
+def record_reproduction(workspace: Workspace, version: Version, found: Reproduction) -> None:
+    """Record the comparison, as a fact about now."""
+    state = workspace.state()
+    details = found.to_dict()
+    # Two that were made at the same time may have come out otherwise, and both count.
+    content = hashlib.sha256(canonical_json(details).encode()).hexdigest()[:12]
+    operation = f"reproduced:{version.number}:{state.sequence}:{content}"
+    newest = max(state.published, default=version.partition)
+    workspace.record_fact(
+        workspace.draft("reproduced", operation, max(newest, version.partition), **details)
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Recorded history lived through again, under other policies."""

@@ -1,0 +1,210 @@
+"""Compare policies over a history: benefit against promotions, beside a clock with as many, and the cost to suggest.
+
+The benefit of a policy is what it saves of the loss of a model that is never retrained, as a share of what retraining
+on every partition saves. A plain clock with as many promotions is what any policy must be held against: it is
+averaged over its phases, since where a clock happens to start is luck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.retrain import Alarm, Clock, Regret, Retrain
+from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.replay.fit_history import FittedHistory
+from airflow_mlops.core.replay.judged_windows import JudgedWindows, NoWindows, listens_to_alarms
+from airflow_mlops.core.replay.replay_policy import ReplayedPolicy, replay_policy
+from airflow_mlops.core.retrain.retrain_policy import RetrainDecision, Trigger
+
+COSTS = (0.02, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0)
+"""Costs of a promotion that a suggestion is chosen from, in units of a fresh model's loss on one partition."""
+SHARE = 0.25
+"""Of the promotions of a nightly retraining, that a suggested cost may use."""
+PHASES = 8
+UNLIMITED = 1_000_000
+
+
+@dataclass(frozen=True)
+class PolicyFigures:
+    """What a policy gave on the judged partitions.
+
+    Parameters
+    ----------
+    loss : float
+        Mean of the metric over the partitions.
+    benefit : float or None
+        Share of the nightly retraining's benefit; None where that has none.
+    promotions : int
+        Promotions as of a judged partition.
+    share : float
+        Of the nightly retraining's promotions.
+    clock : float or None
+        Benefit of a clock with as many promotions, mean over its phases; None for a policy without any.
+    """
+
+    name: str
+    loss: float
+    benefit: float | None
+    promotions: int
+    share: float
+    clock: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return asdict(self)
+
+
+def policy_of(loop: Loop, words: str) -> Loop:
+    """Return a declaration whose retrain policy is the one that a name says.
+
+    ``declared`` is the policy as it stands, cooldown and budget too; every other is replayed without these:
+    ``never``, ``nightly``, ``clock:4``, ``alarm``, ``alarm:2/3``, ``regret:0.1``.
+
+    Raises
+    ------
+    DeclarationError
+        If there is no such policy.
+    """
+    if words == "declared":
+        return loop
+    kind, _, number = words.partition(":")
+    free: dict[str, Any] = {"cooldown": 0, "budget": UNLIMITED, "alarm": loop.retrain.alarm}
+    try:
+        if kind == "never" and not number:
+            made = Retrain(policy="never", **free)
+        elif kind == "nightly" and not number:
+            made = Retrain(policy=Clock(clock=1), **free)
+        elif kind == "clock":
+            made = Retrain(policy=Clock(clock=int(number)), **free)
+        elif kind == "regret":
+            made = Retrain(policy=Regret(regret=float(number)), **free)
+        elif kind == "alarm":
+            windows, _, of = number.partition("/")
+            free["alarm"] = Alarm(windows=int(windows), of=int(of or windows)) if number else free["alarm"]
+            made = Retrain(policy="alarm", **free)
+        else:
+            raise ValueError(words)
+    except ValueError as error:
+        raise DeclarationError(
+            f"no policy {words!r}; there are declared, never, nightly, clock:N, alarm, alarm:K/N and regret:COST"
+        ) from error
+    return loop.model_copy(update={"retrain": made})
+
+
+class PolicyComparison:
+    """Replays policies over one history, each once.
+
+    Parameters
+    ----------
+    history : FittedHistory
+        All models there could have been.
+    """
+
+    def __init__(self, history: FittedHistory) -> None:
+        self.history, self.loop = history, history.loop
+        self._windows = JudgedWindows(history, history.loop)
+        self._none = NoWindows(history, history.loop)
+        self._replayed: dict[str, ReplayedPolicy] = {}
+
+    def replayed(self, name: str) -> ReplayedPolicy:
+        """Return what a policy by its name would have done."""
+        if name not in self._replayed:
+            loop = policy_of(self.loop, name)
+            windows = self._windows if listens_to_alarms(loop.retrain) else self._none
+            self._replayed[name] = replay_policy(self.history, loop, name, windows)
+        return self._replayed[name]
+
+    @property
+    def after_first(self) -> int:
+        """Position of the first partition that a model served under every policy."""
+        return min(self.replayed("never").losses, default=len(self.history.partitions))
+
+    def figures(self, name: str, first: int, last: int) -> PolicyFigures:
+        """Return what a policy gave on the partitions from position ``first`` up to and without ``last``."""
+        return self._figures(self.replayed(name), first, last, clock=True)
+
+    def _figures(self, found: ReplayedPolicy, first: int, last: int, *, clock: bool) -> PolicyFigures:
+        promoted = promotions_of(found, first, last)
+        nightly = len(promotions_of(self.replayed("nightly"), first, last))
+        beside = self.equal_clock(len(promoted), first, last) if clock and promoted else None
+        return PolicyFigures(
+            found.name, mean_loss(found, first, last), self._benefit(found, first, last), len(promoted),
+            len(promoted) / nightly if nightly else 0.0, beside,
+        )  # fmt: skip
+
+    def _benefit(self, found: ReplayedPolicy, first: int, last: int) -> float | None:
+        never, nightly = (mean_loss(self.replayed(name), first, last) for name in ("never", "nightly"))
+        sign = -1 if self.loop.metric == "accuracy" else 1
+        possible = sign * (never - nightly)
+        return sign * (never - mean_loss(found, first, last)) / possible if possible > 0 else None
+
+    def equal_clock(self, promotions: int, first: int, last: int) -> float | None:
+        """Return the benefit of a clock with so many promotions between two positions, mean over its phases."""
+        found = []
+        for phase in range(PHASES):
+            times = clock_times(promotions, first, last, (phase + 0.5) / PHASES)
+            # Before the judged partitions the clock goes on at the same pace.
+            pace = (last - first) / promotions
+            before = {int(at) for at in np.arange(min(times) - pace, self.after_first - 1, -pace)}
+            decide = _Schedule({self.history.partitions[at].key for at in times | before})
+            replayed = replay_policy(self.history, policy_of(self.loop, "never"), "clock", self._none, decide)
+            found.append(self._benefit(replayed, first, last))
+        known = [benefit for benefit in found if benefit is not None]
+        return float(np.mean(known)) if known else None
+
+    def suggested_cost(
+        self, first: int, last: int, costs: Sequence[float] = COSTS, told: Callable[[float], None] = lambda _: None
+    ) -> float | None:
+        """Return the cost with the largest benefit within the share of promotions; of equal ones the dearest.
+
+        None where none keeps within it, or retraining has no benefit at all.
+        """
+        found: list[tuple[float, float]] = []
+        for cost in costs:
+            figures = self._figures(self.replayed(f"regret:{cost:g}"), first, last, clock=False)
+            told(cost)
+            if figures.benefit is not None and figures.share <= SHARE:
+                found.append((round(figures.benefit, 4), cost))
+        return max(found)[1] if found else None
+
+
+class _Schedule:
+    """Decides by given partitions, and takes the first model as every policy does."""
+
+    def __init__(self, keys: set[str]) -> None:
+        self.keys = keys
+
+    def __call__(self, state: LoopState, loop: Loop, partition: str, trigger: Trigger) -> RetrainDecision:
+        if state.in_flight is not None:
+            return RetrainDecision(False, "joined", state.in_flight)
+        if state.champion is None:
+            ready = len(state.published) >= loop.train.first_at
+            return RetrainDecision(ready, "first model" if ready else "too early", "")
+        return RetrainDecision(trigger == "watch" and partition in self.keys, "schedule", "")
+
+
+def clock_times(promotions: int, first: int, last: int, phase: float) -> set[int]:
+    """Return the positions of so many promotions, evenly spaced from ``first`` to ``last``.
+
+    >>> sorted(clock_times(2, 0, 10, 0.5))
+    [2, 7]
+    """
+    pace = (last - first) / promotions
+    return {int(first + (count + phase) * pace) for count in range(promotions)}
+
+
+def promotions_of(found: ReplayedPolicy, first: int, last: int) -> list[int]:
+    """Return the positions of a policy's promotions that serve a partition between ``first`` and ``last``."""
+    return [at for at in found.promoted if first - 1 <= at < last - 1]
+
+
+def mean_loss(found: ReplayedPolicy, first: int, last: int) -> float:
+    """Return the mean of the metric of who served, over the partitions from ``first`` up to and without ``last``."""
+    known = [loss for position, loss in found.losses.items() if first <= position < last]
+    return float(np.mean(known)) if known else float("nan")

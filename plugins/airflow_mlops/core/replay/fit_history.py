@@ -1,0 +1,219 @@
+"""Fit every model that any policy could have made: each candidate, as of each partition, in several processes.
+
+Which models there could have been does not depend on a policy; which of them served does. So each is fitted once,
+and predicts its holdout and every partition after it. A replay of a policy is then a matter of milliseconds.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.train import InWorker
+from airflow_mlops.core.errors import DeclarationError, TrainingError
+from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, fit_baselines
+from airflow_mlops.core.ports.fit_request import FitRequest
+from airflow_mlops.core.ports.fit_rows import FitRows
+from airflow_mlops.core.replay.past_partitions import PastPartition
+from airflow_mlops.core.training.assemble import listed_candidates
+from airflow_mlops.core.training.fit_estimator import candidate_of, fitted, seeded
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.training.window import ModelRows
+from airflow_mlops.core.workspace import Workspace
+
+BASELINES = "baselines of the gates"
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A model as of a partition: its predictions by the position of the partition, each of shape (n_rows,).
+
+    ``failed`` says why there is no such model.
+    """
+
+    predictions: dict[int, Floats] = field(default_factory=dict)
+    failed: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class FittedHistory:
+    """Every model that could have been: ``models[as_of][candidate]``, where ``as_of`` is a partition's position.
+
+    ``baselines`` are the predictions of the gates' baselines for the holdout as of a position, where gates ask for any.
+    """
+
+    loop: Loop
+    partitions: Sequence[PastPartition]
+    models: dict[int, dict[str, FittedModel]]
+    baselines: dict[int, dict[str, Floats]]
+
+    @property
+    def first(self) -> int:
+        """Position of the partition as of which the first training is possible."""
+        return self.loop.train.first_at - 1
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One fit: what is asked, the positions it is fitted on and the ones it predicts."""
+
+    as_of: int
+    request: FitRequest
+    fitted: tuple[int, ...]
+    predicted: tuple[int, ...]
+
+
+def window_positions(loop: Loop, as_of: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the positions of the partitions that a training as of a position fits on, and those of its holdout."""
+    known, train = tuple(range(as_of + 1)), loop.train
+    fitted_on, holdout = known[: -train.holdout], known[-train.holdout :]
+    return (fitted_on[-train.window :] if isinstance(train.window, int) else fitted_on), holdout
+
+
+def fit_history(
+    workspace: Workspace,
+    partitions: Sequence[PastPartition],
+    *,
+    processes: int,
+    as_of: set[int] | None = None,
+    progress: Callable[[int, int, str], None] = lambda *_: None,
+) -> FittedHistory:
+    """Fit all models and let them predict.
+
+    Parameters
+    ----------
+    processes : int
+        How many fits run at once, each with one thread.
+    as_of : set of int, optional
+        Fit only the models as of these positions: what a policy that is known to ask for no other needs.
+    progress : callable
+        Told after each fit: how many are done, of how many, and which it was.
+
+    Raises
+    ------
+    DeclarationError
+        If the declaration has candidates fitted elsewhere than on a worker.
+    TrainingError
+        If the user's function gives no candidates.
+    """
+    loop = workspace.loop
+    if not isinstance(loop.train.runs_on, InWorker):
+        raise DeclarationError(
+            f"is {loop.train.runs_on.kind!r}; a replay fits hundreds of models here, so it needs 'worker'",
+            key="train.runs_on.kind",
+        )
+    jobs = [job for job in _jobs(workspace, len(partitions)) if as_of is None or job.as_of in as_of]
+    history = FittedHistory(loop, partitions, {}, {})
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        for position, partition in enumerate(partitions):
+            _written(partition).write(Path(folder) / f"{position}.parquet")
+        # Not forked: what the parent holds open, such as a lake, does not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=_opened, initargs=(folder,)) as pool:
+            futures = {pool.submit(_fit, job): job for job in jobs}
+            for done, future in enumerate(as_completed(futures), start=1):
+                job, model = futures[future], future.result()
+                if job.request.candidate == BASELINES:
+                    history.baselines.setdefault(job.as_of, {}).update(model)
+                else:
+                    history.models.setdefault(job.as_of, {})[job.request.candidate] = model
+                progress(done, len(jobs), f"{job.request.candidate} as of {partitions[job.as_of].key[:10]}")
+    return history
+
+
+def _jobs(workspace: Workspace, count: int) -> Any:
+    loop = workspace.loop
+    listed = listed_candidates(workspace)
+    search = {**loop.train.search.model_dump(), "metric": loop.metric} if listed["searched"] else None
+    compared = any(gate.better_than is not None for gate in loop.gates)
+    for as_of in range(loop.train.first_at - 1, count):
+        fitted_on, holdout = window_positions(loop, as_of)
+        for candidate in [*listed["names"], *([BASELINES] if compared else [])]:
+            request = FitRequest(
+                model=loop.model, operation=f"replay-{as_of}", candidate=candidate, attempt="0",
+                function=loop.train.function, seed=loop.train.seed, classifies=loop.classifies, label=loop.data.label,
+                window=(), search=search, file="", root=str(workspace.root.absolute()),
+            )  # fmt: skip
+            later = holdout if candidate == BASELINES else (*holdout, *range(as_of + 1, count))
+            yield _Job(as_of, request, fitted_on, later)
+
+
+def _written(partition: PastPartition) -> FitRows:
+    """Return the rows of a partition as a process reads them."""
+    return FitRows(partition.features, partition.label)
+
+
+_ROWS: dict[int, FitRows] = {}
+_FOLDER = Path()
+
+
+def _opened(folder: str) -> None:
+    global _FOLDER  # noqa: PLW0603 -- a process of the pool is told once where the rows are
+    _FOLDER = Path(folder)
+
+
+def _rows(position: int) -> FitRows:
+    if position not in _ROWS:
+        _ROWS[position] = FitRows.read(_FOLDER / f"{position}.parquet")
+    return _ROWS[position]
+
+
+def _fit(job: _Job) -> Any:
+    """Fit in a process of the pool; return a :class:`FittedModel`, or the baselines' predictions by name."""
+    started = time.monotonic()
+    window = [_rows(position) for position in _needed(job)]
+    known = [~np.isnan(rows.label) for rows in window]
+    label = np.concatenate([rows.label[kept] for rows, kept in zip(window, known, strict=True)])
+    features = pd.concat([rows.features[kept] for rows, kept in zip(window, known, strict=True)], ignore_index=True)
+    with threadpool_limits(1):
+        if job.request.candidate == BASELINES:
+            return _baselines(job, features, label)
+        moment = np.repeat(np.arange(len(window)), [int(kept.sum()) for kept in known])
+        try:
+            with seeded(job.request.seed):
+                model = fitted(candidate_of(job.request), job.request, FitRows(features, _typed(job, label), moment))[0]
+            found = {
+                position: predict(model, _rows(position).features, classifies=job.request.classifies)
+                for position in job.predicted
+            }
+        except TrainingError as error:
+            return FittedModel(failed=str(error), seconds=time.monotonic() - started)
+    return FittedModel(found, seconds=time.monotonic() - started)
+
+
+def _needed(job: _Job) -> tuple[int, ...]:
+    """Return what a fit reads: all of its window, and for baselines the newest partitions that have rows enough."""
+    if job.request.candidate != BASELINES:
+        return job.fitted
+    rows = 0
+    for place in range(len(job.fitted) - 1, -1, -1):
+        rows += int(np.count_nonzero(~np.isnan(_rows(job.fitted[place]).label)))
+        if rows >= FITTED_ROWS:
+            return job.fitted[place:]
+    return job.fitted
+
+
+def _typed(job: _Job, label: Floats) -> Any:
+    return label.astype(np.int64) if job.request.classifies else label
+
+
+def _baselines(job: _Job, features: pd.DataFrame, label: Floats) -> dict[str, Floats]:
+    chosen = np.zeros(len(label), bool)
+    chosen[np.random.default_rng(job.request.seed).permutation(len(label))[:FITTED_ROWS]] = True
+    training = ModelRows(pd.DataFrame({job.request.label: label}), features).where(chosen)
+    holdout = pd.concat([_rows(position).features for position in job.predicted], ignore_index=True)
+    found = fit_baselines(training, job.request.label, holdout, classifies=job.request.classifies)
+    return dict(found.predictions)

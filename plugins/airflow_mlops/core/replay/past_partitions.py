@@ -1,0 +1,76 @@
+"""The history of a loop as a replay needs it: the published partitions with their rows, features and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.evaluation.evaluation_context import column_of, declared_columns
+from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.training.window import ModelRows, PinnedPartition, pin_published, read_rows
+from airflow_mlops.core.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class PastPartition:
+    """A published partition: what was pinned of it, and row by row the features, label, key and columns of slices.
+
+    ``label`` is NaN where none has arrived; ``columns`` are those that gates, the evaluation or the watch
+    slice or group by.
+    """
+
+    pin: PinnedPartition
+    features: pd.DataFrame
+    label: Floats
+    keys: npt.NDArray[np.object_]
+    columns: Mapping[str, npt.NDArray[Any]]
+
+    @property
+    def key(self) -> str:
+        """Key of the partition."""
+        return self.pin.partition
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """Which rows have a label, shape (n_rows,)."""
+        return ~np.isnan(self.label)
+
+
+def past_partitions(workspace: Workspace, *, until: str | None = None) -> list[PastPartition]:
+    """Return the published partitions, oldest first.
+
+    Parameters
+    ----------
+    until : str, optional
+        Key of the last partition; the newest published one by default.
+
+    Raises
+    ------
+    NotReadyError
+        If there are too few for a first training and a partition after it.
+    """
+    state, loop = workspace.state(), workspace.loop
+    keys = [key for key in sorted(state.published) if until is None or key <= until]
+    needed = loop.train.first_at + 1
+    if len(keys) < needed:
+        raise NotReadyError(
+            f"{len(keys)} partitions are published{'' if until is None else f' by {until}'}; a replay needs {needed}: "
+            f"{loop.train.first_at} for the first training, and one to judge its model on"
+        )
+    pins = [pin_published(state, key) for key in keys]
+    return [past_partition(loop, pin, read_rows(workspace, [pin])) for pin in pins]
+
+
+def past_partition(loop: Loop, pin: PinnedPartition, rows: ModelRows) -> PastPartition:
+    """Return what a replay needs of a partition's rows."""
+    label = pd.to_numeric(rows.rows[loop.data.label]).to_numpy(np.float64, na_value=np.nan)
+    watched = loop.watch.performance.slices if loop.watch.performance is not None else ()
+    columns = {name: column_of(rows, name) for name in dict.fromkeys([*declared_columns(loop), *watched])}
+    return PastPartition(pin, rows.features, label, rows.rows[loop.data.key].to_numpy(object), columns)

@@ -1,0 +1,23 @@
+"""What a browser is told of a kept page, whoever serves it: it gets no origin, and nothing to talk to."""
+
+from __future__ import annotations
+
+from airflow_mlops.core.report.kept_reports import Engine
+
+LOCKED = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+)
+POLICIES: dict[Engine, str] = {
+    "own": f"sandbox; {LOCKED}",
+    "evidently": f"sandbox allow-scripts; {LOCKED}; script-src 'unsafe-inline'; font-src data:",
+}
+"""What the browser lets a page do, by whose page it is."""
+HEADERS = {
+    "Content-Security-Policy": POLICIES["own"],
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "private, no-store",
+}
+"""Of every answer, errors too; a page has the policy of its engine."""

@@ -1,0 +1,1 @@
+"""When to retrain: the policy, the decision, and alarms from outside."""

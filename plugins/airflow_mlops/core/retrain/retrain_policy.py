@@ -1,0 +1,219 @@
+"""The decision to retrain: one pure function for the schedule, an alarm, new data and a person.
+
+Asked in this order: is one under way, is the partition old, is there a champion at all, does the
+policy want one, does the cooldown or the budget forbid it. Every answer says why, with its numbers.
+
+An alarm that has gone on without a pause since a retrain that it had asked for is not answered by another one:
+that is ``escalated`` to a person, and so is every later alarm of the same champion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.retrain import Clock, Regret
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.training.window import trainable
+
+Trigger = Literal["watch", "nightly", "outside", "person"]
+BUDGET_PERIOD = 52
+TOLD_ONLY = ("absence", "staleness", "labels")
+"""Checks that a person is told of, and that no new model would answer."""
+
+
+@dataclass(frozen=True)
+class RetrainDecision:
+    """Yes or no, the cause in a word, the reason in a sentence, and the numbers behind it."""
+
+    retrain: bool
+    cause: str
+    reason: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the decision as JSON values."""
+        return asdict(self)
+
+
+def decide_retrain(state: LoopState, loop: Loop, partition: str, trigger: Trigger) -> RetrainDecision:
+    """Return whether to retrain as of a partition.
+
+    Parameters
+    ----------
+    state : LoopState
+        The loop as of ``partition``, save ``decisions``, ``candidate`` and ``rollout``, which are of now.
+    loop : Loop
+        Its ``retrain`` and ``train`` say the policy.
+    partition : str
+        The newest published partition.
+    trigger : str
+        Who asks.
+    """
+    if state.in_flight is not None:
+        return RetrainDecision(False, "joined", state.in_flight)
+    if state.high_water is not None and partition < state.high_water:
+        reason = f"partition {partition} is historical; {state.high_water} was decided on before"
+        return RetrainDecision(False, "historical", reason)
+    published = sorted(key for key in state.published if key <= partition)
+    ready = trainable(state, partition, own_labels=loop.data.labels is not None)
+    if len(ready) < loop.train.first_at:
+        have = "are published" if loop.data.labels is None else "have all their labels"
+        reason = f"{len(ready)} partitions {have}; the first training needs {loop.train.first_at}"
+        return RetrainDecision(False, "too early", reason, {"published": len(ready)})
+    wish = _wish(state, loop, published, trigger)
+    if not wish.retrain or trigger == "person":
+        return wish
+    return _allowed(state, loop, published, wish)
+
+
+def _wish(state: LoopState, loop: Loop, published: list[str], trigger: Trigger) -> RetrainDecision:
+    """Return what the policy wants, before cooldown and budget."""
+    if trigger == "person":
+        return RetrainDecision(True, "person", "a person asked for it")
+    if state.champion is None:
+        return RetrainDecision(True, "first model", "there is no champion yet", {"published": len(published)})
+    policy = loop.retrain.policy
+    if policy == "never":
+        return RetrainDecision(False, "never", "the policy retrains only when a person asks")
+    if isinstance(policy, Clock | Regret):
+        alarmed = _alarms(state, loop) if policy.or_alarm else None
+        if alarmed is not None and alarmed.retrain:
+            return alarmed
+        return _clock(state, policy, published) if isinstance(policy, Clock) else _regret(state, loop, policy)
+    return _alarms(state, loop)
+
+
+def _clock(state: LoopState, policy: Clock, published: list[str]) -> RetrainDecision:
+    """Return whether so many partitions have passed since the last retrain."""
+    age = since(published, str(state.retrains[-1].partition)) if state.retrains else len(published)
+    reason = f"{age} partitions since the last retrain; the clock stands at {policy.clock}"
+    return RetrainDecision(age >= policy.clock, "clock", reason, {"age": age, "clock": policy.clock})
+
+
+def _regret(state: LoopState, loop: Loop, policy: Regret) -> RetrainDecision:
+    """Return whether what the champion has lost against fresh models, added up, is worth a promotion."""
+    assert state.champion is not None
+    windows = regret_since_promotion(state)
+    measured = {key: float(found["regret"]) for key, found in windows.items() if found.get("regret") is not None}
+    if windows and not measured:
+        newest = windows[max(windows)]
+        alarmed = _alarms(state, loop)
+        reason = f"no regret could be measured in {len(windows)} partitions ({newest['reason']}), so alarms decide: "
+        return RetrainDecision(alarmed.retrain, alarmed.cause, reason + alarmed.reason, alarmed.numbers)
+    total = sum(measured.values())
+    reason = (
+        f"version {state.champion.number} has lost {total:.3g} against fresh models in {len(measured)} partitions, in "
+        f"units of a fresh model's loss; a promotion costs {policy.regret:g}"
+    )
+    return RetrainDecision(total > policy.regret, "regret", reason, {"regret": total, "windows": measured})
+
+
+def regret_since_promotion(state: LoopState) -> dict[str, dict[str, Any]]:
+    """Return what was found of the champion's regret on partitions after its promotion, by partition."""
+    assert state.champion is not None
+    return {
+        key: found
+        for key, found in sorted(state.regret.items())
+        if found["champion"] == state.champion.number and key > str(state.promoted_at) and not found["historical"]
+    }
+
+
+def _alarms(state: LoopState, loop: Loop) -> RetrainDecision:
+    """Return whether k of the newest n windows of this champion alarmed."""
+    declared = loop.retrain.alarm
+    judged = judged_windows(state)
+    newest = judged[-declared.of :]
+    # Labels may come later than drift is seen: the metric is asked of the newest windows that have them.
+    labelled = [key for key in judged if "value" in state.performance.get(key, {})][-declared.of :]
+    causes = {
+        key: [one for one in alarms_of(state, key) if key in (labelled if one.startswith("performance:") else newest)]
+        for key in sorted({*newest, *labelled})
+    }
+    alarmed = [key for key, of in causes.items() if of]
+    numbers = {"alarms": {key: causes[key] for key in alarmed}, "windows": sorted(causes)}
+    reason = (
+        f"{len(alarmed)} of the newest {len(newest)} windows alarmed; {declared.windows} of {declared.of} are asked"
+    )
+    if len(alarmed) < declared.windows:
+        return RetrainDecision(False, "no alarm", reason, numbers)
+    kinds = kinds_of(cause for key in alarmed for cause in causes[key])
+    details = "; ".join(f"{key[:10]} {', '.join(causes[key])}" for key in alarmed)
+    found = RetrainDecision(True, f"alarm: {' and '.join(kinds)}", f"{reason} ({details})", numbers)
+    return _escalated(state, found, judged) or found
+
+
+def judged_windows(state: LoopState) -> list[str]:
+    """Return the partitions that were scored by the champion and judged by anything, oldest first."""
+    champion = state.champion.number if state.champion else None
+    judged = state.drift.keys() | state.performance.keys() | state.checks.keys()
+    return sorted(key for key in judged if state.scored.get(key, {}).get("champion") == champion)
+
+
+def _escalated(state: LoopState, wanted: RetrainDecision, judged: list[str]) -> RetrainDecision | None:
+    """Return that a person must look, where the champion came of the same alarm and that has never stopped since."""
+    asked, champion = state.retrains[-1] if state.retrains else None, state.champion
+    if asked is None or champion is None or champion.partition != asked.partition:
+        return None
+    alarms = (asked.details.get("numbers") or {}).get("alarms", {})
+    before = kinds_of(cause for causes in alarms.values() for cause in causes)
+    since_then = [key for key in judged if key > str(state.promoted_at)]
+    lasting = [kind for kind in before if all(kind in kinds_of(alarms_of(state, key)) for key in since_then)]
+    if not lasting:
+        return None
+    reason = (
+        f"version {champion.number} was made because of {' and '.join(lasting)}, and each of the "
+        f"{len(since_then)} partitions since its promotion alarmed again: retraining does not help, a person must look "
+        f"({wanted.reason})"
+    )
+    return RetrainDecision(False, "escalated", reason, {**wanted.numbers, "lasting": lasting})
+
+
+def kinds_of(causes: Iterable[str]) -> list[str]:
+    """Return what alarmed, a word each, of the phrases of :func:`alarms_of`."""
+    return sorted({cause.split(":")[0] for cause in causes})
+
+
+def alarms_of(state: LoopState, partition: str) -> list[str]:
+    """Return what alarmed on a partition, a phrase each."""
+    found = []
+    performance, drift = state.performance.get(partition), state.drift.get(partition)
+    if performance is not None and performance["verdict"] == "alarm":
+        found.append(
+            f"performance: {performance['metric']} {performance['value']:.4g} against {performance['reference']:.4g}"
+            + "".join(f", {name}" for name in performance.get("alarmed", ()) if name != "whole")
+        )
+    if drift is not None and drift["verdict"] == "alarm":
+        found.append(f"drift: {' '.join([*drift['drifted'], *drift['missing']])}")
+    for name, check in sorted(state.checks.get(partition, {}).items()):
+        if check["verdict"] == "alarm" and name not in TOLD_ONLY:
+            found.append(f"{name}: {check['said']}")
+    return found
+
+
+def _allowed(state: LoopState, loop: Loop, published: list[str], wish: RetrainDecision) -> RetrainDecision:
+    """Return the wish, or the no of the cooldown or the budget."""
+    if state.retrains and state.champion is not None:
+        age = since(published, str(state.retrains[-1].partition))
+        if age < loop.retrain.cooldown:
+            limit = loop.retrain.cooldown
+            reason = f"{age} partitions since the last retrain; the cooldown is {limit}; wanted: {wish.reason}"
+            return RetrainDecision(False, "cooldown", reason, {"age": age, **wish.numbers})
+    if any(record.partition == published[-1] for record in state.retrains):
+        # The window would be the same, so one alarm leads to one retrain even without a cooldown.
+        reason = f"a retrain was decided on {published[-1]} before; new data is awaited; wanted: {wish.reason}"
+        return RetrainDecision(False, "waiting", reason, wish.numbers)
+    period = published[-BUDGET_PERIOD:]
+    spent = sum(str(record.partition) >= period[0] for record in state.promotions)
+    if spent >= loop.retrain.budget:
+        limit = loop.retrain.budget
+        reason = f"{spent} promotions in {len(period)} partitions; the budget is {limit}; wanted: {wish.reason}"
+        return RetrainDecision(False, "budget", reason, {"spent": spent, **wish.numbers})
+    return wish
+
+
+def since(published: list[str], partition: str) -> int:
+    """Return how many partitions were published after a partition."""
+    return sum(key > partition for key in published)

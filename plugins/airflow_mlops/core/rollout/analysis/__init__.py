@@ -1,0 +1,1 @@
+"""How a stage of a rollout is judged."""

@@ -1,0 +1,76 @@
+"""Evidence against a rate that may be looked at all the time: the stop between the planned looks.
+
+Each error multiplies a stake by p / b and each request without one by (1 - p) / (1 - b), for the bound b and a rate p
+above it that is bet on. As long as the true rate is at most b, no such bet is expected to gain, and the chance that the
+stake ever grows by 1 / alpha is at most alpha, however often it is looked at [1]_ [2]_. Here all rates above the bound
+are bet on at once, weighted by Jeffreys' distribution beyond it, as it is not known how bad a bad version is.
+
+It holds where errors come independently. Where they come by unit, give it units; see
+:mod:`airflow_mlops.core.rollout.analysis.gross_breakage`.
+
+References
+----------
+.. [1] H. Robbins, Ann. Math. Statist. 41 (1970) 1397-1409.
+.. [2] A. Ramdas, P. Grünwald, V. Vovk, G. Shafer, Statistical Science 38 (2023) 576-601.
+"""
+
+from __future__ import annotations
+
+from math import exp, inf, log, log1p
+
+from scipy.special import betaincc, betaln
+
+JEFFREYS = 0.5
+LARGEST = 700.0
+"""Logarithm of the largest e-value, and less than nothing is no evidence either: what a float can hold."""
+
+
+def log_e_value(errors: float, requests: float, bound: float) -> float:
+    """Return the natural logarithm of the e-value against a rate of errors of at most ``bound``.
+
+    Parameters
+    ----------
+    errors, requests : float
+        Errors so far, and what they are among. They need not be whole.
+    bound : float
+        Rate within (0, 1) that a version may have.
+
+    Raises
+    ------
+    ValueError
+        If the bound is not within (0, 1), or the errors are not within 0 and the requests.
+
+    >>> log_e_value(0, 0, 0.05)
+    0.0
+    >>> log_e_value(10, 20, 0.05) > 10 > 0 > log_e_value(1, 40, 0.05)
+    True
+    """
+    if not 0 < bound < 1:
+        raise ValueError(f"the bound is {bound}; it must be within (0, 1)")
+    if not 0 <= errors <= requests < inf:
+        raise ValueError(f"{errors} errors in {requests} requests cannot be")
+    if requests == 0:
+        return 0.0
+    gained = _log_mass(JEFFREYS + errors, JEFFREYS + requests - errors, bound) - _log_mass(JEFFREYS, JEFFREYS, bound)
+    staked = errors * log(bound) + (requests - errors) * log1p(-bound)
+    return max(gained - staked, -LARGEST)
+
+
+def e_value(errors: float, requests: float, bound: float) -> float:
+    """Return the e-value against a rate of at most ``bound``; see :func:`log_e_value`."""
+    return exp(min(log_e_value(errors, requests, bound), LARGEST))
+
+
+def stops(errors: float, requests: float, bound: float, alpha: float) -> bool:
+    """Return whether the rate is shown to be above ``bound``, with a chance of ``alpha`` of ever being wrong.
+
+    >>> stops(4, 4, 0.05, alpha=0.001), stops(5, 100, 0.05, alpha=0.001)
+    (True, False)
+    """
+    return log_e_value(errors, requests, bound) >= -log(alpha)
+
+
+def _log_mass(errors: float, others: float, bound: float) -> float:
+    """Return the logarithm of the integral of p^(errors - 1) (1 - p)^(others - 1) over the rates above the bound."""
+    beyond = float(betaincc(errors, others, bound))
+    return float(betaln(errors, others)) + (log(beyond) if beyond > 0 else -inf)

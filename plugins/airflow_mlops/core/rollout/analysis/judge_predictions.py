@@ -1,0 +1,160 @@
+"""Whether two versions predict alike, without any label: by their distributions, and row by row where both predicted.
+
+The distance of two distributions is Kuiper's: the largest difference of the shares that fall into one same interval. It
+is 0 for equal ones and 1 for a constant beside anything that varies continuously, whatever the constant is; the one of
+Kolmogorov and Smirnov is only a half for the champion's median. The error of each sample's distribution is bounded by
+the tail of Kuiper's statistic [1]_, and the distance of what was sampled cannot be off by more than both together, be
+the two samples of the same rows or not.
+
+References
+----------
+.. [1] N. H. Kuiper, Indag. Math. 63 (1960) 38-47.
+"""
+
+from __future__ import annotations
+
+from math import exp, sqrt
+
+import numpy as np
+
+from airflow_mlops.core.ports.rollout_target import Telemetry
+from airflow_mlops.core.rollout.analysis.evidence import counts_above, counts_below, z_of
+from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, all_of
+from airflow_mlops.core.training.row_losses import Floats
+
+TOLERANCE = 0.25
+"""Difference of two predictions for one row, in spreads of the champion's, up to which they agree."""
+
+LARGEST = 1e150
+"""Prediction beyond which larger ones are as this: their differences have to be numbers, too."""
+
+
+def judge_predictions(
+    telemetry: Telemetry,
+    look: Look,
+    *,
+    at_most: float = 0.5,
+    disagree_at_most: float | None = None,
+    tolerance: float = TOLERANCE,
+) -> MetricLook:
+    """Return what the predictions of the two versions say.
+
+    Parameters
+    ----------
+    at_most : float
+        Distance of the two distributions, within 0 and 1, that is allowed.
+    disagree_at_most : float, optional
+        Share of the rows on which both may differ by more than ``tolerance`` spreads of the champion's predictions.
+        Needs rows that both predicted, as in a shadow.
+    tolerance : float
+        See above.
+
+    Raises
+    ------
+    ValueError
+        If a limit is not within 0 and 1, or the tolerance is below 0.
+    """
+    if not 0 <= at_most <= 1 or not 0 <= (disagree_at_most or 0.0) <= 1 or not tolerance >= 0:
+        raise ValueError(
+            f"limits {at_most}, {disagree_at_most} must be within 0 and 1, tolerance {tolerance} not below 0"
+        )
+    each = look.split(1 if disagree_at_most is None else 2)
+    ours, theirs = telemetry.challenger.predictions, telemetry.champion.predictions
+    if telemetry.paired.size and not (ours.size and theirs.size):
+        theirs, ours = telemetry.paired[:, 0], telemetry.paired[:, 1]
+    parts = [_distance(_numbers(ours), _numbers(theirs), each, at_most)]
+    if disagree_at_most is not None:
+        parts.append(_disagreement(telemetry.paired, each, disagree_at_most, tolerance))
+    return all_of("predictions", parts)
+
+
+def kuiper_distance(ours: Floats, theirs: Floats) -> float:
+    """Return the largest difference of the shares of two samples, each of at least one value, within one interval.
+
+    >>> kuiper_distance(np.array([2.0, 2.0]), np.array([1.0, 2.0, 2.0, 3.0]))
+    0.5
+    """
+    at = np.concatenate([ours, theirs])
+    shares = [np.searchsorted(np.sort(one), at, side="right") / one.size for one in (ours, theirs)]
+    difference = shares[0] - shares[1]
+    return float(max(difference.max(), 0.0) - min(difference.min(), 0.0))
+
+
+def kuiper_tail(size: float) -> float:
+    """Return the chance that Kuiper's statistic of a sample, times the root of its rows, is above ``size``.
+
+    >>> round(kuiper_tail(1.747), 3), round(kuiper_tail(2.001), 3)
+    (0.05, 0.01)
+    """
+    if size < 1:
+        return 1.0
+    terms = (2 * (4 * (j * size) ** 2 - 1) * exp(-2 * (j * size) ** 2) for j in range(1, 6))
+    return min(sum(terms), 1.0)
+
+
+def _distance(ours: Floats, theirs: Floats, look: Look, limit: float) -> MetricLook:
+    if not ours.size or not theirs.size:
+        reason = f"{ours.size:,} predictions of the challenger and {theirs.size:,} of the champion are known"
+        return MetricLook("distance", "inconclusive", reason)
+    distance = kuiper_distance(ours, theirs)
+    unit = 1 / sqrt(ours.size) + 1 / sqrt(theirs.size)
+    worse = z_of(min(2 * kuiper_tail((distance - limit) / unit), 1.0)) if distance > limit else z_of(1.0)
+    within = z_of(min(2 * kuiper_tail((limit - distance) / unit), 1.0)) if distance < limit else z_of(1.0)
+    verdict = look.verdict(worse=worse, within=within)
+    said = {"fail": "unlike", "pass": "alike", "inconclusive": "cannot tell"}[verdict]
+    median, median_before = float(np.median(ours)), float(np.median(theirs))
+    constant = ours.size > 1 and bool((ours == ours[0]).all())
+    reason = (
+        f"{said}: distance {distance:.3f} of {ours.size:,} predictions from {theirs.size:,} of the champion's, "
+        f"at most {limit:g} is allowed; "
+        + (f"each is {median:.4g}" if constant else f"their median is {median:.4g}")
+        + f", the champion's {median_before:.4g}"
+    )
+    return MetricLook(
+        "distance", verdict, reason,
+        {
+            "distance": distance, "limit": limit, "worse": worse, "within": within,
+            "fail_boundary": look.fail_boundary, "pass_boundary": look.pass_boundary, "median": median,
+            "champion_median": median_before, "predictions": ours.size, "champion_predictions": theirs.size,
+        },
+    )  # fmt: skip
+
+
+def _disagreement(paired: Floats, look: Look, limit: float, tolerance: float) -> MetricLook:
+    both = np.clip(paired[np.isfinite(paired).all(axis=1)], -LARGEST, LARGEST) if paired.size else np.zeros((0, 2))
+    if len(both) < 2:
+        reason = f"{len(both)} rows were predicted by both; 2 are needed to know how the champion's predictions differ"
+        return MetricLook("disagreement", "inconclusive", reason)
+    spread = spread_of(both[:, 0])
+    gap = np.abs(both[:, 1] - both[:, 0])
+    differ, rows = int(np.count_nonzero(gap > tolerance * spread)), len(both)
+    worse, within = counts_above(differ, rows, limit), counts_below(differ, rows, limit)
+    verdict = look.verdict(worse=worse, within=within)
+    said = {"fail": "disagree", "pass": "agree", "inconclusive": "cannot tell"}[verdict]
+    reason = (
+        f"{said}: {differ / rows:.1%} of {rows:,} rows that both predicted differ by more than {tolerance:g} of the "
+        f"champion's spread, at most {limit:.1%} may; by {gap.mean():.3g} on average, the spread is {spread:.3g}"
+    )
+    return MetricLook(
+        "disagreement", verdict, reason,
+        {
+            "differ": differ / rows, "limit": limit, "rows": rows, "tolerance": tolerance, "spread": spread,
+            "mean_difference": float(gap.mean()), "worse": worse, "within": within,
+            "fail_boundary": look.fail_boundary, "pass_boundary": look.pass_boundary,
+        },
+    )  # fmt: skip
+
+
+def _numbers(predictions: Floats) -> Floats:
+    """Return the predictions that are numbers; those that are none are errors, and counted there."""
+    return np.clip(predictions[np.isfinite(predictions)], -LARGEST, LARGEST)
+
+
+def spread_of(values: Floats) -> float:
+    """Return the standard deviation that a normal distribution with the same quartiles has; the plain one if that is 0.
+
+    >>> round(spread_of(np.linspace(-1.349, 1.349, 1001)), 3)
+    1.0
+    """
+    low, high = np.quantile(values, [0.25, 0.75])
+    return float(high - low) / 1.349 or float(np.std(values))

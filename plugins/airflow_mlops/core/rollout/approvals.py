@@ -1,0 +1,119 @@
+"""The approval of a version by a person who had no hand in making it.
+
+Who started a run stands in the actor of its records, as ``… for person:ann``. Of the people behind the decision,
+the training and the rollout of a version, none can approve it: their approval is recorded as void.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from airflow_mlops.core.errors import NotReadyError, PolicyError
+from airflow_mlops.core.ledger.record import Record
+from airflow_mlops.core.ledger.state import LoopState, Version
+from airflow_mlops.core.rollout.reconcile_aliases import reconcile
+from airflow_mlops.core.workspace import Workspace
+
+PERSON = re.compile(r"(?:^|\s)person:(\S.*)$")
+
+
+def version_to_approve(workspace: Workspace, as_of: str, *, asked: str | None = None) -> Version:
+    """Return the version that waits for an approval.
+
+    Parameters
+    ----------
+    asked : str, optional
+        Number of the version that a person was asked about: what they say counts for no other.
+
+    Raises
+    ------
+    NotReadyError
+        If none waits as of a partition, or another one than the person was asked about.
+    """
+    state = workspace.state()
+    waiting = state.rollout.version if state.rollout else state.candidate
+    if waiting is None or waiting.partition > as_of:
+        raise NotReadyError(f"no version from up to {as_of} waits for an approval")
+    if asked not in (None, waiting.number):
+        raise NotReadyError(
+            f"version {asked} was asked about, and version {waiting.number} waits now: the answer counts for neither"
+        )
+    return waiting
+
+
+def people_behind(workspace: Workspace, version: Version) -> list[str]:
+    """Return who started the runs that decided on, trained, registered or rolled out a version."""
+    decision = version.details["decision"]
+
+    def is_about(record: Record) -> bool:
+        own = record.sequence == decision or record.details.get("decision") == decision
+        return own or record.details.get("version") == version.number
+
+    # Not ``reproduced``: who makes a version again to look at it is the one who should answer.
+    made = ("retrain_decided", "training_started", "candidate_registered", "rollout_started")
+    found = [
+        PERSON.search(record.actor) for record in workspace.ledger.records() if record.kind in made and is_about(record)
+    ]
+    return sorted({match.group(1) for match in found if match})
+
+
+def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...], *, started_by: str | None) -> None:
+    """Record that a person let a version be rolled out.
+
+    Parameters
+    ----------
+    by : tuple of str
+        The names the person goes by: user name and id. None of them where nobody answered in time and an operator
+        was given a default, which is no approval.
+    started_by : str, optional
+        Who started the run in which they were asked.
+
+    Raises
+    ------
+    PolicyError
+        If the person started a run that made the version; that is recorded too, and the version still waits.
+    """
+    behind = {*people_behind(workspace, version), *([started_by] if started_by else [])}
+    details: dict[str, Any] = {"version": version.number, "by": by[0] if by else "nobody"}
+    state = workspace.state()
+    reason = why_void(version, by, behind)
+    if reason is not None:
+        _append(workspace, "approval_void", state, version, {**details, "reason": reason})
+        raise PolicyError(reason)
+    _append(workspace, "approved", state, version, {**details, "made_by": sorted(behind)})
+
+
+def why_void(version: Version, by: tuple[str, ...], behind: set[str]) -> str | None:
+    """Return why an approval by somebody does not count; None where it does.
+
+    Parameters
+    ----------
+    by : tuple of str
+        The names the person goes by.
+    behind : set of str
+        Who started the runs that made the version, or that ask.
+    """
+    if not by:
+        return f"nobody answered about version {version.number}; a person must approve it"
+    answering = {_same(name) for name in by}
+    own = sorted(name for name in behind if _same(name) in answering)
+    return f"{own[0]} started a run that made version {version.number}; somebody else must approve it" if own else None
+
+
+def record_rejection(workspace: Workspace, version: Version, by: str, reason: str) -> None:
+    """Record that a person refused a version: it is quarantined and never rolled out, unless that is lifted."""
+    said = f"rejected by {by}" + (f": {reason}" if reason else "")
+    _append(workspace, "rejected", workspace.state(), version, {"version": version.number, "by": by, "reason": said})
+    reconcile(workspace)
+
+
+def _same(name: str) -> str:
+    """Return a name as it compares: logins are the same in capitals, and one may be typed."""
+    return name.strip().casefold()
+
+
+def _append(workspace: Workspace, kind: str, state: LoopState, version: Version, details: dict[str, Any]) -> None:
+    partition = max(max(state.published, default=version.partition), version.partition)
+    operation = f"{kind}:{version.number}:{state.sequence}:{details['by']}"
+    workspace.record_fact(workspace.draft(kind, operation, partition, **details))

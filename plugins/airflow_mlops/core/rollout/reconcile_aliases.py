@@ -1,0 +1,73 @@
+"""Reconcile: make the target and the registry's aliases say what the ledger says, after a crash or a stray hand.
+
+The record stands before the effect, so what is missing is always the effect. The target comes first: it is what users
+meet, and needs no registry to be brought back.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from airflow_mlops.core.errors import MlopsError, RegistryError
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ports.registry import VersionGoneError
+from airflow_mlops.core.rollout.reconcile_target import bring_about
+from airflow_mlops.core.workspace import Workspace
+
+LOG = logging.getLogger(__name__)
+
+
+def wanted_aliases(state: LoopState) -> dict[str, str | None]:
+    """Return which version each alias must point to; None where it must not exist."""
+    return {
+        "champion": state.champion.number if state.champion else None,
+        "challenger": state.rollout.version.number if state.rollout else None,
+        "candidate": state.candidate.number if state.candidate else None,
+    }
+
+
+def reconcile(workspace: Workspace) -> list[str]:
+    """Let the target serve, and every alias say, what the ledger says; return what was repaired, a sentence each.
+
+    Raises
+    ------
+    RegistryError, TargetError
+        If one of them cannot be reached; the other was repaired nevertheless. Where neither can, it is the target's:
+        who serves matters more than what an alias says.
+    """
+    try:
+        served = bring_about(workspace)
+    except MlopsError:
+        try:
+            reconcile_aliases(workspace)
+        except RegistryError as error:
+            LOG.warning("the aliases follow with the next reconcile: %s", error)
+        raise
+    return [*served, *reconcile_aliases(workspace)]
+
+
+def reconcile_aliases(workspace: Workspace) -> list[str]:
+    """Set every alias that differs from the ledger; return what was repaired, a sentence each.
+
+    The ledger is read again after each write until nothing differs, so that of two that repair at
+    once the later state wins. The alias of a version that was deleted is taken away, since no other version may
+    have it; that the version is gone is said by
+    :func:`~airflow_mlops.core.rollout.inspect_versions.inspect_versions`.
+    """
+    repairs: list[str] = []
+    gone: set[str] = set()
+    while True:
+        found = workspace.registry.aliases()
+        wanted = {
+            alias: None if version in gone else version for alias, version in wanted_aliases(workspace.state()).items()
+        }
+        wrong = {alias: version for alias, version in wanted.items() if found.get(alias) != version}
+        if not wrong:
+            return repairs
+        for alias, version in wrong.items():
+            try:
+                workspace.registry.set_alias(alias, version)
+            except VersionGoneError:
+                gone.add(str(version))
+                continue
+            repairs.append(f"alias {alias} was {found.get(alias) or 'absent'}, is now {version or 'absent'}")

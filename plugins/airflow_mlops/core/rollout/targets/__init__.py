@@ -1,0 +1,1 @@
+"""Who serves a model: one room for each target."""

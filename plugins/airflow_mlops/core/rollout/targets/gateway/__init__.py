@@ -1,0 +1,1 @@
+"""Serving by the inference gateway."""

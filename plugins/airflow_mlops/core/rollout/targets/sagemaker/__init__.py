@@ -1,0 +1,1 @@
+"""Serving by a SageMaker endpoint."""

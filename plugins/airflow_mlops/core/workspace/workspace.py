@@ -1,0 +1,192 @@
+"""Everything a loop works with, in one place: its declaration and its ports.
+
+A workspace opens nothing by itself; each port is opened by the first stage that touches it, so that
+a stage pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.errors import DeclarationError, StaleLedgerError
+from airflow_mlops.core.ledger.fold import fold
+from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
+from airflow_mlops.core.ledger.record import Draft, Record
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ports.connections import Connections, NoConnections
+from airflow_mlops.core.ports.partitions import PartitionedTable, Source
+from airflow_mlops.core.ports.registry import ModelRegistry
+
+if TYPE_CHECKING:
+    from airflow_mlops.core.declaration.contract import Contract
+    from airflow_mlops.core.lake import LakeFiles
+    from airflow_mlops.core.ports.rollout_target import RolloutTarget
+    from airflow_mlops.core.ports.signing_keys import SigningKeys
+    from airflow_mlops.core.ports.step_runner import StepRunner
+
+
+@dataclass(frozen=True)
+class Ports:
+    """How to open each port; tests put in-memory twins here."""
+
+    source: Callable[[], Source]
+    table: Callable[[str], PartitionedTable]
+    ledger: Callable[[], Ledger]
+    evidence: Callable[[], EvidenceStore]
+    registry: Callable[[], ModelRegistry]
+    keys: Callable[[], SigningKeys]
+    shared: Callable[[], LakeFiles | None] = lambda: None
+    runner: Callable[[Workspace], StepRunner] | None = None
+    """Where candidates are fitted, if something beside this machine can be reached."""
+    target: Callable[[Workspace], RolloutTarget] | None = None
+    """Who serves the model."""
+    connections: Callable[[], Connections] = NoConnections
+    """What a rollout's metrics may ask: databases and HTTP services by their ids."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A loop and its ports.
+
+    Parameters
+    ----------
+    loop : Loop
+        The declaration.
+    root : Path
+        Project folder that relative paths of the declaration start from.
+    scratch : Path
+        Folder for fitted candidates and cached models of this loop.
+    ports : Ports
+        How to open the ports.
+    actor : str
+        Who acts, as the ledger shall name them.
+    secret : str, optional
+        What masks personal columns; needed where the contract masks any.
+    """
+
+    loop: Loop
+    root: Path
+    scratch: Path
+    ports: Ports
+    actor: str
+    secret: str | None = field(default=None, repr=False)
+
+    @cached_property
+    def contract(self) -> Contract | None:
+        """The declared contract of the data set; None where the first partition says what columns there are.
+
+        Raises
+        ------
+        DeclarationError
+            If it cannot be read, or names another key or time than the loop.
+        """
+        from airflow_mlops.core.declaration.contract import contract_of
+
+        return contract_of(self.loop.data, self.root)
+
+    @cached_property
+    def source(self) -> Source:
+        """Where rows come from."""
+        return self.ports.source()
+
+    @cached_property
+    def snapshots(self) -> PartitionedTable:
+        """Immutable, versioned partitions."""
+        return self.ports.table("snapshots")
+
+    @cached_property
+    def quarantine(self) -> PartitionedTable:
+        """Bad rows, with their reasons."""
+        return self.ports.table("quarantine")
+
+    @cached_property
+    def predictions(self) -> PartitionedTable:
+        """What each version predicted, and which prediction was served."""
+        return self.ports.table("predictions")
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What was decided, in order."""
+        return self.ports.ledger()
+
+    @cached_property
+    def evidence(self) -> EvidenceStore:
+        """Reports named by their digest."""
+        return self.ports.evidence()
+
+    @cached_property
+    def registry(self) -> ModelRegistry:
+        """Versions and aliases."""
+        return self.ports.registry()
+
+    @cached_property
+    def keys(self) -> SigningKeys:
+        """What signs versions, and whose signatures count."""
+        return self.ports.keys()
+
+    @cached_property
+    def target(self) -> RolloutTarget:
+        """Who serves the model.
+
+        Raises
+        ------
+        DeclarationError
+            If the declared target cannot be reached from here.
+        """
+        if self.ports.target is None:
+            raise DeclarationError(
+                f"is {self.loop.rollout.target!r}, and nothing here reaches it", key="rollout.target"
+            )
+        return self.ports.target(self)
+
+    @cached_property
+    def connections(self) -> Connections:
+        """Databases and HTTP services by the ids of their connections."""
+        return self.ports.connections()
+
+    def share(self, path: Path) -> None:
+        """Let the other workers have a file below ``scratch``, where that is not a folder they see."""
+        files = self.ports.shared()
+        if files is not None:
+            files.put(path.relative_to(self.scratch).as_posix(), path.read_bytes())
+
+    def shared(self, path: Path) -> Path:
+        """Return a file below ``scratch``, fetched if another worker made it."""
+        files = self.ports.shared()
+        if files is not None and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(files.get(path.relative_to(self.scratch).as_posix()))
+        return path
+
+    def state(self, *, as_of: str | None = None, before: str | None = None) -> LoopState:
+        """Return the state of the loop, now or as of a partition."""
+        return fold(self.ledger.records(), as_of=as_of, before=before)
+
+    def draft(
+        self,
+        kind: str,
+        operation: str,
+        partition: str | None,
+        /,
+        *,
+        evidence: tuple[str, ...] = (),
+        **details: object,
+    ) -> Draft:
+        """Return a draft of a record in this actor's name."""
+        return Draft(kind, operation, partition, self.actor, details, evidence)
+
+    def record_fact(self, draft: Draft) -> Record:
+        """Append something that happened whatever else was recorded meanwhile.
+
+        Decisions do not come here: they state the record they were decided on.
+        """
+        while True:
+            try:
+                return self.ledger.append(draft, read=self.state().sequence)
+            except StaleLedgerError:
+                continue

@@ -1,0 +1,191 @@
+"""The fold: the state is what the records say, and as of a partition nothing later counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from airflow_mlops.core.ledger.fold import APPLY, fold
+from airflow_mlops.core.ledger.record import KINDS
+from airflow_mlops.core.ledger.state import LoopState
+from tests.unit.core.ledger.histories import History, week
+
+WEEKS = st.integers(0, 6)
+
+
+def test_every_kind_of_record_is_folded() -> None:
+    assert set(APPLY) == set(KINDS)
+
+
+def test_no_record_is_an_empty_state() -> None:
+    assert fold([]) == LoopState()
+
+
+def test_a_first_model_is_candidate_then_challenger_then_champion() -> None:
+    history = History().publish(0, 1)
+    history.register(1, "1")
+    state = history.state()
+    assert state.candidate is not None
+    assert (state.candidate.number, state.open_decision, state.champion) == ("1", None, None)
+    assert state.in_flight == "version 1 waits for its rollout"
+    history.add("rollout_started", 1, version="1")
+    history.add("stage_entered", 1, version="1", stage=0, share=10, kind="canary")
+    state = history.state()
+    assert state.rollout is not None
+    assert (state.rollout.share, state.rollout.kind, state.candidate) == (10, "canary", None)
+    assert state.in_flight == "version 1 is being rolled out (canary)"
+    history.add("promoted", 1, version="1")
+    state = history.state()
+    assert state.champion is not None
+    assert (state.champion.number, state.promoted_at, state.rollout, state.in_flight) == ("1", week(1), None, None)
+
+
+def test_a_rollback_ends_the_rollout_quarantines_the_version_and_keeps_the_champion() -> None:
+    history = History().publish(0, 1).promote(0, "1").register(1, "2")
+    history.add("rollout_started", 1, version="2")
+    history.add("rolled_back", 1, version="2", reason="worse")
+    state = history.state()
+    assert state.champion is not None
+    assert (state.champion.number, state.rollout, state.quarantined) == ("1", None, {"2": "worse"})
+
+
+def test_a_decision_stays_open_until_its_own_training_ends() -> None:
+    history = History().publish(0, 1)
+    first = history.decide(0, retrain=True)
+    history.add("training_failed", 0, decision=first.sequence + 99, reason="of another one")
+    assert history.state().open_decision == first
+    history.add("training_failed", 0, decision=first.sequence, reason="raised")
+    assert history.state().open_decision is None
+    history.decide(1, retrain=False)
+    assert history.state().open_decision is None
+    assert len(history.state().retrains) == 1
+
+
+def test_a_partition_that_was_refused_and_then_published_is_no_longer_refused() -> None:
+    history = History()
+    history.add("partition_refused", 0, reason="empty")
+    assert list(history.state().refused) == [week(0)]
+    history.publish(0)
+    assert (history.state().refused, list(history.state().published)) == ({}, [week(0)])
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """Facts in any order that the stages can bring about, for partitions in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history = History()
+        self.versions = 0
+
+    def now(self) -> LoopState:
+        return self.history.state()
+
+    @rule(number=WEEKS)
+    def publish(self, number: int) -> None:
+        self.history.publish(number)
+
+    @rule(number=WEEKS)
+    def refuse(self, number: int) -> None:
+        self.history.add("partition_refused", number, reason="empty")
+
+    @rule(number=WEEKS, retrain=st.booleans())
+    def decide(self, number: int, retrain: bool) -> None:
+        self.history.decide(number, retrain=retrain and self.now().in_flight is None)
+
+    @precondition(lambda self: self.now().open_decision is not None)
+    @rule(kind=st.sampled_from(["training_failed", "candidate_refused", "superseded", "candidate_registered"]))
+    def end_training(self, kind: str) -> None:
+        decision = self.now().open_decision
+        assert decision is not None
+        details: dict[str, Any] = {"decision": decision.sequence, "reason": "said so"}
+        if kind == "candidate_registered":
+            self.versions += 1
+            details |= {"version": str(self.versions), "request": f"r{self.versions}"}
+        self.history.add(kind, number_of(str(decision.partition)), **details)
+
+    @precondition(lambda self: self.now().in_flight is None)
+    @rule(number=WEEKS)
+    def train(self, number: int) -> None:
+        self.versions += 1
+        self.history.register(number, str(self.versions))
+
+    @precondition(lambda self: self.now().candidate is not None and self.now().rollout is None)
+    @rule(late=st.integers(0, 2))
+    def start(self, late: int) -> None:
+        candidate = self.now().candidate
+        assert candidate is not None
+        self.history.add("rollout_started", number_of(candidate.partition) + late, version=candidate.number)
+
+    @precondition(lambda self: self.now().rollout is not None)
+    @rule(late=st.integers(0, 2), kind=st.sampled_from(["promoted", "rolled_back", "stage_entered"]))
+    def move(self, late: int, kind: str) -> None:
+        rollout = self.now().rollout
+        assert rollout is not None
+        more = {"stage": rollout.stage + 1, "share": 10, "kind": "canary"} if kind == "stage_entered" else {}
+        number = number_of(rollout.version.partition) + late
+        self.history.add(kind, number, version=rollout.version.number, reason="said so", **more)
+
+    @precondition(lambda self: back_to(self.now()) is not None)
+    @rule(late=st.integers(0, 2))
+    def take_the_champion_back(self, late: int) -> None:
+        state = self.now()
+        assert state.champion is not None
+        number = number_of(str(state.promoted_at)) + late
+        going, coming = state.champion.number, back_to(state)
+        self.history.add("rolled_back", number, version=going, champion=coming, reason="said so")
+
+    @precondition(lambda self: self.now().quarantined != {})
+    @rule(number=WEEKS)
+    def lift(self, number: int) -> None:
+        self.history.add("quarantine_lifted", number, version=next(iter(self.now().quarantined)))
+
+    @invariant()
+    def the_sequence_is_that_of_the_last_record_whatever_is_left_out(self) -> None:
+        count = len(self.history.ledger.records())
+        assert self.now().sequence == count
+        assert all(self.history.state(as_of=number).sequence == count for number in (0, 3))
+
+    @invariant()
+    def as_of_a_partition_nothing_depends_on_records_of_later_ones(self) -> None:
+        records = self.history.ledger.records()
+        for number in range(7):
+            without = [record for record in records if str(record.partition) <= week(number)]
+            expected = fold(without)
+            expected.sequence = len(records)
+            assert fold(records, as_of=week(number)) == expected
+            before = [record for record in records if str(record.partition) < week(number)]
+            assert fold(records, before=week(number)).published == fold(before).published
+
+    @invariant()
+    def once_there_was_a_champion_there_is_one_and_it_was_promoted(self) -> None:
+        state = self.now()
+        assert (state.champion is None) == (state.promotions == [])
+        if state.champion is not None:
+            assert state.champion.number in {record.details["version"] for record in state.promotions}
+            assert state.champion.number not in state.quarantined
+            assert state.champion.number not in state.champions_before
+
+
+class TestInAnyHistory(AnyHistory.TestCase):  # type: ignore[misc]
+    settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def back_to(state: LoopState) -> str | None:
+    """Return the champion from before that a rollback goes to."""
+    return next((number for number in state.champions_before if number not in state.quarantined), None)
+
+
+def number_of(key: str) -> int:
+    """Return the number of a week from its key."""
+    return next(number for number in range(60) if week(number) == key)
+
+
+@given(st.lists(WEEKS, max_size=10), WEEKS)
+def test_the_newest_partition_as_of_a_key_is_never_later_than_it(published: list[int], as_of: int) -> None:
+    state = History().publish(*published).state()
+    found = state.newest(state.published, week(as_of))
+    expected = [number for number in published if number <= as_of]
+    assert found == (week(max(expected)) if expected else None)

@@ -1,0 +1,77 @@
+"""Whatever columns and values are called, no page about them runs anything: told by a parser and by a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from airflow_mlops.core.governance.model_card import write_model_card
+from airflow_mlops.core.report.page_html import as_html
+from airflow_mlops.core.report.watch_report import watch_report
+from airflow_mlops.core.workspace import Workspace
+from tests.headless_chromium import Document, dom_of
+from tests.unit.core.report.watched_week import HOSTILE, hostile_week, judged_week, moved_weeks
+from tests.unit.core.toy_loop import week
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A judged week with hostile names of columns and hostile values of a sliced column."""
+    return hostile_week(tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.fixture(scope="module")
+def own_page(hostile: Workspace) -> str:
+    """Our page about that week."""
+    return watch_report(hostile, week(3))
+
+
+def written(page: str, folder: Path) -> str:
+    """Return the address of a page in a file."""
+    file = folder / "page.html"
+    file.write_text(page, encoding="utf-8")
+    return file.as_uri()
+
+
+def test_the_browser_runs_what_a_careless_page_lets_through(tmp_path: Path) -> None:
+    careless = f"<html><head><title>calm</title></head><body>{HOSTILE[0]}</body></html>"
+    assert Document(dom_of(written(careless, tmp_path), tmp_path / "profile")).title == "owned"
+
+
+def test_our_page_has_no_element_that_a_page_of_harmless_names_has_not(own_page: str, tmp_path: Path) -> None:
+    hostile, harmless = Document(own_page), Document(watch_report(judged_week(tmp_path, moved_weeks()), week(3)))
+    assert hostile.tags == harmless.tags
+    assert not hostile.tags & {"script", "img", "svg", "iframe", "a", "object", "embed", "form", "link", "base"}
+    assert hostile.running == []
+    assert {name for _, attributes in hostile.elements for name in attributes} <= {
+        "lang", "charset", "http-equiv", "content", "class", "scope",
+    }  # fmt: skip
+
+
+def test_our_page_shows_every_hostile_name_as_the_text_that_it_is(own_page: str) -> None:
+    shown = Document(own_page).texts
+    assert [name for name in HOSTILE if name.isprintable() and name not in shown] == []
+
+
+def test_what_cannot_be_seen_is_spelled_out(own_page: str) -> None:
+    assert "\u202e" not in own_page
+    assert "\x00" not in own_page
+    assert "\\u202eelttit\\u0000" in own_page
+
+
+def test_in_a_browser_our_page_keeps_its_title_and_gains_no_element(own_page: str, tmp_path: Path) -> None:
+    shown = Document(dom_of(written(own_page, tmp_path), tmp_path / "profile"))
+    assert shown.title == f"toy, partition {week(3)}"
+    assert shown.running == []
+    assert "script" not in shown.tags
+    assert len(shown.elements) == len(Document(own_page).elements)
+
+
+def test_the_model_card_of_such_a_model_runs_nothing_in_a_browser_either(hostile: Workspace, tmp_path: Path) -> None:
+    card = as_html(write_model_card(hostile, "1"))
+    shown = Document(dom_of(written(card, tmp_path), tmp_path / "profile"))
+    assert HOSTILE[0] in shown.text
+    assert "owned" not in shown.title
+    assert shown.running == []
+    assert not shown.tags & {"script", "img", "svg", "iframe"}
