@@ -30,11 +30,13 @@ MODELS = {
 """The models of the frozen ledger, and how many records each has."""
 
 
-def state_as_json(state: LoopState) -> dict[str, Any]:
-    """Return the state as plain JSON: a record as its number, a set as a sorted list, details as they are."""
+def sparse(details: dict[str, Any]) -> dict[str, Any]:
+    """Return details without the fields that hold nothing: a None, a zero, an empty text or list."""
+    return {name: value for name, value in details.items() if value}
 
-    def numbers(records: Iterable[Record]) -> list[int]:
-        return [record.sequence for record in records]
+
+def state_as_json(state: LoopState) -> dict[str, Any]:
+    """Return the state as plain JSON: a record as its number, a set as a sorted list, details without empty fields."""
 
     def number(record: Record | None) -> int | None:
         return None if record is None else record.sequence
@@ -42,7 +44,7 @@ def state_as_json(state: LoopState) -> dict[str, Any]:
     def version(known: Version | None) -> dict[str, Any] | None:
         if known is None:
             return None
-        return {"number": known.number, "partition": known.partition, "details": known.details}
+        return {"number": known.number, "partition": known.partition, "details": sparse(known.details)}
 
     def rollout(known: OpenRollout | None) -> dict[str, Any] | None:
         if known is None:
@@ -50,32 +52,32 @@ def state_as_json(state: LoopState) -> dict[str, Any]:
         return {
             "version": known.version.number, "record": known.record, "stage": known.stage, "entered": known.entered,
             "share": known.share, "kind": known.kind, "settled": known.settled, "failed": known.failed,
-            "paused": known.paused, "looks": numbers(known.looks), "approved": sorted(known.approved),
+            "paused": known.paused, "looks": [look.sequence for look in known.looks],
+            "approved": sorted(known.approved),
         }  # fmt: skip
 
+    facts = ("published", "refused", "scored", "drift", "performance", "regret", "labels")
     return {
         "sequence": state.sequence,
-        "published": state.published,
-        "refused": state.refused,
-        "scored": state.scored,
-        "drift": state.drift,
-        "performance": state.performance,
-        "checks": state.checks,
-        "regret": state.regret,
-        "labels": state.labels,
-        "escalations": numbers(state.escalations),
+        **{name: {key: sparse(details) for key, details in getattr(state, name).items()} for name in facts},
+        "checks": {
+            key: {name: sparse(check) for name, check in checks.items()} for key, checks in state.checks.items()
+        },
+        "escalations": {str(record.details["champion"]): record.sequence for record in state.escalations},
         "versions": {name: version(known) for name, known in state.versions.items()},
         "champion": version(state.champion),
         "promoted_at": state.promoted_at,
         "rollout": rollout(state.rollout),
         "traffic_record": state.traffic_record,
         "candidate": version(state.candidate),
-        "decisions": numbers(state.decisions),
-        "retrains": numbers(state.retrains),
+        "decisions": {str(record.partition): record.sequence for record in state.decisions},
+        "retrains": sorted(record.sequence for record in state.retrains),
         "open_decision": number(state.open_decision),
         "training_started": state.training_started,
-        "promotions": numbers(state.promotions),
-        "rollbacks": numbers(state.rollbacks),
+        "promotions": sorted(record.sequence for record in state.promotions),
+        "promoted": {str(record.details["version"]): record.details.get("previous") for record in state.promotions},
+        "rollbacks": {str(record.details["version"]): sparse(record.details) for record in state.rollbacks},
+        "last_rollback": max((record.sequence for record in state.rollbacks), default=0),
         "quarantined": state.quarantined,
         "approved": {name: number(record) for name, record in state.approved.items()},
         "reproduced": {name: number(record) for name, record in state.reproduced.items()},
@@ -83,7 +85,7 @@ def state_as_json(state: LoopState) -> dict[str, Any]:
         "forgotten": sorted(state.forgotten),
         "mask_key": state.mask_key,
         "purged": state.purged,
-        "expired": {table: sorted(partitions) for table, partitions in state.expired.items()},
+        "expired": {table: sorted(partitions) for table, partitions in state.expired.items() if partitions},
         "high_water": state.high_water,
         "in_flight": state.in_flight,
         "champions_before": state.champions_before,
