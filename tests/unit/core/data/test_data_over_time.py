@@ -13,7 +13,8 @@ from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, PartitionRefusedError
 from airflow_mlops.core.open_workspace import Stores, open_workspace
-from airflow_mlops.core.training.window import PinnedPartition, read_window
+from airflow_mlops.core.ledger.training_details import PinnedPartition
+from airflow_mlops.core.training.window import read_window
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot

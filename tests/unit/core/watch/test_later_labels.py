@@ -18,15 +18,8 @@ from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
-from airflow_mlops.core.training.window import (
-    PinnedPartition,
-    TrainingWindow,
-    pin_published,
-    pin_window,
-    read_labels,
-    read_partition,
-    read_window,
-)
+from airflow_mlops.core.ledger.training_details import PinnedPartition, TrainingWindow
+from airflow_mlops.core.training.window import pin_published, pin_window, read_labels, read_partition, read_window
 from airflow_mlops.core.watch.performance.measure_performance import (
     labelled_predictions,
     measure_performance,
