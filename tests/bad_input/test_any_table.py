@@ -59,9 +59,9 @@ def versions(world: World) -> list[Path]:
 def assert_kept_or_refused(world: World, arrived: int | None, said: dict[str, Any] | str) -> None:
     """Assert what the ledger, the snapshots and the quarantine hold, against what arrived."""
     state = world.reader.state()
-    assert verify_chain(world.reader.ledger.records()) == 1
+    assert verify_chain(list(world.reader.ledger.records())) == 1
     if isinstance(said, str):
-        assert state.refused[BAD]["reason"] == said
+        assert state.refused[BAD].reason == said
         assert not state.published
         return
     rows = world.reader.snapshots.read(BAD, version=said["version"])

@@ -28,12 +28,14 @@ class Effect:
     """A change of one key of one table.
 
     ``change`` is given the value, None where there is none, and the facts as they were before the record, all as of
-    the same partition; it returns the new value, None to remove the key.
+    the same partition; it returns the new value, None to remove the key. ``reads`` names the facts, by table and key,
+    that it asks for.
     """
 
     table: str
     key: str
     change: Change
+    reads: tuple[tuple[str, str], ...] = ()
 
 
 def effects_of(record: Record[Any], before: FactSource) -> list[Effect]:
@@ -64,9 +66,9 @@ def move(change: Callable[[StateMachine], StateMachine]) -> Effect:
     return Effect(MACHINE, "", lambda value, _before: change(value or StateMachine()))
 
 
-def move_knowing(change: Callable[[StateMachine, FactSource], StateMachine]) -> Effect:
+def move_knowing(change: Callable[[StateMachine, FactSource], StateMachine], *reads: tuple[str, str]) -> Effect:
     """Return an effect on the state machine that needs facts."""
-    return Effect(MACHINE, "", lambda value, before: change(value or StateMachine(), before))
+    return Effect(MACHINE, "", lambda value, before: change(value or StateMachine(), before), reads)
 
 
 def _published(record: Record[data.SnapshotPublished], _before: FactSource) -> Iterator[Effect]:
@@ -81,6 +83,7 @@ def _published(record: Record[data.SnapshotPublished], _before: FactSource) -> I
         "republished",
         key,
         lambda value, before: value if before.value("scored", key) is None else record.sequence,
+        (("scored", key),),
     )
     if details.mask_key:
         yield move(lambda machine: replace(machine, mask_key=details.mask_key))
@@ -151,17 +154,13 @@ def _registered(record: Record[training.CandidateRegistered], _before: FactSourc
 
 def _rollout_started(record: Record[rollout.RolloutStarted], _before: FactSource) -> Iterator[Effect]:
     def started(machine: StateMachine, before: FactSource) -> StateMachine:
-        version = _version(before, record.details.version)
+        version: Version | None = before.value("versions", record.details.version)
+        if version is None:
+            return machine  # made as of a later partition: not there yet
         opened = OpenRollout(version, record.sequence)
         return replace(machine, rollout=opened, candidate=None, traffic_record=record.sequence)
 
-    yield move_knowing(started)
-
-
-def _version(before: FactSource, number: str) -> Version:
-    version: Version | None = before.value("versions", number)
-    assert version is not None, f"the ledger never registered version {number}"
-    return version
+    yield move_knowing(started, ("versions", record.details.version))
 
 
 def _moving_rollout(version: str, change: Callable[[OpenRollout], OpenRollout]) -> Effect:
@@ -214,9 +213,10 @@ def _promoted(record: Record[rollout.Promoted], _before: FactSource) -> Iterator
 
     def champion(machine: StateMachine, before: FactSource) -> StateMachine:
         ended = machine.rollout_ended(number, record.sequence)
-        return replace(ended, champion=_version(before, number), promoted_at=record.partition)
+        version: Version | None = before.value("versions", number)
+        return ended if version is None else replace(ended, champion=version, promoted_at=record.partition)
 
-    yield move_knowing(champion)
+    yield move_knowing(champion, ("versions", number))
     yield put("promoted", number, record.details)
     yield put("promotions", entry_key(record.partition, record.sequence), number)
 
@@ -226,11 +226,10 @@ def _rolled_back(record: Record[rollout.RolledBack], _before: FactSource) -> Ite
 
     def back(machine: StateMachine, before: FactSource) -> StateMachine:
         ended = replace(machine.rollout_ended(details.version, record.sequence), last_rollback=record.sequence)
-        if details.champion is None:
-            return ended
-        return replace(ended, champion=_version(before, details.champion), promoted_at=record.partition)
+        version: Version | None = before.value("versions", details.champion) if details.champion else None
+        return ended if version is None else replace(ended, champion=version, promoted_at=record.partition)
 
-    yield move_knowing(back)
+    yield move_knowing(back, *((("versions", details.champion),) if details.champion else ()))
     yield put("rolled_back", details.version, details)
     if details.once is not None:
         yield put("rollback_attempts", details.once, details.version)
@@ -259,7 +258,7 @@ def _lifted(record: Record[rollout.QuarantineLifted], _before: FactSource) -> It
         return replace(machine, candidate=version)
 
     yield put("quarantined", number, None)
-    yield move_knowing(waiting)
+    yield move_knowing(waiting, ("versions", number), ("promoted", number))
 
 
 def _approved(record: Record[rollout.Approved], _before: FactSource) -> Iterator[Effect]:
@@ -326,16 +325,19 @@ def _erased(partition: str, change: data.PartitionErasure, checks: Iterable[str]
             value = replace(value, snapshot=snapshots.digest, snapshot_version=snapshots.version)
         return value
 
+    reads = (("published", partition),)
     yield Effect("published", partition, published)
-    yield Effect("scored", partition, scored)
+    yield Effect("scored", partition, scored, reads)
     if snapshots is None:
         return
     purged = snapshots.version
-    yield Effect(
-        "purged", partition, lambda value, before: purged if before.value("published", partition) is not None else value
-    )
+
+    def purge(value: int | None, before: FactSource) -> int | None:
+        return value if before.value("published", partition) is None else purged
+
+    yield Effect("purged", partition, purge, reads)
     for check in checks:
-        yield Effect(judged_table(check), partition, _judged_on(partition, snapshots))
+        yield Effect(judged_table(check), partition, _judged_on(partition, snapshots), reads)
 
 
 def _judged_on(partition: str, snapshots: data.ErasedSnapshot) -> Change:

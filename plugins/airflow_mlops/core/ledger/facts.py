@@ -95,6 +95,10 @@ class Facts(Generic[V]):
         """Yield keys and values, the least key first."""
         return self._source.items(self._table, Stretch(since=since, after=after, until=until))
 
+    def values(self) -> Iterator[V]:
+        """Yield the values, that of the least key first."""
+        return (value for _, value in self.items())
+
     def newest_first(self, *, until: str | None = None) -> Iterator[tuple[str, V]]:
         """Yield keys and values, the greatest key first; what is not asked for is not read."""
         return self._source.items(self._table, Stretch(until=until, newest_first=True))

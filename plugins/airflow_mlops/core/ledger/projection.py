@@ -46,7 +46,9 @@ def apply(record: Record[Any], store: StepStore) -> None:
     changes = []
     for effect in effects_of(record, store.seen(View())):
         before = store.steps(effect.table, effect.key, since)
-        starts = sorted({since, *(step.partition for step in before if step.partition > since)})
+        # The value may change wherever it, or a fact that the effect reads, has a step.
+        steps = [before, *(store.steps(table, key, since) for table, key in effect.reads)]
+        starts = sorted({since, *(step.partition for each in steps for step in each if step.partition > since)})
         after: list[Step] = [step for step in before if step.partition < since]
         for start in starts:
             value = next((step.value for step in reversed(before) if step.partition <= start), None)
