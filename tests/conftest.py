@@ -1,4 +1,4 @@
-"""Every test session gets an Airflow home of its own, before anything imports Airflow."""
+"""What holds in every session: an Airflow home of its own, idle threads that sleep, one profile of Hypothesis."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+
+from hypothesis import HealthCheck, settings
 
 from airflow_mlops.testing.airflow_home import isolate_airflow
 
@@ -19,3 +21,10 @@ if "airflow.configuration" not in sys.modules:
     _HOME = tempfile.mkdtemp(prefix="airflow-home-")
     atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
     isolate_airflow(Path(_HOME))
+
+# No clock decides: a machine may be busy. CI tries the same examples every time, so that a change is what fails it.
+settings.register_profile(
+    "house", max_examples=150, deadline=None, derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)  # fmt: skip
+settings.load_profile("house")
