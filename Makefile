@@ -62,11 +62,11 @@ DATA_STAMP := include/data/.prepared-$(call checksum,include/flights/prepare.py)
 TYPED := plugins include dags benchmarks
 RESOLVE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --no-header $(if $(UPGRADE),--upgrade)
-SUITES := unit contracts bad_input loop
+SUITES := unit integration contracts bad_input loop
 # Processes that share the tests of a suite: more than eight would wait for the longest file.
 PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((cores < 8 ? cores : 8)))
-# Where Airflow or a server is inside, a file stays whole: what it starts, it starts once.
-WHOLE_FILES := contracts loop
+# Where Airflow, a server or a long history is inside, a file stays whole: what it starts, it starts once.
+WHOLE_FILES := integration contracts loop
 spread = $(if $(filter-out 1,$(PROCESSES)),--numprocesses $(PROCESSES) --dist $(1))
 
 help:
