@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops.core.declaration.contract import Contract
@@ -24,11 +24,7 @@ from tests.bad_input.world import BAD, SourceKind, World, as_csv
 SCHEMA = Contract.model_validate(CONTRACT).schema
 _SERIAL = itertools.count(1)
 
-quick = settings(
-    max_examples=45,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+quick = settings(max_examples=45)
 
 
 @pytest.fixture(scope="module")

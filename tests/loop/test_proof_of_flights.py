@@ -79,7 +79,7 @@ def test_every_point_names_evidence_that_is_there(
     home: Path, command: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["score", "flight_air_time", "--root", str(ROOT)]) == 0
-    count = len(opened(home, "flight_air_time").list(ledger.records()))
+    count = list(len(opened(home, "flight_air_time").ledger.records()))
     lines = capsys.readouterr().out.splitlines()
     for item, following in zip(lines, [*lines[1:], ""], strict=True):
         if re.match(r"  (D|M|I|Mo)\d +(0\.5|1) ", item):

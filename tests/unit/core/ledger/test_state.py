@@ -171,7 +171,7 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 class TestInAnyHistory(AnyHistory.TestCase):  # type: ignore[misc]
-    settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=40, stateful_step_count=30)
 
 
 def back_to(state: LoopState) -> str | None:

@@ -242,8 +242,8 @@ class AnyRollout(RuleBasedStateMachine):
 
 class TestInAnyOrder(AnyRollout.TestCase):  # type: ignore[misc]
     settings = settings(
-        max_examples=60, stateful_step_count=25, deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+        max_examples=60, stateful_step_count=25,
+        suppress_health_check=[*settings.default.suppress_health_check, HealthCheck.filter_too_much],
     )  # fmt: skip
 
 

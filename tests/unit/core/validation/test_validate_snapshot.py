@@ -61,7 +61,7 @@ def validated(workspace: Workspace, *results: ExpectationResult | Exception) -> 
 positions = st.lists(st.integers(0, ROWS - 1), unique=True, max_size=30).map(sorted)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(positions, positions)
 def test_every_row_that_arrived_is_published_or_in_quarantine_with_every_reason(
     tmp_path_factory: pytest.TempPathFactory, first: list[int], second: list[int]

@@ -118,11 +118,11 @@ def test_a_contract_that_says_the_same_of_the_rows_changes_nothing(tmp_path: Pat
     declare(tmp_path)
     deliver(tmp_path, 0)
     ingest(opened(tmp_path), 0)
-    before = (opened(tmp_path).list(ledger.records()), files(tmp_path))
+    before = list((opened(tmp_path).ledger.records()), files(tmp_path))
     contract = (tmp_path / "contract.yaml").read_text()
     (tmp_path / "contract.yaml").write_text(contract.replace("x: {type: float}", "x: {type: float, unit: metre}"))
     ingest(opened(tmp_path), 0)
-    assert (opened(tmp_path).list(ledger.records()), files(tmp_path)) == before
+    assert list((opened(tmp_path).ledger.records()), files(tmp_path)) == before
 
 
 def test_tidying_never_removes_what_a_registered_model_needs(tmp_path: Path) -> None:

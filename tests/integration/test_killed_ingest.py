@@ -20,7 +20,7 @@ from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.toy_loop import toy_fields, toy_rows, week
 
-HOUSE = Path(__file__).resolve().parents[4]
+HOUSE = Path(__file__).resolve().parents[2]
 POINTS = ("snapshots_file_written", "snapshots_committed", "quarantine_file_written", "quarantine_committed")
 
 
@@ -53,8 +53,8 @@ def deliver(root: Path) -> None:
 def test_an_ingest_killed_anywhere_is_whole_after_the_next_attempt(tmp_path: Path, point: str) -> None:
     deliver(tmp_path)
     ingest(tmp_path, 0)
-    before = opened(tmp_path).list(ledger.records())
-    words = f"from tests.unit.core.data.test_killed_ingest import *; ingest(Path({str(tmp_path)!r}), 1)"
+    before = list(opened(tmp_path).ledger.records())
+    words = f"from tests.integration.test_killed_ingest import *; ingest(Path({str(tmp_path)!r}), 1)"
     environment = {**os.environ, "AIRFLOW_MLOPS_FAULT": f"{point}:kill", "PYTHONPATH": os.pathsep.join(sys.path)}
     child = subprocess.run(
         [sys.executable, "-c", words], cwd=HOUSE, env=environment, capture_output=True, text=True, check=False
