@@ -12,6 +12,7 @@ from airflow_mlops.core.data.apply_retention import tidy_lake
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, PartitionRefusedError
+from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.training.window import read_window
@@ -53,9 +54,9 @@ def opened(root: Path, **data: Any) -> Workspace:
     return open_workspace(Loop(**fields), Stores.embedded(root / "home"), root=root, actor="test")
 
 
-def ingest(workspace: Workspace, number: int) -> dict[str, Any]:
+def ingest(workspace: Workspace, number: int) -> SnapshotPublished:
     manifest = take_snapshot(workspace, week(number))
-    return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator()))
+    return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator())).details
 
 
 def files(root: Path) -> int:
@@ -71,9 +72,9 @@ def test_a_corrected_partition_names_the_versions_made_from_the_old_one(tmp_path
     assert train(opened(tmp_path), week(2)) == "1"
     deliver(tmp_path, 1, toy_rows(1, rows=130))
     late = ingest(opened(tmp_path), 1)
-    assert late["outdated"] == ["1"]
+    assert late.outdated == ["1"]
     deliver(tmp_path, 1, toy_rows(1, rows=140))
-    assert ingest(opened(tmp_path), 1)["outdated"] == []
+    assert ingest(opened(tmp_path), 1).outdated == []
 
 
 def test_a_column_added_by_review_is_null_in_the_partitions_before(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_column_added_by_review_is_null_in_the_partitions_before(tmp_path: Pat
     ingest(opened(tmp_path), 1)
     workspace = opened(tmp_path)
     published = workspace.state().published
-    pins = [PinnedPartition(key, one["version"], one["digest"]) for key, one in sorted(published.items())]
+    pins = [PinnedPartition(key, one.version, one.digest) for key, one in sorted(published.items())]
     frame = read_window(workspace, pins).features
     assert frame["wind"].isna().sum() == 120
     assert (frame["wind"] == 7.0).sum() == 120
@@ -144,7 +145,7 @@ def test_tidying_never_removes_what_a_registered_model_needs(tmp_path: Path) -> 
     # Only the first delivery of week 3 went into no model.
     assert tidy_lake(opened(tmp_path), after_hours=0).files["snapshots"] == 1
     assert files(tmp_path) == 7
-    for pin in [*pins["fitted"], *pins["holdout"]]:
+    for pin in pins.pins:
         assert opened(tmp_path).snapshots.read(pin["partition"], version=pin["version"]).num_rows == 120
 
 
@@ -171,7 +172,7 @@ def test_retention_lets_go_of_old_partitions_and_keeps_those_of_a_model(tmp_path
     assert done.expired == {"snapshots": [week(number) for number in range(5)]}
     workspace = opened(tmp_path)
     assert sorted(workspace.state().published) == workspace.snapshots.partitions() == [week(5), week(6)]
-    pin = workspace.state().versions["1"].details.window["fitted"][0]
+    pin = workspace.state().versions["1"].details.window.fitted[0]
     assert workspace.snapshots.read(pin["partition"], version=pin["version"]).num_rows == 120
     with pytest.raises(DataError):
         workspace.snapshots.read(week(4), version=5)

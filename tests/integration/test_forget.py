@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -15,6 +14,7 @@ from airflow_mlops.core.data.forget_subject import forget_subject
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, DeclarationError
+from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.ledger.record import verify_chain
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
@@ -70,9 +70,9 @@ def opened(loop: Loop, root: Path, secret: str | None = SECRET) -> Workspace:
     return open_workspace(loop, Stores(**{**vars(stores), "secret": secret}), root=root, actor="test")
 
 
-def ingest(workspace: Workspace, number: int) -> dict[str, Any]:
+def ingest(workspace: Workspace, number: int) -> SnapshotPublished:
     manifest = take_snapshot(workspace, week(number))
-    return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator()))
+    return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator())).details
 
 
 def with_model(workspace: Workspace) -> None:
@@ -130,7 +130,7 @@ def test_the_loop_goes_on_after_a_subject_was_forgotten(workspace: Workspace) ->
     score_partition(workspace, week(3))
     measure_performance(workspace, week(3))
     assert workspace.ledger.head().sequence == records
-    assert ingest(workspace, 4)["rows"] == 197
+    assert ingest(workspace, 4).rows == 197
     assert train(workspace, week(4)) == "2"
 
 
@@ -146,9 +146,9 @@ def test_a_partition_is_read_again_after_a_subject_left_its_quarantine_alone(wor
     ingest(workspace, 1)
     forget_subject(workspace, "person-7")
     published = ingest(workspace, 1)
-    assert published["rows"] + published["quarantined"] + published["erased"] == 200
+    assert published.rows + published.quarantined + published.erased == 200
     again = ingest(workspace, 1)
-    assert again["record"] == published["record"]
+    assert again.record == published.record
 
 
 def test_forgetting_twice_changes_nothing_more(workspace: Workspace) -> None:
@@ -165,7 +165,7 @@ def test_a_subject_that_is_not_there_yet_is_left_out_when_it_comes(workspace: Wo
         ingest(workspace, number)
     assert forget_subject(workspace, "person-7").snapshots == 20
     assert forget_subject(workspace, "somebody who never came").snapshots == 0
-    assert ingest(workspace, 4)["erased"] == 5
+    assert ingest(workspace, 4).erased == 5
 
 
 def test_what_a_crash_left_is_erased_by_the_next_attempt(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ def test_a_subject_who_is_only_in_what_a_model_was_made_from_is_forgotten_there_
     workspace: Workspace, tmp_path: Path
 ) -> None:
     with_model(workspace)
-    pins = workspace.state().versions["1"].details.window["fitted"]
+    pins = workspace.state().versions["1"].details.window.fitted
     (old,) = [pin for pin in pins if pin["partition"] == week(0)]
     rows = rows_of(0)
     rows[rows["person"] != PERSON].reset_index(drop=True).to_parquet(tmp_path / "toy" / f"{week(0)[:10]}.parquet")

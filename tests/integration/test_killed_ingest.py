@@ -12,6 +12,7 @@ import pytest
 
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.ledger.record import verify_chain
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.validation.gx_validator import GxValidator
@@ -30,10 +31,10 @@ def opened(root: Path) -> Workspace:
     return open_workspace(Loop(**fields), Stores.embedded(root / "home"), root=root, actor="test")
 
 
-def ingest(root: Path, number: int) -> dict[str, object]:
+def ingest(root: Path, number: int) -> SnapshotPublished:
     workspace = opened(root)
     manifest = take_snapshot(workspace, week(number))
-    return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator()))
+    return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator())).details
 
 
 def deliver(root: Path) -> None:
@@ -65,9 +66,9 @@ def test_an_ingest_killed_anywhere_is_whole_after_the_next_attempt(tmp_path: Pat
     assert sorted(workspace.state().published) == [week(0)]
 
     published = ingest(tmp_path, 1)
-    assert (published["rows"], published["quarantined"]) == (118, 2)
+    assert (published.rows, published.quarantined) == (118, 2)
     workspace = opened(tmp_path)
-    assert workspace.snapshots.read(week(1), version=published["version"]).num_rows == 118  # type: ignore[arg-type]
+    assert workspace.snapshots.read(week(1), version=published.version).num_rows == 118  # type: ignore[arg-type]
     assert workspace.quarantine.read(week(1)).num_rows == 2
     assert workspace.snapshots.read(week(0)).num_rows == 120
     assert verify_chain(list(workspace.ledger.records())) == 2

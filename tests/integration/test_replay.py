@@ -13,6 +13,7 @@ import pytest
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
+from airflow_mlops.core.ledger.training_details import RetrainDecided
 from airflow_mlops.core.replay.compare_policies import PolicyComparison, PolicyFigures, clock_times, policy_of
 from airflow_mlops.core.replay.fit_history import FittedHistory, fit_history, window_positions
 from airflow_mlops.core.replay.past_partitions import past_partitions
@@ -64,7 +65,7 @@ def test_the_loop_decides_as_its_replay_says(name: str, lived: dict[str, Workspa
     keys = [partition.key for partition in history.partitions]
     lived_through = [
         (record.partition, record.details.trigger, record.details.retrain, record.details.cause)
-        for record in workspace.state().decisions
+        for record in workspace.ledger.records(RetrainDecided)
     ]
     said = [(one["partition"], one["trigger"], one["retrain"], one["cause"]) for one in replayed.decisions]
     assert said == lived_through
@@ -75,7 +76,7 @@ def test_the_loop_decides_as_its_replay_says(name: str, lived: dict[str, Workspa
     for position, loss in replayed.losses.items():
         judged = workspace.state().performance.get(keys[position], {})
         if "value" in judged:
-            assert loss == pytest.approx(judged["value"], rel=1e-12)
+            assert loss == pytest.approx(judged.value, rel=1e-12)
 
 
 def test_nightly_has_the_whole_benefit_and_never_has_none(comparison: PolicyComparison) -> None:

@@ -12,6 +12,7 @@ from airflow_mlops.core.errors import GateError, NotReadyError, PartitionRefused
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
 from airflow_mlops.core.ledger.record import verify_chain
+from airflow_mlops.core.ledger.training_details import RetrainDecided
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decision_to_emit
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
@@ -127,7 +128,7 @@ def test_every_prediction_was_made_by_a_champion_from_before_its_week(finished: 
     state = finished.state()
     assert len(state.scored) >= WEEKS - 4
     for key, scored in state.scored.items():
-        assert state.versions[scored["champion"]].partition < key
+        assert state.versions[scored.champion].partition < key
 
 
 def test_an_ingest_that_runs_ahead_leaks_nothing(finished: Workspace, tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_a_late_judgement_of_an_old_week_is_historical_and_asks_for_nothing(tmp_
     assert state.performance[week(late)].historical is True
     assert state.performance[week(late)].verdict == "no alarm"
     assert (len(state.retrains), state.champion) == (len(before.retrains), before.champion)
-    assert state.decisions[-1].details.cause == "historical"
+    assert list(workspace.ledger.records(RetrainDecided))[-1].details.cause == "historical"
 
 
 def test_a_shift_of_the_inputs_alone_alarms_by_drift(tmp_path: Path) -> None:
@@ -192,9 +193,9 @@ def test_a_canary_serves_its_share_of_the_keys_and_the_champion_the_rest(tmp_pat
     )
     ingest(workspace, week(WEEKS))
     scored = score_partition(workspace, week(WEEKS))
-    assert (scored["champion"], scored["challenger"]) == (champion.number, "77")
-    assert sum(scored["served"].values()) == 300
-    assert 110 < scored["served"]["77"] < 190
+    assert (scored.champion, scored.challenger) == (champion.number, "77")
+    assert sum(scored.served.values()) == 300
+    assert 110 < scored.served["77"] < 190
     table = workspace.predictions.read(week(WEEKS)).to_pandas()
     assert (table["champion_prediction"] == table["challenger_prediction"]).all()
     # Scored before, it stays as it was, whoever serves by now.
@@ -230,7 +231,7 @@ def test_content_that_comes_back_after_another_one_is_published_scored_and_judge
         follow(workspace, 5)
         state = workspace.state()
         of = (state.published, state.scored, state.drift, state.performance)
-        assert len({table[week(5)]["digest" if table is state.published else "snapshot"] for table in of}) == 1
+        assert len({getattr(table[week(5)], "digest" if table is state.published else "snapshot") for table in of}) == 1
         seen.append((state.published[week(5)].digest, state.sequence))
     assert seen[0][0] == seen[2][0] == seen[3][0] != seen[1][0]
     assert seen[3][1] == seen[2][1], "the same content once more changes nothing"

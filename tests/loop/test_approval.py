@@ -109,7 +109,7 @@ def test_what_is_chosen_when_the_time_is_up_is_no_approval(tmp_path: Path, start
     context: Any = {"ti": instance, "dag_run": run}
     with pytest.raises(AirflowFailException, match="nobody answered about version 1"):
         operator.execute_complete(context, {**event, "responded_by_user": None}, asked="1")
-    assert project.workspace.state().approved == {}
+    assert not project.workspace.state().approved
 
 
 def test_the_question_shows_values_of_the_data_as_they_are(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:

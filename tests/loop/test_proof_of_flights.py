@@ -104,7 +104,7 @@ def test_a_row_of_a_flight_is_traced_and_the_card_says_what_became_of_the_versio
     traced = capsys.readouterr().out
     assert "what each feature adds to" in traced
     assert re.search(r"distance +[\d.]+ +[+-][\d.]+", traced)
-    assert f"by version {state.scored[newest]['champion']}" in traced
+    assert f"by version {state.scored[newest].champion}" in traced
     page = tmp_path / "card.html"
     command_line = ["card", "flight_air_time", state.champion.number, "--to", str(page), "--root", str(ROOT)]
     assert main(command_line) == 0

@@ -141,7 +141,7 @@ def test_a_challenger_whose_files_are_spoiled_is_taken_out_after_a_restart_and_t
     signature = project.version(2).details.signature
     served.stop(signal.SIGKILL)
     for models in (served.state / "models", project.lake / "toy" / "models"):
-        (models / signature["digest"] / MODEL_FILE).write_bytes(b"half a mo")
+        (models / signature.digest / MODEL_FILE).write_bytes(b"half a mo")
     served.start(until="/ready")
     assert served.predict([row(key) for key in KEYS])["versions"] == ["1"] * 400
     tripped = target.telemetry().tripped

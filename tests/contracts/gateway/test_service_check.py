@@ -37,7 +37,7 @@ class Watched:
 
     def look(self, number: int) -> dict[str, Any]:
         """Return what the check says at a week."""
-        found: dict[str, Any] = run_checks(self.workspace, week(number))["checks"]["service"]
+        found: dict[str, Any] = run_checks(self.workspace, week(number)).checks.service
         return found
 
 

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import CandidateRegistered, PinnedPartition, TrainingWindow
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.copied_folder import put_in_place
 from airflow_mlops.core.registry.model_file import save_model
@@ -21,7 +22,6 @@ from airflow_mlops.core.registry.sign_folder import sign_folder
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.gateway_process import GatewayProcess
 from airflow_mlops.testing.in_memory import in_memory_workspace
-from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import toy_loop, toy_rows, week
 
 CONTRACT = """
@@ -74,11 +74,14 @@ class ToyProject:
         with put_in_place(folder.with_name(signature.digest)) as part:
             part.rmdir()
             folder.rename(part)
-        self.workspace.record_fact(
-            draft_of(self.workspace, "candidate_registered", f"candidate:{number}", week(0), version=str(number), artefact=artefact,
-                signature=signature.to_dict(), request="r", metrics={}, window={"fitted": [{"partition": week(0)}]},
-            )
-        )  # fmt: skip
+        details = CandidateRegistered(
+            version=str(number),
+            artefact=artefact,
+            signature=signature,
+            request="r",
+            window=TrainingWindow(fitted=(PinnedPartition(week(0), 0, ""),)),
+        )
+        self.workspace.record_fact(self.workspace.draft(details, f"candidate:{number}", week(0)))
         return self.workspace.state().versions[str(number)]
 
     def gateway(self, name: str = "gateway", *more: str) -> GatewayProcess:

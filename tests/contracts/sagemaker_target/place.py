@@ -131,7 +131,7 @@ def registered(workspace: Workspace, number: str) -> Version:
 
     def sealed(folder: Path) -> None:
         sign_folder(folder, workspace.keys)
-        seal.update(signature_of(folder, workspace.keys).to_dict())
+        seal.update(signature_of(folder, workspace.keys))
 
     given = workspace.registry.register(
         Registration(

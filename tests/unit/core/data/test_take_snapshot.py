@@ -180,7 +180,7 @@ def test_the_same_content_again_is_adopted_and_changes_nothing(tmp_path: Path) -
     workspace.source.frames[week(0)] = toy_rows(0).sample(frac=1, random_state=1)  # type: ignore[attr-defined]
     before = list(workspace.ledger.records())
     manifest = take_snapshot(workspace, week(0))
-    assert (manifest.adopted, manifest.version, manifest.digest) == (True, first["version"], first["digest"])
+    assert (manifest.adopted, manifest.version, manifest.digest) == (True, first.version, first.digest)
     assert ingest(workspace, week(0)) == first
     assert list(workspace.ledger.records()) == before
 
@@ -190,9 +190,9 @@ def test_changed_content_is_a_new_version_and_the_old_one_stays_readable(tmp_pat
     first = ingest(workspace, week(0))
     workspace.source.frames[week(0)] = toy_rows(0, rows=130)  # type: ignore[attr-defined]
     second = ingest(workspace, week(0))
-    assert second["version"] != first["version"]
-    assert workspace.state().published[week(0)].digest == second["digest"]
-    assert workspace.snapshots.read(week(0), version=first["version"]).num_rows == 120
+    assert second.version != first.version
+    assert workspace.state().published[week(0)].digest == second.digest
+    assert workspace.snapshots.read(week(0), version=first.version).num_rows == 120
 
 
 def test_a_replaced_first_partition_must_keep_its_own_columns(tmp_path: Path) -> None:

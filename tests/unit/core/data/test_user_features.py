@@ -206,12 +206,12 @@ def test_training_scoring_and_watching_use_the_same_features(tmp_path: Path) -> 
     for index in range(len(workspace.loop.rollout.stages)):
         run_stage(workspace, version, index, week(3))
     scored = score_partition(workspace, week(4))
-    assert scored["rows"] == 120
+    assert scored.rows == 120
     profile = workspace.evidence.get(workspace.state().versions["1"].details.profile)
     assert sorted(profile["bins"]) == ["level", "x"]
     drift = detect_drift(workspace, week(4))
-    assert drift["missing"] == []
-    assert sorted(workspace.evidence.get(drift["report"])["counts"]) == ["level", "x"]
+    assert drift.missing == []
+    assert sorted(workspace.evidence.get(drift.report).counts) == ["level", "x"]
     window = pin_window(workspace.state(as_of=week(3)), workspace.loop.train, week(3))
     fitted = read_window(workspace, window.fitted)
     assert list(fitted.features.columns) == ["x", "level"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_a_stale_model_is_worse_by_what_the_metric_calls_worse(
     monkeypatch.setattr(View, "judged_of", lambda *_: judged)
     monkeypatch.setattr(Loop, "metric", metric)
     (first,) = workspace.state().versions.values()
-    second = Version("2", week(2), {**first.details, "champion": "1"})
+    second = Version("2", week(2), replace(first.details, champion="1"))
     found = stale_loss(View(workspace), second)
     assert found is not None
     assert found[0] == pytest.approx(0.1)

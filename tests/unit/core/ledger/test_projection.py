@@ -136,11 +136,15 @@ class AnyLedgerInSql(AnyLedger):
 
 
 class TestAnyLedgerInMemory(AnyLedgerInMemory.TestCase):  # type: ignore[misc]
-    settings = settings(max_examples=15, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+    settings = settings(
+        max_examples=15, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow], deadline=None
+    )
 
 
 class TestAnyLedgerInSql(AnyLedgerInSql.TestCase):  # type: ignore[misc]
-    settings = settings(max_examples=10, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+    settings = settings(
+        max_examples=10, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow], deadline=None
+    )
 
 
 @pytest.fixture

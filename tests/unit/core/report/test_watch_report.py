@@ -50,7 +50,7 @@ def test_the_page_has_a_line_with_numbers_for_each_column_and_each_slice(moved: 
 def test_what_validation_said_of_the_snapshot_stands_in_the_same_page(tmp_path: Path) -> None:
     workspace = judged_week(tmp_path, moved_weeks())
     published = state_of(workspace).published[week(3)]
-    report = workspace.evidence.get(published["report"])
+    report = workspace.evidence.get(published.report)
     failed = {
         "type": "expect_column_values_to_be_between", "column": "x", "severity": "warning", "success": False,
         "unexpected": 17, "by_row": True, "rows": [1, 2], "observed": "", "declared": "max_value 3",

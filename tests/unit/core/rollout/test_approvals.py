@@ -55,7 +55,7 @@ def test_who_started_the_run_cannot_approve_its_version_and_the_attempt_is_on_re
     assert people_behind(workspace, version) == ["ann"]
     with pytest.raises(PolicyError, match="ann started a run that made version 1; somebody else must approve it"):
         record_approval(workspace, version, ("ann",), started_by=None)
-    assert workspace.state().approved == {}
+    assert not workspace.state().approved
     assert [record.details.by for record in list(workspace.ledger.records()) if record.kind == "approval_void"] == [
         "ann"
     ]
@@ -111,7 +111,7 @@ def test_nobody_approves_nothing(tmp_path: Path) -> None:
     version = version_to_approve(workspace, week(2))
     with pytest.raises(PolicyError, match="nobody answered"):
         record_approval(workspace, version, (), started_by=None)
-    assert workspace.state().approved == {}
+    assert not workspace.state().approved
 
 
 def test_an_answer_about_a_version_that_no_longer_waits_counts_for_no_other(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_rollback_of_the_champion_never_hits_a_challenger_that_came_meanwhile(
     before_the_next_record(workspace, monkeypatch, lambda: start_rollout(workspace, week(5)))
     with pytest.raises(RolloutError, match="version 3 was to be taken back, and meanwhile version 4 would be"):
         roll_back_now(workspace, reason="bad")
-    assert workspace.state().quarantined == {}
+    assert not workspace.state().quarantined
 
 
 def test_lifting_goes_on_when_another_record_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_lifting_goes_on_when_another_record_comes_first(tmp_path: Path, monkeyp
     roll_back_now(workspace, reason="bad")
     before_the_next_record(workspace, monkeypatch, lambda: note(workspace))
     lift_quarantine(workspace, "3", reason="why not")
-    assert workspace.state().quarantined == {}
+    assert not workspace.state().quarantined
 
 
 def test_the_champion_before_is_the_one_that_was_replaced_whatever_was_lifted_since(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_rejected_version_that_was_lifted_waits_again_and_for_an_approval_of_i
     record_approval(workspace, version, ("ann",), started_by=None)
     record_rejection(workspace, version, "ben", "by mistake")
     lift_quarantine(workspace, "4", reason="ben meant another one")
-    assert workspace.state().approved == {}
+    assert not workspace.state().approved
     with pytest.raises(NotReadyError, match="version 4 waits for a person's approval"):
         start_rollout(workspace, week(5))
     record_approval(workspace, version_to_approve(workspace, week(5)), ("ann",), started_by=None)

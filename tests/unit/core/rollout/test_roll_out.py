@@ -187,10 +187,7 @@ def test_a_promotion_that_died_anywhere_is_finished_by_the_retry_with_one_champi
         run_dag(workspace, 3)
     monkeypatch.delenv("AIRFLOW_MLOPS_FAULT")
     for index in (0, 1):
-        if (
-            workspace.state().rollout is not None
-            or list(workspace.state().promotions.values())[-1].details.version == "2"
-        ):
+        if workspace.state().rollout is not None or list(workspace.state().promotions.values())[-1] == "2":
             run_stage(workspace, "2", index, week(3))
     assert traffic(workspace) == 100
     assert workspace.registry.aliases() == {"champion": "2"}
@@ -346,7 +343,7 @@ def test_a_challenger_that_cannot_predict_is_rolled_back_and_serves_nobody(
     )
     workspace.source.frames[week(7)] = toy_rows(7, slope=6)  # type: ignore[attr-defined]
     ingest(workspace, week(7))
-    assert score_partition(workspace, week(7))["served"] == {"1": 120}
+    assert score_partition(workspace, week(7)).served == {"1": 120}
     assert run_dag(workspace, 7) == "RolledBackError"
     assert "the challenger cannot predict: the model raised KeyError" in workspace.state().quarantined["2"]
 

@@ -59,7 +59,7 @@ def test_the_time_that_other_traffic_was_served_is_no_time_of_the_stage(tmp_path
     target._traffic, target.seconds = Traffic(0, "1"), 99_999.0
     assert due(workspace, "2", 0) is None
     assert "NotReadyError" in look(workspace)
-    assert workspace.state().quarantined == {}
+    assert not workspace.state().quarantined
 
 
 def test_an_ab_test_of_partitions_waits_for_its_sample(tmp_path: Path) -> None:

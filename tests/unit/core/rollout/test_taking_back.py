@@ -178,7 +178,7 @@ def test_whoever_was_taken_back_predicts_no_partition_that_was_waiting(tmp_path:
     control_rollout(workspace, "abort", reason="complaints")
     for number in (7, 8):
         scored = score_partition(workspace, week(number))
-        assert (scored["served"], scored["challenger"]) == ({"1": 120}, None)
+        assert (scored.served, scored.challenger) == ({"1": 120}, None)
 
 
 def test_a_champion_that_was_taken_back_predicts_no_partition_that_was_waiting(tmp_path: Path) -> None:
@@ -187,4 +187,4 @@ def test_a_champion_that_was_taken_back_predicts_no_partition_that_was_waiting(t
     workspace.source.frames[week(7)] = toy_rows(7, slope=6)  # type: ignore[attr-defined]
     ingest(workspace, week(7))
     roll_back_now(workspace, reason="complaints")
-    assert score_partition(workspace, week(7))["served"] == {"1": 120}
+    assert score_partition(workspace, week(7)).served == {"1": 120}

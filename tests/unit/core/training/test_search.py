@@ -241,9 +241,9 @@ def test_what_a_search_chose_is_kept_with_the_version_in_the_registry_and_in_the
     evaluated = evaluate_candidates(workspace, request, [fit_candidate(workspace, request, "model")])
     number = register_candidate(workspace, request, evaluated)["version"]
     details = workspace.state().versions[number].details
-    ((name, chosen),) = details["best_params"].items()
+    ((name, chosen),) = details.best_params.items()
     assert name == "ridge__alpha"
-    report = workspace.evidence.get(details["report"])["candidates"][0]
+    report = workspace.evidence.get(str(details.report))["candidates"][0]
     assert report["search"]["tried"] == 9
     assert report["best_params"] == {name: chosen}
     assert registered[0].params == {

@@ -64,7 +64,7 @@ def test_a_training_makes_a_version_whose_record_says_what_it_was_made_of(tmp_pa
     version = workspace.state().versions["1"]
     assert version.partition == week(3)
     assert version.details.metrics["mae"] < 1.2
-    assert [pin["partition"] for pin in version.details.window["fitted"]] == [week(1), week(2)]
+    assert [pin.partition for pin in version.details.window.fitted] == [week(1), week(2)]
     assert workspace.registry.aliases() == {"candidate": "1"}
     assert verify_chain(list(workspace.ledger.records())) == workspace.ledger.head().sequence
 
@@ -152,7 +152,7 @@ def test_a_candidate_that_does_not_pass_is_refused_with_its_numbers_and_the_cham
         train(workspace, week(3))
     state = workspace.state()
     assert list(workspace.ledger.records())[-1].kind == "candidate_refused"
-    assert (state.open_decision, state.versions, workspace.registry.aliases()) == (None, {}, {})
+    assert (state.open_decision, list(state.versions), workspace.registry.aliases()) == (None, [], {})
 
 
 def test_a_gate_by_a_column_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_model_file_changed_between_fit_and_evaluation_is_never_registered(tmp
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(RegistryError, match="was changed"):
         evaluate_candidates(workspace, request, fits)
-    assert workspace.state().versions == {}
+    assert not workspace.state().versions
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_candidate_that_cannot_be_fitted_or_kept_ends_the_decision_with_the_re
         train(workspace, week(3))
     state = workspace.state()
     assert list(workspace.ledger.records())[-1].kind == "training_failed"
-    assert (state.open_decision, state.in_flight, state.versions) == (None, None, {})
+    assert (state.open_decision, state.in_flight, list(state.versions)) == (None, None, [])
 
 
 def test_a_person_who_starts_a_training_by_hand_makes_the_decision_by_the_same_policy(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_correction_of_another_window_s_labels_does_not_judge_this_one_again(w
     watched(workspace, 4, None)
     watched(workspace, 5, labels_by_key(ROWS[week(4)]))
     deliver(workspace, week(5), labels_by_key(ROWS[week(4)]) | {"nobody": 1.0})
-    assert take_labels(workspace, week(5))["replaces"]
+    assert take_labels(workspace, week(5)).replaces
     assert rejudge_performance(workspace, week(5)) == []
 
 
@@ -223,7 +223,7 @@ def test_a_training_sees_no_label_that_came_after_its_partition(tmp_path: Path) 
 def test_a_version_can_be_made_again_after_its_labels_were_corrected(workspace: Workspace) -> None:
     for number in (1, 2, 3):
         deliver(workspace, week(number), labels_by_key(ROWS[week(number - 1)], plus=50.0))
-        assert take_labels(workspace, week(number))["replaces"]
+        assert take_labels(workspace, week(number)).replaces
     found = reproduce_version(workspace, "1")
     assert (found.verdict, found.same_file) == ("identical", True)
 
@@ -245,9 +245,9 @@ def test_a_training_on_corrected_labels_is_another_request_and_on_the_same_ones_
 def test_labels_that_were_tampered_with_are_refused(workspace: Workspace) -> None:
     pin = pin_published(workspace.state(), week(0))
     known = workspace.state().labels[week(1)]
-    stolen = workspace.ports.table("labels").read(week(1), version=known["version"]).slice(1)
+    stolen = workspace.ports.table("labels").read(week(1), version=known.version).slice(1)
     versions = workspace.ports.table("labels")._versions  # type: ignore[attr-defined]
-    versions[known["version"]][week(1)] = stolen
+    versions[known.version][week(1)] = stolen
     with pytest.raises(DataError, match="the ledger says"):
         read_partition(workspace, pin, label=True)
 

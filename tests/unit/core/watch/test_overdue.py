@@ -10,6 +10,7 @@ import pytest
 from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.ledger.fold import fold
 from airflow_mlops.core.ledger.record import Draft
 from airflow_mlops.core.ledger.state import LoopState
@@ -107,7 +108,7 @@ def test_a_clock_that_jumped_far_ahead_is_answered_at_once() -> None:
 )
 def test_daylight_saving_moves_no_tick(every: str, newest: str, quiet: str, late: str) -> None:
     history = History()
-    history.ledger.append(Draft("snapshot_published", "p", newest, "test", {"version": 1, "digest": "d"}), read=0)
+    history.ledger.append(Draft(SnapshotPublished(version=1, digest="d"), "p", newest, "test"), read=0)
     asked = loop(every=every, overdue=2)
     assert overdue(state(history), asked, quiet) == []
     (found,) = overdue(state(history), asked, late)
@@ -207,7 +208,7 @@ def test_a_finding_is_recorded_and_told_once_and_once_more_when_it_is_over(tmp_p
         follow(workspace, number, labels=True)
     assert watch_overdue(workspace, "2013-02-19T14:00:00") == []
     assert checks(workspace)[1:] == [("absence", "2013-02-19T14:00:00", "no alarm")]
-    assert workspace.state().checks["2013-02-19T14:00:00"]["absence"]["said"] == "nothing is overdue any more"
+    assert workspace.state().checks_of("2013-02-19T14:00:00")["absence"].message == "nothing is overdue any more"
     assert about(watch_overdue(workspace, "2013-02-26T02:00:00"))["partition"] == week(7)
 
 

@@ -16,8 +16,10 @@ import pytest
 
 from airflow_mlops.core.declaration.rollout import OnlineMetric
 from airflow_mlops.core.errors import DeclarationError, SourceUnreachableError, SourceUnreadableError
+from airflow_mlops.core.ledger.facts import FoldedFacts
 from airflow_mlops.core.ledger.state import LoopState
-from airflow_mlops.core.ledger.state_machine import OpenRollout, Version
+from airflow_mlops.core.ledger.state_machine import OpenRollout, StateMachine, Version
+from airflow_mlops.core.ledger.training_details import CandidateRegistered
 from airflow_mlops.core.ports.connections import HttpAddress, NoConnections
 from airflow_mlops.core.rollout.analysis.judge_metric import Look
 from airflow_mlops.core.rollout.analysis.prometheus_number import prometheus_number, query_for
@@ -210,10 +212,12 @@ def at_a_canary(folder: Path, place: Place, kind: str = "canary") -> tuple[Works
     """Return a loop with champion 6, and 7 at a canary of 25 % since the only record of its ledger."""
     usual = in_memory_workspace(toy_loop(), {}, scratch=folder)
     workspace = replace(usual, ports=replace(usual.ports, connections=lambda: place))
-    record = workspace.ledger.append(draft_of(workspace, "stage_entered", "stage", "2026-01-05", version="7"), read=0)
-    rollout = OpenRollout(Version("7", "2026-01-05", {}), 1, 0, "2026-01-05", 25, kind)
-    state = LoopState(champion=Version("6", "2025-12-29", {}), rollout=rollout, traffic_record=record.sequence)
-    return workspace, state
+    entered = draft_of(workspace, "stage_entered", "stage", "2026-01-05", version="7", stage=0, kind="canary", share=25)
+    record = workspace.ledger.append(entered, read=0)
+    versions = {number: Version(number, "2026-01-05", CandidateRegistered(version=number)) for number in ("6", "7")}
+    rollout = OpenRollout(versions["7"], 1, 0, "2026-01-05", 25, kind)
+    machine = StateMachine(champion=versions["6"], rollout=rollout, traffic_record=record.sequence)
+    return workspace, LoopState(record.sequence, machine, FoldedFacts())
 
 
 def revenue(**fields: Any) -> OnlineMetric:

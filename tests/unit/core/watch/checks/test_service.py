@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import pytest
 
 from airflow_mlops.core.declaration.rollout import OnlineMetric
 from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.watch_details import WindowJudged
 from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, TargetError, Telemetry, Traffic, VersionTelemetry
 from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
@@ -43,7 +43,7 @@ def test_the_first_look_is_what_later_ones_are_held_against() -> None:
     assert judged(served(errors=200), served()).verdict == "alarm"
     slow = judged(served(seconds=0.03), served())
     assert slow.verdict == "alarm"
-    assert "took longer than" in slow.said
+    assert "took longer than" in slow.message
 
 
 def test_a_declared_limit_holds_from_the_first_look_on() -> None:
@@ -105,8 +105,8 @@ def gateway(tmp_path: Path) -> tuple[Workspace, Endpoint]:
     return replace(batch, loop=loop, ports=replace(batch.ports, target=lambda _workspace: target)), target
 
 
-def said(workspace: Workspace, number: int) -> dict[str, Any]:
-    return dict(run_checks(workspace, week(number))["checks"]["service"])
+def said(workspace: Workspace, number: int) -> WindowJudged:
+    return run_checks(workspace, week(number))["service"]
 
 
 def test_each_look_is_at_what_came_since_the_last_one(gateway: tuple[Workspace, Endpoint]) -> None:

@@ -96,10 +96,10 @@ def test_columns_that_hold_nothing_to_compare_stop_no_other(tmp_path: Path, monk
     workspace = scored_week(tmp_path, weeks, data=data, watch={"drift": PSI})
     monkeypatch.setattr(sys.modules[__name__], "LOST", ["gone"])  # a model refuses to score without it
     found = detect_drift(workspace, week(3))
-    assert found["verdict"] == "alarm"
-    assert found["missing"] == ["gone"]
-    assert {"empty", "infinite", "moved", "retyped"} <= set(found["drifted"])
-    assert "never" in found["unjudged"]
+    assert found.verdict == "alarm"
+    assert found.missing == ["gone"]
+    assert {"empty", "infinite", "moved", "retyped"} <= set(found.drifted)
+    assert "never" in found.unjudged
     columns = columns_of(found, workspace)
     assert columns["moved"]["verdict"] == "alarm"
     assert [columns[name]["verdict"] for name in ("x", "kind", "when")] == ["no alarm"] * 3

@@ -176,5 +176,5 @@ def test_losses_beyond_all_numbers_are_no_verdict() -> None:
     found, report = judge_performance(
         Performance(metric="rmse"), rows, HoldoutLosses(1.0, MeanLoss(200, 1.0, 0.1)), Look(RATE)
     )
-    assert (found["verdict"], report) == ("insufficient data", None)
-    assert "beyond what can be added up" in found["said"]
+    assert (found.verdict, report) == ("insufficient data", None)
+    assert "beyond what can be added up" in found.message
