@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_mlops.core.rollout.approvals import record_rejection
+from airflow_mlops.core.rollout.approvals import record_rejection, version_to_approve
 from airflow_mlops.operators.approval import ApproveVersionOperator, question
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project, night, states, why
@@ -34,6 +34,17 @@ def waiting(tmp_path: Path, start: SchedulerFactory, *, user: str | None) -> tup
     assert states(scheduler, project.dag("rollout"))["approve"] == "awaiting_input", scheduler.failures()
     assert project.workspace.state().rollout is None
     return project, scheduler
+
+
+def candidate(tmp_path: Path) -> Project:
+    """Return a loop whose first candidate waits for a person; the core alone made it."""
+    project = make_project(tmp_path, rollout=ASKED)
+    for key in KEYS[:2]:
+        project.put(key)
+        project.publish(key)
+    project.register(KEYS[1], by_hand=True)
+    assert version_to_approve(project.workspace, KEYS[1]).number == "1"
+    return project
 
 
 def test_an_approved_version_goes_live_and_the_ledger_says_who(
@@ -100,8 +111,8 @@ def test_an_answer_about_one_version_never_counts_for_another(
     assert_invariants(project.workspace)
 
 
-def test_what_is_chosen_when_the_time_is_up_is_no_approval(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
-    project, _ = waiting(tmp_path, start_scheduler, user=None)
+def test_what_is_chosen_when_the_time_is_up_is_no_approval(tmp_path: Path, airflow_home: Path) -> None:
+    project = candidate(tmp_path)
     operator = ApproveVersionOperator(task_id="approve", loop=project.fields, root=str(project.root))
     event = {"chosen_options": ["Approve"], "params_input": {}, "responded_at": datetime.now(UTC)}
     instance, run = MagicMock(dag_id="d", task_id="t", run_id="r"), MagicMock(triggering_user_name=None)
@@ -112,8 +123,8 @@ def test_what_is_chosen_when_the_time_is_up_is_no_approval(tmp_path: Path, start
     assert not project.workspace.state().approved
 
 
-def test_the_question_shows_values_of_the_data_as_they_are(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
-    project, _ = waiting(tmp_path, start_scheduler, user=None)
+def test_the_question_shows_values_of_the_data_as_they_are(tmp_path: Path, airflow_home: Path) -> None:
+    project = candidate(tmp_path)
     version = project.workspace.state().versions["1"]
     asked = question(project.workspace, version, ["[a](http://b)"])
     assert "- pass: mae" in asked
