@@ -76,7 +76,7 @@ def test_a_rollback_that_the_watch_made_is_told_though_no_task_failed(
     scheduler = start_scheduler(project.dags)
     project.put(KEYS[3])
     project.ingest(scheduler, KEYS[3])
-    assert project.workspace.state().quarantined == {version: "shadow_100: as written"}
+    assert dict(project.workspace.state().quarantined.items()) == {version: "shadow_100: as written"}
     told = (tmp_path / package / "told.txt").read_text()
     assert told.startswith(f"reconcile {KEYS[3]} ")
     assert "version 2 was rolled back at shadow_100: as written" in told

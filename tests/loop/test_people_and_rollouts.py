@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow_mlops.core.watch.decide_retrain import decide_and_record
 
 from airflow_mlops.core.errors import GateError, NotReadyError
 from airflow_mlops.core.rollout.control_rollout import approve_stage
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.operators.approval import APPROVE, REJECT
 from tests.loop.by_core import roll_out
@@ -101,7 +101,9 @@ def test_a_stage_that_a_person_rejects_takes_the_challenger_back(
     scheduler.run_until_idle()
     found = states(scheduler, project.dag("rollout"))
     assert (found["canary_50.approve"], found["live_100.promote"]) == ("skipped", "skipped")
-    assert project.workspace.state().quarantined == {"2": "canary_50: rejected by ben: not before the holiday"}
+    assert dict(project.workspace.state().quarantined.items()) == {
+        "2": "canary_50: rejected by ben: not before the holiday"
+    }
     assert project.workspace.registry.aliases() == {"champion": "1"}
     assert_invariants(project.workspace)
 
@@ -140,7 +142,7 @@ def test_abort_beats_everything(tmp_path: Path, start_scheduler: SchedulerFactor
     if before is not None:
         control(project, scheduler, before)
     assert control(project, scheduler, "abort") == {"control": "success"}
-    assert project.workspace.state().quarantined == {"2": "the board meets"}
+    assert dict(project.workspace.state().quarantined.items()) == {"2": "the board meets"}
     assert project.workspace.registry.aliases() == {"champion": "1"}
     assert control(project, scheduler, "resume") == {"control": "failed"}
     assert_invariants(project.workspace)

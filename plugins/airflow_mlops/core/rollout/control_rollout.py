@@ -46,8 +46,9 @@ def control_rollout(workspace: Workspace, action: str, *, reason: str) -> str:
     if action not in known:
         raise RolloutError(f"{action!r} cannot be done to a rollout; {', '.join(ACTIONS)} can")
     record = known[action](workspace, reason=reason)
-    words = {"pause": "is paused", "resume": "goes on", "skip": f"skips {record.details.get('name')}"}
-    return f"version {record.details['version']} {words[action]} (record {record.sequence})"
+    step = getattr(record.details, "name", "")
+    words = {"pause": "is paused", "resume": "goes on", "skip": f"skips {step}"}
+    return f"version {record.details.version} {words[action]} (record {record.sequence})"
 
 
 def pause_rollout(workspace: Workspace, *, reason: str) -> Record[RolloutPaused]:

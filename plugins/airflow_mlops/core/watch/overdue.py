@@ -207,8 +207,9 @@ def watch_overdue(workspace: Workspace, now: str) -> list[Overdue]:
     found, new = overdue(state, loop, now), []
     for check, declared in ((STALENESS, loop.watch.max_age), (ABSENCE, loop.watch.overdue)):
         mine = [one for one in found if one.check == check]
+        # Read before it is recorded: facts are those of the moment at which they are asked for.
+        known = _known(state, check)
         if declared is not None and _recorded(workspace, state, check, mine, now):
-            known = _known(state, check)
             new += [one for one in mine if (one.about, one.since) not in known]
     return new
 

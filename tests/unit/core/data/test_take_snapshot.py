@@ -16,6 +16,7 @@ import pytest
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, PartitionRefusedError, SourceMissingError, SourceUnreadableError
+from airflow_mlops.core.ledger.data_details import PartitionRefused
 from airflow_mlops.core.ports.partitions import Arrival
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -153,7 +154,7 @@ def test_a_refusal_stands_in_the_ledger_once_and_the_next_partition_goes_on(tmp_
             take_snapshot(workspace, week(1))
     ingest(workspace, week(2))
     state = workspace.state()
-    assert state.refused[week(1)] == {"stage": "snapshot", "reason": "the partition is empty: 0 rows arrived"}
+    assert state.refused[week(1)] == PartitionRefused(stage="snapshot", reason="the partition is empty: 0 rows arrived")
     assert sorted(state.published) == [week(0), week(2)]
     assert [each.kind for each in list(workspace.ledger.records())].count("partition_refused") == 1
 

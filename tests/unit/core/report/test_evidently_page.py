@@ -152,9 +152,9 @@ def test_the_page_is_kept_once_though_evidently_draws_it_differently_each_time(h
     assert keep_report(hostile, week(3), "somebody asked again", engine="evidently") == first
     kept = [one for one in list(hostile.ledger.records()) if one.kind == "report_rendered"]
     assert len(kept) == 1
-    newest = newest_report(kept, week(3), "evidently")
+    newest = newest_report(hostile.ledger, week(3), "evidently")
     assert newest is not None
-    assert (newest.report, newest_report(kept, week(3), "own")) == (first, None)
+    assert (newest.report, newest_report(hostile.ledger, week(3), "own")) == (first, None)
 
 
 def test_evidentlys_library_is_kept_once_for_all_pages_and_comes_back_with_each(tmp_path: Path) -> None:

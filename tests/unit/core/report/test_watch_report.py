@@ -9,6 +9,7 @@ import pytest
 
 from airflow_mlops.core.errors import LedgerError, NotReadyError
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.training_details import RetrainDecided
 from airflow_mlops.core.report.kept_reports import keep_report, kept_page, page_of
 from airflow_mlops.core.report.watch_report import watch_report
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
@@ -33,7 +34,7 @@ def test_the_page_says_what_the_ledger_says_of_drift_performance_and_the_decisio
     state, page = state_of(moved), Document(watch_report(moved, week(3)))
     assert state.drift[week(3)].verdict == "alarm"
     for said in (
-        state.drift[week(3)].message, state.performance[week(3)].message, state.decisions[-1].details.reason,
+        state.drift[week(3)].message, state.performance[week(3)].message, list(moved.ledger.records(RetrainDecided))[-1].details.reason,
         state.scored[week(3)].snapshot, state.drift[week(3)].report,
     ):  # fmt: skip
         assert said in page.text
@@ -56,7 +57,7 @@ def test_what_validation_said_of_the_snapshot_stands_in_the_same_page(tmp_path: 
         "unexpected": 17, "by_row": True, "rows": [1, 2], "observed": "", "declared": "max_value 3",
     }  # fmt: skip
     digest = workspace.evidence.put({**report, "expectations": [failed]})
-    again = {**published, "report": digest}
+    again = {**published.to_json(), "report": digest, "publication": None}
     workspace.record_fact(draft_of(workspace, "snapshot_published", "again", week(3), **again))
     page = Document(watch_report(workspace, week(3)))
     assert "1 of 1 expectations failed." in page.text
@@ -87,8 +88,8 @@ def test_of_very_many_slices_the_worst_are_shown_and_the_others_counted(tmp_path
     ]  # fmt: skip
     slices.append({"column": "place", "slice": "bad", "rows": 200, "verdict": "alarm", "worse_by": 0.05})
     report = workspace.evidence.put({"slices": slices, "too_small": {"place": 7}})
-    said = {**state_of(workspace).performance[week(3)], "report": report}
-    workspace.record_fact(draft_of(workspace, "performance_judged", "again", week(3), **said))
+    said = {**state_of(workspace).performance[week(3)].to_json(), "report": report, "schema": 1}
+    workspace.record_fact(draft_of(workspace, "window_judged", "again", week(3), **said))
     page = Document(watch_report(workspace, week(3)))
     assert {"bad", "place 999", "place 801"} <= set(page.texts)
     assert "place 800" not in page.texts

@@ -218,7 +218,8 @@ class AnyRollout(RuleBasedStateMachine):
     def a_version_never_goes_live_without_having_passed_or_been_let_through(self) -> None:
         records = list(self.workspace.ledger.records())
         for promoted in (each for each in records if each.kind == "promoted" and each.details.version != "1"):
-            own = [each for each in records if each.details.version == promoted.details.version]
+            number = promoted.details.version
+            own = [each for each in records if getattr(each.details, "version", None) == number]
             through = {
                 each.details.stage
                 for each in own

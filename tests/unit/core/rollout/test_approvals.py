@@ -41,7 +41,7 @@ def test_no_rollout_starts_before_somebody_approved(tmp_path: Path) -> None:
     record_approval(workspace, version, ("ben", "17"), started_by=None)
     assert start_rollout(workspace, week(2)) == "1"
     approved = workspace.state().approved["1"]
-    assert (approved.details.by, approved.details.made_by) == ("ben", [])
+    assert (approved.details.by, approved.details.made_by) == ("ben", ())
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_rejected_version_is_quarantined_and_no_longer_waits(tmp_path: Path) -
     workspace = waiting_candidate(tmp_path, "toy_train/fit/scheduled")
     record_rejection(workspace, version_to_approve(workspace, week(2)), "ben", "the carriers changed")
     state = workspace.state()
-    assert state.quarantined == {"1": "rejected by ben: the carriers changed"}
+    assert dict(state.quarantined.items()) == {"1": "rejected by ben: the carriers changed"}
     assert state.in_flight is None
     with pytest.raises(NotReadyError, match=r"no version from up to .* waits for an approval"):
         version_to_approve(workspace, week(3))

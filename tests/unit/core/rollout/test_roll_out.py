@@ -150,7 +150,7 @@ def test_a_rolled_back_version_is_quarantined_and_every_retry_says_so(tmp_path: 
     for number, index in product((3, 4, 9), range(4)):
         with pytest.raises(RolledBackError, match="canary_10: as written"):
             run_stage(workspace, version, index, week(number))
-    assert workspace.state().quarantined == {"2": "canary_10: as written"}
+    assert dict(workspace.state().quarantined.items()) == {"2": "canary_10: as written"}
     assert workspace.registry.aliases() == {"champion": "1"}
     with pytest.raises(NotReadyError, match="there is no candidate"):
         start_rollout(workspace, week(4))
@@ -244,7 +244,10 @@ def test_a_move_decided_on_an_old_record_loses_and_is_decided_again(
     def behind_somebody_else(draft: Any, *, read: int) -> Any:
         if draft.kind == "promoted" and not interrupted[0]:
             interrupted[0] = True
-            append(draft_of(workspace, "snapshot_published", "elsewhere", week(4), version=1, columns={}), read=read)
+            append(
+                draft_of(workspace, "snapshot_published", "elsewhere", week(4), version=1, digest="d", columns={}),
+                read=read,
+            )
             with pytest.raises(StaleLedgerError):
                 append(draft, read=read)
             raise StaleLedgerError("another record came first")
@@ -281,10 +284,10 @@ def test_a_challenger_that_learnt_the_new_slope_goes_live_on_real_rows(tmp_path:
     assert state.champion is not None
     assert state.champion.number == "2"
     looks = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"][2:]
-    assert [look["verdict"] for look in looks] == ["pass", "pass"]
+    assert [look.verdict for look in looks] == ["pass", "pass"]
     # Shadow looks at every row, a canary at the keys of its share.
-    assert looks[0]["rows"] == 400
-    assert 150 < looks[1]["rows"] < 250
+    assert looks[0].rows == 400
+    assert 150 < looks[1].rows < 250
 
 
 def test_a_look_keeps_what_the_gate_expected_beside_what_it_saw(tmp_path: Path) -> None:
@@ -294,9 +297,9 @@ def test_a_look_keeps_what_the_gate_expected_beside_what_it_saw(tmp_path: Path) 
     look = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"][2]
     report = workspace.evidence.get(workspace.state().versions["2"].details.report)
     gate = report["candidates"][0]["metric_reports"]["mae"]["champion"]
-    both = look["offline"]
+    both = look.offline
     assert (both["metric"], both["expected"]) == ("mae", gate["difference"])
-    assert both["observed"] == look["metrics"][0]["numbers"]["difference"]
+    assert both["observed"] == look.metrics[0]["numbers"]["difference"]
     # The gate judged it on the half-new week before: what it saw is no promise, and the look says whether it held.
     assert both["agree"] == (both["expected_low"] <= both["observed"] <= both["expected_high"])
     assert "mae against the champion: the gate expected" in as_markdown(model_card(workspace, "2"))
@@ -318,7 +321,7 @@ def test_a_shadow_of_a_share_looks_at_the_keys_of_that_share(tmp_path: Path) -> 
     workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6], stages=[{"shadow": 50}, {"live": 100}])
     assert run_dag(workspace, 6) is None
     (look,) = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"][1:]
-    assert 150 < look["rows"] < 250
+    assert 150 < look.rows < 250
 
 
 def test_too_few_rows_hold(tmp_path: Path) -> None:
@@ -357,9 +360,9 @@ def test_a_stage_that_bakes_waits_for_its_partitions_and_looks_at_all_of_them(tm
         score_partition(workspace, week(number))
         assert run_dag(workspace, number) == ended
     looks = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"]
-    assert [look["verdict"] for look in looks[-3:]] == ["inconclusive", "inconclusive", "pass"]
-    assert "1 of 2 partitions were scored" in looks[-2]["reason"]
-    assert looks[-1]["rows"] == 240
+    assert [look.verdict for look in looks[-3:]] == ["inconclusive", "inconclusive", "pass"]
+    assert "1 of 2 partitions were scored" in looks[-2].reason
+    assert looks[-1].rows == 240
 
 
 def test_without_labels_a_look_is_inconclusive(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.ledger.fold import fold
 from airflow_mlops.core.ledger.record import Draft
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.watch_details import OverdueJudged
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.overdue import Overdue, overdue, watch_overdue
@@ -43,7 +44,10 @@ def state(history: History, until: int | None = None) -> LoopState:
 def served(*published: int, champion: int = 2) -> History:
     """Return partitions that are published, and a champion from one of them whose window ended there."""
     history = History().publish(*published)
-    window = {"fitted": [{"partition": week(0)}], "holdout": [{"partition": week(champion)}]}
+    window = {
+        part: [{"partition": week(number), "version": 1, "digest": "d"}]
+        for part, number in (("fitted", 0), ("holdout", champion))
+    }
     history.add("candidate_registered", champion, version="1", request="r", window=window)
     history.add("rollout_started", champion, version="1")
     history.add("promoted", champion, version="1")
@@ -194,7 +198,7 @@ def test_labels_that_come_with_the_rows_are_overdue_where_the_watch_found_none(t
 
 def checks(workspace: Workspace) -> list[tuple[str, str, str]]:
     """Return check, night and verdict of what was recorded about overdue things."""
-    records = [one for one in list(workspace.ledger.records()) if one.kind == "window_judged"]
+    records = [one for one in list(workspace.ledger.records()) if isinstance(one.details, OverdueJudged)]
     return [(str(one.details.check), str(one.partition), str(one.details.verdict)) for one in records]
 
 

@@ -56,11 +56,11 @@ def test_a_delivery_labels_the_rows_of_its_delay_and_the_ledger_counts_them(tmp_
     workspace = published(tmp_path, 0, 1)
     labels = labels_by_key(ROWS[week(0)])
     found = taken(workspace, 1, labels | {"nobody": 1.0})
-    assert (found["rows"], found["unknown"], found["touches"]) == (121, 1, {week(0): 120})
-    assert found["since"] == week(0)
-    assert "1 keys stand in no published partition" in found["said"]
+    assert (found.rows, found.unknown, found.touches) == (121, 1, {week(0): 120})
+    assert found.since == week(0)
+    assert "1 keys stand in no published partition" in found.message
     assert known(workspace, 0, as_of=1) == labels | {"nobody": 1.0}
-    assert workspace.state().labels[week(1)].digest == found["digest"]
+    assert workspace.state().labels[week(1)].digest == found.digest
 
 
 def test_a_run_sees_only_what_was_delivered_by_its_partition(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_of_two_deliveries_the_newer_tick_counts_whichever_was_taken_first(tmp_p
 def test_a_label_that_comes_after_the_delay_joins_nothing(tmp_path: Path) -> None:
     workspace = published(tmp_path, 0, 1, 2)
     found = taken(workspace, 2, {"0-1": 1.0})
-    assert (found["unknown"], found["touches"]) == (1, {})
+    assert (found.unknown, found.touches) == (1, {})
     assert known(workspace, 0, as_of=2) == {}
 
 
@@ -95,10 +95,10 @@ def test_the_same_delivery_again_changes_nothing_and_a_corrected_one_replaces_it
     assert list(workspace.ledger.records()) == before
     pin = pin_labels(workspace.state().labels, week(0))
     corrected = taken(workspace, 1, {"0-1": 5.0})
-    assert corrected["replaces"] == first["digest"]
+    assert corrected.replaces == first.digest
     assert known(workspace, 0, as_of=1) == {"0-1": 5.0}
     again = taken(workspace, 1, {"0-1": 1.0})
-    assert (again["digest"], again["delivery"]) == (first["digest"], 3)
+    assert (again.digest, again.delivery) == (first.digest, 3)
     assert known(workspace, 0, as_of=1) == {"0-1": 1.0}
     assert dict(labels_of(workspace, week(0), pin).items()) == {"0-1": 1.0}
 
@@ -115,7 +115,7 @@ def test_a_pin_gives_the_labels_of_then_after_they_were_corrected(tmp_path: Path
 
 def test_labels_that_come_before_their_rows_are_found_once_the_rows_are_there(tmp_path: Path) -> None:
     workspace = published(tmp_path, delay=0)
-    assert taken(workspace, 0, labels_by_key(ROWS[week(0)]))["unknown"] == 120
+    assert taken(workspace, 0, labels_by_key(ROWS[week(0)])).unknown == 120
     ingest(workspace, week(0))
     assert known(workspace, 0, as_of=0) == labels_by_key(ROWS[week(0)])
 
@@ -170,10 +170,10 @@ def test_too_many_bad_rows_refuse_the_delivery_and_the_ledger_says_why(tmp_path:
             take_labels(workspace, week(1))
     state = workspace.state()
     assert not state.labels
-    assert state.refused == {}, "the rows themselves are not refused"
+    assert not state.refused, "the rows themselves are not refused"
     assert state.checks_of(week(1))["labels"].verdict == "insufficient data"
     assert "2 of 122 rows are bad" in state.checks_of(week(1))["labels"].message
-    assert [one.kind for one in list(workspace.ledger.records())].count("check_judged") == 1
+    assert [one.kind for one in list(workspace.ledger.records())].count("window_judged") == 1
 
 
 def test_a_refused_correction_leaves_the_labels_that_were_there(tmp_path: Path) -> None:
@@ -265,8 +265,8 @@ def test_a_key_in_several_partitions_of_the_delay_is_told(tmp_path: Path) -> Non
     for number in range(2):
         ingest(workspace, week(number))
     found = taken(workspace, 1, {"0-1": 1.0})
-    assert found["ambiguous"] == 1
-    assert "1 keys stand in several partitions" in found["said"]
+    assert found.ambiguous == 1
+    assert "1 keys stand in several partitions" in found.message
 
 
 def test_keys_are_masked_as_those_of_the_rows_are(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ columns:
     workspace = replace(workspace, loop=Loop(**fields), secret="a secret of enough bytes")
     for number in range(2):
         ingest(workspace, week(number))
-    assert taken(workspace, 1, GOOD)["touches"] == {week(0): 120}
+    assert taken(workspace, 1, GOOD).touches == {week(0): 120}
     assert not set(GOOD) & set(known(workspace, 0, as_of=1))
 
 
@@ -297,7 +297,7 @@ def test_labels_of_the_forgotten_stay_out(tmp_path: Path) -> None:
     workspace = replace(published(tmp_path, 0, 1), secret="a secret of enough bytes")
     forget_subject(workspace, "0-1")
     found = taken(workspace, 1, GOOD)
-    assert (found["erased"], found["rows"], found["unknown"]) == (1, 119, 0)
+    assert (found.erased, found.rows, found.unknown) == (1, 119, 0)
     assert "0-1" not in known(workspace, 0, as_of=1)
 
 

@@ -40,7 +40,7 @@ def reference() -> ReferenceProfile:
 def judged(reference: ReferenceProfile, frame: pd.DataFrame, **kwargs: Any) -> WindowJudgement:
     limits = {"alarm_rate": 0.01, "min_effect": 0.1, **kwargs}
     found = judge_window(reference, observe_features(frame, reference.bins), **limits)
-    json.dumps([found.summary(), found.details()], allow_nan=False)
+    json.dumps([found.summary().to_json(), found.details()], allow_nan=False)
     return found
 
 
