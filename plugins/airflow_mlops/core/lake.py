@@ -60,9 +60,12 @@ class Lake:
         if self.is_local:
             return fs.LocalFileSystem()
         asked = {
-            "access_key": self.s3.get("key"), "secret_key": self.s3.get("secret"), "region": self.s3.get("region"),
-            "session_token": self.s3.get("token"), "endpoint_override": self.s3.get("endpoint"),
-        }  # fmt: skip
+            "access_key": self.s3.get("key"),
+            "secret_key": self.s3.get("secret"),
+            "region": self.s3.get("region"),
+            "session_token": self.s3.get("token"),
+            "endpoint_override": self.s3.get("endpoint"),
+        }
         return fs.S3FileSystem(**{name: value for name, value in asked.items() if value})
 
     def storage_options(self) -> dict[str, str]:
@@ -70,9 +73,12 @@ class Lake:
         if self.is_local:
             return {}
         names = {
-            "key": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY", "token": "AWS_SESSION_TOKEN",
-            "region": "AWS_REGION", "endpoint": "AWS_ENDPOINT_URL",
-        }  # fmt: skip
+            "key": "AWS_ACCESS_KEY_ID",
+            "secret": "AWS_SECRET_ACCESS_KEY",
+            "token": "AWS_SESSION_TOKEN",
+            "region": "AWS_REGION",
+            "endpoint": "AWS_ENDPOINT_URL",
+        }
         options = {names[name]: value for name, value in self.s3.items() if value}
         if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
             options["AWS_ALLOW_HTTP"] = "true"

@@ -105,9 +105,13 @@ class DeltaPartitions:
         options = self._folder.storage_options()
         if not DeltaTable.is_deltatable(self._folder.uri, storage_options=options):
             DeltaTable.create(
-                self._folder.uri, schema, mode="ignore", partition_by=[PARTITION], configuration=CONFIGURATION,
+                self._folder.uri,
+                schema,
+                mode="ignore",
+                partition_by=[PARTITION],
+                configuration=CONFIGURATION,
                 storage_options=options,
-            )  # fmt: skip
+            )
         table = self._table(None)
         known = {field.name: field.type for field in DeltaSchema.from_arrow(schema).fields}
         there = {field.name: field.type for field in table.schema().fields}
@@ -135,9 +139,13 @@ class DeltaPartitions:
         transaction = Transaction(name, (table.transaction_version(name) or 0) + 1)
         table.create_write_transaction(
             # All columns that the table has: fewer would hide what the other partitions hold.
-            list(added), "overwrite", table.schema(), [PARTITION], [(PARTITION, "=", partition)],
+            list(added),
+            "overwrite",
+            table.schema(),
+            [PARTITION],
+            [(PARTITION, "=", partition)],
             commit_properties=CommitProperties(custom_metadata={WRITE: operation}, app_transactions=[transaction]),
-        )  # fmt: skip
+        )
 
     def _version_of(self, operation: str) -> int:
         # The log itself: a table's history counts down from the version that was loaded, and lists newer commits
@@ -208,7 +216,7 @@ class DeltaPartitions:
             return 0
         found = self._table(None).vacuum(
             retention_hours=after_hours, full=True, dry_run=True, enforce_retention_duration=False
-        )  # fmt: skip
+        )
         gone = set(found)
         if not gone:
             return 0

@@ -138,7 +138,7 @@ def shape_of_contract(contract: Contract, arriving: pa.Schema, *, typed: bool, t
         must = not column.nullable or name == contract.key
         rules.append(
             Rule(name, column.read_as, None if place < 0 else place, not must, column.finite, column.mask, text)
-        )  # fmt: skip
+        )
     ignored = []
     for name in arriving.names:
         denied = matching(name, contract.deny)

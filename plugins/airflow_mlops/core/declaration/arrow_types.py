@@ -37,10 +37,15 @@ def canonical_type(kind: pa.DataType) -> pa.DataType | None:
 _NAMED = {
     str(kind): kind
     for kind in (
-        pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.date32(), pa.timestamp("us"),
+        pa.string(),
+        pa.int64(),
+        pa.float64(),
+        pa.bool_(),
+        pa.date32(),
+        pa.timestamp("us"),
         pa.timestamp("us", tz="UTC"),
     )
-}  # fmt: skip
+}
 
 
 def type_named(text: str) -> pa.DataType | None:

@@ -25,7 +25,7 @@ class Declared(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False, defer_build=True
-    )  # fmt: skip
+    )
 
 
 def section(description: str) -> Any:

@@ -10,12 +10,23 @@ MetricName = Literal["mae", "rmse", "log_loss", "brier", "accuracy"]
 """The metrics that are means over rows: two models can be compared by them row by row."""
 
 CLASS_METRICS = (
-    "accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc", "log_loss", "brier", "calibration_error",
-)  # fmt: skip
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "roc_auc",
+    "pr_auc",
+    "log_loss",
+    "brier",
+    "calibration_error",
+)
 NUMBER_METRICS = ("mae", "rmse", "r2", "p50_error", "p90_error", "p99_error")
 CLASS_FAIRNESS = (
-    "demographic_parity_difference", "demographic_parity_ratio", "equalized_odds_difference", "equalized_odds_ratio",
-)  # fmt: skip
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equalized_odds_difference",
+    "equalized_odds_ratio",
+)
 NUMBER_FAIRNESS = ("group_error_difference", "group_error_ratio", "group_prediction_difference")
 FAIRNESS = (*CLASS_FAIRNESS, *NUMBER_FAIRNESS)
 PERTURBATIONS = ("noise", "missing_values", "swapped_categories", "out_of_range")

@@ -81,7 +81,10 @@ def fill_template(template: str, key: str) -> str:
     """
     moment = datetime.fromisoformat(key)
     parts = {
-        "partition": partition_slug(key), "year": f"{moment:%Y}", "month": f"{moment:%m}", "day": f"{moment:%d}",
+        "partition": partition_slug(key),
+        "year": f"{moment:%Y}",
+        "month": f"{moment:%m}",
+        "day": f"{moment:%d}",
         "hour": f"{moment:%H}",
-    }  # fmt: skip
+    }
     return re.sub(r"\{(partition|year|month|day|hour)\}", lambda found: parts[found[1]], template)

@@ -100,9 +100,11 @@ class OnlineMetric(Declared):
         default=None, description="what the challenger's own value may be at most, whatever ``better`` says"
     )
     worse_by: float | None = Field(
-        default=None, ge=0, description="how much worse than the champion still passes: a share of requests for "
+        default=None,
+        ge=0,
+        description="how much worse than the champion still passes: a share of requests for "
         "errors, of rows on which a shadow may disagree for predictions, otherwise relative",
-    )  # fmt: skip
+    )
     quantile: float = Field(default=0.99, gt=0, lt=1, description="of latency")
     better: Literal["lower", "higher"] = Field(default="lower", description="of kpi and prometheus")
     query: str | None = Field(
@@ -146,9 +148,11 @@ class Rollout(Declared):
     min_rows: int = Field(default=100, ge=2, description="labelled rows, or requests, that a look needs")
     looks: int = Field(default=PLANNED_LOOKS, ge=1, le=100, description="looks planned for each stage")
     alpha: float = Field(
-        default=0.05, gt=0, lt=0.5,
+        default=0.05,
+        gt=0,
+        lt=0.5,
         description="chance to stop a challenger that is exactly at the margin, over all looks and metrics of a stage",
-    )  # fmt: skip
+    )
     metrics: Annotated[tuple[OnlineMetric, ...], Listed] = Field(
         default=(), description="what decides; by default label on batch, elsewhere errors and predictions"
     )
@@ -198,8 +202,10 @@ class Rollout(Declared):
     def judged_by_default(self) -> tuple[OnlineMetric, ...]:
         """What every target can say: labels on batch, elsewhere errors, and how alike the predictions are."""
         by_target: dict[str, tuple[MetricKind, ...]] = {
-            "batch": ("label",), "gateway": ("errors", "predictions"), "sagemaker": ("errors",),
-        }  # fmt: skip
+            "batch": ("label",),
+            "gateway": ("errors", "predictions"),
+            "sagemaker": ("errors",),
+        }
         return tuple(OnlineMetric(metric=kind) for kind in by_target[self.target])
 
     @property

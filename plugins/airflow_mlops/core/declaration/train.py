@@ -80,7 +80,7 @@ class Train(Declared):
     seed: int = Field(default=0, description="what the training function is called with")
     runs_on: RunsOn = Field(
         default={"kind": "worker"}, validate_default=True, description="where candidates are fitted"
-    )  # fmt: skip
+    )
     limits: FitLimits = section("what one fit may take")
     search: Search = section("how parameters are searched, where a candidate comes with a search space")
 

@@ -111,9 +111,11 @@ class Resamples:
         centre = about if scale == 1 else float(np.median(known))
         tail = 100 * (1 - CONFIDENCE) / 2
         low, high = (about + scale * (float(end) - centre) for end in np.percentile(known, [tail, 100 - tail]))
-        method = self.method if values.size == self.index.shape[0] else self.method.replace(
-            f"{self.index.shape[0]} resamples", f"{values.size} resamples"
-        )  # fmt: skip
+        method = (
+            self.method
+            if values.size == self.index.shape[0]
+            else self.method.replace(f"{self.index.shape[0]} resamples", f"{values.size} resamples")
+        )
         return Interval(low, high, method)
 
 

@@ -27,9 +27,12 @@ class Reference:
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON values."""
         return {
-            "value": self.value, "worse_by": self.worse_by, "candidate_is_better": self.better,
-            "difference": self.difference, "interval": None if self.interval is None else self.interval.to_dict(),
-        }  # fmt: skip
+            "value": self.value,
+            "worse_by": self.worse_by,
+            "candidate_is_better": self.better,
+            "difference": self.difference,
+            "interval": None if self.interval is None else self.interval.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,18 @@ class MetricReport:
         found |= {name: {"value": None, "reason": reason} for name, reason in self.unknown_references.items()}
         interval = self.interval
         return {
-            "unit": self.metric.unit, "better": self.metric.better, "value": self.value,
-            "low": None if interval is None else interval.low, "high": None if interval is None else interval.high,
+            "unit": self.metric.unit,
+            "better": self.metric.better,
+            "value": self.value,
+            "low": None if interval is None else interval.low,
+            "high": None if interval is None else interval.high,
             "method": None if interval is None else interval.method,
             "confidence": None if interval is None else interval.confidence,
-            "rows": self.rows, "reason": self.reason, "champion": found.pop("champion", None), "baselines": found,
-        }  # fmt: skip
+            "rows": self.rows,
+            "reason": self.reason,
+            "champion": found.pop("champion", None),
+            "baselines": found,
+        }
 
 
 def compare_metric(on_rows: MetricOnRows) -> MetricReport:
@@ -99,9 +108,7 @@ def compare_metrics(
         Of the resamples.
     """
     draws = Resamples.of(int(label.size), seed=seed)
-    return {
-        name: compare_metric(MetricOnRows(metric, label, predictions, draws)) for name, metric in metrics.items()
-    }  # fmt: skip
+    return {name: compare_metric(MetricOnRows(metric, label, predictions, draws)) for name, metric in metrics.items()}
 
 
 def values_of(metrics: Mapping[str, Metric], label: Floats, predicted: Floats) -> dict[str, float]:

@@ -20,9 +20,11 @@ def confusion(label: npt.ArrayLike, predicted: npt.ArrayLike) -> dict[str, int]:
     )
     rows = np.asarray(label).size
     return {
-        "true_negatives": rows - ones - said + found, "false_positives": said - found,
-        "false_negatives": ones - found, "true_positives": found,
-    }  # fmt: skip
+        "true_negatives": rows - ones - said + found,
+        "false_positives": said - found,
+        "false_negatives": ones - found,
+        "true_positives": found,
+    }
 
 
 def residuals(label: Floats, predicted: Floats) -> dict[str, float | int]:
@@ -31,7 +33,11 @@ def residuals(label: Floats, predicted: Floats) -> dict[str, float | int]:
     names = ("p1", "p5", "p25", "p50", "p75", "p95", "p99")
     values = np.quantile(missed, [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
     spread: dict[str, float | int] = {
-        "rows": int(missed.size), "mean": float(missed.mean()), "standard_deviation": float(missed.std()),
-        "share_positive": float((missed > 0).mean()), "least": float(missed.min()), "most": float(missed.max()),
-    }  # fmt: skip
+        "rows": int(missed.size),
+        "mean": float(missed.mean()),
+        "standard_deviation": float(missed.std()),
+        "share_positive": float((missed > 0).mean()),
+        "least": float(missed.min()),
+        "most": float(missed.max()),
+    }
     return spread | dict(zip(names, map(float, values), strict=True))

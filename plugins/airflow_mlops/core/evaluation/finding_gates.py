@@ -44,9 +44,16 @@ def fairness_gates(
     """Give the report of the measure over the groups with enough rows, and one for each group that has too few."""
     measure = gate.metric
     (found,) = group_fairness(
-        label, predicted, column, str(gate.group), classifies=measure in CLASS_FAIRNESS, min_rows=gate.min_rows,
-        expected=expected, seed=seed, measures=[measure],
-    ).values()  # fmt: skip
+        label,
+        predicted,
+        column,
+        str(gate.group),
+        classifies=measure in CLASS_FAIRNESS,
+        min_rows=gate.min_rows,
+        expected=expected,
+        seed=seed,
+        measures=[measure],
+    ).values()
     title, limit, holds = limit_of(gate, f"{measure} of {gate.group}")
     if found.value is None:
         reason = f"{title}: {found.reason}"
@@ -92,9 +99,7 @@ def cost_gate(gate: Gate, findings: Findings) -> GateReport:
     if allowed is None:
         title, limit, holds = limit_of(gate, gate.metric)
         if ours is None:
-            return GateReport(
-                title, "fail", None, limit, findings.rows, f"{title}: not measured", metric=gate.metric
-            )  # fmt: skip
+            return GateReport(title, "fail", None, limit, findings.rows, f"{title}: not measured", metric=gate.metric)
         reason = f"{title}: {ours:.4g}"
         verdict = verdict_of(holds(float(ours)))
         return GateReport(title, verdict, float(ours), limit, findings.rows, reason, metric=gate.metric)
@@ -125,6 +130,4 @@ def stability_gate(gate: Gate, findings: Findings) -> GateReport:
         reason = f"{title}: {found.reason}"
         return GateReport(title, "too little data", None, limit, findings.rows, reason, metric=gate.metric)
     verdict = verdict_of(holds(found.value))
-    return GateReport(
-        title, verdict, found.value, limit, findings.rows, f"{title}: {found.reason}", metric=gate.metric
-    )  # fmt: skip
+    return GateReport(title, verdict, found.value, limit, findings.rows, f"{title}: {found.reason}", metric=gate.metric)

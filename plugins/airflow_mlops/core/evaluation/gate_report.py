@@ -56,11 +56,15 @@ def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
     lines = [("verdict", "gate", "value", "limit", "interval", "rows")]
     lines += [
         (
-            str(gate["verdict"]), str(gate["gate"]), _number(gate["value"]), _number(gate["limit"]),
-            "-" if gate["low"] is None else f"{_number(gate['low'])} to {_number(gate['high'])}", f"{gate['rows']:,}",
+            str(gate["verdict"]),
+            str(gate["gate"]),
+            _number(gate["value"]),
+            _number(gate["limit"]),
+            "-" if gate["low"] is None else f"{_number(gate['low'])} to {_number(gate['high'])}",
+            f"{gate['rows']:,}",
         )
         for gate in sorted(gates, key=lambda gate: order[gate["verdict"]])
-    ]  # fmt: skip
+    ]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

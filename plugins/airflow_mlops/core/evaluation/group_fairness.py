@@ -45,9 +45,17 @@ class FairnessReport:
 
 
 def group_fairness(
-    label: Floats, predicted: Floats, column: npt.NDArray[Any], name: str, *, classifies: bool, min_rows: int,
-    expected: Sequence[str] = (), seed: int = 0, measures: Sequence[str] | None = None,
-) -> dict[str, FairnessReport]:  # fmt: skip
+    label: Floats,
+    predicted: Floats,
+    column: npt.NDArray[Any],
+    name: str,
+    *,
+    classifies: bool,
+    min_rows: int,
+    expected: Sequence[str] = (),
+    seed: int = 0,
+    measures: Sequence[str] | None = None,
+) -> dict[str, FairnessReport]:
     """Return every measure that goes with the kind of the label, by name.
 
     Parameters
@@ -78,9 +86,7 @@ def group_fairness(
             continue
         value, shares = _measure(measure, label, predicted, slices, counted)
         low, high = _interval(measure, shares, random)
-        found[measure] = FairnessReport(
-            measure, name, value, of_them, low, high, too_small=small, by_group=shares
-        )  # fmt: skip
+        found[measure] = FairnessReport(measure, name, value, of_them, low, high, too_small=small, by_group=shares)
     return found
 
 

@@ -201,37 +201,58 @@ def _roc_auc(label: Floats, predicted: Floats) -> float:
 def _quantiles() -> Iterator[Metric]:
     for percent in (50, 90, 99):
         share = percent / 100
-        yield Metric(
-            f"p{percent}_error", LABEL_UNIT, "less", whole=partial(_quantile_error, share), quantile=share
-        )  # fmt: skip
+        yield Metric(f"p{percent}_error", LABEL_UNIT, "less", whole=partial(_quantile_error, share), quantile=share)
 
 
 METRICS_OF_CLASSES = (
     Metric("log_loss", "nats", "less", **_row_mean("log_loss"), mean_over_rows=True),
     Metric("brier", "probability squared", "less", **_row_mean("brier"), mean_over_rows=True),
     Metric(
-        "accuracy", "share of rows", "more", 1.0, **_row_mean("accuracy", of=lambda mean: 1 - mean),
+        "accuracy",
+        "share of rows",
+        "more",
+        1.0,
+        **_row_mean("accuracy", of=lambda mean: 1 - mean),
         mean_over_rows=True,
     ),
     Metric(
-        "precision", "share of rows", "more", 1.0, counts, lambda sums, _rows: _divided(sums[0], sums[2]),
+        "precision",
+        "share of rows",
+        "more",
+        1.0,
+        counts,
+        lambda sums, _rows: _divided(sums[0], sums[2]),
         undefined="no row is predicted to be of class 1",
     ),
     Metric(
-        "recall", "share of rows", "more", 1.0, counts, lambda sums, _rows: _divided(sums[0], sums[1]),
+        "recall",
+        "share of rows",
+        "more",
+        1.0,
+        counts,
+        lambda sums, _rows: _divided(sums[0], sums[1]),
         undefined="no row is of class 1",
     ),
     Metric(
-        "f1", "share of rows", "more", 1.0, counts, lambda sums, _rows: _divided(2 * sums[0], sums[1] + sums[2]),
+        "f1",
+        "share of rows",
+        "more",
+        1.0,
+        counts,
+        lambda sums, _rows: _divided(2 * sums[0], sums[1] + sums[2]),
         undefined="no row is of class 1 or predicted to be",
     ),
     Metric("roc_auc", "share of pairs", "more", 1.0, whole=_roc_auc),
     Metric("pr_auc", "mean precision", "more", 1.0, whole=_pr_auc, undefined="no row is of class 1"),
     Metric(
-        "calibration_error", f"probability, in {BINS} equal bins", "less", None, _calibration_terms,
+        "calibration_error",
+        f"probability, in {BINS} equal bins",
+        "less",
+        None,
+        _calibration_terms,
         lambda sums, rows: _divided(np.abs(sums).sum(axis=0), rows),
     ),
-)  # fmt: skip
+)
 
 METRICS_OF_NUMBERS = (
     Metric("mae", LABEL_UNIT, "less", **_row_mean("mae"), mean_over_rows=True),

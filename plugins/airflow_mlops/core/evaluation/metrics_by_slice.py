@@ -87,9 +87,13 @@ def metrics_by_slice(
 
 
 def slice_reports(
-    metrics: Mapping[str, Metric], label: Floats, predictions: Sequence[Floats | None],
-    columns: Mapping[str, npt.NDArray[Any]], *, min_rows: int,
-) -> dict[str, Any]:  # fmt: skip
+    metrics: Mapping[str, Metric],
+    label: Floats,
+    predictions: Sequence[Floats | None],
+    columns: Mapping[str, npt.NDArray[Any]],
+    *,
+    min_rows: int,
+) -> dict[str, Any]:
     """Return what a report says of the slices: rows, and the metrics of the candidate and the champion.
 
     Parameters
@@ -124,6 +128,4 @@ def _slice_report(slices: Slices, number: int, both: Sequence[Any], column: str,
 def _at(found: dict[str, Floats] | None, number: int) -> dict[str, float | None] | None:
     if found is None:
         return None
-    return {
-        name: float(values[number]) if np.isfinite(values[number]) else None for name, values in found.items()
-    }  # fmt: skip
+    return {name: float(values[number]) if np.isfinite(values[number]) else None for name, values in found.items()}

@@ -81,9 +81,15 @@ def judge_robustness(
 
 
 def _report(
-    name: str, predict: Predict, disturbed: pd.DataFrame, label: Floats, losses: Floats, *, metric: MetricName,
+    name: str,
+    predict: Predict,
+    disturbed: pd.DataFrame,
+    label: Floats,
+    losses: Floats,
+    *,
+    metric: MetricName,
     tolerance: float,
-) -> RobustnessReport:  # fmt: skip
+) -> RobustnessReport:
     rows = int(label.size)
     try:
         worse = row_losses(metric, label, predict(disturbed))
@@ -101,9 +107,15 @@ def _report(
         f"{tolerance:.0%} is tolerated"
     )
     return RobustnessReport(
-        name, "within tolerance" if within else "beyond tolerance", rows, reason, value,
-        None if reach is None else value - reach, None if reach is None else value + reach, tolerance,
-    )  # fmt: skip
+        name,
+        "within tolerance" if within else "beyond tolerance",
+        rows,
+        reason,
+        value,
+        None if reach is None else value - reach,
+        None if reach is None else value + reach,
+        tolerance,
+    )
 
 
 def _noise(features: pd.DataFrame, declared: Robustness, random: np.random.Generator) -> pd.DataFrame | None:

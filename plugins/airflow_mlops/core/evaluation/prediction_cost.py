@@ -35,15 +35,19 @@ class PredictionCost:
     def to_dict(self) -> dict[str, Any]:
         """Return the costs as JSON values."""
         return {
-            "batch_latency": self.batch_latency, "row_latency": self.row_latency, "model_bytes": self.model_bytes,
+            "batch_latency": self.batch_latency,
+            "row_latency": self.row_latency,
+            "model_bytes": self.model_bytes,
             "model_memory": self.model_memory,
-        }  # fmt: skip
+        }
 
 
 def measure_costs(
-    predicts: Mapping[str, Callable[[pd.DataFrame], object]], models: Mapping[str, Any],
-    sizes: Mapping[str, int | None], features: pd.DataFrame,
-) -> dict[str, PredictionCost]:  # fmt: skip
+    predicts: Mapping[str, Callable[[pd.DataFrame], object]],
+    models: Mapping[str, Any],
+    sizes: Mapping[str, int | None],
+    features: pd.DataFrame,
+) -> dict[str, PredictionCost]:
     """Return what each model costs, by name.
 
     Parameters
@@ -64,11 +68,13 @@ def measure_costs(
                 seconds[name][kind].append(process_time() - began)
     return {
         name: PredictionCost(
-            median(seconds[name]["batch"]) / len(batch), median(seconds[name]["row"]), sizes.get(name),
+            median(seconds[name]["batch"]) / len(batch),
+            median(seconds[name]["row"]),
+            sizes.get(name),
             held_bytes(models[name]),
         )
         for name in predicts
-    }  # fmt: skip
+    }
 
 
 def how_measured(rows: int) -> str:

@@ -39,9 +39,12 @@ def mean_absolute_shap(
     mean = np.abs(values).mean(axis=0)
     order = np.argsort(-mean, kind="stable")[:SHOWN_FEATURES]
     return {
-        "explainer": explainer, "of": of, "rows": len(values), "reason": None,
+        "explainer": explainer,
+        "of": of,
+        "rows": len(values),
+        "reason": None,
         "values": {str(names[number]): float(mean[number]) for number in order},
-    }  # fmt: skip
+    }
 
 
 def _explained(

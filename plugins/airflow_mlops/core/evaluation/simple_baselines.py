@@ -36,9 +36,10 @@ class Baselines:
         """Return what a report says of them."""
         of = "" if self.window_rows is None else f" of the {self.window_rows:,} of the training window"
         return {
-            "fitted_rows": self.rows, "fitted_on": f"the newest {self.rows:,} rows{of}, at most {FITTED_ROWS:,}",
+            "fitted_rows": self.rows,
+            "fitted_on": f"the newest {self.rows:,} rows{of}, at most {FITTED_ROWS:,}",
             "missing": dict(self.reasons),
-        }  # fmt: skip
+        }
 
 
 def fit_baselines(
@@ -95,9 +96,10 @@ def numbers_and_categories(features: pd.DataFrame) -> tuple[list[str], list[str]
 
     numbers = [str(name) for name in features if is_numeric_dtype(features[name]) and not is_bool_dtype(features[name])]
     categories = [
-        str(name) for name in features
+        str(name)
+        for name in features
         if name not in numbers and (is_bool_dtype(features[name]) or _is_text(features[name]))
-    ]  # fmt: skip
+    ]
     return numbers, categories
 
 

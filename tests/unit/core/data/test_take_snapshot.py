@@ -95,18 +95,20 @@ def keyed(*keys: str | None) -> pa.Table:
     [
         (keyed(None), [None], "id: is null"),
         (
-            keyed("twice", "twice"), ["twice"] * 2,
+            keyed("twice", "twice"),
+            ["twice"] * 2,
             "id: is not unique: 'twice' stands there 2 times with different values",
         ),
         (
-            pa.concat_tables([keyed(), keyed().slice(5, 1)]), ["5"],
+            pa.concat_tables([keyed(), keyed().slice(5, 1)]),
+            ["5"],
             "id: is not unique: '5' stands there 2 times, and this row is a copy",
         ),
         (keyed().set_column(2, "x", pa.array([float("inf")] + [1.0] * 999)), ["0"], "x: inf is not finite"),
         (keyed().set_column(2, "x", pa.array([float("nan")] + [1.0] * 999)), ["0"], "x: nan is not finite"),
     ],
     ids=["null key", "two rows of a key", "a copy", "infinity", "not a number"],
-)  # fmt: skip
+)
 def test_a_bad_row_goes_to_quarantine_with_its_reason_and_the_others_go_on(
     tmp_path: Path, rows: pa.Table, bad: list[str | None], reason: str
 ) -> None:

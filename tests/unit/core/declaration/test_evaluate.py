@@ -74,9 +74,7 @@ def test_two_metrics_of_the_users_own_cannot_have_one_name() -> None:
 def test_the_gates_tell_the_kind_of_the_label_and_models_are_compared_by_a_mean_over_rows(
     metrics: list[str], classifies: bool, metric: str
 ) -> None:
-    gates = [
-        {"metric": name, "at_most": 1, **({"group": "kind"} if "parity" in name else {})} for name in metrics
-    ]  # fmt: skip
+    gates = [{"metric": name, "at_most": 1, **({"group": "kind"} if "parity" in name else {})} for name in metrics]
     loop = toy_loop(gates=gates)
     assert (loop.classifies, loop.metric) == (classifies, metric)
 

@@ -269,9 +269,23 @@ def test_scalars_follow_yaml_1_2(tmp_path: Path) -> None:
     path = tmp_path / "scalars.yaml"
     path.write_text("[no, yes, on, off, 12:30:45, 0o17, 2013-01-06, 1_000, 'true', true, null, ~, -7, +1, 1e3, .5]")
     assert read_strict_yaml(path)[0] == [
-        "no", "yes", "on", "off", "12:30:45", "0o17", "2013-01-06", "1_000", "true",
-        True, None, None, -7, 1, 1000.0, 0.5,
-    ]  # fmt: skip
+        "no",
+        "yes",
+        "on",
+        "off",
+        "12:30:45",
+        "0o17",
+        "2013-01-06",
+        "1_000",
+        "true",
+        True,
+        None,
+        None,
+        -7,
+        1,
+        1000.0,
+        0.5,
+    ]
 
 
 def test_python_gives_the_same_error_as_yaml(read: Any) -> None:
@@ -298,10 +312,25 @@ def test_numbers_are_not_coerced_from_text() -> None:
 # Keywords make it likely that a text is nearly a declaration.
 PIECES = st.sampled_from(
     [
-        *TOY.splitlines(), "{", "}", "[", "]", ": ", "- ", "\n", "  ", "&a ", "*a", "!!int ", "{{ x }}", "? ",
-        "---", "'", '"',
+        *TOY.splitlines(),
+        "{",
+        "}",
+        "[",
+        "]",
+        ": ",
+        "- ",
+        "\n",
+        "  ",
+        "&a ",
+        "*a",
+        "!!int ",
+        "{{ x }}",
+        "? ",
+        "---",
+        "'",
+        '"',
     ]
-)  # fmt: skip
+)
 
 
 @settings(max_examples=300, deadline=None)

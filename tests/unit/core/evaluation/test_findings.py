@@ -133,8 +133,9 @@ def test_a_group_with_no_rows_is_never_passed() -> None:
     )
     nothing = judged({**FAIR, "at_most": 0.9, "min_rows": 5000})
     assert {verdict for verdict, _ in nothing} == {"too little data"}
-    assert not passed(evaluate_gates([Gate(**FAIR, at_most=0.9, min_rows=5000)], Holdout(
-        LABEL, CHANCE, None, {"region": GROUPS})))  # fmt: skip
+    assert not passed(
+        evaluate_gates([Gate(**FAIR, at_most=0.9, min_rows=5000)], Holdout(LABEL, CHANCE, None, {"region": GROUPS}))
+    )
 
 
 def test_each_disturbance_says_how_much_worse_the_metric_became() -> None:
@@ -179,9 +180,7 @@ def test_a_model_that_raises_on_missing_values_has_been_found_out_and_has_not_cr
     assert (report.verdict, report.worse_by) == ("cannot predict", None)
     assert "Input X contains NaN" in report.reason
     assert found["noise"].worse_by is not None
-    ((verdict, reason),) = judged(
-        {"metric": "worse_by_missing_values", "at_most": 9}, Findings(robustness=found)
-    )  # fmt: skip
+    ((verdict, reason),) = judged({"metric": "worse_by_missing_values", "at_most": 9}, Findings(robustness=found))
     assert verdict == "fail"
     assert "Input X contains NaN" in reason
 
@@ -208,9 +207,7 @@ def test_costs_are_measured_for_both_models_and_memory_is_the_same_each_time() -
 
 
 def test_memory_counts_what_a_compiled_tree_holds_and_each_array_once() -> None:
-    few, many = (
-        RandomForestClassifier(trees, random_state=0).fit(FEATURES[["x", "z"]], LABEL) for trees in (5, 50)
-    )  # fmt: skip
+    few, many = (RandomForestClassifier(trees, random_state=0).fit(FEATURES[["x", "z"]], LABEL) for trees in (5, 50))
     assert held_bytes(many) > 8 * held_bytes(few)
     array = np.zeros(10_000)
     assert held_bytes([array, array]) < 1.1 * array.nbytes
@@ -227,38 +224,50 @@ COSTS = {"candidate": PredictionCost(2e-6, 2e-3, 200, 1000), "champion": Predict
         ({"metric": "row_latency", "at_most": 1e-5}, Findings(costs=COSTS), "fail", "0.002"),
         ({"metric": "model_bytes", "at_most": 5}, Findings(), "fail", "not measured"),
         (
-            {"metric": "model_bytes", "no_worse_than_champion_by": 0.5}, Findings(costs=COSTS, has_champion=True),
-            "fail", "200 against 100, +100.0%",
-        ),
-        (
-            {"metric": "model_memory", "no_worse_than_champion_by": 0}, Findings(costs=COSTS, has_champion=True),
-            "pass", "+0.0%",
+            {"metric": "model_bytes", "no_worse_than_champion_by": 0.5},
+            Findings(costs=COSTS, has_champion=True),
+            "fail",
+            "200 against 100, +100.0%",
         ),
         (
             {"metric": "model_memory", "no_worse_than_champion_by": 0},
-            Findings(costs={"candidate": COSTS["candidate"]}, has_champion=True), "fail", "champion is not known",
+            Findings(costs=COSTS, has_champion=True),
+            "pass",
+            "+0.0%",
         ),
         (
-            {"metric": "model_memory", "no_worse_than_champion_by": 0}, Findings(costs=COSTS), "pass",
+            {"metric": "model_memory", "no_worse_than_champion_by": 0},
+            Findings(costs={"candidate": COSTS["candidate"]}, has_champion=True),
+            "fail",
+            "champion is not known",
+        ),
+        (
+            {"metric": "model_memory", "no_worse_than_champion_by": 0},
+            Findings(costs=COSTS),
+            "pass",
             "there is no champion yet",
         ),
         ({"metric": "importance_stability", "at_least": 0.5}, Findings(), "pass", "there is no champion yet"),
         (
-            {"metric": "importance_stability", "at_least": 0.5}, Findings(has_champion=True), "fail",
+            {"metric": "importance_stability", "at_least": 0.5},
+            Findings(has_champion=True),
+            "fail",
             "the champion cannot predict",
         ),
         (
             {"metric": "importance_stability", "at_least": 0.5},
             Findings(stability=importance_stability({"a": 1, "b": 2}, {"a": 1, "b": 2}), has_champion=True),
-            "too little data", "2 features in common",
+            "too little data",
+            "2 features in common",
         ),
         (
             {"metric": "importance_stability", "at_least": 0.5},
             Findings(stability=importance_stability(RANKED, REVERSED), has_champion=True),
-            "fail", "-1.00",
+            "fail",
+            "-1.00",
         ),
     ],
-)  # fmt: skip
+)
 def test_gates_on_findings(gate: dict[str, Any], findings: Findings, verdict: str, why: str) -> None:
     ((seen, reason),) = judged(gate, findings)
     assert seen == verdict
@@ -270,9 +279,10 @@ def test_importance_finds_the_feature_that_the_label_is_made_of_in_terms_of_the_
     assert list(found) == ["x", "z", "count", "kind"]
     assert sorted(found, key=lambda name: -found[name])[:2] == ["x", "kind"]
     assert abs(found["z"]) < 0.05
-    alone = np.abs(
-        NUMBER - called(linear())(FEATURES.assign(x=RANDOM.permutation(FEATURES["x"].to_numpy())))
-    ).mean() - np.abs(NUMBER - called(linear())(FEATURES)).mean()  # fmt: skip
+    alone = (
+        np.abs(NUMBER - called(linear())(FEATURES.assign(x=RANDOM.permutation(FEATURES["x"].to_numpy())))).mean()
+        - np.abs(NUMBER - called(linear())(FEATURES)).mean()
+    )
     assert found["x"] == pytest.approx(alone, rel=0.15)
 
 
@@ -342,9 +352,7 @@ def test_a_baseline_that_cannot_be_fitted_is_missing_with_its_reason_and_a_gate_
     found = fit_baselines(rows_of(FEATURES[:600], np.ones(600)), "y", FEATURES[600:], classifies=True)
     assert list(found.predictions) == ["dummy"]
     assert "linear baseline cannot be had" in found.reasons["linear"]
-    ((verdict, reason),) = judged(
-        {"metric": "log_loss", "better_than": "linear"}, missing_baselines=found.reasons
-    )  # fmt: skip
+    ((verdict, reason),) = judged({"metric": "log_loss", "better_than": "linear"}, missing_baselines=found.reasons)
     assert verdict == "fail"
     assert "cannot be had" in reason
 

@@ -20,9 +20,11 @@ def judged(
     """Return the reports of one gate on rows whose labels are all 0."""
     rows = np.array(candidate, float)
     holdout = Holdout(
-        np.zeros(len(rows)), rows, None if champion is None else np.array(champion, float),
+        np.zeros(len(rows)),
+        rows,
+        None if champion is None else np.array(champion, float),
         {name: np.array(values) for name, values in columns.items()},
-    )  # fmt: skip
+    )
     return evaluate_gates([Gate(**gate)], holdout)
 
 

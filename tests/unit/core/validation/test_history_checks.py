@@ -64,8 +64,14 @@ def test_a_week_like_those_before_passes_every_check(number: int) -> None:
     assert failures(found) == set()
     assert {finding.verdict for finding in found} == {"pass"}
     assert [finding.check for finding in found] == [
-        "row_count", "duplicates", "label", "categories", "one_value", "constant", "empty",
-    ]  # fmt: skip
+        "row_count",
+        "duplicates",
+        "label",
+        "categories",
+        "one_value",
+        "constant",
+        "empty",
+    ]
 
 
 def no_third(columns: Columns) -> Columns:
@@ -96,9 +102,10 @@ PLANTED = {
     "no amount throughout": (with_column("amount", lambda old: pa.nulls(len(old), pa.float64())), EMPTY),
     "amounts that are no numbers": (with_column("amount", lambda old: np.full(len(old), np.nan)), EMPTY),
     "one class of the label": (
-        with_column("late", lambda old: np.zeros(len(old), int)), {("label", "late"), ("constant", "late")},
+        with_column("late", lambda old: np.zeros(len(old), int)),
+        {("label", "late"), ("constant", "late")},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", PLANTED)

@@ -115,8 +115,10 @@ def test_warnings_are_recorded_and_change_nothing(tmp_path: Path) -> None:
     assert (found.rows, found.quarantined) == (ROWS, 0)
     report = workspace.evidence.get(found.report)
     assert [(each["severity"], each["success"]) for each in report["expectations"]] == [
-        ("warning", False), ("warning", False), ("info", False),
-    ]  # fmt: skip
+        ("warning", False),
+        ("warning", False),
+        ("info", False),
+    ]
 
 
 def test_an_engine_that_cannot_evaluate_refuses_the_partition(tmp_path: Path) -> None:

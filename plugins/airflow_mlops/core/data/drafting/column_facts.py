@@ -20,8 +20,13 @@ from airflow_mlops.core.data.row_hash import hash_cells
 from airflow_mlops.core.declaration.arrow_types import canonical_type
 
 READABLE: tuple[pa.DataType, ...] = (
-    pa.bool_(), pa.int64(), pa.float64(), pa.date32(), pa.timestamp("us"), pa.timestamp("us", tz="UTC"),
-)  # fmt: skip
+    pa.bool_(),
+    pa.int64(),
+    pa.float64(),
+    pa.date32(),
+    pa.timestamp("us"),
+    pa.timestamp("us", tz="UTC"),
+)
 """What text is tried as, the narrowest first."""
 NO_NUMBER = re.compile(r"^[+-]?0\d|^\+|^[+-]?\d{16,}$")
 """Texts of digits that are names: with leading zeros, or with more digits than a float holds."""

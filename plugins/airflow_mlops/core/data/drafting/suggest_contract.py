@@ -19,8 +19,12 @@ from airflow_mlops.core.errors import DeclarationError
 KEY_WORDS = ("id", "key", "uuid", "guid", "number", "no", "code")
 TIME_WORDS = ("time", "timestamp", "at", "datetime", "date", "day", "on")
 WORDS: dict[pa.DataType, str] = {
-    pa.string(): "text", pa.int64(): "int", pa.float64(): "float", pa.bool_(): "bool", pa.date32(): "date",
-}  # fmt: skip
+    pa.string(): "text",
+    pa.int64(): "int",
+    pa.float64(): "float",
+    pa.bool_(): "bool",
+    pa.date32(): "date",
+}
 ODD_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
@@ -35,9 +39,13 @@ class ContractDraft:
 
 
 def draft_contract(
-    table: LearnedTable, files: Sequence[Path], *, name: str | None = None, key: str | None = None,
+    table: LearnedTable,
+    files: Sequence[Path],
+    *,
+    name: str | None = None,
+    key: str | None = None,
     time: str | None = None,
-) -> ContractDraft:  # fmt: skip
+) -> ContractDraft:
     """Return a contract that the files it was drafted from meet.
 
     Parameters
@@ -166,10 +174,13 @@ def chosen_time(table: LearnedTable, asked: str | None) -> tuple[str, str]:
         found,
         key=lambda column: (
             # A moment, whose zone is known, before a clock, and a clock before a day.
-            column.nulls > 0, pa.types.is_date(column.kind), not getattr(column.kind, "tz", None),
-            rank(column.name, TIME_WORDS), order.index(column.name),
+            column.nulls > 0,
+            pa.types.is_date(column.kind),
+            not getattr(column.kind, "tz", None),
+            rank(column.name, TIME_WORDS),
+            order.index(column.name),
         ),
-    )  # fmt: skip
+    )
     others = [column.name for column in found if column is not best]
     said = f"{best.name} is the time of a row"
     return best.name, said + (f"; so could be {', '.join(others[:5])}" if others else "")

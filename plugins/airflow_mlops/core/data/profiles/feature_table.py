@@ -37,9 +37,17 @@ def is_plain(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return bool(pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type))
     tests = (
-        pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_timestamp, pa.types.is_date,
-        pa.types.is_boolean, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null,
-    )  # fmt: skip
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_decimal,
+        pa.types.is_timestamp,
+        pa.types.is_date,
+        pa.types.is_boolean,
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_null,
+    )
     return any(test(kind) for test in tests)
 
 
@@ -58,8 +66,10 @@ def unified(tables: Sequence[pa.Table]) -> list[pa.Table]:
     names = dict.fromkeys(name for table in tables for name in table.column_names)
     columns: dict[str, list[pa.ChunkedArray]] = {}
     for name in names:
-        of = [table.column(name) if name in table.column_names else pa.chunked_array([pa.nulls(table.num_rows)])
-              for table in tables]  # fmt: skip
+        of = [
+            table.column(name) if name in table.column_names else pa.chunked_array([pa.nulls(table.num_rows)])
+            for table in tables
+        ]
         columns[name] = of if len({one.type for one in of}) == 1 else as_one_type(of)
     return [pa.table({name: of[place] for name, of in columns.items()}) for place in range(len(tables))]
 

@@ -39,9 +39,11 @@ class ObservedRows:
     def to_dict(self) -> dict[str, Any]:
         """Return what was seen as JSON values, all finite."""
         return {
-            "profile": self.profile.to_dict(), "missing": list(self.missing), "new": list(self.new),
+            "profile": self.profile.to_dict(),
+            "missing": list(self.missing),
+            "new": list(self.new),
             "retyped": dict(self.retyped or {}),
-        }  # fmt: skip
+        }
 
 
 class RowObserver:

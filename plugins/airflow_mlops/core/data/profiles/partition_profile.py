@@ -92,14 +92,19 @@ class ColumnProfile:
         first = columns[0]
         onlys = {column.only for column in columns if column.only is not None}
         return cls(
-            first.kind, first.bins, tuple(map(sum, zip(*(column.counts for column in columns), strict=True))),
+            first.kind,
+            first.bins,
+            tuple(map(sum, zip(*(column.counts for column in columns), strict=True))),
             tuple(within_range(sum(each)) for each in zip(*(column.sums for column in columns), strict=True)),
-            sum(column.rest for column in columns), sum(column.nulls for column in columns),
-            sum(column.nan for column in columns), sum(column.infinite for column in columns),
+            sum(column.rest for column in columns),
+            sum(column.nulls for column in columns),
+            sum(column.nan for column in columns),
+            sum(column.infinite for column in columns),
             min((column.low for column in columns if column.low is not None), default=None),
             max((column.high for column in columns if column.high is not None), default=None),
-            first.categories, SEVERAL if len(onlys) > 1 else next(iter(onlys), None),
-        )  # fmt: skip
+            first.categories,
+            SEVERAL if len(onlys) > 1 else next(iter(onlys), None),
+        )
 
 
 @dataclass(frozen=True)

@@ -222,10 +222,16 @@ class _Numbers:
     def profile(self, kind: str) -> ColumnProfile:
         any_value = bool(self._counts.any())
         return ColumnProfile(
-            kind, self.bins.digest, tuple(self._counts.tolist()), tuple(np.nan_to_num(self._sums).tolist()),
-            nulls=self.nulls, nan=self.nan, infinite=self.infinite,
-            low=float(self._low) if any_value else None, high=float(self._high) if any_value else None,
-        )  # fmt: skip
+            kind,
+            self.bins.digest,
+            tuple(self._counts.tolist()),
+            tuple(np.nan_to_num(self._sums).tolist()),
+            nulls=self.nulls,
+            nan=self.nan,
+            infinite=self.infinite,
+            low=float(self._low) if any_value else None,
+            high=float(self._high) if any_value else None,
+        )
 
 
 class _Categories:
@@ -260,6 +266,11 @@ class _Categories:
     def profile(self, kind: str) -> ColumnProfile:
         only = None if self._first is None else hashlib.sha256(self._first.encode()).hexdigest()[:16]
         return ColumnProfile(
-            kind, self.bins.digest, tuple(self._counts.tolist()), rest=self.rest, nulls=self.nulls,
-            categories=self.categories, only=SEVERAL if self._several else only,
-        )  # fmt: skip
+            kind,
+            self.bins.digest,
+            tuple(self._counts.tolist()),
+            rest=self.rest,
+            nulls=self.nulls,
+            categories=self.categories,
+            only=SEVERAL if self._several else only,
+        )

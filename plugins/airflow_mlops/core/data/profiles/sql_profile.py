@@ -75,16 +75,24 @@ def observe_table(url: str | sa.URL, rows: TableRows, bins: ProfileBins) -> Obse
         connection = reading(plain)
         types = {str(one["name"]): one["type"] for one in sa.inspect(connection).get_columns(rows.table, rows.schema)}
         retyped = {
-            name: str(types[name]) for name, kind in sorted(bins.kinds.items())
+            name: str(types[name])
+            for name, kind in sorted(bins.kinds.items())
             if name in types and kind_of_sql(types[name]) != kind
-        }  # fmt: skip
+        }
         source, kept = chosen(rows)
         count = int(connection.execute(sa.select(sa.func.count()).select_from(source).where(*kept)).scalar_one())
         columns = {
-            name: counted(connection, sa.select(value_of(name, bins.kinds[name], types[name], engine.dialect.name))
-                          .select_from(source).where(*kept), bins.kinds[name], of)
-            for name, of in bins.columns.items() if name in types and name not in retyped
-        }  # fmt: skip
+            name: counted(
+                connection,
+                sa.select(value_of(name, bins.kinds[name], types[name], engine.dialect.name))
+                .select_from(source)
+                .where(*kept),
+                bins.kinds[name],
+                of,
+            )
+            for name, of in bins.columns.items()
+            if name in types and name not in retyped
+        }
     missing = tuple(sorted(name for name in bins.columns if name not in types))
     new = tuple(sorted(name for name in types if name not in bins.columns and name != rows.time))
     return ObservedRows(PartitionProfile(count, columns), missing, new, retyped)
@@ -135,8 +143,14 @@ def name_of(name: str) -> quoted_name:
 
 def kind_of_sql(kind: Any) -> str:
     """Return how values of a type of the database are counted."""
-    for of, found in ((sa.Boolean, "category"), (sa.Integer, "number"), (sa.Numeric, "number"), (sa.Float, "number"),
-                      (sa.DateTime, "time"), (sa.Date, "date")):  # fmt: skip
+    for of, found in (
+        (sa.Boolean, "category"),
+        (sa.Integer, "number"),
+        (sa.Numeric, "number"),
+        (sa.Float, "number"),
+        (sa.DateTime, "time"),
+        (sa.Date, "date"),
+    ):
         if isinstance(kind, of):
             return found
     return "category"
@@ -164,23 +178,33 @@ def counted(connection: sa.Connection, values: sa.Select[Any], kind: str, bins: 
     value = values.subquery().c.value
     nan = value == sa.literal(np.nan, sa.Double()) if connection.dialect.name == "postgresql" else value != value  # noqa: PLR0124
     place = sa.case(
-        (value.is_(None), coded(NULL)), (nan, coded(NAN)), (sa.func.abs(value) > LARGEST, coded(INFINITE)),
+        (value.is_(None), coded(NULL)),
+        (nan, coded(NAN)),
+        (sa.func.abs(value) > LARGEST, coded(INFINITE)),
         else_=bin_of(value, bins.edges, 0, len(bins.edges)),
-    )  # fmt: skip
+    )
     inner = sa.select(place.label("code"), value.label("value")).subquery()
     outer = sa.select(
-        inner.c.code, sa.func.count(), sa.func.sum(sa.case((inner.c.code >= 0, inner.c.value))),
-        sa.func.min(inner.c.value), sa.func.max(inner.c.value),
-    ).group_by(inner.c.code)  # fmt: skip
+        inner.c.code,
+        sa.func.count(),
+        sa.func.sum(sa.case((inner.c.code >= 0, inner.c.value))),
+        sa.func.min(inner.c.value),
+        sa.func.max(inner.c.value),
+    ).group_by(inner.c.code)
     found = {int(code): (int(count), total, low, high) for code, count, total, low, high in connection.execute(outer)}
     size = len(bins.edges) + 1
     held = [found[code] for code in sorted(found) if code >= 0]
     return ColumnProfile(
-        kind, bins.digest, tuple(found.get(code, (0,))[0] for code in range(size)),
+        kind,
+        bins.digest,
+        tuple(found.get(code, (0,))[0] for code in range(size)),
         tuple(within_range(float(found[code][1])) if code in found else 0.0 for code in range(size)),
-        nulls=found.get(NULL, (0,))[0], nan=found.get(NAN, (0,))[0], infinite=found.get(INFINITE, (0,))[0],
-        low=min((float(one[2]) for one in held), default=None), high=max((float(one[3]) for one in held), default=None),
-    )  # fmt: skip
+        nulls=found.get(NULL, (0,))[0],
+        nan=found.get(NAN, (0,))[0],
+        infinite=found.get(INFINITE, (0,))[0],
+        low=min((float(one[2]) for one in held), default=None),
+        high=max((float(one[3]) for one in held), default=None),
+    )
 
 
 def bin_of(value: ColumnElement[Any], edges: tuple[float, ...], first: int, last: int) -> ColumnElement[Any]:
@@ -206,8 +230,9 @@ def counted_texts(connection: sa.Connection, values: sa.Select[Any], kind: str, 
     known = value.in_(categories) if categories else sa.false()
     inner = sa.select(
         sa.case((value.is_(None), coded(NULL)), (known, coded(0)), else_=coded(REST)).label("code"),
-        sa.case((known, value)).label("category"), value.label("value"),
-    ).subquery()  # fmt: skip
+        sa.case((known, value)).label("category"),
+        value.label("value"),
+    ).subquery()
     outer = sa.select(
         inner.c.code, inner.c.category, sa.func.count(), sa.func.min(inner.c.value), sa.func.max(inner.c.value)
     ).group_by(inner.c.code, inner.c.category)
@@ -223,6 +248,11 @@ def counted_texts(connection: sa.Connection, values: sa.Select[Any], kind: str, 
             counts[category] = int(count)
     only = hashlib.sha256(next(iter(seen)).encode()).hexdigest()[:16] if len(seen) == 1 else None
     return ColumnProfile(
-        kind, bins.digest, tuple(counts.values()), rest=rest, nulls=nulls, categories=categories,
+        kind,
+        bins.digest,
+        tuple(counts.values()),
+        rest=rest,
+        nulls=nulls,
+        categories=categories,
         only=SEVERAL if len(seen) > 1 else only,
-    )  # fmt: skip
+    )

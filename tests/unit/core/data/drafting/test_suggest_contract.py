@@ -96,9 +96,19 @@ def test_types_of_csv_are_those_that_every_value_plainly_has(
     file.write_bytes(gzip.compress(ORDERS.encode()) if packed else ORDERS.encode())
     contract = drafted(tmp_path / "include", capsys, file)
     assert {name: column.type for name, column in contract.columns.items()} == {
-        "order_no": "int", "placed at": "time", "shipped": "date", "price": "float", "pieces": "int", "zip": "text",
-        "mail": "text", "gift": "bool", "country": "text", "weight": "text", "at": "time", "remark": "text",
-    }  # fmt: skip
+        "order_no": "int",
+        "placed at": "time",
+        "shipped": "date",
+        "price": "float",
+        "pieces": "int",
+        "zip": "text",
+        "mail": "text",
+        "gift": "bool",
+        "country": "text",
+        "weight": "text",
+        "at": "time",
+        "remark": "text",
+    }
     assert (contract.columns["placed at"].zone, contract.columns["at"].zone) == ("none", "UTC")
     assert {name for name, column in contract.columns.items() if column.nullable} == {"shipped", "gift", "remark"}
     assert (contract.key, contract.time) == ("order_no", "at")
@@ -131,9 +141,17 @@ def test_every_type_of_parquet_that_is_kept_is_drafted_and_others_are_ignored(
     pq.write_table(table, file)
     contract = drafted(tmp_path, capsys, file, "--time", "moment")
     assert {name: column.type for name, column in contract.columns.items()} == {
-        "key": "text", "small": "int", "real": "float", "price": "decimal(10, 2)", "yes": "bool", "day": "date",
-        "clock": "time", "moment": "time", "coded": "text", "nothing": "text",
-    }  # fmt: skip
+        "key": "text",
+        "small": "int",
+        "real": "float",
+        "price": "decimal(10, 2)",
+        "yes": "bool",
+        "day": "date",
+        "clock": "time",
+        "moment": "time",
+        "coded": "text",
+        "nothing": "text",
+    }
     assert contract.ignore == ("listed",)
     assert not contract.columns["real"].finite
     assert_accepts(tmp_path, [file])
@@ -179,7 +197,9 @@ FAULTS: dict[str, tuple[dict[str, str], list[str], str]] = {
     "no time": ({"a.csv": "id\n1\n2\n"}, [], "no column holds dates or times"),
     "a key that repeats": ({"a.csv": "x,at\n1,2013-01-01\n1,2013-01-02\n"}, ["--key", "x"], "'x' cannot be the key"),
     "a key that repeats in the next file": (
-        {"a.csv": "x,at\n1,2013-01-01\n", "b.csv": "x,at\n1,2013-01-02\n"}, ["--key", "x"], "'x' cannot be the key",
+        {"a.csv": "x,at\n1,2013-01-01\n", "b.csv": "x,at\n1,2013-01-02\n"},
+        ["--key", "x"],
+        "'x' cannot be the key",
     ),
     "a time that is none": ({"a.csv": "x,at\n1,2013-01-01\n"}, ["--time", "x"], "'x' cannot be the time: it holds int"),
     "an unknown column": ({"a.csv": "x,at\n1,2013-01-01\n"}, ["--key", "xx"], "did you mean 'x'?"),
@@ -187,7 +207,7 @@ FAULTS: dict[str, tuple[dict[str, str], list[str], str]] = {
     "a bad name": ({"a.csv": "x,at\n1,2013-01-01\n"}, ["--name", "../A"], "'../A' is no name"),
     "two kinds": ({"a.csv": "x\n1\n", "b.parquet": ""}, [], "files of the kind csv, parquet were given"),
     "no such file": ({}, [], "a.csv is not there yet"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -216,16 +236,29 @@ def test_files_whose_types_differ_are_refused_by_name(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("name", "texts", "tag"),
     [
-        ("contactEmail", [], "personal"), ("e_mail", [], "personal"), ("phone_number", [], "personal"),
-        ("Last Name", [], "personal"), ("date_of_birth", [], "personal"), ("iban", [], "personal"),
-        ("ip_address", [], "personal"), ("gender", [], "sensitive"), ("salary", [], "sensitive"),
-        ("x", ["ann@example.org", "bob@example.org"], "personal"), ("x", ["+49 30 123456"], "personal"),
-        ("x", ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"], "personal"), ("x", ["10.0.0.1"], "personal"),
-        ("trip", [], None), ("shipping", [], None), ("carrier_name", [], None), ("humid", [], None),
-        ("x", ["DE00 3704 0044 0532 0130 00"], None), ("x", ["2013-01-06", "1234567"], None), ("emails_sent", [], None),
+        ("contactEmail", [], "personal"),
+        ("e_mail", [], "personal"),
+        ("phone_number", [], "personal"),
+        ("Last Name", [], "personal"),
+        ("date_of_birth", [], "personal"),
+        ("iban", [], "personal"),
+        ("ip_address", [], "personal"),
+        ("gender", [], "sensitive"),
+        ("salary", [], "sensitive"),
+        ("x", ["ann@example.org", "bob@example.org"], "personal"),
+        ("x", ["+49 30 123456"], "personal"),
+        ("x", ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"], "personal"),
+        ("x", ["10.0.0.1"], "personal"),
+        ("trip", [], None),
+        ("shipping", [], None),
+        ("carrier_name", [], None),
+        ("humid", [], None),
+        ("x", ["DE00 3704 0044 0532 0130 00"], None),
+        ("x", ["2013-01-06", "1234567"], None),
+        ("emails_sent", [], None),
         ("flight_id", ["2013-02-23-9E3329-JFK-1900"], None),
     ],
-)  # fmt: skip
+)
 def test_columns_that_look_personal_are_tagged(name: str, texts: list[str], tag: str | None) -> None:
     found = looks_personal(name, texts)
     assert (found and found[0]) == tag

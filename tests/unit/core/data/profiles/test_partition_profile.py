@@ -135,8 +135,15 @@ def test_a_profile_and_its_bins_survive_json() -> None:
     text = json.dumps([bins.to_dict(), profile.to_dict()], allow_nan=False)
     assert ProfileBins.from_dict(json.loads(text)[0]) == bins
     assert PartitionProfile.from_dict(json.loads(text)[1]) == profile
-    assert bins.kinds == {"x": "number", "big": "number", "day": "date", "at": "time", "p": "number", "t": "category",
-                          "nothing": "category"}  # fmt: skip
+    assert bins.kinds == {
+        "x": "number",
+        "big": "number",
+        "day": "date",
+        "at": "time",
+        "p": "number",
+        "t": "category",
+        "nothing": "category",
+    }
     assert (profile.columns["day"].low, profile.columns["day"].high) == (15_711, 15_712)
     assert profile.columns["p"].mean == 2.0
     assert bins.columns["t"].categories == ("a", "b")
