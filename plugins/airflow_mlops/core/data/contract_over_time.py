@@ -51,8 +51,8 @@ def held_to_contract(rows: pa.Table, contract: Contract, where: str, *, but: str
                 raise PartitionRefusedError(
                     f"{where}: column {name!r} is missing, and the contract wants a value of it"
                 )
-            columns[name] = pa.nulls(rows.num_rows, column.arrow)
-        elif rows.schema.field(name).type != column.arrow:
+            columns[name] = pa.nulls(rows.num_rows, column.stored_type)
+        elif rows.schema.field(name).type != column.stored_type:
             raise PartitionRefusedError(
                 f"{where}: column {name!r} is kept as {rows.schema.field(name).type}; the contract says {column.type}"
             )

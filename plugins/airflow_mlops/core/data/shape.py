@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from airflow_mlops.core.data.contract_over_time import refuse_evolution
-from airflow_mlops.core.declaration.arrow_types import canonical_type, is_of, type_named
-from airflow_mlops.core.declaration.contract import NAME, Contract, matching
+from airflow_mlops.core.declaration.arrow_types import canonical_type, is_compatible, parse_type
+from airflow_mlops.core.declaration.contract import COLUMN_NAME, Contract, first_match
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.errors import PartitionRefusedError
 
@@ -114,7 +114,7 @@ def refuse_names(arriving: pa.Schema) -> None:
             raise PartitionRefusedError(f"column {name!r} stands there {arriving.names.count(name)} times")
         if name in RESERVED:
             raise PartitionRefusedError(f"column {name!r} has a name that snapshots need; rename it at the source")
-        if not NAME.match(name):
+        if not COLUMN_NAME.match(name):
             raise PartitionRefusedError(
                 f"column {name!r} has a name that is refused: 1 to 128 characters, none of < > \" ' ` & ; {{ }}"
                 f"{'; is that the delimiter which the file has?' if len(arriving) == 1 else ''}"
@@ -130,21 +130,21 @@ def shape_of_contract(contract: Contract, arriving: pa.Schema, *, typed: bool, t
         if place < 0 and not column.optional:
             faults.append(f"column {name!r} ({column.type} in the contract) is missing")
         text = name in texts and column.type in ("date", "time") and pa.types.is_string(arriving.field(place).type)
-        if place >= 0 and typed and not text and not is_of(arriving.field(place).type, column.read_as):
+        if place >= 0 and typed and not text and not is_compatible(arriving.field(place).type, column.source_type):
             faults.append(
                 f"column {name!r} has the type {arriving.field(place).type}; the contract says {column.type}"
                 f"{'' if column.type != 'time' else f' with zone {column.zone}'}"
             )
         must = not column.nullable or name == contract.key
         rules.append(
-            Rule(name, column.read_as, None if place < 0 else place, not must, column.finite, column.mask, text)
+            Rule(name, column.source_type, None if place < 0 else place, not must, column.finite, column.mask, text)
         )
     ignored = []
     for name in arriving.names:
-        denied = matching(name, contract.deny)
+        denied = first_match(name, contract.deny)
         if denied:
             faults.append(f"column {name!r} is denied by the contract ({denied!r}) and must not arrive")
-        elif name not in contract.columns and matching(name, contract.ignore):
+        elif name not in contract.columns and first_match(name, contract.ignore):
             ignored.append(name)
         elif name not in contract.columns:
             faults.append(f"column {name!r} ({arriving.field(name).type}) is new; the contract has no such column")
@@ -162,7 +162,7 @@ def shape_of_itself(arriving: pa.Schema, earlier: Mapping[str, str] | None, key:
     for place, field in enumerate(arriving):
         kind = canonical_type(field.type)
         if earlier is not None and field.name in earlier and pa.types.is_null(field.type):
-            kind = type_named(earlier[field.name])
+            kind = parse_type(earlier[field.name])
         if kind is None:
             faults.append(
                 f"column {field.name!r} holds nothing but nulls, which have no type: declare a contract"

@@ -1,4 +1,4 @@
-"""The one type in which values of a kind are kept, and the names by which the ledger knows it."""
+"""The canonical Arrow type of each kind of value, and its name in the ledger."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import re
 import pyarrow as pa
 
 
-def is_of(found: pa.DataType, declared: pa.DataType) -> bool:
-    """Return whether values of a type are, without changing what they say, of the declared one."""
-    if pa.types.is_null(found):
+def is_compatible(arriving: pa.DataType, declared: pa.DataType) -> bool:
+    """Return whether values of the arriving type convert to the declared type without loss."""
+    if pa.types.is_null(arriving):
         return True
-    kind = canonical_type(found)
+    kind = canonical_type(arriving)
     if kind is not None and pa.types.is_decimal(kind) and pa.types.is_decimal(declared):
         return bool(kind.scale <= declared.scale and kind.precision - kind.scale <= declared.precision - declared.scale)
     return bool(kind == declared)
 
 
 def canonical_type(kind: pa.DataType) -> pa.DataType | None:
-    """Return the one type in which values of this kind are kept; None where there is none."""
+    """Return the type in which values of ``kind`` are stored; None for an unsupported type."""
     if pa.types.is_dictionary(kind):
         return canonical_type(kind.value_type)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -34,7 +34,7 @@ def canonical_type(kind: pa.DataType) -> pa.DataType | None:
     return kind if pa.types.is_boolean(kind) or pa.types.is_decimal128(kind) else None
 
 
-_NAMED = {
+_TYPE_BY_NAME = {
     str(kind): kind
     for kind in (
         pa.string(),
@@ -48,7 +48,7 @@ _NAMED = {
 }
 
 
-def type_named(text: str) -> pa.DataType | None:
-    """Return the canonical type that the ledger names; None where it is none."""
+def parse_type(text: str) -> pa.DataType | None:
+    """Return the canonical type of a name in the ledger; None for an unknown name."""
     decimal = re.fullmatch(r"decimal128\((\d+), (-?\d+)\)", text)
-    return pa.decimal128(int(decimal[1]), int(decimal[2])) if decimal else _NAMED.get(text)
+    return pa.decimal128(int(decimal[1]), int(decimal[2])) if decimal else _TYPE_BY_NAME.get(text)

@@ -96,10 +96,11 @@ def pin_window(state: LoopState, declared: Train, as_of: str, *, own_labels: boo
         If fewer partitions are published, or have their labels, than the declaration asks for.
     """
     keys = trainable(state, as_of, own_labels=own_labels)
-    if len(keys) < declared.first_at:
+    if len(keys) < declared.partitions_needed:
         published = sum(key <= as_of for key in state.published)
         have = "are published" if len(keys) == published else f"of {published} published have all their labels"
-        raise NotReadyError(f"{len(keys)} partitions {have} by {as_of}; the training needs {declared.first_at}")
+        needed = declared.partitions_needed
+        raise NotReadyError(f"{len(keys)} partitions {have} by {as_of}; the training needs {needed}")
     pins = [pin_published(state, key, as_of) for key in keys]
     fitted, holdout = pins[: -declared.holdout], pins[-declared.holdout :]
     if isinstance(declared.window, int):

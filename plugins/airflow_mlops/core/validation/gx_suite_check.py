@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_mlops.core.declaration.validation_errors import nearest
+from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.validation.gx_validator import Fault, implemented, library
 from airflow_mlops.core.validation.suite import read_lined_suite
 
 
-def check_suite(path: str | Path) -> int:
+def check_suite_file(path: str | Path) -> int:
     """Return how many expectations a YAML file holds, once Great Expectations knows each and takes its arguments.
 
     Raises
@@ -28,7 +28,7 @@ def check_suite(path: str | Path) -> int:
     for number, (expectation, line) in enumerate(expectations):
         where = f"expectations[{number}]"
         if expectation.type not in known:
-            close = nearest(expectation.type, known)
+            close = suggest_name(expectation.type, known)
             raise DeclarationError(
                 f"{expectation.type} is no expectation"
                 + (f"; {close}" if close.startswith("did you mean") else " of Great Expectations"),

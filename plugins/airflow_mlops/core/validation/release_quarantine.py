@@ -14,7 +14,7 @@ from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, with_columns
 from airflow_mlops.core.data.shape import Rule, Shape
-from airflow_mlops.core.declaration.arrow_types import type_named
+from airflow_mlops.core.declaration.arrow_types import parse_type
 from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.validation.publish_snapshot import record_publication
@@ -225,7 +225,7 @@ def shape_in_ledger(workspace: Workspace, columns: dict[str, str]) -> Shape:
     rules = []
     for place, (name, kind) in enumerate(columns.items()):
         declared = contract.columns.get(name) if contract else None
-        found = type_named(kind)
+        found = parse_type(kind)
         assert found is not None, f"{name}: {kind} was published"
         nullable = name != key if declared is None else declared.nullable and name != key
         finite = declared is None or declared.finite

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_mlops.core.declaration.read_loop import read_strict_yaml
-from airflow_mlops.core.declaration.validation_errors import nearest
+from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError
 
 Severity = Literal["critical", "warning", "info"]
@@ -148,7 +148,7 @@ def read_lined_suite(path: str | Path) -> list[tuple[Expectation, int]]:
         message = fault["msg"]
         if fault["type"] == "extra_forbidden":
             model = Expectation if len(fault["loc"]) > 1 else Suite
-            message = f"unknown key; {nearest(str(fault['loc'][-1]), list(model.model_fields))}"
+            message = f"unknown key; {suggest_name(str(fault['loc'][-1]), list(model.model_fields))}"
         raise DeclarationError(
             f"{'.'.join(str(part) for part in fault['loc'])}: {message}",
             file=str(path),

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_mlops.core.data.apply_retention import tidy_lake
 from airflow_mlops.core.data.user_features import FeatureMaker, features_digest
-from airflow_mlops.core.declaration.function_exists import check_function_exists
+from airflow_mlops.core.declaration.user_function import require_function
 from airflow_mlops.core.errors import DeclarationError, TrainingError
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
@@ -257,4 +257,4 @@ def test_a_model_gets_the_features_it_was_fitted_on_by_name_and_in_its_order() -
 def test_a_features_function_that_is_not_there_is_named_by_its_key(tmp_path: Path) -> None:
     (tmp_path / "made.py").write_text(SQUARED)
     with pytest.raises(DeclarationError, match=r"data\.features: made\.py has no function 'featurs'"):
-        check_function_exists("made:featurs", tmp_path, key="data.features")
+        require_function("made:featurs", tmp_path, key="data.features")

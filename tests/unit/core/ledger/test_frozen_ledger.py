@@ -6,12 +6,10 @@ import gzip
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
 from airflow_mlops.core.governance.fold_records import fold
 from airflow_mlops.core.governance.record import KINDS, Record, canonical_json, verify_chain
 from airflow_mlops.core.governance.sql_ledger import SqlLedger

@@ -13,7 +13,7 @@ import pyarrow as pa
 from airflow_mlops.core.data.drafting.column_facts import ColumnFacts, is_text
 from airflow_mlops.core.data.drafting.learn_columns import LearnedTable
 from airflow_mlops.core.data.drafting.personal_columns import looks_personal
-from airflow_mlops.core.declaration.validation_errors import nearest
+from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError
 
 KEY_WORDS = ("id", "key", "uuid", "guid", "number", "no", "code")
@@ -189,7 +189,7 @@ def chosen_time(table: LearnedTable, asked: str | None) -> tuple[str, str]:
 def known(table: LearnedTable, name: str) -> ColumnFacts:
     """Return the facts of a column, or say which one may be meant."""
     if name not in table.columns:
-        raise DeclarationError(f"there is no column {name!r}; {nearest(name, list(table.columns))}")
+        raise DeclarationError(f"there is no column {name!r}; {suggest_name(name, list(table.columns))}")
     return table.columns[name]
 
 

@@ -20,7 +20,7 @@ from airflow_mlops.core.data.erasure import Erasure, subject_column
 from airflow_mlops.core.data.labels.open_labels import declared_labels, open_labels
 from airflow_mlops.core.data.masking import mask_key, masked
 from airflow_mlops.core.data.read_text import read_text, written_as_text
-from airflow_mlops.core.declaration.arrow_types import canonical_type, type_named
+from airflow_mlops.core.declaration.arrow_types import canonical_type, parse_type
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ports.partitions import Arrival
@@ -183,9 +183,9 @@ def key_type(workspace: Workspace, state: LoopState) -> pa.DataType | None:
     """Return the type that the key of rows is read as; None where nothing is known of it."""
     key, contract = workspace.loop.data.key, workspace.contract
     if contract is not None:
-        return contract.columns[key].read_as
+        return contract.columns[key].source_type
     newest = max(state.published, default=None)
-    return None if newest is None else type_named(str(state.published[newest]["columns"].get(key, "")))
+    return None if newest is None else parse_type(str(state.published[newest]["columns"].get(key, "")))
 
 
 def key_texts(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
