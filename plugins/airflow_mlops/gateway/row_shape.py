@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
-from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.declaration.arrow_types import parse_type
 from airflow_mlops.core.declaration.contract import Contract, first_match
 from airflow_mlops.core.declaration.data import Data
@@ -157,7 +157,7 @@ class RowShape:
             for member, one in self._masked:
                 value = getattr(row, member)
                 if value is not None and one.masked:
-                    text = written_as_text(pa.array([value], one.kind))[0].as_py()
+                    text = format_column(pa.array([value], one.kind))[0].as_py()
                     setattr(row, member, keyed_hash(text, one.masked))
 
 

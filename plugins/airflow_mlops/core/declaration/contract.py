@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from airflow_mlops.core.declaration.arrow_types import CONTRACT_TYPES
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.declared import Listed
 from airflow_mlops.core.declaration.read_loop import line_of, read_strict_yaml
@@ -32,13 +33,6 @@ from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError
 
 _DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
-_ARROW_TYPES: dict[str, pa.DataType] = {
-    "text": pa.string(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "bool": pa.bool_(),
-    "date": pa.date32(),
-}
 COLUMN_NAME = re.compile(r"^[^\x00-\x1f<>\"'`&{};]{1,128}$")
 """Valid column names. Reports show them in HTML, so characters of markup are excluded."""
 
@@ -82,7 +76,7 @@ class Column(BaseModel):
             return pa.decimal128(int(decimal[1]), int(decimal[2]))
         if self.type == "time":
             return pa.timestamp("us", tz="UTC" if self.zone == "UTC" else None)
-        return _ARROW_TYPES[self.type]
+        return CONTRACT_TYPES[self.type]
 
 
 class Contract(BaseModel):

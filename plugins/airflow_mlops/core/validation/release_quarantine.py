@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
-from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, with_columns
+from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, split_columns
 from airflow_mlops.core.data.shape import Rule, Shape
 from airflow_mlops.core.declaration.arrow_types import parse_type
 from airflow_mlops.core.declaration.partition_key import previous_tick
@@ -123,7 +123,7 @@ class _Releasing:
         data = self.workspace.loop.data
         interval = Interval.between(previous_tick(data.every, self.partition), self.partition)
         enforcement = Enforcement(self.shape, data, interval, raw=False)
-        texts = with_columns(self.held.take(pa.array(self.asked, pa.int64())), self.shape.schema.names)
+        texts = split_columns(self.held.take(pa.array(self.asked, pa.int64())), self.shape.schema.names)
         kept, reasons = enforcement.read(texts)
         keys = kept.column(data.key)
         there = self._keys_in_partition(keys)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import ContentDigest
-from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool, quarantined
+from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool, quarantine_rows
 from airflow_mlops.core.data.read_partition import refuse_too_bad
 from airflow_mlops.core.data.take_snapshot import SnapshotManifest, digest_of, refusing
 from airflow_mlops.core.errors import PartitionRefusedError
@@ -180,7 +180,8 @@ class _Split:
                 here = [at for at in range(start, start + batch.num_rows) if at in self.reasons]
                 if here:
                     bad = batch.take(pa.array([at - start for at in here], pa.int64()))
-                    spool.add(quarantined(bad, [self.reasons[at] for at in here], key=data.key, stage="expectations"))
+                    reasons = [self.reasons[at] for at in here]
+                    spool.add(quarantine_rows(bad, reasons, key=data.key, stage="expectations"))
             version = self.workspace.quarantine.write(manifest.partition, spool.reader())
             if not self.routed.critical_whole:
                 refuse_too_bad(spool, manifest.rows + manifest.rejected, data.tolerance)

@@ -68,7 +68,7 @@ def featured(tmp_path: Path, source: str | None, *, weeks: int = 4, **data: Any)
 
 def made(workspace: Workspace, number: int = 3) -> pd.DataFrame:
     key = week(number)
-    return FeatureMaker(workspace).of(toy_rows(number), key, workspace.state().published[key]["version"])
+    return FeatureMaker(workspace).make(toy_rows(number), key, workspace.state().published[key]["version"])
 
 
 def test_without_a_function_the_features_are_the_columns_by_name(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_function_makes_the_features_and_key_and_time_are_left_out(tmp_path: P
 def test_what_the_contract_hides_is_seen_by_no_model_and_no_function(tmp_path: Path, source: str | None) -> None:
     (tmp_path / "toy.yaml").write_text(CONTRACT)
     workspace = featured(tmp_path, source, weeks=0, contract="toy.yaml")
-    assert list(FeatureMaker(workspace).of(toy_rows(3), week(3)).columns) == ["x"]
+    assert list(FeatureMaker(workspace).make(toy_rows(3), week(3)).columns) == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_the_contract_hides_is_seen_by_no_model_and_no_function(tmp_path: P
 def test_what_a_function_gives_wrongly_is_said_in_its_name(tmp_path: Path, body: str, words: str) -> None:
     workspace = featured(tmp_path, f"def features(frame):\n    {body}\n", weeks=0)
     with pytest.raises(TrainingError) as refused:
-        FeatureMaker(workspace).of(toy_rows(3), week(3))
+        FeatureMaker(workspace).make(toy_rows(3), week(3))
     assert str(refused.value).startswith(str(workspace.loop.data.features))
     assert words in str(refused.value)
 
@@ -113,7 +113,7 @@ def test_what_a_function_gives_wrongly_is_said_in_its_name(tmp_path: Path, body:
 def test_a_function_that_writes_into_its_frame_changes_nothing_elsewhere(tmp_path: Path) -> None:
     workspace = featured(tmp_path, "def features(frame):\n    frame['x'] = 0.0\n    return frame[['x']]\n", weeks=0)
     rows = toy_rows(3)
-    FeatureMaker(workspace).of(rows, week(3))
+    FeatureMaker(workspace).make(rows, week(3))
     assert rows.equals(toy_rows(3))
 
 
@@ -141,7 +141,7 @@ def test_history_reads_a_partition_once_and_hides_what_the_contract_hides(tmp_pa
     (tmp_path / "toy.yaml").write_text(CONTRACT)
     asks = "def features(frame, history):\n    history.rows(columns=['kind'])\n    return frame[['x']]\n"
     with pytest.raises(TrainingError, match="'kind' is hidden from models by the contract"):
-        FeatureMaker(featured(tmp_path, asks, weeks=0, contract="toy.yaml")).of(toy_rows(3), week(3))
+        FeatureMaker(featured(tmp_path, asks, weeks=0, contract="toy.yaml")).make(toy_rows(3), week(3))
     workspace = featured(tmp_path, LEVEL)
     reads: list[str] = []
     read = workspace.snapshots.read
@@ -154,7 +154,7 @@ def test_history_reads_a_partition_once_and_hides_what_the_contract_hides(tmp_pa
     workspace.snapshots.read = counting  # type: ignore[method-assign]
     maker = FeatureMaker(workspace)
     for number in (2, 3):
-        maker.of(toy_rows(number), week(number), workspace.state().published[week(number)]["version"])
+        maker.make(toy_rows(number), week(number), workspace.state().published[week(number)]["version"])
     assert sorted(reads) == [week(0), week(1), week(2)]
 
 
@@ -195,7 +195,7 @@ def test_a_column_that_the_contract_has_got_since_is_null_in_the_past(tmp_path: 
     (tmp_path / "toy.yaml").write_text(CONTRACT.replace("  y:", "  wind: {type: float}\n  y:"))
     again = in_memory_workspace(workspace.loop, {}, scratch=tmp_path, root=tmp_path)
     vars(again).update(snapshots=workspace.snapshots, ledger=workspace.ledger)
-    found = FeatureMaker(again).of(toy_rows(3), week(3))
+    found = FeatureMaker(again).make(toy_rows(3), week(3))
     assert (found["nulls"].iloc[0], found["columns"].iloc[0]) == (360, 2)
 
 

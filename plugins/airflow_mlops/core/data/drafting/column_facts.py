@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.duplicate_keys import KeySpool
 from airflow_mlops.core.data.profiles.partition_profile import within_range
-from airflow_mlops.core.data.read_text import read_text
+from airflow_mlops.core.data.read_text import parse_column
 from airflow_mlops.core.data.row_hash import hash_cells
 from airflow_mlops.core.declaration.arrow_types import canonical_type
 
@@ -96,7 +96,7 @@ class ColumnFacts:
     @property
     def unique(self) -> bool:
         """Whether it tells rows apart: text or integers, never null and never twice."""
-        return self._keys is not None and self.rows > 0 and not len(self._keys.repeated())
+        return self._keys is not None and self.rows > 0 and not len(self._keys.duplicates())
 
     def add(self, column: pa.Array, *, typed: bool) -> None:
         """Take in the values of a batch."""
@@ -167,7 +167,7 @@ class ColumnFacts:
         self._tried += len(present)
         for kind in list(self._readable):
             number = {pa.int64(): NO_INTEGER, pa.float64(): NO_NUMBER}.get(kind)
-            values, unread = read_text(present, kind)
+            values, unread = parse_column(present, kind)
             if unread.any() or (number and pc.any(pc.match_substring_regex(present, number.pattern)).as_py()):
                 self._readable.remove(kind)
             elif number and kind == self._readable[0]:

@@ -75,7 +75,7 @@ def _judged(
     """Return what a record holds of the drift of a partition, and what the evidence holds beside."""
     profile = ReferenceProfile.from_dict(workspace.evidence.get(str(champion.details["profile"])))
     rows = read_partition(workspace, pin, label=False)
-    features = FeatureMaker(workspace).of(rows, pin.partition, pin.version)
+    features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)
     observed = observe_features(features, profile.bins)
     if declared.engine == "evidently":
         from airflow_mlops.core.watch.drift.evidently_drift import WindowOfRows, judge_by_evidently

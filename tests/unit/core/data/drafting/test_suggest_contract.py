@@ -19,7 +19,7 @@ from airflow_mlops.core.data.drafting.learn_columns import arrival_of
 from airflow_mlops.core.data.drafting.personal_columns import looks_personal
 from airflow_mlops.core.data.drafting.suggest_contract import quoted
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
-from airflow_mlops.core.data.shape import shape_of
+from airflow_mlops.core.data.shape import derive_shape
 from airflow_mlops.core.declaration.contract import Contract, read_contract
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.read_loop import read_strict_yaml
@@ -66,7 +66,7 @@ def assert_accepts(folder: Path, files: list[Path]) -> int:
     kept = []
     for file in files:
         with arrival_of(file, files, ",") as arrival:
-            shape = shape_of(data, contract, arrival.schema, None, typed=arrival.typed)
+            shape = derive_shape(data, contract, arrival.schema, None, typed=arrival.typed)
             enforcement = Enforcement(shape, data, EVER)
             for batch in arrival.batches:
                 rows, reasons = enforcement.read(batch)
