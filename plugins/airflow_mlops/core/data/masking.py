@@ -51,8 +51,8 @@ def fingerprint(key: bytes) -> str:
     return keyed_hash("the key of airflow-mlops", key)[:16]
 
 
-def refuse_other_key(key: bytes, known: str | None) -> None:
-    """Raise DeclarationError unless ``key`` has the fingerprint ``known``, that of the key used so far.
+def refuse_other_key(key: bytes, recorded: str | None) -> None:
+    """Raise DeclarationError unless ``key`` has the fingerprint ``recorded``, that of the key used so far.
 
     Under another key the same person has another hash: masked columns would no longer join, and rows of erased
     people would be accepted again.
@@ -63,8 +63,8 @@ def refuse_other_key(key: bytes, known: str | None) -> None:
         If the fingerprints differ.
     """
     current = fingerprint(key)
-    if known is not None and current != known:
+    if recorded is not None and current != recorded:
         raise DeclarationError(
             f"the key in the connection mlops_privacy (fingerprint {current}) is not the one that this loop was masked "
-            f"with ({known}); put the old key back: under another one nobody who was forgotten would be recognised"
+            f"with ({recorded}); put the old key back: under another one nobody who was forgotten would be recognised"
         )

@@ -102,10 +102,10 @@ def hash_cells(name: str, column: pa.Array) -> tuple[str, Hashes]:
     """
     if pa.types.is_dictionary(column.type):
         return _hash_dictionary(name, column)
-    kind, words_of = _canonical_form(name, column.type)
-    if kind == "null":
-        return kind, np.full(len(column), NULL, np.uint64)
-    words = words_of(column)
+    if pa.types.is_null(column.type):
+        return "null", np.full(len(column), NULL, np.uint64)
+    kind, hash_values = _canonical_form(name, column.type)
+    words = hash_values(column)
     if column.null_count:
         words[column.is_null().to_numpy(zero_copy_only=False)] = NULL
     return kind, words
@@ -137,8 +137,6 @@ def _canonical_form(name: str, kind: pa.DataType) -> tuple[str, Callable[[Any], 
         return "date", lambda column: _hash_integers(column.cast(pa.date32()).cast(pa.int32()))
     if types.is_decimal(kind):
         return "decimal", lambda column: _hash_decimals(name, column)
-    if types.is_null(kind):
-        return "null", _hash_integers
     raise DataError(f"column {name!r} has the type {kind}; text, numbers, booleans, dates and times are supported")
 
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mlops.core.data.profiles.column_bins import Floats
-from airflow_mlops.core.data.profiles.profile_rows import as_text, kind_of
+from airflow_mlops.core.data.profiles.profile_rows import category_text
+from airflow_mlops.core.declaration.arrow_types import column_kind
 from airflow_mlops.core.declaration.data import Severity
 from airflow_mlops.core.validation.finding import Finding
 
@@ -80,11 +81,11 @@ def check_leakage(
 
 def later_than_the_event(column: pa.ChunkedArray, time: pa.ChunkedArray) -> list[tuple[float, float, str]]:
     """Return a leak where a date or time lies after the row's own time in more than one row of a thousand."""
-    kind = kind_of(column.type)
-    if kind not in ("date", "time") or kind_of(time.type) not in ("date", "time"):
+    kind = column_kind(column.type)
+    if kind not in ("date", "time") or column_kind(time.type) not in ("date", "time"):
         return []
     # Of a date and a time the days are compared: within a day nobody knows which was first.
-    days = "date" in (kind, kind_of(time.type))
+    days = "date" in (kind, column_kind(time.type))
     first, second = moments_of(column, days=days), moments_of(time, days=days)
     known = ~(np.isnan(first) | np.isnan(second))
     later = int((first[known] > second[known]).sum())
@@ -115,7 +116,7 @@ def like_the_label(column: pa.ChunkedArray, target: Floats) -> tuple[float, floa
     """Return how like the label a feature is, where it is too like it."""
     feature = numbers(column)
     if feature is None:
-        feature = foretold(as_text(column.combine_chunks()), target)
+        feature = foretold(category_text(column.combine_chunks()), target)
     known = np.isfinite(feature) & np.isfinite(target)
     x, y = feature[known], target[known]
     if len(y) < MIN_ROWS or x.min() == x.max() or y.min() == y.max():
@@ -138,7 +139,7 @@ def numbers(column: pa.ChunkedArray) -> Floats | None:
     """Return the values of a column as floats, shape (n_rows,), NaN for null; None for a column of text."""
     if pa.types.is_boolean(column.type):
         return np.asarray(column.cast(pa.int8()).cast(pa.float64()).to_numpy(), np.float64)
-    kind = kind_of(column.type)
+    kind = column_kind(column.type)
     if kind == "category":
         return None
     if kind == "number":

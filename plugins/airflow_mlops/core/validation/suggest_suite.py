@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from airflow_mlops.core.data.drafting.column_facts import DISTINCT, ColumnFacts
+from airflow_mlops.core.data.drafting.column_facts import MAX_TEXTS, ColumnFacts
 from airflow_mlops.core.data.drafting.learn_columns import LearnedTable
-from airflow_mlops.core.data.drafting.suggest_contract import printable, quoted
+from airflow_mlops.core.data.drafting.suggest_contract import quote_yaml, replace_unprintable
 from airflow_mlops.core.data.profiles.partition_profile import LARGEST
 
 ROWS_PER_TEXT = 10
@@ -39,8 +39,9 @@ def draft_suite(table: LearnedTable, files: Sequence[Path], *, key: str, hidden:
         Columns whose values are written nowhere, as those that look personal.
     """
     more = f" and {len(files) - 1} more files" if len(files) > 1 else ""
+    name = replace_unprintable(files[0].name)
     lines = [
-        f"# A draft from {table.rows:,} rows of {printable(files[0].name)}{more}. Review every line before it is used.",
+        f"# A draft from {table.rows:,} rows of {name}{more}. Review every line before it is used.",
         "# Ranges are as wide again as what was seen. A row that breaks a critical expectation goes to quarantine; a",
         "# warning is only recorded.",
     ]
@@ -56,7 +57,7 @@ def draft_suite(table: LearnedTable, files: Sequence[Path], *, key: str, hidden:
 def expectations(column: ColumnFacts, *, shown: bool) -> list[str]:
     """Return the lines of what is expected of one column."""
     lines: list[str] = []
-    name = quoted(column.name)
+    name = quote_yaml(column.name)
     filled = 1 - column.nulls / column.rows if column.rows else 0.0
     if column.nulls and filled >= LEAST_FILLED:
         # Twice the nulls that were seen, and one in a hundred at least.
@@ -75,7 +76,7 @@ def expectations(column: ColumnFacts, *, shown: bool) -> list[str]:
             f"    kwargs: {{column: {name}, min_value: {low}, max_value: {high}}}",
         ]
     if pa.types.is_string(column.kind) and shown and is_category(column):
-        texts = ", ".join(quoted(text, always=True) for text in sorted(column.texts or ()))
+        texts = ", ".join(quote_yaml(text, always=True) for text in sorted(column.texts or ()))
         lines += [
             "  - type: expect_column_values_to_be_in_set",
             f"    kwargs: {{column: {name}, value_set: [{texts}]}}",
@@ -87,7 +88,7 @@ def expectations(column: ColumnFacts, *, shown: bool) -> list[str]:
 def is_category(column: ColumnFacts) -> bool:
     """Return whether the texts of a column are few, short and repeat."""
     texts, values = column.texts, column.rows - column.nulls
-    if not texts or len(texts) > DISTINCT or values < ROWS_PER_TEXT * len(texts):
+    if not texts or len(texts) > MAX_TEXTS or values < ROWS_PER_TEXT * len(texts):
         return False
     return all(0 < len(text) <= LONGEST for text in texts)
 

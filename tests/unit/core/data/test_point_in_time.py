@@ -11,11 +11,11 @@ from airflow_mlops.core.data.point_in_time import Past, known_at, looked_back_on
 from airflow_mlops.core.ledger.record import Record
 
 
-def ledger(*said: tuple[str, str, dict[str, Any]]) -> list[Record]:
+def ledger(*entries: tuple[str, str, dict[str, Any]]) -> list[Record]:
     """Return records of a kind, a partition and details, numbered from 1."""
     return [
         cast(Record, SimpleNamespace(sequence=number, kind=kind, partition=partition, details=details))
-        for number, (kind, partition, details) in enumerate(said, start=1)
+        for number, (kind, partition, details) in enumerate(entries, start=1)
     ]
 
 
@@ -36,7 +36,7 @@ A, B, C = publish("a", 0), publish("b", 1), publish("c", 2)
 
 
 @pytest.mark.parametrize(
-    ("said", "partition", "version", "past"),
+    ("entries", "partition", "version", "past"),
     [
         pytest.param([A, B, C], "c", 2, {"a": 0, "b": 1}, id="what_is_before"),
         pytest.param([A, B, C], "a", 0, {}, id="nothing_is_before"),
@@ -53,8 +53,8 @@ A, B, C = publish("a", 0), publish("b", 1), publish("c", 2)
         pytest.param([A, forget(a=5), publish("a", 6), C], "c", 2, {"a": 6}, id="published_after_an_erasure"),
     ],
 )
-def test_the_past_is_what_was_known(said: Any, partition: str, version: int | None, past: dict[str, int]) -> None:
-    assert known_at(ledger(*said), partition, version) == Past(past)
+def test_the_past_is_what_was_known(entries: Any, partition: str, version: int | None, past: dict[str, int]) -> None:
+    assert known_at(ledger(*entries), partition, version) == Past(past)
 
 
 def test_what_is_let_go_is_named_apart() -> None:

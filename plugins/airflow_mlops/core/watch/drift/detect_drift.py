@@ -83,5 +83,5 @@ def _judged(
         findings = column_findings(profile, observed, rate=declared.alarm_rate)
         return judge_by_evidently(workspace, champion, WindowOfRows(pin, features, findings), declared)
     judgement = drift_of_rows(profile, observed, declared)
-    counts = {name: column.binned.tolist() for name, column in observed.profile.columns.items()}
+    counts = {name: column.bin_counts.tolist() for name, column in observed.profile.columns.items()}
     return judgement.summary(), {**judgement.details(), "counts": counts}

@@ -172,7 +172,7 @@ def test_too_many_bad_rows_refuse_the_delivery_and_the_ledger_says_why(tmp_path:
     assert state.refused == {}, "the rows themselves are not refused"
     assert state.checks[week(1)]["labels"]["verdict"] == "insufficient data"
     assert "2 of 122 rows are bad" in state.checks[week(1)]["labels"]["said"]
-    assert [one.kind for one in workspace.ledger.records()].count("check_judged") == 1
+    assert [record.kind for record in workspace.ledger.records()].count("check_judged") == 1
 
 
 def test_a_refused_correction_leaves_the_labels_that_were_there(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_refused_correction_leaves_the_labels_that_were_there(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         (pa.table({"id": ["a"]}), "column 'y', the declared label of data.labels, is missing; there are id"),
         (pa.table({"y": [1.0]}), "column 'id', the declared key of data.labels, is missing; there are y"),
@@ -193,10 +193,10 @@ def test_a_refused_correction_leaves_the_labels_that_were_there(tmp_path: Path) 
         (pa.table([["a"], ["b"], [1.0]], ["id", "id", "y"]), "column 'id', the declared key .* stands there 2 times"),
     ],
 )
-def test_a_delivery_of_other_columns_is_refused(tmp_path: Path, table: pa.Table, said: str) -> None:
+def test_a_delivery_of_other_columns_is_refused(tmp_path: Path, table: pa.Table, message: str) -> None:
     workspace = published(tmp_path, 0)
     put(workspace, table)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         take_labels(workspace, week(1))
 
 
@@ -338,7 +338,7 @@ def test_ticks_of_a_broken_clock_end_before_time_began() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         ({"delay": -1}, r"data\.labels\.delay"),
         ({"delay": 1, "late": True}, "late"),
@@ -346,10 +346,10 @@ def test_ticks_of_a_broken_clock_end_before_time_began() -> None:
         ({"delay": 1, "source": {"kind": "feast", "repo": "f"}}, r"data\.labels\.source"),
     ],
 )
-def test_a_wrong_declaration_of_labels_names_its_key(labels: dict[str, Any], said: str) -> None:
+def test_a_wrong_declaration_of_labels_names_its_key(labels: dict[str, Any], message: str) -> None:
     fields = labelled_fields()
     fields["data"]["labels"] |= labels
-    with pytest.raises(DeclarationError, match=said):
+    with pytest.raises(DeclarationError, match=message):
         Loop(**fields)
 
 
@@ -365,8 +365,8 @@ def test_erased_labels_are_in_no_delivery_that_the_ledger_names_afterwards(tmp_p
     taken(workspace, 2, {"0-2": 9.0})
     before = pin_labels(workspace.state().labels, week(0))
     changed = erase_labels(workspace, workspace.state(), {"0-1", "nobody"})
-    assert {tick: (of["rows"], of["erased"]) for tick, of in changed.items()} == {week(1): (1, 1)}
-    partitions = {tick: {"labels": of} for tick, of in changed.items()}
+    assert {tick: (change["rows"], change["erased"]) for tick, change in changed.items()} == {week(1): (1, 1)}
+    partitions = {tick: {"labels": change} for tick, change in changed.items()}
     workspace.record_fact(
         workspace.draft("subject_forgotten", "f", None, subject="s", mask_key=None, partitions=partitions)
     )
