@@ -85,7 +85,7 @@ def check_extras(loop: Loop, _root: Path) -> None:
 def check_suite(loop: Loop, root: Path) -> None:
     """Raise DeclarationError if Great Expectations does not accept the expectation suite."""
     if loop.data.expectations:
-        from airflow_mlops.core.validation.gx_suite_check import check_suite_file
+        from airflow_mlops.core.validation.gx_validator import check_suite_file
 
         check_suite_file(root / loop.data.expectations)
 

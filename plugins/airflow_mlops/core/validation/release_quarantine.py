@@ -18,11 +18,11 @@ from airflow_mlops.core.declaration.arrow_types import parse_type
 from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.validation.publish_snapshot import record_publication
-from airflow_mlops.core.validation.suite import Expectation, columns_of, read_suite
+from airflow_mlops.core.validation.suite import Expectation, columns_read, read_suite
 from airflow_mlops.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.validation.port import Validator
+    from airflow_mlops.core.validation.suite import Validator
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class _Releasing:
         suite: list[Expectation] = read_suite(self.workspace.root / data.expectations) if data.expectations else []
         if not suite or not self.good:
             return
-        columns = columns_of(suite) or self.shape.schema.names
+        columns = columns_read(suite) or self.shape.schema.names
         there = self.workspace.snapshots.read(self.partition, version=self.known["version"], columns=columns)
         candidates = self._released().select(columns)
         whole = pa.concat_tables([there, candidates.cast(there.schema)])
@@ -153,7 +153,7 @@ class _Releasing:
                 continue
             if not result.by_row:
                 raise DataError(
-                    f"released, the rows would break {result.said} of the whole partition; none was released"
+                    f"released, the rows would break {result.summary} of the whole partition; none was released"
                 )
             for row in result.rows:
                 if row >= there.num_rows:

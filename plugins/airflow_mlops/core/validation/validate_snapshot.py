@@ -20,9 +20,8 @@ from airflow_mlops.core.data.take_snapshot import SnapshotManifest, digest_of, r
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.validation.finding import Finding
 from airflow_mlops.core.validation.judge_history import judge_history
-from airflow_mlops.core.validation.port import Validator
-from airflow_mlops.core.validation.severities import route
-from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, columns_of, read_suite
+from airflow_mlops.core.validation.severities import route_failures
+from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, Validator, columns_read, read_suite
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -85,7 +84,7 @@ def check(
     workspace: Workspace, manifest: SnapshotManifest, validator: Validator, expectations: list[Expectation]
 ) -> list[ExpectationResult]:
     """Return what each expectation says of the snapshot, reading only the columns that they need."""
-    columns = columns_of(expectations)
+    columns = columns_read(expectations)
     if columns is not None:
         missing = sorted(set(columns) - set(manifest.columns))
         if missing:
@@ -124,11 +123,11 @@ class _Split:
     ) -> None:
         self.workspace, self.manifest, self.results, self.suite = workspace, manifest, results, suite
         self.reasons = reasons_by_row(results)
-        self.routed = route(results)
+        self.routed = route_failures(results)
         self.failed = [finding for finding in findings if finding.verdict == "fail"]
         self.warnings = (
             *manifest.warnings,
-            *(result.said for result in self.routed.warnings),
+            *(result.summary for result in self.routed.warnings),
             *(f"{each.check}: {each.words}" for each in self.failed if each.severity == "warning"),
         )
         self.report = workspace.evidence.put(

@@ -165,8 +165,8 @@ def test_no_release_changes_the_digest_of_what_was_recorded() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(rows, st.integers(1, 7))
-def test_a_digest_taken_batch_by_batch_is_that_of_the_whole(digests: list[Row], size: int) -> None:
-    table = table_of(digests)
+def test_a_digest_taken_batch_by_batch_is_that_of_the_whole(rows: list[Row], size: int) -> None:
+    table = table_of(rows)
     digest = ContentDigest()
     hashes = [digest.update(batch) for batch in table.to_batches(max_chunksize=size)]
     assert digest.hexdigest() == content_digest(table)

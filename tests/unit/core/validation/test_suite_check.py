@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.validation.gx_suite_check import check_suite_file
+from airflow_mlops.core.validation.gx_validator import check_suite_file
 
 HOUSE = Path(__file__).parents[4]
 GOOD = "  - {type: expect_column_values_to_not_be_null, kwargs: {column: id}}\n"

@@ -24,7 +24,7 @@ from airflow_mlops.core.declaration.contract import Contract, read_contract
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.read_loop import read_strict_yaml
 from airflow_mlops.core.validation.gx_validator import GxValidator
-from airflow_mlops.core.validation.suggest_suite import widened
+from airflow_mlops.core.validation.suggest_suite import widen_range
 from airflow_mlops.core.validation.suite import read_suite
 
 HOUSE = Path(__file__).parents[5]
@@ -276,7 +276,7 @@ def test_any_text_is_quoted_so_that_yaml_reads_it_back(text: str, tmp_path_facto
 @given(*[st.floats(allow_nan=False, allow_infinity=False)] * 2)
 def test_a_widened_range_holds_what_was_seen_and_keeps_its_sign(first: float, second: float) -> None:
     low, high = sorted((first, second))
-    below, above = map(float, widened(low, high))
+    below, above = map(float, widen_range(low, high))
     assert below <= low <= high <= above
     assert below >= 0 or low < 0
     assert above <= 0 or high > 0 or low == high == 0
