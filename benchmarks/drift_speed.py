@@ -182,7 +182,7 @@ def of_ours(folder: Path, files: int) -> float:
     found = judge_window(reference, observer.result(), alarm_rate=0.01, min_effect=0.1)
     spent = time.process_time() - began
     if found.verdict != "no alarm" or len(found.judged.columns) != NUMBERS + WORDS:
-        raise RuntimeError(f"the same distribution is {found.verdict}: {found.said}")
+        raise RuntimeError(f"the same distribution is {found.verdict}: {found.message}")
     return spent
 
 

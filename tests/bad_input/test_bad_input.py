@@ -83,7 +83,7 @@ def assert_goes_on(case: Case, world: World) -> None:
     state = world.reader.state()
     history = [] if case.fresh else HISTORY
     assert sorted(state.published) == sorted([*history, NEXT, *([BAD] if case.outcome not in ERRORS else [])])
-    assert verify_chain(world.reader.ledger.records()) == state.sequence
+    assert verify_chain(list(world.reader.ledger.records())) == state.sequence
 
 
 def after(case: Case, world: World) -> Any:

@@ -228,7 +228,7 @@ class World:
 
     def records(self, kind: str, key: str) -> list[Record]:
         """Return the records of a kind about a week."""
-        return [one for one in self.reader.ledger.records() if one.kind == kind and one.partition == key]
+        return [one for one in list(self.reader.ledger.records()) if one.kind == kind and one.partition == key]
 
     def held(self, key: str) -> list[dict[str, Any]]:
         """Return the rows of a week in quarantine."""

@@ -46,7 +46,7 @@ def draft(operation: str, **details: object) -> Draft:
 def filled(ledger: Ledger, count: int) -> list[Record]:
     for number in range(count):
         ledger.append(draft(f"op{number}", rows=number, share=0.1 * number, word="ünïcode 😀"), read=number)
-    return ledger.records()
+    return list(ledger.records())
 
 
 def test_a_new_ledger_is_empty_and_its_chain_holds(open_ledger: Open, fresh_name: str) -> None:
@@ -78,7 +78,7 @@ def test_an_append_that_read_too_little_is_told_and_records_nothing(open_ledger:
         with pytest.raises(StaleLedgerError, match=f"decided on record {read}.*read the ledger again") as caught:
             ledger.append(draft(f"late{read}"), read=read)
         assert caught.value.retryable
-    assert len(ledger.records()) == 2
+    assert ledger.head().sequence == 2
 
 
 def test_an_append_onto_a_record_that_is_not_there_is_refused(open_ledger: Open, fresh_name: str) -> None:
@@ -94,15 +94,15 @@ def test_the_same_operation_again_returns_the_first_record_whatever_was_read(
     ledger.append(draft("b"), read=1)
     for read in (0, 1, 2, 99):
         assert ledger.append(draft("a", rows=2), read=read) == first
-    assert len(ledger.records()) == 2
+    assert ledger.head().sequence == 2
 
 
 def test_two_models_have_two_ledgers_with_operations_of_their_own(open_ledger: Open, fresh_name: str) -> None:
     one, other = open_ledger(fresh_name), open_ledger(f"{fresh_name}_b")
     one.append(draft("a", rows=1), read=0)
     other.append(draft("a", rows=2), read=0)
-    assert [record.details["rows"] for record in one.records()] == [1]
-    assert [record.details["rows"] for record in other.records()] == [2]
+    assert [record.details.rows for record in one.records()] == [1]
+    assert [record.details.rows for record in other.records()] == [2]
 
 
 def race(ledgers: list[Ledger], drafts: list[Draft], read: int) -> list[Record | Exception]:
@@ -164,7 +164,7 @@ def test_a_changed_row_of_the_table_is_found(url: str, fresh_name: str, change: 
     filled(ledger, 4)
     tamper(url, update(LEDGER).where(LEDGER.c.model == fresh_name, LEDGER.c.sequence == 2).values(**change))
     with pytest.raises(LedgerCorruptError, match="record 2"):
-        verify_chain(ledger.records())
+        verify_chain(list(ledger.records()))
 
 
 def test_a_removed_row_of_the_table_is_found(url: str, fresh_name: str) -> None:
@@ -172,7 +172,7 @@ def test_a_removed_row_of_the_table_is_found(url: str, fresh_name: str) -> None:
     filled(ledger, 4)
     tamper(url, delete(LEDGER).where(LEDGER.c.model == fresh_name, LEDGER.c.sequence == 3))
     with pytest.raises(LedgerCorruptError, match="record 3 is missing"):
-        verify_chain(ledger.records())
+        verify_chain(list(ledger.records()))
 
 
 def tamper(url: str, statement: object) -> None:

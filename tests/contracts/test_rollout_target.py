@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import SERVING, OlderTrafficError, RolloutTarget, Traffic
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.testing.gateway_process import TELL_TOKEN

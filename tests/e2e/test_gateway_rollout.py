@@ -294,14 +294,10 @@ def test_a_rollback_with_mlflow_down_takes_less_than_a_minute(town: Town) -> Non
         "AIRFLOW_CONN_MLOPS_REGISTRY": json.dumps({"conn_type": "http", "host": town.mlflow_url}),
         "AIRFLOW_CONN_MLOPS_GATEWAY": town.gateway.connection,
     }
-    started = time.monotonic()
     ended = subprocess.run(
         [sys.executable, "-m", "airflow_mlops.cli", "rollback", "loop.yaml", "--reason", "the drill"],
-        cwd=town.folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        cwd=town.folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    took = time.monotonic() - started
-    LOG.info("rolled back with MLflow down in %.1f s: %s", took, ended.stdout)
     assert ended.returncode == 0, ended.stderr
-    assert took < 60
     assert served_by(town)["champion"] == before
     assert "the aliases follow with the next reconcile" in ended.stdout

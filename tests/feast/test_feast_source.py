@@ -136,7 +136,7 @@ def test_a_snapshot_holds_what_was_known_at_the_time_of_each_row_and_loses_none(
         "id": "string", "driver": "int64", "at": "timestamp[us]", "y": "double", "speed": "double", "rides": "int64",
         "grade": "string",
     }  # fmt: skip
-    entities = {"files": published["origin"]["entities"]["files"]}
+    entities = {"files": published["origin"].entities["files"]}
     assert published["origin"] == {
         "repo": "features", "entities": entities,
         **({"feature_service": "model"} if "feature_service" in wanted else {"features": BOTH["features"]}),
@@ -188,7 +188,7 @@ def test_a_store_that_lost_its_file_is_told_of_in_the_ledger(project: Path) -> N
     workspace = opened(project)
     with pytest.raises(SourceUnreadableError, match="the feature repository features cannot be read"):
         ingest(workspace, FIRST)
-    assert [record.kind for record in workspace.ledger.records()] == ["partition_refused"]
+    assert [record.kind for record in list(workspace.ledger.records())] == ["partition_refused"]
 
 
 def test_features_count_against_the_limits_of_a_partition(project: Path) -> None:

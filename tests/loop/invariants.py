@@ -23,7 +23,7 @@ from tests.loop.project import embedded_stores
 
 def assert_invariants(workspace: Workspace) -> None:
     """Assert that the ledger is intact and that nothing in it, or beside it, breaks a promise of the loop."""
-    records = workspace.ledger.records()
+    records = list(workspace.ledger.records())
     assert verify_chain(records) == len(records)
     assert_no_row_is_lost(workspace, records)
     assert_one_version_for_each_request(workspace, records)
@@ -80,11 +80,11 @@ def assert_champion_is_the_head_and_can_be_read(workspace: Workspace, records: l
     serving: str | None = None
     for record in records:
         if record.kind == "promoted":
-            assert record.details["previous"] == serving
-            serving = str(record.details["version"])
+            assert record.details.previous == serving
+            serving = str(record.details.version)
         elif record.kind == "rolled_back" and "champion" in record.details:
-            assert record.details["version"] == serving
-            serving = str(record.details["champion"])
+            assert record.details.version == serving
+            serving = str(record.details.champion)
     assert state.champion.number == serving
     assert verify_version(workspace, state.champion, in_registry=True).verified
     assert hasattr(load_version(workspace, state.champion), "predict")
@@ -95,15 +95,15 @@ def assert_nobody_was_promoted_without_passed_gates(workspace: Workspace, record
     for record in records:
         if record.kind != "candidate_registered":
             continue
-        report = workspace.evidence.get(record.details["report"])
-        (judged,) = [entry for entry in report["candidates"] if entry["candidate"] == record.details["candidate"]]
+        report = workspace.evidence.get(record.details.report)
+        (judged,) = [entry for entry in report["candidates"] if entry["candidate"] == record.details.candidate]
         assert judged["passed"]
         assert judged["gates"]
         assert report["rows"] > 0
         assert all(gate["verdict"] != "fail" for gate in judged["gates"])
         assert all(math.isfinite(value) for value in judged["metrics"].values())
-        assert judged["digest"] == record.details["artefact"]
-        window, known = record.details["window"], fold(records[: record.sequence]).published
+        assert judged["digest"] == record.details.artefact
+        window, known = record.details.window, fold(records[: record.sequence]).published
         assert report["request"]["window"] == window
         for pin in window["fitted"] + window["holdout"]:
             assert known[pin["partition"]]["digest"] == pin["digest"]
@@ -138,10 +138,10 @@ def assert_a_rolled_back_version_stays_away(records: list[Record]) -> None:
     """A version that was rolled back or rejected does not serve again, unless a person lifted that."""
     away: set[str] = set()
     for record in records:
-        version = str(record.details.get("version"))
+        version = str(record.details.version)
         if record.kind == "rolled_back":
             away.add(version)
-            assert str(record.details.get("champion")) not in away
+            assert str(record.details.champion) not in away
         elif record.kind == "rejected":
             away.add(version)
         elif record.kind == "quarantine_lifted":
@@ -153,18 +153,18 @@ def assert_a_rolled_back_version_stays_away(records: list[Record]) -> None:
 def assert_one_retrain_at_a_time(workspace: Workspace, records: list[Record]) -> None:
     """No retrain is decided while another is under way, twice for a partition, in the cooldown or past the budget."""
     declared = workspace.loop.retrain
-    yes = [record for record in records if record.kind == "retrain_decided" and record.details["retrain"]]
-    asked = [record for record in yes if record.details["trigger"] != "person"]
+    yes = [record for record in records if record.kind == "retrain_decided" and record.details.retrain]
+    asked = [record for record in yes if record.details.trigger != "person"]
     assert not repeated(record.partition for record in asked)
     for record in yes:
         before = fold(records[: record.sequence - 1])
         assert before.in_flight is None
-        since = [key for key in before.published if str(before.retrains[-1].partition) < key <= str(record.partition)] \
+        since = [key for key in before.published if str(list(before.retrains.values())[-1].partition) < key <= str(record.partition)] \
             if before.retrains else []  # fmt: skip
         if record in asked and before.champion is not None:
             assert len(since) >= declared.cooldown
             assert len(before.promotions) < declared.budget
-    started = [record.details["decision"] for record in records if record.kind == "training_started"]
+    started = [record.details.decision for record in records if record.kind == "training_started"]
     assert not repeated(started)
     assert set(started) <= {record.sequence for record in yes}
 
@@ -174,10 +174,10 @@ def assert_a_step_is_recorded_once(records: list[Record]) -> None:
     assert not repeated(record.operation for record in records)
     facts = ("predictions_published", "drift_judged", "performance_judged")
     assert not repeated(
-        (of.kind, of.partition, of.details["snapshot"], of.details.get("labels")) for of in records if of.kind in facts
+        (of.kind, of.partition, of.details.snapshot, of.details.labels) for of in records if of.kind in facts
     )
     ends = [
-        str(of.details["version"]) for of in records
+        str(of.details.version) for of in records
         if of.kind == "promoted" or (of.kind == "rolled_back" and "champion" not in of.details)
     ]  # fmt: skip
     assert not repeated(ends)

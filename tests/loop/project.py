@@ -144,7 +144,7 @@ class Project:
     @property
     def records(self) -> list[Record]:
         """All ledger records, oldest first."""
-        return self.workspace.ledger.records()
+        return list(self.workspace.ledger.records())
 
     def of_kind(self, *kinds: str) -> list[Record]:
         """Return the ledger records of some kinds, oldest first."""

@@ -48,7 +48,7 @@ def test_an_approved_version_goes_live_and_the_ledger_says_who(
         "live_100.promote": "success",
     }
     assert project.workspace.registry.aliases() == {"champion": "1"}
-    assert project.of_kind("approved")[0].details["by"] == "ben"
+    assert project.of_kind("approved")[0].details.by == "ben"
     assert_invariants(project.workspace)
 
 
@@ -60,7 +60,7 @@ def test_who_started_the_training_cannot_approve_it_and_somebody_else_can_the_we
     scheduler.run_until_idle()
     assert states(scheduler, project.dag("rollout"))["approve"] == "failed"
     assert "ann started a run that made version 1; somebody else must approve it" in why(scheduler, "approve")
-    assert project.of_kind("approval_void")[0].details["by"] == "ann"
+    assert project.of_kind("approval_void")[0].details.by == "ann"
     assert project.workspace.state().champion is None
 
     scheduler.trigger(project.dag("rollout"), partition_key=KEYS[1])

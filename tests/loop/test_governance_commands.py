@@ -56,7 +56,7 @@ def test_the_history_says_who_promoted_what_when_and_why(project: Project, capsy
     lines = capsys.readouterr().out.splitlines()
     (promoted,) = [line for line in lines if "promoted  version 2" in line]
     decision = project.of_kind("retrain_decided")[-1]
-    assert f"before it 1; made because: {decision.details['reason']} (record {decision.sequence})" in promoted
+    assert f"before it 1; made because: {decision.details.reason} (record {decision.sequence})" in promoted
     (back,) = [line for line in lines if "rolled_back" in line]
     assert "version 2 complaints; version 1 serves instead  [person:" in back
 
@@ -67,7 +67,7 @@ def test_an_audit_finds_the_end_that_was_cut_off(
     anchors, exported = tmp_path / "anchors.jsonl", tmp_path / "audit.jsonl"
     assert run(project, "audit anchor", "--to", str(anchors)) == 0
     assert run(project, "audit verify", "--anchors", str(anchors)) == 0
-    count = len(project.workspace.ledger.records())
+    count = project.workspace.ledger.head().sequence
     said = capsys.readouterr().out
     assert f"{project.model}: {count} records, every hash holds" in said
     assert "1 anchors hold" in said
@@ -120,7 +120,7 @@ def test_the_card_that_a_policy_misses_is_there_after_the_command_that_it_names(
     assert project.of_kind("card_written") == []
     assert run(project, "card", "2") == 0
     assert "# Model card" in capsys.readouterr().out
-    assert [record.details["version"] for record in project.of_kind("card_written")] == ["2"]
+    assert [record.details.version for record in project.of_kind("card_written")] == ["2"]
     assert run(project, "card", "2") == 0
     assert len(project.of_kind("card_written")) == 1
 

@@ -59,7 +59,7 @@ def test_a_person_finds_a_bad_row_and_releases_it_after_a_fix(
     assert "1 rows released, 0 stay in quarantine" in capsys.readouterr().out
     assert run(project, "quarantine", "list") == 0
     assert capsys.readouterr().out == "no row is in quarantine\n"
-    assert project.workspace.state().published[KEYS[2]]["rows"] == 120
+    assert project.workspace.state().published[KEYS[2]].rows == 120
     assert_invariants(project.workspace)
 
 

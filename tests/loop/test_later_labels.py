@@ -134,8 +134,8 @@ def test_the_dags_of_a_loop_take_its_labels_and_retrain_on_what_they_say(
         # The new model is refused: it has learnt from older weeks.
         assert [task.task_id for task, _ in scheduler.failures()][:1] == (["gate"] if number == 5 else [])
     state = project.workspace.state()
-    assert state.performance[KEYS[4]]["verdict"] == "alarm"
-    assert [(one.partition, one.details["cause"]) for one in state.retrains] == [
+    assert state.performance[KEYS[4]].verdict == "alarm"
+    assert [(one.partition, one.details.cause) for one in state.retrains.values()] == [
         (KEYS[2], "first model"), (KEYS[5], "alarm: performance"),
     ]  # fmt: skip
     assert_invariants(project.workspace)

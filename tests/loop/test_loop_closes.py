@@ -64,7 +64,7 @@ def test_an_alarm_brings_a_new_champion_through_shadow_and_canary_to_live(
     assert list(decided["numbers"]["alarms"]) == [KEYS[5]]
     assert project.said("candidate_registered", KEYS[5])["version"] == "2"
 
-    stages = [(record.partition, record.details["kind"]) for record in project.of_kind("stage_entered")][-2:]
+    stages = [(record.partition, record.details.kind) for record in project.of_kind("stage_entered")][-2:]
     assert stages == [(KEYS[5], "shadow"), (KEYS[6], "canary")]
     assert [record.partition for record in project.of_kind("promoted")] == [KEYS[1], KEYS[7]]
 

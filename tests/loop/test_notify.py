@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.rollout.roll_out import enter_stage, start_rollout
 from tests.loop.project import KEYS, make_project
+from tests.unit.core.ledger.histories import draft_of
 
 if TYPE_CHECKING:
     from tests.loop.conftest import SchedulerFactory
@@ -71,7 +72,7 @@ def test_a_rollback_that_the_watch_made_is_told_though_no_task_failed(
         "reason": "as written", "rows": 120,
     }  # fmt: skip
     # The run that looked was killed before it took the version back.
-    workspace.record_fact(workspace.draft("stage_analysed", "look:as-written", KEYS[2], **failed))
+    workspace.record_fact(draft_of(workspace, "stage_analysed", "look:as-written", KEYS[2], **failed))
     scheduler = start_scheduler(project.dags)
     project.put(KEYS[3])
     project.ingest(scheduler, KEYS[3])

@@ -145,7 +145,7 @@ def test_alarms_of_a_monitor_that_is_watched_or_calls_become_one_training(
     project.put(KEYS[2])
     project.publish(KEYS[2])
     score_partition(project.workspace, KEYS[2])
-    assert not decide_and_record(project.workspace, KEYS[2], trigger="watch").details["retrain"]
+    assert not decide_and_record(project.workspace, KEYS[2], trigger="watch").details.retrain
     scheduler = start_scheduler(project.dags)
     scheduler.sync()  # an asset is watched once a Dag that is not paused asks for it
     scheduler.pause(project.dag("rollout"))
@@ -159,14 +159,14 @@ def test_alarms_of_a_monitor_that_is_watched_or_calls_become_one_training(
     scheduler.run_until_idle()
     assert set(service.paths) == {f"/alarms?model={project.model}"}
     assert scheduler.failures() == []
-    recorded = [(record.partition, record.details["said"]) for record in project.of_kind("check_judged")]
+    recorded = [(record.partition, record.details.message) for record in project.of_kind("check_judged")]
     assert recorded == [(KEYS[2], "found a1; found a2"), (KEYS[2], "found a3 and 2 more")]
-    decided = [record for record in project.of_kind("retrain_decided") if record.details["trigger"] == "outside"]
-    assert [(record.partition, record.details["cause"]) for record in decided] == [
+    decided = [record for record in project.of_kind("retrain_decided") if record.details.trigger == "outside"]
+    assert [(record.partition, record.details.cause) for record in decided] == [
         (KEYS[2], "alarm: outside"), (KEYS[2], "joined"),
     ]  # fmt: skip
     (started,) = [record for record in project.of_kind("training_started") if record.partition == KEYS[2]]
-    assert started.details["decision"] == decided[0].sequence
+    assert started.details.decision == decided[0].sequence
     assert [run.partition_key for run in scheduler.dag_runs(project.dag("train"))] == [KEYS[2]]
     dag_id = f"{project.model}_outside"
     assert [run.partition_key for run in scheduler.dag_runs(dag_id)] == [None] * 3

@@ -68,7 +68,7 @@ def test_a_stage_begins_when_a_person_lets_it_and_waits_without_a_worker_until_t
     scheduler.run_until_idle()
     assert set(states(scheduler, project.dag("rollout")).values()) == {"success"}
     record = project.of_kind("stage_approved")[-1]
-    assert (record.details["name"], record.details["by"]) == ("canary_50", "ben")
+    assert (record.details.name, record.details.by) == ("canary_50", "ben")
     assert project.workspace.registry.aliases() == {"champion": "2"}
     assert_invariants(project.workspace)
 
@@ -108,7 +108,7 @@ def test_a_skipped_stage_counts_as_passed_and_the_ledger_says_who_skipped_it(
     project, scheduler = challenged(tmp_path, start_scheduler, {**BAKED, "min_rows": 100_000})
     assert control(project, scheduler, "skip") == {"control": "success"}
     (record,) = project.of_kind("stage_skipped")
-    assert (record.details["name"], record.details["reason"]) == ("shadow_100", "the board meets")
+    assert (record.details.name, record.details.reason) == ("shadow_100", "the board meets")
     assert next_week(project, scheduler, KEYS[4])["live_100.promote"] == "success"
     assert project.workspace.registry.aliases() == {"champion": "2"}
     assert_invariants(project.workspace)

@@ -57,7 +57,7 @@ def test_every_kind_of_flight_model_is_made_again_bit_for_bit(
     said = capsys.readouterr().out
     assert said.startswith(f"{model} version {newest}: identical: all ")
     assert "the model file is the same byte for byte" in said
-    assert opened(home, model).state().reproduced[newest].details["verdict"] == "identical"
+    assert opened(home, model).state().reproduced[newest].details.verdict == "identical"
 
 
 def test_the_score_of_air_time_is_five_of_seven_for_data_and_model_and_names_what_is_missing(
@@ -79,7 +79,7 @@ def test_every_point_names_evidence_that_is_there(
     home: Path, command: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["score", "flight_air_time", "--root", str(ROOT)]) == 0
-    count = len(opened(home, "flight_air_time").ledger.records())
+    count = list(len(opened(home, "flight_air_time").ledger.records()))
     lines = capsys.readouterr().out.splitlines()
     for item, following in zip(lines, [*lines[1:], ""], strict=True):
         if re.match(r"  (D|M|I|Mo)\d +(0\.5|1) ", item):

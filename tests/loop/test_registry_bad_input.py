@@ -152,7 +152,7 @@ def test_a_version_deleted_under_the_champion_serves_on_is_reported_and_can_be_f
     project.put(AFTER, level=6.0)
     project.ingest(scheduler, AFTER)
     assert project.said("performance_judged", AFTER)["verdict"] == "alarm"
-    assert project.of_kind("retrain_decided")[-1].details["retrain"]
+    assert project.of_kind("retrain_decided")[-1].details.retrain
     project.put(KEYS[4], level=6.0)
     project.ingest(scheduler, KEYS[4])
     champion = project.workspace.state().champion
@@ -163,4 +163,4 @@ def test_a_version_deleted_under_the_champion_serves_on_is_reported_and_can_be_f
 
 def files_of_deleted(project: Project) -> Path:
     """Return the files of version 1, which the ledger still knows where MLflow does not."""
-    return Path(urlsplit(project.workspace.state().versions["1"].details["source"]).path)
+    return Path(urlsplit(project.workspace.state().versions["1"].details.source).path)

@@ -91,7 +91,7 @@ def test_an_alarm_has_its_pages_a_calm_week_has_none_unless_it_is_always_drawn(
     assert "moved by" in Document(kept_reports.page_of(evidence, told["own"])).text
     assert "Evidently" in kept_reports.page_of(evidence, told["evidently"])
     assert set(scheduler.xcom("reports", "calm_too")) == {"partition", "page", "own"}
-    whys = {(one.partition, one.details["engine"]): one.details["why"] for one in project.of_kind("report_rendered")}
+    whys = {(one.partition, one.details.engine): one.details.why for one in project.of_kind("report_rendered")}
     assert whys == {
         (KEYS[3], "own"): "alarm: drift", (KEYS[3], "evidently"): "alarm: drift",
         (KEYS[2], "own"): "drawn on every partition",
@@ -105,7 +105,7 @@ def test_a_person_gets_the_newest_scored_partition_as_a_file(
     report(project, "--into", str(file))
     assert Document(file.read_text(encoding="utf-8")).title == f"{project.model}, partition {KEYS[3]}"
     (record,) = project.of_kind("report_rendered")
-    assert f"{record.details['report']}.json" in capsys.readouterr().out
+    assert f"{record.details.report}.json" in capsys.readouterr().out
     assert record.actor.startswith("person:")
 
 
@@ -124,7 +124,7 @@ def test_without_evidently_its_page_is_refused_with_the_name_of_the_extra_and_ou
     with pytest.raises(DeclarationError, match=r"airflow-mlops\[evidently\]"):
         report(project, "--engine", "evidently")
     report(project)
-    assert [record.details["engine"] for record in project.of_kind("report_rendered")] == ["own"]
+    assert [record.details.engine for record in project.of_kind("report_rendered")] == ["own"]
 
 
 def test_a_partition_that_nobody_knows_or_a_file_that_cannot_be_written_is_told(

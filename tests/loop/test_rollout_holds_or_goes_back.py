@@ -47,9 +47,9 @@ def assert_rolled_back(project: Project, scheduler: InProcessScheduler, *words: 
         "live_100.promote": "upstream_failed",
     }  # fmt: skip
     (record,) = project.of_kind("rolled_back")
-    assert (record.partition, record.details["version"]) == (KEYS[4], "2")
+    assert (record.partition, record.details.version) == (KEYS[4], "2")
     for word in words:
-        assert word in record.details["reason"]
+        assert word in record.details.reason
         assert word in why(scheduler, "shadow_100.analyse")
     assert set(project.workspace.state().quarantined) == {"2"}
     assert project.workspace.registry.aliases() == {"champion": "1"}

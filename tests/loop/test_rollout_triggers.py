@@ -16,7 +16,7 @@ from airflow_mlops.core.rollout.control_rollout import control_rollout
 from airflow_mlops.operators.rollout import AnalyseRolloutOperator
 from airflow_mlops.testing.in_memory_target import InMemoryTarget
 from airflow_mlops.triggers.rollout import LookDueTrigger
-from tests.unit.core.ledger.histories import week
+from tests.unit.core.ledger.histories import draft_of, week
 from tests.unit.core.rollout.test_analyse_traffic import rolled_out
 from tests.unit.core.toy_loop import toy_fields
 
@@ -87,6 +87,8 @@ def test_a_task_waits_for_the_stage_that_is_open_and_for_no_other(
             look.run_stage(workspace, week(3), {})
         assert isinstance(waits.value.trigger, LookDueTrigger)
     control_rollout(workspace, "abort", reason="complaints")
-    workspace.record_fact(workspace.draft("quarantine_lifted", "lift", week(3), version="2", reason="it was not it"))
+    workspace.record_fact(
+        draft_of(workspace, "quarantine_lifted", "lift", week(3), version="2", reason="it was not it")
+    )
     with pytest.raises(NotReadyError, match="version 2 is not being rolled out"):
         look.run_stage(workspace, week(3), {})

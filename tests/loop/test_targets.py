@@ -155,7 +155,7 @@ def assert_waits(scheduler: InProcessScheduler, project: Project) -> None:
 def assert_went_live(scheduler: InProcessScheduler, project: Project) -> None:
     """Assert that version 2 is the champion after all its stages, and that nothing of the loop is out of order."""
     assert project.workspace.registry.aliases() == {"champion": "2"}, scheduler.failures()
-    entered = [each.details["kind"] for each in project.of_kind("stage_entered") if each.details["version"] == "2"]
+    entered = [each.details.kind for each in project.of_kind("stage_entered") if each.details.version == "2"]
     assert entered == ["shadow", "canary"]
     found = states(scheduler, project.dag("rollout"))
     assert set(found.values()) == {"success"}, found

@@ -110,7 +110,7 @@ def test_a_loop_over_postgresql_goes_from_rows_to_served_predictions(
     project.ingest(scheduler, KEYS[3])
 
     published = {record.partition: record.details for record in project.of_kind("snapshot_published")}
-    assert [(published[key]["rows"], published[key]["quarantined"]) for key in KEYS[:4]] == [
+    assert [(published[key].rows, published[key].quarantined) for key in KEYS[:4]] == [
         (400, 0), (398, 2), (400, 0), (400, 0),
     ]  # fmt: skip
     assert "hunter2" not in json.dumps([record.details for record in project.records])
@@ -126,7 +126,7 @@ def test_a_loop_over_postgresql_goes_from_rows_to_served_predictions(
     )
     project.ingest(scheduler, KEYS[0])
     again = project.of_kind("snapshot_published")[before:]
-    assert [(record.partition, record.details["rows"], record.details["outdated"]) for record in again] == [
+    assert [(record.partition, record.details.rows, record.details.outdated) for record in again] == [
         (KEYS[0], 401, [champion.number])
     ]
     assert_invariants(project.workspace)

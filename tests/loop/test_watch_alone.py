@@ -43,6 +43,6 @@ def test_the_watch_of_the_page_judges_decides_and_wakes_the_training(
     assert (found["drift"]["verdict"], found["drift"]["drifted"]) == ("alarm", ["x1"])
     assert found["performance"]["verdict"] == found["checks"]["predictions"]["verdict"] == "alarm"
     decided = project.of_kind("retrain_decided")[-1]
-    assert (decided.partition, decided.details["retrain"]) == (KEYS[2], True)
+    assert (decided.partition, decided.details.retrain) == (KEYS[2], True)
     assert [run.partition_key for run in scheduler.dag_runs(project.dag("train"))] == [KEYS[2]]
-    assert project.of_kind("training_started")[-1].details["decision"] == decided.sequence
+    assert project.of_kind("training_started")[-1].details.decision == decided.sequence

@@ -35,34 +35,36 @@ def verify(asked: argparse.Namespace) -> None:
 
     workspace = workspace_of(asked)
     anchors = read_anchors(asked.anchors, workspace.loop.model) if asked.anchors else []
-    found = audit_ledger(workspace.ledger.records(), workspace.evidence, anchors)
-    against = f", {found.anchors} anchors hold" if anchors else "; records cut off at the end show against anchors only"
+    since = anchors[-1] if asked.incremental else None
+    audit = audit_ledger(workspace.ledger, workspace.evidence, anchors, since=since)
+    scope = "" if since is None else f" after record {since.sequence}"
+    against = f", {audit.anchors} anchors hold" if anchors else "; records cut off at the end show against anchors only"
     print(
-        f"{workspace.loop.model}: {found.records} records, every hash holds; "
-        f"{found.evidence} documents of evidence are as they were{against}"
+        f"{workspace.loop.model}: {audit.records} records{scope}, every hash holds; "
+        f"{audit.evidence} documents of evidence are as they were{against}"
     )
 
 
 def anchor(asked: argparse.Namespace) -> None:
     """Add the head of the ledger to a file."""
-    from airflow_mlops.core.ledger.audit import append_anchor, head
+    from airflow_mlops.core.ledger.audit import append_anchor, head_anchor
 
-    found = head(workspace_of(asked).ledger.records())
+    head = head_anchor(workspace_of(asked).ledger)
     with writing(asked.to):
-        append_anchor(found, asked.to)
-    print(f"{found.model}: record {found.sequence}, hash {found.hash}, anchored in {asked.to}")
+        append_anchor(head, asked.to)
+    print(f"{head.model}: record {head.sequence}, hash {head.hash}, anchored in {asked.to}")
 
 
 def export(asked: argparse.Namespace) -> None:
     """Write the records, oldest first."""
-    from airflow_mlops.core.ledger.audit import exported
+    from airflow_mlops.core.ledger.audit import export_records
 
     workspace = workspace_of(asked)
-    records = workspace.ledger.records()
-    lines = (json.dumps(values) + "\n" for values in exported(records, workspace.evidence if asked.evidence else None))
+    records = export_records(workspace.ledger, workspace.evidence if asked.evidence else None)
+    lines = (json.dumps(values) + "\n" for values in records)
     if asked.to is None:
         sys.stdout.writelines(lines)
         return
     with writing(asked.to), asked.to.open("w", encoding="utf-8") as out:
         out.writelines(lines)
-    print(f"{workspace.loop.model}: {len(records)} records in {asked.to}")
+    print(f"{workspace.loop.model}: {workspace.ledger.head().sequence} records in {asked.to}")

@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow_mlops.core.errors import RegistryError, RolloutError
 from airflow_mlops.core.lake import Lake, LakeFiles
+from airflow_mlops.core.ledger.training_details import Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.ports.signing_keys import SigningKeys
 from airflow_mlops.core.registry.copied_folder import fetched_into, put_in_place
@@ -107,7 +108,7 @@ class VersionFiles:
             try:
                 if not bring(version, folder):
                     continue
-                verify_folder(folder, version.signature, self._keys)
+                verify_folder(folder, Signature(**version.signature), self._keys)
                 return load_model(folder / MODEL_FILE, version.artefact)
             except OtherKeyError as error:
                 raise RegistryError(f"version {version.number} is refused: {error}") from error

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.retrain.outside_alarms import OutsideAlarm
+    from airflow_mlops.core.ledger.watch_details import OutsideAlarm
 
 LOG = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class OutsideMonitorTrigger(BaseEventTrigger):
                 LOG.warning("monitor %s: %s; it is asked every %g s", self.conn_id, said, self.poll_seconds)
             complaint = said
             if alarms is not None:
-                new = [alarm.to_dict() for alarm in alarms if alarm.id not in listed]
+                new = [asdict(alarm) for alarm in alarms if alarm.id not in listed]
                 listed = {alarm.id for alarm in alarms}
                 if new:
                     yield TriggerEvent({"alarms": new})

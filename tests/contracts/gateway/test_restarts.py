@@ -138,7 +138,7 @@ def test_a_challenger_whose_files_are_spoiled_is_taken_out_after_a_restart_and_t
     project: ToyProject, served: GatewayProcess
 ) -> None:
     target = rolled_out(project, served, CANARY)
-    signature = project.version(2).details["signature"]
+    signature = project.version(2).details.signature
     served.stop(signal.SIGKILL)
     for models in (served.state / "models", project.lake / "toy" / "models"):
         (models / signature["digest"] / MODEL_FILE).write_bytes(b"half a mo")

@@ -234,7 +234,7 @@ def test_finalize_deletes_the_copies_that_nothing_needs(served: Served) -> None:
     back = Traffic(next(served.orders), "1")
     served.target.rollback(back)
     served.target.finalize(back)
-    digest = served.project.version(1).details["signature"]["digest"]
+    digest = served.project.version(1).details.signature["digest"]
     assert [folder.name for folder in kept.iterdir()] == [digest]
     assert served.gateway.predict(row())["version"] == "1"
 

@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.copied_folder import put_in_place
 from airflow_mlops.core.registry.model_file import save_model
@@ -21,6 +21,7 @@ from airflow_mlops.core.registry.sign_folder import sign_folder
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.gateway_process import GatewayProcess
 from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import toy_loop, toy_rows, week
 
 CONTRACT = """
@@ -74,8 +75,7 @@ class ToyProject:
             part.rmdir()
             folder.rename(part)
         self.workspace.record_fact(
-            self.workspace.draft(
-                "candidate_registered", f"candidate:{number}", week(0), version=str(number), artefact=artefact,
+            draft_of(self.workspace, "candidate_registered", f"candidate:{number}", week(0), version=str(number), artefact=artefact,
                 signature=signature.to_dict(), request="r", metrics={}, window={"fitted": [{"partition": week(0)}]},
             )
         )  # fmt: skip
@@ -114,8 +114,8 @@ def named(version: Version) -> dict[str, Any]:
     """Return how the control API is told of a version."""
     return {
         "number": version.number,
-        "artefact": version.details["artefact"],
-        "signature": version.details["signature"],
+        "artefact": version.details.artefact,
+        "signature": version.details.signature,
     }
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import Registration
 from airflow_mlops.core.registry.model_file import file_digest, save_model
 from airflow_mlops.core.registry.sign_folder import sign_folder, signature_of
@@ -28,6 +28,7 @@ from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.sagemaker import sagemaker_target
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from airflow_mlops.testing.sagemaker_server import SageMakerEndpoints
+from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import toy_loop
 
 BUCKET = "serving"
@@ -147,5 +148,5 @@ def registered(workspace: Workspace, number: str) -> Version:
         "metrics": {},
     }
     partition = f"2013-01-{int(number):02d}T00:00:00"
-    workspace.record_fact(workspace.draft("candidate_registered", f"candidate:{number}", partition, **details))
+    workspace.record_fact(draft_of(workspace, "candidate_registered", f"candidate:{number}", partition, **details))
     return workspace.state().versions[number]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.errors import DeclarationError, RegistryError, RolloutError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import TargetError, Traffic
 from airflow_mlops.core.registry.model_file import file_digest, load_model
 from airflow_mlops.core.rollout.targets.sagemaker.model import endpoint_name, pack
@@ -33,7 +33,7 @@ def test_the_model_on_sagemaker_is_the_verified_version_in_a_container_without_n
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         archive.extractall(tmp_path / "opt-ml-model", filter="data")
     file = tmp_path / "opt-ml-model" / "model.skops"
-    assert load_model(file, str(version.details["artefact"])).predict([[3.0]])[0] == pytest.approx(3.0)
+    assert load_model(file, str(version.details.artefact)).predict([[3.0]])[0] == pytest.approx(3.0)
     (tmp_path / "model.tar.gz").write_bytes(content)
     assert address == f"{SERVING['storage']}/toy/{file_digest(tmp_path / 'model.tar.gz')}/model.tar.gz"
     assert model["EnableNetworkIsolation"] is True

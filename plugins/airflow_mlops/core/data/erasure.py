@@ -21,7 +21,7 @@ class Erasure:
 
     def __init__(self, workspace: Workspace, state: LoopState) -> None:
         self.rows = 0
-        self._forgotten = state.forgotten
+        self._forgotten = frozenset(state.forgotten)
         self._column = subject_column(workspace)
         self._key = mask_key(workspace.secret, self._column) if self._forgotten else b""
         if self._forgotten:

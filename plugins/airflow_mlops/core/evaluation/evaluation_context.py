@@ -19,7 +19,7 @@ from airflow_mlops.core.evaluation.feature_importance import permutation_importa
 from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError, metrics_of_label, wrap_user_metric
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baselines, fit_baselines
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.load import copy_of, load_version
 from airflow_mlops.core.training.assemble import TrainingRequest

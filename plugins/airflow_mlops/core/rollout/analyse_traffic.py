@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from airflow_mlops.core.declaration.rollout import OnlineMetric, Rollout, RolloutStage
-from airflow_mlops.core.ledger.state import LoopState, OpenRollout
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ports.rollout_target import Telemetry
 from airflow_mlops.core.rollout.analyse_rows import (
     ChallengerFailedError,
@@ -76,7 +77,7 @@ class OpenStage:
 
         The run that waits is of a partition from before them: where minutes count, that is not what counts as now.
         """
-        return sorted(key for key in self.state.scored if key > self.rollout.entered)
+        return self.state.scored.keys(after=self.rollout.entered)
 
     @property
     def look(self) -> Look | None:

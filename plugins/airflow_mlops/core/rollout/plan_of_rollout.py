@@ -13,7 +13,8 @@ from airflow_mlops.core.rollout.analysis_schedule import planned_looks
 from airflow_mlops.core.rollout.offline_and_online import expected_difference
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.ledger.state import LoopState, Version
+    from airflow_mlops.core.ledger.state import LoopState
+    from airflow_mlops.core.ledger.state_machine import Version
     from airflow_mlops.core.workspace import Workspace
 
 RATE = 0.01
@@ -34,10 +35,10 @@ def plan_of_rollout(workspace: Workspace, state: LoopState, version: Version) ->
     if declared.is_live:
         rate = _champions_errors(workspace)
         return [_on_requests(declared, stage, rate) for stage in stages]
-    expected, newest = expected_difference(workspace, version), max(state.scored, default=None)
+    expected, newest = expected_difference(workspace, version), state.scored.newest()
     if expected is None or expected["interval"] is None or not expected["rows"] or newest is None:
         return []
-    rows, metric = int(state.scored[newest].get("rows", 0)), workspace.loop.metric
+    rows, metric = state.scored[newest].rows, workspace.loop.metric
     said = [_on_rows(declared, stage, expected, rows=rows, metric=metric) for stage in stages]
     return [sentence for sentence in said if sentence is not None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from airflow_mlops.core.data.shape import Rule, Shape
 from airflow_mlops.core.declaration.arrow_types import parse_type
 from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.validation.publish_snapshot import record_publication
 from airflow_mlops.core.validation.suite import Expectation, columns_read, read_suite
 from airflow_mlops.core.workspace import Workspace
@@ -47,9 +48,9 @@ def held_rows(workspace: Workspace, partition: str) -> pa.Table:
     """
     known = workspace.state().published.get(partition)
     if known is not None and partition not in workspace.state().refused:
-        if known["quarantine_version"] is None:
+        if known.quarantine_version is None:
             raise DataError(f"partition {partition} has no rows in quarantine")
-        return workspace.quarantine.read(partition, version=known["quarantine_version"])
+        return workspace.quarantine.read(partition, version=known.quarantine_version)
     return workspace.quarantine.read(partition)
 
 
@@ -99,10 +100,10 @@ def release_quarantine(
 
 class _Releasing:
     def __init__(
-        self, workspace: Workspace, partition: str, known: dict[str, Any], held: pa.Table, keys: Sequence[str] | None
+        self, workspace: Workspace, partition: str, known: SnapshotPublished, held: pa.Table, keys: Sequence[str] | None
     ) -> None:
         self.workspace, self.partition, self.known, self.held = workspace, partition, known, held
-        self.shape = shape_in_ledger(workspace, known["columns"])
+        self.shape = shape_in_ledger(workspace, known.columns)
         rows = [json.loads(text) for text in held.column("row").to_pylist()]
         asked = None if keys is None else set(keys)
         self.asked = [
@@ -144,7 +145,7 @@ class _Releasing:
         if not suite or not self.good:
             return
         columns = columns_read(suite) or self.shape.schema.names
-        there = self.workspace.snapshots.read(self.partition, version=self.known["version"], columns=columns)
+        there = self.workspace.snapshots.read(self.partition, version=self.known.version, columns=columns)
         candidates = self._released().select(columns)
         whole = pa.concat_tables([there, candidates.cast(there.schema)])
         positions = self.good
@@ -174,19 +175,22 @@ class _Releasing:
             "keys": sorted(str(key) for key in self.held.column("key").take(pa.array(sorted(good))).to_pylist()),
             "reasons_of_old": self.held.column("reasons").take(pa.array(sorted(good))).to_pylist(),
         })  # fmt: skip
-        details = {
-            name: value for name, value in self.known.items() if name not in ("publication", "replaces", "outdated")
-        }
-        details |= {
-            "version": version, "digest": counted.hexdigest(), "rows": counted.rows, "quarantined": stay.num_rows,
-            "quarantine_version": kept if stay.num_rows else None, "report": report, "released": len(good),
-            "accepted_because": accept,
-        }  # fmt: skip
-        recorded = record_publication(workspace, self.partition, details)
-        return Release(
-            self.partition, len(good), stay.num_rows, self.reasons(), recorded["record"],
-            tuple(recorded.get("outdated", ())),
-        )  # fmt: skip
+        details = replace(
+            self.known,
+            version=version,
+            digest=counted.hexdigest(),
+            rows=counted.rows,
+            quarantined=stay.num_rows,
+            quarantine_version=kept if stay.num_rows else None,
+            report=report,
+            released=len(good),
+            accepted_because=accept,
+            replaces=None,
+            outdated=None,
+        )
+        record = record_publication(workspace, self.partition, details)
+        outdated = record.details.outdated or ()
+        return Release(self.partition, len(good), stay.num_rows, self.reasons(), record.sequence, outdated)
 
     def reasons(self) -> dict[str, int]:
         """Return how often each reason keeps a row back."""
@@ -201,7 +205,7 @@ class _Releasing:
         return self.rows.take(pa.array(places, pa.int64()))
 
     def _joined(self, released: pa.Table, counted: ContentDigest) -> Iterator[pa.RecordBatch]:
-        there = self.workspace.snapshots.batches(self.partition, version=self.known["version"])
+        there = self.workspace.snapshots.batches(self.partition, version=self.known.version)
         for batch in released.to_batches():
             counted.update(batch)
             yield batch
@@ -213,7 +217,7 @@ class _Releasing:
     def _keys_in_partition(self, keys: pa.Array) -> set[Any]:
         name = self.workspace.loop.data.key
         found: set[Any] = set()
-        for batch in self.workspace.snapshots.batches(self.partition, version=self.known["version"], columns=[name]):
+        for batch in self.workspace.snapshots.batches(self.partition, version=self.known.version, columns=[name]):
             column = batch.column(name)
             found.update(column.filter(pc.is_in(column, value_set=keys.cast(column.type))).to_pylist())
         return found

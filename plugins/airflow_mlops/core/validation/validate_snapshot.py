@@ -64,9 +64,17 @@ def validate_snapshot(workspace: Workspace, manifest: SnapshotManifest, validato
     with refusing(workspace, partition, "validation"):
         expectations = read_suite(workspace.root / data.expectations) if data.expectations else []
         suite = rules_digest(workspace, expectations)
-        if known is not None and manifest.adopted and known["suite"] == suite:
-            names = ("version", "digest", "rows", "quarantined", "report", "suite", "quarantine_version")
-            return ValidatedSnapshot(partition, **{name: known[name] for name in names})
+        if known is not None and manifest.adopted and known.suite == suite:
+            return ValidatedSnapshot(
+                partition,
+                known.version,
+                known.digest,
+                known.rows,
+                known.quarantined,
+                str(known.report),
+                known.suite,
+                known.quarantine_version,
+            )
         results = check(workspace, manifest, validator, expectations)
         findings = judge_history(workspace, manifest)
         return _Split(workspace, manifest, results, findings, suite).published()

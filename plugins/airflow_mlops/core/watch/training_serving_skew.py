@@ -17,10 +17,11 @@ import pandas as pd
 
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
-from airflow_mlops.core.training.window import PinnedPartition, pin_scored, read_partition
+from airflow_mlops.core.training.window import pin_scored, read_partition
 from airflow_mlops.core.workspace import Workspace
 
 ULPS = 256
@@ -81,13 +82,13 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
         If the partition was not scored.
     """
     state = workspace.state()
-    key = partition or max(state.scored, default="")
+    key = partition or state.scored.newest() or ""
     scored = state.require_scored(key)
-    champion = state.versions[str(scored["champion"])]
+    champion = state.versions[scored.champion]
     pin = pin_scored(state, key)
     whole = read_partition(workspace, pin, label=False)
     replay = _Replay(workspace, pin, whole, load_version(workspace, champion))
-    logged = workspace.predictions.read(key, version=int(scored["version"])).to_pandas()
+    logged = workspace.predictions.read(key, version=scored.version).to_pandas()
     taken = np.unique(np.linspace(0, len(whole) - 1, min(rows, len(whole))).round().astype(int))
     difference = replay.one_by_one(taken.tolist()) or replay.against(logged)
     return SkewReport(key, champion.number, len(taken), replay.features.shape[1], difference)

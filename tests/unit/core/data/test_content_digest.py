@@ -39,7 +39,6 @@ def table_of(rows: list[Row]) -> pa.Table:
     )
 
 
-@settings(max_examples=150, deadline=None)
 @given(rows, st.randoms(use_true_random=False), st.integers(1, 5))
 def test_the_order_of_rows_and_columns_and_the_chunks_do_not_count(rows: list[Row], order: Any, size: int) -> None:
     table = table_of(rows)
@@ -49,7 +48,7 @@ def test_the_order_of_rows_and_columns_and_the_chunks_do_not_count(rows: list[Ro
     assert content_digest(table.select(["f", "n", "key", "x"])) == content_digest(table)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(rows, st.data())
 def test_any_changed_cell_gives_another_digest(rows: list[Row], data: st.DataObject) -> None:
     row, column = data.draw(st.integers(0, len(rows) - 1)), data.draw(st.integers(0, 3))
@@ -163,7 +162,7 @@ def test_no_release_changes_the_digest_of_what_was_recorded() -> None:
     assert digests | {"all": content_digest(table), "none": content_digest(table.slice(0, 0))} == GOLDEN
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows, st.integers(1, 7))
 def test_a_digest_taken_batch_by_batch_is_that_of_the_whole(rows: list[Row], size: int) -> None:
     table = table_of(rows)

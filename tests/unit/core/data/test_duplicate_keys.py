@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_mlops.core.data.duplicate_keys import KeySpool
@@ -16,7 +16,6 @@ from airflow_mlops.core.data.duplicate_keys import KeySpool
 hashes = st.lists(st.one_of(st.integers(0, 8), st.integers(2**64 - 8, 2**64 - 1), st.integers(0, 2**64 - 1)))
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(hashes, max_size=6), st.sampled_from([0, 3, 1000]))
 def test_the_repeated_are_those_that_came_more_than_once(batches: list[list[int]], in_memory: int) -> None:
     counts = Counter(value for batch in batches for value in batch)

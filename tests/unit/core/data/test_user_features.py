@@ -68,7 +68,7 @@ def workspace_with_features(tmp_path: Path, source: str | None, *, weeks: int = 
 
 def make_features(workspace: Workspace, number: int = 3) -> pd.DataFrame:
     key = week(number)
-    return FeatureMaker(workspace).make(toy_rows(number), key, workspace.state().published[key]["version"])
+    return FeatureMaker(workspace).make(toy_rows(number), key, workspace.state().published[key].version)
 
 
 def test_without_a_function_the_features_are_the_columns_by_name(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_history_reads_a_partition_once_and_hides_what_the_contract_hides(tmp_pa
     workspace.snapshots.read = counting  # type: ignore[method-assign]
     maker = FeatureMaker(workspace)
     for number in (2, 3):
-        maker.make(toy_rows(number), week(number), workspace.state().published[week(number)]["version"])
+        maker.make(toy_rows(number), week(number), workspace.state().published[week(number)].version)
     assert sorted(reads) == [week(0), week(1), week(2)]
 
 
@@ -209,7 +209,7 @@ def test_training_scoring_and_watching_use_the_same_features(tmp_path: Path) -> 
         run_stage(workspace, version, index, week(3))
     scored = score_partition(workspace, week(4))
     assert scored["rows"] == 120
-    profile = workspace.evidence.get(workspace.state().versions["1"].details["profile"])
+    profile = workspace.evidence.get(workspace.state().versions["1"].details.profile)
     assert sorted(profile["bins"]) == ["level", "x"]
     drift = detect_drift(workspace, week(4))
     assert drift["missing"] == []

@@ -333,7 +333,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join), st.lists(PIECES).map("\n".join)))
 @example("self: 1")
 @example("? [a]\n: 1")
@@ -345,7 +345,6 @@ def test_any_text_gives_a_loop_or_a_declaration_error(tmp_path_factory: pytest.T
         assert isinstance(read_loop(path), Loop)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_loop_or_a_declaration_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "bytes.yaml"
@@ -367,7 +366,7 @@ KEY_PATHS = key_paths(FULL)
 KEY_NAMES = {path[-1] for path in KEY_PATHS}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(KEY_PATHS),
     st.text("abcdefghijklmnopqrstuvwxyz_0", min_size=1, max_size=12).filter(

@@ -186,7 +186,7 @@ def test_profit_falls_by_a_share_of_itself_and_a_loss_of_money_may_be_negative()
     assert cost.worse_by(-80.0, -100.0) == pytest.approx(0.2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.floats(0, 1)), min_size=1, max_size=40))
 def test_the_confusion_counts_every_row_once(rows: list[tuple[float, float]]) -> None:
     label, predicted = (np.array(column) for column in zip(*rows, strict=True))

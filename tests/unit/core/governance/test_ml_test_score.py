@@ -12,7 +12,7 @@ from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.governance.ml_test_score.ml_test_score import FILE, Point, ml_test_score
 from airflow_mlops.core.governance.ml_test_score.points import View
 from airflow_mlops.core.governance.ml_test_score.score_model import stale_loss
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week

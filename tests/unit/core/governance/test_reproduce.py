@@ -68,7 +68,7 @@ def test_a_version_made_again_predicts_the_same_bits_and_is_the_same_file(tmp_pa
     found = reproduce_version(workspace, "1")
     assert (found.verdict, found.rows, found.largest_difference, found.same_file) == ("identical", 120, 0.0, True)
     assert found.reason == "identical: all 120 predictions of its holdout are the same, bit for bit"
-    assert workspace.state().reproduced["1"].details["verdict"] == "identical"
+    assert workspace.state().reproduced["1"].details.verdict == "identical"
     assert workspace.state().versions.keys() == {"1"}
 
 

@@ -15,7 +15,7 @@ import pytest
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import GHOST_OF, VersionGoneError
 from airflow_mlops.core.ports.signing_keys import GivenKeys, new_private_key
 from airflow_mlops.core.registry.load import copy_of, load_version, verified_folder
@@ -87,7 +87,7 @@ def test_a_registration_that_died_before_its_record_is_adopted_with_the_signatur
     assert registered["version"] == "2"
     assert registered == register_candidate(workspace, *asked)
     assert len(registry.versions) == 2
-    assert hashlib.sha256(kept).hexdigest() == workspace.state().versions["2"].details["signature"]["digest"]
+    assert hashlib.sha256(kept).hexdigest() == workspace.state().versions["2"].details.signature["digest"]
 
 
 def interrupt(*_: object) -> str:

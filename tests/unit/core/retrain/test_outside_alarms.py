@@ -30,9 +30,9 @@ ROLLOUT: dict[str, Any] = {"stages": [{"shadow": 100}, {"live": 100}], "min_rows
 def told_of(workspace: Workspace) -> list[tuple[str | None, str]]:
     """Return partition and verdict of all that was recorded of monitors outside."""
     return [
-        (record.partition, record.details["verdict"])
-        for record in workspace.ledger.records()
-        if record.kind == "check_judged" and record.details["check"] == OUTSIDE
+        (record.partition, record.details.verdict)
+        for record in list(workspace.ledger.records())
+        if record.kind == "window_judged" and record.details.check == OUTSIDE
     ]
 
 
@@ -59,7 +59,7 @@ def scored(workspace: Workspace, number: int) -> None:
 
 def test_an_alarm_from_outside_asks_for_a_retrain_as_any_other_alarm_does(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, 4)
-    assert not workspace.state().decisions[-1].details["retrain"]
+    assert not workspace.state().decisions[-1].details.retrain
     (found,) = record_outside_alarms(workspace, [OutsideAlarm("a1", "prices are in cents")])
     assert (found["partition"], found["verdict"], found["said"]) == (week(4), "alarm", "prices are in cents")
     decided = decide_and_record(workspace, week(4), trigger="outside").details
@@ -90,10 +90,10 @@ def test_what_holds_back_other_alarms_holds_back_those_from_outside(
 def test_alarms_about_two_windows_are_two_of_three(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, alarm={"windows": 2, "of": 3})
     record_outside_alarms(workspace, [OutsideAlarm("a1", "odd")])
-    assert not decide_and_record(workspace, week(3), trigger="outside").details["retrain"]
+    assert not decide_and_record(workspace, week(3), trigger="outside").details.retrain
     scored(workspace, 4)
     record_outside_alarms(workspace, [OutsideAlarm("a2", "odd again")])
-    assert decide_and_record(workspace, week(4), trigger="outside").details["retrain"]
+    assert decide_and_record(workspace, week(4), trigger="outside").details.retrain
 
 
 def test_an_alarm_is_recorded_once_however_often_and_wherever_it_is_told(tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_an_alarm_is_recorded_once_however_often_and_wherever_it_is_told(tmp_pat
     alarm = OutsideAlarm("a1", "odd")
     assert len(record_outside_alarms(workspace, [alarm])) == 1
     first = decide_and_record(workspace, week(3), trigger="outside")
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     assert record_outside_alarms(workspace, [alarm, alarm]) == []
     assert decide_and_record(workspace, week(3), trigger="outside") == first
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
     scored(workspace, 4)
     assert record_outside_alarms(workspace, [alarm]) == []
     assert told_of(workspace) == [(week(3), "alarm")]
@@ -116,7 +116,7 @@ def test_a_second_alarm_of_a_window_is_decided_on_anew_and_the_first_still_stand
         (found,) = record_outside_alarms(workspace, [OutsideAlarm(name, f"found {number}")])
         decide_and_record(workspace, week(4), trigger="outside")
     assert found["said"] == "found 1 and 1 more"
-    assert [record.details["trigger"] for record in workspace.state().decisions][-2:] == ["outside"] * 2
+    assert [record.details.trigger for record in workspace.state().decisions][-2:] == ["outside"] * 2
     # Told later that an older week was odd as well: that one is history, the alarm of the newest is not.
     record_outside_alarms(workspace, [OutsideAlarm("a3", "late", week(3)), OutsideAlarm("a4", "", week(4))])
     assert told_of(workspace)[2:] == [(week(3), "no alarm"), (week(4), "alarm")]
@@ -127,7 +127,7 @@ def test_alarms_about_old_partitions_are_recorded_and_alarm_nothing(tmp_path: Pa
     (found,) = record_outside_alarms(workspace, [OutsideAlarm("a1", "odd", week(3))])
     assert (found["partition"], found["verdict"], found["historical"]) == (week(3), "no alarm", True)
     assert found["said"] == "historical, so no alarm: odd"
-    assert not decide_and_record(workspace, week(5), trigger="outside").details["retrain"]
+    assert not decide_and_record(workspace, week(5), trigger="outside").details.retrain
 
 
 def test_an_alarm_counts_for_the_newest_scored_partition_up_to_the_one_it_names(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_no_rollout_starts_before_somebody_approved(tmp_path: Path) -> None:
     record_approval(workspace, version, ("ben", "17"), started_by=None)
     assert start_rollout(workspace, week(2)) == "1"
     approved = workspace.state().approved["1"]
-    assert (approved.details["by"], approved.details["made_by"]) == ("ben", [])
+    assert (approved.details.by, approved.details.made_by) == ("ben", [])
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,9 @@ def test_who_started_the_run_cannot_approve_its_version_and_the_attempt_is_on_re
     with pytest.raises(PolicyError, match="ann started a run that made version 1; somebody else must approve it"):
         record_approval(workspace, version, ("ann",), started_by=None)
     assert workspace.state().approved == {}
-    assert [record.details["by"] for record in workspace.ledger.records() if record.kind == "approval_void"] == ["ann"]
+    assert [record.details.by for record in list(workspace.ledger.records()) if record.kind == "approval_void"] == [
+        "ann"
+    ]
     record_approval(workspace, version, ("ben",), started_by=None)
     assert start_rollout(workspace, week(2)) == "1"
 
@@ -129,4 +131,4 @@ def test_two_answers_on_the_same_record_are_two_records(tmp_path: Path, monkeypa
         monkeypatch.setattr(Workspace, "state", lambda self, known=answers, **how: next(known, None) or real(self))
         with pytest.raises(PolicyError):
             record_approval(workspace, version, (name,), started_by=name)
-    assert [one.details["by"] for one in workspace.ledger.records() if one.kind == "approval_void"] == ["ann", "ben"]
+    assert [one.details.by for one in list(workspace.ledger.records()) if one.kind == "approval_void"] == ["ann", "ben"]

@@ -20,6 +20,7 @@ from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import InMemoryRegistry, in_memory_workspace
+from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
 
 LIVE = {"stages": [{"shadow": 100}, {"live": 100}], "margin": 10.0, "min_rows": 20}
@@ -160,7 +161,7 @@ def before_the_next_record(workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 
 def note(workspace: Workspace) -> None:
     """Record something that has nothing to do with it."""
-    workspace.record_fact(workspace.draft("approval_void", "note", week(4), version="1", by="x", reason="y"))
+    workspace.record_fact(draft_of(workspace, "approval_void", "note", week(4), version="1", by="x", reason="y"))
 
 
 def test_two_who_roll_back_at_once_take_one_version_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

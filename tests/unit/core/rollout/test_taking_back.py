@@ -19,7 +19,7 @@ from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_ro
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 from airflow_mlops.testing.in_memory_target import InMemoryTarget, Method
-from tests.unit.core.ledger.histories import History, week
+from tests.unit.core.ledger.histories import History, draft_of, week
 from tests.unit.core.rollout.test_analyse_traffic import looks, rolled_out, seen
 from tests.unit.core.rollout.test_roll_out import real_loop, run_dag
 from tests.unit.core.toy_loop import ingest, toy_rows
@@ -142,7 +142,7 @@ def test_a_promotion_that_was_taken_back_by_hand_is_no_promotion_to_a_retry(tmp_
         roll_back_now(workspace, reason="bad", only="2")
     roll_back_now(workspace, reason="bad", only="3")
     workspace.record_fact(
-        workspace.draft("rolled_back", "by hand", week(4), version="2", champion="1", reason="complaints")
+        draft_of(workspace, "rolled_back", "by hand", week(4), version="2", champion="1", reason="complaints")
     )
     with pytest.raises(RolledBackError, match="version 2 was rolled back: complaints"):
         ended(workspace, workspace.state(), "2", "live_100")

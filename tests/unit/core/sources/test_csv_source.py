@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_mlops.core.declaration.data import Limits
@@ -226,7 +226,6 @@ CELL = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(CELL, min_size=width, max_size=width), max_size=12)))
 @example([["\r"], ["\n"], [""]])
 @example([["\ufdd0", "\ufeff"]])
@@ -241,7 +240,6 @@ def test_any_cells_written_as_csv_come_back_as_they_were(
     assert broken == []
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=60) | st.text('ab,"\n\r', max_size=40).map(str.encode))
 def test_any_bytes_are_rows_or_broken_rows_or_one_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes

@@ -446,7 +446,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(JSON, max_size=6))
 def test_every_record_is_a_row_or_a_broken_row(records: list[Any]) -> None:
     broken: list[BrokenRow] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.errors import PartitionRefusedError, SourceMissingError, SourceUnreadableError
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Source
 from airflow_mlops.core.sources.parquet_source import ParquetFiles
+from tests.wiped_parquet import wipe_rows
 
 KEY, LATER = "2013-01-06T00:00:00", "2013-01-13T00:00:00"
 
@@ -89,19 +89,18 @@ def test_files_with_other_columns_are_refused_with_each_difference(tmp_path: Pat
     )
 
 
-def test_a_small_file_of_200_million_rows_is_refused_at_once_from_its_footer(tmp_path: Path) -> None:
+def test_a_small_file_of_200_million_rows_is_refused_from_its_footer_alone(tmp_path: Path) -> None:
     path = tmp_path / "2013-01-06.parquet"
     piece = pa.table({"x": pa.nulls(2_000_000, pa.int8())})
     with pq.ParquetWriter(path, piece.schema, compression="zstd") as writer:
         for _ in range(100):
             writer.write_table(piece)
     assert path.stat().st_size < 1_000_000
-    began = time.perf_counter()
+    wipe_rows(path)
     with pytest.raises(
         PartitionRefusedError, match=r"2013-01-06\.parquet it has at least 200,000,000 rows.*100,000,000"
     ):
         rows_of(ParquetFiles("{partition}.parquet", root=tmp_path))
-    assert time.perf_counter() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_mlops.core.training.reference_profile import ReferenceProfile, observe_features, profile_window
@@ -23,7 +23,6 @@ def frame_of(values: list[Any]) -> pd.DataFrame:
     return pd.DataFrame({"x": pd.Series(values, dtype=kind)})
 
 
-@settings(deadline=None)
 @given(st.one_of(numbers, words), st.integers(0, 60))
 def test_every_row_is_counted_once_and_parts_add_up(values: list[Any], cut: int) -> None:
     whole = frame_of(values)

@@ -61,7 +61,7 @@ def validated(workspace: Workspace, *results: ExpectationResult | Exception) -> 
 positions = st.lists(st.integers(0, ROWS - 1), unique=True, max_size=30).map(sorted)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(positions, positions)
 def test_every_row_that_arrived_is_published_or_in_quarantine_with_every_reason(
     tmp_path_factory: pytest.TempPathFactory, first: list[int], second: list[int]
@@ -98,7 +98,7 @@ def test_more_bad_rows_than_the_tolerance_refuse_the_partition_and_are_kept_all_
     with pytest.raises(PartitionRefusedError, match=rf"{bad} of 100 rows are bad .*most often x: expect_it \({bad}"):
         validated(workspace, result)
     assert workspace.quarantine.read(week(0)).num_rows == bad
-    assert workspace.state().refused[week(0)]["stage"] == "validation"
+    assert workspace.state().refused[week(0)].stage == "validation"
     assert workspace.state().published == {}
 
 
@@ -125,7 +125,7 @@ def test_an_engine_that_cannot_evaluate_refuses_the_partition(tmp_path: Path) ->
     workspace = opened(tmp_path)
     with pytest.raises(PartitionRefusedError):
         validated(workspace, PartitionRefusedError("expect_it could not be evaluated: no such column"))
-    assert "could not be evaluated" in workspace.state().refused[week(0)]["reason"]
+    assert "could not be evaluated" in workspace.state().refused[week(0)].reason
 
 
 def test_validating_what_was_published_before_adopts_its_outcome(tmp_path: Path) -> None:

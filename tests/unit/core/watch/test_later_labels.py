@@ -13,20 +13,13 @@ from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, NotReadyError
 from airflow_mlops.core.governance.reproduce_version import reproduce_version, request_of
+from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.ports.partitions import PartitionedTable
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
-from airflow_mlops.core.training.window import (
-    PinnedPartition,
-    TrainingWindow,
-    pin_published,
-    pin_window,
-    read_labels,
-    read_partition,
-    read_window,
-)
+from airflow_mlops.core.training.window import pin_published, pin_window, read_labels, read_partition, read_window
 from airflow_mlops.core.watch.performance.measure_performance import (
     labelled_predictions,
     measure_performance,
@@ -66,7 +59,10 @@ def said(workspace: Workspace, number: int) -> dict[str, Any]:
 
 def looks(workspace: Workspace, number: int) -> int:
     """Return how often a week was judged."""
-    return sum(one.kind == "performance_judged" and one.partition == week(number) for one in workspace.ledger.records())
+    return sum(
+        getattr(one.details, "check", None) == "performance" and one.partition == week(number)
+        for one in list(workspace.ledger.records())
+    )
 
 
 @pytest.fixture
@@ -102,11 +98,11 @@ def test_labels_that_never_come_are_no_verdict_and_stop_nothing(workspace: Works
 def test_the_same_labels_again_are_looked_at_once(workspace: Workspace) -> None:
     watched(workspace, 4, None)
     watched(workspace, 5, labels_by_key(ROWS[week(4)]))
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     take_labels(workspace, week(5))
     assert rejudge_performance(workspace, week(5)) == []
     measure_performance(workspace, week(4))
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
 
 
 def test_a_correction_of_another_window_s_labels_does_not_judge_this_one_again(workspace: Workspace) -> None:
@@ -181,7 +177,7 @@ def test_looks_at_one_window_share_its_alarm_rate(tmp_path: Path) -> None:
 
 
 def test_a_training_takes_the_partitions_whose_labels_have_all_come(workspace: Workspace) -> None:
-    window = TrainingWindow.from_dict(workspace.state().versions["1"].details["window"])
+    window = workspace.state().versions["1"].details.window
     assert [pin.partition for pin in (*window.fitted, *window.holdout)] == [week(0), week(1), week(2)]
     assert all(pin.labels for pin in (*window.fitted, *window.holdout))
 
@@ -236,14 +232,14 @@ def test_a_training_on_corrected_labels_is_another_request_and_on_the_same_ones_
     workspace: Workspace,
 ) -> None:
     version = workspace.state().versions["1"]
-    assert version.details["request"] == request_of(workspace, version).operation
+    assert version.details.request == request_of(workspace, version).operation
     decide_and_record(workspace, week(3), trigger="person")
     with pytest.raises(NotReadyError, match="nothing new: version 1"):
         assemble_training(workspace, week(3))
     deliver(workspace, week(2), labels_by_key(ROWS[week(1)], plus=1.0))
     take_labels(workspace, week(2))
     decide_and_record(workspace, week(3), trigger="person")
-    assert assemble_training(workspace, week(3)).operation != version.details["request"]
+    assert assemble_training(workspace, week(3)).operation != version.details.request
 
 
 def test_labels_that_were_tampered_with_are_refused(workspace: Workspace) -> None:
@@ -278,14 +274,14 @@ def test_without_a_source_of_labels_nothing_asks_for_any(tmp_path: Path) -> None
 
     asked = replace(workspace, ports=replace(workspace.ports, table=table))
     score_partition(asked, week(3))
-    window = TrainingWindow.from_dict(asked.state().versions["1"].details["window"])
+    window = asked.state().versions["1"].details.window
     assert [pin.labels for pin in (*window.fitted, *window.holdout)] == [None] * 3
     assert len(labelled_predictions(asked, week(3), asked.state().scored[week(3)])) == 120
     assert reproduce_version(asked, "1").verdict == "identical"
 
 
 def test_a_pin_that_is_none_is_said_to_be_none(workspace: Workspace) -> None:
-    broken = PinnedPartition(week(0), 0, workspace.state().published[week(0)]["digest"], "yesterday")
+    broken = PinnedPartition(week(0), 0, workspace.state().published[week(0)].digest, "yesterday")
     with pytest.raises(DataError, match="'yesterday' does not pin labels"):
         read_partition(workspace, broken, label=True)
 
@@ -308,7 +304,7 @@ def test_a_stage_that_is_judged_by_labels_holds_until_they_come(tmp_path: Path) 
     rollout = workspace.state().rollout
     assert rollout is not None
     assert rollout.settled
-    assert [look.details["rows"] for look in rollout.looks] == [0, 120], "only week 5 has its labels"
+    assert [look.details.rows for look in rollout.looks] == [0, 120], "only week 5 has its labels"
 
 
 def sliced(tmp_path: Path, *slices: str, **made: float) -> dict[str, Any]:

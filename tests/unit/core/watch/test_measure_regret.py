@@ -31,14 +31,14 @@ def test_a_world_that_has_moved_is_regretted_until_a_promotion_is_worth_it(tmp_p
     decided = live(workspace, 11)
     assert decided[0] == week(2)
     # Week 5 is the first with the new slope: no fresh model knows it yet, so nothing is regretted.
-    assert workspace.state().regret[week(5)]["regret"] < 0.05
-    assert workspace.state().regret[week(7)]["regret"] > 0.2
+    assert workspace.state().regret[week(5)].regret < 0.05
+    assert workspace.state().regret[week(7)].regret > 0.2
     assert decided[1] == week(7)
-    decision = next(one for one in workspace.state().retrains if one.partition == week(7))
-    assert decision.details["cause"] == "regret"
-    assert "a promotion costs 0.2" in decision.details["reason"]
+    decision = next(one for one in workspace.state().retrains.values() if one.partition == week(7))
+    assert decision.details.cause == "regret"
+    assert "a promotion costs 0.2" in decision.details.reason
     assert workspace.state().champion is not None
-    assert workspace.state().regret[week(10)]["regret"] < 0.1
+    assert workspace.state().regret[week(10)].regret < 0.1
 
 
 def test_a_champion_that_is_as_fresh_as_can_be_regrets_nothing_and_costs_no_fit(
@@ -48,16 +48,16 @@ def test_a_champion_that_is_as_fresh_as_can_be_regrets_nothing_and_costs_no_fit(
     live(workspace, 3)
     monkeypatch.setattr("airflow_mlops.core.watch.measure_regret.run_fit", None)
     live_through(workspace, week(3))
-    assert workspace.state().regret[week(3)]["regret"] == 0.0
+    assert workspace.state().regret[week(3)].regret == 0.0
 
 
 def test_measuring_again_adds_no_record(tmp_path: Path) -> None:
     workspace = loop_of_slopes(tmp_path, [STEADY] * 5, **REGRET)
     live(workspace, 5)
-    before = len(workspace.ledger.records())
+    before = workspace.ledger.head().sequence
     first = measure_regret(workspace, week(4))
     assert first == measure_regret(workspace, week(4))
-    assert len(workspace.ledger.records()) == before
+    assert workspace.ledger.head().sequence == before
 
 
 def test_with_too_few_labels_there_is_no_regret_and_alarms_decide(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_fit_that_fails_is_said_and_stops_nothing(tmp_path: Path) -> None:
     found = measure_regret(workspace, week(4))
     assert found["regret"] is None
     assert "no fresh model" in found["reason"]
-    assert decide_and_record(workspace, week(4), trigger="watch").details["cause"] == "regret"
+    assert decide_and_record(workspace, week(4), trigger="watch").details.cause == "regret"
 
 
 def test_a_backfilled_window_is_measured_and_never_counts(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_backfilled_window_is_measured_and_never_counts(tmp_path: Path) -> Non
     found = measure_regret(workspace, week(6)), measure_regret(workspace, week(5))
     assert [one["historical"] for one in found] == [False, True]
     decided = decide_and_record(workspace, week(6), trigger="watch")
-    assert set(decided.details["numbers"].get("windows", {})) <= {week(3), week(6)}
+    assert set(decided.details.numbers.get("windows", {})) <= {week(3), week(6)}
 
 
 def test_another_policy_asks_for_no_regret(tmp_path: Path) -> None:

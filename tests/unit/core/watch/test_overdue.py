@@ -36,7 +36,7 @@ def loop(
 
 def state(history: History, until: int | None = None) -> LoopState:
     """Return what a history says, as of a week."""
-    return fold(history.ledger.records(), as_of=None if until is None else week(until))
+    return fold(list(history.ledger.records()), as_of=None if until is None else week(until))
 
 
 def served(*published: int, champion: int = 2) -> History:
@@ -193,8 +193,8 @@ def test_labels_that_come_with_the_rows_are_overdue_where_the_watch_found_none(t
 
 def checks(workspace: Workspace) -> list[tuple[str, str, str]]:
     """Return check, night and verdict of what was recorded about overdue things."""
-    records = [one for one in workspace.ledger.records() if one.kind == "check_judged"]
-    return [(str(one.details["check"]), str(one.partition), str(one.details["verdict"])) for one in records]
+    records = [one for one in list(workspace.ledger.records()) if one.kind == "window_judged"]
+    return [(str(one.details.check), str(one.partition), str(one.details.verdict)) for one in records]
 
 
 def test_a_finding_is_recorded_and_told_once_and_once_more_when_it_is_over(tmp_path: Path) -> None:
@@ -224,9 +224,9 @@ def test_a_night_of_an_old_tick_says_nothing_of_today(tmp_path: Path) -> None:
     workspace = labelled(tmp_path)
     for number in (4, 6):
         follow(workspace, number, labels=False)
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     assert watch_overdue(workspace, night(5)) == []
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
 
 
 def test_a_clock_that_jumped_ahead_and_back_leaves_tonight_as_it_was(tmp_path: Path) -> None:

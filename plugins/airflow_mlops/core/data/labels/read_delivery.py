@@ -184,8 +184,8 @@ def key_type(workspace: Workspace, state: LoopState) -> pa.DataType | None:
     key, contract = workspace.loop.data.key, workspace.contract
     if contract is not None:
         return contract.columns[key].source_type
-    newest = max(state.published, default=None)
-    return None if newest is None else parse_type(str(state.published[newest]["columns"].get(key, "")))
+    newest = state.published.newest()
+    return None if newest is None else parse_type(str(state.published[newest].columns.get(key, "")))
 
 
 def key_texts(column: pa.Array, kind: pa.DataType | None) -> pa.Array:

@@ -74,10 +74,10 @@ class SnapshotProfiler:
 
 def known_bins(workspace: Workspace, state: LoopState) -> ProfileBins:
     """Return the bins of the newest partition; none before the first."""
-    newest = max(state.published, default=None)
+    newest = state.published.newest()
     if newest is None:
         return NO_BINS
-    return ProfileBins.from_dict(workspace.evidence.get(state.published[newest]["bins"]))
+    return ProfileBins.from_dict(workspace.evidence.get(str(state.published[newest].bins)))
 
 
 def counted_columns(workspace: Workspace, columns: list[str]) -> list[str]:

@@ -117,7 +117,9 @@ def judge_number(
 
 def _entered(workspace: Workspace, state: LoopState) -> str:
     """Return when the traffic of the open stage was decided on, by the ledger's clock."""
-    return next(record.recorded_at for record in workspace.ledger.records() if record.sequence == state.traffic_record)
+    record = workspace.ledger.record(state.traffic_record)
+    assert record is not None, "the state names the record of its traffic"
+    return record.recorded_at
 
 
 def _conn_id(metric: OnlineMetric) -> str:

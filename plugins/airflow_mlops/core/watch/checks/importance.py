@@ -129,8 +129,8 @@ def row_importance(rows: SampledRows, metric: MetricName) -> RowImportance:
 def recorded_importance(window: WatchedWindow) -> dict[str, float] | None:
     """Return the champion's importance by feature from the evaluation report; None where it has none."""
     details = window.champion.details
-    report = window.workspace.evidence.get(str(details["report"]))
-    entry: dict[str, Any] = next((one for one in report["candidates"] if one["candidate"] == details["candidate"]), {})
+    report = window.workspace.evidence.get(str(details.report))
+    entry: dict[str, Any] = next((one for one in report["candidates"] if one["candidate"] == details.candidate), {})
     found: dict[str, float] | None = entry.get("importance", {}).get("permutation")
     return found
 

@@ -16,8 +16,9 @@ import pandas as pd
 
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError
-from airflow_mlops.core.ledger.state import Version
-from airflow_mlops.core.training.window import PinnedPartition, TrainingWindow, read_partition
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import PinnedPartition
+from airflow_mlops.core.training.window import read_partition
 from airflow_mlops.core.watch.sampled_rows import evenly, sampled
 from airflow_mlops.core.workspace import Workspace
 
@@ -62,7 +63,7 @@ def reference_features(workspace: Workspace, champion: Version) -> pd.DataFrame:
     DataError
         If no partition of it can be read any more.
     """
-    pins = evenly(TrainingWindow.from_dict(champion.details["window"]).fitted, MOST_PARTITIONS)
+    pins = evenly(champion.details.window.fitted, MOST_PARTITIONS)
     maker, found, lost = FeatureMaker(workspace), [], []
     for pin in pins:
         try:

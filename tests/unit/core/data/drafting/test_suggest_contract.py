@@ -264,7 +264,7 @@ def test_columns_that_look_personal_are_tagged(name: str, texts: list[str], tag:
     assert (guess and guess[0]) == tag
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(min_size=1, max_size=12))
 def test_any_text_is_quoted_so_that_yaml_reads_it_back(text: str, tmp_path_factory: Any) -> None:
     file = tmp_path_factory.getbasetemp() / "quoted.yaml"
@@ -272,7 +272,7 @@ def test_any_text_is_quoted_so_that_yaml_reads_it_back(text: str, tmp_path_facto
     assert read_strict_yaml(file)[0] == {"key": text, "list": [text]}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(*[st.floats(allow_nan=False, allow_infinity=False)] * 2)
 def test_a_widened_range_holds_what_was_seen_and_keeps_its_sign(first: float, second: float) -> None:
     low, high = sorted((first, second))

@@ -26,6 +26,7 @@ from airflow_mlops.core.errors import (
 )
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.later_labels import deliver, labelled_fields, labelled_workspace, labels_by_key, weeks
+from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import ingest, toy_rows, week
 
 ROWS = weeks(5)
@@ -59,7 +60,7 @@ def test_a_delivery_labels_the_rows_of_its_delay_and_the_ledger_counts_them(tmp_
     assert found["since"] == week(0)
     assert "1 keys stand in no published partition" in found["said"]
     assert known(workspace, 0, as_of=1) == labels | {"nobody": 1.0}
-    assert workspace.state().labels[week(1)]["digest"] == found["digest"]
+    assert workspace.state().labels[week(1)].digest == found["digest"]
 
 
 def test_a_run_sees_only_what_was_delivered_by_its_partition(tmp_path: Path) -> None:
@@ -89,9 +90,9 @@ def test_a_label_that_comes_after_the_delay_joins_nothing(tmp_path: Path) -> Non
 def test_the_same_delivery_again_changes_nothing_and_a_corrected_one_replaces_it(tmp_path: Path) -> None:
     workspace = published(tmp_path, 0, 1)
     first = taken(workspace, 1, {"0-1": 1.0})
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     assert take_labels(workspace, week(1)) == first
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
     pin = pin_labels(workspace.state().labels, week(0))
     corrected = taken(workspace, 1, {"0-1": 5.0})
     assert corrected["replaces"] == first["digest"]
@@ -172,7 +173,7 @@ def test_too_many_bad_rows_refuse_the_delivery_and_the_ledger_says_why(tmp_path:
     assert state.refused == {}, "the rows themselves are not refused"
     assert state.checks[week(1)]["labels"]["verdict"] == "insufficient data"
     assert "2 of 122 rows are bad" in state.checks[week(1)]["labels"]["said"]
-    assert [record.kind for record in workspace.ledger.records()].count("check_judged") == 1
+    assert [one.kind for one in list(workspace.ledger.records())].count("check_judged") == 1
 
 
 def test_a_refused_correction_leaves_the_labels_that_were_there(tmp_path: Path) -> None:
@@ -368,7 +369,7 @@ def test_erased_labels_are_in_no_delivery_that_the_ledger_names_afterwards(tmp_p
     assert {tick: (change["rows"], change["erased"]) for tick, change in changed.items()} == {week(1): (1, 1)}
     partitions = {tick: {"labels": change} for tick, change in changed.items()}
     workspace.record_fact(
-        workspace.draft("subject_forgotten", "f", None, subject="s", mask_key=None, partitions=partitions)
+        draft_of(workspace, "subject_forgotten", "f", None, subject="s", mask_key=None, partitions=partitions)
     )
     # A pin from before may still say what was there; the files of then are deleted with those of the snapshots.
     assert labels_of(workspace, week(0), before).keys().tolist() == ["0-1", "0-2"]

@@ -52,7 +52,6 @@ def assert_same(first_profile: PartitionProfile, second_profile: PartitionProfil
     assert first == second
 
 
-@settings(max_examples=150, deadline=None)
 @given(rows, rows, rows, st.randoms(use_true_random=False), st.integers(1, 7))
 def test_merged_profiles_are_the_profile_of_all_rows_in_any_order(
     sample: list[Row], first: list[Row], second: list[Row], order: Any, size: int
@@ -64,7 +63,6 @@ def test_merged_profiles_are_the_profile_of_all_rows_in_any_order(
     assert_same(second_part.merge(first_part), total)
 
 
-@settings(max_examples=150, deadline=None)
 @given(rows, rows)
 def test_the_numbers_are_those_of_numpy(sample: list[Row], rows: list[Row]) -> None:
     bins = profile_bins(table_of(sample))
@@ -83,7 +81,6 @@ def test_the_numbers_are_those_of_numpy(sample: list[Row], rows: list[Row]) -> N
         assert (column.low, column.high, column.mean) == (None, None, None)
 
 
-@settings(max_examples=100, deadline=None)
 @given(rows, rows)
 def test_the_bin_of_each_row_adds_up_to_the_counts(sample: list[Row], rows: list[Row]) -> None:
     bins, table = profile_bins(table_of(sample)), table_of(rows)
@@ -96,7 +93,7 @@ def test_the_bin_of_each_row_adds_up_to_the_counts(sample: list[Row], rows: list
     np.testing.assert_array_equal(bins.columns["x"].count(numbers), profile.columns["x"].bin_counts)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, unique_by=lambda x: x + 0.0),
     st.lists(st.floats(allow_nan=False, allow_infinity=False)),
@@ -197,7 +194,7 @@ def test_new_columns_get_bins_and_the_others_keep_theirs() -> None:
     assert more.columns["y"] == ColumnBins((5.0,))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 300), st.integers(1, 40), st.integers(1, 90), st.randoms(use_true_random=False))
 def test_the_sample_is_the_same_in_every_order_and_is_the_rows_with_the_smallest_hashes(
     count: int, size: int, batch: int, order: Any
@@ -236,7 +233,7 @@ def test_the_sample_is_uniform() -> None:
     assert abs(float(np.mean(table.column("x").to_numpy())) - 99_999.5) < 4 * 387
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.one_of(st.none(), st.sampled_from("abcxyz")), max_size=20), min_size=1, max_size=4))
 def test_dictionaries_of_text_are_counted_as_the_text_they_stand_for(chunks: list[list[str | None]]) -> None:
     bins = profile_bins(pa.table({"t": pa.array(["a", "b", "c"])}))

@@ -16,7 +16,8 @@ import pytest
 
 from airflow_mlops.core.declaration.rollout import OnlineMetric
 from airflow_mlops.core.errors import DeclarationError, SourceUnreachableError, SourceUnreadableError
-from airflow_mlops.core.ledger.state import LoopState, OpenRollout, Version
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import OpenRollout, Version
 from airflow_mlops.core.ports.connections import HttpAddress, NoConnections
 from airflow_mlops.core.rollout.analysis.judge_metric import Look
 from airflow_mlops.core.rollout.analysis.prometheus_number import prometheus_number, query_for
@@ -25,6 +26,7 @@ from airflow_mlops.core.rollout.analysis.values_by_key import values_by_key
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.sources.small_service import Answer, small_service
 from tests.unit.core.toy_loop import toy_loop
 
@@ -208,7 +210,7 @@ def at_a_canary(folder: Path, place: Place, kind: str = "canary") -> tuple[Works
     """Return a loop with champion 6, and 7 at a canary of 25 % since the only record of its ledger."""
     usual = in_memory_workspace(toy_loop(), {}, scratch=folder)
     workspace = replace(usual, ports=replace(usual.ports, connections=lambda: place))
-    record = workspace.ledger.append(workspace.draft("stage_entered", "stage", "2026-01-05", version="7"), read=0)
+    record = workspace.ledger.append(draft_of(workspace, "stage_entered", "stage", "2026-01-05", version="7"), read=0)
     rollout = OpenRollout(Version("7", "2026-01-05", {}), 1, 0, "2026-01-05", 25, kind)
     state = LoopState(champion=Version("6", "2025-12-29", {}), rollout=rollout, traffic_record=record.sequence)
     return workspace, state

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.errors import RegistryError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError
 from airflow_mlops.core.rollout.reconcile_target import bring_about
 from airflow_mlops.core.rollout.roll_out import enter_stage, start_rollout

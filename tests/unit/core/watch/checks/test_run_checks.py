@@ -24,7 +24,7 @@ from tests.unit.core.watch.checks.watched_loop import EVERY_CHECK, ROWS, scored_
 
 
 def judged(workspace: Workspace) -> list[Record]:
-    return [record for record in workspace.ledger.records() if record.kind == "check_judged"]
+    return [record for record in list(workspace.ledger.records()) if record.kind == "window_judged"]
 
 
 def test_every_declared_check_is_recorded_once_however_often_it_is_run(tmp_path: Path) -> None:
@@ -33,14 +33,14 @@ def test_every_declared_check_is_recorded_once_however_often_it_is_run(tmp_path:
     again = run_checks(workspace, week(3))
     assert first == again
     records = judged(workspace)
-    assert [record.details["check"] for record in records] == list(EVERY_CHECK)
-    publication = workspace.state().scored[week(3)]["publication"]
+    assert [record.details.check for record in records] == list(EVERY_CHECK)
+    publication = workspace.state().scored[week(3)].publication
     assert records[0].operation == f"check:predictions:{week(3)}:{publication}"
     assert {name: check["verdict"] for name, check in first["checks"].items()} == {
         name: check["verdict"] for name, check in workspace.state().checks[week(3)].items()
     }
-    assert not any(record.details["failed"] for record in records)
-    assert all(record.details["verdict"] != "alarm" for record in records)
+    assert not any(record.details.failed for record in records)
+    assert all(record.details.verdict != "alarm" for record in records)
 
 
 def test_another_world_alarms_by_all_that_can_see_it(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_check_that_raises_stops_no_other_and_is_made_again_later(
     assert len(judged(workspace)) == 3
     broken.clear()
     assert not run_checks(workspace, week(3))["checks"]["multivariate"]["failed"]
-    assert [record.details["check"] for record in judged(workspace)][3:] == ["multivariate"]
+    assert [record.details.check for record in judged(workspace)][3:] == ["multivariate"]
     assert judged(workspace)[-1].operation.endswith(":2")
 
 
@@ -117,7 +117,7 @@ def test_what_may_be_over_soon_is_raised_after_the_others_were_recorded(
     broken["error"] = SourceUnreachableError("the lake does not answer")
     with pytest.raises(SourceUnreachableError):
         run_checks(workspace, week(3))
-    assert [record.details["check"] for record in judged(workspace)] == ["predictions", "reconstruction"]
+    assert [record.details.check for record in judged(workspace)] == ["predictions", "reconstruction"]
 
 
 def test_a_partition_of_other_content_is_judged_anew(tmp_path: Path) -> None:
@@ -127,14 +127,14 @@ def test_a_partition_of_other_content_is_judged_anew(tmp_path: Path) -> None:
     ingest(workspace, week(3))
     score_partition(workspace, week(3))
     run_checks(workspace, week(3))
-    assert [record.details["snapshot"] for record in judged(workspace)] == [
-        record.details["snapshot"] for record in workspace.ledger.records() if record.kind == "predictions_published"
+    assert [record.details.snapshot for record in judged(workspace)] == [
+        record.details.snapshot for record in list(workspace.ledger.records()) if record.kind == "predictions_published"
     ]
 
 
 def test_a_reference_that_is_gone_is_said_and_the_rest_of_it_serves(tmp_path: Path) -> None:
     workspace = scored_loop(tmp_path, checks=("predictions", "estimated_performance"))
-    gone = WatchedWindow(workspace, week(3)).champion.details["window"]["holdout"][0]
+    gone = WatchedWindow(workspace, week(3)).champion.details.window["holdout"][0]
     workspace.snapshots._versions[gone["version"]].pop(gone["partition"])  # type: ignore[attr-defined]
     found = run_checks(workspace, week(3))["checks"]
     assert found["predictions"]["numbers"]["reference_windows"] == 2

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from airflow_mlops.core.declaration.rollout import OnlineMetric
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, TargetError, Telemetry, Traffic, VersionTelemetry
 from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms

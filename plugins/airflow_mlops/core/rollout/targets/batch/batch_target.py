@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError, Telemetry, Traffic, VersionTelemetry
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.reconcile_target import wanted_traffic

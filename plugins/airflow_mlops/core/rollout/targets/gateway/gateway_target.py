@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 from airflow_mlops.core.errors import MlopsError, RegistryError, RolloutError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import TargetError, Telemetry, Traffic
 from airflow_mlops.core.registry.load import keep_for_others, verified_folder
 from airflow_mlops.core.rollout.targets.gateway.gateway_replica import PREPARE_SECONDS, NotLoadedError, Replica
@@ -180,7 +180,7 @@ class GatewayTarget:
 
     def _named(self, version: Version) -> Mapping[str, Any]:
         """Return what a replica has to know of a version, whose verified copy is in the lake then."""
-        signature = version.details.get("signature")
+        signature = version.details.signature
         if not signature:
             raise RolloutError(
                 f"version {version.number} was registered before versions were signed; the gateway serves signed ones "
@@ -189,12 +189,12 @@ class GatewayTarget:
         keep_for_others(self._workspace, verified_folder(self._workspace, version))
         said: dict[str, Any] = {
             "number": version.number,
-            "artefact": version.details["artefact"],
+            "artefact": version.details.artefact,
             "signature": signature,
         }
         if self._workspace.contract is None:
-            newest = max(str(pin["partition"]) for pin in version.details["window"]["fitted"])
-            said["columns"] = self._workspace.state().published[newest]["columns"]
+            newest = max(pin.partition for pin in version.details.window.fitted)
+            said["columns"] = self._workspace.state().published[newest].columns
         return said
 
     def _on_all(self, ask: Callable[[Replica], T]) -> list[T]:

@@ -24,7 +24,7 @@ from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.rollout.targets.sagemaker.endpoint import described, exists_already
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.ledger.state import Version
+    from airflow_mlops.core.ledger.state_machine import Version
     from airflow_mlops.core.rollout.targets.sagemaker.endpoint_settings import ServingPlace
     from airflow_mlops.core.workspace import Workspace
 
@@ -63,9 +63,9 @@ def models_of(model: str, number: str) -> str:
 
 def sagemaker_model_name(model: str, version: Version, place: ServingPlace) -> str:
     """Return the name of the SageMaker model of a version: another one where its files or the container differ."""
-    signature = version.details.get("signature") or {}
+    signature = version.details.signature
     held = [
-        version.number, version.details.get("artefact"), signature.get("digest"), place.image, place.role,
+        version.number, version.details.artefact, signature and signature.digest, place.image, place.role,
         place.storage, dict(sorted(place.environment.items())),
     ]  # fmt: skip
     return f"{models_of(model, version.number)}{hashlib.sha256(json.dumps(held).encode()).hexdigest()[:12]}"

@@ -35,7 +35,7 @@ from airflow_mlops.core.rollout.targets.sagemaker.traffic_tags import Told, Told
 from airflow_mlops.core.rollout.targets.sagemaker.variants import holds, observed
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.ledger.state import Version
+    from airflow_mlops.core.ledger.state_machine import Version
     from airflow_mlops.core.workspace import Workspace
 
 

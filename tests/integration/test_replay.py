@@ -63,12 +63,14 @@ def test_the_loop_decides_as_its_replay_says(name: str, lived: dict[str, Workspa
     ).replayed("declared")
     keys = [partition.key for partition in history.partitions]
     lived_through = [
-        (record.partition, record.details["trigger"], record.details["retrain"], record.details["cause"])
+        (record.partition, record.details.trigger, record.details.retrain, record.details.cause)
         for record in workspace.state().decisions
     ]
     said = [(one["partition"], one["trigger"], one["retrain"], one["cause"]) for one in replayed.decisions]
     assert said == lived_through
-    assert [keys[at] for at in replayed.promoted] == [str(one.partition) for one in workspace.state().promotions]
+    assert [keys[at] for at in replayed.promoted] == [
+        str(one.partition) for one in workspace.state().promotions.values()
+    ]
     assert len(replayed.promoted) > 1
     for position, loss in replayed.losses.items():
         judged = workspace.state().performance.get(keys[position], {})

@@ -12,8 +12,9 @@ from airflow_mlops.core.data.apply_retention import tidy_lake
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, PartitionRefusedError
+from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.open_workspace import Stores, open_workspace
-from airflow_mlops.core.training.window import PinnedPartition, read_window
+from airflow_mlops.core.training.window import read_window
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
@@ -117,11 +118,11 @@ def test_a_contract_that_says_the_same_of_the_rows_changes_nothing(tmp_path: Pat
     declare(tmp_path)
     deliver(tmp_path, 0)
     ingest(opened(tmp_path), 0)
-    before = (opened(tmp_path).ledger.records(), files(tmp_path))
+    before = list((opened(tmp_path).ledger.records()), files(tmp_path))
     contract = (tmp_path / "contract.yaml").read_text()
     (tmp_path / "contract.yaml").write_text(contract.replace("x: {type: float}", "x: {type: float, unit: metre}"))
     ingest(opened(tmp_path), 0)
-    assert (opened(tmp_path).ledger.records(), files(tmp_path)) == before
+    assert list((opened(tmp_path).ledger.records()), files(tmp_path)) == before
 
 
 def test_tidying_never_removes_what_a_registered_model_needs(tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_tidying_never_removes_what_a_registered_model_needs(tmp_path: Path) -> 
         ingest(opened(tmp_path), number)
     train(opened(tmp_path), week(2))
     before = opened(tmp_path).state()
-    pins = before.versions["1"].details["window"]
+    pins = before.versions["1"].details.window
     for number in range(3):
         deliver(tmp_path, number, toy_rows(number, rows=130))
         ingest(opened(tmp_path), number)
@@ -170,7 +171,7 @@ def test_retention_lets_go_of_old_partitions_and_keeps_those_of_a_model(tmp_path
     assert done.expired == {"snapshots": [week(number) for number in range(5)]}
     workspace = opened(tmp_path)
     assert sorted(workspace.state().published) == workspace.snapshots.partitions() == [week(5), week(6)]
-    pin = workspace.state().versions["1"].details["window"]["fitted"][0]
+    pin = workspace.state().versions["1"].details.window["fitted"][0]
     assert workspace.snapshots.read(pin["partition"], version=pin["version"]).num_rows == 120
     with pytest.raises(DataError):
         workspace.snapshots.read(week(4), version=5)

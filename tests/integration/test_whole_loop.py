@@ -22,6 +22,7 @@ from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, week
 
 WEEKS = 14
@@ -93,7 +94,7 @@ def said(workspace: Workspace, *, until: int = WEEKS) -> list[Any]:
     kinds = (*facts, "stage_analysed", "promoted", "rolled_back")
     window_free = [
         (each.kind, each.partition, {name: each.details[name] for name in names if name in each.details})
-        for each in workspace.ledger.records()
+        for each in list(workspace.ledger.records())
         if each.kind in kinds and str(each.partition) < week(until)
     ]
     for kind, _, details in window_free:
@@ -112,14 +113,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def test_the_loop_notices_the_change_and_recovers(finished: Workspace) -> None:
     state = finished.state()
-    causes = [record.details["cause"] for record in state.retrains]
+    causes = [record.details.cause for record in state.retrains.values()]
     assert causes[0] == "first model"
     assert set(causes) == {"first model", "clock", "alarm: performance"}
-    assert state.performance[week(CHANGE)]["verdict"] == "alarm"
-    assert state.performance[week(CHANGE)]["value"] > 2.5
-    assert state.performance[week(WEEKS - 1)]["value"] < 1.2
+    assert state.performance[week(CHANGE)].verdict == "alarm"
+    assert state.performance[week(CHANGE)].value > 2.5
+    assert state.performance[week(WEEKS - 1)].value < 1.2
     assert len(state.promotions) == len(causes)
-    assert verify_chain(finished.ledger.records()) == state.sequence
+    assert verify_chain(list(finished.ledger.records())) == state.sequence
 
 
 def test_every_prediction_was_made_by_a_champion_from_before_its_week(finished: Workspace) -> None:
@@ -142,11 +143,11 @@ def test_what_was_said_of_a_week_does_not_depend_on_later_ones(
 
 
 def test_doing_four_weeks_again_changes_nothing(finished: Workspace) -> None:
-    before, aliases = finished.ledger.records(), finished.registry.aliases()
+    before, aliases = list(finished.ledger.records()), finished.registry.aliases()
     for number in range(5, 9):
         ingest(finished, week(number))
         follow(finished, number)
-    assert finished.ledger.records() == before
+    assert list(finished.ledger.records()) == before
     assert finished.registry.aliases() == aliases
 
 
@@ -161,19 +162,19 @@ def test_a_late_judgement_of_an_old_week_is_historical_and_asks_for_nothing(tmp_
     ingest(workspace, week(late))
     follow(workspace, late)
     state = workspace.state()
-    assert state.performance[week(late)]["historical"] is True
-    assert state.performance[week(late)]["verdict"] == "no alarm"
+    assert state.performance[week(late)].historical is True
+    assert state.performance[week(late)].verdict == "no alarm"
     assert (len(state.retrains), state.champion) == (len(before.retrains), before.champion)
-    assert state.decisions[-1].details["cause"] == "historical"
+    assert state.decisions[-1].details.cause == "historical"
 
 
 def test_a_shift_of_the_inputs_alone_alarms_by_drift(tmp_path: Path) -> None:
     rows = {week(number): toy_rows(number, rows=600, shift=0 if number < CHANGE else 1.0) for number in range(WEEKS)}
     state = run(tmp_path, rows).state()
-    assert state.drift[week(CHANGE)]["verdict"] == "alarm"
-    assert state.drift[week(CHANGE)]["drifted"] == ["x"]
-    assert state.performance[week(CHANGE)]["verdict"] == "no alarm"
-    assert "alarm: drift" in {record.details["cause"] for record in state.retrains}
+    assert state.drift[week(CHANGE)].verdict == "alarm"
+    assert state.drift[week(CHANGE)].drifted == ["x"]
+    assert state.performance[week(CHANGE)].verdict == "no alarm"
+    assert "alarm: drift" in {record.details.cause for record in state.retrains.values()}
 
 
 def test_a_canary_serves_its_share_of_the_keys_and_the_champion_the_rest(tmp_path: Path) -> None:
@@ -184,10 +185,10 @@ def test_a_canary_serves_its_share_of_the_keys_and_the_champion_the_rest(tmp_pat
     assert champion is not None
     # Stop a new rollout in its canary, by hand.
     details = {**champion.details, "version": "77"}
-    workspace.record_fact(workspace.draft("candidate_registered", "c", week(number), **details))
-    workspace.record_fact(workspace.draft("rollout_started", "r", week(number), version="77"))
+    workspace.record_fact(draft_of(workspace, "candidate_registered", "c", week(number), **details))
+    workspace.record_fact(draft_of(workspace, "rollout_started", "r", week(number), version="77"))
     workspace.record_fact(
-        workspace.draft("stage_entered", "s", week(number), version="77", stage=1, kind="canary", share=50)
+        draft_of(workspace, "stage_entered", "s", week(number), version="77", stage=1, kind="canary", share=50)
     )
     ingest(workspace, week(WEEKS))
     scored = score_partition(workspace, week(WEEKS))
@@ -230,7 +231,7 @@ def test_content_that_comes_back_after_another_one_is_published_scored_and_judge
         state = workspace.state()
         of = (state.published, state.scored, state.drift, state.performance)
         assert len({table[week(5)]["digest" if table is state.published else "snapshot"] for table in of}) == 1
-        seen.append((state.published[week(5)]["digest"], state.sequence))
+        seen.append((state.published[week(5)].digest, state.sequence))
     assert seen[0][0] == seen[2][0] == seen[3][0] != seen[1][0]
     assert seen[3][1] == seen[2][1], "the same content once more changes nothing"
 
@@ -246,5 +247,5 @@ def test_the_same_fault_after_a_good_delivery_is_refused_and_told_again(tmp_path
         else:
             with pytest.raises(PartitionRefusedError, match="empty"):
                 ingest(workspace, week(0))
-        told.append((len(workspace.ledger.records()), week(0) in workspace.state().refused))
+        told.append((workspace.ledger.head().sequence, week(0) in workspace.state().refused))
     assert told == [(1, True), (1, True), (2, False), (3, True)]

@@ -20,7 +20,7 @@ from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.toy_loop import toy_fields, toy_rows, week
 
-HOUSE = Path(__file__).resolve().parents[4]
+HOUSE = Path(__file__).resolve().parents[2]
 POINTS = ("snapshots_file_written", "snapshots_committed", "quarantine_file_written", "quarantine_committed")
 
 
@@ -53,15 +53,15 @@ def deliver(root: Path) -> None:
 def test_an_ingest_killed_anywhere_is_whole_after_the_next_attempt(tmp_path: Path, point: str) -> None:
     deliver(tmp_path)
     ingest(tmp_path, 0)
-    before = opened(tmp_path).ledger.records()
-    words = f"from tests.unit.core.data.test_killed_ingest import *; ingest(Path({str(tmp_path)!r}), 1)"
+    before = list(opened(tmp_path).ledger.records())
+    words = f"from tests.integration.test_killed_ingest import *; ingest(Path({str(tmp_path)!r}), 1)"
     environment = {**os.environ, "AIRFLOW_MLOPS_FAULT": f"{point}:kill", "PYTHONPATH": os.pathsep.join(sys.path)}
     child = subprocess.run(
         [sys.executable, "-c", words], cwd=HOUSE, env=environment, capture_output=True, text=True, check=False
     )
     assert child.returncode == -signal.SIGKILL, child.stderr
     workspace = opened(tmp_path)
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
     assert sorted(workspace.state().published) == [week(0)]
 
     published = ingest(tmp_path, 1)
@@ -70,5 +70,5 @@ def test_an_ingest_killed_anywhere_is_whole_after_the_next_attempt(tmp_path: Pat
     assert workspace.snapshots.read(week(1), version=published["version"]).num_rows == 118  # type: ignore[arg-type]
     assert workspace.quarantine.read(week(1)).num_rows == 2
     assert workspace.snapshots.read(week(0)).num_rows == 120
-    assert verify_chain(workspace.ledger.records()) == 2
+    assert verify_chain(list(workspace.ledger.records())) == 2
     assert ingest(tmp_path, 1) == published

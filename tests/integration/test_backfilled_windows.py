@@ -94,7 +94,7 @@ def lived(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     after = workspace.state()
     for number in [*LATE, 3, 9]:
         follow(workspace, number)
-    records = workspace.ledger.records()
+    records = list(workspace.ledger.records())
     aliases_after = workspace.registry.aliases()
     follow(workspace, WEEKS)
     return Lived(
@@ -137,10 +137,10 @@ def test_a_history_that_was_completed_lacks_nothing(lived: Lived) -> None:
 def test_old_weeks_that_come_late_retrain_nothing(lived: Lived) -> None:
     late = [week(number) for number in LATE]
     decisions = [record for record in lived.new if record.kind == "retrain_decided"]
-    assert [(record.partition, record.details["trigger"]) for record in decisions] == [
+    assert [(record.partition, record.details.trigger) for record in decisions] == [
         (key, trigger) for key in late for trigger in ("watch", "nightly")
     ]
-    assert {(record.details["retrain"], record.details["cause"]) for record in decisions} == {(False, "historical")}
+    assert {(record.details.retrain, record.details.cause) for record in decisions} == {(False, "historical")}
     assert lived.aliases == ({"champion": "1"}, {"champion": "1"})
     assert lived.after.champion == lived.before.champion
     assert lived.after.in_flight is None
@@ -154,10 +154,10 @@ def test_weeks_backfilled_a_second_time_add_no_record(lived: Lived) -> None:
 
 def test_what_was_backfilled_asks_for_no_retrain_when_the_next_week_comes(lived: Lived) -> None:
     newest = lived.end.decisions[-1]
-    numbers = newest.details["numbers"]
-    assert (newest.partition, newest.details["retrain"]) == (week(WEEKS), False)
+    numbers = newest.details.numbers
+    assert (newest.partition, newest.details.retrain) == (week(WEEKS), False)
     if lived.policy == "alarm":
-        assert newest.details["cause"] == "no alarm"
+        assert newest.details.cause == "no alarm"
         # The late weeks are among the windows that were asked, so it is their silence that is seen here.
         assert set(numbers["windows"]) >= {week(number) for number in LATE}
         assert numbers["alarms"] == {}
@@ -165,7 +165,7 @@ def test_what_was_backfilled_asks_for_no_retrain_when_the_next_week_comes(lived:
     regrets = said_of(lived.new, "regret_measured")
     assert all(details["historical"] for details in regrets.values())
     assert max(details["regret"] for details in regrets.values()) > 0.5
-    assert newest.details["cause"] == "regret"
+    assert newest.details.cause == "regret"
     assert not numbers["windows"].keys() & regrets.keys()
 
 
@@ -176,8 +176,8 @@ def test_the_same_weeks_alarm_and_retrain_when_they_come_in_time(tmp_path: Path,
     for number in range(asking + 1):
         follow(workspace, number)
     state, key = workspace.state(), week(LATE[0])
-    assert state.drift[key]["verdict"] == state.performance[key]["verdict"] == "alarm"
+    assert state.drift[key].verdict == state.performance[key].verdict == "alarm"
     assert {name for name, check in state.checks[key].items() if check["verdict"] == "alarm"} >= {
         "predictions", "multivariate",
     }  # fmt: skip
-    assert state.retrains[-1].partition == week(asking)
+    assert list(state.retrains.values())[-1].partition == week(asking)
