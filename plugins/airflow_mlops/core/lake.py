@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +92,24 @@ class Lake:
         if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
             options["AWS_ALLOW_HTTP"] = "true"
         return options
+
+
+@contextmanager
+def replace_file(target: Path) -> Iterator[Path]:
+    """Yield a path to write to, and move that file to ``target`` afterwards: a reader sees all of it or none.
+
+    If the block raises, ``target`` stays as it was. The folder of ``target`` is created if it is missing.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Two threads of two processes may write one target at once; each needs a file of its own.
+    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class LakeFiles:
