@@ -61,6 +61,7 @@ def is_compatible(arriving: pa.DataType, declared: pa.DataType) -> bool:
     if pa.types.is_null(arriving):
         return True
     kind = canonical_type(arriving)
+    # A decimal fits if the declared one has at least as many digits on either side of the point.
     if kind is not None and pa.types.is_decimal(kind) and pa.types.is_decimal(declared):
         return bool(kind.scale <= declared.scale and kind.precision - kind.scale <= declared.precision - declared.scale)
     return bool(kind == declared)

@@ -129,6 +129,7 @@ class Contract(BaseModel):
             denied = first_match(name, self.deny)
             if denied:
                 raise ValueError(f"columns: {name!r} is declared and denied at once, by {denied!r}")
+            # Key and time are no features, so that they need no mask to be kept from a model.
             if (
                 column.privacy == "personal"
                 and column.feature
@@ -176,6 +177,7 @@ def read_contract(path: str | Path) -> Contract:
     try:
         return Contract.model_validate(data)
     except ValidationError as error:
+        # A misspelt key is two faults: name the unknown key, for the missing one follows from it.
         fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")

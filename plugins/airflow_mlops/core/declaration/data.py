@@ -58,6 +58,7 @@ class SqlSource(Declared):
     def _require_exactly_one(self) -> Self:
         if (self.table is None) == (self.query is None):
             raise ValueError("needs exactly one of table, query")
+        # Without both bounds each partition would be the whole table.
         if self.query is not None and not (":start" in self.query and ":end" in self.query):
             raise ValueError("query must bind :start and :end, or every partition holds every row")
         return self

@@ -70,6 +70,7 @@ class Loop(Declared):
         names = self.evaluate.metric_names()
         for index, gate in enumerate(self.gates):
             if gate.metric not in names:
+                # pydantic passes an error that is no ValueError on as it is, with its own key.
                 hint = suggest_name(gate.metric, names, kind="metrics")
                 raise DeclarationError(f"no such metric (value {gate.metric!r}); {hint}", key=f"gates[{index}].metric")
         return self

@@ -62,7 +62,7 @@ def next_tick(every: str, key: str) -> str:
 
 
 def _tick(every: str, key: str, *, forward: bool) -> str:
-    from croniter import CroniterError, croniter
+    from croniter import CroniterError, croniter  # here, so that the parse of a Dag file does not pay for it
 
     try:
         ticks = croniter(_QUARTERLY if every == "@quarterly" else every, datetime.fromisoformat(key))

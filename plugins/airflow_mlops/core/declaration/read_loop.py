@@ -19,6 +19,7 @@ from airflow_mlops.core.errors import DeclarationError
 MAX_BYTES = 256_000
 MAX_DEPTH = 20
 
+# libyaml parses several times faster than the loader in Python, but not every installation of PyYAML has it.
 _YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Python refuses to parse integers of more than 4300 digits, and no declaration needs a hundred.
 _INTEGER = re.compile(r"[-+]?[0-9]{1,100}")

@@ -169,6 +169,7 @@ class Rollout(Declared):
     def _require_rising_stages(self) -> Self:
         if not self.stages or self.stages[-1].live != 100:
             raise ValueError("the last stage must be {live: 100}")
+        # A pair is larger if its kind comes later, or its share is larger within the same kind.
         ranks = [(KINDS.index(stage.kind), stage.share) for stage in self.stages]
         exposed = [stage.exposed for stage in self.stages if stage.kind in SERVING]
         if any(second <= first for first, second in pairwise(ranks)) or exposed != sorted(exposed):

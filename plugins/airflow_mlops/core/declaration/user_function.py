@@ -94,7 +94,7 @@ def load_function(reference: str, root: Path) -> Any:
     """
     module_name, _, name = reference.partition(":")
     if str(root) not in sys.path:
-        sys.path.append(str(root))
+        sys.path.append(str(root))  # last, so that no module of the project hides an installed package
     try:
         return getattr(importlib.import_module(module_name), name)
     except Exception as error:  # a user's module may raise anything
@@ -177,6 +177,7 @@ def source_digest(reference: str, root: Path) -> str:
         If the function cannot be imported, or has no source file.
     """
     function = load_function(reference, root)
+    # A decorated function is defined where the user wrote it, not where the decorator is.
     file = inspect.getsourcefile(inspect.unwrap(function))
     if file is None:
         raise TrainingError(f"{reference} has no source file, so a version could not be reproduced; put it into one")

@@ -69,6 +69,7 @@ class Resamples:
     def weights(self) -> Floats:
         """Number of times that each resample holds each row, shape (n_resamples, n_drawn)."""
         resamples, drawn = self.index.shape
+        # One bincount over all resamples: each resample counts into a range of its own.
         flat = (self.index + np.arange(resamples)[:, None] * drawn).ravel()
         return np.bincount(flat, minlength=resamples * drawn).reshape(resamples, drawn).astype(np.float64)
 
@@ -108,6 +109,7 @@ class Resamples:
         finite = values[np.isfinite(values)]
         if finite.size < max(MIN_RESAMPLES, 0.9 * values.size):
             return None
+        # The error of a metric falls with the root of its rows, and the resamples hold a sample of them.
         scale = sqrt(self.index.shape[1] / self.rows)
         centre = about if scale == 1 else float(np.median(finite))
         tail = 100 * (1 - CONFIDENCE) / 2
@@ -190,6 +192,7 @@ class MetricOnRows:
         if self.metric.mean_over_rows:
             return self._normal_interval(self._losses(candidate) - self._losses(reference), difference)
         first, second = self._resample(candidate), self._resample(reference)
+        # A slow metric may have got fewer resamples for one model; resample i holds the same rows for both.
         count = min(first.size, second.size)
         return self.draws.interval(difference, first[:count] - second[:count])
 

@@ -142,6 +142,7 @@ def _judge_absolute(gate: Gate, on_rows: MetricOnRows) -> GateReport:
 
 def _judge_slices(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> Iterator[GateReport]:
     slices = Slices.from_column(holdout.columns[column])
+    # Sorted once, each slice is a contiguous range of rows.
     order = np.argsort(slices.codes, kind="stable")
     label, predicted = holdout.label[order], holdout.candidate[order]
     for name, end, rows in zip(slices.names, np.cumsum(slices.rows), map(int, slices.rows), strict=True):

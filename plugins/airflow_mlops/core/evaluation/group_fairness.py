@@ -152,6 +152,7 @@ def _compare_numbers(
         means = np.bincount(groups.codes, values, count) / groups.rows
         spreads = np.sqrt(np.bincount(groups.codes, (values - means[groups.codes]) ** 2, count) / groups.rows)
     kept = [groups.names.index(group) for group in compared]
+    # One row for each group, its mean: MetricFrame then compares means, and does not see the rows.
     frame = MetricFrame(
         metrics=mean_prediction, y_true=means[kept], y_pred=means[kept], sensitive_features=np.array(compared)
     )

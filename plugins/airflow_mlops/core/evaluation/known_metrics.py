@@ -184,6 +184,7 @@ def _r2_terms(label: Floats, predicted: Floats) -> Iterator[Floats]:
 
 def _r2(sums: Floats, rows: Floats) -> Floats:
     spread = sums[2] - sums[1] ** 2 / np.maximum(rows, 1)
+    # A spread of 1e-12 of the sum of squares is rounding: the labels are equal, and R² is undefined.
     return 1 - _divide(sums[0], np.where(spread > 1e-12 * np.maximum(sums[2], 1e-300), spread, 0.0))
 
 

@@ -172,6 +172,7 @@ def _move_out_of_range(
         if not np.isfinite(values).any():
             continue
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        # A constant column has no width; its own size stands in, so that the value moves visibly.
         width = max(high - low, abs(high), 1.0) if high == low else high - low
         beyond = np.where(random.random(values.size) < 0.5, low - width, high + width)
         changed[name] = np.where(random.random(values.size) < declared.share, beyond, values)

@@ -60,6 +60,7 @@ def measure_costs(
     batch = features.iloc[:BATCH_ROWS]
     single_row = features.iloc[:1]
     seconds: dict[str, dict[str, list[float]]] = {name: {"batch": [], "row": []} for name in predicts}
+    # In turns and not one model after the other: a busy moment of the machine then slows both.
     for _ in range(REPEATS):
         for name, predict in predicts.items():
             for kind, rows in (("batch", batch), ("row", single_row)):

@@ -33,7 +33,7 @@ def mean_absolute_shap(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations within the library
             explainer, subject, values, names = _explain(model, predict, rows, seed)
-    except Exception as error:
+    except Exception as error:  # the library raises many kinds for models that it does not know
         return {"explainer": None, "of": None, "values": {}, "rows": len(rows), "reason": f"{error}"[:300]}
     mean = np.abs(values).mean(axis=0)
     order = np.argsort(-mean, kind="stable")[:REPORTED_FEATURES]

@@ -87,6 +87,7 @@ def baseline_models(features: pd.DataFrame, *, classifies: bool) -> dict[str, An
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     numbers, categories = numbers_and_categories(features)
+    # A column without any value has no median to impute.
     numbers = [name for name in numbers if features[name].notna().any()]
     columns = make_column_transformer(
         (make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),

@@ -128,6 +128,7 @@ def find_likeness(column: pa.ChunkedArray, target: Floats) -> tuple[float, float
         if max(area, 1 - area) < MAX_AREA:
             return None
         return area, MAX_AREA, f"tells the classes apart by itself (area under the ROC curve {area:.4f}); {remedy}"
+    # Ranks find a monotone curve of the label, such as its logarithm.
     unexplained = 1 - max(squared_correlation(x, y), squared_correlation(ranks(x), ranks(y)))
     if unexplained > MIN_UNEXPLAINED:
         return None

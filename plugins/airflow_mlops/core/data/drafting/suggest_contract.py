@@ -74,12 +74,8 @@ def draft_contract(
     ]
     if table.broken:
         remarks.append(f"{table.broken:,} rows could not be split into columns and were left out")
-    rows = f"{table.rows:,} rows of {files[0].name}" + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
-    lines = [
-        f"# A draft from {rows}. Review every line before it is used: it says what was,",
-        "# not what should be. The label has to stay nullable where it arrives later than its row.",
-        *(f"# Guessed: {replace_unprintable(remark)}." for remark in remarks),
-        f"contract: {quote_yaml(name)}",
+    lines = [*header_lines(table, files, remarks), f"contract: {quote_yaml(name)}"]
+    lines += [
         f"key: {quote_yaml(key)}",
         f"time: {quote_yaml(time)}",
     ]
@@ -94,6 +90,16 @@ def draft_contract(
         if not column.unsupported
     ]
     return ContractDraft("\n".join(lines) + "\n", key, tuple(remarks), frozenset(personal))
+
+
+def header_lines(table: LearnedTable, files: Sequence[Path], remarks: Sequence[str]) -> list[str]:
+    """Return the comment at the top of a draft: its files, and a line for each remark."""
+    rows = f"{table.rows:,} rows of {files[0].name}" + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
+    return [
+        f"# A draft from {rows}. Review every line before it is used: it says what was,",
+        "# not what should be. The label has to stay nullable where it arrives later than its row.",
+        *(f"# Guessed: {replace_unprintable(remark)}." for remark in remarks),
+    ]
 
 
 def column_line(column: ColumnFacts, table: LearnedTable, guess: tuple[str, str] | None, *, has_role: bool) -> str:
