@@ -157,14 +157,14 @@ def test_each_disturbance_says_how_much_worse_the_metric_became() -> None:
 
 
 def test_a_disturbance_touches_only_the_columns_of_its_kind() -> None:
-    seen: list[pd.DataFrame] = []
+    frames: list[pd.DataFrame] = []
 
     def watching(rows: pd.DataFrame) -> Any:
-        seen.append(rows)
+        frames.append(rows)
         return np.zeros(len(rows))
 
     measure_robustness(watching, FEATURES, NUMBER, "mae", Robustness(rows=400), seed=0)
-    before, noise, missing, swapped, beyond = seen
+    before, noise, missing, swapped, beyond = frames
     assert len(before) == 400
     assert (noise["kind"] == before["kind"]).all()
     assert (noise["z"] - before["z"]).std() == pytest.approx(0.1 * before["z"].std(), rel=0.2)
@@ -214,8 +214,10 @@ def test_costs_are_measured_for_both_models_and_memory_is_the_same_each_time() -
 
 
 def test_memory_counts_what_a_compiled_tree_holds_and_each_array_once() -> None:
-    few, many = (RandomForestClassifier(trees, random_state=0).fit(FEATURES[["x", "z"]], LABEL) for trees in (5, 50))
-    assert count_bytes(many) > 8 * count_bytes(few)
+    few, large_model = (
+        RandomForestClassifier(trees, random_state=0).fit(FEATURES[["x", "z"]], LABEL) for trees in (5, 50)
+    )
+    assert count_bytes(large_model) > 8 * count_bytes(few)
     array = np.zeros(10_000)
     assert count_bytes([array, array]) < 1.1 * array.nbytes
 
@@ -285,8 +287,8 @@ COSTS = {"candidate": PredictionCost(2e-6, 2e-3, 200, 1000), "champion": Predict
 def test_gates_on_measurements(
     gate: dict[str, Any], measurements: CandidateMeasurements, verdict: str, why: str
 ) -> None:
-    ((seen, reason),) = judge(gate, measurements)
-    assert seen == verdict
+    ((actual, reason),) = judge(gate, measurements)
+    assert actual == verdict
     assert why in reason
 
 
@@ -304,14 +306,14 @@ def test_importance_finds_the_feature_that_the_label_is_made_of_in_terms_of_the_
 
 def test_importance_keeps_the_types_of_the_columns() -> None:
     rows = FEATURES.assign(kind=FEATURES["kind"].astype("category"), flag=FEATURES["x"] > 0)
-    seen: list[pd.DataFrame] = []
+    frames: list[pd.DataFrame] = []
 
-    def watching(given: pd.DataFrame) -> Any:
-        seen.append(given)
-        return np.zeros(len(given))
+    def record(rows_given: pd.DataFrame) -> Any:
+        frames.append(rows_given)
+        return np.zeros(len(rows_given))
 
-    permutation_importance(watching, rows, NUMBER, "mae", seed=0)
-    assert seen[0].dtypes.to_dict() == rows.dtypes.to_dict()
+    permutation_importance(record, rows, NUMBER, "mae", seed=0)
+    assert frames[0].dtypes.to_dict() == rows.dtypes.to_dict()
 
 
 def test_rankings_that_cannot_be_told_apart_have_no_stability() -> None:
@@ -375,8 +377,8 @@ def test_a_baseline_that_cannot_be_fitted_is_missing_with_its_reason_and_a_gate_
 
 @pytest.mark.parametrize(("baseline", "verdict"), [(np.full(ROWS, 0.4), "pass"), (LABEL, "fail"), (CHANCE, "fail")])
 def test_a_candidate_must_be_strictly_better_than_the_baseline(baseline: Any, verdict: str) -> None:
-    ((seen, reason),) = judge({"metric": "brier", "better_than": "dummy"}, baselines={"dummy": baseline})
-    assert seen == verdict
+    ((actual, reason),) = judge({"metric": "brier", "better_than": "dummy"}, baselines={"dummy": baseline})
+    assert actual == verdict
     assert "on the same 900 rows" in reason
 
 
