@@ -20,10 +20,9 @@ import numpy.typing as npt
 
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError
-from airflow_mlops.core.evaluation.roc_auc import AucComponents, auc_components, compare_components
+from airflow_mlops.core.evaluation.roc_auc import CONFIDENCE, AucComponents, auc_components, compare_components
 from airflow_mlops.core.training.row_losses import Floats
 
-CONFIDENCE = 0.95
 RESAMPLES = 200
 MIN_RESAMPLES = 40
 MAX_SAMPLE_ROWS = 4_000
@@ -172,13 +171,13 @@ class MetricOnRows:
     def value(self, model: str) -> float:
         """Return the value of a model; see :meth:`Metric.value`."""
         if self.metric.name == "roc_auc":
-            return self._components(model).estimate(CONFIDENCE).value
+            return self._components(model).estimate().value
         return self.metric.value(self.label, self.predictions[model])
 
     def interval(self, model: str, value: float) -> Interval | None:
         """Return the confidence interval of the value of a model; None if it has none."""
         if self.metric.name == "roc_auc":
-            estimate = self._components(model).estimate(CONFIDENCE)
+            estimate = self._components(model).estimate()
             return Interval(estimate.low, estimate.high, "DeLong")
         if self.metric.mean_over_rows:
             return self._normal_interval(self._losses(model), value)
@@ -187,7 +186,7 @@ class MetricOnRows:
     def interval_of_difference(self, candidate: str, reference: str, difference: float) -> Interval | None:
         """Return the interval of the difference, the value of ``candidate`` minus that of ``reference``."""
         if self.metric.name == "roc_auc":
-            comparison = compare_components(self._components(candidate), self._components(reference), CONFIDENCE)
+            comparison = compare_components(self._components(candidate), self._components(reference))
             return Interval(comparison.difference.low, comparison.difference.high, "DeLong")
         if self.metric.mean_over_rows:
             return self._normal_interval(self._losses(candidate) - self._losses(reference), difference)

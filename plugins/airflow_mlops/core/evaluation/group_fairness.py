@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_mlops.core.declaration.evaluate import CLASS_FAIRNESS, NUMBER_FAIRNESS
-from airflow_mlops.core.evaluation.bootstrap_interval import CONFIDENCE, RESAMPLES
+from airflow_mlops.core.evaluation.bootstrap_interval import RESAMPLES
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
+from airflow_mlops.core.evaluation.roc_auc import CONFIDENCE
 from airflow_mlops.core.training.row_losses import Floats
 
 Truths = npt.NDArray[np.bool_]

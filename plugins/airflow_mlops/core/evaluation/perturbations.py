@@ -21,7 +21,7 @@ import pandas as pd
 
 from airflow_mlops.core.declaration.evaluate import PERTURBATIONS, MetricName, Robustness
 from airflow_mlops.core.errors import MlopsError
-from airflow_mlops.core.evaluation.bootstrap_interval import CONFIDENCE
+from airflow_mlops.core.evaluation.roc_auc import CONFIDENCE
 from airflow_mlops.core.evaluation.simple_baselines import numbers_and_categories
 from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
 

@@ -22,6 +22,9 @@ import numpy.typing as npt
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.training.row_losses import Floats
 
+CONFIDENCE = 0.95
+"""Level of every confidence interval of an evaluation."""
+
 
 @dataclass(frozen=True)
 class AucEstimate:
@@ -34,7 +37,7 @@ class AucEstimate:
     negatives: int
 
 
-def roc_auc(label: npt.ArrayLike, predicted: npt.ArrayLike, *, confidence: float = 0.95) -> AucEstimate:
+def roc_auc(label: npt.ArrayLike, predicted: npt.ArrayLike) -> AucEstimate:
     """Return the AUC with its two-sided interval, clipped to 0 and 1.
 
     Parameters
@@ -52,7 +55,7 @@ def roc_auc(label: npt.ArrayLike, predicted: npt.ArrayLike, *, confidence: float
     >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]).value
     0.75
     """
-    return auc_components(label, predicted).estimate(confidence)
+    return auc_components(label, predicted).estimate()
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,9 @@ class AucComponents:
     above: Floats
     below: Floats
 
-    def estimate(self, confidence: float) -> AucEstimate:
+    def estimate(self) -> AucEstimate:
         """Return the AUC with its interval, clipped to 0 and 1."""
-        return _estimate(self.above, self.below, confidence, bounded=True)
+        return _estimate(self.above, self.below, bounded=True)
 
 
 def auc_components(label: npt.ArrayLike, predicted: npt.ArrayLike) -> AucComponents:
@@ -90,21 +93,19 @@ def auc_components(label: npt.ArrayLike, predicted: npt.ArrayLike) -> AucCompone
     return AucComponents(*_compute_components(*_validate(label, predicted)))
 
 
-def compare_components(challenger: AucComponents, champion: AucComponents, confidence: float) -> ComparedAuc:
+def compare_components(challenger: AucComponents, champion: AucComponents) -> ComparedAuc:
     """Return the AUCs of two models and their difference from their components on the same rows.
 
     The interval of the difference takes into account that both models were judged on the same rows.
     """
-    difference = _estimate(
-        challenger.above - champion.above, challenger.below - champion.below, confidence, bounded=False
-    )
-    return ComparedAuc(challenger.estimate(confidence), champion.estimate(confidence), difference)
+    difference = _estimate(challenger.above - champion.above, challenger.below - champion.below, bounded=False)
+    return ComparedAuc(challenger.estimate(), champion.estimate(), difference)
 
 
-def _estimate(above: Floats, below: Floats, confidence: float, *, bounded: bool) -> AucEstimate:
+def _estimate(above: Floats, below: Floats, *, bounded: bool) -> AucEstimate:
     """Return the mean of DeLong's components with its interval, clipped to 0 and 1 if ``bounded``."""
     value = float(above.mean())
-    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * sqrt(_variance(above) + _variance(below))
+    reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * sqrt(_variance(above) + _variance(below))
     low, high = value - reach, value + reach
     if bounded:
         low, high = max(0.0, low), min(1.0, high)

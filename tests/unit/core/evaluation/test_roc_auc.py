@@ -37,7 +37,7 @@ def to_arrays(pairs: list[tuple[bool, int, int]]) -> tuple[np.ndarray, np.ndarra
 
 def difference_of(label: np.ndarray, challenger: np.ndarray, champion: np.ndarray) -> AucEstimate:
     """Return the AUC of the challenger minus that of the champion, with its interval."""
-    return compare_components(auc_components(label, challenger), auc_components(label, champion), 0.95).difference
+    return compare_components(auc_components(label, challenger), auc_components(label, champion)).difference
 
 
 @given(rows)

@@ -185,7 +185,7 @@ def test_a_refused_correction_leaves_the_labels_that_were_there(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
+    ("table", "said"),
     [
         (pa.table({"id": ["a"]}), "column 'y', the declared label of data.labels, is missing; there are id"),
         (pa.table({"y": [1.0]}), "column 'id', the declared key of data.labels, is missing; there are y"),
@@ -194,10 +194,10 @@ def test_a_refused_correction_leaves_the_labels_that_were_there(tmp_path: Path) 
         (pa.table([["a"], ["b"], [1.0]], ["id", "id", "y"]), "column 'id', the declared key .* stands there 2 times"),
     ],
 )
-def test_a_delivery_of_other_columns_is_refused(tmp_path: Path, table: pa.Table, message: str) -> None:
+def test_a_delivery_of_other_columns_is_refused(tmp_path: Path, table: pa.Table, said: str) -> None:
     workspace = published(tmp_path, 0)
     put(workspace, table)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=said):
         take_labels(workspace, week(1))
 
 
@@ -232,10 +232,8 @@ def test_whole_numbers_and_truth_values_are_labels_of_classes(tmp_path: Path) ->
 
 def test_text_files_have_their_numbers_read_and_their_columns_named(tmp_path: Path) -> None:
     labels = {
-        "source": {"kind": "csv", "uri": "labels/{partition}.csv"},
-        "key": "order",
-        "label": "outcome",
-    }
+        "source": {"kind": "csv", "uri": "labels/{partition}.csv"}, "key": "order", "label": "outcome",
+    }  # fmt: skip
     workspace = published(tmp_path, 0, 1, labels=labels, tolerance=0.5)
     (tmp_path / "labels").mkdir()
     text = "order,outcome,id\n0-1,1.5,x\n0-2,,y\n0-3,nan,z\n0-4,TRUE,z\n0-5,1e400,z\n"
@@ -339,18 +337,17 @@ def test_ticks_of_a_broken_clock_end_before_time_began() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    ("labels", "said"),
     [
-        ({"delay": -1}, r"data\.labels\.delay"),
-        ({"delay": 1, "late": True}, "late"),
+        ({"delay": -1}, r"data\.labels\.delay"), ({"delay": 1, "late": True}, "late"),
         ({"delay": 1, "source": {"kind": "csv", "uri": "labels.csv"}}, "partition"),
         ({"delay": 1, "source": {"kind": "feast", "repo": "f"}}, r"data\.labels\.source"),
     ],
-)
-def test_a_wrong_declaration_of_labels_names_its_key(labels: dict[str, Any], message: str) -> None:
+)  # fmt: skip
+def test_a_wrong_declaration_of_labels_names_its_key(labels: dict[str, Any], said: str) -> None:
     fields = labelled_fields()
     fields["data"]["labels"] |= labels
-    with pytest.raises(DeclarationError, match=message):
+    with pytest.raises(DeclarationError, match=said):
         Loop(**fields)
 
 
@@ -366,8 +363,8 @@ def test_erased_labels_are_in_no_delivery_that_the_ledger_names_afterwards(tmp_p
     taken(workspace, 2, {"0-2": 9.0})
     before = pin_labels(workspace.state().labels, week(0))
     changed = erase_labels(workspace, workspace.state(), {"0-1", "nobody"})
-    assert {tick: (change["rows"], change["erased"]) for tick, change in changed.items()} == {week(1): (1, 1)}
-    partitions = {tick: {"labels": change} for tick, change in changed.items()}
+    assert {tick: (of["rows"], of["erased"]) for tick, of in changed.items()} == {week(1): (1, 1)}
+    partitions = {tick: {"labels": of} for tick, of in changed.items()}
     workspace.record_fact(
         draft_of(workspace, "subject_forgotten", "f", None, subject="s", mask_key=None, partitions=partitions)
     )
