@@ -16,7 +16,7 @@ PROCESSES = 2
 def compare_with_replay(workspace: Workspace) -> dict[str, Any] | None:
     """Return the partitions on which the live loop and its replay retrained and promoted; None if it is too young."""
     state, loop = workspace.state(), workspace.loop
-    if len(state.published) <= loop.train.first_at:
+    if len(state.published) <= loop.train.partitions_needed:
         return None
     print(f"==> {loop.model} replayed over its own history", flush=True)
     partitions = past_partitions(workspace)

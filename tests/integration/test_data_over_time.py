@@ -93,7 +93,7 @@ def test_a_column_added_by_review_is_null_in_the_partitions_before(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"more": "  wind: {type: float}\n"}, r"\+ 'wind' \(double\) is new.*does not say evolution: additive"),
         (
@@ -104,14 +104,14 @@ def test_a_column_added_by_review_is_null_in_the_partitions_before(tmp_path: Pat
     ],
 )
 def test_any_other_change_of_the_contract_is_refused_with_a_diff(
-    tmp_path: Path, changes: dict[str, str], said: str
+    tmp_path: Path, changes: dict[str, str], message: str
 ) -> None:
     declare(tmp_path)
     deliver(tmp_path, 0)
     ingest(opened(tmp_path), 0)
     declare(tmp_path, **changes)
     deliver(tmp_path, 1, toy_rows(1).assign(wind=7.0) if "more" in changes else toy_rows(1).assign(x="a"))
-    with pytest.raises(PartitionRefusedError, match=said):
+    with pytest.raises(PartitionRefusedError, match=message):
         ingest(opened(tmp_path), 1)
 
 

@@ -61,5 +61,5 @@ def test_a_partition_and_the_table_it_came_from_have_the_same_profile(
     assert ours.rows == theirs.rows == 120
     assert sorted(ours.columns) == ["place", "x1", "x2"]
     for name, column in ours.columns.items():
-        assert column.binned.tolist() == theirs.columns[name].binned.tolist()
+        assert column.bin_counts.tolist() == theirs.columns[name].bin_counts.tolist()
     assert ours.merge(theirs).rows == 240

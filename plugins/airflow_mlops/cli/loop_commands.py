@@ -7,9 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.asked_loop import add_command, loop_of, workspace_of
-from airflow_mlops.core.declaration.function_exists import check_function_exists
+from airflow_mlops.core.check_declaration import check_declaration
 from airflow_mlops.core.declaration.loop import Loop
-from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
 from airflow_mlops.core.ledger.rollout_details import Promoted, RolledBack
 from airflow_mlops.core.ledger.training_details import RetrainDecided
@@ -59,27 +58,9 @@ def loop_schema() -> dict[str, Any]:
 
 
 def check(asked: argparse.Namespace) -> None:
-    """Read a declaration, its contract, its policy, its functions' whereabouts, and its suite."""
-    from airflow_mlops.core.declaration.contract import contract_of
-    from airflow_mlops.core.rollout.promotion_policy import read_policy
-
+    """Check a declaration, and the files and packages that it refers to."""
     loop = loop_of(asked)
-    required = read_policy(asked.root.resolve()).of(loop.tier)
-    if "approval" in required and loop.rollout.approval != "human":
-        raise DeclarationError(
-            f"is {loop.rollout.approval!r}, and the policy asks for an approval of tier {loop.tier}; make it human",
-            file=str(asked.loop), key="rollout.approval",
-        )  # fmt: skip
-    contract_of(loop.data, asked.root.resolve())
-    check_function_exists(loop.train.function, asked.root.resolve())
-    if loop.data.features is not None:
-        check_function_exists(loop.data.features, asked.root.resolve(), key="data.features")
-    for index, metric in enumerate(loop.evaluate.metrics):
-        check_function_exists(metric.function, asked.root.resolve(), key=f"evaluate.metrics[{index}].function")
-    if loop.data.expectations:
-        from airflow_mlops.core.validation.gx_suite_check import check_suite
-
-        check_suite(asked.root / loop.data.expectations)
+    check_declaration(loop, asked.root.resolve(), file=str(asked.loop))
     print(f"{asked.loop}: {loop.model} is well declared")
 
 

@@ -74,7 +74,7 @@ def frame_form(model: Any, shape: RowShape, maker: FeatureMaker, *, classifies: 
     """Return what predicts rows by way of the frame and the features that training made of one."""
 
     def by_frame(rows: Sequence[Any]) -> Floats:
-        return predict(model, maker.of(shape.frame(rows), "gateway"), classifies=classifies)
+        return predict(model, maker.make(shape.frame(rows), "gateway"), classifies=classifies)
 
     return by_frame
 

@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from airflow_mlops.core.declaration.contract import Contract, matching
+from airflow_mlops.core.declaration.contract import Contract, first_match
 from airflow_mlops.core.errors import DataError
 
 _PLACE = re.compile(r"`\$(?:\[(\d{1,9})\])?(?:\.(.{1,128}?))?`$", re.ASCII)
@@ -63,7 +63,7 @@ def missing_or_unknown(field: str, contract: Contract | None, *, missing: bool) 
     """Return what is wrong with a column that a row lacks, or that no contract declares."""
     if missing:
         return "is missing"
-    denied = matching(field, contract.deny) if contract else None
+    denied = first_match(field, contract.deny) if contract else None
     if denied:
         return f"is denied by the contract ({denied!r})"
     return "is unknown: no such column is declared"

@@ -18,9 +18,9 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
-from airflow_mlops.core.data.read_text import written_as_text
-from airflow_mlops.core.declaration.arrow_types import type_named
-from airflow_mlops.core.declaration.contract import Contract, matching
+from airflow_mlops.core.data.read_text import format_column
+from airflow_mlops.core.declaration.arrow_types import parse_type
+from airflow_mlops.core.declaration.contract import Contract, first_match
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.gateway.row_errors import RowError, in_words
@@ -139,7 +139,7 @@ class RowShape:
         rows = raw if isinstance(raw, list) else [raw]
         for row in rows:
             if isinstance(row, dict):
-                for name in [one for one in row if one not in self.by_name and matching(one, patterns)]:
+                for name in [one for one in row if one not in self.by_name and first_match(one, patterns)]:
                     del row[name]
         return msgspec.convert(raw, self._kinds, builtin_types=())
 
@@ -157,7 +157,7 @@ class RowShape:
             for member, one in self._masked:
                 value = getattr(row, member)
                 if value is not None and one.masked:
-                    text = written_as_text(pa.array([value], one.kind))[0].as_py()
+                    text = format_column(pa.array([value], one.kind))[0].as_py()
                     setattr(row, member, keyed_hash(text, one.masked))
 
 
@@ -197,7 +197,7 @@ def shape_of_requests(
         hidden = contract.hidden | (set() if data.features else {data.time})
         fields = [
             RowField(
-                name, column.read_as, nullable=column.nullable and name != data.key,
+                name, column.source_type, nullable=column.nullable and name != data.key,
                 required=name == data.key or not (column.optional or name in hidden),
                 masked=mask_key(secret, name) if column.mask else None,
             )
@@ -208,7 +208,7 @@ def shape_of_requests(
         raise RolloutError("the loop has no contract, and the version says nothing of its columns: prepare it again")
     fields = []
     for name, text in recorded.items():
-        kind = type_named(text)
+        kind = parse_type(text)
         if kind is None:
             raise RolloutError(f"column {name!r} is recorded as {text!r}, which is no type of a column")
         if name != data.label:

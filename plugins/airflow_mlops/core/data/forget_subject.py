@@ -23,7 +23,7 @@ from airflow_mlops.core.data.erasure import subject_column, subject_hash
 from airflow_mlops.core.data.labels.erase_labels import erase_labels
 from airflow_mlops.core.data.masking import fingerprint, keyed_hash, mask_key, refuse_other_key
 from airflow_mlops.core.data.quarantined_rows import is_broken
-from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.ledger.data_details import (
     ErasedPredictions,
     ErasedQuarantine,
@@ -158,7 +158,7 @@ class _Erasing:
                 continue
             here: set[str] = set()
             for batch in table.batches(partition, version=version, columns=sorted({self.column, key})):
-                here.update(written_as_text(batch.column(key)).filter(self._mask(batch)).to_pylist())
+                here.update(format_column(batch.column(key)).filter(self._mask(batch)).to_pylist())
             if here:
                 keys |= here
                 self.done.models.update(made_from(state, partition, version))
@@ -210,7 +210,7 @@ class _Erasing:
         return row.get(self.column) == self.kept_as
 
     def _mask(self, batch: pa.RecordBatch) -> Any:
-        return pc.fill_null(pc.equal(written_as_text(batch.column(self.column)), self.kept_as), False)
+        return pc.fill_null(pc.equal(format_column(batch.column(self.column)), self.kept_as), False)
 
     def _without(self, reader: pa.RecordBatchReader, counted: ContentDigest) -> Iterator[pa.RecordBatch]:
         for batch in reader:

@@ -20,7 +20,7 @@ from airflow_mlops.core.data.erasure import Erasure
 from airflow_mlops.core.data.profiles.profile_snapshot import SnapshotProfiler, counted_columns
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool
 from airflow_mlops.core.data.read_partition import KeysRepeatError, PartitionPass, RepeatedKeys, Watcher
-from airflow_mlops.core.data.shape import Shape, shape_of
+from airflow_mlops.core.data.shape import Shape, derive_shape
 from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DataError, NotReadyError, PartitionRefusedError
 from airflow_mlops.core.ledger.data_details import PartitionRefused, SnapshotPublished
@@ -209,7 +209,7 @@ class _Taking:
 
     def _shape(self, arrival: Arrival) -> Shape:
         earlier = earlier_columns(self.state, self.partition, newest=self.workspace.contract is not None)
-        return shape_of(
+        return derive_shape(
             self.workspace.loop.data, self.workspace.contract, arrival.schema, earlier, typed=arrival.typed,
             texts=arrival.texts,
         )  # fmt: skip

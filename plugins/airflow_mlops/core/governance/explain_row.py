@@ -76,7 +76,7 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
     pin, whole = _found(workspace, kept_key(workspace, key), partition)
     at = int(np.flatnonzero(whole[workspace.loop.data.key].astype(str) == kept_key(workspace, key))[0])
     model = load_version(workspace, version)
-    features = as_fitted(model, FeatureMaker(workspace).of(whole, pin.partition, pin.version))
+    features = as_fitted(model, FeatureMaker(workspace).make(whole, pin.partition, pin.version))
     background = _background(workspace, version, model)
     alone = features.iloc[[at]].reset_index(drop=True)
     kind = workspace.loop.classifies

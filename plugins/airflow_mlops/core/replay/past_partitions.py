@@ -59,11 +59,11 @@ def past_partitions(workspace: Workspace, *, until: str | None = None) -> list[P
     """
     state, loop = workspace.state(), workspace.loop
     keys = state.published.keys(until=until)
-    needed = loop.train.first_at + 1
+    needed = loop.train.partitions_needed + 1
     if len(keys) < needed:
         raise NotReadyError(
             f"{len(keys)} partitions are published{'' if until is None else f' by {until}'}; a replay needs {needed}: "
-            f"{loop.train.first_at} for the first training, and one to judge its model on"
+            f"{loop.train.partitions_needed} for the first training, and one to judge its model on"
         )
     pins = [pin_published(state, key) for key in keys]
     return [past_partition(loop, pin, read_rows(workspace, [pin])) for pin in pins]

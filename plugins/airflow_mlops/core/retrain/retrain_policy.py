@@ -66,9 +66,9 @@ def decide_retrain(
         reason = f"partition {partition} is historical; {high_water} was decided on before"
         return RetrainDecision(False, "historical", reason)
     ready = trainable(state, partition, own_labels=loop.data.labels is not None)
-    if len(ready) < loop.train.first_at:
+    if len(ready) < loop.train.partitions_needed:
         have = "are published" if loop.data.labels is None else "have all their labels"
-        reason = f"{len(ready)} partitions {have}; the first training needs {loop.train.first_at}"
+        reason = f"{len(ready)} partitions {have}; the first training needs {loop.train.partitions_needed}"
         return RetrainDecision(False, "too early", reason, {"published": len(ready)})
     wish = _wish(state, loop, partition, trigger)
     if not wish.retrain or trigger == "person":

@@ -148,9 +148,9 @@ def metrics_of(loop: Loop, stage: RolloutStage) -> tuple[OnlineMetric, ...]:
     """Return what a stage is judged by: where the challenger answers nobody, nothing that its answers bring about."""
     declared = loop.rollout
     if stage.kind in SERVING:
-        return declared.judged_by
-    found = tuple(metric for metric in declared.judged_by if metric.metric not in ("kpi", "prometheus"))
-    return found or declared.judged_by_default
+        return declared.effective_metrics
+    found = tuple(metric for metric in declared.effective_metrics if metric.metric not in ("kpi", "prometheus"))
+    return found or declared.default_metrics
 
 
 def compare_rows(
@@ -221,7 +221,7 @@ def labelled_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, p
 def judge_labels(loop: Loop, metric: OnlineMetric, found: ComparedRows, look: Look) -> MetricLook:
     """Return what the labels say at a look."""
     margin = loop.rollout.margin if metric.worse_by is None else metric.worse_by
-    return judge_paired(found.ours, found.theirs, look, margin=margin, units=found.keys, metric=metric.called)
+    return judge_paired(found.ours, found.theirs, look, margin=margin, units=found.keys, metric=metric.display_name)
 
 
 def partitions_since(state: LoopState, rollout: OpenRollout, as_of: str) -> int:

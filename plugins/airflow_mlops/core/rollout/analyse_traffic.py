@@ -132,7 +132,7 @@ def broken_traffic(workspace: Workspace, state: LoopState, seen: Telemetry) -> S
     """Return that the challenger is plainly broken; None where it is not, or the target saw another one."""
     if seen.order != state.traffic_record:
         return None
-    limits = {metric.metric: metric for metric in workspace.loop.rollout.judged_by}
+    limits = {metric.metric: metric for metric in workspace.loop.rollout.effective_metrics}
     errors, latency = limits.get("errors"), limits.get("latency")
     reason = gross_breakage(
         seen,
@@ -199,7 +199,7 @@ def _judged(open_: OpenStage, metric: OnlineMetric, look: Look) -> MetricLook:
         from airflow_mlops.core.rollout.analysis.queried_metric import judge_query  # a driver, and HTTP
 
         found = judge_query(open_.workspace, open_.state, metric, look)
-    return replace(found, metric=metric.called)
+    return replace(found, metric=metric.display_name)
 
 
 def _in_time(verdict: StageVerdict, open_: OpenStage) -> StageVerdict:

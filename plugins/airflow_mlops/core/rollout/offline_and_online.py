@@ -20,7 +20,7 @@ def offline_and_online(workspace: Workspace, version: Version, looks: Sequence[M
         ``metric``; ``expected`` with its interval ``expected_low``, ``expected_high``; ``observed``; and ``agree``,
         whether the observed one lies within the interval. None where one of them is not known.
     """
-    labels = {metric.called for metric in workspace.loop.rollout.judged_by if metric.metric == "label"}
+    labels = {metric.display_name for metric in workspace.loop.rollout.effective_metrics if metric.metric == "label"}
     seen = next((look.numbers for look in looks if look.metric in labels and "difference" in look.numbers), None)
     expected = expected_difference(workspace, version)
     if seen is None or expected is None:

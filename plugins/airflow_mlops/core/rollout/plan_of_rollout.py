@@ -57,7 +57,7 @@ def _on_requests(declared: Rollout, stage: RolloutStage, rate: float) -> str:
     sample = stage.sample or declared.min_rows * looks
     # A shadow predicts what the champion does; elsewhere the champion has the rest of the traffic.
     beside = sample if stage.exposed == 0 else sample * (100 - stage.share) / stage.share
-    alpha = declared.alpha / len(declared.judged_by)
+    alpha = declared.alpha / len(declared.effective_metrics)
     words = said_of_errors(sample, max(beside, 1.0), rate=rate, alpha=alpha, looks=looks)
     return f"{stage.name}: at most {looks} looks; {words}"
 
@@ -68,7 +68,8 @@ def _on_rows(declared: Rollout, stage: RolloutStage, expected: dict[str, Any], *
     sd = (float(interval["high"]) - float(interval["low"])) / (2 * confidence) * sqrt(float(expected["rows"]))
     sample = stage.sample or rows * stage.share / 100 * max(stage.bake, 1) * looks
     # The rows are the same for both versions: their difference varies, and nothing is added by a second sample.
-    found = detectable_difference(sample, 1e12, sd=sd, alpha=declared.alpha / len(declared.judged_by), looks=looks)
+    alpha = declared.alpha / len(declared.effective_metrics)
+    found = detectable_difference(sample, 1e12, sd=sd, alpha=alpha, looks=looks)
     if found is None:
         return None
     relative = f" ({found / abs(expected['champion']):.1%})" if expected.get("champion") else ""

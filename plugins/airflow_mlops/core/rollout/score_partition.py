@@ -51,7 +51,7 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
         raise NotReadyError(f"there is no champion from before {partition}")
     pin = PinnedPartition(partition, snapshot.version, snapshot.digest)
     rows = read_partition(workspace, pin, label=False)
-    features = FeatureMaker(workspace).of(rows, pin.partition, pin.version)
+    features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)
     scored = predictions_of(workspace, then, rows, features)
     version = workspace.predictions.write(partition, scored)
     served = scored.column("served_version").value_counts().to_pylist()

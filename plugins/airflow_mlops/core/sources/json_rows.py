@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from airflow_mlops.core.declaration.contract import matching
+from airflow_mlops.core.declaration.contract import first_match
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, BrokenRow
 
@@ -86,7 +86,7 @@ class JsonRows:
     ) -> None:
         self._ignored, self._required, self._where, self._broken = ignored, required, where, broken
         keys = dict.fromkeys(key for record in first if isinstance(record, dict) for key in record)
-        names = dict.fromkeys([*(key for key in keys if not matching(key, ignored)), *columns])
+        names = dict.fromkeys([*(key for key in keys if not first_match(key, ignored)), *columns])
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
         self._names, self._seen, self._rows = set(names), set[str](), 0
 
@@ -134,7 +134,7 @@ class JsonRows:
             return "is an empty object"
         if isinstance(record, _Twice):
             return f"has the key {record.key!r} twice"
-        strange = [key for key in record if key not in self._names and not matching(key, self._ignored)]
+        strange = [key for key in record if key not in self._names and not first_match(key, self._ignored)]
         if strange:
             raise PartitionRefusedError(
                 f"{self._where}: {at} has the key {strange[0]!r}, which neither the first page nor the contract has; "

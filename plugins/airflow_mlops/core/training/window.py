@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.data.contract_over_time import held_to_contract
+from airflow_mlops.core.data.contract_over_time import apply_contract
 from airflow_mlops.core.data.labels.labels_of import LabelReader, pin_labels, wholly_labelled, with_labels
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.train import Train
@@ -69,10 +69,11 @@ def pin_window(state: LoopState, declared: Train, as_of: str, *, own_labels: boo
         If fewer partitions are published, or have their labels, than the declaration asks for.
     """
     keys = trainable(state, as_of, own_labels=own_labels)
-    if len(keys) < declared.first_at:
+    if len(keys) < declared.partitions_needed:
         published = state.published.count(until=as_of)
         have = "are published" if len(keys) == published else f"of {published} published have all their labels"
-        raise NotReadyError(f"{len(keys)} partitions {have} by {as_of}; the training needs {declared.first_at}")
+        needed = declared.partitions_needed
+        raise NotReadyError(f"{len(keys)} partitions {have} by {as_of}; the training needs {needed}")
     if isinstance(declared.window, int):
         keys = keys[-(declared.window + declared.holdout) :]
     pins = [pin_published(state, key, as_of) for key in keys]
@@ -106,7 +107,7 @@ def read_partition(
             )
     if workspace.contract is not None:
         where = f"snapshot {pin.partition} in version {pin.version}"
-        rows = held_to_contract(rows, workspace.contract, where, but=None if label else data.label)
+        rows = apply_contract(rows, workspace.contract, where, but=None if label else data.label)
     rows = rows.sort_by(data.key)
     frame: pd.DataFrame = rows.to_pandas()
     if label and (data.labels is not None or pin.labels is not None):
@@ -162,7 +163,7 @@ def read_rows(workspace: Workspace, pins: Sequence[PinnedPartition]) -> ModelRow
     maker = FeatureMaker(workspace)
     labels = LabelReader(workspace)
     rows = [read_partition(workspace, pin, label=True, labels=labels) for pin in pins]
-    features = [maker.of(frame, pin.partition, pin.version) for frame, pin in zip(rows, pins, strict=True)]
+    features = [maker.make(frame, pin.partition, pin.version) for frame, pin in zip(rows, pins, strict=True)]
     for pin, frame in zip(pins, features, strict=True):
         strange = sorted(set(frame.columns) ^ set(features[0].columns))
         if strange and maker.reference is not None:

@@ -12,18 +12,18 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
-from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, with_columns
+from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, split_columns
 from airflow_mlops.core.data.shape import Rule, Shape
-from airflow_mlops.core.declaration.arrow_types import type_named
+from airflow_mlops.core.declaration.arrow_types import parse_type
 from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.validation.publish_snapshot import record_publication
-from airflow_mlops.core.validation.suite import Expectation, columns_of, read_suite
+from airflow_mlops.core.validation.suite import Expectation, columns_read, read_suite
 from airflow_mlops.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.validation.port import Validator
+    from airflow_mlops.core.validation.suite import Validator
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class _Releasing:
         data = self.workspace.loop.data
         interval = Interval.between(previous_tick(data.every, self.partition), self.partition)
         enforcement = Enforcement(self.shape, data, interval, raw=False)
-        texts = with_columns(self.held.take(pa.array(self.asked, pa.int64())), self.shape.schema.names)
+        texts = split_columns(self.held.take(pa.array(self.asked, pa.int64())), self.shape.schema.names)
         kept, reasons = enforcement.read(texts)
         keys = kept.column(data.key)
         there = self._keys_in_partition(keys)
@@ -144,7 +144,7 @@ class _Releasing:
         suite: list[Expectation] = read_suite(self.workspace.root / data.expectations) if data.expectations else []
         if not suite or not self.good:
             return
-        columns = columns_of(suite) or self.shape.schema.names
+        columns = columns_read(suite) or self.shape.schema.names
         there = self.workspace.snapshots.read(self.partition, version=self.known.version, columns=columns)
         candidates = self._released().select(columns)
         whole = pa.concat_tables([there, candidates.cast(there.schema)])
@@ -154,7 +154,7 @@ class _Releasing:
                 continue
             if not result.by_row:
                 raise DataError(
-                    f"released, the rows would break {result.said} of the whole partition; none was released"
+                    f"released, the rows would break {result.summary} of the whole partition; none was released"
                 )
             for row in result.rows:
                 if row >= there.num_rows:
@@ -229,7 +229,7 @@ def shape_in_ledger(workspace: Workspace, columns: dict[str, str]) -> Shape:
     rules = []
     for place, (name, kind) in enumerate(columns.items()):
         declared = contract.columns.get(name) if contract else None
-        found = type_named(kind)
+        found = parse_type(kind)
         assert found is not None, f"{name}: {kind} was published"
         nullable = name != key if declared is None else declared.nullable and name != key
         finite = declared is None or declared.finite

@@ -106,7 +106,7 @@ class _Replay:
     def __init__(self, workspace: Workspace, pin: PinnedPartition, whole: pd.DataFrame, model: Any) -> None:
         self.loop, self.pin, self.whole, self.model = workspace.loop, pin, whole, model
         self.maker = FeatureMaker(workspace)
-        self.features = self.maker.of(whole, pin.partition, pin.version)
+        self.features = self.maker.make(whole, pin.partition, pin.version)
         self.predictions = predict(model, self.features, classifies=self.loop.classifies)
         self.step = ULPS * float(np.spacing(np.abs(self.predictions).max()))
 
@@ -116,7 +116,7 @@ class _Replay:
             row = self.whole.iloc[[at]].reset_index(drop=True)
             key = str(row[self.loop.data.key].iloc[0])
             try:
-                alone = self.maker.of(row, self.pin.partition, self.pin.version)
+                alone = self.maker.make(row, self.pin.partition, self.pin.version)
             except TrainingError as error:
                 return Difference("feature", "any", key, "made", f"not made: {error}")
             found = first_difference(self.features.iloc[[at]].reset_index(drop=True), alone, key)

@@ -87,9 +87,9 @@ class Workspace:
         DeclarationError
             If it cannot be read, or names another key or time than the loop.
         """
-        from airflow_mlops.core.declaration.contract import contract_of
+        from airflow_mlops.core.declaration.contract import load_contract
 
-        return contract_of(self.loop.data, self.root)
+        return load_contract(self.loop.data, self.root)
 
     @cached_property
     def source(self) -> Source:

@@ -40,7 +40,7 @@ def with_column(name: str, values: pa.Array) -> pa.Table:
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (GOOD.slice(0, 0), "the partition is empty: 0 rows arrived"),
         (GOOD.append_column("x", GOOD.column("x")), "column 'x' stands there 2 times"),
@@ -53,11 +53,11 @@ def with_column(name: str, values: pa.Array) -> pa.Table:
     ],
 )
 def test_a_table_that_cannot_be_a_partition_is_refused_with_the_column_and_the_rule(
-    tmp_path: Path, rows: pa.Table, said: str
+    tmp_path: Path, rows: pa.Table, message: str
 ) -> None:
     workspace = opened(tmp_path, w0=GOOD, w1=rows)
     ingest(workspace, week(0))
-    with pytest.raises(PartitionRefusedError, match=said):
+    with pytest.raises(PartitionRefusedError, match=message):
         take_snapshot(workspace, week(1))
 
 
@@ -84,30 +84,32 @@ def test_the_order_of_columns_and_the_encoding_of_values_do_not_count(tmp_path: 
     assert take_snapshot(workspace, week(1)).columns == workspace.state().published[week(0)].columns
 
 
-def keyed(*keys: str | None) -> pa.Table:
-    """Return as many rows as a hundred times the tolerance needs, the first of them with these keys."""
-    many = pa.Table.from_pandas(toy_rows(0, rows=1000), preserve_index=False)
+def rows_with_keys(*keys: str | None) -> pa.Table:
+    """Return 1,000 rows, the first of them with these keys."""
+    rows = pa.Table.from_pandas(toy_rows(0, rows=1000), preserve_index=False)
     ids = [*keys, *(str(number) for number in range(len(keys), 1000))]
-    return many.set_column(many.column_names.index("id"), "id", pa.array(ids, pa.string()))
+    return rows.set_column(rows.column_names.index("id"), "id", pa.array(ids, pa.string()))
 
 
 @pytest.mark.parametrize(
     ("rows", "bad", "reason"),
     [
-        (keyed(None), [None], "id: is null"),
+        (rows_with_keys(None), [None], "id: is null"),
         (
-            keyed("twice", "twice"), ["twice"] * 2,
+            rows_with_keys("twice", "twice"),
+            ["twice"] * 2,
             "id: is not unique: 'twice' stands there 2 times with different values",
         ),
         (
-            pa.concat_tables([keyed(), keyed().slice(5, 1)]), ["5"],
+            pa.concat_tables([rows_with_keys(), rows_with_keys().slice(5, 1)]),
+            ["5"],
             "id: is not unique: '5' stands there 2 times, and this row is a copy",
         ),
-        (keyed().set_column(2, "x", pa.array([float("inf")] + [1.0] * 999)), ["0"], "x: inf is not finite"),
-        (keyed().set_column(2, "x", pa.array([float("nan")] + [1.0] * 999)), ["0"], "x: nan is not finite"),
+        (rows_with_keys().set_column(2, "x", pa.array([float("inf")] + [1.0] * 999)), ["0"], "x: inf is not finite"),
+        (rows_with_keys().set_column(2, "x", pa.array([float("nan")] + [1.0] * 999)), ["0"], "x: nan is not finite"),
     ],
     ids=["null key", "two rows of a key", "a copy", "infinity", "not a number"],
-)  # fmt: skip
+)
 def test_a_bad_row_goes_to_quarantine_with_its_reason_and_the_others_go_on(
     tmp_path: Path, rows: pa.Table, bad: list[str | None], reason: str
 ) -> None:
@@ -121,7 +123,7 @@ def test_a_bad_row_goes_to_quarantine_with_its_reason_and_the_others_go_on(
 
 
 def test_more_bad_rows_than_declared_refuse_the_partition_and_all_are_kept(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, w0=keyed(*[None] * 11))
+    workspace = opened(tmp_path, w0=rows_with_keys(*[None] * 11))
     with pytest.raises(PartitionRefusedError, match=r"11 of 1,000 rows are bad \(1.10%\).*most often id: is null"):
         take_snapshot(workspace, week(0))
     assert workspace.quarantine.read(week(0)).num_rows == 11
@@ -130,10 +132,10 @@ def test_more_bad_rows_than_declared_refuse_the_partition_and_all_are_kept(tmp_p
 
 
 def test_a_good_delivery_empties_the_quarantine_of_the_bad_one(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, w0=keyed(*[None] * 11))
+    workspace = opened(tmp_path, w0=rows_with_keys(*[None] * 11))
     with pytest.raises(PartitionRefusedError):
         take_snapshot(workspace, week(0))
-    workspace.source.frames[week(0)] = keyed()  # type: ignore[attr-defined]
+    workspace.source.frames[week(0)] = rows_with_keys()  # type: ignore[attr-defined]
     assert take_snapshot(workspace, week(0)).rejected == 0
     assert workspace.quarantine.partitions() == []
 
@@ -215,7 +217,7 @@ def test_a_source_that_repeats_other_keys_at_each_reading_is_refused(tmp_path: P
         @contextmanager
         def open(self, partition: str, *, known: Any = None) -> Iterator[Arrival]:
             self.readings += 1
-            rows = keyed(*[f"twice-{self.readings}"] * 2)
+            rows = rows_with_keys(*[f"twice-{self.readings}"] * 2)
             yield Arrival(rows.schema, iter(rows.to_batches()))
 
     workspace = opened(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlops.core.declaration.user_function import candidates_of
+from airflow_mlops.core.declaration.user_function import build_candidates
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
@@ -177,7 +177,7 @@ def test_a_search_in_which_nothing_can_be_fitted_says_so(ask: Any) -> None:
 )
 def test_a_space_that_cannot_be_searched_is_named(module: str, tmp_path: Path, function: str, said: str) -> None:
     with pytest.raises(TrainingError, match=said):
-        candidates_of(f"{module}:{function}", tmp_path, 0)
+        build_candidates(f"{module}:{function}", tmp_path, 0)
 
 
 # --- in a loop --------------------------------------------------------------------------------------------------

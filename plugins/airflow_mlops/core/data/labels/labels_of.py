@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.labels.take_labels import TABLE
-from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ledger.data_details import LabelsArrived, SubjectForgotten
 from airflow_mlops.core.ledger.facts import Facts
@@ -194,7 +194,7 @@ def with_labels(frame: pd.DataFrame, keys: pa.ChunkedArray, labels: pd.Series[fl
     keys : pyarrow.ChunkedArray, shape (n_rows,)
         Keys of the rows.
     """
-    texts = [text for chunk in keys.chunks for text in written_as_text(chunk).to_pylist()]
+    texts = [text for chunk in keys.chunks for text in format_column(chunk).to_pylist()]
     delivered = labels.reindex(texts).to_numpy(np.float64)
     if column in frame.columns:
         own = frame[column].to_numpy(np.float64, na_value=np.nan)

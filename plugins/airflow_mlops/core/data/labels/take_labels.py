@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.labels.open_labels import declared_labels, earliest_touched, ticks_before
 from airflow_mlops.core.data.labels.read_delivery import Delivery, read_delivery
-from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.errors import DataError, MlopsError, NotReadyError, SourceMissingError
 from airflow_mlops.core.ledger.data_details import LabelsArrived
@@ -122,7 +122,7 @@ def keys_of(workspace: Workspace, partition: str, version: int) -> pa.Array:
     """Return the keys of a partition's rows as text."""
     column = workspace.loop.data.key
     batches = workspace.snapshots.batches(partition, version=version, columns=[column])
-    return pa.concat_arrays([pa.array([], pa.string()), *(written_as_text(batch.column(0)) for batch in batches)])
+    return pa.concat_arrays([pa.array([], pa.string()), *(format_column(batch.column(0)) for batch in batches)])
 
 
 def _record(workspace: Workspace, state: LoopState, delivery: Delivery, touching: _Touching) -> LabelsArrived:

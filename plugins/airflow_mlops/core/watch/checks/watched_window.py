@@ -121,7 +121,7 @@ class WatchedWindow:
         """A sample of its rows, with the logged predictions of the champion and the labels that have arrived."""
         pin = PinnedPartition(self.partition, self.scored.snapshot_version, self.scored.snapshot)
         frame = read_partition(self.workspace, pin, label=False)
-        features = FeatureMaker(self.workspace).of(frame, pin.partition, pin.version)
+        features = FeatureMaker(self.workspace).make(frame, pin.partition, pin.version)
         taken = sampled(len(frame), WINDOW_ROWS, pin.digest)
         keys = frame[self.workspace.loop.data.key].astype(str).to_numpy()[taken]
         logged = self.logged.reindex(keys)
@@ -171,7 +171,7 @@ class WatchedWindow:
                 frame, features = both.rows, both.features
             else:
                 frame = read_partition(self.workspace, pin, label=False)
-                features = FeatureMaker(self.workspace).of(frame, pin.partition, pin.version)
+                features = FeatureMaker(self.workspace).make(frame, pin.partition, pin.version)
         except DataError as error:
             log.warning("the reference lacks partition %s: %s", pin.partition, error)
             unread[pin.partition] = str(error)

@@ -81,7 +81,7 @@ def _judge(
     """Return the verdict on the drift of a partition, and what the evidence holds beside."""
     profile = ReferenceProfile.from_dict(workspace.evidence.get(str(champion.details.profile)))
     rows = read_partition(workspace, pin, label=False)
-    features = FeatureMaker(workspace).of(rows, pin.partition, pin.version)
+    features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)
     observed = observe_features(features, profile.bins)
     if declared.engine == "evidently":
         from airflow_mlops.core.watch.drift.evidently_drift import WindowOfRows, judge_by_evidently
@@ -89,5 +89,5 @@ def _judge(
         findings = column_findings(profile, observed, rate=declared.alarm_rate)
         return judge_by_evidently(workspace, champion, WindowOfRows(pin, features, findings), declared)
     judgement = drift_of_rows(profile, observed, declared)
-    counts = {name: column.binned.tolist() for name, column in observed.profile.columns.items()}
+    counts = {name: column.bin_counts.tolist() for name, column in observed.profile.columns.items()}
     return judgement.summary(), {**judgement.details(), "counts": counts}

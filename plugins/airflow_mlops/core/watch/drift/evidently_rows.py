@@ -51,7 +51,7 @@ class ComparableColumn:
 def window_features(workspace: Workspace, pin: PinnedPartition) -> pd.DataFrame:
     """Return the features of a partition as the model saw them, at most ``MOST_ROWS`` rows."""
     rows = read_partition(workspace, pin, label=False)
-    features = FeatureMaker(workspace).of(rows, pin.partition, pin.version)
+    features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)
     return features.iloc[sampled(len(features), MOST_ROWS, pin.digest)].reset_index(drop=True)
 
 
@@ -67,7 +67,7 @@ def reference_features(workspace: Workspace, champion: Version) -> pd.DataFrame:
     maker, found, lost = FeatureMaker(workspace), [], []
     for pin in pins:
         try:
-            features = maker.of(read_partition(workspace, pin, label=False), pin.partition, pin.version)
+            features = maker.make(read_partition(workspace, pin, label=False), pin.partition, pin.version)
         except DataError as error:
             lost.append(str(error))
             continue

@@ -148,7 +148,7 @@ def judge_window(
     tested = [name for name in sorted(columns) if name not in apart]
     past = {name: reference.counts(name) for name in tested}
     judged = judge_columns(
-        past, {name: columns[name].binned for name in tested},
+        past, {name: columns[name].bin_counts for name in tested},
         alarm_rate=alarm_rate, min_effect=min_effect, effective=reference.effective,
         unordered={name for name in tested if columns[name].kind == "category"},
     )  # fmt: skip
@@ -162,7 +162,7 @@ def column_distances(total: Counts, reference: ReferenceProfile, column: ColumnP
 
     PSI and Jensen-Shannon are of about ten joined bins, the rest and null; KS and Wasserstein of all bins.
     """
-    now = column.binned
+    now = column.bin_counts
     if not total.sum() or not now.sum():
         return {}
     group = np.append(joined_bins((total + now)[:-ODD], 1.0), [0] * ODD)

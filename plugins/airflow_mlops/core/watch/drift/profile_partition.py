@@ -35,7 +35,7 @@ def profile_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
         raise NotReadyError(f"partition {partition} is not published")
     pin = pin_published(state, partition)
     rows = read_partition(workspace, pin, label=False)
-    observed = observe_features(FeatureMaker(workspace).of(rows, partition, pin.version), bins)
+    observed = observe_features(FeatureMaker(workspace).make(rows, partition, pin.version), bins)
     return kept(workspace, partition, champion, observed, {"snapshot": pin.digest})
 
 

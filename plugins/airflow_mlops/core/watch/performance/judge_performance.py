@@ -118,7 +118,7 @@ def judge_whole(
     """Return value, interval, limit and verdict of all labelled rows together."""
     metric = declared.metric
     value = metric_value(metric, losses)
-    on_rows = MetricOnRows(METRICS[metric], rows.label, {"served": rows.predicted}, Resamples.of(losses.size, seed=0))
+    on_rows = MetricOnRows(METRICS[metric], rows.label, {"served": rows.predicted}, Resamples.draw(losses.size, seed=0))
     interval = on_rows.interval("served", value)
     against = against_limit(metric, MeanLoss.of(losses), reference.whole, declared.worse_by)
     verdict = against.verdict(rate, declared.alarm_rate)

@@ -229,5 +229,5 @@ class _Judging:
         features = pd.DataFrame(index=rows.index)
         if not set(self.declared.slices) <= set(rows.columns):
             pin = pin_scored(self.state, self.partition)
-            features = FeatureMaker(self.workspace).of(rows, pin.partition, pin.version)
+            features = FeatureMaker(self.workspace).make(rows, pin.partition, pin.version)
         return columns_of(ModelRows(rows, features), self.declared.slices)

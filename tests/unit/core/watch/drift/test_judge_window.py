@@ -201,7 +201,7 @@ def test_ten_million_categories_take_no_more_memory_than_a_batch_of_them() -> No
         if start == 1_000_000:
             forget_peak()
             before = peak_mb()
-    column = observer.observed().profile.columns["id"]
+    column = observer.result().profile.columns["id"]
     assert column.values == 10_000_000
     assert len(column.counts) == 50
     assert peak_mb() - before < 20  # over nine million texts
