@@ -125,7 +125,7 @@ def test_a_connection_of_type_http_gives_address_login_and_headers(
             extra=extra,
         )  # fmt: skip
         found = rows_of(opened(tmp_path, kind="http", conn_id="api", path="rows/{partition}"))
-        path, headers = at.asked[0]
+        path, headers = at.requests[0]
     assert found == [{"id": "a", "at": "2013-01-02", "y": "1.5", "note": None}]
     assert path == "/rows/2013-01-06"
     assert headers["authorization"].startswith("Basic ")

@@ -75,7 +75,7 @@ def test_alarms_that_are_new_come_as_one_event_and_those_that_stay_listed_as_non
     with monitor(monkeypatch, *answers) as service:
         trigger = OutsideMonitorTrigger(conn_id="monitor", path="/v1/alarms?open=1", poll_seconds=0.0)
         assert events_of(trigger, 3) == [["a", "b"], ["c"], ["a"]]
-        asked, headers = service.asked[0]
+        asked, headers = service.requests[0]
     assert asked == "/v1/alarms?open=1"
     assert headers["authorization"].startswith("Basic ")
     assert headers["x-tenant"] == "shops"
