@@ -31,14 +31,14 @@ class Watched:
     gateway: GatewayProcess
 
     def ask(self) -> None:
-        """Have all rows predicted."""
+        """Send all rows."""
         for at in range(0, len(ROWS), AT_ONCE):
             self.gateway.predict(ROWS[at : at + AT_ONCE])
 
     def look(self, number: int) -> dict[str, Any]:
-        """Return what the check says at a week."""
-        found: dict[str, Any] = run_checks(self.workspace, week(number))["checks"]["service"]
-        return found
+        """Return the result of the check for a week."""
+        result: dict[str, Any] = run_checks(self.workspace, week(number))["checks"]["service"]
+        return result
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
         score_partition(workspace, week(number))
     gateway = project.gateway().start()
     served = toy_loop(rollout={"target": "gateway"}, watch={"checks": ["service"]})
-    declared = replace(
+    served_by_gateway = replace(
         workspace, loop=workspace.loop.model_copy(update={"rollout": served.rollout, "watch": served.watch})
     )
-    target = GatewayTarget(declared, [gateway.url], TELL_TOKEN)
-    watching = replace(declared, ports=replace(declared.ports, target=lambda _workspace: target))
+    target = GatewayTarget(served_by_gateway, [gateway.url], TELL_TOKEN)
+    watching = replace(served_by_gateway, ports=replace(served_by_gateway.ports, target=lambda _workspace: target))
     target.apply(Traffic(1, version))
     yield Watched(watching, gateway)
     project.close()
@@ -81,9 +81,9 @@ def test_a_limit_that_no_gateway_can_keep_is_an_alarm_at_the_first_look(watched:
     rollout = watched.workspace.loop.rollout.model_copy(update={"metrics": (limit,)})
     watched.workspace = replace(watched.workspace, loop=watched.workspace.loop.model_copy(update={"rollout": rollout}))
     watched.ask()
-    found = watched.look(3)
-    assert found["verdict"] == "alarm"
-    assert "100.00% took longer than 1e-05 s, 1.00% may" in found["said"]
+    result = watched.look(3)
+    assert result["verdict"] == "alarm"
+    assert "100.00% took longer than 1e-05 s, 1.00% may" in result["said"]
 
 
 def test_a_gateway_that_is_gone_is_an_alarm_that_says_so(watched: Watched) -> None:
