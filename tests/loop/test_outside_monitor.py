@@ -110,7 +110,7 @@ def test_a_connection_that_is_not_there_yet_is_asked_for_again(
     trigger = OutsideMonitorTrigger(conn_id="monitor", poll_seconds=0.01)
     with pytest.raises(TimeoutError):
         events_of(trigger, 1, within=0.3)
-    assert caplog.text.count("Airflow knows no connection 'monitor'") == 1
+    assert caplog.text.count("Airflow has no connection 'monitor'") == 1
     with monitor(monkeypatch, listing("a")):
         assert events_of(trigger, 1) == [["a"]]
 
