@@ -49,7 +49,7 @@ class MicroBatcher:
     ----------
     number : str
         Number of the version.
-    backend : ReadyModel
+    backend : InferenceBackend
         Its loaded model.
     most_waiting, max_batch : int
         Rows that may wait, and rows of the largest batch.

@@ -35,7 +35,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ask(project: Path, tmp_path: Path) -> Callable[..., FitRequest]:
-    """Return what makes a request for a candidate."""
+    """Return a function that builds the request of a candidate."""
     (package,) = [path.name for path in project.iterdir() if path.name.startswith("train_")]
 
     def request(candidate: str, **changes: Any) -> FitRequest:
@@ -82,7 +82,7 @@ def other_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch, object_store_url: str) -> Callable[[str], None]:
-    """Return what lets Airflow know a SageMaker at an address, with the S3 of this session."""
+    """Return a function that adds a connection to a SageMaker at an address, with the S3 of this session."""
 
     def set_connection(sagemaker: str) -> None:
         services = {"s3": {"endpoint_url": object_store_url}, "sagemaker": {"endpoint_url": sagemaker}}
