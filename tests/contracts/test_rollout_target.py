@@ -19,7 +19,7 @@ from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTar
 from airflow_mlops.testing.gateway_process import TELL_TOKEN
 from airflow_mlops.testing.in_memory_target import InMemoryTarget
 from tests.contracts.gateway.toy_project import ToyProject
-from tests.contracts.sagemaker_target.place import started_place
+from tests.contracts.sagemaker_target.place import running_place
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def two_replicas(folder: Path) -> Iterator[Case]:
 
 @contextmanager
 def sagemaker(folder: Path) -> Iterator[Case]:
-    with started_place(folder) as place:
+    with running_place(folder) as place:
         yield Case(place.target, lambda number: place.version(str(number)), place.another_try)
 
 

@@ -75,7 +75,7 @@ def test_alarms_that_are_new_come_as_one_event_and_those_that_stay_listed_as_non
     with monitor(monkeypatch, *answers) as service:
         trigger = OutsideMonitorTrigger(conn_id="monitor", path="/v1/alarms?open=1", poll_seconds=0.0)
         assert events_of(trigger, 3) == [["a", "b"], ["c"], ["a"]]
-        asked, headers = service.asked[0]
+        asked, headers = service.requests[0]
     assert asked == "/v1/alarms?open=1"
     assert headers["authorization"].startswith("Basic ")
     assert headers["x-tenant"] == "shops"
@@ -110,7 +110,7 @@ def test_a_connection_that_is_not_there_yet_is_asked_for_again(
     trigger = OutsideMonitorTrigger(conn_id="monitor", poll_seconds=0.01)
     with pytest.raises(TimeoutError):
         events_of(trigger, 1, within=0.3)
-    assert caplog.text.count("Airflow knows no connection 'monitor'") == 1
+    assert caplog.text.count("Airflow has no connection 'monitor'") == 1
     with monitor(monkeypatch, listing("a")):
         assert events_of(trigger, 1) == [["a"]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow_mlops.core.watch.decide_retrain import decide_and_record
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 
 from airflow_mlops.core.errors import GateError, NotReadyError
 from airflow_mlops.core.rollout.control_rollout import approve_stage

@@ -34,10 +34,13 @@ def test_a_trigger_comes_out_of_the_database_with_the_loop_it_went_in_with(airfl
     from airflow.models.trigger import Trigger
     from airflow.sdk._shared.module_loading import import_string
 
-    fields = toy_fields(rollout={
-        "target": "gateway", "stages": STAGES,
-        "metrics": [{"metric": "errors", "worse_by": 0.005}, {"metric": "kpi", "query": "q", "conn_id": "shop"}],
-    })  # fmt: skip
+    fields = toy_fields(
+        rollout={
+            "target": "gateway",
+            "stages": STAGES,
+            "metrics": [{"metric": "errors", "worse_by": 0.005}, {"metric": "kpi", "query": "q", "conn_id": "shop"}],
+        }
+    )
     fields["data"] |= {"from": "2013-01-01", "until": "2014-01-01"}
     classpath, kwargs = trigger_of(fields).serialize()
     row = Trigger(classpath=classpath, kwargs=kwargs)
@@ -50,11 +53,11 @@ def test_a_target_that_does_not_answer_holds_up_nobody_elses_trigger(airflow_hom
     answered = threading.Event()
 
     class Waiting(LookDueTrigger):
-        def _asked(self) -> str | None:
+        def _poll(self) -> str | None:
             return "answered" if answered.wait(timeout=20) else "the other one was never asked"
 
     class Answering(LookDueTrigger):
-        def _asked(self) -> str | None:
+        def _poll(self) -> str | None:
             answered.set()
             return "answered"
 

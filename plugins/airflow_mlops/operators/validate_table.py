@@ -57,7 +57,7 @@ class ValidateTableOperator(BaseOperator):
         """Validate; see the class."""
         from airflow_mlops.core.validation.gx_sql_validator import GxSqlValidator
         from airflow_mlops.core.validation.validate_rows import Findings, parse_expectations
-        from airflow_mlops.hooks.database_url import database_url
+        from airflow_mlops.hooks.connections import database_url
 
         with failures_told_apart():
             expectations = parse_expectations(self.expectations, Path(self.root))

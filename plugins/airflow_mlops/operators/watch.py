@@ -54,7 +54,7 @@ class ProfilePartitionOperator(StageOperator):
             raise DeclarationError("conn_id and table go together: the database, and what it counts")
         if self.conn_id is None or self.table is None:
             return profile_partition(workspace, partition)
-        from airflow_mlops.hooks.database_url import database_url
+        from airflow_mlops.hooks.connections import database_url
 
         url = database_url(self.conn_id)
         return profile_table(workspace, partition, url, self.table, schema=self.schema, time=self.time)

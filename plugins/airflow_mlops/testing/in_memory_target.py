@@ -148,7 +148,7 @@ class InMemoryTarget:
                 f"record {traffic.order} is older than record {self._traffic.order}, which is served"
             )
         if traffic.order == self._traffic.order and traffic != self._traffic:
-            raise OlderTrafficError(f"record {traffic.order} has already said something else")
+            raise OlderTrafficError(f"record {traffic.order} has already set other traffic")
         if self._instead is not None:
             self._traffic = self._instead
             raise TargetError(f"was told {traffic}, and serves {self._instead}")

@@ -1,4 +1,4 @@
-"""A project with a lake of signed versions: version 3 says three times x, so that an answer tells who gave it."""
+"""A project with a lake of signed versions: version 3 predicts three times x, so an answer shows its version."""
 
 from __future__ import annotations
 
@@ -49,9 +49,13 @@ class ToyProject:
     def __init__(self, folder: Path, *, contract: str | None = CONTRACT, data: dict[str, Any] | None = None) -> None:
         self.folder, self.lake = folder, folder / "lake"
         fields = {
-            "source": {"kind": "parquet", "uri": "toy/{partition}.parquet"}, "key": "id", "time": "at", "label": "y",
-            **({"contract": "contract.yaml"} if contract else {}), **(data or {}),
-        }  # fmt: skip
+            "source": {"kind": "parquet", "uri": "toy/{partition}.parquet"},
+            "key": "id",
+            "time": "at",
+            "label": "y",
+            **({"contract": "contract.yaml"} if contract else {}),
+            **(data or {}),
+        }
         loop = toy_loop(data=fields)
         if contract:
             (folder / "contract.yaml").write_text(contract)
@@ -64,10 +68,10 @@ class ToyProject:
         self._gateways: list[GatewayProcess] = []
 
     def version(self, number: int, model: Any = None) -> Version:
-        """Return a version that is in the lake, signed, and in the ledger; it says ``number`` times x by default."""
-        known = self.workspace.state().versions.get(str(number))
-        if known is not None:
-            return known
+        """Return a version that is signed, in the lake and in the ledger; it predicts ``number`` times x by default."""
+        version = self.workspace.state().versions.get(str(number))
+        if version is not None:
+            return version
         folder = self.lake / "toy" / "models" / f"new-{number}"
         artefact = save_model(line(number) if model is None else model, folder / MODEL_FILE)
         signature = sign_folder(folder, self.workspace.keys)
@@ -86,14 +90,14 @@ class ToyProject:
 
     def gateway(self, name: str = "gateway", *more: str) -> GatewayProcess:
         """Return a gateway that is not started yet."""
-        made = GatewayProcess(
+        gateway = GatewayProcess(
             self.folder / "toy.yaml", self.folder, self.lake, self.folder / name, [self._keys], more
-        )  # fmt: skip
-        self._gateways.append(made)
-        return made
+        )
+        self._gateways.append(gateway)
+        return gateway
 
     def close(self) -> None:
-        """Stop whatever still runs."""
+        """Stop all running gateways."""
         for gateway in self._gateways:
             gateway.stop()
 
@@ -113,8 +117,8 @@ def picky(slope: float) -> Any:
     return make_pipeline(ColumnTransformer(columns), LinearRegression()).fit(rows, slope * rows["x"])
 
 
-def named(version: Version) -> dict[str, Any]:
-    """Return how the control API is told of a version."""
+def describe_version(version: Version) -> dict[str, Any]:
+    """Return a version as the control API names it."""
     return {
         "number": version.number,
         "artefact": version.details.artefact,

@@ -1,6 +1,6 @@
 """A loop with versions that are signed and kept, and the SageMaker endpoint that shall serve them.
 
-``with started_place(folder) as place`` is all that a suite over several targets needs: ``place.target`` is a
+``with running_place(folder) as place`` is all that a suite over several targets needs: ``place.target`` is a
 `SageMakerTarget`, ``place.another_try()`` one that remembers nothing, and ``place.version("1")`` makes a version of the
 loop that it can prepare.
 """
@@ -61,8 +61,8 @@ class Place:
 
     def version(self, number: str) -> Version:
         """Return a version of the loop, registered and in the ledger, whose model says ``number`` times x."""
-        for each in map(str, range(len(self.made) + 1, int(number) + 1)):
-            self.made[each] = registered(self.workspace, each)
+        for version_number in map(str, range(len(self.made) + 1, int(number) + 1)):
+            self.made[version_number] = register_version(self.workspace, version_number)
         return self.made[number]
 
     def client(self, service: str = "sagemaker") -> Any:
@@ -71,12 +71,12 @@ class Place:
 
     def endpoint(self) -> dict[str, Any]:
         """Return the one endpoint that there is, as the double has it."""
-        (found,) = self.aws.ask("state")["Endpoint"].values()
-        return dict(found)
+        (endpoint,) = self.aws.ask("state")["Endpoint"].values()
+        return dict(endpoint)
 
     def weights(self) -> dict[str, float]:
         """Return the weight of each production variant."""
-        return {one["VariantName"]: one["CurrentWeight"] for one in self.endpoint()["ProductionVariants"]}
+        return {variant["VariantName"]: variant["CurrentWeight"] for variant in self.endpoint()["ProductionVariants"]}
 
     def invoke(self, times: int = 1) -> list[str]:
         """Send requests; return which variant answered each, or ``error``."""
@@ -112,7 +112,7 @@ def sagemaker_place(folder: Path, aws: SageMakerEndpoints, monkeypatch: pytest.M
 
 
 @contextmanager
-def started_place(folder: Path) -> Iterator[Place]:
+def running_place(folder: Path) -> Iterator[Place]:
     """Give the same with a double of its own, for a suite that has no fixture of it."""
     with (
         SageMakerEndpoints(folder / "server.log") as aws,
@@ -122,24 +122,31 @@ def started_place(folder: Path) -> Iterator[Place]:
         yield place
 
 
-def registered(workspace: Workspace, number: str) -> Version:
+def register_version(workspace: Workspace, number: str) -> Version:
     """Register a version as the loop does: signed, its record in the ledger."""
     file = workspace.scratch / f"candidate-{number}.skops"
     slope = float(number)
     digest = save_model(LinearRegression().fit(np.array([[0.0], [1.0]]), [0.0, slope]), file)
     seal: dict[str, Any] = {}
 
-    def sealed(folder: Path) -> None:
+    def sign(folder: Path) -> None:
         sign_folder(folder, workspace.keys)
         seal.update(signature_of(folder, workspace.keys))
 
-    given = workspace.registry.register(
+    registered_number = workspace.registry.register(
         Registration(
-            f"operation-{number}", file, digest, metrics={}, params={}, tags={}, requirements=(), seal=sealed,
+            f"operation-{number}",
+            file,
+            digest,
+            metrics={},
+            params={},
+            tags={},
+            requirements=(),
+            seal=sign,
             files={"environment.json": b"{}"},
         )
-    )  # fmt: skip
-    assert (given, file_digest(file)) == (number, digest)
+    )
+    assert (registered_number, file_digest(file)) == (number, digest)
     details: dict[str, Any] = {
         "version": number,
         "artefact": digest,

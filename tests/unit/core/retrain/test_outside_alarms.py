@@ -114,7 +114,7 @@ def test_an_alarm_is_recorded_once_however_often_and_wherever_it_is_told(tmp_pat
 def test_a_second_alarm_of_a_window_is_decided_on_anew_and_the_first_still_stands(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, 4, policy="never")
     for number, name in enumerate(("a1", "a2")):
-        ((key, found),) = record_outside_alarms(workspace, [OutsideAlarm(id=name, message=f"found {number}")]).items()
+        ((_, found),) = record_outside_alarms(workspace, [OutsideAlarm(id=name, message=f"found {number}")]).items()
         decide_and_record(workspace, week(4), trigger="outside")
     assert found.message == "found 1 and 1 more"
     assert [record.details.trigger for record in workspace.ledger.records(RetrainDecided)][-2:] == ["outside"] * 2
@@ -202,6 +202,6 @@ def test_words_from_outside_can_neither_break_a_line_nor_the_ledger(tmp_path: Pa
     workspace = loop_with_scored(tmp_path, 3)
     alarms, refused = read_alarms('[{"id": "\\ud800", "message": "a\\n\\u001b[31mred\\u202e\\u0000 end"}]')
     assert refused == []
-    ((key, found),) = record_outside_alarms(workspace, alarms).items()
+    ((_, found),) = record_outside_alarms(workspace, alarms).items()
     assert found.message == "a ?[31mred?? end"
     assert found.added[0].id == "?"

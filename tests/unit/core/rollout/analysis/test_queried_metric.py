@@ -143,8 +143,8 @@ def test_a_scalar_is_a_number_too() -> None:
         (Answer(b"<html>", 200), "not in JSON"),
         (Answer(b'{"status": "error", "error": "parse error: unexpected )"}', 400), "answered 400: parse error"),
         (Answer(b'{"status": "success", "data": {"resultType": "matrix", "result": []}}'), "a matrix"),
-        (Answer(b'{"status": "success", "data": {"result": []}}'), "something else than a number"),
-        (Answer(b'{"status": "success", "data": []}'), "something else than a number"),
+        (Answer(b'{"status": "success", "data": {"result": []}}'), "did not answer with a number"),
+        (Answer(b'{"status": "success", "data": []}'), "did not answer with a number"),
         (Answer(b"[]"), "answered 200"),
         (Answer(b"{}", 302, {"Location": "http://127.0.0.1:1/"}), "answered 302"),
         (Answer(b" " * (2 << 20)), "more than 1,048,576 bytes"),
@@ -162,7 +162,7 @@ def test_a_service_that_fails_is_asked_three_times() -> None:
     with small_service(lambda *_: Answer(status=500)) as service:
         with pytest.raises(SourceUnreachableError, match="prom answered 500, 3 times"):
             prometheus_number(service.address, "up", name="prom", sleep=lambda _: None)
-        assert len(service.asked) == 3
+        assert len(service.requests) == 3
     with pytest.raises(SourceUnreachableError, match="did not answer"):
         prometheus_number(service.address, "up", name="prom", sleep=lambda _: None)
 
