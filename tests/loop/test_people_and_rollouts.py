@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 
 from airflow_mlops.core.errors import GateError, NotReadyError
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.control_rollout import approve_stage
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance

@@ -33,11 +33,15 @@ def state_of(workspace: Workspace) -> LoopState:
 def test_the_page_says_what_the_ledger_says_of_drift_performance_and_the_decision(moved: Workspace) -> None:
     state, page = state_of(moved), Document(watch_report(moved, week(3)))
     assert state.drift[week(3)].verdict == "alarm"
-    for said in (
-        state.drift[week(3)].message, state.performance[week(3)].message, list(moved.ledger.records(RetrainDecided))[-1].details.reason,
-        state.scored[week(3)].snapshot, state.drift[week(3)].report,
-    ):  # fmt: skip
-        assert said in page.text
+    *_, decision = moved.ledger.records(RetrainDecided)
+    for text in (
+        state.drift[week(3)].message,
+        state.performance[week(3)].message,
+        decision.details.reason,
+        state.scored[week(3)].snapshot,
+        str(state.drift[week(3)].report),
+    ):
+        assert text in page.text
 
 
 def test_the_page_has_a_line_with_numbers_for_each_column_and_each_slice(moved: Workspace) -> None:
@@ -69,10 +73,21 @@ def test_the_checks_that_were_made_stand_in_the_page(tmp_path: Path) -> None:
     rows = [{"key": f"row {number}", "reasons": [f"x: above {number}"]} for number in range(30)]
     report = workspace.evidence.put({"unlike": rows, "edges": [1, 2], "auc": 0.93})
     workspace.record_fact(
-        draft_of(workspace, "check_judged", "check", week(3), check="multivariate", verdict="alarm", said="told apart with AUC 0.93",
-            snapshot="", champion="1", historical=False, rows=600, numbers={"auc": 0.93}, report=report,
+        draft_of(
+            workspace,
+            "window_judged",
+            "check",
+            week(3),
+            check="multivariate",
+            verdict="alarm",
+            message="told apart with AUC 0.93",
+            champion="1",
+            rows=600,
+            numbers={"auc": 0.93},
+            report=report,
+            schema=1,
         )
-    )  # fmt: skip
+    )
     texts = Document(watch_report(workspace, week(3))).texts
     assert {"Check: multivariate", "alarm: told apart with AUC 0.93", "0.93"} <= set(texts)
     assert {"x: above 0", "x: above 19"} <= set(texts)
