@@ -75,7 +75,7 @@ def test_features_that_cannot_be_made_are_insufficient_data_with_the_reason(
     def broken(*_: Any) -> Any:
         raise TrainingError("features.py:add raised KeyError: 'x'")
 
-    monkeypatch.setattr(FeatureMaker, "of", broken)
+    monkeypatch.setattr(FeatureMaker, "make", broken)
     found = detect_drift(workspace, key)
     assert found.verdict == "insufficient data"
     assert found.message == "the features cannot be made: features.py:add raised KeyError: 'x'"
