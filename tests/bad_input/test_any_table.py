@@ -60,9 +60,9 @@ def assert_kept_or_refused(world: World, arrived: int | None, said: dict[str, An
         assert state.refused[BAD].reason == said
         assert not state.published
         return
-    rows = world.reader.snapshots.read(BAD, version=said["version"])
+    rows = world.reader.snapshots.read(BAD, version=said.version)
     held = world.held(BAD)
-    assert (rows.num_rows, len(held)) == (said["rows"], said["quarantined"])
+    assert (rows.num_rows, len(held)) == (said.rows, said.quarantined)
     if arrived is not None:
         assert rows.num_rows + len(held) == arrived
     assert all(row["reasons"] != "[]" for row in held)

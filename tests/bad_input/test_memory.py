@@ -21,7 +21,7 @@ def ingested(folder: Path, results: multiprocessing.SimpleQueue[tuple[str, float
     forget_peak()
     before = peak_mb()
     try:
-        said = f"{world.ingest(BAD)['rows']:,} rows"
+        said = f"{world.ingest(BAD).rows:,} rows"
     except DataError as error:
         said = str(error)
     results.put((said, peak_mb() - before))

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.declaration.retrain import Regret
-from airflow_mlops.core.ledger.record import Record
+from airflow_mlops.core.ledger.fold import fold
+from airflow_mlops.core.ledger.record import AnyRecord, Record
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.training_details import RetrainDecided
+from airflow_mlops.core.ledger.watch_details import DRIFT, PERFORMANCE, REGRET, WindowJudged
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decision_to_emit
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.checks.run_checks import rejudge_checks, run_checks
@@ -68,16 +71,16 @@ def follow(workspace: Workspace, number: int) -> None:
 class Lived:
     """A loop that has lived through all weeks but the late ones, then these, these again, and one more week.
 
-    ``new`` are the records that the late weeks brought, ``again`` those of the second time, and ``end`` is the state
-    after the week that followed.
+    ``new`` are the records that the late weeks brought, ``again`` those of the second time, and ``last_decision`` the
+    decision of the week that followed.
     """
 
     policy: Any
     before: LoopState
-    new: list[Record]
+    new: list[AnyRecord]
     after: LoopState
-    again: list[Record]
-    end: LoopState
+    again: list[AnyRecord]
+    last_decision: Record[RetrainDecided]
     aliases: tuple[dict[str, str], dict[str, str]]
 
 
@@ -88,49 +91,56 @@ def lived(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     for number in range(WEEKS):
         if number not in LATE:
             follow(workspace, number)
-    before, aliases = workspace.state(), workspace.registry.aliases()
+    before, aliases = fold(workspace.ledger.records()), workspace.registry.aliases()
     for number in LATE:
         follow(workspace, number)
-    after = workspace.state()
+    after = fold(workspace.ledger.records())
     for number in [*LATE, 3, 9]:
         follow(workspace, number)
     records = list(workspace.ledger.records())
     aliases_after = workspace.registry.aliases()
     follow(workspace, WEEKS)
     return Lived(
-        request.param, before, records[before.sequence : after.sequence], after, records[after.sequence :],
-        workspace.state(), (aliases, aliases_after),
-    )  # fmt: skip
+        request.param,
+        before,
+        records[before.sequence : after.sequence],
+        after,
+        records[after.sequence :],
+        list(workspace.ledger.records(RetrainDecided))[-1],
+        (aliases, aliases_after),
+    )
 
 
-def said_of(records: list[Record], kind: str) -> dict[str, dict[str, Any]]:
-    """Return the details of the records of a kind by partition, and of checks by partition and name."""
-    return {
-        f"{record.partition} {record.details.get('check', '')}".strip(): record.details
-        for record in records
-        if record.kind == kind
-    }
+def judgements(records: list[AnyRecord], kind: str) -> dict[str, Any]:
+    """Return the judgements of drift, performance or regret by partition, or of checks by partition and name."""
+    judged = [record for record in records if isinstance(record.details, WindowJudged)]
+    if kind == "checks":
+        own = (DRIFT, PERFORMANCE, REGRET)
+        return {
+            f"{each.partition} {each.details.check}": each.details for each in judged if each.details.check not in own
+        }
+    return {str(each.partition): each.details for each in judged if each.details.check == kind}
 
 
 def test_old_weeks_that_come_late_are_judged_from_every_side_and_alarm_nothing(lived: Lived) -> None:
     late = [week(number) for number in LATE]
-    judged = {kind: said_of(lived.new, kind) for kind in ("drift_judged", "performance_judged", "check_judged")}
-    assert list(judged["drift_judged"]) == list(judged["performance_judged"]) == late
-    assert list(judged["check_judged"]) == [f"{key} {check}" for key in late for check in CHECKS]
+    judged = {kind: judgements(lived.new, kind) for kind in ("drift", "performance", "checks")}
+    assert list(judged["drift"]) == list(judged["performance"]) == late
+    assert list(judged["checks"]) == [f"{key} {check}" for key in late for check in CHECKS]
     for found in judged.values():
-        assert {details["verdict"] for details in found.values()} <= {"no alarm", "insufficient data"}
-        assert all(details["historical"] for details in found.values())
+        assert {details.verdict for details in found.values()} <= {"no alarm", "insufficient data"}
+        assert all(details.historical for details in found.values())
     # What was seen is kept: only the alarm is not raised.
-    assert all(details["drifted"] == ["x"] for details in judged["drift_judged"].values())
-    assert all(details["value"] > 5.0 for details in judged["performance_judged"].values())
+    assert all(details.drifted == ("x",) for details in judged["drift"].values())
+    assert all(details.value > 5.0 for details in judged["performance"].values())
 
 
 def test_a_history_that_was_completed_lacks_nothing(lived: Lived) -> None:
     state = lived.after
     assert sorted(state.published) == [week(number) for number in range(WEEKS)]
     scored = [key for key in sorted(state.published) if key > str(lived.before.promoted_at)]
-    assert scored == sorted(state.scored) == sorted(state.drift) == sorted(state.performance) == sorted(state.checks)
-    assert all(sorted(checks) == sorted(CHECKS) for checks in state.checks.values())
+    assert scored == sorted(state.scored) == sorted(state.drift) == sorted(state.performance) == sorted(state.checked)
+    assert all(sorted(state.checks_of(key)) == sorted(CHECKS) for key in state.checked)
     assert sorted(state.regret) == ([] if lived.policy == "alarm" else scored)
 
 
@@ -144,7 +154,7 @@ def test_old_weeks_that_come_late_retrain_nothing(lived: Lived) -> None:
     assert lived.aliases == ({"champion": "1"}, {"champion": "1"})
     assert lived.after.champion == lived.before.champion
     assert lived.after.in_flight is None
-    assert lived.after.retrains == lived.before.retrains
+    assert list(lived.after.retrains) == list(lived.before.retrains)
     assert not {record.kind for record in lived.new} & {"training_started", "candidate_registered", "promoted"}
 
 
@@ -153,7 +163,7 @@ def test_weeks_backfilled_a_second_time_add_no_record(lived: Lived) -> None:
 
 
 def test_what_was_backfilled_asks_for_no_retrain_when_the_next_week_comes(lived: Lived) -> None:
-    newest = lived.end.decisions[-1]
+    newest = lived.last_decision
     numbers = newest.details.numbers
     assert (newest.partition, newest.details.retrain) == (week(WEEKS), False)
     if lived.policy == "alarm":
@@ -162,9 +172,9 @@ def test_what_was_backfilled_asks_for_no_retrain_when_the_next_week_comes(lived:
         assert set(numbers["windows"]) >= {week(number) for number in LATE}
         assert numbers["alarms"] == {}
         return
-    regrets = said_of(lived.new, "regret_measured")
-    assert all(details["historical"] for details in regrets.values())
-    assert max(details["regret"] for details in regrets.values()) > 0.5
+    regrets = judgements(lived.new, "regret")
+    assert all(details.historical for details in regrets.values())
+    assert max(details.regret for details in regrets.values()) > 0.5
     assert newest.details.cause == "regret"
     assert not numbers["windows"].keys() & regrets.keys()
 

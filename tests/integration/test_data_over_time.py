@@ -72,9 +72,9 @@ def test_a_corrected_partition_names_the_versions_made_from_the_old_one(tmp_path
     assert train(opened(tmp_path), week(2)) == "1"
     deliver(tmp_path, 1, toy_rows(1, rows=130))
     late = ingest(opened(tmp_path), 1)
-    assert late.outdated == ["1"]
+    assert late.outdated == ("1",)
     deliver(tmp_path, 1, toy_rows(1, rows=140))
-    assert ingest(opened(tmp_path), 1).outdated == []
+    assert ingest(opened(tmp_path), 1).outdated == ()
 
 
 def test_a_column_added_by_review_is_null_in_the_partitions_before(tmp_path: Path) -> None:
@@ -119,11 +119,11 @@ def test_a_contract_that_says_the_same_of_the_rows_changes_nothing(tmp_path: Pat
     declare(tmp_path)
     deliver(tmp_path, 0)
     ingest(opened(tmp_path), 0)
-    before = list((opened(tmp_path).ledger.records()), files(tmp_path))
+    before = (list(opened(tmp_path).ledger.records()), files(tmp_path))
     contract = (tmp_path / "contract.yaml").read_text()
     (tmp_path / "contract.yaml").write_text(contract.replace("x: {type: float}", "x: {type: float, unit: metre}"))
     ingest(opened(tmp_path), 0)
-    assert list((opened(tmp_path).ledger.records()), files(tmp_path)) == before
+    assert (list(opened(tmp_path).ledger.records()), files(tmp_path)) == before
 
 
 def test_tidying_never_removes_what_a_registered_model_needs(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_tidying_never_removes_what_a_registered_model_needs(tmp_path: Path) -> 
     assert tidy_lake(opened(tmp_path), after_hours=0).files["snapshots"] == 1
     assert files(tmp_path) == 7
     for pin in pins.pins:
-        assert opened(tmp_path).snapshots.read(pin["partition"], version=pin["version"]).num_rows == 120
+        assert opened(tmp_path).snapshots.read(pin.partition, version=pin.version).num_rows == 120
 
 
 def test_what_an_ingest_under_way_has_just_replaced_stays_for_the_next_night(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_retention_lets_go_of_old_partitions_and_keeps_those_of_a_model(tmp_path
     workspace = opened(tmp_path)
     assert sorted(workspace.state().published) == workspace.snapshots.partitions() == [week(5), week(6)]
     pin = workspace.state().versions["1"].details.window.fitted[0]
-    assert workspace.snapshots.read(pin["partition"], version=pin["version"]).num_rows == 120
+    assert workspace.snapshots.read(pin.partition, version=pin.version).num_rows == 120
     with pytest.raises(DataError):
         workspace.snapshots.read(week(4), version=5)
     assert tidy_lake(opened(tmp_path, retention={"snapshots": 2}), after_hours=0).expired == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,11 @@ def said(workspace: Workspace, *, until: int = WEEKS) -> list[Any]:
         "digest", "champion", "challenger", "served", "verdict", "drifted", "value", "reference", "retrain", "cause",
         "version", "metrics", "artefact", "window", "reason",
     )  # fmt: skip
-    facts = ("predictions_published", "drift_judged", "performance_judged", "retrain_decided", "candidate_registered")
+    facts = ("predictions_published", "window_judged", "retrain_decided", "candidate_registered")
     kinds = (*facts, "stage_analysed", "promoted", "rolled_back")
     window_free = [
-        (each.kind, each.partition, {name: each.details[name] for name in names if name in each.details})
-        for each in list(workspace.ledger.records())
+        (each.kind, each.partition, {name: value for name, value in each.details.to_json().items() if name in names})
+        for each in workspace.ledger.records()
         if each.kind in kinds and str(each.partition) < week(until)
     ]
     for kind, _, details in window_free:
@@ -173,7 +174,7 @@ def test_a_shift_of_the_inputs_alone_alarms_by_drift(tmp_path: Path) -> None:
     rows = {week(number): toy_rows(number, rows=600, shift=0 if number < CHANGE else 1.0) for number in range(WEEKS)}
     state = run(tmp_path, rows).state()
     assert state.drift[week(CHANGE)].verdict == "alarm"
-    assert state.drift[week(CHANGE)].drifted == ["x"]
+    assert state.drift[week(CHANGE)].drifted == ("x",)
     assert state.performance[week(CHANGE)].verdict == "no alarm"
     assert "alarm: drift" in {record.details.cause for record in state.retrains.values()}
 
@@ -185,8 +186,8 @@ def test_a_canary_serves_its_share_of_the_keys_and_the_champion_the_rest(tmp_pat
     champion = workspace.state().champion
     assert champion is not None
     # Stop a new rollout in its canary, by hand.
-    details = {**champion.details, "version": "77"}
-    workspace.record_fact(draft_of(workspace, "candidate_registered", "c", week(number), **details))
+    registered = replace(champion.details, version="77")
+    workspace.record_fact(workspace.draft(registered, "c", week(number)))
     workspace.record_fact(draft_of(workspace, "rollout_started", "r", week(number), version="77"))
     workspace.record_fact(
         draft_of(workspace, "stage_entered", "s", week(number), version="77", stage=1, kind="canary", share=50)

@@ -43,12 +43,12 @@ def assert_no_row_is_lost(workspace: Workspace, records: list[Record]) -> None:
         if isinstance(record.details, SnapshotPublished):
             arrived = record.details.snapshot_rows + record.details.rejected
             assert record.details.rows + record.details.quarantined == arrived, record
-    for partition, said in fold(records).published.items():
-        rows = workspace.snapshots.read(partition, version=int(said.version))
-        assert (rows.num_rows, content_digest(rows)) == (said.rows, said.digest), partition
-        if said.quarantined:
-            held = workspace.quarantine.read(partition, version=int(said.quarantine_version))
-            assert held.num_rows == said.quarantined, partition
+    for partition, published in fold(records).published.items():
+        rows = workspace.snapshots.read(partition, version=published.version)
+        assert (rows.num_rows, content_digest(rows)) == (published.rows, published.digest), partition
+        if published.quarantined:
+            held = workspace.quarantine.read(partition, version=published.quarantine_version)
+            assert held.num_rows == published.quarantined, partition
 
 
 def versions_in_registry(model: str) -> dict[str, str]:
@@ -56,8 +56,8 @@ def versions_in_registry(model: str) -> dict[str, str]:
     from mlflow import MlflowClient
 
     uri = embedded_stores().tracking_uri
-    found = MlflowClient(tracking_uri=uri, registry_uri=uri).search_model_versions(f"name = '{model}'")
-    return {str(version.version): str(version.tags[OPERATION]) for version in found if GHOST_OF not in version.tags}
+    versions = MlflowClient(tracking_uri=uri, registry_uri=uri).search_model_versions(f"name = '{model}'")
+    return {str(version.version): str(version.tags[OPERATION]) for version in versions if GHOST_OF not in version.tags}
 
 
 def assert_one_version_for_each_request(workspace: Workspace, records: list[Record]) -> None:
@@ -154,14 +154,14 @@ def assert_one_retrain_at_a_time(workspace: Workspace, records: list[Record]) ->
     """No retrain is decided while another is under way, twice for a partition, in the cooldown or past the budget."""
     declared = workspace.loop.retrain
     yes = [record for record in records if record.kind == "retrain_decided" and record.details.retrain]
-    asked = [record for record in yes if record.details.trigger != "person"]
-    assert not repeated(record.partition for record in asked)
+    automatic = [record for record in yes if record.details.trigger != "person"]
+    assert not repeated(record.partition for record in automatic)
     for record in yes:
         before = fold(records[: record.sequence - 1])
         assert before.in_flight is None
         retrain = before.last_retrain
         since = [] if retrain is None else before.published.keys(after=retrain.partition, until=record.partition)
-        if record in asked and before.champion is not None:
+        if record in automatic and before.champion is not None:
             assert len(since) >= declared.cooldown
             assert len(before.promotions) < declared.budget
     started = [record.details.decision for record in records if record.kind == "training_started"]

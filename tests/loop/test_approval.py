@@ -126,6 +126,6 @@ def test_what_is_chosen_when_the_time_is_up_is_no_approval(tmp_path: Path, airfl
 def test_the_question_shows_values_of_the_data_as_they_are(tmp_path: Path, airflow_home: Path) -> None:
     project = candidate(tmp_path)
     version = project.workspace.state().versions["1"]
-    asked = question(project.workspace, version, ["[a](http://b)"])
-    assert "- pass: mae" in asked
-    assert r"\[a\](http://b)" in asked
+    text = question(project.workspace, version, ["[a](http://b)"])
+    assert "- pass: mae" in text
+    assert r"\[a\](http://b)" in text

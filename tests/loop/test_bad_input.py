@@ -61,7 +61,7 @@ def assert_goes_on(project: Project, scheduler: InProcessScheduler, key: str = N
     project.put(key, **made)
     project.ingest(scheduler, key)
     assert project.workspace.registry.aliases() == {"champion": "1"}
-    assert project.said("predictions_published", key)["served"] == {"1": 120}
+    assert project.details_of("predictions_published", key).served == {"1": 120}
     assert states(scheduler, project.dag("watch"), key)["decide"] == "success"
     assert_invariants(project.workspace)
 
@@ -110,10 +110,10 @@ def test_partitions_that_cannot_be_are_refused_by_path_column_and_rule_and_the_n
         assert states(scheduler, project.dag("ingest"), key) == {
             "snapshot": "failed", "validate": "upstream_failed", "publish": "upstream_failed"
         }  # fmt: skip
-        reason, told = project.said("partition_refused", key)["reason"], failures_of(scheduler, "snapshot")[-1]
+        reason, error = project.details_of("partition_refused", key).reason, failures_of(scheduler, "snapshot")[-1]
         for word in words:
             assert word in reason
-            assert word in told
+            assert word in error
     assert len(project.of_kind("partition_refused")) == len(BAD_PARTITIONS)
     assert not scheduler.dag_runs(project.dag("score"))
     assert_goes_on(project, scheduler, KEYS[2 + len(BAD_PARTITIONS)])
@@ -132,7 +132,7 @@ def test_a_partition_that_is_not_there_yet_is_no_failure_and_a_refused_one_is_pu
     project.put(BAD)
     project.ingest(scheduler, BAD)
     assert BAD not in project.workspace.state().refused
-    assert project.said("predictions_published", BAD)["rows"] == 120
+    assert project.details_of("predictions_published", BAD).rows == 120
     assert_goes_on(project, scheduler)
 
 
@@ -147,9 +147,9 @@ def test_a_window_of_one_class_gives_no_model_and_the_next_one_does(
         project.put(key, rows.set_column(5, "y", ones) if level else rows)
         project.ingest(scheduler, key)
     project.at_night(scheduler, KEYS[1])
-    said = project.said("training_failed", KEYS[1])["reason"]
-    assert said == "all 120 labels 'y' of the training window are of one class: 1"
-    assert said in why(scheduler, "assemble")
+    reason = project.details_of("training_failed", KEYS[1]).reason
+    assert reason == "all 120 labels 'y' of the training window are of one class: 1"
+    assert reason in why(scheduler, "assemble")
     assert project.workspace.state().champion is None
 
     project.put(KEYS[2], classes=True)
@@ -171,7 +171,7 @@ def test_a_partition_of_one_class_is_scored_and_the_champion_stays(
     project.put(BAD, rows.set_column(5, "y", pa.array([0] * rows.num_rows)))
     project.ingest(scheduler, BAD)
     # It alarms; the holdout of one class then cannot show a better model, or the next window cannot teach one.
-    assert project.said("performance_judged", BAD)["verdict"] == "alarm"
+    assert project.judged("performance", BAD).verdict == "alarm"
     assert project.of_kind("candidate_refused", "training_failed")
     assert_goes_on(project, scheduler, classes=True)
 
@@ -193,10 +193,10 @@ def test_a_training_function_that_gives_no_model_is_named_and_the_champion_stays
         project.write_training(source)
         project.put(key, level=6.0)
         project.ingest(scheduler, key)
-        reason, told = project.said("training_failed", key)["reason"], failures_of(scheduler, task)[-1]
+        reason, error = project.details_of("training_failed", key).reason, failures_of(scheduler, task)[-1]
         for word in [project.fields["train"]["function"], *words]:
             assert word in reason
-            assert word in told
+            assert word in error
         assert project.workspace.state().open_decision is None
         assert project.workspace.registry.aliases() == {"champion": "1"}
     assert_goes_on(project, scheduler, KEYS[2 + len(BAD_FUNCTIONS)])
@@ -208,7 +208,7 @@ def test_a_candidate_that_does_not_pass_is_refused_with_its_numbers(
     project, scheduler = loop_with_champion(tmp_path, start_scheduler)
     project.put(BAD, level=6.0)
     project.ingest(scheduler, BAD)
-    reason = project.said("candidate_refused", BAD)["reason"]
+    reason = project.details_of("candidate_refused", BAD).reason
     assert "candidate 'linear' does not pass: mae at most 4: 6." in reason
     assert "on 120 rows" in reason
     assert reason in why(scheduler, "gate")

@@ -40,7 +40,7 @@ def test_a_retrain_that_nobody_heard_of_is_asked_for_again_and_trained_once(
     if hears_by == "watch":
         project.put(KEYS[3], level=6.0)
         project.ingest(scheduler, KEYS[3])
-        assert project.said("retrain_decided", KEYS[3])["cause"] == "joined"
+        assert project.details_of("retrain_decided", KEYS[3]).cause == "joined"
     else:
         project.at_night(scheduler, KEYS[2])
     started = [record for record in project.of_kind("training_started") if record.partition == KEYS[2]]
@@ -79,13 +79,13 @@ def test_of_two_that_decide_at_once_exactly_one_decides(tmp_path: Path, airflow_
         project.put(key)
         project.publish(key)
     with ThreadPoolExecutor(4) as pool:
-        asked = [
+        decisions = [
             pool.submit(decide_and_record, project.workspace, KEYS[1], trigger=trigger)
             for trigger in ("nightly", "watch", "nightly", "watch")
         ]
-        found = {future.result().sequence for future in asked}
+        numbers = {future.result().sequence for future in decisions}
     decided = project.of_kind("retrain_decided")
-    assert found == {record.sequence for record in decided}
+    assert numbers == {record.sequence for record in decided}
     assert sorted(record.details.cause for record in decided) == ["first model", "joined"]
     assert_invariants(project.workspace)
 
@@ -122,10 +122,10 @@ def test_six_drift_events_in_a_third_of_a_second_lead_to_one_retrain_for_the_win
         scheduler.emit(f"mlops://{project.model}/predictions", partition_key=KEYS[2], monitor=number)
     scheduler.run_until_idle()
     assert scheduler.failures() == []
-    assert project.said("drift_judged", KEYS[2])["verdict"] == "alarm"
-    (decision,) = [one for one in project.of_kind("retrain_decided") if one.partition == KEYS[2]]
+    assert project.judged("drift", KEYS[2]).verdict == "alarm"
+    (decision,) = [record for record in project.of_kind("retrain_decided") if record.partition == KEYS[2]]
     assert decision.details.retrain
-    assert [one.partition for one in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
+    assert [record.partition for record in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
     assert len(scheduler.dag_runs(project.dag("train"))) == 1
     assert_invariants(project.workspace)
 
@@ -144,8 +144,8 @@ def test_six_events_that_wake_the_training_itself_train_once(tmp_path: Path, sta
             scheduler.emit(f"mlops://{project.model}/retrain", partition_key=KEYS[2], decision=decision.sequence)
         scheduler.run_until_idle()
     assert scheduler.failures() == []
-    assert [one.partition for one in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
-    assert [one.details.version for one in project.of_kind("candidate_registered")] == ["1", "2"]
+    assert [record.partition for record in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
+    assert [record.details.version for record in project.of_kind("candidate_registered")] == ["1", "2"]
     assert_invariants(project.workspace)
 
 
@@ -163,10 +163,10 @@ def test_a_training_started_by_hand_is_of_the_newest_partition_and_says_so(
     (decided,) = [record for record in project.of_kind("retrain_decided") if record.details.trigger == "person"]
     assert (decided.partition, decided.details.cause) == (KEYS[2], "person")
     assert decided.actor.startswith(f"{project.dag('train')}/assemble/manual__")
-    registered = project.said("candidate_registered", KEYS[2])
-    assert registered["decision"] == decided.sequence
-    assert [pin["partition"] for pin in registered["window"]["holdout"]] == [KEYS[2]]
-    assert registered["champion"] == "1"
+    registered = project.details_of("candidate_registered", KEYS[2])
+    assert registered.decision == decided.sequence
+    assert [pin.partition for pin in registered.window.holdout] == [KEYS[2]]
+    assert registered.champion == "1"
 
     # The run has no partition, but its event carries the newest one: the rollout is woken, and waits for rows.
     (rollout,) = scheduler.dag_runs(project.dag("rollout"))

@@ -33,9 +33,9 @@ def test_a_declared_callback_is_called_with_the_failed_task_and_its_reason(
     scheduler = start_scheduler(project.dags)
     project.put(KEYS[0], rows=0)
     project.ingest(scheduler, KEYS[0])
-    told = (tmp_path / package / "told.txt").read_text()
-    assert told.startswith(f"snapshot {KEYS[0]} ")
-    assert "the partition is empty: 0 rows arrived" in told
+    message = (tmp_path / package / "told.txt").read_text()
+    assert message.startswith(f"snapshot {KEYS[0]} ")
+    assert "the partition is empty: 0 rows arrived" in message
 
 
 def test_a_callback_is_not_called_while_nothing_fails(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
@@ -77,7 +77,7 @@ def test_a_rollback_that_the_watch_made_is_told_though_no_task_failed(
     project.put(KEYS[3])
     project.ingest(scheduler, KEYS[3])
     assert dict(project.workspace.state().quarantined.items()) == {version: "shadow_100: as written"}
-    told = (tmp_path / package / "told.txt").read_text()
-    assert told.startswith(f"reconcile {KEYS[3]} ")
-    assert "version 2 was rolled back at shadow_100: as written" in told
+    message = (tmp_path / package / "told.txt").read_text()
+    assert message.startswith(f"reconcile {KEYS[3]} ")
+    assert "version 2 was rolled back at shadow_100: as written" in message
     assert scheduler.failures() == []

@@ -27,7 +27,7 @@ ASKED = {"stages": [{"shadow": 100}, {"canary": 50, "approval": "human"}, {"live
 BAKED = {"stages": [{"shadow": 100, "bake": 1}, {"live": 100}], "min_rows": 20}
 
 
-def asked(folder: Path, start_scheduler: SchedulerFactory) -> tuple[Project, InProcessScheduler]:
+def awaiting_approval(folder: Path, start_scheduler: SchedulerFactory) -> tuple[Project, InProcessScheduler]:
     """Return a project whose version 2 is being rolled out by its Dags, as far as it can be without anybody."""
     project = make_project(folder, watch=WATCH, rollout=ASKED)
     with suppress(NotReadyError):  # the first version waits for a person, too
@@ -78,11 +78,11 @@ def next_week(project: Project, scheduler: InProcessScheduler, key: str) -> dict
 def test_a_stage_begins_when_a_person_lets_it_and_waits_without_a_worker_until_then(
     tmp_path: Path, start_scheduler: SchedulerFactory
 ) -> None:
-    project, scheduler = asked(tmp_path, start_scheduler)
-    found = states(scheduler, project.dag("rollout"))
-    assert found["shadow_100.analyse"] == "success"
-    assert found["canary_50.approve"] == "awaiting_input"
-    assert found["canary_50.enter"] is None
+    project, scheduler = awaiting_approval(tmp_path, start_scheduler)
+    tasks = states(scheduler, project.dag("rollout"))
+    assert tasks["shadow_100.analyse"] == "success"
+    assert tasks["canary_50.approve"] == "awaiting_input"
+    assert tasks["canary_50.enter"] is None
     assert project.workspace.registry.aliases() == {"champion": "1", "challenger": "2"}
     scheduler.respond(project.dag("rollout"), "canary_50.approve", APPROVE, user="ben")
     scheduler.run_until_idle()
@@ -96,11 +96,11 @@ def test_a_stage_begins_when_a_person_lets_it_and_waits_without_a_worker_until_t
 def test_a_stage_that_a_person_rejects_takes_the_challenger_back(
     tmp_path: Path, start_scheduler: SchedulerFactory
 ) -> None:
-    project, scheduler = asked(tmp_path, start_scheduler)
+    project, scheduler = awaiting_approval(tmp_path, start_scheduler)
     scheduler.respond(project.dag("rollout"), "canary_50.approve", REJECT, user="ben", reason="not before the holiday")
     scheduler.run_until_idle()
-    found = states(scheduler, project.dag("rollout"))
-    assert (found["canary_50.approve"], found["live_100.promote"]) == ("skipped", "skipped")
+    tasks = states(scheduler, project.dag("rollout"))
+    assert (tasks["canary_50.approve"], tasks["live_100.promote"]) == ("skipped", "skipped")
     assert dict(project.workspace.state().quarantined.items()) == {
         "2": "canary_50: rejected by ben: not before the holiday"
     }

@@ -13,6 +13,7 @@ import pytest
 from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
 from airflow_mlops.core.ledger.record import Draft
 from airflow_mlops.core.ledger.sql_ledger import SqlLedger
+from airflow_mlops.core.ledger.watch_details import ReportRendered
 from tests.loop.project import embedded_stores
 
 MODEL = "reported"
@@ -36,8 +37,8 @@ def airflow(airflow_home: Path) -> Iterator[Any]:
         ledger, evidence = SqlLedger(stores.ledger_url, MODEL), EvidenceFiles(stores.lake / MODEL / "evidence")
         for sequence, (engine, page) in enumerate(PAGES.items()):
             digest = evidence.put({"media_type": "text/html", "page": page})
-            details = {"engine": engine, "report": digest, "media_type": "text/html", "why": "alarm"}
-            ledger.append(Draft("report_rendered", engine, WEEK, "test", details, (digest,)), read=sequence)
+            details = ReportRendered(engine=engine, report=digest, media_type="text/html", why="alarm")
+            ledger.append(Draft(details, engine, WEEK, "test", (digest,)), read=sequence)
         yield client
         purge_cached_app()
 
@@ -163,8 +164,8 @@ def test_a_page_that_was_changed_after_it_was_kept_is_not_served(airflow: Any) -
     stores = embedded_stores()
     evidence, ledger = EvidenceFiles(stores.lake / "changed" / "evidence"), SqlLedger(stores.ledger_url, "changed")
     digest = evidence.put({"media_type": "text/html", "page": "as it was"})
-    details = {"engine": "own", "report": digest, "media_type": "text/html", "why": "alarm"}
-    ledger.append(Draft("report_rendered", "own", WEEK, "test", details, (digest,)), read=0)
+    details = ReportRendered(engine="own", report=digest, media_type="text/html", why="alarm")
+    ledger.append(Draft(details, "own", WEEK, "test", (digest,)), read=0)
     Path(evidence.location(digest)).write_text('{"media_type": "text/html", "page": "as somebody wants it"}')
     answered = airflow.get(f"{PREFIX}/reports/changed/{WEEK}", headers=token("VIEWER"))
     assert answered.status_code == 500
