@@ -4,19 +4,26 @@ Replacing a partition is one atomic commit; every earlier version stays readable
 training window is pinned. Rows are streamed into one Parquet file, which a commit then makes part of
 the table: memory does not grow with the rows, and a writer that dies before the commit has changed
 nothing. Nothing of this may run before a worker forks: see the ADR on forks.
+
+A table is loaded from its newest checkpoint and the few commits after it, so a checkpoint is written every
+``CHECKPOINT_EVERY`` commits. A checkpoint names every partition, so most of them go again once they are
+``RECENT`` commits old; every ``LASTING``-th stays, and with it and the commits, which are all kept, any version
+can be read.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 import uuid
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Field, Transaction
+from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Transaction
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
@@ -28,10 +35,15 @@ from airflow_mlops.core.lake import Lake
 from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
 
+logger = logging.getLogger(__name__)
 PARTITION = "partition"
 WRITE = "airflow_mlops.write"
 ATTEMPTS = 8
 HISTORY = 200
+CHECKPOINT_EVERY = 10
+RECENT, LASTING = 200, 100
+WRITERS = 256
+"""Numbers of transactions that a table keeps: each partition has one of them, and may share it."""
 
 # A registered model may need a version years later: the log that leads to it is never cleaned up.
 CONFIGURATION = {
@@ -61,7 +73,7 @@ class DeltaPartitions:
                 table = self._ready(stamped)
                 self._commit(table, partition, added, operation)
                 fault_point(f"{name}_committed")
-                return self._version_of(operation)
+                return self._committed_version(table, operation)
             except CommitFailedError as error:
                 # Somebody committed at the same moment; the file stands, only its commit is to be made again.
                 if attempt == ATTEMPTS:
@@ -102,13 +114,13 @@ class DeltaPartitions:
 
     def _ready(self, schema: pa.Schema) -> DeltaTable:
         """Return the table, made if it is missing, with every column of ``schema``."""
-        options = self._folder.storage_options()
-        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=options):
+        table = self._newest()
+        if table is None:
             DeltaTable.create(
                 self._folder.uri, schema, mode="ignore", partition_by=[PARTITION], configuration=CONFIGURATION,
-                storage_options=options,
+                storage_options=self._folder.storage_options(),
             )  # fmt: skip
-        table = self._table(None)
+            table = self._table(None)
         known = {field.name: field.type for field in DeltaSchema.from_arrow(schema).fields}
         there = {field.name: field.type for field in table.schema().fields}
         for name, kind in known.items():
@@ -131,24 +143,63 @@ class DeltaPartitions:
     ) -> None:
         # Two writers of one partition must not both think that they replaced it: the transaction's
         # number makes the later one fail, also where the partition is new and there is nothing to remove.
-        name = f"{PARTITION}:{partition}"
+        # Every checkpoint lists all numbers ever used, so partitions share them; two that meet try again.
+        name = f"{PARTITION}:{zlib.crc32(partition.encode()) % WRITERS}"
         transaction = Transaction(name, (table.transaction_version(name) or 0) + 1)
         table.create_write_transaction(
             # All columns that the table has: fewer would hide what the other partitions hold.
             list(added), "overwrite", table.schema(), [PARTITION], [(PARTITION, "=", partition)],
             commit_properties=CommitProperties(custom_metadata={WRITE: operation}, app_transactions=[transaction]),
+            post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
         )  # fmt: skip
 
-    def _version_of(self, operation: str) -> int:
+    def _committed_version(self, table: DeltaTable, operation: str) -> int:
+        """Return the version of a commit, once there is a checkpoint of it where one is due."""
+        table.update_incremental()
+        version = self._version_of(operation, int(table.version()))
+        self._checkpoint(table, version)
+        return version
+
+    def _checkpoint(self, table: DeltaTable, version: int) -> None:
+        """Write a checkpoint if a commit is a tenth one, and delete an old one that newer ones make needless."""
+        if (version + 1) % CHECKPOINT_EVERY:
+            return
+        try:
+            table.create_checkpoint()
+            old = version - RECENT
+            if old >= 0 and (old + 1) % LASTING:
+                path = f"{self._log}/{old:020}.checkpoint.parquet"
+                files = self._folder.file_system()
+                if files.get_file_info(path).is_file:
+                    files.delete_file(path)
+        except (DeltaError, OSError) as error:
+            # The commit stands, and a version without a checkpoint is read from the one before it.
+            logger.warning("%s: no checkpoint of version %d: %s", self._folder.uri, version, error)
+
+    def _version_of(self, operation: str, newest: int) -> int:
+        """Return the version of a commit, which is the table's after it or, where others write too, one before it."""
         # The log itself: a table's history counts down from the version that was loaded, and lists newer commits
         # of others above it, so that while others write it gives the numbers of their neighbours.
-        newest, files = int(self._table(None).version()), self._folder.file_system()
         for version in range(newest, max(newest - HISTORY, -1), -1):
-            with files.open_input_stream(f"{self._folder.location}/_delta_log/{version:020}.json") as log:
+            with self._folder.file_system().open_input_stream(f"{self._log}/{version:020}.json") as log:
                 actions = [json.loads(line) for line in log.read().splitlines() if line.strip()]
             if any(action.get("commitInfo", {}).get(WRITE) == operation for action in actions):
                 return version
         raise DataError(f"{self._folder.uri}: commit {operation} is not among the newest {HISTORY}; run it again")
+
+    @property
+    def _log(self) -> str:
+        return f"{self._folder.location}/_delta_log"
+
+    def _newest(self) -> DeltaTable | None:
+        """Return the table in its newest version; None where it was never written."""
+        try:
+            return self._table(None)
+        except TableNotFoundError:
+            # Also raised where a folder cannot be reached: only that there is no table is an answer.
+            if DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
+                raise
+            return None
 
     def _table(self, version: int | None) -> DeltaTable:
         return DeltaTable(self._folder.uri, version=version, storage_options=self._folder.storage_options())
@@ -198,15 +249,15 @@ class DeltaPartitions:
 
     def partitions(self) -> list[str]:
         """Return the keys of the partitions that are there now, in order."""
-        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
-            return []
-        return sorted({str(one[PARTITION]) for one in self._table(None).partitions()})
+        table = self._newest()
+        return [] if table is None else sorted({str(values[PARTITION]) for values in table.partitions()})
 
     def vacuum(self, keep: Sequence[tuple[str, int]], *, after_hours: int = 24) -> int:
         """Delete the files that nothing needs; see :meth:`PartitionedTable.vacuum`."""
-        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
+        newest = self._newest()
+        if newest is None:
             return 0
-        found = self._table(None).vacuum(
+        found = newest.vacuum(
             retention_hours=after_hours, full=True, dry_run=True, enforce_retention_duration=False
         )  # fmt: skip
         gone = set(found)
@@ -234,12 +285,12 @@ class DeltaPartitions:
 
         Older versions cannot be read for that partition any more: this is for erasing, not for tidying.
         """
-        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
+        newest = self._newest()
+        if newest is None:
             return 0
         files = self._folder.file_system()
         needed = {
-            uri.rpartition("/")[2]
-            for uri in self._table(None).file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
+            uri.rpartition("/")[2] for uri in newest.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
         }
         folder = f"{self._folder.location}/{PARTITION}={partition_slug(partition)}"
         from pyarrow.fs import FileSelector
