@@ -9,12 +9,12 @@ however long the history is.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from airflow_mlops.core.ledger.effects import effects_of
-from airflow_mlops.core.ledger.facts import FactSource, Stretch
+from airflow_mlops.core.ledger.facts import FactSource, FoldedFacts, Stretch
 from airflow_mlops.core.ledger.fold import View
 from airflow_mlops.core.ledger.record import Record
 
@@ -38,6 +38,13 @@ class StepStore(Protocol):
 
     def seen(self, view: View) -> FactSource:
         """Return the facts as a view has them."""
+
+
+def places_of(records: Iterable[Record[Any]]) -> set[tuple[str, str]]:
+    """Return the tables and keys that records change or read, without what depends on the facts before them."""
+    effects = [effect for record in records for effect in effects_of(record, _NOTHING)]
+    changed = {(effect.table, effect.key) for effect in effects}
+    return changed.union(*(effect.reads for effect in effects))
 
 
 def apply(record: Record[Any], store: StepStore) -> None:
@@ -116,3 +123,6 @@ class _SeenInMemory:
 
     def count(self, table: str, stretch: Stretch) -> int:
         return sum(stretch.holds(key) and self.value(table, key) is not None for key in self._store.ordered(table))
+
+
+_NOTHING = FoldedFacts()
