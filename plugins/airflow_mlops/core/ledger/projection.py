@@ -57,10 +57,12 @@ def apply(record: Record[Any], store: StepStore) -> None:
         steps = [before, *(store.steps(table, key, since) for table, key in effect.reads)]
         starts = sorted({since, *(step.partition for each in steps for step in each if step.partition > since)})
         after: list[Step] = [step for step in before if step.partition < since]
+        # A step that begins at `since` may end a value from before it, which is not among those that were read.
+        ends_unread = bool(before) and before[0].partition == since
         for start in starts:
             value = next((step.value for step in reversed(before) if step.partition <= start), None)
             value = effect.change(value, store.seen(View(as_of=start)))
-            if value != (after[-1].value if after else None):
+            if value != (after[-1].value if after else None) or (ends_unread and not after):
                 after.append(Step(start, value))
         if after != before:
             changes.append((effect.table, effect.key, before, after))
