@@ -279,3 +279,21 @@ def test_a_checkpoint_that_cannot_be_written_fails_no_write(tmp_path: Path, monk
     for minute in range(12):
         table.write(f"2014-01-01T00:{minute:02}:00", rows(minute))
     assert len(table.partitions()) == 12
+
+
+def test_a_partition_in_the_version_that_wrote_it_is_read_without_loading_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = DeltaPartitions(tmp_path / "rows")
+    first = table.write(FIRST, rows(1))
+    second = table.write(SECOND, rows(2).append_column("later", pa.array([9])))
+    narrow = table.write(THIRD, rows(3))
+    with monkeypatch.context() as patched:
+        patched.setattr(DeltaPartitions, "_table", lambda *_: pytest.fail("the table was loaded"))
+        pinned = [(FIRST, first), (SECOND, second), (THIRD, narrow)]
+        read = [table.read(key, version=version) for key, version in pinned]
+    assert [values_of(each) for each in read] == [[1], [2], [3]]
+    assert read[2].column("later").to_pylist() == [None]
+    loaded = table.read(FIRST, version=second)
+    assert (values_of(loaded), loaded.column_names) == ([1], ["id", "x", "later"])
+    assert read[0].column_names == ["id", "x"]

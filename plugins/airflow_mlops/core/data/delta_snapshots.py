@@ -8,7 +8,7 @@ nothing. Nothing of this may run before a worker forks: see the ADR on forks.
 A table is loaded from its newest checkpoint and the few commits after it, so a checkpoint is written every
 ``CHECKPOINT_EVERY`` commits. A checkpoint names every partition, so most of them go again once they are
 ``RECENT`` commits old; every ``LASTING``-th stays, and with it and the commits, which are all kept, any version
-can be read.
+can be read. A partition in the version that wrote it is found in that one commit: nothing is loaded for it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,6 +39,7 @@ from airflow_mlops.core.ports.partitions import BATCH_ROWS
 logger = logging.getLogger(__name__)
 PARTITION = "partition"
 WRITE = "airflow_mlops.write"
+SCHEMA = "airflow_mlops.schema"
 ATTEMPTS = 8
 HISTORY = 200
 CHECKPOINT_EVERY = 10
@@ -146,17 +148,17 @@ class DeltaPartitions:
         # Every checkpoint lists all numbers ever used, so partitions share them; two that meet try again.
         name = f"{PARTITION}:{zlib.crc32(partition.encode()) % WRITERS}"
         transaction = Transaction(name, (table.transaction_version(name) or 0) + 1)
+        stated = {WRITE: operation, SCHEMA: table.schema().to_json()}
         table.create_write_transaction(
             # All columns that the table has: fewer would hide what the other partitions hold.
             list(added), "overwrite", table.schema(), [PARTITION], [(PARTITION, "=", partition)],
-            commit_properties=CommitProperties(custom_metadata={WRITE: operation}, app_transactions=[transaction]),
+            commit_properties=CommitProperties(custom_metadata=stated, app_transactions=[transaction]),
             post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
         )  # fmt: skip
 
     def _committed_version(self, table: DeltaTable, operation: str) -> int:
         """Return the version of a commit, once there is a checkpoint of it where one is due."""
-        table.update_incremental()
-        version = self._version_of(operation, int(table.version()))
+        version = self._version_of(operation, int(table.version()) + 1)
         self._checkpoint(table, version)
         return version
 
@@ -165,6 +167,7 @@ class DeltaPartitions:
         if (version + 1) % CHECKPOINT_EVERY:
             return
         try:
+            table.update_incremental()
             table.create_checkpoint()
             old = version - RECENT
             if old >= 0 and (old + 1) % LASTING:
@@ -176,16 +179,45 @@ class DeltaPartitions:
             # The commit stands, and a version without a checkpoint is read from the one before it.
             logger.warning("%s: no checkpoint of version %d: %s", self._folder.uri, version, error)
 
-    def _version_of(self, operation: str, newest: int) -> int:
-        """Return the version of a commit, which is the table's after it or, where others write too, one before it."""
+    def _version_of(self, operation: str, first: int) -> int:
+        """Return the version of a commit: ``first`` or, where others committed at the same time, one after it."""
         # The log itself: a table's history counts down from the version that was loaded, and lists newer commits
         # of others above it, so that while others write it gives the numbers of their neighbours.
-        for version in range(newest, max(newest - HISTORY, -1), -1):
-            with self._folder.file_system().open_input_stream(f"{self._log}/{version:020}.json") as log:
-                actions = [json.loads(line) for line in log.read().splitlines() if line.strip()]
+        for version in range(first, first + HISTORY):
+            actions = self._actions(version)
+            if actions is None:
+                break
             if any(action.get("commitInfo", {}).get(WRITE) == operation for action in actions):
                 return version
-        raise DataError(f"{self._folder.uri}: commit {operation} is not among the newest {HISTORY}; run it again")
+        raise DataError(f"{self._folder.uri}: commit {operation} is not among those from {first} on; run it again")
+
+    def _actions(self, version: int) -> list[dict[str, Any]] | None:
+        """Return the actions of a commit; None where it is not there."""
+        try:
+            with self._folder.file_system().open_input_stream(f"{self._log}/{version:020}.json") as log:
+                return [json.loads(line) for line in log.read().splitlines() if line.strip()]
+        except FileNotFoundError:
+            return None
+
+    def _files_of(self, partition: str, version: int | None) -> tuple[pa.Schema, list[str]]:
+        """Return the schema of the table in a version, and the paths of the files of a partition."""
+        written = None if version is None or version < 0 else self._written_by(partition, version)
+        if written is not None:
+            return written
+        table = self._table(version)
+        uris = table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
+        return pa.schema(table.schema().to_arrow()), [self._path_of(uri) for uri in uris]
+
+    def _written_by(self, partition: str, version: int) -> tuple[pa.Schema, list[str]] | None:
+        """Return the schema and the paths if the commit of a version wrote the partition, which it then wrote whole."""
+        actions = self._actions(version) or []
+        schema = next((action["commitInfo"].get(SCHEMA) for action in actions if "commitInfo" in action), None)
+        added = [action["add"] for action in actions if "add" in action]
+        paths = [one["path"] for one in added if one["partitionValues"].get(PARTITION) == partition]
+        if schema is None or not paths:
+            return None
+        arrow = pa.schema(DeltaSchema.from_json(schema).to_arrow())
+        return arrow, [f"{self._folder.location}/{path}" for path in paths]
 
     @property
     def _log(self) -> str:
@@ -213,11 +245,7 @@ class DeltaPartitions:
     ) -> pa.RecordBatchReader:
         """Return the rows of a partition batch by batch; see :meth:`PartitionedTable.batches`."""
         try:
-            table = self._table(version)
-            schema = pa.schema(table.schema().to_arrow()).remove_metadata()
-            paths = [
-                self._path_of(uri) for uri in table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
-            ]
+            schema, paths = self._files_of(partition, version)
         except (TableNotFoundError, DeltaError, OverflowError, OSError, ValueError, pa.ArrowException) as error:
             raise DataError(f"{self._folder.uri} cannot be read in version {version}: {error}") from error
         if not paths:
@@ -264,14 +292,9 @@ class DeltaPartitions:
         if not gone:
             return 0
         # Delta itself keeps or drops versions whole, and a version names every partition there was.
-        by_version: dict[int, list[str]] = {}
         for partition, version in sorted(set(keep)):
-            by_version.setdefault(version, []).append(partition)
-        for version, partitions in by_version.items():
-            table = self._table(version)
-            for partition in partitions:
-                uris = table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
-                gone -= {self._path_of(uri).removeprefix(f"{self._folder.location}/") for uri in uris}
+            _, paths = self._files_of(partition, version)
+            gone -= {path.removeprefix(f"{self._folder.location}/") for path in paths}
         # The log names a file for good, also once it is deleted.
         files = self._folder.file_system()
         listed = files.get_file_info([f"{self._folder.location}/{name}" for name in sorted(gone)])
