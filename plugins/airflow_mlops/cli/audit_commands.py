@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlops.cli.asked_loop import add_command, workspace_of, writing
+from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.asked_loop import Commands
@@ -21,6 +22,8 @@ def add_commands(commands: Commands) -> None:
     words = "recompute every hash, read every document of evidence, and compare with anchors"
     verified = add_command(below, "verify", verify, words)
     verified.add_argument("--anchors", type=Path, metavar="FILE", help="what audit anchor wrote: shows a cut-off end")
+    words = "only records after the newest anchor; needs --anchors"
+    verified.add_argument("--incremental", action="store_true", help=words)
     words = "write the head of the ledger where its writers cannot reach it"
     anchored = add_command(below, "anchor", anchor, words)
     anchored.add_argument("--to", type=Path, required=True, metavar="FILE", help="file that a line is added to")
@@ -33,9 +36,11 @@ def verify(asked: argparse.Namespace) -> None:
     """Audit the ledger and say what was compared; the first thing wrong is an error."""
     from airflow_mlops.core.ledger.audit import audit_ledger, read_anchors
 
+    if asked.incremental and asked.anchors is None:
+        raise DeclarationError("audit verify --incremental starts from the newest anchor; name its file by --anchors")
     workspace = workspace_of(asked)
     anchors = read_anchors(asked.anchors, workspace.loop.model) if asked.anchors else []
-    since = anchors[-1] if asked.incremental else None
+    since = max(anchors, key=lambda anchor: anchor.sequence) if asked.incremental else None
     audit = audit_ledger(workspace.ledger, workspace.evidence, anchors, since=since)
     scope = "" if since is None else f" after record {since.sequence}"
     against = f", {audit.anchors} anchors hold" if anchors else "; records cut off at the end show against anchors only"

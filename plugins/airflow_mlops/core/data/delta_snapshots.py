@@ -3,18 +3,26 @@
 Replacing a partition is one atomic commit. Every earlier version stays readable, so a training window can be pinned.
 Rows are streamed into one Parquet file, which a commit adds to the table: memory does not grow with the rows, and a
 writer that dies before the commit changes nothing. No code here may run before a worker forks: see the ADR on forks.
+
+A table is loaded from its newest checkpoint and the commits after it, so a checkpoint is written every
+``CHECKPOINT_EVERY`` commits. A checkpoint names every partition, so most are deleted once they are ``RECENT`` commits
+old. Every ``LASTING``-th stays, and every commit stays, so every version stays readable. A partition that is read in
+the version that wrote it is found in that one commit, and no table is loaded.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import uuid
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Field, Transaction
+from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Transaction
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
@@ -27,11 +35,17 @@ from airflow_mlops.core.lake import Lake
 from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
 
+logger = logging.getLogger(__name__)
 PARTITION = "partition"
 WRITE = "airflow_mlops.write"
+SCHEMA = "airflow_mlops.schema"
 ATTEMPTS = 8
 SEARCHED_COMMITS = 200
-"""Number of newest commits among which a writer looks for its own."""
+"""Number of commits among which a writer looks for its own."""
+CHECKPOINT_EVERY = 10
+RECENT, LASTING = 200, 100
+TRANSACTION_NAMES = 256
+"""Number of transaction names in a table: a partition has one of them, and may share it with others."""
 
 # A registered model may need a version years later, so the log that leads to it is never cleaned up.
 CONFIGURATION = {
@@ -78,9 +92,12 @@ class DeltaPartitions:
 
     def _add_file(self, partition: str, added: Sequence[AddAction], schema: pa.Schema, operation: str) -> int:
         """Replace a partition by the files ``added`` in one commit, and return the version of the table."""
-        self._commit(self._open_for_write(schema), partition, added, operation)
+        table = self._open_for_write(schema)
+        self._commit(table, partition, added, operation)
         fault_point(f"{self._name}_committed")
-        return self._version_of(operation)
+        version = self._version_of(operation, int(table.version()) + 1)
+        self._write_checkpoint(table, version)
+        return version
 
     def _write_file(self, partition: str, reader: pa.RecordBatchReader, schema: pa.Schema) -> list[AddAction]:
         """Stream the rows into a new file and return the action that adds it; remove it if the reader fails."""
@@ -110,17 +127,17 @@ class DeltaPartitions:
 
     def _open_for_write(self, schema: pa.Schema) -> DeltaTable:
         """Return the table with every column of ``schema``; create it if it is missing."""
-        options = self._folder.storage_options()
-        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=options):
+        table = self._newest()
+        if table is None:
             DeltaTable.create(
                 self._folder.uri,
                 schema,
                 mode="ignore",
                 partition_by=[PARTITION],
                 configuration=CONFIGURATION,
-                storage_options=options,
+                storage_options=self._folder.storage_options(),
             )
-        table = self._table(None)
+            table = self._table(None)
         declared = {field.name: field.type for field in DeltaSchema.from_arrow(schema).fields}
         stored = {field.name: field.type for field in table.schema().fields}
         for name, kind in declared.items():
@@ -142,9 +159,11 @@ class DeltaPartitions:
         operation: str,
     ) -> None:
         # Two writers of one partition must not both succeed: the number of the transaction makes the later one fail,
-        # also if the partition is new and has no file to remove.
-        name = f"{PARTITION}:{partition}"
+        # also if the partition is new and has no file to remove. Every checkpoint lists every transaction name ever
+        # used, so partitions share the names; two writers that meet under one name try again.
+        name = f"{PARTITION}:{zlib.crc32(partition.encode()) % TRANSACTION_NAMES}"
         transaction = Transaction(name, (table.transaction_version(name) or 0) + 1)
+        metadata = {WRITE: operation, SCHEMA: table.schema().to_json()}
         table.create_write_transaction(
             # All columns of the table: fewer would hide columns of the other partitions.
             list(added),
@@ -152,21 +171,82 @@ class DeltaPartitions:
             table.schema(),
             [PARTITION],
             [(PARTITION, "=", partition)],
-            commit_properties=CommitProperties(custom_metadata={WRITE: operation}, app_transactions=[transaction]),
+            commit_properties=CommitProperties(custom_metadata=metadata, app_transactions=[transaction]),
+            post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
         )
 
-    def _version_of(self, operation: str) -> int:
+    def _write_checkpoint(self, table: DeltaTable, version: int) -> None:
+        """Write a checkpoint of every tenth commit, and delete an old one that newer ones replace."""
+        if (version + 1) % CHECKPOINT_EVERY:
+            return
+        try:
+            table.update_incremental()
+            table.create_checkpoint()
+            old = version - RECENT
+            if old >= 0 and (old + 1) % LASTING:
+                path = f"{self._log}/{old:020}.checkpoint.parquet"
+                files = self._folder.file_system()
+                if files.get_file_info(path).is_file:
+                    files.delete_file(path)
+        except (DeltaError, OSError) as error:
+            # The commit stands, and a version without a checkpoint is read from the checkpoint before it.
+            logger.warning("%s: no checkpoint of version %d: %s", self._folder.uri, version, error)
+
+    def _version_of(self, operation: str, first: int) -> int:
+        """Return the version of a commit: ``first``, or a later one if others committed at the same time."""
         # The log is read itself: DeltaTable.history() numbers commits down from the loaded version, and lists newer
         # commits of other writers above it, so that its numbers are wrong while others write.
-        newest, files = int(self._table(None).version()), self._folder.file_system()
-        for version in range(newest, max(newest - SEARCHED_COMMITS, -1), -1):
-            with files.open_input_stream(f"{self._folder.location}/_delta_log/{version:020}.json") as log:
-                actions = [json.loads(line) for line in log.read().splitlines() if line.strip()]
+        for version in range(first, first + SEARCHED_COMMITS):
+            actions = self._actions(version)
+            if actions is None:
+                break
             if any(action.get("commitInfo", {}).get(WRITE) == operation for action in actions):
                 return version
         raise DataError(
-            f"{self._folder.uri}: commit {operation} is not among the newest {SEARCHED_COMMITS}; run it again"
+            f"{self._folder.uri}: commit {operation} is not among the {SEARCHED_COMMITS} from {first} on; run it again"
         )
+
+    def _actions(self, version: int) -> list[dict[str, Any]] | None:
+        """Return the actions of a commit, or None if the commit is missing."""
+        try:
+            with self._folder.file_system().open_input_stream(f"{self._log}/{version:020}.json") as log:
+                return [json.loads(line) for line in log.read().splitlines() if line.strip()]
+        except FileNotFoundError:
+            return None
+
+    def _files_of(self, partition: str, version: int | None) -> tuple[pa.Schema, list[str]]:
+        """Return the schema of the table in a version, and the paths of the files of a partition."""
+        written = None if version is None or version < 0 else self._files_written_by(partition, version)
+        if written is not None:
+            return written
+        table = self._table(version)
+        uris = table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
+        return pa.schema(table.schema().to_arrow()), [self._path_of(uri) for uri in uris]
+
+    def _files_written_by(self, partition: str, version: int) -> tuple[pa.Schema, list[str]] | None:
+        """Return the schema and the paths if the commit of a version wrote the partition, and so all of it."""
+        actions = self._actions(version) or []
+        schema = next((action["commitInfo"].get(SCHEMA) for action in actions if "commitInfo" in action), None)
+        added = [action["add"] for action in actions if "add" in action]
+        paths = [one["path"] for one in added if one["partitionValues"].get(PARTITION) == partition]
+        if schema is None or not paths:
+            return None
+        arrow = pa.schema(DeltaSchema.from_json(schema).to_arrow())
+        return arrow, [f"{self._folder.location}/{path}" for path in paths]
+
+    @property
+    def _log(self) -> str:
+        return f"{self._folder.location}/_delta_log"
+
+    def _newest(self) -> DeltaTable | None:
+        """Return the newest version of the table, or None if it was never written."""
+        try:
+            return self._table(None)
+        except TableNotFoundError:
+            # The error is also raised if a folder cannot be reached, and only a missing table is an answer.
+            if DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
+                raise
+            return None
 
     def _table(self, version: int | None) -> DeltaTable:
         return DeltaTable(self._folder.uri, version=version, storage_options=self._folder.storage_options())
@@ -180,11 +260,7 @@ class DeltaPartitions:
     ) -> pa.RecordBatchReader:
         """Return the rows of a partition batch by batch; see :meth:`PartitionedTable.batches`."""
         try:
-            table = self._table(version)
-            schema = pa.schema(table.schema().to_arrow()).remove_metadata()
-            paths = [
-                self._path_of(uri) for uri in table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
-            ]
+            schema, paths = self._files_of(partition, version)
         except (TableNotFoundError, DeltaError, OverflowError, OSError, ValueError, pa.ArrowException) as error:
             raise DataError(f"{self._folder.uri} cannot be read in version {version}: {error}") from error
         if not paths:
@@ -216,30 +292,23 @@ class DeltaPartitions:
 
     def partitions(self) -> list[str]:
         """Return the keys of the partitions in the newest version, in order."""
-        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
-            return []
-        return sorted({str(values[PARTITION]) for values in self._table(None).partitions()})
+        table = self._newest()
+        return [] if table is None else sorted({str(values[PARTITION]) for values in table.partitions()})
 
     def vacuum(self, keep: Sequence[tuple[str, int]], *, after_hours: int = 24) -> int:
         """Delete the files that no kept partition needs; see :meth:`PartitionedTable.vacuum`."""
-        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
+        newest = self._newest()
+        if newest is None:
             return 0
         unneeded = set(
-            self._table(None).vacuum(
-                retention_hours=after_hours, full=True, dry_run=True, enforce_retention_duration=False
-            )
+            newest.vacuum(retention_hours=after_hours, full=True, dry_run=True, enforce_retention_duration=False)
         )
         if not unneeded:
             return 0
         # Delta keeps or drops whole versions, and a version names the files of every partition.
-        by_version: dict[int, list[str]] = {}
         for partition, version in sorted(set(keep)):
-            by_version.setdefault(version, []).append(partition)
-        for version, partitions in by_version.items():
-            table = self._table(version)
-            for partition in partitions:
-                uris = table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
-                unneeded -= {self._path_of(uri).removeprefix(f"{self._folder.location}/") for uri in uris}
+            _, paths = self._files_of(partition, version)
+            unneeded -= {path.removeprefix(f"{self._folder.location}/") for path in paths}
         # The log names deleted files for ever, so vacuum lists them again.
         files = self._folder.file_system()
         infos = files.get_file_info([f"{self._folder.location}/{name}" for name in sorted(unneeded)])
@@ -253,12 +322,12 @@ class DeltaPartitions:
 
         Older versions of the partition cannot be read any more: this is for erasure, not for retention.
         """
-        if not DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
+        newest = self._newest()
+        if newest is None:
             return 0
         files = self._folder.file_system()
         needed = {
-            uri.rpartition("/")[2]
-            for uri in self._table(None).file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
+            uri.rpartition("/")[2] for uri in newest.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
         }
         folder = f"{self._folder.location}/{PARTITION}={partition_slug(partition)}"
         from pyarrow.fs import FileSelector

@@ -9,12 +9,12 @@ however long the history is.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from airflow_mlops.core.ledger.effects import effects_of
-from airflow_mlops.core.ledger.facts import FactSource, Stretch
+from airflow_mlops.core.ledger.facts import FactSource, FoldedFacts, Stretch
 from airflow_mlops.core.ledger.fold import View
 from airflow_mlops.core.ledger.record import Record
 
@@ -40,6 +40,13 @@ class StepStore(Protocol):
         """Return the facts as a view has them."""
 
 
+def places_of(records: Iterable[Record[Any]]) -> set[tuple[str, str]]:
+    """Return the tables and keys that records change or read, without what depends on the facts before them."""
+    effects = [effect for record in records for effect in effects_of(record, _NOTHING)]
+    changed = {(effect.table, effect.key) for effect in effects}
+    return changed.union(*(effect.reads for effect in effects))
+
+
 def apply(record: Record[Any], store: StepStore) -> None:
     """Move the steps on by one record."""
     since = record.partition or ""
@@ -50,10 +57,12 @@ def apply(record: Record[Any], store: StepStore) -> None:
         steps = [before, *(store.steps(table, key, since) for table, key in effect.reads)]
         starts = sorted({since, *(step.partition for each in steps for step in each if step.partition > since)})
         after: list[Step] = [step for step in before if step.partition < since]
+        # A step that begins at `since` may end a value from before it, which is not among those that were read.
+        ends_unread = bool(before) and before[0].partition == since
         for start in starts:
             value = next((step.value for step in reversed(before) if step.partition <= start), None)
             value = effect.change(value, store.seen(View(as_of=start)))
-            if value != (after[-1].value if after else None):
+            if value != (after[-1].value if after else None) or (ends_unread and not after):
                 after.append(Step(start, value))
         if after != before:
             changes.append((effect.table, effect.key, before, after))
@@ -116,3 +125,6 @@ class _SeenInMemory:
 
     def count(self, table: str, stretch: Stretch) -> int:
         return sum(stretch.holds(key) and self.value(table, key) is not None for key in self._store.ordered(table))
+
+
+_NOTHING = FoldedFacts()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +21,28 @@ Key = tuple[str, str]
 NEWEST = "~"
 """Greater than every partition key."""
 
+KEYS_AT_ONCE = 500
+"""Keys that one query asks for: a database takes only so many parameters."""
+
 _OTHER = FACT.alias("other")
+_OF_KEY = and_(FACT.c.model == bindparam("model"), FACT.c.fact == bindparam("fact"), FACT.c.key == bindparam("key"))
+_HOLDING = select(func.max(FACT.c.partition)).where(_OF_KEY, FACT.c.partition <= bindparam("since")).scalar_subquery()
+_STEPS = (
+    select(FACT.c.partition, FACT.c.value)
+    .where(_OF_KEY, FACT.c.partition >= func.coalesce(_HOLDING, ""))
+    .order_by(FACT.c.partition)
+)
+"""The step of a key that holds at ``since``, and those after it. To build a statement costs more than to run it."""
+_EARLIER_STEPS = _STEPS.where(FACT.c.partition < bindparam("until"))
+_KNOWN_KEYS = (
+    select(FACT.c.fact, FACT.c.key)
+    .where(
+        FACT.c.model == bindparam("model"),
+        FACT.c.fact.in_(bindparam("facts", expanding=True)),
+        FACT.c.key.in_(bindparam("keys", expanding=True)),
+    )
+    .distinct()
+)
 
 
 def _within(partition: ColumnElement[str], view: View) -> list[ColumnElement[bool]]:
@@ -142,6 +163,18 @@ class SqlSteps:
         self._read_from: dict[Key, str] = {}
         self._changed: set[Key] = set()
 
+    def expect(self, places: Collection[Key]) -> None:
+        """Find out at once which keys have no steps yet, so that none is asked for alone."""
+        unknown = sorted({key for table, key in places if (table, key) not in self._steps})
+        facts = sorted({table for table, _ in places})
+        for start in range(0, len(unknown), KEYS_AT_ONCE):
+            keys = unknown[start : start + KEYS_AT_ONCE]
+            rows = self._connection.execute(_KNOWN_KEYS, {"model": self._model, "facts": facts, "keys": keys})
+            known, wanted = {(str(table), str(key)) for table, key in rows}, set(keys)
+            for place in places:
+                if place[1] in wanted and place not in known and place not in self._steps:
+                    self._steps[place], self._stored[place], self._read_from[place] = [], {}, ""
+
     def steps(self, table: str, key: str, since: str) -> list[Step]:
         """Return the step that holds at ``since``, if there is one, and those after it, in order."""
         steps = self._loaded(table, key, since)
@@ -199,16 +232,12 @@ class SqlSteps:
             self._steps[place], self._stored[place] = [], {}
         elif self._read_from[place] <= since:
             return self._steps[place]
-        of_key = and_(FACT.c.model == self._model, FACT.c.fact == table, FACT.c.key == key)
-        holding = select(func.max(FACT.c.partition)).where(of_key, FACT.c.partition <= since).scalar_subquery()
-        query = (
-            select(FACT.c.partition, FACT.c.value)
-            .where(of_key, FACT.c.partition >= func.coalesce(holding, ""))
-            .order_by(FACT.c.partition)
-        )
+        query, values = _STEPS, {"model": self._model, "fact": table, "key": key, "since": since}
         if place in self._read_from:
-            query = query.where(FACT.c.partition < self._read_from[place])
-        read = [Step(str(partition), decode(table, value)) for partition, value in self._connection.execute(query)]
+            query, values = _EARLIER_STEPS, {**values, "until": self._read_from[place]}
+        read = [
+            Step(str(partition), decode(table, value)) for partition, value in self._connection.execute(query, values)
+        ]
         known = {step.partition for step in self._steps[place]} | self._stored[place].keys()
         more = [step for step in read if step.partition not in known]
         self._steps[place] = sorted([*more, *self._steps[place]], key=lambda step: step.partition)

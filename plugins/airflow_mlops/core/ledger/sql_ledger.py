@@ -20,7 +20,7 @@ from airflow_mlops.core.errors import LedgerError, StaleLedgerError
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.fold import View
 from airflow_mlops.core.ledger.kinds import is_wanted, stored_kinds
-from airflow_mlops.core.ledger.projection import apply
+from airflow_mlops.core.ledger.projection import apply, places_of
 from airflow_mlops.core.ledger.protocols import Head
 from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, chain_record
 from airflow_mlops.core.ledger.sql_facts import SqlFacts, SqlSteps
@@ -203,6 +203,7 @@ class SqlLedger:
             if new.sequence == 0:
                 connection.execute(delete(FACT).where(FACT.c.model == self.model))
             steps = SqlSteps(connection, self.model)
+            steps.expect(places_of(records))
             for record in records:
                 apply(record, steps)
             steps.flush()
