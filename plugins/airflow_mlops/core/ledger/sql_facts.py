@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, exists, func, insert, select, update
 
-from airflow_mlops.core.ledger.codecs import decode, encode
+from airflow_mlops.core.ledger.fact_codecs import decode, encode
 from airflow_mlops.core.ledger.facts import FactSource, Stretch
 from airflow_mlops.core.ledger.fold import View
 from airflow_mlops.core.ledger.projection import Step

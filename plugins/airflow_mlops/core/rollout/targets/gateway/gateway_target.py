@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import ceil
 from typing import Any, TypeVar
 
@@ -197,7 +197,7 @@ class GatewayTarget:
         values: dict[str, Any] = {
             "number": version.number,
             "artefact": version.details.artefact,
-            "signature": signature,
+            "signature": asdict(signature),
         }
         if self._workspace.contract is None:
             newest = max(pin.partition for pin in version.details.window.fitted)
