@@ -14,6 +14,7 @@ import pytest
 
 from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import CandidateRegistered
 from airflow_mlops.core.ports.rollout_target import SERVING, OlderTrafficError, RolloutTarget, Traffic
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.testing.gateway_process import TELL_TOKEN
@@ -34,7 +35,9 @@ class Case:
 @contextmanager
 def in_memory(_folder: Path) -> Iterator[Case]:
     target = InMemoryTarget()
-    yield Case(target, lambda number: Version(str(number), "p", {}), lambda: target)
+    yield Case(
+        target, lambda number: Version(str(number), "p", CandidateRegistered(version=str(number))), lambda: target
+    )
 
 
 @contextmanager

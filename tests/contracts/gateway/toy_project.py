@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,12 @@ def picky(slope: float) -> Any:
 
 def describe_version(version: Version) -> dict[str, Any]:
     """Return a version as the control API names it."""
+    signature = version.details.signature
+    assert signature is not None
     return {
         "number": version.number,
         "artefact": version.details.artefact,
-        "signature": version.details.signature,
+        "signature": asdict(signature),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def register_version(workspace: Workspace, number: str) -> Version:
 
     def sign(folder: Path) -> None:
         sign_folder(folder, workspace.keys)
-        seal.update(signature_of(folder, workspace.keys))
+        seal.update(asdict(signature_of(folder, workspace.keys)))
 
     registered_number = workspace.registry.register(
         Registration(

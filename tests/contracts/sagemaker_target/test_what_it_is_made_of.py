@@ -52,7 +52,7 @@ def test_the_same_files_give_the_same_archive_whenever_they_were_written(tmp_pat
 
 def test_a_version_whose_files_were_changed_never_reaches_sagemaker(place: Place) -> None:
     version = place.version("1")
-    spoiled = replace(version, details={**version.details, "artefact": "0" * 64})
+    spoiled = replace(version, details=replace(version.details, artefact="0" * 64))
     with pytest.raises(RegistryError, match="version 1 of toy is refused"):
         place.target.prepare(spoiled)
     assert (place.aws.count("CreateModel"), "Contents" in place.client("s3").list_objects_v2(Bucket=BUCKET)) == (
