@@ -32,7 +32,9 @@ def main() -> int:
         from benchmarks.false_aborts import false_aborts
         from benchmarks.gateway import gateway_hot_swaps, gateway_requests
         from benchmarks.ingest import ingest, ingest_memory_growth
+        from benchmarks.ledger_1m import state_1m, verify_1m
         from benchmarks.parse_per_dag import parse_per_dag
+        from benchmarks.partition_growth import partition_growth
         from benchmarks.register import register
         from benchmarks.slices import slices
         from benchmarks.validate_clean import validate_clean
@@ -45,6 +47,7 @@ def main() -> int:
             "profile_vs_decode": profile_vs_decode, "profile_vs_evidently": profile_vs_evidently,
             "profile_vs_nannyml": profile_vs_nannyml, "profile_memory_growth": profile_memory_growth,
             "merge_365": merge_365, "alarm_rates": alarm_rates, "power": power,
+            "state_1m": state_1m, "verify_1m": verify_1m, "partition_growth": partition_growth,
         }  # fmt: skip
         asked = sys.argv[1:] or list(known)
         unknown = sorted(set(asked) - set(known))

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_mlops.core.ledger.rollout_details import Promoted, RolloutStarted, StageEntered
 from benchmarks.cpu_time import cpu_of
 from benchmarks.row import Row
 
@@ -87,11 +88,11 @@ class TwoVersions:
         for seed, key in enumerate(FIRST):
             self.publish(key, TRAINED_ON, seed)
         champion = self._registered(FIRST[1])
-        self._record("rollout_started", {"version": champion})
-        self._record("promoted", {"version": champion, "previous": None})
+        self._record(RolloutStarted(version=champion))
+        self._record(Promoted(version=champion))
         challenger = self._registered(FIRST[2])
-        self._record("rollout_started", {"version": challenger})
-        self._record("stage_entered", {"version": challenger, "stage": 0, "kind": "canary", "share": 10})
+        self._record(RolloutStarted(version=challenger))
+        self._record(StageEntered(version=challenger, stage=0, kind="canary", share=10))
         versions = self.workspace.state().versions
         self._models = [load_version(self.workspace, versions[number]) for number in (champion, challenger)]
 
@@ -158,6 +159,6 @@ class TwoVersions:
         require_gates(self.workspace, request, evaluated)
         return str(register_candidate(self.workspace, request, evaluated)["version"])
 
-    def _record(self, kind: str, details: dict[str, Any]) -> None:
-        draft = self.workspace.draft(kind, f"{kind}:{details['version']}", FIRST[2], **details)
+    def _record(self, details: RolloutStarted | Promoted | StageEntered) -> None:
+        draft = self.workspace.draft(details, f"{details.KIND}:{details.version}", FIRST[2])
         self.workspace.ledger.append(draft, read=self.workspace.state().sequence)

@@ -179,10 +179,10 @@ def of_ours(folder: Path, files: int) -> float:
         for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
             observer.update(batch)
     assert observer is not None
-    found = judge_window(reference, observer.observed(), alarm_rate=0.01, min_effect=0.1)
+    found = judge_window(reference, observer.result(), alarm_rate=0.01, min_effect=0.1)
     spent = time.process_time() - began
     if found.verdict != "no alarm" or len(found.judged.columns) != NUMBERS + WORDS:
-        raise RuntimeError(f"the same distribution is {found.verdict}: {found.said}")
+        raise RuntimeError(f"the same distribution is {found.verdict}: {found.message}")
     return spent
 
 
@@ -213,7 +213,7 @@ def of_merge(_: Path, __: int) -> float:
     days = [observe_features(day(), bins) for _ in range(MERGED + 1)]
     began = time.process_time()
     profiles = {f"d{number:03}": seen.profile for number, seen in enumerate(days[:-1])}
-    whole = PartitionProfile.of_all(list(profiles.values()))
+    whole = PartitionProfile.merge_all(list(profiles.values()))
     judge_window(ReferenceProfile(bins, profiles), days[-1], alarm_rate=0.01, min_effect=0.1)
     spent = time.process_time() - began
     if whole.rows != MERGED * 1_000:

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def gateway(folder: Path, models: dict[str, Any], *more: str) -> Iterator[tuple[
         artefact = save_model(model, version / "model.skops")
         signature = sign_folder(version, keys)
         version.rename(version.with_name(signature.digest))
-        told[number] = {"number": number, "artefact": artefact, "signature": signature.to_dict()}
+        told[number] = {"number": number, "artefact": artefact, "signature": asdict(signature)}
     public = folder / "keys" / "trusted.pub.pem"
     public.write_text("".join(keys.trusted().values()))
     server = GatewayProcess(folder / "bench.yaml", folder, folder / "lake", folder / "served", [public], more).start()

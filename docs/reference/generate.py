@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import inspect
 import json
@@ -14,7 +15,10 @@ import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_mlops.core.ledger.details import Details
 
 HERE = Path(__file__).resolve().parent
 HOUSE = HERE.parents[1]
@@ -316,11 +320,13 @@ def parameters(cls: type) -> str:
 
 def ledger_page() -> str:
     """Return the page of the ledger: its table and the kinds of records."""
-    from airflow_mlops.core.ledger.record import KINDS
-    from airflow_mlops.core.ledger.sql_ledger import LEDGER
+    from airflow_mlops.core.ledger.kinds import KINDS
+    from airflow_mlops.core.ledger.sql_schema import LEDGER
+    from airflow_mlops.core.ledger.watch_details import JUDGED
 
     columns = [(f"`{column.name}`", str(column.type).lower()) for column in LEDGER.columns]
-    kinds = [(f"`{kind}`", meaning) for kind, meaning in KINDS.items()]
+    kinds = [(f"`{kind}`", details.SUMMARY, fields_of(details)) for kind, details in KINDS.items()]
+    judged = [(f"`{check}`", added_fields(details)) for check, details in JUDGED.items()]
     return "\n".join(
         [
             "# The ledger\n",
@@ -330,9 +336,31 @@ def ledger_page() -> str:
             "## Columns\n",
             table(("column", "type"), columns),
             "## Kinds of records\n",
-            table(("kind", "what it says"), kinds),
+            "Each kind is a dataclass in `core/ledger`; a field that is not required may be absent from the JSON.\n",
+            table(("kind", "what it says", "fields"), kinds),
+            "## Fields of a judgement\n",
+            "A check that states more than `window_judged` has a dataclass of its own, told apart by `check`.\n",
+            table(("`check`", "more fields"), judged),
         ]
     )
+
+
+def fields_of(details: type[Details]) -> str:
+    """Return the names of the fields of a kind of record, those that are required in bold."""
+    return ", ".join(
+        f"`{field.name}`" if has_default(field) else f"**`{field.name}`**" for field in dataclasses.fields(details)
+    )
+
+
+def added_fields(details: type[Details]) -> str:
+    """Return the names of the fields that a kind of judgement adds to those of all judgements."""
+    common = {field.name for field in dataclasses.fields(details.__mro__[1])}
+    return ", ".join(f"`{field.name}`" for field in dataclasses.fields(details) if field.name not in common)
+
+
+def has_default(field: dataclasses.Field[Any]) -> bool:
+    """Return whether a field may be absent."""
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def errors_page() -> str:
@@ -340,7 +368,8 @@ def errors_page() -> str:
     from airflow_mlops import core
 
     for module in pkgutil.walk_packages(core.__path__, f"{core.__name__}."):
-        importlib.import_module(module.name)  # an error may be defined beside what raises it
+        if ".migrations." not in module.name:  # a migration runs on import
+            importlib.import_module(module.name)  # an error may be defined beside what raises it
     from airflow_mlops.core.errors import MlopsError, NotReadyError
 
     lines, rows = [], []

@@ -11,15 +11,22 @@ from airflow_mlops.core.retrain.retrain_policy import alarms_of
 
 def week_line(loop: Loop, state: LoopState, partition: str, seconds: float) -> str:
     """Return one line about a week: champion, error, alarms, retrain."""
-    judged = state.performance.get(partition, {})
-    error = f"{loop.metric} {judged['value']:7.3f}" if "value" in judged else f"{loop.metric}       -"
+    judged = state.performance.get(partition)
+    value = None if judged is None else judged.value
+    error = f"{loop.metric}       -" if value is None else f"{loop.metric} {value:7.3f}"
     champion = f"v{state.champion.number}" if state.champion else "-"
     alarms = ", ".join(cause.split(":")[0] for cause in alarms_of(state, partition)) or "-"
-    retrained = [record.details["cause"] for record in state.retrains if record.partition == partition]
-    promoted = [f"v{record.details['version']} live" for record in state.promotions if record.partition == partition]
+    retrained = [record.details.cause for _, record in state.retrains.items(since=partition, until=f"{partition}~")]
+    promoted = [f"v{number} live" for key, number in promotions(state).items() if key == partition]
     outcome = f"retrain ({retrained[0]}) {' '.join(promoted)}" if retrained else ""
     text = f"{partition[:10]}  {loop.model:<16} champion {champion:<4} {error}  alarm {alarms:<19} {outcome}"
     return f"{text:<118} {seconds:4.1f} s"
+
+
+def promotions(state: LoopState) -> dict[str, str]:
+    """Return the versions that became the champion, by the partition as of which they did."""
+    entries = ((key.partition("|")[0], number) for key, number in state.promotions.items())
+    return dict(entries)
 
 
 def print_table(summary: dict[str, Any]) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from airflow_mlops.core.ledger.record import Record, verify_chain
+from airflow_mlops.core.ledger.data_details import PredictionsPublished
+from airflow_mlops.core.ledger.details import Details
+from airflow_mlops.core.ledger.record import AnyRecord, Record, verify_chain
+from airflow_mlops.core.ledger.rollout_details import Promoted, RolledBack, StageAnalysed
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.training_details import CandidateRegistered, RetrainDecided
+from airflow_mlops.core.ledger.watch_details import DriftJudged, PerformanceJudged
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import row_losses
@@ -17,6 +22,8 @@ from airflow_mlops.core.training.window import pin_scored, read_window
 from airflow_mlops.core.watch.performance.measure_performance import labelled_predictions
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.airflow_client import AirflowClient
+
+D = TypeVar("D", bound=Details)
 
 
 def summarise(workspaces: list[Workspace], client: AirflowClient, *, minutes: float) -> dict[str, Any]:
@@ -37,8 +44,9 @@ def summarise(workspaces: list[Workspace], client: AirflowClient, *, minutes: fl
 
 def summarise_loop(workspace: Workspace, instances: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a loop's numbers, and its error week by week beside that of the first champion."""
-    loop, records, state = workspace.loop, workspace.ledger.records(), workspace.state()
-    weeks = [week_errors(workspace, state, partition) for partition in sorted(state.scored)]
+    loop, records, state = workspace.loop, list(workspace.ledger.records()), workspace.state()
+    weeks = [week_errors(workspace, state, partition) for partition in state.scored]
+    rollbacks = [record.partition for record in workspace.ledger.records(RolledBack)]
     rows = sum(week["rows"] for week in weeks)
     ours = sum(week["loop"] * week["rows"] for week in weeks) / rows
     never = sum(week["never_retrained"] * week["rows"] for week in weeks) / rows
@@ -46,11 +54,11 @@ def summarise_loop(workspace: Workspace, instances: list[dict[str, Any]]) -> dic
         f"{loop.metric}_loop": ours,
         f"{loop.metric}_never_retrained": never,
         "retrains": [
-            {"partition": record.partition, "cause": record.details["cause"], "ledger": record.sequence}
-            for record in state.retrains
+            {"partition": record.partition, "cause": record.details.cause, "ledger": record.sequence}
+            for _, record in state.retrains.items()
         ],
         "promotions": len(state.promotions),
-        "rollbacks": len(state.rollbacks),
+        "rollbacks": len(rollbacks),
         "promotions_through_shadow_and_canary": staged_promotions(records),
         "predicted_before_labels_were_read": predicted_first(records, state),
         "rows": rows,
@@ -58,8 +66,8 @@ def summarise_loop(workspace: Workspace, instances: list[dict[str, Any]]) -> dic
     }
     comparison = {
         "metric": loop.metric, "loop": ours, "never_retrained": never, "ratio": ours / never, "weeks": weeks,
-        "promoted": [record.partition for record in state.promotions],
-        "rolled_back": [record.partition for record in state.rollbacks],
+        "promoted": [key.partition("|")[0] for key in state.promotions],
+        "rolled_back": rollbacks,
     }  # fmt: skip
     return {"numbers": numbers, "comparison": comparison}
 
@@ -69,7 +77,7 @@ def week_errors(workspace: Workspace, state: LoopState, partition: str) -> dict[
     loop, scored = workspace.loop, state.scored[partition]
     served = labelled_predictions(workspace, partition, scored)
     window = read_window(workspace, [pin_scored(state, partition)])
-    first = load_version(workspace, state.versions[str(state.promotions[0].details["version"])])
+    first = load_version(workspace, state.versions[next(number for _, number in state.promotions.items())])
     frozen = predict(first, window.features, classifies=loop.classifies)
     label = window.rows[loop.data.label].to_numpy(float)
     return {
@@ -80,68 +88,72 @@ def week_errors(workspace: Workspace, state: LoopState, partition: str) -> dict[
     }
 
 
-def staged_promotions(records: list[Record]) -> int:
+def staged_promotions(records: list[AnyRecord]) -> int:
     """Return how many promoted versions were looked at in shadow and in canary beside a champion."""
     seen: dict[str, set[str]] = {}
-    for record in records:
-        if record.kind == "stage_analysed" and record.details["verdict"] == "pass" and record.details["rows"]:
-            seen.setdefault(str(record.details["version"]), set()).add(str(record.details["name"]).split("_")[0])
-    promoted = {str(record.details["version"]) for record in records if record.kind == "promoted"}
+    for details in (record.details for record in records):
+        if isinstance(details, StageAnalysed) and details.verdict == "pass" and details.rows:
+            seen.setdefault(details.version, set()).add(details.name.split("_")[0])
+    promoted = {record.details.version for record in records if isinstance(record.details, Promoted)}
     return sum({"shadow", "canary"} <= seen.get(version, set()) for version in promoted)
 
 
-def predicted_first(records: list[Record], state: LoopState) -> bool:
+def predicted_first(records: list[AnyRecord], state: LoopState) -> bool:
     """Tell whether every week was scored before its labels were read, by a model made of earlier weeks only."""
-    scored = {str(record.partition): record for record in records if record.kind == "predictions_published"}
-    judged = {str(record.partition): record for record in records if record.kind == "performance_judged"}
-    for partition, record in scored.items():
-        window = state.versions[str(record.details["champion"])].details["window"]
-        newest = max(pin["partition"] for part in ("fitted", "holdout") for pin in window[part])
-        if newest >= partition or (partition in judged and judged[partition].sequence < record.sequence):
+    scored = {
+        str(record.partition): (record.sequence, record.details.champion)
+        for record in records
+        if isinstance(record.details, PredictionsPublished)
+    }
+    judged = {str(record.partition): record for record in records if isinstance(record.details, PerformanceJudged)}
+    for partition, (sequence, champion) in scored.items():
+        newest = max(pin.partition for pin in state.versions[champion].details.window.pins)
+        if newest >= partition or (partition in judged and judged[partition].sequence < sequence):
             return False
     return True
 
 
 def alarm_to_live(
-    workspace: Workspace, records: list[Record], instances: list[dict[str, Any]]
+    workspace: Workspace, records: list[AnyRecord], instances: list[dict[str, Any]]
 ) -> dict[str, float] | None:
     """Return the median seconds from an alarm to the new champion, and where they went; None without any."""
-    found = []
+    figures = []
     for decision in records:
-        if decision.kind != "retrain_decided" or not str(decision.details["cause"]).startswith("alarm"):
+        if not isinstance(decision.details, RetrainDecided) or not decision.details.cause.startswith("alarm"):
             continue
-        version = one(records, "candidate_registered", decision=decision.sequence)
-        promoted = version and one(records, "promoted", version=version.details["version"])
-        if version is None or promoted is None:
+        version = first_record(records, CandidateRegistered, decision=decision.sequence)
+        if version is None:
+            continue
+        promoted = first_record(records, Promoted, version=version.details.version)
+        if promoted is None:
             continue
         began = max(
             moment(record.recorded_at)
             for record in records
-            if record.kind in ("performance_judged", "drift_judged") and record.partition == decision.partition
+            if isinstance(record.details, PerformanceJudged | DriftJudged) and record.partition == decision.partition
         )
         ended = moment(promoted.recorded_at)
-        report = workspace.evidence.get(version.details["report"])
+        report = workspace.evidence.get(str(version.details.report))
         fitting = max(float(candidate["fit_seconds"]) for candidate in report["candidates"])
         busy = busy_seconds(instances, f"{workspace.loop.model}_", began, ended)
-        found.append(((ended - began), fitting, busy - fitting, (ended - began) - busy))
-    if not found:
+        figures.append(((ended - began), fitting, busy - fitting, (ended - began) - busy))
+    if not figures:
         return None
     names = ("median", "fitting", "steps", "airflow")
-    return {name: round(median(column), 2) for name, column in zip(names, zip(*found, strict=True), strict=True)} | {
-        "retrains": len(found)
+    return {name: round(median(column), 2) for name, column in zip(names, zip(*figures, strict=True), strict=True)} | {
+        "retrains": len(figures)
     }
 
 
-def one(records: list[Record], kind: str, **details: Any) -> Record | None:
+def first_record(records: list[AnyRecord], kind: type[D], **details: Any) -> Record[D] | None:
     """Return the first record of a kind with these details."""
-    return next(
-        (
-            record
-            for record in records
-            if record.kind == kind and all(record.details.get(name) == value for name, value in details.items())
-        ),
-        None,
+    wanted = details.items()
+    matches = (
+        record
+        for record in records
+        if isinstance(record.details, kind) and all(getattr(record.details, name) == value for name, value in wanted)
     )
+    return cast("Record[D] | None", next(matches, None))
 
 
 def busy_seconds(instances: list[dict[str, Any]], prefix: str, began: float, ended: float) -> float:

@@ -34,7 +34,7 @@ def without_column(name: str) -> Any:
 
     def check(world: World) -> None:
         assert name not in world.reader.snapshots.read(BAD).column_names
-        assert world.records("snapshot_published", BAD)[0].details["ignored"] == [name]
+        assert world.records("snapshot_published", BAD)[0].details.ignored == (name,)
 
     return check
 

@@ -41,7 +41,7 @@ def optional_is_null(world: World) -> None:
 
 def no_warnings(world: World) -> None:
     """Assert that nobody was warned."""
-    assert world.records("snapshot_published", BAD)[0].details["warnings"] == []
+    assert world.records("snapshot_published", BAD)[0].details.warnings == ()
 
 
 def one_copy_is_kept(world: World) -> None:

@@ -25,7 +25,7 @@ TEXTS: list[Case] = [
     ),
     refused(
         "a NUL byte in a text",
-        "is NUL, so it is no text in UTF-8",
+        "is NUL, so it is not text in UTF-8",
         deliver=content(lambda old: old.replace(b",a,", b",\0,", 1)),
         source="csv",
     ),

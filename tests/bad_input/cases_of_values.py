@@ -55,7 +55,7 @@ def at(moment: datetime) -> Any:
 
 def late_counted(world: World) -> None:
     """Assert that the ledger says how many rows were late."""
-    assert world.records("snapshot_published", BAD)[0].details["late"] == 1
+    assert world.records("snapshot_published", BAD)[0].details.late == 1
 
 
 VALUES: list[Case] = [

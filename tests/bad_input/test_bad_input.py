@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from airflow_mlops.core.errors import DataError, DeclarationError, NotReadyError
+from airflow_mlops.core.ledger.data_details import PartitionRefused, SnapshotPublished
 from airflow_mlops.core.ledger.record import verify_chain
 from tests.bad_input.case import Case
 from tests.bad_input.cases import CASES
@@ -50,18 +51,18 @@ def assert_nothing_downstream(case: Case, world: World, said: str) -> None:
     records = world.records("partition_refused", BAD)
     assert len(records) == (case.outcome == "refused")
     for record in records:
-        assert record.details == {"stage": case.stage, "reason": said}
+        assert record.details == PartitionRefused(stage=case.stage, reason=said)
     assert len(world.held(BAD)) == case.bad
 
 
-def assert_conserved(case: Case, world: World, said: dict[str, Any]) -> None:
+def assert_conserved(case: Case, world: World, said: SnapshotPublished) -> None:
     """Assert that every row is published or in quarantine, and the good ones are what was published."""
     held = world.held(BAD)
     if case.arrived is not None:
-        assert said["rows"] + said["quarantined"] + said["erased"] == case.arrived
-    assert len(held) == said["quarantined"] == case.bad
-    published = world.reader.snapshots.read(BAD, version=said["version"])
-    assert published.num_rows == said["rows"]
+        assert said.rows + said.quarantined + said.erased == case.arrived
+    assert len(held) == said.quarantined == case.bad
+    published = world.reader.snapshots.read(BAD, version=said.version)
+    assert published.num_rows == said.rows
     if case.outcome == "quarantined":
         reasons = [reason for row in held for reason in json.loads(row["reasons"])]
         for word in case.words:
@@ -72,18 +73,18 @@ def assert_conserved(case: Case, world: World, said: dict[str, Any]) -> None:
     else:
         assert case.bad == 0
         for word in case.words:
-            assert any(word in warning for warning in said["warnings"]), said["warnings"]
+            assert any(word in warning for warning in said.warnings), said.warnings
 
 
 def assert_goes_on(case: Case, world: World) -> None:
     """Assert that the next week is published whole, and the ledger's chain holds."""
     world.put(NEXT, after(case, world))
     said = world.ingest(NEXT)
-    assert (said["rows"], said["quarantined"]) == (ROWS, 0)
+    assert (said.rows, said.quarantined) == (ROWS, 0)
     state = world.reader.state()
     history = [] if case.fresh else HISTORY
     assert sorted(state.published) == sorted([*history, NEXT, *([BAD] if case.outcome not in ERRORS else [])])
-    assert verify_chain(world.reader.ledger.records()) == state.sequence
+    assert verify_chain(list(world.reader.ledger.records())) == state.sequence
 
 
 def after(case: Case, world: World) -> Any:

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.partition_key import partition_slug
 from airflow_mlops.core.declaration.read_loop import read_loop
+from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.ports.connections import NoConnections
@@ -220,15 +221,15 @@ class World:
             connection.cursor().execute(statement)
             connection.commit()
 
-    def ingest(self, key: str) -> dict[str, Any]:
+    def ingest(self, key: str) -> SnapshotPublished:
         """Take, validate and publish a week; return what its record says."""
         workspace = self.workspace
         manifest = take_snapshot(workspace, key)
-        return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator()))
+        return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator())).details
 
     def records(self, kind: str, key: str) -> list[Record]:
         """Return the records of a kind about a week."""
-        return [one for one in self.reader.ledger.records() if one.kind == kind and one.partition == key]
+        return [one for one in list(self.reader.ledger.records()) if one.kind == kind and one.partition == key]
 
     def held(self, key: str) -> list[dict[str, Any]]:
         """Return the rows of a week in quarantine."""

@@ -19,7 +19,7 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError, SourceUnreachableError
 from airflow_mlops.core.ports.partitions import Source
 from airflow_mlops.core.sources.source_factory import open_source
-from airflow_mlops.hooks.source_connections import AirflowConnections
+from airflow_mlops.hooks.connections import AirflowConnections
 from airflow_mlops.hooks.workspace import WorkspaceHook
 from tests.unit.core.sources.small_service import Answer, small_service
 from tests.unit.core.toy_loop import toy_fields
@@ -125,7 +125,7 @@ def test_a_connection_of_type_http_gives_address_login_and_headers(
             extra=extra,
         )  # fmt: skip
         found = rows_of(opened(tmp_path, kind="http", conn_id="api", path="rows/{partition}"))
-        path, headers = at.asked[0]
+        path, headers = at.requests[0]
     assert found == [{"id": "a", "at": "2013-01-02", "y": "1.5", "note": None}]
     assert path == "/rows/2013-01-06"
     assert headers["authorization"].startswith("Basic ")
@@ -154,10 +154,10 @@ def test_the_address_of_a_service_is_built_as_airflow_builds_it(
 @pytest.mark.parametrize(
     ("source", "connection", "said"),
     [
-        ({"kind": "sql", "table": "t"}, None, "Airflow knows no connection 'c1'"),
+        ({"kind": "sql", "table": "t"}, None, "Airflow has no connection 'c1'"),
         ({"kind": "sql", "table": "t"}, {"conn_type": "http", "host": "h"}, "of type 'http', "),
         ({"kind": "sql", "table": "t"}, {"conn_type": "nowhere"}, "install the Airflow provider for 'nowhere'"),
-        ({"kind": "csv", "uri": "s3://b/{partition}"}, None, "Airflow knows no connection 'c1'"),
+        ({"kind": "csv", "uri": "s3://b/{partition}"}, None, "Airflow has no connection 'c1'"),
         ({"kind": "csv", "uri": "s3://b/{partition}"}, {"conn_type": "fs"}, "s3:// needs one of type 'aws'"),
         ({"kind": "csv", "uri": "in/{partition}"}, {"conn_type": "aws"}, "goes with s3://, and the uri is 'in/"),
         ({"kind": "csv", "uri": "gs://b/{partition}"}, {"conn_type": "aws"}, "is neither a path nor s3://bucket/key"),

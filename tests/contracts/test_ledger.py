@@ -5,16 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, delete, update
+from sqlalchemy import Engine, MetaData, Table, create_engine, delete, insert, inspect, update
 
 from airflow_mlops.core.errors import LedgerCorruptError, LedgerError, StaleLedgerError
-from airflow_mlops.core.ledger.protocols import Ledger
-from airflow_mlops.core.ledger.record import Draft, Record, verify_chain
-from airflow_mlops.core.ledger.sql_ledger import LEDGER, SqlLedger
+from airflow_mlops.core.ledger.data_details import PartitionRefused, SnapshotPublished
+from airflow_mlops.core.ledger.fold import fold
+from airflow_mlops.core.ledger.protocols import Head, Ledger
+from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, verify_chain
+from airflow_mlops.core.ledger.rollout_details import Promoted
+from airflow_mlops.core.ledger.sql_ledger import SqlLedger
+from airflow_mlops.core.ledger.sql_schema import LEDGER, VERSION_TABLE
 from airflow_mlops.testing.in_memory import InMemoryLedger
+from tests.unit.core.ledger.histories import History, contents, week
 
+FROZEN = Path(__file__).parents[1] / "unit" / "core" / "ledger" / "frozen" / "ledger.sqlite"
 KEY = "2013-01-06T00:00:00"
 Open = Callable[[str], Ledger]
 ROUNDS = 50
@@ -39,29 +46,34 @@ def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open
     yield lambda model: SqlLedger(address, model)
 
 
-def draft(operation: str, **details: object) -> Draft:
-    return Draft("snapshot_published", operation, KEY, "ann", details or {"version": 1}, ("e1",))
+def draft(operation: str, **details: Any) -> Draft[SnapshotPublished]:
+    return Draft(SnapshotPublished(version=1, digest="d", **details), operation, KEY, "ann", ("e1",))
 
 
-def filled(ledger: Ledger, count: int) -> list[Record]:
+def filled(ledger: Ledger, count: int) -> list[Record[Any]]:
     for number in range(count):
-        ledger.append(draft(f"op{number}", rows=number, share=0.1 * number, word="ünïcode 😀"), read=number)
-    return ledger.records()
+        told = draft(f"op{number}", rows=number, origin={"share": 0.1 * number, "word": "ünïcode 😀"})
+        ledger.append(told, read=number)
+    return list(ledger.records())
 
 
 def test_a_new_ledger_is_empty_and_its_chain_holds(open_ledger: Open, fresh_name: str) -> None:
-    records = open_ledger(fresh_name).records()
-    assert records == []
-    assert verify_chain(records) == 0
+    ledger = open_ledger(fresh_name)
+    assert list(ledger.records()) == []
+    assert ledger.head() == Head(0, GENESIS)
+    assert verify_chain(ledger.records()) == 0
 
 
 def test_records_come_back_as_they_were_appended_in_order(open_ledger: Open, fresh_name: str) -> None:
     ledger = open_ledger(fresh_name)
-    details = {"number": 7, "float": 0.1 + 0.2, "none": None, "list": [1, "two", {"three": 3}], "text": "ü\u2028\\"}
-    first = ledger.append(draft("a", **details), read=0)
-    second = ledger.append(Draft("promoted", "b", None, "bo", {"version": "1"}), read=1)
-    assert open_ledger(fresh_name).records() == [first, second]
-    assert first.details == details
+    origin = {"number": 7, "float": 0.1 + 0.2, "none": None, "list": [1, "two", {"three": 3}], "text": "ü\u2028\\"}
+    first = ledger.append(draft("a", origin=origin, warnings=("one",), outdated=()), read=0)
+    second = ledger.append(Draft(Promoted(version="1"), "b", None, "bo"), read=1)
+    assert list(open_ledger(fresh_name).records()) == [first, second]
+    assert [record.details for record in ledger.records()] == [
+        SnapshotPublished(version=1, digest="d", origin=origin, warnings=("one",), outdated=()),
+        Promoted(version="1"),
+    ]
     assert (first.sequence, second.sequence) == (1, 2)
     assert second.previous_hash == first.hash
     assert (second.partition, second.evidence) == (None, ())
@@ -78,7 +90,7 @@ def test_an_append_that_read_too_little_is_told_and_records_nothing(open_ledger:
         with pytest.raises(StaleLedgerError, match=f"decided on record {read}.*read the ledger again") as caught:
             ledger.append(draft(f"late{read}"), read=read)
         assert caught.value.retryable
-    assert len(ledger.records()) == 2
+    assert ledger.head().sequence == 2
 
 
 def test_an_append_onto_a_record_that_is_not_there_is_refused(open_ledger: Open, fresh_name: str) -> None:
@@ -94,20 +106,61 @@ def test_the_same_operation_again_returns_the_first_record_whatever_was_read(
     ledger.append(draft("b"), read=1)
     for read in (0, 1, 2, 99):
         assert ledger.append(draft("a", rows=2), read=read) == first
-    assert len(ledger.records()) == 2
+    assert ledger.head().sequence == 2
 
 
 def test_two_models_have_two_ledgers_with_operations_of_their_own(open_ledger: Open, fresh_name: str) -> None:
     one, other = open_ledger(fresh_name), open_ledger(f"{fresh_name}_b")
     one.append(draft("a", rows=1), read=0)
     other.append(draft("a", rows=2), read=0)
-    assert [record.details["rows"] for record in one.records()] == [1]
-    assert [record.details["rows"] for record in other.records()] == [2]
+    assert [record.details.rows for record in one.records()] == [1]
+    assert [record.details.rows for record in other.records()] == [2]
 
 
-def race(ledgers: list[Ledger], drafts: list[Draft], read: int) -> list[Record | Exception]:
+def test_records_are_read_by_kind_partition_and_number_in_either_order(open_ledger: Open, fresh_name: str) -> None:
+    ledger = open_ledger(fresh_name)
+    other = "2013-01-13T00:00:00"
+    ledger.append(draft("a"), read=0)
+    ledger.append(Draft(PartitionRefused(stage="validate"), "b", other, "bo"), read=1)
+    ledger.append(Draft(Promoted(version="1"), "c", KEY, "bo"), read=2)
+    ledger.append(draft("d"), read=3)
+
+    def numbers(*kinds: Any, **wanted: Any) -> list[int]:
+        return [record.sequence for record in ledger.records(*kinds, **wanted)]
+
+    assert numbers() == [1, 2, 3, 4]
+    assert numbers(newest_first=True) == [4, 3, 2, 1]
+    assert numbers(SnapshotPublished) == [1, 4]
+    assert numbers(SnapshotPublished, Promoted, newest_first=True) == [4, 3, 1]
+    assert numbers(partition=other) == [2]
+    assert numbers(after=2) == [3, 4]
+    assert numbers(SnapshotPublished, partition=KEY, after=1) == [4]
+    assert numbers(PartitionRefused, partition=KEY) == []
+
+
+def test_one_record_is_read_by_its_number_or_its_operation(open_ledger: Open, fresh_name: str) -> None:
+    ledger = open_ledger(fresh_name)
+    records = filled(ledger, 3)
+    assert [ledger.record(number) for number in range(5)] == [None, *records, None]
+    assert [ledger.recorded(operation) for operation in ("op0", "op2", "op3")] == [records[0], records[2], None]
+    assert ledger.head() == Head(3, records[-1].hash)
+
+
+def test_the_state_is_the_fold_of_the_records_now_and_as_of_any_partition(open_ledger: Open, fresh_name: str) -> None:
+    ledger = open_ledger(fresh_name)
+    history = History(ledger).publish(0, 1).promote(1, "1").judge(2, "1", drift="alarm")
+    bounds: list[dict[str, str]] = [{}, *({name: week(number)} for name in ("as_of", "before") for number in range(5))]
+    for late in (4, 0, 3):  # also after more records, and for a partition before those that were judged
+        history.publish(late)
+        for bound in bounds:
+            assert contents(ledger.state(**bound)) == contents(fold(ledger.records(), **bound)), bound
+    assert open_ledger(fresh_name).state().machine.champion.number == "1"
+
+
+def race(ledgers: list[Ledger], drafts: list[Draft[Any]], read: int) -> list[Record[Any] | Exception]:
     """Append every draft at the same moment, all having read the same number; return what each was told."""
-    barrier, told = threading.Barrier(len(drafts)), [None] * len(drafts)
+    barrier = threading.Barrier(len(drafts))
+    told: list[Any] = [None] * len(drafts)
 
     def run(place: int) -> None:
         barrier.wait()
@@ -126,7 +179,7 @@ def race(ledgers: list[Ledger], drafts: list[Draft], read: int) -> list[Record |
 
 def test_of_two_concurrent_appenders_exactly_one_wins_in_fifty_rounds(open_ledger: Open, fresh_name: str) -> None:
     ledgers = [open_ledger(fresh_name), open_ledger(fresh_name)]
-    ledgers[0].records()
+    ledgers[0].head()
     for turn in range(ROUNDS):
         told = race(ledgers, [draft(f"{turn}-left"), draft(f"{turn}-right")], turn)
         assert sorted(type(answer).__name__ for answer in told) == ["Record", "StaleLedgerError"], told
@@ -137,7 +190,7 @@ def test_of_one_operation_appended_twice_at_once_both_are_told_the_same_record(
     open_ledger: Open, fresh_name: str
 ) -> None:
     ledgers = [open_ledger(fresh_name), open_ledger(fresh_name)]
-    ledgers[0].records()
+    ledgers[0].head()
     for turn in range(10):
         left, right = race(ledgers, [draft(f"{turn}")] * 2, turn)
         assert left == right
@@ -164,7 +217,7 @@ def test_a_changed_row_of_the_table_is_found(url: str, fresh_name: str, change: 
     filled(ledger, 4)
     tamper(url, update(LEDGER).where(LEDGER.c.model == fresh_name, LEDGER.c.sequence == 2).values(**change))
     with pytest.raises(LedgerCorruptError, match="record 2"):
-        verify_chain(ledger.records())
+        verify_chain(list(ledger.records()))
 
 
 def test_a_removed_row_of_the_table_is_found(url: str, fresh_name: str) -> None:
@@ -172,7 +225,7 @@ def test_a_removed_row_of_the_table_is_found(url: str, fresh_name: str) -> None:
     filled(ledger, 4)
     tamper(url, delete(LEDGER).where(LEDGER.c.model == fresh_name, LEDGER.c.sequence == 3))
     with pytest.raises(LedgerCorruptError, match="record 3 is missing"):
-        verify_chain(ledger.records())
+        verify_chain(list(ledger.records()))
 
 
 def tamper(url: str, statement: object) -> None:
@@ -185,6 +238,67 @@ def tamper(url: str, statement: object) -> None:
 def test_a_database_that_does_not_answer_is_a_ledger_error_that_names_the_model(
     tmp_path: Path, fresh_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_mlops.core.ledger.sql_ledger.time.sleep", lambda _seconds: None)
-    with pytest.raises(LedgerError, match=f"{fresh_name}: the ledger did not answer in 5 attempts"):
-        SqlLedger(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}", fresh_name).records()
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _seconds: None)
+    with pytest.raises(LedgerError, match=f"{fresh_name}: the ledger did not answer in 6 attempts"):
+        SqlLedger(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}", fresh_name).head()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def earlier_url(request: pytest.FixtureRequest, tmp_path: Path, fresh_name: str) -> str:
+    """Return the address of a database that an earlier release has written: one table, and no migrations."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'earlier.db'}"
+    else:
+        server = request.getfixturevalue("postgres_url")
+        administrator = create_engine(server, isolation_level="AUTOCOMMIT")
+        with administrator.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {fresh_name}")
+        administrator.dispose()
+        url = administrator.url.set(database=fresh_name).render_as_string(hide_password=False)
+    engine = create_engine(url)
+    source = create_engine(f"sqlite:///{FROZEN}")
+    earlier = Table(LEDGER.name, MetaData(), autoload_with=source)
+    with source.connect() as connection:
+        rows = [dict(row) for row in connection.execute(earlier.select()).mappings()]
+    source.dispose()
+    assert set(inspect(source).get_table_names()) == {LEDGER.name}
+    earlier.create(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(earlier), rows)
+    engine.dispose()
+    return url
+
+
+def test_a_database_of_an_earlier_release_is_migrated_by_its_first_reader(earlier_url: str) -> None:
+    before = tables_of(earlier_url)
+    assert before == {LEDGER.name: 697}
+    for model in ("toy_alarms", "toy_people"):
+        ledger = SqlLedger(earlier_url, model)
+        records = list(ledger.records())
+        assert verify_chain(records) == len(records) > 100
+        assert contents(ledger.state()) == contents(fold(records))
+        added = ledger.append(draft("new"), read=len(records))
+        assert ledger.head() == Head(len(records) + 1, added.hash)
+    after = tables_of(earlier_url)
+    assert after[LEDGER.name] == 699
+    assert after[VERSION_TABLE] == 1
+
+
+def test_two_first_readers_of_a_database_of_an_earlier_release_migrate_it_once(earlier_url: str) -> None:
+    ledgers = [SqlLedger(earlier_url, "toy_regret"), SqlLedger(earlier_url, "toy_labels")]
+    told = race(ledgers, [draft("left"), draft("right")], 0)  # both have read too little, and both are answered
+    assert [type(answer).__name__ for answer in told] == ["StaleLedgerError"] * 2, told
+    assert [ledger.head().sequence for ledger in ledgers] == [72, 52]
+    assert tables_of(earlier_url)[VERSION_TABLE] == 1
+
+
+def tables_of(url: str) -> dict[str, int]:
+    """Return the tables of a database and how many rows each has."""
+    engine: Engine = create_engine(url)
+    with engine.connect() as connection:
+        counts = {
+            name: int(connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one())
+            for name in inspect(engine).get_table_names()
+        }
+    engine.dispose()
+    return counts

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from airflow_mlops.core.data import delta_snapshots
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.delta_snapshots import DeltaPartitions
 from airflow_mlops.core.errors import DataError
@@ -240,3 +241,59 @@ def test_the_version_that_a_write_returns_holds_what_was_written_whoever_writes_
     ]
     said = [json.loads(writer.communicate(timeout=120)[0]) for writer in writers]
     assert said == [[], [], [], []]
+
+
+def test_after_many_writes_every_version_and_partition_is_as_it_was(
+    table: PartitionedTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta_snapshots, "RECENT", 20)
+    monkeypatch.setattr(delta_snapshots, "LASTING", 20)
+    keys = [f"2014-01-01T00:{minute:02}:00" for minute in range(30)]
+    versions = [(key, table.write(key, rows(number)), number) for number, key in enumerate([*keys, *keys])]
+    for key, version, number in versions:
+        assert values_of(table.read(key, version=version)) == [number]
+    assert [values_of(table.read(key)) for key in keys] == [[30 + number] for number in range(30)]
+    assert table.partitions() == keys
+
+
+def test_a_table_is_loaded_from_a_checkpoint_and_few_commits_and_old_checkpoints_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta_snapshots, "RECENT", 20)
+    monkeypatch.setattr(delta_snapshots, "LASTING", 20)
+    table, log = DeltaPartitions(tmp_path / "rows"), tmp_path / "rows" / "_delta_log"
+    for minute in range(60):
+        newest = table.write(f"2014-01-01T00:{minute:02}:00", rows(minute))
+    checkpoints = sorted(int(path.name[:20]) for path in log.glob("*.checkpoint.parquet"))
+    assert newest - checkpoints[-1] <= delta_snapshots.CHECKPOINT_EVERY
+    assert checkpoints == [19, 39, 49, 59]
+    assert len(list(log.glob("*.json"))) == newest + 1, "commits lead to the versions between checkpoints"
+
+
+def test_a_checkpoint_that_cannot_be_written_fails_no_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_table: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("deltalake.DeltaTable.create_checkpoint", failing)
+    table = DeltaPartitions(tmp_path / "rows")
+    for minute in range(12):
+        table.write(f"2014-01-01T00:{minute:02}:00", rows(minute))
+    assert len(table.partitions()) == 12
+
+
+def test_a_partition_in_the_version_that_wrote_it_is_read_without_loading_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = DeltaPartitions(tmp_path / "rows")
+    first = table.write(FIRST, rows(1))
+    second = table.write(SECOND, rows(2).append_column("later", pa.array([9])))
+    narrow = table.write(THIRD, rows(3))
+    with monkeypatch.context() as patched:
+        patched.setattr(DeltaPartitions, "_table", lambda *_: pytest.fail("the table was loaded"))
+        pinned = [(FIRST, first), (SECOND, second), (THIRD, narrow)]
+        read = [table.read(key, version=version) for key, version in pinned]
+    assert [values_of(each) for each in read] == [[1], [2], [3]]
+    assert read[2].column("later").to_pylist() == [None]
+    loaded = table.read(FIRST, version=second)
+    assert (values_of(loaded), loaded.column_names) == ([1], ["id", "x", "later"])
+    assert read[0].column_names == ["id", "x"]

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import CandidateRegistered
 from airflow_mlops.core.ports.rollout_target import SERVING, OlderTrafficError, RolloutTarget, Traffic
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.testing.gateway_process import TELL_TOKEN
 from airflow_mlops.testing.in_memory_target import InMemoryTarget
 from tests.contracts.gateway.toy_project import ToyProject
-from tests.contracts.sagemaker_target.place import started_place
+from tests.contracts.sagemaker_target.place import running_place
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Case:
 @contextmanager
 def in_memory(_folder: Path) -> Iterator[Case]:
     target = InMemoryTarget()
-    yield Case(target, lambda number: Version(str(number), "p", {}), lambda: target)
+    yield Case(
+        target, lambda number: Version(str(number), "p", CandidateRegistered(version=str(number))), lambda: target
+    )
 
 
 @contextmanager
@@ -56,7 +59,7 @@ def two_replicas(folder: Path) -> Iterator[Case]:
 
 @contextmanager
 def sagemaker(folder: Path) -> Iterator[Case]:
-    with started_place(folder) as place:
+    with running_place(folder) as place:
         yield Case(place.target, lambda number: place.version(str(number)), place.another_try)
 
 

@@ -12,7 +12,7 @@ from pyarrow.fs import FileSelector, S3FileSystem
 
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.lake import Lake, LakeFiles
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import VersionGoneError
 from airflow_mlops.core.ports.signing_keys import new_private_key, public_of
 from airflow_mlops.core.registry.load import copy_of, load_version

@@ -86,7 +86,7 @@ def local(table: pa.Table, bins: ProfileBins) -> ObservedRows:
     observer = RowObserver(bins, table.schema)
     for batch in table.to_batches(max_chunksize=777):
         observer.update(batch)
-    return observer.observed()
+    return observer.result()
 
 
 def assert_same(theirs: ObservedRows, ours: ObservedRows) -> None:
@@ -162,7 +162,7 @@ def test_sqlite_counts_numbers_and_texts_alike(tmp_path: Path) -> None:
     for name, column in counted.profile.columns.items():
         twin = ours.profile.columns[name]
         # SQLite writes NaN as null.
-        assert column.binned.tolist() == twin.binned.tolist()
+        assert column.bin_counts.tolist() == twin.bin_counts.tolist()
         assert (column.low, column.high, column.only) == (twin.low, twin.high, twin.only)
 
 

@@ -61,8 +61,8 @@ def test_rows_without_a_time_are_a_warning_of_the_publication(tmp_path: Path, po
         connection.execute(f"INSERT INTO {name} VALUES ('a', '2013-01-02', NULL, 1), ('b', NULL, NULL, 2)")
         connection.commit()
     said = ingest(opened(tmp_path, connect, {"table": f"public.{name}"}, COLUMNS), KEY)
-    assert said["warnings"] == [f"1 row of public.{name} has no time and belongs to no partition"]
-    assert (said["rows"], said["origin"]["without_time"]) == (1, 1)
+    assert said.warnings == (f"1 row of public.{name} has no time and belongs to no partition",)
+    assert (said.rows, said.origin["without_time"]) == (1, 1)
 
 
 @pytest.fixture
@@ -87,8 +87,8 @@ def test_dates_and_times_of_sqlite_are_read_by_the_contract_and_bad_ones_set_asi
 ) -> None:
     workspace = opened(tmp_path, sqlite, source, COLUMNS)
     said = ingest(workspace, KEY)
-    assert (said["rows"], said["quarantined"], said["warnings"]) == (2, 1, [])
-    kept = workspace.snapshots.read(KEY, version=said["version"])
+    assert (said.rows, said.quarantined, said.warnings) == (2, 1, ())
+    kept = workspace.snapshots.read(KEY, version=said.version)
     assert kept.schema.field("at").type == pa.timestamp("us")
     assert kept.schema.field("day").type == pa.date32()
     assert [str(row["at"]) for row in kept.to_pylist()] == ["2013-01-02 03:04:05", "2013-01-02 03:04:05.500000"]

@@ -26,7 +26,7 @@ from airflow_mlops.core.errors import (
     SourceUnreadableError,
 )
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
-from airflow_mlops.core.sources.sql_source import SqlRows
+from airflow_mlops.core.sources.sql_source import SqlRows, open_reading_cursor
 
 KEY = "2013-01-06T00:00:00"
 Connect = Callable[[], Any]
@@ -190,9 +190,17 @@ def test_a_query_that_is_more_than_one_select_is_refused(connect: Connect, query
         rows_of(source(connect, query=query))
 
 
-def test_a_query_that_writes_is_stopped_by_the_database(connect: Connect, table: Any) -> None:
+def test_a_query_that_deletes_in_a_with_is_refused_before_the_database_sees_it(connect: Connect, table: Any) -> None:
     name = table("id int, at date", "VALUES (1, '2013-01-02')")
     query = f"WITH gone AS (DELETE FROM {name} RETURNING *) SELECT * FROM gone WHERE at >= :start AND at < :end"
+    with pytest.raises(DeclarationError, match="only reads, and it holds DELETE in a WITH"):
+        rows_of(source(connect, query=query, server_side=False))
+    assert rows_of(source(connect, name)).num_rows == 1
+
+
+def test_a_function_that_writes_is_stopped_by_the_database(connect: Connect, table: Any) -> None:
+    name = table("id serial, at date", "VALUES (1, '2013-01-02')")
+    query = f"SELECT setval('{name}_id_seq', 9) FROM {name} WHERE at >= :start AND at < :end"
     with pytest.raises(SourceUnreadableError, match="read-only transaction"):
         rows_of(source(connect, query=query, server_side=False))
     assert rows_of(source(connect, name)).num_rows == 1
@@ -203,9 +211,9 @@ def test_a_hostile_name_never_reaches_the_database(connect: Connect, hostile: st
     def never() -> Any:
         raise AssertionError("asked for a connection")
 
-    with pytest.raises(DeclarationError, match="is no name that goes into a query"):
+    with pytest.raises(DeclarationError, match="cannot be a name in a query"):
         rows_of(source(never, hostile)) if hostile else rows_of(source(never, "t.."))
-    with pytest.raises(DeclarationError, match="is no name that goes into a query"):
+    with pytest.raises(DeclarationError, match="cannot be a name in a query"):
         SqlRows(never, name="w", every="@weekly", time=hostile or "a b", table="t")
 
 
@@ -294,8 +302,12 @@ def test_a_column_of_mixed_types_is_refused_by_name(sqlite: Connect) -> None:
 def test_sqlite_is_only_read(sqlite: Connect) -> None:
     run(sqlite, "CREATE TABLE t (x INTEGER, at TEXT)")
     query = "WITH a AS (SELECT 1) INSERT INTO t SELECT :start, :end"
-    with pytest.raises(SourceUnreadableError, match="readonly database"):
+    with pytest.raises(DeclarationError, match="only reads, and it holds INSERT"):
         rows_of(source(sqlite, query=query))
+    with closing(sqlite()) as connection:
+        cursor = open_reading_cursor(connection, "sqlite3", named=False)
+        with pytest.raises(sqlite3.OperationalError, match="readonly database"):
+            cursor.execute("INSERT INTO t VALUES (1, '2013-01-02')")
 
 
 @pytest.mark.parametrize(

@@ -52,13 +52,13 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_the_database_counts_what_the_frame_counts_and_names_no_row(database: str) -> None:
-    asked = GxSqlValidator(database, table=TABLE).check(SUITE)
+    results = GxSqlValidator(database, table=TABLE).check(SUITE)
     framed = GxValidator().check(pa.table(COLUMNS), SUITE)
-    assert [result.type for result in asked] == [one.type for one in SUITE]
-    assert [result.success for result in asked] == [result.success for result in framed]
-    assert [result.unexpected for result in asked] == [result.unexpected for result in framed]
-    assert sum(not result.success for result in asked) == 6
-    assert all(result.rows == () and not result.by_row for result in asked)
+    assert [result.type for result in results] == [expectation.type for expectation in SUITE]
+    assert [result.success for result in results] == [result.success for result in framed]
+    assert [result.unexpected for result in results] == [result.unexpected for result in framed]
+    assert sum(not result.success for result in results) == 6
+    assert all(result.rows == () and not result.by_row for result in results)
 
 
 def test_a_query_is_asked_as_it_stands_with_its_colons_and_percents(database: str) -> None:

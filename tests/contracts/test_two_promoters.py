@@ -16,6 +16,7 @@ from airflow_mlops.core.ledger.record import verify_chain
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
 from tests.contracts.promoter import workspace_of
+from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import week
 
 ROUNDS = 100
@@ -65,7 +66,7 @@ def register(workspace: Workspace, uri: str, count: int) -> None:
     client.create_registered_model(workspace.loop.model)
     for number in range(1, count + 1):
         client.create_model_version(workspace.loop.model, source=f"mlflow-artifacts:/{number}")
-        draft = workspace.draft("candidate_registered", f"candidate:{number}", week(0), version=str(number))
+        draft = draft_of(workspace, "candidate_registered", f"candidate:{number}", week(0), version=str(number))
         workspace.ledger.append(draft, read=number - 1)
 
 
@@ -95,11 +96,11 @@ def test_of_two_promoters_on_the_same_state_exactly_one_wins_and_the_other_is_to
             assert "another record came first; read the ledger again and decide again" in said[loser]
             winners.append(winner)
             assert workspace.registry.aliases()["champion"] == winner
-    records = workspace.ledger.records()
+    records = list(workspace.ledger.records())
     assert verify_chain(records) == 2 * ROUNDS + 1
     promoted = [record for record in records if record.kind == "promoted"]
-    assert [record.details["version"] for record in promoted] == winners
-    assert [record.details["previous"] for record in promoted] == [None, *winners[:-1]]
+    assert [record.details.version for record in promoted] == winners
+    assert [record.details.previous for record in promoted] == [None, *winners[:-1]]
     assert len({record.actor for record in promoted}) == 2, "one process won every round: that was no race"
     workspace.registry.set_alias("champion", "1" if winners[-1] != "1" else "2")
     assert reconcile(workspace)

@@ -7,8 +7,7 @@ import pytest
 
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.validation.gx_validator import GxValidator
-from airflow_mlops.core.validation.port import Validator
-from airflow_mlops.core.validation.suite import Expectation, columns_of
+from airflow_mlops.core.validation.suite import Expectation, Validator, columns_read
 from airflow_mlops.testing.in_memory import AcceptingValidator
 
 ROWS = pa.table({"id": ["a", "b", "b", None], "x": [1.0, -5.0, None, 50.0]})
@@ -35,8 +34,10 @@ def engine() -> GxValidator:
 
 
 def test_there_is_one_result_for_each_expectation_in_order(validator: Validator) -> None:
-    asked = [BETWEEN, NOT_NULL, MEAN, UNIQUE]
-    assert [result.type for result in validator.check(ROWS, asked)] == [each.type for each in asked]
+    expectations = [BETWEEN, NOT_NULL, MEAN, UNIQUE]
+    assert [result.type for result in validator.check(ROWS, expectations)] == [
+        expectation.type for expectation in expectations
+    ]
     assert validator.check(ROWS, []) == []
 
 
@@ -46,16 +47,16 @@ def test_good_rows_meet_every_expectation(validator: Validator) -> None:
 
 
 def test_bad_rows_are_named_by_their_position(engine: GxValidator) -> None:
-    found = engine.check(ROWS, [NOT_NULL, UNIQUE, BETWEEN])
-    assert [set(result.rows) for result in found] == [{3}, {1, 2}, {1, 3}]
-    assert [result.unexpected for result in found] == [1, 2, 2]
-    assert all(result.by_row and not result.success for result in found)
+    results = engine.check(ROWS, [NOT_NULL, UNIQUE, BETWEEN])
+    assert [set(result.rows) for result in results] == [{3}, {1, 2}, {1, 3}]
+    assert [result.unexpected for result in results] == [1, 2, 2]
+    assert all(result.by_row and not result.success for result in results)
 
 
 def test_an_expectation_about_the_whole_names_no_row(engine: GxValidator) -> None:
-    (found,) = engine.check(ROWS, [MEAN])
-    assert (found.success, found.by_row, found.rows) == (False, False, ())
-    assert found.observed.startswith("15.33")
+    (results,) = engine.check(ROWS, [MEAN])
+    assert (results.success, results.by_row, results.rows) == (False, False, ())
+    assert results.observed.startswith("15.33")
 
 
 def test_what_the_engine_cannot_evaluate_is_not_taken_for_bad_data(engine: GxValidator) -> None:
@@ -81,7 +82,7 @@ def test_every_one_of_ten_thousand_bad_rows_is_named_by_every_kind_of_expectatio
     half = [7 + (number - 7) % (bad // 2) if 7 <= number < 7 + bad else number for number in range(count)]
     text = [None if 7 <= number < 7 + bad else "x" for number in range(count)]
     rows = pa.table({"a": a, "b": b, "half": half, "text": text, "one": [1] * count})
-    asked = [
+    expectations = [
         expect("column_values_to_be_between", column="b", min_value=7, max_value=count),
         expect("column_values_to_not_be_null", column="text"),
         expect("column_values_to_be_unique", column="half"),
@@ -89,7 +90,7 @@ def test_every_one_of_ten_thousand_bad_rows_is_named_by_every_kind_of_expectatio
         expect("column_pair_values_a_to_be_greater_than_b", column_A="b", column_B="a", or_equal=True),
         expect("compound_columns_to_be_unique", column_list=["half", "one"]),
     ]
-    between, *others = engine.check(rows, asked)
+    between, *others = engine.check(rows, expectations)
     assert between.rows == tuple(range(8))
     for result in others:
         assert (result.type, sorted(result.rows), result.unexpected) == (result.type, places, bad)
@@ -98,14 +99,14 @@ def test_every_one_of_ten_thousand_bad_rows_is_named_by_every_kind_of_expectatio
 
 def test_what_several_columns_must_meet_is_told_of_all_of_them(engine: GxValidator) -> None:
     rows = pa.table({"a": [1, 2], "b": [1, 3]})
-    (found,) = engine.check(rows, [expect("column_pair_values_to_be_equal", column_A="a", column_B="b")])
-    assert found.reason == "a, b: expect_column_pair_values_to_be_equal"
+    (results,) = engine.check(rows, [expect("column_pair_values_to_be_equal", column_A="a", column_B="b")])
+    assert results.reason == "a, b: expect_column_pair_values_to_be_equal"
 
 
 def test_the_same_expectation_may_stand_twice_with_two_severities(engine: GxValidator) -> None:
     twice = [BETWEEN, BETWEEN.model_copy(update={"severity": "info"})]
-    found = engine.check(ROWS, twice)
-    assert [(result.severity, set(result.rows)) for result in found] == [("critical", {1, 3}), ("info", {1, 3})]
+    results = engine.check(ROWS, twice)
+    assert [(result.severity, set(result.rows)) for result in results] == [("critical", {1, 3}), ("info", {1, 3})]
 
 
 def test_every_fault_of_the_engine_is_named_and_failed_data_beside_it_is_not(engine: GxValidator) -> None:
@@ -131,12 +132,12 @@ def test_an_expectation_of_the_table_sees_columns_that_no_other_one_mentions(eng
 def test_only_the_columns_that_are_mentioned_are_read() -> None:
     pair = expect("column_pair_values_to_be_equal", column_A="x", column_B="y")
     several = expect("compound_columns_to_be_unique", column_list=["z", "id"])
-    assert columns_of([NOT_NULL, BETWEEN, pair, several]) == ["id", "x", "y", "z"]
-    assert columns_of([expect("table_row_count_to_equal", value=4), NOT_NULL]) == ["id"]
-    assert columns_of([]) == []
-    for whole in (
+    assert columns_read([NOT_NULL, BETWEEN, pair, several]) == ["id", "x", "y", "z"]
+    assert columns_read([expect("table_row_count_to_equal", value=4), NOT_NULL]) == ["id"]
+    assert columns_read([]) == []
+    for result in (
         expect("table_column_count_to_equal", value=2),
         expect("column_to_exist", column="x"),
         expect("column_values_to_not_be_null", column="x", row_condition="y > 1", condition_parser="pandas"),
     ):
-        assert columns_of([NOT_NULL, whole]) is None
+        assert columns_read([NOT_NULL, result]) is None

@@ -201,20 +201,20 @@ def flights(town: Town, *, new_carrier: bool = False) -> Iterator[dict[str, int]
     if new_carrier:
         for row in rows[::30]:
             row["carrier"] = "ZZ"
-    counts: dict[str, int] = {"asked": 0, "failed": 0}
+    counts: dict[str, int] = {"requested": 0, "failed": 0}
     over = threading.Event()
 
     def work() -> None:
         at = 0
         with town.gateway.client() as client:
             while not over.is_set():
-                asked = [
+                body = [
                     {**rows[number % len(rows)], "flight_id": f"{rows[number % len(rows)]['flight_id']}-{number}"}
                     for number in range(at, at + ROWS_A_REQUEST)
                 ]
                 at += ROWS_A_REQUEST
-                answer = client.post("/predict", json=asked)
-                counts["asked"] += ROWS_A_REQUEST
+                answer = client.post("/predict", json=body)
+                counts["requested"] += ROWS_A_REQUEST
                 if answer.status_code != 200:
                     counts["failed"] += ROWS_A_REQUEST
                     continue
@@ -237,8 +237,8 @@ def champion_of(town: Town) -> str:
 
 
 def served_by(town: Town) -> dict[str, Any]:
-    said: dict[str, Any] = town.gateway.control("GET", "traffic").json()["traffic"]
-    return said
+    routed: dict[str, Any] = town.gateway.control("GET", "traffic").json()["traffic"]
+    return routed
 
 
 def test_a_good_challenger_goes_live_under_traffic_without_a_request_lost(town: Town) -> None:
@@ -267,13 +267,13 @@ def test_a_bad_challenger_is_rolled_back_and_one_request_in_a_hundred_has_not_me
         number = town.challenger(training)
         why = town.roll_out(number)
     met = counts.get(number, 0)
-    LOG.info("%s: %s of %s requests met version %s; %s", training, met, counts["asked"], number, why)
+    LOG.info("%s: %s of %s requests met version %s; %s", training, met, counts["requested"], number, why)
     assert why is not None
     assert "canary_1" in why
     # The planned looks find it, or the gateway itself before them.
     assert any(word in why for word in words.split("|")), why
     assert counts["failed"] == 0
-    assert met < 0.01 * counts["asked"]
+    assert met < 0.01 * counts["requested"]
     assert champion_of(town) == before == served_by(town)["champion"]
     assert served_by(town)["challenger"] is None
     assert number in town.workspace.state().quarantined
@@ -294,14 +294,10 @@ def test_a_rollback_with_mlflow_down_takes_less_than_a_minute(town: Town) -> Non
         "AIRFLOW_CONN_MLOPS_REGISTRY": json.dumps({"conn_type": "http", "host": town.mlflow_url}),
         "AIRFLOW_CONN_MLOPS_GATEWAY": town.gateway.connection,
     }
-    started = time.monotonic()
     ended = subprocess.run(
         [sys.executable, "-m", "airflow_mlops.cli", "rollback", "loop.yaml", "--reason", "the drill"],
-        cwd=town.folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        cwd=town.folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    took = time.monotonic() - started
-    LOG.info("rolled back with MLflow down in %.1f s: %s", took, ended.stdout)
     assert ended.returncode == 0, ended.stderr
-    assert took < 60
     assert served_by(town)["champion"] == before
     assert "the aliases follow with the next reconcile" in ended.stdout

@@ -112,7 +112,7 @@ def opened(project: Path, **wanted: Any) -> Workspace:
 def kept(workspace: Workspace, key: str) -> dict[str, tuple[Any, ...]]:
     """Ingest a week and return the features in its snapshot, by the row's id."""
     said = ingest(workspace, key)
-    rows = workspace.snapshots.read(key, version=said["version"]).to_pylist()
+    rows = workspace.snapshots.read(key, version=said.version).to_pylist()
     return {row["id"]: (row["speed"], row["rides"], row["grade"]) for row in rows}
 
 
@@ -132,12 +132,12 @@ def test_a_snapshot_holds_what_was_known_at_the_time_of_each_row_and_loses_none(
     # The value of the 10th was written in February: nobody knew it on the 12th.
     assert kept(workspace, SECOND) == {"g": (12.0, 3, "a"), "h": (20.0, 4, "b")}
     published = workspace.state().published[FIRST]
-    assert published["columns"] == {
+    assert published.columns == {
         "id": "string", "driver": "int64", "at": "timestamp[us]", "y": "double", "speed": "double", "rides": "int64",
         "grade": "string",
     }  # fmt: skip
-    entities = {"files": published["origin"]["entities"]["files"]}
-    assert published["origin"] == {
+    entities = {"files": published.origin["entities"]["files"]}
+    assert published.origin == {
         "repo": "features", "entities": entities,
         **({"feature_service": "model"} if "feature_service" in wanted else {"features": BOTH["features"]}),
     }  # fmt: skip
@@ -150,7 +150,7 @@ def test_a_value_that_becomes_known_afterwards_changes_no_earlier_partition(proj
     late = pd.DataFrame([(1, day("2013-01-02"), day("2013-01-08"), 50.0, 50)])
     old = pd.read_parquet(file)
     pd.concat([old, late.set_axis(old.columns, axis=1)]).to_parquet(file)
-    assert ingest(opened(project), FIRST)["record"] == first["record"]
+    assert ingest(opened(project), FIRST).record == first.record
 
 
 def test_a_batch_of_many_rows_is_joined_row_by_row(project: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_store_that_lost_its_file_is_told_of_in_the_ledger(project: Path) -> N
     workspace = opened(project)
     with pytest.raises(SourceUnreadableError, match="the feature repository features cannot be read"):
         ingest(workspace, FIRST)
-    assert [record.kind for record in workspace.ledger.records()] == ["partition_refused"]
+    assert [record.kind for record in list(workspace.ledger.records())] == ["partition_refused"]
 
 
 def test_features_count_against_the_limits_of_a_partition(project: Path) -> None:

@@ -11,8 +11,10 @@ from collections import Counter
 from typing import Any
 
 from airflow_mlops.core.data.content_digest import content_digest
+from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
 from airflow_mlops.core.ledger.fold import fold
 from airflow_mlops.core.ledger.record import Record, verify_chain
+from airflow_mlops.core.ledger.watch_details import WindowJudged
 from airflow_mlops.core.ports.registry import GHOST_OF, OPERATION
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.verify_version import verify_version
@@ -23,7 +25,7 @@ from tests.loop.project import embedded_stores
 
 def assert_invariants(workspace: Workspace) -> None:
     """Assert that the ledger is intact and that nothing in it, or beside it, breaks a promise of the loop."""
-    records = workspace.ledger.records()
+    records = list(workspace.ledger.records())
     assert verify_chain(records) == len(records)
     assert_no_row_is_lost(workspace, records)
     assert_one_version_for_each_request(workspace, records)
@@ -38,15 +40,15 @@ def assert_invariants(workspace: Workspace) -> None:
 def assert_no_row_is_lost(workspace: Workspace, records: list[Record]) -> None:
     """Every row that arrived is published or in quarantine, and both tables hold what the ledger says."""
     for record in records:
-        if record.kind == "snapshot_published":
-            said = record.details
-            assert said["rows"] + said["quarantined"] == said["snapshot_rows"] + said["rejected"], record
-    for partition, said in fold(records).published.items():
-        rows = workspace.snapshots.read(partition, version=int(said["version"]))
-        assert (rows.num_rows, content_digest(rows)) == (said["rows"], said["digest"]), partition
-        if said["quarantined"]:
-            held = workspace.quarantine.read(partition, version=int(said["quarantine_version"]))
-            assert held.num_rows == said["quarantined"], partition
+        if isinstance(record.details, SnapshotPublished):
+            arrived = record.details.snapshot_rows + record.details.rejected
+            assert record.details.rows + record.details.quarantined == arrived, record
+    for partition, published in fold(records).published.items():
+        rows = workspace.snapshots.read(partition, version=published.version)
+        assert (rows.num_rows, content_digest(rows)) == (published.rows, published.digest), partition
+        if published.quarantined:
+            held = workspace.quarantine.read(partition, version=published.quarantine_version)
+            assert held.num_rows == published.quarantined, partition
 
 
 def versions_in_registry(model: str) -> dict[str, str]:
@@ -54,18 +56,18 @@ def versions_in_registry(model: str) -> dict[str, str]:
     from mlflow import MlflowClient
 
     uri = embedded_stores().tracking_uri
-    found = MlflowClient(tracking_uri=uri, registry_uri=uri).search_model_versions(f"name = '{model}'")
-    return {str(version.version): str(version.tags[OPERATION]) for version in found if GHOST_OF not in version.tags}
+    versions = MlflowClient(tracking_uri=uri, registry_uri=uri).search_model_versions(f"name = '{model}'")
+    return {str(version.version): str(version.tags[OPERATION]) for version in versions if GHOST_OF not in version.tags}
 
 
 def assert_one_version_for_each_request(workspace: Workspace, records: list[Record]) -> None:
     """One request gives at most one version, in the ledger and in the registry."""
     registered = [record.details for record in records if record.kind == "candidate_registered"]
-    assert not repeated(details["request"] for details in registered)
-    assert not repeated(details["version"] for details in registered)
+    assert not repeated(details.request for details in registered)
+    assert not repeated(details.version for details in registered)
     known = versions_in_registry(workspace.loop.model) if registered else {}
     assert not repeated(known.values())
-    assert {str(details["version"]) for details in registered} <= set(known)
+    assert {details.version for details in registered} <= set(known)
 
 
 def assert_champion_is_the_head_and_can_be_read(workspace: Workspace, records: list[Record]) -> None:
@@ -80,11 +82,11 @@ def assert_champion_is_the_head_and_can_be_read(workspace: Workspace, records: l
     serving: str | None = None
     for record in records:
         if record.kind == "promoted":
-            assert record.details["previous"] == serving
-            serving = str(record.details["version"])
-        elif record.kind == "rolled_back" and "champion" in record.details:
-            assert record.details["version"] == serving
-            serving = str(record.details["champion"])
+            assert record.details.previous == serving
+            serving = str(record.details.version)
+        elif record.kind == "rolled_back" and record.details.champion is not None:
+            assert record.details.version == serving
+            serving = str(record.details.champion)
     assert state.champion.number == serving
     assert verify_version(workspace, state.champion, in_registry=True).verified
     assert hasattr(load_version(workspace, state.champion), "predict")
@@ -95,18 +97,18 @@ def assert_nobody_was_promoted_without_passed_gates(workspace: Workspace, record
     for record in records:
         if record.kind != "candidate_registered":
             continue
-        report = workspace.evidence.get(record.details["report"])
-        (judged,) = [entry for entry in report["candidates"] if entry["candidate"] == record.details["candidate"]]
+        report = workspace.evidence.get(record.details.report)
+        (judged,) = [entry for entry in report["candidates"] if entry["candidate"] == record.details.candidate]
         assert judged["passed"]
         assert judged["gates"]
         assert report["rows"] > 0
         assert all(gate["verdict"] != "fail" for gate in judged["gates"])
         assert all(math.isfinite(value) for value in judged["metrics"].values())
-        assert judged["digest"] == record.details["artefact"]
-        window, known = record.details["window"], fold(records[: record.sequence]).published
-        assert report["request"]["window"] == window
-        for pin in window["fitted"] + window["holdout"]:
-            assert known[pin["partition"]]["digest"] == pin["digest"]
+        assert judged["digest"] == record.details.artefact
+        window, known = record.details.window, fold(records[: record.sequence]).published
+        assert report["request"]["window"] == window.to_dict()
+        for pin in window.pins:
+            assert known[pin.partition].digest == pin.digest
 
 
 def assert_nothing_saw_what_came_later(records: list[Record]) -> None:
@@ -117,31 +119,29 @@ def assert_nothing_saw_what_came_later(records: list[Record]) -> None:
     for record in records:
         at, details = str(record.partition), record.details
         if record.kind in ("candidate_registered", "training_started"):
-            pins = details["window"]["fitted"] + details["window"]["holdout"]
-            assert max(pin["partition"] for pin in pins) <= at
-            assert max(pin["partition"] for pin in details["window"]["fitted"]) < min(
-                pin["partition"] for pin in details["window"]["holdout"]
-            )
+            assert max(pin.partition for pin in details.window.pins) <= at
+            newest_fitted = max(pin.partition for pin in details.window.fitted)
+            assert newest_fitted < min(pin.partition for pin in details.window.holdout)
         elif record.kind == "predictions_published":
-            assert all(made[version] < at for version in details["served"])
-            assert details["challenger"] is None or made[details["challenger"]] < at
+            assert all(made[version] < at for version in details.served)
+            assert details.challenger is None or made[details.challenger] < at
         elif record.kind == "retrain_decided":
-            assert all(key <= at for key in details["numbers"].get("windows", []))
+            assert all(key <= at for key in details.numbers.get("windows", []))
         elif record.kind == "promoted":
-            entered.append(made[str(details["version"])])
+            entered.append(made[details.version])
     assert entered == sorted(entered), "an older version replaced a newer champion"
-    assert all(not judged["historical"] or judged["verdict"] != "alarm" for judged in state.performance.values())
-    assert all(not judged["historical"] or judged["verdict"] != "alarm" for judged in state.drift.values())
+    assert all(not judged.historical or judged.verdict != "alarm" for judged in state.performance.values())
+    assert all(not judged.historical or judged.verdict != "alarm" for judged in state.drift.values())
 
 
 def assert_a_rolled_back_version_stays_away(records: list[Record]) -> None:
     """A version that was rolled back or rejected does not serve again, unless a person lifted that."""
     away: set[str] = set()
     for record in records:
-        version = str(record.details.get("version"))
+        version = str(getattr(record.details, "version", None))
         if record.kind == "rolled_back":
             away.add(version)
-            assert str(record.details.get("champion")) not in away
+            assert str(record.details.champion) not in away
         elif record.kind == "rejected":
             away.add(version)
         elif record.kind == "quarantine_lifted":
@@ -153,18 +153,18 @@ def assert_a_rolled_back_version_stays_away(records: list[Record]) -> None:
 def assert_one_retrain_at_a_time(workspace: Workspace, records: list[Record]) -> None:
     """No retrain is decided while another is under way, twice for a partition, in the cooldown or past the budget."""
     declared = workspace.loop.retrain
-    yes = [record for record in records if record.kind == "retrain_decided" and record.details["retrain"]]
-    asked = [record for record in yes if record.details["trigger"] != "person"]
-    assert not repeated(record.partition for record in asked)
+    yes = [record for record in records if record.kind == "retrain_decided" and record.details.retrain]
+    automatic = [record for record in yes if record.details.trigger != "person"]
+    assert not repeated(record.partition for record in automatic)
     for record in yes:
         before = fold(records[: record.sequence - 1])
         assert before.in_flight is None
-        since = [key for key in before.published if str(before.retrains[-1].partition) < key <= str(record.partition)] \
-            if before.retrains else []  # fmt: skip
-        if record in asked and before.champion is not None:
+        retrain = before.last_retrain
+        since = [] if retrain is None else before.published.keys(after=retrain.partition, until=record.partition)
+        if record in automatic and before.champion is not None:
             assert len(since) >= declared.cooldown
             assert len(before.promotions) < declared.budget
-    started = [record.details["decision"] for record in records if record.kind == "training_started"]
+    started = [record.details.decision for record in records if record.kind == "training_started"]
     assert not repeated(started)
     assert set(started) <= {record.sequence for record in yes}
 
@@ -172,15 +172,25 @@ def assert_one_retrain_at_a_time(workspace: Workspace, records: list[Record]) ->
 def assert_a_step_is_recorded_once(records: list[Record]) -> None:
     """No operation, and no fact about the same content of a partition, stands in the ledger twice."""
     assert not repeated(record.operation for record in records)
-    facts = ("predictions_published", "drift_judged", "performance_judged")
+    facts = [record for record in records if isinstance(record.details, PredictionsPublished | WindowJudged)]
     assert not repeated(
-        (of.kind, of.partition, of.details["snapshot"], of.details.get("labels")) for of in records if of.kind in facts
+        (fact_name(record.details), record.partition, record.details.snapshot, getattr(record.details, "labels", ""))
+        for record in facts
+        if fact_name(record.details) in ("scored", "drift", "performance")
     )
     ends = [
-        str(of.details["version"]) for of in records
-        if of.kind == "promoted" or (of.kind == "rolled_back" and "champion" not in of.details)
-    ]  # fmt: skip
+        record.details.version
+        for record in records
+        if record.kind == "promoted" or (record.kind == "rolled_back" and record.details.champion is None)
+    ]
     assert not repeated(ends)
+
+
+def fact_name(details: PredictionsPublished | WindowJudged) -> str:
+    """Return the name of a fact about a partition."""
+    if isinstance(details, PredictionsPublished):
+        return "scored"
+    return details.check
 
 
 def repeated(values: Any) -> list[Any]:

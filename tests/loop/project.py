@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.partition_key import partition_slug
 from airflow_mlops.core.ledger.record import Record
+from airflow_mlops.core.ledger.watch_details import WindowJudged
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
@@ -144,16 +145,22 @@ class Project:
     @property
     def records(self) -> list[Record]:
         """All ledger records, oldest first."""
-        return self.workspace.ledger.records()
+        return list(self.workspace.ledger.records())
 
     def of_kind(self, *kinds: str) -> list[Record]:
         """Return the ledger records of some kinds, oldest first."""
         return [record for record in self.records if record.kind in kinds]
 
-    def said(self, kind: str, partition: str) -> dict[str, Any]:
+    def details_of(self, kind: str, partition: str) -> Any:
         """Return the details of the one record of a kind about a partition."""
         (record,) = [record for record in self.of_kind(kind) if record.partition == partition]
         return record.details
+
+    def judged(self, check: str, partition: str) -> Any:
+        """Return the details of the one judgement of a partition by a check."""
+        records = self.workspace.ledger.records(WindowJudged, partition=partition)
+        (details,) = [record.details for record in records if record.details.check == check]
+        return details
 
     def file(self, key: str) -> Path:
         """Return where the source has the file of a partition."""

@@ -29,9 +29,9 @@ STAGED = {"stages": [{"shadow": 100, "bake": 1}, {"canary": 50, "bake": 1}, {"li
 
 
 def history(project: Project, upto: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return what was recorded about partitions up to a key: kind, partition and everything that was said."""
+    """Return what was recorded about partitions up to a key: kind, partition and everything that is stated."""
     return [
-        (record.kind, str(record.partition), comparable(record.kind, record.details))
+        (record.kind, str(record.partition), comparable(record.kind, record.details.to_json()))
         for record in project.records
         if record.kind != "snapshot_published" and str(record.partition) <= upto
     ]
@@ -39,24 +39,26 @@ def history(project: Project, upto: str) -> list[tuple[str, str, dict[str, Any]]
 
 def comparable(kind: str, details: dict[str, Any]) -> dict[str, Any]:
     """Return the details of a record without what only tells two worlds apart."""
-    said = {name: value for name, value in details.items() if name not in NOT_COMPARED}
+    compared = {name: value for name, value in details.items() if name not in NOT_COMPARED}
     if kind == "predictions_published":
-        del said["version"]  # of the table
+        del compared["version"]  # of the table
     if kind in ("candidate_registered", "candidate_refused", "report_rendered"):
-        del said["report"]  # names the request, or the model
-    for part in said.get("window", {}).values():
+        del compared["report"]  # names the request, or the model
+    for part in compared.get("window", {}).values():
         for pin in part:
             del pin["version"]
-    if "reason" in said:
-        said["reason"] = re.sub(r"record \d+", "record …", said["reason"])
-    return said
+    if "reason" in compared:
+        compared["reason"] = re.sub(r"record \d+", "record …", compared["reason"])
+    return compared
 
 
 def published(project: Project, upto: str) -> dict[str, dict[str, Any]]:
     """Return what was published of each partition up to a key, its content and its report."""
     names = ("digest", "rows", "quarantined", "report", "arrived_digest", "columns")
     state = project.workspace.state()
-    return {key: {name: of[name] for name in names} for key, of in state.published.items() if key <= upto}
+    return {
+        key: {name: getattr(details, name) for name in names} for key, details in state.published.items() if key <= upto
+    }
 
 
 def new_loop(folder: Path) -> Project:
@@ -96,17 +98,21 @@ def test_what_a_partition_scored_judged_and_trained_does_not_depend_on_later_par
         scheduler.unpause(*waiting)
         step_by_step(ahead, scheduler)
 
-    told = history(alone, PAST[-1])
-    assert history(ahead, PAST[-1]) == told
+    expected = history(alone, PAST[-1])
+    assert history(ahead, PAST[-1]) == expected
     assert published(ahead, PAST[-1]) == published(alone, PAST[-1])
-    kinds = {kind for kind, _, _ in told}
+    kinds = {kind for kind, _, _ in expected}
     assert kinds >= {
-        "predictions_published", "drift_judged", "performance_judged", "retrain_decided", "training_started",
+        "predictions_published", "window_judged", "retrain_decided", "training_started",
         "candidate_refused", "candidate_registered", "stage_analysed", "promoted",
     }  # fmt: skip
-    assert sum(kind == "promoted" for kind, _, _ in told) == 2
+    assert {details["check"] for kind, _, details in expected if kind == "window_judged"} >= {"drift", "performance"}
+    assert sum(kind == "promoted" for kind, _, _ in expected) == 2
     for key in PAST[2:]:
-        assert alone.said("predictions_published", key)["digest"] == ahead.said("predictions_published", key)["digest"]
+        assert (
+            alone.details_of("predictions_published", key).digest
+            == ahead.details_of("predictions_published", key).digest
+        )
     for project in (alone, ahead):
         assert_invariants(project.workspace)
 
@@ -128,7 +134,7 @@ def test_a_backfill_left_to_itself_uses_nothing_from_after_each_partition(
     for key in KEYS[8:11]:
         project.put(key, level=6.0)
         project.ingest(scheduler, key)
-    assert project.said("performance_judged", KEYS[10])["verdict"] == "no alarm"
+    assert project.judged("performance", KEYS[10]).verdict == "no alarm"
     assert project.workspace.registry.aliases()["champion"] != "1"
     assert_invariants(project.workspace)
 
@@ -144,8 +150,8 @@ def test_four_partitions_backfilled_a_second_time_change_nothing(
         project.put(key, level=6.0 if key >= CHANGE else 0.0)
         project.ingest(scheduler, key)
     project.at_night(scheduler, KEYS[6])
-    told = scheduler.failures()
-    assert [record.task_id for record, _ in told] == ["gate", "register", "prove"], told
+    failures = scheduler.failures()
+    assert [record.task_id for record, _ in failures] == ["gate", "register", "prove"], failures
     assert project.workspace.registry.aliases() == {"champion": "2"}
 
     def everything() -> object:
@@ -180,7 +186,7 @@ def test_an_old_partition_that_comes_late_is_judged_from_every_side_and_wakes_no
     project.publish(newer)
     score_partition(project.workspace, newer)
     decide_and_record(project.workspace, newer, trigger="watch")
-    aliases, retrains = project.workspace.registry.aliases(), project.workspace.state().retrains
+    aliases, retrains = project.workspace.registry.aliases(), dict(project.workspace.state().retrains.items())
 
     project.put(late, level=500.0, shift=50.0)
     scheduler = start_scheduler(project.dags)
@@ -188,12 +194,12 @@ def test_an_old_partition_that_comes_late_is_judged_from_every_side_and_wakes_no
     assert scheduler.failures() == []
     ran = [run.dag_id.removeprefix(f"{project.model}_") for run in scheduler.dag_runs()]
     assert ran == ["ingest", "score", "watch"]
-    judged = [project.said(kind, late) for kind in ("drift_judged", "performance_judged")]
-    judged += [record.details for record in project.of_kind("check_judged")]
+    judged = [record.details for record in project.of_kind("window_judged")]
     assert len(judged) == 4
-    assert all(found["historical"] and found["verdict"] != "alarm" for found in judged)
-    assert (judged[0]["drifted"], judged[1]["value"] > 100.0) == (["x1"], True)
-    decided = project.said("retrain_decided", late)
-    assert (decided["retrain"], decided["cause"]) == (False, "historical")
+    assert all(judgement.historical and judgement.verdict != "alarm" for judgement in judged)
+    drift, performance = project.judged("drift", late), project.judged("performance", late)
+    assert (drift.drifted, performance.value > 100.0) == (("x1",), True)
+    decided = project.details_of("retrain_decided", late)
+    assert (decided.retrain, decided.cause) == (False, "historical")
     assert project.workspace.registry.aliases() == aliases
-    assert project.workspace.state().retrains == retrains
+    assert dict(project.workspace.state().retrains.items()) == retrains

@@ -51,9 +51,9 @@ def parse(project: Project, *, seed: str = "0", only: str = "") -> dict[str, Any
         [sys.executable, "-c", PARSE, str(project.dags), only],
         env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    assert found["errors"] == {}
-    return found
+    parsed: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    assert parsed["errors"] == {}
+    return parsed
 
 
 def test_two_parses_in_separate_processes_give_the_same_bytes_and_import_nothing_heavy(
@@ -75,7 +75,7 @@ def test_the_dags_meet_through_partitioned_assets_only(tmp_path: Path, start_sch
     project = make_project(tmp_path)
     scheduler = start_scheduler(project.dags)
     heard = {"score": "snapshot", "watch": "predictions", "train": "retrain", "rollout": "candidate"}
-    told = {
+    emitted = {
         "ingest": ["snapshot"], "score": ["predictions"], "watch": ["candidate?", "retrain?"],
         "nightly": ["retrain?"], "train": ["candidate"], "rollout": ["champion"], "control": [],
     }  # fmt: skip
@@ -84,7 +84,7 @@ def test_the_dags_meet_through_partitioned_assets_only(tmp_path: Path, start_sch
         dag = scheduler._dags[project.dag(stage)]
         assert dag.max_active_runs == 1
         outlets = {outlet.name for task in dag.tasks for outlet in task.outlets}
-        assert sorted(outlets) == [f"{project.model}_{word}" for word in told[stage]]
+        assert sorted(outlets) == [f"{project.model}_{word}" for word in emitted[stage]]
         timetable = dag.timetable
         if stage in heard:
             assert type(timetable).__name__ == "PartitionedAssetTimetable"
@@ -108,8 +108,8 @@ def test_what_is_declared_to_be_watched_has_its_task_and_its_place(tmp_path: Pat
         "watch": {**fields["watch"], "checks": ["predictions"], "max_age": 9, "overdue": 48},
         "retrain": {"policy": {"regret": 0.1}},
     })  # fmt: skip
-    found = build_dags(watched, root=tmp_path)
-    ingest, watch, nightly = (found[f"{watched.model}_{name}"] for name in ("ingest", "watch", "nightly"))
+    dags = build_dags(watched, root=tmp_path)
+    ingest, watch, nightly = (dags[f"{watched.model}_{name}"] for name in ("ingest", "watch", "nightly"))
     assert ingest.task_dict["snapshot"].upstream_task_ids == {"labels"}
     assert ingest.task_dict["snapshot"].trigger_rule == "all_done"
     assert watch.task_dict["decide"].upstream_task_ids == {"drift", "performance", "regret", "checks"}
@@ -127,10 +127,10 @@ def test_an_unknown_key_is_an_import_error_that_names_file_line_and_key(
     lines = file.read_text().splitlines()
     (number,) = [number for number, line in enumerate(lines, start=1) if '"window": 1' in line]
     file.write_text("\n".join(lines).replace('"window"', '"windows"'))
-    with pytest.raises(ImportError) as told:
+    with pytest.raises(ImportError) as raised:
         start_scheduler(project.dags)
     assert f"{project.model}.yaml:{number}: train.windows: unknown key (value 1); did you mean 'window'?" in str(
-        told.value
+        raised.value
     )
 
 

@@ -47,7 +47,7 @@ def test_every_stage_is_an_operator_of_an_ordinary_dag(tmp_path: Path, start_sch
     state = workspace.state()
     assert sorted(state.published) == [f"{week}T00:00:00" for week in WEEKS]
     assert state.champion is not None
-    assert state.performance[f"{WEEKS[2]}T00:00:00"]["value"] < 20.0
+    assert state.performance[f"{WEEKS[2]}T00:00:00"].value < 20.0
     assert_invariants(workspace)
     others = {folder.name for folder in embedded_stores().lake.path.iterdir()}
     assert not others & {"flight_air_time", "flight_delay"}

@@ -31,7 +31,7 @@ def test_a_retrain_that_nobody_heard_of_is_asked_for_again_and_trained_once(
     project.put(KEYS[2], level=6.0)
     project.ingest(scheduler, KEYS[2])
     (decided,) = [record for record in project.of_kind("retrain_decided") if record.partition == KEYS[2]]
-    assert decided.details["retrain"]
+    assert decided.details.retrain
     scheduler.unpause(project.dag("train"))
     scheduler.run_until_idle()
     assert not scheduler.dag_runs(project.dag("train"))  # the event was dropped for good
@@ -40,12 +40,12 @@ def test_a_retrain_that_nobody_heard_of_is_asked_for_again_and_trained_once(
     if hears_by == "watch":
         project.put(KEYS[3], level=6.0)
         project.ingest(scheduler, KEYS[3])
-        assert project.said("retrain_decided", KEYS[3])["cause"] == "joined"
+        assert project.details_of("retrain_decided", KEYS[3]).cause == "joined"
     else:
         project.at_night(scheduler, KEYS[2])
     started = [record for record in project.of_kind("training_started") if record.partition == KEYS[2]]
-    assert [record.details["decision"] for record in started] == [decided.sequence]
-    assert [record.details["decision"] for record in project.of_kind("candidate_registered")][1:] == [decided.sequence]
+    assert [record.details.decision for record in started] == [decided.sequence]
+    assert [record.details.decision for record in project.of_kind("candidate_registered")][1:] == [decided.sequence]
     assert project.workspace.state().open_decision is None
     assert project.workspace.registry.aliases() == {"champion": "2"}
 
@@ -79,14 +79,14 @@ def test_of_two_that_decide_at_once_exactly_one_decides(tmp_path: Path, airflow_
         project.put(key)
         project.publish(key)
     with ThreadPoolExecutor(4) as pool:
-        asked = [
+        decisions = [
             pool.submit(decide_and_record, project.workspace, KEYS[1], trigger=trigger)
             for trigger in ("nightly", "watch", "nightly", "watch")
         ]
-        found = {future.result().sequence for future in asked}
+        numbers = {future.result().sequence for future in decisions}
     decided = project.of_kind("retrain_decided")
-    assert found == {record.sequence for record in decided}
-    assert sorted(record.details["cause"] for record in decided) == ["first model", "joined"]
+    assert numbers == {record.sequence for record in decided}
+    assert sorted(record.details.cause for record in decided) == ["first model", "joined"]
     assert_invariants(project.workspace)
 
 
@@ -103,8 +103,8 @@ def test_one_alarm_leads_to_one_retrain_however_often_it_is_looked_at(
     project.ingest(scheduler, KEYS[2])  # alarms, retrains, and the gates refuse the candidate
     project.at_night(scheduler, KEYS[2])
     decided = project.of_kind("retrain_decided")
-    assert [record.details["trigger"] for record in decided if record.details["retrain"]] == ["nightly", "watch"]
-    assert decided[-1].details["cause"] == ("waiting" if cooldown == 0 else "cooldown")
+    assert [record.details.trigger for record in decided if record.details.retrain] == ["nightly", "watch"]
+    assert decided[-1].details.cause == ("waiting" if cooldown == 0 else "cooldown")
     assert len(scheduler.dag_runs(project.dag("train"))) == 1
     assert_invariants(project.workspace)
 
@@ -122,10 +122,10 @@ def test_six_drift_events_in_a_third_of_a_second_lead_to_one_retrain_for_the_win
         scheduler.emit(f"mlops://{project.model}/predictions", partition_key=KEYS[2], monitor=number)
     scheduler.run_until_idle()
     assert scheduler.failures() == []
-    assert project.said("drift_judged", KEYS[2])["verdict"] == "alarm"
-    (decision,) = [one for one in project.of_kind("retrain_decided") if one.partition == KEYS[2]]
-    assert decision.details["retrain"]
-    assert [one.partition for one in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
+    assert project.judged("drift", KEYS[2]).verdict == "alarm"
+    (decision,) = [record for record in project.of_kind("retrain_decided") if record.partition == KEYS[2]]
+    assert decision.details.retrain
+    assert [record.partition for record in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
     assert len(scheduler.dag_runs(project.dag("train"))) == 1
     assert_invariants(project.workspace)
 
@@ -144,8 +144,8 @@ def test_six_events_that_wake_the_training_itself_train_once(tmp_path: Path, sta
             scheduler.emit(f"mlops://{project.model}/retrain", partition_key=KEYS[2], decision=decision.sequence)
         scheduler.run_until_idle()
     assert scheduler.failures() == []
-    assert [one.partition for one in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
-    assert [one.details["version"] for one in project.of_kind("candidate_registered")] == ["1", "2"]
+    assert [record.partition for record in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
+    assert [record.details.version for record in project.of_kind("candidate_registered")] == ["1", "2"]
     assert_invariants(project.workspace)
 
 
@@ -160,13 +160,13 @@ def test_a_training_started_by_hand_is_of_the_newest_partition_and_says_so(
     scheduler.trigger(project.dag("train"))
     scheduler.run_until_idle()
     assert scheduler.failures() == []
-    (decided,) = [record for record in project.of_kind("retrain_decided") if record.details["trigger"] == "person"]
-    assert (decided.partition, decided.details["cause"]) == (KEYS[2], "person")
+    (decided,) = [record for record in project.of_kind("retrain_decided") if record.details.trigger == "person"]
+    assert (decided.partition, decided.details.cause) == (KEYS[2], "person")
     assert decided.actor.startswith(f"{project.dag('train')}/assemble/manual__")
-    registered = project.said("candidate_registered", KEYS[2])
-    assert registered["decision"] == decided.sequence
-    assert [pin["partition"] for pin in registered["window"]["holdout"]] == [KEYS[2]]
-    assert registered["champion"] == "1"
+    registered = project.details_of("candidate_registered", KEYS[2])
+    assert registered.decision == decided.sequence
+    assert [pin.partition for pin in registered.window.holdout] == [KEYS[2]]
+    assert registered.champion == "1"
 
     # The run has no partition, but its event carries the newest one: the rollout is woken, and waits for rows.
     (rollout,) = scheduler.dag_runs(project.dag("rollout"))
@@ -200,6 +200,6 @@ def test_the_same_training_asked_for_twice_by_hand_makes_no_second_version(
     scheduler.run_until_idle()
     assert states(scheduler, project.dag("train"))["assemble"] == "skipped"
     (closed,) = project.of_kind("superseded")
-    assert closed.details["reason"] == "nothing new: version 1 was made from the same data, code and seed"
+    assert closed.details.reason == "nothing new: version 1 was made from the same data, code and seed"
     assert project.workspace.registry.aliases() == {"champion": "1"}
     assert_invariants(project.workspace)

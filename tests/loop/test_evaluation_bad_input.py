@@ -63,13 +63,13 @@ def table_of(scheduler: InProcessScheduler, project: Project, task: str) -> str:
 
     run = scheduler.dag_runs(project.dag("train"))[-1]
     with create_session() as session:
-        found = session.query(XComModel).filter_by(dag_id=run.dag_id, run_id=run.run_id, task_id=task, key="gates")
-        return str(found.one().value)
+        query = session.query(XComModel).filter_by(dag_id=run.dag_id, run_id=run.run_id, task_id=task, key="gates")
+        return str(query.one().value)
 
 
 def assert_champion_stays(project: Project, key: str, kind: str, *words: str) -> None:
     """Assert that the ledger says why, and that version 1 serves on."""
-    reason = project.said(kind, key)["reason"]
+    reason = project.details_of(kind, key).reason
     for word in words:
         assert word in reason
     assert project.workspace.registry.aliases() == {"champion": "1"}

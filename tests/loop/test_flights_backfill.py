@@ -56,12 +56,12 @@ def test_a_year_of_flights_backfilled_twice_gives_the_same_digests_and_no_side_e
     # Every row that arrived is published or in quarantine.
     for key in keys:
         arrived = pq.read_metadata(SOURCE / f"{key[:10]}.parquet").num_rows
-        assert first[key]["rows"] + first[key]["quarantined"] == arrived
-    records, files = workspace.ledger.records(), fingerprint(workspace.scratch)
+        assert first[key].rows + first[key].quarantined == arrived
+    records, files = list(workspace.ledger.records()), fingerprint(workspace.scratch)
 
     backfill()
     assert {run.state for run in scheduler.dag_runs("flight_air_time_ingest")} == {"success"}
     again = workspace.state().published
-    assert {key: of["digest"] for key, of in again.items()} == {key: of["digest"] for key, of in first.items()}
-    assert workspace.ledger.records() == records
+    assert {key: of.digest for key, of in again.items()} == {key: of.digest for key, of in first.items()}
+    assert list(workspace.ledger.records()) == records
     assert fingerprint(workspace.scratch) == files

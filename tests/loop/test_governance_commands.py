@@ -45,7 +45,7 @@ def test_a_rollback_and_its_lifting_are_one_command_each(project: Project, capsy
     assert project.workspace.registry.aliases() == {"champion": "2"}
     project.put(KEYS[3])
     live_through(project.workspace, KEYS[3])
-    assert project.said("predictions_published", KEYS[3])["champion"] == "2"
+    assert project.details_of("predictions_published", KEYS[3]).champion == "2"
     assert_invariants(project.workspace)
 
 
@@ -56,7 +56,7 @@ def test_the_history_says_who_promoted_what_when_and_why(project: Project, capsy
     lines = capsys.readouterr().out.splitlines()
     (promoted,) = [line for line in lines if "promoted  version 2" in line]
     decision = project.of_kind("retrain_decided")[-1]
-    assert f"before it 1; made because: {decision.details['reason']} (record {decision.sequence})" in promoted
+    assert f"before it 1; made because: {decision.details.reason} (record {decision.sequence})" in promoted
     (back,) = [line for line in lines if "rolled_back" in line]
     assert "version 2 complaints; version 1 serves instead  [person:" in back
 
@@ -67,10 +67,10 @@ def test_an_audit_finds_the_end_that_was_cut_off(
     anchors, exported = tmp_path / "anchors.jsonl", tmp_path / "audit.jsonl"
     assert run(project, "audit anchor", "--to", str(anchors)) == 0
     assert run(project, "audit verify", "--anchors", str(anchors)) == 0
-    count = len(project.workspace.ledger.records())
-    said = capsys.readouterr().out
-    assert f"{project.model}: {count} records, every hash holds" in said
-    assert "1 anchors hold" in said
+    count = project.workspace.ledger.head().sequence
+    out = capsys.readouterr().out
+    assert f"{project.model}: {count} records, every hash holds" in out
+    assert "1 anchors hold" in out
     assert run(project, "audit export", "--evidence", "--to", str(exported)) == 0
     lines = [json.loads(line) for line in exported.read_text().splitlines()]
     assert [line["sequence"] for line in lines] == list(range(1, count + 1))
@@ -92,13 +92,13 @@ def test_an_audit_finds_the_end_that_was_cut_off(
 
 
 def test_evidence_that_was_changed_is_named_by_its_record(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    report = project.said("candidate_registered", KEYS[1])["report"]
+    report = project.details_of("candidate_registered", KEYS[1]).report
     file = Path(project.workspace.evidence.location(report))
     file.write_bytes(file.read_bytes().replace(b'"passed":true', b'"passed":null'))
     assert run(project, "audit verify") == 1
-    said = capsys.readouterr().err
-    assert "(candidate_registered) rests on it" in said
-    assert "was changed after it was written" in said
+    error = capsys.readouterr().err
+    assert "(candidate_registered) rests on it" in error
+    assert "was changed after it was written" in error
 
 
 def test_a_model_that_nothing_declares_is_refused_with_where_was_looked(
@@ -120,7 +120,7 @@ def test_the_card_that_a_policy_misses_is_there_after_the_command_that_it_names(
     assert project.of_kind("card_written") == []
     assert run(project, "card", "2") == 0
     assert "# Model card" in capsys.readouterr().out
-    assert [record.details["version"] for record in project.of_kind("card_written")] == ["2"]
+    assert [record.details.version for record in project.of_kind("card_written")] == ["2"]
     assert run(project, "card", "2") == 0
     assert len(project.of_kind("card_written")) == 1
 
@@ -140,12 +140,12 @@ def test_a_broken_declaration_of_another_model_that_speaks_of_this_one_stops_no_
     (dags / "loop_dags.py").unlink()
     capsys.readouterr()
     assert run(project, "status") == 1
-    said = capsys.readouterr().err
-    assert f"no declaration of a model '{project.model}'" in said
-    assert "could not be read: " in said
-    assert "a_broken.yaml" in said
-    assert "a_broken.py" in said
-    assert "nothing_of_this_name" in said
+    error = capsys.readouterr().err
+    assert f"no declaration of a model '{project.model}'" in error
+    assert "could not be read: " in error
+    assert "a_broken.yaml" in error
+    assert "a_broken.py" in error
+    assert "nothing_of_this_name" in error
 
 
 def test_the_own_declaration_that_is_broken_is_said_with_its_line(

@@ -97,7 +97,7 @@ def test_a_promotion_killed_in_the_middle_ends_with_exactly_one_champion(
     scheduler.run_until_idle()
     assert set(states(scheduler, project.dag("rollout")).values()) == {"success"}
     assert scheduler.failures() == []
-    assert [record.details["version"] for record in project.of_kind("promoted")] == ["1", "2"]
+    assert [record.details.version for record in project.of_kind("promoted")] == ["1", "2"]
     assert project.workspace.registry.aliases() == {"champion": "2"}
     assert_invariants(project.workspace)
 
@@ -122,7 +122,7 @@ def test_a_registration_killed_in_the_middle_gives_one_version(
     scheduler.run_until_idle()
     assert scheduler.failures() == []
     assert sorted(versions_in_registry(project.model)) == ["1", "2"]
-    assert [record.details["version"] for record in project.of_kind("candidate_registered")] == ["1", "2"]
+    assert [record.details.version for record in project.of_kind("candidate_registered")] == ["1", "2"]
     assert project.workspace.registry.aliases() == {"champion": "1", "candidate": "2"}
     assert wanted_aliases(project.workspace.state()) == {"champion": "1", "challenger": None, "candidate": "2"}
     assert_invariants(project.workspace)
@@ -141,15 +141,15 @@ def test_a_scheduler_killed_while_it_decides_on_an_alarm_ends_with_exactly_one_r
     scheduler.trigger(project.dag("watch"), partition_key=KEYS[2])
     die_at(point, project)
     assert states(scheduler, project.dag("watch"))["decide"] == "running"
-    decided = [one for one in project.of_kind("retrain_decided") if one.partition == KEYS[2]]
+    decided = [record for record in project.of_kind("retrain_decided") if record.partition == KEYS[2]]
     assert len(decided) == (0 if point.startswith("before") else 1)
 
     let_time_pass_for_the_dead()
     scheduler.run_until_idle()
     assert scheduler.failures() == []
-    (decision,) = [one for one in project.of_kind("retrain_decided") if one.partition == KEYS[2]]
-    assert decision.details["retrain"]
-    assert decision.details["cause"].startswith("alarm")
-    assert [one.partition for one in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
+    (decision,) = [record for record in project.of_kind("retrain_decided") if record.partition == KEYS[2]]
+    assert decision.details.retrain
+    assert decision.details.cause.startswith("alarm")
+    assert [record.partition for record in project.of_kind("training_started")] == [KEYS[1], KEYS[2]]
     assert len(scheduler.dag_runs(project.dag("train"))) == 1
     assert_invariants(project.workspace)

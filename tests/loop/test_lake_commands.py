@@ -59,7 +59,7 @@ def test_a_person_finds_a_bad_row_and_releases_it_after_a_fix(
     assert "1 rows released, 0 stay in quarantine" in capsys.readouterr().out
     assert run(project, "quarantine", "list") == 0
     assert capsys.readouterr().out == "no row is in quarantine\n"
-    assert project.workspace.state().published[KEYS[2]]["rows"] == 120
+    assert project.workspace.state().published[KEYS[2]].rows == 120
     assert_invariants(project.workspace)
 
 
@@ -86,9 +86,9 @@ def test_a_subject_is_forgotten_with_the_key_of_the_privacy_connection(
     connection = {"conn_type": "generic", "password": SECRET}
     monkeypatch.setenv("AIRFLOW_CONN_MLOPS_PRIVACY", json.dumps(connection))
     assert run(project, "forget", "--key", KEY) == 0
-    told = capsys.readouterr().out
-    assert "erased 1 rows of snapshots, 0 of predictions, 0 of quarantine, in 1 partitions" in told
-    assert "versions that had seen them: 1" in told
+    out = capsys.readouterr().out
+    assert "erased 1 rows of snapshots, 0 of predictions, 0 of quarantine, in 1 partitions" in out
+    assert "versions that had seen them: 1" in out
     assert not [record for record in project.records if SECRET in str(record) or KEY in str(record)]
     assert_invariants(project.workspace)
 

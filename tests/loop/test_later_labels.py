@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.declaration.partition_key import partition_slug
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
+from airflow_mlops.core.ledger.watch_details import PerformanceJudged
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
 from tests.loop.by_core import roll_out
@@ -92,21 +93,22 @@ def test_windows_are_judged_when_their_labels_come_and_what_is_missing_is_told(
         scheduler.run_until_idle()
         return states(scheduler, f"{project.model}_watching")
 
-    def said(key: str) -> dict[str, object]:
+    def performance(key: str) -> PerformanceJudged:
         return project.workspace.state().performance[key]
 
     assert watching(KEYS[3]) == {"labels": "success", "performance": "success", "overdue": "success"}
-    assert (said(KEYS[3])["verdict"], said(KEYS[3])["rows"]) == ("insufficient data", 0)
+    assert (performance(KEYS[3]).verdict, performance(KEYS[3]).rows) == ("insufficient data", 0)
     assert watching(KEYS[4])["labels"] == "skipped", "nothing has come yet, and that fails nothing"
-    assert said(KEYS[4])["rows"] == 0
+    assert performance(KEYS[4]).rows == 0
     scheduler.trigger(f"{project.model}_watching", conf={"now": f"{KEYS[4][:8]}05T02:00:00"})
     scheduler.run_until_idle()
-    told = (tmp_path / package / "told.txt").read_text().splitlines()
-    assert told == [f"labels are overdue: partition {KEYS[3]} is without any, 1 ticks after their own"]
+    messages = (tmp_path / package / "told.txt").read_text().splitlines()
+    assert messages == [f"labels are overdue: partition {KEYS[3]} is without any, 1 ticks after their own"]
 
     deliver(project, KEYS[4], KEYS[3], plus=9.0)
     assert watching(KEYS[4])["labels"] == "success"
-    assert (said(KEYS[3])["verdict"], said(KEYS[3])["rows"], said(KEYS[3])["as_of"]) == ("alarm", 120, KEYS[4])
+    judged = performance(KEYS[3])
+    assert (judged.verdict, judged.rows, judged.as_of) == ("alarm", 120, KEYS[4])
     assert scheduler.failures() == []
     deliver(project, KEYS[2], KEYS[1], plus=50.0)
     take_labels(project.workspace, KEYS[2])
@@ -134,8 +136,8 @@ def test_the_dags_of_a_loop_take_its_labels_and_retrain_on_what_they_say(
         # The new model is refused: it has learnt from older weeks.
         assert [task.task_id for task, _ in scheduler.failures()][:1] == (["gate"] if number == 5 else [])
     state = project.workspace.state()
-    assert state.performance[KEYS[4]]["verdict"] == "alarm"
-    assert [(one.partition, one.details["cause"]) for one in state.retrains] == [
+    assert state.performance[KEYS[4]].verdict == "alarm"
+    assert [(record.partition, record.details.cause) for record in state.retrains.values()] == [
         (KEYS[2], "first model"), (KEYS[5], "alarm: performance"),
     ]  # fmt: skip
     assert_invariants(project.workspace)

@@ -23,23 +23,23 @@ def test_the_first_partitions_bring_the_first_champion_live(tmp_path: Path, star
     project.put(KEYS[0])
     project.ingest(scheduler, KEYS[0])
     project.at_night(scheduler, KEYS[0])
-    assert project.said("retrain_decided", KEYS[0])["cause"] == "too early"
+    assert project.details_of("retrain_decided", KEYS[0]).cause == "too early"
     assert states(scheduler, project.dag("score")) == {"score": "skipped"}
 
     project.first_champion(scheduler, KEYS[1:2])
     assert scheduler.failures() == []
-    decided = project.said("retrain_decided", KEYS[1])
-    assert (decided["retrain"], decided["cause"], decided["trigger"]) == (True, "first model", "nightly")
-    registered = project.said("candidate_registered", KEYS[1])
-    assert [pin["partition"] for pin in registered["window"]["fitted"]] == [KEYS[0]]
-    assert [pin["partition"] for pin in registered["window"]["holdout"]] == [KEYS[1]]
+    decided = project.details_of("retrain_decided", KEYS[1])
+    assert (decided.retrain, decided.cause, decided.trigger) == (True, "first model", "nightly")
+    registered = project.details_of("candidate_registered", KEYS[1])
+    assert [pin.partition for pin in registered.window.fitted] == [KEYS[0]]
+    assert [pin.partition for pin in registered.window.holdout] == [KEYS[1]]
     assert project.workspace.registry.aliases() == {"champion": "1"}
     assert set(states(scheduler, project.dag("rollout"), night(KEYS[1])).values()) == {"success"}
 
     project.put(KEYS[2])
     project.ingest(scheduler, KEYS[2])
-    scored = project.said("predictions_published", KEYS[2])
-    assert (scored["champion"], scored["challenger"], scored["served"]) == ("1", None, {"1": 120})
+    scored = project.details_of("predictions_published", KEYS[2])
+    assert (scored.champion, scored.challenger, scored.served) == ("1", None, {"1": 120})
     assert_invariants(project.workspace)
 
 
@@ -54,17 +54,17 @@ def test_an_alarm_brings_a_new_champion_through_shadow_and_canary_to_live(
         project.ingest(scheduler, key)
 
     # The first week of the new relation alarms, but a model of the week before cannot pass its gates.
-    assert project.said("performance_judged", KEYS[3])["verdict"] == "no alarm"
-    assert project.said("performance_judged", KEYS[4])["verdict"] == "alarm"
-    assert "does not pass" in project.said("candidate_refused", KEYS[4])["reason"]
+    assert project.judged("performance", KEYS[3]).verdict == "no alarm"
+    assert project.judged("performance", KEYS[4]).verdict == "alarm"
+    assert "does not pass" in project.details_of("candidate_refused", KEYS[4]).reason
 
     # The second one gives the challenger; its cause and its numbers stand in the ledger.
-    decided = project.said("retrain_decided", KEYS[5])
-    assert (decided["retrain"], decided["cause"]) == (True, "alarm: performance")
-    assert list(decided["numbers"]["alarms"]) == [KEYS[5]]
-    assert project.said("candidate_registered", KEYS[5])["version"] == "2"
+    decided = project.details_of("retrain_decided", KEYS[5])
+    assert (decided.retrain, decided.cause) == (True, "alarm: performance")
+    assert list(decided.numbers["alarms"]) == [KEYS[5]]
+    assert project.details_of("candidate_registered", KEYS[5]).version == "2"
 
-    stages = [(record.partition, record.details["kind"]) for record in project.of_kind("stage_entered")][-2:]
+    stages = [(record.partition, record.details.kind) for record in project.of_kind("stage_entered")][-2:]
     assert stages == [(KEYS[5], "shadow"), (KEYS[6], "canary")]
     assert [record.partition for record in project.of_kind("promoted")] == [KEYS[1], KEYS[7]]
 
@@ -78,7 +78,7 @@ def test_an_alarm_brings_a_new_champion_through_shadow_and_canary_to_live(
         assert canary["served_prediction"][row] == canary[f"{who}_prediction"][row]
     assert set(live["champion_version"]) == {"2"}
     assert set(live["challenger_version"]) == {None}
-    assert project.said("performance_judged", KEYS[8])["verdict"] == "no alarm"
+    assert project.judged("performance", KEYS[8]).verdict == "no alarm"
     assert project.workspace.registry.aliases() == {"champion": "2"}
     assert [record.task_id for record, _ in scheduler.failures()] == ["gate", "register", "prove"]
     assert_invariants(project.workspace)

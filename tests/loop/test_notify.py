@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.rollout.roll_out import enter_stage, start_rollout
 from tests.loop.project import KEYS, make_project
+from tests.unit.core.ledger.histories import draft_of
 
 if TYPE_CHECKING:
     from tests.loop.conftest import SchedulerFactory
@@ -32,9 +33,9 @@ def test_a_declared_callback_is_called_with_the_failed_task_and_its_reason(
     scheduler = start_scheduler(project.dags)
     project.put(KEYS[0], rows=0)
     project.ingest(scheduler, KEYS[0])
-    told = (tmp_path / package / "told.txt").read_text()
-    assert told.startswith(f"snapshot {KEYS[0]} ")
-    assert "the partition is empty: 0 rows arrived" in told
+    message = (tmp_path / package / "told.txt").read_text()
+    assert message.startswith(f"snapshot {KEYS[0]} ")
+    assert "the partition is empty: 0 rows arrived" in message
 
 
 def test_a_callback_is_not_called_while_nothing_fails(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
@@ -71,12 +72,12 @@ def test_a_rollback_that_the_watch_made_is_told_though_no_task_failed(
         "reason": "as written", "rows": 120,
     }  # fmt: skip
     # The run that looked was killed before it took the version back.
-    workspace.record_fact(workspace.draft("stage_analysed", "look:as-written", KEYS[2], **failed))
+    workspace.record_fact(draft_of(workspace, "stage_analysed", "look:as-written", KEYS[2], **failed))
     scheduler = start_scheduler(project.dags)
     project.put(KEYS[3])
     project.ingest(scheduler, KEYS[3])
-    assert project.workspace.state().quarantined == {version: "shadow_100: as written"}
-    told = (tmp_path / package / "told.txt").read_text()
-    assert told.startswith(f"reconcile {KEYS[3]} ")
-    assert "version 2 was rolled back at shadow_100: as written" in told
+    assert dict(project.workspace.state().quarantined.items()) == {version: "shadow_100: as written"}
+    message = (tmp_path / package / "told.txt").read_text()
+    assert message.startswith(f"reconcile {KEYS[3]} ")
+    assert "version 2 was rolled back at shadow_100: as written" in message
     assert scheduler.failures() == []

@@ -50,20 +50,20 @@ def monitor(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> Iterator[Small
 
 def listing(*ids: str, **fields: Any) -> Answer:
     """Return an answer that lists alarms."""
-    return Answer(json.dumps({"alarms": [{"id": one, "said": f"found {one}", **fields} for one in ids]}).encode())
+    return Answer(json.dumps({"alarms": [{"id": id_, "message": f"found {id_}", **fields} for id_ in ids]}).encode())
 
 
 def events_of(trigger: OutsideMonitorTrigger, count: int, *, within: float = 20.0) -> list[Any]:
     """Return the ids of the alarms of a trigger's first events."""
 
     async def collected() -> list[Any]:
-        found = []
+        events = []
         async with asyncio.timeout(within):
             async for event in trigger.run():
-                found.append([alarm["id"] for alarm in event.payload["alarms"]])
-                if len(found) == count:
+                events.append([alarm["id"] for alarm in event.payload["alarms"]])
+                if len(events) == count:
                     break
-        return found
+        return events
 
     return asyncio.run(collected())
 
@@ -75,8 +75,8 @@ def test_alarms_that_are_new_come_as_one_event_and_those_that_stay_listed_as_non
     with monitor(monkeypatch, *answers) as service:
         trigger = OutsideMonitorTrigger(conn_id="monitor", path="/v1/alarms?open=1", poll_seconds=0.0)
         assert events_of(trigger, 3) == [["a", "b"], ["c"], ["a"]]
-        asked, headers = service.asked[0]
-    assert asked == "/v1/alarms?open=1"
+        path, headers = service.requests[0]
+    assert path == "/v1/alarms?open=1"
     assert headers["authorization"].startswith("Basic ")
     assert headers["x-tenant"] == "shops"
 
@@ -100,8 +100,8 @@ def test_a_monitor_that_breaks_is_asked_again_and_its_listed_alarms_are_not_told
 ) -> None:
     told_again = [] if broken.status != 204 else ["a"]  # a monitor that lists nothing has let go of them
     with monitor(monkeypatch, listing("a"), broken, listing("a", "b")):
-        found = events_of(OutsideMonitorTrigger(conn_id="monitor", poll_seconds=0.0), 2)
-    assert found == [["a"], [*told_again, "b"]]
+        events = events_of(OutsideMonitorTrigger(conn_id="monitor", poll_seconds=0.0), 2)
+    assert events == [["a"], [*told_again, "b"]]
 
 
 def test_a_connection_that_is_not_there_yet_is_asked_for_again(
@@ -110,7 +110,7 @@ def test_a_connection_that_is_not_there_yet_is_asked_for_again(
     trigger = OutsideMonitorTrigger(conn_id="monitor", poll_seconds=0.01)
     with pytest.raises(TimeoutError):
         events_of(trigger, 1, within=0.3)
-    assert caplog.text.count("Airflow knows no connection 'monitor'") == 1
+    assert caplog.text.count("Airflow has no connection 'monitor'") == 1
     with monitor(monkeypatch, listing("a")):
         assert events_of(trigger, 1) == [["a"]]
 
@@ -145,7 +145,7 @@ def test_alarms_of_a_monitor_that_is_watched_or_calls_become_one_training(
     project.put(KEYS[2])
     project.publish(KEYS[2])
     score_partition(project.workspace, KEYS[2])
-    assert not decide_and_record(project.workspace, KEYS[2], trigger="watch").details["retrain"]
+    assert not decide_and_record(project.workspace, KEYS[2], trigger="watch").details.retrain
     scheduler = start_scheduler(project.dags)
     scheduler.sync()  # an asset is watched once a Dag that is not paused asks for it
     scheduler.pause(project.dag("rollout"))
@@ -155,18 +155,18 @@ def test_alarms_of_a_monitor_that_is_watched_or_calls_become_one_training(
         hear_the_monitor(project)  # a triggerer that was started anew tells all of it again
         scheduler.run_until_idle()
     # What another program sends over Airflow's API is heard by the same Dag.
-    scheduler.emit(f"https://monitor/{project.model}", alarms=[{"id": "a3", "said": "found a3"}], from_rest_api=True)
+    scheduler.emit(f"https://monitor/{project.model}", alarms=[{"id": "a3", "message": "found a3"}], from_rest_api=True)
     scheduler.run_until_idle()
     assert set(service.paths) == {f"/alarms?model={project.model}"}
     assert scheduler.failures() == []
-    recorded = [(record.partition, record.details["said"]) for record in project.of_kind("check_judged")]
+    recorded = [(record.partition, record.details.message) for record in project.of_kind("window_judged")]
     assert recorded == [(KEYS[2], "found a1; found a2"), (KEYS[2], "found a3 and 2 more")]
-    decided = [record for record in project.of_kind("retrain_decided") if record.details["trigger"] == "outside"]
-    assert [(record.partition, record.details["cause"]) for record in decided] == [
+    decided = [record for record in project.of_kind("retrain_decided") if record.details.trigger == "outside"]
+    assert [(record.partition, record.details.cause) for record in decided] == [
         (KEYS[2], "alarm: outside"), (KEYS[2], "joined"),
     ]  # fmt: skip
     (started,) = [record for record in project.of_kind("training_started") if record.partition == KEYS[2]]
-    assert started.details["decision"] == decided[0].sequence
+    assert started.details.decision == decided[0].sequence
     assert [run.partition_key for run in scheduler.dag_runs(project.dag("train"))] == [KEYS[2]]
     dag_id = f"{project.model}_outside"
     assert [run.partition_key for run in scheduler.dag_runs(dag_id)] == [None] * 3

@@ -53,13 +53,13 @@ def test_a_partition_and_the_table_it_came_from_have_the_same_profile(
     scheduler.run_until_idle()
     assert states(scheduler, "profiles") == {"rows": "success", "table": "success", "half": "failed"}
     assert "conn_id and table go together" in why(scheduler, "half")
-    told = {task: scheduler.xcom("profiles", task) for task in ("rows", "table")}
-    kept = {task: project.workspace.evidence.get(of["profile"]) for task, of in told.items()}
-    assert (told["rows"]["rows"], told["rows"]["champion"]) == (120, "1")
-    assert (told["table"]["missing"], told["table"]["new"], told["table"]["retyped"]) == ([], [], [])
-    ours, theirs = (PartitionProfile.from_dict(kept[task]["profile"]) for task in ("rows", "table"))
-    assert ours.rows == theirs.rows == 120
-    assert sorted(ours.columns) == ["place", "x1", "x2"]
-    for name, column in ours.columns.items():
-        assert column.binned.tolist() == theirs.columns[name].binned.tolist()
-    assert ours.merge(theirs).rows == 240
+    results = {task: scheduler.xcom("profiles", task) for task in ("rows", "table")}
+    kept = {task: project.workspace.evidence.get(of["profile"]) for task, of in results.items()}
+    assert (results["rows"]["rows"], results["rows"]["champion"]) == (120, "1")
+    assert (results["table"]["missing"], results["table"]["new"], results["table"]["retyped"]) == ([], [], [])
+    counted, by_database = (PartitionProfile.from_dict(kept[task]["profile"]) for task in ("rows", "table"))
+    assert counted.rows == by_database.rows == 120
+    assert sorted(counted.columns) == ["place", "x1", "x2"]
+    for name, column in counted.columns.items():
+        assert column.bin_counts.tolist() == by_database.columns[name].bin_counts.tolist()
+    assert counted.merge(by_database).rows == 240

@@ -54,24 +54,24 @@ def test_every_kind_of_flight_model_is_made_again_bit_for_bit(
 ) -> None:
     newest = max(opened(home, model).state().versions, key=int)
     assert main(["reproduce", model, newest, "--root", str(ROOT)]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(f"{model} version {newest}: identical: all ")
-    assert "the model file is the same byte for byte" in said
-    assert opened(home, model).state().reproduced[newest].details["verdict"] == "identical"
+    out = capsys.readouterr().out
+    assert out.startswith(f"{model} version {newest}: identical: all ")
+    assert "the model file is the same byte for byte" in out
+    assert opened(home, model).state().reproduced[newest].details.verdict == "identical"
 
 
 def test_the_score_of_air_time_is_five_of_seven_for_data_and_model_and_names_what_is_missing(
     home: Path, command: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["score", "flight_air_time", "--root", str(ROOT)]) == 0
-    said = capsys.readouterr().out
-    sums = {name: float(points) for name, points in re.findall(r"^(\w+): ([\d.]+) of 7$", said, re.MULTILINE)}
+    out = capsys.readouterr().out
+    sums = {name: float(points) for name, points in re.findall(r"^(\w+): ([\d.]+) of 7$", out, re.MULTILINE)}
     assert list(sums) == ["Data", "Model", "Infrastructure", "Monitoring"]
     assert sums["Data"] >= 5
     assert sums["Model"] >= 5
-    assert f"flight_air_time: {min(sums.values()):g} of 7" in said
+    assert f"flight_air_time: {min(sums.values()):g} of 7" in out
     for section in ("Infrastructure", "Monitoring"):
-        below = said[said.index(f"{section}: ") :]
+        below = out[out.index(f"{section}: ") :]
         assert re.search(r"not full: (I|Mo)\d ", below)
 
 
@@ -79,7 +79,7 @@ def test_every_point_names_evidence_that_is_there(
     home: Path, command: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["score", "flight_air_time", "--root", str(ROOT)]) == 0
-    count = len(opened(home, "flight_air_time").ledger.records())
+    count = opened(home, "flight_air_time").ledger.head().sequence
     lines = capsys.readouterr().out.splitlines()
     for item, following in zip(lines, [*lines[1:], ""], strict=True):
         if re.match(r"  (D|M|I|Mo)\d +(0\.5|1) ", item):
@@ -104,7 +104,7 @@ def test_a_row_of_a_flight_is_traced_and_the_card_says_what_became_of_the_versio
     traced = capsys.readouterr().out
     assert "what each feature adds to" in traced
     assert re.search(r"distance +[\d.]+ +[+-][\d.]+", traced)
-    assert f"by version {state.scored[newest]['champion']}" in traced
+    assert f"by version {state.scored[newest].champion}" in traced
     page = tmp_path / "card.html"
     command_line = ["card", "flight_air_time", state.champion.number, "--to", str(page), "--root", str(ROOT)]
     assert main(command_line) == 0

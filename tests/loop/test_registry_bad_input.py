@@ -86,7 +86,7 @@ def test_a_tampered_artefact_is_named_while_the_verified_copy_serves_and_is_neve
     assert (watch["verify"], watch["reconcile"], watch["decide"]) == ("failed", "success", "success")
     assert "version 1, the champion, was changed in the registry: " in why(scheduler, "verify")
     assert words in why(scheduler, "verify")
-    assert project.said("predictions_published", NEXT)["served"] == {"1": 120}
+    assert project.details_of("predictions_published", NEXT).served == {"1": 120}
 
     shutil.rmtree(copies_of(project))
     project.put(AFTER)
@@ -103,7 +103,7 @@ def test_a_tampered_artefact_is_named_while_the_verified_copy_serves_and_is_neve
     shutil.copytree(kept, files_of(project, "1"))
     scheduler.trigger(project.dag("score"), partition_key=AFTER)
     scheduler.run_until_idle()
-    assert project.said("predictions_published", AFTER)["served"] == {"1": 120}
+    assert project.details_of("predictions_published", AFTER).served == {"1": 120}
     assert project.workspace.registry.aliases() == {"champion": "1"}
     assert_invariants(project.workspace)
 
@@ -114,15 +114,15 @@ def test_a_forged_alias_moves_no_traffic_and_is_put_back(live: tuple[Project, In
     client().set_registered_model_alias(project.model, "champion", str(stranger.version))
     project.put(NEXT)
     project.ingest(scheduler, NEXT)
-    assert project.said("predictions_published", NEXT)["served"] == {"1": 120}
+    assert project.details_of("predictions_published", NEXT).served == {"1": 120}
     watch = states(scheduler, project.dag("watch"), NEXT)
     assert (watch["reconcile"], watch["verify"], watch["decide"]) == ("success", "success", "success")
     assert project.workspace.registry.aliases() == {"champion": "1"}
-    said = {
+    results = {
         task: scheduler.xcom(project.dag("watch"), task, partition_key=NEXT) for task in ("reconcile", "verify")
     }  # fmt: skip
-    assert said["reconcile"] == ["alias champion was 2, is now 1"]
-    assert said["verify"] == [
+    assert results["reconcile"] == ["alias champion was 2, is now 1"]
+    assert results["verify"] == [
         "version 2 is in the registry and not in the ledger (made by somebody else than the loop); it is never served"
     ]
     assert list(project.workspace.state().versions) == ["1"]
@@ -139,7 +139,7 @@ def test_a_version_deleted_under_the_champion_serves_on_is_reported_and_can_be_f
     assert project.workspace.registry.aliases() == {}
     project.put(NEXT)
     project.ingest(scheduler, NEXT)
-    assert project.said("predictions_published", NEXT)["served"] == {"1": 120}
+    assert project.details_of("predictions_published", NEXT).served == {"1": 120}
     watch = states(scheduler, project.dag("watch"), NEXT)
     assert (watch["verify"], watch["reconcile"], watch["decide"]) == ("failed", "success", "success")
     for word in ("version 1, the champion, was deleted in the registry", "goes on serving", "airflow-mlops rollback"):
@@ -151,8 +151,8 @@ def test_a_version_deleted_under_the_champion_serves_on_is_reported_and_can_be_f
     # The loop goes on: what comes after it is judged against its copy, and takes its place.
     project.put(AFTER, level=6.0)
     project.ingest(scheduler, AFTER)
-    assert project.said("performance_judged", AFTER)["verdict"] == "alarm"
-    assert project.of_kind("retrain_decided")[-1].details["retrain"]
+    assert project.judged("performance", AFTER).verdict == "alarm"
+    assert project.of_kind("retrain_decided")[-1].details.retrain
     project.put(KEYS[4], level=6.0)
     project.ingest(scheduler, KEYS[4])
     champion = project.workspace.state().champion
@@ -163,4 +163,4 @@ def test_a_version_deleted_under_the_champion_serves_on_is_reported_and_can_be_f
 
 def files_of_deleted(project: Project) -> Path:
     """Return the files of version 1, which the ledger still knows where MLflow does not."""
-    return Path(urlsplit(project.workspace.state().versions["1"].details["source"]).path)
+    return Path(urlsplit(project.workspace.state().versions["1"].details.source).path)

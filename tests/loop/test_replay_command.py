@@ -23,7 +23,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, airflow_home: Path) -> Pro
     return made
 
 
-def asked(project: Project, *arguments: str) -> list[str]:
+def command(project: Project, *arguments: str) -> list[str]:
     return ["replay", project.model, "--root", str(project.root), "--processes", "1", *arguments]
 
 
@@ -33,19 +33,19 @@ def test_a_history_is_read_from_the_source_replayed_and_drawn_and_the_lake_stays
     into = project.root / "replayed"
     split = key_of(4)
     policies = "declared,never,nightly,clock:2"
-    assert main(asked(project, "--policies", policies, "--split", split, "--into", str(into))) == 0
-    out, told = capsys.readouterr()
-    assert f"take {WEEKS}/" in told
-    assert "fit 1/" in told
-    assert "replay nightly" in told
+    assert main(command(project, "--policies", policies, "--split", split, "--into", str(into))) == 0
+    out, progress = capsys.readouterr()
+    assert f"take {WEEKS}/" in progress
+    assert "fit 1/" in progress
+    assert "replay nightly" in progress
     for name in policies.split(","):
         assert out.count(f"\n{name} ") == 2
     assert "suggested: " in out
     assert "not replayed: gates on cost" in out
-    found = json.loads((into / "replay.json").read_text())
-    assert found["partitions"] == [key_of(number) for number in range(WEEKS)]
-    nightly = next(one for one in found["whole"] if one["name"] == "nightly")
-    never = next(one for one in found["whole"] if one["name"] == "never")
+    replayed = json.loads((into / "replay.json").read_text())
+    assert replayed["partitions"] == [key_of(number) for number in range(WEEKS)]
+    nightly = next(policy for policy in replayed["whole"] if policy["name"] == "nightly")
+    never = next(policy for policy in replayed["whole"] if policy["name"] == "never")
     assert nightly["loss"] < never["loss"]
     assert (into / "replay.png").stat().st_size > 5_000
     assert project.records == []
@@ -63,7 +63,7 @@ def test_a_history_is_read_from_the_source_replayed_and_drawn_and_the_lake_stays
 def test_what_cannot_be_replayed_is_refused_in_one_line(
     project: Project, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
-    assert main(asked(project, *arguments)) == 1
+    assert main(command(project, *arguments)) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("airflow-mlops: ")
     assert words in last
@@ -74,7 +74,7 @@ def test_what_is_published_is_replayed_rather_than_what_the_source_holds(
 ) -> None:
     for number in range(4):
         project.publish(key_of(number))
-    assert main(asked(project, "--policies", "never,nightly", "--into", str(project.root / "own"))) == 0
-    out, told = capsys.readouterr()
-    assert "take " not in told
+    assert main(command(project, "--policies", "never,nightly", "--into", str(project.root / "own"))) == 0
+    out, progress = capsys.readouterr()
+    assert "take " not in progress
     assert "2013-01-27" in out

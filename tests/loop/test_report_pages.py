@@ -13,6 +13,7 @@ import pytest
 from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
 from airflow_mlops.core.ledger.record import Draft
 from airflow_mlops.core.ledger.sql_ledger import SqlLedger
+from airflow_mlops.core.ledger.watch_details import ReportRendered
 from tests.loop.project import embedded_stores
 
 MODEL = "reported"
@@ -36,8 +37,8 @@ def airflow(airflow_home: Path) -> Iterator[Any]:
         ledger, evidence = SqlLedger(stores.ledger_url, MODEL), EvidenceFiles(stores.lake / MODEL / "evidence")
         for sequence, (engine, page) in enumerate(PAGES.items()):
             digest = evidence.put({"media_type": "text/html", "page": page})
-            details = {"engine": engine, "report": digest, "media_type": "text/html", "why": "alarm"}
-            ledger.append(Draft("report_rendered", engine, WEEK, "test", details, (digest,)), read=sequence)
+            details = ReportRendered(engine=engine, report=digest, media_type="text/html", why="alarm")
+            ledger.append(Draft(details, engine, WEEK, "test", (digest,)), read=sequence)
         yield client
         purge_cached_app()
 
@@ -98,18 +99,18 @@ def test_only_who_may_read_the_watch_dag_of_the_model_reads_its_pages(
 ) -> None:
     from airflow.api_fastapi.app import get_auth_manager
 
-    asked = []
+    checks = []
 
-    def authorised(*, method: str, details: Any, **_: Any) -> bool:
-        asked.append((method, details.id))
+    def record_and_allow(*, method: str, details: Any, **_: Any) -> bool:
+        checks.append((method, details.id))
         return bool(details.id != f"{MODEL}_watch")
 
-    monkeypatch.setattr(get_auth_manager(), "is_authorized_dag", authorised)
+    monkeypatch.setattr(get_auth_manager(), "is_authorized_dag", record_and_allow)
     headers = token("ADMIN")
     # A parameter of the address must not name another Dag than the path does.
     answers = [airflow.get(f"{address}?dag_id=other_watch", headers=headers).status_code for address in ADDRESSES]
     assert answers == [403, 403]
-    assert asked == [("GET", f"{MODEL}_watch")] * 2
+    assert checks == [("GET", f"{MODEL}_watch")] * 2
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -119,12 +120,12 @@ def test_nothing_is_written_through_the_pages(airflow: Any, address: str) -> Non
 
 
 def test_our_page_is_served_without_scripts_and_evidentlys_with_no_origin(airflow: Any) -> None:
-    ours, theirs = (airflow.get(address, headers=token("VIEWER")).headers for address in ADDRESSES)
-    policy = directives(ours["content-security-policy"])
+    own_page, evidently_page = (airflow.get(address, headers=token("VIEWER")).headers for address in ADDRESSES)
+    policy = directives(own_page["content-security-policy"])
     assert policy["sandbox"] == ""
     assert (policy["default-src"], policy["style-src"], policy["img-src"]) == ("'none'", "'unsafe-inline'", "data:")
     assert "script-src" not in policy
-    policy = directives(theirs["content-security-policy"])
+    policy = directives(evidently_page["content-security-policy"])
     assert policy["sandbox"] == "allow-scripts"
     assert (policy["default-src"], policy["img-src"]) == ("'none'", "data:")
     assert "connect-src" not in policy
@@ -163,8 +164,8 @@ def test_a_page_that_was_changed_after_it_was_kept_is_not_served(airflow: Any) -
     stores = embedded_stores()
     evidence, ledger = EvidenceFiles(stores.lake / "changed" / "evidence"), SqlLedger(stores.ledger_url, "changed")
     digest = evidence.put({"media_type": "text/html", "page": "as it was"})
-    details = {"engine": "own", "report": digest, "media_type": "text/html", "why": "alarm"}
-    ledger.append(Draft("report_rendered", "own", WEEK, "test", details, (digest,)), read=0)
+    details = ReportRendered(engine="own", report=digest, media_type="text/html", why="alarm")
+    ledger.append(Draft(details, "own", WEEK, "test", (digest,)), read=0)
     Path(evidence.location(digest)).write_text('{"media_type": "text/html", "page": "as somebody wants it"}')
     answered = airflow.get(f"{PREFIX}/reports/changed/{WEEK}", headers=token("VIEWER"))
     assert answered.status_code == 500

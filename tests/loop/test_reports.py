@@ -61,8 +61,8 @@ def report(project: Project, *more: str) -> None:
     commands = argparse.ArgumentParser()
     report_command.add_commands(commands.add_subparsers(required=True))
     loop = str(project.root / "include" / "loops" / f"{project.model}.yaml")
-    asked = commands.parse_args(["report", loop, "--root", str(project.root), *more])
-    asked.run(asked)
+    arguments = commands.parse_args(["report", loop, "--root", str(project.root), *more])
+    arguments.run(arguments)
 
 
 def link_of(task_id: str) -> str | None:
@@ -84,14 +84,16 @@ def test_an_alarm_has_its_pages_a_calm_week_has_none_unless_it_is_always_drawn(
     assert states(scheduler, "reports") == {
         "moved": "success", "calm": "skipped", "calm_too": "success", "unknown": "skipped",
     }  # fmt: skip
-    told, evidence = scheduler.xcom("reports", "moved"), project.workspace.evidence
-    assert told["page"] == f"/airflow-mlops/reports/{project.model}/{KEYS[3]}"
-    assert link_of("moved") == told["page"]
+    drawn, evidence = scheduler.xcom("reports", "moved"), project.workspace.evidence
+    assert drawn["page"] == f"/airflow-mlops/reports/{project.model}/{KEYS[3]}"
+    assert link_of("moved") == drawn["page"]
     assert link_of("calm") in ("", None)
-    assert "moved by" in Document(kept_reports.page_of(evidence, told["own"])).text
-    assert "Evidently" in kept_reports.page_of(evidence, told["evidently"])
+    assert "moved by" in Document(kept_reports.page_of(evidence, drawn["own"])).text
+    assert "Evidently" in kept_reports.page_of(evidence, drawn["evidently"])
     assert set(scheduler.xcom("reports", "calm_too")) == {"partition", "page", "own"}
-    whys = {(one.partition, one.details["engine"]): one.details["why"] for one in project.of_kind("report_rendered")}
+    whys = {
+        (record.partition, record.details.engine): record.details.why for record in project.of_kind("report_rendered")
+    }
     assert whys == {
         (KEYS[3], "own"): "alarm: drift", (KEYS[3], "evidently"): "alarm: drift",
         (KEYS[2], "own"): "drawn on every partition",
@@ -105,7 +107,7 @@ def test_a_person_gets_the_newest_scored_partition_as_a_file(
     report(project, "--into", str(file))
     assert Document(file.read_text(encoding="utf-8")).title == f"{project.model}, partition {KEYS[3]}"
     (record,) = project.of_kind("report_rendered")
-    assert f"{record.details['report']}.json" in capsys.readouterr().out
+    assert f"{record.details.report}.json" in capsys.readouterr().out
     assert record.actor.startswith("person:")
 
 
@@ -124,7 +126,7 @@ def test_without_evidently_its_page_is_refused_with_the_name_of_the_extra_and_ou
     with pytest.raises(DeclarationError, match=r"airflow-mlops\[evidently\]"):
         report(project, "--engine", "evidently")
     report(project)
-    assert [record.details["engine"] for record in project.of_kind("report_rendered")] == ["own"]
+    assert [record.details.engine for record in project.of_kind("report_rendered")] == ["own"]
 
 
 def test_a_partition_that_nobody_knows_or_a_file_that_cannot_be_written_is_told(

@@ -47,16 +47,16 @@ def assert_rolled_back(project: Project, scheduler: InProcessScheduler, *words: 
         "live_100.promote": "upstream_failed",
     }  # fmt: skip
     (record,) = project.of_kind("rolled_back")
-    assert (record.partition, record.details["version"]) == (KEYS[4], "2")
+    assert (record.partition, record.details.version) == (KEYS[4], "2")
     for word in words:
-        assert word in record.details["reason"]
+        assert word in record.details.reason
         assert word in why(scheduler, "shadow_100.analyse")
     assert set(project.workspace.state().quarantined) == {"2"}
     assert project.workspace.registry.aliases() == {"champion": "1"}
     project.put(KEYS[5])
     project.ingest(scheduler, KEYS[5])
-    said = project.said("predictions_published", KEYS[5])
-    assert (said["served"], said["challenger"]) == ({"1": 120}, None)
+    scored = project.details_of("predictions_published", KEYS[5])
+    assert (scored.served, scored.challenger) == ({"1": 120}, None)
     assert not [run for run in scheduler.dag_runs(project.dag("rollout")) if run.partition_key == KEYS[5]]
     assert_invariants(project.workspace)
 
@@ -82,8 +82,8 @@ def test_a_rollout_without_enough_rows_holds_and_the_next_partition_wakes_it(
         "live_100.promote": "skipped",
     }
     assert states(scheduler, project.dag("rollout")) == held
-    look = project.of_kind("stage_analysed")[-1].details
-    assert (look["verdict"], look["reason"]) == ("inconclusive", "120 labelled rows, 150 are needed to say")
+    analysis = project.of_kind("stage_analysed")[-1].details
+    assert (analysis.verdict, analysis.reason) == ("inconclusive", "120 labelled rows, 150 are needed to say")
     assert project.workspace.registry.aliases() == {"champion": "1", "challenger": "2"}
     assert_invariants(project.workspace)
 
@@ -91,7 +91,7 @@ def test_a_rollout_without_enough_rows_holds_and_the_next_partition_wakes_it(
     project.ingest(scheduler, KEYS[4])
     woken = states(scheduler, project.dag("rollout"), KEYS[4])
     assert woken == dict.fromkeys(held, "success")
-    assert project.said("retrain_decided", KEYS[4])["cause"] == "joined"
+    assert project.details_of("retrain_decided", KEYS[4]).cause == "joined"
     assert project.workspace.registry.aliases() == {"champion": "2"}
     assert_invariants(project.workspace)
 
@@ -119,6 +119,6 @@ def test_a_challenger_that_raises_is_rolled_back_and_every_row_is_served_by_the_
     challenger_in_shadow(project, scheduler)
     project.put(KEYS[4], places="abc")
     project.ingest(scheduler, KEYS[4])
-    assert project.said("predictions_published", KEYS[4])["served"] == {"1": 120}
+    assert project.details_of("predictions_published", KEYS[4]).served == {"1": 120}
     assert set(project.served(KEYS[4])["challenger_prediction"]) == {None}
     assert_rolled_back(project, scheduler, "the challenger cannot predict", "unknown categories ['c']")

@@ -16,7 +16,7 @@ from airflow_mlops.core.rollout.control_rollout import control_rollout
 from airflow_mlops.operators.rollout import AnalyseRolloutOperator
 from airflow_mlops.testing.in_memory_target import InMemoryTarget
 from airflow_mlops.triggers.rollout import LookDueTrigger
-from tests.unit.core.ledger.histories import week
+from tests.unit.core.ledger.histories import draft_of, week
 from tests.unit.core.rollout.test_analyse_traffic import rolled_out
 from tests.unit.core.toy_loop import toy_fields
 
@@ -34,10 +34,13 @@ def test_a_trigger_comes_out_of_the_database_with_the_loop_it_went_in_with(airfl
     from airflow.models.trigger import Trigger
     from airflow.sdk._shared.module_loading import import_string
 
-    fields = toy_fields(rollout={
-        "target": "gateway", "stages": STAGES,
-        "metrics": [{"metric": "errors", "worse_by": 0.005}, {"metric": "kpi", "query": "q", "conn_id": "shop"}],
-    })  # fmt: skip
+    fields = toy_fields(
+        rollout={
+            "target": "gateway",
+            "stages": STAGES,
+            "metrics": [{"metric": "errors", "worse_by": 0.005}, {"metric": "kpi", "query": "q", "conn_id": "shop"}],
+        }
+    )
     fields["data"] |= {"from": "2013-01-01", "until": "2014-01-01"}
     classpath, kwargs = trigger_of(fields).serialize()
     row = Trigger(classpath=classpath, kwargs=kwargs)
@@ -50,11 +53,11 @@ def test_a_target_that_does_not_answer_holds_up_nobody_elses_trigger(airflow_hom
     answered = threading.Event()
 
     class Waiting(LookDueTrigger):
-        def _asked(self) -> str | None:
+        def _poll(self) -> str | None:
             return "answered" if answered.wait(timeout=20) else "the other one was never asked"
 
     class Answering(LookDueTrigger):
-        def _asked(self) -> str | None:
+        def _poll(self) -> str | None:
             answered.set()
             return "answered"
 
@@ -87,6 +90,8 @@ def test_a_task_waits_for_the_stage_that_is_open_and_for_no_other(
             look.run_stage(workspace, week(3), {})
         assert isinstance(waits.value.trigger, LookDueTrigger)
     control_rollout(workspace, "abort", reason="complaints")
-    workspace.record_fact(workspace.draft("quarantine_lifted", "lift", week(3), version="2", reason="it was not it"))
+    workspace.record_fact(
+        draft_of(workspace, "quarantine_lifted", "lift", week(3), version="2", reason="it was not it")
+    )
     with pytest.raises(NotReadyError, match="version 2 is not being rolled out"):
         look.run_stage(workspace, week(3), {})

@@ -63,10 +63,10 @@ def test_a_loop_with_features_of_its_own_closes_and_serves_them_as_it_learnt_the
         project.put(key)
         project.ingest(scheduler, key)
     assert scheduler.failures() == []
-    assert project.said("predictions_published", KEYS[3])["rows"] == 120
-    profile = project.workspace.evidence.get(project.said("candidate_registered", KEYS[1])["profile"])
+    assert project.details_of("predictions_published", KEYS[3]).rows == 120
+    profile = project.workspace.evidence.get(project.details_of("candidate_registered", KEYS[1]).profile)
     assert sorted(profile["bins"]) == ["level", "x1", "x2"]
-    assert project.said("drift_judged", KEYS[3])["missing"] == []
+    assert project.judged("drift", KEYS[3]).missing == ()
     assert skew(project, "--rows", "20") == 0
 
 
@@ -89,8 +89,8 @@ def test_a_function_of_the_batch_is_named_by_column_key_and_both_values(
 ) -> None:
     project = scored_loop(tmp_path, SKEWED)
     assert skew(project, "--partition", KEYS[2][:10]) == 1
-    said = capsys.readouterr().err
-    assert "feature 'x1' of '2013-01-20-0000' is " in said
-    assert "in the batch and 0.0 alone" in said
+    error = capsys.readouterr().err
+    assert "feature 'x1' of '2013-01-20-0000' is " in error
+    assert "in the batch and 0.0 alone" in error
     assert skew(project, "--partition", KEYS[1]) == 1
     assert f"partition {KEYS[1]} was not scored" in capsys.readouterr().err

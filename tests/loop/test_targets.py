@@ -49,19 +49,19 @@ def gateway_of(project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) 
 def traffic(ask: Callable[[dict[str, Any]], object]) -> Iterator[list[dict[str, Any]]]:
     """Ask for predictions without a pause, row after row of a week, until the block ends; yields what was asked."""
     rows = week(KEYS[5], rows=400, level=6.0).drop_columns(["y"]).to_pylist()
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
     over = threading.Event()
 
     def work() -> None:
         while not over.is_set():
-            row = {**rows[len(asked) % len(rows)], "id": f"live-{len(asked)}"}
+            row = {**rows[len(requests) % len(rows)], "id": f"live-{len(requests)}"}
             ask({**row, "at": row["at"].isoformat()})
-            asked.append(row)
+            requests.append(row)
 
     worker = threading.Thread(target=work)
     worker.start()
     try:
-        yield asked
+        yield requests
     finally:
         over.set()
         worker.join()
@@ -99,14 +99,14 @@ def test_the_gateway_goes_live_on_requests_and_waits_without_a_worker_slot(
         scheduler = start_scheduler(project.dags)
         challenged(project, scheduler)
         assert_waits(scheduler, project)
-        with gateway.client() as client, traffic(lambda row: answered(client, row)) as asked:
+        with gateway.client() as client, traffic(lambda row: answered(client, row)) as requests:
             run_through(scheduler, project)
         assert_went_live(scheduler, project)
-        told = gateway.control("GET", "traffic").json()["traffic"]
-        assert (told["champion"], told["challenger"]) == ("2", None)
+        routed = gateway.control("GET", "traffic").json()["traffic"]
+        assert (routed["champion"], routed["challenger"]) == ("2", None)
         gateway.stop()
         served = [line["version"] for line in gateway.lines()]
-        assert len(served) == len(asked)
+        assert len(served) == len(requests)
         assert set(served) == {"1", "2"}
 
 
@@ -155,8 +155,8 @@ def assert_waits(scheduler: InProcessScheduler, project: Project) -> None:
 def assert_went_live(scheduler: InProcessScheduler, project: Project) -> None:
     """Assert that version 2 is the champion after all its stages, and that nothing of the loop is out of order."""
     assert project.workspace.registry.aliases() == {"champion": "2"}, scheduler.failures()
-    entered = [each.details["kind"] for each in project.of_kind("stage_entered") if each.details["version"] == "2"]
+    entered = [each.details.kind for each in project.of_kind("stage_entered") if each.details.version == "2"]
     assert entered == ["shadow", "canary"]
-    found = states(scheduler, project.dag("rollout"))
-    assert set(found.values()) == {"success"}, found
+    ended = states(scheduler, project.dag("rollout"))
+    assert set(ended.values()) == {"success"}, ended
     assert_invariants(project.workspace)

@@ -88,14 +88,14 @@ def refuse_each(project: Project, scheduler: InProcessScheduler, bad: list[tuple
         project.put(key, level=6.0)
         project.ingest(scheduler, key)
         assert states(scheduler, project.dag("train"))["fit"] == "failed"
-        reason = project.said("training_failed", key)["reason"]
-        told = [text for task, text in scheduler.failures() if task.task_id == "fit" and task.state == "failed"][-1]
+        reason = project.details_of("training_failed", key).reason
+        error = [text for task, text in scheduler.failures() if task.task_id == "fit" and task.state == "failed"][-1]
         for word in words:
             assert word in reason
-            assert word in told
+            assert word in error
         assert project.workspace.state().open_decision is None
         assert project.workspace.registry.aliases() == {"champion": "1"}
-        assert project.said("predictions_published", key)["rows"] == 120
+        assert project.details_of("predictions_published", key).rows == 120
     return weeks
 
 

@@ -42,8 +42,8 @@ TOLD = ROOT / "told.txt"
 
 
 def tell(context):
-    found = context['validation_findings']['warning']
-    TOLD.write_text(f"{{context['ti'].task_id}}: {{context['exception']}} {{found}}")
+    warnings = context['validation_findings']['warning']
+    TOLD.write_text(f"{{context['ti'].task_id}}: {{context['exception']}} {{warnings}}")
 
 
 def frame():
@@ -99,20 +99,20 @@ def test_what_fails_critically_fails_the_task_with_column_limit_and_number(
 ) -> None:
     scheduler = run(tmp_path, start_scheduler, KINDS[kind], BAD)
     assert states(scheduler, "checks") == {"v": "failed"}
-    said = why(scheduler, "v")
-    assert "2 of 4 expectations failed of 3 rows" in said
-    assert "id: expect_column_values_to_not_be_null (1 row)" in said
-    assert "price: expect_column_values_to_be_between (min_value 0, max_value 100, 2 rows)" in said
-    assert "shop" not in said.partition("expectations failed")[2].partition("Traceback")[0]
+    error = why(scheduler, "v")
+    assert "2 of 4 expectations failed of 3 rows" in error
+    assert "id: expect_column_values_to_not_be_null (1 row)" in error
+    assert "price: expect_column_values_to_be_between (min_value 0, max_value 100, 2 rows)" in error
+    assert "shop" not in error.partition("expectations failed")[2].partition("Traceback")[0]
 
 
 def test_a_warning_is_told_and_the_task_succeeds(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
     odd = GOOD.set_column(2, "shop", pa.array(["a", "q", "q"]))
     scheduler = run(tmp_path, start_scheduler, KINDS["parquet"], odd)
     assert scheduler.failures() == []
-    told = (tmp_path / "told.txt").read_text()
-    assert told.startswith("v: 1 warning of the validation: shop: expect_column_values_to_be_in_set")
-    assert "2 rows" in told
+    message = (tmp_path / "told.txt").read_text()
+    assert message.startswith("v: 1 warning of the validation: shop: expect_column_values_to_be_in_set")
+    assert "2 rows" in message
 
 
 @pytest.mark.parametrize(
@@ -174,10 +174,10 @@ def test_a_database_that_cannot_be_reached_may_be_tried_again(
     fields = {"conn_type": "postgres", "host": "127.0.0.1", "port": 1, "login": "u", "password": "se$cret9"}
     monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", json.dumps(fields))
     scheduler = run(tmp_path, start_scheduler, TABLE.format(what='table="prices"'))
-    said = why(scheduler, "v")
-    assert "ConnectionError: prices: the database cannot be reached" in said
-    assert "AirflowFailException" not in said
-    assert "se$cret9" not in said
+    error = why(scheduler, "v")
+    assert "ConnectionError: prices: the database cannot be reached" in error
+    assert "AirflowFailException" not in error
+    assert "se$cret9" not in error
 
 
 def test_a_file_that_is_not_there_yet_skips(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
@@ -237,8 +237,8 @@ def test_a_checkpoint_that_cannot_be_evaluated_or_is_not_there_says_so(
     faulty.sync()
     faulty.trigger("checks")
     faulty.run_until_idle()
-    told = [text for _, text in faulty.failures()]
-    assert any("there is no checkpoint 'weekly'; there are nightly" in text for text in told)
+    errors = [text for _, text in faulty.failures()]
+    assert any("there is no checkpoint 'weekly'; there are nightly" in text for text in errors)
 
 
 @pytest.fixture(scope="module")
@@ -272,8 +272,8 @@ def test_a_table_is_validated_where_it_lies(
     put_table(postgres, BAD)
     scheduler.trigger("checks")
     scheduler.run_until_idle()
-    said = why(scheduler, "v")
-    assert "price: expect_column_values_to_be_between (min_value 0, max_value 100, 2 rows)" in said
+    error = why(scheduler, "v")
+    assert "price: expect_column_values_to_be_between (min_value 0, max_value 100, 2 rows)" in error
     assert "shop: expect_column_values_to_be_in_set" in (tmp_path / "told.txt").read_text()
 
 
@@ -290,8 +290,8 @@ from pathlib import Path
 
 
 def tell(context):
-    said = context["validation_findings"]["warnings"]
-    Path(__file__).with_name("told.txt").write_text(f"{context['ti'].task_id} {context['exception']} {len(said)}")
+    warnings = context["validation_findings"]["warnings"]
+    Path(__file__).with_name("told.txt").write_text(f"{context['ti'].task_id} {context['exception']} {len(warnings)}")
 """
 
 
@@ -315,8 +315,8 @@ def test_the_callbacks_of_a_loop_hear_of_its_warnings_although_nothing_fails(
     project.put(KEYS[0], week(KEYS[0]))
     project.ingest(scheduler, KEYS[0])
     assert scheduler.failures() == []
-    told = (tmp_path / package / "told.txt").read_text()
-    assert told.startswith("validate 1 warning of the validation: x1: expect_column_values_to_be_between")
+    message = (tmp_path / package / "told.txt").read_text()
+    assert message.startswith("validate 1 warning of the validation: x1: expect_column_values_to_be_between")
 
 
 def test_the_dags_of_the_page_run_as_they_stand(

@@ -54,12 +54,12 @@ def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[psyco
     uri = server.uri("sales", "psycopg").replace("postgresql+psycopg", "postgresql")
     # A place in the file system is no host of a URI, so the connection is written as JSON.
     with psycopg.connect(uri, autocommit=True) as connection:
-        found = connection.info
+        info = connection.info
         monkeypatch.setenv(
             "AIRFLOW_CONN_WAREHOUSE",
             json.dumps({
-                "conn_type": "postgres", "host": found.host, "port": found.port, "login": found.user,
-                "password": found.password, "schema": found.dbname,
+                "conn_type": "postgres", "host": info.host, "port": info.port, "login": info.user,
+                "password": info.password, "schema": info.dbname,
             }),
         )  # fmt: skip
         connection.execute(
@@ -110,11 +110,11 @@ def test_a_loop_over_postgresql_goes_from_rows_to_served_predictions(
     project.ingest(scheduler, KEYS[3])
 
     published = {record.partition: record.details for record in project.of_kind("snapshot_published")}
-    assert [(published[key]["rows"], published[key]["quarantined"]) for key in KEYS[:4]] == [
+    assert [(published[key].rows, published[key].quarantined) for key in KEYS[:4]] == [
         (400, 0), (398, 2), (400, 0), (400, 0),
     ]  # fmt: skip
-    assert "hunter2" not in json.dumps([record.details for record in project.records])
-    assert project.said("predictions_published", KEYS[3])["rows"] == 400
+    assert "hunter2" not in json.dumps([record.stored for record in project.records])
+    assert project.details_of("predictions_published", KEYS[3]).rows == 400
     assert_invariants(project.workspace)
 
     # Rows that arrived late are taken by ingesting again, and the model made without them is named.
@@ -126,8 +126,8 @@ def test_a_loop_over_postgresql_goes_from_rows_to_served_predictions(
     )
     project.ingest(scheduler, KEYS[0])
     again = project.of_kind("snapshot_published")[before:]
-    assert [(record.partition, record.details["rows"], record.details["outdated"]) for record in again] == [
-        (KEYS[0], 401, [champion.number])
+    assert [(record.partition, record.details.rows, record.details.outdated) for record in again] == [
+        (KEYS[0], 401, (champion.number,))
     ]
     assert_invariants(project.workspace)
 
@@ -189,7 +189,7 @@ def test_a_loop_in_s3_goes_from_files_to_served_predictions(
     assert project.workspace.state().champion is not None, scheduler.failures()
     put(object_store, KEYS[2])
     project.ingest(scheduler, KEYS[2])
-    assert project.said("predictions_published", KEYS[2])["rows"] == 120
+    assert project.details_of("predictions_published", KEYS[2]).rows == 120
     assert_invariants(project.workspace)
 
     # Everything of the loop lies in the bucket, and a second ingest of the same files writes nothing.
@@ -201,7 +201,7 @@ def test_a_loop_in_s3_goes_from_files_to_served_predictions(
     for key in KEYS[:3]:
         project.ingest(scheduler, key)
     assert listing(object_store, folder) == kept
-    assert "hunter2" not in json.dumps([record.details for record in project.records])
+    assert "hunter2" not in json.dumps([record.stored for record in project.records])
 
 
 def put(files: S3FileSystem, key: str) -> None:

@@ -36,13 +36,13 @@ def test_the_watch_of_the_page_judges_decides_and_wakes_the_training(
     scheduler.pause(project.dag("rollout"))
     scheduler.trigger(f"{project.model}_watched")
     scheduler.run_until_idle()
-    told = states(scheduler, f"{project.model}_watched")
-    assert {task for task, state in told.items() if state == "skipped"} == {"regret"}  # the policy asks for none
-    assert {state for task, state in told.items() if task != "regret"} == {"success"}
-    found = {task: scheduler.xcom(f"{project.model}_watched", task) for task in ("drift", "performance", "checks")}
-    assert (found["drift"]["verdict"], found["drift"]["drifted"]) == ("alarm", ["x1"])
-    assert found["performance"]["verdict"] == found["checks"]["predictions"]["verdict"] == "alarm"
+    ended = states(scheduler, f"{project.model}_watched")
+    assert {task for task, state in ended.items() if state == "skipped"} == {"regret"}  # the policy asks for none
+    assert {state for task, state in ended.items() if task != "regret"} == {"success"}
+    judged = {task: scheduler.xcom(f"{project.model}_watched", task) for task in ("drift", "performance", "checks")}
+    assert (judged["drift"]["verdict"], judged["drift"]["drifted"]) == ("alarm", ["x1"])
+    assert judged["performance"]["verdict"] == judged["checks"]["predictions"]["verdict"] == "alarm"
     decided = project.of_kind("retrain_decided")[-1]
-    assert (decided.partition, decided.details["retrain"]) == (KEYS[2], True)
+    assert (decided.partition, decided.details.retrain) == (KEYS[2], True)
     assert [run.partition_key for run in scheduler.dag_runs(project.dag("train"))] == [KEYS[2]]
-    assert project.of_kind("training_started")[-1].details["decision"] == decided.sequence
+    assert project.of_kind("training_started")[-1].details.decision == decided.sequence

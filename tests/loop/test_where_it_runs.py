@@ -116,7 +116,7 @@ def test_a_loop_closes_by_another_interpreter_and_then_by_sagemaker(
     project.first_champion(scheduler, KEYS[:2])
     # What the function prints in its own process is in the log of the task.
     assert f"candidates are made by {tmp_path / environment_of_its_own}" in caplog.text
-    first = project.said("candidate_registered", KEYS[1])
+    first = project.details_of("candidate_registered", KEYS[1])
 
     declare(project, {
         "kind": "sagemaker", "image": "step:1", "role": "arn:aws:iam::123456789012:role/fits",
@@ -135,14 +135,14 @@ def test_a_loop_closes_by_another_interpreter_and_then_by_sagemaker(
     assert set(states(scheduler, project.dag("train")).values()) == {"success"}
 
     # The evidence says what was tried, and by what; the ledger and the XComs hold no secret.
-    second = project.said("candidate_registered", champion.partition)
-    for said in (first, second):
-        report = project.workspace.evidence.get(said["report"])
-        found = {one["candidate"]: one for one in report["candidates"]}
-        assert found["ridge"]["search"]["tried"] == 5
-        assert 1e2 <= found["ridge"]["best_params"]["ridge__alpha"] <= 1e6
-        assert found["linear"]["environment"]["python"] == sys.version.split()[0]
-    assert "hunter2" not in json.dumps([record.details for record in project.records])
+    second = project.details_of("candidate_registered", champion.partition)
+    for registered in (first, second):
+        report = project.workspace.evidence.get(registered.report)
+        candidates = {candidate["candidate"]: candidate for candidate in report["candidates"]}
+        assert candidates["ridge"]["search"]["tried"] == 5
+        assert 1e2 <= candidates["ridge"]["best_params"]["ridge__alpha"] <= 1e6
+        assert candidates["linear"]["environment"]["python"] == sys.version.split()[0]
+    assert "hunter2" not in json.dumps([record.stored for record in project.records])
     assert_invariants(project.workspace)
 
     # Made again where it was made, by a job of its own, it is the same model.

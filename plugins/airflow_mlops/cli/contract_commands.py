@@ -41,12 +41,12 @@ def add_suggest(commands: Commands, run: Callable[[argparse.Namespace], None]) -
 
 def suggest(asked: argparse.Namespace) -> None:
     """Print the drafts, or write them where nothing stands yet."""
-    from airflow_mlops.core.data.drafting.learn_columns import learned
-    from airflow_mlops.core.data.drafting.suggest_contract import draft_contract, name_of
+    from airflow_mlops.core.data.drafting.learn_columns import learn_table
+    from airflow_mlops.core.data.drafting.suggest_contract import data_set_name, draft_contract
     from airflow_mlops.core.validation.suggest_suite import draft_suite
 
-    name = asked.name or name_of(asked.files)
-    with learned(asked.files, delimiter=asked.delimiter) as table:
+    name = asked.name or data_set_name(asked.files)
+    with learn_table(asked.files, delimiter=asked.delimiter) as table:
         draft = draft_contract(table, asked.files, name=name, key=asked.key, time=asked.time)
         suite = draft_suite(table, asked.files, key=draft.key, hidden=draft.personal)
     if asked.into is None:

@@ -49,7 +49,7 @@ def add_commands(commands: Commands) -> None:
 
 def list_quarantine(asked: argparse.Namespace) -> None:
     """Print a line for each partition with bad rows: how many, and why."""
-    from airflow_mlops.core.data.quarantined_rows import rule_of
+    from airflow_mlops.core.data.quarantined_rows import rule_name
     from airflow_mlops.core.validation.release_quarantine import held_rows
 
     workspace = workspace_of(asked)
@@ -57,7 +57,7 @@ def list_quarantine(asked: argparse.Namespace) -> None:
     partitions = workspace.quarantine.partitions()
     for partition in partitions:
         held = held_rows(workspace, partition)
-        rules = Counter(rule_of(why) for text in held.column("reasons").to_pylist() for why in json.loads(text))
+        rules = Counter(rule_name(why) for text in held.column("reasons").to_pylist() for why in json.loads(text))
         where = "refused" if partition in state.refused else "published"
         reasons = ", ".join(f"{rule} ({count:,})" for rule, count in rules.most_common(3))
         print(f"{partition}  {held.num_rows:>7,} rows  {where:<9}  {reasons}")

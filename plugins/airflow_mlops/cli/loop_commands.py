@@ -7,15 +7,19 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.asked_loop import add_command, loop_of, workspace_of
-from airflow_mlops.core.declaration.function_exists import check_function_exists
+from airflow_mlops.core.check_declaration import check_declaration
 from airflow_mlops.core.declaration.loop import Loop
-from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.ledger.fold import fold
+from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
+from airflow_mlops.core.ledger.rollout_details import Promoted, RolledBack
+from airflow_mlops.core.ledger.training_details import RetrainDecided
+from airflow_mlops.core.ledger.watch_details import WindowJudged
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.asked_loop import Commands
-    from airflow_mlops.core.ledger.record import Record
-    from airflow_mlops.core.ledger.state import LoopState, Version
+    from airflow_mlops.core.ledger.details import Details
+    from airflow_mlops.core.ledger.state import LoopState
+    from airflow_mlops.core.ledger.state_machine import Version
+    from airflow_mlops.core.workspace import Workspace
 
 SHOWN_KINDS = frozenset({
     "partition_refused", "retrain_decided", "training_failed", "candidate_refused", "candidate_registered",
@@ -54,43 +58,25 @@ def loop_schema() -> dict[str, Any]:
 
 
 def check(asked: argparse.Namespace) -> None:
-    """Read a declaration, its contract, its policy, its functions' whereabouts, and its suite."""
-    from airflow_mlops.core.declaration.contract import contract_of
-    from airflow_mlops.core.rollout.promotion_policy import read_policy
-
+    """Check a declaration, and the files and packages that it refers to."""
     loop = loop_of(asked)
-    required = read_policy(asked.root.resolve()).of(loop.tier)
-    if "approval" in required and loop.rollout.approval != "human":
-        raise DeclarationError(
-            f"is {loop.rollout.approval!r}, and the policy asks for an approval of tier {loop.tier}; make it human",
-            file=str(asked.loop), key="rollout.approval",
-        )  # fmt: skip
-    contract_of(loop.data, asked.root.resolve())
-    check_function_exists(loop.train.function, asked.root.resolve())
-    if loop.data.features is not None:
-        check_function_exists(loop.data.features, asked.root.resolve(), key="data.features")
-    for index, metric in enumerate(loop.evaluate.metrics):
-        check_function_exists(metric.function, asked.root.resolve(), key=f"evaluate.metrics[{index}].function")
-    if loop.data.expectations:
-        from airflow_mlops.core.validation.gx_suite_check import check_suite
-
-        check_suite(asked.root / loop.data.expectations)
+    check_declaration(loop, asked.root.resolve(), file=str(asked.loop))
     print(f"{asked.loop}: {loop.model} is well declared")
 
 
 def status(asked: argparse.Namespace) -> None:
     """Print where a loop stands."""
-    state = workspace_of(asked).state()
+    workspace = workspace_of(asked)
+    state = workspace.state()
     champion, rollout = state.champion, state.rollout
-    newest = max(state.published, default="none")
+    newest = state.published.newest() or "none"
     print(f"champion          {f'version {champion.number}, live since {state.promoted_at}' if champion else 'none'}")
     shown = f"version {rollout.version.number}, {rollout.kind} {rollout.share} %" if rollout else "none"
     print(f"rollout           {shown}")
     print(f"under way         {state.in_flight or 'nothing'}")
     print(f"newest partition  {newest}  ({len(state.published)} published, {len(state.refused)} refused)")
-    print(
-        f"retrains          {len(state.retrains)}, promotions {len(state.promotions)}, rollbacks {len(state.rollbacks)}"
-    )
+    rollbacks = sum(1 for _ in workspace.ledger.records(RolledBack))
+    print(f"retrains          {len(state.retrains)}, promotions {len(state.promotions)}, rollbacks {rollbacks}")
     corrected = [] if champion is None else corrected_since(state, champion)
     if corrected:
         print(f"champion's data   published anew since: {', '.join(corrected)}")
@@ -100,54 +86,52 @@ def status(asked: argparse.Namespace) -> None:
 
 def corrected_since(state: LoopState, version: Version) -> list[str]:
     """Return the partitions that a version was fitted or judged on, and that now hold other content."""
-    window = version.details["window"]
-    return sorted(
-        str(pin["partition"])
-        for pin in [*window["fitted"], *window["holdout"]]
-        if pin["partition"] in state.published and state.published[pin["partition"]]["digest"] != pin["digest"]
-    )
+    pins = ((pin, state.published.get(pin.partition)) for pin in version.details.window.pins)
+    return sorted(pin.partition for pin, known in pins if known is not None and known.digest != pin.digest)
 
 
 def history(asked: argparse.Namespace) -> None:
     """Print the records of decisions, or all records, oldest first."""
-    records = workspace_of(asked).ledger.records()
-    state = fold(records)
-    for record in records:
-        quiet = record.kind == "retrain_decided" and not record.details["retrain"]
+    workspace = workspace_of(asked)
+    state = workspace.state()
+    for record in workspace.ledger.records():
+        details = record.details
+        quiet = isinstance(details, RetrainDecided) and not details.retrain
         if asked.all or (record.kind in SHOWN_KINDS and not quiet):
-            said = why_promoted(record, state) if record.kind == "promoted" else said_in(record)
+            summary = why_promoted(workspace, state, details) if isinstance(details, Promoted) else summarise(details)
             print(
                 f"{record.sequence:>6}  {record.recorded_at[:19]}  {record.partition or '-':<19}  "
-                f"{record.kind}  {said}  [{record.actor}]"
+                f"{record.kind}  {summary}  [{record.actor}]"
             )
 
 
-def why_promoted(record: Record, state: LoopState) -> str:
+def why_promoted(workspace: Workspace, state: LoopState, promoted: Promoted) -> str:
     """Return which version became the champion, in whose place, why it was made and who approved it."""
-    number = str(record.details["version"])
-    decided = state.versions[number].details.get("decision")
-    cause = next((one for one in state.decisions if one.sequence == decided), None)
-    parts = [f"version {number}, before it {record.details['previous'] or 'none'}"]
-    if cause is not None:
-        parts.append(f"made because: {cause.details['reason']} (record {cause.sequence})")
-    if number in state.approved:
-        parts.append(f"approved by {state.approved[number].details['by']}")
+    decision = workspace.ledger.record(state.versions[promoted.version].details.decision)
+    parts = [f"version {promoted.version}, before it {promoted.previous or 'none'}"]
+    if decision is not None:
+        parts.append(f"made because: {decision.details.reason} (record {decision.sequence})")
+    approval = state.approved.get(promoted.version)
+    if approval is not None:
+        parts.append(f"approved by {approval.details.by}")
     return "; ".join(parts)
 
 
-def said_in(record: Record) -> str:
-    """Return what a record says, in a few words."""
-    details = record.details
-    if record.kind == "snapshot_published":
-        outdated = details.get("outdated")
-        parts = [f"{details['rows']} rows, {details['quarantined']} in quarantine", *details["warnings"]]
-        return "; ".join([*parts, f"made before it: version {', '.join(outdated)}"] if outdated else parts)
-    if record.kind == "predictions_published":
-        return f"{details['rows']} rows by champion {details['champion']}"
-    version = f"version {details['version']}" if "version" in details else ""
-    verdict, reason = str(details.get("verdict", "")), str(details.get("reason", ""))
-    if record.kind == "rolled_back":
-        reason += f"; version {details['champion']} serves instead" if "champion" in details else "; the champion stays"
+def summarise(details: Details) -> str:
+    """Return the details of a record in a few words."""
+    if isinstance(details, SnapshotPublished):
+        parts = [f"{details.rows} rows, {details.quarantined} in quarantine", *details.warnings]
+        outdated = ", ".join(details.outdated or ())
+        return "; ".join([*parts, f"made before it: version {outdated}"] if outdated else parts)
+    if isinstance(details, PredictionsPublished):
+        return f"{details.rows} rows by champion {details.champion}"
+    if isinstance(details, WindowJudged):
+        return f"{details.check}: {details.verdict}"
+    values = details.to_json()
+    version = f"version {values['version']}" if values.get("version") else ""
+    verdict, reason = str(values.get("verdict", "")), str(values.get("reason", ""))
+    if isinstance(details, RolledBack):
+        reason += f"; version {details.champion} serves instead" if details.champion else "; the champion stays"
     words = (version, "" if reason.startswith(verdict) else verdict, reason)
     return " ".join(word for word in words if word)
 
@@ -159,7 +143,7 @@ def reconcile_aliases(asked: argparse.Namespace) -> None:
     from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 
     workspace = workspace_of(asked)
-    repairs = watch_rollout(workspace, max(workspace.state().published, default=""))
+    repairs = watch_rollout(workspace, workspace.state().published.newest() or "")
     found = inspect_versions(workspace)
     print(
         "\n".join([*repairs, *found.notices])

@@ -89,7 +89,7 @@ def with_window(loop: Loop, window: str | None) -> Loop:
         raise DeclarationError(f"--window {window!r} is neither a number of partitions nor all")
     wanted = "all" if window == "all" else int(window)
     # The first training comes when it would have come: another window is another memory, not another start.
-    kept = {"window": wanted, "at_least": loop.train.first_at - loop.train.holdout}
+    kept = {"window": wanted, "at_least": loop.train.partitions_needed - loop.train.holdout}
     return loop.model_copy(update={"train": loop.train.model_copy(update=kept)})
 
 

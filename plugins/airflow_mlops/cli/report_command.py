@@ -32,7 +32,7 @@ def report(asked: argparse.Namespace) -> None:
     from airflow_mlops.core.report.kept_reports import keep_report, page_of
 
     workspace = workspace_of(asked)
-    partition = partition_key(asked.partition) if asked.partition else max(workspace.state().scored, default=None)
+    partition = partition_key(asked.partition) if asked.partition else workspace.state().scored.newest()
     if partition is None:
         raise NotReadyError("no partition is scored yet")
     digest = keep_report(workspace, partition, f"{getpass.getuser()} asked for it", engine=asked.engine)

@@ -65,8 +65,8 @@ def standing(workspace: Workspace, state: LoopState) -> list[str]:
         said = "passed" if passed else "open" if here else "to come"
         if here and rollout.looks:
             last = rollout.looks[-1].details
-            said += f", {len(rollout.looks)} looks, the last: {last['reason']}"
-            offline = offline_in_words(last.get("offline"))
+            said += f", {len(rollout.looks)} looks, the last: {last.reason}"
+            offline = offline_in_words(last.offline)
             said += "" if offline is None else f"; {offline}"
         lines.append(f"  {stage.name:<14} {said}")
     return lines
@@ -92,6 +92,6 @@ def approve(asked: argparse.Namespace) -> None:
     person = PERSON.search(workspace.actor)
     record = approve_stage(workspace, names.index(asked.stage), (person[1] if person else workspace.actor,))
     print(
-        f"{asked.stage} of version {record.details['version']} may begin (record {record.sequence}); "
+        f"{asked.stage} of version {record.details.version} may begin (record {record.sequence}); "
         "a task of Airflow that waits for the same answer is answered there, or cleared"
     )

@@ -24,9 +24,9 @@ def serve(asked: argparse.Namespace) -> None:
     """Serve until a signal ends it."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before scikit-learn is imported: one row needs no threads
     loop = loop_of(asked)
-    from airflow_mlops.gateway.settings import settings_of
+    from airflow_mlops.gateway.settings import build_settings
 
-    settings = settings_of(asked, loop, os.environ)
+    settings = build_settings(asked, loop, os.environ)
     from airflow_mlops.gateway.server import run
 
     run(settings)

@@ -2,26 +2,26 @@
 
     MlopsError
     |-- DeclarationError          the declaration of a loop is wrong; names file, line, key and value
-    |-- NotReadyError             nothing to do yet: the run skips and a later one tries again
-    |-- DataError                 what arrived cannot become a partition
+    |-- NotReadyError             nothing to do yet: the run skips and a later run tries again
+    |-- DataError                 the rows of a partition are missing, unreadable or refused
     |   |-- SourceMissingError    not there yet; is a NotReadyError too
     |   |-- SourceUnreadableError there, but truncated, corrupt or in another format
     |   `-- PartitionRefusedError readable, but it must not reach a model
-    |-- SourceUnreachableError    the place of the data does not answer; trying again may help
-    |-- ProfileMismatchError      profiles that were counted on other bins, or of other columns
-    |-- TrainingError             the user's function, or a fit, did not give a usable model
-    |-- FitStoppedError           a fit was stopped from outside; trying again fits anew
-    |-- GateError                 a candidate was judged and did not pass
-    |-- RegistryError             the registry holds something else than the ledger says
-    |-- RolloutError              a rollout cannot go on as asked
-    |   `-- RolledBackError       the challenger was taken back; says why
-    |-- PolicyError               a version lacks what the policy asks of its tier before it may serve
-    |-- ReproductionError         a version cannot be made again; says what has changed
+    |-- SourceUnreachableError    the source does not answer; a retry may help
+    |-- ProfileMismatchError      two profiles have different bins or columns
+    |-- TrainingError             the user's function, or a fit, gave no usable model
+    |-- FitStoppedError           a fit was stopped from outside; a retry fits again
+    |-- GateError                 a candidate failed its gates
+    |-- RegistryError             registry and ledger disagree
+    |-- RolloutError              a rollout cannot go on as requested
+    |   `-- RolledBackError       the challenger was rolled back; says why
+    |-- PolicyError               a version does not meet the policy of its tier
+    |-- ReproductionError         a version cannot be reproduced; says what has changed
     `-- LedgerError
         |-- StaleLedgerError      another decision was recorded first; read again and decide again
         `-- LedgerCorruptError    the hash chain does not hold
 
-``retryable`` says whether the same attempt may succeed later without anybody changing anything.
+``retryable`` is true where the same attempt may succeed later although nobody changes anything.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class DeclarationError(MlopsError):
     Parameters
     ----------
     message : str
-        What is wrong, in one sentence.
+        The fault, in one sentence.
     file, line, key : optional
-        Where: the file, the line counted from 1, and the dotted path of the key.
+        Its place: the file, the line counted from 1, and the dotted path of the key.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class DeclarationError(MlopsError):
 
 
 class NotReadyError(MlopsError):
-    """There is nothing to do yet, and that is no failure."""
+    """There is nothing to do yet; this is not a failure."""
 
 
 class DataError(MlopsError):
-    """What arrived cannot become a partition."""
+    """The rows of a partition are missing, unreadable or refused."""
 
 
 class SourceMissingError(DataError, NotReadyError):
@@ -65,15 +65,15 @@ class SourceMissingError(DataError, NotReadyError):
 
 
 class SourceUnreadableError(DataError):
-    """The source has something for this partition that cannot be read."""
+    """The source has a file or an answer for this partition that cannot be read."""
 
 
 class PartitionRefusedError(DataError):
-    """A partition was read and must not reach a model."""
+    """A partition was read, and it must not reach a model."""
 
 
 class SourceUnreachableError(MlopsError):
-    """The place where rows come from does not answer; that says nothing about the rows."""
+    """The source does not answer; nothing is known about its rows."""
 
     retryable = True
 
@@ -87,33 +87,33 @@ class TrainingError(MlopsError):
 
 
 class FitStoppedError(MlopsError):
-    """A fit was stopped from outside, and that says nothing about the model."""
+    """A fit was stopped from outside; nothing is known about the model."""
 
     retryable = True
 
 
 class GateError(MlopsError):
-    """A candidate did not pass its gates."""
+    """A candidate failed its gates."""
 
 
 class RegistryError(MlopsError):
-    """The registry holds something else than the ledger says."""
+    """Registry and ledger disagree."""
 
 
 class RolloutError(MlopsError):
-    """A rollout cannot go on as asked."""
+    """A rollout cannot go on as requested."""
 
 
 class RolledBackError(RolloutError):
-    """The challenger was taken back."""
+    """The challenger was rolled back."""
 
 
 class PolicyError(MlopsError):
-    """A version lacks what the policy asks of its tier."""
+    """A version does not meet the policy of its tier."""
 
 
 class ReproductionError(MlopsError):
-    """A version cannot be made again from what is stored about it."""
+    """A version cannot be reproduced from its stored evidence."""
 
 
 class LedgerError(MlopsError):

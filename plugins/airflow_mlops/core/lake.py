@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +15,19 @@ from airflow_mlops.core.errors import DeclarationError
 
 @dataclass(frozen=True)
 class Lake:
-    """A folder and how to reach it. Nothing is opened before it is used.
+    """A folder and the credentials to reach it; opened on first use.
 
     Parameters
     ----------
     uri : str
         Absolute path of a local folder, or ``s3://bucket/prefix``.
     s3 : mapping, optional
-        For S3: ``key``, ``secret``, ``token``, ``region``, ``endpoint``; what is missing is left to the environment.
+        For S3: ``key``, ``secret``, ``token``, ``region``, ``endpoint``; missing ones are taken from the environment.
+
+    Raises
+    ------
+    DeclarationError
+        If ``uri`` is neither an absolute path nor on S3.
     """
 
     uri: str
@@ -32,14 +40,14 @@ class Lake:
 
     def __post_init__(self) -> None:
         if not self.uri.startswith(("s3://", "/")):
-            raise DeclarationError(f"the lake is at {self.uri!r}; it must be an absolute path or s3://bucket/prefix")
+            raise DeclarationError(f"the lake is at {self.uri!r}; give an absolute path or s3://bucket/prefix")
 
     def __truediv__(self, name: str) -> Lake:
         return Lake(f"{self.uri.rstrip('/')}/{name}", self.s3)
 
     @property
     def is_local(self) -> bool:
-        """Whether the lake is a folder of this machine."""
+        """Whether the lake is a folder on this machine."""
         return not self.uri.startswith("s3://")
 
     @property
@@ -50,37 +58,62 @@ class Lake:
 
     @property
     def location(self) -> str:
-        """The folder as its file system names it: a path, or ``bucket/prefix``."""
+        """The folder as pyarrow's file system names it: a path, or ``bucket/prefix``."""
         return self.uri.removeprefix("s3://")
 
     def file_system(self) -> Any:
-        """Return the pyarrow file system that the folder is on."""
+        """Return the pyarrow file system of the folder."""
         from pyarrow import fs
 
         if self.is_local:
             return fs.LocalFileSystem()
-        asked = {
-            "access_key": self.s3.get("key"), "secret_key": self.s3.get("secret"), "region": self.s3.get("region"),
-            "session_token": self.s3.get("token"), "endpoint_override": self.s3.get("endpoint"),
-        }  # fmt: skip
-        return fs.S3FileSystem(**{name: value for name, value in asked.items() if value})
+        options = {
+            "access_key": self.s3.get("key"),
+            "secret_key": self.s3.get("secret"),
+            "region": self.s3.get("region"),
+            "session_token": self.s3.get("token"),
+            "endpoint_override": self.s3.get("endpoint"),
+        }
+        return fs.S3FileSystem(**{name: value for name, value in options.items() if value})
 
     def storage_options(self) -> dict[str, str]:
-        """Return what delta-rs needs to reach the folder; empty for a local one."""
+        """Return the storage options of delta-rs; empty for a local folder."""
         if self.is_local:
             return {}
         names = {
-            "key": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY", "token": "AWS_SESSION_TOKEN",
-            "region": "AWS_REGION", "endpoint": "AWS_ENDPOINT_URL",
-        }  # fmt: skip
+            "key": "AWS_ACCESS_KEY_ID",
+            "secret": "AWS_SECRET_ACCESS_KEY",
+            "token": "AWS_SESSION_TOKEN",
+            "region": "AWS_REGION",
+            "endpoint": "AWS_ENDPOINT_URL",
+        }
         options = {names[name]: value for name, value in self.s3.items() if value}
+        # An endpoint without TLS is declared on purpose (MinIO on loopback); delta-rs refuses it otherwise.
         if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
             options["AWS_ALLOW_HTTP"] = "true"
         return options
 
 
+@contextmanager
+def replace_file(target: Path) -> Iterator[Path]:
+    """Yield a path to write to, and move that file to ``target`` afterwards: a reader sees all of it or none.
+
+    If the block raises, ``target`` stays as it was. The folder of ``target`` is created if it is missing.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Two threads of two processes may write one target at once; each needs a file of its own.
+    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 class LakeFiles:
-    """Files of a lake in S3, brought to this machine and taken there; names are relative to ``folder``."""
+    """Read and write files of a lake in S3; names are relative to ``folder``."""
 
     def __init__(self, folder: Lake) -> None:
         self._folder = folder
@@ -91,27 +124,27 @@ class LakeFiles:
             stream.write(content)
 
     def get(self, name: str) -> bytes:
-        """Return what is stored under ``name``.
+        """Return the content of the file ``name``.
 
         Raises
         ------
         FileNotFoundError
-            If nothing is.
+            If there is no such file.
         """
         with self._folder.file_system().open_input_stream(f"{self._folder.location}/{name}") as stream:
             return bytes(stream.read())
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of all files below ``folder``, relative to it; none if there is no such folder."""
+        """Return the names of all files below ``folder``, relative to it; empty without such a folder."""
         from pyarrow.fs import FileSelector, FileType
 
         base = f"{self._folder.location}/{folder}"
         selector = FileSelector(base, allow_not_found=True, recursive=True)
-        found = self._folder.file_system().get_file_info(selector)
-        return sorted(str(info.path).removeprefix(f"{base}/") for info in found if info.type == FileType.File)
+        infos = self._folder.file_system().get_file_info(selector)
+        return sorted(str(info.path).removeprefix(f"{base}/") for info in infos if info.type == FileType.File)
 
     def holds(self, name: str) -> bool:
-        """Return whether something is stored under ``name``."""
+        """Return whether there is a file ``name``."""
         from pyarrow.fs import FileType
 
         info = self._folder.file_system().get_file_info(f"{self._folder.location}/{name}")

@@ -33,7 +33,7 @@ from airflow.sdk import (
     get_parsing_context,
 )  # fmt: skip
 
-from airflow_mlops.core.declaration.function_exists import check_function_exists
+from airflow_mlops.core.check_declaration import check_declaration
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.read_loop import read_loop
 from airflow_mlops.core.declaration.retrain import Regret
@@ -88,19 +88,7 @@ def build_dags(
     """
     folder = Path(root) if root is not None else project_folder(Path(sys._getframe(1).f_code.co_filename))
     declared = loop if isinstance(loop, Loop) else read_loop(folder / loop)
-    check_function_exists(declared.train.function, folder)
-    if declared.data.features is not None:
-        check_function_exists(declared.data.features, folder, key="data.features")
-    for index, metric in enumerate(declared.evaluate.metrics):
-        check_function_exists(metric.function, folder, key=f"evaluate.metrics[{index}].function")
-    if "concept" in declared.watch.checks:
-        from airflow_mlops.core.watch.checks.river_adwin import require_river
-
-        require_river()
-    if declared.watch.drift is not None and declared.watch.drift.engine == "evidently":
-        from airflow_mlops.core.watch.drift.evidently_extra import require_evidently
-
-        require_evidently()
+    check_declaration(declared, folder, at_parse=True)
     collected = _COLLECTED.get()
     if collected is not None:
         collected.append(declared)

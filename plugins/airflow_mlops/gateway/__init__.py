@@ -1,13 +1,18 @@
-"""The gateway: a small server that answers with the champion and, in a rollout, with the challenger.
+"""The gateway: a small HTTP server that predicts with the champion and, during a rollout, with the challenger.
 
 It is a process of its own (``airflow-mlops serve`` or ``python -m airflow_mlops.gateway``) and never imports Airflow
-or MLflow. What it serves it is told by the control API, from files that it verifies itself; what it was told last it
-keeps on its own disk, and serves that again after a restart with everything else down.
+or MLflow. The control API says which versions it serves; it verifies their files itself, keeps its state on its own
+disk, and serves the same again after a restart, even if everything else is down.
 
-    application   requests in, answers out          control        what to serve
-    row_shape     is a request's row a good row     version_files  copy and verify a version
-    answering     champion, challenger, fallback    model_forms    arrays, frame or ONNX
-    lane          micro-batches of one version      breaker        takes a failing challenger out
-    request_counts, prediction_log                  what was seen, by unit and row by row
-    shadow_link, shadow_process                     a challenger beside, in a process of its own
+    application, server                 HTTP in and out, start and stop
+    row_shape, row_errors               check the rows of a request
+    request_router                      champion, challenger, and the champion as fallback
+    micro_batcher                       batches of rows for one version
+    inference_backends, onnx_model      predict by frame, array or ONNX
+    breaker                             takes a failing challenger out
+    serving, state_file                 what is served, and how it is kept on disk
+    model_cache, version_files          load, verify and keep versions
+    request_counts, prediction_log      counts by unit, and one line per row
+    shadow_link, shadow_process         a challenger beside the champion, in a process of its own
+    metrics_page                        the page for Prometheus
 """

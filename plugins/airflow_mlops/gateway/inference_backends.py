@@ -1,7 +1,7 @@
-"""The forms in which a version predicts rows: a frame as in training, an array of floats, or ONNX.
+"""The backends that predict rows: a frame as in training, an array of floats, or ONNX.
 
-The frame is the truth: it goes the way that training and batch scoring go. The quicker forms are used only where a
-version can take them and, on rows made up from the columns, says the same; a version falls back with a logged reason.
+The frame is the reference: training and batch scoring use it, too. A faster backend is used only if the version
+supports it and gives the same predictions on rows generated from the columns; otherwise the log has the reason.
 """
 
 from __future__ import annotations
@@ -26,28 +26,30 @@ from airflow_mlops.gateway.row_shape import RowField, RowShape
 
 log = logging.getLogger(__name__)
 Predict = Callable[[Sequence[Any]], Floats]
-"""Takes rows of a :class:`RowShape` and gives one number for each, shape (n_rows,); may raise anything."""
-Form = Literal["frame", "array", "onnx"]
-ULPS = 256
-"""How far two forms may lie apart, in units in the last place of the largest prediction of a row sample."""
-ONNX_APART = 1e-5
-"""How far ONNX, which adds up floats of 32 bits, may lie from the frame: relative to the largest prediction."""
+"""Function from rows of a :class:`RowShape` to one number each, shape (n_rows,); it may raise anything."""
+BackendName = Literal["frame", "array", "onnx"]
+MAX_ULPS = 256
+"""Allowed difference of array and frame, in units in the last place of the largest prediction of the sample."""
+ONNX_TOLERANCE = 1e-5
+"""Allowed difference of ONNX, which adds 32-bit floats, and frame, relative to the largest prediction."""
 SAMPLE_ROWS = 64
-FEWEST_COMPARED = 8
-"""Rows for which the frame must give a number before another form can be compared with it."""
+MIN_COMPARED = 8
+"""Sample rows that the frame must predict before another backend can be compared with it."""
 
 
 @dataclass(frozen=True)
-class ReadyModel:
-    """A version that predicts rows: in which form, and how long one row took when it was warmed, in seconds."""
+class InferenceBackend:
+    """The backend of a loaded version: its name, its predict function, and the seconds of one warm row."""
 
-    form: Form
+    name: BackendName
     predict: Predict
     seconds: float
 
 
-def ready_model(model: Any, shape: RowShape, maker: FeatureMaker, *, classifies: bool, onnx: bool) -> ReadyModel:
-    """Return a loaded estimator in the quickest form that says what the frame says, warmed up.
+def choose_backend(
+    model: Any, shape: RowShape, maker: FeatureMaker, *, classifies: bool, onnx: bool
+) -> InferenceBackend:
+    """Return the fastest backend of an estimator that agrees with the frame, warmed up.
 
     Parameters
     ----------
@@ -57,160 +59,185 @@ def ready_model(model: Any, shape: RowShape, maker: FeatureMaker, *, classifies:
     Raises
     ------
     RolloutError
-        If the model was fitted on a feature that no row holds.
+        If the model was fitted on a feature that the rows do not have.
     """
-    by_frame = frame_form(model, shape, maker, classifies=classifies)
-    sample = sample_rows(shape)
-    truth = each_alone(by_frame, sample)
-    found: tuple[Form, Predict] = ("frame", by_frame)
+    predict_frame = frame_backend(model, shape, maker, classifies=classifies)
+    sample = generate_rows(shape)
+    expected = predict_one_by_one(predict_frame, sample)
+    choice: tuple[BackendName, Predict] = ("frame", predict_frame)
     names = array_columns(model, shape, maker)
     if names is not None:
-        found = first_that_agrees(model, shape, names, sample, truth, classifies=classifies, onnx=onnx) or found
-    form, chosen = found
-    return ReadyModel(form, chosen, seconds_of_one(chosen, sample, truth))
+        choice = (
+            fastest_equivalent_backend(model, shape, names, sample, expected, classifies=classifies, onnx=onnx)
+            or choice
+        )
+    name, chosen = choice
+    return InferenceBackend(name, chosen, time_single_row(chosen, sample, expected))
 
 
-def frame_form(model: Any, shape: RowShape, maker: FeatureMaker, *, classifies: bool) -> Predict:
-    """Return what predicts rows by way of the frame and the features that training made of one."""
+def frame_backend(model: Any, shape: RowShape, maker: FeatureMaker, *, classifies: bool) -> Predict:
+    """Return a predict function that builds the frame and the features as training does."""
 
-    def by_frame(rows: Sequence[Any]) -> Floats:
-        return predict(model, maker.of(shape.frame(rows), "gateway"), classifies=classifies)
+    def predict_frame(rows: Sequence[Any]) -> Floats:
+        return predict(model, maker.make(shape.to_frame(rows), "gateway"), classifies=classifies)
 
-    return by_frame
+    return predict_frame
 
 
 def array_columns(model: Any, shape: RowShape, maker: FeatureMaker) -> list[str] | None:
-    """Return the columns that the model sees, in its order, if all are numbers; None where it needs a frame.
+    """Return the model's columns in its order if all are numeric, None if it needs a frame.
 
     Raises
     ------
     RolloutError
-        If there is no function for features, and a feature is none of the columns.
+        If a feature is not a column, and the loop has no function for features.
     """
     if maker.reference is not None:
         return None
     data = maker.workspace.loop.data
-    seen = sorted(one.name for one in shape.fields if one.name not in maker.hidden | {data.key, data.time})
-    names = [str(name) for name in getattr(model, "feature_names_in_", seen)]
-    missing = [name for name in names if name not in seen]
+    columns = sorted(field.name for field in shape.fields if field.name not in maker.hidden | {data.key, data.time})
+    names = [str(name) for name in getattr(model, "feature_names_in_", columns)]
+    missing = [name for name in names if name not in columns]
     if missing:
         raise RolloutError(
-            f"the model was fitted on {', '.join(map(repr, missing[:5]))}, and rows of requests hold no such column; "
-            f"there are {', '.join(seen)}"
+            f"the model was fitted on {', '.join(map(repr, missing[:5]))}, and requests have no such column; "
+            f"they have {', '.join(columns)}"
         )
     return names if all(shape.fields[shape.by_name[name]].numeric for name in names) else None
 
 
-def first_that_agrees(
-    model: Any, shape: RowShape, names: list[str], sample: list[Any], truth: Floats, *, classifies: bool, onnx: bool
-) -> tuple[Form, Predict] | None:
-    """Return the first of ONNX and array that says what the frame says; None if neither does."""
-    values = shape.values_of(names)
-    known = np.isfinite(truth)
-    if int(known.sum()) < FEWEST_COMPARED:
-        log.warning("the frame predicts %d of %d rows made up; rows go as frames", known.sum(), len(sample))
+def fastest_equivalent_backend(
+    model: Any, shape: RowShape, names: list[str], sample: list[Any], expected: Floats, *, classifies: bool, onnx: bool
+) -> tuple[BackendName, Predict] | None:
+    """Return the name and predictor of the first backend that agrees with the frame, ONNX before array.
+
+    Parameters
+    ----------
+    expected : ndarray of float, shape (n_rows,)
+        Predictions of the frame for the sample, NaN where it raises.
+    """
+    comparable = int(np.isfinite(expected).sum())
+    if comparable < MIN_COMPARED:
+        log.warning("the frame predicts %d of %d generated rows; rows go as frames", comparable, len(sample))
         return None
-    forms: list[tuple[Form, Callable[[], Callable[[Any], Any]], float]] = []
+    values = shape.value_getter(names)
+    candidates: list[tuple[BackendName, Callable[[], Callable[[Any], Any]], float]] = []
     if onnx:
-        blank = np.array([any(one is None for one in as_tuple(values(row))) for row in sample])
-        nulls = bool(np.isfinite(truth[blank]).any())
-        forms.append(("onnx", lambda: onnx_matrix(model, len(names), classifies, nulls=nulls), ONNX_APART))
-    forms.append(("array", lambda: scikit_matrix(model, classifies), ULPS * float(np.finfo(np.float64).eps)))
-    for form, make, apart in forms:
+        has_null = np.array([any(value is None for value in to_tuple(values(row))) for row in sample])
+        nulls = bool(np.isfinite(expected[has_null]).any())
+        candidates.append(("onnx", lambda: onnx_predictor(model, len(names), classifies, nulls=nulls), ONNX_TOLERANCE))
+    tolerance_of_array = MAX_ULPS * float(np.finfo(np.float64).eps)
+    candidates.append(("array", lambda: scikit_predictor(model, classifies), tolerance_of_array))
+    for name, build, tolerance in candidates:
         try:
-            chosen = matrix_form(make(), values, len(names))
-            found = each_alone(chosen, sample)
-            together = chosen([row for row, good in zip(sample, known, strict=True) if good])
+            predictor = matrix_backend(build(), values, len(names))
+            difference = largest_difference(predictor, sample, expected)
         except Exception as error:  # a conversion, or a model on arrays, may raise anything
-            log.warning("rows do not go as %s: %s: %s", form, type(error).__name__, error)
+            log.warning("rows do not go as %s: %s: %s", name, type(error).__name__, error)
             continue
-        step = apart * max(1e-300, float(np.abs(truth[known]).max()))
-        worst = float(np.nanmax(np.abs(np.append(found[known] - truth[known], together - truth[known]))))
-        if bool(np.array_equal(np.isfinite(found), known)) and worst <= step:
-            return form, chosen
-        log.warning("rows do not go as %s: it is up to %.3g away from the frame; %.3g is allowed", form, worst, step)
+        allowed = tolerance * max(1e-300, float(np.nanmax(np.abs(expected))))
+        if difference <= allowed:
+            return name, predictor
+        log.warning(
+            "rows do not go as %s: it is up to %.3g away from the frame; %.3g is allowed", name, difference, allowed
+        )
     return None
 
 
-def matrix_form(of_matrix: Callable[[Any], Any], values: Callable[[Any], Any], columns: int) -> Predict:
-    """Return what predicts rows by way of an array of floats; null is NaN there."""
+def largest_difference(predictor: Predict, sample: Sequence[Any], expected: Floats) -> float:
+    """Return the largest absolute difference to the expected predictions, of single rows and of a batch.
 
-    def by_matrix(rows: Sequence[Any]) -> Floats:
+    Both are compared because a model may treat a batch otherwise. Infinite where the predictor raises for rows that the
+    frame predicts, or the other way round.
+    """
+    comparable = np.isfinite(expected)
+    single = predict_one_by_one(predictor, sample)
+    batch = predictor([row for row, finite in zip(sample, comparable, strict=True) if finite])
+    if not np.array_equal(np.isfinite(single), comparable):
+        return float("inf")
+    both = np.append(single[comparable] - expected[comparable], batch - expected[comparable])
+    return float(np.nanmax(np.abs(both)))
+
+
+def matrix_backend(predictor: Callable[[Any], Any], values: Callable[[Any], Any], columns: int) -> Predict:
+    """Return a predict function that builds an array of floats, with NaN for null."""
+
+    def predict_matrix(rows: Sequence[Any]) -> Floats:
         matrix = np.array([values(row) for row in rows], np.float64).reshape(len(rows), columns)
-        found: Floats = np.asarray(of_matrix(matrix), np.float64)
-        if found.shape != (len(rows),):
-            raise TrainingError(f"the model gave predictions of shape {found.shape} for {len(rows)} rows")
-        return found
+        predictions: Floats = np.asarray(predictor(matrix), np.float64)
+        if predictions.shape != (len(rows),):
+            raise TrainingError(f"the model gave predictions of shape {predictions.shape} for {len(rows)} rows")
+        return predictions
 
-    return by_matrix
+    return predict_matrix
 
 
-def scikit_matrix(model: Any, classifies: bool) -> Callable[[Any], Any]:
-    """Return what predicts an array with a model that has forgotten the names of its features.
+def scikit_predictor(model: Any, classifies: bool) -> Callable[[Any], Any]:
+    """Return a predict function over float arrays for a copy of the model without feature names.
 
-    With them, scikit-learn would warn at every array, which costs more than many a prediction.
+    With names, scikit-learn would warn at every array, which can cost more than the prediction.
     """
     nameless = copy.deepcopy(model)
     steps = [step for _name, step in getattr(nameless, "steps", [])]
-    for one in [nameless, *steps]:
-        vars(one).pop("feature_names_in_", None)
+    for estimator in [nameless, *steps]:
+        vars(estimator).pop("feature_names_in_", None)
     if not classifies:
         return nameless.predict  # type: ignore[no-any-return]
-    place = list(nameless.classes_).index(1)
+    positive = list(nameless.classes_).index(1)
     probabilities = nameless.predict_proba
-    return lambda matrix: probabilities(matrix)[:, place]
+    return lambda matrix: probabilities(matrix)[:, positive]
 
 
-def onnx_matrix(model: Any, columns: int, classifies: bool, *, nulls: bool) -> Callable[[Any], Any]:
-    """Return what predicts an array by ONNX; see :mod:`airflow_mlops.gateway.onnx_model`."""
-    from airflow_mlops.gateway.onnx_model import converted
+def onnx_predictor(model: Any, columns: int, classifies: bool, *, nulls: bool) -> Callable[[Any], Any]:
+    """Return a predict function over float arrays by ONNX; see :mod:`airflow_mlops.gateway.onnx_model`."""
+    from airflow_mlops.gateway.onnx_model import convert_to_onnx
 
-    return converted(model, columns, classifies=classifies, nulls=nulls)
+    return convert_to_onnx(model, columns, classifies=classifies, nulls=nulls)
 
 
-def as_tuple(values: Any) -> tuple[Any, ...]:
-    """Return the values of a row as a tuple, also where it is a single one."""
+def to_tuple(values: Any) -> tuple[Any, ...]:
+    """Return the values of a row as a tuple; ``attrgetter`` gives a bare value for a single column."""
     return values if isinstance(values, tuple) else (values,)
 
 
-def each_alone(how: Predict, rows: Sequence[Any]) -> Floats:
-    """Return the prediction of each row by itself, shape (n_rows,); NaN where it raises."""
-    found = np.full(len(rows), np.nan)
-    for at, row in enumerate(rows):
+def predict_one_by_one(predictor: Predict, rows: Sequence[Any]) -> Floats:
+    """Return the predictions of rows predicted one by one, shape (n_rows,); NaN where the predictor raises."""
+    predictions = np.full(len(rows), np.nan)
+    for index, row in enumerate(rows):
         try:
-            found[at] = how([row])[0]
+            predictions[index] = predictor([row])[0]
         except Exception as error:
-            log.debug("a made-up row: %s", error)
-    return found
+            log.debug("a generated row: %s", error)
+    return predictions
 
 
-def seconds_of_one(how: Predict, sample: Sequence[Any], truth: Floats) -> float:
-    """Return the median time of a row alone, warm, in seconds; infinite where no made-up row can be predicted."""
-    good = [row for row, value in zip(sample, truth, strict=True) if np.isfinite(value)][:9]
-    taken = []
-    for row in good:
+def time_single_row(predictor: Predict, sample: Sequence[Any], expected: Floats) -> float:
+    """Return the median seconds of a single warm row; infinite if no generated row can be predicted."""
+    rows = [row for row, value in zip(sample, expected, strict=True) if np.isfinite(value)][:9]
+    times = []
+    for row in rows:
         began = time.perf_counter()
-        how([row])
-        taken.append(time.perf_counter() - began)
-    return float(np.median(taken)) if taken else float("inf")
+        predictor([row])
+        times.append(time.perf_counter() - began)
+    return float(np.median(times)) if times else float("inf")
 
 
-def sample_rows(shape: RowShape, count: int = SAMPLE_ROWS) -> list[Any]:
-    """Return rows made up from the columns, the same every time: numbers of many sizes, and null where it may be."""
+def generate_rows(shape: RowShape, count: int = SAMPLE_ROWS) -> list[Any]:
+    """Return the same generated rows every time: numbers of several magnitudes, and null where it is allowed."""
     random = np.random.default_rng(0)
     rows = []
-    for at in range(count):
-        size = 10.0 ** (at % 5 - 1)
+    for index in range(count):
+        size = 10.0 ** (index % 5 - 1)
         values = {}
-        for place, field in enumerate(shape.fields):
-            null = field.nullable and at % 4 == 3 and random.random() < 0.3
-            values[f"f{place}"] = None if null else made_up(field, random, size)
+        for position, field in enumerate(shape.fields):
+            null = field.nullable and index % 4 == 3 and random.random() < 0.3
+            values[f"f{position}"] = None if null else generate_value(field, random, size)
         rows.append(shape.row_class(**values))
     return rows
 
 
-def made_up(field: RowField, random: np.random.Generator, size: float) -> Any:
-    """Return a value of a column, as JSON would have been decoded."""
+def generate_value(field: RowField, random: np.random.Generator, size: float) -> Any:
+    """Return a value of a column, with the type that a decoded request has."""
     number = float(random.normal()) * size
     kind = field.kind
     if field.masked is not None or pa.types.is_string(kind):
@@ -228,7 +255,7 @@ def made_up(field: RowField, random: np.random.Generator, size: float) -> Any:
     return number
 
 
-def failure_of(error: BaseException) -> str:
-    """Return an error of a model in words, short enough for a line of the log."""
-    said = str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"
-    return said[:300]
+def describe_failure(error: BaseException) -> str:
+    """Return the message of a model's error, short enough for a line of the log."""
+    message = str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"
+    return message[:300]

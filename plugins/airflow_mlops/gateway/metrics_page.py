@@ -1,4 +1,4 @@
-"""The page that Prometheus reads. Nothing is counted for it alone: the figures are taken when it is asked for."""
+"""Render the page for Prometheus from the gateway's own counts, at the time of the request."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from airflow_mlops.gateway.serving import Serving
 PREFIX = "airflow_mlops_gateway"
 
 
-class _Figures(Collector):
-    """What the gateway has counted since it was started."""
+class _GatewayCollector(Collector):
+    """A collector of the gateway's counts since it started."""
 
     def __init__(self, serving: Serving, requests: Mapping[int, int]) -> None:
         self._serving, self._requests = serving, requests
 
     def collect(self) -> Iterator[Metric]:
-        """Give every figure."""
+        """Yield every metric."""
         serving = self._serving
-        served, totals = serving.served, serving.answering.totals
+        served, totals = serving.served, serving.router.totals
         by_status = CounterMetricFamily(f"{PREFIX}_requests", "Requests for predictions, by status", labels=["status"])
         for status, count in sorted(self._requests.items()):
             by_status.add_metric([str(status)], count)
         yield by_status
-        for name, words, value in (
+        for name, help_text, value in (
             ("rows", "Rows that versions were asked for", totals.rows),
             ("rows_answered", "Rows that were answered", totals.answered),
-            ("rows_instead", "Rows that the champion answered for a challenger that failed", totals.instead),
+            ("rows_instead", "Rows that the champion answered for a challenger that failed", totals.fallbacks),
             ("log_lines_written", "Lines of the prediction log on disk", serving.log.written),
             ("log_lines_lost", "Lines of the prediction log given up", serving.log.lost),
         ):
-            yield CounterMetricFamily(f"{PREFIX}_{name}", words, value=value)
-        yield from self._by_version()
+            yield CounterMetricFamily(f"{PREFIX}_{name}", help_text, value=value)
+        yield from self._version_metrics()
         traffic = served.traffic
         exposed = GaugeMetricFamily(
             f"{PREFIX}_exposed_percent", "Share that the challenger answers", labels=["version"]
         )
-        exposed.add_metric([traffic.challenger or ""], served.bound / 100)
+        exposed.add_metric([traffic.challenger or ""], served.challenger_bound / 100)
         yield exposed
         yield GaugeMetricFamily(f"{PREFIX}_order", "Record that said what is served", value=traffic.order)
         yield GaugeMetricFamily(f"{PREFIX}_ready", "Whether a champion is served", value=float(serving.ready))
@@ -54,16 +54,16 @@ class _Figures(Collector):
                 f"{PREFIX}_shadow_dropped", "Rows left out by this shadow", value=served.shadow.dropped
             )
 
-    def _by_version(self) -> Iterator[Metric]:
+    def _version_metrics(self) -> Iterator[Metric]:
         rows = CounterMetricFamily(f"{PREFIX}_version_rows", "Rows that a version was asked for", labels=["version"])
         errors = CounterMetricFamily(f"{PREFIX}_version_errors", "Rows that a version failed at", labels=["version"])
         seconds = HistogramMetricFamily(f"{PREFIX}_seconds", "Seconds from arrival to answer", labels=["version"])
-        for number, one in sorted(self._serving.log.totals.items()):
-            rows.add_metric([number], one.rows)
-            errors.add_metric([number], one.errors)
+        for number, version_totals in sorted(self._serving.log.totals.items()):
+            rows.add_metric([number], version_totals.rows)
+            errors.add_metric([number], version_totals.errors)
             edges = [*(str(edge) for edge in LATENCY_EDGES), "+Inf"]
-            buckets = list(zip(edges, one.latency.cumsum().tolist(), strict=True))
-            seconds.add_metric([number], buckets=buckets, sum_value=one.seconds)
+            buckets = list(zip(edges, version_totals.latency.cumsum().tolist(), strict=True))
+            seconds.add_metric([number], buckets=buckets, sum_value=version_totals.seconds)
         yield from (rows, errors, seconds)
 
 
@@ -71,5 +71,5 @@ def metrics_page(serving: Serving, requests: Mapping[int, int]) -> tuple[bytes, 
     """Return the page and its content type."""
     serving.log.count()
     registry = CollectorRegistry()
-    registry.register(_Figures(serving, requests))
+    registry.register(_GatewayCollector(serving, requests))
     return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -1,12 +1,12 @@
-"""The lane of one version: rows that wait for it go together, as many as came while it was busy.
+"""Micro-batching for one version: rows that arrive while it predicts are predicted together afterwards.
 
-A row that comes alone is predicted at once. Those that come while the version predicts are taken together when it is
-done, up to a number: under load, a prediction of eight costs scikit-learn about as much as one. After a batch of
-several requests the next one waits for as many, a millisecond at most; once nobody else came, none waits any more.
-A quick model on
-arrays predicts in the event loop, where handing rows to a thread would cost more than predicting them. Many rows at
-once, and all rows of a slow model or one that has been slow once, go to a thread of its own, so that they hold up
-nobody else.
+A single row is predicted at once. Under load a batch takes the rows that are waiting, up to a limit: eight rows cost
+scikit-learn about as much as one. After a batch of several requests, the next batch waits up to a millisecond for as
+many again, and no longer once the load is gone.
+
+A quick model on arrays predicts in the event loop, where handing rows to a thread would cost more than predicting them.
+Large batches, and all rows of a model that is slow or was slow once, go to a thread of their own, so that the event
+loop stays free.
 """
 
 from __future__ import annotations
@@ -21,78 +21,80 @@ from typing import Any
 
 import numpy as np
 
-from airflow_mlops.gateway.inference_backends import ReadyModel, failure_of
+from airflow_mlops.gateway.inference_backends import InferenceBackend, describe_failure
 
 log = logging.getLogger(__name__)
 QUICK_SECONDS = 0.005
-"""What a row may take, warm, for a model to predict in the event loop."""
+"""Longest time of a warm row for a model that may predict in the event loop."""
 SLOW_SECONDS = 0.05
-"""What a batch may take there; a model that takes longer once is quick no more."""
-MOST_QUICK = 64
-"""Rows that may be predicted there at once."""
+"""Longest time of a batch in the event loop; a model that exceeds it once goes to the thread for good."""
+MAX_QUICK_ROWS = 64
+"""Rows of the largest batch in the event loop."""
 GATHER_SECONDS = 0.001
-"""How long a batch waits for as many requests as the one before had."""
+"""Longest wait for as many requests as the last batch had."""
 CHEAP_SECONDS = 0.0002
-"""What a row may take, warm, for waiting to save nothing."""
+"""Time of a warm row below which waiting for others saves nothing."""
 Outcome = float | str
-"""A prediction, or why there is none."""
+"""A prediction, or the reason why there is none."""
 
 
 class BusyError(Exception):
-    """More rows wait than are allowed to."""
+    """The queue of a version is full."""
 
 
-class Lane:
-    """Rows in, outcomes out, in batches.
+class MicroBatcher:
+    """The queue of one version, which predicts in batches.
 
     Parameters
     ----------
     number : str
-        Version that predicts.
-    ready : ReadyModel
-        Its model.
-    most_waiting, most_together : int
-        Rows that may wait, and that go to the model at once.
+        Number of the version.
+    backend : InferenceBackend
+        Its loaded model.
+    most_waiting, max_batch : int
+        Rows that may wait, and rows of the largest batch.
     """
 
-    def __init__(self, number: str, ready: ReadyModel, *, most_waiting: int = 2_000, most_together: int = 256) -> None:
-        self.number, self.ready = number, ready
+    def __init__(
+        self, number: str, backend: InferenceBackend, *, most_waiting: int = 2_000, max_batch: int = 256
+    ) -> None:
+        self.number, self.backend = number, backend
         self._loop = asyncio.get_running_loop()
-        self._most_waiting, self._most_together = most_waiting, most_together
+        self._max_waiting, self._max_batch = most_waiting, max_batch
         self._waiting: deque[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]] = deque()
         self._rows = 0
         self._busy = False
-        self._before = 1
-        self._gathers = ready.seconds > CHEAP_SECONDS
+        self._last_batch = 1
+        self._waits = backend.seconds > CHEAP_SECONDS
         self._timer: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"version-{number}")
-        self.quick = ready.form != "frame" and ready.seconds <= QUICK_SECONDS
-        """Whether few rows are predicted in the event loop."""
+        self.quick = backend.name != "frame" and backend.seconds <= QUICK_SECONDS
+        """Whether small batches are predicted in the event loop."""
 
-    def ask(self, rows: Sequence[Any]) -> asyncio.Future[list[Outcome]]:
-        """Return the outcomes of rows, in order, once they are there.
+    def submit(self, rows: Sequence[Any]) -> asyncio.Future[list[Outcome]]:
+        """Queue rows and return a future of their outcomes, in order.
 
         Raises
         ------
         BusyError
-            If too many rows wait already.
+            If the queue is full.
         """
-        if self._rows and self._rows + len(rows) > self._most_waiting:
+        if self._rows and self._rows + len(rows) > self._max_waiting:
             raise BusyError(f"{self._rows:,} rows wait for version {self.number}")
         future: asyncio.Future[list[Outcome]] = self._loop.create_future()
         self._waiting.append((rows, future))
         self._rows += len(rows)
         if not self._busy:
-            self._gather()
+            self._schedule()
         return future
 
-    def retire(self) -> None:
-        """Give the thread back once the rows that wait have been predicted."""
+    def close(self) -> None:
+        """Release the thread once the waiting rows have been predicted."""
         self._thread.shutdown(wait=False)
 
-    def _gather(self) -> None:
-        """Start the next batch, or wait a little for as many requests as the one before had."""
-        if self._gathers and len(self._waiting) < self._before:
+    def _schedule(self) -> None:
+        """Start the next batch, or wait for as many requests as the last batch had."""
+        if self._waits and len(self._waiting) < self._last_batch:
             if self._timer is None:
                 self._timer = self._loop.call_later(GATHER_SECONDS, self._start)
         else:
@@ -103,60 +105,67 @@ class Lane:
             self._timer.cancel()
             self._timer = None
         self._busy = True
-        # What else the event loop has read in this turn is asked for before this runs.
-        self._loop.call_soon(self._next)
+        # The event loop first handles the other requests of this turn, so they join the batch.
+        self._loop.call_soon(self._run_batch)
 
-    def _next(self) -> None:
-        """Take what waits, and predict it here or in the thread."""
-        taken: list[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]] = []
+    def _run_batch(self) -> None:
+        """Take the waiting requests, and predict them here or in the thread."""
+        batch: list[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]] = []
         count = 0
-        while self._waiting and (not taken or count + len(self._waiting[0][0]) <= self._most_together):
-            one = self._waiting.popleft()
-            self._rows -= len(one[0])
-            if not one[1].cancelled():
-                taken.append(one)
-                count += len(one[0])
-        if not taken:
+        while self._waiting and (not batch or count + len(self._waiting[0][0]) <= self._max_batch):
+            entry = self._waiting.popleft()
+            self._rows -= len(entry[0])
+            if not entry[1].cancelled():
+                batch.append(entry)
+                count += len(entry[0])
+        if not batch:
             self._busy = False
             return
-        self._before = len(taken)
-        rows = taken[0][0] if len(taken) == 1 else [row for some, _future in taken for row in some]
-        if self.quick and count <= MOST_QUICK:
+        self._last_batch = len(batch)
+        rows = batch[0][0] if len(batch) == 1 else [row for entry_rows, _future in batch for row in entry_rows]
+        if self.quick and count <= MAX_QUICK_ROWS:
             began = time.perf_counter()
-            outcomes = outcomes_of(self.ready, rows)
+            outcomes = predict_rows(self.backend, rows)
             self.quick = time.perf_counter() - began <= SLOW_SECONDS
-            self._give(taken, outcomes)
+            self._deliver(batch, outcomes)
         else:
-            self._in_thread(taken, rows)
+            self._predict_in_thread(batch, rows)
 
-    def _in_thread(self, taken: list[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]], rows: Sequence[Any]) -> None:
+    def _predict_in_thread(
+        self, batch: list[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]], rows: Sequence[Any]
+    ) -> None:
         try:
-            work = self._loop.run_in_executor(self._thread, outcomes_of, self.ready, rows)
-        except RuntimeError:  # the lane was retired between two batches: what still waits is predicted here
-            self._give(taken, outcomes_of(self.ready, rows))
+            work = self._loop.run_in_executor(self._thread, predict_rows, self.backend, rows)
+        except RuntimeError:  # closed between two batches: predict the remaining rows here
+            self._deliver(batch, predict_rows(self.backend, rows))
             return
-        work.add_done_callback(lambda done: self._give(taken, done.result()))
+        work.add_done_callback(lambda done: self._deliver(batch, done.result()))
 
-    def _give(self, taken: list[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]], outcomes: list[Outcome]) -> None:
-        """Hand out the outcomes, and go on with what came meanwhile."""
-        at = 0
-        for rows, future in taken:
+    def _deliver(
+        self, batch: list[tuple[Sequence[Any], asyncio.Future[list[Outcome]]]], outcomes: list[Outcome]
+    ) -> None:
+        """Resolve the futures of a batch, and schedule the next one."""
+        start = 0
+        for rows, future in batch:
             if not future.done():
-                future.set_result(outcomes[at : at + len(rows)])
-            at += len(rows)
+                future.set_result(outcomes[start : start + len(rows)])
+            start += len(rows)
         self._busy = False
         if self._waiting:
-            self._gather()
+            self._schedule()
 
 
-def outcomes_of(ready: ReadyModel, rows: Sequence[Any]) -> list[Outcome]:
-    """Return a prediction for each row, or why it has none; a row that raises does not take the others with it."""
+def predict_rows(backend: InferenceBackend, rows: Sequence[Any]) -> list[Outcome]:
+    """Return the outcome of each row.
+
+    If the batch raises, its rows are predicted one by one: a bad row does not fail the others.
+    """
     try:
-        found = ready.predict(rows)
+        predictions = backend.predict(rows)
     except Exception as error:  # a model may raise anything
         if len(rows) == 1:
-            return [failure_of(error)]
-        return [one for row in rows for one in outcomes_of(ready, [row])]
-    if np.isfinite(found).all():
-        return found.tolist()  # type: ignore[no-any-return]
-    return [one if np.isfinite(one) else f"the model gave {one}" for one in found.tolist()]
+            return [describe_failure(error)]
+        return [value for row in rows for value in predict_rows(backend, [row])]
+    if np.isfinite(predictions).all():
+        return predictions.tolist()  # type: ignore[no-any-return]
+    return [value if np.isfinite(value) else f"the model gave {value}" for value in predictions.tolist()]

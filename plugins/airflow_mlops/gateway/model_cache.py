@@ -1,50 +1,148 @@
-"""The versions that a gateway holds in memory, each with its lane."""
+"""Load versions of a loop for prediction, and keep the loaded versions in memory."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
 
+from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.user_function import load_function
+from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ports.rollout_target import Traffic
-from airflow_mlops.gateway.loading import LoadedVersion
-from airflow_mlops.gateway.micro_batcher import Lane
+from airflow_mlops.core.workspace import Ports, Workspace
+from airflow_mlops.gateway.inference_backends import InferenceBackend, choose_backend
+from airflow_mlops.gateway.micro_batcher import MicroBatcher
+from airflow_mlops.gateway.row_shape import RowShape, request_shape
+from airflow_mlops.gateway.version_files import ServedVersion, VersionFiles
 
 log = logging.getLogger(__name__)
 
 
-class HeldVersions:
-    """Loaded versions by their numbers, oldest first.
+@dataclass(frozen=True)
+class LoadedVersion:
+    """A loaded, warm version, and the shape of the rows that it takes."""
+
+    version: ServedVersion
+    backend: InferenceBackend
+    shape: RowShape
+
+
+class VersionLoader:
+    """A loader of the versions of one loop.
+
+    Parameters
+    ----------
+    loop, root : Loop and Path
+        The declaration, and the project folder of its relative paths.
+    files : VersionFiles
+        The files of versions.
+    secret : str, optional
+        Secret that masks personal columns.
+    onnx : bool
+        Whether to try ONNX.
+
+    Raises
+    ------
+    DeclarationError
+        If the loop's features need the history of a row, which a gateway does not have, or columns are masked and
+        there is no secret.
+    """
+
+    def __init__(self, loop: Loop, root: Path, files: VersionFiles, *, secret: str | None, onnx: bool) -> None:
+        self.files, self._onnx, self._secret = files, onnx, secret
+        self._workspace = Workspace(loop, root, files.kept, Ports(*[refuse_port] * 6), "gateway", secret)
+        self._feature_maker = FeatureMaker(self._workspace)
+        self._shapes: dict[tuple[tuple[str, str], ...], RowShape] = {}
+        reject_history_features(loop, root)
+        if self._workspace.contract is not None:
+            self.shape_for(None)
+
+    def load(self, version: ServedVersion) -> LoadedVersion:
+        """Return a version, verified, loaded and warm; this blocks for as long as it takes.
+
+        Raises
+        ------
+        RegistryError
+            If its files are missing, or differ from what was signed.
+        RolloutError
+            If it cannot predict rows of requests.
+        """
+        shape = self.shape_for(version)
+        model = self.files.load(version)
+        classifies = self._workspace.loop.classifies
+        return LoadedVersion(
+            version, choose_backend(model, shape, self._feature_maker, classifies=classifies, onnx=self._onnx), shape
+        )
+
+    def shape_for(self, version: ServedVersion | None) -> RowShape:
+        """Return the shape of the rows that a version takes; equal columns share one shape."""
+        contract = self._workspace.contract
+        columns: dict[str, str] = {} if contract or not version else dict(version.columns or {})
+        columns_key = tuple(sorted(columns.items()))
+        if columns_key not in self._shapes:
+            data = self._workspace.loop.data
+            self._shapes[columns_key] = request_shape(data, contract, columns, secret=self._secret)
+        return self._shapes[columns_key]
+
+
+class ModelCache:
+    """The loaded versions by number, oldest first, each with its batcher.
 
     Parameters
     ----------
     most_waiting : int
-        Rows that may wait for each.
+        Rows that may wait for each version.
     """
 
     def __init__(self, *, most_waiting: int) -> None:
         self._most_waiting = most_waiting
         self.loaded: dict[str, LoadedVersion] = {}
-        self.lanes: dict[str, Lane] = {}
+        self.batchers: dict[str, MicroBatcher] = {}
 
-    def hold(self, loaded: LoadedVersion) -> None:
-        """Hold a version, in the place of one of the same number."""
+    def add(self, loaded: LoadedVersion) -> None:
+        """Add a version, replacing a version of the same number."""
         number = loaded.version.number
-        before = self.lanes.get(number)
-        if before is not None:
-            before.retire()
+        previous = self.batchers.get(number)
+        if previous is not None:
+            previous.close()
         self.loaded[number] = loaded
-        self.lanes[number] = Lane(number, loaded.ready, most_waiting=self._most_waiting)
-        log.info("version %s is loaded as %s, %.2g s a row", number, loaded.ready.form, loaded.ready.seconds)
+        self.batchers[number] = MicroBatcher(number, loaded.backend, most_waiting=self._most_waiting)
+        log.info("version %s is loaded as %s, %.2g s a row", number, loaded.backend.name, loaded.backend.seconds)
 
-    def let_go(self, wanted: Set[str], *, keep: int) -> None:
-        """Forget versions that are not wanted, oldest first, until ``keep`` are left; the newest goes only for none."""
+    def evict(self, needed: Set[str], *, keep: int) -> None:
+        """Drop versions that are not needed, oldest first, until ``keep`` are left.
+
+        The newest version stays unless ``keep`` is 0: it may have been prepared for traffic that is about to come.
+        """
         newest = next(reversed(self.loaded), None)
-        for number in [one for one in self.loaded if one not in wanted and (keep == 0 or one != newest)]:
+        for number in [number for number in self.loaded if number not in needed and (keep == 0 or number != newest)]:
             if len(self.loaded) > keep:
                 del self.loaded[number]
-                self.lanes.pop(number).retire()
+                self.batchers.pop(number).close()
 
 
-def needed(traffic: Traffic) -> set[str]:
-    """Return the versions that traffic needs loaded."""
-    return {one for one in (traffic.champion, traffic.challenger, traffic.standby) if one is not None}
+def versions_in(traffic: Traffic) -> set[str]:
+    """Return the numbers of the versions in traffic."""
+    return {number for number in (traffic.champion, traffic.challenger, traffic.standby) if number is not None}
+
+
+def reject_history_features(loop: Loop, root: Path) -> None:
+    """Raise DeclarationError if the features of a loop need the history of a row, which a request does not have."""
+    import inspect
+
+    reference = loop.data.features
+    if reference and "history" in inspect.signature(load_function(reference, root)).parameters:
+        raise DeclarationError(
+            f"{reference} needs the history of a row, which a request does not have: a loop with such features "
+            "cannot be served by the gateway; use target: batch",
+            key="data.features",
+        )
+
+
+def refuse_port(*_arguments: Any) -> NoReturn:
+    """Raise DeclarationError: a gateway has no ledger, registry or table."""
+    raise DeclarationError("the gateway opens none of the loop's stores")

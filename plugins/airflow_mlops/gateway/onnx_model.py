@@ -1,4 +1,4 @@
-"""A scikit-learn model as ONNX, made from the verified model when it is loaded; nothing else is ever read as ONNX."""
+"""Convert a verified scikit-learn model to ONNX when it is loaded; no ONNX file is ever read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 from airflow_mlops.core.errors import RolloutError
 
 
-def converted(model: Any, columns: int, *, classifies: bool, nulls: bool) -> Callable[[Any], Any]:
-    """Return what predicts an array of shape (n_rows, ``columns``) by ONNX Runtime, on one thread.
+def convert_to_onnx(model: Any, columns: int, *, classifies: bool, nulls: bool) -> Callable[[Any], Any]:
+    """Return a predict function over arrays of shape (n_rows, ``columns``) by ONNX Runtime on one thread.
 
-    ONNX gives a number for what scikit-learn refuses. So numbers beyond floats of 32 bits are refused here too, and
-    null, unless ``nulls`` says that the model takes it.
+    ONNX gives numbers for input that scikit-learn refuses. Numbers beyond 32-bit floats are therefore refused here, and
+    null as well unless ``nulls`` is true.
 
     Raises
     ------
@@ -36,22 +36,24 @@ def converted(model: Any, columns: int, *, classifies: bool, nulls: bool) -> Cal
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             kind = skl2onnx.common.data_types.FloatTensorType([None, columns])
-            made = skl2onnx.to_onnx(model, initial_types=[("X", kind)], options=options)
-    except Exception as error:  # a converter may raise anything about a model that it does not know
+            graph = skl2onnx.to_onnx(model, initial_types=[("X", kind)], options=options)
+    except Exception as error:  # a converter may raise anything for an unknown model
         raise RolloutError(f"it does not convert: {type(error).__name__}: {str(error)[:200]}") from error
-    threads = onnxruntime.SessionOptions()
-    threads.intra_op_num_threads = threads.inter_op_num_threads = 1
-    threads.log_severity_level = 3
-    session = onnxruntime.InferenceSession(made.SerializeToString(), threads, providers=["CPUExecutionProvider"])
-    wanted = [session.get_outputs()[1 if classifies else 0].name]
-    place = list(model.classes_).index(1) if classifies else 0
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = session_options.inter_op_num_threads = 1
+    session_options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), session_options, providers=["CPUExecutionProvider"]
+    )
+    outputs = [session.get_outputs()[1 if classifies else 0].name]
+    positive = list(model.classes_).index(1) if classifies else 0
 
-    def by_onnx(matrix: Any) -> Any:
+    def predict_onnx(matrix: Any) -> Any:
         with np.errstate(over="ignore"):
             floats = matrix.astype(np.float32)
         if np.isinf(floats).any() or not (nulls or np.isfinite(floats).all()):
             raise ValueError("a value is null or too large, and the model does not take that")
-        found = session.run(wanted, {"X": floats})[0]
-        return found[:, place] if classifies else found.reshape(len(matrix))
+        predictions = session.run(outputs, {"X": floats})[0]
+        return predictions[:, positive] if classifies else predictions.reshape(len(matrix))
 
-    return by_onnx
+    return predict_onnx

@@ -1,12 +1,12 @@
-"""The prediction log: a Parquet file of every so many rows, and one line for each row that was answered or failed.
+"""The prediction log: Parquet files with one line for each row that was answered or failed.
 
-A thread of its own takes lines from the event loop's queue, counts them by unit, and writes a file when enough have
-come, enough time has passed, or the gateway stops; a file appears whole, under its name, or not at all. After a
-SIGTERM every line is on disk. A ``kill -9``, or a loss of power, loses the lines since the last file was written: at
-most those of ``seconds`` or ``rows``, whichever comes first.
+A thread of its own takes lines from the queue of the event loop, counts them by unit, and writes a file after a number
+of lines, after some time, and when the gateway stops. A file appears as a whole or not at all. After a SIGTERM every
+line is on disk. A ``kill -9`` or a loss of power loses the lines since the last file: at most those of ``seconds`` or
+``rows``, whichever is less.
 
-Where the folder cannot be written, lines are kept in memory and tried again, up to ``MOST_KEPT``; the oldest go then,
-and are counted as lost.
+If the folder cannot be written, up to ``MAX_PENDING`` lines wait in memory for a retry; beyond that the oldest are
+dropped and counted as lost.
 """
 
 from __future__ import annotations
@@ -23,40 +23,44 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_mlops.gateway.request_counts import Asked, RequestCounts, VersionTotals
+from airflow_mlops.gateway.request_counts import RequestCounts, RowOutcome, VersionTotals
 
 log = logging.getLogger(__name__)
-TURN_SECONDS = 0.2
-MOST_KEPT = 500_000
-SCHEMA = pa.schema([
-    ("request", pa.string()),
-    ("key", pa.string()),
-    ("received", pa.timestamp("us", tz="UTC")),
-    ("version", pa.string()),
-    ("prediction", pa.float64()),
-    ("champion_prediction", pa.float64()),
-    ("challenger_prediction", pa.float64()),
-    ("seconds", pa.float64()),
-    ("error", pa.string()),
-    ("kind", pa.string()),
-    ("share", pa.float64()),
-    ("order", pa.int64()),
-])  # fmt: skip
+POLL_SECONDS = 0.2
+MAX_PENDING = 500_000
+SCHEMA = pa.schema(
+    [
+        ("request", pa.string()),
+        ("key", pa.string()),
+        ("received", pa.timestamp("us", tz="UTC")),
+        ("version", pa.string()),
+        ("prediction", pa.float64()),
+        ("champion_prediction", pa.float64()),
+        ("challenger_prediction", pa.float64()),
+        ("seconds", pa.float64()),
+        ("error", pa.string()),
+        ("kind", pa.string()),
+        ("share", pa.float64()),
+        ("order", pa.int64()),
+    ]
+)
 """Columns of a file. ``version`` answered, null where none did; ``seconds`` from the request's arrival to its answer;
 ``error`` of whichever version failed, also where the champion then answered; ``order`` of the traffic in force."""
-SHADOW_SCHEMA = pa.schema([
-    ("request", pa.string()),
-    ("version", pa.string()),
-    ("challenger_prediction", pa.float64()),
-    ("seconds", pa.float64()),
-    ("error", pa.string()),
-    ("order", pa.int64()),
-])  # fmt: skip
+SHADOW_SCHEMA = pa.schema(
+    [
+        ("request", pa.string()),
+        ("version", pa.string()),
+        ("challenger_prediction", pa.float64()),
+        ("seconds", pa.float64()),
+        ("error", pa.string()),
+        ("order", pa.int64()),
+    ]
+)
 """Columns of the file of a shadow; ``request`` is that of the line of the champion's answer."""
 
 
 class Line(NamedTuple):
-    """What was answered for one row, and what is to be counted of it."""
+    """The log line of a row, with what is counted of it."""
 
     request: str
     key: str
@@ -71,13 +75,13 @@ class Line(NamedTuple):
     order: int
     counts: RequestCounts
     unit: int
-    asked: str
+    routed_to: str
     by_challenger: bool
     failed: bool
 
 
 class ShadowLine(NamedTuple):
-    """What a shadow made of one row."""
+    """The log line of a row in the shadow."""
 
     request: str
     version: str
@@ -91,149 +95,160 @@ class ShadowLine(NamedTuple):
 
 
 class PredictionLog:
-    """Takes lines from one thread, counts them and writes them in another.
+    """A log that takes lines in the event loop, and counts and writes them in a thread of its own.
 
     Parameters
     ----------
     folder : Path
-        Where files go; those of shadows below ``shadow``.
+        Folder of the files; those of shadows go to ``shadow`` in it.
     seconds, rows : float and int
-        When a file is written at the latest.
+        Limits after which a file is written.
     """
 
     def __init__(self, folder: Path, *, seconds: float = 10.0, rows: int = 50_000) -> None:
         self.folder, self._seconds, self._rows = folder, seconds, rows
         (folder / "shadow").mkdir(parents=True, exist_ok=True)
-        self.fresh: deque[Line | ShadowLine] = deque()
+        self.queue: deque[Line | ShadowLine] = deque()
         self.written = self.lost = 0
         self.totals: dict[str, VersionTotals] = {}
-        self._kept: list[Line] = []
-        self._shadowed: list[ShadowLine] = []
-        self._due = time.monotonic() + seconds
+        self._pending: list[Line] = []
+        self._pending_shadow: list[ShadowLine] = []
+        self._next_write = time.monotonic() + seconds
         self._stop = threading.Event()
-        self._taking, self._writing = threading.Lock(), threading.Lock()
+        self._count_lock, self._write_lock = threading.Lock(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
     def add(self, line: Line | ShadowLine) -> None:
-        """Take a line; it costs no more than its place in a queue."""
-        self.fresh.append(line)
+        """Queue a line; that is all it costs the event loop."""
+        self.queue.append(line)
 
     def count(self) -> None:
-        """Count all lines that have come until now."""
-        with self._taking:
-            taken = [self.fresh.popleft() for _ in range(len(self.fresh))]
-            lines = [one for one in taken if isinstance(one, Line)]
-            shadowed = [one for one in taken if isinstance(one, ShadowLine)]
-            self._kept += lines
-            self._shadowed += shadowed
-            count_lines(lines, shadowed)
-            for number, asked in by_version(lines, shadowed).items():
-                self.totals.setdefault(number, VersionTotals()).take(asked)
+        """Count all queued lines."""
+        with self._count_lock:
+            arrived = [self.queue.popleft() for _ in range(len(self.queue))]
+            lines = [line for line in arrived if isinstance(line, Line)]
+            shadow_lines = [line for line in arrived if isinstance(line, ShadowLine)]
+            self._pending += lines
+            self._pending_shadow += shadow_lines
+            count_lines(lines, shadow_lines)
+            for number, times in times_by_version(lines, shadow_lines).items():
+                self.totals.setdefault(number, VersionTotals()).add(times)
 
     def close(self) -> None:
-        """Write what is left; afterwards there is a line on disk for each that was added."""
+        """Write the remaining lines; afterwards every added line is on disk."""
         self._stop.set()
         self._thread.join()
         self.count()
         self.write()
 
     def write(self) -> None:
-        """Write what was taken as files, or keep it for the next time."""
-        with self._writing:
-            with self._taking:
-                lines, self._kept = self._kept, []
-                shadowed, self._shadowed = self._shadowed, []
-            self._due = time.monotonic() + self._seconds
+        """Write the counted lines as files, or keep them for a retry."""
+        with self._write_lock:
+            with self._count_lock:
+                lines, self._pending = self._pending, []
+                shadow_lines, self._pending_shadow = self._pending_shadow, []
+            self._next_write = time.monotonic() + self._seconds
             try:
                 if lines:
-                    write_whole(self.folder, table_of(lines))
+                    write_file(self.folder, to_table(lines))
                     self.written += len(lines)
                     lines = []
-                if shadowed:
-                    write_whole(self.folder / "shadow", shadow_table_of(shadowed))
-                    shadowed = []
+                if shadow_lines:
+                    write_file(self.folder / "shadow", shadow_to_table(shadow_lines))
+                    shadow_lines = []
             except OSError as error:
-                self._keep(lines, shadowed, error)
+                self._keep_for_retry(lines, shadow_lines, error)
 
-    def _keep(self, lines: list[Line], shadowed: list[ShadowLine], error: OSError) -> None:
-        with self._taking:
-            self._kept = [*lines, *self._kept]
-            self._shadowed = [*shadowed, *self._shadowed][-MOST_KEPT:]
-            over = max(len(self._kept) - MOST_KEPT, 0)
-            del self._kept[:over]
-        self.lost += over
+    def _keep_for_retry(self, lines: list[Line], shadow_lines: list[ShadowLine], error: OSError) -> None:
+        with self._count_lock:
+            self._pending = [*lines, *self._pending]
+            self._pending_shadow = [*shadow_lines, *self._pending_shadow][-MAX_PENDING:]
+            excess = max(len(self._pending) - MAX_PENDING, 0)
+            del self._pending[:excess]
+        self.lost += excess
         log.error(
-            "%d lines cannot be written to %s (%s); they are kept, %d are lost", len(lines), self.folder, error, over
+            "%d lines cannot be written to %s (%s); they are kept, %d are lost", len(lines), self.folder, error, excess
         )
 
     def _run(self) -> None:
-        while not self._stop.wait(TURN_SECONDS):
+        while not self._stop.wait(POLL_SECONDS):
             self.count()
-            if len(self._kept) >= self._rows or time.monotonic() >= self._due:
+            if len(self._pending) >= self._rows or time.monotonic() >= self._next_write:
                 self.write()
 
 
-def count_lines(lines: Iterable[Line], shadowed: Iterable[ShadowLine]) -> None:
-    """Count lines with the traffic that each belongs to.
+def count_lines(lines: Iterable[Line], shadow_lines: Iterable[ShadowLine]) -> None:
+    """Add lines to the counts of their traffic.
 
-    A row that the champion answers in the place of a challenger that failed is counted for the challenger alone: its
-    key is one of the challenger's units.
+    A row that the champion answers after the challenger failed is counted for the challenger alone, since its key is
+    one of the challenger's units.
     """
-    counted: dict[int, tuple[RequestCounts, list[Asked], list[Asked], list[tuple[float, float]]]] = {}
-    for one in lines:
-        _counts, champion, challenger, _paired = counted.setdefault(id(one.counts), (one.counts, [], [], []))
-        predicted = one.challenger if one.by_challenger else one.champion
-        (challenger if one.by_challenger else champion).append(
-            Asked(one.unit, float("nan") if predicted is None else predicted, one.seconds, one.failed)
+    by_counts: dict[int, tuple[RequestCounts, list[RowOutcome], list[RowOutcome], list[tuple[float, float]]]] = {}
+    for line in lines:
+        _counts, champion, challenger, _pairs = by_counts.setdefault(id(line.counts), (line.counts, [], [], []))
+        prediction = line.challenger if line.by_challenger else line.champion
+        (challenger if line.by_challenger else champion).append(
+            RowOutcome(line.unit, float("nan") if prediction is None else prediction, line.seconds, line.failed)
         )
-    for each in shadowed:
-        _counts, _champion, challenger, paired = counted.setdefault(id(each.counts), (each.counts, [], [], []))
-        predicted = float("nan") if each.challenger is None else each.challenger
-        challenger.append(Asked(each.unit, predicted, each.seconds, each.challenger is None))
-        if each.champion is not None and each.challenger is not None:
-            paired.append((each.champion, each.challenger))
-    for counts, champion, challenger, paired in counted.values():
-        counts.take(champion, challenger, paired)
+    for shadow in shadow_lines:
+        _counts, _champion, challenger, pairs = by_counts.setdefault(id(shadow.counts), (shadow.counts, [], [], []))
+        prediction = float("nan") if shadow.challenger is None else shadow.challenger
+        challenger.append(RowOutcome(shadow.unit, prediction, shadow.seconds, shadow.challenger is None))
+        if shadow.champion is not None and shadow.challenger is not None:
+            pairs.append((shadow.champion, shadow.challenger))
+    for counts, champion, challenger, pairs in by_counts.values():
+        counts.add(champion, challenger, pairs)
 
 
-def by_version(lines: Iterable[Line], shadowed: Iterable[ShadowLine]) -> dict[str, list[tuple[float, bool]]]:
-    """Return the seconds of each row that a version was asked for, and whether it failed, by version."""
-    found: dict[str, list[tuple[float, bool]]] = {}
-    for one in lines:
-        found.setdefault(one.asked, []).append((one.seconds, one.failed))
-    for each in shadowed:
-        found.setdefault(each.version, []).append((each.seconds, each.challenger is None))
-    return found
+def times_by_version(lines: Iterable[Line], shadow_lines: Iterable[ShadowLine]) -> dict[str, list[tuple[float, bool]]]:
+    """Return the seconds and the failure flag of each row, by the version that the row was routed to."""
+    times: dict[str, list[tuple[float, bool]]] = {}
+    for line in lines:
+        times.setdefault(line.routed_to, []).append((line.seconds, line.failed))
+    for shadow in shadow_lines:
+        times.setdefault(shadow.version, []).append((shadow.seconds, shadow.challenger is None))
+    return times
 
 
-def table_of(lines: list[Line]) -> pa.Table:
-    """Return lines as a table of ``SCHEMA``."""
-    answered = [one.challenger if one.by_challenger and not one.failed else one.champion for one in lines]
+def to_table(lines: list[Line]) -> pa.Table:
+    """Return lines as a table with ``SCHEMA``."""
+    answered = [line.challenger if line.by_challenger and not line.failed else line.champion for line in lines]
     columns: list[list[Any]] = [
-        [one.request for one in lines], [one.key for one in lines],
-        [int(one.received * 1e6) for one in lines], [one.version for one in lines], answered,
-        [one.champion for one in lines], [one.challenger for one in lines], [one.seconds for one in lines],
-        [one.error for one in lines], [one.kind for one in lines], [one.share for one in lines],
-        [one.order for one in lines],
-    ]  # fmt: skip
+        [line.request for line in lines],
+        [line.key for line in lines],
+        [int(line.received * 1e6) for line in lines],
+        [line.version for line in lines],
+        answered,
+        [line.champion for line in lines],
+        [line.challenger for line in lines],
+        [line.seconds for line in lines],
+        [line.error for line in lines],
+        [line.kind for line in lines],
+        [line.share for line in lines],
+        [line.order for line in lines],
+    ]
     return pa.table(
         [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
     )
 
 
-def shadow_table_of(lines: list[ShadowLine]) -> pa.Table:
-    """Return lines of a shadow as a table of ``SHADOW_SCHEMA``."""
+def shadow_to_table(lines: list[ShadowLine]) -> pa.Table:
+    """Return lines of a shadow as a table with ``SHADOW_SCHEMA``."""
     columns: list[list[Any]] = [
-        [one.request for one in lines], [one.version for one in lines], [one.challenger for one in lines],
-        [one.seconds for one in lines], [one.error for one in lines], [one.order for one in lines],
-    ]  # fmt: skip
+        [line.request for line in lines],
+        [line.version for line in lines],
+        [line.challenger for line in lines],
+        [line.seconds for line in lines],
+        [line.error for line in lines],
+        [line.order for line in lines],
+    ]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, SHADOW_SCHEMA, strict=True)]
     return pa.table(arrays, schema=SHADOW_SCHEMA)
 
 
-def write_whole(folder: Path, table: pa.Table) -> None:
-    """Write a table as a new file of a folder; nobody sees half of it."""
+def write_file(folder: Path, table: pa.Table) -> None:
+    """Write a table as a new file of a folder, atomically."""
     name = f"{int(time.time() * 1000)}-{uuid.uuid4().hex[:12]}.parquet"
     part = folder / f".{name}.part"
     try:

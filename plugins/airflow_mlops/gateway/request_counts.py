@@ -1,7 +1,7 @@
-"""What was seen of champion and challenger since some traffic was applied, by unit of the sticky split.
+"""Counts of champion and challenger under the same traffic, by unit of the sticky split.
 
-The memory is fixed: 10,000 units, the latency bins, and samples of a few thousand predictions. Rows come in batches,
-from the thread that also writes them to the log.
+The memory is fixed: 10,000 units, the latency bins, and samples of a few thousand predictions. Rows arrive in batches
+from the thread of the prediction log.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES
 from airflow_mlops.core.rollout.sticky_share import BUCKETS
 
 SAMPLE = 5_000
-"""Predictions of a version, and pairs of predictions, that are kept."""
+"""Size of the samples of predictions and of pairs of predictions."""
 _EDGES = np.asarray(LATENCY_EDGES)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A row that one version was asked for: its unit, the prediction or NaN, and the seconds that it took."""
+class RowOutcome:
+    """The outcome of a row at one version: its unit, the prediction or NaN, the seconds, and whether it failed."""
 
     unit: int
     prediction: float
@@ -33,114 +33,123 @@ class Asked:
     failed: bool
 
 
-class KeptSample:
-    """A sample of a stream, each item as likely to be in it as every other (Vitter's algorithm R).
+class ReservoirSample:
+    """A uniform sample of a stream, by reservoir sampling (Vitter's algorithm R).
 
     Parameters
     ----------
     columns : int
-        Numbers of an item.
+        Numbers in an item.
     """
 
     def __init__(self, columns: int, *, seed: int) -> None:
-        self._kept = np.zeros((SAMPLE, columns))
+        self._items = np.zeros((SAMPLE, columns))
         self._random = np.random.default_rng(seed)
         self.seen = 0
 
-    def take(self, items: npt.NDArray[np.float64]) -> None:
-        """Take items in, shape (n, columns)."""
-        free = min(max(SAMPLE - self.seen, 0), len(items))
-        self._kept[self.seen : self.seen + free] = items[:free]
-        later = items[free:]
+    def add(self, items: npt.NDArray[np.float64]) -> None:
+        """Add items, shape (n, columns)."""
+        first = min(max(SAMPLE - self.seen, 0), len(items))
+        self._items[self.seen : self.seen + first] = items[:first]
+        later = items[first:]
         if len(later):
-            places = self._random.integers(0, self.seen + free + np.arange(1, len(later) + 1))
-            into = places < SAMPLE
-            self._kept[places[into]] = later[into]
+            slots = self._random.integers(0, self.seen + first + np.arange(1, len(later) + 1))
+            chosen = slots < SAMPLE
+            self._items[slots[chosen]] = later[chosen]
         self.seen += len(items)
 
     @property
     def items(self) -> npt.NDArray[np.float64]:
-        """The items that are kept, shape (at most SAMPLE, columns)."""
-        return self._kept[: min(self.seen, SAMPLE)]
+        """The sample, shape (at most SAMPLE, columns)."""
+        return self._items[: min(self.seen, SAMPLE)]
 
 
 class VersionCounts:
-    """What was seen of one version."""
+    """Counts of one version."""
 
     def __init__(self, *, seed: int) -> None:
         self.requests = self.errors = 0
         self.unit_requests = np.zeros(BUCKETS, np.int64)
         self.unit_errors = np.zeros(BUCKETS, np.int64)
         self.latency = np.zeros(len(LATENCY_EDGES) + 1, np.int64)
-        self.predictions = KeptSample(1, seed=seed)
+        self.predictions = ReservoirSample(1, seed=seed)
 
-    def take(self, asked: Sequence[Asked]) -> None:
-        """Count rows that the version was asked for."""
-        if not asked:
+    def add(self, outcomes: Sequence[RowOutcome]) -> None:
+        """Add the outcomes of rows."""
+        if not outcomes:
             return
-        units = np.fromiter((one.unit for one in asked), np.int64, len(asked))
-        failed = np.fromiter((one.failed for one in asked), bool, len(asked))
-        seconds = np.fromiter((one.seconds for one in asked), np.float64, len(asked))
-        self.requests += len(asked)
+        units = np.fromiter((outcome.unit for outcome in outcomes), np.int64, len(outcomes))
+        failed = np.fromiter((outcome.failed for outcome in outcomes), bool, len(outcomes))
+        seconds = np.fromiter((outcome.seconds for outcome in outcomes), np.float64, len(outcomes))
+        self.requests += len(outcomes)
         self.errors += int(failed.sum())
         np.add.at(self.unit_requests, units, 1)
         np.add.at(self.unit_errors, units[failed], 1)
         np.add.at(self.latency, np.searchsorted(_EDGES, seconds), 1)
-        good = np.fromiter((one.prediction for one in asked if not one.failed), np.float64)
-        self.predictions.take(good[:, None])
+        good = np.fromiter((outcome.prediction for outcome in outcomes if not outcome.failed), np.float64)
+        self.predictions.add(good[:, None])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values; units without a request are left out."""
         units = np.flatnonzero(self.unit_requests)
         return {
-            "requests": self.requests, "errors": self.errors, "latency": self.latency.tolist(),
-            "units": units.tolist(), "unit_requests": self.unit_requests[units].tolist(),
-            "unit_errors": self.unit_errors[units].tolist(), "predictions": self.predictions.items[:, 0].tolist(),
-        }  # fmt: skip
+            "requests": self.requests,
+            "errors": self.errors,
+            "latency": self.latency.tolist(),
+            "units": units.tolist(),
+            "unit_requests": self.unit_requests[units].tolist(),
+            "unit_errors": self.unit_errors[units].tolist(),
+            "predictions": self.predictions.items[:, 0].tolist(),
+        }
 
 
 class VersionTotals:
-    """Rows that one version was asked for since the process began, for Prometheus: they never fall."""
+    """Totals of one version since the process started; they never decrease, as Prometheus needs."""
 
     def __init__(self) -> None:
         self.rows = self.errors = 0
         self.seconds = 0.0
         self.latency = np.zeros(len(LATENCY_EDGES) + 1, np.int64)
 
-    def take(self, asked: Sequence[tuple[float, bool]]) -> None:
-        """Count rows: the seconds of each, and whether the version failed at it."""
-        seconds = np.fromiter((one for one, _failed in asked), np.float64, len(asked))
-        self.rows += len(asked)
-        self.errors += sum(failed for _one, failed in asked)
+    def add(self, times: Sequence[tuple[float, bool]]) -> None:
+        """Add rows by their seconds and failure flags."""
+        seconds = np.fromiter((second for second, _failed in times), np.float64, len(times))
+        self.rows += len(times)
+        self.errors += sum(failed for _seconds, failed in times)
         self.seconds += float(seconds.sum())
         np.add.at(self.latency, np.searchsorted(_EDGES, seconds), 1)
 
 
 class RequestCounts:
-    """What was seen since the traffic of record ``order`` was applied. Safe to use from several threads."""
+    """Counts since the traffic of record ``order`` was applied. Safe to use from several threads."""
 
     def __init__(self, order: int) -> None:
         self.order = order
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._champion, self._challenger = VersionCounts(seed=1), VersionCounts(seed=2)
-        self._paired = KeptSample(2, seed=3)
+        self._paired = ReservoirSample(2, seed=3)
 
-    def take(
-        self, champion: Sequence[Asked], challenger: Sequence[Asked], paired: Sequence[tuple[float, float]] = ()
+    def add(
+        self,
+        champion: Sequence[RowOutcome],
+        challenger: Sequence[RowOutcome],
+        paired: Sequence[tuple[float, float]] = (),
     ) -> None:
-        """Count rows, and pairs of predictions of champion and challenger for the same row."""
+        """Add outcomes, and pairs of predictions of champion and challenger for the same row."""
         with self._lock:
-            self._champion.take(champion)
-            self._challenger.take(challenger)
+            self._champion.add(champion)
+            self._challenger.add(challenger)
             if paired:
-                self._paired.take(np.asarray(paired, np.float64))
+                self._paired.add(np.asarray(paired, np.float64))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON values, as the control API gives it."""
+        """Return the counts as JSON values, as the control API gives them."""
         with self._lock:
             return {
-                "order": self.order, "seconds": time.monotonic() - self._began,
-                "champion": self._champion.to_dict(), "challenger": self._challenger.to_dict(),
+                "order": self.order,
+                "seconds": time.monotonic() - self._began,
+                "champion": self._champion.to_dict(),
+                "challenger": self._challenger.to_dict(),
                 "paired": self._paired.items.tolist(),
-            }  # fmt: skip
+            }

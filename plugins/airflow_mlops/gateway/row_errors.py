@@ -1,4 +1,4 @@
-"""Why a row is refused: what the decoder says, in our words, with the field and the row."""
+"""Explain why a row is refused: the decoder's error, with the field and the row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from airflow_mlops.core.declaration.contract import Contract, matching
+from airflow_mlops.core.declaration.contract import Contract, first_match
 from airflow_mlops.core.errors import DataError
 
 _PLACE = re.compile(r"`\$(?:\[(\d{1,9})\])?(?:\.(.{1,128}?))?`$", re.ASCII)
@@ -23,9 +23,9 @@ class RowError(DataError):
     Parameters
     ----------
     reason : str
-        What is wrong, in words.
+        Explanation.
     field : str, optional
-        The column that it is about.
+        Column that is wrong.
     row : int, optional
         Place of the row in a list, from 0; None for a single row.
     """
@@ -35,58 +35,56 @@ class RowError(DataError):
         super().__init__(f"{field}: {reason}" if field else reason)
 
 
-def in_words(error: Exception, body: bytes | bytearray, contract: Contract | None) -> RowError:
-    """Return what a decoder found wrong, with the field and in our words."""
-    said = str(error)
+def explain_error(error: Exception, body: bytes | bytearray, contract: Contract | None) -> RowError:
+    """Return the error of a row for the error of its decoder."""
+    message = str(error)
     if not isinstance(error, msgspec.ValidationError):
-        return odd_number(body) or RowError(f"the body is no JSON: {said}")
-    place = _PLACE.search(said)
+        return nonfinite_number_error(body) or RowError(f"the body is not JSON: {message}")
+    place = _PLACE.search(message)
     row = int(place[1]) if place and place[1] else None
-    named = _NAMED.match(said)
-    if named:
-        field = named[2]
-        return RowError(
-            missing_or_unknown(field, contract, missing=named[1].startswith("missing")), field=field, row=row
-        )
+    match = _NAMED.match(message)
+    if match:
+        field = match[2]
+        return RowError(explain_column(field, contract, missing=match[1].startswith("missing")), field=field, row=row)
     field = place[2] if place else None
-    kinds = _EXPECTED.match(said)
-    if kinds and kinds[2] == "null":
+    mismatch = _EXPECTED.match(message)
+    if mismatch and mismatch[2] == "null":
         return RowError("is null, and must have a value", field=field, row=row)
-    if kinds:
-        wanted = " or ".join(_WORDS.get(one, one) for one in kinds[1].split(" | "))
-        return RowError(f"must be {wanted}, and is {_WORDS.get(kinds[2], kinds[2])}", field=field, row=row)
-    odd = odd_number(body) if field is None else None
-    return odd or RowError(said.partition(" - at ")[0], field=field, row=row)
+    if mismatch:
+        expected = " or ".join(_WORDS.get(kind, kind) for kind in mismatch[1].split(" | "))
+        return RowError(f"must be {expected}, and is {_WORDS.get(mismatch[2], mismatch[2])}", field=field, row=row)
+    number_error = nonfinite_number_error(body) if field is None else None
+    return number_error or RowError(message.partition(" - at ")[0], field=field, row=row)
 
 
-def missing_or_unknown(field: str, contract: Contract | None, *, missing: bool) -> str:
-    """Return what is wrong with a column that a row lacks, or that no contract declares."""
+def explain_column(field: str, contract: Contract | None, *, missing: bool) -> str:
+    """Return the reason for a column that is missing, denied or not declared."""
     if missing:
         return "is missing"
-    denied = matching(field, contract.deny) if contract else None
+    denied = first_match(field, contract.deny) if contract else None
     if denied:
         return f"is denied by the contract ({denied!r})"
     return "is unknown: no such column is declared"
 
 
-def odd_number(body: bytes | bytearray) -> RowError | None:
-    """Return the error for a body that is JSON but for NaN, infinity or a number beyond floats; None for others."""
+def nonfinite_number_error(body: bytes | bytearray) -> RowError | None:
+    """Return the error for a NaN, an infinity or a number beyond floats in a body, None if there is none."""
     try:
-        raw = json.loads(body, parse_constant=_Odd)
+        raw = json.loads(body, parse_constant=_NonFinite)
     except (ValueError, RecursionError):
         return None
     rows = raw if isinstance(raw, list) else [raw]
-    for at, row in enumerate(rows):
+    for index, row in enumerate(rows):
         for name, value in row.items() if isinstance(row, dict) else ():
-            place = at if isinstance(raw, list) else None
-            if isinstance(value, _Odd):
+            place = index if isinstance(raw, list) else None
+            if isinstance(value, _NonFinite):
                 return RowError(f"is {value}, which is not finite", field=str(name), row=place)
             if isinstance(value, float) and math.isinf(value):
                 return RowError("Number out of range", field=str(name), row=place)
     return None
 
 
-class _Odd(str):
-    """NaN or an infinity, by the name it has in a body."""
+class _NonFinite(str):
+    """NaN or an infinity, as written in the body."""
 
     __slots__ = ()

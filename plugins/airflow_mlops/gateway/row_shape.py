@@ -1,7 +1,7 @@
-"""What a row of a request must be: the columns of the contract, of their types, finite, and nothing else.
+"""Decode and check the rows of requests: the columns of the contract with their types, finite, and no others.
 
-Rows are decoded straight into a class that is made of the contract, so that a good row costs little. A bad one is
-told with the field and the reason. Nothing is coerced, but for a whole number where the contract says float.
+Rows are decoded directly into a class that is generated from the contract, so a good row costs little. The error of a
+bad row has the field and the reason. Nothing is coerced except an integer in a float column.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
-from airflow_mlops.core.data.read_text import written_as_text
-from airflow_mlops.core.declaration.arrow_types import type_named
-from airflow_mlops.core.declaration.contract import Contract, matching
+from airflow_mlops.core.data.read_text import format_column
+from airflow_mlops.core.declaration.arrow_types import parse_type
+from airflow_mlops.core.declaration.contract import Contract, first_match
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.gateway.row_errors import RowError, in_words
+from airflow_mlops.gateway.row_errors import RowError, explain_error
 
 _INT = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -32,8 +32,8 @@ _INT = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 class RowField:
     """One column of a row.
 
-    ``required`` says that a row must name it; where it may be missing, it is null then. ``masked`` is the key that
-    replaces its values by a hash.
+    A row must have the column if it is ``required``; otherwise a missing column is null. ``masked`` is the key of the
+    hash that replaces its values.
     """
 
     name: str
@@ -44,125 +44,132 @@ class RowField:
 
     @property
     def numeric(self) -> bool:
-        """Whether its values are numbers or truth values, as an array of floats holds them."""
+        """Whether an array of floats can hold the values: numbers or booleans, not masked."""
         kind = self.kind
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
         return self.masked is None and bool(number)
 
     @property
-    def kept_as(self) -> pa.DataType:
-        """The type of the column in snapshots, which models were fitted on."""
+    def snapshot_type(self) -> pa.DataType:
+        """Type of the column in snapshots, on which models are fitted."""
         return pa.string() if self.masked else self.kind
 
     @property
-    def decoded_as(self) -> Any:
-        """The type that JSON is decoded to."""
+    def json_type(self) -> Any:
+        """Python type that JSON is decoded to."""
         kind: Any = python_type(self.kind)
         return kind | None if self.nullable else kind
 
 
 class RowShape:
-    """The rows of a loop's requests.
+    """The shape of the rows of a loop's requests.
 
     Parameters
     ----------
     fields : sequence of RowField
-        Columns that a row holds, but for the label.
+        Columns of a row, without the label.
     key, label : str
-        Names of these columns. A row may name the label, which is not looked at.
+        Names of these columns. A row may have the label, which is ignored.
     contract : Contract, optional
-        Says which further columns are denied or ignored.
+        Gives the columns that are denied or ignored.
     """
 
     def __init__(self, fields: Sequence[RowField], *, key: str, label: str, contract: Contract | None = None) -> None:
         self.fields = tuple(fields)
-        self.by_name = {field.name: at for at, field in enumerate(self.fields)}
-        self._contract, self._masked = contract, [(f"f{at}", one) for at, one in enumerate(fields) if one.masked]
-        self._decimals = [(f"f{at}", one) for at, one in enumerate(fields) if pa.types.is_decimal(one.kind)]
+        self.by_name = {field.name: index for index, field in enumerate(self.fields)}
+        self._contract, self._masked = (
+            contract,
+            [(f"f{index}", field) for index, field in enumerate(fields) if field.masked],
+        )
+        self._decimals = [(f"f{index}", field) for index, field in enumerate(fields) if pa.types.is_decimal(field.kind)]
         self.key_of = attrgetter(f"f{self.by_name[key]}")
         members: list[Any] = [
-            (f"f{at}", one.decoded_as) if one.required else (f"f{at}", one.decoded_as | None, None)
-            for at, one in enumerate(self.fields)
+            (f"f{index}", field.json_type) if field.required else (f"f{index}", field.json_type | None, None)
+            for index, field in enumerate(self.fields)
         ]
-        names = {f"f{at}": one.name for at, one in enumerate(self.fields)}
+        names = {f"f{index}": field.name for index, field in enumerate(self.fields)}
         self.row_class: Any = msgspec.defstruct(
-            "Row", [*members, ("label", Any, None)], rename={**names, "label": label}, forbid_unknown_fields=True,
-            kw_only=True, gc=False,
-        )  # fmt: skip
+            "Row",
+            [*members, ("label", Any, None)],
+            rename={**names, "label": label},
+            forbid_unknown_fields=True,
+            kw_only=True,
+            gc=False,
+        )
         row: Any = self.row_class
         self._kinds: Any = row | list[row]
         self._decode = msgspec.json.Decoder(self._kinds).decode
 
-    def rows_of(self, body: bytes | bytearray) -> tuple[list[Any], bool]:
-        """Return the rows of a body, and whether it is a single one that stands alone.
+    def decode_rows(self, body: bytes | bytearray) -> tuple[list[Any], bool]:
+        """Return the rows of a body, and whether the body is a single row and not a list.
 
         Raises
         ------
         RowError
-            For the first thing wrong with them.
+            For the first fault.
         """
         try:
-            found = self._decode(body) if not self._ignores else self._leaving_out(body)
+            decoded = self._decode(body) if not self._has_ignored_columns else self._decode_without_ignored(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise in_words(error, body, self._contract) from None
+            raise explain_error(error, body, self._contract) from None
         except RecursionError:
             raise RowError("the body is nested too deeply") from None
-        single = not isinstance(found, list)
-        rows = [found] if single else found
+        single = not isinstance(decoded, list)
+        rows = [decoded] if single else decoded
         if not rows:
             raise RowError("the list of rows is empty")
         if self._decimals or self._masked:
-            self._finish(rows)
+            self._check_and_mask(rows)
         return rows, single
 
-    def values_of(self, names: Sequence[str]) -> Any:
-        """Return what takes a row and gives its values in the columns ``names``: a tuple, or the one value."""
+    def value_getter(self, names: Sequence[str]) -> Any:
+        """Return a function from a row to its values in some columns: a tuple, or a bare value for a single column."""
         return attrgetter(*(f"f{self.by_name[name]}" for name in names))
 
-    def frame(self, rows: Sequence[Any]) -> pd.DataFrame:
-        """Return rows as the frame that snapshots give: its columns and their types are the same."""
+    def to_frame(self, rows: Sequence[Any]) -> pd.DataFrame:
+        """Return rows as a frame with the columns and types of snapshots."""
         columns = {
-            one.name: pa.array([getattr(row, f"f{at}") for row in rows], one.kept_as)
-            for at, one in enumerate(self.fields)
+            field.name: pa.array([getattr(row, f"f{index}") for row in rows], field.snapshot_type)
+            for index, field in enumerate(self.fields)
         }
-        made: pd.DataFrame = pa.table(columns).to_pandas()
-        return made
+        frame: pd.DataFrame = pa.table(columns).to_pandas()
+        return frame
 
     @property
-    def _ignores(self) -> bool:
+    def _has_ignored_columns(self) -> bool:
         return self._contract is not None and bool(self._contract.ignore)
 
-    def _leaving_out(self, body: bytes | bytearray) -> Any:
-        """Decode a body whose rows may hold columns that the contract ignores."""
+    def _decode_without_ignored(self, body: bytes | bytearray) -> Any:
+        """Decode a body without the columns that the contract ignores."""
         raw = msgspec.json.decode(body)
         patterns = self._contract.ignore if self._contract else ()
         rows = raw if isinstance(raw, list) else [raw]
         for row in rows:
             if isinstance(row, dict):
-                for name in [one for one in row if one not in self.by_name and matching(one, patterns)]:
+                for name in [name for name in row if name not in self.by_name and first_match(name, patterns)]:
                     del row[name]
         return msgspec.convert(raw, self._kinds, builtin_types=())
 
-    def _finish(self, rows: list[Any]) -> None:
-        """Hold decimals to their digits, and mask what is to be masked."""
-        for at, row in enumerate(rows):
-            for member, one in self._decimals:
+    def _check_and_mask(self, rows: list[Any]) -> None:
+        """Check the digits of decimals, and mask the masked columns, in place."""
+        for index, row in enumerate(rows):
+            for member, field in self._decimals:
                 value = getattr(row, member)
                 if value is not None:
                     try:
-                        pa.scalar(value, one.kind)
+                        pa.scalar(value, field.kind)
                     except (pa.ArrowInvalid, ValueError):
-                        place = at if len(rows) > 1 else None
-                        raise RowError(f"{value} is no {one.kind}", field=one.name, row=place) from None
-            for member, one in self._masked:
+                        place = index if len(rows) > 1 else None
+                        raise RowError(f"{value} is no {field.kind}", field=field.name, row=place) from None
+            for member, field in self._masked:
                 value = getattr(row, member)
-                if value is not None and one.masked:
-                    text = written_as_text(pa.array([value], one.kind))[0].as_py()
-                    setattr(row, member, keyed_hash(text, one.masked))
+                if value is not None and field.masked:
+                    text = format_column(pa.array([value], field.kind))[0].as_py()
+                    setattr(row, member, keyed_hash(text, field.masked))
 
 
 def python_type(kind: pa.DataType) -> Any:
-    """Return the type that a value of a column is decoded to."""
+    """Return the Python type of the values of a column."""
     if pa.types.is_timestamp(kind):
         return Annotated[datetime, msgspec.Meta(tz=bool(kind.tz))]
     if pa.types.is_date(kind):
@@ -176,17 +183,17 @@ def python_type(kind: pa.DataType) -> Any:
     return float if pa.types.is_floating(kind) else str
 
 
-def shape_of_requests(
+def request_shape(
     data: Data, contract: Contract | None, recorded: dict[str, str] | None, *, secret: str | None = None
 ) -> RowShape:
-    """Return what a loop's rows must be: by its contract, or by the columns that a version was fitted on.
+    """Return the shape of a loop's rows, by its contract or by the columns that a version was fitted on.
 
     Parameters
     ----------
     recorded : dict of str to str, optional
-        Columns and their types as the ledger names them; needed without a contract.
+        Columns and types as in the ledger; needed without a contract.
     secret : str, optional
-        What masks columns; needed where the contract masks any.
+        Secret that masks columns; needed if the contract masks any.
 
     Raises
     ------
@@ -197,20 +204,23 @@ def shape_of_requests(
         hidden = contract.hidden | (set() if data.features else {data.time})
         fields = [
             RowField(
-                name, column.read_as, nullable=column.nullable and name != data.key,
+                name,
+                column.source_type,
+                nullable=column.nullable and name != data.key,
                 required=name == data.key or not (column.optional or name in hidden),
                 masked=mask_key(secret, name) if column.mask else None,
             )
-            for name, column in contract.columns.items() if name != data.label
-        ]  # fmt: skip
+            for name, column in contract.columns.items()
+            if name != data.label
+        ]
         return RowShape(fields, key=data.key, label=data.label, contract=contract)
     if not recorded:
-        raise RolloutError("the loop has no contract, and the version says nothing of its columns: prepare it again")
+        raise RolloutError("the loop has no contract and the version has no record of its columns: prepare it again")
     fields = []
     for name, text in recorded.items():
-        kind = type_named(text)
+        kind = parse_type(text)
         if kind is None:
-            raise RolloutError(f"column {name!r} is recorded as {text!r}, which is no type of a column")
+            raise RolloutError(f"column {name!r} is recorded as {text!r}, which is not a type of a column")
         if name != data.label:
             optional = name == data.time and not data.features
             fields.append(RowField(name, kind, nullable=name != data.key, required=not optional))

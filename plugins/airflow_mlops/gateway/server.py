@@ -1,8 +1,8 @@
-"""Run a gateway until it is told to stop: uvicorn on uvloop, and a stop that loses no request and no line of the log.
+"""Run a gateway: uvicorn on uvloop, and a shutdown that loses no request and no line of the log.
 
-On SIGTERM or SIGINT it says at once that it is not ready, goes on answering for ``drain_seconds`` so that a load
-balancer can notice, stops accepting, finishes what is under way, and writes the rest of the log. Its counts of the
-whole run are then in ``stopped.json`` of the state folder.
+On SIGTERM or SIGINT the gateway is not ready at once, goes on answering for ``drain_seconds`` so that a load balancer
+can notice, closes its port, finishes the requests in progress, and writes the rest of the log. The counts of the whole
+run are then in ``stopped.json`` of the state folder.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from airflow_mlops.gateway.serving import Serving
 from airflow_mlops.gateway.settings import Settings
 
 log = logging.getLogger(__name__)
-MOST_CONNECTIONS = 2_000
+MAX_CONNECTIONS = 2_000
 FINISH_SECONDS = 30
 STOPPED = "stopped.json"
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, but for the signals: those are the gateway's to handle."""
+    """Uvicorn's server without its signal handlers: the gateway has its own."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
+        """Install no handlers."""
         yield
 
 
@@ -45,37 +45,51 @@ def run(settings: Settings) -> None:
     Raises
     ------
     RolloutError
-        If the port cannot be listened on.
+        If the port cannot be opened.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if settings.token is None:
-        log.warning("there are no tokens: whoever reaches %s:%d says what is served", settings.host, settings.port)
+        log.warning(
+            "there are no tokens: anybody who reaches %s:%d can change what is served", settings.host, settings.port
+        )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, listening(settings)))
+        runner.run(serve(settings, open_listener(settings)))
 
 
-def listening(settings: Settings) -> socket.socket:
-    """Return the socket that a gateway listens on."""
+def open_listener(settings: Settings) -> socket.socket:
+    """Return the listening socket of a gateway."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind((settings.host, settings.port))
+        listener.bind((settings.host, settings.port))
     except OSError as error:
-        found.close()
+        listener.close()
         raise RolloutError(f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}") from error
-    return found
+    return listener
 
 
 async def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve on a socket until a signal ends it."""
     serving = Serving(settings)
     gateway = Gateway(settings, serving)
-    server = _Server(uvicorn.Config(
-        gateway, http="httptools", loop="none", lifespan="off", access_log=False, log_config=None, ws="none",
-        server_header=False, date_header=False, limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=75,
-        timeout_graceful_shutdown=FINISH_SECONDS, proxy_headers=False,
-    ))  # fmt: skip
+    server = _Server(
+        uvicorn.Config(
+            gateway,
+            http="httptools",
+            loop="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            ws="none",
+            server_header=False,
+            date_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=FINISH_SECONDS,
+            proxy_headers=False,
+        )
+    )
     stops: list[asyncio.Task[None]] = []
 
     def stop() -> None:
@@ -91,21 +105,25 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     finally:
         await loading
         await serving.close()
-        counts = counts_of(gateway)
+        counts = summarise_run(gateway)
         (settings.state_dir / STOPPED).write_text(json.dumps(counts))
         log.info("stopped: %s", counts)
 
 
 async def drain(server: uvicorn.Server, seconds: float) -> None:
-    """Let the server stop after a while."""
+    """Stop the server after some seconds."""
     await asyncio.sleep(seconds)
     server.should_exit = True
 
 
-def counts_of(gateway: Gateway) -> dict[str, Any]:
-    """Return the counts of the whole run: of requests by status, of rows, and of lines of the log."""
-    totals, written = gateway.serving.answering.totals, gateway.serving.log
+def summarise_run(gateway: Gateway) -> dict[str, Any]:
+    """Return the counts of the whole run: requests by status, rows, and lines of the log."""
+    totals, written = gateway.serving.router.totals, gateway.serving.log
     return {
-        "requests": {str(status): count for status, count in sorted(gateway.requests.items())}, "rows": totals.rows,
-        "answered": totals.answered, "instead": totals.instead, "lines": written.written, "lost": written.lost,
-    }  # fmt: skip
+        "requests": {str(status): count for status, count in sorted(gateway.requests.items())},
+        "rows": totals.rows,
+        "answered": totals.answered,
+        "instead": totals.fallbacks,
+        "lines": written.written,
+        "lost": written.lost,
+    }

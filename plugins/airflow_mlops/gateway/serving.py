@@ -1,8 +1,8 @@
-"""What is served, and how that changes: versions are loaded aside, and traffic is swapped by one assignment.
+"""Serve traffic: versions are loaded beside it, and new traffic takes effect by one assignment.
 
-prepare(version): loaded, warm, no traffic   ->   apply(traffic): kept on disk, then served
-a challenger that fails too often            ->   taken out here; the traffic stays recorded, its exposure is 0
-a restart                                    ->   what was kept is loaded from the gateway's own copies
+prepare(version): loaded, warm, no traffic   ->   apply(traffic): saved on disk, then served
+a challenger that fails too often            ->   taken out here; its traffic stays recorded, its exposure is 0
+a restart                                    ->   the saved state is loaded from the gateway's own copies
 """
 
 from __future__ import annotations
@@ -17,32 +17,31 @@ from airflow_mlops.core.errors import MlopsError, RolloutError
 from airflow_mlops.core.ports.rollout_target import SERVING, OlderTrafficError, Traffic
 from airflow_mlops.core.rollout.sticky_share import StickySplit, bound_of
 from airflow_mlops.gateway.breaker import Breaker
-from airflow_mlops.gateway.loading import VersionLoader
-from airflow_mlops.gateway.model_cache import HeldVersions, needed
+from airflow_mlops.gateway.model_cache import ModelCache, VersionLoader, versions_in
 from airflow_mlops.gateway.prediction_log import PredictionLog
 from airflow_mlops.gateway.request_counts import RequestCounts
-from airflow_mlops.gateway.request_router import Answering, Served
+from airflow_mlops.gateway.request_router import RequestRouter, ServingState
 from airflow_mlops.gateway.settings import Settings
-from airflow_mlops.gateway.shadow_link import ShadowLink, started_shadow
-from airflow_mlops.gateway.state_file import KeptState, read_state, write_state
+from airflow_mlops.gateway.shadow_link import ShadowLink, start_shadow
+from airflow_mlops.gateway.state_file import SavedState, read_state, write_state
 from airflow_mlops.gateway.version_files import ServedVersion, VersionFiles
 
 log = logging.getLogger(__name__)
-MOST_LOADED = 6
-"""Versions that are held in memory; of more, those that no traffic needs go first."""
+MAX_LOADED = 6
+"""Versions in memory; beyond that, versions without traffic are evicted."""
 
 
 class NotPreparedError(RolloutError):
-    """Traffic names a version that is not loaded."""
+    """Traffic has a version that is not loaded."""
 
 
 class Serving:
-    """Versions that are loaded, and the traffic that is served.
+    """The loaded versions and the traffic that is served.
 
     Parameters
     ----------
     settings : Settings
-        How the gateway was started.
+        Settings of the gateway.
 
     Raises
     ------
@@ -56,106 +55,108 @@ class Serving:
         files = VersionFiles(settings.state_dir / "models", settings.lake / settings.loop.model, settings.keys)
         self._loader = VersionLoader(settings.loop, settings.root, files, secret=settings.secret, onnx=settings.onnx)
         self.log = PredictionLog(settings.log_dir, seconds=settings.log_seconds, rows=settings.log_rows)
-        self.answering = Answering(
-            self.log, answer_seconds=settings.answer_seconds, challenger_seconds=settings.challenger_seconds,
+        self.router = RequestRouter(
+            self.log,
+            answer_seconds=settings.answer_seconds,
+            challenger_seconds=settings.challenger_seconds,
             trip=self.trip,
-        )  # fmt: skip
-        self.served = Served(Traffic(0, None))
+        )
+        self.served = ServingState(Traffic(0, None))
         self.local_share: float | None = None
         self.problem: str | None = "nothing was applied yet"
-        self._held = HeldVersions(most_waiting=settings.most_waiting)
+        self._cache = ModelCache(most_waiting=settings.most_waiting)
         self._loading, self._changing = asyncio.Lock(), asyncio.Lock()
-        self._coming = self.served.traffic
+        self._next_traffic = self.served.traffic
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Load what was kept; where its challenger cannot be loaded, it is taken out."""
+        """Load the saved state; a challenger that cannot be loaded is taken out."""
         async with self._changing:
-            self.problem = "the versions of before are being loaded"
+            self.problem = "the versions of the saved state are being loaded"
             try:
-                kept = await asyncio.to_thread(read_state, self._settings.state_dir)
+                saved = await asyncio.to_thread(read_state, self._settings.state_dir)
             except MlopsError as error:
                 self.problem = str(error)
-                log.exception("what was served cannot be read")
+                log.exception("the saved state cannot be read")
                 return
-            # Said from now on, so that nobody takes a gateway that loads for one that was told nothing.
-            traffic, self.local_share = kept.traffic, kept.local_share
-            self.served = Served(traffic)
-            problems = {number: await self._loads(version) for number, version in kept.versions.items()}
-            tripped = kept.tripped
-            if traffic.challenger and problems.get(traffic.challenger, "it was not kept"):
+            # Visible while versions load: otherwise this gateway would look like a new one without traffic.
+            traffic, self.local_share = saved.traffic, saved.local_share
+            self.served = ServingState(traffic)
+            problems = {number: await self._load_saved(version) for number, version in saved.versions.items()}
+            tripped = saved.tripped
+            if traffic.challenger and problems.get(traffic.challenger, "it was not saved"):
                 tripped = f"it cannot be loaded after a restart: {problems.get(traffic.challenger)}"
             counts = RequestCounts(traffic.order)
-            self._serve(traffic, kept.local_share, tripped, counts, await self._shadow(traffic, counts, tripped))
-            if traffic.champion and traffic.champion not in self._held.lanes:
-                self.problem = problems.get(traffic.champion) or f"version {traffic.champion} was not kept"
+            self._serve(traffic, saved.local_share, tripped, counts, await self._shadow_for(traffic, counts, tripped))
+            if traffic.champion and traffic.champion not in self._cache.batchers:
+                self.problem = problems.get(traffic.champion) or f"version {traffic.champion} was not saved"
 
     async def prepare(self, version: ServedVersion) -> None:
-        """Load a version aside, verified and warmed; requests go on meanwhile.
+        """Load, verify and warm a version beside the traffic.
 
         Raises
         ------
         MlopsError
-            If it cannot be served here; says why.
+            If the version cannot be served here.
         """
         async with self._loading:
-            known = self._held.loaded.get(version.number)
-            if known is not None and known.version.signature == version.signature:
+            loaded = self._cache.loaded.get(version.number)
+            if loaded is not None and loaded.version.signature == version.signature:
                 return
-            if known is not None and version.number in needed(self.served.traffic):
-                raise RolloutError(f"version {version.number} is being served, and is signed otherwise than this one")
+            if loaded is not None and version.number in versions_in(self.served.traffic):
+                raise RolloutError(f"version {version.number} is being served, and has another signature than this one")
             loaded = await asyncio.to_thread(self._loader.load, version)
-            self._held.hold(loaded)
-            self._held.let_go(needed(self.served.traffic) | needed(self._coming), keep=MOST_LOADED)
+            self._cache.add(loaded)
+            self._cache.evict(versions_in(self.served.traffic) | versions_in(self._next_traffic), keep=MAX_LOADED)
 
     async def apply(self, traffic: Traffic, local_share: float | None) -> None:
-        """Keep ``traffic`` on disk, then serve it.
+        """Save traffic on disk, then serve it.
 
         Raises
         ------
         OlderTrafficError
-            If something newer was applied, or something else by the same record.
+            If newer traffic was applied, or other traffic by the same record.
         NotPreparedError
-            If one of its versions is not loaded.
+            If a version in it is not loaded.
         RolloutError
-            If the challenger takes other rows than the champion, or its shadow does not come up.
+            If the challenger takes other rows than the champion.
         """
-        if not self._is_news(traffic, local_share):
+        if not self._is_new(traffic, local_share):
             return
-        # A shadow may take long to come up: a rollback that comes meanwhile does not wait for it.
-        counts, before = self._counts(traffic), self.served.shadow
-        shadow = await self._shadow(traffic, counts, self._tripped(traffic))
+        # A shadow may take long to start: a rollback in the meantime must not wait for it.
+        counts, before = self._counts_for(traffic), self.served.shadow
+        shadow = await self._shadow_for(traffic, counts, self._trip_reason(traffic))
         try:
             async with self._changing:
-                if self._is_news(traffic, local_share):
-                    self._coming = traffic
-                    kept = self._kept(traffic, local_share, self._tripped(traffic))
-                    await asyncio.to_thread(write_state, self._settings.state_dir, kept)
-                    self._serve(traffic, local_share, self._tripped(traffic), counts, shadow)
+                if self._is_new(traffic, local_share):
+                    self._next_traffic = traffic
+                    state = self._state_to_save(traffic, local_share, self._trip_reason(traffic))
+                    await asyncio.to_thread(write_state, self._settings.state_dir, state)
+                    self._serve(traffic, local_share, self._trip_reason(traffic), counts, shadow)
         finally:
             for link in {before, shadow} - {self.served.shadow}:
                 if link is not None:
-                    self._aside(link.stop())
+                    self._run_in_background(link.stop())
 
     async def finalize(self, traffic: Traffic) -> None:
-        """Let go of versions, in memory and on disk, that neither ``traffic`` nor what is served needs."""
+        """Drop the versions, in memory and on disk, that neither ``traffic`` nor the served traffic needs."""
         async with self._loading, self._changing:
-            wanted = needed(traffic) | needed(self.served.traffic)
-            self._held.let_go(wanted, keep=0)
-            kept = [loaded.version for loaded in self._held.loaded.values()]
-            await asyncio.to_thread(self._loader.files.keep_only, kept)
+            needed = versions_in(traffic) | versions_in(self.served.traffic)
+            self._cache.evict(needed, keep=0)
+            versions = [loaded.version for loaded in self._cache.loaded.values()]
+            await asyncio.to_thread(self._loader.files.keep_only, versions)
 
-    def trip(self, served: Served, reason: str) -> None:
-        """Take the challenger out at once, and keep that on disk as soon as that goes."""
+    def trip(self, served: ServingState, reason: str) -> None:
+        """Take the challenger out at once, and save that on disk in the background."""
         if self.served is not served or served.tripped is not None:
             return
         number = served.traffic.challenger
         log.error("version %s was taken out: %s", number, reason)
-        self.served = replace(served, tripped=reason, bound=0.0, shadowed=0.0)
-        self._aside(self._keep_tripped())
+        self.served = replace(served, tripped=reason, challenger_bound=0.0, shadow_bound=0.0)
+        self._run_in_background(self._save_trip())
 
     async def close(self) -> None:
-        """End the shadow and write what is left of the log."""
+        """End the shadow and write the rest of the log."""
         if self.served.shadow is not None:
             await self.served.shadow.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -167,58 +168,62 @@ class Serving:
         return self.served.champion is not None
 
     def telemetry(self) -> dict[str, Any]:
-        """Return what was seen since the traffic was applied, as JSON values; may be called from any thread."""
+        """Return the counts since the traffic was applied, as JSON values. Safe to call from any thread."""
         served = self.served
         self.log.count()
         return {**served.counts.to_dict(), "order": served.traffic.order, "tripped": served.tripped}
 
-    async def _loads(self, version: ServedVersion) -> str | None:
-        """Load a version that was kept; return what is wrong with it."""
+    async def _load_saved(self, version: ServedVersion) -> str | None:
+        """Load a version of the saved state; return the error, None if there is none."""
         try:
-            self._held.hold(await asyncio.to_thread(self._loader.load, version))
-        except Exception as error:  # whatever is wrong with one version, the others are served
+            self._cache.add(await asyncio.to_thread(self._loader.load, version))
+        except Exception as error:  # a broken version must not keep the others from being served
             log.exception("version %s cannot be loaded", version.number)
             return str(error)
         return None
 
-    def _kept(self, traffic: Traffic, local_share: float | None, tripped: str | None) -> KeptState:
+    def _state_to_save(self, traffic: Traffic, local_share: float | None, tripped: str | None) -> SavedState:
         versions = {
-            number: self._held.loaded[number].version for number in needed(traffic) if number in self._held.loaded
+            number: self._cache.loaded[number].version
+            for number in versions_in(traffic)
+            if number in self._cache.loaded
         }
-        return KeptState(traffic, local_share, versions, tripped)
+        return SavedState(traffic, local_share, versions, tripped)
 
     def _require_same_rows(self, traffic: Traffic) -> None:
         if traffic.champion and traffic.challenger:
-            ours, theirs = (self._held.loaded[number].shape for number in (traffic.champion, traffic.challenger))
-            if ours is not theirs:
+            champion_shape, challenger_shape = (
+                self._cache.loaded[number].shape for number in (traffic.champion, traffic.challenger)
+            )
+            if champion_shape is not challenger_shape:
                 raise RolloutError(
                     f"version {traffic.challenger} was fitted on other columns than version {traffic.champion}; "
-                    "declare a contract, which says what rows of requests hold"
+                    "declare a contract, which fixes the columns of a request"
                 )
 
-    def _is_news(self, traffic: Traffic, local_share: float | None) -> bool:
-        """Whether ``traffic`` is to be served, and is not already; refuses what cannot be."""
+    def _is_new(self, traffic: Traffic, local_share: float | None) -> bool:
+        """Return whether traffic is not served already; raise if it cannot be served."""
         before = self.served.traffic
         if traffic.order < before.order:
             raise OlderTrafficError(f"record {traffic.order} is older than {before.order}, which is served")
         if traffic.order == before.order:
             if (traffic, local_share) != (before, self.local_share):
-                raise OlderTrafficError(f"record {traffic.order} has already said something else")
+                raise OlderTrafficError(f"record {traffic.order} has already set other traffic")
             return False
-        missing = sorted(number for number in needed(traffic) if number not in self._held.loaded)
+        missing = sorted(number for number in versions_in(traffic) if number not in self._cache.loaded)
         if missing:
             raise NotPreparedError(f"version {missing[0]} is not loaded: prepare it first")
         self._require_same_rows(traffic)
         return True
 
-    def _tripped(self, traffic: Traffic) -> str | None:
-        """Return why the challenger of ``traffic`` was taken out before, in the same rollout."""
+    def _trip_reason(self, traffic: Traffic) -> str | None:
+        """Return why the challenger was taken out earlier in the same rollout, None if it was not."""
         before = self.served
         same = (traffic.challenger, traffic.salt) == (before.traffic.challenger, before.traffic.salt)
         return before.tripped if same else None
 
-    def _counts(self, traffic: Traffic) -> RequestCounts:
-        """Return the counts that go on where a new record says what was served before, or new ones."""
+    def _counts_for(self, traffic: Traffic) -> RequestCounts:
+        """Return the current counts if the new record repeats the served traffic, else new counts."""
         before = self.served
         same = all(
             getattr(before.traffic, name) == getattr(traffic, name)
@@ -227,43 +232,52 @@ class Serving:
         return before.counts if same and before.traffic.order > 0 else RequestCounts(traffic.order)
 
     def _serve(
-        self, traffic: Traffic, local_share: float | None, tripped: str | None, counts: RequestCounts,
+        self,
+        traffic: Traffic,
+        local_share: float | None,
+        tripped: str | None,
+        counts: RequestCounts,
         shadow: ShadowLink | None,
-    ) -> None:  # fmt: skip
-        """Serve ``traffic`` from the next request on."""
-        before, lanes, loaded = self.served, self._held.lanes, self._held.loaded
+    ) -> None:
+        """Serve traffic from the next request on."""
+        before, batchers, loaded = self.served, self._cache.batchers, self._cache.loaded
         share = traffic.share if local_share is None else local_share
-        some = next((one for one in (traffic.champion, traffic.challenger) if one in loaded), None)
-        out = tripped is not None
-        self.served = Served(
-            traffic, lanes.get(traffic.champion or ""), lanes.get(traffic.challenger or ""),
-            loaded[some].shape if some else None,
-            bound=0.0 if out or traffic.kind not in SERVING else bound_of(share),
-            shadowed=0.0 if out or shadow is None else bound_of(share), shadow=shadow, tripped=tripped,
-            split=StickySplit(traffic.salt), counts=counts,
+        loaded_number = next((number for number in (traffic.champion, traffic.challenger) if number in loaded), None)
+        tripped_out = tripped is not None
+        self.served = ServingState(
+            traffic,
+            batchers.get(traffic.champion or ""),
+            batchers.get(traffic.challenger or ""),
+            loaded[loaded_number].shape if loaded_number else None,
+            challenger_bound=0.0 if tripped_out or traffic.kind not in SERVING else bound_of(share),
+            shadow_bound=0.0 if tripped_out or shadow is None else bound_of(share),
+            shadow=shadow,
+            tripped=tripped,
+            split=StickySplit(traffic.salt),
+            counts=counts,
             breaker=before.breaker if counts is before.counts else Breaker(),
-        )  # fmt: skip
-        self.local_share, self._coming = local_share, traffic
+        )
+        self.local_share, self._next_traffic = local_share, traffic
         self.problem = None if self.ready else "no champion was applied"
 
-    async def _shadow(self, traffic: Traffic, counts: RequestCounts, tripped: str | None) -> ShadowLink | None:
-        """Return the shadow that ``traffic`` asks for: the one of before if it is the same, else a new one."""
-        if traffic.kind != "shadow" or traffic.challenger not in self._held.loaded or tripped is not None:
+    async def _shadow_for(self, traffic: Traffic, counts: RequestCounts, tripped: str | None) -> ShadowLink | None:
+        """Return the shadow that traffic needs, None if it needs none; a running one is reused."""
+        if traffic.kind != "shadow" or traffic.challenger not in self._cache.loaded or tripped is not None:
             return None
         before = self.served
         if before.shadow is not None and before.shadow.number == traffic.challenger and before.counts is counts:
             return before.shadow
-        version = self._held.loaded[traffic.challenger].version
-        return await started_shadow(self._settings, self._loader.files, version, self.log, counts)
+        version = self._cache.loaded[traffic.challenger].version
+        return await start_shadow(self._settings, self._loader.files, version, self.log, counts)
 
-    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something beside what is going on; it is waited for at the end."""
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in the background; ``close`` waits for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _keep_tripped(self) -> None:
+    async def _save_trip(self) -> None:
         async with self._changing:
             if self.served.tripped is not None:
-                kept = self._kept(self.served.traffic, self.local_share, self.served.tripped)
-                await asyncio.to_thread(write_state, self._settings.state_dir, kept)
+                state = self._state_to_save(self.served.traffic, self.local_share, self.served.tripped)
+                await asyncio.to_thread(write_state, self._settings.state_dir, state)

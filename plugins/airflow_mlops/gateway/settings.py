@@ -1,4 +1,4 @@
-"""How a gateway is run: where it listens, what it reads, who may ask and who may tell it what to serve."""
+"""The settings of a gateway, and how the command line and the environment give them."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from airflow_mlops.core.ports.signing_keys import GivenKeys, KeyFolder, SigningK
 TOKEN = "AIRFLOW_MLOPS_GATEWAY_TOKEN"  # noqa: S105 - the name of a variable
 CONTROL_TOKEN = "AIRFLOW_MLOPS_GATEWAY_CONTROL_TOKEN"  # noqa: S105 - the name of a variable
 MASK_SECRET = "AIRFLOW_MLOPS_MASK_SECRET"  # noqa: S105 - the name of a variable
-FEWEST_CHARACTERS = 16
-"""Characters that a token must have."""
+MIN_TOKEN_LENGTH = 16
+"""Characters of the shortest token."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a gateway is started with.
+    """The settings of a gateway.
 
     Parameters
     ----------
     loop : Loop
         The declaration: columns, features, whether the label is a class.
     root : Path
-        Project folder that relative paths of the declaration start from.
+        Project folder: base of the relative paths in the declaration.
     lake : Lake
-        Folder of all loops' files; read when a version is prepared, never otherwise.
+        Folder of the files of all loops; read only when a version is prepared.
     state_dir : Path
-        The gateway's own folder: what it serves, and copies of its versions. Not shared between replicas.
+        The gateway's own folder: its state, and copies of its versions. Replicas must not share it.
     log_dir : Path
         Folder of the prediction log.
     keys : SigningKeys
-        Whose signatures count.
+        Trusted keys of signatures.
     token, control_token : str, optional
-        What requests for predictions, and for control, must show; None, where ``insecure`` was said.
+        Tokens of requests for predictions and for control; None with ``--insecure``.
     body_bytes : int
         Largest body of a request.
     most_waiting : int
         Rows that may wait for a version before requests are refused.
     answer_seconds, challenger_seconds : float
-        How long a request waits for the champion, and for the challenger before the champion answers instead.
+        Time limits of the champion, and of the challenger before the champion answers in its place.
     drain_seconds : float
-        Time between saying not to be ready and no longer accepting connections.
+        Seconds between not being ready and closing the port.
     log_seconds, log_rows : float and int
-        When a file of the log is written at the latest.
+        Limits after which a file of the log is written.
     shadow_waiting : int
-        Rows that may be under way to the shadow before further ones are left out.
+        Rows that may be in flight to the shadow; further rows are dropped.
     onnx : bool
-        Whether ONNX is tried.
+        Whether to try ONNX.
     secret : str, optional
-        What masks personal columns; needed where the contract masks any.
+        Secret that masks personal columns; needed if the contract masks any.
     """
 
     loop: Loop
@@ -81,7 +81,7 @@ class Settings:
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add what a gateway can be told on the command line."""
+    """Add the options of a gateway to a command."""
     home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "mlops"
     command.add_argument("--host", default="127.0.0.1", help="address to listen on")
     command.add_argument("--port", type=int, default=8600, help="port to listen on")
@@ -89,9 +89,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--state-dir", type=Path, default=home / "gateway" / "state", help="the gateway's own folder")
     command.add_argument("--log-dir", type=Path, default=home / "gateway" / "log", help="folder of the prediction log")
     command.add_argument(
-        "--public-key", type=Path, action="append", default=[], metavar="FILE",
+        "--public-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
         help="PEM of a key whose signatures count, may be given more than once; those of the folder keys by default",
-    )  # fmt: skip
+    )
     command.add_argument("--token-file", type=Path, help=f"file of the token for predictions; or {TOKEN}")
     command.add_argument("--control-token-file", type=Path, help=f"file of the token for control; or {CONTROL_TOKEN}")
     command.add_argument("--insecure", action="store_true", help="ask for no token: for a machine of one's own")
@@ -110,8 +114,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--onnx", action="store_true", help="predict by ONNX where it says the same; needs its extra")
 
 
-def settings_of(asked: argparse.Namespace, loop: Loop, environment: Mapping[str, str]) -> Settings:
-    """Return what the command line and the environment say.
+def build_settings(args: argparse.Namespace, loop: Loop, environment: Mapping[str, str]) -> Settings:
+    """Return the settings of a command line and the environment.
 
     Raises
     ------
@@ -119,44 +123,58 @@ def settings_of(asked: argparse.Namespace, loop: Loop, environment: Mapping[str,
         If a token is missing, too short, or the same for both, or a key cannot be read.
     """
     tokens: tuple[str | None, str | None] = (None, None)
-    if not asked.insecure:
+    if not args.insecure:
         tokens = (
-            token_of(asked.token_file, environment, TOKEN),
-            token_of(asked.control_token_file, environment, CONTROL_TOKEN),
+            read_token(args.token_file, environment, TOKEN),
+            read_token(args.control_token_file, environment, CONTROL_TOKEN),
         )
         if tokens[0] == tokens[1]:
-            raise DeclarationError("the token for predictions is that for control; they must not be the same")
-    lake = Lake(asked.lake) if asked.lake.startswith("s3://") else Lake.on_disk(asked.lake)
+            raise DeclarationError("the tokens for predictions and for control must not be the same")
+    lake = Lake(args.lake) if args.lake.startswith("s3://") else Lake.on_disk(args.lake)
     return Settings(
-        loop=loop, root=asked.root.resolve(), lake=lake, keys=keys_of(asked.public_key, lake),
-        state_dir=asked.state_dir, log_dir=asked.log_dir, host=asked.host, port=asked.port,
-        token=tokens[0], control_token=tokens[1], body_bytes=asked.body_bytes, most_waiting=asked.most_waiting,
-        answer_seconds=asked.answer_seconds, challenger_seconds=asked.challenger_seconds,
-        drain_seconds=asked.drain_seconds, log_seconds=asked.log_seconds, log_rows=asked.log_rows,
-        shadow_waiting=asked.shadow_waiting, onnx=asked.onnx, secret=environment.get(MASK_SECRET),
-    )  # fmt: skip
+        loop=loop,
+        root=args.root.resolve(),
+        lake=lake,
+        keys=read_keys(args.public_key, lake),
+        state_dir=args.state_dir,
+        log_dir=args.log_dir,
+        host=args.host,
+        port=args.port,
+        token=tokens[0],
+        control_token=tokens[1],
+        body_bytes=args.body_bytes,
+        most_waiting=args.most_waiting,
+        answer_seconds=args.answer_seconds,
+        challenger_seconds=args.challenger_seconds,
+        drain_seconds=args.drain_seconds,
+        log_seconds=args.log_seconds,
+        log_rows=args.log_rows,
+        shadow_waiting=args.shadow_waiting,
+        onnx=args.onnx,
+        secret=environment.get(MASK_SECRET),
+    )
 
 
-def token_of(file: Path | None, environment: Mapping[str, str], name: str) -> str:
-    """Return a token, from its file or the environment; it is not repeated in an error."""
+def read_token(file: Path | None, environment: Mapping[str, str], name: str) -> str:
+    """Return a token from its file or the environment; errors never repeat it."""
     try:
         token = file.read_text().strip() if file else environment.get(name, "")
     except OSError as error:
         raise DeclarationError(f"cannot be read: {error.strerror}", file=str(file)) from None
     if not token:
-        raise DeclarationError(f"there is no token: set {name}, name its file, or say --insecure")
-    if len(token) < FEWEST_CHARACTERS:
-        raise DeclarationError(f"the token of {name} has {len(token)} characters; it needs {FEWEST_CHARACTERS}")
+        raise DeclarationError(f"there is no token: set {name}, name its file, or pass --insecure")
+    if len(token) < MIN_TOKEN_LENGTH:
+        raise DeclarationError(f"the token of {name} has {len(token)} characters; it needs {MIN_TOKEN_LENGTH}")
     return token
 
 
-def keys_of(files: list[Path], lake: Lake) -> SigningKeys:
-    """Return the keys whose signatures count: those that were named, or the folder ``keys`` beside a local lake."""
+def read_keys(files: list[Path], lake: Lake) -> SigningKeys:
+    """Return the trusted keys: from the given files, or the folder ``keys`` beside a local lake."""
     if files:
         try:
             return GivenKeys(public_keys=tuple(file.read_text() for file in files))
         except OSError as error:
             raise DeclarationError(f"cannot be read: {error.strerror}", file=str(error.filename)) from None
     if not lake.is_local:
-        raise DeclarationError("the lake is in S3: name the file of a public key whose signatures count (--public-key)")
+        raise DeclarationError("the lake is in S3: name the file of a trusted public key (--public-key)")
     return KeyFolder(lake.path.parent / "keys")

@@ -1,7 +1,7 @@
 """The link to a shadow: a challenger in a process of its own, which predicts rows beside the champion.
 
-Rows go over a pipe as they came, results come back, and the pair of predictions is counted. No request waits for
-it: where more rows are under way than the cap, further ones are left out and counted as dropped.
+Rows go over a pipe, results come back, and the pairs of predictions are counted. No request waits for the shadow: if
+too many rows are in flight, further rows are left out and counted as dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from airflow_mlops.gateway.version_files import ServedVersion, VersionFiles
 
 log = logging.getLogger(__name__)
 FLUSH_SECONDS = 0.005
-"""How long rows wait for others before they go over the pipe together."""
+"""How long rows are collected before they go over the pipe together."""
 PATIENCE_SECONDS = 60.0
 """How long a shadow may take to load its version."""
 RESTARTS = 3
@@ -31,7 +31,7 @@ _LENGTH = 4
 
 
 class ShadowRow(msgspec.Struct, array_like=True, gc=False):
-    """A row on its way to the shadow: its number on the pipe, the body that it came in, and its place there."""
+    """A row for the shadow: its number on the pipe, the body of its request, and its place in that body."""
 
     number: int
     body: bytes
@@ -39,7 +39,7 @@ class ShadowRow(msgspec.Struct, array_like=True, gc=False):
 
 
 class ShadowResult(msgspec.Struct, array_like=True, gc=False):
-    """What the shadow made of a row: a prediction, or why there is none, and the seconds that it took."""
+    """The result of a row: a prediction, or the error, and the seconds that it took."""
 
     number: int
     prediction: float | None
@@ -47,8 +47,8 @@ class ShadowResult(msgspec.Struct, array_like=True, gc=False):
     seconds: float
 
 
-def framed(message: Any) -> bytes:
-    """Return a message as it goes over the pipe: its length in four bytes, and MessagePack."""
+def encode_frame(message: Any) -> bytes:
+    """Return a message for the pipe: its length in four bytes, then MessagePack."""
     content = msgspec.msgpack.encode(message)
     return len(content).to_bytes(_LENGTH, "big") + content
 
@@ -59,28 +59,33 @@ class ShadowLink:
     Parameters
     ----------
     number : str
-        Version that predicts.
-    told : mapping
-        What the process needs to load it; see :mod:`airflow_mlops.gateway.shadow_process`.
+        Number of the version.
+    config : mapping
+        First message to the process; see :mod:`airflow_mlops.gateway.shadow_process`.
     prediction_log : PredictionLog
-        Gets the lines of the shadow.
+        Log to which the lines of the shadow are added.
     counts : RequestCounts
-        Of the traffic.
+        Counts of the traffic.
     most_waiting : int
-        Rows that may be under way.
+        Rows that may be in flight.
     """
 
     def __init__(
-        self, number: str, told: Mapping[str, Any], prediction_log: PredictionLog, counts: RequestCounts,
-        *, most_waiting: int,
-    ) -> None:  # fmt: skip
+        self,
+        number: str,
+        config: Mapping[str, Any],
+        prediction_log: PredictionLog,
+        counts: RequestCounts,
+        *,
+        most_waiting: int,
+    ) -> None:
         self.number, self.dropped = number, 0
         self.problem: str | None = None
-        self._told, self._log, self._counts, self._most = dict(told), prediction_log, counts, most_waiting
+        self._config, self._log, self._counts, self._max_in_flight = dict(config), prediction_log, counts, most_waiting
         self._process: asyncio.subprocess.Process | None = None
-        self._under_way: dict[int, tuple[str, int, float | None]] = {}
-        self._next = 0
-        self._fresh: list[ShadowRow] = []
+        self._in_flight: dict[int, tuple[str, int, float | None]] = {}
+        self._last_number = 0
+        self._unsent: list[ShadowRow] = []
         self._reading: asyncio.Task[None] | None = None
         self._flushing: asyncio.TimerHandle | None = None
         self._restarts = 0
@@ -91,13 +96,13 @@ class ShadowLink:
         return self._process.pid if self._process else None
 
     def offer(self, body: bytes, place: int, unit: int, request: str, champion: float | None) -> None:
-        """Let the shadow have a row, unless it is not up or too many are under way."""
-        if self._process is None or len(self._under_way) >= self._most:
+        """Send a row to the shadow; drop it if the shadow is down or too many rows are in flight."""
+        if self._process is None or len(self._in_flight) >= self._max_in_flight:
             self.dropped += 1
             return
-        self._next += 1
-        self._under_way[self._next] = (request, unit, champion)
-        self._fresh.append(ShadowRow(self._next, bytes(body), place))
+        self._last_number += 1
+        self._in_flight[self._last_number] = (request, unit, champion)
+        self._unsent.append(ShadowRow(self._last_number, bytes(body), place))
         if self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
@@ -107,20 +112,24 @@ class ShadowLink:
         Raises
         ------
         TimeoutError, OSError, RuntimeError
-            If it does not come up; the last one holds its own words.
+            If it does not come up; RuntimeError holds its own error.
         """
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "airflow_mlops.gateway.shadow_process",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=dict(os.environ),
+            sys.executable,
+            "-m",
+            "airflow_mlops.gateway.shadow_process",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=dict(os.environ),
             start_new_session=True,
-        )  # fmt: skip
+        )
         try:
             assert process.stdin is not None
-            process.stdin.write(framed(self._told))
-            first = await asyncio.wait_for(self._message(process), PATIENCE_SECONDS)
-            said = msgspec.msgpack.decode(first) if first else {"error": f"it ended with {await process.wait()}"}
-            if "error" in said:
-                raise RuntimeError(f"the shadow of version {self.number} did not come up: {said['error']}")
+            process.stdin.write(encode_frame(self._config))
+            frame = await asyncio.wait_for(self._read_frame(process), PATIENCE_SECONDS)
+            answer = msgspec.msgpack.decode(frame) if frame else {"error": f"it ended with {await process.wait()}"}
+            if "error" in answer:
+                raise RuntimeError(f"the shadow of version {self.number} did not come up: {answer['error']}")
         except BaseException:
             if process.returncode is None:
                 process.kill()
@@ -129,16 +138,16 @@ class ShadowLink:
         self._reading = asyncio.get_running_loop().create_task(self._read(process))
 
     async def stop(self, *, patience_seconds: float = 2.0) -> None:
-        """Wait a little for what is under way, and end the process."""
+        """Wait a little for the rows in flight, and end the process."""
         process, deadline = self._process, time.monotonic() + patience_seconds
         if process is None:
             return
         self._flush()
-        while self._under_way and process.returncode is None and time.monotonic() < deadline:
+        while self._in_flight and process.returncode is None and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         self._process = None
-        self.dropped += len(self._under_way)
-        self._under_way.clear()
+        self.dropped += len(self._in_flight)
+        self._in_flight.clear()
         if process.returncode is None:
             process.kill()
         await process.wait()
@@ -147,32 +156,41 @@ class ShadowLink:
 
     def _flush(self) -> None:
         self._flushing = None
-        rows, self._fresh = self._fresh, []
+        rows, self._unsent = self._unsent, []
         if rows and self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(framed(rows))
+            self._process.stdin.write(encode_frame(rows))
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         decoder = msgspec.msgpack.Decoder(list[ShadowResult])
         while True:
-            message = await self._message(process)
-            if message is None:
+            frame = await self._read_frame(process)
+            if frame is None:
                 break
-            for one in decoder.decode(message):
-                known = self._under_way.pop(one.number, None)
-                if known is not None:
-                    request, unit, champion = known
-                    self._log.add(ShadowLine(
-                        request, self.number, champion, one.prediction, one.seconds, one.error, self._counts.order,
-                        self._counts, unit,
-                    ))  # fmt: skip
+            for result in decoder.decode(frame):
+                entry = self._in_flight.pop(result.number, None)
+                if entry is not None:
+                    request, unit, champion = entry
+                    self._log.add(
+                        ShadowLine(
+                            request,
+                            self.number,
+                            champion,
+                            result.prediction,
+                            result.seconds,
+                            result.error,
+                            self._counts.order,
+                            self._counts,
+                            unit,
+                        )
+                    )
         if self._process is process:
-            await self._again(process)
+            await self._restart(process)
 
-    async def _again(self, process: asyncio.subprocess.Process) -> None:
-        """Start the shadow anew after it died by itself, a few times."""
+    async def _restart(self, process: asyncio.subprocess.Process) -> None:
+        """Start the shadow again after it died, at most ``RESTARTS`` times."""
         self._process = None
-        self.dropped += len(self._under_way)
-        self._under_way.clear()
+        self.dropped += len(self._in_flight)
+        self._in_flight.clear()
         self.problem = f"the shadow of version {self.number} ended with {await process.wait()}"
         log.error("%s", self.problem)
         if self._restarts < RESTARTS:
@@ -184,7 +202,7 @@ class ShadowLink:
                 log.exception("the shadow cannot be started again")
 
     @staticmethod
-    async def _message(process: asyncio.subprocess.Process) -> bytes | None:
+    async def _read_frame(process: asyncio.subprocess.Process) -> bytes | None:
         assert process.stdout is not None
         try:
             length = await process.stdout.readexactly(_LENGTH)
@@ -193,20 +211,24 @@ class ShadowLink:
             return None
 
 
-async def started_shadow(
+async def start_shadow(
     settings: Settings,
     files: VersionFiles,
     version: ServedVersion,
     prediction_log: PredictionLog,
     counts: RequestCounts,
 ) -> ShadowLink:
-    """Return a shadow of a version that is up; one that does not come up drops every row, and says why."""
-    told = {
-        "loop": settings.loop.to_dict(), "root": str(settings.root), "kept": str(files.kept.absolute()),
-        "version": version.to_dict(), "keys": list(settings.keys.trusted().values()), "secret": settings.secret,
+    """Return the link to a new shadow; if it does not come up, it drops every row and has a ``problem``."""
+    config = {
+        "loop": settings.loop.to_dict(),
+        "root": str(settings.root),
+        "kept": str(files.kept.absolute()),
+        "version": version.to_dict(),
+        "keys": list(settings.keys.trusted().values()),
+        "secret": settings.secret,
         "onnx": settings.onnx,
-    }  # fmt: skip
-    link = ShadowLink(version.number, told, prediction_log, counts, most_waiting=settings.shadow_waiting)
+    }
+    link = ShadowLink(version.number, config, prediction_log, counts, most_waiting=settings.shadow_waiting)
     try:
         await link.start()
     except (TimeoutError, OSError, RuntimeError) as error:

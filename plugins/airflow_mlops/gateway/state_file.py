@@ -1,4 +1,4 @@
-"""What the gateway was told last, on its own disk: written whole before it is served, read after a restart."""
+"""The state file of a gateway: written before new traffic is served, read after a restart."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FILE = "served.json"
 
 
 @dataclass(frozen=True)
-class KeptState:
-    """Traffic, what each version in it is, and whether the challenger was taken out.
+class SavedState:
+    """Traffic, the versions in it, and the reason why the challenger was taken out, if it was.
 
     ``local_share`` is the share on this replica where it differs from the traffic's, as in a rolling stage.
     """
@@ -29,73 +29,86 @@ class KeptState:
     tripped: str | None = None
 
 
-def traffic_of(given: Mapping[str, Any]) -> Traffic:
-    """Return the traffic that JSON values say.
+def parse_traffic(values: Mapping[str, Any]) -> Traffic:
+    """Return the traffic in the JSON values of a request or the state file.
 
     Raises
     ------
     RolloutError
-        Naming what is missing or wrong.
+        Naming the key that is unknown or wrong.
     """
-    known = {"order", "champion", "challenger", "kind", "share", "salt", "standby"}
-    strange = sorted(set(given) - known)
-    order, share = given.get("order"), given.get("share", 0.0)
-    kind, salt = given.get("kind", "none"), given.get("salt", "")
-    if strange:
-        raise RolloutError(f"traffic: {strange[0]!r} is unknown; there are {', '.join(sorted(known))}")
+    names = {"order", "champion", "challenger", "kind", "share", "salt", "standby"}
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise RolloutError(f"traffic: {unknown[0]!r} is unknown; there are {', '.join(sorted(names))}")
+    order, kind = values.get("order"), values.get("kind", "none")
     if not isinstance(order, int) or isinstance(order, bool) or order < 0:
         raise RolloutError(f"traffic: order is {order!r}; it must be the number of a record")
-    if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 100:
-        raise RolloutError(f"traffic: share is {share!r}; it must be 0 to 100 percent")
     if kind not in get_args(Kind):
         raise RolloutError(f"traffic: kind is {kind!r}; it must be one of {', '.join(get_args(Kind))}")
+    salt = values.get("salt", "")
     if not isinstance(salt, str) or len(salt) > 250:
         raise RolloutError("traffic: salt must be a text of at most 250 characters")
-    numbers = {name: given.get(name) for name in ("champion", "challenger", "standby")}
-    for name, number in numbers.items():
-        if number is not None and not isinstance(number, str):
-            raise RolloutError(f"traffic: {name} is {number!r}; it must be the number of a version, as text")
-    if (kind == "none") != (numbers["challenger"] is None):
-        raise RolloutError(f"traffic: kind is {kind!r}, and the challenger is {numbers['challenger']!r}")
-    return Traffic(order, numbers["champion"], numbers["challenger"], kind, float(share), salt, numbers["standby"])
+    share = parse_percent(values.get("share", 0.0), "traffic: share")
+    champion, challenger, standby = (_version_number(values, name) for name in ("champion", "challenger", "standby"))
+    if (kind == "none") != (challenger is None):
+        raise RolloutError(f"traffic: kind is {kind!r}, and the challenger is {challenger!r}")
+    return Traffic(order, champion, challenger, kind, share, salt, standby)
 
 
-def read_state(folder: Path) -> KeptState:
-    """Return what was kept in a folder; nothing served where nothing was kept.
+def parse_percent(value: Any, name: str) -> float:
+    """Return a share in percent, or raise RolloutError if it is not a number from 0 to 100."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 100:
+        raise RolloutError(f"{name} is {value!r}; it must be 0 to 100 percent")
+    return float(value)
+
+
+def _version_number(values: Mapping[str, Any], name: str) -> str | None:
+    number = values.get(name)
+    if number is not None and not isinstance(number, str):
+        raise RolloutError(f"traffic: {name} is {number!r}; it must be the number of a version, as text")
+    return number
+
+
+def read_state(folder: Path) -> SavedState:
+    """Return the state in a folder; an empty state if there is no file.
 
     Raises
     ------
     RolloutError
-        If the file is not one that the gateway wrote.
+        If the file was not written by a gateway.
     """
     file = folder / FILE
     if not file.exists():
-        return KeptState()
+        return SavedState()
     try:
-        kept = json.loads(file.read_text())
-        versions = {number: ServedVersion.of(one) for number, one in kept["versions"].items()}
-        return KeptState(traffic_of(kept["traffic"]), kept["local_share"], versions, kept["tripped"])
+        saved = json.loads(file.read_text())
+        versions = {number: ServedVersion.from_dict(version) for number, version in saved["versions"].items()}
+        return SavedState(parse_traffic(saved["traffic"]), saved["local_share"], versions, saved["tripped"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RolloutError(
-            f"{file} cannot be read: {type(error).__name__}: {error}; delete it to start anew"
+            f"{file} cannot be read: {type(error).__name__}: {error}; delete it to start with an empty state"
         ) from error
 
 
-def write_state(folder: Path, state: KeptState) -> None:
-    """Keep ``state``, whole or not at all; it is on disk when this returns."""
-    versions = {number: one.to_dict() for number, one in state.versions.items()}
+def write_state(folder: Path, state: SavedState) -> None:
+    """Write a state atomically; it is on disk when this returns."""
+    versions = {number: version.to_dict() for number, version in state.versions.items()}
     content = {
-        "traffic": state.traffic.to_dict(), "local_share": state.local_share, "versions": versions,
+        "traffic": state.traffic.to_dict(),
+        "local_share": state.local_share,
+        "versions": versions,
         "tripped": state.tripped,
-    }  # fmt: skip
+    }
     part = folder / f".{FILE}.part"
     with part.open("w") as file:
         json.dump(content, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     part.replace(folder / FILE)
-    place = os.open(folder, os.O_RDONLY)
+    # The rename itself is on disk only once the folder is.
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(place)
+        os.fsync(descriptor)
     finally:
-        os.close(place)
+        os.close(descriptor)

@@ -1,8 +1,8 @@
 """The files of versions: copied from the lake to the gateway's own folder, and verified before every load.
 
-The copy is what the gateway serves from: after a restart it needs neither the lake nor the registry. A version is its
-signature's digest; the model file is the one of ``artefact``. Only what was signed with a trusted key is loaded, by
-the project's own list of types. A version that nobody signed is refused here, other than in batch scoring.
+The gateway loads its own copies: after a restart it needs neither the lake nor the registry. The folder of a version is
+named by the digest of its signature; its model file has the digest ``artefact``. Only files signed with a trusted key
+are loaded, with the project's own list of types. Unlike batch scoring, the gateway refuses unsigned versions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow_mlops.core.errors import RegistryError, RolloutError
 from airflow_mlops.core.lake import Lake, LakeFiles
+from airflow_mlops.core.ledger.training_details import Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.ports.signing_keys import SigningKeys
 from airflow_mlops.core.registry.copied_folder import fetched_into, put_in_place
@@ -28,18 +29,18 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """What the gateway has to know of a version.
+    """The identity of a version: its number and the digests of its files.
 
     Parameters
     ----------
     number : str
-        Of the version in the registry.
+        Number of the version in the registry.
     artefact : str
         SHA-256 of the model file.
     signature : mapping of str to str
-        ``digest`` of the signature's file and fingerprint of its ``key``, as the ledger has them.
+        ``digest`` of the signature file and fingerprint of its ``key``, as in the ledger.
     columns : mapping of str to str, optional
-        Columns that the version was fitted on and their types; needed for a loop without a contract.
+        Columns and types that the version was fitted on; needed for a loop without a contract.
     """
 
     number: str
@@ -48,29 +49,29 @@ class ServedVersion:
     columns: Mapping[str, str] | None = None
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> ServedVersion:
-        """Return the version that JSON values name.
+    def from_dict(cls, values: Mapping[str, Any]) -> ServedVersion:
+        """Return the version in the JSON values of a request or the state file.
 
         Raises
         ------
         RolloutError
-            If something is missing, or is no digest or number.
+            If a value is missing, or is not a digest or a number.
         """
-        number, artefact, signature = given.get("number"), given.get("artefact"), given.get("signature")
+        number, artefact, signature = values.get("number"), values.get("artefact"), values.get("signature")
         if not isinstance(number, str) or not _NUMBER.fullmatch(number):
-            raise RolloutError(f"{str(number)[:60]!r} is no number of a version")
+            raise RolloutError(f"{str(number)[:60]!r} is not the number of a version")
         if not isinstance(signature, Mapping):
             raise RolloutError(f"version {number} is not signed, and the gateway serves signed versions only")
         for name, digest in (("artefact", artefact), *((key, signature.get(key)) for key in ("digest", "key"))):
             if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-                raise RolloutError(f"version {number}: {name} is {str(digest)[:80]!r}, which is no SHA-256")
-        columns = given.get("columns")
+                raise RolloutError(f"version {number}: {name} is {str(digest)[:80]!r}, which is not a SHA-256")
+        columns = values.get("columns")
         if columns is not None and not (
-            isinstance(columns, Mapping) and all(isinstance(one, str) for pair in columns.items() for one in pair)
+            isinstance(columns, Mapping) and all(isinstance(text, str) for pair in columns.items() for text in pair)
         ):
-            raise RolloutError(f"version {number}: columns must be names and their types")
-        kept = {"digest": str(signature["digest"]), "key": str(signature["key"])}
-        return cls(number, str(artefact), kept, None if columns is None else dict(columns))
+            raise RolloutError(f"version {number}: columns must be a mapping of names to types")
+        trusted_signature = {"digest": str(signature["digest"]), "key": str(signature["key"])}
+        return cls(number, str(artefact), trusted_signature, None if columns is None else dict(columns))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the version as JSON values."""
@@ -85,62 +86,64 @@ class VersionFiles:
     kept : Path
         The gateway's own folder.
     lake : Lake
-        Where copies come from: the lake's folder of the model.
+        The lake's folder of the model, from which versions are copied.
     keys : SigningKeys
-        Whose signatures count.
+        Trusted keys.
     """
 
     def __init__(self, kept: Path, lake: Lake, keys: SigningKeys) -> None:
         self.kept, self._lake, self._keys = kept, lake, keys
 
     def load(self, version: ServedVersion) -> Any:
-        """Return the estimator of a version, verified just now.
+        """Return the estimator of a version, after verifying its files.
 
         Raises
         ------
         RegistryError
-            If there is no copy of it, or none that is what was signed; says of each what is wrong.
+            If there is no copy, or none that matches its signature; the error lists the problem of each.
         """
         folder = self.folder_of(version)
-        wrong = []
-        for bring in (self._own, self._from_lake):
+        problems = []
+        for provide in (self._has_copy, self._copy_from_lake):
             try:
-                if not bring(version, folder):
+                if not provide(version, folder):
                     continue
-                verify_folder(folder, version.signature, self._keys)
+                verify_folder(folder, Signature(**version.signature), self._keys)
                 return load_model(folder / MODEL_FILE, version.artefact)
             except OtherKeyError as error:
                 raise RegistryError(f"version {version.number} is refused: {error}") from error
             except (RegistryError, OSError) as error:
-                wrong.append(str(error))
-        if wrong:
-            raise RegistryError(f"version {version.number} is refused: {'; '.join(wrong)}")
-        raise RegistryError(f"version {version.number} is not in the lake at {self._lake.uri}/{self._place(version)}")
+                problems.append(str(error))
+        if problems:
+            raise RegistryError(f"version {version.number} is refused: {'; '.join(problems)}")
+        raise RegistryError(
+            f"version {version.number} is not in the lake at {self._lake.uri}/{self._lake_path(version)}"
+        )
 
     def folder_of(self, version: ServedVersion) -> Path:
-        """Return where the gateway's copy of a version is."""
+        """Return the folder of the gateway's copy of a version."""
         return self.kept / version.signature["digest"]
 
     def keep_only(self, versions: Iterable[ServedVersion]) -> None:
         """Delete the copies of all other versions."""
-        wanted = {self.folder_of(one) for one in versions}
+        needed = {self.folder_of(version) for version in versions}
         for folder in self.kept.iterdir() if self.kept.is_dir() else ():
-            if folder not in wanted:
+            if folder not in needed:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _own(self, _version: ServedVersion, folder: Path) -> bool:
+    def _has_copy(self, _version: ServedVersion, folder: Path) -> bool:
         return (folder / MODEL_FILE).is_file()
 
-    def _place(self, version: ServedVersion) -> str:
+    def _lake_path(self, version: ServedVersion) -> str:
         return f"{'' if self._lake.is_local else 'shared/'}models/{version.signature['digest']}"
 
-    def _from_lake(self, version: ServedVersion, folder: Path) -> bool:
-        place = self._place(version)
+    def _copy_from_lake(self, version: ServedVersion, folder: Path) -> bool:
+        path = self._lake_path(version)
         if self._lake.is_local:
-            source = self._lake.path / place
+            source = self._lake.path / path
             if not (source / MODEL_FILE).is_file():
                 return False
             with put_in_place(folder) as part:
                 shutil.copytree(source, part, dirs_exist_ok=True, symlinks=True)
             return True
-        return fetched_into(folder, LakeFiles(self._lake), place)
+        return fetched_into(folder, LakeFiles(self._lake), path)

@@ -1,4 +1,4 @@
-"""The SageMaker endpoint of a loop and boto3's clients, from Airflow connections of type aws."""
+"""The SageMaker endpoint of a loop and boto3's clients, by Airflow connections of type aws."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from airflow_mlops.core.declaration.validation_errors import declaration_error
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.rollout.targets.sagemaker.endpoint_settings import ServingPlace
+from airflow_mlops.core.rollout.targets.sagemaker.endpoint_settings import EndpointSettings
 from airflow_mlops.core.rollout.targets.sagemaker.sagemaker_target import AwsClients, SageMakerTarget
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from airflow_mlops.core.workspace import Workspace
 
 CONNECTION = "mlops_sagemaker"
-"""Connection of the endpoints, where a model has none of its own."""
+"""Connection of the endpoints of models without a connection of their own."""
 
 
 def sagemaker_target(workspace: Workspace) -> SageMakerTarget:
-    """Return the endpoint of a loop, by connection ``mlops_sagemaker_<model>``, or ``mlops_sagemaker`` without it.
+    """Return the endpoint target of a loop, by connection ``mlops_sagemaker_<model>`` or else ``mlops_sagemaker``.
 
-    :raises DeclarationError: if there is neither, it says too little, or the amazon provider is missing
+    :raises DeclarationError: if there is neither, its settings are incomplete, or the amazon provider is missing
     """
     own = f"{CONNECTION}_{workspace.loop.model}"
     for conn_id in (own, CONNECTION):
@@ -33,16 +33,16 @@ def sagemaker_target(workspace: Workspace) -> SageMakerTarget:
             connection = BaseHook.get_connection(conn_id)
         except AirflowNotFoundException:
             continue
-        return SageMakerTarget(workspace, serving_place(connection), aws_clients(conn_id, key="rollout.target"))
+        return SageMakerTarget(workspace, endpoint_settings(connection), aws_clients(conn_id, key="rollout.target"))
     raise DeclarationError(
         f"is sagemaker, and there is no connection {own!r} or {CONNECTION!r} of type aws", key="rollout.target"
     )
 
 
 def aws_clients(conn_id: str, *, key: str) -> AwsClients:
-    """Return how to open boto3's clients with a connection of type aws.
+    """Return factories of boto3's clients for a connection of type aws.
 
-    :param key: of the declaration that asks for AWS, for the error
+    :param key: key of the declaration that needs AWS, for the error
     :raises DeclarationError: if the amazon provider is missing
     """
     try:
@@ -60,10 +60,10 @@ def aws_clients(conn_id: str, *, key: str) -> AwsClients:
     )
 
 
-def serving_place(connection: Connection) -> ServingPlace:
-    """Return the serving settings of a connection.
+def endpoint_settings(connection: Connection) -> EndpointSettings:
+    """Return the endpoint settings of a connection.
 
-    :raises DeclarationError: if it is none of type aws, or says too little or something unknown
+    :raises DeclarationError: if it has another type than aws, or its settings are missing, incomplete or unknown
     """
     name = f"connection {connection.conn_id!r}"
     if connection.conn_type != "aws":
@@ -71,11 +71,11 @@ def serving_place(connection: Connection) -> ServingPlace:
     settings: Any = connection.extra_dejson.get("serving")
     if not isinstance(settings, dict):
         raise DeclarationError(
-            f'{name} does not say how to serve; its extra must hold "serving" with image, role and storage',
+            f'{name} has no settings of the endpoint; its extra must have "serving" with image, role and storage',
             key="rollout.target",
         )
     try:
-        return ServingPlace(**settings)
+        return EndpointSettings(**settings)
     except ValidationError as error:
-        wrong = declaration_error(error, ServingPlace)
-        raise DeclarationError(f"{name}: serving.{wrong.key} {wrong.message}", key="rollout.target") from error
+        problem = declaration_error(error, EndpointSettings)
+        raise DeclarationError(f"{name}: serving.{problem.key} {problem.message}", key="rollout.target") from error

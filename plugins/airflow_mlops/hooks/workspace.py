@@ -1,4 +1,4 @@
-"""The stores of a loop, found through Airflow connections, or embedded below AIRFLOW_HOME without any."""
+"""Open the stores of a loop by Airflow connections, or below AIRFLOW_HOME without them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from airflow_mlops.core.workspace import Workspace
 
 PRIVACY = "mlops_privacy"
-"""Connection whose password masks personal columns."""
+"""Connection whose password is the secret that masks personal columns."""
 SIGNING = "mlops_signing"
 """Connection whose password is the private key that signs models, and whose extra ``public_key`` verifies them."""
 DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 
 
 class WorkspaceHook(BaseHook):
-    """Opens the workspace of a loop.
+    """A hook that opens the workspace of a loop.
 
-    A connection that does not exist means the embedded default, in ``$AIRFLOW_HOME/mlops``.
+    Without a connection its store is the embedded default, in ``$AIRFLOW_HOME/mlops``.
 
     :param lake_conn_id: connection of type ``fs``, or ``aws`` for S3; its extra ``path`` is the folder of the lake
     :param ledger_conn_id: connection of type ``postgres`` or ``sqlite`` that holds the ledger
@@ -50,9 +50,9 @@ class WorkspaceHook(BaseHook):
         self.registry_conn_id = registry_conn_id
 
     def stores(self) -> Stores:
-        """Return where everything is kept."""
+        """Return the stores of all loops."""
         from airflow_mlops.core.open_workspace import Stores
-        from airflow_mlops.hooks.source_connections import AirflowConnections
+        from airflow_mlops.hooks.connections import AirflowConnections
 
         embedded = Stores.embedded(Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "mlops")
         lake = self._connection(self.lake_conn_id)
@@ -74,8 +74,7 @@ class WorkspaceHook(BaseHook):
     def workspace(self, loop: Loop, *, root: Path, actor: str) -> Workspace:
         """Return the workspace of ``loop``; see :func:`airflow_mlops.core.open_workspace.open_workspace`."""
         from airflow_mlops.core.open_workspace import open_workspace
-        from airflow_mlops.hooks.rollout_target import rollout_target
-        from airflow_mlops.hooks.step_runner import step_runner
+        from airflow_mlops.hooks.ports import rollout_target, step_runner
 
         opened = open_workspace(loop, self.stores(), root=root, actor=actor)
         return replace(opened, ports=replace(opened.ports, runner=step_runner, target=rollout_target))
@@ -88,22 +87,23 @@ class WorkspaceHook(BaseHook):
 
 
 def lake_of(connection: Connection) -> Lake:
-    """Return the lake that a connection names: a folder, or a prefix of a bucket in S3.
+    """Return the lake of a connection: a folder, or a prefix of a bucket in S3.
 
-    :raises DeclarationError: if it names none, or S3 without a connection of type aws
+    :raises DeclarationError: if it has no path, or a path in S3 and another type than aws
     """
     from airflow_mlops.core.lake import Lake
 
     path = connection.extra_dejson.get("path")
     if not path:
-        raise DeclarationError(f'connection {connection.conn_id!r} names no lake; its extra must hold "path"')
+        raise DeclarationError(f'connection {connection.conn_id!r} has no path of a lake; its extra must have "path"')
     if not path.startswith("s3://"):
         return Lake.on_disk(path)
     if connection.conn_type != "aws":
         raise DeclarationError(
-            f"connection {connection.conn_id!r} names a lake in S3 and is of type {connection.conn_type!r}; make it aws"
+            f"connection {connection.conn_id!r} has a lake in S3 and is of type {connection.conn_type!r}; "
+            "it must be aws"
         )
-    from airflow_mlops.hooks.s3_access import s3_access
+    from airflow_mlops.hooks.connections import s3_access
 
     return Lake(path, s3_access(connection.conn_id))
 
@@ -111,7 +111,7 @@ def lake_of(connection: Connection) -> Lake:
 def ledger_url(connection: Connection) -> str:
     """Return the SQLAlchemy URL of a connection, with its driver.
 
-    :raises DeclarationError: if the ledger cannot live in a database of that type
+    :raises DeclarationError: if the ledger does not support databases of that type
     """
     from sqlalchemy import URL
 
@@ -119,19 +119,24 @@ def ledger_url(connection: Connection) -> str:
     if driver is None:
         raise DeclarationError(
             f"connection {connection.conn_id!r} is of type {connection.conn_type!r}; "
-            f"the ledger can live in {', '.join(sorted(DRIVERS))}"
+            f"the ledger can be in {', '.join(sorted(DRIVERS))}"
         )
     if driver == "sqlite":
         return f"sqlite:///{connection.host}"
     url = URL.create(
-        driver, username=connection.login, password=connection.password, host=connection.host or None,
-        port=connection.port, database=connection.schema, query=connection.extra_dejson,
-    )  # fmt: skip
+        driver,
+        username=connection.login,
+        password=connection.password,
+        host=connection.host or None,
+        port=connection.port,
+        database=connection.schema,
+        query=connection.extra_dejson,
+    )
     return url.render_as_string(hide_password=False)
 
 
 def tracking_uri(connection: Connection) -> str:
-    """Return the address of the MLflow server that a connection names."""
+    """Return the address of the MLflow server of a connection."""
     host = connection.host or ""
     if "://" in host:
         return host if connection.port is None else f"{host}:{connection.port}"
@@ -139,38 +144,40 @@ def tracking_uri(connection: Connection) -> str:
 
 
 def artefact_prefixes(connection: Connection) -> tuple[str, ...]:
-    """Return below which addresses the connection of the registry allows artefacts; none means MLflow's own choice.
+    """Return the addresses below which the registry may keep artefacts; an empty tuple leaves it to MLflow.
 
-    :raises DeclarationError: if its extra ``artefact_prefixes`` is no list of addresses
+    :raises DeclarationError: if the extra ``artefact_prefixes`` is not a list of addresses
     """
-    said = connection.extra_dejson.get("artefact_prefixes", [])
-    if not isinstance(said, list) or not all(isinstance(each, str) and each for each in said):
+    prefixes = connection.extra_dejson.get("artefact_prefixes", [])
+    if not isinstance(prefixes, list) or not all(isinstance(prefix, str) and prefix for prefix in prefixes):
         raise DeclarationError(
-            f'connection {connection.conn_id!r}: "artefact_prefixes" in its extra is {said!r}; '
+            f'connection {connection.conn_id!r}: "artefact_prefixes" in its extra is {prefixes!r}; '
             'it must be a list of addresses, as ["s3://company/mlflow"]'
         )
-    return tuple(said)
+    return tuple(prefixes)
 
 
 def signing_keys(connection: Connection) -> SigningKeys:
-    """Return the keys that a connection holds; a worker that only loads models needs the public one alone.
+    """Return the keys of a connection; a worker that only loads models needs the public key alone.
 
-    :raises DeclarationError: if it holds none
+    :raises DeclarationError: if it has no key
     """
     from airflow_mlops.core.ports.signing_keys import GivenKeys
 
-    said = connection.extra_dejson.get("public_key", [])
-    public = [said] if isinstance(said, str) else said
-    if not isinstance(public, list) or not all(isinstance(each, str) for each in public):
+    keys = connection.extra_dejson.get("public_key", [])
+    public = [keys] if isinstance(keys, str) else keys
+    if not isinstance(public, list) or not all(isinstance(key, str) for key in public):
         raise DeclarationError(f'connection {connection.conn_id!r}: "public_key" must be a PEM text, or a list of them')
     if not connection.password and not public:
         raise DeclarationError(
-            f"connection {connection.conn_id!r} holds no key: its password is the private key (PEM), "
-            'its extra "public_key" the public one'
+            f"connection {connection.conn_id!r} has no key: its password must be the private key (PEM), "
+            'or its extra "public_key" the public key'
         )
-    return GivenKeys(lines(connection.password) if connection.password else None, tuple(map(lines, public)))
+    return GivenKeys(
+        restore_line_ends(connection.password) if connection.password else None, tuple(map(restore_line_ends, public))
+    )
 
 
-def lines(pem: str) -> str:
-    r"""Return a PEM text with its line ends, which a one-line field or variable holds as ``\n``."""
+def restore_line_ends(pem: str) -> str:
+    r"""Return a PEM text with real line ends; a one-line field or variable has them as ``\n``."""
     return pem.replace("\\n", "\n").strip() + "\n"

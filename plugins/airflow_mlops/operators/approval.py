@@ -14,7 +14,7 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlops.core.ledger.state import Version
+    from airflow_mlops.core.ledger.state_machine import Version
     from airflow_mlops.core.workspace import Workspace
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -41,7 +41,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         version = version_to_approve(workspace, partition)
         known = workspace.state().approved.get(version.number)
         if known is not None:
-            return {"version": version.number, "by": known.details["by"]}
+            return {"version": version.number, "by": known.details.by}
         started = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
         self.subject = f"May version {version.number} of {workspace.loop.model} be rolled out?"
         self.body = question(workspace, version, started)
@@ -128,16 +128,17 @@ class ApproveStageOperator(ApproveVersionOperator):
 
 def passed_so_far(workspace: Workspace) -> str:
     """Return what the looks of the rollout under way have said, as a Markdown list."""
+    from airflow_mlops.core.ledger.rollout_details import StageAnalysed
     from airflow_mlops.core.report.page_html import plainly
 
     rollout = workspace.state().rollout
-    looks = [
-        record
-        for record in workspace.ledger.records()
-        if record.kind == "stage_analysed" and rollout is not None and record.details["rollout"] == rollout.record
-    ]
+    if rollout is None:
+        return ""
+    analyses = (record.details for record in workspace.ledger.records(StageAnalysed, after=rollout.record))
     return "\n".join(
-        f"- {each.details['name']}: {each.details['verdict']}: {plainly(each.details['reason'])}" for each in looks
+        f"- {analysis.name}: {analysis.verdict}: {plainly(analysis.reason)}"
+        for analysis in analyses
+        if analysis.rollout == rollout.record
     )
 
 
@@ -158,13 +159,11 @@ def question(workspace: Workspace, version: Version, started: list[str]) -> str:
     from airflow_mlops.core.report.page_html import plainly
 
     details = version.details
-    decision = next(
-        (record for record in workspace.state().decisions if record.sequence == details["decision"]), None
-    )  # fmt: skip
-    report = workspace.evidence.get(details["report"])
-    judged = next(one for one in report["candidates"] if one["candidate"] == details["candidate"])
+    decision = workspace.ledger.record(details.decision)
+    report = workspace.evidence.get(str(details.report))
+    judged = next(candidate for candidate in report["candidates"] if candidate["candidate"] == details.candidate)
     lines = [
-        f"Made as of {version.partition}, because: {plainly(decision.details['reason'] if decision else 'unknown')}.",
+        f"Made as of {version.partition}, because: {plainly(decision.details.reason if decision else 'unknown')}.",
         "",
         *(f"- {gate['verdict']}: {plainly(gate['reason'])}" for gate in judged["gates"]),
         "",

@@ -49,7 +49,9 @@ class PublishSnapshotOperator(StageOperator):
         published = publish_snapshot(
             workspace, SnapshotManifest.from_dict(self.manifest), ValidatedSnapshot.from_dict(self.validated)
         )
-        return {name: published[name] for name in ("partition", "record", "version", "digest", "rows", "quarantined")}
+        names = ("version", "digest", "rows", "quarantined")
+        figures = {name: getattr(published.details, name) for name in names}
+        return {"partition": published.partition, "record": published.sequence, **figures}
 
 
 class TidyLakeOperator(StageOperator):

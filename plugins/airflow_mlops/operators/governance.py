@@ -27,9 +27,9 @@ class ReconcileOperator(StageOperator):
         """See the class."""
         from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 
-        before = len(workspace.state().rollbacks)
+        before = workspace.state().machine.last_rollback
         repairs = watch_rollout(workspace, partition)
-        if len(workspace.state().rollbacks) > before:
+        if workspace.state().machine.last_rollback > before:
             # The run that led the rollout may be gone, and with it the task whose failure would have told.
             taken_back = RuntimeWarning(repairs[0])
             call_notifiers(workspace.loop.notify, self.root, {**context, "exception": taken_back})

@@ -16,7 +16,7 @@ class TakeLabelsOperator(StageOperator):
     """Take the delivery of labels that belongs to a tick, and earlier ones that had not come; returns what came.
 
     Skips where nothing has come, or ``data.labels`` is not declared; fails, and records why, where a delivery cannot
-    be used. The rows of the partition are none of its business: let them be taken whatever becomes of their labels.
+    be used. Ingestion does not depend on labels: run it with ``trigger_rule="all_done"``.
     """
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
@@ -24,6 +24,9 @@ class TakeLabelsOperator(StageOperator):
         from airflow_mlops.core.data.labels.take_labels import take_due_labels
 
         taken = take_due_labels(workspace, partition)
-        for delivery in taken:
-            self.log.info("%s", delivery["said"])
-        return [{name: delivery[name] for name in ("partition", "rows", "unknown", "touches")} for delivery in taken]
+        for labels in taken.values():
+            self.log.info("%s", labels.message)
+        return [
+            {"partition": tick, "rows": labels.rows, "unknown": labels.unknown, "touches": labels.touches}
+            for tick, labels in taken.items()
+        ]

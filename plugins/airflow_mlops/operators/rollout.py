@@ -28,8 +28,8 @@ class ScorePartitionOperator(StageOperator):
 
         for corrected in corrected_partitions(workspace, partition):
             again = score_partition(workspace, corrected)
-            self.log.info("scored %s again, which was published anew: %s rows", corrected, again["rows"])
-        return score_partition(workspace, partition)
+            self.log.info("scored %s again, which was published anew: %s rows", corrected, again.rows)
+        return {"partition": partition, **score_partition(workspace, partition).to_json()}
 
 
 class StartRolloutOperator(StageOperator):
@@ -37,11 +37,12 @@ class StartRolloutOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
         """See the class."""
+        from airflow_mlops.core.ledger.rollout_details import RolloutStarted
         from airflow_mlops.core.rollout.roll_out import start_rollout
 
         version = start_rollout(workspace, partition)
-        started = [each for each in workspace.ledger.records() if each.kind == "rollout_started"]
-        for sentence in started[-1].details.get("plan", []) if started else []:
+        started = next(workspace.ledger.records(RolloutStarted, newest_first=True), None)
+        for sentence in started.details.plan if started else ():
             self.log.info("%s", sentence)
         return version
 

@@ -76,7 +76,7 @@ class SageMakerEndpointOperator(BaseOperator):
         if self.deferrable:
             self._defer(asked)
         with self.told():
-            endpoint.settled()
+            endpoint.wait_until_settled()
             return self.compared(endpoint, asked)
 
     def execute_complete(self, context: Context, event: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class SageMakerEndpointOperator(BaseOperator):
         """
         from airflow_mlops.core.rollout.targets.sagemaker.endpoint import require_config, require_weights, weights_of
 
-        found = endpoint.described()
+        found = endpoint.describe()
         if "endpoint_config_name" in asked:
             require_config(found, asked["endpoint_config_name"])
         require_weights(found, asked.get("weights", {}))
@@ -127,10 +127,10 @@ class SageMakerEndpointOperator(BaseOperator):
 
         :raises AirflowFailException: if SageMaker has rolled back, or what is asked cannot be done
         """
-        from airflow_mlops.core.rollout.targets.sagemaker.endpoint import DeploymentRolledBackError, answered
+        from airflow_mlops.core.rollout.targets.sagemaker.endpoint import DeploymentRolledBackError, translate_errors
 
         try:
-            with answered(f"endpoint {self.endpoint_name}"):
+            with translate_errors(f"endpoint {self.endpoint_name}"):
                 yield
         except MlopsError as error:
             if error.retryable and not isinstance(error, DeploymentRolledBackError):

@@ -99,7 +99,7 @@ class StageOperator(BaseOperator):
         asked = self.partition or context["dag_run"].partition_key
         if asked:
             return partition_key(asked)
-        newest = max(workspace.state().published, default=None)
+        newest = workspace.state().published.newest()
         if newest is None:
             raise NotReadyError("the run has no partition, and no partition is published yet")
         return newest

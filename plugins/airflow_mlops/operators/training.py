@@ -62,7 +62,7 @@ class FitCandidateOperator(StageOperator):
         """See the class."""
         from airflow_mlops.core.training.assemble import stored_request
         from airflow_mlops.core.training.fit_candidate import fit_candidate
-        from airflow_mlops.hooks.step_runner import step_runner
+        from airflow_mlops.hooks.ports import step_runner
 
         digest = self.assignment["request"]
         self.runner = step_runner(workspace, poll_seconds=self.poll_seconds)

@@ -56,11 +56,11 @@ class ValidateTableOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Validate; see the class."""
         from airflow_mlops.core.validation.gx_sql_validator import GxSqlValidator
-        from airflow_mlops.core.validation.validate_rows import Findings, expectations_in
-        from airflow_mlops.hooks.database_url import database_url
+        from airflow_mlops.core.validation.validate_rows import Findings, parse_expectations
+        from airflow_mlops.hooks.connections import database_url
 
         with failures_told_apart():
-            expectations = expectations_in(self.expectations, Path(self.root))
+            expectations = parse_expectations(self.expectations, Path(self.root))
             validator = GxSqlValidator(
                 database_url(self.conn_id), table=self.table, query=self.query, schema=self.schema
             )

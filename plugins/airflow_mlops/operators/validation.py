@@ -118,16 +118,16 @@ class ValidateSnapshotOperator(StageOperator):
 
     def _of_rows(self) -> Findings:
         from airflow_mlops.core.validation.gx_validator import GxValidator
-        from airflow_mlops.core.validation.validate_rows import expectations_in, read_file, table_of, validate_rows
+        from airflow_mlops.core.validation.validate_rows import parse_expectations, read_file, to_table, validate_rows
 
         if self.expectations is None:
             raise DeclarationError("rows are given, and no expectations of them", key="expectations")
-        expectations = expectations_in(self.expectations, Path(self.root))
+        expectations = parse_expectations(self.expectations, Path(self.root))
         if isinstance(self.rows, str | Path):
             subject, table = str(self.rows), read_file(Path(self.root) / self.rows, expectations)
         else:
             made = self.python_callable() if self.python_callable is not None else self.rows
-            subject, table = "the rows", table_of(made)
+            subject, table = "the rows", to_table(made)
         return validate_rows(subject, table, expectations, GxValidator())
 
 

@@ -54,7 +54,7 @@ class ProfilePartitionOperator(StageOperator):
             raise DeclarationError("conn_id and table go together: the database, and what it counts")
         if self.conn_id is None or self.table is None:
             return profile_partition(workspace, partition)
-        from airflow_mlops.hooks.database_url import database_url
+        from airflow_mlops.hooks.connections import database_url
 
         url = database_url(self.conn_id)
         return profile_table(workspace, partition, url, self.table, schema=self.schema, time=self.time)
@@ -67,7 +67,7 @@ class DetectDriftOperator(StageOperator):
         """See the class."""
         from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 
-        return detect_drift(workspace, partition)
+        return {"partition": partition, **detect_drift(workspace, partition).to_json()}
 
 
 class MeasurePerformanceOperator(StageOperator):
@@ -81,10 +81,10 @@ class MeasurePerformanceOperator(StageOperator):
         from airflow_mlops.core.watch.performance.measure_performance import measure_performance, rejudge_performance
 
         again = rejudge_performance(workspace, partition)
-        for found in again:
-            self.log.info("judged again: %s: %s", found["partition"], found.get("said"))
-        judged = [found["partition"] for found in again]
-        return {**measure_performance(workspace, partition), **({"judged_again": judged} if judged else {})}
+        for key, performance in again:
+            self.log.info("judged again: %s: %s", key, performance.message)
+        judged_again = {"judged_again": [key for key, _ in again]} if again else {}
+        return {"partition": partition, **measure_performance(workspace, partition).to_json(), **judged_again}
 
 
 class MeasureRegretOperator(StageOperator):
@@ -98,11 +98,11 @@ class MeasureRegretOperator(StageOperator):
         """See the class."""
         from airflow_mlops.core.watch.measure_regret import measure_regret, measure_regret_again
 
-        for again in measure_regret_again(workspace, partition):
-            self.log.info("measured again: %s: %s, %s", again["partition"], again["regret"], again["reason"])
-        found = measure_regret(workspace, partition)
-        self.log.info("regret %s: %s", found["regret"], found["reason"])
-        return found
+        for key, again in measure_regret_again(workspace, partition):
+            self.log.info("measured again: %s: %s, %s", key, again.regret, again.message)
+        measured = measure_regret(workspace, partition)
+        self.log.info("regret %s: %s", measured.regret, measured.message)
+        return {"partition": partition, **measured.to_json()}
 
 
 class RunChecksOperator(StageOperator):
@@ -116,12 +116,12 @@ class RunChecksOperator(StageOperator):
         """See the class."""
         from airflow_mlops.core.watch.checks.run_checks import rejudge_checks, run_checks
 
-        for again in rejudge_checks(workspace, partition):
-            self.log.info("judged again: %s: %s: %s", again["check"], again["verdict"], again["said"])
-        found = run_checks(workspace, partition)["checks"]
-        for name, check in found.items():
-            self.log.info("%s: %s: %s", name, check["verdict"], check["said"])
-        return {name: {"verdict": check["verdict"], "said": check["said"]} for name, check in found.items()}
+        for key, again in rejudge_checks(workspace, partition):
+            self.log.info("judged again: %s: %s: %s: %s", key, again.check, again.verdict, again.message)
+        checks = run_checks(workspace, partition)
+        for name, check in checks.items():
+            self.log.info("%s: %s: %s", name, check.verdict, check.message)
+        return {name: {"verdict": check.verdict, "message": check.message} for name, check in checks.items()}
 
 
 class DecideRetrainOperator(StageOperator):
@@ -144,17 +144,19 @@ class DecideRetrainOperator(StageOperator):
         from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decision_to_emit, escalate
 
         record = decide_and_record(workspace, partition, trigger=self.trigger)
-        self.log.info("retrain %s: %s", record.details["retrain"], record.details["reason"])
+        self.log.info("retrain %s: %s", record.details.retrain, record.details.reason)
         escalated = escalate(workspace, record)
         if escalated is not None:
-            told = RuntimeWarning(escalated.details["reason"])
-            call_notifiers(workspace.loop.notify, self.root, {**context, "exception": told})
+            warning = RuntimeWarning(escalated.details.reason)
+            call_notifiers(workspace.loop.notify, self.root, {**context, "exception": warning})
         wanted = decision_to_emit(workspace, partition)
         if wanted is not None:
-            self.emit(context, decision=wanted.sequence, cause=wanted.details["cause"])
+            self.emit(context, decision=wanted.sequence, cause=wanted.details.cause)
         return {
             "record": record.sequence,
-            **{name: record.details[name] for name in ("retrain", "cause", "reason")},
+            "retrain": record.details.retrain,
+            "cause": record.details.cause,
+            "reason": record.details.reason,
         }
 
 
@@ -163,7 +165,7 @@ class RecordOutsideAlarmOperator(StageOperator):
 
     :param watched: asset whose events hold the alarms; the newest 100 events are read, so none is lost that came while
         no run was started
-    :param alarms: alarms out of a task of your own instead: a list of mappings with ``id``, and if you like ``said``
+    :param alarms: alarms out of a task of your own instead: a list of mappings with ``id``, and if you like ``message``
         and ``partition``
 
     An event is that of an asset watcher, whose ``payload`` is the answer of the monitor, or one that was sent over
@@ -182,7 +184,8 @@ class RecordOutsideAlarmOperator(StageOperator):
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
         """See the class."""
         from airflow_mlops.core.errors import DataError
-        from airflow_mlops.core.retrain.outside_alarms import OutsideAlarm, read_alarms, record_outside_alarms
+        from airflow_mlops.core.ledger.watch_details import OutsideAlarm
+        from airflow_mlops.core.retrain.outside_alarms import read_alarms, record_outside_alarms
 
         answers = [] if self.alarms is None else [self.alarms]
         if self.watched is not None:
@@ -198,10 +201,12 @@ class RecordOutsideAlarmOperator(StageOperator):
             alarms += read
             for sentence in refused:
                 self.log.warning("not read: %s", sentence)
-        found = record_outside_alarms(workspace, alarms)
-        for one in found:
-            self.log.info("%s: %s: %s", one["partition"], one["verdict"], one["said"])
-        return [{name: one[name] for name in ("partition", "verdict", "said")} for one in found]
+        recorded = record_outside_alarms(workspace, alarms)
+        for key, judged in recorded.items():
+            self.log.info("%s: %s: %s", key, judged.verdict, judged.message)
+        return [
+            {"partition": key, "verdict": judged.verdict, "message": judged.message} for key, judged in recorded.items()
+        ]
 
 
 class WakeTrainingOperator(StageOperator):
@@ -221,7 +226,7 @@ class WakeTrainingOperator(StageOperator):
         if wanted is None:
             raise NotReadyError("no decided retrain waits for its training")
         for outlet in self.outlets:
-            context["outlet_events"][outlet].extra = {"decision": wanted.sequence, "cause": wanted.details["cause"]}
+            context["outlet_events"][outlet].extra = {"decision": wanted.sequence, "cause": wanted.details.cause}
         return wanted.sequence
 
 

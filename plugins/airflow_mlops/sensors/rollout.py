@@ -1,4 +1,4 @@
-"""The sensor of the stage rollout: waits until a version is live, and fails if it was taken back."""
+"""The sensor of a rollout: wait until a version is live, and fail if it was rolled back."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 class RolloutSensor(StageOperator):
     """Wait, without a worker slot, until the rollout of a version has ended; fails if it was rolled back.
 
-    For a Dag of one's own that goes on once a model is live, as one that warms a cache or tells a customer.
+    For a Dag of your own that continues once a model is live, such as one that warms a cache.
 
     :param version: number of the version, as :class:`~airflow_mlops.operators.rollout.StartRolloutOperator` returns it
-    :param poll_seconds: pause between two looks into the ledger
+    :param poll_seconds: pause between two polls of the ledger
     """
 
     template_fields: Sequence[str] = ("partition", "version")
@@ -30,26 +30,29 @@ class RolloutSensor(StageOperator):
         self.poll_seconds = poll_seconds
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
-        """See the class."""
+        """Return how the rollout ended, or defer until it has."""
         from airflow_mlops.core.errors import RolledBackError
         from airflow_mlops.core.rollout.end_rollout import how_it_ended
         from airflow_mlops.triggers.rollout import RolloutEndedTrigger
 
         state, number = workspace.state(), str(self.version)
-        said = how_it_ended(state, number)
-        if said is None:
+        outcome = how_it_ended(state, number)
+        if outcome is None:
             self.defer(
                 trigger=RolloutEndedTrigger(
-                    loop=workspace.loop.to_dict(), root=self.root, version=number, poll_seconds=self.poll_seconds,
+                    loop=workspace.loop.to_dict(),
+                    root=self.root,
+                    version=number,
+                    poll_seconds=self.poll_seconds,
                     connections=[self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id],
                 ),
                 method_name="has_ended",
-            )  # fmt: skip
+            )
         if number in state.quarantined:
-            raise RolledBackError(str(said))
-        return str(said)
+            raise RolledBackError(str(outcome))
+        return str(outcome)
 
     def has_ended(self, context: Context, event: dict[str, Any] | None = None) -> Any:
-        """Say how it ended."""
+        """Resume after the rollout has ended."""
         self.log.info("%s", (event or {}).get("reason"))
         return self.execute(context)

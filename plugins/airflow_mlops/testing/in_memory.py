@@ -16,14 +16,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, LedgerError, SourceMissingError, StaleLedgerError
-from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, canonical_json, chained
+from airflow_mlops.core.ledger.details import Details
+from airflow_mlops.core.ledger.fold import View
+from airflow_mlops.core.ledger.kinds import is_wanted, stored_kinds
+from airflow_mlops.core.ledger.projection import MemoryStepStore, apply
+from airflow_mlops.core.ledger.protocols import Head
+from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, canonical_json, chain_record
+from airflow_mlops.core.ledger.state import MACHINE, LoopState
+from airflow_mlops.core.ledger.state_machine import StateMachine
 from airflow_mlops.core.open_workspace import default_target
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
 from airflow_mlops.core.ports.signing_keys import GivenKeys, new_private_key
@@ -32,6 +39,8 @@ from airflow_mlops.core.workspace import Ports, Workspace
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry
 
 Frame: TypeAlias = pd.DataFrame | pa.Table | Exception
+
+D = TypeVar("D", bound=Details)
 
 
 class InMemorySource:
@@ -109,7 +118,7 @@ class InMemoryTable:
 
 
 class InMemoryLedger:
-    """The records of one model in a list.
+    """Records in a list, and the projection that they make; a :class:`~airflow_mlops.core.ledger.protocols.Ledger`.
 
     :param model: name of the model
     :param clock: returns the time to note on a record; always the same by default, so that runs compare equal
@@ -118,18 +127,49 @@ class InMemoryLedger:
     def __init__(self, model: str, *, clock: Callable[[], datetime] = lambda: datetime.fromtimestamp(0, UTC)) -> None:
         self.model = model
         self._clock = clock
-        self._records: list[Record] = []
-        self._lock = threading.Lock()
+        self._records: list[Record[Any]] = []
+        self._operations: dict[str, Record[Any]] = {}
+        self._steps = MemoryStepStore()
+        self._lock = threading.RLock()
 
-    def records(self) -> list[Record]:
-        """Return all records, oldest first."""
+    def records(
+        self, *kinds: type[Details], partition: str | None = None, after: int = 0, newest_first: bool = False
+    ) -> Iterator[Record[Any]]:
+        """Yield records; see :meth:`airflow_mlops.core.ledger.protocols.Ledger.records`."""
         with self._lock:
-            return list(self._records)
+            records = self._records[after:]
+        stored = stored_kinds(kinds)
+        for record in reversed(records) if newest_first else records:
+            if kinds and not (record.kind in stored and is_wanted(record, kinds)):
+                continue
+            if partition in (None, record.partition):
+                yield record
 
-    def append(self, draft: Draft, *, read: int) -> Record:
+    def record(self, sequence: int) -> Record[Any] | None:
+        """Return the record of a number; None where there is none."""
+        with self._lock:
+            return self._records[sequence - 1] if 0 < sequence <= len(self._records) else None
+
+    def recorded(self, operation: str) -> Record[Any] | None:
+        """Return the record of an operation; None where it was not recorded."""
+        with self._lock:
+            return self._operations.get(operation)
+
+    def head(self) -> Head:
+        """Return the number and the hash of the last record."""
+        with self._lock:
+            return Head(len(self._records), self._records[-1].hash if self._records else GENESIS)
+
+    def state(self, *, as_of: str | None = None, before: str | None = None) -> LoopState:
+        """Return the state; see :meth:`airflow_mlops.core.ledger.protocols.Ledger.state`."""
+        facts = self._steps.seen(View(as_of, before))
+        with self._lock:
+            return LoopState(len(self._records), facts.value(MACHINE, "") or StateMachine(), facts)
+
+    def append(self, draft: Draft[D], *, read: int) -> Record[D]:
         """Append ``draft`` as number ``read + 1``; see :meth:`airflow_mlops.core.ledger.protocols.Ledger.append`."""
         with self._lock:
-            known = next((record for record in self._records if record.operation == draft.operation), None)
+            known = self._operations.get(draft.operation)
             if known is not None:
                 return known
             count = len(self._records)
@@ -140,12 +180,16 @@ class InMemoryLedger:
                     f"{self.model}: {draft.kind} was decided on record {read}, and another record came first; "
                     "read the ledger again and decide again"
                 )
-            previous = self._records[-1].hash if self._records else GENESIS
-            record = chained(
-                draft, model=self.model, sequence=read + 1, previous_hash=previous,
+            record = chain_record(
+                draft,
+                model=self.model,
+                sequence=read + 1,
+                previous_hash=self.head().hash,
                 recorded_at=self._clock().isoformat(),
-            )  # fmt: skip
+            )
             self._records.append(record)
+            self._operations[record.operation] = record
+            apply(record, self._steps)
             return record
 
 

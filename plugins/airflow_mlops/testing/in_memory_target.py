@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import (
     Floats,
     OlderTrafficError,
@@ -148,7 +148,7 @@ class InMemoryTarget:
                 f"record {traffic.order} is older than record {self._traffic.order}, which is served"
             )
         if traffic.order == self._traffic.order and traffic != self._traffic:
-            raise OlderTrafficError(f"record {traffic.order} has already said something else")
+            raise OlderTrafficError(f"record {traffic.order} has already set other traffic")
         if self._instead is not None:
             self._traffic = self._instead
             raise TargetError(f"was told {traffic}, and serves {self._instead}")

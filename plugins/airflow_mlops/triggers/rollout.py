@@ -1,4 +1,4 @@
-"""Triggers of the stage rollout: a look is due, or a rollout has come to where somebody waits for it."""
+"""Triggers of a rollout: an analysis is due, or the rollout has ended."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LOG = logging.getLogger(__name__)
 
 
 class _RolloutTrigger(BaseTrigger):
-    """Asks again and again; an answer that cannot be had is logged, and asked for again.
+    """A trigger that polls the workspace; retryable errors are logged, and polling goes on.
 
     :param loop: the declaration as JSON values
     :param root: project folder
     :param version: number of the version
-    :param poll_seconds: pause between two questions
+    :param poll_seconds: pause between two polls
     :param connections: ids of the connections of lake, ledger and registry
     """
 
@@ -37,7 +37,7 @@ class _RolloutTrigger(BaseTrigger):
         self.connections = list(connections)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger again."""
+        """Return the class path and the arguments of this trigger."""
         return f"{type(self).__module__}.{type(self).__qualname__}", self.arguments()
 
     def arguments(self) -> dict[str, Any]:
@@ -46,23 +46,23 @@ class _RolloutTrigger(BaseTrigger):
         return {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event, once there is a reason to."""
+        """Yield one event, as soon as there is a reason."""
         while True:
-            # In a thread of its own: a target that does not answer must not hold up the triggers of others.
-            reason = await asyncio.to_thread(self._asked)
+            # In a thread of its own: a target that does not answer must not block other triggers.
+            reason = await asyncio.to_thread(self._poll)
             if reason is not None:
                 yield TriggerEvent({"reason": reason})
                 return
             await asyncio.sleep(self.poll_seconds)
 
-    def _asked(self) -> str | None:
+    def _poll(self) -> str | None:
         from airflow_mlops.core.errors import MlopsError
 
         try:
-            return self.answer(self._workspace())
+            return self.resume_reason(self._workspace())
         except MlopsError as error:
             if error.retryable:
-                LOG.warning("asked again in %g s: %s", self.poll_seconds, error)
+                LOG.warning("polled again in %g s: %s", self.poll_seconds, error)
                 return None
             return str(error)
 
@@ -72,13 +72,13 @@ class _RolloutTrigger(BaseTrigger):
 
         return WorkspaceHook(*self.connections).workspace(Loop(**self.loop), root=Path(self.root), actor="triggerer")
 
-    def answer(self, workspace: Workspace) -> str | None:
-        """Return why to wake the task, or None."""
+    def resume_reason(self, workspace: Workspace) -> str | None:
+        """Return the reason to resume the task, None to go on waiting."""
         raise NotImplementedError
 
 
 class LookDueTrigger(_RolloutTrigger):
-    """Wakes a task when a look at a stage is due, or there is nothing left to wait for.
+    """Resume a task when an analysis of a stage is due, or there is nothing left to wait for.
 
     :param index: position of the stage in the declaration, from 0
     """
@@ -91,18 +91,18 @@ class LookDueTrigger(_RolloutTrigger):
         """Return the arguments of the constructor."""
         return {**super().arguments(), "index": self.index}
 
-    def answer(self, workspace: Workspace) -> str | None:
-        """Return why a look is due; None while the stage bakes or is paused."""
+    def resume_reason(self, workspace: Workspace) -> str | None:
+        """Return why an analysis is due; None while the stage bakes or is paused."""
         from airflow_mlops.core.rollout.analyse_stage import due
 
         return due(workspace, self.version, self.index)
 
 
 class RolloutEndedTrigger(_RolloutTrigger):
-    """Wakes a task when a rollout has ended, one way or the other."""
+    """Resume a task when a rollout has ended, with or without success."""
 
-    def answer(self, workspace: Workspace) -> str | None:
-        """Return how it ended; None while it is under way, or has not begun."""
+    def resume_reason(self, workspace: Workspace) -> str | None:
+        """Return how the rollout ended; None before it has ended."""
         from airflow_mlops.core.rollout.end_rollout import how_it_ended
 
         return how_it_ended(workspace.state(), self.version)

@@ -1,4 +1,4 @@
-"""The trigger that waits for a SageMaker endpoint: until nothing is under way there, however that has ended."""
+"""The trigger that waits until no change of a SageMaker endpoint is in progress."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 
 class EndpointSettledTrigger(BaseTrigger):
-    """Wakes a task when a change of an endpoint has ended, well or not, or takes too long.
+    """Resume a task when a change of an endpoint has ended, with or without success, or takes too long.
 
-    boto3's own waiter knows one good end, and an endpoint that was rolled back looks like it: so this one says only
-    that there is something to look at, and the operator looks.
+    boto3's own waiter takes an endpoint that was rolled back for a success. This trigger therefore reports only that
+    the endpoint has settled, and the operator compares what it serves.
 
     :param endpoint_name: name of the endpoint
-    :param waiter_delay: seconds between two looks
-    :param waiter_max_attempts: looks before it is given up
+    :param waiter_delay: seconds between two polls
+    :param waiter_max_attempts: polls before the trigger gives up
     :param aws_conn_id: Airflow connection of type aws
-    :param region_name: region of the endpoint, where it is not that of the connection
+    :param region_name: region of the endpoint, if it differs from that of the connection
     :param verify: whether to verify certificates, or a file of them
     :param botocore_config: configuration of botocore's client
     """
@@ -45,18 +45,23 @@ class EndpointSettledTrigger(BaseTrigger):
         self.botocore_config = botocore_config
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger again."""
+        """Return the class path and the arguments of this trigger."""
         names = (
-            "endpoint_name", "waiter_delay", "waiter_max_attempts", "aws_conn_id", "region_name", "verify",
+            "endpoint_name",
+            "waiter_delay",
+            "waiter_max_attempts",
+            "aws_conn_id",
+            "region_name",
+            "verify",
             "botocore_config",
-        )  # fmt: skip
+        )
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event: ``settled``, or ``timeout`` with the status that the endpoint still had."""
+        """Yield one event: ``settled``, or ``timeout`` with the last status."""
         from airflow.providers.amazon.aws.hooks.sagemaker import SageMakerHook
 
-        from airflow_mlops.core.rollout.targets.sagemaker.endpoint import UNDER_WAY
+        from airflow_mlops.core.rollout.targets.sagemaker.endpoint import IN_PROGRESS
 
         hook = SageMakerHook(
             aws_conn_id=self.aws_conn_id, region_name=self.region_name, verify=self.verify, config=self.botocore_config
@@ -68,7 +73,7 @@ class EndpointSettledTrigger(BaseTrigger):
                     await asyncio.sleep(self.waiter_delay)
                 status = (await client.describe_endpoint(EndpointName=self.endpoint_name))["EndpointStatus"]
                 self.log.info("SageMaker endpoint %s: %s", self.endpoint_name, status)
-                if status not in UNDER_WAY:
+                if status not in IN_PROGRESS:
                     yield TriggerEvent({"status": "settled"})
                     return
         yield TriggerEvent({"status": "timeout", "message": f"it is still {status}"})

@@ -1,4 +1,4 @@
-"""The Airflow plugin: makes the installed package known to Airflow, and serves kept reports in its UI."""
+"""The Airflow plugin: register the package, and serve the stored reports in the UI."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PREFIX = "/airflow-mlops"
 
 
 class LazyPages:
-    """The pages of :mod:`airflow_mlops.ui.report_pages`, made when the first request comes.
+    """The application of :mod:`airflow_mlops.ui.report_pages`, built at the first request.
 
-    Every process of Airflow loads its plugins, and only the API server answers requests: no other pays for imports.
+    Every process of Airflow loads its plugins, and only the API server answers requests: the others skip the imports.
     """
 
     def __init__(self) -> None:
@@ -24,12 +24,12 @@ class LazyPages:
     async def __call__(
         self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
     ) -> None:
-        """Answer a request, as ASGI asks."""
+        """Answer an ASGI request."""
         await self.app(scope, receive, send)
 
     @property
     def app(self) -> Any:
-        """The application itself."""
+        """The FastAPI application."""
         if self._app is None:
             from airflow_mlops.ui.report_pages import reports_app
 
@@ -38,9 +38,9 @@ class LazyPages:
 
 
 class AirflowMlopsPlugin(AirflowPlugin):
-    """Registers the package with Airflow, and its pages, each of which asks who is there. It imports nothing heavy."""
+    """The plugin with the pages of reports, all of which need a login. It imports nothing heavy."""
 
     name = "airflow_mlops"
-    fastapi_apps = [  # noqa: RUF012  Airflow's own form
+    fastapi_apps = [  # noqa: RUF012  Airflow reads a class attribute
         {"app": LazyPages(), "url_prefix": PREFIX, "name": "airflow-mlops"}
     ]

@@ -1,9 +1,9 @@
-"""The kept reports as pages of the Airflow UI, for those who may read the model's watch Dag.
+"""Serve stored reports in the Airflow UI to users who may read the model's watch Dag.
 
-A report is served from an opaque origin: the browser gives it no cookie, no storage and no address to talk to. Ours
-runs nothing; Evidently's runs its own scripts inside that box. Nothing here is drawn: what is served was kept before.
+A report has an opaque origin: the browser gives it no cookies, no storage and no network. Our own report runs no
+scripts; Evidently's runs its own scripts in that sandbox. Pages are not rendered here but read from the evidence.
 
-Annotations stay what they are here: as texts, FastAPI would take a guard for a parameter of the address.
+This module does not postpone annotations: FastAPI would read a guard in text form as a parameter of the address.
 """
 
 import re
@@ -21,40 +21,40 @@ from airflow_mlops.core.report.page_headers import HEADERS, POLICIES
 MODEL = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
 
-def may_read_watch(model: Annotated[str, Path(pattern=MODEL)], request: Request, user: GetUserDep) -> None:
-    """Refuse whoever may not read the watch Dag of the model, and before that whoever is not signed in."""
+def require_watch_access(model: Annotated[str, Path(pattern=MODEL)], request: Request, user: GetUserDep) -> None:
+    """Raise HTTP 401 or 403 unless the user is signed in and may read the watch Dag of the model."""
     requires_access_dag(method="GET", param_dag_id=f"{model}_watch")(request, user)
 
 
 def reports_app() -> FastAPI:
-    """Return the application; it has no route that is not guarded, and none that describes it."""
+    """Return the application; every route is guarded, and there are no routes of documentation."""
     app = FastAPI(title="airflow-mlops", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")
-    async def with_headers(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await go_on(request)
+    async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
 
-    guards = [Depends(may_read_watch)]
+    guards = [Depends(require_watch_access)]
     app.get("/reports/{model}/{partition}", dependencies=guards)(own_report)
     app.get("/reports/{model}/{partition}/evidently", dependencies=guards)(evidently_report)
     return app
 
 
 def own_report(model: str, partition: str) -> Response:
-    """Answer with our newest kept page about a partition."""
-    return answer(model, partition, "own")
+    """Answer with our newest stored report of a partition."""
+    return read_report(model, partition, "own")
 
 
 def evidently_report(model: str, partition: str) -> Response:
-    """Answer with Evidently's newest kept page about a partition."""
-    return answer(model, partition, "evidently")
+    """Answer with Evidently's newest stored report of a partition."""
+    return read_report(model, partition, "evidently")
 
 
-def answer(model: str, partition: str, engine: Engine) -> Response:
-    """Return the newest kept page; 404 where there is none, and 500 where it cannot be read as it was kept."""
+def read_report(model: str, partition: str, engine: Engine) -> Response:
+    """Return the newest stored page; 404 if there is none, 500 if it cannot be read or was changed."""
     from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
     from airflow_mlops.core.ledger.sql_ledger import SqlLedger
     from airflow_mlops.hooks.workspace import WorkspaceHook

@@ -1,4 +1,4 @@
-"""What a declaration asks of a gateway: features, masked columns, and what it refuses to start with."""
+"""A gateway and its declaration: features, masked columns, tokens, and what keeps it from starting."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def serving(project: ToyProject, gateway: GatewayProcess, *, model: object = None) -> Iterator[GatewayProcess]:
-    """Give a gateway whose champion is version 1 and whose canary is version 2, at half of the keys."""
+    """Yield a gateway with champion 1 and canary 2, at half of the keys."""
     try:
         gateway.start()
         target = GatewayTarget(project.workspace, [gateway.url], TELL_TOKEN)
@@ -55,8 +55,8 @@ def serving(project: ToyProject, gateway: GatewayProcess, *, model: object = Non
 def test_features_are_made_by_the_declared_function_and_its_error_is_the_rows_own(folder: Path) -> None:
     project = ToyProject(folder, data={"features": "toy_features:features"})
     for gateway in serving(project, project.gateway()):
-        found = gateway.predict([row(f"k{number}", x=2.0, at=None) for number in range(40)])
-        assert dict(zip(found["versions"], found["predictions"], strict=True)) == {"1": 20.0, "2": 40.0}
+        result = gateway.predict([row(f"k{number}", x=2.0, at=None) for number in range(40)])
+        assert dict(zip(result["versions"], result["predictions"], strict=True)) == {"1": 20.0, "2": 40.0}
         with gateway.client() as client:
             answer = client.post("/predict", json=row(kind="wrong", at=None))
             assert client.post("/predict", json=row()).json()["field"] == "at"
@@ -71,57 +71,73 @@ def test_a_masked_key_is_split_and_logged_by_its_hash_as_batch_scoring_knows_it(
     gateway.environment = {MASK_SECRET: SECRET}
     keys = [f"passenger-{number}" for number in range(60)]
     for served in serving(project, gateway):
-        found = served.predict([row(key) for key in keys])
+        result = served.predict([row(key) for key in keys])
         served.stop()
         hashes = [keyed_hash(key, mask_key(SECRET, "id")) for key in keys]
-        assert [one["key"] for one in served.lines()] == hashes
-        theirs = sticky_share(hashes, salt="s", percent=50.0)
-        assert found["versions"] == ["2" if one else "1" for one in theirs]
+        assert [line["key"] for line in served.lines()] == hashes
+        in_challenger_share = sticky_share(hashes, salt="s", percent=50.0)
+        assert result["versions"] == ["2" if flag else "1" for flag in in_challenger_share]
 
 
-def started(project: ToyProject, *more: str, **environment: str) -> tuple[int, str]:
-    """Return how a gateway that cannot start ends, and its words."""
+def start_and_fail(project: ToyProject, *more: str, **environment: str) -> tuple[int, str]:
+    """Return the exit code and the standard error of a gateway that cannot start."""
     gateway = project.gateway()
     command = [
-        sys.executable, "-m", "airflow_mlops.gateway", str(gateway.loop), "--root", str(gateway.root),
-        "--lake", str(gateway.lake), "--state-dir", str(gateway.state), "--log-dir", str(gateway.log),
-        "--port", "0", *more,
-    ]  # fmt: skip
-    known = {name: value for name, value in os.environ.items() if name not in (TOKEN, CONTROL_TOKEN)}
+        sys.executable,
+        "-m",
+        "airflow_mlops.gateway",
+        str(gateway.loop),
+        "--root",
+        str(gateway.root),
+        "--lake",
+        str(gateway.lake),
+        "--state-dir",
+        str(gateway.state),
+        "--log-dir",
+        str(gateway.log),
+        "--port",
+        "0",
+        *more,
+    ]
+    inherited = {name: value for name, value in os.environ.items() if name not in (TOKEN, CONTROL_TOKEN)}
     plugins = str(Path(__file__).parents[3] / "plugins")
-    done = subprocess.run(
-        command, env={**known, "PYTHONPATH": plugins, **environment}, capture_output=True, text=True, timeout=60,
+    process = subprocess.run(
+        command,
+        env={**inherited, "PYTHONPATH": plugins, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
         check=False,
-    )  # fmt: skip
-    return done.returncode, done.stderr
+    )
+    return process.returncode, process.stderr
 
 
 def test_it_does_not_start_without_tokens_that_are_long_and_not_the_same(folder: Path) -> None:
     project = ToyProject(folder)
     long = "x" * 16
     for environment, words in (
-        ({}, f"set {TOKEN}, name its file, or say --insecure"),
+        ({}, f"set {TOKEN}, name its file, or pass --insecure"),
         ({TOKEN: "short", CONTROL_TOKEN: long}, "has 5 characters"),
         ({TOKEN: long}, CONTROL_TOKEN),
         ({TOKEN: long, CONTROL_TOKEN: long}, "must not be the same"),
-    ):  # fmt: skip
-        code, said = started(project, **environment)
+    ):
+        code, message = start_and_fail(project, **environment)
         assert code == 1
-        assert words in said
-        assert "Traceback" not in said
+        assert words in message
+        assert "Traceback" not in message
 
 
 def test_it_does_not_start_where_features_need_the_past_or_masking_needs_a_secret(folder: Path) -> None:
     past = ToyProject(folder, data={"features": "toy_features:of_the_past"})
-    code, said = started(past, "--insecure")
-    assert (code, "cannot be served by the gateway" in said) == (1, True)
+    code, message = start_and_fail(past, "--insecure")
+    assert (code, "cannot be served by the gateway" in message) == (1, True)
     masking = ToyProject(folder, contract=CONTRACT.replace("staff: {type: text,", "staff: {type: text, mask: true,"))
-    code, said = started(masking, "--insecure")
-    assert (code, "'staff' is to be masked, and there is no key" in said) == (1, True)
+    code, message = start_and_fail(masking, "--insecure")
+    assert (code, "'staff' is to be masked, and there is no key" in message) == (1, True)
 
 
 def test_where_too_many_rows_wait_further_ones_are_refused_at_once_and_not_logged(folder: Path) -> None:
-    project, seen, lock = ToyProject(folder), Counter[int](), threading.Lock()
+    project, statuses, lock = ToyProject(folder), Counter[int](), threading.Lock()
     gateway = project.gateway("gateway", "--most-waiting", "3")
     for served in serving(project, gateway, model=picky(1.0)):
         GatewayTarget(project.workspace, [served.url], TELL_TOKEN).rollback(Traffic(2, "1"))
@@ -132,7 +148,7 @@ def test_where_too_many_rows_wait_further_ones_are_refused_at_once_and_not_logge
                     answer = client.post("/predict", json=[row(f"{number}")] * 3)
                     assert answer.status_code == 200 or answer.headers["retry-after"] == "1"
                     with lock:
-                        seen[answer.status_code] += 1
+                        statuses[answer.status_code] += 1
 
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
         for thread in threads:
@@ -140,11 +156,11 @@ def test_where_too_many_rows_wait_further_ones_are_refused_at_once_and_not_logge
         for thread in threads:
             thread.join()
         served.stop()
-        assert set(seen) == {200, 503}
-        assert len(served.lines()) == 3 * seen[200]
+        assert set(statuses) == {200, 503}
+        assert len(served.lines()) == 3 * statuses[200]
 
 
 def test_one_number_is_enough_for_a_model_of_one_column(folder: Path) -> None:
     project = ToyProject(folder)
     for gateway in serving(project, project.gateway(), model=line(7)):
-        assert {one["prediction"] for one in (gateway.predict(row(f"k{at}")) for at in range(20))} == {7.0, 2.0}
+        assert {result["prediction"] for result in (gateway.predict(row(f"k{at}")) for at in range(20))} == {7.0, 2.0}

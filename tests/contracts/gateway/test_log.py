@@ -23,7 +23,7 @@ CLIENTS = 4
 
 
 class Client(threading.Thread):
-    """Asks over one connection after the other until nobody accepts any, and counts what was answered."""
+    """A client that sends requests until the gateway is gone, and counts the answers by key."""
 
     def __init__(self, gateway: GatewayProcess, number: int) -> None:
         super().__init__()
@@ -31,16 +31,16 @@ class Client(threading.Thread):
         self.answered: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Ask until the gateway is gone."""
-        asked = 0
+        """Send requests until the gateway is gone."""
+        count = 0
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", self._port), timeout=20) as connection:
                     reader = connection.makefile("rb")
                     while True:
-                        asked += 1
-                        self._ask(connection, f"{self._number}-{asked}")
-                        if not self._answered(reader, f"{self._number}-{asked}"):
+                        count += 1
+                        self._ask(connection, f"{self._number}-{count}")
+                        if not self._read_answer(reader, f"{self._number}-{count}"):
                             break
             except OSError:
                 return
@@ -53,8 +53,8 @@ class Client(threading.Thread):
         )
         connection.sendall(head.encode() + body)
 
-    def _answered(self, reader: object, key: str) -> bool:
-        """Read an answer; False where the connection was closed instead of one."""
+    def _read_answer(self, reader: object, key: str) -> bool:
+        """Read an answer; return False if the connection was closed."""
         status = reader.readline()  # type: ignore[attr-defined]
         if not status:
             return False
@@ -68,7 +68,7 @@ class Client(threading.Thread):
         return True
 
 
-def served(project: ToyProject, gateway: GatewayProcess) -> GatewayProcess:
+def start_with_canary(project: ToyProject, gateway: GatewayProcess) -> GatewayProcess:
     """Start a gateway whose champion is version 1 and whose canary is version 2."""
     gateway.start()
     target = GatewayTarget(project.workspace, [gateway.url], TELL_TOKEN)
@@ -79,7 +79,7 @@ def served(project: ToyProject, gateway: GatewayProcess) -> GatewayProcess:
 
 
 def test_after_a_sigterm_under_load_counters_and_lines_agree_every_time(project: ToyProject) -> None:
-    gateway = served(project, project.gateway("gateway", "--log-rows", "300"))
+    gateway = start_with_canary(project, project.gateway("gateway", "--log-rows", "300"))
     for run in range(RUNS):
         if gateway.child is None:
             gateway.start(until="/ready")
@@ -95,37 +95,39 @@ def test_after_a_sigterm_under_load_counters_and_lines_agree_every_time(project:
         answered = sum((client.answered for client in clients), Counter())
         lines = gateway.lines()[before:]
         counted = gateway.stopped()
-        assert Counter(one["key"] for one in lines) == answered
+        assert Counter(entry["key"] for entry in lines) == answered
         assert counted["rows"] == counted["lines"] == counted["requests"]["200"] == answered.total()
         assert counted["lost"] == 0
 
 
 def test_a_line_says_who_answered_what_and_when(project: ToyProject) -> None:
-    gateway = served(project, project.gateway())
+    gateway = start_with_canary(project, project.gateway())
     keys = [f"k{number}" for number in range(60)]
     gateway.predict([row(key, x=2.0) for key in keys])
     gateway.stop()
     lines = gateway.lines()
-    theirs = sticky_share(keys, salt="s", percent=30.0)
-    assert [one["key"] for one in lines] == keys
-    assert [one["version"] for one in lines] == ["2" if one else "1" for one in theirs]
-    assert [one["prediction"] for one in lines] == [4.0 if one else 2.0 for one in theirs]
-    assert [one["challenger_prediction"] for one in lines] == [4.0 if one else None for one in theirs]
-    assert [one["champion_prediction"] for one in lines] == [None if one else 2.0 for one in theirs]
-    assert {(one["kind"], one["share"], one["order"], one["error"]) for one in lines} == {("canary", 30.0, 1, None)}
-    assert len({one["request"] for one in lines}) == 60
-    assert all(0 < one["seconds"] < 10 for one in lines)
-    assert all(one["received"].tzinfo is not None for one in lines)
+    in_challenger_share = sticky_share(keys, salt="s", percent=30.0)
+    assert [line["key"] for line in lines] == keys
+    assert [line["version"] for line in lines] == ["2" if flag else "1" for flag in in_challenger_share]
+    assert [line["prediction"] for line in lines] == [4.0 if flag else 2.0 for flag in in_challenger_share]
+    assert [line["challenger_prediction"] for line in lines] == [4.0 if flag else None for flag in in_challenger_share]
+    assert [line["champion_prediction"] for line in lines] == [None if flag else 2.0 for flag in in_challenger_share]
+    assert {(line["kind"], line["share"], line["order"], line["error"]) for line in lines} == {
+        ("canary", 30.0, 1, None)
+    }
+    assert len({line["request"] for line in lines}) == 60
+    assert all(0 < line["seconds"] < 10 for line in lines)
+    assert all(line["received"].tzinfo is not None for line in lines)
 
 
 def test_what_a_kill_loses_is_what_was_not_written_yet_and_no_file_is_half_written(project: ToyProject) -> None:
-    gateway = served(project, project.gateway("gateway", "--log-rows", "100", "--log-seconds", "3600"))
+    gateway = start_with_canary(project, project.gateway("gateway", "--log-rows", "100", "--log-seconds", "3600"))
     gateway.predict([row(f"early-{number}") for number in range(100)])
     while len(gateway.lines()) < 100:
         threading.Event().wait(0.05)
     gateway.predict([row(f"late-{number}") for number in range(30)])
     gateway.stop(signal.SIGKILL)
-    assert {one["key"].partition("-")[0] for one in gateway.lines()} == {"early"}
+    assert {entry["key"].partition("-")[0] for entry in gateway.lines()} == {"early"}
     assert all(pq.read_schema(file).equals(SCHEMA) for file in gateway.log.glob("*.parquet"))
 
 
@@ -138,15 +140,15 @@ def test_a_row_that_nobody_answers_has_a_line_that_says_why(project: ToyProject)
         assert client.post("/predict", json=row("a", x=1e3)).status_code == 503
         assert client.post("/predict", json={"id": "b"}).status_code == 422
     gateway.stop()
-    [one] = gateway.lines()
-    assert (one["key"], one["version"], one["prediction"]) == ("a", None, None)
-    assert one["error"] == "the model gave inf"
+    [entry] = gateway.lines()
+    assert (entry["key"], entry["version"], entry["prediction"]) == ("a", None, None)
+    assert entry["error"] == "the model gave inf"
     assert gateway.stopped()["requests"] == {"422": 1, "503": 1}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_while_it_drains_it_is_not_ready_and_still_answers(project: ToyProject, number: signal.Signals) -> None:
-    gateway = served(project, project.gateway("gateway", "--drain-seconds", "1.5"))
+    gateway = start_with_canary(project, project.gateway("gateway", "--drain-seconds", "1.5"))
     assert gateway.child is not None
     assert gateway.says("/ready") == 200
     gateway.child.process.send_signal(number)

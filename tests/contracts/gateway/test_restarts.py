@@ -1,4 +1,4 @@
-"""What outlives a gateway: restarts, kills, replicas that come and go, and a challenger that was taken out."""
+"""Restarts and kills of a gateway, replicas that come and go, and a challenger that was taken out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def target_of(project: ToyProject, *gateways: GatewayProcess) -> GatewayTarget:
     return GatewayTarget(project.workspace, [gateway.url for gateway in gateways], TELL_TOKEN)
 
 
-def rolled_out(project: ToyProject, gateway: GatewayProcess, traffic: Traffic, model: Any = None) -> GatewayTarget:
+def roll_out(project: ToyProject, gateway: GatewayProcess, traffic: Traffic, model: Any = None) -> GatewayTarget:
     """Apply traffic with version 2 as the challenger, and return the target."""
     target = target_of(project, gateway)
     target.prepare(project.version(2, model))
@@ -45,7 +45,7 @@ def rolled_out(project: ToyProject, gateway: GatewayProcess, traffic: Traffic, m
 def test_the_gateway_takes_a_failing_challenger_out_before_it_has_met_one_request_in_a_hundred(
     project: ToyProject, served: GatewayProcess
 ) -> None:
-    target = rolled_out(project, served, Traffic(2, "1", "2", "canary", 10.0, "rollout-2"), picky(2.0))
+    target = roll_out(project, served, Traffic(2, "1", "2", "canary", 10.0, "rollout-2"), picky(2.0))
     random = np.random.default_rng(0)
     versions: Counter[str] = Counter()
     for number in range(3_000):
@@ -123,7 +123,7 @@ def test_a_replica_that_is_down_is_named_and_the_others_are_rolled_back_all_the_
 def test_after_a_restart_with_everything_else_down_the_last_good_traffic_is_served(
     project: ToyProject, served: GatewayProcess, number: signal.Signals
 ) -> None:
-    target = rolled_out(project, served, CANARY)
+    target = roll_out(project, served, CANARY)
     before = served.predict([row(key) for key in KEYS])
     served.stop(number)
     shutil.rmtree(project.lake)
@@ -137,11 +137,11 @@ def test_after_a_restart_with_everything_else_down_the_last_good_traffic_is_serv
 def test_a_challenger_whose_files_are_spoiled_is_taken_out_after_a_restart_and_the_champion_serves(
     project: ToyProject, served: GatewayProcess
 ) -> None:
-    target = rolled_out(project, served, CANARY)
-    signature = project.version(2).details["signature"]
+    target = roll_out(project, served, CANARY)
+    signature = project.version(2).details.signature
     served.stop(signal.SIGKILL)
     for models in (served.state / "models", project.lake / "toy" / "models"):
-        (models / signature["digest"] / MODEL_FILE).write_bytes(b"half a mo")
+        (models / signature.digest / MODEL_FILE).write_bytes(b"half a mo")
     served.start(until="/ready")
     assert served.predict([row(key) for key in KEYS])["versions"] == ["1"] * 400
     tripped = target.telemetry().tripped

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from airflow_mlops.core.declaration.rollout import OnlineMetric
+from airflow_mlops.core.ledger.watch_details import WindowJudged
 from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
@@ -31,14 +31,13 @@ class Watched:
     gateway: GatewayProcess
 
     def ask(self) -> None:
-        """Have all rows predicted."""
+        """Send all rows."""
         for at in range(0, len(ROWS), AT_ONCE):
             self.gateway.predict(ROWS[at : at + AT_ONCE])
 
-    def look(self, number: int) -> dict[str, Any]:
-        """Return what the check says at a week."""
-        found: dict[str, Any] = run_checks(self.workspace, week(number))["checks"]["service"]
-        return found
+    def look(self, number: int) -> WindowJudged:
+        """Return the result of the check for a week."""
+        return run_checks(self.workspace, week(number))["service"]
 
 
 @pytest.fixture
@@ -52,11 +51,11 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
         score_partition(workspace, week(number))
     gateway = project.gateway().start()
     served = toy_loop(rollout={"target": "gateway"}, watch={"checks": ["service"]})
-    declared = replace(
+    served_by_gateway = replace(
         workspace, loop=workspace.loop.model_copy(update={"rollout": served.rollout, "watch": served.watch})
     )
-    target = GatewayTarget(declared, [gateway.url], TELL_TOKEN)
-    watching = replace(declared, ports=replace(declared.ports, target=lambda _workspace: target))
+    target = GatewayTarget(served_by_gateway, [gateway.url], TELL_TOKEN)
+    watching = replace(served_by_gateway, ports=replace(served_by_gateway.ports, target=lambda _workspace: target))
     target.apply(Traffic(1, version))
     yield Watched(watching, gateway)
     project.close()
@@ -65,15 +64,15 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 def test_what_came_since_the_last_look_is_held_against_the_first(watched: Watched) -> None:
     watched.ask()
     first = watched.look(3)
-    assert first["verdict"] == "insufficient data"
-    assert first["numbers"]["requests"] == len(ROWS)
-    assert "first look" in first["said"]
+    assert first.verdict == "insufficient data"
+    assert first.numbers["requests"] == len(ROWS)
+    assert "first look" in first.message
     watched.ask()
     watched.ask()
     second = watched.look(4)
-    assert second["numbers"]["requests"] == 2 * len(ROWS)
-    assert second["numbers"]["latency_p99"] > 0
-    assert "0.00% of 1,200 rows erred" in second["said"]
+    assert second.numbers["requests"] == 2 * len(ROWS)
+    assert second.numbers["latency_p99"] > 0
+    assert "0.00% of 1,200 rows erred" in second.message
 
 
 def test_a_limit_that_no_gateway_can_keep_is_an_alarm_at_the_first_look(watched: Watched) -> None:
@@ -81,9 +80,9 @@ def test_a_limit_that_no_gateway_can_keep_is_an_alarm_at_the_first_look(watched:
     rollout = watched.workspace.loop.rollout.model_copy(update={"metrics": (limit,)})
     watched.workspace = replace(watched.workspace, loop=watched.workspace.loop.model_copy(update={"rollout": rollout}))
     watched.ask()
-    found = watched.look(3)
-    assert found["verdict"] == "alarm"
-    assert "100.00% took longer than 1e-05 s, 1.00% may" in found["said"]
+    result = watched.look(3)
+    assert result.verdict == "alarm"
+    assert "100.00% took longer than 1e-05 s, 1.00% may" in result.message
 
 
 def test_a_gateway_that_is_gone_is_an_alarm_that_says_so(watched: Watched) -> None:
@@ -91,5 +90,5 @@ def test_a_gateway_that_is_gone_is_an_alarm_that_says_so(watched: Watched) -> No
     watched.look(3)
     watched.gateway.stop()
     gone = watched.look(4)
-    assert (gone["verdict"], gone["numbers"]) == ("alarm", {"available": False})
-    assert watched.gateway.url in gone["said"]
+    assert (gone.verdict, gone.numbers) == ("alarm", {"available": False})
+    assert watched.gateway.url in gone.message

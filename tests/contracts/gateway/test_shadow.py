@@ -1,4 +1,4 @@
-"""The shadow: a process of its own that predicts beside the champion, pairs what both say, and holds up nobody."""
+"""The shadow: a process of its own that predicts beside the champion, and delays no request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def shadowed(project: ToyProject) -> tuple[GatewayProcess, GatewayTarget]:
     return gateway, target
 
 
-def eventually(target: GatewayTarget, holds: Callable[[Telemetry], bool]) -> Telemetry:
+def wait_for_telemetry(target: GatewayTarget, holds: Callable[[Telemetry], bool]) -> Telemetry:
     """Return the first telemetry of which something holds."""
     for _ in range(400):
         seen = target.telemetry()
@@ -47,7 +47,7 @@ def shadow_of(gateway: GatewayProcess) -> psutil.Process:
     return child
 
 
-def dropped(gateway: GatewayProcess) -> int:
+def count_dropped(gateway: GatewayProcess) -> int:
     return int(gateway.control("GET", "traffic").json()["shadow_dropped"])
 
 
@@ -55,28 +55,36 @@ def test_the_champion_answers_all_and_the_shadow_is_paired_with_it_on_its_share(
     shadowed: tuple[GatewayProcess, GatewayTarget],
 ) -> None:
     gateway, target = shadowed
-    theirs = [key for key, one in zip(KEYS, sticky_share(KEYS, salt="s", percent=50.0), strict=True) if one]
+    challenger_keys = [key for key, flag in zip(KEYS, sticky_share(KEYS, salt="s", percent=50.0), strict=True) if flag]
     for at in range(0, 300, 10):
         assert gateway.predict([row(key, x=float(at)) for key in KEYS[at : at + 10]])["versions"] == ["1"] * 10
-        eventually(target, lambda seen, at=at: seen.challenger.requests == sum(k in theirs for k in KEYS[: at + 10]))
+        wait_for_telemetry(
+            target, lambda seen, at=at: seen.challenger.requests == sum(k in challenger_keys for k in KEYS[: at + 10])
+        )
     seen = target.telemetry()
-    assert (seen.champion.requests, seen.challenger.requests, seen.challenger.errors) == (300, len(theirs), 0)
-    assert seen.paired.shape == (len(theirs), 2)
+    assert (seen.champion.requests, seen.challenger.requests, seen.challenger.errors) == (300, len(challenger_keys), 0)
+    assert seen.paired.shape == (len(challenger_keys), 2)
     assert seen.paired[:, 1].tolist() == pytest.approx((2 * seen.paired[:, 0]).tolist())
     assert seen.challenger.errors_by_unit is not None
-    assert seen.challenger.errors_by_unit.count.sum() == len(theirs)
+    assert seen.challenger.errors_by_unit.count.sum() == len(challenger_keys)
     gateway.stop()
-    said = {one["request"]: one["challenger_prediction"] for one in gateway.lines("shadow")}
-    paired = [(one["champion_prediction"], said[one["request"]]) for one in gateway.lines() if one["request"] in said]
-    assert len(paired) == len(theirs)
+    predictions = {line["request"]: line["challenger_prediction"] for line in gateway.lines("shadow")}
+    paired = [
+        (line["champion_prediction"], predictions[line["request"]])
+        for line in gateway.lines()
+        if line["request"] in predictions
+    ]
+    assert len(paired) == len(challenger_keys)
     assert all(second == pytest.approx(2 * first) for first, second in paired)
 
 
 def test_a_shadow_that_raises_is_counted_and_nobody_notices(shadowed: tuple[GatewayProcess, GatewayTarget]) -> None:
     gateway, target = shadowed
-    [theirs] = [key for key, one in zip(KEYS, sticky_share(KEYS, salt="s", percent=50.0), strict=True) if one][:1]
-    assert gateway.predict(row(theirs, kind="new")) == {"prediction": 1.0, "version": "1"}
-    seen = eventually(target, lambda seen: seen.challenger.requests == 1)
+    [challenger_keys] = [
+        key for key, flag in zip(KEYS, sticky_share(KEYS, salt="s", percent=50.0), strict=True) if flag
+    ][:1]
+    assert gateway.predict(row(challenger_keys, kind="new")) == {"prediction": 1.0, "version": "1"}
+    seen = wait_for_telemetry(target, lambda seen: seen.challenger.requests == 1)
     assert (seen.challenger.errors, seen.champion.errors, len(seen.paired)) == (1, 0, 0)
 
 
@@ -84,13 +92,13 @@ def test_a_shadow_that_hangs_costs_no_answer_and_rows_over_the_cap_are_counted_a
     shadowed: tuple[GatewayProcess, GatewayTarget],
 ) -> None:
     gateway, target = shadowed
-    theirs = int(sticky_share(KEYS, salt="s", percent=50.0).sum())
+    challenger_keys = int(sticky_share(KEYS, salt="s", percent=50.0).sum())
     shadow = shadow_of(gateway)
     shadow.suspend()
     assert gateway.predict([row(key) for key in KEYS])["versions"] == ["1"] * 300
-    assert dropped(gateway) == theirs - 20
+    assert count_dropped(gateway) == challenger_keys - 20
     shadow.resume()
-    assert eventually(target, lambda seen: seen.challenger.requests == 20).champion.requests == 300
+    assert wait_for_telemetry(target, lambda seen: seen.challenger.requests == 20).champion.requests == 300
 
 
 def test_a_shadow_that_was_killed_comes_back_and_ends_with_its_traffic(

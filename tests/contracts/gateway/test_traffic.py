@@ -19,10 +19,10 @@ from airflow_mlops.core.ports.rollout_target import Kind, Traffic
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
-from tests.contracts.gateway.toy_project import ToyProject, line, named, picky, row
+from tests.contracts.gateway.toy_project import ToyProject, describe_version, line, picky, row
 
 KEYS = [f"passenger-{number}" for number in range(400)]
-THEIRS = [bool(one) for one in sticky_share(KEYS, salt="salt", percent=25.0)]
+IN_CHALLENGER_SHARE = [bool(flag) for flag in sticky_share(KEYS, salt="salt", percent=25.0)]
 """Which of the keys batch scoring gives to a challenger of 25 percent."""
 PICKY, INFINITE = 5, 6
 """Versions that raise on a kind they do not know, and that say infinity for large x."""
@@ -58,14 +58,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def served(shared: Served) -> Served:
-    """Let version 1 serve alone."""
+    """Return the shared gateway with version 1 alone."""
     shared.target.apply(Traffic(next(shared.orders), "1"))
     return shared
 
 
 def test_the_challenger_answers_just_the_keys_that_batch_scoring_would_give_it(served: Served) -> None:
     served.roll_out(2)
-    expected = ["2" if theirs else "1" for theirs in THEIRS]
+    expected = ["2" if flag else "1" for flag in IN_CHALLENGER_SHARE]
     assert expected.count("2") > 50
     together = served.gateway.predict([row(key) for key in KEYS])
     assert together["versions"] == expected
@@ -78,13 +78,16 @@ def test_telemetry_counts_each_version_by_the_units_of_the_split(served: Served)
     for _ in range(3):
         served.gateway.predict([row(key, x=2.0) for key in KEYS])
     seen = served.target.telemetry()
-    for one, total, said in ((seen.challenger, 3 * sum(THEIRS), 4.0), (seen.champion, 3 * (400 - sum(THEIRS)), 2.0)):
-        assert (one.requests, one.errors, one.latency.sum()) == (total, 0, total)
-        assert one.errors_by_unit is not None
-        assert one.errors_by_unit.count.sum() == total
-        assert (one.errors_by_unit.count % 3 == 0).all()
-        assert one.errors_by_unit.total.sum() == 0
-        assert set(one.predictions.tolist()) == {said}
+    for version, total, prediction in (
+        (seen.challenger, 3 * sum(IN_CHALLENGER_SHARE), 4.0),
+        (seen.champion, 3 * (400 - sum(IN_CHALLENGER_SHARE)), 2.0),
+    ):
+        assert (version.requests, version.errors, version.latency.sum()) == (total, 0, total)
+        assert version.errors_by_unit is not None
+        assert version.errors_by_unit.count.sum() == total
+        assert (version.errors_by_unit.count % 3 == 0).all()
+        assert version.errors_by_unit.total.sum() == 0
+        assert set(version.predictions.tolist()) == {prediction}
 
 
 def test_telemetry_goes_on_where_a_new_record_says_the_same(served: Served) -> None:
@@ -93,20 +96,24 @@ def test_telemetry_goes_on_where_a_new_record_says_the_same(served: Served) -> N
     again = served.roll_out(2)
     assert again.order > first.order
     seen = served.target.telemetry()
-    assert (seen.order, seen.challenger.requests) == (again.order, sum(THEIRS))
+    assert (seen.order, seen.challenger.requests) == (again.order, sum(IN_CHALLENGER_SHARE))
     served.roll_out(2, share=26.0)
     assert served.target.telemetry().challenger.requests == 0
 
 
 def test_where_the_challenger_raises_the_champion_answers_and_the_error_is_the_challengers(served: Served) -> None:
     served.roll_out(PICKY)
-    theirs = [key for key, one in zip(KEYS, THEIRS, strict=True) if one]
-    assert served.gateway.predict([row(key) for key in theirs])["versions"] == [str(PICKY)] * len(theirs)
-    found = served.gateway.predict([row(theirs[0], kind="new"), row(theirs[1]), row(theirs[2], x=3.0)])
-    assert found["versions"] == ["1", str(PICKY), str(PICKY)]
-    assert found["predictions"] == pytest.approx([1.0, 5.0, 15.0])
+    challenger_keys = [key for key, flag in zip(KEYS, IN_CHALLENGER_SHARE, strict=True) if flag]
+    assert served.gateway.predict([row(key) for key in challenger_keys])["versions"] == [str(PICKY)] * len(
+        challenger_keys
+    )
+    result = served.gateway.predict(
+        [row(challenger_keys[0], kind="new"), row(challenger_keys[1]), row(challenger_keys[2], x=3.0)]
+    )
+    assert result["versions"] == ["1", str(PICKY), str(PICKY)]
+    assert result["predictions"] == pytest.approx([1.0, 5.0, 15.0])
     seen = served.target.telemetry()
-    assert (seen.challenger.requests, seen.challenger.errors) == (len(theirs) + 3, 1)
+    assert (seen.challenger.requests, seen.challenger.errors) == (len(challenger_keys) + 3, 1)
     assert seen.challenger.errors_by_unit is not None
     assert seen.challenger.errors_by_unit.total.sum() == 1
     assert (seen.champion.requests, seen.champion.errors) == (0, 0)
@@ -122,33 +129,33 @@ def test_a_challenger_that_gives_no_finite_number_is_not_what_anybody_gets(serve
 
 @pytest.fixture
 def load(served: Served) -> Iterator[Counter[object]]:
-    """Let six clients ask until the test is done; whatever is no right answer of a version fails it."""
-    found: Counter[object] = Counter()
+    """Run six clients until the test is done; an answer that is not a correct prediction fails the test."""
+    outcomes: Counter[object] = Counter()
     done, lock = threading.Event(), threading.Lock()
 
     def ask(number: int) -> None:
         with served.gateway.client() as client:
-            asked = 0
+            number_of_request = 0
             while not done.is_set():
-                asked += 1
+                number_of_request += 1
                 try:
-                    answer = client.post("/predict", json=row(f"{number}-{asked}"))
-                    said = answer.json()
-                    right = answer.status_code == 200 and said["prediction"] == float(said["version"])
-                    seen: object = said["version"] if right else (answer.status_code, answer.text)
+                    answer = client.post("/predict", json=row(f"{number}-{number_of_request}"))
+                    reply = answer.json()
+                    right = answer.status_code == 200 and reply["prediction"] == float(reply["version"])
+                    outcome: object = reply["version"] if right else (answer.status_code, answer.text)
                 except httpx.TransportError as error:
-                    seen = repr(error)
+                    outcome = repr(error)
                 with lock:
-                    found[seen] += 1
+                    outcomes[outcome] += 1
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
-    yield found
+    yield outcomes
     done.set()
     for thread in threads:
         thread.join()
-    assert set(found) <= {"1", "2", "3", "4"}, found
+    assert set(outcomes) <= {"1", "2", "3", "4"}, outcomes
 
 
 def test_swaps_under_load_fail_no_request_and_give_no_wrong_number(served: Served, load: Counter[object]) -> None:
@@ -182,7 +189,7 @@ def test_blue_green_switches_to_the_one_that_stands_by_and_back_without_the_lake
 def test_nothing_is_loaded_that_was_changed_or_signed_by_somebody_else(served: Served) -> None:
     alone = served.target.observe()
     served.target.finalize(alone)
-    good = named(served.project.version(2))
+    good = describe_version(served.project.version(2))
     file = served.project.lake / "toy" / "models" / good["signature"]["digest"] / MODEL_FILE
     kept = file.read_bytes()
     for content, given, words in (
@@ -190,16 +197,16 @@ def test_nothing_is_loaded_that_was_changed_or_signed_by_somebody_else(served: S
         (kept, {**good, "artefact": "0" * 64}, "its digest is"),
         (kept, {**good, "signature": {**good["signature"], "key": "0" * 64}}, "not trusted here"),
         (kept, {**good, "signature": None}, "serves signed versions only"),
-        (kept, {**good, "signature": {**good["signature"], "digest": "../../x"}}, "no SHA-256"),
-        (kept, {**good, "number": "../1"}, "no number of a version"),
-    ):  # fmt: skip
+        (kept, {**good, "signature": {**good["signature"], "digest": "../../x"}}, "not a SHA-256"),
+        (kept, {**good, "number": "../1"}, "not the number of a version"),
+    ):
         file.write_bytes(content)
         shutil.rmtree(served.gateway.state / "models" / good["signature"]["digest"], ignore_errors=True)
         answer = served.gateway.control("PUT", "prepare", given)
         assert answer.status_code == 422, answer.text
         assert words in answer.json()["error"]
-    told = {"traffic": Traffic(next(served.orders), "1", "2", "canary", 25.0).to_dict()}
-    assert served.gateway.control("PUT", "traffic", told).status_code == 412
+    request = {"traffic": Traffic(next(served.orders), "1", "2", "canary", 25.0).to_dict()}
+    assert served.gateway.control("PUT", "traffic", request).status_code == 412
     assert served.target.observe() == alone
     assert served.gateway.predict(row())["version"] == "1"
 
@@ -207,24 +214,27 @@ def test_nothing_is_loaded_that_was_changed_or_signed_by_somebody_else(served: S
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"order": "2"}, "order is '2'"), ({"share": 101}, "share is 101"), ({"kind": "all"}, "kind is 'all'"),
-        ({"champion": 1}, "champion is 1"), ({"challenger": "2"}, "kind is 'none', and the challenger is '2'"),
+        ({"order": "2"}, "order is '2'"),
+        ({"share": 101}, "share is 101"),
+        ({"kind": "all"}, "kind is 'all'"),
+        ({"champion": 1}, "champion is 1"),
+        ({"challenger": "2"}, "kind is 'none', and the challenger is '2'"),
         ({"weight": 1}, "'weight' is unknown"),
     ],
-)  # fmt: skip
+)
 def test_traffic_that_makes_no_sense_is_refused_in_words(served: Served, changed: dict[str, Any], words: str) -> None:
     alone = served.target.observe()
-    told = {"traffic": {**Traffic(alone.order + 1, "1").to_dict(), **changed}}
-    answer = served.gateway.control("PUT", "traffic", told)
+    request = {"traffic": {**Traffic(alone.order + 1, "1").to_dict(), **changed}}
+    answer = served.gateway.control("PUT", "traffic", request)
     assert answer.status_code == 422
     assert words in answer.json()["error"]
     assert served.target.observe() == alone
 
 
 def test_a_wrong_token_is_an_error_that_trying_again_does_not_cure(served: Served) -> None:
-    with pytest.raises(RolloutError, match="refuses with 401") as found:
+    with pytest.raises(RolloutError, match="refuses with 401") as error:
         GatewayTarget(served.project.workspace, [served.gateway.url], "wrong").observe()
-    assert not found.value.retryable
+    assert not error.value.retryable
 
 
 def test_finalize_deletes_the_copies_that_nothing_needs(served: Served) -> None:
@@ -234,7 +244,7 @@ def test_finalize_deletes_the_copies_that_nothing_needs(served: Served) -> None:
     back = Traffic(next(served.orders), "1")
     served.target.rollback(back)
     served.target.finalize(back)
-    digest = served.project.version(1).details["signature"]["digest"]
+    digest = served.project.version(1).details.signature.digest
     assert [folder.name for folder in kept.iterdir()] == [digest]
     assert served.gateway.predict(row())["version"] == "1"
 
@@ -251,7 +261,7 @@ def test_without_a_contract_rows_hold_the_columns_of_the_version(tmp_path_factor
         target.apply(Traffic(1, "1"))
         assert gateway.predict({"id": "a", "x": 2.0, "kind": "a"}) == {"prediction": 2.0, "version": "1"}
         with gateway.client() as client:
-            said = client.post("/predict", json={"id": "a", "x": 2.0}).json()
-        assert (said["field"], said["reason"]) == ("kind", "is missing")
+            reply = client.post("/predict", json={"id": "a", "x": 2.0}).json()
+        assert (reply["field"], reply["reason"]) == ("kind", "is missing")
     finally:
         project.close()

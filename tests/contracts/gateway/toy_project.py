@@ -1,8 +1,9 @@
-"""A project with a lake of signed versions: version 3 says three times x, so that an answer tells who gave it."""
+"""A project with a lake of signed versions: version 3 predicts three times x, so an answer shows its version."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import CandidateRegistered, PinnedPartition, TrainingWindow
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.copied_folder import put_in_place
 from airflow_mlops.core.registry.model_file import save_model
@@ -48,9 +50,13 @@ class ToyProject:
     def __init__(self, folder: Path, *, contract: str | None = CONTRACT, data: dict[str, Any] | None = None) -> None:
         self.folder, self.lake = folder, folder / "lake"
         fields = {
-            "source": {"kind": "parquet", "uri": "toy/{partition}.parquet"}, "key": "id", "time": "at", "label": "y",
-            **({"contract": "contract.yaml"} if contract else {}), **(data or {}),
-        }  # fmt: skip
+            "source": {"kind": "parquet", "uri": "toy/{partition}.parquet"},
+            "key": "id",
+            "time": "at",
+            "label": "y",
+            **({"contract": "contract.yaml"} if contract else {}),
+            **(data or {}),
+        }
         loop = toy_loop(data=fields)
         if contract:
             (folder / "contract.yaml").write_text(contract)
@@ -63,34 +69,36 @@ class ToyProject:
         self._gateways: list[GatewayProcess] = []
 
     def version(self, number: int, model: Any = None) -> Version:
-        """Return a version that is in the lake, signed, and in the ledger; it says ``number`` times x by default."""
-        known = self.workspace.state().versions.get(str(number))
-        if known is not None:
-            return known
+        """Return a version that is signed, in the lake and in the ledger; it predicts ``number`` times x by default."""
+        version = self.workspace.state().versions.get(str(number))
+        if version is not None:
+            return version
         folder = self.lake / "toy" / "models" / f"new-{number}"
         artefact = save_model(line(number) if model is None else model, folder / MODEL_FILE)
         signature = sign_folder(folder, self.workspace.keys)
         with put_in_place(folder.with_name(signature.digest)) as part:
             part.rmdir()
             folder.rename(part)
-        self.workspace.record_fact(
-            self.workspace.draft(
-                "candidate_registered", f"candidate:{number}", week(0), version=str(number), artefact=artefact,
-                signature=signature.to_dict(), request="r", metrics={}, window={"fitted": [{"partition": week(0)}]},
-            )
-        )  # fmt: skip
+        details = CandidateRegistered(
+            version=str(number),
+            artefact=artefact,
+            signature=signature,
+            request="r",
+            window=TrainingWindow(fitted=(PinnedPartition(week(0), 0, ""),)),
+        )
+        self.workspace.record_fact(self.workspace.draft(details, f"candidate:{number}", week(0)))
         return self.workspace.state().versions[str(number)]
 
     def gateway(self, name: str = "gateway", *more: str) -> GatewayProcess:
         """Return a gateway that is not started yet."""
-        made = GatewayProcess(
+        gateway = GatewayProcess(
             self.folder / "toy.yaml", self.folder, self.lake, self.folder / name, [self._keys], more
-        )  # fmt: skip
-        self._gateways.append(made)
-        return made
+        )
+        self._gateways.append(gateway)
+        return gateway
 
     def close(self) -> None:
-        """Stop whatever still runs."""
+        """Stop all running gateways."""
         for gateway in self._gateways:
             gateway.stop()
 
@@ -110,12 +118,14 @@ def picky(slope: float) -> Any:
     return make_pipeline(ColumnTransformer(columns), LinearRegression()).fit(rows, slope * rows["x"])
 
 
-def named(version: Version) -> dict[str, Any]:
-    """Return how the control API is told of a version."""
+def describe_version(version: Version) -> dict[str, Any]:
+    """Return a version as the control API names it."""
+    signature = version.details.signature
+    assert signature is not None
     return {
         "number": version.number,
-        "artefact": version.details["artefact"],
-        "signature": version.details["signature"],
+        "artefact": version.details.artefact,
+        "signature": asdict(signature),
     }
 
 

@@ -1,6 +1,6 @@
 """A loop with versions that are signed and kept, and the SageMaker endpoint that shall serve them.
 
-``with started_place(folder) as place`` is all that a suite over several targets needs: ``place.target`` is a
+``with running_place(folder) as place`` is all that a suite over several targets needs: ``place.target`` is a
 `SageMakerTarget`, ``place.another_try()`` one that remembers nothing, and ``place.version("1")`` makes a version of the
 loop that it can prepare.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import Registration
 from airflow_mlops.core.registry.model_file import file_digest, save_model
 from airflow_mlops.core.registry.sign_folder import sign_folder, signature_of
@@ -28,6 +28,7 @@ from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.sagemaker import sagemaker_target
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from airflow_mlops.testing.sagemaker_server import SageMakerEndpoints
+from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import toy_loop
 
 BUCKET = "serving"
@@ -60,8 +61,8 @@ class Place:
 
     def version(self, number: str) -> Version:
         """Return a version of the loop, registered and in the ledger, whose model says ``number`` times x."""
-        for each in map(str, range(len(self.made) + 1, int(number) + 1)):
-            self.made[each] = registered(self.workspace, each)
+        for version_number in map(str, range(len(self.made) + 1, int(number) + 1)):
+            self.made[version_number] = register_version(self.workspace, version_number)
         return self.made[number]
 
     def client(self, service: str = "sagemaker") -> Any:
@@ -70,12 +71,12 @@ class Place:
 
     def endpoint(self) -> dict[str, Any]:
         """Return the one endpoint that there is, as the double has it."""
-        (found,) = self.aws.ask("state")["Endpoint"].values()
-        return dict(found)
+        (endpoint,) = self.aws.ask("state")["Endpoint"].values()
+        return dict(endpoint)
 
     def weights(self) -> dict[str, float]:
         """Return the weight of each production variant."""
-        return {one["VariantName"]: one["CurrentWeight"] for one in self.endpoint()["ProductionVariants"]}
+        return {variant["VariantName"]: variant["CurrentWeight"] for variant in self.endpoint()["ProductionVariants"]}
 
     def invoke(self, times: int = 1) -> list[str]:
         """Send requests; return which variant answered each, or ``error``."""
@@ -111,7 +112,7 @@ def sagemaker_place(folder: Path, aws: SageMakerEndpoints, monkeypatch: pytest.M
 
 
 @contextmanager
-def started_place(folder: Path) -> Iterator[Place]:
+def running_place(folder: Path) -> Iterator[Place]:
     """Give the same with a double of its own, for a suite that has no fixture of it."""
     with (
         SageMakerEndpoints(folder / "server.log") as aws,
@@ -121,24 +122,31 @@ def started_place(folder: Path) -> Iterator[Place]:
         yield place
 
 
-def registered(workspace: Workspace, number: str) -> Version:
+def register_version(workspace: Workspace, number: str) -> Version:
     """Register a version as the loop does: signed, its record in the ledger."""
     file = workspace.scratch / f"candidate-{number}.skops"
     slope = float(number)
     digest = save_model(LinearRegression().fit(np.array([[0.0], [1.0]]), [0.0, slope]), file)
     seal: dict[str, Any] = {}
 
-    def sealed(folder: Path) -> None:
+    def sign(folder: Path) -> None:
         sign_folder(folder, workspace.keys)
-        seal.update(signature_of(folder, workspace.keys).to_dict())
+        seal.update(asdict(signature_of(folder, workspace.keys)))
 
-    given = workspace.registry.register(
+    registered_number = workspace.registry.register(
         Registration(
-            f"operation-{number}", file, digest, metrics={}, params={}, tags={}, requirements=(), seal=sealed,
+            f"operation-{number}",
+            file,
+            digest,
+            metrics={},
+            params={},
+            tags={},
+            requirements=(),
+            seal=sign,
             files={"environment.json": b"{}"},
         )
-    )  # fmt: skip
-    assert (given, file_digest(file)) == (number, digest)
+    )
+    assert (registered_number, file_digest(file)) == (number, digest)
     details: dict[str, Any] = {
         "version": number,
         "artefact": digest,
@@ -147,5 +155,5 @@ def registered(workspace: Workspace, number: str) -> Version:
         "metrics": {},
     }
     partition = f"2013-01-{int(number):02d}T00:00:00"
-    workspace.record_fact(workspace.draft("candidate_registered", f"candidate:{number}", partition, **details))
+    workspace.record_fact(draft_of(workspace, "candidate_registered", f"candidate:{number}", partition, **details))
     return workspace.state().versions[number]

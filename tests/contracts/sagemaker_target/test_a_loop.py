@@ -11,7 +11,7 @@ from airflow_mlops.core.errors import NotReadyError, RolledBackError
 from airflow_mlops.core.rollout.reconcile_target import bring_about
 from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
 from airflow_mlops.core.workspace import Workspace
-from airflow_mlops.hooks.rollout_target import rollout_target
+from airflow_mlops.hooks.ports import rollout_target
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.contracts.sagemaker_target.place import Place
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
@@ -49,7 +49,7 @@ def roll_out(workspace: Workspace, number: int) -> None:
         run_stage(workspace, version, index, week(number))
 
 
-def asked(place: Place, requests: int) -> None:
+def send_requests(place: Place, requests: int) -> None:
     """Send requests in a minute of their own, so that CloudWatch counts all of them."""
     place.aws.ask("advance", seconds=60)
     place.invoke(requests)
@@ -59,22 +59,22 @@ def asked(place: Place, requests: int) -> None:
 def passed(place: Place, workspace: Workspace, version: str, index: int) -> None:
     """Send requests until a stage has seen enough of them."""
     for _ in range(20):
-        asked(place, 400)
+        send_requests(place, 400)
         try:
             run_stage(workspace, version, index, week(3))
         except NotReadyError as held:
-            said = str(held)
+            message = str(held)
         else:
             return
-    pytest.fail(said)
+    pytest.fail(message)
 
 
 def test_a_good_version_goes_live_and_the_endpoint_says_the_same_as_the_ledger(place: Place, loop: Workspace) -> None:
     assert place.weights() == {"version-1": 1.0}
     version = start_rollout(loop, week(3))
-    for index, shown in ((0, {"version-1": 1.0}), (1, {"version-1": 0.8, "version-2": 0.2})):
+    for index, weights in ((0, {"version-1": 1.0}), (1, {"version-1": 0.8, "version-2": 0.2})):
         enter_stage(loop, version, index, week(3))
-        assert place.weights() == pytest.approx(shown)
+        assert place.weights() == pytest.approx(weights)
         passed(place, loop, version, index)
     run_stage(loop, version, 2, week(3))
     assert place.weights() == {"version-2": 1.0}
@@ -87,7 +87,7 @@ def test_a_version_that_breaks_is_taken_back_at_its_canary(place: Place, loop: W
     passed(place, loop, version, 0)
     enter_stage(loop, version, 1, week(3))
     place.aws.ask("predictor", model="-v2-", status=500)
-    asked(place, 400)
+    send_requests(place, 400)
     with pytest.raises(RolledBackError, match="canary_20"):
         run_stage(loop, version, 1, week(3))
     assert set(place.invoke(50)) == {"version-1"}

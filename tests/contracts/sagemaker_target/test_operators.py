@@ -23,8 +23,11 @@ from airflow_mlops.triggers.sagemaker_settled import EndpointSettledTrigger
 from tests.contracts.sagemaker_target.place import Place
 
 WHERE: dict[str, Any] = {
-    "endpoint_name": "prices", "aws_conn_id": "mlops_sagemaker", "waiter_delay": 0.05, "waiter_max_attempts": 100,
-}  # fmt: skip
+    "endpoint_name": "prices",
+    "aws_conn_id": "mlops_sagemaker",
+    "waiter_delay": 0.05,
+    "waiter_max_attempts": 100,
+}
 DAG = """
 from airflow.sdk import DAG, BaseOperator
 from airflow_mlops.operators.sagemaker_endpoints import *
@@ -58,8 +61,13 @@ def prices(place: Place) -> Place:
 
 
 def variant(name: str, model: str) -> dict[str, Any]:
-    return {"VariantName": name, "ModelName": model, "InitialInstanceCount": 2, "InstanceType": "ml.c5.large",
-            "InitialVariantWeight": 1.0}  # fmt: skip
+    return {
+        "VariantName": name,
+        "ModelName": model,
+        "InitialInstanceCount": 2,
+        "InstanceType": "ml.c5.large",
+        "InitialVariantWeight": 1.0,
+    }
 
 
 def described(place: Place, name: str = "prices") -> dict[str, Any]:
@@ -103,9 +111,9 @@ def test_in_a_dag_they_run_one_after_another_and_a_refusal_is_not_tried_again(pr
         scheduler.run_until_idle()
         tasks = {task.task_id: (task.state, task.try_number) for task in scheduler.task_instances("prices")}
     assert tasks == {"half": ("success", 1), "deploy": ("success", 1), "refused": ("failed", 1)}
-    found = described(prices)
-    assert found["EndpointConfigName"] == "second"
-    canary = found["LastDeploymentConfig"]["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
+    result = described(prices)
+    assert result["EndpointConfigName"] == "second"
+    canary = result["LastDeploymentConfig"]["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
     assert (canary["Type"], canary["CanarySize"]) == ("CANARY", {"Type": "CAPACITY_PERCENT", "Value": 10})
 
 
@@ -118,7 +126,7 @@ def test_weights_are_changed_once_and_compared(prices: Place, deferrable: bool) 
     for _ in range(2):
         assert run(operator)["weights"] == {"a": 1.0, "b": 1.0}
     assert prices.aws.count("UpdateEndpointWeightsAndCapacities") == 1
-    assert [one["CurrentInstanceCount"] for one in described(prices)["ProductionVariants"]] == [2, 4]
+    assert [variant["CurrentInstanceCount"] for variant in described(prices)["ProductionVariants"]] == [2, 4]
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
@@ -127,17 +135,28 @@ def test_a_deployment_that_an_alarm_has_ended_fails_for_good_and_names_both_conf
 ) -> None:
     cloudwatch = prices.client("cloudwatch")
     cloudwatch.put_metric_alarm(
-        AlarmName="errors", Namespace="AWS/SageMaker", MetricName="Invocation5XXErrors", Period=60, Statistic="Sum",
-        EvaluationPeriods=1, Threshold=1.0, ComparisonOperator="GreaterThanThreshold",
-    )  # fmt: skip
+        AlarmName="errors",
+        Namespace="AWS/SageMaker",
+        MetricName="Invocation5XXErrors",
+        Period=60,
+        Statistic="Sum",
+        EvaluationPeriods=1,
+        Threshold=1.0,
+        ComparisonOperator="GreaterThanThreshold",
+    )
     cloudwatch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="too many")
     operator = SageMakerGuardrailOperator(
-        task_id="deploy", endpoint_config_name="second", alarms=["errors"], strategy="linear", step=20,
-        deferrable=deferrable, **WHERE,
-    )  # fmt: skip
+        task_id="deploy",
+        endpoint_config_name="second",
+        alarms=["errors"],
+        strategy="linear",
+        step=20,
+        deferrable=deferrable,
+        **WHERE,
+    )
     with pytest.raises(
         AirflowFailException,
-        match=r"asked to serve config second and serves first: .*by itself \(Alarm\(s\) \['errors'",
+        match=r"was to serve config second and serves first: .*by itself \(Alarm\(s\) \['errors'",
     ):
         run(operator)
     assert described(prices)["EndpointStatus"] == "InService"
@@ -146,7 +165,7 @@ def test_a_deployment_that_an_alarm_has_ended_fails_for_good_and_names_both_conf
 def test_weights_that_sagemaker_took_back_fail_for_good(prices: Place) -> None:
     prices.aws.ask("fail", reason="No capacity.")
     operator = SageMakerUpdateWeightsOperator(task_id="all", weights={"a": 9}, **WHERE)
-    with pytest.raises(AirflowFailException, match=r"was asked for a at 9 and has a at 1\.0: .*\(No capacity\.\)"):
+    with pytest.raises(AirflowFailException, match=r"was to have a at 9 and has a at 1\.0: .*\(No capacity\.\)"):
         run(operator)
 
 
@@ -195,14 +214,16 @@ def test_a_shadow_starts_and_stops_and_its_config_is_made_once(prices: Place, de
 
 
 def test_a_shadow_beside_two_variants_is_refused_by_name(prices: Place) -> None:
-    with pytest.raises(AirflowFailException, match="endpoint prices has the variants a, b; a shadow stands beside one"):
+    with pytest.raises(
+        AirflowFailException, match="endpoint prices has the variants a, b; a shadow needs an endpoint with a single"
+    ):
         run(SageMakerShadowOperator(task_id="start", action="start", model_name="three", **WHERE))
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"alarms": []}, "canary needs alarms: SageMaker rolls back when one of them goes off, and else never"),
+        ({"alarms": []}, "canary needs alarms: SageMaker rolls back only when one of them goes off"),
         ({"strategy": "bluegreen"}, "no such strategy 'bluegreen'; there are blue_green, canary, linear and rolling"),
         ({"step_unit": "pods"}, "step_unit is 'pods'; it must be percent or instances"),
         ({"endpoint_name": "costs"}, "there is no endpoint costs"),

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError, TargetError, Traffic
-from airflow_mlops.core.rollout.targets.sagemaker.traffic_tags import Told
+from airflow_mlops.core.rollout.targets.sagemaker.traffic_tags import AppliedTraffic
 from tests.contracts.sagemaker_target.place import Place
 from tests.contracts.sagemaker_target.test_serving import CANARY, FIRST, start
 
@@ -29,7 +29,7 @@ def test_older_traffic_is_refused_by_every_method_and_changes_nothing(place: Pla
 
 def test_the_same_record_cannot_say_two_things(place: Place) -> None:
     start(place, CANARY)
-    with pytest.raises(OlderTrafficError, match=r"record 5 has already said something else: share 10\.0 and now 50"):
+    with pytest.raises(OlderTrafficError, match=r"record 5 has already set other traffic: share 10\.0 and now 50"):
         place.target.apply(replace(CANARY, share=50))
     assert place.target.observe() == CANARY
 
@@ -53,7 +53,7 @@ def test_a_canary_under_way_stops_when_it_is_rolled_back_meanwhile(place: Place)
     back = Traffic(order=8, champion="1")
     place.target.rollback(back)
     thread.join()
-    assert [str(error) for error in raised] == ["record 5 is older than record 8, which the endpoint was told"]
+    assert [str(error) for error in raised] == ["record 5 is older than record 8, which the endpoint has"]
     assert place.target.observe() == back
     assert place.weights()["version-1"] == 1.0
     assert sum(place.weights().values()) == 1.0
@@ -107,11 +107,11 @@ def test_a_weight_that_somebody_changed_by_hand_is_seen(place: Place) -> None:
 
 @pytest.mark.parametrize("traffic", [replace(CANARY, salt="a b=c/~%@é", share=33.3), replace(FIRST, standby="7")])
 def test_what_an_endpoint_is_told_comes_back_from_its_tag(traffic: Traffic) -> None:
-    told = Told(traffic, since=1.5e9)
-    assert Told.of_tag(told.tag()) == told
-    assert set(told.tag()["Value"]) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _.:/=+-@")
+    applied = AppliedTraffic(traffic, since=1.5e9)
+    assert AppliedTraffic.from_tag(applied.tag()) == applied
+    assert set(applied.tag()["Value"]) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _.:/=+-@")
 
 
 def test_what_does_not_fit_into_a_tag_is_refused() -> None:
     with pytest.raises(RolloutError, match="the traffic of record 5 does not fit into a tag"):
-        Told(replace(CANARY, salt="x" * 300)).tag()
+        AppliedTraffic(replace(CANARY, salt="x" * 300)).tag()

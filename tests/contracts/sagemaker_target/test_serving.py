@@ -100,10 +100,10 @@ def test_a_deployment_that_sagemaker_rolled_back_is_an_error_that_names_both_con
     place.aws.ask("fail", reason="The container did not pass the ping health check.")
     with pytest.raises(TargetError) as caught:
         place.target.apply(CANARY)
-    said = str(caught.value)
+    message = str(caught.value)
     (second,) = set(place.aws.ask("state")["EndpointConfig"]) - {first}
-    assert f"was asked to serve config {second} and serves {first}" in said
-    assert "did not pass the ping health check" in said
+    assert f"was to serve config {second} and serves {first}" in message
+    assert "did not pass the ping health check" in message
     assert place.endpoint()["EndpointStatus"] == "InService"
     # Of what it was told it says nothing: it has not come to serve it.
     assert place.target.observe() == FIRST
@@ -115,14 +115,14 @@ def test_a_deployment_that_sagemaker_rolled_back_is_an_error_that_names_both_con
 def test_weights_that_sagemaker_took_back_are_an_error_too(place: Place) -> None:
     start(place, CANARY)
     place.aws.ask("fail", reason="Scaling failed.")
-    with pytest.raises(TargetError, match=r"asked for version-1 at 0\.5, version-2 at 0\.5 and has .*\(Scaling failed"):
+    with pytest.raises(TargetError, match=r"to have version-1 at 0\.5, version-2 at 0\.5 and has .*\(Scaling failed"):
         place.target.apply(replace(CANARY, order=7, share=50))
     assert place.target.observe() == CANARY
 
 
 def test_a_second_try_makes_no_second_archive_model_config_or_endpoint(place: Place) -> None:
     start(place, CANARY)
-    keys = [one["Key"] for one in place.client("s3").list_objects_v2(Bucket="serving")["Contents"]]
+    keys = [variant["Key"] for variant in place.client("s3").list_objects_v2(Bucket="serving")["Contents"]]
     again = place.another_try()
     for _ in range(2):
         for number in ("1", "2"):
@@ -132,4 +132,4 @@ def test_a_second_try_makes_no_second_archive_model_config_or_endpoint(place: Pl
     calls = Counter(call for call, _ in place.aws.ask("state")["calls"])
     assert [calls[f"Create{kind}"] for kind in ("Model", "EndpointConfig", "Endpoint")] == [2, 2, 1]
     assert (calls["UpdateEndpoint"], calls["UpdateEndpointWeightsAndCapacities"]) == (1, 1)
-    assert [one["Key"] for one in place.client("s3").list_objects_v2(Bucket="serving")["Contents"]] == keys
+    assert [variant["Key"] for variant in place.client("s3").list_objects_v2(Bucket="serving")["Contents"]] == keys

@@ -84,17 +84,27 @@ def test_a_ringing_alarm_and_an_endpoint_that_went_back_are_told(place: Place) -
     start(place, CANARY)
     cloudwatch = place.client("cloudwatch")
     cloudwatch.put_metric_alarm(
-        AlarmName="too-slow", Namespace="AWS/SageMaker", MetricName="ModelLatency", Period=60, EvaluationPeriods=1,
-        Threshold=1.0, ComparisonOperator="GreaterThanThreshold", Statistic="Average",
-    )  # fmt: skip
+        AlarmName="too-slow",
+        Namespace="AWS/SageMaker",
+        MetricName="ModelLatency",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1.0,
+        ComparisonOperator="GreaterThanThreshold",
+        Statistic="Average",
+    )
     target = place.target
-    target.place = target.place.model_copy(update={"alarms": ("too-slow",)})
+    target.settings = target.settings.model_copy(update={"alarms": ("too-slow",)})
     cloudwatch.set_alarm_state(AlarmName="too-slow", StateValue="OK", StateReason="All is well")
     assert target.telemetry().tripped is None
     cloudwatch.set_alarm_state(AlarmName="too-slow", StateValue="ALARM", StateReason="Threshold Crossed")
     assert target.telemetry().tripped == "CloudWatch alarm 'too-slow' is in ALARM: Threshold Crossed"
-    first = next(name for call, given in place.aws.ask("state")["calls"] if call == "CreateEndpoint"
-                 for name in [given["EndpointConfigName"]])  # fmt: skip
+    first = next(
+        name
+        for call, given in place.aws.ask("state")["calls"]
+        if call == "CreateEndpoint"
+        for name in [given["EndpointConfigName"]]
+    )
     place.client().update_endpoint(EndpointName=place.endpoint()["EndpointName"], EndpointConfigName=first)
     assert "has no version 2 as canary: it was rolled back outside of this rollout" in str(target.telemetry().tripped)
     assert target.observe() == replace(CANARY, share=0.0)

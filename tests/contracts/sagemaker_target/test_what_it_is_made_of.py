@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.errors import DeclarationError, RegistryError, RolloutError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import TargetError, Traffic
 from airflow_mlops.core.registry.model_file import file_digest, load_model
 from airflow_mlops.core.rollout.targets.sagemaker.model import endpoint_name, pack
@@ -33,7 +33,7 @@ def test_the_model_on_sagemaker_is_the_verified_version_in_a_container_without_n
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         archive.extractall(tmp_path / "opt-ml-model", filter="data")
     file = tmp_path / "opt-ml-model" / "model.skops"
-    assert load_model(file, str(version.details["artefact"])).predict([[3.0]])[0] == pytest.approx(3.0)
+    assert load_model(file, str(version.details.artefact)).predict([[3.0]])[0] == pytest.approx(3.0)
     (tmp_path / "model.tar.gz").write_bytes(content)
     assert address == f"{SERVING['storage']}/toy/{file_digest(tmp_path / 'model.tar.gz')}/model.tar.gz"
     assert model["EnableNetworkIsolation"] is True
@@ -52,7 +52,7 @@ def test_the_same_files_give_the_same_archive_whenever_they_were_written(tmp_pat
 
 def test_a_version_whose_files_were_changed_never_reaches_sagemaker(place: Place) -> None:
     version = place.version("1")
-    spoiled = replace(version, details={**version.details, "artefact": "0" * 64})
+    spoiled = replace(version, details=replace(version.details, artefact="0" * 64))
     with pytest.raises(RegistryError, match="version 1 of toy is refused"):
         place.target.prepare(spoiled)
     assert (place.aws.count("CreateModel"), "Contents" in place.client("s3").list_objects_v2(Bucket=BUCKET)) == (
@@ -70,7 +70,7 @@ def test_instances_follow_the_share_and_none_that_the_champion_was_given_is_take
     place.client().describe_endpoint(EndpointName=name)
 
     def instances() -> list[int]:
-        return [one["CurrentInstanceCount"] for one in place.endpoint()["ProductionVariants"]]
+        return [item["CurrentInstanceCount"] for item in place.endpoint()["ProductionVariants"]]
 
     seen = []
     for order, share in ((5, 10), (7, 50)):
@@ -78,12 +78,16 @@ def test_instances_follow_the_share_and_none_that_the_champion_was_given_is_take
         seen.append(instances())
     place.target.apply(Traffic(order=9, champion="2"))
     assert [*seen, instances()] == [[6, 1], [6, 3], [6, 6]]
-    calls = [given["DesiredWeightsAndCapacities"] for call, given in place.aws.ask("state")["calls"]
-             if call == "UpdateEndpointWeightsAndCapacities"]  # fmt: skip
+    calls = [
+        given["DesiredWeightsAndCapacities"]
+        for call, given in place.aws.ask("state")["calls"]
+        if call == "UpdateEndpointWeightsAndCapacities"
+    ]
     # The last instances are there before the last requests are.
-    assert [sorted({key for one in call for key in one} - {"VariantName"}) for call in calls[-2:]] == [
-        ["DesiredInstanceCount"], ["DesiredWeight"],
-    ]  # fmt: skip
+    assert [sorted({key for item in call for key in item} - {"VariantName"}) for call in calls[-2:]] == [
+        ["DesiredInstanceCount"],
+        ["DesiredWeight"],
+    ]
 
 
 def test_a_variant_that_serves_keeps_its_model_and_instances_when_the_connection_says_otherwise(
@@ -93,7 +97,7 @@ def test_a_variant_that_serves_keeps_its_model_and_instances_when_the_connection
     monkeypatch.setenv(CONNECTION, place.aws.connection(serving={**SERVING, "instance_type": "ml.c5.large"}))
     place.another_try().apply(CANARY)
     config = place.aws.ask("state")["EndpointConfig"][place.endpoint()["EndpointConfigName"]]
-    kinds = {one["VariantName"]: one["InstanceType"] for one in config["ProductionVariants"]}
+    kinds = {item["VariantName"]: item["InstanceType"] for item in config["ProductionVariants"]}
     assert kinds == {"version-1": "ml.m5.large", "version-2": "ml.c5.large"}
 
 
@@ -109,8 +113,8 @@ def test_requests_are_captured_where_the_connection_says_so(place: Place, monkey
 @pytest.mark.parametrize(
     ("traffic", "words"),
     [
-        (replace(CANARY, kind="rolling"), "a rolling stage cannot stand still at a share on SageMaker"),
-        (Traffic(order=9, champion=None), "cannot serve nobody; delete it to serve nothing"),
+        (replace(CANARY, kind="rolling"), "a rolling stage cannot stop at a share on SageMaker"),
+        (Traffic(order=9, champion=None), "needs a champion; delete the endpoint to stop serving"),
     ],
 )
 def test_what_no_endpoint_can_do_is_refused_before_it_is_told(place: Place, traffic: Traffic, words: str) -> None:
@@ -135,7 +139,7 @@ def test_an_endpoint_that_could_not_be_created_says_why_and_what_to_do(place: Pl
     place.target.prepare(place.version("1"))
     place.aws.ask("fail", reason="The image cannot be pulled.")
     for _ in range(2):
-        with pytest.raises(TargetError, match=r"has failed \(The image cannot be pulled\.\); .* only delete it"):
+        with pytest.raises(TargetError, match=r"has failed \(The image cannot be pulled\.\); .* only be deleted"):
             place.target.apply(FIRST)
     with pytest.raises(TargetError, match="The image cannot be pulled"):
         place.target.observe()
@@ -172,7 +176,7 @@ def test_where_aws_does_not_answer_trying_again_may_help(place: Place, monkeypat
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        ({}, 'does not say how to serve; its extra must hold "serving" with image, role and storage'),
+        ({}, 'has no settings of the endpoint; its extra must have "serving" with image, role and storage'),
         ({"serving": {**SERVING, "imaeg": "x"}}, r"serving\.imaeg unknown key \(value 'x'\); did you mean 'image'\?"),
         ({"serving": {"image": "x", "role": SERVING["role"]}}, r"serving\.storage is required and missing"),
         ({"serving": {**SERVING, "role": "serve"}}, r"serving\.role String should match pattern"),
@@ -190,7 +194,7 @@ def test_the_connection_of_the_model_comes_first_and_without_any_both_are_named(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"{CONNECTION}_TOY", place.aws.connection(serving={**SERVING, "instances": 3}))
-    assert sagemaker_target(place.workspace).place.instances == 3
+    assert sagemaker_target(place.workspace).settings.instances == 3
     for name in (f"{CONNECTION}_TOY", CONNECTION):
         monkeypatch.delenv(name)
     with pytest.raises(DeclarationError, match="no connection 'mlops_sagemaker_toy' or 'mlops_sagemaker' of type aws"):

@@ -35,17 +35,24 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ask(project: Path, tmp_path: Path) -> Callable[..., FitRequest]:
-    """Return what makes a request for a candidate."""
+    """Return a function that builds the request of a candidate."""
     (package,) = [path.name for path in project.iterdir() if path.name.startswith("train_")]
 
     def request(candidate: str, **changes: Any) -> FitRequest:
         fields: dict[str, Any] = {
-            "model": "toy", "operation": "0123456789abcdef", "candidate": candidate, "attempt": tmp_path.name,
-            "function": f"{package}.training:candidates", "seed": 3, "classifies": False,
-            "label": "y", "window": ({"partition": "p", "version": 0, "digest": "d"},),
+            "model": "toy",
+            "operation": "0123456789abcdef",
+            "candidate": candidate,
+            "attempt": tmp_path.name,
+            "function": f"{package}.training:candidates",
+            "seed": 3,
+            "classifies": False,
+            "label": "y",
+            "window": ({"partition": "p", "version": 0, "digest": "d"},),
             "search": {"candidates": 9, "factor": 3, "validation": 20, "metric": "mae"},
-            "file": str(tmp_path / "out" / "model.skops"), "root": str(project),
-        }  # fmt: skip
+            "file": str(tmp_path / "out" / "model.skops"),
+            "root": str(project),
+        }
         return FitRequest(**{**fields, **changes})
 
     return request
@@ -65,8 +72,8 @@ def other_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model-env")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (site,) = (folder / "lib").glob("python*/site-packages")
-    theirs = sysconfig.get_paths()["purelib"]
-    (site / "borrowed.pth").write_text(f"{theirs}\n")
+    site_packages = sysconfig.get_paths()["purelib"]
+    (site / "borrowed.pth").write_text(f"{site_packages}\n")
     # A module that is not found in the first folder is found in none.
     for name in ("airflow", "mlflow"):
         (site / f"{name}.py").write_text(f"raise ImportError('{name} is not for a fit')\n")
@@ -75,17 +82,19 @@ def other_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch, object_store_url: str) -> Callable[[str], None]:
-    """Return what lets Airflow know a SageMaker at an address, with the S3 of this session."""
+    """Return a function that adds a connection to a SageMaker at an address, with the S3 of this session."""
 
-    def known(sagemaker: str) -> None:
+    def set_connection(sagemaker: str) -> None:
         services = {"s3": {"endpoint_url": object_store_url}, "sagemaker": {"endpoint_url": sagemaker}}
         connection = {
-            "conn_type": "aws", "login": "key", "password": "hunter2",
+            "conn_type": "aws",
+            "login": "key",
+            "password": "hunter2",
             "extra": {"region_name": "us-east-1", "service_config": services},
-        }  # fmt: skip
+        }
         monkeypatch.setenv("AIRFLOW_CONN_AWS_HERE", json.dumps(connection))
 
-    return known
+    return set_connection
 
 
 @pytest.fixture

@@ -83,26 +83,29 @@ STORAGE = "s3://company/models"
 
 def place(**changes: Any) -> OnSageMaker:
     fields = {
-        "kind": "sagemaker", "image": "step:1", "role": "arn:aws:iam::123456789012:role/fits", "storage": STORAGE,
+        "kind": "sagemaker",
+        "image": "step:1",
+        "role": "arn:aws:iam::123456789012:role/fits",
+        "storage": STORAGE,
         "connection": "aws_here",
-    }  # fmt: skip
+    }
     return OnSageMaker(**{**fields, **changes})
 
 
 def on_sagemaker(limits: FitLimits | None = None) -> StepRunner:
-    from airflow_mlops.hooks.sagemaker_step import SageMakerStep
+    from airflow_mlops.hooks.sagemaker_training import SageMakerStep
 
     return SageMakerStep(place(), limits or FitLimits(), poll_seconds=0.05)
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
     until = time.monotonic() + seconds
-    while not what():
+    while not condition():
         assert time.monotonic() < until, "it did not happen"
         time.sleep(0.02)
 
 
-def in_background(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+def run_in_background(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     """Run something in a thread; what it returns or raises is in the list afterwards."""
     out: list[Any] = []
 

@@ -41,9 +41,9 @@ def test_a_fit_that_takes_too_much_memory_is_killed_with_the_limit_and_the_value
     runner = ChildStep(limits=FitLimits(memory_mb=512))
     with pytest.raises(TrainingError) as caught:
         runner.fit(ask("greedy"), rows)
-    said = str(caught.value)
-    assert "candidate 'greedy' used more than 512 MB of memory (train.limits.memory_mb); it was killed at " in said
-    assert 512 < float(said.rsplit(" ", 2)[1].replace(",", "")) < 1200
+    text = str(caught.value)
+    assert "candidate 'greedy' used more than 512 MB of memory (train.limits.memory_mb); it was killed at " in text
+    assert 512 < float(text.rsplit(" ", 2)[1].replace(",", "")) < 1200
 
 
 def test_one_allocation_far_beyond_the_limit_fails_before_anybody_looks(ask: Any, rows: FitRows, project: Path) -> None:
@@ -100,9 +100,9 @@ def test_a_fit_whose_task_is_killed_ends_with_it(
     fits = [pid for pid, words in processes() if "step.py" in words and child_of(pid, worker.pid)]
     assert fits
     worker.send_signal(number)
-    _, said = worker.communicate(timeout=30)
+    _, text = worker.communicate(timeout=30)
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in fits))
-    assert (b"FitStoppedError" in said) == (number == signal.SIGTERM)
+    assert (b"FitStoppedError" in text) == (number == signal.SIGTERM)
     # The next try removes the rows that a killed worker could not.
     folder = Path(ask("line").file).parent
     assert bool(list(folder.glob("rows-*"))) == (number == signal.SIGKILL)
@@ -115,9 +115,12 @@ def test_a_step_can_be_run_by_hand_with_the_request_on_standard_input(ask: Any, 
     request = ask("line", rows=str(tmp_path / "rows.parquet"))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(
-        [sys.executable, "-m", "airflow_mlops.step", "fit"], input=json.dumps(request.to_dict()).encode(),
-        env=environment, capture_output=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "airflow_mlops.step", "fit"],
+        input=json.dumps(request.to_dict()).encode(),
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
     assert json.loads(ended.stdout)["result"]["digest"] == file_digest(Path(request.file))
 
 

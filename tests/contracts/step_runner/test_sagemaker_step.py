@@ -14,7 +14,7 @@ from airflow_mlops.core.declaration.train import FitLimits
 from airflow_mlops.core.errors import FitStoppedError, TrainingError
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.testing.sagemaker_double import SageMakerDouble
-from tests.contracts.step_runner.fits import in_background, on_sagemaker, place, wait_for
+from tests.contracts.step_runner.fits import on_sagemaker, place, run_in_background, wait_for
 
 
 def test_a_second_try_adopts_the_job_of_the_first_while_it_runs_and_when_it_has_ended(
@@ -22,9 +22,9 @@ def test_a_second_try_adopts_the_job_of_the_first_while_it_runs_and_when_it_has_
 ) -> None:
     sagemaker._may_run.clear()
     request = ask("line")
-    tries = [in_background(lambda: on_sagemaker().fit(request, rows))]
+    tries = [run_in_background(lambda: on_sagemaker().fit(request, rows))]
     wait_for(lambda: sagemaker.count("CreateTrainingJob") == 1)
-    tries.append(in_background(lambda: on_sagemaker().fit(request, rows)))
+    tries.append(run_in_background(lambda: on_sagemaker().fit(request, rows)))
     wait_for(lambda: sagemaker.count("DescribeTrainingJob") > 4)
     sagemaker.release()
     for thread, _ in tries:
@@ -55,7 +55,7 @@ def test_a_task_that_is_killed_stops_the_job_and_the_next_try_says_that_it_was_s
     sagemaker: SageMakerDouble, ask: Any, rows: FitRows
 ) -> None:
     runner = on_sagemaker()
-    thread, out = in_background(lambda: runner.fit(ask("hanging"), rows))
+    thread, out = run_in_background(lambda: runner.fit(ask("hanging"), rows))
     wait_for(lambda: sagemaker._processes)
     runner.stop()
     thread.join()
@@ -85,9 +85,9 @@ def test_nothing_that_sagemaker_is_sent_holds_a_secret_or_a_path_of_the_worker(
     on_sagemaker().fit(ask("line"), rows)
     ((name, job),) = sagemaker.jobs.items()
     with object_store.open_input_stream(f"company/models/{name}/input/request.json") as file:
-        said = json.dumps(job) + file.read().decode()
-    assert "hunter2" not in said
-    assert str(project) not in said
+        text = json.dumps(job) + file.read().decode()
+    assert "hunter2" not in text
+    assert str(project) not in text
     assert job["EnableNetworkIsolation"] is True
 
 
@@ -101,6 +101,6 @@ def test_moto_takes_the_same_calls(
     # moto calls every job completed at once, and runs nothing: there is a job, and no model.
     with pytest.raises(Exception, match=r"404|Not Found|NoSuchKey"):
         runner.fit(request, rows)
-    job = runner._described(runner._name)
+    job = runner._find_job(runner._name)
     assert (job["TrainingJobStatus"], job["RoleArn"]) == ("Completed", place().role)
-    assert runner._described("mlops-another") is None
+    assert runner._find_job("mlops-another") is None

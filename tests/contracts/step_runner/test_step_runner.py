@@ -39,11 +39,11 @@ def test_the_same_request_gives_the_same_model_file_everywhere(
 ) -> None:
     here = InProcessStep().fit(ask(candidate, file=str(tmp_path / "here" / "model.skops")), rows)
     request = ask(candidate)
-    there = runner.fit(request, rows)
-    assert there.digest == here.digest == file_digest(Path(request.file))
-    assert (there.best_params, there.search, there.rows, there.seed) == (here.best_params, here.search, 600, 3)
-    assert there.environment == here.environment
-    assert load_model(Path(request.file), there.digest).predict(rows.features).shape == (600,)
+    remote = runner.fit(request, rows)
+    assert remote.digest == here.digest == file_digest(Path(request.file))
+    assert (remote.best_params, remote.search, remote.rows, remote.seed) == (here.best_params, here.search, 600, 3)
+    assert remote.environment == here.environment
+    assert load_model(Path(request.file), remote.digest).predict(rows.features).shape == (600,)
     # Of the rows nothing is left beside the model.
     assert [path.name for path in Path(request.file).parent.iterdir()] == ["model.skops"]
 

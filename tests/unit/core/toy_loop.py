@@ -17,6 +17,7 @@ from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
+from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.training.assemble import assemble_training
@@ -99,10 +100,10 @@ class Strange(LinearRegression):
     """A user's own estimator."""
 
 
-def ingest(workspace: Workspace, key: str) -> dict[str, Any]:
+def ingest(workspace: Workspace, key: str) -> SnapshotPublished:
     """Take, accept and publish the snapshot of a partition."""
     manifest = take_snapshot(workspace, key)
-    return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, AcceptingValidator()))
+    return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, AcceptingValidator())).details
 
 
 def train(workspace: Workspace, key: str) -> str:

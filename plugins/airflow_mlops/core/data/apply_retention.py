@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from airflow_mlops.core.data.point_in_time import looked_back_on
+from airflow_mlops.core.ledger.data_details import PartitionsExpired
 from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
@@ -38,20 +39,21 @@ def tidy_lake(workspace: Workspace, *, after_hours: int = 24) -> Tidied:
         if gone:
             done.expired[name] = gone
     if done.expired:
-        newest = max(state.published)
+        newest = state.published.newest()
         operation = f"expired:{newest}:{state.sequence}"
-        workspace.record_fact(workspace.draft("partitions_expired", operation, newest, tables=done.expired))
+        tables = {name: tuple(keys) for name, keys in done.expired.items()}
+        workspace.record_fact(workspace.draft(PartitionsExpired(tables=tables), operation, newest))
         fault_point("expired")
     # The record stands before the effect: what a crash left in a table is taken out here by the next run.
     state = workspace.state()
     for name in TABLES:
         table = getattr(workspace, name)
         present = table.partitions()
-        for partition in sorted(state.expired.get(name, set()) & set(present)):
+        for partition in sorted(set(state.expired(name)) & set(present)):
             table.write(partition, table.read(partition).slice(0, 0))
         keep = needed(state, name)
         if name == "snapshots" and workspace.loop.data.features is not None:
-            keep = [*keep, *looked_back_on(workspace.ledger.records(), state.published)]
+            keep = [*keep, *looked_back_on(workspace.ledger, state)]
         done.files[name] = table.vacuum(keep, after_hours=after_hours)
     return done
 
@@ -59,40 +61,33 @@ def tidy_lake(workspace: Workspace, *, after_hours: int = 24) -> Tidied:
 def expired(workspace: Workspace, state: LoopState, table: str) -> list[str]:
     """Return the partitions of a table that are older than the newest that its retention keeps."""
     keep = getattr(workspace.loop.data.retention, table)
-    published = sorted(state.published)
-    if keep is None or len(published) <= keep:
+    if keep is None or state.published.count() <= keep:
         return []
-    oldest = published[-keep]
-    present = {"snapshots": state.published, "predictions": state.scored}.get(table)
-    keys = workspace.quarantine.partitions() if present is None else present
-    return sorted(key for key in keys if key < oldest)
+    oldest = state.published.last(keep)[0]
+    if table == "quarantine":
+        return sorted(key for key in workspace.quarantine.partitions() if key < oldest)
+    return (state.published if table == "snapshots" else state.scored).keys(before=oldest)
 
 
 def needed(state: LoopState, table: str) -> list[tuple[str, int]]:
     """Return the partitions of a table, each in a version, that something refers to."""
     if table == "predictions":
-        return sorted({(key, int(scored["version"])) for key, scored in state.scored.items()})
+        return sorted({(key, scored.version) for key, scored in state.scored.items()})
     names = ("quarantine_version", "rejected_version") if table == "quarantine" else ("version", "arrived_version")
-    found = {
-        (key, int(known[name])) for key, known in state.published.items() for name in names if known[name] is not None
-    }
+    versions = ((key, getattr(known, name)) for key, known in state.published.items() for name in names)
+    pins = {(key, int(version)) for key, version in versions if version is not None}
     if table == "snapshots":
-        found |= {
-            (str(pin["partition"]), int(pin["version"]))
-            for version in state.versions.values()
-            for part in ("fitted", "holdout")
-            for pin in version.details["window"][part]
-        }
-        found |= {(key, int(scored["snapshot_version"])) for key, scored in state.scored.items()}
-    return sorted(found)
+        windows = (version.details.window for _, version in state.versions.items())
+        pins |= {(pin.partition, pin.version) for window in windows for pin in window.pins}
+        pins |= {(key, scored.snapshot_version) for key, scored in state.scored.items()}
+    return sorted(pins)
 
 
 def made_from(state: LoopState, partition: str, version: int) -> list[str]:
     """Return the versions of the model that were fitted or judged on a partition in this version of the snapshots."""
+    pinned = (partition, version)
     return [
-        model.number
-        for model in state.versions.values()
-        for part in ("fitted", "holdout")
-        for pin in model.details["window"][part]
-        if (str(pin["partition"]), int(pin["version"])) == (partition, version)
+        number
+        for number, model in state.versions.items()
+        if any((pin.partition, pin.version) == pinned for pin in model.details.window.pins)
     ]

@@ -1,12 +1,11 @@
-"""A digest of what a table says, whatever the order of its rows, its batches, its files or its engine.
+"""A digest of the content of a table that does not depend on the order of rows, on batches, files or engine.
 
-The hashes of the rows (``row_hash``) are added up modulo 2^64, in three sums of which one multiplies two
-independent hashes of each row; the digest is the SHA-256 of the number of rows, the names and kinds of
-the columns, and the sums. Rows are mixed before they are added, so that a value which moves from one row
-to another shows, and a row that stands there twice counts twice. NaN counts as NaN, -0.0 as 0.0, and a
-null is neither NaN nor the empty text.
+The hashes of the rows (``row_hash``) are added up modulo 2^64 in three sums, one of which multiplies two
+independent hashes of each row. The digest is the SHA-256 of the number of rows, the names and kinds of the columns,
+and the sums. Rows are mixed before they are added, so that a value that moves from one row to another changes the
+digest, and a duplicate row counts twice. NaN equals NaN, -0.0 equals 0.0, and a null is neither NaN nor the empty text.
 
-The digest tells accidents, not forgers: a sum can be matched on purpose. Forgery is what signatures are for.
+The digest detects accidents, not forgery: a sum can be matched on purpose. Signatures protect against forgery.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
 
 FORM = "airflow-mlops content 2"
-"""What the digest begins with; a later form that gives other digests says another number."""
+"""Prefix of the digest; a later form with other digests gets another number."""
 MODULUS = 2**64
 
 
 class ContentDigest:
-    """The digest of rows that arrive batch by batch; memory does not grow with them.
+    """The digest of rows that arrive batch by batch, in bounded memory.
 
     >>> digest = ContentDigest()
     >>> hashes = digest.update(pa.RecordBatch.from_pydict({"id": ["a", "b"], "x": [1.5, None]}))
@@ -40,24 +39,24 @@ class ContentDigest:
         self._sums = [0, 0, 0]
 
     def update(self, batch: pa.RecordBatch) -> Hashes:
-        """Take in a batch and return the hash of each of its rows, shape (n_rows,).
+        """Add a batch, and return the hash of each of its rows, shape (n_rows,).
 
         Raises
         ------
         DataError
-            If a column has a type without a canonical form, or the batch has other columns than those before.
+            If a column has a type without a canonical form, or the columns differ from those of the batches before.
         """
         hashed = hash_rows(batch)
         self.add(hashed)
         return hashed.rows
 
     def add(self, hashed: HashedRows) -> None:
-        """Take in a batch whose rows were hashed already.
+        """Add a batch whose rows are hashed already.
 
         Raises
         ------
         DataError
-            If the batch has other columns, or of other kinds, than those before.
+            If its columns, or their kinds, differ from those of the batches before.
         """
         if self._kinds is None:
             self._kinds = hashed.kinds
@@ -69,9 +68,9 @@ class ContentDigest:
         self._sums = [(total + int(part.sum())) % MODULUS for total, part in zip(self._sums, parts, strict=True)]
 
     def hexdigest(self) -> str:
-        """Return the SHA-256 of what was taken in so far, as hexadecimal text."""
+        """Return the digest of the rows added so far, 64 hexadecimal digits."""
         total = hashlib.sha256(FORM.encode())
-        # Lengths stand before names, so that no name can be taken for the end of another.
+        # Each word is preceded by its length, so that different lists of words never give the same text.
         words = [str(self.rows), *(word for pair in sorted((self._kinds or {}).items()) for word in pair)]
         for word in words:
             total.update(f"|{len(word.encode())}:{word}".encode())
@@ -81,7 +80,7 @@ class ContentDigest:
 
 
 def content_digest(table: pa.Table) -> str:
-    """Return the digest of a whole table as hexadecimal text.
+    """Return the digest of a table, 64 hexadecimal digits.
 
     Parameters
     ----------
@@ -91,7 +90,7 @@ def content_digest(table: pa.Table) -> str:
     Raises
     ------
     DataError
-        If a column has a type that has no canonical form.
+        If a column has a type without a canonical form.
     """
     digest = ContentDigest()
     # A table without rows still has columns, and those count.

@@ -1,4 +1,4 @@
-"""A contract that changes: what later partitions may add, and what earlier ones are to those who use them today."""
+"""Evolve a contract: refuse incompatible changes, and read earlier partitions under the present contract."""
 
 from __future__ import annotations
 
@@ -12,7 +12,20 @@ from airflow_mlops.core.errors import PartitionRefusedError
 
 
 def refuse_evolution(contract: Contract, now: Mapping[str, str], earlier: Mapping[str, str]) -> None:
-    """Refuse a contract that is not the one before, but for additions where it allows them."""
+    """Raise PartitionRefusedError if the columns changed in a way that the contract does not allow.
+
+    Parameters
+    ----------
+    contract : Contract
+        The present contract.
+    now, earlier : mapping of str to str
+        Types by column, of this partition and of the partitions published before.
+
+    Raises
+    ------
+    PartitionRefusedError
+        If a column was dropped or changed its type, or was added although ``evolution`` is not ``additive``.
+    """
     faults = [f"- {name!r} ({kind}) was dropped" for name, kind in earlier.items() if name not in now]
     faults += [
         f"~ {name!r} was {kind}, is {now[name]}" for name, kind in earlier.items() if name in now and now[name] != kind
@@ -31,16 +44,26 @@ def refuse_evolution(contract: Contract, now: Mapping[str, str], earlier: Mappin
         )
 
 
-def held_to_contract(rows: pa.Table, contract: Contract, where: str, *, but: str | None = None) -> pa.Table:
-    """Return rows that are about to be used with the columns of the contract of today.
+def apply_contract(rows: pa.Table, contract: Contract, where: str, *, but: str | None = None) -> pa.Table:
+    """Return stored rows with the columns of the present contract.
 
-    Columns that came later than the rows are null; columns that the contract no longer has are left out,
-    and so is the column ``but``.
+    Columns that are younger than the rows are null; columns that the contract no longer has are left out.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+        Rows of one partition, shape (n_rows, n_columns).
+    contract : Contract
+        The present contract.
+    where : str
+        Name of the partition, for the error.
+    but : str, optional
+        Column to leave out.
 
     Raises
     ------
     PartitionRefusedError
-        If a column that may not be null is missing, or is of another type.
+        If a column is missing or null that may not be null, or has another type.
     """
     columns: dict[str, Any] = {}
     for name, column in contract.columns.items():
@@ -51,8 +74,8 @@ def held_to_contract(rows: pa.Table, contract: Contract, where: str, *, but: str
                 raise PartitionRefusedError(
                     f"{where}: column {name!r} is missing, and the contract wants a value of it"
                 )
-            columns[name] = pa.nulls(rows.num_rows, column.arrow)
-        elif rows.schema.field(name).type != column.arrow:
+            columns[name] = pa.nulls(rows.num_rows, column.stored_type)
+        elif rows.schema.field(name).type != column.stored_type:
             raise PartitionRefusedError(
                 f"{where}: column {name!r} is kept as {rows.schema.field(name).type}; the contract says {column.type}"
             )

@@ -1,9 +1,8 @@
-"""Which keys of a partition stand there more than once, in memory that does not grow with the rows.
+"""Find duplicate keys of a partition in bounded memory.
 
-Keys arrive as 64-bit hashes. Beyond two million of them they are spooled into files by their highest
-bits, so that equal hashes lie in one file, and the files are looked at one after another. Different keys
-can share a hash, in one of some 370,000 partitions of ten million rows: whoever acts on a repeated hash
-looks at the keys.
+Keys arrive as 64-bit hashes. Beyond two million they are spooled into files by their highest bits, so that equal
+hashes are in one file, and the files are read one after another. Different keys can share a hash, in about one of
+370,000 partitions of ten million rows: a caller that acts on a duplicate hash compares the keys themselves.
 """
 
 from __future__ import annotations
@@ -21,52 +20,50 @@ BUCKET_BITS = 8
 
 
 class KeySpool:
-    """Takes in hashes and returns those that came more than once.
+    """Collect hashes and return the duplicates; a context manager that removes its files on exit.
 
     Parameters
     ----------
     in_memory : int, default 2,000,000
-        Hashes of 8 bytes that are held before they go to files.
-
-    A context: leaving it removes the files.
+        Number of hashes, of 8 bytes each, held in memory before they are spooled into files.
     """
 
     def __init__(self, *, in_memory: int = IN_MEMORY) -> None:
         self.in_memory = in_memory
-        self.added = 0
-        self._held: list[Hashes] = []
-        self._held_rows = 0
+        self.count = 0
+        self._buffer: list[Hashes] = []
+        self._buffered = 0
         self._folder: TemporaryDirectory[str] | None = None
 
     def add(self, hashes: Hashes) -> None:
-        """Take in hashes, shape (n,); they are copied or spooled, so the array may be used again."""
-        self._held.append(hashes.copy())
-        self._held_rows += len(hashes)
-        self.added += len(hashes)
-        if self._held_rows > self.in_memory:
+        """Add hashes, shape (n,); they are copied, so the caller may reuse the array."""
+        self._buffer.append(hashes.copy())
+        self._buffered += len(hashes)
+        self.count += len(hashes)
+        if self._buffered > self.in_memory:
             self._spool()
 
-    def repeated(self) -> Hashes:
-        """Return, in ascending order, every hash that was added more than once."""
-        return self._each_repeated()[0]
+    def duplicates(self) -> Hashes:
+        """Return the hashes that were added more than once, in ascending order."""
+        return self._find_duplicates()[0]
 
     def surplus(self) -> int:
-        """Return how many of the hashes were there already when they were added: all but the first of each."""
-        return self._each_repeated()[1]
+        """Return the number of hashes that repeat an earlier one: all but the first of each."""
+        return self._find_duplicates()[1]
 
-    def _each_repeated(self) -> tuple[Hashes, int]:
+    def _find_duplicates(self) -> tuple[Hashes, int]:
         if self._folder is None:
-            return _repeated(np.concatenate([np.empty(0, np.uint64), *self._held]))
+            return _duplicates_of(np.concatenate([np.empty(0, np.uint64), *self._buffer]))
         self._spool()
-        found = [_repeated(np.fromfile(path, np.uint64)) for path in sorted(Path(self._folder.name).iterdir())]
-        hashes = np.concatenate([np.empty(0, np.uint64), *(each for each, _ in found)])
-        return hashes, sum(surplus for _, surplus in found)
+        parts = [_duplicates_of(np.fromfile(path, np.uint64)) for path in sorted(Path(self._folder.name).iterdir())]
+        hashes = np.concatenate([np.empty(0, np.uint64), *(hashes for hashes, _ in parts)])
+        return hashes, sum(surplus for _, surplus in parts)
 
     def _spool(self) -> None:
         if self._folder is None:
             self._folder = TemporaryDirectory(prefix="airflow-mlops-keys-")
-        hashes = np.sort(np.concatenate([np.empty(0, np.uint64), *self._held]))
-        self._held, self._held_rows = [], 0
+        hashes = np.sort(np.concatenate([np.empty(0, np.uint64), *self._buffer]))
+        self._buffer, self._buffered = [], 0
         starts = np.arange(2**BUCKET_BITS, dtype=np.uint64) << np.uint64(64 - BUCKET_BITS)
         for bucket, part in enumerate(np.split(hashes, np.searchsorted(hashes, starts[1:]))):
             if len(part):
@@ -74,8 +71,8 @@ class KeySpool:
                     part.tofile(file)
 
     def close(self) -> None:
-        """Remove the files and forget the hashes."""
-        self._held, self._held_rows, self.added = [], 0, 0
+        """Remove the files and drop the hashes."""
+        self._buffer, self._buffered, self.count = [], 0, 0
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -87,11 +84,12 @@ class KeySpool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove the files, whatever happened."""
+        """Remove the files."""
         self.close()
 
 
-def _repeated(hashes: Hashes) -> tuple[Hashes, int]:
+def _duplicates_of(hashes: Hashes) -> tuple[Hashes, int]:
+    """Return the hashes that occur more than once, ascending, and the number of surplus occurrences."""
     ordered = np.sort(hashes)
-    again = ordered[1:][ordered[1:] == ordered[:-1]]
-    return np.unique(again), len(again)
+    surplus = ordered[1:][ordered[1:] == ordered[:-1]]
+    return np.unique(surplus), len(surplus)

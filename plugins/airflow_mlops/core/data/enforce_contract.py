@@ -1,11 +1,12 @@
-"""Hold rows to their shape, batch by batch: typed, complete, finite, in time, masked. Bad rows keep every reason.
+"""Enforce the shape of rows batch by batch: type, nulls, finiteness, time and masking, with every reason of a bad row.
 
-Nothing is coerced: a value that is not plainly of the declared type makes its row bad. Only a width is
-widened, and a moment brought to UTC.
+No value is coerced: a value that is not plainly of the declared type makes its row bad. Only widths are widened, and
+moments converted to UTC.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -14,18 +15,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mlops.core.data.masking import fingerprint, mask_key, masked, refuse_other_key
-from airflow_mlops.core.data.read_text import read_text, written_as_text
+from airflow_mlops.core.data.masking import fingerprint, mask_column, mask_key, refuse_other_key
+from airflow_mlops.core.data.read_text import format_column, parse_column
 from airflow_mlops.core.data.shape import Rule, Shape
+from airflow_mlops.core.declaration.arrow_types import contract_type, is_time
 from airflow_mlops.core.declaration.data import Data
 
 Mask = npt.NDArray[np.bool_]
-SHOWN = 60
+MAX_VALUE_LENGTH = 60
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The time of a partition: from ``start``, which belongs to it, to ``end``, which does not; in UTC."""
+    """The time of a partition in UTC: from ``start`` (included) to ``end`` (excluded)."""
 
     start: datetime
     end: datetime
@@ -38,24 +40,29 @@ class Interval:
 
 @dataclass
 class Enforcement:
-    """Holds batches of one arrival to a shape.
+    """Enforces a shape on the batches of one arrival.
 
     Parameters
     ----------
     shape : Shape
         The columns and their rules.
     data : Data
-        Names the key and the time.
+        The declared key and time.
     interval : Interval
-        What counts as late and early.
+        The time of the partition.
     secret : str, optional
-        What masks columns; needed where the shape masks any.
+        Secret of the masks; needed if the shape masks a column.
     raw : bool
-        Whether masked columns arrive unmasked, as from a source; not so for rows out of quarantine.
+        Whether masked columns arrive unmasked, as from a source; rows of the quarantine are masked already.
     known_key : str, optional
-        Fingerprint of the key that masked before; another key is refused.
+        Fingerprint of the key used so far; another key is refused.
     late, early : int
-        How many rows lay before and after the interval so far.
+        Number of rows before and after the interval so far.
+
+    Raises
+    ------
+    DeclarationError
+        If a column is masked and the secret is missing, too short, or not the one used so far.
     """
 
     shape: Shape
@@ -77,61 +84,66 @@ class Enforcement:
 
     @property
     def mask_key(self) -> str | None:
-        """What tells the key that masks from others; None where nothing is masked."""
+        """Fingerprint of the masking key; None if no column is masked."""
         return next((fingerprint(key) for key in self._keys.values()), None)
 
     def read(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, list[str]]]:
-        """Return the rows as they are kept, and every reason against each bad row, by its position."""
+        """Return the rows in the stored schema, and the reasons against each bad row by its position."""
         reasons: dict[int, list[str]] = {}
-        columns = [self._column(rule, batch, reasons) for rule in self.shape.rules]
-        kept = pa.RecordBatch.from_arrays(columns, schema=self.shape.schema)
-        self._check_time(kept, reasons)
-        return kept, reasons
+        columns = [self._read_column(rule, batch, reasons) for rule in self.shape.rules]
+        rows = pa.RecordBatch.from_arrays(columns, schema=self.shape.schema)
+        self._check_time(rows, reasons)
+        return rows, reasons
 
-    def as_arrived(self, batch: pa.RecordBatch, positions: list[int]) -> pa.RecordBatch:
-        """Return rows of a batch as they arrived, as text; masked columns are masked."""
+    def format_rows(self, batch: pa.RecordBatch, positions: list[int]) -> pa.RecordBatch:
+        """Return the rows at some positions of a batch as text, masked where the contract masks a column."""
         at = pa.array(positions, pa.int64())
         columns = []
         for rule in self.shape.rules:
             if rule.source is None:
                 columns.append(pa.nulls(len(positions), pa.string()))
                 continue
-            text = written_as_text(batch.column(rule.source).take(at))
-            columns.append(masked(text, self._keys[rule.name]) if rule.mask and self.raw else text)
+            text = format_column(batch.column(rule.source).take(at))
+            columns.append(mask_column(text, self._keys[rule.name]) if rule.mask and self.raw else text)
         return pa.RecordBatch.from_arrays(columns, names=[rule.name for rule in self.shape.rules])
 
-    def _column(self, rule: Rule, batch: pa.RecordBatch, reasons: dict[int, list[str]]) -> pa.Array:
+    def _read_column(self, rule: Rule, batch: pa.RecordBatch, reasons: dict[int, list[str]]) -> pa.Array:
+        """Return a column in its stored type, and add the reasons against its values to ``reasons``."""
         if rule.source is None:
             return pa.nulls(batch.num_rows, pa.string() if rule.mask else rule.kind)
         arrived = batch.column(rule.source)
         if not self.shape.typed and self.shape.nulls and not pa.types.is_null(arrived.type):
-            meant = pc.is_in(arrived, value_set=pa.array(self.shape.nulls, arrived.type))
-            arrived = pc.if_else(meant, pa.scalar(None, arrived.type), arrived)
+            means_null = pc.is_in(arrived, value_set=pa.array(self.shape.nulls, arrived.type))
+            arrived = pc.if_else(means_null, pa.scalar(None, arrived.type), arrived)
         if rule.mask and not self.raw:
             return arrived.cast(pa.string())
-        values, unread = self._values(rule, arrived)
-        self._note(reasons, unread, lambda at: f"{rule.name}: {shown(arrived[at], rule)} is no {word_of(rule.kind)}")
+        values, invalid = self._convert(rule, arrived)
+        type_name = expected_type(rule.kind)
+        _add_reasons(reasons, invalid, lambda at: f"{rule.name}: {format_value(arrived[at], rule)} is no {type_name}")
         if not rule.nullable and values.null_count:
-            missing = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), bool) & ~unread
-            self._note(reasons, missing, lambda _at: f"{rule.name}: is null")
+            missing = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), bool) & ~invalid
+            _add_reasons(reasons, missing, lambda _at: f"{rule.name}: is null")
         if rule.finite and pa.types.is_floating(rule.kind):
-            odd = ~np.isfinite(values.to_numpy(zero_copy_only=False)) & values.is_valid().to_numpy(zero_copy_only=False)
-            self._note(reasons, odd, lambda at: f"{rule.name}: {values[at].as_py()} is not finite")
-        return masked(written_as_text(values), self._keys[rule.name]) if rule.mask else values
+            is_valid = values.is_valid().to_numpy(zero_copy_only=False)
+            infinite = ~np.isfinite(values.to_numpy(zero_copy_only=False)) & is_valid
+            _add_reasons(reasons, infinite, lambda at: f"{rule.name}: {values[at].as_py()} is not finite")
+        return mask_column(format_column(values), self._keys[rule.name]) if rule.mask else values
 
-    def _values(self, rule: Rule, arrived: pa.Array) -> tuple[pa.Array, Mask]:
+    def _convert(self, rule: Rule, arrived: pa.Array) -> tuple[pa.Array, Mask]:
+        """Return a column as values of its declared type, and a mask of the invalid values."""
         if (rule.text or not self.shape.typed) and not pa.types.is_null(arrived.type):
-            return read_text(arrived, rule.kind)
+            return parse_column(arrived, rule.kind)
         if arrived.type == rule.kind:
             return arrived, np.zeros(len(arrived), bool)
         try:
             return arrived.cast(rule.kind), np.zeros(len(arrived), bool)
         except pa.ArrowInvalid:  # a number beyond 64 bits, a time finer than a microsecond
-            return read_text(written_as_text(arrived), rule.kind)
+            return parse_column(format_column(arrived), rule.kind)
 
-    def _check_time(self, kept: pa.RecordBatch, reasons: dict[int, list[str]]) -> None:
-        column = kept.column(self.data.time)
-        if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
+    def _check_time(self, rows: pa.RecordBatch, reasons: dict[int, list[str]]) -> None:
+        """Count the rows outside the interval, and add a reason where the contract quarantines them."""
+        column = rows.column(self.data.time)
+        if not is_time(column.type):
             return
         zone = UTC if pa.types.is_timestamp(column.type) and column.type.tz else None
         times = column.cast(pa.timestamp("us", tz="UTC" if zone else None))
@@ -147,28 +159,27 @@ class Enforcement:
             else:
                 self.early += count
             if count and policy == "quarantine":
-                self._note(
-                    reasons,
-                    mask,
-                    lambda at, word=word: f"{self.data.time}: {column[at].as_py()} lies {word} the partition",
-                )
-
-    def _note(self, reasons: dict[int, list[str]], mask: Mask, words: object) -> None:
-        for at in np.flatnonzero(mask).tolist():
-            reasons.setdefault(at, []).append(words(at))  # type: ignore[operator]
+                for at in np.flatnonzero(mask).tolist():
+                    reason = f"{self.data.time}: {column[at].as_py()} lies {word} the partition"
+                    reasons.setdefault(at, []).append(reason)
 
 
-def shown(value: pa.Scalar, rule: Rule) -> str:
-    """Return a bad value as a message may show it: short, and not at all where the column is masked."""
+def _add_reasons(reasons: dict[int, list[str]], mask: Mask, reason: Callable[[int], str]) -> None:
+    """Add the reason of each position that the mask marks."""
+    for at in np.flatnonzero(mask).tolist():
+        reasons.setdefault(at, []).append(reason(at))
+
+
+def format_value(value: pa.Scalar, rule: Rule) -> str:
+    """Return a bad value as text for a message: shortened, and withheld if the column is masked."""
     if rule.mask:
         return "a masked value"
     text = repr(value.as_py())
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"
 
 
-def word_of(kind: pa.DataType) -> str:
-    """Return what a contract calls a type."""
+def expected_type(kind: pa.DataType) -> str:
+    """Return the name of a type for a message: that of a contract, and whether a time needs a zone."""
     if pa.types.is_timestamp(kind):
         return "time with a zone" if kind.tz else "time without a zone"
-    words = {pa.string(): "text", pa.int64(): "int", pa.float64(): "float", pa.bool_(): "bool", pa.date32(): "date"}
-    return words.get(kind, str(kind).replace("128", ""))
+    return contract_type(kind)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_mlops.core.data.masking import keyed_hash, mask_key, refuse_other_key
-from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.data.read_text import format_column
 
 if TYPE_CHECKING:
     from airflow_mlops.core.ledger.state import LoopState
@@ -21,7 +21,7 @@ class Erasure:
 
     def __init__(self, workspace: Workspace, state: LoopState) -> None:
         self.rows = 0
-        self._forgotten = state.forgotten
+        self._forgotten = frozenset(state.forgotten)
         self._column = subject_column(workspace)
         self._key = mask_key(workspace.secret, self._column) if self._forgotten else b""
         if self._forgotten:
@@ -33,7 +33,7 @@ class Erasure:
             if not self._forgotten or self._column not in batch.schema.names:
                 yield batch
                 continue
-            texts = written_as_text(batch.column(self._column)).dictionary_encode()
+            texts = format_column(batch.column(self._column)).dictionary_encode()
             gone = np.array(
                 [text is not None and self._is_forgotten(text) for text in texts.dictionary.to_pylist()], bool
             )

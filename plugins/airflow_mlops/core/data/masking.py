@@ -1,7 +1,7 @@
-"""Masking: a personal value becomes a keyed hash before anything is written.
+"""Mask personal values: each becomes a keyed hash before anything is written.
 
-The same value under the same key is the same hash, so rows can still be told apart and joined; without
-the key nobody can go through the likely values and compare. The key is a secret of its own, not of the data.
+Equal values have equal hashes under one key, so rows can still be identified and joined. Without the key the likely
+values cannot be hashed and compared. The key is a secret of the deployment, kept apart from the data.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ KEY_BYTES = 16
 
 
 def keyed_hash(text: str, key: bytes) -> str:
-    """Return the keyed BLAKE2b hash of ``text``, 32 hexadecimal digits."""
+    """Return the keyed BLAKE2b hash of ``text`` as 32 hexadecimal digits."""
     return hashlib.blake2b(text.encode(), key=key, digest_size=16).hexdigest()
 
 
-def masked(column: pa.Array, key: bytes) -> pa.Array:
-    """Return a column of text with every value hashed; null stays null."""
+def mask_column(column: pa.Array, key: bytes) -> pa.Array:
+    """Return a column of text with every value replaced by its keyed hash; null stays null."""
     encoded = column.cast(pa.string()).dictionary_encode()
     hashes = pa.array([keyed_hash(text, key) for text in encoded.dictionary.to_pylist()], pa.string())
     return pa.DictionaryArray.from_arrays(encoded.indices, hashes).cast(pa.string())
 
 
 def mask_key(secret: str | None, column: str) -> bytes:
-    """Return the key that masks ``column``.
+    """Return the key that masks ``column``, 32 bytes derived from the secret.
 
     Raises
     ------
     DeclarationError
-        If there is none, or it is too short to keep anything secret.
+        If there is no secret, or it has fewer than ``KEY_BYTES`` bytes.
     """
     if not secret:
         raise DeclarationError(
@@ -47,22 +47,24 @@ def mask_key(secret: str | None, column: str) -> bytes:
 
 
 def fingerprint(key: bytes) -> str:
-    """Return what tells this key from another without giving it away, 16 hexadecimal digits."""
+    """Return 16 hexadecimal digits that identify a key without revealing it."""
     return keyed_hash("the key of airflow-mlops", key)[:16]
 
 
-def refuse_other_key(key: bytes, known: str | None) -> None:
-    """Refuse a key that is not the one that masked, or hid the forgotten, before.
+def refuse_other_key(key: bytes, recorded: str | None) -> None:
+    """Raise DeclarationError unless ``key`` has the fingerprint ``recorded``, that of the key used so far.
+
+    Under another key the same person has another hash: masked columns would no longer join, and rows of erased
+    people would be accepted again.
 
     Raises
     ------
     DeclarationError
-        Under another key the same person is another hash: masked columns would no longer match, and the
-        forgotten would come back.
+        If the fingerprints differ.
     """
-    found = fingerprint(key)
-    if known is not None and found != known:
+    current = fingerprint(key)
+    if recorded is not None and current != recorded:
         raise DeclarationError(
-            f"the key in the connection mlops_privacy (fingerprint {found}) is not the one that this loop was masked "
-            f"with ({known}); put the old key back: under another one nobody who was forgotten would be recognised"
+            f"the key in the connection mlops_privacy (fingerprint {current}) is not the one that this loop was masked "
+            f"with ({recorded}); put the old key back: under another one nobody who was forgotten would be recognised"
         )

@@ -7,18 +7,28 @@ when it was scored, however often older partitions were taken again in between.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
 from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.ledger.record import Record
+from airflow_mlops.core.ledger.data_details import (
+    ErasedSnapshot,
+    PartitionsExpired,
+    SnapshotPublished,
+    SubjectForgotten,
+)
+from airflow_mlops.core.ledger.details import Details
+from airflow_mlops.core.ledger.protocols import Ledger
+from airflow_mlops.core.ledger.record import AnyRecord
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
 KEPT_READS = 32
+PAST: tuple[type[Details], ...] = (SnapshotPublished, SubjectForgotten, PartitionsExpired)
+"""Kinds of records that say which versions of a partition there were."""
 
 Reads = OrderedDict[tuple[str, int, tuple[str, ...]], pd.DataFrame]
 
@@ -91,7 +101,7 @@ class History:
 
     @cached_property
     def _past(self) -> Past:
-        return known_at(self._workspace.ledger.records(), self._partition, self._version)
+        return known_at(self._workspace.ledger.records(*PAST), self._partition, self._version)
 
     def _read(self, key: str, columns: tuple[str, ...], hidden: frozenset[str]) -> pd.DataFrame:
         asked = (key, self._past.versions[key], columns)
@@ -126,53 +136,62 @@ class Past:
     expired: frozenset[str] = frozenset()
 
 
-def known_at(records: Iterable[Record], partition: str, version: int | None) -> Past:
+def known_at(records: Iterable[AnyRecord], partition: str, version: int | None) -> Past:
     """Return the past of a partition in a version: what was current when that version was published.
 
     Two things reach back all the same: a subject that was erased is seen by nobody again, and what is beyond
     its retention is gone.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        Those of :data:`PAST`, oldest first.
     """
     kept = list(records)
     until = published_by(kept, partition, version)
     versions: dict[str, int] = {}
     expired: set[str] = set()
     for record in kept:
-        at = str(record.partition)
-        if record.kind == "snapshot_published" and at < partition and (until is None or record.sequence < until):
-            versions[at] = int(record.details["version"])
-            expired.discard(at)
-        elif record.kind == "subject_forgotten":
-            for key, snapshot in erased_in(record).items():
+        details, at = record.details, str(record.partition)
+        if isinstance(details, SnapshotPublished):
+            if at < partition and (until is None or record.sequence < until):
+                versions[at] = details.version
+                expired.discard(at)
+        elif isinstance(details, SubjectForgotten):
+            for key, snapshot in erased_in(details).items():
                 if key in versions:
-                    versions[key] = int(snapshot["version"])
-        elif record.kind == "partitions_expired":
-            expired |= set(record.details["tables"].get("snapshots", ())) & versions.keys()
+                    versions[key] = snapshot.version
+        elif isinstance(details, PartitionsExpired):
+            expired |= set(details.tables.get("snapshots", ())) & versions.keys()
     return Past({key: number for key, number in versions.items() if key not in expired}, frozenset(expired))
 
 
-def published_by(records: Sequence[Record], partition: str, version: int | None) -> int | None:
+def published_by(records: Iterable[AnyRecord], partition: str, version: int | None) -> int | None:
     """Return the number of the record that published a partition in a version, or of what was erased from it."""
-    newest = found = None
+    newest = match = None
     for record in records:
-        if record.kind == "snapshot_published" and record.partition == partition:
+        details = record.details
+        if isinstance(details, SnapshotPublished) and record.partition == partition:
             newest = record.sequence
-            found = newest if record.details["version"] == version else found
-        elif record.kind == "subject_forgotten" and erased_in(record).get(partition, {}).get("version") == version:
-            found = newest
-    return found
+            match = newest if details.version == version else match
+        elif isinstance(details, SubjectForgotten):
+            snapshot = erased_in(details).get(partition)
+            if snapshot is not None and snapshot.version == version:
+                match = newest
+    return match
 
 
-def erased_in(record: Record) -> dict[str, dict[str, Any]]:
+def erased_in(forgotten: SubjectForgotten) -> dict[str, ErasedSnapshot]:
     """Return the snapshots that the erasure of a subject has replaced, by partition."""
-    changed = {key: changes.get("snapshots", {}) for key, changes in record.details["partitions"].items()}
-    return {key: snapshot for key, snapshot in changed.items() if snapshot.get("version") is not None}
+    changes = forgotten.partitions.items()
+    return {partition: change.snapshots for partition, change in changes if change.snapshots is not None}
 
 
-def looked_back_on(records: Iterable[Record], published: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, int]]:
+def looked_back_on(ledger: Ledger, state: LoopState) -> list[tuple[str, int]]:
     """Return the partitions, each in a version, that the features of published partitions look back on.
 
     Where a loop declares ``data.features``, they must stay readable as those do that a model was made from.
     """
-    kept = list(records)
-    pasts = (known_at(kept, key, int(of["version"])) for key, of in published.items())
-    return sorted({found for past in pasts for found in past.versions.items()})
+    records = list(ledger.records(*PAST))
+    pasts = (known_at(records, key, published.version) for key, published in state.published.items())
+    return sorted({pin for past in pasts for pin in past.versions.items()})

@@ -1,7 +1,7 @@
-"""Rows in quarantine: what arrived, as text, and every reason why it was kept back.
+"""The quarantine: the text of each bad row, and every reason against it.
 
-A row is kept as JSON text by column, whatever its types were: rows that fit no schema have to fit here,
-and rows of years with different columns lie in one table. :mod:`read_text` reads them back.
+A row is stored as a JSON object of texts, so that rows of any schema fit into one table over the years.
+:mod:`read_text` converts the texts back.
 """
 
 from __future__ import annotations
@@ -16,38 +16,44 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.ports.partitions import BrokenRow
 
 SCHEMA = pa.schema(
     [
-        pa.field("key", pa.string()),  # null where the row has none
+        pa.field("key", pa.string()),  # null if the row has none
         pa.field("stage", pa.string()),  # contract or expectations
         pa.field("reasons", pa.string()),  # JSON list
-        pa.field("row", pa.string()),  # JSON object of text and null; of a broken row {"": the text that stood there}
-        pa.field("at", pa.string()),  # where a broken row stood
+        pa.field("row", pa.string()),  # JSON object of text and null; of a broken row {"": its text}
+        pa.field("at", pa.string()),  # place of a broken row in the source
     ]
 )
 
 
-def quarantined(bad: pa.RecordBatch, reasons: list[list[str]], *, key: str, stage: str) -> pa.Table:
-    """Return bad rows as the quarantine keeps them.
+def quarantine_rows(bad: pa.RecordBatch, reasons: list[list[str]], *, key: str, stage: str) -> pa.Table:
+    """Return bad rows in the schema of the quarantine.
 
     Parameters
     ----------
     bad : pyarrow.RecordBatch
-        The rows, as they may be written: masked where that is asked for.
+        The rows, masked already where the contract masks a column; shape (n_rows, n_columns).
     reasons : list of list of str
-        The reasons against each of them.
+        The reasons against each row, of length n_rows.
+    key : str
+        Column that identifies a row.
+    stage : str
+        The check that refused the rows: ``contract`` or ``expectations``.
     """
     names = bad.schema.names
-    texts = [written_as_text(column).to_pylist() for column in bad.columns]
+    texts = [format_column(column).to_pylist() for column in bad.columns]
     rows = [json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in zip(*texts, strict=True)]
     return pa.table(
         {
             "key": pa.array(texts[names.index(key)], pa.string()),
             "stage": pa.array([stage] * len(rows), pa.string()),
-            "reasons": pa.array([json.dumps(each, ensure_ascii=False) for each in reasons], pa.string()),
+            "reasons": pa.array(
+                [json.dumps(reasons_of_row, ensure_ascii=False) for reasons_of_row in reasons], pa.string()
+            ),
             "row": pa.array(rows, pa.string()),
             "at": pa.nulls(len(rows), pa.string()),
         },
@@ -55,8 +61,16 @@ def quarantined(bad: pa.RecordBatch, reasons: list[list[str]], *, key: str, stag
     )
 
 
-def broken(rows: list[BrokenRow], *, withheld: bool) -> pa.Table:
-    """Return rows that no reader could split; their text is ``withheld`` where the contract masks any column."""
+def quarantine_broken(rows: list[BrokenRow], *, withheld: bool) -> pa.Table:
+    """Return rows that could not be split into columns in the schema of the quarantine.
+
+    Parameters
+    ----------
+    rows : list of BrokenRow
+        The rows, with their text and their place.
+    withheld : bool
+        Whether to leave out their text, because the contract masks a column that may be in it.
+    """
     return pa.table(
         {
             "key": pa.nulls(len(rows), pa.string()),
@@ -73,20 +87,20 @@ def broken(rows: list[BrokenRow], *, withheld: bool) -> pa.Table:
 
 
 def is_broken(row: Mapping[str, str | None]) -> bool:
-    """Return whether a quarantined row never was split into columns."""
+    """Return whether a quarantined row could not be split into columns."""
     return set(row) == {""}
 
 
-def with_columns(rows: pa.Table, names: list[str]) -> pa.RecordBatch:
-    """Return quarantined rows as columns of text again, null where a row has no such column."""
-    found = [json.loads(text) for text in rows.column("row").to_pylist()]
+def split_columns(rows: pa.Table, names: list[str]) -> pa.RecordBatch:
+    """Return quarantined rows as columns of text, null where a row lacks the column."""
+    objects = [json.loads(text) for text in rows.column("row").to_pylist()]
     return pa.RecordBatch.from_arrays(
-        [pa.array([row.get(name) for row in found], pa.string()) for name in names], names=names
+        [pa.array([row.get(name) for row in objects], pa.string()) for name in names], names=names
     )
 
 
 class Spool:
-    """Bad rows of one pass, in a file, so that memory does not grow with them."""
+    """The bad rows of one pass, kept in a file so that memory does not grow with them."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="airflow-mlops-")
@@ -105,18 +119,18 @@ class Spool:
         self._folder.cleanup()
 
     def add(self, rows: pa.Table) -> None:
-        """Keep rows of the quarantine's schema."""
+        """Add rows of the quarantine's schema, and count their reasons."""
         if rows.num_rows == 0:
             return
         self._writer.write_table(rows.select(SCHEMA.names).cast(SCHEMA))
         self.rows += rows.num_rows
         for entry in pc.value_counts(rows.column("reasons")).to_pylist():
             for reason in json.loads(entry["values"]):
-                rule = rule_of(reason)
+                rule = rule_name(reason)
                 self.reasons[rule] = self.reasons.get(rule, 0) + entry["counts"]
 
     def reader(self) -> pa.RecordBatchReader:
-        """Return all rows, in order. Nothing can be added afterwards."""
+        """Return all rows in order; no row can be added afterwards."""
         self._writer.close()
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -127,17 +141,17 @@ class Spool:
 
     @property
     def worst(self) -> str:
-        """The reason that stands most often, in words; empty without bad rows."""
+        """The most frequent reason, in words; empty without bad rows."""
         if not self.reasons:
             return ""
         rule = max(self.reasons, key=lambda name: self.reasons[name])
         return f"most often {rule} ({self.reasons[rule]:,} rows)"
 
 
-def rule_of(reason: str) -> str:
-    """Return a reason without the value in it, so that rows which break one rule count together.
+def rule_name(reason: str) -> str:
+    """Return a reason without its value, so that rows that break the same rule count together.
 
-    >>> rule_of("distance: 'far' is no float")
+    >>> rule_name("distance: 'far' is no float")
     'distance: is no float'
     """
     column, colon, rest = reason.partition(": ")

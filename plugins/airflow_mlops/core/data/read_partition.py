@@ -1,7 +1,7 @@
-"""One pass over the rows of a partition: held to their shape, told apart by their keys, counted, digested.
+"""One pass over the rows of a partition: check their shape and keys, count them and digest them.
 
-Good rows go on to whoever consumes them, bad rows to the spool. What is wrong with the whole shows at
-the end of the pass, before its consumer could commit anything: too many bad rows, no rows, repeated keys.
+Good rows go to the consumer, bad rows to the spool. Faults of the whole partition (no rows, too many bad rows,
+duplicate keys) are raised at the end of the pass, before the consumer can commit.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import pyarrow as pa
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.duplicate_keys import KeySpool
 from airflow_mlops.core.data.enforce_contract import Enforcement
-from airflow_mlops.core.data.quarantined_rows import Spool, broken, quarantined
+from airflow_mlops.core.data.quarantined_rows import Spool, quarantine_broken, quarantine_rows
 from airflow_mlops.core.data.row_hash import HashedRows, Hashes, hash_rows
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.ports.partitions import Arrival
 
-COLLECTED = 1_000_000
+MAX_DUPLICATES = 1_000_000
 
 
 class KeysRepeatError(Exception):
-    """A pass has seen hashes of keys more than once: read again, and look at the keys themselves."""
+    """Hashes of keys repeat: the partition has to be read again to compare the keys themselves."""
 
     def __init__(self, hashes: Hashes) -> None:
         super().__init__(f"{len(hashes):,} keys may repeat")
@@ -36,51 +36,57 @@ class KeysRepeatError(Exception):
 
 @dataclass
 class RepeatedKeys:
-    """Every row of the keys that may repeat: which hashes they are of, and the hash of each of its rows."""
+    """The keys whose hashes repeat: their hashes, the hashes of their rows, and the keys emitted so far."""
 
     hashes: Hashes
     rows: dict[str, list[int]] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)
+    emitted: set[str] = field(default_factory=set)
 
-    def suspects(self, keys: Hashes) -> list[int]:
-        """Return the positions in a batch of rows whose key may repeat."""
+    def suspect_positions(self, keys: Hashes) -> list[int]:
+        """Return the positions of the rows in a batch whose key may repeat, from the hashes of their keys."""
         return np.flatnonzero(np.isin(keys, self.hashes)).tolist()
 
     def collect(self, key: str, row: int) -> None:
-        """Note a row of a key that may repeat."""
+        """Add the hash of a row whose key may repeat.
+
+        Raises
+        ------
+        PartitionRefusedError
+            If more than ``MAX_DUPLICATES`` keys may repeat.
+        """
         self.rows.setdefault(key, []).append(row)
-        if len(self.rows) > COLLECTED:
-            raise PartitionRefusedError(f"more than {COLLECTED:,} keys are not unique, for example {key!r}")
+        if len(self.rows) > MAX_DUPLICATES:
+            raise PartitionRefusedError(f"more than {MAX_DUPLICATES:,} keys are not unique, for example {key!r}")
 
     def reason(self, key: str) -> str | None:
-        """Return what is wrong with the next row of a key; None for its only row, and for the first of equal rows."""
+        """Return the fault of the next row of a key; None for its only row, and for the first of equal rows."""
         rows = self.rows.get(key, [])
         if len(rows) < 2:
             return None
         if len(set(rows)) > 1:
             return f"is not unique: {key!r} stands there {len(rows)} times with different values"
-        if key in self.kept:
+        if key in self.emitted:
             return f"is not unique: {key!r} stands there {len(rows)} times, and this row is a copy"
-        self.kept.add(key)
+        self.emitted.add(key)
         return None
 
 
 @dataclass
 class PartitionPass:
-    """One reading of an arrival. After the batches are consumed the counts and digests are complete.
+    """One pass over an arrival; counts and digests are complete once the batches are consumed.
 
     Parameters
     ----------
     enforcement : Enforcement
-        Holds rows to their shape.
+        The checks of each row.
     data : Data
-        Names the key; states tolerance and limits.
+        The declared key, tolerance and limits.
     spool : Spool
-        Takes the bad rows.
+        Receives the bad rows.
     repeated : RepeatedKeys, optional
-        From the pass before, if that found keys that repeat.
-    watchers : list
-        Told of the good rows of each batch and of their hashes.
+        Result of the pass before, if keys may repeat.
+    watchers : list of Watcher
+        Called with the good rows of each batch and their hashes.
     """
 
     enforcement: Enforcement
@@ -98,9 +104,9 @@ class PartitionPass:
         Raises
         ------
         PartitionRefusedError
-            At the end: no rows, or more bad ones than declared; on the way: more rows than the limits allow.
+            If there are no rows, more bad rows than tolerated, or more rows than the limits allow.
         KeysRepeatError
-            At the end: keys repeat, and this pass did not know.
+            If hashes of keys repeat that ``repeated`` does not hold.
         """
         with KeySpool() as keys:
             for batch in arrival.batches:
@@ -112,58 +118,58 @@ class PartitionPass:
                 for watcher in self.watchers:
                     watcher.update(good, hashed)
                 yield good
-            self._take_broken(arrival)
-            repeated = keys.repeated()
-        known = self.repeated.hashes if self.repeated is not None else repeated[:0]
-        if len(np.setdiff1d(repeated, known)):
-            raise KeysRepeatError(np.union1d(repeated, known))
+            self._reject_broken(arrival)
+            duplicates = keys.duplicates()
+        checked = self.repeated.hashes if self.repeated is not None else duplicates[:0]
+        if len(np.setdiff1d(duplicates, checked)):
+            raise KeysRepeatError(np.union1d(duplicates, checked))
         self._refuse_whole()
 
     def collect(self, arrival: Arrival) -> RepeatedKeys:
-        """Read everything and return the rows of the keys that may repeat."""
+        """Read all rows and return those whose key may repeat."""
         assert self.repeated is not None
         for batch in arrival.batches:
-            kept, reasons = self.enforcement.read(batch)
-            hashed = hash_rows(kept, key=self.data.key)
+            rows, reasons = self.enforcement.read(batch)
+            hashed = hash_rows(rows, key=self.data.key)
             assert hashed.keys is not None
-            texts = kept.column(self.data.key)
-            for at in self.repeated.suspects(hashed.keys):
+            texts = rows.column(self.data.key)
+            for at in self.repeated.suspect_positions(hashed.keys):
                 if at not in reasons:
                     self.repeated.collect(str(texts[at].as_py()), int(hashed.rows[at]))
         return self.repeated
 
     @property
     def content(self) -> str:
-        """The digest of everything that arrived, good and bad."""
+        """The digest of all rows that arrived, good and bad."""
         good = self.digest.hexdigest()
         if self.spool.rows == 0:
             return good
         return hashlib.sha256(f"{good}|{self.rejected.hexdigest()}".encode()).hexdigest()
 
     def _split(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, HashedRows]:
-        kept, reasons = self.enforcement.read(batch)
-        hashed = hash_rows(kept, key=self.data.key)
+        rows, reasons = self.enforcement.read(batch)
+        hashed = hash_rows(rows, key=self.data.key)
         if self.repeated is not None and hashed.keys is not None:
-            texts = kept.column(self.data.key)
-            for at in self.repeated.suspects(hashed.keys):
+            texts = rows.column(self.data.key)
+            for at in self.repeated.suspect_positions(hashed.keys):
                 reason = None if at in reasons else self.repeated.reason(str(texts[at].as_py()))
                 if reason is not None:
                     reasons[at] = [f"{self.data.key}: {reason}"]
         if not reasons:
-            return kept, hashed
+            return rows, hashed
         positions = sorted(reasons)
-        bad = self.enforcement.as_arrived(batch, positions)
-        self._reject(quarantined(bad, [reasons[at] for at in positions], key=self.data.key, stage="contract"))
+        bad = self.enforcement.format_rows(batch, positions)
+        self._reject(quarantine_rows(bad, [reasons[at] for at in positions], key=self.data.key, stage="contract"))
         mask = np.ones(batch.num_rows, bool)
         mask[positions] = False
-        good = kept.filter(pa.array(mask))
+        good = rows.filter(pa.array(mask))
         return good, hash_rows(good, key=self.data.key)
 
-    def _take_broken(self, arrival: Arrival) -> None:
+    def _reject_broken(self, arrival: Arrival) -> None:
         if arrival.broken:
             self.arrived += len(arrival.broken)
             masks = any(rule.mask for rule in self.enforcement.shape.rules)
-            self._reject(broken(arrival.broken, withheld=masks))
+            self._reject(quarantine_broken(arrival.broken, withheld=masks))
 
     def _reject(self, rows: pa.Table) -> None:
         self.spool.add(rows)
@@ -184,14 +190,14 @@ class PartitionPass:
 
 
 class Watcher(Protocol):
-    """Something that wants to know of every good row: a profile, a sample."""
+    """An observer of every good row, such as a profile or a sample."""
 
     def update(self, batch: pa.RecordBatch, hashed: HashedRows) -> None:
-        """Take in the good rows of a batch and their hashes."""
+        """Observe the good rows of a batch and their hashes."""
 
 
 def refuse_too_bad(spool: Spool, arrived: int, tolerance: float) -> None:
-    """Refuse a partition of which more rows are bad than declared."""
+    """Raise PartitionRefusedError if more rows are bad than the tolerance allows, a share of those that arrived."""
     bad = spool.rows
     if bad > tolerance * arrived:
         raise PartitionRefusedError(

@@ -1,4 +1,4 @@
-"""Read text as values, strictly: what is not plainly a value of the declared type stays a bad row.
+"""Convert columns between text and typed values, strictly: a text that is not plainly of the type is an error.
 
 int      -12, +7                         not 12.0, 1e3 or 1,000
 float    1.5, .5, 2e-3                   not nan, inf, 1e400 or 1,5
@@ -21,8 +21,8 @@ _CLOCK = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
 _ZONE = r"(Z|[+-]\d{2}:?\d{2})"
 
 
-def pattern_of(kind: pa.DataType) -> str | None:
-    """Return the regular expression that a text of this type matches in full; None where any text does."""
+def type_pattern(kind: pa.DataType) -> str | None:
+    """Return the regular expression that a text of this type matches in full; None if every text is valid."""
     if pa.types.is_integer(kind):
         return r"^[+-]?\d{1,19}$"
     if pa.types.is_floating(kind):
@@ -38,24 +38,39 @@ def pattern_of(kind: pa.DataType) -> str | None:
     return None
 
 
-def read_text(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
-    """Return a column of text as ``kind``, null where it cannot be read, and where that is, shape (n_rows,)."""
-    pattern = pattern_of(kind)
+def parse_column(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
+    """Return a column of text as values of ``kind``, and a mask of the invalid texts.
+
+    Parameters
+    ----------
+    column : pyarrow.Array
+        Text, shape (n_rows,).
+    kind : pyarrow.DataType
+        Type of the result.
+
+    Returns
+    -------
+    values : pyarrow.Array
+        The values, shape (n_rows,), null for each null and each invalid text.
+    invalid : ndarray of bool
+        Shape (n_rows,), true for each text that is no value of the type.
+    """
+    pattern = type_pattern(kind)
     if pattern is None:
         return column.cast(kind), np.zeros(len(column), bool)
     fits = pc.fill_null(pc.match_substring_regex(column, pattern), True)
     if not pc.all(fits, min_count=0).as_py():
         column = pc.if_else(fits, column, pa.scalar(None, column.type))
     try:
-        read = _cast(column, kind)
+        values = _cast(column, kind)
     except pa.ArrowInvalid:
-        # Well formed and still no value, as the 31st of February: such columns are looked through one by one.
-        read = pa.array([_one(text, kind) for text in column.to_pylist()], kind)
+        # A well-formed text may still be no value (the 31st of February): then each text is tried by itself.
+        values = pa.array([_cast_text(text, kind) for text in column.to_pylist()], kind)
     if pa.types.is_floating(kind):
-        # No text says infinity here, so what became infinite is a number beyond all floats.
-        read = pc.if_else(pc.is_inf(read), pa.scalar(None, kind), read)
-    bad = np.asarray(pc.and_(pc.is_null(read), pc.is_valid(column)).to_numpy(zero_copy_only=False), bool)
-    return read, bad | ~np.asarray(fits.to_numpy(zero_copy_only=False), bool)
+        # The pattern admits no text for infinity, so an infinite value is a number beyond the range of floats.
+        values = pc.if_else(pc.is_inf(values), pa.scalar(None, kind), values)
+    failed = np.asarray(pc.and_(pc.is_null(values), pc.is_valid(column)).to_numpy(zero_copy_only=False), bool)
+    return values, failed | ~np.asarray(fits.to_numpy(zero_copy_only=False), bool)
 
 
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -68,7 +83,7 @@ def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column.cast(kind)
 
 
-def _one(text: str | None, kind: pa.DataType) -> object:
+def _cast_text(text: str | None, kind: pa.DataType) -> object:
     if text is None:
         return None
     try:
@@ -77,11 +92,11 @@ def _one(text: str | None, kind: pa.DataType) -> object:
         return None
 
 
-def written_as_text(column: pa.Array) -> pa.Array:
-    """Return any column as the text that :func:`read_text` reads back; what has no such text as Python shows it."""
+def format_column(column: pa.Array) -> pa.Array:
+    """Return a column as the text that :func:`parse_column` reads; unsupported values as their Python ``repr``."""
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return written_as_text(column.dictionary_decode())
+        return format_column(column.dictionary_decode())
     if pa.types.is_timestamp(kind) and kind.tz:
         column = column.cast(pa.timestamp(kind.unit, tz="UTC"))
     try:

@@ -1,8 +1,8 @@
-"""The shape that a partition must have, and how far an arrival is from it.
+"""The shape of a partition: its columns and their rules, and the check of an arrival against them.
 
-Where a contract is declared it is the shape. Without one, the first partition says what columns there
-are, and every later one is held to it. Widths are widened and never narrowed (every integer becomes 64
-bits wide, every text one kind of text); another kind of value is never turned into the declared one.
+The contract gives the shape. Without one, the first partition does, and every later partition must have its columns.
+Values are widened and never narrowed (every integer becomes 64 bits wide, every text one type of text), and a value of
+another kind is never converted.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from airflow_mlops.core.data.contract_over_time import refuse_evolution
-from airflow_mlops.core.declaration.arrow_types import canonical_type, is_of, type_named
-from airflow_mlops.core.declaration.contract import NAME, Contract, matching
+from airflow_mlops.core.declaration.arrow_types import canonical_type, is_compatible, parse_type
+from airflow_mlops.core.declaration.contract import COLUMN_NAME, Contract, first_match
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.errors import PartitionRefusedError
 
-RESERVED = ("partition",)  # what stores add to the rows of a partition
+RESERVED = ("partition",)  # the column that stores add to the rows of a partition
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is asked of one column.
+    """The rules of one column.
 
-    ``source`` is its place in the arrival; None where it may be, and is, missing. ``text`` says that its values
-    are read from text although the other columns have types.
+    ``source`` is its position in the arrival; None for an optional column that is missing. ``text`` is true if its
+    values are parsed from text although the source has types.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Shape:
-    """The columns of a partition in the order in which they are kept, and whose word that is."""
+    """The columns of a partition in the order in which they are stored, and the rules of the contract for rows."""
 
     rules: tuple[Rule, ...]
     typed: bool
@@ -51,16 +51,16 @@ class Shape:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns as they are kept."""
+        """The stored columns."""
         return pa.schema([pa.field(rule.name, pa.string() if rule.mask else rule.kind) for rule in self.rules])
 
     @property
     def columns(self) -> dict[str, str]:
-        """The columns as the ledger names them."""
+        """The stored columns and their types, by their names in the ledger."""
         return {field.name: str(field.type) for field in self.schema}
 
 
-def shape_of(
+def derive_shape(
     data: Data,
     contract: Contract | None,
     arriving: pa.Schema,
@@ -69,12 +69,12 @@ def shape_of(
     typed: bool,
     texts: Set[str] = frozenset(),
 ) -> Shape:
-    """Return the shape of an arrival, or refuse it with everything that is wrong with its columns.
+    """Return the shape of an arrival.
 
     Parameters
     ----------
     data : Data
-        Names the key, the time and the label.
+        The declared key, time and label.
     contract : Contract, optional
         The declared columns.
     arriving : pyarrow.Schema
@@ -82,13 +82,14 @@ def shape_of(
     earlier : mapping of str to str, optional
         Columns and types of the partitions published before; None for the first.
     typed : bool
-        Whether the source knows types.
+        Whether the source has types.
     texts : set of str
         Columns of a typed source in which dates and times are text.
 
     Raises
     ------
     PartitionRefusedError
+        With every difference between the columns and the contract, or the partitions before.
     """
     refuse_names(arriving)
     for role in ("key", "time", "label") if data.labels is None else ("key", "time"):
@@ -97,57 +98,51 @@ def shape_of(
             raise PartitionRefusedError(
                 f"column {column!r}, the declared {role}, is missing; there are {', '.join(arriving.names)}"
             )
-    found = (
-        shape_of_contract(contract, arriving, typed=typed, texts=texts)
+    shape = (
+        shape_from_contract(contract, arriving, typed=typed, texts=texts)
         if contract
-        else shape_of_itself(arriving, earlier, data.key)
+        else shape_from_rows(arriving, earlier, data.key)
     )
     if contract is not None and earlier is not None:
-        refuse_evolution(contract, found.columns, earlier)
-    return found
+        refuse_evolution(contract, shape.columns, earlier)
+    return shape
 
 
 def refuse_names(arriving: pa.Schema) -> None:
-    """Refuse names that stand twice, that stores need, or that a page would take for markup."""
+    """Raise PartitionRefusedError for names that repeat, are reserved by stores, or hold characters of markup."""
     for name in arriving.names:
         if arriving.names.count(name) > 1:
             raise PartitionRefusedError(f"column {name!r} stands there {arriving.names.count(name)} times")
         if name in RESERVED:
             raise PartitionRefusedError(f"column {name!r} has a name that snapshots need; rename it at the source")
-        if not NAME.match(name):
+        if not COLUMN_NAME.match(name):
             raise PartitionRefusedError(
                 f"column {name!r} has a name that is refused: 1 to 128 characters, none of < > \" ' ` & ; {{ }}"
                 f"{'; is that the delimiter which the file has?' if len(arriving) == 1 else ''}"
             )
 
 
-def shape_of_contract(contract: Contract, arriving: pa.Schema, *, typed: bool, texts: Set[str] = frozenset()) -> Shape:
-    """Return the shape that a contract declares for these columns; differences are told together."""
+def shape_from_contract(
+    contract: Contract, arriving: pa.Schema, *, typed: bool, texts: Set[str] = frozenset()
+) -> Shape:
+    """Return the shape that a contract declares for these columns; see :func:`derive_shape`."""
     faults: list[str] = []
     rules: list[Rule] = []
     for name, column in contract.columns.items():
         place = arriving.get_field_index(name)
-        if place < 0 and not column.optional:
-            faults.append(f"column {name!r} ({column.type} in the contract) is missing")
-        text = name in texts and column.type in ("date", "time") and pa.types.is_string(arriving.field(place).type)
-        if place >= 0 and typed and not text and not is_of(arriving.field(place).type, column.read_as):
-            faults.append(
-                f"column {name!r} has the type {arriving.field(place).type}; the contract says {column.type}"
-                f"{'' if column.type != 'time' else f' with zone {column.zone}'}"
-            )
-        must = not column.nullable or name == contract.key
-        rules.append(
-            Rule(name, column.read_as, None if place < 0 else place, not must, column.finite, column.mask, text)
-        )  # fmt: skip
-    ignored = []
-    for name in arriving.names:
-        denied = matching(name, contract.deny)
-        if denied:
-            faults.append(f"column {name!r} is denied by the contract ({denied!r}) and must not arrive")
-        elif name not in contract.columns and matching(name, contract.ignore):
-            ignored.append(name)
-        elif name not in contract.columns:
-            faults.append(f"column {name!r} ({arriving.field(name).type}) is new; the contract has no such column")
+        if place < 0:
+            if not column.optional:
+                faults.append(f"column {name!r} ({column.type} in the contract) is missing")
+            rules.append(_rule_from_contract(contract, name, None, text=False))
+            continue
+        kind = arriving.field(place).type
+        text = name in texts and column.type in ("date", "time") and pa.types.is_string(kind)
+        if typed and not text and not is_compatible(kind, column.source_type):
+            zone = f" with zone {column.zone}" if column.type == "time" else ""
+            faults.append(f"column {name!r} has the type {kind}; the contract says {column.type}{zone}")
+        rules.append(_rule_from_contract(contract, name, place, text=text))
+    new_faults, ignored = _sort_new_columns(contract, arriving)
+    faults += new_faults
     if faults:
         raise PartitionRefusedError(
             f"the columns differ from contract {contract.contract!r}: {'; '.join(faults)}. Correct the delivery, or "
@@ -156,13 +151,33 @@ def shape_of_contract(contract: Contract, arriving: pa.Schema, *, typed: bool, t
     return Shape(tuple(rules), typed, contract.nulls, contract.late, contract.early, tuple(ignored))
 
 
-def shape_of_itself(arriving: pa.Schema, earlier: Mapping[str, str] | None, key: str) -> Shape:
-    """Return the shape of typed rows without a contract, held against the partitions before."""
+def _rule_from_contract(contract: Contract, name: str, source: int | None, *, text: bool) -> Rule:
+    column = contract.columns[name]
+    is_required = not column.nullable or name == contract.key
+    return Rule(name, column.source_type, source, not is_required, column.finite, column.mask, text)
+
+
+def _sort_new_columns(contract: Contract, arriving: pa.Schema) -> tuple[list[str], list[str]]:
+    """Return the faults of columns that the contract does not declare, and the names of those that it ignores."""
+    faults, ignored = [], []
+    for name in arriving.names:
+        denied = first_match(name, contract.deny)
+        if denied:
+            faults.append(f"column {name!r} is denied by the contract ({denied!r}) and must not arrive")
+        elif name not in contract.columns and first_match(name, contract.ignore):
+            ignored.append(name)
+        elif name not in contract.columns:
+            faults.append(f"column {name!r} ({arriving.field(name).type}) is new; the contract has no such column")
+    return faults, ignored
+
+
+def shape_from_rows(arriving: pa.Schema, earlier: Mapping[str, str] | None, key: str) -> Shape:
+    """Return the shape of typed rows without a contract; see :func:`derive_shape`."""
     rules, faults = [], []
     for place, field in enumerate(arriving):
         kind = canonical_type(field.type)
         if earlier is not None and field.name in earlier and pa.types.is_null(field.type):
-            kind = type_named(earlier[field.name])
+            kind = parse_type(earlier[field.name])
         if kind is None:
             faults.append(
                 f"column {field.name!r} holds nothing but nulls, which have no type: declare a contract"
@@ -171,18 +186,20 @@ def shape_of_itself(arriving: pa.Schema, earlier: Mapping[str, str] | None, key:
             )
             continue
         rules.append(Rule(field.name, kind, place, nullable=field.name != key))
-    found = {rule.name: str(rule.kind) for rule in rules}
-    for name, before in (earlier or {}).items():
-        if name not in arriving.names:
-            faults.append(f"column {name!r} ({before} in the partitions before) is missing")
-        elif name in found and found[name] != before:
-            faults.append(f"column {name!r} has the type {found[name]}; the partitions before have {before}")
     if earlier is not None:
-        faults += [
-            f"column {name!r} is new; the partitions before have no such column"
-            for name in found
-            if name not in earlier
-        ]
+        faults += _differences({rule.name: str(rule.kind) for rule in rules}, earlier, arriving.names)
     if faults:
         raise PartitionRefusedError("; ".join(faults))
     return Shape(tuple(rules), typed=True)
+
+
+def _differences(types: Mapping[str, str], earlier: Mapping[str, str], arriving: list[str]) -> list[str]:
+    """Return the differences between the columns of a partition and of those before; ``arriving`` are all names."""
+    faults = []
+    for name, before in earlier.items():
+        if name not in arriving:
+            faults.append(f"column {name!r} ({before} in the partitions before) is missing")
+        elif name in types and types[name] != before:
+            faults.append(f"column {name!r} has the type {types[name]}; the partitions before have {before}")
+    new = [name for name in types if name not in earlier]
+    return faults + [f"column {name!r} is new; the partitions before have no such column" for name in new]

@@ -20,9 +20,10 @@ from airflow_mlops.core.data.erasure import Erasure
 from airflow_mlops.core.data.profiles.profile_snapshot import SnapshotProfiler, counted_columns
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool
 from airflow_mlops.core.data.read_partition import KeysRepeatError, PartitionPass, RepeatedKeys, Watcher
-from airflow_mlops.core.data.shape import Shape, shape_of
+from airflow_mlops.core.data.shape import Shape, derive_shape
 from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DataError, NotReadyError, PartitionRefusedError
+from airflow_mlops.core.ledger.data_details import PartitionRefused, SnapshotPublished
 from airflow_mlops.core.ledger.record import canonical_json
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ports.partitions import Arrival
@@ -87,25 +88,38 @@ def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
         taking = _Taking(workspace, partition, state)
         known = state.published.get(partition)
         if known is not None:
-            same_rules = known.get("contract") == taking.contract
-            seen = taking.read(_drain, known=known["origin"] if same_rules else None)
-            if seen is None or seen.content == known["arrived_digest"]:
-                return adopted(partition, known, seen.warnings if seen else ())
+            same_rules = known.contract == taking.contract
+            seen = taking.read(_drain, known=known.origin if same_rules else None)
+            if seen is None or seen.content == known.arrived_digest:
+                return adopt(partition, known, seen.warnings if seen else ())
         taken = taking.read(lambda rows: workspace.snapshots.write(partition, rows), keep=True)
         assert taken is not None
         return taken
 
 
-def adopted(partition: str, known: Mapping[str, Any], warnings: tuple[str, ...] = ()) -> SnapshotManifest:
+def adopt(partition: str, known: SnapshotPublished, warnings: tuple[str, ...] = ()) -> SnapshotManifest:
     """Return the manifest of a snapshot that is published already; the warnings are those of today."""
+    assert known.arrived_version is not None, "a publication names the version that arrived"
     return SnapshotManifest(
-        partition, int(known["arrived_version"]), str(known["snapshot_digest"]), int(known["snapshot_rows"]),
-        dict(known["columns"]), adopted=True, rejected=int(known["rejected"]),
-        rejected_version=known["rejected_version"], content=str(known["arrived_digest"]),
-        contract=str(known["contract"]), profile=known["profile"], bins=known["bins"], late=int(known["late"]),
-        erased=int(known["erased"]),
-        mask_key=known["mask_key"], ignored=tuple(known["ignored"]), origin=dict(known["origin"]), warnings=warnings,
-    )  # fmt: skip
+        partition,
+        known.arrived_version,
+        known.snapshot_digest,
+        known.snapshot_rows,
+        dict(known.columns),
+        adopted=True,
+        rejected=known.rejected,
+        rejected_version=known.rejected_version,
+        content=known.arrived_digest,
+        contract=known.contract,
+        profile=known.profile,
+        bins=known.bins,
+        late=known.late,
+        erased=known.erased,
+        mask_key=known.mask_key,
+        ignored=known.ignored,
+        origin=dict(known.origin),
+        warnings=warnings,
+    )
 
 
 def _drain(rows: pa.RecordBatchReader) -> None:
@@ -195,7 +209,7 @@ class _Taking:
 
     def _shape(self, arrival: Arrival) -> Shape:
         earlier = earlier_columns(self.state, self.partition, newest=self.workspace.contract is not None)
-        return shape_of(
+        return derive_shape(
             self.workspace.loop.data, self.workspace.contract, arrival.schema, earlier, typed=arrival.typed,
             texts=arrival.texts,
         )  # fmt: skip
@@ -228,9 +242,10 @@ def refusing(workspace: Workspace, partition: str, stage: str) -> Iterator[None]
     except DataError as error:
         reason = str(error)
         # Numbered like publications, so that the same fault after a good delivery is told again.
-        number = workspace.state().published.get(partition, {"publication": 0})["publication"]
+        known = workspace.state().published.get(partition)
+        number = 0 if known is None else known.publication
         operation = f"refused:{partition}:{number}:{sha256(reason.encode()).hexdigest()[:16]}"
-        workspace.record_fact(workspace.draft("partition_refused", operation, partition, stage=stage, reason=reason))
+        workspace.record_fact(workspace.draft(PartitionRefused(stage=stage, reason=reason), operation, partition))
         raise
 
 
@@ -239,10 +254,8 @@ def earlier_columns(state: LoopState, partition: str, *, newest: bool) -> dict[s
 
     Without a contract it is the oldest: a partition that is replaced keeps its own columns.
     """
-    before = [key for key in state.published if key <= partition]
-    if not before:
-        return None
-    return dict(state.published[max(before) if newest else min(before)]["columns"])
+    key = state.published.newest(until=partition) if newest else state.published.oldest()
+    return None if key is None or key > partition else dict(state.published[key].columns)
 
 
 def digest_of(document: object) -> str:

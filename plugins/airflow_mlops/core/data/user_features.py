@@ -1,12 +1,12 @@
-"""Features, made by one and the same function wherever rows are used: training, scoring, watching, serving.
+"""Compute features with the user's one function, the same in training, scoring, watching and serving.
 
     def features(frame): ...
     def features(frame, history): ...
 
-*In*: the rows of one partition, ordered by key, with all columns but the label and those that the contract
-hides (``feature: false``); key and time are there, to look things up by. *Out*: one row for each row, in the
-same order and with the same index. Every column that comes out is a feature, save the key and the time, which
-are left out. Without a function, the features are the columns that a model may see, in order of their names.
+*Argument*: the rows of one partition, ordered by key, with all columns but the label and those that the contract
+hides (``feature: false``); key and time are there for look-ups. *Result*: one row for each row, in the same order and
+with the same index. Every column of the result but the key and the time is a feature. Without a function, the features
+are the columns that a model may see, in the order of their names.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from airflow_mlops.core.workspace import Workspace
 
 
 class FeatureMaker:
-    """Makes the features of a loop's rows. What its histories read is kept between calls.
+    """Computes the features of a loop's rows, and caches the histories that it reads.
 
     Parameters
     ----------
     workspace : Workspace
-        The loop and where its past is kept.
+        The loop and its stores.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -40,39 +40,39 @@ class FeatureMaker:
         self._reads: Reads = OrderedDict()
         self._histories: dict[tuple[str, int | None], History] = {}
 
-    def of(self, rows: pd.DataFrame, partition: str, version: int | None = None) -> pd.DataFrame:
-        """Return the features of rows of a partition, one row for each, in the same order.
+    def make(self, rows: pd.DataFrame, partition: str, version: int | None = None) -> pd.DataFrame:
+        """Return the features of rows of a partition, shape (n_rows, n_features), in the order of the rows.
 
         Parameters
         ----------
         rows : DataFrame
-            With or without the label, which the function never sees.
+            The rows, with or without the label, which the function never sees.
         partition : str
-            Where the rows belong; only what lies strictly before it is their past.
+            Key of their partition; the history holds the partitions strictly before it.
         version : int, optional
-            Version of the partition's snapshot, which says as of when the past is seen.
+            Version of the partition's snapshot, as of which the history is read.
 
         Raises
         ------
         TrainingError
-            Naming the function and what is wrong with what it gave.
+            If the function raises, or its result is no valid frame of features; names the function.
         """
         data = self.workspace.loop.data
-        seen = [name for name in rows.columns if name not in self.hidden]
+        visible = [name for name in rows.columns if name not in self.hidden]
         if self.reference is None:
-            return rows[sorted(name for name in seen if name not in (data.key, data.time))]
-        given = rows[seen].reset_index(drop=True)
-        made = self._called(given.copy(), partition, version)
-        self._check(made, len(given))
-        made = made.drop(columns=[name for name in (data.key, data.time) if name in made.columns])
-        if made.shape[1] == 0:
+            return rows[sorted(name for name in visible if name not in (data.key, data.time))]
+        frame = rows[visible].reset_index(drop=True)
+        features = self._call(frame.copy(), partition, version)
+        self._check(features, len(frame))
+        features = features.drop(columns=[name for name in (data.key, data.time) if name in features.columns])
+        if features.shape[1] == 0:
             raise TrainingError(f"{self.reference} gave no features: no column but the key and the time")
-        made.index = rows.index
-        return made
+        features.index = rows.index
+        return features
 
     @cached_property
     def hidden(self) -> frozenset[str]:
-        """Columns that neither a model nor the function sees: the label, and what the contract hides."""
+        """Columns that neither a model nor the function sees: the label, and those that the contract hides."""
         data, contract = self.workspace.loop.data, self.workspace.contract
         return ((contract.hidden if contract else frozenset()) - {data.key, data.time}) | {data.label}
 
@@ -85,47 +85,49 @@ class FeatureMaker:
         return "history" in inspect.signature(self._function).parameters
 
     def _history(self, partition: str, version: int | None) -> History:
-        # The past of a published version never changes, so the ledger is asked once for it.
+        # The history of a published version never changes, so it is read from the ledger once.
         if version is None:
             return History(self.workspace, partition, reads=self._reads)
         at = (partition, version)
         return self._histories.setdefault(at, History(self.workspace, *at, reads=self._reads))
 
-    def _called(self, given: pd.DataFrame, partition: str, version: int | None) -> pd.DataFrame:
-        past = {"history": self._history(partition, version)} if self._wants_history else {}
+    def _call(self, frame: pd.DataFrame, partition: str, version: int | None) -> pd.DataFrame:
+        arguments = {"history": self._history(partition, version)} if self._wants_history else {}
         try:
-            made = self._function(given, **past)
+            features = self._function(frame, **arguments)
         except TrainingError:
             raise
         except Exception as error:  # a user's function may raise anything
             raise TrainingError(f"{self.reference} raised {type(error).__name__}: {error}") from error
-        if not isinstance(made, pd.DataFrame):
-            raise TrainingError(f"{self.reference} gave a {type(made).__name__}; it must give a pandas DataFrame")
-        return made
+        if not isinstance(features, pd.DataFrame):
+            raise TrainingError(f"{self.reference} gave a {type(features).__name__}; it must give a pandas DataFrame")
+        return features
 
-    def _check(self, made: pd.DataFrame, count: int) -> None:
-        if len(made) != count:
-            raise TrainingError(f"{self.reference} gave {len(made):,} rows for {count:,}; it must give one for each")
-        order = made.index.to_numpy()
+    def _check(self, features: pd.DataFrame, count: int) -> None:
+        """Raise TrainingError unless the features have ``count`` rows in order, and valid names of columns."""
+        rows = len(features)
+        if rows != count:
+            raise TrainingError(f"{self.reference} gave {rows:,} rows for {count:,}; it must give one for each")
+        order = features.index.to_numpy()
         moved = next((at for at, index in enumerate(order) if index != at), None)
         if moved is not None:
             raise TrainingError(
                 f"{self.reference} changed the order or the index of the rows: row {moved} has the index "
                 f"{order[moved]!r}; give them back as they came"
             )
-        twice = made.columns[made.columns.duplicated()]
-        if len(twice):
-            raise TrainingError(f"{self.reference} gave the column {twice[0]!r} more than once")
-        for name in made.columns:
+        duplicates = features.columns[features.columns.duplicated()]
+        if len(duplicates):
+            raise TrainingError(f"{self.reference} gave the column {duplicates[0]!r} more than once")
+        for name in features.columns:
             if not isinstance(name, str):
                 raise TrainingError(f"{self.reference} gave a column called {name!r}; names must be text")
             if name in self.hidden:
-                what = "the label" if name == self.workspace.loop.data.label else "hidden by the contract"
-                raise TrainingError(f"{self.reference} gave the column {name!r}, which is {what}")
+                role = "the label" if name == self.workspace.loop.data.label else "hidden by the contract"
+                raise TrainingError(f"{self.reference} gave the column {name!r}, which is {role}")
 
 
 def features_digest(workspace: Workspace, function: str) -> str:
-    """Return the digest of the code that makes a model: of the training function, and of the features if declared.
+    """Return the digest of the code of a model: the training function, and the feature function if declared.
 
     Without ``data.features`` it is the digest of the training function's file alone.
     """
@@ -133,5 +135,5 @@ def features_digest(workspace: Workspace, function: str) -> str:
     reference = workspace.loop.data.features
     if reference is None:
         return train
-    made = source_digest(reference, workspace.root)
-    return hashlib.sha256(f"{train} {reference} {made}".encode()).hexdigest()
+    features = source_digest(reference, workspace.root)
+    return hashlib.sha256(f"{train} {reference} {features}".encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""What a user declares: the loop, its parts, and how a file of it is read."""
+"""The declaration of a loop: its sections, and the strict reader of its YAML file."""

@@ -1,4 +1,4 @@
-"""The contract of a data set: which columns there are, what they are, and who may see them.
+"""The contract of a data set: its columns, their types, and who may see them.
 
     contract: flights
     key: flight_id
@@ -11,8 +11,8 @@
       distance: {type: float, unit: statute mile}
       seat_holder: {type: text, privacy: personal, mask: true}
 
-What values are good is the expectation suite's to say; neither repeats the other. A contract stands in the
-repository, is read strictly like a loop, and holds wherever rows are used: at ingest, at training, at serving.
+The contract covers types and privacy, the expectation suite covers values. A contract lives in the repository, is
+read as strictly as a loop, and applies wherever rows are used: at ingest, in training and in serving.
 """
 
 from __future__ import annotations
@@ -25,35 +25,29 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from airflow_mlops.core.declaration.arrow_types import CONTRACT_TYPES
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.declared import Listed
 from airflow_mlops.core.declaration.read_loop import line_of, read_strict_yaml
-from airflow_mlops.core.declaration.validation_errors import nearest
+from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError
 
 _DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
-_ARROW: dict[str, pa.DataType] = {
-    "text": pa.string(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "bool": pa.bool_(),
-    "date": pa.date32(),
-}
-NAME = re.compile(r"^[^\x00-\x1f<>\"'`&{};]{1,128}$")
-"""What a column may be called: a report shows names on a page, so nothing that a page would take for markup."""
+COLUMN_NAME = re.compile(r"^[^\x00-\x1f<>\"'`&{};]{1,128}$")
+"""Valid column names. Reports show them in HTML, so characters of markup are excluded."""
 
 _strict = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class Column(BaseModel):
-    """One column: what it holds and who may see it."""
+    """One column: its type, its nullability and its privacy."""
 
     model_config = _strict
 
     type: Annotated[str, Field(pattern=r"^(text|int|float|bool|date|time|decimal\(\d{1,2}, ?\d{1,2}\))$")] = Field(
         description="text, int, float, bool, date, time or decimal(digits, places)"
     )
-    nullable: bool = Field(default=True, description="whether a row without a value is good")
+    nullable: bool = Field(default=True, description="whether a row may lack a value")
     optional: bool = Field(default=False, description="whether the whole column may be missing; it is null then")
     finite: bool = Field(default=True, description="whether NaN and infinity make a row bad")
     zone: Literal["UTC", "none"] = Field(
@@ -61,32 +55,32 @@ class Column(BaseModel):
     )
     unit: str | None = Field(default=None, description="unit of the values, for people")
     privacy: Literal["none", "personal", "sensitive"] = Field(
-        default="none", description="personal identifies somebody; sensitive tells something about them"
+        default="none", description="personal identifies a person; sensitive describes one"
     )
     mask: bool = Field(default=False, description="replaced by a keyed hash before anything is written")
     feature: bool = Field(default=True, description="whether a model may see it")
     description: str | None = Field(default=None, description="what the column means, for people")
 
     @property
-    def arrow(self) -> pa.DataType:
-        """The type in which the column is kept."""
+    def stored_type(self) -> pa.DataType:
+        """The type in which the column is stored; a mask is text."""
         if self.mask:
             return pa.string()
-        return self.read_as
+        return self.source_type
 
     @property
-    def read_as(self) -> pa.DataType:
-        """The type as which the values are read, before they are masked."""
+    def source_type(self) -> pa.DataType:
+        """The type of the values as they are read, before masking."""
         decimal = _DECIMAL.fullmatch(self.type)
         if decimal:
             return pa.decimal128(int(decimal[1]), int(decimal[2]))
         if self.type == "time":
             return pa.timestamp("us", tz="UTC" if self.zone == "UTC" else None)
-        return _ARROW[self.type]
+        return CONTRACT_TYPES[self.type]
 
 
 class Contract(BaseModel):
-    """The columns of a data set and the rules about them."""
+    """The columns of a data set and the rules for rows and unknown columns."""
 
     model_config = _strict
 
@@ -97,7 +91,7 @@ class Contract(BaseModel):
     subject: str | None = Field(
         default=None, description="column that names the person a row is about; the key if not given"
     )
-    columns: dict[str, Column] = Field(min_length=2, description="what each column holds, by its name")
+    columns: dict[str, Column] = Field(min_length=2, description="the columns by name")
     deny: Annotated[tuple[str, ...], Listed] = Field(
         default=(), description="patterns of names that must never arrive; * stands for anything"
     )
@@ -118,19 +112,24 @@ class Contract(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _roles_are_columns(self) -> Contract:
+    def _require_roles(self) -> Contract:
         for role in ("key", "time", "subject"):
             name = getattr(self, role)
             if name is not None and name not in self.columns:
-                raise ValueError(f"{role}: {name!r} is none of the columns; {nearest(name, list(self.columns))}")
+                raise ValueError(f"{role}: {name!r} is none of the columns; {suggest_name(name, list(self.columns))}")
+        return self
+
+    @model_validator(mode="after")
+    def _require_legal_columns(self) -> Contract:
         for name, column in self.columns.items():
-            if not NAME.match(name):
+            if not COLUMN_NAME.match(name):
                 raise ValueError(
                     f"columns: {name!r} is no name for a column: 1 to 128 characters, none of < > \" ' ` & ; {{ }}"
                 )
-            denied = matching(name, self.deny)
+            denied = first_match(name, self.deny)
             if denied:
                 raise ValueError(f"columns: {name!r} is declared and denied at once, by {denied!r}")
+            # Key and time are no features, so that they need no mask to be kept from a model.
             if (
                 column.privacy == "personal"
                 and column.feature
@@ -138,27 +137,31 @@ class Contract(BaseModel):
                 and name not in (self.key, self.time)
             ):
                 raise ValueError(f"columns: {name!r} is personal: declare mask: true, or feature: false")
+        return self
+
+    @model_validator(mode="after")
+    def _require_time_type(self) -> Contract:
         if self.columns[self.time].type not in ("time", "date") or self.columns[self.time].mask:
             raise ValueError(f"time: {self.time!r} must be a column of type time or date, not masked")
         return self
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns as they are kept, in the order of the contract."""
-        return pa.schema([pa.field(name, column.arrow) for name, column in self.columns.items()])
+        """The stored columns, in the order of the contract."""
+        return pa.schema([pa.field(name, column.stored_type) for name, column in self.columns.items()])
 
     @property
     def hidden(self) -> frozenset[str]:
-        """Columns that a model never sees."""
+        """Names of the columns that a model never sees."""
         return frozenset(name for name, column in self.columns.items() if not column.feature)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the contract as JSON values, by the names a user writes."""
+        """Return the contract as JSON values, under the keys of its YAML file."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
-def matching(name: str, patterns: tuple[str, ...]) -> str | None:
-    """Return the first of ``patterns`` that ``name`` matches, whatever the case of its letters."""
+def first_match(name: str, patterns: tuple[str, ...]) -> str | None:
+    """Return the first of ``patterns`` that ``name`` matches, ignoring case; None if it matches none."""
     return next((pattern for pattern in patterns if fnmatchcase(name.lower(), pattern.lower())), None)
 
 
@@ -168,37 +171,38 @@ def read_contract(path: str | Path) -> Contract:
     Raises
     ------
     DeclarationError
-        Naming the file, the line and the key that is wrong.
+        If it is no contract; names the file, the line and the key.
     """
     data, lines = read_strict_yaml(path)
     try:
         return Contract.model_validate(data)
     except ValidationError as error:
-        fault = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        # A misspelt key is two faults: name the unknown key, for the missing one follows from it.
+        fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             model = Column if len(fault["loc"]) > 1 else Contract
-            message = f"unknown key; {nearest(str(fault['loc'][-1]), list(model.model_fields))}"
+            message = f"unknown key; {suggest_name(str(fault['loc'][-1]), list(model.model_fields))}"
         raise DeclarationError(message, file=str(path), line=line_of(lines, where), key=where or None) from None
 
 
-def contract_of(data: Data, root: Path) -> Contract | None:
-    """Return the contract that a loop's data declares, below the project folder ``root``; None where it declares none.
+def load_contract(data: Data, root: Path) -> Contract | None:
+    """Return the contract that ``data`` declares, a file below the project folder ``root``; None without one.
 
     Raises
     ------
     DeclarationError
-        If it cannot be read, or names another key, time or label than the loop.
+        If it cannot be read, or its key, time or label differs from the loop's.
     """
     if data.contract is None:
         return None
     contract = read_contract(root / data.contract)
     for role in ("key", "time"):
-        ours, theirs = getattr(data, role), getattr(contract, role)
-        if ours != theirs:
+        in_loop, in_contract = getattr(data, role), getattr(contract, role)
+        if in_loop != in_contract:
             raise DeclarationError(
-                f"the contract says {role}: {theirs!r}, the loop says {ours!r}", file=data.contract, key=role
+                f"the contract says {role}: {in_contract!r}, the loop says {in_loop!r}", file=data.contract, key=role
             )
     if data.label not in contract.columns and data.labels is None:
         raise DeclarationError(

@@ -1,4 +1,4 @@
-"""What a user declares of data: where rows come from, and what is asked of them before a model sees any."""
+"""The section ``data``: the source of rows and labels, and the checks before a model sees them."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -9,24 +9,24 @@ from airflow_mlops.core.declaration.declared import Cron, Day, Declared, Listed,
 
 
 class Limits(Declared):
-    """How much a partition may hold; more is refused, from the file's own footer wherever it has one."""
+    """Size limits of a partition, checked from the footer of a file that has one."""
 
     rows: int = Field(default=100_000_000, ge=1, description="rows of a partition")
     cells: int = Field(default=1_000_000_000, ge=1, description="rows times columns of a partition")
     bytes: int = Field(default=64_000_000_000, ge=1, description="bytes of a partition once they are decompressed")
 
 
-def _names_the_partition(text: str) -> str:
+def _require_placeholder(text: str) -> str:
     if not re.search(r"\{(partition|year|month|day|hour)\}", text):
-        raise ValueError("must hold {partition}, the place of the partition's date, or {year}, {month}, {day}, {hour}")
+        raise ValueError("must hold {partition}, or {year}, {month}, {day}, {hour}")
     return text
 
 
-Template = Annotated[str, AfterValidator(_names_the_partition)]
+Template = Annotated[str, AfterValidator(_require_placeholder)]
 
 
 class ParquetSource(Declared):
-    """Parquet files: one for each partition, or several that a ``*`` stands for."""
+    """Parquet files: one for each partition, or several that match a ``*``."""
 
     kind: Literal["parquet"] = Field(description="which kind of source")
     uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
@@ -43,51 +43,52 @@ class CsvSource(Declared):
 
 
 class SqlSource(Declared):
-    """A table, or a query with ``:start`` and ``:end``, of any database that Airflow has a DB-API connection to."""
+    """A table, or a query with ``:start`` and ``:end``, of a database with a DB-API connection in Airflow."""
 
     kind: Literal["sql"] = Field(description="which kind of source")
     conn_id: str = Field(description="Airflow connection of the database")
     table: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,2}$")] | None = Field(
-        default=None, description="table; the rows of a partition are told by the declared time column"
+        default=None, description="table; the time column assigns its rows to partitions"
     )
     query: str | None = Field(
-        default=None, description="one SELECT that binds :start and :end, the ticks between which the partition lies"
+        default=None, description="one SELECT that binds :start and :end, the first and last tick of the partition"
     )
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
+    def _require_exactly_one(self) -> Self:
         if (self.table is None) == (self.query is None):
             raise ValueError("needs exactly one of table, query")
+        # Without both bounds each partition would be the whole table.
         if self.query is not None and not (":start" in self.query and ":end" in self.query):
             raise ValueError("query must bind :start and :end, or every partition holds every row")
         return self
 
 
 class Pages(Declared):
-    """How a paged answer goes on: by a link in it, or by counting pages until one is empty."""
+    """Pagination of an answer: by a link to the next page, or by page numbers until a page is empty."""
 
     next: str | None = Field(default=None, description="dotted path of the next page's address, or header:Link")
     number: str | None = Field(default=None, description="query parameter with the number of the page")
     first: int = Field(default=1, ge=0, description="number of the first page")
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
+    def _require_exactly_one(self) -> Self:
         if (self.next is None) == (self.number is None):
             raise ValueError("needs exactly one of next, number")
         return self
 
 
 class HttpSource(Declared):
-    """Answers of an HTTP service, as JSON or CSV; they carry no types, so a contract is required."""
+    """Answers of an HTTP service as JSON or CSV; they carry no types, so a contract is required."""
 
     kind: Literal["http"] = Field(description="which kind of source")
     conn_id: str = Field(description="Airflow connection of type http: address, login, password, headers")
     path: Template = Field(description="path and query with {partition} in it, below the connection's address")
-    format: Literal["json", "csv"] = Field(default="json", description="what the answers hold")
+    format: Literal["json", "csv"] = Field(default="json", description="format of the answers")
     records: str | None = Field(
         default=None, description="dotted path of the list of records in a JSON answer; the answer itself if not given"
     )
-    pages: Pages | None = Field(default=None, description="how the answer goes on; one page if not given")
+    pages: Pages | None = Field(default=None, description="pagination of the answer; one page if not given")
     attempts: int = Field(default=5, ge=1, le=20, description="tries of one page, with growing pauses between them")
     timeout: int = Field(default=60, ge=1, le=3600, description="seconds that one page may take")
 
@@ -98,7 +99,7 @@ FeatureName = Annotated[
 
 
 class FeastSource(Declared):
-    """Entity rows of another source, joined with what a Feast feature repository knew at the time of each row."""
+    """Entity rows of another source, joined point in time with the features of a Feast repository."""
 
     kind: Literal["feast"] = Field(description="which kind of source")
     repo: str = Field(min_length=1, description="folder of feature_store.yaml, relative to the project folder")
@@ -111,7 +112,7 @@ class FeastSource(Declared):
     )
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
+    def _require_exactly_one(self) -> Self:
         if (self.feature_service is None) == (not self.features):
             raise ValueError("needs exactly one of feature_service, features")
         return self
@@ -123,39 +124,39 @@ Severity = Literal["critical", "warning", "info"]
 
 
 class Labels(Declared):
-    """Labels from a source of their own: one delivery for each tick, joined to the rows by their key."""
+    """Labels from a separate source: one delivery for each tick, joined to the rows by their key."""
 
-    source: LabelSource = Field(
-        description="where the labels of a delivery come from, told apart by ticks like the rows"
-    )
+    source: LabelSource = Field(description="source of the labels; one delivery for each tick")
     delay: int = Field(
         ge=0,
         le=1000,
-        description="for how many partitions after its own a row's label may come; later ones join nothing",
+        description="partitions after its own in which the label of a row may arrive; later labels are ignored",
     )
     key: str | None = Field(default=None, description="column of a delivery with the row's key; data.key if not given")
     label: str | None = Field(default=None, description="column of a delivery with the label; data.label if not given")
     time: str | None = Field(
-        default=None, description="column with the time at which a label came, of a table; data.time if not given"
+        default=None, description="column of a table with the arrival time of a label; data.time if not given"
     )
 
 
 class Checks(Declared):
-    """What a partition is held against in the loop's own history; critical refuses, warning is told, info noted."""
+    """Checks of a partition against the loop's history; critical refuses, warning notifies, info is recorded."""
 
     row_count: Severity = Field(default="warning", description="far more or fewer rows than the partitions before")
     duplicates: Severity = Field(default="warning", description="a larger share of rows that differ in the key alone")
-    label: Severity = Field(default="warning", description="another mean or rate of the label")
+    label: Severity = Field(default="warning", description="a shift of the label's mean or rate")
     categories: Severity = Field(default="warning", description="a share of values never seen before in a column")
     one_value: Severity = Field(default="warning", description="one value takes a far larger share of a text column")
     constant: Severity = Field(default="warning", description="a column that used to vary holds one value")
     empty: Severity = Field(default="critical", description="a column that used to hold values is null throughout")
-    leakage: Severity = Field(default="critical", description="a feature that nearly is the label, or is known later")
-    at_least: int = Field(default=6, ge=2, description="partitions of history below which nothing is said")
+    leakage: Severity = Field(
+        default="critical", description="a feature that nearly equals the label, or is known after it"
+    )
+    at_least: int = Field(default=6, ge=2, description="partitions of history that a check needs")
 
 
 class Retention(Declared):
-    """For how many of the newest partitions a table is kept; what a registered model needs is kept as well."""
+    """Number of newest partitions kept of each table; partitions of a registered model are kept too."""
 
     snapshots: int | None = Field(default=None, ge=1, description="partitions of snapshots; all if not given")
     predictions: int | None = Field(default=None, ge=1, description="partitions of predictions; all if not given")
@@ -163,26 +164,26 @@ class Retention(Declared):
 
     @property
     def is_declared(self) -> bool:
-        """Whether any table is kept for a limited time."""
-        return any(kept is not None for kept in (self.snapshots, self.predictions, self.quarantine))
+        """Whether retention of any table is limited."""
+        return any(limit is not None for limit in (self.snapshots, self.predictions, self.quarantine))
 
 
 class Data(Declared):
-    """Where rows come from, how often, and which columns carry a meaning."""
+    """The source of rows, its schedule, and the columns with a role."""
 
-    source: AnySource = Field(description="where the rows of a partition come from")
+    source: AnySource = Field(description="source of the rows of a partition")
     every: Cron = Field(default="@weekly", description="cron expression; one partition for each tick")
     from_: Day | None = Field(default=None, alias="from", description="first tick, an ISO date")
     until: Day | None = Field(default=None, description="last tick, an ISO date")
     contract: str | None = Field(
-        default=None, description="path of the contract; without one, the first partition says what columns there are"
+        default=None, description="path of the contract; without one, the first partition fixes the columns"
     )
-    key: str = Field(description="column that tells rows apart; never null, never twice in a partition")
+    key: str = Field(description="column that identifies a row; never null, unique in a partition")
     time: str = Field(description="column with the time of the row; a model never sees it")
     label: str = Field(description="column to predict; null where the label has not arrived")
     labels: Labels | None = Field(
         default=None,
-        description="where labels come from, if not with the rows; then the label may be no column of them",
+        description="separate source of labels; then the label need not be a column of the rows",
     )
     expectations: str | None = Field(default=None, description="path of a Great Expectations suite")
     tolerance: float = Field(
@@ -192,14 +193,15 @@ class Data(Declared):
         description="share of rows that may go to quarantine before the partition is refused",
     )
     features: Reference | None = Field(
-        default=None, description="function that makes the features of a frame; without one, the columns are they"
+        default=None,
+        description="function that computes the features from a frame; the columns themselves if not given",
     )
-    limits: Limits = section("how much a partition may hold")
-    checks: Checks = section("what a partition is held against in the loop's history")
-    retention: Retention = section("how long rows are kept")
+    limits: Limits = section("size limits of a partition")
+    checks: Checks = section("checks of a partition against the loop's history")
+    retention: Retention = section("number of partitions that are kept")
 
     @model_validator(mode="after")
-    def _types_come_from_somewhere(self) -> Self:
+    def _require_typed_columns(self) -> Self:
         if self.source.kind in ("csv", "http") and self.contract is None:
             raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
         return self

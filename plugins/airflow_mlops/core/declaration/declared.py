@@ -1,4 +1,4 @@
-"""What every declaration is made of: strict, immutable models, and the kinds of text that stand in them."""
+"""The base of every declared section, and the constrained types of its fields."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-# Patterns name their letters: \w and \d mean those of every script, and take milliseconds of each parse to compile.
+# Patterns list their letters: \w and \d match every script, and compiling them costs milliseconds of each Dag parse.
 Share = Annotated[int, Field(ge=1, le=100, description="percent")]
 Reference = Annotated[
     str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", description="module:name")
@@ -21,16 +21,16 @@ Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) e
 
 
 class Declared(BaseModel):
-    """Base of everything a user declares: strict, immutable, and closed to unknown keys."""
+    """Base of every declared section: strict, immutable, closed to unknown keys."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False, defer_build=True
-    )  # fmt: skip
+    )
 
 
 def section(description: str) -> Any:
-    """Return the field of a section that may be left out: its own keys have defaults then.
+    """Return the field of an optional section, whose keys all have defaults.
 
-    It is made where it is needed, not when the module is imported: every parse of a Dag file pays for that.
+    The default is an empty mapping, validated on use: a model built on import would cost every Dag parse.
     """
     return Field(default={}, validate_default=True, description=description)

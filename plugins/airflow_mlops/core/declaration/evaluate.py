@@ -1,4 +1,4 @@
-"""What a user declares about evaluation: the gates, and what else is found out about a candidate."""
+"""The sections ``gates`` and ``evaluate``: conditions on a candidate, and what its evaluation reports."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,15 +7,26 @@ from pydantic import Field, model_validator
 from airflow_mlops.core.declaration.declared import Declared, Listed, Reference, section
 
 MetricName = Literal["mae", "rmse", "log_loss", "brier", "accuracy"]
-"""The metrics that are means over rows: two models can be compared by them row by row."""
+"""The metrics that are means over rows, so that two models can be compared row by row."""
 
 CLASS_METRICS = (
-    "accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc", "log_loss", "brier", "calibration_error",
-)  # fmt: skip
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "roc_auc",
+    "pr_auc",
+    "log_loss",
+    "brier",
+    "calibration_error",
+)
 NUMBER_METRICS = ("mae", "rmse", "r2", "p50_error", "p90_error", "p99_error")
 CLASS_FAIRNESS = (
-    "demographic_parity_difference", "demographic_parity_ratio", "equalized_odds_difference", "equalized_odds_ratio",
-)  # fmt: skip
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equalized_odds_difference",
+    "equalized_odds_ratio",
+)
 NUMBER_FAIRNESS = ("group_error_difference", "group_error_ratio", "group_prediction_difference")
 FAIRNESS = (*CLASS_FAIRNESS, *NUMBER_FAIRNESS)
 PERTURBATIONS = ("noise", "missing_values", "swapped_categories", "out_of_range")
@@ -26,7 +37,7 @@ STABILITY = "importance_stability"
 CLASSIFICATION_METRICS = frozenset({*CLASS_METRICS, *CLASS_FAIRNESS})
 REGRESSION_METRICS = frozenset({*NUMBER_METRICS, *NUMBER_FAIRNESS})
 GATE_METRICS = (*CLASS_METRICS, *NUMBER_METRICS, *FAIRNESS, *ROBUSTNESS, *COSTS, STABILITY)
-"""Everything that a gate can name without declaring it first."""
+"""The built-in metrics of a gate."""
 
 
 class Gate(Declared):
@@ -56,19 +67,23 @@ class Gate(Declared):
     )
 
     @model_validator(mode="after")
-    def _one_limit(self) -> Self:
+    def _require_one_limit(self) -> Self:
         limits = [self.at_most, self.at_least, self.no_worse_than_champion_by, self.better_than]
         if sum(limit is not None for limit in limits) != 1:
             raise ValueError("needs exactly one of at_most, at_least, no_worse_than_champion_by, better_than")
-        absolute = self.at_most is not None or self.at_least is not None
-        if self.slices and not absolute:
+        return self
+
+    @model_validator(mode="after")
+    def _require_limit_for_metric(self) -> Self:
+        is_absolute = self.at_most is not None or self.at_least is not None
+        if self.slices and not is_absolute:
             raise ValueError("slices go with at_most or at_least")
-        of_rows = self.metric not in (*FAIRNESS, *ROBUSTNESS, *COSTS, STABILITY)
-        if self.slices and not of_rows:
+        is_of_rows = self.metric not in (*FAIRNESS, *ROBUSTNESS, *COSTS, STABILITY)
+        if self.slices and not is_of_rows:
             raise ValueError(f"slices go with metrics of rows, which {self.metric} is not")
-        if self.better_than and not of_rows:
+        if self.better_than and not is_of_rows:
             raise ValueError(f"better_than goes with metrics of rows, which {self.metric} is not")
-        if not of_rows and self.metric not in COSTS and not absolute:
+        if not is_of_rows and self.metric not in COSTS and not is_absolute:
             raise ValueError(f"{self.metric} goes with at_most or at_least")
         if (self.metric in FAIRNESS) != (self.group is not None):
             raise ValueError("group goes with a measure of fairness, and a measure of fairness needs it")
@@ -76,9 +91,9 @@ class Gate(Declared):
 
 
 class UserMetric(Declared):
-    """A metric of the user's own, or what a wrong prediction costs: a function of labels and predictions."""
+    """A user's metric or cost of wrong predictions: a function of labels and predictions."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="what gates call it")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="name of the metric in gates")
     function: Reference = Field(
         description="module:name; called with two float arrays, labels and predictions, and returns a number"
     )
@@ -86,14 +101,14 @@ class UserMetric(Declared):
     better: Literal["less", "more"] = Field(default="less", description="which values are better")
 
     @model_validator(mode="after")
-    def _own_name(self) -> Self:
+    def _require_free_name(self) -> Self:
         if self.name in (*GATE_METRICS, "loss", "champion", "candidate"):
             raise ValueError(f"{self.name!r} is a metric of its own already; choose another name")
         return self
 
 
 class Robustness(Declared):
-    """How much worse a candidate may become on disturbed rows, and how much they are disturbed."""
+    """The robustness test: how strongly rows are perturbed, and the relative loss that still passes."""
 
     tolerance: float = Field(
         default=0.25, ge=0, description="relative loss on disturbed rows up to which a candidate counts as robust"
@@ -104,7 +119,7 @@ class Robustness(Declared):
 
 
 class Evaluate(Declared):
-    """What is found out about every candidate, whether a gate asks for it or not."""
+    """The evaluation of every candidate, with or without a gate on it."""
 
     metrics: Annotated[tuple[UserMetric, ...], Listed] = Field(
         default=(), description="metrics of your own and business costs, by dotted name"
@@ -120,21 +135,21 @@ class Evaluate(Declared):
     shap: bool = Field(default=False, description="whether SHAP values are computed too; costs seconds")
 
     @model_validator(mode="after")
-    def _names_once(self) -> Self:
+    def _require_unique_names(self) -> Self:
         names = [metric.name for metric in self.metrics]
         if len(set(names)) != len(names):
             raise ValueError(f"two metrics have the same name; there are {', '.join(names)}")
         return self
 
-    def known(self) -> list[str]:
-        """Return every name that a gate may have for its metric."""
+    def metric_names(self) -> list[str]:
+        """Return the names that a gate accepts as its metric."""
         return [*GATE_METRICS, *(metric.name for metric in self.metrics)]
 
 
-def kind_of_label(names: set[str]) -> Literal["class", "number"] | None:
-    """Return what metrics with these names say of the label; None where they say nothing or contradict each other.
+def label_kind(names: set[str]) -> Literal["class", "number"] | None:
+    """Return the kind of label that the named metrics need; None if none of them needs one, or they disagree.
 
-    >>> kind_of_label({"roc_auc", "worse_by_noise"}), kind_of_label({"mae", "r2"}), kind_of_label({"model_bytes"})
+    >>> label_kind({"roc_auc", "worse_by_noise"}), label_kind({"mae", "r2"}), label_kind({"model_bytes"})
     ('class', 'number', None)
     """
     classes, numbers = bool(names & CLASSIFICATION_METRICS), bool(names & REGRESSION_METRICS)
@@ -142,5 +157,5 @@ def kind_of_label(names: set[str]) -> Literal["class", "number"] | None:
 
 
 def row_metrics(label: Literal["class", "number"]) -> tuple[MetricName, ...]:
-    """Return the means over rows that go with a kind of label, first the one that stands where none is declared."""
+    """Return the metrics that are means over rows for a kind of label, the default first."""
     return ("log_loss", "brier", "accuracy") if label == "class" else ("mae", "rmse")

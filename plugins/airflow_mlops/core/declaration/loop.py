@@ -1,7 +1,7 @@
-"""What a user declares: one model and how it is kept fresh.
+"""The declaration of a loop: one model and how Airflow keeps it fresh.
 
-The same fields in YAML and in Python. Every model here is strict: an unknown key, a wrong type or a
-template is an error and nothing is coerced. ``loop_file`` reads the YAML and says the line.
+YAML and Python have the same fields. Every section is strict: an unknown key, a wrong type or a template is an
+error, and no value is coerced. :mod:`read_loop` reads the YAML file and adds the line to the error.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -16,13 +16,13 @@ from airflow_mlops.core.declaration.evaluate import (
     Evaluate,
     Gate,
     MetricName,
-    kind_of_label,
+    label_kind,
     row_metrics,
 )
 from airflow_mlops.core.declaration.retrain import Retrain
 from airflow_mlops.core.declaration.rollout import Rollout
 from airflow_mlops.core.declaration.train import Train
-from airflow_mlops.core.declaration.validation_errors import declaration_error, nearest, refuse_templates
+from airflow_mlops.core.declaration.validation_errors import declaration_error, refuse_templates, suggest_name
 from airflow_mlops.core.declaration.watch import Watch
 from airflow_mlops.core.errors import DeclarationError
 
@@ -38,68 +38,75 @@ class Loop(Declared):
     tier: Literal["low", "medium", "high"] = Field(
         default="low", description="how much harm a wrong model does; ``include/policy.yaml`` says what each tier needs"
     )
-    data: Data = Field(description="where rows come from")
-    train: Train = Field(description="what is fitted, on what")
+    data: Data = Field(description="the source of rows, its schedule and its checks")
+    train: Train = Field(description="the training function and its partitions")
     gates: Annotated[tuple[Gate, ...], Listed] = Field(
-        min_length=1, description="what a candidate must show; all must hold, and metrics are of one kind"
+        min_length=1, description="conditions on a candidate; all must hold, and metrics are of one kind"
     )
-    evaluate: Evaluate = section("what else is found out about a candidate")
-    rollout: Rollout = section("how a challenger takes over")
-    watch: Watch = section("what is watched on every partition")
-    retrain: Retrain = section("when a new model is worth its cost")
+    evaluate: Evaluate = section("further evaluation of a candidate")
+    rollout: Rollout = section("how a challenger takes over from the champion")
+    watch: Watch = section("monitoring of every scored partition")
+    retrain: Retrain = section("policy, cooldown and budget of retraining")
     notify: Annotated[tuple[Reference, ...], Listed] = Field(
         default=(),
         description="Airflow notifiers or callbacks called when a task of the loop fails, or its validation warns",
     )
 
     def __init__(self, /, **fields: Any) -> None:
-        """Validate ``fields``; a first mistake is one :class:`DeclarationError`."""
+        """Validate ``fields``.
+
+        Raises
+        ------
+        DeclarationError
+            For the first fault, with the dotted path of its key.
+        """
         try:
             super().__init__(**fields)
         except ValidationError as error:
             raise declaration_error(error, Loop) from None
 
     @model_validator(mode="after")
-    def _known_metrics(self) -> Self:
-        known = self.evaluate.known()
+    def _require_metrics(self) -> Self:
+        names = self.evaluate.metric_names()
         for index, gate in enumerate(self.gates):
-            if gate.metric not in known:
-                hint = nearest(gate.metric, known, what="metrics")
+            if gate.metric not in names:
+                # pydantic passes an error that is no ValueError on as it is, with its own key.
+                hint = suggest_name(gate.metric, names, kind="metrics")
                 raise DeclarationError(f"no such metric (value {gate.metric!r}); {hint}", key=f"gates[{index}].metric")
         return self
 
     @model_validator(mode="after")
-    def _one_kind_of_metric(self) -> Self:
+    def _require_one_label_kind(self) -> Self:
         names = self._metric_names()
-        if kind_of_label(names) is None:
-            shown = ", ".join(sorted(names))
+        if label_kind(names) is None:
+            listing = ", ".join(sorted(names))
             if names & CLASSIFICATION_METRICS and names & REGRESSION_METRICS:
-                raise ValueError(f"mixes metrics of classification and regression: {shown}")
-            raise ValueError(f"no metric says whether the label is a class or a number; add a gate on one ({shown})")
+                raise ValueError(f"mixes metrics of classification and regression: {listing}")
+            raise ValueError(f"no metric says whether the label is a class or a number; add a gate on one ({listing})")
         return self
 
     @model_validator(mode="before")
     @classmethod
-    def _no_templates(cls, fields: Any) -> Any:
+    def _refuse_templates(cls, fields: Any) -> Any:
         refuse_templates(fields)
         return fields
 
     def _metric_names(self) -> set[str]:
-        """Return the names of the metrics that gates or the watch ask for."""
+        """Return the names of the metrics of the gates and of the watch."""
         watched = {self.watch.performance.metric} if self.watch.performance else set()
         return watched | {gate.metric for gate in self.gates}
 
     @property
     def classifies(self) -> bool:
-        """Whether the label is a class (0 or 1); told from the metrics of the gates and of the watch."""
-        return kind_of_label(self._metric_names()) == "class"
+        """Whether the label is a class (0 or 1), as the metrics of the gates and of the watch imply."""
+        return label_kind(self._metric_names()) == "class"
 
     @property
     def metric(self) -> MetricName:
-        """The metric by which models of this loop are compared row by row.
+        """The metric that compares models of this loop row by row.
 
-        The watched one, or that of the first gate which is a mean over rows; without any log_loss for classes and
-        mae for numbers.
+        It is the watched metric, otherwise the metric of the first gate that is a mean over rows, otherwise log_loss
+        for classes and mae for numbers.
         """
         if self.watch.performance:
             return self.watch.performance.metric
@@ -108,5 +115,5 @@ class Loop(Declared):
         return next((mean for name in gated for mean in means if mean == name), means[0])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the declaration as JSON values, by the names a user writes."""
+        """Return the declaration as JSON values, under the keys of its YAML file."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

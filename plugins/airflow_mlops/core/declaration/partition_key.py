@@ -1,8 +1,7 @@
-"""A partition is named by the tick that closes it.
+"""The key of a partition: the tick that closes it.
 
-A key is an ISO time without a zone, ``2013-03-10T00:00:00``: the partition holds what happened up to
-then, so everything that is known at a key lies in partitions at or before it, and the order of the
-strings is the order of time.
+A key is an ISO time without a zone, ``2013-03-10T00:00:00``. The partition holds the events up to that time, so
+everything known at a key lies in partitions at or before it, and the order of the strings is the order of time.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from datetime import datetime
 from airflow_mlops.core.errors import DataError, DeclarationError
 
 _QUARTERLY = "0 0 1 */3 *"
-"""What Airflow means by @quarterly, which croniter does not know."""
+"""Airflow's meaning of @quarterly, which croniter does not know."""
 
 
 def partition_key(text: str) -> str:
-    """Return ``text``, an ISO date or time, as a canonical partition key.
+    """Return the canonical partition key of an ISO date or time.
 
     Raises
     ------
@@ -34,18 +33,18 @@ def partition_key(text: str) -> str:
 
 
 def partition_slug(key: str) -> str:
-    """Return ``key`` as it stands in file names: ``2013-03-10``, or ``2013-03-10T0600`` within a day."""
+    """Return the form of ``key`` in file names: ``2013-03-10``, or ``2013-03-10T0600`` within a day."""
     moment = datetime.fromisoformat(key)
     return moment.strftime("%Y-%m-%d" if moment.time() == datetime.min.time() else "%Y-%m-%dT%H%M")
 
 
 def previous_tick(every: str, key: str) -> str:
-    """Return the tick before ``key``, where its partition begins, as a key.
+    """Return the tick before ``key``, where its partition begins.
 
     Parameters
     ----------
     every : str
-        Cron expression of the partitions, read in UTC as keys are.
+        Cron expression of the partitions, read in UTC like the keys.
     key : str
         Key of the partition.
 
@@ -63,7 +62,7 @@ def next_tick(every: str, key: str) -> str:
 
 
 def _tick(every: str, key: str, *, forward: bool) -> str:
-    from croniter import CroniterError, croniter
+    from croniter import CroniterError, croniter  # here, so that the parse of a Dag file does not pay for it
 
     try:
         ticks = croniter(_QUARTERLY if every == "@quarterly" else every, datetime.fromisoformat(key))
@@ -74,14 +73,17 @@ def _tick(every: str, key: str, *, forward: bool) -> str:
 
 
 def fill_template(template: str, key: str) -> str:
-    """Return ``template`` with the partition's date in the place of each ``{partition}``, ``{year}``, ... ``{hour}``.
+    """Return ``template`` with the date of the partition for each ``{partition}``, ``{year}``, ... ``{hour}``.
 
     >>> fill_template("in/{year}/{month}/{partition}-{hour}.csv", "2013-03-10T06:00:00")
     'in/2013/03/2013-03-10T0600-06.csv'
     """
     moment = datetime.fromisoformat(key)
     parts = {
-        "partition": partition_slug(key), "year": f"{moment:%Y}", "month": f"{moment:%m}", "day": f"{moment:%d}",
+        "partition": partition_slug(key),
+        "year": f"{moment:%Y}",
+        "month": f"{moment:%m}",
+        "day": f"{moment:%d}",
         "hour": f"{moment:%H}",
-    }  # fmt: skip
-    return re.sub(r"\{(partition|year|month|day|hour)\}", lambda found: parts[found[1]], template)
+    }
+    return re.sub(r"\{(partition|year|month|day|hour)\}", lambda match: parts[match[1]], template)

@@ -1,7 +1,7 @@
-"""Read a loop from a YAML file, strictly, and know the line of everything in it.
+"""Read a loop strictly from a YAML file, with the line of every key.
 
 Refused: files over 256 kB, aliases and anchors, tags, more than 20 levels, duplicate keys, templates,
-unknown keys, wrong types. Scalars follow YAML 1.2: ``no`` is the text "no" and ``12:30:45`` is no number.
+unknown keys, wrong types. Scalars follow YAML 1.2: ``no`` is the text "no" and ``12:30:45`` is a text too.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Any
 import yaml
 
 from airflow_mlops.core.declaration.loop import Loop
-from airflow_mlops.core.declaration.validation_errors import dotted, refuse_templates
+from airflow_mlops.core.declaration.validation_errors import format_path, refuse_templates
 from airflow_mlops.core.errors import DeclarationError
 
 MAX_BYTES = 256_000
 MAX_DEPTH = 20
 
+# libyaml parses several times faster than the loader in Python, but not every installation of PyYAML has it.
 _YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# Beyond a hundred digits it is no number that anybody declares, and Python refuses to read some.
+# Python refuses to parse integers of more than 4300 digits, and no declaration needs a hundred.
 _INTEGER = re.compile(r"[-+]?[0-9]{1,100}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
@@ -34,7 +35,7 @@ def read_loop(path: str | Path) -> Loop:
     Raises
     ------
     DeclarationError
-        One error for the first thing wrong, with file, line, key, value and the nearest valid key.
+        For the first fault, with file, line, key, value and the nearest valid key.
     """
     data, lines = read_strict_yaml(path)
     if not isinstance(data, dict):
@@ -47,18 +48,22 @@ def read_loop(path: str | Path) -> Loop:
 
 
 def line_of(lines: Lines, key: str) -> int:
-    """Return the line of the dotted ``key``, or of the nearest enclosing key that stands in the file."""
-    enclosing = [at for at in lines if key == dotted(at) or key.startswith((f"{dotted(at)}.", f"{dotted(at)}["))]
+    """Return the line of the dotted ``key``, or of the nearest enclosing key in the file."""
+    enclosing = [
+        path
+        for path in lines
+        if key == format_path(path) or key.startswith((f"{format_path(path)}.", f"{format_path(path)}["))
+    ]
     return lines[max(enclosing, key=len, default=())]
 
 
 def read_strict_yaml(path: str | Path) -> tuple[Any, Lines]:
-    """Return the content of a YAML file and the line (from 1) of every path in it.
+    """Return the content of a YAML file and the line of every path in it, counted from 1.
 
     Raises
     ------
     DeclarationError
-        If the file is missing, too large, no YAML, or uses aliases, anchors, tags, templates or a key twice.
+        If the file is missing, too large, not YAML, or uses aliases, anchors, tags, templates or a key twice.
     """
     file = Path(path)
     try:
@@ -89,7 +94,10 @@ def read_strict_yaml(path: str | Path) -> tuple[Any, Lines]:
 
 
 def refuse_indirection(text: str, file: str) -> None:
-    """Refuse aliases, anchors, tags and deep nesting before anything is composed: they expand without bound."""
+    """Raise DeclarationError if the text uses aliases, anchors, tags or more than ``MAX_DEPTH`` levels.
+
+    It reads the stream of events before any node is composed, because aliases expand without bound.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=_YamlLoader):
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
@@ -104,10 +112,10 @@ def refuse_indirection(text: str, file: str) -> None:
 
 
 def construct(node: Any, path: tuple[str | int, ...], lines: Lines, file: str) -> Any:
-    """Return a composed node as plain Python values, filling ``lines`` on the way."""
+    """Return a composed node as plain Python values, and enter the line of each path into ``lines``."""
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.ScalarNode):
-        return scalar(node)
+        return parse_scalar(node)
     if isinstance(node, yaml.SequenceNode):
         return [construct(item, (*path, index), lines, file) for index, item in enumerate(node.value)]
     mapping: dict[str, Any] = {}
@@ -118,15 +126,15 @@ def construct(node: Any, path: tuple[str | int, ...], lines: Lines, file: str) -
                 "stands here a second time",
                 file=file,
                 line=key_node.start_mark.line + 1,
-                key=dotted((*path, key)),
+                key=format_path((*path, key)),
             )
         lines[(*path, key)] = key_node.start_mark.line + 1
         mapping[key] = construct(value_node, (*path, key), lines, file)
     return mapping
 
 
-def scalar(node: Any) -> str | int | float | bool | None:
-    """Return a scalar by the rules of YAML 1.2's core schema."""
+def parse_scalar(node: Any) -> str | int | float | bool | None:
+    """Return the value of a scalar by the core schema of YAML 1.2."""
     text = str(node.value)
     if node.style:
         return text

@@ -1,4 +1,4 @@
-"""What a user declares about a rollout: who serves, by which stages a challenger takes over, and how it is judged.
+"""The section ``rollout``: the target, the stages by which a challenger takes over, and its online metrics.
 
     rollout:
       target: gateway
@@ -10,7 +10,7 @@
         - {metric: errors, worse_by: 0.005}
         - {metric: latency, at_most: 0.2}
 
-A strategy is a list of stages that has a name; ``stages`` says another one.
+A strategy is a named list of stages; ``stages`` overrides it.
 """
 
 from itertools import pairwise
@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from airflow_mlops.core.declaration.declared import Declared, Listed, Share
 
 KINDS = ("shadow", "standby", "canary", "ab", "rolling", "live")
-"""Kinds of stage, in the order in which they may follow each other."""
+"""Kinds of stage, in the order in which a rollout may use them."""
 SERVING = ("canary", "ab", "rolling")
 """Kinds in which the challenger answers requests."""
 STRATEGIES: dict[str, tuple[dict[str, int], ...]] = {
@@ -31,15 +31,15 @@ STRATEGIES: dict[str, tuple[dict[str, int], ...]] = {
     "ab": ({"ab": 50}, {"live": 100}),
     "rolling": ({"rolling": 25}, {"rolling": 50}, {"rolling": 75}, {"live": 100}),
 }
-"""The stages of each strategy, where none are declared."""
+"""The default stages of each strategy."""
 LIVE_TARGETS = ("gateway", "sagemaker")
-"""Targets that answer requests as they come, so that a stage lasts minutes and not partitions."""
-PLANNED_LOOKS = 5
+"""Targets that answer requests online, so that a stage lasts minutes and not partitions."""
+PLANNED_ANALYSES = 5
 MetricKind = Literal["label", "errors", "latency", "predictions", "kpi", "prometheus"]
 
 
 class RolloutStage(Declared):
-    """One stage: exactly one of shadow, standby, canary, ab, rolling and live, with its share in percent."""
+    """A stage of a rollout: its kind (exactly one of ``KINDS``), with its share in percent."""
 
     shadow: Share | None = Field(default=None, description="the challenger predicts beside the champion, answers none")
     standby: Share | None = Field(default=None, description="the challenger is loaded and warm, and sees nothing")
@@ -49,7 +49,7 @@ class RolloutStage(Declared):
     live: Share | None = Field(default=None, description="the challenger becomes the champion")
     bake: int = Field(default=0, ge=0, description="least time: scored partitions for batch, otherwise minutes")
     sample: int | None = Field(
-        default=None, ge=2, description="requests of the challenger that its looks are planned on"
+        default=None, ge=2, description="number of requests of the challenger for which the analyses are planned"
     )
     max_wait: int | None = Field(
         default=None, ge=1, description="time after which an undecided stage is rolled back, counted as ``bake``"
@@ -57,7 +57,7 @@ class RolloutStage(Declared):
     approval: Literal["none", "human"] = Field(default="none", description="human: a person lets the stage begin")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Self:
+    def _require_one_kind(self) -> Self:
         if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
             raise ValueError(f"needs exactly one of {', '.join(KINDS)}")
         if self.live is not None and (self.bake or self.sample or self.max_wait):
@@ -68,17 +68,17 @@ class RolloutStage(Declared):
 
     @property
     def kind(self) -> str:
-        """One of ``KINDS``."""
+        """The kind of the stage, one of ``KINDS``."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
     def share(self) -> int:
-        """Percent of the keys, or of the replicas, that the stage concerns."""
+        """Percent of the keys, or of the replicas, in the stage."""
         return int(getattr(self, self.kind))
 
     @property
     def exposed(self) -> int:
-        """Percent of the keys or replicas that the challenger answers."""
+        """Percent of the keys or replicas that the challenger serves; 0 for shadow, standby and live."""
         return self.share if self.kind in SERVING else 0
 
     @property
@@ -88,21 +88,23 @@ class RolloutStage(Declared):
 
 
 class OnlineMetric(Declared):
-    """One thing by which a challenger is judged while it is rolled out."""
+    """An online metric of the challenger during its rollout, and its limits."""
 
     metric: MetricKind = Field(
         description="label: the loop's metric once labels are there; errors: share of requests it failed; latency: "
         "a quantile in seconds; predictions: distance of the two versions' predictions; kpi: a value for each key "
         "from SQL; prometheus: one number for each version"
     )
-    name: str | None = Field(default=None, description="what to call it, where a kind is declared twice")
+    name: str | None = Field(default=None, description="name of the metric, needed if a kind is declared twice")
     at_most: float | None = Field(
-        default=None, description="what the challenger's own value may be at most, whatever ``better`` says"
+        default=None, description="largest value of the challenger that passes, independent of ``better``"
     )
     worse_by: float | None = Field(
-        default=None, ge=0, description="how much worse than the champion still passes: a share of requests for "
+        default=None,
+        ge=0,
+        description="how much worse than the champion still passes: a share of requests for "
         "errors, of rows on which a shadow may disagree for predictions, otherwise relative",
-    )  # fmt: skip
+    )
     quantile: float = Field(default=0.99, gt=0, lt=1, description="of latency")
     better: Literal["lower", "higher"] = Field(default="lower", description="of kpi and prometheus")
     query: str | None = Field(
@@ -111,10 +113,10 @@ class OnlineMetric(Declared):
     conn_id: str | None = Field(default=None, description="Airflow connection that the query is sent to")
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
-        asked = self.metric in ("kpi", "prometheus")
-        if asked != (self.query is not None) or asked != (self.conn_id is not None):
-            raise ValueError(f"{self.metric} {'needs' if asked else 'has no'} query and conn_id")
+    def _require_fields_of_metric(self) -> Self:
+        is_queried = self.metric in ("kpi", "prometheus")
+        if is_queried != (self.query is not None) or is_queried != (self.conn_id is not None):
+            raise ValueError(f"{self.metric} {'needs' if is_queried else 'has no'} query and conn_id")
         if self.metric == "prometheus" and "$version" not in str(self.query):
             raise ValueError("query: $version must stand in it, or both versions would have the same number")
         if self.metric in ("latency", "prometheus") and self.at_most is None and self.worse_by is None:
@@ -122,19 +124,19 @@ class OnlineMetric(Declared):
         return self
 
     @property
-    def called(self) -> str:
-        """What the metric is called in records and reports."""
+    def display_name(self) -> str:
+        """The name of the metric in records and reports."""
         return self.name or self.metric
 
 
 class Rollout(Declared):
-    """How a challenger takes over."""
+    """The rollout of a challenger."""
 
     target: Literal["batch", "gateway", "sagemaker"] = Field(
-        default="batch", description="who serves: predictions made for each partition, the gateway, or an endpoint"
+        default="batch", description="what serves: predictions of each partition, the gateway, or an endpoint"
     )
     strategy: Literal["canary", "shadow", "blue_green", "ab", "rolling"] = Field(
-        default="canary", description="stages that have a name; ``stages`` says others"
+        default="canary", description="named list of stages; ``stages`` overrides it"
     )
     approval: Literal["none", "human"] = Field(
         default="none", description="human: a person who did not start the run approves before the rollout"
@@ -143,28 +145,31 @@ class Rollout(Declared):
         default=(), validate_default=True, description="in order, growing, the last {live: 100}"
     )
     margin: float = Field(default=0.10, gt=0, description="relative loss at which a challenger is worse")
-    min_rows: int = Field(default=100, ge=2, description="labelled rows, or requests, that a look needs")
-    looks: int = Field(default=PLANNED_LOOKS, ge=1, le=100, description="looks planned for each stage")
+    min_rows: int = Field(default=100, ge=2, description="labelled rows, or requests, that an analysis needs")
+    looks: int = Field(default=PLANNED_ANALYSES, ge=1, le=100, description="interim analyses planned for each stage")
     alpha: float = Field(
-        default=0.05, gt=0, lt=0.5,
-        description="chance to stop a challenger that is exactly at the margin, over all looks and metrics of a stage",
-    )  # fmt: skip
+        default=0.05,
+        gt=0,
+        lt=0.5,
+        description="chance to stop a challenger exactly at the margin, over all analyses and metrics of a stage",
+    )
     metrics: Annotated[tuple[OnlineMetric, ...], Listed] = Field(
-        default=(), description="what decides; by default label on batch, elsewhere errors and predictions"
+        default=(), description="online metrics; by default label on batch, elsewhere errors and predictions"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _stages_of_the_strategy(cls, fields: Any) -> Any:
+    def _default_stages(cls, fields: Any) -> Any:
         if isinstance(fields, dict) and "stages" not in fields:
-            named = STRATEGIES.get(str(fields.get("strategy", "canary")))
-            return fields if named is None else {**fields, "stages": named}
+            stages = STRATEGIES.get(str(fields.get("strategy", "canary")))
+            return fields if stages is None else {**fields, "stages": stages}
         return fields
 
     @model_validator(mode="after")
-    def _ends_live(self) -> Self:
+    def _require_rising_stages(self) -> Self:
         if not self.stages or self.stages[-1].live != 100:
             raise ValueError("the last stage must be {live: 100}")
+        # A pair is larger if its kind comes later, or its share is larger within the same kind.
         ranks = [(KINDS.index(stage.kind), stage.share) for stage in self.stages]
         exposed = [stage.exposed for stage in self.stages if stage.kind in SERVING]
         if any(second <= first for first, second in pairwise(ranks)) or exposed != sorted(exposed):
@@ -172,37 +177,43 @@ class Rollout(Declared):
         return self
 
     @model_validator(mode="after")
-    def _target_can(self) -> Self:
+    def _require_stages_of_target(self) -> Self:
         kinds = {stage.kind for stage in self.stages}
         if self.target == "batch" and kinds & {"standby", "rolling"}:
             raise ValueError("standby and rolling need a target that keeps models loaded: gateway or sagemaker")
         if self.target == "sagemaker" and "rolling" in kinds:
             raise ValueError("rolling needs replicas that are told one by one, as those of the gateway; use canary")
-        names = [metric.called for metric in self.metrics]
+        return self
+
+    @model_validator(mode="after")
+    def _require_metrics_of_target(self) -> Self:
+        names = [metric.display_name for metric in self.metrics]
         if len(set(names)) < len(names):
             raise ValueError(f"metrics: {', '.join(names)}: each needs a name of its own")
-        known = {"label", "kpi", "prometheus"} if self.target == "batch" else None
-        strange = [metric.metric for metric in self.metrics if known is not None and metric.metric not in known]
-        if strange:
-            raise ValueError(f"metrics: {strange[0]} is measured where requests are answered; not with target batch")
-        if "rolling" in kinds and any(metric.metric == "kpi" for metric in self.metrics):
+        online = [metric.metric for metric in self.metrics if metric.metric not in ("label", "kpi", "prometheus")]
+        if self.target == "batch" and online:
+            raise ValueError(f"metrics: {online[0]} is measured where requests are answered; not with target batch")
+        is_rolling = any(stage.kind == "rolling" for stage in self.stages)
+        if is_rolling and any(metric.metric == "kpi" for metric in self.metrics):
             raise ValueError("metrics: kpi tells versions apart by their keys, and on replicas each answers any key")
         return self
 
     @property
-    def judged_by(self) -> tuple[OnlineMetric, ...]:
-        """The declared metrics, or those of the target where none are declared."""
-        return self.metrics or self.judged_by_default
+    def effective_metrics(self) -> tuple[OnlineMetric, ...]:
+        """The declared metrics, or the defaults of the target."""
+        return self.metrics or self.default_metrics
 
     @property
-    def judged_by_default(self) -> tuple[OnlineMetric, ...]:
-        """What every target can say: labels on batch, elsewhere errors, and how alike the predictions are."""
+    def default_metrics(self) -> tuple[OnlineMetric, ...]:
+        """The default metrics of the target: labels on batch, errors and predictions on the gateway, errors else."""
         by_target: dict[str, tuple[MetricKind, ...]] = {
-            "batch": ("label",), "gateway": ("errors", "predictions"), "sagemaker": ("errors",),
-        }  # fmt: skip
+            "batch": ("label",),
+            "gateway": ("errors", "predictions"),
+            "sagemaker": ("errors",),
+        }
         return tuple(OnlineMetric(metric=kind) for kind in by_target[self.target])
 
     @property
     def is_live(self) -> bool:
-        """Whether requests are answered as they come, so that stages last minutes."""
+        """Whether the target answers requests online, so that stages last minutes."""
         return self.target in LIVE_TARGETS

@@ -1,4 +1,4 @@
-"""What a user declares about training: the function, the partitions, the place, and the limits of a fit."""
+"""The section ``train``: the function, the partitions, the place and the limits of a fit."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,7 +8,7 @@ from airflow_mlops.core.declaration.declared import Cron, Declared, Reference, s
 
 
 class FitLimits(Declared):
-    """What one fit may take. With a limit, a fit runs in a process of its own, which is killed beyond it."""
+    """Limits of one fit. A limited fit runs in a process of its own, which is killed beyond the limit."""
 
     minutes: float | None = Field(
         default=None, gt=0, le=28 * 24 * 60, description="of wall time for each candidate; unlimited if not given"
@@ -21,10 +21,10 @@ class FitLimits(Declared):
 
 
 class Search(Declared):
-    """How parameters are searched for a candidate that comes with a search space: by successive halving."""
+    """The parameter search of a candidate with a search space: successive halving."""
 
     candidates: int = Field(default=27, ge=2, le=10_000, description="combinations of parameters that are tried")
-    factor: int = Field(default=3, ge=2, le=10, description="one in so many is taken on into the next round")
+    factor: int = Field(default=3, ge=2, le=10, description="one in this many goes on into the next round")
     validation: int = Field(
         default=20,
         ge=1,
@@ -34,20 +34,20 @@ class Search(Declared):
 
 
 class InWorker(Declared):
-    """Candidates are fitted where the task runs."""
+    """Fit candidates in the worker that runs the task."""
 
     kind: Literal["worker"] = "worker"
 
 
 class InInterpreter(Declared):
-    """Candidates are fitted by another Python on the worker's machine, with packages of its own."""
+    """Fit candidates with another Python on the worker's machine, which has packages of its own."""
 
     kind: Literal["interpreter"]
     python: str = Field(min_length=1, description="path of the interpreter, below the project folder or absolute")
 
 
 class OnSageMaker(Declared):
-    """Candidates are fitted by a SageMaker training job."""
+    """Fit candidates in a SageMaker training job."""
 
     kind: Literal["sagemaker"]
     image: str = Field(
@@ -66,7 +66,7 @@ RunsOn = Annotated[InWorker | InInterpreter | OnSageMaker, Field(discriminator="
 
 
 class Train(Declared):
-    """Which function gives the candidates, and on which partitions they are fitted."""
+    """The function that gives the candidates, and the partitions on which they are fitted."""
 
     function: Reference
     window: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
@@ -77,21 +77,21 @@ class Train(Declared):
     )
     holdout: int = Field(default=1, ge=1, description="newest partitions, kept for the gates")
     at: Cron = Field(default="0 2 * * *", description="cron expression of the nightly decision")
-    seed: int = Field(default=0, description="what the training function is called with")
+    seed: int = Field(default=0, description="argument of the training function")
     runs_on: RunsOn = Field(
         default={"kind": "worker"}, validate_default=True, description="where candidates are fitted"
-    )  # fmt: skip
-    limits: FitLimits = section("what one fit may take")
-    search: Search = section("how parameters are searched, where a candidate comes with a search space")
+    )
+    limits: FitLimits = section("limits of one fit")
+    search: Search = section("the parameter search of a candidate with a search space")
 
     @model_validator(mode="after")
-    def _limits_that_can_be_kept(self) -> Self:
+    def _require_enforceable_limits(self) -> Self:
         if isinstance(self.runs_on, OnSageMaker) and self.limits.memory_mb is not None:
             raise ValueError("limits.memory_mb cannot be kept on SageMaker; choose an instance_type with that memory")
         return self
 
     @property
-    def first_at(self) -> int:
-        """Published partitions that the first training waits for."""
+    def partitions_needed(self) -> int:
+        """Number of published partitions that the first training needs, its holdout included."""
         fitted = self.at_least or (self.window if isinstance(self.window, int) else 1)
         return fitted + self.holdout

@@ -1,11 +1,13 @@
-"""A user's functions, and first the one that gives the candidates: plain scikit-learn, named by ``module:function``.
+"""A user's functions, named ``module:name``: find them without an import, load them, and read their candidates.
 
-It gets a seed and returns one estimator, or several by name; none of them fitted. In the place of an estimator may
-stand a pair of it and a search space, in scikit-learn's form: lists and distributions by the names of parameters.
+The training function gets a seed and returns one unfitted scikit-learn estimator, or several by name. Instead of an
+estimator it may give a pair of an estimator and its search space, in scikit-learn's form: lists and distributions
+by the names of parameters.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import inspect
@@ -13,26 +15,77 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from airflow_mlops.core.declaration.validation_errors import nearest
-from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.declaration.validation_errors import suggest_name
+from airflow_mlops.core.errors import DeclarationError, TrainingError
 
-NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}"
-"""Of a candidate: it becomes part of paths and of the names of jobs."""
+CANDIDATE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}"
+"""Pattern of a candidate's name, which becomes part of paths and of the names of jobs."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An estimator that is not fitted, and the space its parameters are searched in; None to take it as it is."""
+    """An unfitted estimator, and the space in which its parameters are searched; None to fit it as it is."""
 
     estimator: Any
     space: Mapping[str, Any] | None = None
 
 
+def require_function(reference: str, root: Path, *, key: str = "train.function") -> None:
+    """Raise DeclarationError unless the function of ``module:name`` exists.
+
+    A module of the project is parsed, not imported: a Dag file must not run the user's code. The name is not looked
+    up in a module that is installed elsewhere, for that would need an import.
+
+    Parameters
+    ----------
+    reference : str
+        The function, as ``module:name``.
+    root : Path
+        Project folder, where the module is looked for first.
+    key : str
+        Dotted key of the declaration that holds the reference; the error names it.
+
+    Raises
+    ------
+    DeclarationError
+        If there is no such module or no such function; names the expected file, or the nearest function in it.
+    """
+    module, _, name = reference.partition(":")
+    base = root.joinpath(*module.split("."))
+    file = next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+    if file is None:
+        package = module.partition(".")[0]
+        if (root / package).exists() or find_spec(package) is None:
+            expected = base.relative_to(root).with_suffix(".py")
+            raise DeclarationError(f"module {module!r} does not exist; looked for {expected}", key=key)
+        return
+    try:
+        body = ast.parse(file.read_bytes()).body
+    except SyntaxError as error:
+        message = f"{file.name} is no Python: line {error.lineno}: {error.msg}"
+        raise DeclarationError(message, key=key) from None
+    names = [name for node in body for name in bound_names(node)]
+    if name not in names:
+        raise DeclarationError(f"{file.name} has no function {name!r}; {suggest_name(name, names)}", key=key)
+
+
+def bound_names(node: ast.stmt) -> list[str]:
+    """Return the names that a top-level statement defines, imports or assigns."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name for alias in node.names]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return []
+
+
 def load_function(reference: str, root: Path) -> Any:
-    """Return the function of ``module:name``, looking below the project folder too.
+    """Import and return the function of ``module:name``; modules of the project folder ``root`` count too.
 
     Raises
     ------
@@ -41,80 +94,91 @@ def load_function(reference: str, root: Path) -> Any:
     """
     module_name, _, name = reference.partition(":")
     if str(root) not in sys.path:
-        sys.path.append(str(root))
+        sys.path.append(str(root))  # last, so that no module of the project hides an installed package
     try:
         return getattr(importlib.import_module(module_name), name)
     except Exception as error:  # a user's module may raise anything
         raise TrainingError(f"{reference} cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def candidates_of(reference: str, root: Path, seed: int) -> dict[str, Candidate]:
-    """Return the candidates of the user's function by name.
+def build_candidates(reference: str, root: Path, seed: int) -> dict[str, Candidate]:
+    """Return the candidates of the user's training function by name.
 
     Raises
     ------
     TrainingError
-        If it raises, or returns something that is no estimator; the message names the function.
+        If the function raises, or returns something else than estimators; the message names the function.
     """
     function = load_function(reference, root)
     try:
-        returned = function(seed)
+        result = function(seed)
     except Exception as error:  # a user's function may raise anything
         raise TrainingError(f"{reference} raised {type(error).__name__}: {error}") from error
-    found = dict(returned) if isinstance(returned, Mapping) else {"model": returned}
-    if not found:
+    values = dict(result) if isinstance(result, Mapping) else {"model": result}
+    if not values:
         raise TrainingError(f"{reference} returned no model: an empty mapping")
-    return {str(name): as_candidate(reference, str(name), one) for name, one in found.items()}
+    return {str(name): parse_candidate(reference, str(name), value) for name, value in values.items()}
 
 
 def list_candidates(reference: str, root: Path, seed: int) -> dict[str, Any]:
-    """Return the ``names`` of the candidates of the user's function, and whether parameters of any are ``searched``.
+    """Return the ``names`` of the user's candidates, and in ``searched`` whether any has a search space.
 
     Raises
     ------
     TrainingError
-        As :func:`candidates_of` does.
+        As :func:`build_candidates` does.
     """
-    found = candidates_of(reference, root, seed)
-    return {"names": sorted(found), "searched": any(one.space is not None for one in found.values())}
+    candidates = build_candidates(reference, root, seed)
+    searched = any(candidate.space is not None for candidate in candidates.values())
+    return {"names": sorted(candidates), "searched": searched}
 
 
-def as_candidate(reference: str, name: str, given: Any) -> Candidate:
-    """Return what the user gave under a name: an estimator, or a pair of one and its search space.
+def parse_candidate(reference: str, name: str, value: Any) -> Candidate:
+    """Return the candidate that the user gave as ``name``: an estimator, or a pair of it and its search space.
 
     Raises
     ------
     TrainingError
-        If it is neither, its name is no name, or the space names a parameter that the estimator does not have.
+        If ``value`` is neither, the name is not valid, or the space names a parameter that the estimator lacks.
     """
-    if not re.fullmatch(NAME, name):
+    if not re.fullmatch(CANDIDATE_NAME, name):
         raise TrainingError(
             f"{reference} calls a candidate {name!r}; a name has letters, digits, '_', '.' and '-' only"
         )
-    paired = isinstance(given, tuple) and len(given) == 2
-    estimator, space = given if paired else (given, None)
+    is_pair = isinstance(value, tuple) and len(value) == 2
+    estimator, space = value if is_pair else (value, None)
     if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
         raise TrainingError(f"{reference} returned no model: {name!r} is a {type(estimator).__name__}")
-    if not paired:
+    if not is_pair:
         return Candidate(estimator)
-    where = f"{reference}: the search space of {name!r}"
+    return Candidate(estimator, _parse_space(estimator, space, f"{reference}: the search space of {name!r}"))
+
+
+def _parse_space(estimator: Any, space: Any, where: str) -> dict[str, Any]:
+    """Return the search space, which maps parameters of the estimator to lists or distributions."""
     if not isinstance(space, Mapping) or not space:
         raise TrainingError(f"{where} is {'empty' if space == {} else f'a {type(space).__name__}'}; give a dict")
-    known = [str(key) for key in estimator.get_params()]
+    parameters = [str(key) for key in estimator.get_params()]
     for key, values in space.items():
-        if key not in known:
-            raise TrainingError(f"{where} has no parameter {key!r} to search; {nearest(str(key), known)}")
-        if not hasattr(values, "rvs") and (
-            isinstance(values, str) or not hasattr(values, "__len__") or not len(values)
-        ):
+        if key not in parameters:
+            raise TrainingError(f"{where} has no parameter {key!r} to search; {suggest_name(str(key), parameters)}")
+        is_list = not isinstance(values, str) and hasattr(values, "__len__") and len(values) > 0
+        if not hasattr(values, "rvs") and not is_list:
             raise TrainingError(f"{where} gives {values!r} for {key!r}; give a list of values, or a distribution")
-    return Candidate(estimator, dict(space))
+    return dict(space)
 
 
 def source_digest(reference: str, root: Path) -> str:
-    """Return the SHA-256 of the file that defines the user's function: the code a version was made by."""
+    """Return the SHA-256 of the source file of the user's function.
+
+    Raises
+    ------
+    TrainingError
+        If the function cannot be imported, or has no source file.
+    """
     function = load_function(reference, root)
+    # A decorated function is defined where the user wrote it, not where the decorator is.
     file = inspect.getsourcefile(inspect.unwrap(function))
     if file is None:
-        raise TrainingError(f"{reference} has no source file; a version could not be made again")
+        raise TrainingError(f"{reference} has no source file, so a version could not be reproduced; put it into one")
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()

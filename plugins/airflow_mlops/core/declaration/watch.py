@@ -1,4 +1,4 @@
-"""What a user declares of the watch: what is looked at on every scored partition, and what counts as an alarm."""
+"""The section ``watch``: what is monitored on every scored partition, and when it alarms."""
 
 from typing import Annotated, Literal
 
@@ -20,7 +20,7 @@ CheckName = Literal[
 
 
 class Drift(Declared):
-    """An alarm on the inputs: calibrated, or by Evidently."""
+    """An alarm on the distribution of the inputs, calibrated here or computed by Evidently."""
 
     engine: Literal["calibrated", "evidently"] = Field(
         default="calibrated", description="``evidently`` needs the extra of that name, a method and a threshold"
@@ -38,21 +38,21 @@ class Drift(Declared):
         description="share of windows without drift that alarm, all columns together",
     )
     min_effect: float = Field(
-        default=0.1, ge=0, lt=1, description="total variation distance below which a shift is no matter"
+        default=0.1, ge=0, lt=1, description="total variation distance below which a shift is ignored"
     )
 
     @model_validator(mode="after")
-    def _method_and_threshold_are_evidentlys(self) -> "Drift":
-        stated = [name for name in ("method", "threshold") if getattr(self, name) is not None]
-        if self.engine == "evidently" and len(stated) < 2:
+    def _require_settings_of_engine(self) -> "Drift":
+        settings = [name for name in ("method", "threshold") if getattr(self, name) is not None]
+        if self.engine == "evidently" and len(settings) < 2:
             raise ValueError("engine evidently needs a method and a threshold, both stated")
-        if self.engine == "calibrated" and stated:
-            raise ValueError(f"{' and '.join(stated)} belong to engine evidently; the calibrated one finds its own")
+        if self.engine == "calibrated" and settings:
+            raise ValueError(f"{' and '.join(settings)} belong to engine evidently; the calibrated one finds its own")
         return self
 
 
 class Performance(Declared):
-    """An alarm on the champion's metric once labels have arrived."""
+    """An alarm on the champion's metric, judged once labels have arrived."""
 
     metric: MetricName = Field(description="also the metric by which candidates are compared")
     worse_by: float = Field(default=0.10, gt=0, description="relative loss against the value on the holdout")
@@ -66,12 +66,12 @@ class Performance(Declared):
 
 
 class Watch(Declared):
-    """What is watched on every partition."""
+    """The monitoring of every scored partition."""
 
     drift: Drift | None = Field(default=None, description="not watched if not declared")
     performance: Performance | None = Field(default=None, description="not watched if not declared")
     checks: Annotated[tuple[CheckName, ...], Listed] = Field(
-        default=(), description="what else is looked at on every scored partition"
+        default=(), description="further checks of every scored partition"
     )
     max_age: int | None = Field(
         default=None,

@@ -12,6 +12,7 @@ from airflow_mlops.core.evaluation.evaluation_context import CommonGround, Judge
 from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
 from airflow_mlops.core.evaluation.holdout_looks import count_looks
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
+from airflow_mlops.core.ledger.training_details import CandidateRefused, TrainingFailed
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
 from airflow_mlops.core.training.fit_candidate import candidate_file
@@ -43,8 +44,8 @@ def evaluate_candidates(
     except RegistryError:
         raise
     except (TrainingError, GateError, DataError) as error:
-        kind = "candidate_refused" if isinstance(error, GateError) else "training_failed"
-        close_decision(workspace, kind, request.decision, request.partition, str(error))
+        kind = CandidateRefused if isinstance(error, GateError) else TrainingFailed
+        close_decision(workspace, kind(decision=request.decision, reason=str(error)), request.partition)
         raise
     judged = [entry for entry in entries if "loss" in entry]
     best = min(judged, key=lambda entry: (not entry["passed"], entry["loss"], entry["candidate"]))
@@ -87,7 +88,7 @@ def _report(workspace: Workspace, ground: CommonGround, entries: list[dict[str, 
         "rows": int(ground.label.size),
         "metric": ground.loop.metric,
         "baselines": ground.baselines.to_dict(),
-        "looks": count_looks(workspace.ledger.records(), request, workspace.evidence).to_dict(),
+        "looks": count_looks(workspace.ledger, request, workspace.evidence).to_dict(),
         "candidates": entries,
         "best": best,
     }
@@ -110,11 +111,12 @@ def require_gates(workspace: Workspace, request: TrainingRequest, evaluated: dic
     error: MlopsError = GateError(f"candidate {evaluated['candidate']!r} does not pass: {reason}")
     workspace.record_fact(
         workspace.draft(
-            "candidate_refused", f"candidate_refused:{request.decision}", request.partition,
-            evidence=(str(evaluated["report"]),), decision=request.decision, reason=str(error),
-            report=evaluated["report"],
+            CandidateRefused(decision=request.decision, reason=str(error), report=evaluated["report"]),
+            f"candidate_refused:{request.decision}",
+            request.partition,
+            evidence=(str(evaluated["report"]),),
         )
-    )  # fmt: skip
+    )
     raise error
 
 

@@ -16,10 +16,10 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import load_function
 from airflow_mlops.core.errors import GateError, TrainingError
 from airflow_mlops.core.evaluation.feature_importance import permutation_importance
-from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError, known_metrics, user_metric
+from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError, metrics_of_label, wrap_user_metric
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baselines, fit_baselines
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.load import copy_of, load_version
 from airflow_mlops.core.training.assemble import TrainingRequest
@@ -95,12 +95,12 @@ def lay_ground(workspace: Workspace, request: TrainingRequest, *, window_rows: i
     checked_rows("holdout", label, np.zeros(label.size))
     columns = {name: column_of(holdout, name) for name in declared_columns(loop)}
     training = training_sample(workspace, request)
-    groups = {name: list(Slices.of(column_of(training, name)).names) for name in grouping_columns(loop)}
+    groups = {name: list(Slices.from_column(column_of(training, name)).names) for name in grouping_columns(loop)}
     user = tuple(_user_metric(workspace, declared) for declared in loop.evaluate.metrics)
     version = workspace.state(as_of=request.partition).champion
     champion, failed = (None, None) if version is None else _champion(workspace, version, holdout)
     return CommonGround(
-        loop, request, holdout, label, columns, known_metrics(user, classifies=loop.classifies),
+        loop, request, holdout, label, columns, metrics_of_label(user, classifies=loop.classifies),
         fit_baselines(
             training, loop.data.label, holdout.features, classifies=loop.classifies, window_rows=window_rows
         ),
@@ -156,11 +156,11 @@ def column_of(rows: ModelRows, name: str) -> npt.NDArray[Any]:
 
 def _user_metric(workspace: Workspace, declared: UserMetric) -> Metric:
     try:
-        return user_metric(declared, load_function(declared.function, workspace.root))
+        return wrap_user_metric(declared, load_function(declared.function, workspace.root))
     except TrainingError as error:
         reason = f"{declared.name}: {error}"
 
         def not_there(_label: Floats, _predicted: Floats) -> float:
             raise UnknownMetricError(reason)
 
-        return Metric(declared.name, declared.unit, declared.better, whole=not_there)
+        return Metric(declared.name, declared.unit, declared.better, compute=not_there)

@@ -1,7 +1,7 @@
-"""The evaluation report: the evidence that a training's candidates were judged on, key by key.
+"""The format of the evaluation report, the evidence of the judgement of a training's candidates.
 
-It is kept as JSON under the digest that ``evaluate_candidates`` returns as ``report``. Every number is finite; what
-is not known is null, with a reason beside it.
+It is stored as JSON under the digest that ``evaluate_candidates`` returns as ``report``. Every number is finite; an
+unknown value is null, with its reason beside it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ REPORT_FORMAT = 2
 
 
 class ReferenceValue(TypedDict, total=False):
-    """The champion or a baseline by one metric. Where it has no value, ``value`` is null and ``reason`` says why."""
+    """A metric of the champion or of a baseline; without a value, ``value`` is null and ``reason`` says why."""
 
     value: float | None
     worse_by: float
     """Relative loss of the candidate against it; negative is better."""
     candidate_is_better: bool
     difference: float
-    """The candidate's value less this one."""
+    """The candidate's value minus this value."""
     interval: dict[str, Any] | None
-    """Of the difference: ``low``, ``high``, ``method``, ``confidence``; null of a baseline."""
+    """Interval of the difference: ``low``, ``high``, ``method``, ``confidence``; null for a baseline."""
     reason: str
 
 
@@ -39,14 +39,14 @@ class MetricEntry(TypedDict):
     confidence: float | None
     rows: int
     reason: str | None
-    """Why there is no value."""
+    """Reason of a missing value."""
     champion: ReferenceValue | None
     baselines: dict[str, ReferenceValue]
     """``dummy`` and ``linear``."""
 
 
 class SliceEntry(TypedDict, total=False):
-    """One value of a column. Where there is too little data ``metrics`` is empty; ``needed`` rows would do."""
+    """One value of a column; with too little data ``metrics`` is empty, and ``needed`` is the number of rows needed."""
 
     value: str
     rows: int
@@ -65,46 +65,46 @@ class SlicesEntry(TypedDict):
 
 
 class CandidateEntry(TypedDict, total=False):
-    """Everything about one candidate. A candidate that could not be judged has only the first six keys."""
+    """The report of one candidate; a candidate that could not be judged has only the first six keys."""
 
     candidate: str
     digest: str
     """SHA-256 of the model file."""
     fit_seconds: float
     rows: int
-    """Rows that it was fitted on."""
+    """Number of fitted rows."""
     passed: bool
     gates: list[dict[str, Any]]
-    """Of each gate: gate, metric, verdict, value, limit, low, high, rows, reason."""
+    """The report of each gate: gate, metric, verdict, value, limit, low, high, rows, reason."""
     error: str
-    """Why it could not be judged."""
+    """Reason why the candidate could not be judged."""
     loss: float
-    """Mean loss of a row by the loop's metric, which the best candidate is chosen by."""
+    """Mean loss of a row by the loop's metric; the best candidate has the smallest."""
     metrics: dict[str, float]
-    """Every metric that has a value, by name: what is registered with the version."""
+    """The metrics with a value, by name; they are registered with the version."""
     champion_metrics: dict[str, float] | None
     metric_reports: dict[str, MetricEntry]
-    """Every metric by name with its unit, interval, champion and baselines."""
+    """Each metric by name with its unit, interval, champion and baselines."""
     confusion: dict[str, int] | None
-    """Of a classifier, at a probability of 0.5: true and false positives and negatives."""
+    """True and false positives and negatives of a classifier at a probability of 0.5."""
     residuals: dict[str, float] | None
-    """Of a regressor, prediction less label: mean, standard deviation, share_positive, least, most, p1 to p99."""
+    """Prediction minus label of a regressor: mean, standard deviation, share_positive, least, most, p1 to p99."""
     slices: dict[str, SlicesEntry]
     """By column."""
     fairness: dict[str, dict[str, dict[str, Any]]]
     """By column and measure: value, low, high, rows, reason, too_small (group to rows), by_group."""
     robustness: dict[str, dict[str, Any]]
-    """By disturbance: verdict, worse_by, low, high, rows, tolerance, reason."""
+    """By perturbation: verdict, worse_by, low, high, rows, tolerance, reason."""
     cost: dict[str, Any]
     """``candidate`` and ``champion``: batch_latency, row_latency, model_bytes, model_memory; ``how`` measured."""
     importance: dict[str, Any]
     """``permutation`` and ``champion``: rise of the mean loss by feature; ``rows``, ``shuffles``, ``stability``."""
     shap: dict[str, Any] | None
-    """Where declared: explainer, of, rows, values by feature, reason."""
+    """If declared: explainer, of, rows, values by feature, reason."""
 
 
 class EvaluationReport(TypedDict):
-    """The whole report of a training."""
+    """The evaluation report of a training."""
 
     format: int
     request: dict[str, Any]
@@ -112,16 +112,16 @@ class EvaluationReport(TypedDict):
     holdout: dict[str, Any]
     """``pins``: partition, version and digest of each; ``rows``: those with a label."""
     champion: str | None
-    """Number of the version that candidates were compared with; null on the first run."""
+    """Number of the champion's version; null on the first run."""
     first_run: bool
     champion_failed: str | None
-    """Why a champion that there is could not be compared with."""
+    """Reason why the champion could not be compared."""
     rows: int
     metric: str
     """The loop's metric."""
     baselines: dict[str, Any]
     """``fitted_rows``, ``fitted_on`` in words, ``missing``: reason by name."""
     looks: dict[str, Any]
-    """How often these partitions were looked at before: trainings, candidates, partitions, words."""
+    """Earlier uses of these partitions as a holdout: trainings, candidates, partitions, words."""
     candidates: list[CandidateEntry]
     best: str

@@ -1,4 +1,4 @@
-"""What a gate said: value, limit, interval, rows, verdict and the reason in words; and all gates as a table."""
+"""The report of a gate, and the table of all gates for a log."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NO_CHAMPION = "there is no champion yet; absolute gates decide"
 
 @dataclass(frozen=True)
 class GateReport:
-    """One gate's outcome: what was seen, what was allowed, on how many rows, and the verdict in words.
+    """The outcome of one gate: value, limit, rows, verdict and the reason in words.
 
-    ``low`` and ``high`` are the interval of the value; of a comparison with another model, that of the difference of
-    the metric, the candidate's less the other's. ``limit`` is None where what the gate compares with is not known.
+    ``low`` and ``high`` are the interval of the value; in a comparison with another model, the interval of the
+    candidate's metric minus the other's. ``limit`` is None if the reference value is unknown.
     """
 
     gate: str
@@ -34,18 +34,18 @@ class GateReport:
         return asdict(self)
 
 
-def verdict_of(holds: bool) -> Verdict:
-    """Return the verdict of a gate whose value is known."""
+def to_verdict(holds: bool) -> Verdict:
+    """Return the verdict of a gate with a value."""
     return "pass" if holds else "fail"
 
 
-def passed(reports: Sequence[GateReport]) -> bool:
-    """Whether no gate failed and at least one passed."""
+def gates_pass(reports: Sequence[GateReport]) -> bool:
+    """Return whether no gate failed and at least one passed."""
     return any(report.verdict == "pass" for report in reports) and all(report.verdict != "fail" for report in reports)
 
 
 def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
-    """Return reports of gates, as JSON values, as a table for a log: failed gates first, then those that say nothing.
+    """Return gate reports (as JSON values) as a table: first failures, then gates with too little data, then passes.
 
     >>> report = GateReport("mae at most 5", "pass", 4.25, 5.0, 1200, "mae at most 5: 4.25 on 1,200 rows", 4.1, 4.4)
     >>> print(gate_table([report.to_dict()]))
@@ -56,16 +56,20 @@ def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
     lines = [("verdict", "gate", "value", "limit", "interval", "rows")]
     lines += [
         (
-            str(gate["verdict"]), str(gate["gate"]), _number(gate["value"]), _number(gate["limit"]),
-            "-" if gate["low"] is None else f"{_number(gate['low'])} to {_number(gate['high'])}", f"{gate['rows']:,}",
+            str(gate["verdict"]),
+            str(gate["gate"]),
+            _format_number(gate["value"]),
+            _format_number(gate["limit"]),
+            "-" if gate["low"] is None else f"{_format_number(gate['low'])} to {_format_number(gate['high'])}",
+            f"{gate['rows']:,}",
         )
         for gate in sorted(gates, key=lambda gate: order[gate["verdict"]])
-    ]  # fmt: skip
+    ]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"

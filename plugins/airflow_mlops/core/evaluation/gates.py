@@ -1,8 +1,8 @@
-"""The gates: what a candidate must show on the holdout before it may become a version.
+"""The gates: conditions that a candidate must meet on the holdout before it may become a version.
 
-A gate has three verdicts: ``pass``, ``fail`` and ``too little data``. Only rows with a label count, and what is
-missing, NaN or raised never passes. Gates on metrics of rows are judged here, those on what else was found out about
-the candidate in ``finding_gates``.
+A gate has three verdicts: ``pass``, ``fail`` and ``too little data``. Only rows with a label count, and a value that is
+missing, NaN or raised an error never passes. This module judges gates on metrics of rows; ``measurement_gates`` judges
+the others.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ import numpy.typing as npt
 from airflow_mlops.core.declaration.evaluate import COSTS, FAIRNESS, ROBUSTNESS, STABILITY, Gate
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.bootstrap_interval import Interval, MetricOnRows, Resamples
-from airflow_mlops.core.evaluation.finding_gates import (
-    Findings,
-    cost_gate,
-    fairness_gates,
-    limit_of,
-    robustness_gate,
-    stability_gate,
-)
-from airflow_mlops.core.evaluation.gate_report import NO_CHAMPION, GateReport, Verdict, passed, verdict_of
+from airflow_mlops.core.evaluation.gate_report import NO_CHAMPION, GateReport, Verdict, gates_pass, to_verdict
 from airflow_mlops.core.evaluation.known_metrics import METRICS, Metric, UnknownMetricError
+from airflow_mlops.core.evaluation.measurement_gates import (
+    CandidateMeasurements,
+    judge_cost,
+    judge_fairness,
+    judge_robustness,
+    judge_stability,
+    parse_limit,
+)
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.training.row_losses import Floats, checked_rows
 
-__all__ = ["GateReport", "Holdout", "evaluate_gates", "passed"]
+__all__ = ["GateReport", "Holdout", "evaluate_gates", "gates_pass"]
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """The rows a candidate is judged on.
+    """The rows on which a candidate is judged.
 
-    Labels and predictions have shape (n_rows,). ``champion`` is None before the first promotion, and where the
-    champion cannot predict, which ``champion_failed`` tells. ``columns`` are those that gates slice and group by,
-    ``baselines`` the predictions of ``dummy`` and ``linear``, ``metrics`` a user's own.
+    Labels and predictions have shape (n_rows,). ``champion`` is None before the first promotion, and if the champion
+    cannot predict, for the reason in ``champion_failed``. ``columns`` are those of the gates' slices and groups,
+    ``baselines`` the predictions of ``dummy`` and ``linear``, ``metrics`` the user's metrics.
     """
 
     label: Floats
@@ -56,21 +56,21 @@ class Holdout:
 
     @cached_property
     def predictions(self) -> dict[str, Floats]:
-        """The predictions of every model by name."""
+        """The predictions of each model by name."""
         champion = {} if self.champion is None else {"champion": self.champion}
         return {"candidate": self.candidate, **champion, **self.baselines}
 
     @cached_property
     def draws(self) -> Resamples:
         """The resamples for metrics that need a bootstrap."""
-        return Resamples.of(int(self.label.size), seed=self.seed)
+        return Resamples.draw(int(self.label.size), seed=self.seed)
 
     @cached_property
     def _on_rows(self) -> dict[str, MetricOnRows]:
         return {}
 
     def on_rows(self, name: str) -> MetricOnRows:
-        """Return a metric of all models on these rows; what it costs it costs once.
+        """Return a metric of all models on these rows; it is cached, so that no model is resampled twice.
 
         Raises
         ------
@@ -83,60 +83,70 @@ class Holdout:
         return self._on_rows.setdefault(name, MetricOnRows(metric, self.label, self.predictions, self.draws))
 
 
-def evaluate_gates(gates: Sequence[Gate], holdout: Holdout, findings: Findings | None = None) -> list[GateReport]:
-    """Return the reports of all gates, those about slices one for each value of each column.
+def evaluate_gates(
+    gates: Sequence[Gate], holdout: Holdout, measurements: CandidateMeasurements | None = None
+) -> list[GateReport]:
+    """Return the reports of all gates; a gate with slices has one for each value of each column.
 
     Raises
     ------
     GateError
-        If there are no rows, or a label or a prediction is NaN or infinite: then nothing can be judged.
+        If there are no rows, or a label or a prediction is NaN or infinite.
     """
-    for who, predicted in holdout.predictions.items():
-        checked_rows(f"predictions of the {who}", holdout.label, predicted)
-    found = findings or Findings()
-    return [report for gate in gates for report in _reports(gate, holdout, found)]
+    for model, predicted in holdout.predictions.items():
+        checked_rows(f"predictions of the {model}", holdout.label, predicted)
+    measured = measurements or CandidateMeasurements()
+    return [report for gate in gates for report in _judge(gate, holdout, measured)]
 
 
-def _reports(gate: Gate, holdout: Holdout, findings: Findings) -> Iterator[GateReport]:
+def _judge(gate: Gate, holdout: Holdout, measurements: CandidateMeasurements) -> Iterator[GateReport]:
+    """Yield the reports of one gate."""
     name = gate.metric
     if name in FAIRNESS:
         groups, expected = holdout.columns[str(gate.group)], holdout.expected_groups.get(str(gate.group), ())
-        yield from fairness_gates(gate, holdout.label, holdout.candidate, groups, expected, seed=holdout.seed)
+        yield from judge_fairness(gate, holdout.label, holdout.candidate, groups, expected, seed=holdout.seed)
     elif name in ROBUSTNESS:
-        yield robustness_gate(gate, findings)
+        yield judge_robustness(gate, measurements)
     elif name in COSTS:
-        yield cost_gate(gate, findings)
+        yield judge_cost(gate, measurements)
     elif name == STABILITY:
-        yield stability_gate(gate, findings)
-    elif gate.no_worse_than_champion_by is not None:
-        yield _against_champion(gate.no_worse_than_champion_by, holdout.on_rows(name), holdout)
-    elif gate.better_than is not None:
-        yield _against_baseline(gate.better_than, holdout.on_rows(name), holdout)
+        yield judge_stability(gate, measurements)
     elif gate.slices:
         for column in gate.slices:
-            yield from _by_slice(gate, holdout.on_rows(name).metric, holdout, column)
+            yield from _judge_slices(gate, holdout.on_rows(name).metric, holdout, column)
     else:
-        yield _absolute(gate, holdout.on_rows(name))
+        yield _judge_all_rows(gate, holdout)
 
 
-def _absolute(gate: Gate, on_rows: MetricOnRows) -> GateReport:
-    title, limit, holds = limit_of(gate, gate.metric)
+def _judge_all_rows(gate: Gate, holdout: Holdout) -> GateReport:
+    """Return the report of a gate on a metric of all rows: absolute, or against the champion or a baseline."""
+    on_rows = holdout.on_rows(gate.metric)
+    if gate.no_worse_than_champion_by is not None:
+        return _judge_against_champion(gate.no_worse_than_champion_by, on_rows, holdout)
+    if gate.better_than is not None:
+        return _judge_against_baseline(gate.better_than, on_rows, holdout)
+    return _judge_absolute(gate, on_rows)
+
+
+def _judge_absolute(gate: Gate, on_rows: MetricOnRows) -> GateReport:
+    title, limit, holds = parse_limit(gate, gate.metric)
     rows = int(on_rows.label.size)
     try:
         value = on_rows.value("candidate")
     except UnknownMetricError as error:
         return GateReport(title, "fail", None, limit, rows, f"{title}: {error}", metric=gate.metric)
     interval = on_rows.interval("candidate", value)
-    reason = f"{title}: {value:.4g} on {rows:,} rows{_words(interval)}"
-    return GateReport(title, verdict_of(holds(value)), value, limit, rows, reason, *_ends(interval), gate.metric)
+    reason = f"{title}: {value:.4g} on {rows:,} rows{_format_interval(interval)}"
+    return GateReport(title, to_verdict(holds(value)), value, limit, rows, reason, *_bounds(interval), gate.metric)
 
 
-def _by_slice(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> Iterator[GateReport]:
-    slices = Slices.of(holdout.columns[column])
+def _judge_slices(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> Iterator[GateReport]:
+    slices = Slices.from_column(holdout.columns[column])
+    # Sorted once, each slice is a contiguous range of rows.
     order = np.argsort(slices.codes, kind="stable")
     label, predicted = holdout.label[order], holdout.candidate[order]
     for name, end, rows in zip(slices.names, np.cumsum(slices.rows), map(int, slices.rows), strict=True):
-        title, limit, holds = limit_of(gate, f"{gate.metric} where {column} is {name}")
+        title, limit, holds = parse_limit(gate, f"{gate.metric} where {column} is {name}")
         if rows < gate.min_rows:
             reason = f"{title}: {rows:,} rows, {gate.min_rows:,} are needed to say"
             yield GateReport(title, "too little data", None, limit, rows, reason, metric=gate.metric)
@@ -146,54 +156,54 @@ def _by_slice(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> Iter
         try:
             value = on_rows.value("candidate")
         except UnknownMetricError as error:
-            # A metric that is not defined on a slice says nothing about it; a user's function that breaks is a fault.
+            # A built-in metric may be undefined on a slice; a user's function that raises is a fault of the candidate.
             verdict: Verdict = "too little data" if metric.name in METRICS else "fail"
             yield GateReport(title, verdict, None, limit, rows, f"{title}: {error}", metric=gate.metric)
             continue
-        sure = metric.mean_over_rows or metric.name == "roc_auc"  # a bootstrap for every slice would cost too much
-        interval = on_rows.interval("candidate", value) if sure else None
-        reason = f"{title}: {value:.4g} on {rows:,} rows{_words(interval)}"
-        yield GateReport(title, verdict_of(holds(value)), value, limit, rows, reason, *_ends(interval), gate.metric)
+        is_cheap = metric.mean_over_rows or metric.name == "roc_auc"  # a bootstrap for every slice costs too much
+        interval = on_rows.interval("candidate", value) if is_cheap else None
+        reason = f"{title}: {value:.4g} on {rows:,} rows{_format_interval(interval)}"
+        yield GateReport(title, to_verdict(holds(value)), value, limit, rows, reason, *_bounds(interval), gate.metric)
 
 
-def _against_champion(allowed: float, on_rows: MetricOnRows, holdout: Holdout) -> GateReport:
+def _judge_against_champion(allowed: float, on_rows: MetricOnRows, holdout: Holdout) -> GateReport:
     metric, rows = on_rows.metric, int(on_rows.label.size)
     title = f"{metric.name} no worse than the champion's by {allowed:.0%}"
     if holdout.champion is None:
         failed = holdout.champion_failed
         reason = f"{title}: {NO_CHAMPION if failed is None else failed}"
-        return GateReport(title, verdict_of(failed is None), None, allowed, rows, reason, metric=metric.name)
+        return GateReport(title, to_verdict(failed is None), None, allowed, rows, reason, metric=metric.name)
     try:
-        ours, theirs = on_rows.value("candidate"), on_rows.value("champion")
+        candidate, reference = on_rows.value("candidate"), on_rows.value("champion")
     except UnknownMetricError as error:
         return GateReport(title, "fail", None, allowed, rows, f"{title}: {error}", metric=metric.name)
-    value = metric.worse_by(ours, theirs)
-    interval = on_rows.interval_of_difference("candidate", "champion", ours - theirs)
-    of = "" if metric.best is None else f" of what is left to {metric.best:g}"
-    reason = f"{title}: {ours:.4g} against {theirs:.4g}, {value:+.1%}{of}, on the same {rows:,} rows"
-    verdict = verdict_of(value <= allowed)
-    return GateReport(title, verdict, value, allowed, rows, reason, *_ends(interval), metric.name)
+    value = metric.worse_by(candidate, reference)
+    interval = on_rows.interval_of_difference("candidate", "champion", candidate - reference)
+    base = "" if metric.best is None else f" of what is left to {metric.best:g}"
+    reason = f"{title}: {candidate:.4g} against {reference:.4g}, {value:+.1%}{base}, on the same {rows:,} rows"
+    verdict = to_verdict(value <= allowed)
+    return GateReport(title, verdict, value, allowed, rows, reason, *_bounds(interval), metric.name)
 
 
-def _against_baseline(baseline: str, on_rows: MetricOnRows, holdout: Holdout) -> GateReport:
+def _judge_against_baseline(baseline: str, on_rows: MetricOnRows, holdout: Holdout) -> GateReport:
     metric, rows = on_rows.metric, int(on_rows.label.size)
     title = f"{metric.name} better than that of the {baseline} baseline"
     if baseline not in holdout.baselines:
-        why = holdout.missing_baselines.get(baseline, f"the {baseline} baseline was not fitted")
-        return GateReport(title, "fail", None, None, rows, f"{title}: {why}", metric=metric.name)
+        reason = holdout.missing_baselines.get(baseline, f"the {baseline} baseline was not fitted")
+        return GateReport(title, "fail", None, None, rows, f"{title}: {reason}", metric=metric.name)
     try:
-        ours, theirs = on_rows.value("candidate"), on_rows.value(baseline)
+        candidate, reference = on_rows.value("candidate"), on_rows.value(baseline)
     except UnknownMetricError as error:
         return GateReport(title, "fail", None, None, rows, f"{title}: {error}", metric=metric.name)
-    interval = on_rows.interval_of_difference("candidate", baseline, ours - theirs)
-    reason = f"{title}: {ours:.4g} against {theirs:.4g} on the same {rows:,} rows"
-    verdict = verdict_of(metric.is_better(ours, theirs))
-    return GateReport(title, verdict, ours, theirs, rows, reason, *_ends(interval), metric.name)
+    interval = on_rows.interval_of_difference("candidate", baseline, candidate - reference)
+    reason = f"{title}: {candidate:.4g} against {reference:.4g} on the same {rows:,} rows"
+    verdict = to_verdict(metric.is_better(candidate, reference))
+    return GateReport(title, verdict, candidate, reference, rows, reason, *_bounds(interval), metric.name)
 
 
-def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
+def _bounds(interval: Interval | None) -> tuple[float | None, float | None]:
     return (None, None) if interval is None else (interval.low, interval.high)
 
 
-def _words(interval: Interval | None) -> str:
+def _format_interval(interval: Interval | None) -> str:
     return "" if interval is None else f", {interval.confidence:.0%} interval {interval.low:.4g} to {interval.high:.4g}"

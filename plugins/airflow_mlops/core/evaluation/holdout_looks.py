@@ -6,13 +6,12 @@ stated beside the verdicts, so that a person knows how much to believe them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
-from airflow_mlops.core.ledger.protocols import EvidenceStore
-from airflow_mlops.core.ledger.record import Record
+from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
+from airflow_mlops.core.ledger.training_details import CandidateRefused, CandidateRegistered, TrainingStarted
 from airflow_mlops.core.training.assemble import TrainingRequest
 
 
@@ -39,33 +38,31 @@ class Looks:
         return {**asdict(self), "partitions": list(self.partitions), "words": self.words}
 
 
-def count_looks(records: Iterable[Record], request: TrainingRequest, evidence: EvidenceStore) -> Looks:
+def count_looks(ledger: Ledger, request: TrainingRequest, evidence: EvidenceStore) -> Looks:
     """Return how often the partitions of a request's holdout were looked at before.
 
     A look is a training whose candidates were judged: one became a version, or they were refused. How many candidates
     it had stands in its report; it counts as one where that is gone.
     """
-    ours = {pin.partition for pin in request.window.holdout}
+    holdout = {pin.partition for pin in request.window.holdout}
     shared: dict[int, set[str]] = {}
     judged: dict[int, int] = {}
-    for record in records:
-        decision = int(record.details.get("decision", 0))
-        if decision == request.decision:
+    for record in ledger.records(TrainingStarted, CandidateRegistered, CandidateRefused):
+        details = record.details
+        if details.decision == request.decision:
             continue
-        if record.kind == "training_started":
-            pins = {str(pin["partition"]) for pin in record.details["window"]["holdout"]}
-            shared[decision] = pins & ours
-        elif record.kind in ("candidate_registered", "candidate_refused") and shared.get(decision):
-            judged[decision] = _candidates(record, evidence)
+        if isinstance(details, TrainingStarted):
+            shared[details.decision] = holdout & {pin.partition for pin in details.window.holdout}
+        elif shared.get(details.decision):
+            judged[details.decision] = _candidates(details.report, evidence)
     seen = set().union(*(shared[decision] for decision in judged))
     return Looks(len(judged), sum(judged.values()), tuple(sorted(seen)))
 
 
-def _candidates(record: Record, evidence: EvidenceStore) -> int:
-    report = record.details.get("report")
+def _candidates(report: str | None, evidence: EvidenceStore) -> int:
     if report is None:
         return 1
     try:
-        return len(evidence.get(str(report))["candidates"])
+        return len(evidence.get(report)["candidates"])
     except LedgerError:
         return 1

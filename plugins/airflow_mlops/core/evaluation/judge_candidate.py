@@ -1,11 +1,11 @@
-"""Judge one candidate: its metrics, slices, fairness, robustness, cost and importance, and then the gates."""
+"""Judge one candidate: measure its metrics, slices, fairness, robustness, cost and importance, and apply the gates."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from airflow_mlops.core.declaration.evaluate import PERTURBATIONS
-from airflow_mlops.core.evaluation.compare_models import MetricReport, compare_metric, values_of
+from airflow_mlops.core.evaluation.compare_models import MetricReport, compare_metric, defined_values
 from airflow_mlops.core.evaluation.error_analysis import confusion, residuals
 from airflow_mlops.core.evaluation.evaluation_context import CommonGround, JudgedModel
 from airflow_mlops.core.evaluation.feature_importance import (
@@ -14,143 +14,164 @@ from airflow_mlops.core.evaluation.feature_importance import (
     Stability,
     importance_stability,
 )
-from airflow_mlops.core.evaluation.finding_gates import Findings
-from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, passed
-from airflow_mlops.core.evaluation.group_fairness import group_fairness
+from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, gates_pass
+from airflow_mlops.core.evaluation.group_fairness import measure_fairness
 from airflow_mlops.core.evaluation.known_metrics import METRICS
-from airflow_mlops.core.evaluation.metrics_by_slice import slice_reports
-from airflow_mlops.core.evaluation.perturbations import RobustnessReport, judge_robustness
-from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, how_measured, measure_costs
+from airflow_mlops.core.evaluation.measurement_gates import CandidateMeasurements
+from airflow_mlops.core.evaluation.metrics_by_slice import report_slices
+from airflow_mlops.core.evaluation.perturbations import RobustnessReport, measure_robustness
+from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, describe_method, measure_costs
 from airflow_mlops.core.training.row_losses import row_losses
 
 
 def judge_candidate(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any]:
-    """Return everything that is found out about a candidate, as in :class:`CandidateEntry`.
+    """Return the report of a candidate, as in :class:`CandidateEntry`.
 
     Raises
     ------
     GateError
-        If the rows cannot be judged at all.
+        If there are no rows, or a label or a prediction is NaN or infinite.
     """
     loop, label, predicted = ground.loop, ground.label, candidate.predictions
-    holdout = holdout_of(ground, candidate)
-    measured = {name: compare_metric(holdout.on_rows(name)) for name in ground.metrics}
-    costs = costs_of(ground, candidate)
-    robustness = robustness_of(ground, candidate)
+    holdout = build_holdout(ground, candidate)
+    reports = {name: compare_metric(holdout.on_rows(name)) for name in ground.metrics}
+    costs = measure_costs_of(ground, candidate)
+    robustness = measure_robustness_of(ground, candidate)
     importance = ground.importance(candidate.predict)
-    stability = stability_of(ground, importance)
-    findings = Findings(robustness, costs, stability, ground.champion_number is not None, int(label.size))
-    gates = evaluate_gates(loop.gates, holdout, findings)
-    theirs = None if ground.champion is None else ground.champion.predictions
+    stability = measure_stability(ground, importance)
+    has_champion = ground.champion_number is not None
+    measurements = CandidateMeasurements(robustness, costs, stability, has_champion, int(label.size))
+    gates = evaluate_gates(loop.gates, holdout, measurements)
+    champion_predictions = None if ground.champion is None else ground.champion.predictions
     return {
         "loss": float(row_losses(loop.metric, label, predicted).mean()),
-        "metrics": _known(measured),
-        "champion_metrics": None if theirs is None else values_of(ground.metrics, label, theirs),
+        "metrics": _defined_values(reports),
+        "champion_metrics": None
+        if champion_predictions is None
+        else defined_values(ground.metrics, label, champion_predictions),
         "gates": [gate.to_dict() for gate in gates],
-        "passed": passed(gates),
-        "metric_reports": {name: report.to_dict() for name, report in measured.items()},
+        "passed": gates_pass(gates),
+        "metric_reports": {name: report.to_dict() for name, report in reports.items()},
         "confusion": confusion(label, predicted) if loop.classifies else None,
         "residuals": None if loop.classifies else residuals(label, predicted),
-        "slices": slices_of(ground, candidate),
-        "fairness": fairness_of(ground, candidate),
+        "slices": report_all_slices(ground, candidate),
+        "fairness": report_fairness(ground, candidate),
         "robustness": {name: report.to_dict() for name, report in robustness.items()},
-        "cost": {name: cost.to_dict() for name, cost in costs.items()} | {"how": how_measured(int(label.size))},
-        "importance": importance_report(ground, importance, stability),
-        "shap": shap_of(ground, candidate),
-    }  # fmt: skip
+        "cost": {name: cost.to_dict() for name, cost in costs.items()} | {"how": describe_method(int(label.size))},
+        "importance": report_importance(ground, importance, stability),
+        "shap": report_shap(ground, candidate),
+    }
 
 
-def holdout_of(ground: CommonGround, candidate: JudgedModel) -> Holdout:
-    """Return the rows that the gates judge a candidate on."""
+def build_holdout(ground: CommonGround, candidate: JudgedModel) -> Holdout:
+    """Return the rows on which the gates judge a candidate."""
     return Holdout(
-        ground.label, candidate.predictions, None if ground.champion is None else ground.champion.predictions,
-        ground.columns, ground.baselines.predictions,
-        {name: metric for name, metric in ground.metrics.items() if name not in METRICS}, ground.champion_failed,
-        ground.baselines.reasons, ground.expected_groups, ground.request.seed,
-    )  # fmt: skip
+        ground.label,
+        candidate.predictions,
+        None if ground.champion is None else ground.champion.predictions,
+        ground.columns,
+        ground.baselines.predictions,
+        {name: metric for name, metric in ground.metrics.items() if name not in METRICS},
+        ground.champion_failed,
+        ground.baselines.reasons,
+        ground.expected_groups,
+        ground.request.seed,
+    )
 
 
-def _known(measured: dict[str, MetricReport]) -> dict[str, float]:
-    return {name: report.value for name, report in measured.items() if report.value is not None}
+def _defined_values(reports: dict[str, MetricReport]) -> dict[str, float]:
+    return {name: report.value for name, report in reports.items() if report.value is not None}
 
 
-def slices_of(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any]:
-    """Return the metrics of every declared slice: those that follow from sums, and those that a gate slices.
+def report_all_slices(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any]:
+    """Return the metrics of each declared slice: those that follow from sums, and those of gates with slices.
 
-    The others would cost a sort for every slice.
+    The other metrics would cost a sort for each slice.
     """
     evaluate = ground.loop.evaluate
     names = dict.fromkeys([*evaluate.slices, *(name for gate in ground.loop.gates for name in gate.slices)])
     gated = {gate.metric for gate in ground.loop.gates if gate.slices}
-    shown = {name: metric for name, metric in ground.metrics.items() if metric.terms is not None or name in gated}
+    metrics = {name: metric for name, metric in ground.metrics.items() if metric.terms is not None or name in gated}
     champion = None if ground.champion is None else ground.champion.predictions
     columns = {name: ground.columns[name] for name in names}
-    return slice_reports(shown, ground.label, (candidate.predictions, champion), columns, min_rows=evaluate.min_rows)
+    return report_slices(metrics, ground.label, (candidate.predictions, champion), columns, min_rows=evaluate.min_rows)
 
 
-def fairness_of(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any]:
-    """Return every measure of fairness by column, of those that the declaration or a gate groups by."""
+def report_fairness(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any]:
+    """Return the fairness measures of each column by which the declaration or a gate groups."""
     loop = ground.loop
     return {
         column: {
             measure: report.to_dict()
-            for measure, report in group_fairness(
-                ground.label, candidate.predictions, ground.columns[column], column, classifies=loop.classifies,
-                min_rows=loop.evaluate.min_rows, expected=expected, seed=ground.request.seed,
+            for measure, report in measure_fairness(
+                ground.label,
+                candidate.predictions,
+                ground.columns[column],
+                column,
+                classifies=loop.classifies,
+                min_rows=loop.evaluate.min_rows,
+                expected=expected,
+                seed=ground.request.seed,
             ).items()
         }
         for column, expected in ground.expected_groups.items()
-    }  # fmt: skip
+    }
 
 
-def robustness_of(ground: CommonGround, candidate: JudgedModel) -> dict[str, RobustnessReport]:
-    """Return what each disturbance of the holdout does to a candidate."""
+def measure_robustness_of(ground: CommonGround, candidate: JudgedModel) -> dict[str, RobustnessReport]:
+    """Return the effect of each perturbation of the holdout on a candidate."""
     loop = ground.loop
-    found = judge_robustness(
-        candidate.predict, ground.holdout.features, ground.label, loop.metric, loop.evaluate.robustness,
+    reports = measure_robustness(
+        candidate.predict,
+        ground.holdout.features,
+        ground.label,
+        loop.metric,
+        loop.evaluate.robustness,
         seed=ground.request.seed,
-    )  # fmt: skip
-    assert set(found) in ({*PERTURBATIONS}, set())
-    return found
+    )
+    assert set(reports) in ({*PERTURBATIONS}, set())
+    return reports
 
 
-def costs_of(ground: CommonGround, candidate: JudgedModel) -> dict[str, PredictionCost]:
-    """Return what candidate and champion cost, measured in turns."""
+def measure_costs_of(ground: CommonGround, candidate: JudgedModel) -> dict[str, PredictionCost]:
+    """Return the costs of candidate and champion, measured in turns."""
     models = {"candidate": candidate} | ({} if ground.champion is None else {"champion": ground.champion})
     return measure_costs(
-        {name: model.predict for name, model in models.items()}, {name: model.model for name, model in models.items()},
-        {name: model.size for name, model in models.items()}, ground.holdout.features,
-    )  # fmt: skip
+        {name: model.predict for name, model in models.items()},
+        {name: model.model for name, model in models.items()},
+        {name: model.size for name, model in models.items()},
+        ground.holdout.features,
+    )
 
 
-def stability_of(ground: CommonGround, importance: dict[str, float] | None) -> Stability | None:
-    """Return how alike candidate and champion rank the features; None without a champion that predicts."""
-    theirs = ground.champion_importance
-    if theirs is None:
+def measure_stability(ground: CommonGround, importance: dict[str, float] | None) -> Stability | None:
+    """Return the agreement of the feature rankings of both models; None without a champion that predicts."""
+    champion_importance = ground.champion_importance
+    if champion_importance is None:
         return None
     if importance is None:
         return Stability(None, 0, "the candidate cannot predict shuffled rows")
-    return importance_stability(importance, theirs)
+    return importance_stability(importance, champion_importance)
 
 
-def importance_report(
+def report_importance(
     ground: CommonGround, importance: dict[str, float] | None, stability: Stability | None
 ) -> dict[str, Any]:
-    """Return what a report says of what the models lean on."""
+    """Return the report of the permutation importance of both models."""
     return {
-        "permutation": importance, "champion": ground.champion_importance,
+        "permutation": importance,
+        "champion": ground.champion_importance,
         "unit": f"rise of the mean loss of a row ({ground.loop.metric})",
-        "rows": min(SHUFFLED_ROWS, int(ground.label.size)), "shuffles": SHUFFLES,
+        "rows": min(SHUFFLED_ROWS, int(ground.label.size)),
+        "shuffles": SHUFFLES,
         "stability": None if stability is None else stability.to_dict(),
-    }  # fmt: skip
+    }
 
 
-def shap_of(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any] | None:
-    """Return mean absolute SHAP values where they are declared."""
+def report_shap(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any] | None:
+    """Return the mean absolute SHAP values; None if they are not declared."""
     if not ground.loop.evaluate.shap:
         return None
     from airflow_mlops.core.evaluation.shap_values import mean_absolute_shap
 
-    return mean_absolute_shap(
-        candidate.model, candidate.predict, ground.holdout.features, seed=ground.request.seed
-    )  # fmt: skip
+    return mean_absolute_shap(candidate.model, candidate.predict, ground.holdout.features, seed=ground.request.seed)

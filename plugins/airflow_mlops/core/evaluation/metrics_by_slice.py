@@ -1,4 +1,4 @@
-"""Metrics of every slice of the holdout at once: rows are counted into slices, not cut out one slice at a time."""
+"""Metrics of all slices of the holdout at once, by counting rows into slices."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy.typing as npt
 from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError
 from airflow_mlops.core.training.row_losses import Floats
 
-SHOWN_SLICES = 40
-"""Slices of a column that a report shows: those with the most rows. Gates judge all."""
+REPORTED_SLICES = 40
+"""Slices of a column in a report, those with the most rows; gates judge all slices."""
 
 
 @dataclass(frozen=True)
 class Slices:
-    """The values of a column, and which of them each row has.
+    """The values of a column, and the value of each row.
 
-    ``codes`` has shape (n_rows,) and numbers ``names``; ``rows`` says how many rows each has.
+    ``codes`` has shape (n_rows,) and holds positions in ``names``; ``rows`` has shape (n_slices,).
     """
 
     names: tuple[str, ...]
@@ -28,10 +28,10 @@ class Slices:
     rows: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, column: npt.NDArray[Any]) -> Slices:
-        """Return the slices of a column, in the order of their names; missing values are a slice of their own.
+    def from_column(cls, column: npt.NDArray[Any]) -> Slices:
+        """Return the slices of a column, shape (n_rows,), ordered by name; missing values are a slice too.
 
-        >>> Slices.of(np.array(["b", "a", "b"])).names
+        >>> Slices.from_column(np.array(["b", "a", "b"])).names
         ('a', 'b')
         """
         import pandas as pd
@@ -43,87 +43,103 @@ class Slices:
             ),
             return_inverse=True,
         )
-        found = merged[codes].astype(np.int64) if len(texts) else np.zeros(0, np.int64)
-        return cls(tuple(map(str, texts)), found, np.bincount(found, minlength=len(texts)))
+        # Values with the same text, such as 1 and "1", are one slice.
+        text_codes = merged[codes].astype(np.int64) if len(texts) else np.zeros(0, np.int64)
+        return cls(tuple(map(str, texts)), text_codes, np.bincount(text_codes, minlength=len(texts)))
 
 
 def metric_by_slice(metric: Metric, label: Floats, predicted: Floats, slices: Slices) -> Floats:
-    """Return the metric of every slice, shape (n_slices,); NaN where it has none.
+    """Return the metric of each slice, shape (n_slices,); NaN if it is undefined.
 
-    A metric that follows from sums costs one pass over the rows for each of its sums, however many slices there are.
+    A metric that follows from sums costs one pass over the rows for each sum, for any number of slices.
     """
     count = len(slices.names)
     if metric.terms is None or metric.combine is None:
-        return _slice_after_slice(metric, label, predicted, slices)
+        return _compute_each_slice(metric, label, predicted, slices)
     sums = np.array([np.bincount(slices.codes, term, count) for term in metric.terms(label, predicted)])
     return np.asarray(metric.combine(sums, slices.rows.astype(np.float64)), np.float64)
 
 
-def _slice_after_slice(metric: Metric, label: Floats, predicted: Floats, slices: Slices) -> Floats:
+def _compute_each_slice(metric: Metric, label: Floats, predicted: Floats, slices: Slices) -> Floats:
+    # Sorted once, each slice is a contiguous range of rows.
     order = np.argsort(slices.codes, kind="stable")
     label, predicted = label[order], predicted[order]
     ends = np.cumsum(slices.rows)
-    found = np.full(len(slices.names), np.nan)
+    values = np.full(len(slices.names), np.nan)
     for number, (end, rows) in enumerate(zip(ends, slices.rows, strict=True)):
         try:
-            found[number] = metric.value(label[end - rows : end], predicted[end - rows : end])
+            values[number] = metric.value(label[end - rows : end], predicted[end - rows : end])
         except UnknownMetricError:
-            continue  # NaN says so
-    return found
+            continue  # it stays NaN
+    return values
 
 
 def metrics_by_slice(
     metrics: Mapping[str, Metric], label: Floats, predicted: Floats, columns: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, tuple[Slices, dict[str, Floats]]]:
-    """Return, for each column, its slices and the metrics of each of them, shape (n_slices,)."""
-    found = {}
+    """Return for each column its slices, and the values of each metric, shape (n_slices,)."""
+    by_column = {}
     for column, values in columns.items():
-        slices = Slices.of(values)
-        found[column] = (
+        slices = Slices.from_column(values)
+        by_column[column] = (
             slices,
             {name: metric_by_slice(metric, label, predicted, slices) for name, metric in metrics.items()},
         )
-    return found
+    return by_column
 
 
-def slice_reports(
-    metrics: Mapping[str, Metric], label: Floats, predictions: Sequence[Floats | None],
-    columns: Mapping[str, npt.NDArray[Any]], *, min_rows: int,
-) -> dict[str, Any]:  # fmt: skip
-    """Return what a report says of the slices: rows, and the metrics of the candidate and the champion.
+def report_slices(
+    metrics: Mapping[str, Metric],
+    label: Floats,
+    predictions: Sequence[Floats | None],
+    columns: Mapping[str, npt.NDArray[Any]],
+    *,
+    min_rows: int,
+) -> dict[str, Any]:
+    """Return the report of the slices of each column: rows, and the metrics of the candidate and the champion.
 
     Parameters
     ----------
+    metrics : mapping of str to Metric
+        The metrics by name.
+    label : ndarray of float, shape (n_rows,)
+        The labels.
     predictions : sequence of two arrays, shape (n_rows,)
-        Those of the candidate, and of the champion or None.
+        Predictions of the candidate, and of the champion or None.
+    columns : mapping of str to ndarray, shape (n_rows,)
+        The columns by name.
     min_rows : int
-        Slices with fewer rows are ``too little data`` and have no metrics.
+        Rows that a slice needs; one with fewer is ``too little data`` and has no metrics.
     """
     reports: dict[str, Any] = {}
-    both = [None if found is None else metrics_by_slice(metrics, label, found, columns) for found in predictions]
+    both = [
+        None if predicted is None else metrics_by_slice(metrics, label, predicted, columns) for predicted in predictions
+    ]
     for column in columns:
         assert both[0] is not None
         slices = both[0][column][0]
-        most = np.argsort(-slices.rows, kind="stable")[:SHOWN_SLICES]
+        largest = np.argsort(-slices.rows, kind="stable")[:REPORTED_SLICES]
         reports[column] = {
-            "slices": [_slice_report(slices, number, both, column, min_rows) for number in sorted(map(int, most))],
-            "left_out": max(0, len(slices.names) - SHOWN_SLICES),
+            "slices": [_report_slice(slices, number, both, column, min_rows) for number in sorted(map(int, largest))],
+            "left_out": max(0, len(slices.names) - REPORTED_SLICES),
         }
     return reports
 
 
-def _slice_report(slices: Slices, number: int, both: Sequence[Any], column: str, min_rows: int) -> dict[str, Any]:
+def _report_slice(slices: Slices, number: int, both: Sequence[Any], column: str, min_rows: int) -> dict[str, Any]:
     rows = int(slices.rows[number])
     report: dict[str, Any] = {"value": slices.names[number], "rows": rows}
     if rows < min_rows:
         return report | {"verdict": "too little data", "needed": min_rows, "metrics": {}, "champion": None}
-    ours, theirs = (None if found is None else found[column][1] for found in both)
-    return report | {"verdict": "measured", "metrics": _at(ours, number), "champion": _at(theirs, number)}
+    candidate, champion = (None if by_column is None else by_column[column][1] for by_column in both)
+    return report | {
+        "verdict": "measured",
+        "metrics": _values_at(candidate, number),
+        "champion": _values_at(champion, number),
+    }
 
 
-def _at(found: dict[str, Floats] | None, number: int) -> dict[str, float | None] | None:
-    if found is None:
+def _values_at(metrics: dict[str, Floats] | None, number: int) -> dict[str, float | None] | None:
+    if metrics is None:
         return None
-    return {
-        name: float(values[number]) if np.isfinite(values[number]) else None for name, values in found.items()
-    }  # fmt: skip
+    return {name: float(values[number]) if np.isfinite(values[number]) else None for name, values in metrics.items()}

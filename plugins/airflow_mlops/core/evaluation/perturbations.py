@@ -1,11 +1,11 @@
-"""Robustness: how much worse a model becomes on rows that are disturbed the way live rows are.
+"""Robustness: the loss of a model on rows that are perturbed the way live rows are.
 
 noise               every number moves by a share of its standard deviation
 missing_values      a share of all cells is empty
-swapped_categories  a share of the categories stands in another row
-out_of_range        a share of the numbers lies as far beyond its range as the range is wide
+swapped_categories  a share of the categories moves to another row
+out_of_range        a share of the numbers lies outside its range by the width of the range
 
-A model that raises on disturbed rows has not crashed the evaluation: it has been found out.
+A model that raises an error on perturbed rows does not stop the evaluation: that is a result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pandas as pd
 
 from airflow_mlops.core.declaration.evaluate import PERTURBATIONS, MetricName, Robustness
 from airflow_mlops.core.errors import MlopsError
-from airflow_mlops.core.evaluation.bootstrap_interval import CONFIDENCE
+from airflow_mlops.core.evaluation.roc_auc import CONFIDENCE
 from airflow_mlops.core.evaluation.simple_baselines import numbers_and_categories
 from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
 
@@ -30,10 +30,10 @@ Predict = Callable[[pd.DataFrame], Floats]
 
 @dataclass(frozen=True)
 class RobustnessReport:
-    """What one disturbance does to the loop's metric.
+    """The effect of one perturbation on the loop's metric.
 
-    ``worse_by`` is the relative loss against the same rows undisturbed, ``low`` and ``high`` its interval where the
-    metric is a mean over rows. The verdict is ``within tolerance``, ``beyond tolerance``, ``cannot predict`` or
+    ``worse_by`` is the relative loss against the same rows unperturbed, ``low`` and ``high`` its interval if the metric
+    is a mean over rows. The verdict is ``within tolerance``, ``beyond tolerance``, ``cannot predict`` or
     ``not applicable``.
     """
 
@@ -51,62 +51,83 @@ class RobustnessReport:
         return asdict(self)
 
 
-def judge_robustness(
+def measure_robustness(
     predict: Predict, features: pd.DataFrame, label: Floats, metric: MetricName, declared: Robustness, *, seed: int
 ) -> dict[str, RobustnessReport]:
-    """Return what each disturbance does, by its name; nothing where the declaration asks for no rows.
+    """Return the effect of each perturbation by its name; empty if the declaration has no rows.
 
     Parameters
     ----------
     predict : callable
-        Gives predictions, shape (n_rows,), of features; raises a :class:`MlopsError` where it cannot.
+        Returns predictions, shape (n_rows,), of features; raises :class:`MlopsError` if it cannot.
     features : DataFrame
-        Of the holdout; a sample of at most ``declared.rows`` rows is disturbed.
+        Features of the holdout; a sample of at most ``declared.rows`` rows is perturbed.
+    label : ndarray of float, shape (n_rows,)
+        Labels of the holdout.
+    metric : str
+        The loop's metric.
+    declared : Robustness
+        Size of the perturbations, and the tolerance.
+    seed : int
+        Seed of the sample and of the perturbations.
     """
     if declared.rows == 0:
         return {}
     random = np.random.default_rng(seed)
-    chosen = np.sort(random.permutation(len(features))[: declared.rows])
-    features, label = features.iloc[chosen].reset_index(drop=True), label[chosen]
+    sample = np.sort(random.permutation(len(features))[: declared.rows])
+    features, label = features.iloc[sample].reset_index(drop=True), label[sample]
     losses = row_losses(metric, label, predict(features))
-    found = {}
+    reports = {}
     for name in PERTURBATIONS:
-        disturbed = _DISTURB[name](features, declared, random)
-        if disturbed is None:
+        perturbed = _PERTURB[name](features, declared, random)
+        if perturbed is None:
             reason = f"{name}: no feature is of the kind that it disturbs"
-            found[name] = RobustnessReport(name, "not applicable", len(label), reason, tolerance=declared.tolerance)
+            reports[name] = RobustnessReport(name, "not applicable", len(label), reason, tolerance=declared.tolerance)
             continue
-        found[name] = _report(name, predict, disturbed, label, losses, metric=metric, tolerance=declared.tolerance)
-    return found
+        reports[name] = _measure_perturbation(
+            name, predict, perturbed, label, losses, metric=metric, tolerance=declared.tolerance
+        )
+    return reports
 
 
-def _report(
-    name: str, predict: Predict, disturbed: pd.DataFrame, label: Floats, losses: Floats, *, metric: MetricName,
+def _measure_perturbation(
+    name: str,
+    predict: Predict,
+    perturbed: pd.DataFrame,
+    label: Floats,
+    losses: Floats,
+    *,
+    metric: MetricName,
     tolerance: float,
-) -> RobustnessReport:  # fmt: skip
+) -> RobustnessReport:
     rows = int(label.size)
     try:
-        worse = row_losses(metric, label, predict(disturbed))
+        perturbed_losses = row_losses(metric, label, predict(perturbed))
     except MlopsError as error:
         return RobustnessReport(name, "cannot predict", rows, f"{name}: {error}", tolerance=tolerance)
-    before, after = metric_value(metric, losses), metric_value(metric, worse)
+    before, after = metric_value(metric, losses), metric_value(metric, perturbed_losses)
     value = relative_loss(metric, after, before)
     reach = None
     if metric != "rmse" and rows > 1:
-        spread = float(np.std(worse - losses, ddof=1)) / sqrt(rows)
-        reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * spread / max(float(losses.mean()), 1e-15)
-    within = value <= tolerance
+        standard_error = float(np.std(perturbed_losses - losses, ddof=1)) / sqrt(rows)
+        reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * standard_error / max(float(losses.mean()), 1e-15)
     reason = (
         f"{name}: {metric} {after:.4g} against {before:.4g} undisturbed, {value:+.1%} on {rows:,} rows; "
         f"{tolerance:.0%} is tolerated"
     )
     return RobustnessReport(
-        name, "within tolerance" if within else "beyond tolerance", rows, reason, value,
-        None if reach is None else value - reach, None if reach is None else value + reach, tolerance,
-    )  # fmt: skip
+        name,
+        "within tolerance" if value <= tolerance else "beyond tolerance",
+        rows,
+        reason,
+        value,
+        None if reach is None else value - reach,
+        None if reach is None else value + reach,
+        tolerance,
+    )
 
 
-def _noise(features: pd.DataFrame, declared: Robustness, random: np.random.Generator) -> pd.DataFrame | None:
+def _add_noise(features: pd.DataFrame, declared: Robustness, random: np.random.Generator) -> pd.DataFrame | None:
     numbers, _ = numbers_and_categories(features)
     changed = {}
     for name in numbers:
@@ -116,22 +137,21 @@ def _noise(features: pd.DataFrame, declared: Robustness, random: np.random.Gener
     return features.assign(**changed) if changed else None
 
 
-def _missing_values(features: pd.DataFrame, declared: Robustness, random: np.random.Generator) -> pd.DataFrame | None:
+def _remove_values(features: pd.DataFrame, declared: Robustness, random: np.random.Generator) -> pd.DataFrame | None:
     numbers, categories = numbers_and_categories(features)
     changed: dict[str, Any] = {}
     for name in (*numbers, *categories):
-        gone = random.random(len(features)) < declared.share
+        removed = random.random(len(features)) < declared.share
         if name in numbers:
-            changed[name] = np.where(gone, np.nan, features[name].to_numpy(float, na_value=np.nan))
+            changed[name] = np.where(removed, np.nan, features[name].to_numpy(float, na_value=np.nan))
         else:
-            whole = features[name].astype(object) if features[name].dtype.kind == "b" else features[name]
-            changed[name] = whole.mask(gone)
+            # A column of booleans has no missing value, one of objects has.
+            column = features[name].astype(object) if features[name].dtype.kind == "b" else features[name]
+            changed[name] = column.mask(removed)
     return features.assign(**changed) if changed else None
 
 
-def _swapped_categories(
-    features: pd.DataFrame, declared: Robustness, random: np.random.Generator
-) -> pd.DataFrame | None:
+def _swap_categories(features: pd.DataFrame, declared: Robustness, random: np.random.Generator) -> pd.DataFrame | None:
     _, categories = numbers_and_categories(features)
     changed = {}
     for name in categories:
@@ -142,23 +162,26 @@ def _swapped_categories(
     return features.assign(**changed) if changed else None
 
 
-def _out_of_range(features: pd.DataFrame, declared: Robustness, random: np.random.Generator) -> pd.DataFrame | None:
+def _move_out_of_range(
+    features: pd.DataFrame, declared: Robustness, random: np.random.Generator
+) -> pd.DataFrame | None:
     numbers, _ = numbers_and_categories(features)
     changed = {}
     for name in numbers:
         values = features[name].to_numpy(float, na_value=np.nan)
         if not np.isfinite(values).any():
             continue
-        least, most = float(np.nanmin(values)), float(np.nanmax(values))
-        width = max(most - least, abs(most), 1.0) if most == least else most - least
-        beyond = np.where(random.random(values.size) < 0.5, least - width, most + width)
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        # A constant column has no width; its own size stands in, so that the value moves visibly.
+        width = max(high - low, abs(high), 1.0) if high == low else high - low
+        beyond = np.where(random.random(values.size) < 0.5, low - width, high + width)
         changed[name] = np.where(random.random(values.size) < declared.share, beyond, values)
     return features.assign(**changed) if changed else None
 
 
-_DISTURB: dict[str, Callable[[pd.DataFrame, Robustness, np.random.Generator], pd.DataFrame | None]] = {
-    "noise": _noise,
-    "missing_values": _missing_values,
-    "swapped_categories": _swapped_categories,
-    "out_of_range": _out_of_range,
+_PERTURB: dict[str, Callable[[pd.DataFrame, Robustness, np.random.Generator], pd.DataFrame | None]] = {
+    "noise": _add_noise,
+    "missing_values": _remove_values,
+    "swapped_categories": _swap_categories,
+    "out_of_range": _move_out_of_range,
 }

@@ -1,7 +1,7 @@
-"""What a model costs where it serves: CPU seconds of a prediction, bytes of its file, bytes of it in memory.
+"""The cost of a model in serving: CPU seconds of a prediction, bytes of its file, bytes in memory.
 
-Candidate and champion are timed in turns in the same process on the same rows, so that a busy machine slows both.
-CPU seconds are those of the process, all its threads together.
+Candidate and champion are timed in turns in one process on the same rows, so that a busy machine slows both. CPU
+seconds are those of all threads of the process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 
 BATCH_ROWS = 1_000
 REPEATS = 5
-HOW = (
+METHOD = (
     "CPU time of the process, median of {repeats} turns; a batch has {rows:,} rows. Memory: bytes of all arrays and "
     "objects that the loaded model holds, counted, not sampled."
 )
@@ -25,7 +25,7 @@ HOW = (
 
 @dataclass(frozen=True)
 class PredictionCost:
-    """What one model costs. Latencies are CPU seconds a row: in a batch, and of a row alone."""
+    """The cost of one model; latencies are CPU seconds for each row, in a batch and of a single row."""
 
     batch_latency: float
     row_latency: float
@@ -35,66 +35,73 @@ class PredictionCost:
     def to_dict(self) -> dict[str, Any]:
         """Return the costs as JSON values."""
         return {
-            "batch_latency": self.batch_latency, "row_latency": self.row_latency, "model_bytes": self.model_bytes,
+            "batch_latency": self.batch_latency,
+            "row_latency": self.row_latency,
+            "model_bytes": self.model_bytes,
             "model_memory": self.model_memory,
-        }  # fmt: skip
+        }
 
 
 def measure_costs(
-    predicts: Mapping[str, Callable[[pd.DataFrame], object]], models: Mapping[str, Any],
-    sizes: Mapping[str, int | None], features: pd.DataFrame,
-) -> dict[str, PredictionCost]:  # fmt: skip
-    """Return what each model costs, by name.
+    predicts: Mapping[str, Callable[[pd.DataFrame], object]],
+    models: Mapping[str, Any],
+    sizes: Mapping[str, int | None],
+    features: pd.DataFrame,
+) -> dict[str, PredictionCost]:
+    """Return the cost of each model, by name.
 
     Parameters
     ----------
     predicts, models, sizes : mapping
-        For each model: how it predicts, its estimator, and the bytes of its file.
+        Predict function, estimator and bytes of the file of each model, by name.
     features : DataFrame
         At least one row; the first ``BATCH_ROWS`` are the batch.
     """
     batch = features.iloc[:BATCH_ROWS]
-    alone = features.iloc[:1]
+    single_row = features.iloc[:1]
     seconds: dict[str, dict[str, list[float]]] = {name: {"batch": [], "row": []} for name in predicts}
+    # In turns and not one model after the other: a busy moment of the machine then slows both.
     for _ in range(REPEATS):
         for name, predict in predicts.items():
-            for kind, rows in (("batch", batch), ("row", alone)):
-                began = process_time()
+            for kind, rows in (("batch", batch), ("row", single_row)):
+                start = process_time()
                 predict(rows)
-                seconds[name][kind].append(process_time() - began)
+                seconds[name][kind].append(process_time() - start)
     return {
         name: PredictionCost(
-            median(seconds[name]["batch"]) / len(batch), median(seconds[name]["row"]), sizes.get(name),
-            held_bytes(models[name]),
+            median(seconds[name]["batch"]) / len(batch),
+            median(seconds[name]["row"]),
+            sizes.get(name),
+            count_bytes(models[name]),
         )
         for name in predicts
-    }  # fmt: skip
+    }
 
 
-def how_measured(rows: int) -> str:
-    """Return in words how costs were measured on a holdout of so many rows."""
-    return HOW.format(repeats=REPEATS, rows=min(rows, BATCH_ROWS))
+def describe_method(rows: int) -> str:
+    """Return the method of the measurement in words, for a holdout of ``rows`` rows."""
+    return METHOD.format(repeats=REPEATS, rows=min(rows, BATCH_ROWS))
 
 
-def held_bytes(model: Any) -> int:
-    """Return the bytes of everything a model holds: each array, text and container once.
+def count_bytes(model: Any) -> int:
+    """Return the bytes of all objects that a model holds, each array, text and container once.
 
-    The same model gives the same number, which samples of a process's memory would not. What a compiled object keeps
-    outside of Python, a tree for one, is counted by the state that it would save.
+    Equal models give equal numbers, unlike samples of a process's memory. Memory of compiled objects, such as trees, is
+    counted by the state that they would save.
 
-    >>> held_bytes(np.zeros(1000)) >= 8000
+    >>> count_bytes(np.zeros(1000)) >= 8000
     True
     """
     seen: set[int] = set()
     waiting: list[Any] = [model]
-    kept: list[Any] = []  # so that no two objects share an address while they are counted
+    alive: list[Any] = []  # a freed object could give its id to a later one
     total = 0
     while waiting:
         item = waiting.pop()
         if id(item) in seen or isinstance(item, type) or (callable(item) and not hasattr(item, "get_params")):
             continue
         seen.add(id(item))
-        kept.append(item)
+        alive.append(item)
         if isinstance(item, np.ndarray):
             total += int(item.nbytes)
             waiting.extend(item.ravel().tolist() if item.dtype == object else ())
@@ -105,15 +112,15 @@ def held_bytes(model: Any) -> int:
         elif isinstance(item, list | tuple | set | frozenset):
             waiting.extend(item)
         elif not isinstance(item, str | bytes | int | float | complex | bool | np.generic | None):
-            waiting.append(_state(item))
+            waiting.append(_saved_state(item))
     return total
 
 
-def _state(item: Any) -> Any:
-    """Return what an object would save of itself, or its attributes."""
-    own = getattr(item, "__dict__", None)
-    if own:
-        return own
+def _saved_state(item: Any) -> Any:
+    """Return the attributes of an object, or the state that it would save."""
+    attributes = getattr(item, "__dict__", None)
+    if attributes:
+        return attributes
     try:
         return item.__getstate__()
     except Exception:

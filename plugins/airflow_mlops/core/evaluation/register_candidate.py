@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.ledger.training_details import CandidateRegistered, Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE, RegisteredVersion, Registration
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
 from airflow_mlops.core.registry.copied_folder import put_in_place
@@ -18,7 +20,7 @@ from airflow_mlops.core.registry.recorded_environment import (
     recorded_environment,
     requirements_of,
 )
-from airflow_mlops.core.registry.sign_folder import Signature, SignatureError, sign_folder, signature_of
+from airflow_mlops.core.registry.sign_folder import SignatureError, sign_folder, signature_of
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.fit_candidate import candidate_file
 from airflow_mlops.core.workspace import Workspace
@@ -44,10 +46,14 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
     materials = bill_of_materials(
         environment, model=workspace.loop.model, operation=operation, digest=str(evaluated["digest"])
     )
-    details = {
-        "decision": request.decision, "request": request.operation, "candidate": name,
-        "artefact": str(evaluated["digest"]), "report": str(evaluated["report"]),
-    }  # fmt: skip
+    details = CandidateRegistered(
+        version="",
+        decision=request.decision,
+        request=request.operation,
+        candidate=name,
+        artefact=str(evaluated["digest"]),
+        report=str(evaluated["report"]),
+    )
     number = workspace.registry.register(
         Registration(
             operation=operation,
@@ -65,19 +71,27 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
             seal=lambda folder: sign_folder(folder, workspace.keys),
         )
     )  # fmt: skip
-    registered, signature = adopted(workspace, number, details)
+    registered, signature = adopt_version(workspace, number, details)
     kept = {"environment": workspace.evidence.put(environment), "sbom": workspace.evidence.put(materials)}
-    record = workspace.record_fact(
-        workspace.draft(
-            "candidate_registered", f"candidate:{operation}", request.partition,
-            evidence=(str(evaluated["report"]), request.profile, *kept.values()), version=number, **details,
-            metrics=evaluated["metrics"], champion=evaluated["champion"], profile=request.profile,
-            fit_seconds=evaluated["fit_seconds"], rows=evaluated["rows"], window=request.window.to_dict(),
-            best_params=best_params,
-            source=registered.source, signature=signature.to_dict(), sbom=kept["sbom"],
-            environment=evaluated.get("environment") or short(environment), installed=kept["environment"],
-        )
-    )  # fmt: skip
+    details = replace(
+        details,
+        version=number,
+        metrics=evaluated["metrics"],
+        champion=evaluated["champion"],
+        profile=request.profile,
+        fit_seconds=evaluated["fit_seconds"],
+        rows=evaluated["rows"],
+        window=request.window,
+        best_params=best_params,
+        source=registered.source,
+        signature=signature,
+        sbom=kept["sbom"],
+        environment=evaluated.get("environment") or short(environment),
+        installed=kept["environment"],
+    )
+    evidence = (str(evaluated["report"]), request.profile, *kept.values())
+    draft = workspace.draft(details, f"candidate:{operation}", request.partition, evidence=evidence)
+    record = workspace.record_fact(draft)
     if workspace.state().candidate is not None:
         workspace.registry.set_alias("candidate", number)
     return {"version": number, "record": record.sequence, "partition": request.partition}
@@ -89,15 +103,20 @@ def environment_of(workspace: Workspace, evaluated: Mapping[str, Any]) -> Enviro
     return environment_said(said) if said and workspace.loop.train.runs_on.kind != "worker" else recorded_environment()
 
 
-def tags_of(details: Mapping[str, Any], partition: str) -> dict[str, str]:
+def tags_of(details: CandidateRegistered, partition: str) -> dict[str, str]:
     """Return the tags of a version, made of what its ledger record says; nobody changes them afterwards."""
     return {
-        "partition": partition, "request": str(details["request"]), "decision": str(details["decision"]),
-        "artefact": str(details["artefact"]), "evaluation": str(details["report"]),
-    }  # fmt: skip
+        "partition": partition,
+        "request": details.request,
+        "decision": str(details.decision),
+        "artefact": details.artefact,
+        "evaluation": str(details.report),
+    }
 
 
-def adopted(workspace: Workspace, number: str, details: Mapping[str, Any]) -> tuple[RegisteredVersion, Signature]:
+def adopt_version(
+    workspace: Workspace, number: str, details: CandidateRegistered
+) -> tuple[RegisteredVersion, Signature]:
     """Return what the registry now says of a version, and the signature of its files as they came back from there.
 
     They are kept below the scratch folder, so that the version can be loaded when the registry is down.
@@ -109,7 +128,7 @@ def adopted(workspace: Workspace, number: str, details: Mapping[str, Any]) -> tu
     """
     name = f"version {number} of {workspace.loop.model}"
     known = workspace.state().versions.get(number)
-    if known is not None and known.details["request"] != details["request"]:
+    if known is not None and known.details.request != details.request:
         raise RegistryError(f"{name} is another model in the ledger ({known.partition}): the registry gave it twice")
     registered = next((each for each in workspace.registry.all_versions() if each.number == number), None)
     if registered is None:
@@ -120,7 +139,7 @@ def adopted(workspace: Workspace, number: str, details: Mapping[str, Any]) -> tu
         signature = signature_of(folder, workspace.keys)
     except SignatureError as error:
         raise SignatureError(f"{name} is not adopted: {error}; delete that version and register again") from error
-    if file_digest(folder / MODEL_FILE) != details["artefact"]:
+    if file_digest(folder / MODEL_FILE) != details.artefact:
         raise SignatureError(f"{name} is not adopted: its model is not the candidate that was judged; delete it")
     copy = folder.with_name(signature.digest)
     with put_in_place(copy) as part:

@@ -1,8 +1,8 @@
-"""The area under the ROC curve (AUC), with DeLong's interval, of one model or of two on the same rows.
+"""The area under the ROC curve (AUC) of one model, or of two on the same rows, with DeLong's interval.
 
-The AUC is the share of pairs of a row of class 1 and one of class 0 in which the first has the higher
-prediction, ties counted half. It is no mean over rows, so two models cannot be compared row by row; DeLong's
-method gives the variance of each AUC and their covariance from the ranks, in O(n log n).
+The AUC is the share of pairs of a row of class 1 and a row of class 0 in which the first has the higher prediction;
+ties count half. It is no mean over rows, so two models cannot be compared row by row: DeLong's method gives the
+variance of each AUC and their covariance from the ranks, in O(n log n).
 
 References
 ----------
@@ -22,10 +22,13 @@ import numpy.typing as npt
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.training.row_losses import Floats
 
+CONFIDENCE = 0.95
+"""Level of every confidence interval of an evaluation."""
+
 
 @dataclass(frozen=True)
 class AucEstimate:
-    """The AUC of a model, or the difference of two, with a normal interval, and the rows of each class."""
+    """The AUC of a model, or the difference of two AUCs, with a normal interval and the rows of each class."""
 
     value: float
     low: float
@@ -34,95 +37,82 @@ class AucEstimate:
     negatives: int
 
 
-def roc_auc(label: npt.ArrayLike, predicted: npt.ArrayLike, *, confidence: float = 0.95) -> AucEstimate:
-    """Return the AUC with its two-sided interval, which stays within 0 and 1.
+def roc_auc(label: npt.ArrayLike, predicted: npt.ArrayLike) -> AucEstimate:
+    """Return the AUC with its two-sided interval, clipped to 0 and 1.
 
     Parameters
     ----------
     label : array_like of float, shape (n_rows,)
         0 or 1.
     predicted : array_like of float, shape (n_rows,)
-        Anything that is higher where class 1 is likelier.
+        Any score that is higher for rows that are likelier of class 1.
 
     Raises
     ------
     GateError
-        If a value is NaN or infinite, or there are not two rows of each class.
+        If a value is NaN or infinite, or a class has fewer than two rows.
 
-    >>> found = roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
-    >>> found.value
+    >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]).value
     0.75
     """
-    return auc_components(label, predicted).estimate(confidence)
+    return auc_components(label, predicted).estimate()
 
 
 @dataclass(frozen=True)
 class ComparedAuc:
-    """The AUC of two models on the same rows, and the challenger's less the champion's."""
+    """The AUCs of two models on the same rows, and the challenger's minus the champion's."""
 
     challenger: AucEstimate
     champion: AucEstimate
     difference: AucEstimate
 
 
-def compared_roc_auc(
-    label: npt.ArrayLike, challenger: npt.ArrayLike, champion: npt.ArrayLike, *, confidence: float = 0.95
-) -> ComparedAuc:
-    """Return the AUC of two models on the same rows and their difference, each with its two-sided interval.
-
-    The interval of the difference counts that both were judged on the same rows.
-
-    Raises
-    ------
-    GateError
-        As for :func:`roc_auc`.
-
-    >>> compared_roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], [0.1, 0.4, 0.35, 0.8]).difference.value
-    0.0
-    """
-    return compared_components(auc_components(label, challenger), auc_components(label, champion), confidence)
-
-
 @dataclass(frozen=True)
 class AucComponents:
-    """DeLong's components of one model: for each row of one class the share of the other class on its right side."""
+    """DeLong's components of a model: for each row, the share of the other class that is ranked on the right side.
+
+    ``above`` has shape (n_positives,), ``below`` shape (n_negatives,).
+    """
 
     above: Floats
     below: Floats
 
-    def estimate(self, confidence: float) -> AucEstimate:
-        """Return the AUC with its interval, which stays within 0 and 1."""
-        return _estimate(self.above, self.below, confidence, bounded=True)
+    def estimate(self) -> AucEstimate:
+        """Return the AUC with its interval, clipped to 0 and 1."""
+        return _estimate(self.above, self.below, bounded=True)
 
 
 def auc_components(label: npt.ArrayLike, predicted: npt.ArrayLike) -> AucComponents:
-    """Return the components of a model, which its AUC and each comparison with another one follow from.
+    """Return DeLong's components of a model; its AUC and each comparison follow from them.
 
     Raises
     ------
     GateError
         As for :func:`roc_auc`.
     """
-    return AucComponents(*_components(*_checked(label, predicted)))
+    return AucComponents(*_compute_components(*_validate(label, predicted)))
 
 
-def compared_components(ours: AucComponents, theirs: AucComponents, confidence: float) -> ComparedAuc:
-    """Return the AUC of two models from their components on the same rows, and the difference."""
-    between = _estimate(ours.above - theirs.above, ours.below - theirs.below, confidence, bounded=False)
-    return ComparedAuc(ours.estimate(confidence), theirs.estimate(confidence), between)
+def compare_components(challenger: AucComponents, champion: AucComponents) -> ComparedAuc:
+    """Return the AUCs of two models and their difference from their components on the same rows.
+
+    The interval of the difference takes into account that both models were judged on the same rows.
+    """
+    difference = _estimate(challenger.above - champion.above, challenger.below - champion.below, bounded=False)
+    return ComparedAuc(challenger.estimate(), champion.estimate(), difference)
 
 
-def _estimate(above: Floats, below: Floats, confidence: float, *, bounded: bool) -> AucEstimate:
-    """Return the mean of DeLong's components with its interval."""
+def _estimate(above: Floats, below: Floats, *, bounded: bool) -> AucEstimate:
+    """Return the mean of DeLong's components with its interval, clipped to 0 and 1 if ``bounded``."""
     value = float(above.mean())
-    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * sqrt(_variance(above) + _variance(below))
+    reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * sqrt(_variance(above) + _variance(below))
     low, high = value - reach, value + reach
     if bounded:
         low, high = max(0.0, low), min(1.0, high)
     return AucEstimate(value, low, high, above.size, below.size)
 
 
-def _checked(label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Floats, Floats]:
+def _validate(label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Floats, Floats]:
     labels, predictions = np.asarray(label, np.float64), np.asarray(predicted, np.float64)
     if labels.shape != predictions.shape or labels.ndim != 1:
         raise GateError(f"roc_auc: {predictions.shape} predictions for {labels.shape} labels")
@@ -138,15 +128,15 @@ def _checked(label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Floats, Fl
     return labels, predictions
 
 
-def _components(label: Floats, predicted: Floats) -> tuple[Floats, Floats]:
-    """Return for each row of class 1 the share of class 0 below it, and for each of class 0 that of class 1 above."""
+def _compute_components(label: Floats, predicted: Floats) -> tuple[Floats, Floats]:
+    """Return the share of class 0 below each row of class 1, and the share of class 1 above each row of class 0."""
     from scipy.stats import rankdata
 
-    chosen = label > 0.5
-    everywhere = rankdata(predicted)
-    within_above, within_below = rankdata(predicted[chosen]), rankdata(predicted[~chosen])
-    above = (everywhere[chosen] - within_above) / within_below.size
-    below = 1.0 - (everywhere[~chosen] - within_below) / within_above.size
+    positive = label > 0.5
+    overall = rankdata(predicted)
+    within_above, within_below = rankdata(predicted[positive]), rankdata(predicted[~positive])
+    above = (overall[positive] - within_above) / within_below.size
+    below = 1.0 - (overall[~positive] - within_below) / within_above.size
     return above, below
 
 

@@ -1,7 +1,6 @@
-"""What a candidate must be worth its trouble against: a model that looks at nothing, and a straight line.
+"""Baselines for a candidate: a constant model and a linear model.
 
-Both are fitted on the newest rows of the candidate's own training window, at most so many of them, and judged on the
-same holdout.
+Both are fitted on the newest ``FITTED_ROWS`` rows of the candidate's training window, and judged on the same holdout.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ CATEGORIES = 50
 
 @dataclass(frozen=True)
 class Baselines:
-    """Predictions of the baselines on the holdout, on how many rows they were fitted, and why one is missing."""
+    """Predictions of the baselines on the holdout, the number of fitted rows, and the reasons of missing baselines."""
 
     predictions: Mapping[str, Floats]
     rows: int
@@ -33,42 +32,51 @@ class Baselines:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a report says of them."""
-        of = "" if self.window_rows is None else f" of the {self.window_rows:,} of the training window"
+        """Return the report of the baselines as JSON values."""
+        window = "" if self.window_rows is None else f" of the {self.window_rows:,} of the training window"
         return {
-            "fitted_rows": self.rows, "fitted_on": f"the newest {self.rows:,} rows{of}, at most {FITTED_ROWS:,}",
+            "fitted_rows": self.rows,
+            "fitted_on": f"the newest {self.rows:,} rows{window}, at most {FITTED_ROWS:,}",
             "missing": dict(self.reasons),
-        }  # fmt: skip
+        }
 
 
 def fit_baselines(
     training: ModelRows, label: str, holdout: pd.DataFrame, *, classifies: bool, window_rows: int | None = None
 ) -> Baselines:
-    """Return the predictions of a dummy and of a linear model for the features of a holdout.
+    """Fit a dummy and a linear model, and return their predictions for the features of a holdout.
 
     Parameters
     ----------
     training : ModelRows
-        Rows with labels, at most ``FITTED_ROWS`` of them, in the column ``label``.
+        At most ``FITTED_ROWS`` rows with labels.
+    label : str
+        Column of the labels.
+    holdout : DataFrame
+        Features of the holdout, shape (n_rows, n_features).
+    classifies : bool
+        Whether the label is a class.
+    window_rows : int, optional
+        Number of rows of the training window, for the report.
     """
-    known = training.rows[label].to_numpy(float)
+    labels = training.rows[label].to_numpy(float)
     features = training.features[list(holdout.columns)] if set(holdout) <= set(training.features) else training.features
     predictions, reasons = {}, {}
     for name, model in baseline_models(features, classifies=classifies).items():
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")  # that a baseline did not converge is no news to anybody
-                fitted = model.fit(features, known.astype(int) if classifies else known)
+                warnings.simplefilter("ignore")  # a baseline need not converge
+                fitted = model.fit(features, labels.astype(int) if classifies else labels)
                 predictions[name] = predict(fitted, holdout, classifies=classifies)
         except (TrainingError, ValueError, TypeError) as error:
             reasons[name] = f"the {name} baseline cannot be had: {type(error).__name__}: {error}"[:400]
-    return Baselines(predictions, len(known), window_rows, reasons)
+    return Baselines(predictions, len(labels), window_rows, reasons)
 
 
 def baseline_models(features: pd.DataFrame, *, classifies: bool) -> dict[str, Any]:
-    """Return the unfitted baselines: ``dummy`` says the mean or the share of class 1, ``linear`` is a straight line.
+    """Return the unfitted baselines: ``dummy`` predicts the mean or the share of class 1, ``linear`` is linear.
 
-    Numbers are standardised, with the median where they are missing, categories are one-hot, the rare ones as one;
+    Numbers are imputed with the median and standardised, categories are one-hot encoded with the rare ones as one;
     other columns, such as times, are left out.
     """
     from sklearn.compose import make_column_transformer
@@ -79,25 +87,27 @@ def baseline_models(features: pd.DataFrame, *, classifies: bool) -> dict[str, An
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     numbers, categories = numbers_and_categories(features)
+    # A column without any value has no median to impute.
     numbers = [name for name in numbers if features[name].notna().any()]
     columns = make_column_transformer(
         (make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
         (OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=CATEGORIES), categories),
     )
-    line = LogisticRegression(max_iter=200, tol=1e-3) if classifies else Ridge()
+    linear = LogisticRegression(max_iter=200, tol=1e-3) if classifies else Ridge()
     dummy = DummyClassifier(strategy="prior") if classifies else DummyRegressor()
-    return {"dummy": dummy, "linear": make_pipeline(columns, line)}
+    return {"dummy": dummy, "linear": make_pipeline(columns, linear)}
 
 
 def numbers_and_categories(features: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Return the names of the columns that hold numbers and of those that hold categories."""
+    """Return the names of the columns of numbers, and of those of categories (booleans, text, categoricals)."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     numbers = [str(name) for name in features if is_numeric_dtype(features[name]) and not is_bool_dtype(features[name])]
     categories = [
-        str(name) for name in features
+        str(name)
+        for name in features
         if name not in numbers and (is_bool_dtype(features[name]) or _is_text(features[name]))
-    ]  # fmt: skip
+    ]
     return numbers, categories
 
 

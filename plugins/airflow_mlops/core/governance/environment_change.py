@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
-from airflow_mlops.core.ledger.state import LoopState, Version
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -27,7 +28,7 @@ def version_before(state: LoopState, version: Version) -> Version | None:
 
 def installed_for(workspace: Workspace, version: Version) -> dict[str, str]:
     """Return what was installed where a version was made, by name; empty where that is not known."""
-    digest = version.details.get("installed")
+    digest = version.details.installed
     if digest is None:
         return {}
     try:

@@ -16,11 +16,12 @@ from airflow_mlops.core.data.masking import keyed_hash, mask_key
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError, MlopsError, ReproductionError
 from airflow_mlops.core.governance.reproduce_version import request_of, version_called
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import as_fitted, predict
 from airflow_mlops.core.training.row_losses import Floats
-from airflow_mlops.core.training.window import PinnedPartition, read_partition, read_rows
+from airflow_mlops.core.training.window import read_partition, read_rows
 from airflow_mlops.core.workspace import Workspace
 
 BACKGROUND = 50
@@ -75,7 +76,7 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
     pin, whole = _found(workspace, kept_key(workspace, key), partition)
     at = int(np.flatnonzero(whole[workspace.loop.data.key].astype(str) == kept_key(workspace, key))[0])
     model = load_version(workspace, version)
-    features = as_fitted(model, FeatureMaker(workspace).of(whole, pin.partition, pin.version))
+    features = as_fitted(model, FeatureMaker(workspace).make(whole, pin.partition, pin.version))
     background = _background(workspace, version, model)
     alone = features.iloc[[at]].reset_index(drop=True)
     kind = workspace.loop.classifies
@@ -142,16 +143,16 @@ def plain(value: Any) -> Any:
 def _found(workspace: Workspace, kept: str, partition: str | None) -> tuple[PinnedPartition, pd.DataFrame]:
     """Return the published partition that holds a row, and its rows."""
     published = workspace.state().published
-    keys = [partition] if partition is not None else sorted(published, reverse=True)
+    keys = [partition] if partition is not None else published.keys()[::-1]
     column = workspace.loop.data.key
     for key in keys:
         if key not in published:
             raise ReproductionError(f"partition {key} is not published")
-        version = int(published[key]["version"])
+        version = published[key].version
         held = workspace.snapshots.read(key, version=version, columns=[column]).column(column)
         # As text the way predictions are keyed by it.
         if held.to_pandas().astype(str).eq(kept).any():
-            pin = PinnedPartition(key, version, str(published[key]["digest"]))
+            pin = PinnedPartition(key, version, published[key].digest)
             return pin, read_partition(workspace, pin, label=False)
     where = f"partition {partition}" if partition else f"any of the {len(published)} published partitions"
     raise ReproductionError(f"no row of {workspace.loop.model} with that key in {where}")
@@ -168,9 +169,9 @@ def _background(workspace: Workspace, version: Version, model: Any) -> pd.DataFr
 
 
 def _used_for(version: Version, partition: str) -> str:
-    window = version.details["window"]
+    window = version.details.window
     for part, words in (("fitted", "fitted on it"), ("holdout", "judged on it")):
-        if partition in {pin["partition"] for pin in window[part]}:
+        if partition in {pin.partition for pin in getattr(window, part)}:
             return words
     return "neither fitted nor judged on it"
 
@@ -180,5 +181,5 @@ def _logged(workspace: Workspace, partition: str, key: str) -> dict[str, Any] | 
     if scored is None:
         return None
     kept = kept_key(workspace, key)
-    rows = workspace.predictions.read(partition, version=int(scored["version"])).to_pylist()
+    rows = workspace.predictions.read(partition, version=scored.version).to_pylist()
     return next((row for row in rows if row["key"] == kept), None)

@@ -6,21 +6,34 @@ the rollout history since. What it lacks is named on top: a policy may ask for a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from airflow_mlops.core.governance.card_evaluation import evaluation_sections, gaps_in_evaluation
 from airflow_mlops.core.governance.environment_change import installed_otherwise
 from airflow_mlops.core.governance.reproduce_version import request_of, version_called
-from airflow_mlops.core.ledger.record import Record
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger import rollout_details as rollout
+from airflow_mlops.core.ledger.details import Details
+from airflow_mlops.core.ledger.protocols import Ledger
+from airflow_mlops.core.ledger.record import AnyRecord
+from airflow_mlops.core.ledger.rollout_details import Promoted
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import CardWritten, Reproduced, Superseded
 from airflow_mlops.core.report.page_parts import ModelCard, Section, Table
 from airflow_mlops.core.rollout.offline_and_online import offline_in_words
 from airflow_mlops.core.workspace import Workspace
 
-HISTORY = (
-    "approved", "approval_void", "rejected", "rollout_started", "stage_entered", "stage_analysed", "promoted",
-    "rolled_back", "quarantine_lifted", "superseded", "reproduced",
-)  # fmt: skip
+HISTORY: tuple[type[Details], ...] = (
+    rollout.Approved,
+    rollout.ApprovalVoid,
+    rollout.Rejected,
+    rollout.RolloutStarted,
+    rollout.StageEntered,
+    rollout.StageAnalysed,
+    rollout.Promoted,
+    rollout.RolledBack,
+    rollout.QuarantineLifted,
+    Superseded,
+    Reproduced,
+)
+"""Kinds of records that a card lists of its version."""
 
 
 def model_card(workspace: Workspace, number: str) -> ModelCard:
@@ -32,8 +45,8 @@ def model_card(workspace: Workspace, number: str) -> ModelCard:
         If there is no such version.
     """
     version = version_called(workspace, number)
-    report = workspace.evidence.get(version.details["report"])
-    judged = next(one for one in report["candidates"] if one["candidate"] == version.details["candidate"])
+    report = workspace.evidence.get(str(version.details.report))
+    judged = next(one for one in report["candidates"] if one["candidate"] == version.details.candidate)
     sections = [
         _purpose(workspace, version),
         *evaluation_sections(report, judged),
@@ -50,23 +63,22 @@ def model_card(workspace: Workspace, number: str) -> ModelCard:
 def write_model_card(workspace: Workspace, number: str) -> ModelCard:
     """Return the card of a version; kept as evidence if none is, or if the one that is kept lacks other things."""
     card, kept = model_card(workspace, number), workspace.state().cards.get(number)
-    if kept is None or kept.details["missing"] != list(card.missing):
+    if kept is None or kept.details.missing != card.missing:
         operation = f"card:{number}" + (f":{kept.sequence}" if kept else "")
-        workspace.record_fact(
-            workspace.draft(
-                "card_written", operation, version_called(workspace, number).partition,
-                evidence=(workspace.evidence.put(card.to_dict()),), version=number, missing=list(card.missing),
-            )
-        )  # fmt: skip
+        details = CardWritten(version=number, missing=card.missing)
+        evidence = (workspace.evidence.put(card.to_dict()),)
+        partition = version_called(workspace, number).partition
+        workspace.record_fact(workspace.draft(details, operation, partition, evidence=evidence))
     return card
 
 
-def records_about(records: Sequence[Record], version: str, kinds: Sequence[str]) -> list[Record]:
-    """Return the records of some kinds that are about a version, oldest first."""
+def records_about(ledger: Ledger, version: str) -> list[AnyRecord]:
+    """Return the records of :data:`HISTORY` that are about a version, oldest first."""
     return [
-        record for record in records
-        if record.kind in kinds and version in (str(record.details.get("version")), str(record.details.get("champion")))
-    ]  # fmt: skip
+        record
+        for record in ledger.records(*HISTORY)
+        if version in (getattr(record.details, "version", None), getattr(record.details, "champion", None))
+    ]
 
 
 def _purpose(workspace: Workspace, version: Version) -> Section:
@@ -77,16 +89,16 @@ def _purpose(workspace: Workspace, version: Version) -> Section:
         (
             loop.purpose or "The declaration does not say.",
             f"It predicts {kind} {loop.data.label!r}, one number for each row.",
-            f"Owner: {loop.owner}. Tier: {loop.tier}. Candidate {version.details['candidate']!r} of "
+            f"Owner: {loop.owner}. Tier: {loop.tier}. Candidate {version.details.candidate!r} of "
             f"{loop.train.function}, made as of {version.partition}.",
         ),
     )
 
 
 def _limits(workspace: Workspace, version: Version) -> Section:
-    window = version.details["window"]
-    first, last = window["fitted"][0]["partition"], window["fitted"][-1]["partition"]
-    held = ", ".join(pin["partition"] for pin in window["holdout"])
+    window = version.details.window
+    first, last = window.fitted[0].partition, window.fitted[-1].partition
+    held = ", ".join(pin.partition for pin in window.holdout)
     watched = workspace.loop.watch
     watch = "drift of its inputs" * bool(watched.drift) + ", " * bool(watched.drift and watched.performance)
     watch += "its error once labels arrive" * bool(watched.performance)
@@ -101,14 +113,15 @@ def _limits(workspace: Workspace, version: Version) -> Section:
 
 
 def _data(workspace: Workspace, version: Version) -> Section:
-    window = version.details["window"]
+    window = version.details.window
     state = workspace.state()
     rows = []
     for part, use in (("fitted", "fitted"), ("holdout", "judged")):
-        for pin in window[part]:
-            now = state.published.get(pin["partition"], {}).get("digest")
-            since = "the same now" if now == pin["digest"] else "published anew since" if now else "not kept any more"
-            rows.append((pin["partition"], use, str(pin["version"]), pin["digest"], since))
+        for pin in getattr(window, part):
+            published = state.published.get(pin.partition)
+            same = published is not None and published.digest == pin.digest
+            since = "the same now" if same else "published anew since" if published else "not kept any more"
+            rows.append((pin.partition, use, str(pin.version), pin.digest, since))
     head = ("partition", "used to be", "snapshot version", "digest of the content", "today")
     contract = f"Contract: {workspace.loop.data.contract}." if workspace.loop.data.contract else "No contract."
     return Section("Data", (contract,), (Table(head, tuple(rows)),))
@@ -117,16 +130,22 @@ def _data(workspace: Workspace, version: Version) -> Section:
 def _lineage(workspace: Workspace, version: Version) -> Section:
     details, request = version.details, request_of(workspace, version)
     code = getattr(request, "code", None) or {}
+    signature = details.signature.digest if details.signature else "not signed"
     facts = [
-        ("request", details["request"]), ("function", request.function), ("digest of the code", request.source),
+        ("request", details.request),
+        ("function", request.function),
+        ("digest of the code", request.source),
         ("commit", str(code.get("commit", "no repository")) + (" and changes" if code.get("dirty") else "")),
-        ("seed", str(request.seed)), ("model file", details["artefact"]),
-        ("signature", str((details.get("signature") or {}).get("digest", "not signed"))),
-        ("rows fitted on", f"{details['rows']:,}"), ("seconds of the fit", str(details["fit_seconds"])),
-        ("evaluation report", details["report"]), ("profile of the window", details["profile"]),
-    ]  # fmt: skip
-    facts += [(name, details[name]) for name in ("environment", "sbom") if isinstance(details.get(name), str)]
-    facts += [(f"parameter {name}", str(value)) for name, value in sorted((details.get("best_params") or {}).items())]
+        ("seed", str(request.seed)),
+        ("model file", details.artefact),
+        ("signature", signature),
+        ("rows fitted on", f"{details.rows:,}"),
+        ("seconds of the fit", str(details.fit_seconds)),
+        ("evaluation report", str(details.report)),
+        ("profile of the window", str(details.profile)),
+    ]
+    facts += [("sbom", details.sbom)] if details.sbom else []
+    facts += [(f"parameter {name}", str(value)) for name, value in sorted(details.best_params.items())]
     return Section("Lineage", (_installed(workspace, version),), (Table(("what", "value"), tuple(facts)),))
 
 
@@ -139,25 +158,29 @@ def _installed(workspace: Workspace, version: Version) -> str:
 
 
 def _history(workspace: Workspace, version: Version) -> Section:
-    records = workspace.ledger.records()
-    decided = next((record for record in records if record.sequence == version.details["decision"]), None)
-    rows = [] if decided is None else [_told(decided, f"a retrain was decided: {decided.details['reason']}")]
+    decided = workspace.ledger.record(version.details.decision)
+    rows = [] if decided is None else [_row(decided, f"a retrain was decided: {decided.details.reason}")]
     rows += [
-        _told(record, f"{record.kind.replace('_', ' ')}: {_words(record)}")
-        for record in records_about(records, version.number, HISTORY)
+        _row(record, f"{record.kind.replace('_', ' ')}: {_summarise(record.details)}")
+        for record in records_about(workspace.ledger, version.number)
     ]
     return Section("Approvals and rollout", (), (Table(("record", "partition", "what", "by"), tuple(rows)),))
 
 
-def _words(record: Record) -> str:
-    details = record.details
+def _summarise(details: Details) -> str:
+    """Return the details of a record in a few words."""
+    values = details.to_json()
+    previous = values.get("previous") or "none"
     parts = [
-        details.get("name") or details.get("kind"), details.get("verdict"), details.get("reason"),
-        f"before it {details['previous'] or 'none'}" if "previous" in details else None,
-        f"by {details['by']}" if "by" in details else None, offline_in_words(details.get("offline")),
-    ]  # fmt: skip
-    return ", ".join(str(part) for part in parts if part) or f"version {details.get('version')}"
+        values.get("name") or values.get("kind"),
+        values.get("verdict"),
+        values.get("reason"),
+        f"before it {previous}" if isinstance(details, Promoted) else None,
+        f"by {values['by']}" if values.get("by") else None,
+        offline_in_words(values.get("offline")),
+    ]
+    return ", ".join(str(part) for part in parts if part) or f"version {values.get('version')}"
 
 
-def _told(record: Record, words: str) -> tuple[str, ...]:
+def _row(record: AnyRecord, words: str) -> tuple[str, ...]:
     return (str(record.sequence), record.partition or "-", words, record.actor)

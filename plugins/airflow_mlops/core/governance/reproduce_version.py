@@ -19,7 +19,8 @@ from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.errors import DataError, ReproductionError, TrainingError
 from airflow_mlops.core.governance.environment_change import changed_since
 from airflow_mlops.core.ledger.record import canonical_json
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import Reproduced
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.training.assemble import TrainingRequest
@@ -71,7 +72,7 @@ def reproduce_version(workspace: Workspace, number: str, *, tolerance: float = 0
         holdout = read_rows(workspace, request.window.holdout)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "model.skops"
-            fitted = run_fit(workspace, fit_request_of(workspace, request, str(version.details["candidate"]), path))
+            fitted = run_fit(workspace, fit_request_of(workspace, request, str(version.details.candidate), path))
             again = load_model(path, fitted.digest)
     except (DataError, TrainingError) as error:
         raise ReproductionError(f"version {number} cannot be made again: {error}") from error
@@ -81,10 +82,10 @@ def reproduce_version(workspace: Workspace, number: str, *, tolerance: float = 0
     largest = float(np.abs(first - second).max(initial=0.0))
     identical = bool(np.array_equal(first, second))
     verdict = "identical" if identical else "within tolerance" if largest <= tolerance else "different"
-    changed = changed_since(dict(version.details.get("environment") or {}), fitted.environment)
+    changed = changed_since(dict(version.details.environment or {}), fitted.environment)
     found = Reproduction(
         number, verdict, said(verdict, len(first), largest, tolerance, changed), len(first), largest,
-        fitted.digest == version.details["artefact"], changed,
+        fitted.digest == version.details.artefact, changed,
     )  # fmt: skip
     record_reproduction(workspace, version, found)
     return found
@@ -107,7 +108,7 @@ def version_called(workspace: Workspace, number: str) -> Version:
 
 def request_of(workspace: Workspace, version: Version) -> TrainingRequest:
     """Return the request that a version was made from."""
-    return TrainingRequest.from_dict(workspace.evidence.get(version.details["report"])["request"])
+    return TrainingRequest.from_dict(workspace.evidence.get(str(version.details.report))["request"])
 
 
 def refuse_other_code(workspace: Workspace, request: TrainingRequest, number: str) -> None:
@@ -142,11 +143,8 @@ def said(verdict: str, rows: int, largest: float, tolerance: float, changed: tup
 def record_reproduction(workspace: Workspace, version: Version, found: Reproduction) -> None:
     """Record the comparison, as a fact about now."""
     state = workspace.state()
-    details = found.to_dict()
     # Two that were made at the same time may have come out otherwise, and both count.
-    content = hashlib.sha256(canonical_json(details).encode()).hexdigest()[:12]
+    content = hashlib.sha256(canonical_json(found.to_dict()).encode()).hexdigest()[:12]
     operation = f"reproduced:{version.number}:{state.sequence}:{content}"
-    newest = max(state.published, default=version.partition)
-    workspace.record_fact(
-        workspace.draft("reproduced", operation, max(newest, version.partition), **details)
-    )  # fmt: skip
+    newest = state.published.newest() or version.partition
+    workspace.record_fact(workspace.draft(Reproduced(**asdict(found)), operation, max(newest, version.partition)))

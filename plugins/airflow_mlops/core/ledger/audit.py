@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerCorruptError, LedgerError
-from airflow_mlops.core.ledger.protocols import EvidenceStore
+from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
 from airflow_mlops.core.ledger.record import Record, verify_chain
 
 
@@ -36,7 +36,7 @@ class Audit:
     anchors: int
 
 
-def head(records: Sequence[Record]) -> Anchor:
+def head_anchor(ledger: Ledger) -> Anchor:
     """Return the anchor of a ledger as it is now.
 
     Raises
@@ -44,9 +44,9 @@ def head(records: Sequence[Record]) -> Anchor:
     LedgerError
         If it has no record.
     """
-    if not records:
+    last = ledger.record(ledger.head().sequence)
+    if last is None:
         raise LedgerError("the ledger has no record yet; there is nothing to anchor")
-    last = records[-1]
     return Anchor(last.model, last.sequence, last.hash, last.recorded_at)
 
 
@@ -83,39 +83,74 @@ def read_anchors(file: Path, model: str) -> list[Anchor]:
     return own
 
 
-def audit_ledger(records: Sequence[Record], evidence: EvidenceStore, anchors: Sequence[Anchor] = ()) -> Audit:
+def audit_ledger(
+    ledger: Ledger, evidence: EvidenceStore, anchors: Sequence[Anchor] = (), *, since: Anchor | None = None
+) -> Audit:
     """Recompute every hash, read every document of evidence, and compare with what was anchored.
+
+    Records are read once and one at a time, so memory does not grow with their number.
+
+    Parameters
+    ----------
+    anchors : sequence of Anchor
+        What was written down of the ledger before.
+    since : Anchor, optional
+        An anchor up to which the ledger was audited before: only newer records are, and the anchored record itself.
 
     Raises
     ------
     LedgerError
         Naming the first record that was changed, document that is gone or changed, or anchor that does not hold.
     """
-    count = verify_chain(records)
-    for anchor in anchors:
-        if anchor.sequence > count:
-            raise LedgerCorruptError(
-                f"{anchor.model}: the ledger ends at record {count}, and record {anchor.sequence} of "
-                f"{anchor.recorded_at[:19]} was anchored: the newest records were cut off"
-            )
-        if records[anchor.sequence - 1].hash != anchor.hash:
-            raise LedgerCorruptError(
-                f"{anchor.model}: record {anchor.sequence} has the hash {records[anchor.sequence - 1].hash[:12]}…, and "
-                f"{anchor.hash[:12]}… was anchored on {anchor.recorded_at[:19]}: the ledger was written anew"
-            )
-    digests = {digest: record for record in records for digest in record.evidence}
-    for digest, record in digests.items():
+    pending = {anchor.sequence: anchor for anchor in anchors if since is None or anchor.sequence > since.sequence}
+    if since is not None:
+        _require_anchored(ledger.record(since.sequence), since, ledger.head().sequence)
+    documents = 0
+
+    def read() -> Iterator[Record[Any]]:
+        nonlocal documents
+        for record in ledger.records(after=since.sequence if since else 0):
+            yield record
+            if record.sequence in pending:
+                _require_anchored(record, pending.pop(record.sequence), record.sequence)
+            documents += _read_evidence(record, evidence)
+
+    last = (
+        verify_chain(read())
+        if since is None
+        else verify_chain(read(), sequence=since.sequence, previous_hash=since.hash)
+    )
+    for anchor in pending.values():
+        _require_anchored(None, anchor, last)
+    return Audit(last - (since.sequence if since else 0), documents, len(anchors))
+
+
+def _require_anchored(record: Record[Any] | None, anchor: Anchor, last: int) -> None:
+    if record is None:
+        raise LedgerCorruptError(
+            f"{anchor.model}: the ledger ends at record {last}, and record {anchor.sequence} of "
+            f"{anchor.recorded_at[:19]} was anchored: the newest records were cut off"
+        )
+    if record.hash != anchor.hash:
+        raise LedgerCorruptError(
+            f"{anchor.model}: record {anchor.sequence} has the hash {record.hash[:12]}…, and "
+            f"{anchor.hash[:12]}… was anchored on {anchor.recorded_at[:19]}: the ledger was written anew"
+        )
+
+
+def _read_evidence(record: Record[Any], evidence: EvidenceStore) -> int:
+    for digest in record.evidence:
         try:
             evidence.get(digest)
         except LedgerError as error:
             raise LedgerError(f"record {record.sequence} ({record.kind}) rests on it: {error}") from error
-    return Audit(count, len(digests), len(anchors))
+    return len(record.evidence)
 
 
-def exported(records: Sequence[Record], evidence: EvidenceStore | None = None) -> Iterator[dict[str, Any]]:
+def export_records(ledger: Ledger, evidence: EvidenceStore | None = None) -> Iterator[dict[str, Any]]:
     """Yield each record as JSON values, with its documents of evidence in full if a store is given."""
-    for record in records:
-        values = asdict(record)
+    for record in ledger.records():
+        values = record.to_json()
         if evidence is not None:
             values["documents"] = {digest: evidence.get(digest) for digest in record.evidence}
         yield values

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import threading
 from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
-from airflow_mlops.core.lake import Lake, LakeFiles
+from airflow_mlops.core.lake import Lake, LakeFiles, replace_file
 from airflow_mlops.core.ledger.record import canonical_json
 
 
@@ -30,7 +28,8 @@ class EvidenceFiles:
             if not files.holds(name):
                 files.put(name, content)
         elif not (self._folder.path / name).exists():
-            write_whole(self._folder.path / name, content)
+            with replace_file(self._folder.path / name) as part:
+                part.write_bytes(content)
         return digest
 
     def get(self, digest: str) -> Any:
@@ -48,14 +47,3 @@ class EvidenceFiles:
     def location(self, digest: str) -> str:
         """Return where a person finds the document of ``digest``."""
         return f"{self._folder.uri}/{digest}.json"
-
-
-def write_whole(target: Path, content: bytes) -> None:
-    """Write a file so that a reader sees all of it or none."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(target)

@@ -2,20 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, overload
 
+from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.record import Draft, Record
+from airflow_mlops.core.ledger.state import LoopState
+
+D = TypeVar("D", bound=Details)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last record of a ledger, by its number, 0 of an empty one, and its hash."""
+
+    sequence: int
+    hash: str
 
 
 class Ledger(Protocol):
-    """The records of one model, in order."""
+    """The records of one model, in order, and the state that they add up to."""
 
     model: str
 
-    def records(self) -> list[Record]:
-        """Return all records, oldest first."""
+    @overload
+    def records(
+        self, kind: type[D], /, *, partition: str | None = None, after: int = 0, newest_first: bool = False
+    ) -> Iterator[Record[D]]: ...
 
-    def append(self, draft: Draft, *, read: int) -> Record:
+    @overload
+    def records(
+        self, *kinds: type[Details], partition: str | None = None, after: int = 0, newest_first: bool = False
+    ) -> Iterator[Record[Any]]: ...
+
+    def records(
+        self, *kinds: type[Details], partition: str | None = None, after: int = 0, newest_first: bool = False
+    ) -> Iterator[Record[Any]]:
+        """Yield records, oldest first, a page at a time.
+
+        Parameters
+        ----------
+        kinds : dataclass of Details
+            Kinds of records; all by default.
+        partition : str, optional
+            Partition that they are about.
+        after : int
+            Number of the record from which on, without it.
+        newest_first : bool
+            Whether the newest come first.
+        """
+
+    def record(self, sequence: int) -> Record[Any] | None:
+        """Return the record of a number; None where there is none."""
+
+    def recorded(self, operation: str) -> Record[Any] | None:
+        """Return the record of an operation; None where it was not recorded."""
+
+    def head(self) -> Head:
+        """Return the number and the hash of the last record; nothing else is read."""
+
+    def state(self, *, as_of: str | None = None, before: str | None = None) -> LoopState:
+        """Return the state: what :func:`~airflow_mlops.core.ledger.fold.fold` gives, without reading all records.
+
+        Parameters
+        ----------
+        as_of, before : str, optional
+            Count only what was recorded for partitions at or before ``as_of``, or strictly before ``before``.
+        """
+
+    def append(self, draft: Draft[D], *, read: int) -> Record[D]:
         """Append ``draft`` as number ``read + 1``, ``read`` being the last number its writer has seen.
 
         An operation already recorded is returned as it stands, whatever ``read`` says.

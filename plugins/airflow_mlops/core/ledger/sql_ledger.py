@@ -1,55 +1,38 @@
-"""The ledger as one table of any database SQLAlchemy speaks to: SQLite by default, PostgreSQL beyond.
+"""The ledger in any database SQLAlchemy speaks to: SQLite by default, PostgreSQL beyond.
 
-The primary key (model, sequence) is the compare-and-append: of two writers that read the same number
-exactly one inserts the next.
+The primary key (model, sequence) is the compare-and-append: of two writers that read the same number exactly one
+inserts the next. The projection stands beside the records and names the last record it includes by number and hash:
+whoever reads the state first applies newer records to it, and makes it again if it does not fit the records.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
-from sqlalchemy import (
-    JSON,
-    Column,
-    Engine,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    UniqueConstraint,
-    create_engine,
-    event,
-    insert,
-    select,
-)  # fmt: skip
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import ColumnElement, Connection, Select, delete, insert, select, update
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from airflow_mlops.core.errors import LedgerError, StaleLedgerError
-from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, chained
+from airflow_mlops.core.ledger.details import Details
+from airflow_mlops.core.ledger.fold import View
+from airflow_mlops.core.ledger.kinds import is_wanted, stored_kinds
+from airflow_mlops.core.ledger.projection import apply, places_of
+from airflow_mlops.core.ledger.protocols import Head
+from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, chain_record
+from airflow_mlops.core.ledger.sql_facts import SqlFacts, SqlSteps
+from airflow_mlops.core.ledger.sql_schema import FACT, LEDGER, PROJECTED, engine_of, migrate
+from airflow_mlops.core.ledger.state import MACHINE, LoopState
+from airflow_mlops.core.ledger.state_machine import StateMachine
 
 Result = TypeVar("Result")
-ATTEMPTS = 5
-
-LEDGER = Table(
-    "airflow_mlops_ledger",
-    MetaData(),
-    Column("model", String(63), primary_key=True),
-    Column("sequence", Integer, primary_key=True, autoincrement=False),
-    Column("operation", String(250), nullable=False),
-    Column("kind", String(40), nullable=False),
-    Column("actor", String(250), nullable=False),
-    Column("partition", String(40)),
-    Column("details", JSON, nullable=False),
-    Column("evidence", JSON, nullable=False),
-    Column("recorded_at", String(40), nullable=False),
-    Column("previous_hash", String(64), nullable=False),
-    Column("hash", String(64), nullable=False),
-    UniqueConstraint("model", "operation", name="airflow_mlops_ledger_operation"),
-)
+D = TypeVar("D", bound=Details)
+ATTEMPTS = 6
+BATCH = 1_000
+"""Records that are read, or applied to the projection, at a time."""
 
 
 class SqlLedger:
@@ -69,36 +52,74 @@ class SqlLedger:
         self.model = model
         self._clock = clock
         self._engine = engine_of(url)
-        self._made = False
+        self._migrated = False
 
-    def records(self) -> list[Record]:
-        """Return all records of the model, oldest first."""
+    def records(
+        self, *kinds: type[Details], partition: str | None = None, after: int = 0, newest_first: bool = False
+    ) -> Iterator[Record[Any]]:
+        """Yield records; see :meth:`~airflow_mlops.core.ledger.protocols.Ledger.records`."""
+        conditions: list[ColumnElement[bool]] = [LEDGER.c.model == self.model]
+        if kinds:
+            conditions.append(LEDGER.c.kind.in_(stored_kinds(kinds)))
+        if partition is not None:
+            conditions.append(LEDGER.c.partition == partition)
+        if after:
+            conditions.append(LEDGER.c.sequence > after)
+        order = LEDGER.c.sequence.desc() if newest_first else LEDGER.c.sequence
+        query, last = select(LEDGER).where(*conditions).order_by(order).limit(BATCH), None
+        while True:
+            page = (
+                query
+                if last is None
+                else query.where(LEDGER.c.sequence < last if newest_first else LEDGER.c.sequence > last)
+            )
+            rows = self._run(partial(_read, query=page))
+            yield from (row for row in rows if is_wanted(row, kinds))
+            if len(rows) < BATCH:
+                return
+            last = rows[-1].sequence
 
-        def read() -> list[Record]:
-            query = select(LEDGER).where(LEDGER.c.model == self.model).order_by(LEDGER.c.sequence)
-            with self._engine.connect() as connection:
-                return [record_of(row._mapping) for row in connection.execute(query)]
+    def record(self, sequence: int) -> Record[Any] | None:
+        """Return the record of a number; None where there is none."""
+        return self._one(LEDGER.c.sequence == sequence)
 
-        return self._retried(read)
+    def recorded(self, operation: str) -> Record[Any] | None:
+        """Return the record of an operation; None where it was not recorded."""
+        return self._one(LEDGER.c.operation == operation)
 
-    def append(self, draft: Draft, *, read: int) -> Record:
-        """Append ``draft`` as number ``read + 1``; see :meth:`Ledger.append`."""
-        return self._retried(lambda: self._append(draft, read))
+    def head(self) -> Head:
+        """Return the number and the hash of the last record."""
+        return self._run(self._head)
 
-    def _append(self, draft: Draft, read: int) -> Record:
-        known = self._known(draft.operation)
+    def state(self, *, as_of: str | None = None, before: str | None = None) -> LoopState:
+        """Return the state now, or as of a partition; see :meth:`~airflow_mlops.core.ledger.protocols.Ledger.state`."""
+        view = View(as_of, before)
+        facts = SqlFacts(self._run, self.model, view)
+        head = self._run(self._brought_up)
+        machine: StateMachine = facts.value(MACHINE, "") or StateMachine()
+        return LoopState(head.sequence, machine, facts)
+
+    def append(self, draft: Draft[D], *, read: int) -> Record[D]:
+        """Append ``draft`` as number ``read + 1``; see :meth:`~airflow_mlops.core.ledger.protocols.Ledger.append`."""
+        return self._run(lambda connection: self._append(connection, draft, read))
+
+    def _append(self, connection: Connection, draft: Draft[D], read: int) -> Record[D]:
+        known = self._known(connection, draft.operation)
         if known is not None:
             return known
-        previous = self._hash_at(read)
-        record = chained(
-            draft, model=self.model, sequence=read + 1, previous_hash=previous,
+        record = chain_record(
+            draft,
+            model=self.model,
+            sequence=read + 1,
+            previous_hash=self._hash_at(connection, read),
             recorded_at=self._clock().isoformat(),
-        )  # fmt: skip
+        )
         try:
-            with self._engine.begin() as connection:
-                connection.execute(insert(LEDGER).values(**{**vars(record), "evidence": list(record.evidence)}))
+            connection.execute(insert(LEDGER).values(**record.to_json()))
+            connection.commit()
         except IntegrityError:
-            known = self._known(draft.operation)
+            connection.rollback()
+            known = self._known(connection, draft.operation)
             if known is not None:
                 return known
             raise StaleLedgerError(
@@ -107,54 +128,128 @@ class SqlLedger:
             ) from None
         return record
 
-    def _known(self, operation: str) -> Record | None:
-        query = select(LEDGER).where(LEDGER.c.model == self.model, LEDGER.c.operation == operation)
-        with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-        return None if row is None else record_of(row._mapping)
+    def _known(self, connection: Connection, operation: str) -> Record[Any] | None:
+        rows = _read(connection, select(LEDGER).where(LEDGER.c.model == self.model, LEDGER.c.operation == operation))
+        return rows[0] if rows else None
 
-    def _hash_at(self, sequence: int) -> str:
+    def _one(self, condition: ColumnElement[bool]) -> Record[Any] | None:
+        query = select(LEDGER).where(LEDGER.c.model == self.model, condition)
+        rows = self._run(lambda connection: _read(connection, query))
+        return rows[0] if rows else None
+
+    def _head(self, connection: Connection) -> Head:
+        query = (
+            select(LEDGER.c.sequence, LEDGER.c.hash)
+            .where(LEDGER.c.model == self.model)
+            .order_by(LEDGER.c.sequence.desc())
+            .limit(1)
+        )
+        row = connection.execute(query).first()
+        return Head(0, GENESIS) if row is None else Head(int(row.sequence), str(row.hash))
+
+    def _hash_at(self, connection: Connection, sequence: int) -> str:
         if sequence == 0:
             return GENESIS
         query = select(LEDGER.c.hash).where(LEDGER.c.model == self.model, LEDGER.c.sequence == sequence)
-        with self._engine.connect() as connection:
-            found = connection.execute(query).scalar()
+        found = connection.execute(query).scalar()
         if found is None:
             raise LedgerError(f"{self.model}: there is no record {sequence} to append to")
         return str(found)
 
-    def _retried(self, action: Callable[[], Result]) -> Result:
-        """Run ``action``, making the table where it is missing and waiting where the database is locked."""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                if not self._made:
-                    LEDGER.metadata.create_all(self._engine)
-                    self._made = True
-                return action()
-            except (OperationalError, ProgrammingError) as error:
-                # Two first users make the table at the same time; a busy SQLite answers "locked".
-                if attempt == ATTEMPTS:
-                    raise LedgerError(
-                        f"{self.model}: the ledger did not answer in {ATTEMPTS} attempts: {error.orig}"
-                    ) from error
-                time.sleep(0.05 * 2**attempt)
-        raise AssertionError("unreachable")
+    def _brought_up(self, connection: Connection) -> Head:
+        """Apply the records that the projection does not include yet, and return the last one."""
+        while True:
+            head, projected = self._head(connection), self._projected(connection)
+            if projected == head:
+                return head
+            if projected.sequence > head.sequence or self._hash_at(connection, projected.sequence) != projected.hash:
+                # Not made from these records: somebody has put back an older ledger, or written it anew.
+                self._move(connection, projected, Head(0, GENESIS), ())
+                continue
+            query = (
+                select(LEDGER)
+                .where(LEDGER.c.model == self.model, LEDGER.c.sequence > projected.sequence)
+                .order_by(LEDGER.c.sequence)
+                .limit(BATCH)
+            )
+            records = _read(connection, query)
+            self._move(connection, projected, Head(records[-1].sequence, records[-1].hash), records)
+
+    def _projected(self, connection: Connection) -> Head:
+        query = select(PROJECTED.c.sequence, PROJECTED.c.hash).where(PROJECTED.c.model == self.model)
+        row = connection.execute(query).first()
+        return Head(0, GENESIS) if row is None else Head(int(row.sequence), str(row.hash))
+
+    def _move(self, connection: Connection, old: Head, new: Head, records: Sequence[Record[Any]]) -> None:
+        """Move the projection from one record to another in one transaction; who comes second changes nothing."""
+        connection.rollback()  # what was read so far began a transaction on some databases
+        try:
+            if old.sequence == 0 and self._projected(connection).sequence == 0:
+                connection.execute(delete(PROJECTED).where(PROJECTED.c.model == self.model))
+                connection.execute(insert(PROJECTED).values(model=self.model, sequence=new.sequence, hash=new.hash))
+            else:
+                moved = connection.execute(
+                    update(PROJECTED)
+                    .where(
+                        PROJECTED.c.model == self.model,
+                        PROJECTED.c.sequence == old.sequence,
+                        PROJECTED.c.hash == old.hash,
+                    )
+                    .values(sequence=new.sequence, hash=new.hash)
+                )
+                if moved.rowcount == 0:
+                    connection.rollback()
+                    return
+            if new.sequence == 0:
+                connection.execute(delete(FACT).where(FACT.c.model == self.model))
+            steps = SqlSteps(connection, self.model)
+            steps.expect(places_of(records))
+            for record in records:
+                apply(record, steps)
+            steps.flush()
+            connection.commit()
+        except IntegrityError:
+            connection.rollback()
+
+    def _run(self, action: Callable[[Connection], Result]) -> Result:
+        """Return what ``action`` gives on a connection, trying again while the database is locked or away."""
+        attempts = Retrying(
+            retry=retry_if_exception_type((OperationalError, ProgrammingError)),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_exponential(multiplier=0.05, max=2),
+            reraise=True,
+        )
+        try:
+            result: Result = attempts(self._connected, action)
+        except DatabaseError as error:
+            raise LedgerError(
+                f"{self.model}: the ledger did not answer in {ATTEMPTS} attempts: {error.orig}"
+            ) from error
+        return result
+
+    def _connected(self, action: Callable[[Connection], Result]) -> Result:
+        if not self._migrated:
+            migrate(self._engine)
+            self._migrated = True
+        with self._engine.connect() as connection:
+            return action(connection)
 
 
-def record_of(row: object) -> Record:
-    """Return a table row as a record."""
-    values = dict(row)  # type: ignore[call-overload]
-    return Record(**{**values, "evidence": tuple(values["evidence"])})
+def _read(connection: Connection, query: Select[Any]) -> list[Record[Any]]:
+    return [_record_of(row._mapping) for row in connection.execute(query)]
 
 
-def engine_of(url: str) -> Engine:
-    """Return an engine that holds no connection between uses, since tasks are forks of their worker."""
-    if url.startswith("sqlite"):
-        engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30})
-
-        @event.listens_for(engine, "connect")
-        def _durable(connection: object, _record: object) -> None:
-            connection.execute("PRAGMA synchronous=FULL")  # type: ignore[attr-defined]
-
-        return engine
-    return create_engine(url, poolclass=NullPool)
+def _record_of(row: Any) -> Record[Any]:
+    return Record(
+        row["model"],
+        row["sequence"],
+        row["operation"],
+        row["kind"],
+        row["actor"],
+        row["partition"],
+        row["details"],
+        tuple(row["evidence"]),
+        row["recorded_at"],
+        row["previous_hash"],
+        row["hash"],
+    )

@@ -1,137 +1,198 @@
-"""The state of a loop: what its ledger says now, or said as of a partition. ``fold_records`` makes it."""
+"""The state of a loop: what its ledger states now, or stated as of a partition."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
 
 from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.ledger.data_details import (
+    LabelsArrived,
+    PartitionRefused,
+    PredictionsPublished,
+    SnapshotPublished,
+)
+from airflow_mlops.core.ledger.facts import Facts, FactSource
 from airflow_mlops.core.ledger.record import Record
+from airflow_mlops.core.ledger.rollout_details import Approved, Promoted, RolledBack
+from airflow_mlops.core.ledger.state_machine import OpenRollout, StateMachine, Version
+from airflow_mlops.core.ledger.training_details import CardWritten, Escalated, Reproduced, RetrainDecided
+from airflow_mlops.core.ledger.watch_details import (
+    DRIFT,
+    OUTSIDE,
+    PERFORMANCE,
+    REGRET,
+    DriftJudged,
+    OutsideAlarmed,
+    PerformanceJudged,
+    RegretMeasured,
+    WindowJudged,
+)
+
+MACHINE = "machine"
+"""Table of the state machine; it has one key, the empty one."""
+CHECKED = "checked"
+"""Table of the names of the checks that a window has, by partition."""
+EXPIRING = ("snapshots", "predictions", "quarantine")
+"""Tables of the lake whose partitions expire."""
 
 
-@dataclass(frozen=True)
-class Version:
-    """A registered version of the model and the record that brought it.
-
-    ``details`` are those of its ``candidate_registered`` record: metrics, window, artefact digest.
-    """
-
-    number: str
-    partition: str
-    details: dict[str, Any]
+def judged_table(check: str) -> str:
+    """Return the name of the table of a check's judgements, by partition."""
+    return f"judged/{check}"
 
 
-@dataclass(frozen=True)
-class OpenRollout:
-    """A rollout under way.
-
-    ``record`` is the number of the record that started it. ``stage`` is -1 before the first stage was entered, and
-    ``entered`` the partition as of which the stage was. ``settled`` says whether the stage has passed or was skipped,
-    ``failed`` why it must be rolled back, ``paused`` why it goes on no further. ``looks`` are the stage's looks, oldest
-    first, and ``approved`` the stages that a person has let begin.
-    """
-
-    version: Version
-    record: int
-    stage: int = -1
-    entered: str = ""
-    share: int = 0
-    kind: str = "waiting"
-    settled: bool = False
-    failed: str | None = None
-    paused: str | None = None
-    looks: tuple[Record, ...] = ()
-    approved: frozenset[int] = frozenset()
-
-    @property
-    def salt(self) -> str:
-        """What names the rollout in the sticky split."""
-        return f"rollout-{self.version.number}"
+def expired_table(table: str) -> str:
+    """Return the name of the table of the expired partitions of a table of the lake."""
+    return f"expired/{table}"
 
 
-@dataclass
+def entry_key(partition: str | None, sequence: int) -> str:
+    """Return the key of a record in a table that holds several of a partition: they sort by partition, then number."""
+    return f"{partition or ''}|{sequence:012d}"
+
+
 class LoopState:
-    """What the ledger says now, or said as of a partition.
+    """What the ledger states now, or stated as of a partition.
 
-    ``traffic_record`` is the number of the last record that says who serves whom. ``drift``, ``performance``,
-    ``checks`` (by partition, then by the name of the check), and ``regret`` are what was found on scored
-    partitions; ``labels`` are deliveries of labels by the partition that they came with.
+    The small state machine is read at once, and facts when they are asked for: as of the same partition, and at
+    least as new as ``sequence``, the number of the last record.
+
+    Parameters
+    ----------
+    sequence : int
+        Number of the last record: what a writer read.
+    machine : StateMachine
+        Who serves and what is under way.
+    source : FactSource
+        Where facts come from.
     """
 
-    sequence: int = 0
-    published: dict[str, dict[str, Any]] = field(default_factory=dict)
-    refused: dict[str, dict[str, Any]] = field(default_factory=dict)
-    scored: dict[str, dict[str, Any]] = field(default_factory=dict)
-    drift: dict[str, dict[str, Any]] = field(default_factory=dict)
-    performance: dict[str, dict[str, Any]] = field(default_factory=dict)
-    checks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    regret: dict[str, dict[str, Any]] = field(default_factory=dict)
-    labels: dict[str, dict[str, Any]] = field(default_factory=dict)
-    escalations: list[Record] = field(default_factory=list)
-    versions: dict[str, Version] = field(default_factory=dict)
-    champion: Version | None = None
-    promoted_at: str | None = None
-    rollout: OpenRollout | None = None
-    traffic_record: int = 0
-    candidate: Version | None = None
-    decisions: list[Record] = field(default_factory=list)
-    retrains: list[Record] = field(default_factory=list)
-    open_decision: Record | None = None
-    training_started: str | None = None
-    promotions: list[Record] = field(default_factory=list)
-    rollbacks: list[Record] = field(default_factory=list)
-    quarantined: dict[str, str] = field(default_factory=dict)
-    approved: dict[str, Record] = field(default_factory=dict)
-    reproduced: dict[str, Record] = field(default_factory=dict)
-    cards: dict[str, Record] = field(default_factory=dict)
-    forgotten: set[str] = field(default_factory=set)
-    mask_key: str | None = None
-    purged: dict[str, int] = field(default_factory=dict)
-    expired: dict[str, set[str]] = field(default_factory=dict)
+    def __init__(self, sequence: int, machine: StateMachine, source: FactSource) -> None:
+        self.sequence, self.machine, self._source = sequence, machine, source
+        self.published: Facts[SnapshotPublished] = Facts(source, "published")
+        self.republished: Facts[int] = Facts(source, "republished")
+        self.refused: Facts[PartitionRefused] = Facts(source, "refused")
+        self.scored: Facts[PredictionsPublished] = Facts(source, "scored")
+        self.labels: Facts[LabelsArrived] = Facts(source, "labels")
+        self.drift: Facts[DriftJudged] = self.judged(DRIFT)
+        self.performance: Facts[PerformanceJudged] = self.judged(PERFORMANCE)
+        self.regret: Facts[RegretMeasured] = self.judged(REGRET)
+        self.outside: Facts[OutsideAlarmed] = self.judged(OUTSIDE)
+        self.outside_alarms: Facts[int] = Facts(source, "outside_alarms")
+        self.checked: Facts[tuple[str, ...]] = Facts(source, CHECKED)
+        self.decided: Facts[int] = Facts(source, "decided")
+        self.retrains: Facts[Record[RetrainDecided]] = Facts(source, "retrains")
+        self.promotions: Facts[str] = Facts(source, "promotions")
+        self.versions: Facts[Version] = Facts(source, "versions")
+        self.requests: Facts[str] = Facts(source, "requests")
+        self.promoted: Facts[Promoted] = Facts(source, "promoted")
+        self.rolled_back: Facts[RolledBack] = Facts(source, "rolled_back")
+        self.rollback_attempts: Facts[str] = Facts(source, "rollback_attempts")
+        self.quarantined: Facts[str] = Facts(source, "quarantined")
+        self.approved: Facts[Record[Approved]] = Facts(source, "approved")
+        self.reproduced: Facts[Record[Reproduced]] = Facts(source, "reproduced")
+        self.cards: Facts[Record[CardWritten]] = Facts(source, "cards")
+        self.escalations: Facts[Record[Escalated]] = Facts(source, "escalations")
+        self.forgotten: Facts[bool] = Facts(source, "forgotten")
+        self.purged: Facts[int] = Facts(source, "purged")
+
+    def judged(self, check: str) -> Facts:  # type: ignore[type-arg]  # the check says which dataclass
+        """Return the judgements of a check by partition."""
+        return Facts(self._source, judged_table(check))
+
+    def expired(self, table: str) -> Facts[bool]:
+        """Return the expired partitions of a table of the lake."""
+        return Facts(self._source, expired_table(table))
+
+    def checks_of(self, partition: str) -> Mapping[str, WindowJudged]:
+        """Return the judgements of a partition by check, without drift, performance and regret."""
+        names = [name for name in self.checked.get(partition) or () if name not in (DRIFT, PERFORMANCE, REGRET)]
+        return {name: self.judged(name)[partition] for name in names}
 
     @property
-    def high_water(self) -> str | None:
-        """The newest partition a retrain was decided on."""
-        return max((str(record.partition) for record in self.decisions), default=None)
+    def champion(self) -> Version | None:
+        """The version that serves."""
+        return self.machine.champion
+
+    @property
+    def promoted_at(self) -> str | None:
+        """The partition as of which the champion became one."""
+        return self.machine.promoted_at
+
+    @property
+    def candidate(self) -> Version | None:
+        """The version that waits for its rollout."""
+        return self.machine.candidate
+
+    @property
+    def rollout(self) -> OpenRollout | None:
+        """The rollout under way."""
+        return self.machine.rollout
+
+    @property
+    def open_decision(self) -> Record[RetrainDecided] | None:
+        """The decision to retrain that has not ended."""
+        return self.machine.open_decision
+
+    @property
+    def training_started(self) -> str | None:
+        """The partition as of which the open decision was picked up."""
+        return self.machine.training_started
+
+    @property
+    def traffic_record(self) -> int:
+        """Number of the last record that changes who serves whom."""
+        return self.machine.traffic_record
+
+    @property
+    def mask_key(self) -> str | None:
+        """Fingerprint of the key that masks personal columns."""
+        return self.machine.mask_key
 
     @property
     def in_flight(self) -> str | None:
         """What a new retrain would have to wait for, in words; None where nothing is under way."""
-        if self.rollout is not None:
-            paused = "" if self.rollout.paused is None else ", paused"
-            return f"version {self.rollout.version.number} is being rolled out ({self.rollout.kind}{paused})"
-        if self.candidate is not None:
-            return f"version {self.candidate.number} waits for its rollout"
-        if self.open_decision is not None:
-            return f"the retrain of record {self.open_decision.sequence} is under way"
-        return None
+        return self.machine.in_flight
 
-    def open_decision_by(self, as_of: str) -> Record | None:
+    @property
+    def high_water(self) -> str | None:
+        """The newest partition that a retrain was decided on, whether yes or no."""
+        return self.decided.newest()
+
+    @property
+    def last_retrain(self) -> Record[RetrainDecided] | None:
+        """The newest decision that said yes."""
+        return next((record for _, record in self.retrains.newest_first()), None)
+
+    def open_decision_by(self, as_of: str) -> Record[RetrainDecided] | None:
         """Return the open decision to retrain if it is about a partition at or before ``as_of``."""
         decision = self.open_decision
         return decision if decision is not None and str(decision.partition) <= as_of else None
 
     def is_historical(self, partition: str) -> bool:
         """Return whether a retrain was decided on a newer partition than this one."""
-        return self.high_water is not None and partition < self.high_water
+        newest = self.high_water
+        return newest is not None and partition < newest
 
     def was_champion(self, number: str) -> bool:
-        """Whether a version is or was the champion."""
-        return any(str(record.details["version"]) == number for record in self.promotions)
+        """Return whether a version is or was the champion."""
+        return number in self.promoted
 
     @property
     def champions_before(self) -> list[str]:
-        """Numbers of the versions that each had to make room for the next, up to the champion of now, newest first."""
-        replaced = {str(one.details["version"]): one.details.get("previous") for one in self.promotions}
-        found: list[str] = []
-        number = replaced.get(self.champion.number) if self.champion else None
-        while number is not None and number not in found:
-            found.append(str(number))
-            number = replaced.get(str(number))
-        return found
+        """Numbers of the champions that each had to make room for the next, up to this one, newest first."""
+        numbers: list[str] = []
+        number = None if self.champion is None else self._replaced_by(self.champion.number)
+        while number is not None and number not in numbers:
+            numbers.append(number)
+            number = self._replaced_by(number)
+        return numbers
 
-    def require_scored(self, partition: str) -> dict[str, Any]:
+    def _replaced_by(self, number: str) -> str | None:
+        promotion = self.promoted.get(number)
+        return None if promotion is None else promotion.previous
+
+    def require_scored(self, partition: str) -> PredictionsPublished:
         """Return what is recorded of the predictions of a partition.
 
         Raises
@@ -139,10 +200,7 @@ class LoopState:
         NotReadyError
             If it was not scored.
         """
-        if partition not in self.scored:
+        scored = self.scored.get(partition) if partition else None
+        if scored is None:
             raise NotReadyError(f"partition {partition} was not scored" if partition else "no partition was scored yet")
-        return self.scored[partition]
-
-    def newest(self, partitions: Iterable[str], as_of: str) -> str | None:
-        """Return the newest of ``partitions`` at or before ``as_of``."""
-        return max((key for key in partitions if key <= as_of), default=None)
+        return scored

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["none", "shadow", "standby", "canary", "ab", "rolling"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from functools import lru_cache
 from typing import Any
 
 from airflow_mlops.core.registry.recorded_environment import Environment, Package
@@ -26,15 +27,30 @@ def bill_of_materials(environment: Environment, *, model: str, operation: str, d
     digest : str
         SHA-256 of the model file.
     """
+    document: dict[str, Any] = json.loads(_of_any_model(json.dumps(environment, sort_keys=True)))
+    document["metadata"]["component"].update(
+        {"name": model, "version": operation, "hashes": [{"alg": "SHA-256", "content": digest}]}
+    )
+    content = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(document, sort_keys=True))
+    return {**document, "serialNumber": content.urn}
+
+
+@lru_cache(maxsize=2)
+def _of_any_model(recorded: str) -> str:
+    """Return the document of an environment, as JSON, without what it says of one model.
+
+    Hundreds of packages take the library longer than a small fit, and a process meets one environment or two.
+    """
     from cyclonedx.model import HashAlgorithm, HashType
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot6
 
+    environment: Environment = json.loads(recorded)
     bom = Bom(serial_number=uuid.UUID(int=0))
     made = bom.metadata.component = Component(
-        type=ComponentType.MACHINE_LEARNING_MODEL, name=model, version=operation, bom_ref="model",
-        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest)],
+        type=ComponentType.MACHINE_LEARNING_MODEL, name="any", version="any", bom_ref="model",
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content="0" * 64)],
     )  # fmt: skip
     system = f"{environment['system']} {environment['machine']}".strip() or "unknown"
     bom.components.update(
@@ -54,8 +70,7 @@ def bill_of_materials(environment: Environment, *, model: str, operation: str, d
     document: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
     del document["metadata"]["timestamp"], document["serialNumber"]
     document["dependencies"] = [each for each in document["dependencies"] if each.get("dependsOn")]
-    content = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(document, sort_keys=True))
-    return {**document, "serialNumber": content.urn}
+    return json.dumps(document)
 
 
 def component_of(package: Package) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.errors import RegistryError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.copied_folder import fetched_into
 from airflow_mlops.core.registry.model_file import file_digest, load_model
@@ -33,12 +33,12 @@ def load_version(workspace: Workspace, version: Version) -> Any:
     RegistryError
         If the version is gone or was changed, and no good copy of it is kept.
     """
-    if not version.details.get("signature"):
+    if not version.details.signature:
         log.warning(
             "version %s of %s was registered before versions were signed; it is loaded by its digest alone",
             version.number, workspace.loop.model,
         )  # fmt: skip
-    return load_model(verified_folder(workspace, version) / MODEL_FILE, str(version.details["artefact"]))
+    return load_model(verified_folder(workspace, version) / MODEL_FILE, str(version.details.artefact))
 
 
 def verified_folder(workspace: Workspace, version: Version) -> Path:
@@ -90,8 +90,8 @@ def fetched_anew(workspace: Workspace, version: Version) -> None:
 
 def copy_of(workspace: Workspace, version: Version) -> Path:
     """Return where the copy of a version is kept: below the digest of its signature, or of its model file."""
-    signature = version.details.get("signature")
-    return workspace.scratch / "models" / str(signature["digest"] if signature else version.details["artefact"])
+    signature = version.details.signature
+    return workspace.scratch / "models" / (signature.digest if signature else version.details.artefact)
 
 
 def require_good(workspace: Workspace, version: Version, folder: Path) -> None:
@@ -102,7 +102,7 @@ def require_good(workspace: Workspace, version: Version, folder: Path) -> None:
     RegistryError
         Naming the version and the file that is missing or was changed.
     """
-    name, signature = f"version {version.number} of {workspace.loop.model}", version.details.get("signature")
+    name, signature = f"version {version.number} of {workspace.loop.model}", version.details.signature
     if signature:
         try:
             verify_folder(folder, signature, workspace.keys)
@@ -110,7 +110,7 @@ def require_good(workspace: Workspace, version: Version, folder: Path) -> None:
             raise type(error)(f"{name} is refused: {error}") from error
     elif signed_before(workspace, version):
         raise SignatureError(f"{name} is refused: it has no signature in the ledger, and versions before it have one")
-    file, digest = folder / MODEL_FILE, str(version.details["artefact"])
+    file, digest = folder / MODEL_FILE, str(version.details.artefact)
     found = file_digest(file) if file.is_file() else "none"
     if found != digest:
         raise RegistryError(
@@ -120,12 +120,10 @@ def require_good(workspace: Workspace, version: Version, folder: Path) -> None:
 
 def signed_before(workspace: Workspace, version: Version) -> bool:
     """Whether a version that was registered before this one is signed: then this one had to be, too."""
-    for number, earlier in workspace.state().versions.items():
-        if number == version.number:
-            return False
-        if earlier.details.get("signature"):
-            return True
-    return False
+    versions = (earlier for _, earlier in workspace.state().versions.items())
+    return any(
+        earlier.details.signature is not None and int(earlier.number) < int(version.number) for earlier in versions
+    )
 
 
 def keep_for_others(workspace: Workspace, folder: Path) -> None:

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     import skops.io
 
 from airflow_mlops.core.errors import RegistryError, TrainingError
+from airflow_mlops.core.lake import replace_file
 from airflow_mlops.core.registry.archive_limits import check_archive
 
 TRUSTED_TYPES = (
@@ -45,19 +46,15 @@ def save_model(model: Any, path: Path) -> str:
     TrainingError
         If the model holds a type that the project does not trust: it could not be loaded again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    try:
-        skops.io.dump(model, part)
-    except Exception as error:  # what a user's estimator holds may fail in any way
-        part.unlink(missing_ok=True)
-        raise TrainingError(f"the model cannot be kept as a file: {type(error).__name__}: {error}") from error
-    strange = sorted(set(skops.io.get_untrusted_types(file=part)) - set(TRUSTED_TYPES))
-    if strange:
-        part.unlink()
-        raise TrainingError(f"the model holds types that are not trusted for loading: {', '.join(strange)}")
-    make_repeatable(part)
-    part.replace(path)
+    with replace_file(path) as part:
+        try:
+            skops.io.dump(model, part)
+        except Exception as error:  # what a user's estimator holds may fail in any way
+            raise TrainingError(f"the model cannot be kept as a file: {type(error).__name__}: {error}") from error
+        untrusted = sorted(set(skops.io.get_untrusted_types(file=part)) - set(TRUSTED_TYPES))
+        if untrusted:
+            raise TrainingError(f"the model holds types that are not trusted for loading: {', '.join(untrusted)}")
+        make_repeatable(part)
     return file_digest(path)
 
 

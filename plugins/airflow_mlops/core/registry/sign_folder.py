@@ -8,12 +8,11 @@ since the ledger knows its digest. No signing service is asked: the key is the p
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.ledger.training_details import Signature
 from airflow_mlops.core.ports.signing_keys import SigningKeys, fingerprint, public_of, readable
 from airflow_mlops.core.registry.model_file import file_digest
 
@@ -26,18 +25,6 @@ MAX_SIGNATURE_BYTES = 64 * 1024**2
 
 class SignatureError(RegistryError):
     """A version is not what was signed when it was registered."""
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What the ledger keeps of a signature: the digest of its file and the fingerprint of the key."""
-
-    digest: str
-    key: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
 
 
 def sign_folder(folder: Path, keys: SigningKeys) -> Signature:
@@ -65,20 +52,20 @@ def signature_of(folder: Path, keys: SigningKeys) -> Signature:
     digest = file_digest(file)
     for key in keys.trusted():
         try:
-            verify_folder(folder, {"digest": digest, "key": key}, keys)
+            verify_folder(folder, Signature(digest, key), keys)
         except OtherKeyError:
             continue
         return Signature(digest, key)
     raise OtherKeyError(f"its signature is by no key that is trusted here ({len(keys.trusted())} are)")
 
 
-def verify_folder(folder: Path, recorded: Mapping[str, Any], keys: SigningKeys) -> None:
+def verify_folder(folder: Path, recorded: Signature, keys: SigningKeys) -> None:
     """Let a folder through that is file for file what was signed.
 
     Parameters
     ----------
-    recorded : mapping
-        ``digest`` and ``key`` of the signature, as they stand in the ledger.
+    recorded : Signature
+        The signature as the ledger has it.
 
     Raises
     ------
@@ -91,14 +78,14 @@ def verify_folder(folder: Path, recorded: Mapping[str, Any], keys: SigningKeys) 
     if not file.is_file():
         raise SignatureError(f"its signature is missing: there is no {SIGNATURE_FILE} among its files")
     found = file_digest(file)
-    if found != recorded["digest"]:
+    if found != recorded.digest:
         raise SignatureError(
-            f"its signature was replaced: the digest is {found[:12]}…, the ledger says {recorded['digest'][:12]}…"
+            f"its signature was replaced: the digest is {found[:12]}…, the ledger says {recorded.digest[:12]}…"
         )
-    public = keys.trusted().get(recorded["key"])
+    public = keys.trusted().get(recorded.key)
     if public is None:
         raise OtherKeyError(
-            f"it was signed by the key {recorded['key'][:12]}…, which is not trusted here; "
+            f"it was signed by the key {recorded.key[:12]}…, which is not trusted here; "
             "give the connection mlops_signing that public key"
         )
     with readable(public) as path:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_mlops.core.errors import RegistryError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.registry.load import fetched_anew, verified_folder
 from airflow_mlops.core.workspace import Workspace
 
@@ -43,8 +43,8 @@ def verify_version(workspace: Workspace, version: Version, *, in_registry: bool 
     RegistryError
         If the registry has to be asked and does not answer; what is wrong with the files is reported.
     """
-    signature = version.details.get("signature")
-    key = str(signature["key"]) if signature else None
+    signature = version.details.signature
+    key = signature.key if signature else None
     try:
         if in_registry:
             fetched_anew(workspace, version)

@@ -184,7 +184,7 @@ class _Schedule:
         if state.in_flight is not None:
             return RetrainDecision(False, "joined", state.in_flight)
         if state.champion is None:
-            ready = len(state.published) >= loop.train.first_at
+            ready = len(state.published) >= loop.train.partitions_needed
             return RetrainDecision(ready, "first model" if ready else "too early", "")
         return RetrainDecision(trigger == "watch" and partition in self.keys, "schedule", "")
 

@@ -63,7 +63,7 @@ class FittedHistory:
     @property
     def first(self) -> int:
         """Position of the partition as of which the first training is possible."""
-        return self.loop.train.first_at - 1
+        return self.loop.train.partitions_needed - 1
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _jobs(workspace: Workspace, count: int) -> Any:
     listed = listed_candidates(workspace)
     search = {**loop.train.search.model_dump(), "metric": loop.metric} if listed["searched"] else None
     compared = any(gate.better_than is not None for gate in loop.gates)
-    for as_of in range(loop.train.first_at - 1, count):
+    for as_of in range(loop.train.partitions_needed - 1, count):
         fitted_on, holdout = window_positions(loop, as_of)
         for candidate in [*listed["names"], *([BASELINES] if compared else [])]:
             request = FitRequest(

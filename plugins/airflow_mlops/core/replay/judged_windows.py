@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Clock, Regret, Retrain
+from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, DriftJudged, PerformanceJudged, WindowJudged
 from airflow_mlops.core.replay.fit_history import FittedHistory, window_positions
 from airflow_mlops.core.training.reference_profile import ReferenceProfile, profile_window
 from airflow_mlops.core.training.row_losses import Floats, metric_value, row_losses
 from airflow_mlops.core.watch.drift.detect_drift import drift_of_window
 from airflow_mlops.core.watch.performance.judge_performance import HoldoutLosses, Look, ServedRows, judge_performance
 from airflow_mlops.core.watch.performance.performance_verdict import MeanLoss, losses_by_slice
-
-Judged = tuple[str, dict[str, Any]]
 
 
 def listens_to_alarms(retrain: Retrain) -> bool:
@@ -39,11 +38,11 @@ class JudgedWindows:
     def __init__(self, history: FittedHistory, loop: Loop) -> None:
         self.history, self.loop = history, loop
         self._profiles: dict[int, ReferenceProfile] = {}
-        self._drift: dict[tuple[int, int], dict[str, Any]] = {}
+        self._drift: dict[tuple[int, int], DriftJudged] = {}
         self._holdouts: dict[tuple[int, str], HoldoutLosses] = {}
 
-    def judged(self, position: int, made: int, candidate: str, champion: str, served: Floats) -> list[Judged]:
-        """Return the kind and the details of the records that the watch would have written.
+    def judged(self, position: int, made: int, candidate: str, champion: str, served: Floats) -> list[WindowJudged]:
+        """Return the judgements that the watch would have recorded.
 
         Parameters
         ----------
@@ -56,15 +55,15 @@ class JudgedWindows:
         served : ndarray of float, shape (n_rows,)
             What was served on the partition: the champion's predictions, and a challenger's on its share of the keys.
         """
-        common = {"champion": champion, "snapshot": self.history.partitions[position].pin.digest, "historical": False}
-        watch, found = self.loop.watch, []
+        watch, digest = self.loop.watch, self.history.partitions[position].pin.digest
+        judged: list[WindowJudged] = []
         if watch.drift is not None:
-            found.append(("drift_judged", {**common, **self._drifted(position, made)}))
+            judged.append(self._drift_of(position, made))
         if watch.performance is not None:
-            found.append(("performance_judged", {**common, **self._performed(position, made, candidate, served)}))
-        return found
+            judged.append(self._performance_of(position, made, candidate, served))
+        return [replace(each, champion=champion, snapshot=digest) for each in judged]
 
-    def _drifted(self, position: int, made: int) -> dict[str, Any]:
+    def _drift_of(self, position: int, made: int) -> DriftJudged:
         key = (position, made)
         if key not in self._drift:
             declared, partitions = self.loop.watch.drift, self.history.partitions
@@ -73,18 +72,17 @@ class JudgedWindows:
                 window = window_positions(self.loop, made)[0]
                 frames = {partitions[each].key: partitions[each].features for each in window}
                 self._profiles[made] = profile_window(frames)
-            said = drift_of_window(self._profiles[made], partitions[position].features, declared).summary()
-            self._drift[key] = {name: said.get(name, []) for name in ("verdict", "drifted", "missing")}
+            self._drift[key] = drift_of_window(self._profiles[made], partitions[position].features, declared).summary()
         return self._drift[key]
 
-    def _performed(self, position: int, made: int, candidate: str, served: Floats) -> dict[str, Any]:
+    def _performance_of(self, position: int, made: int, candidate: str, served: Floats) -> PerformanceJudged:
         declared = self.loop.watch.performance
         assert declared is not None
         rows = self._rows([position], [served])
         if rows.label.size < declared.min_rows:
-            return {"verdict": "insufficient data", "metric": declared.metric}
-        said, _ = judge_performance(declared, rows, self._holdout(made, candidate), Look(declared.alarm_rate))
-        return {"metric": declared.metric, **said}
+            return PerformanceJudged(verdict=INSUFFICIENT_DATA, metric=declared.metric)
+        judged, _ = judge_performance(declared, rows, self._holdout(made, candidate), Look(declared.alarm_rate))
+        return judged
 
     def _holdout(self, made: int, candidate: str) -> HoldoutLosses:
         """Return what a champion lost on its holdout."""
@@ -114,6 +112,6 @@ class JudgedWindows:
 class NoWindows(JudgedWindows):
     """For policies that listen to no alarm: nothing is judged."""
 
-    def judged(self, position: int, made: int, candidate: str, champion: str, served: Floats) -> list[Judged]:  # noqa: ARG002
+    def judged(self, position: int, made: int, candidate: str, champion: str, served: Floats) -> list[WindowJudged]:  # noqa: ARG002
         """Return nothing."""
         return []

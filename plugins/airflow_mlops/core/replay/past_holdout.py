@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from airflow_mlops.core.declaration.evaluate import COSTS, ROBUSTNESS, STABILITY
 from airflow_mlops.core.declaration.loop import Loop
-from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, passed
+from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, gates_pass
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.replay.fit_history import FittedHistory, FittedModel, window_positions
 from airflow_mlops.core.training.row_losses import Floats, row_losses
@@ -50,7 +50,7 @@ class PastHoldout:
         """The groups that the window knows, of columns that a gate groups by."""
         named = {gate.group for gate in self.loop.gates if gate.group is not None}
         parts = [self.history.partitions[position].columns for position in self.fitted]
-        return {name: list(Slices.of(np.concatenate([part[name] for part in parts])).names) for name in named}
+        return {name: list(Slices.from_column(np.concatenate([part[name] for part in parts])).names) for name in named}
 
     def of(self, model: FittedModel) -> Floats:
         """Return a model's predictions."""
@@ -70,4 +70,4 @@ class PastHoldout:
         left_out = {*COSTS, *ROBUSTNESS, STABILITY, *(metric.name for metric in loop.evaluate.metrics)}
         gates = [gate for gate in loop.gates if gate.metric not in left_out]
         loss = float(np.mean(row_losses(loop.metric, self.label, predicted)))
-        return passed(evaluate_gates(gates, holdout)) if gates else True, loss
+        return gates_pass(evaluate_gates(gates, holdout)) if gates else True, loss

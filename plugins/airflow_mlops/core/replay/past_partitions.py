@@ -13,8 +13,9 @@ import pandas as pd
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.evaluation.evaluation_context import column_of, declared_columns
+from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.training.row_losses import Floats
-from airflow_mlops.core.training.window import ModelRows, PinnedPartition, pin_published, read_rows
+from airflow_mlops.core.training.window import ModelRows, pin_published, read_rows
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -57,12 +58,12 @@ def past_partitions(workspace: Workspace, *, until: str | None = None) -> list[P
         If there are too few for a first training and a partition after it.
     """
     state, loop = workspace.state(), workspace.loop
-    keys = [key for key in sorted(state.published) if until is None or key <= until]
-    needed = loop.train.first_at + 1
+    keys = state.published.keys(until=until)
+    needed = loop.train.partitions_needed + 1
     if len(keys) < needed:
         raise NotReadyError(
             f"{len(keys)} partitions are published{'' if until is None else f' by {until}'}; a replay needs {needed}: "
-            f"{loop.train.first_at} for the first training, and one to judge its model on"
+            f"{loop.train.partitions_needed} for the first training, and one to judge its model on"
         )
     pins = [pin_published(state, key) for key in keys]
     return [past_partition(loop, pin, read_rows(workspace, [pin])) for pin in pins]

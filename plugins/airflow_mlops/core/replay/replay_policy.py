@@ -7,8 +7,8 @@ same fold. What is left out is named in :data:`LEFT_OUT`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,9 +16,26 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.declaration.rollout import SERVING
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.ledger.fold import APPLY
+from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
+from airflow_mlops.core.ledger.details import Details
+from airflow_mlops.core.ledger.fold import Fold
 from airflow_mlops.core.ledger.record import Record
+from airflow_mlops.core.ledger.rollout_details import (
+    Promoted,
+    RolledBack,
+    RolloutStarted,
+    StageApproved,
+    StageEntered,
+)
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.training_details import (
+    CandidateRefused,
+    CandidateRegistered,
+    RetrainDecided,
+    TrainingFailed,
+    TrainingStarted,
+)
+from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, MEASURED, RegretMeasured
 from airflow_mlops.core.replay.fit_history import FittedHistory, FittedModel
 from airflow_mlops.core.replay.judged_windows import JudgedWindows
 from airflow_mlops.core.replay.past_holdout import PastHoldout
@@ -28,8 +45,9 @@ from airflow_mlops.core.rollout.next_transition import next_move
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.training.row_losses import Floats, metric_value, row_losses
-from airflow_mlops.core.watch.measure_regret import least_rows, regret_of
+from airflow_mlops.core.watch.measure_regret import least_rows, regret_of, too_few_labels
 
+D = TypeVar("D", bound=Details)
 Decide = Callable[[LoopState, Loop, str, Trigger], RetrainDecision]
 LEFT_OUT = (
     "gates on cost, robustness and stability, user metrics, people's approvals, further checks of the watch, "
@@ -86,23 +104,39 @@ class _Replay:
         self, history: FittedHistory, loop: Loop, windows: JudgedWindows, decide: Decide, found: ReplayedPolicy
     ) -> None:
         self.history, self.loop, self.windows, self.decide, self.found = history, loop, windows, decide, found
-        self.state = LoopState()
+        self.fold = Fold()
         self.made: dict[str, tuple[int, str]] = {}
         self.at = {partition.key: position for position, partition in enumerate(history.partitions)}
 
-    def add(self, kind: str, key: str, /, **details: Any) -> Record:
+    @property
+    def state(self) -> LoopState:
+        """The state after the records so far."""
+        return self.fold.state
+
+    def add(self, key: str, details: D) -> Record[D]:
         """Record something as of a partition."""
-        sequence = self.state.sequence + 1
-        record = Record(self.loop.model, sequence, f"replay:{sequence}", kind, "replay", key, details, (), "", "", "")
-        self.state.sequence = sequence
-        APPLY[kind](self.state, record)
+        sequence = self.fold.sequence + 1
+        record: Record[D] = Record(
+            self.loop.model,
+            sequence,
+            f"replay:{sequence}",
+            details.KIND,
+            "replay",
+            key,
+            details.stored(),
+            (),
+            "",
+            "",
+            "",
+        )
+        self.fold.add(record)
         return record
 
     def live_through(self, position: int) -> None:
         """Let a partition arrive, and everything follow that follows from it."""
         partition = self.history.partitions[position]
         key, pin = partition.key, partition.pin
-        self.add("snapshot_published", key, version=pin.version, digest=pin.digest, rows=len(partition.label))
+        self.add(key, SnapshotPublished(version=pin.version, digest=pin.digest, rows=len(partition.label)))
         if self.state.champion is not None:
             self._served(position)
             self._decide(position, "watch")
@@ -116,17 +150,25 @@ class _Replay:
         champion, partition = self.state.champion, self.history.partitions[position]
         assert champion is not None
         key, number, loop = partition.key, champion.number, self.loop
-        self.add("predictions_published", key, champion=number, snapshot=partition.pin.digest, version=position,
-                 snapshot_version=partition.pin.version, rows=len(partition.label))  # fmt: skip
+        self.add(
+            key,
+            PredictionsPublished(
+                champion=number,
+                snapshot=partition.pin.digest,
+                version=position,
+                snapshot_version=partition.pin.version,
+                rows=len(partition.label),
+            ),
+        )
         known, losses, served = partition.labelled, self._losses(number, position), self._served_predictions(position)
         if known.any():
             lost = row_losses(loop.metric, partition.label[known], served[known])
             self.found.losses[position] = metric_value(loop.metric, lost)
-        for kind, details in self.windows.judged(position, *self.made[number], number, served):
-            self.add(kind, key, **details)
+        for judged in self.windows.judged(position, *self.made[number], number, served):
+            self.add(key, judged)
         if isinstance(loop.retrain.policy, Regret):
-            common = {"champion": number, "historical": False, "snapshot": partition.pin.digest}
-            self.add("regret_measured", key, **common, **self._regret(number, position, losses, int(known.sum())))
+            measured = self._regret(number, position, losses, int(known.sum()))
+            self.add(key, replace(measured, champion=number, snapshot=partition.pin.digest))
 
     def _served_predictions(self, position: int) -> Floats:
         """Return what is served: the champion's predictions, and on its share of the keys a challenger's."""
@@ -146,21 +188,18 @@ class _Replay:
         made, candidate = self.made[number]
         return self.history.models[made][candidate]
 
-    def _regret(self, number: str, position: int, losses: Floats, labelled: int) -> dict[str, Any]:
+    def _regret(self, number: str, position: int, losses: Floats, labelled: int) -> RegretMeasured:
         needed = least_rows(self.loop)
         if labelled < needed:
-            return {
-                "regret": None,
-                "rows": labelled,
-                "reason": f"{labelled:,} rows have a label, {needed:,} are needed",
-            }
+            return too_few_labels(labelled, needed)
         made, candidate = self.made[number]
         fresh = self.history.models.get(position - 1, {}).get(candidate)
         if fresh is None or fresh.failed is not None:
             why = "none was fitted" if fresh is None else fresh.failed
-            return {"regret": None, "rows": labelled, "reason": f"no fresh model: {why}"}
-        ours = losses if made == position - 1 else self._losses_of(fresh, position)
-        return {**regret_of(self.loop.metric, losses, ours), "rows": labelled, "reason": ""}
+            return RegretMeasured(verdict=INSUFFICIENT_DATA, message=f"no fresh model: {why}", rows=labelled)
+        fresh_losses = losses if made == position - 1 else self._losses_of(fresh, position)
+        figures = regret_of(self.loop.metric, losses, fresh_losses)
+        return replace(RegretMeasured(verdict=MEASURED, rows=labelled), **figures)
 
     def _losses(self, number: str, position: int) -> Floats:
         return self._losses_of(self._model(number), position)
@@ -175,7 +214,7 @@ class _Replay:
     def _decide(self, position: int, trigger: Trigger) -> None:
         key = self.history.partitions[position].key
         decision = self.decide(self.state, self.loop, key, trigger)
-        self.add("retrain_decided", key, trigger=trigger, **decision.to_dict())
+        self.add(key, RetrainDecided(trigger=trigger, **decision.to_dict()))
         self.found.decisions.append({"partition": key, "trigger": trigger, **decision.to_dict()})
         if decision.retrain:
             self.found.decided.append(position)
@@ -185,7 +224,7 @@ class _Replay:
         if decision is None or position < self.history.first:
             return
         key = self.history.partitions[position].key
-        self.add("training_started", key, decision=decision.sequence)
+        self.add(key, TrainingStarted(decision=decision.sequence))
         models = self.history.models.get(position, {})
         holdout = PastHoldout(self.history, self.loop, position)
         champion = None if self.state.champion is None else self._model(self.state.champion.number)
@@ -194,21 +233,21 @@ class _Replay:
                 (*holdout.judged(model, champion), name) for name, model in sorted(models.items()) if not model.failed
             ]
         except GateError as error:
-            self.add("candidate_refused", key, decision=decision.sequence, reason=str(error))
+            self.add(key, CandidateRefused(decision=decision.sequence, reason=str(error)))
             self.found.refused.append(position)
             return
         if not judged:
-            self.add("training_failed", key, decision=decision.sequence, reason="no candidate could be fitted")
+            self.add(key, TrainingFailed(decision=decision.sequence, reason="no candidate could be fitted"))
             return
         ok, loss, name = min(judged, key=lambda one: (not one[0], one[1], one[2]))
         if not ok or not np.isfinite(loss):
             self.found.refused.append(position)
-            self.add("candidate_refused", key, decision=decision.sequence, reason="gates")
+            self.add(key, CandidateRefused(decision=decision.sequence, reason="gates"))
             return
         number = str(len(self.made) + 1)
         self.made[number] = (position, name)
-        self.add("candidate_registered", key, version=number, decision=decision.sequence, candidate=name, request=key)
-        self.add("rollout_started", key, version=number)
+        self.add(key, CandidateRegistered(version=number, decision=decision.sequence, candidate=name, request=key))
+        self.add(key, RolloutStarted(version=number))
 
     def _roll_out(self, position: int) -> None:
         """Take a rollout as far as a partition lets it."""
@@ -216,19 +255,20 @@ class _Replay:
         while (rollout := self.state.rollout) is not None:
             number, move = rollout.version.number, next_move(stages, rollout)
             if move.to == "promote":
-                self.add("promoted", key, version=number)
+                self.add(key, Promoted(version=number))
                 self.found.promoted.append(position)
             elif move.to == "roll_back":
                 self.found.taken_back.append(position)
-                self.add("rolled_back", key, version=number, reason=move.reason)
+                self.add(key, RolledBack(version=number, reason=str(move.reason)))
             elif move.to in ("enter", "look"):
                 if move.to == "enter":
                     stage = stages[move.stage]
-                    self.add("stage_entered", key, version=number, stage=move.stage, kind=stage.kind, share=stage.share)
+                    entered = StageEntered(version=number, stage=move.stage, kind=stage.kind, share=stage.share)
+                    self.add(key, entered)
                 if not self._looked(position):
                     return
             else:
-                self.add("stage_approved", key, version=number, stage=rollout.stage + 1)  # people are not replayed
+                self.add(key, StageApproved(version=number, stage=rollout.stage + 1))  # people are not replayed
 
     def _looked(self, position: int) -> bool:
         """Look at the open stage, and return whether something came of it."""
@@ -240,10 +280,7 @@ class _Replay:
             said = StageVerdict("pass", "not replayed", 0)
         else:
             said = rows_verdict(_PastRows(self), key)
-        self.add(
-            "stage_analysed", key, version=rollout.version.number, rollout=rollout.record, stage=rollout.stage,
-            name=self.loop.rollout.stages[rollout.stage].name, **said.to_dict(),
-        )  # fmt: skip
+        self.add(key, said.details(rollout, self.loop.rollout.stages[rollout.stage].name))
         return said.verdict != "inconclusive"
 
     def compared(self, position: int) -> tuple[Floats, Floats, Any]:

@@ -8,8 +8,8 @@ from datetime import datetime
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.partition_key import next_tick
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceMissingError
-from airflow_mlops.core.validation.port import Validator
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
+from airflow_mlops.core.validation.suite import Validator
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 

@@ -16,11 +16,12 @@ import pandas as pd
 
 from airflow_mlops.core.declaration.watch import Drift
 from airflow_mlops.core.errors import DataError, NotReadyError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.report.page_parts import Section, Table
 from airflow_mlops.core.report.report_numbers import told
 from airflow_mlops.core.report.report_page import html_section
-from airflow_mlops.core.training.window import PinnedPartition, pin_scored
+from airflow_mlops.core.training.window import pin_scored
 from airflow_mlops.core.watch.drift.ask_evidently import NUMBERS_ONLY, asked, quietly, snapshot_of
 from airflow_mlops.core.watch.drift.evidently_extra import require_evidently
 from airflow_mlops.core.watch.drift.evidently_rows import (
@@ -123,7 +124,7 @@ def drawn_from(workspace: Workspace, partition: str) -> dict[str, Any]:
     champion, pin = scored_by(workspace, partition)
     methods = {kind: method_for(workspace.loop.watch.drift, kind) for kind in METHODS}
     return {
-        "window": pin.to_dict(), "champion": champion.details["window"], "methods": methods,
+        "window": pin.to_dict(), "champion": champion.details.window.to_dict(), "methods": methods,
         "features": workspace.loop.data.features, "evidently": version("evidently"),
     }  # fmt: skip
 
@@ -138,7 +139,7 @@ def scored_by(workspace: Workspace, partition: str) -> tuple[Version, PinnedPart
     """
     state = workspace.state()
     scored = state.require_scored(partition)
-    return state.versions[str(scored["champion"])], pin_scored(state, partition)
+    return state.versions[scored.champion], pin_scored(state, partition)
 
 
 def method_for(declared: Drift | None, kind: str) -> tuple[str, float]:

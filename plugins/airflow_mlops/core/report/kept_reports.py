@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 from airflow_mlops.core.errors import LedgerError
 from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
-from airflow_mlops.core.ledger.record import Record, canonical_json
-from airflow_mlops.core.report.found_of_partition import FoundOfPartition
+from airflow_mlops.core.ledger.record import canonical_json
+from airflow_mlops.core.ledger.watch_details import ReportRendered
+from airflow_mlops.core.report.partition_findings import PartitionFindings
 from airflow_mlops.core.report.watch_report import watch_report
 from airflow_mlops.core.workspace import Workspace
 
@@ -44,30 +44,32 @@ def keep_report(workspace: Workspace, partition: str, why: str, *, engine: Engin
     own = watch_report(workspace, partition) if engine == "own" else None
     named = drawn_from(workspace, partition) if own is None else own
     operation = f"report:{partition}:{engine}:{hashlib.sha256(canonical_json(named).encode()).hexdigest()[:32]}"
-    known = next((one for one in workspace.ledger.records() if one.operation == operation), None)
+    known = workspace.ledger.recorded(operation)
     if known is not None:
-        return str(known.details["report"])
+        return str(known.details.report)
     page = evidently_report(workspace, partition) if own is None else own
     page, parts = without_parts(workspace.evidence, page)
     digest = workspace.evidence.put({"media_type": HTML, "page": page, "parts": parts})
     record = workspace.record_fact(
         workspace.draft(
-            "report_rendered", operation, partition, evidence=(digest, *parts.values()), engine=engine, media_type=HTML,
-            report=digest, why=why,
+            ReportRendered(engine=engine, report=digest, media_type=HTML, why=why),
+            operation,
+            partition,
+            evidence=(digest, *parts.values()),
         )
-    )  # fmt: skip
-    return str(record.details["report"])
+    )
+    return record.details.report
 
 
 def alarms_on(workspace: Workspace, partition: str) -> list[str]:
     """Return what alarmed on a partition, by its name; of a historical one nothing does."""
-    return FoundOfPartition.recorded(workspace.state(), partition).alarms
+    return PartitionFindings.recorded(workspace, partition).alarms
 
 
-def newest_report(records: Iterable[Record], partition: str, engine: Engine) -> dict[str, Any] | None:
-    """Return the details of the newest report of a partition; None where there is none."""
-    of = [one for one in records if one.kind == "report_rendered" and one.partition == partition]
-    return next((dict(one.details) for one in reversed(of) if one.details["engine"] == engine), None)
+def newest_report(ledger: Ledger, partition: str, engine: Engine) -> ReportRendered | None:
+    """Return the newest report of a partition; None where there is none."""
+    reports = ledger.records(ReportRendered, partition=partition, newest_first=True)
+    return next((record.details for record in reports if record.details.engine == engine), None)
 
 
 def kept_page(ledger: Ledger, evidence: EvidenceStore, partition: str, engine: Engine) -> str | None:
@@ -78,8 +80,8 @@ def kept_page(ledger: Ledger, evidence: EvidenceStore, partition: str, engine: E
     LedgerError
         If its evidence is gone, was changed, or is no page.
     """
-    found = newest_report(ledger.records(), partition, engine)
-    return None if found is None else page_of(evidence, str(found["report"]))
+    report = newest_report(ledger, partition, engine)
+    return None if report is None else page_of(evidence, report.report)
 
 
 def page_of(evidence: EvidenceStore, digest: str) -> str:

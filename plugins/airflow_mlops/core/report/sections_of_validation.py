@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_mlops.core.report.found_of_partition import FoundOfPartition
 from airflow_mlops.core.report.page_parts import Section
+from airflow_mlops.core.report.partition_findings import PartitionFindings
 from airflow_mlops.core.report.report_numbers import pairs, table_of
 
 EXPECTATIONS = {
@@ -13,7 +13,7 @@ EXPECTATIONS = {
 HISTORY = {"check": "check", "column": "column", "severity": "severity", "verdict": "verdict", "words": "said"}
 
 
-def validation_sections(found: FoundOfPartition) -> list[Section]:
+def validation_sections(found: PartitionFindings) -> list[Section]:
     """Return what validation said of the published snapshot, what failed first."""
     report = found.reports.get("validation")
     if report is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_mlops.core.report.found_of_partition import FoundOfPartition
 from airflow_mlops.core.report.page_parts import Section, Table
+from airflow_mlops.core.report.partition_findings import PartitionFindings
 from airflow_mlops.core.report.report_numbers import interval, pairs, table_of
 
 MOST_LINES = 20
@@ -23,15 +23,15 @@ SLICES = {
 }  # fmt: skip
 
 
-def drift_section(found: FoundOfPartition) -> Section | None:
+def drift_section(found: PartitionFindings) -> Section | None:
     """Return what was said of the inputs, column by column, the furthest first."""
-    if not found.drift:
+    drift, report = found.drift, found.reports.get("drift", {})
+    if drift is None:
         return None
-    said, report = found.drift, found.reports.get("drift", {})
     numbers = pairs(
         {
-            "rows": said.get("rows"), "rows of the reference": report.get("reference_rows"),
-            "rows that the least effect needs": said.get("needed"), "alarm rate": said.get("alarm_rate"),
+            "rows": drift.rows, "rows of the reference": report.get("reference_rows"),
+            "rows that the least effect needs": drift.needed, "alarm rate": drift.alarm_rate,
             "least effect": report.get("min_effect"), "engine": report.get("engine"),
             "threshold": report.get("threshold"),
         }
@@ -44,28 +44,32 @@ def drift_section(found: FoundOfPartition) -> Section | None:
         *(table_of(COLUMNS, columns),) * bool(columns),
         *(table_of(FINDINGS, findings),) * bool(findings),
     ]
-    return Section("Inputs", (f"{said['verdict']}: {said.get('said', '')}",), tuple(tables))
+    return Section("Inputs", (f"{drift.verdict}: {drift.message}",), tuple(tables))
 
 
-def performance_section(found: FoundOfPartition) -> Section | None:
+def performance_section(found: PartitionFindings) -> Section | None:
     """Return the metric with its interval against the holdout, and each slice of it."""
-    said, report = found.performance, found.reports.get("performance", {})
-    if not said:
+    performance, report = found.performance, found.reports.get("performance", {})
+    if performance is None:
         return None
+    measured = performance.value is not None
     numbers = pairs(
         {
-            "metric": said.get("metric"), "value": said.get("value"),
-            "interval": interval(said.get("low"), said.get("high")) if "value" in said else None,
-            "on the holdout": said.get("reference"), "worse by": said.get("worse_by"), "allowed": said.get("limit"),
-            "p": said.get("p_value"), "labelled rows": said.get("rows"), "scored rows": said.get("scored"),
+            "metric": performance.metric, "value": performance.value,
+            "interval": interval(performance.low, performance.high) if measured else None,
+            "on the holdout": performance.reference, "worse by": performance.worse_by, "allowed": performance.limit,
+            "p": performance.p_value, "labelled rows": performance.rows, "scored rows": performance.scored,
         }
     )  # fmt: skip
-    judged = report.get("slices") or (said.get("slices") or {}).get("worst", [])
+    judged = report.get("slices") or (performance.slices or {}).get("worst", [])
     judged = sorted(judged, key=lambda one: (one["verdict"] != "alarm", -float(one.get("worse_by") or 0.0)))
     more = len(judged) - MOST_SLICES
     slices = [{**one, "interval": interval(one.get("low"), one.get("high"))} for one in judged[:MOST_SLICES]]
     small = sum((report.get("too_small") or {}).values())
-    texts = [f"{said['verdict']}: {said.get('said', '')}", *([said["no_slices"]] if "no_slices" in said else [])]
+    texts = [
+        f"{performance.verdict}: {performance.message}",
+        *([performance.no_slices] if performance.no_slices else []),
+    ]
     if small:
         texts.append(f"{small:,} slices have too few labelled rows to be judged.")
     if more > 0:
@@ -73,14 +77,14 @@ def performance_section(found: FoundOfPartition) -> Section | None:
     return Section("Performance", tuple(texts), (numbers, *(table_of(SLICES, slices),) * bool(slices)))
 
 
-def check_sections(found: FoundOfPartition) -> list[Section]:
+def check_sections(found: PartitionFindings) -> list[Section]:
     """Return what each check said, with the numbers it rests on and the lists of its evidence."""
     sections = []
     for name, check in sorted(found.checks.items()):
-        numbers = check.get("numbers") or {}
+        numbers = check.numbers
         tables = [pairs({key.replace("_", " "): value for key, value in numbers.items()})] if numbers else []
         tables += list_tables(found.reports.get(f"check {name}", {}))
-        said = f"{check['verdict']}: {check.get('said', '')}"
+        said = f"{check.verdict}: {check.message}"
         sections.append(Section(f"Check: {name.replace('_', ' ')}", (said,), tuple(tables)))
     return sections
 

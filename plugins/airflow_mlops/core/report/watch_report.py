@@ -7,8 +7,8 @@ categories and words of libraries may hold anything; they are text here and noth
 from __future__ import annotations
 
 from airflow_mlops.core.errors import NotReadyError
-from airflow_mlops.core.report.found_of_partition import FoundOfPartition
 from airflow_mlops.core.report.page_parts import Section, Table
+from airflow_mlops.core.report.partition_findings import PartitionFindings
 from airflow_mlops.core.report.report_numbers import told
 from airflow_mlops.core.report.report_page import html_page
 from airflow_mlops.core.report.sections_of_validation import validation_sections
@@ -24,7 +24,7 @@ def watch_report(workspace: Workspace, partition: str) -> str:
     NotReadyError
         If nothing is known of the partition.
     """
-    found = FoundOfPartition.of(workspace, partition)
+    found = PartitionFindings.read(workspace, partition)
     if not (found.published or found.scored or found.checks):
         raise NotReadyError(f"partition {partition} was neither published nor scored")
     sections = [
@@ -34,19 +34,25 @@ def watch_report(workspace: Workspace, partition: str) -> str:
     return html_page(f"{workspace.loop.model}, partition {partition}", [one for one in sections if one is not None])
 
 
-def summary(found: FoundOfPartition) -> Section:
+def summary(found: PartitionFindings) -> Section:
     """Return everything that was judged, a line each, and what was decided."""
     rows = [("inputs (drift)", found.drift), ("performance", found.performance), *sorted(found.checks.items())]
-    lines = [(name, told(judged["verdict"]), told(judged.get("said"))) for name, judged in rows if judged]
+    judged = [(name, part) for name, part in rows if part is not None]
+    lines = [(name, told(part.verdict), told(part.message)) for name, part in judged]
     if found.regret:
-        lines.append(("regret", told(found.regret.get("regret")), told(found.regret.get("reason"))))
+        lines.append(("regret", told(found.regret.regret), told(found.regret.message)))
     tables = [Table(("what", "verdict", "said"), tuple(lines))] if lines else []
     texts = [] if lines else ["Nothing was judged of this partition."]
-    if any(judged and judged.get("historical") for _, judged in rows):
+    if any(part.historical for _, part in judged):
         texts.append("Historical: newer partitions were decided on before, so nothing here raises an alarm.")
     decisions = tuple(
-        (told(one["trigger"]), "retrain" if one["retrain"] else "no retrain", told(one["cause"]), told(one["reason"]))
-        for one in found.decisions
+        (
+            told(decision.trigger),
+            "retrain" if decision.retrain else "no retrain",
+            told(decision.cause),
+            told(decision.reason),
+        )
+        for decision in found.decisions
     )
     if decisions:
         tables.append(Table(("asked by", "decided", "cause", "reason"), decisions))
@@ -55,16 +61,16 @@ def summary(found: FoundOfPartition) -> Section:
     return Section("What it came to", tuple(texts), tuple(tables))
 
 
-def rests_on(found: FoundOfPartition) -> Section:
+def rests_on(found: PartitionFindings) -> Section:
     """Return which rows and which version the page is about, and where the evidence of it is."""
     scored, published = found.scored, found.published
     lines = [
-        ("champion that scored it", told(scored.get("champion"))),
-        ("snapshot that was scored", told(scored.get("snapshot"))),
-        ("snapshot that is published", told(published.get("digest"))),
+        ("champion that scored it", told(scored and scored.champion)),
+        ("snapshot that was scored", told(scored and scored.snapshot)),
+        ("snapshot that is published", told(published and published.digest)),
         *((f"evidence of {name}", digest) for name, digest in sorted(found.digests.items())),
     ]
-    other = scored and published and scored.get("snapshot") != published.get("digest")
+    other = scored and published and scored.snapshot != published.digest
     texts = ("The partition was published anew since it was scored.",) if other else ()
     lost = tuple(f"The evidence of {name} cannot be read: {why}" for name, why in sorted(found.lost.items()))
     return Section("What this page rests on", (*texts, *lost), (Table(("what", "which"), tuple(lines)),))

@@ -1,24 +1,32 @@
-"""Ask a monitor outside for its alarms: one GET over HTTP, where the connection says and nowhere else."""
+"""Read the alarms that an outside monitor lists: one GET over HTTP."""
 
 from __future__ import annotations
-
-from time import monotonic
 
 import httpx
 
 from airflow_mlops.core.errors import DeclarationError, SourceUnreachableError, SourceUnreadableError
 from airflow_mlops.core.ports.connections import HttpAddress
+from airflow_mlops.core.ports.http_client import (
+    OversizedBodyError,
+    SlowBodyError,
+    is_busy,
+    open_client,
+    parse_base_url,
+    read_body,
+)
 
 TIMEOUT = 10.0
 """Seconds of silence after which a monitor does not answer."""
 PATIENCE = 30.0
-"""Seconds that a whole answer may take, so that one that drips holds no thread of the triggerer for ever."""
+"""Seconds that a whole answer may take, so that a slow answer holds no thread of the triggerer for ever."""
 LARGEST = 1 << 20
 """Bytes of the largest answer that is taken; two hundred alarms need a tenth of it."""
 
 
 def ask_monitor(address: HttpAddress, path: str) -> bytes:
-    """Return what a monitor answers; nothing is asked twice, since it is asked again anyway.
+    """Return the answer of a monitor.
+
+    There is no retry: the trigger asks again after its pause anyway.
 
     Parameters
     ----------
@@ -28,42 +36,36 @@ def ask_monitor(address: HttpAddress, path: str) -> bytes:
     Raises
     ------
     DeclarationError
-        If the address is none of a service, or the path is none.
+        If the address is not an http or https URL, or the path cannot be part of one.
     SourceUnreachableError
         If it does not answer.
     SourceUnreadableError
         If it refuses, points elsewhere, or answers more than :data:`LARGEST` bytes.
     """
+    parse_base_url(address)
     try:
-        asked = httpx.URL(f"{address.url.rstrip('/')}/{path.lstrip('/')}")
+        url = httpx.URL(f"{address.url.rstrip('/')}/{path.lstrip('/')}")
     except httpx.InvalidURL as error:
-        raise DeclarationError(f"{path!r} is no path: {error}") from None
-    if asked.scheme not in ("http", "https") or not asked.host:
-        raise DeclarationError("the connection names no address that begins with http:// or https://")
-    login = httpx.BasicAuth(address.login, address.password or "") if address.login else None
+        raise DeclarationError(f"{path!r} is not a valid path: {error}") from None
     try:
-        with httpx.Client(
-            auth=login, headers=dict(address.headers), verify=address.verify, timeout=TIMEOUT,
-            trust_env=address.trust_env, follow_redirects=False,
-        ) as client, client.stream("GET", asked) as answer:  # fmt: skip
-            return _body(answer)
+        with open_client(address, timeout=TIMEOUT) as client, client.stream("GET", url) as response:
+            return _read_alarms(response)
+    except SlowBodyError:
+        raise SourceUnreachableError(f"the monitor took more than {PATIENCE:g} s for its answer") from None
     except httpx.HTTPError as error:
+        # Only the kind of the error: its text may hold the address.
         raise SourceUnreachableError(f"the monitor does not answer ({type(error).__name__})") from None
 
 
-def _body(answer: httpx.Response) -> bytes:
-    status = answer.status_code
-    if status in (408, 429) or status >= 500:
+def _read_alarms(response: httpx.Response) -> bytes:
+    status = response.status_code
+    if is_busy(status):
         raise SourceUnreachableError(f"the monitor answered {status}")
     if status == 204:
         return b"[]"
     if status != 200:
         raise SourceUnreadableError(f"the monitor answered {status}")
-    body, until = b"", monotonic() + PATIENCE
-    for piece in answer.iter_bytes():
-        body += piece
-        if len(body) > LARGEST:
-            raise SourceUnreadableError(f"the monitor answers more than {LARGEST:,} bytes")
-        if monotonic() > until:
-            raise SourceUnreachableError(f"the monitor took more than {PATIENCE:g} s for its answer")
-    return body
+    try:
+        return read_body(response, limit=LARGEST, seconds=PATIENCE)
+    except OversizedBodyError:
+        raise SourceUnreadableError(f"the monitor answers more than {LARGEST:,} bytes") from None

@@ -9,18 +9,20 @@ that is ``escalated`` to a person, and so is every later alarm of the same champ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import islice, takewhile
 from typing import Any, Literal
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Clock, Regret
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.watch_details import REGRET, RegretMeasured
 from airflow_mlops.core.training.window import trainable
 
 Trigger = Literal["watch", "nightly", "outside", "person"]
 BUDGET_PERIOD = 52
-TOLD_ONLY = ("absence", "staleness", "labels")
+FOR_PEOPLE = ("absence", "staleness", "labels")
 """Checks that a person is told of, and that no new model would answer."""
 
 
@@ -38,43 +40,50 @@ class RetrainDecision:
         return asdict(self)
 
 
-def decide_retrain(state: LoopState, loop: Loop, partition: str, trigger: Trigger) -> RetrainDecision:
+def decide_retrain(
+    state: LoopState, loop: Loop, partition: str, trigger: Trigger, *, now: LoopState | None = None
+) -> RetrainDecision:
     """Return whether to retrain as of a partition.
 
     Parameters
     ----------
     state : LoopState
-        The loop as of ``partition``, save ``decisions``, ``candidate`` and ``rollout``, which are of now.
+        The loop as of ``partition``.
     loop : Loop
         Its ``retrain`` and ``train`` say the policy.
     partition : str
         The newest published partition.
     trigger : str
         Who asks.
+    now : LoopState, optional
+        The loop now, which tells what is under way and how far decisions have come; ``state`` by default.
     """
-    if state.in_flight is not None:
-        return RetrainDecision(False, "joined", state.in_flight)
-    if state.high_water is not None and partition < state.high_water:
-        reason = f"partition {partition} is historical; {state.high_water} was decided on before"
+    now = now or state
+    if now.in_flight is not None:
+        return RetrainDecision(False, "joined", now.in_flight)
+    high_water = now.high_water
+    if high_water is not None and partition < high_water:
+        reason = f"partition {partition} is historical; {high_water} was decided on before"
         return RetrainDecision(False, "historical", reason)
-    published = sorted(key for key in state.published if key <= partition)
     ready = trainable(state, partition, own_labels=loop.data.labels is not None)
-    if len(ready) < loop.train.first_at:
+    if len(ready) < loop.train.partitions_needed:
         have = "are published" if loop.data.labels is None else "have all their labels"
-        reason = f"{len(ready)} partitions {have}; the first training needs {loop.train.first_at}"
+        reason = f"{len(ready)} partitions {have}; the first training needs {loop.train.partitions_needed}"
         return RetrainDecision(False, "too early", reason, {"published": len(ready)})
-    wish = _wish(state, loop, published, trigger)
+    wish = _wish(state, loop, partition, trigger)
     if not wish.retrain or trigger == "person":
         return wish
-    return _allowed(state, loop, published, wish)
+    return _allowed(state, loop, partition, wish)
 
 
-def _wish(state: LoopState, loop: Loop, published: list[str], trigger: Trigger) -> RetrainDecision:
+def _wish(state: LoopState, loop: Loop, partition: str, trigger: Trigger) -> RetrainDecision:
     """Return what the policy wants, before cooldown and budget."""
     if trigger == "person":
         return RetrainDecision(True, "person", "a person asked for it")
     if state.champion is None:
-        return RetrainDecision(True, "first model", "there is no champion yet", {"published": len(published)})
+        return RetrainDecision(
+            True, "first model", "there is no champion yet", {"published": state.published.count(until=partition)}
+        )
     policy = loop.retrain.policy
     if policy == "never":
         return RetrainDecision(False, "never", "the policy retrains only when a person asks")
@@ -82,13 +91,14 @@ def _wish(state: LoopState, loop: Loop, published: list[str], trigger: Trigger) 
         alarmed = _alarms(state, loop) if policy.or_alarm else None
         if alarmed is not None and alarmed.retrain:
             return alarmed
-        return _clock(state, policy, published) if isinstance(policy, Clock) else _regret(state, loop, policy)
+        return _clock(state, policy, partition) if isinstance(policy, Clock) else _regret(state, loop, policy)
     return _alarms(state, loop)
 
 
-def _clock(state: LoopState, policy: Clock, published: list[str]) -> RetrainDecision:
+def _clock(state: LoopState, policy: Clock, partition: str) -> RetrainDecision:
     """Return whether so many partitions have passed since the last retrain."""
-    age = since(published, str(state.retrains[-1].partition)) if state.retrains else len(published)
+    retrain = state.last_retrain
+    age = state.published.count(after=None if retrain is None else retrain.partition, until=partition)
     reason = f"{age} partitions since the last retrain; the clock stands at {policy.clock}"
     return RetrainDecision(age >= policy.clock, "clock", reason, {"age": age, "clock": policy.clock})
 
@@ -97,11 +107,11 @@ def _regret(state: LoopState, loop: Loop, policy: Regret) -> RetrainDecision:
     """Return whether what the champion has lost against fresh models, added up, is worth a promotion."""
     assert state.champion is not None
     windows = regret_since_promotion(state)
-    measured = {key: float(found["regret"]) for key, found in windows.items() if found.get("regret") is not None}
+    measured = {key: window.regret for key, window in windows.items() if window.regret is not None}
     if windows and not measured:
         newest = windows[max(windows)]
         alarmed = _alarms(state, loop)
-        reason = f"no regret could be measured in {len(windows)} partitions ({newest['reason']}), so alarms decide: "
+        reason = f"no regret could be measured in {len(windows)} partitions ({newest.message}), so alarms decide: "
         return RetrainDecision(alarmed.retrain, alarmed.cause, reason + alarmed.reason, alarmed.numbers)
     total = sum(measured.values())
     reason = (
@@ -111,28 +121,33 @@ def _regret(state: LoopState, loop: Loop, policy: Regret) -> RetrainDecision:
     return RetrainDecision(total > policy.regret, "regret", reason, {"regret": total, "windows": measured})
 
 
-def regret_since_promotion(state: LoopState) -> dict[str, dict[str, Any]]:
-    """Return what was found of the champion's regret on partitions after its promotion, by partition."""
+def regret_since_promotion(state: LoopState) -> dict[str, RegretMeasured]:
+    """Return the champion's regret on partitions after its promotion, by partition."""
     assert state.champion is not None
+    number, promoted_at = state.champion.number, str(state.promoted_at)
     return {
-        key: found
-        for key, found in sorted(state.regret.items())
-        if found["champion"] == state.champion.number and key > str(state.promoted_at) and not found["historical"]
+        key: measured
+        for key, measured in state.regret.items(after=promoted_at)
+        if measured.champion == number and not measured.historical
     }
 
 
 def _alarms(state: LoopState, loop: Loop) -> RetrainDecision:
     """Return whether k of the newest n windows of this champion alarmed."""
     declared = loop.retrain.alarm
-    judged = judged_windows(state)
-    newest = judged[-declared.of :]
+    newest = list(islice(judged_windows(state), declared.of))[::-1]
     # Labels may come later than drift is seen: the metric is asked of the newest windows that have them.
-    labelled = [key for key in judged if "value" in state.performance.get(key, {})][-declared.of :]
+    measured = (key for key in judged_windows(state) if _has_value(state, key))
+    labelled = list(islice(measured, declared.of)) if state.performance else []
     causes = {
-        key: [one for one in alarms_of(state, key) if key in (labelled if one.startswith("performance:") else newest)]
+        key: [
+            cause
+            for cause in alarms_of(state, key)
+            if key in (labelled if cause.startswith("performance:") else newest)
+        ]
         for key in sorted({*newest, *labelled})
     }
-    alarmed = [key for key, of in causes.items() if of]
+    alarmed = [key for key, phrases in causes.items() if phrases]
     numbers = {"alarms": {key: causes[key] for key in alarmed}, "windows": sorted(causes)}
     reason = (
         f"{len(alarmed)} of the newest {len(newest)} windows alarmed; {declared.windows} of {declared.of} are asked"
@@ -141,25 +156,32 @@ def _alarms(state: LoopState, loop: Loop) -> RetrainDecision:
         return RetrainDecision(False, "no alarm", reason, numbers)
     kinds = kinds_of(cause for key in alarmed for cause in causes[key])
     details = "; ".join(f"{key[:10]} {', '.join(causes[key])}" for key in alarmed)
-    found = RetrainDecision(True, f"alarm: {' and '.join(kinds)}", f"{reason} ({details})", numbers)
-    return _escalated(state, found, judged) or found
+    wish = RetrainDecision(True, f"alarm: {' and '.join(kinds)}", f"{reason} ({details})", numbers)
+    return _escalated(state, wish) or wish
 
 
-def judged_windows(state: LoopState) -> list[str]:
-    """Return the partitions that were scored by the champion and judged by anything, oldest first."""
+def judged_windows(state: LoopState) -> Iterator[str]:
+    """Yield the partitions that the champion scored and any check judged, the newest first."""
     champion = state.champion.number if state.champion else None
-    judged = state.drift.keys() | state.performance.keys() | state.checks.keys()
-    return sorted(key for key in judged if state.scored.get(key, {}).get("champion") == champion)
+    for key, scored in state.scored.newest_first():
+        if scored.champion == champion and set(state.checked.get(key) or ()) - {REGRET}:
+            yield key
 
 
-def _escalated(state: LoopState, wanted: RetrainDecision, judged: list[str]) -> RetrainDecision | None:
+def _has_value(state: LoopState, partition: str) -> bool:
+    performance = state.performance.get(partition)
+    return performance is not None and performance.value is not None
+
+
+def _escalated(state: LoopState, wanted: RetrainDecision) -> RetrainDecision | None:
     """Return that a person must look, where the champion came of the same alarm and that has never stopped since."""
-    asked, champion = state.retrains[-1] if state.retrains else None, state.champion
-    if asked is None or champion is None or champion.partition != asked.partition:
+    retrain, champion = state.last_retrain, state.champion
+    if retrain is None or champion is None or champion.partition != retrain.partition:
         return None
-    alarms = (asked.details.get("numbers") or {}).get("alarms", {})
+    alarms = retrain.details.numbers.get("alarms", {})
     before = kinds_of(cause for causes in alarms.values() for cause in causes)
-    since_then = [key for key in judged if key > str(state.promoted_at)]
+    promoted_at = str(state.promoted_at)
+    since_then = list(takewhile(lambda key: key > promoted_at, judged_windows(state)))
     lasting = [kind for kind in before if all(kind in kinds_of(alarms_of(state, key)) for key in since_then)]
     if not lasting:
         return None
@@ -178,42 +200,37 @@ def kinds_of(causes: Iterable[str]) -> list[str]:
 
 def alarms_of(state: LoopState, partition: str) -> list[str]:
     """Return what alarmed on a partition, a phrase each."""
-    found = []
+    causes = []
     performance, drift = state.performance.get(partition), state.drift.get(partition)
-    if performance is not None and performance["verdict"] == "alarm":
-        found.append(
-            f"performance: {performance['metric']} {performance['value']:.4g} against {performance['reference']:.4g}"
-            + "".join(f", {name}" for name in performance.get("alarmed", ()) if name != "whole")
-        )
-    if drift is not None and drift["verdict"] == "alarm":
-        found.append(f"drift: {' '.join([*drift['drifted'], *drift['missing']])}")
-    for name, check in sorted(state.checks.get(partition, {}).items()):
-        if check["verdict"] == "alarm" and name not in TOLD_ONLY:
-            found.append(f"{name}: {check['said']}")
-    return found
+    if performance is not None and performance.alarms:
+        slices = "".join(f", {name}" for name in performance.alarmed if name != "whole")
+        figures = f"{performance.metric} {performance.value:.4g} against {performance.reference:.4g}"
+        causes.append(f"performance: {figures}{slices}")
+    if drift is not None and drift.alarms:
+        causes.append(f"drift: {' '.join([*drift.drifted, *drift.missing])}")
+    for name, check in sorted(state.checks_of(partition).items()):
+        if check.alarms and name not in FOR_PEOPLE:
+            causes.append(f"{name}: {check.message}")
+    return causes
 
 
-def _allowed(state: LoopState, loop: Loop, published: list[str], wish: RetrainDecision) -> RetrainDecision:
+def _allowed(state: LoopState, loop: Loop, partition: str, wish: RetrainDecision) -> RetrainDecision:
     """Return the wish, or the no of the cooldown or the budget."""
-    if state.retrains and state.champion is not None:
-        age = since(published, str(state.retrains[-1].partition))
+    retrain = state.last_retrain
+    if retrain is not None and state.champion is not None:
+        age = state.published.count(after=retrain.partition, until=partition)
         if age < loop.retrain.cooldown:
             limit = loop.retrain.cooldown
             reason = f"{age} partitions since the last retrain; the cooldown is {limit}; wanted: {wish.reason}"
             return RetrainDecision(False, "cooldown", reason, {"age": age, **wish.numbers})
-    if any(record.partition == published[-1] for record in state.retrains):
+    period = state.published.last(BUDGET_PERIOD, until=partition)
+    if retrain is not None and retrain.partition == period[-1]:
         # The window would be the same, so one alarm leads to one retrain even without a cooldown.
-        reason = f"a retrain was decided on {published[-1]} before; new data is awaited; wanted: {wish.reason}"
+        reason = f"a retrain was decided on {period[-1]} before; new data is awaited; wanted: {wish.reason}"
         return RetrainDecision(False, "waiting", reason, wish.numbers)
-    period = published[-BUDGET_PERIOD:]
-    spent = sum(str(record.partition) >= period[0] for record in state.promotions)
+    spent = state.promotions.count(since=period[0])
     if spent >= loop.retrain.budget:
         limit = loop.retrain.budget
         reason = f"{spent} promotions in {len(period)} partitions; the budget is {limit}; wanted: {wish.reason}"
         return RetrainDecision(False, "budget", reason, {"spent": spent, **wish.numbers})
     return wish
-
-
-def since(published: list[str], partition: str) -> int:
-    """Return how many partitions were published after a partition."""
-    return sum(key > partition for key in published)

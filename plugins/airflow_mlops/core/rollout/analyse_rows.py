@@ -17,7 +17,8 @@ from airflow_mlops.core.data.labels.labels_of import LabelReader
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.rollout import SERVING, OnlineMetric, RolloutStage
 from airflow_mlops.core.errors import GateError, TrainingError
-from airflow_mlops.core.ledger.state import LoopState, OpenRollout
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook
 from airflow_mlops.core.rollout.analysis.judge_values import judge_paired
@@ -147,9 +148,9 @@ def metrics_of(loop: Loop, stage: RolloutStage) -> tuple[OnlineMetric, ...]:
     """Return what a stage is judged by: where the challenger answers nobody, nothing that its answers bring about."""
     declared = loop.rollout
     if stage.kind in SERVING:
-        return declared.judged_by
-    found = tuple(metric for metric in declared.judged_by if metric.metric not in ("kpi", "prometheus"))
-    return found or declared.judged_by_default
+        return declared.effective_metrics
+    found = tuple(metric for metric in declared.effective_metrics if metric.metric not in ("kpi", "prometheus"))
+    return found or declared.default_metrics
 
 
 def compare_rows(
@@ -197,10 +198,10 @@ def predict_challenger(workspace: Workspace, rollout: OpenRollout, features: pd.
 
 def partitions_to_look_at(state: LoopState, rollout: OpenRollout, stage: RolloutStage, as_of: str) -> list[str]:
     """Return the scored partitions that a look at a stage takes in, oldest first."""
-    known = sorted(key for key in state.scored if key <= as_of)
+    known = state.scored.keys(until=as_of)
     if stage.bake > 0:
         return [key for key in known if key > rollout.entered]
-    first = next((str(look.details["since"]) for look in rollout.looks if look.details.get("since")), None)
+    first = next((look.details.since for look in rollout.looks if look.details.since), None)
     return known[-1:] if first is None else [key for key in known if key >= first]
 
 
@@ -220,12 +221,12 @@ def labelled_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, p
 def judge_labels(loop: Loop, metric: OnlineMetric, found: ComparedRows, look: Look) -> MetricLook:
     """Return what the labels say at a look."""
     margin = loop.rollout.margin if metric.worse_by is None else metric.worse_by
-    return judge_paired(found.ours, found.theirs, look, margin=margin, units=found.keys, metric=metric.called)
+    return judge_paired(found.ours, found.theirs, look, margin=margin, units=found.keys, metric=metric.display_name)
 
 
 def partitions_since(state: LoopState, rollout: OpenRollout, as_of: str) -> int:
     """Return how many partitions were scored since the open stage was entered."""
-    return sum(rollout.entered < key <= as_of for key in state.scored)
+    return state.scored.count(after=rollout.entered, until=as_of)
 
 
 def _in_time(verdict: StageVerdict, state: LoopState, stage: RolloutStage, as_of: str) -> StageVerdict:

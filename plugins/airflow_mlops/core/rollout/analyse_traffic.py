@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from airflow_mlops.core.declaration.rollout import OnlineMetric, Rollout, RolloutStage
-from airflow_mlops.core.ledger.state import LoopState, OpenRollout
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ports.rollout_target import Telemetry
 from airflow_mlops.core.rollout.analyse_rows import (
     ChallengerFailedError,
@@ -76,7 +77,7 @@ class OpenStage:
 
         The run that waits is of a partition from before them: where minutes count, that is not what counts as now.
         """
-        return sorted(key for key in self.state.scored if key > self.rollout.entered)
+        return self.state.scored.keys(after=self.rollout.entered)
 
     @property
     def look(self) -> Look | None:
@@ -131,7 +132,7 @@ def broken_traffic(workspace: Workspace, state: LoopState, seen: Telemetry) -> S
     """Return that the challenger is plainly broken; None where it is not, or the target saw another one."""
     if seen.order != state.traffic_record:
         return None
-    limits = {metric.metric: metric for metric in workspace.loop.rollout.judged_by}
+    limits = {metric.metric: metric for metric in workspace.loop.rollout.effective_metrics}
     errors, latency = limits.get("errors"), limits.get("latency")
     reason = gross_breakage(
         seen,
@@ -198,7 +199,7 @@ def _judged(open_: OpenStage, metric: OnlineMetric, look: Look) -> MetricLook:
         from airflow_mlops.core.rollout.analysis.queried_metric import judge_query  # a driver, and HTTP
 
         found = judge_query(open_.workspace, open_.state, metric, look)
-    return replace(found, metric=metric.called)
+    return replace(found, metric=metric.display_name)
 
 
 def _in_time(verdict: StageVerdict, open_: OpenStage) -> StageVerdict:

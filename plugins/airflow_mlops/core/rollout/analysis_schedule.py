@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_mlops.core.declaration.rollout import Rollout, RolloutStage
-from airflow_mlops.core.ledger.state import OpenRollout
+from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.rollout.analysis.judge_metric import Look
 
 
@@ -23,7 +23,7 @@ def planned_sample(declared: Rollout, stage: RolloutStage, rollout: OpenRollout,
     planned = planned_looks(declared, stage)
     if declared.is_live:
         return declared.min_rows * planned
-    first = next((int(look.details["rows"]) for look in rollout.looks if look.details.get("look")), rows)
+    first = next((look.details.rows for look in rollout.looks if look.details.look), rows)
     return first * planned
 
 
@@ -44,7 +44,7 @@ def next_look(
     baked : float
         Share of the time the stage has to bake that has passed.
     """
-    taken = [float(look.details["information"]) for look in rollout.looks if look.details.get("look")]
+    taken = [look.details.information for look in rollout.looks if look.details.look]
     planned = planned_looks(declared, stage)
     share = min(1.0, rows / planned_sample(declared, stage, rollout, rows), baked)
     if len(taken) >= planned or (taken and share <= taken[-1]):

@@ -7,11 +7,11 @@ the training and the rollout of a version, none can approve it: their approval i
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from airflow_mlops.core.errors import NotReadyError, PolicyError
-from airflow_mlops.core.ledger.record import Record
-from airflow_mlops.core.ledger.state import LoopState, Version
+from airflow_mlops.core.ledger.rollout_details import ApprovalVoid, Approved, Rejected, RolloutStarted
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import CandidateRegistered, TrainingStarted
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
 
@@ -44,18 +44,18 @@ def version_to_approve(workspace: Workspace, as_of: str, *, asked: str | None = 
 
 def people_behind(workspace: Workspace, version: Version) -> list[str]:
     """Return who started the runs that decided on, trained, registered or rolled out a version."""
-    decision = version.details["decision"]
-
-    def is_about(record: Record) -> bool:
-        own = record.sequence == decision or record.details.get("decision") == decision
-        return own or record.details.get("version") == version.number
-
-    # Not ``reproduced``: who makes a version again to look at it is the one who should answer.
-    made = ("retrain_decided", "training_started", "candidate_registered", "rollout_started")
-    found = [
-        PERSON.search(record.actor) for record in workspace.ledger.records() if record.kind in made and is_about(record)
-    ]
-    return sorted({match.group(1) for match in found if match})
+    decision = version.details.decision
+    decided = workspace.ledger.record(decision)
+    # Not who reproduced it: whoever fits a version again to look at it is the one who should answer.
+    since = workspace.ledger.records(TrainingStarted, CandidateRegistered, RolloutStarted, after=decision)
+    records = [] if decided is None else [decided]
+    for record in since:
+        details = record.details
+        trained = isinstance(details, TrainingStarted | CandidateRegistered) and details.decision == decision
+        if trained or getattr(details, "version", None) == version.number:
+            records.append(record)
+    matches = [PERSON.search(record.actor) for record in records]
+    return sorted({match.group(1) for match in matches if match})
 
 
 def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...], *, started_by: str | None) -> None:
@@ -75,13 +75,11 @@ def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...],
         If the person started a run that made the version; that is recorded too, and the version still waits.
     """
     behind = {*people_behind(workspace, version), *([started_by] if started_by else [])}
-    details: dict[str, Any] = {"version": version.number, "by": by[0] if by else "nobody"}
-    state = workspace.state()
-    reason = why_void(version, by, behind)
+    name, reason = by[0] if by else "nobody", why_void(version, by, behind)
     if reason is not None:
-        _append(workspace, "approval_void", state, version, {**details, "reason": reason})
+        _record(workspace, version, ApprovalVoid(version=version.number, by=name, reason=reason))
         raise PolicyError(reason)
-    _append(workspace, "approved", state, version, {**details, "made_by": sorted(behind)})
+    _record(workspace, version, Approved(version=version.number, by=name, made_by=tuple(sorted(behind))))
 
 
 def why_void(version: Version, by: tuple[str, ...], behind: set[str]) -> str | None:
@@ -104,7 +102,7 @@ def why_void(version: Version, by: tuple[str, ...], behind: set[str]) -> str | N
 def record_rejection(workspace: Workspace, version: Version, by: str, reason: str) -> None:
     """Record that a person refused a version: it is quarantined and never rolled out, unless that is lifted."""
     said = f"rejected by {by}" + (f": {reason}" if reason else "")
-    _append(workspace, "rejected", workspace.state(), version, {"version": version.number, "by": by, "reason": said})
+    _record(workspace, version, Rejected(version=version.number, by=by, reason=said))
     reconcile(workspace)
 
 
@@ -113,7 +111,8 @@ def _same(name: str) -> str:
     return name.strip().casefold()
 
 
-def _append(workspace: Workspace, kind: str, state: LoopState, version: Version, details: dict[str, Any]) -> None:
-    partition = max(max(state.published, default=version.partition), version.partition)
-    operation = f"{kind}:{version.number}:{state.sequence}:{details['by']}"
-    workspace.record_fact(workspace.draft(kind, operation, partition, **details))
+def _record(workspace: Workspace, version: Version, details: Approved | ApprovalVoid | Rejected) -> None:
+    state = workspace.state()
+    partition = max(state.published.newest() or version.partition, version.partition)
+    operation = f"{details.KIND}:{version.number}:{state.sequence}:{details.by}"
+    workspace.record_fact(workspace.draft(details, operation, partition))

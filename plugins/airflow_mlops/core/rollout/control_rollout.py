@@ -6,16 +6,21 @@ and needs neither the challenger nor the target: the rollout's next step finds i
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from airflow_mlops.core.errors import NotReadyError, PolicyError, RolloutError
+from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.record import Draft, Record
-from airflow_mlops.core.ledger.state import LoopState, OpenRollout
+from airflow_mlops.core.ledger.rollout_details import RolloutPaused, RolloutResumed, StageApproved, StageSkipped
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.rollout.approvals import people_behind, why_void
 from airflow_mlops.core.rollout.roll_back import roll_back_now
 from airflow_mlops.core.workspace import Workspace
-from airflow_mlops.core.workspace.append_decision import decide
+from airflow_mlops.core.workspace.append_decision import append_decision
 
+D = TypeVar("D", bound=Details)
 ACTIONS = ("pause", "resume", "skip", "abort")
 """What may be asked for by name."""
 
@@ -33,15 +38,20 @@ def control_rollout(workspace: Workspace, action: str, *, reason: str) -> str:
         # That version and no other: a look may take it back this very moment, and then the champion is not meant.
         done = roll_back_now(workspace, reason=reason, only=number)
         return "; ".join([f"version {number} was taken back, version {done.champion} serves", *done.notes])
-    known = {"pause": pause_rollout, "resume": resume_rollout, "skip": skip_stage}
+    known: dict[str, Callable[..., Record[Any]]] = {
+        "pause": pause_rollout,
+        "resume": resume_rollout,
+        "skip": skip_stage,
+    }
     if action not in known:
         raise RolloutError(f"{action!r} cannot be done to a rollout; {', '.join(ACTIONS)} can")
     record = known[action](workspace, reason=reason)
-    words = {"pause": "is paused", "resume": "goes on", "skip": f"skips {record.details.get('name')}"}
-    return f"version {record.details['version']} {words[action]} (record {record.sequence})"
+    step = getattr(record.details, "name", "")
+    words = {"pause": "is paused", "resume": "goes on", "skip": f"skips {step}"}
+    return f"version {record.details.version} {words[action]} (record {record.sequence})"
 
 
-def pause_rollout(workspace: Workspace, *, reason: str) -> Record:
+def pause_rollout(workspace: Workspace, *, reason: str) -> Record[RolloutPaused]:
     """Stop the rollout where it is: traffic stays, no look is taken and no stage entered.
 
     A failure that is plain without a look, as of a challenger that raises, still rolls it back.
@@ -52,16 +62,16 @@ def pause_rollout(workspace: Workspace, *, reason: str) -> Record:
         If there is no rollout, or it is paused already.
     """
 
-    def draft(state: LoopState) -> Draft:
+    def draft(state: LoopState) -> Draft[RolloutPaused]:
         rollout = _open(workspace, state)
         if rollout.paused is not None:
             raise RolloutError(f"the rollout of version {rollout.version.number} is paused already: {rollout.paused}")
-        return _draft(workspace, state, rollout, "rollout_paused", reason=reason)
+        return _draft(workspace, state, rollout, RolloutPaused(version=rollout.version.number, reason=reason))
 
-    return decide(workspace, draft, what="the pause")
+    return append_decision(workspace, draft, name="the pause")
 
 
-def resume_rollout(workspace: Workspace, *, reason: str) -> Record:
+def resume_rollout(workspace: Workspace, *, reason: str) -> Record[RolloutResumed]:
     """Let a paused rollout go on.
 
     Raises
@@ -70,16 +80,16 @@ def resume_rollout(workspace: Workspace, *, reason: str) -> Record:
         If there is no rollout, or it is not paused.
     """
 
-    def draft(state: LoopState) -> Draft:
+    def draft(state: LoopState) -> Draft[RolloutResumed]:
         rollout = _open(workspace, state)
         if rollout.paused is None:
             raise RolloutError(f"the rollout of version {rollout.version.number} is not paused")
-        return _draft(workspace, state, rollout, "rollout_resumed", reason=reason)
+        return _draft(workspace, state, rollout, RolloutResumed(version=rollout.version.number, reason=reason))
 
-    return decide(workspace, draft, what="the resumption")
+    return append_decision(workspace, draft, name="the resumption")
 
 
-def skip_stage(workspace: Workspace, *, reason: str) -> Record:
+def skip_stage(workspace: Workspace, *, reason: str) -> Record[StageSkipped]:
     """Let the stage that is open count as passed, as a person's decision; one that has failed is not skipped.
 
     Raises
@@ -88,7 +98,7 @@ def skip_stage(workspace: Workspace, *, reason: str) -> Record:
         If there is no rollout, no stage is open, or it has failed.
     """
 
-    def draft(state: LoopState) -> Draft:
+    def draft(state: LoopState) -> Draft[StageSkipped]:
         rollout = _open(workspace, state)
         number = rollout.version.number
         if rollout.failed is not None:
@@ -96,9 +106,10 @@ def skip_stage(workspace: Workspace, *, reason: str) -> Record:
         if rollout.stage < 0 or rollout.settled:
             raise RolloutError(f"no stage of version {number} is undecided; the run of the rollout enters the next one")
         name = f"{rollout.kind}_{rollout.share}"
-        return _draft(workspace, state, rollout, "stage_skipped", stage=rollout.stage, name=name, reason=reason)
+        details = StageSkipped(version=number, stage=rollout.stage, name=name, reason=reason)
+        return _draft(workspace, state, rollout, details)
 
-    return decide(workspace, draft, what="the skip")
+    return append_decision(workspace, draft, name="the skip")
 
 
 def stage_to_approve(workspace: Workspace, index: int, as_of: str) -> OpenRollout:
@@ -121,7 +132,7 @@ def stage_to_approve(workspace: Workspace, index: int, as_of: str) -> OpenRollou
 
 def approve_stage(
     workspace: Workspace, index: int, by: tuple[str, ...], *, version: str | None = None, started_by: str | None = None
-) -> Record:
+) -> Record[StageApproved]:
     """Let stage ``index`` begin, in the name of a person who had no hand in making the version.
 
     Parameters
@@ -142,7 +153,7 @@ def approve_stage(
     """
     stage = workspace.loop.rollout.stages[index]
 
-    def draft(state: LoopState) -> Draft:
+    def draft(state: LoopState) -> Draft[StageApproved]:
         rollout = _open(workspace, state)
         if stage.approval != "human":
             raise RolloutError(f"{stage.name} asks for no person; stages that do declare approval: human")
@@ -152,9 +163,10 @@ def approve_stage(
         void = why_void(rollout.version, by, behind)
         if void is not None:
             raise PolicyError(void)
-        return _draft(workspace, state, rollout, "stage_approved", stage=index, name=stage.name, by=by[0])
+        details = StageApproved(version=rollout.version.number, stage=index, name=stage.name, by=by[0])
+        return _draft(workspace, state, rollout, details)
 
-    return decide(workspace, draft, what="the approval")
+    return append_decision(workspace, draft, name="the approval")
 
 
 def _open(workspace: Workspace, state: LoopState) -> OpenRollout:
@@ -164,8 +176,8 @@ def _open(workspace: Workspace, state: LoopState) -> OpenRollout:
     return state.rollout
 
 
-def _draft(workspace: Workspace, state: LoopState, rollout: OpenRollout, kind: str, **details: Any) -> Draft:
+def _draft(workspace: Workspace, state: LoopState, rollout: OpenRollout, details: D) -> Draft[D]:
     # What is asked twice of one state is one record; asked again later it is another.
-    operation = f"{kind}:{rollout.record}:{state.sequence}"
-    partition = max(max(state.published, default=rollout.version.partition), rollout.version.partition)
-    return workspace.draft(kind, operation, partition, version=rollout.version.number, **details)
+    operation = f"{details.KIND}:{rollout.record}:{state.sequence}"
+    partition = max(state.published.newest() or rollout.version.partition, rollout.version.partition)
+    return workspace.draft(details, operation, partition)

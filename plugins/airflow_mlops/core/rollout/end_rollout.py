@@ -11,12 +11,14 @@ from typing import Any, NoReturn
 from airflow_mlops.core.errors import MlopsError, NotReadyError, RegistryError, RolledBackError, RolloutError
 from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.record import Draft
-from airflow_mlops.core.ledger.state import LoopState, OpenRollout
+from airflow_mlops.core.ledger.rollout_details import RolledBack
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ports.rollout_target import TargetError
 from airflow_mlops.core.rollout.next_transition import stage_as_declared
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
-from airflow_mlops.core.workspace.append_decision import decide
+from airflow_mlops.core.workspace.append_decision import append_decision
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,7 @@ class StageOutcome:
 
 def newest_partition(workspace: Workspace, as_of: str) -> str:
     """Return the newest published partition at or before ``as_of``, which is what a rollout's records are about."""
-    state = workspace.state()
-    return state.newest(state.published, as_of) or as_of
+    return workspace.state().published.newest(until=as_of) or as_of
 
 
 def refuse_older(rollout: OpenRollout, as_of: str) -> None:
@@ -78,13 +79,13 @@ def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: st
     version = rollout.version.number
     operation = f"rolled_back:{version}:{rollout.record}"
 
-    def draft(state: LoopState) -> Draft:
+    def draft(state: LoopState) -> Draft[RolledBack]:
         if state.rollout is None or state.rollout.record != rollout.record:
             ended(workspace, state, version, reason)
             raise RolloutError(f"version {version} was to be rolled back at {reason}, and was promoted meanwhile")
-        return workspace.draft("rolled_back", operation, as_of, version=version, reason=reason)
+        return workspace.draft(RolledBack(version=version, reason=reason), operation, as_of)
 
-    decide(workspace, draft, what="the rollback")
+    append_decision(workspace, draft, name="the rollback")
     fault_point("rolled_back")
     said = f"version {version} was rolled back at {reason}"
     raise RolledBackError("; ".join([said, "the champion serves all keys", *bring_effects(workspace, said)]))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_mlops.core.evaluation.register_candidate import tags_of
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import GHOST_OF, OPERATION, RegisteredVersion
 from airflow_mlops.core.registry.verify_version import verify_version
 from airflow_mlops.core.rollout.reconcile_aliases import wanted_aliases
@@ -71,15 +71,15 @@ def changes(workspace: Workspace, role: str, version: Version, found: Registered
     """Return what differs between a version as it was registered and as it is now."""
     name, details = f"version {version.number}, the {role}, was changed in the registry:", version.details
     said = []
-    expected = {OPERATION: f"{details['request']}-{details['candidate']}", **tags_of(details, version.partition)}
+    expected = {OPERATION: f"{details.request}-{details.candidate}", **tags_of(details, version.partition)}
     for tag, value in expected.items():
         now = found.tags.get(tag)
         if now != value:
             said.append(f"{name} its tag {tag} is {now or 'absent'}, and was {value}")
     if GHOST_OF in found.tags:
         said.append(f"{name} somebody tagged it {GHOST_OF}={found.tags[GHOST_OF]}")
-    if details.get("source", found.source) != found.source:
-        said.append(f"{name} its files are at {found.source}, and were at {details['source']}")
+    if details.source not in (None, found.source):
+        said.append(f"{name} its files are at {found.source}, and were at {details.source}")
     report = verify_version(workspace, version, in_registry=True)
     if report.signed and not report.verified:
         said.append(f"{name} {report.reason}")

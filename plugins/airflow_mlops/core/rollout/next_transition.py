@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from airflow_mlops.core.declaration.rollout import RolloutStage
-from airflow_mlops.core.ledger.state import OpenRollout
+from airflow_mlops.core.ledger.state_machine import OpenRollout
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def next_move(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Move:
     rollout : OpenRollout
         Where the challenger stands, by the ledger.
 
-    >>> from airflow_mlops.core.ledger.state import Version
+    >>> from airflow_mlops.core.ledger.state_machine import Version
     >>> stages = (RolloutStage(canary=10), RolloutStage(live=100))
     >>> next_move(stages, OpenRollout(Version("2", "2013-01-27", {}), 7)).to
     'enter'

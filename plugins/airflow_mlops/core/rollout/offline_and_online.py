@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.rollout.analysis.judge_metric import MetricLook
 from airflow_mlops.core.workspace import Workspace
 
@@ -20,7 +20,7 @@ def offline_and_online(workspace: Workspace, version: Version, looks: Sequence[M
         ``metric``; ``expected`` with its interval ``expected_low``, ``expected_high``; ``observed``; and ``agree``,
         whether the observed one lies within the interval. None where one of them is not known.
     """
-    labels = {metric.called for metric in workspace.loop.rollout.judged_by if metric.metric == "label"}
+    labels = {metric.display_name for metric in workspace.loop.rollout.effective_metrics if metric.metric == "label"}
     seen = next((look.numbers for look in looks if look.metric in labels and "difference" in look.numbers), None)
     expected = expected_difference(workspace, version)
     if seen is None or expected is None:
@@ -37,7 +37,7 @@ def offline_and_online(workspace: Workspace, version: Version, looks: Sequence[M
 
 def expected_difference(workspace: Workspace, version: Version) -> dict[str, Any] | None:
     """Return the gate's difference between a version and the champion of then, by the loop's metric."""
-    report, candidate = version.details.get("report"), version.details.get("candidate")
+    report, candidate = version.details.report, version.details.candidate
     if report is None:
         return None
     try:

@@ -13,7 +13,8 @@ from airflow_mlops.core.rollout.analysis_schedule import planned_looks
 from airflow_mlops.core.rollout.offline_and_online import expected_difference
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.ledger.state import LoopState, Version
+    from airflow_mlops.core.ledger.state import LoopState
+    from airflow_mlops.core.ledger.state_machine import Version
     from airflow_mlops.core.workspace import Workspace
 
 RATE = 0.01
@@ -34,10 +35,10 @@ def plan_of_rollout(workspace: Workspace, state: LoopState, version: Version) ->
     if declared.is_live:
         rate = _champions_errors(workspace)
         return [_on_requests(declared, stage, rate) for stage in stages]
-    expected, newest = expected_difference(workspace, version), max(state.scored, default=None)
+    expected, newest = expected_difference(workspace, version), state.scored.newest()
     if expected is None or expected["interval"] is None or not expected["rows"] or newest is None:
         return []
-    rows, metric = int(state.scored[newest].get("rows", 0)), workspace.loop.metric
+    rows, metric = state.scored[newest].rows, workspace.loop.metric
     said = [_on_rows(declared, stage, expected, rows=rows, metric=metric) for stage in stages]
     return [sentence for sentence in said if sentence is not None]
 
@@ -56,7 +57,7 @@ def _on_requests(declared: Rollout, stage: RolloutStage, rate: float) -> str:
     sample = stage.sample or declared.min_rows * looks
     # A shadow predicts what the champion does; elsewhere the champion has the rest of the traffic.
     beside = sample if stage.exposed == 0 else sample * (100 - stage.share) / stage.share
-    alpha = declared.alpha / len(declared.judged_by)
+    alpha = declared.alpha / len(declared.effective_metrics)
     words = said_of_errors(sample, max(beside, 1.0), rate=rate, alpha=alpha, looks=looks)
     return f"{stage.name}: at most {looks} looks; {words}"
 
@@ -67,7 +68,8 @@ def _on_rows(declared: Rollout, stage: RolloutStage, expected: dict[str, Any], *
     sd = (float(interval["high"]) - float(interval["low"])) / (2 * confidence) * sqrt(float(expected["rows"]))
     sample = stage.sample or rows * stage.share / 100 * max(stage.bake, 1) * looks
     # The rows are the same for both versions: their difference varies, and nothing is added by a second sample.
-    found = detectable_difference(sample, 1e12, sd=sd, alpha=declared.alpha / len(declared.judged_by), looks=looks)
+    alpha = declared.alpha / len(declared.effective_metrics)
+    found = detectable_difference(sample, 1e12, sd=sd, alpha=alpha, looks=looks)
     if found is None:
         return None
     relative = f" ({found / abs(expected['champion']):.1%})" if expected.get("champion") else ""

@@ -17,7 +17,8 @@ from airflow_mlops.core.declaration.validation_errors import declaration_error
 from airflow_mlops.core.errors import PolicyError
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.ledger.state import LoopState, Version
+    from airflow_mlops.core.ledger.state import LoopState
+    from airflow_mlops.core.ledger.state_machine import Version
     from airflow_mlops.core.workspace import Workspace
 
 FILE = "include/policy.yaml"
@@ -112,7 +113,7 @@ def _card(workspace: Workspace, state: LoopState, version: Version) -> str | Non
     card = state.cards.get(version.number)
     if card is None:
         return f"no model card was written; airflow-mlops card {workspace.loop.model} {version.number}"
-    missing = card.details["missing"]
+    missing = card.details.missing
     if not missing:
         return None
     again = f"airflow-mlops card {workspace.loop.model} {version.number}"
@@ -125,9 +126,9 @@ def _reproduced(workspace: Workspace, state: LoopState, version: Version) -> str
         return f"it was not made again yet; airflow-mlops reproduce {workspace.loop.model} {version.number}"
     # Not the tolerance that somebody typed: what was found is held against the one that was reviewed.
     allowed = read_policy(workspace.root).tolerance
-    if found.details["verdict"] == "identical" or float(found.details["largest_difference"]) <= allowed:
+    if found.details.verdict == "identical" or float(found.details.largest_difference) <= allowed:
         return None
-    return f"{found.details['reason']}; {FILE} allows {allowed:g}"
+    return f"{found.details.reason}; {FILE} allows {allowed:g}"
 
 
 def _approval(_workspace: Workspace, state: LoopState, version: Version) -> str | None:

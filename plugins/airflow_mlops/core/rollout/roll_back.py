@@ -7,10 +7,11 @@ with the next ``reconcile``. The version that is taken back is quarantined until
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from airflow_mlops.core.errors import RegistryError, RolloutError, StaleLedgerError
 from airflow_mlops.core.ledger.fault_point import fault_point
+from airflow_mlops.core.ledger.rollout_details import QuarantineLifted
+from airflow_mlops.core.ledger.rollout_details import RolledBack as Taken
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.end_rollout import bring_effects
@@ -58,9 +59,9 @@ def roll_back_now(
     meant = only
     for _ in range(ATTEMPTS):
         state = workspace.state()
-        begun = next((each for each in state.rollbacks if once and each.details.get("once") == once), None)
+        begun = state.rollback_attempts.get(once) if once else None
         if begun is not None:
-            return _finished(workspace, state, str(begun.details["version"]))
+            return _finished(workspace, state, begun)
         if meant is not None and meant in state.quarantined:
             return _joined(workspace, state, meant, to)
         version, champion, notes = _what_goes(workspace, state, to)
@@ -69,13 +70,12 @@ def roll_back_now(
                 f"version {meant} was to be taken back, and meanwhile version {version} would be; look where the loop "
                 f"stands and ask again: airflow-mlops status {workspace.loop.model}"
             )
-        meant, as_of = version, max(state.published, default=None)
-        details: dict[str, Any] = {"version": version, "reason": reason}
-        details |= ({"champion": champion} if champion else {}) | ({"once": once} if once else {})
+        meant, as_of = version, state.published.newest()
+        details = Taken(version=version, reason=reason, champion=champion or None, once=once or None)
         # Two who ask for the same on the same record are one rollback.
         operation = f"rolled_back:{version}:by_hand:{champion or 'stays'}:{state.sequence}"
         try:
-            workspace.ledger.append(workspace.draft("rolled_back", operation, as_of, **details), read=state.sequence)
+            workspace.ledger.append(workspace.draft(details, operation, as_of), read=state.sequence)
         except StaleLedgerError:
             continue
         fault_point("rolled_back_by_hand")
@@ -104,8 +104,8 @@ def lift_quarantine(workspace: Workspace, version: str, *, reason: str) -> None:
                 f"version {version} was never the champion and would wait for its rollout again, and "
                 f"{state.in_flight}; lift it when nothing is under way"
             )
-        operation, as_of = f"lifted:{version}:{state.sequence}", max(state.published, default=None)
-        draft = workspace.draft("quarantine_lifted", operation, as_of, version=version, reason=reason)
+        operation, as_of = f"lifted:{version}:{state.sequence}", state.published.newest()
+        draft = workspace.draft(QuarantineLifted(version=version, reason=reason), operation, as_of)
         try:
             workspace.ledger.append(draft, read=state.sequence)
         except StaleLedgerError:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from airflow_mlops.core.errors import NotReadyError, RolloutError, StaleLedgerError
 from airflow_mlops.core.ledger.fault_point import fault_point
-from airflow_mlops.core.ledger.state import LoopState, OpenRollout
+from airflow_mlops.core.ledger.rollout_details import Promoted, RolloutStarted, StageEntered
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import OpenRollout
+from airflow_mlops.core.ledger.training_details import Superseded
 from airflow_mlops.core.rollout.analyse_stage import plain_failure
 from airflow_mlops.core.rollout.end_rollout import (
     StageOutcome,
@@ -52,21 +55,16 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
             )
             workspace.record_fact(
                 workspace.draft(
-                    "superseded",
-                    f"superseded:{candidate.number}",
-                    as_of,
-                    version=candidate.number,
-                    reason=reason,
+                    Superseded(version=candidate.number, reason=reason), f"superseded:{candidate.number}", as_of
                 )
             )
             reconcile(workspace)
             raise NotReadyError(reason)
         if workspace.loop.rollout.approval == "human" and candidate.number not in state.approved:
             raise NotReadyError(f"version {candidate.number} waits for a person's approval")
-        draft = workspace.draft(
-            "rollout_started", f"rollout:{candidate.number}:{state.sequence}", as_of, version=candidate.number,
-            plan=plan_of_rollout(workspace, state, candidate),
-        )  # fmt: skip
+        plan = tuple(plan_of_rollout(workspace, state, candidate))
+        details = RolloutStarted(version=candidate.number, plan=plan)
+        draft = workspace.draft(details, f"rollout:{candidate.number}:{state.sequence}", as_of)
         try:
             workspace.ledger.append(draft, read=state.sequence)
         except StaleLedgerError:
@@ -150,15 +148,8 @@ def _enter(workspace: Workspace, state: LoopState, index: int, as_of: str) -> No
     rollout, stage = state.rollout, workspace.loop.rollout.stages[index]
     assert rollout is not None
     operation = f"stage:{rollout.record}:{index}"
-    draft = workspace.draft(
-        "stage_entered",
-        operation,
-        as_of,
-        version=rollout.version.number,
-        stage=index,
-        kind=stage.kind,
-        share=stage.share,
-    )
+    details = StageEntered(version=rollout.version.number, stage=index, kind=stage.kind, share=stage.share)
+    draft = workspace.draft(details, operation, as_of)
     workspace.ledger.append(draft, read=state.sequence)
     fault_point("stage_entered")
 
@@ -186,13 +177,8 @@ def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -
     if workspace.loop.rollout.is_live:
         _prepare(workspace, state, version, as_of)
     previous = state.champion.number if state.champion else None
-    draft = workspace.draft(
-        "promoted",
-        f"promoted:{version}:{state.rollout.record if state.rollout else 0}",
-        as_of,
-        version=version,
-        previous=previous,
-    )
+    operation = f"promoted:{version}:{state.rollout.record if state.rollout else 0}"
+    draft = workspace.draft(Promoted(version=version, previous=previous), operation, as_of)
     fault_point("before_promoted")
     workspace.ledger.append(draft, read=state.sequence)
     fault_point("promoted")

@@ -9,7 +9,9 @@ from __future__ import annotations
 from airflow_mlops.core.errors import NotReadyError, RolloutError, StaleLedgerError
 from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.record import Draft, Record
-from airflow_mlops.core.ledger.state import LoopState, OpenRollout
+from airflow_mlops.core.ledger.rollout_details import StageAnalysed
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.rollout.analyse_stage import analyse_stage, plain_failure
 from airflow_mlops.core.rollout.end_rollout import (
     StageOutcome,
@@ -97,16 +99,13 @@ def _said(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: s
     return _as_recorded(recorded)
 
 
-def _draft(workspace: Workspace, rollout: OpenRollout, verdict: StageVerdict, as_of: str) -> Draft:
+def _draft(workspace: Workspace, rollout: OpenRollout, verdict: StageVerdict, as_of: str) -> Draft[StageAnalysed]:
     # On batch a partition is looked at once; where requests are answered, it is the number that makes a look one.
     which = f"#{len(rollout.looks) + 1}" if workspace.loop.rollout.is_live else as_of
-    return workspace.draft(
-        "stage_analysed", f"look:{rollout.record}:{rollout.stage}:{which}", as_of, version=rollout.version.number,
-        rollout=rollout.record, stage=rollout.stage, name=workspace.loop.rollout.stages[rollout.stage].name,
-        **verdict.to_dict(),
-    )  # fmt: skip
+    name = workspace.loop.rollout.stages[rollout.stage].name
+    return workspace.draft(verdict.details(rollout, name), f"look:{rollout.record}:{rollout.stage}:{which}", as_of)
 
 
-def _as_recorded(record: Record) -> StageVerdict:
+def _as_recorded(record: Record[StageAnalysed]) -> StageVerdict:
     details = record.details
-    return StageVerdict(details["verdict"], str(details["reason"]), int(details["rows"]), int(details.get("look", 0)))
+    return StageVerdict(details.verdict, details.reason, details.rows, details.look)

@@ -7,7 +7,6 @@ partition. Who was taken back since predicts nothing any more. The label column 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,17 +16,20 @@ from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.rollout import SERVING
 from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.ledger.data_details import PredictionsPublished
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import StateMachine
+from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError, predict_challenger
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
-from airflow_mlops.core.training.window import PinnedPartition, read_partition
+from airflow_mlops.core.training.window import read_partition
 from airflow_mlops.core.workspace import Workspace
 
 
-def score_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
+def score_partition(workspace: Workspace, partition: str) -> PredictionsPublished:
     """Predict the rows of a partition with the models that serve as of it; return what was recorded.
 
     A partition is scored once for each content: again is the first record.
@@ -42,31 +44,34 @@ def score_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
     if snapshot is None:
         raise NotReadyError(f"partition {partition} is not published")
     known = now.scored.get(partition)
-    if known is not None and known["snapshot"] == snapshot["digest"]:
-        return {"partition": partition, **known}
+    if known is not None and known.snapshot == snapshot.digest:
+        return known
     then = without_taken_back(workspace.state(before=partition), workspace.state())
     if then.champion is None:
         raise NotReadyError(f"there is no champion from before {partition}")
-    pin = PinnedPartition(partition, int(snapshot["version"]), str(snapshot["digest"]))
+    pin = PinnedPartition(partition, snapshot.version, snapshot.digest)
     rows = read_partition(workspace, pin, label=False)
-    features = FeatureMaker(workspace).of(rows, pin.partition, pin.version)
+    features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)
     scored = predictions_of(workspace, then, rows, features)
     version = workspace.predictions.write(partition, scored)
     served = scored.column("served_version").value_counts().to_pylist()
-    record = workspace.record_fact(
-        workspace.draft(
-            "predictions_published", f"predictions:{partition}:{snapshot['publication']}", partition,
-            version=version, digest=content_digest(scored), rows=scored.num_rows,
-            publication=snapshot["publication"], snapshot=snapshot["digest"], snapshot_version=snapshot["version"],
-            champion=then.champion.number,
-            challenger=then.rollout.version.number if then.rollout else None,
-            served={str(item["values"]): item["counts"] for item in served},
-        )
-    )  # fmt: skip
-    return {"partition": partition, **record.details}
+    publication = snapshot.publication or 1
+    details = PredictionsPublished(
+        version=version,
+        digest=content_digest(scored),
+        rows=scored.num_rows,
+        publication=publication,
+        snapshot=snapshot.digest,
+        snapshot_version=snapshot.version,
+        champion=then.champion.number,
+        challenger=then.rollout.version.number if then.rollout else None,
+        served={str(item["values"]): item["counts"] for item in served},
+    )
+    draft = workspace.draft(details, f"predictions:{partition}:{publication}", partition)
+    return workspace.record_fact(draft).details
 
 
-def without_taken_back(then: LoopState, newest: LoopState) -> LoopState:
+def without_taken_back(then: LoopState, newest: LoopState) -> StateMachine:
     """Return who served before a partition, less the challenger, and with another champion, where one was taken back.
 
     A rollback is recorded for the newest partition. Older ones that wait to be scored were published before it, and
@@ -75,26 +80,28 @@ def without_taken_back(then: LoopState, newest: LoopState) -> LoopState:
     rollout, champion = then.rollout, then.champion
     if rollout is not None and rollout.version.number in newest.quarantined:
         rollout = None
-    instead = {str(one.details["version"]): one.details.get("champion") for one in newest.rollbacks}
-    while champion is not None and champion.number in newest.quarantined:
-        number = instead.pop(champion.number, None)
-        if number is None:
+    passed: set[str] = set()
+    while champion is not None and champion.number in newest.quarantined and champion.number not in passed:
+        passed.add(champion.number)
+        rollback = newest.rolled_back.get(champion.number)
+        if rollback is None or rollback.champion is None:
             break  # quarantined otherwise: there is nobody that the ledger names in its place
-        champion = newest.versions[str(number)]
-    return replace(then, rollout=rollout, champion=champion)
+        champion = newest.versions[rollback.champion]
+    return replace(then.machine, rollout=rollout, champion=champion)
 
 
 def corrected_partitions(workspace: Workspace, before: str) -> list[str]:
     """Return the older partitions that were scored, and have been published anew with other content since."""
     state = workspace.state()
-    return sorted(
+    published = {key: state.published.get(key) for key in state.republished.keys(before=before)}
+    return [
         key
-        for key, scored in state.scored.items()
-        if key < before and key in state.published and state.published[key]["digest"] != scored["snapshot"]
-    )
+        for key, snapshot in published.items()
+        if snapshot is not None and key in state.scored and state.scored[key].snapshot != snapshot.digest
+    ]
 
 
-def predictions_of(workspace: Workspace, state: LoopState, rows: pd.DataFrame, features: pd.DataFrame) -> pa.Table:
+def predictions_of(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, features: pd.DataFrame) -> pa.Table:
     """Return the predictions of champion and challenger for ``rows``, and which of them serves each row."""
     loop, champion, rollout = workspace.loop, state.champion, state.rollout
     assert champion is not None

@@ -9,9 +9,11 @@ inconclusive  neither; the stage holds and waits for more
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from airflow_mlops.core.ledger.rollout_details import StageAnalysed
+from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook
 
 
@@ -33,9 +35,22 @@ class StageVerdict:
     metrics: tuple[dict[str, Any], ...] = ()
     offline: dict[str, Any] | None = field(default=None)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON values."""
-        return asdict(self)
+    def details(self, rollout: OpenRollout, name: str) -> StageAnalysed:
+        """Return the record of this verdict on the open step of a rollout, which the declaration calls ``name``."""
+        return StageAnalysed(
+            version=rollout.version.number,
+            rollout=rollout.record,
+            stage=rollout.stage,
+            name=name,
+            verdict=self.verdict,
+            reason=self.reason,
+            rows=self.rows,
+            look=self.look,
+            information=self.information,
+            since=self.since,
+            metrics=self.metrics,
+            offline=self.offline,
+        )
 
 
 def too_little(reason: str, rows: int, since: str | None = None) -> StageVerdict:

@@ -7,7 +7,8 @@ ledger says, and takes back a challenger that has failed, is plainly broken, or 
 from __future__ import annotations
 
 from airflow_mlops.core.errors import MlopsError, RolledBackError
-from airflow_mlops.core.ledger.state import LoopState, OpenRollout
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.rollout.analyse_stage import overdue, plain_failure
 from airflow_mlops.core.rollout.end_rollout import newest_partition, roll_back
 from airflow_mlops.core.rollout.next_transition import stage_as_declared

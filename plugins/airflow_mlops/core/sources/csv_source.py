@@ -1,4 +1,4 @@
-"""A source of CSV files, plain or compressed: one file for each partition, or several."""
+"""A source of CSV files, plain or compressed: one or several files for each partition."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem
 
 from airflow_mlops.core.declaration.data import Limits
-from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
 from airflow_mlops.core.sources.csv_rows import CsvRows, require_delimiter
-from airflow_mlops.core.sources.partition_files import FoundFile, PartitionFiles, untouched
+from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged, columns_error
 from airflow_mlops.core.sources.size_limits import Meter
-from airflow_mlops.core.sources.utf8_stream import DAMAGES, TextFeed, decompressed
+from airflow_mlops.core.sources.utf8_stream import DAMAGES, Utf8Stream, open_decompressed
 
 
 class CsvFiles:
     """CSV files named by a template; see :class:`airflow_mlops.core.sources.partition_files.PartitionFiles`.
 
-    Every column arrives as text and an empty value as empty text: what it means is the contract's to say.
+    Every column arrives as text, and an empty value as empty text: the contract decides on types and nulls.
 
     Parameters
     ----------
@@ -31,7 +30,7 @@ class CsvFiles:
     root : Path
         Folder that a relative template starts from.
     filesystem : pyarrow.fs.FileSystem, optional
-        Where the files are; the local disk if not given.
+        File system of the files; the local disk by default.
     delimiter : str
         Character between two values.
     limits : Limits
@@ -59,14 +58,14 @@ class CsvFiles:
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:
         """Return the rows of a partition; see :meth:`airflow_mlops.core.ports.partitions.Source.open`."""
         files = self._files.find(partition)
-        if untouched(files, known):
+        if are_unchanged(files, known):
             yield Arrival(pa.schema([]), iter(()), typed=False, origin=dict(known or {}), unchanged=True)
             return
         names: list[str] | None = None
         for file in files:
-            with self._rows(file, partition, Meter(self._limits, partition), []) as rows:
+            with self._open_rows(file, partition, Meter(self._limits, partition), []) as rows:
                 names = rows.names if names is None else names
-                refuse_another_header(rows.names, names, f"partition {partition}: {file.name}", files[0].name)
+                require_same_columns(rows.names, names, f"partition {partition}: {file.name}", files[0].name)
         broken: list[BrokenRow] = []
         schema = pa.schema([pa.field(name, pa.string()) for name in names or ()])
         with closing(self._batches(files, schema, partition, broken)) as batches:
@@ -74,33 +73,37 @@ class CsvFiles:
             yield Arrival(schema, batches, typed=False, origin=origin, broken=broken)
 
     @contextmanager
-    def _rows(self, file: FoundFile, partition: str, meter: Meter, broken: list[BrokenRow]) -> Iterator[CsvRows]:
+    def _open_rows(
+        self, file: PartitionFile, partition: str, meter: Meter, broken: list[BrokenRow]
+    ) -> Iterator[CsvRows]:
         try:
             with self._files.filesystem.open_input_stream(file.path, compression=None) as stream:
-                feed = TextFeed(
-                    decompressed(stream, file.name), name=file.name, meter=meter,
-                    fault=lambda error: self._files.fault(error, partition, file.name),
-                )  # fmt: skip
+                text = Utf8Stream(
+                    open_decompressed(stream, file.name),
+                    name=file.name,
+                    meter=meter,
+                    translate_error=lambda error: self._files.translate_error(error, partition, file.name),
+                )
                 yield CsvRows(
-                    feed, name=file.name, partition=partition, delimiter=self._delimiter, meter=meter, broken=broken
-                )  # fmt: skip
+                    text, name=file.name, partition=partition, delimiter=self._delimiter, meter=meter, broken=broken
+                )
         except DAMAGES as error:
-            raise self._files.fault(error, partition, file.name) from error
+            raise self._files.translate_error(error, partition, file.name) from error
 
     def _batches(
-        self, files: Sequence[FoundFile], schema: pa.Schema, partition: str, broken: list[BrokenRow]
+        self, files: Sequence[PartitionFile], schema: pa.Schema, partition: str, broken: list[BrokenRow]
     ) -> Generator[pa.RecordBatch]:
         meter = Meter(self._limits, partition)
         for file in files:
-            with self._rows(file, partition, meter, broken) as rows:
-                refuse_another_header(rows.names, schema.names, f"partition {partition}: {file.name}", files[0].name)
+            with self._open_rows(file, partition, meter, broken) as rows:
+                require_same_columns(rows.names, schema.names, f"partition {partition}: {file.name}", files[0].name)
                 same = rows.names == schema.names
                 for batch in rows.batches():
                     yield batch if same else batch.select(schema.names)
 
 
-def refuse_another_header(names: Sequence[str], expected: Sequence[str], name: str, first: str) -> None:
-    """Refuse a text whose header has other names than that of the first; another order is fine.
+def require_same_columns(names: Sequence[str], expected: Sequence[str], name: str, first: str) -> None:
+    """Raise PartitionRefusedError unless a header has the names of the first header, in any order.
 
     Raises
     ------
@@ -109,10 +112,6 @@ def refuse_another_header(names: Sequence[str], expected: Sequence[str], name: s
     """
     if sorted(names) == sorted(expected):
         return
-    told = [f"column {column!r} is missing" for column in expected if column not in names]
-    told += [f"column {column!r} is new" for column in names if column not in expected]
-    told = told or ["a column stands there another number of times"]
-    shown = "; ".join(told[:10]) + (f"; and {len(told) - 10} more" if len(told) > 10 else "")
-    raise PartitionRefusedError(
-        f"{name} has other columns than {first}: {shown}; the files of a partition must have the same columns"
-    )
+    differences = [f"column {column!r} is missing" for column in expected if column not in names]
+    differences += [f"column {column!r} is new" for column in names if column not in expected]
+    raise columns_error(name, first, differences)

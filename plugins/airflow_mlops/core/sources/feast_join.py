@@ -1,8 +1,8 @@
-"""Put the features of a Feast repository beside rows: each row what was known of its entity at its time.
+"""Join the features of a Feast repository to rows, each with the values known at the time of the row.
 
-Feast is asked view by view for each distinct pair of entity and time, and what it says is put beside the rows here:
-its file store leaves out entities that have no value yet and keeps one row of several with the same entity and time,
-and neither may cost a row.
+Feast returns the features of each distinct pair of entity and time, view by view, and the join to the rows happens
+here: Feast's file store drops entities without a value and keeps one of several rows with the same entity and time, and
+no row may be lost.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from airflow_mlops.core.declaration.arrow_types import canonical_type
 from airflow_mlops.core.errors import MlopsError, SourceUnreachableError, SourceUnreadableError
 
 EVENT_TIME = "event_timestamp"
-"""What every offline store of Feast calls the time of an entity row."""
+"""Name of the time column that every offline store of Feast expects."""
 PAIR = "airflow_mlops_pair"
 MOMENT = pa.timestamp("us", tz="UTC")
 EXACT = 2**53
-"""From here on, a float does not hold every integer."""
+"""From this number on, a float cannot hold every integer."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One feature view: by which columns it is joined, and what is taken from it."""
+    """One feature view: the columns it is joined by, and the features that are read."""
 
     name: str
     keys: tuple[str, ...]
@@ -38,18 +38,18 @@ class View:
 
 @dataclass(frozen=True)
 class FeatureJoin:
-    """Joins the features of some views to batches of entity rows.
+    """A join of features to batches of entity rows.
 
     Parameters
     ----------
     store : feast.FeatureStore
-        Who is asked.
+        The store to read from.
     views : sequence of View
-        What for.
+        The features to read.
     time : str
         Column of the entity rows with their time.
     where : str
-        What is read, for errors.
+        Partition and repository, for errors.
     """
 
     store: Any
@@ -58,11 +58,13 @@ class FeatureJoin:
     where: str
 
     def schema(self, entities: pa.Schema) -> pa.Schema:
-        """Return the columns of the joined rows, or refuse entity rows that cannot be joined.
+        """Return the schema of the joined rows.
 
         Raises
         ------
         SourceUnreadableError
+            If the entity rows lack a column to join by, their time is no timestamp, or a feature has the name of a
+            column.
         """
         for view in self.views:
             for name in (*view.keys, self.time):
@@ -86,86 +88,88 @@ class FeatureJoin:
                 schema = schema.append(pa.field(name, kind))
         return schema
 
-    def joined(self, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-        """Return a batch with its features, null where a view knew nothing; as many rows, in the same order."""
+    def join_batch(self, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+        """Return a batch with its features, null where a view has no value; rows and their order stay."""
         columns = list(batch.columns)
         for view in self.views:
-            columns += self._features_of(view, batch)
+            columns += self._fetch_features(view, batch)
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def _features_of(self, view: View, batch: pa.RecordBatch) -> list[pa.Array]:
-        pairs, of_row = distinct_pairs(batch, view.keys, self.time)
+    def _fetch_features(self, view: View, batch: pa.RecordBatch) -> list[pa.Array]:
+        pairs, pair_of_row = distinct_pairs(batch, view.keys, self.time)
         if not pairs.num_rows:
             return [pa.nulls(batch.num_rows, kind) for _, kind in view.features]
-        with told(self.where):
-            found = self.store.get_historical_features(
+        with translate_errors(self.where):
+            features = self.store.get_historical_features(
                 entity_df=pairs.to_pandas(),
                 features=[f"{view.name}:{name}" for name, _ in view.features],
-                filter_by_created_timestamp=True,  # a value that was filled in afterwards was not known then
+                filter_by_created_timestamp=True,  # a value backfilled later was not known then
             ).to_arrow()
-            answered = np.asarray(found.column(PAIR).to_numpy(), np.int64)
-        if len(np.unique(answered)) != len(answered):
+            pair_numbers = np.asarray(features.column(PAIR).to_numpy(), np.int64)
+        if len(np.unique(pair_numbers)) != len(pair_numbers):
             raise SourceUnreadableError(
-                f"{self.where}: the view {view.name!r} gave {len(answered):,} rows for {pairs.num_rows:,} pairs of "
+                f"{self.where}: the view {view.name!r} gave {len(pair_numbers):,} rows for {pairs.num_rows:,} pairs of "
                 "entity and time, some of them twice"
             )
-        place = np.full(pairs.num_rows + 1, -1)  # the last is of rows without an entity or a time
-        place[answered] = np.arange(len(answered))
-        at = pa.array(place[of_row], pa.int64(), mask=place[of_row] < 0)
+        position = np.full(pairs.num_rows + 1, -1)  # the last entry is for rows without an entity or a time
+        position[pair_numbers] = np.arange(len(pair_numbers))
+        at = pa.array(position[pair_of_row], pa.int64(), mask=position[pair_of_row] < 0)
         return [
-            as_declared(found.column(name), kind, f"{self.where}: the feature {view.name}:{name}").take(at)
+            cast_feature(features.column(name), kind, f"{self.where}: the feature {view.name}:{name}").take(at)
             for name, kind in view.features
         ]
 
 
 def distinct_pairs(batch: pa.RecordBatch, keys: Sequence[str], time: str) -> tuple[pa.Table, np.ndarray[Any, Any]]:
-    """Return each pair of entity and time once, numbered, and the number of each row's pair, -1 where it has none.
+    """Return the distinct pairs of entity and time, numbered, and the pair number of each row (-1: no pair).
 
     >>> batch = pa.RecordBatch.from_pydict({"id": [7, 7, None], "at": pa.array([0, 0, 0], pa.timestamp("us"))})
-    >>> pairs, of_row = distinct_pairs(batch, ["id"], "at")
-    >>> pairs.num_rows, of_row.tolist()
+    >>> pairs, pair_of_row = distinct_pairs(batch, ["id"], "at")
+    >>> pairs.num_rows, pair_of_row.tolist()
     (1, [0, 0, -1])
     """
     named = {**{key: batch.column(key) for key in keys}, EVENT_TIME: batch.column(time).cast(MOMENT)}
     rows = pa.table({**named, "row": np.arange(batch.num_rows)})
-    whole = pc.is_valid(rows.column(EVENT_TIME))
+    complete = pc.is_valid(rows.column(EVENT_TIME))
     for key in keys:
-        whole = pc.and_(whole, pc.is_valid(rows.column(key)))
-    rows = rows.filter(whole)
+        complete = pc.and_(complete, pc.is_valid(rows.column(key)))
+    rows = rows.filter(complete)
     pairs = rows.group_by(list(named), use_threads=False).aggregate([("row", "list")])
-    of_row = np.full(batch.num_rows, -1)
+    pair_of_row = np.full(batch.num_rows, -1)
     lists = pairs.column("row_list").combine_chunks()
-    of_row[lists.flatten().to_numpy()] = lists.value_parent_indices().to_numpy()
-    return pairs.select(list(named)).append_column(PAIR, pa.array(np.arange(pairs.num_rows))), of_row
+    pair_of_row[lists.flatten().to_numpy()] = lists.value_parent_indices().to_numpy()
+    return pairs.select(list(named)).append_column(PAIR, pa.array(np.arange(pairs.num_rows))), pair_of_row
 
 
-def as_declared(values: Any, kind: pa.DataType, what: str) -> pa.Array:
+def cast_feature(values: Any, kind: pa.DataType, feature: str) -> pa.Array:
     """Return a feature with the type that its view declares.
 
     Raises
     ------
     SourceUnreadableError
-        If it does not fit. Feast's stores on pandas turn integers with nulls into floats: one that a float may
-        have rounded is refused.
+        If the value does not fit. Feast's stores on pandas turn integers with nulls into floats: an integer that a
+        float may have rounded is refused.
     """
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    found = values.type
-    if pa.types.is_integer(kind) and pa.types.is_floating(found):
+    actual = values.type
+    if pa.types.is_integer(kind) and pa.types.is_floating(actual):
         largest = pc.max(pc.abs(values)).as_py()
         if largest is not None and largest >= EXACT:
-            raise SourceUnreadableError(f"{what} holds {largest:.0f}, which Feast gave as a float that may be rounded")
-    alike = (
-        found in (kind, pa.null())
-        or (canonical_type(kind) is not None and canonical_type(found) == canonical_type(kind))
-        or (_is_number(found) and _is_number(kind))
-        or (pa.types.is_timestamp(found) and pa.types.is_timestamp(kind))
+            raise SourceUnreadableError(
+                f"{feature} holds {largest:.0f}, which Feast gave as a float that may be rounded"
+            )
+    compatible = (
+        actual in (kind, pa.null())
+        or (canonical_type(kind) is not None and canonical_type(actual) == canonical_type(kind))
+        or (_is_number(actual) and _is_number(kind))
+        or (pa.types.is_timestamp(actual) and pa.types.is_timestamp(kind))
     )
-    if not alike:
-        raise SourceUnreadableError(f"{what} is declared as {kind} and holds {found}")
+    if not compatible:
+        raise SourceUnreadableError(f"{feature} is declared as {kind} and holds {actual}")
     try:
         return values.cast(kind)
     except pa.ArrowInvalid as error:
-        raise SourceUnreadableError(f"{what} is declared as {kind} and holds {found}: {error}") from error
+        raise SourceUnreadableError(f"{feature} is declared as {kind} and holds {actual}: {error}") from error
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -173,14 +177,14 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 @contextmanager
-def told(where: str) -> Iterator[None]:
-    """Raise what Feast, or a store behind it, raises as an error of this package."""
+def translate_errors(where: str) -> Iterator[None]:
+    """Translate the errors of Feast, and of the stores behind it, into errors of this package."""
     try:
         yield
     except MlopsError:
         raise
     except Exception as error:  # the stores behind Feast have errors of their own
-        said = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error).strip() else ''}"
+        message = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error).strip() else ''}"
         if isinstance(error, ConnectionError | TimeoutError):
-            raise SourceUnreachableError(f"{where} does not answer: {said}") from error
-        raise SourceUnreadableError(f"{where} cannot be read: {said}") from error
+            raise SourceUnreachableError(f"{where} does not answer: {message}") from error
+        raise SourceUnreadableError(f"{where} cannot be read: {message}") from error

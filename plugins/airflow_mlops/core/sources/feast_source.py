@@ -1,6 +1,6 @@
-"""A source of rows whose features come from a Feast repository, as they were known at the time of each row.
+"""A source that joins point-in-time features of a Feast repository to the entity rows of another source.
 
-Another source gives the entity rows: keys, time and label.
+The entity rows hold keys, time and label.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow as pa
 from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.errors import DeclarationError, SourceUnreadableError
 from airflow_mlops.core.ports.partitions import Arrival, Source
-from airflow_mlops.core.sources.feast_join import FeatureJoin, View, told
+from airflow_mlops.core.sources.feast_join import FeatureJoin, View, translate_errors
 from airflow_mlops.core.sources.size_limits import Meter
 
 
@@ -26,15 +26,15 @@ class FeastRows:
     Parameters
     ----------
     entities : Source
-        The rows that features are joined to; it has to know types.
+        Source of the entity rows; it has to know types.
     folder : Path
-        Where ``feature_store.yaml`` is.
+        Folder of ``feature_store.yaml``.
     repo : str
-        The same as the declaration has it, for people and the ledger.
+        The same folder as declared, for messages and the ledger.
     service : str, optional
-        Feature service that says which features.
+        Feature service that lists the features.
     features : sequence of str
-        Features as ``view:feature``, where there is no service.
+        Features as ``view:feature``, without a service.
     time : str
         Column of the entity rows with their time; without a zone it is taken as UTC, as Feast does.
     limits : Limits
@@ -74,17 +74,21 @@ class FeastRows:
         """
         where = f"partition {partition}: the feature repository {self._repo}"
         with self._entities.open(partition) as arrival:
-            with told(where):
+            with translate_errors(where):
                 store = self._store()
                 join = FeatureJoin(store, self._views(store, where), self._time, where)
             schema = join.schema(arrival.schema)
-            wanted = {"feature_service": self._service} if self._service else {"features": list(self._features)}
-            with closing(self._joined(arrival, join, schema, Meter(self._limits, partition))) as batches:
+            selection = {"feature_service": self._service} if self._service else {"features": list(self._features)}
+            with closing(self._join_batches(arrival, join, schema, Meter(self._limits, partition))) as batches:
                 yield Arrival(
-                    schema, batches, typed=arrival.typed,
-                    origin={"repo": self._repo, **wanted, "entities": arrival.origin}, broken=arrival.broken,
-                    texts=arrival.texts, warnings=arrival.warnings,
-                )  # fmt: skip
+                    schema,
+                    batches,
+                    typed=arrival.typed,
+                    origin={"repo": self._repo, **selection, "entities": arrival.origin},
+                    broken=arrival.broken,
+                    texts=arrival.texts,
+                    warnings=arrival.warnings,
+                )
 
     def _store(self) -> Any:
         import feast
@@ -92,11 +96,11 @@ class FeastRows:
         return feast.FeatureStore(repo_path=str(self._folder))
 
     def _views(self, store: Any, where: str) -> list[View]:
-        """Return the views that are asked, each with the types that the repository declares."""
+        """Return the views to read, with the types that the repository declares."""
         from feast.types import from_feast_to_pyarrow_type
 
         views = []
-        for name, features in self._wanted(store, where).items():
+        for name, features in self._features_by_view(store, where).items():
             view = store.get_feature_view(name)
             kinds = {feature.name: from_feast_to_pyarrow_type(feature.dtype) for feature in view.features}
             missing = [feature for feature in features if feature not in kinds]
@@ -104,30 +108,30 @@ class FeastRows:
                 raise SourceUnreadableError(
                     f"{where}: the view {name!r} has no feature {missing[0]!r}; it has {', '.join(kinds)}"
                 )
-            views.append(View(name, tuple(view.join_keys), tuple((each, kinds[each]) for each in features)))
+            views.append(View(name, tuple(view.join_keys), tuple((feature, kinds[feature]) for feature in features)))
         return views
 
-    def _wanted(self, store: Any, where: str) -> dict[str, list[str]]:
-        """Return the features that are declared, or that the service names, by their views."""
-        wanted: dict[str, list[str]] = {}
+    def _features_by_view(self, store: Any, where: str) -> dict[str, list[str]]:
+        """Return the features of the declaration, or of the feature service, by view."""
+        features: dict[str, list[str]] = {}
         for reference in self._features:
             name, _, feature = reference.partition(":")
-            wanted.setdefault(name, []).append(feature)
+            features.setdefault(name, []).append(feature)
         projections = store.get_feature_service(self._service).feature_view_projections if self._service else []
-        for one in projections:
-            if one.name_alias or one.join_key_map or one.version_tag is not None:
+        for projection in projections:
+            if projection.name_alias or projection.join_key_map or projection.version_tag is not None:
                 raise SourceUnreadableError(
-                    f"{where}: the feature service {self._service!r} renames or pins the view {one.name!r}, which "
-                    "is not supported; list data.source.features instead"
+                    f"{where}: the feature service {self._service!r} renames or pins the view "
+                    f"{projection.name!r}, which is not supported; list data.source.features instead"
                 )
-            wanted.setdefault(one.name, []).extend(feature.name for feature in one.features)
-        return wanted
+            features.setdefault(projection.name, []).extend(feature.name for feature in projection.features)
+        return features
 
-    def _joined(
+    def _join_batches(
         self, arrival: Arrival, join: FeatureJoin, schema: pa.Schema, meter: Meter
     ) -> Generator[pa.RecordBatch]:
         for batch in arrival.batches:
             meter.add_rows(batch.num_rows, len(schema), self._repo)
-            rows = join.joined(batch, schema)
+            rows = join.join_batch(batch, schema)
             meter.add_bytes(rows.nbytes, self._repo)
             yield rows

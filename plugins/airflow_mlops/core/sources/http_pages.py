@@ -1,7 +1,7 @@
-"""Ask an HTTP service for one page after another: patiently, within limits, and never anywhere else.
+"""Fetch pages of an HTTP service one after another, with retries and limits.
 
-A page is asked again, after a growing pause or as long as the service says, where it answered 408, 429 or 5xx, broke
-off, or took too long. Nothing is sent to another scheme, host or port than the connection's, whatever a link says.
+A page is requested again where the service answered 408, 429 or 5xx, broke off or took too long: after a growing pause,
+or the pause that the service asks for. No request goes to another scheme, host or port than the connection's.
 """
 
 from __future__ import annotations
@@ -26,25 +26,31 @@ from tenacity import (
 )
 
 from airflow_mlops.core.errors import (
-    DeclarationError,
     MlopsError,
     SourceMissingError,
     SourceUnreachableError,
     SourceUnreadableError,
 )
 from airflow_mlops.core.ports.connections import HttpAddress
+from airflow_mlops.core.ports.http_client import (
+    OversizedBodyError,
+    is_busy,
+    iterate_body,
+    open_client,
+    parse_base_url,
+)
 from airflow_mlops.core.sources.size_limits import Meter
 
-LONGEST_PAUSE = 300.0
-"""Seconds that a service may ask to wait at most; it is asked again then, whatever it said."""
-KEPT_IN_MEMORY = 8 << 20
+MAX_PAUSE = 300.0
+"""Seconds of the longest pause that a service may ask for."""
+MEMORY_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page: where it is, what came, and how its content is recognised. ``content`` is None if it is unchanged.
+    """A page of a service: its URL, content, size, digest, entity tag and link to the next page.
 
-    The content can be read until the next page is asked for.
+    ``content`` is None if the page is unchanged. It can be read until the next page is requested.
     """
 
     url: httpx.URL
@@ -55,42 +61,47 @@ class Page:
     link: str | None
 
     @property
-    def place(self) -> str:
-        """Path and query, all that is said of an address."""
-        return place_of(self.url)
+    def path(self) -> str:
+        """Path and query: the part of an address that messages show."""
+        return path_of(self.url)
 
     def origin(self) -> dict[str, Any]:
         """Return the page as JSON values."""
-        return {"url": self.place} | ({"etag": self.tag} if self.tag else {})
+        return {"url": self.path} | ({"etag": self.tag} if self.tag else {})
 
 
-class _TryAgainError(Exception):
-    """The service may answer later. ``after`` is how many seconds later, if it says so."""
+class _RetryError(Exception):
+    """The service may answer later; ``after`` is the pause in seconds that it asks for, if any."""
 
-    def __init__(self, what: str, after: float | None = None) -> None:
-        super().__init__(what)
+    def __init__(self, problem: str, after: float | None = None) -> None:
+        super().__init__(problem)
         self.after = after
 
 
 class PageReader:
-    """Asks for the pages of one partition; to be used as a context.
+    """A reader of the pages of one partition, used as a context manager.
 
     Parameters
     ----------
     address : HttpAddress
-        Of the service.
+        Address of the service.
     name : str
-        What a person calls it, and the partition: the beginning of every error.
+        Partition and service: the beginning of every error.
     attempts : int
         Tries of one page.
     timeout : float
         Seconds that one page may take.
     meter : Meter
         Counts the bytes.
-    largest : int
+    max_bytes : int
         Bytes of the largest page that is taken.
     sleep : callable
-        Waits for so many seconds.
+        Waits for a number of seconds.
+
+    Raises
+    ------
+    DeclarationError
+        If the address is not an http or https URL.
     """
 
     def __init__(
@@ -101,57 +112,55 @@ class PageReader:
         attempts: int,
         timeout: float,
         meter: Meter,
-        largest: int,
+        max_bytes: int,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._address, self._name, self._timeout, self._meter = address, name, timeout, meter
-        self._largest = largest
-        self._base = httpx.URL(address.url)
-        if self._base.scheme not in ("http", "https") or not self._base.host:
-            raise DeclarationError(f"{name}: the connection names no address that begins with http:// or https://")
+        self._max_bytes = max_bytes
+        self._base = parse_base_url(address, name=name)
         self._retrying = Retrying(
-            stop=stop_after_attempt(attempts), wait=_pause, sleep=sleep, reraise=True,
-            retry=retry_if_exception_type(_TryAgainError),
-        )  # fmt: skip
+            stop=stop_after_attempt(attempts),
+            wait=_retry_pause,
+            sleep=sleep,
+            reraise=True,
+            retry=retry_if_exception_type(_RetryError),
+        )
         self._attempts = attempts
-        self._content: IO[bytes] = io.BytesIO()  # of the page asked for last
+        self._content: IO[bytes] = io.BytesIO()  # of the current page
 
     def __enter__(self) -> Self:
-        address = self._address
-        login = httpx.BasicAuth(address.login or "", address.password or "") if address.login else None
-        self._client = httpx.Client(
-            auth=login, headers=dict(address.headers), verify=address.verify, timeout=self._timeout,
-            trust_env=address.trust_env, follow_redirects=False,
-        )  # fmt: skip
+        self._client = open_client(self._address, timeout=self._timeout)
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._content.close()
         self._client.close()
 
-    def first(self, path: str) -> httpx.URL:
-        """Return the address of ``path``, path and query below the connection's address."""
-        return self._own(self._base.copy_with(path=self._base.path.rstrip("/") + "/").join(path.lstrip("/")))
+    def url_below(self, path: str) -> httpx.URL:
+        """Return the URL of a path and query below the connection's address."""
+        return self._require_same_origin(
+            self._base.copy_with(path=self._base.path.rstrip("/") + "/").join(path.lstrip("/"))
+        )
 
-    def at(self, place: str) -> httpx.URL:
-        """Return the address of a place on the service itself, as in an origin."""
-        return self._base.copy_with(raw_path=place.encode("ascii"))
+    def url_of(self, path: str) -> httpx.URL:
+        """Return the URL of an absolute path and query on the service, as an origin holds it."""
+        return self._base.copy_with(raw_path=path.encode("ascii"))
 
-    def following(self, link: str, page: Page) -> httpx.URL:
-        """Return the address that a link of ``page`` names.
+    def resolve_link(self, link: str, page: Page) -> httpx.URL:
+        """Return the URL that a link of a page refers to.
 
         Raises
         ------
         SourceUnreadableError
-            If it is not the connection's own scheme, host and port.
+            If it has another scheme, host or port than the connection, or is not a URL.
         """
         try:
-            return self._own(page.url.join(link))
+            return self._require_same_origin(page.url.join(link))
         except httpx.InvalidURL as error:
-            raise self.unreadable(page.place, f"its link to the next page is no address: {error}") from None
+            raise self.unreadable(page.path, f"its link to the next page is not a URL: {error}") from None
 
     def get(self, url: httpx.URL, *, tag: str | None = None) -> Page | None:
-        """Return a page, or None if there is none. With a ``tag`` it may come without content: it is unchanged then.
+        """Return a page, None if there is no such page; with a ``tag``, an unchanged page comes without content.
 
         Raises
         ------
@@ -162,55 +171,54 @@ class PageReader:
         PartitionRefusedError
             If there are more bytes than declared.
         """
-        place = place_of(url)
+        path = path_of(url)
         try:
-            return self._retrying(self._get, url, place, tag)
-        except _TryAgainError as error:
-            raise SourceUnreachableError(f"{self._name}: {place} {error}, {self._attempts} times") from error
+            return self._retrying(self._get, url, path, tag)
+        except _RetryError as error:
+            raise SourceUnreachableError(f"{self._name}: {path} {error}, {self._attempts} times") from error
 
-    def _get(self, url: httpx.URL, place: str, tag: str | None) -> Page | None:
+    def _get(self, url: httpx.URL, path: str, tag: str | None) -> Page | None:
         before = self._meter.bytes
-        content: IO[bytes] = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY)  # noqa: SIM115
+        content: IO[bytes] = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
         self._content.close()
         self._content = content
         try:
-            with self._client.stream("GET", url, headers={"If-None-Match": tag} if tag else {}) as answer:
-                self._refuse(answer, place, asked_for_changes=tag is not None)
-                digest = self._take(answer, content, place)
+            with self._client.stream("GET", url, headers={"If-None-Match": tag} if tag else {}) as response:
+                self._check_status(response, path, conditional=tag is not None)
+                digest = self._read(response, content, path)
         except (httpx.TransportError, httpx.DecodingError) as error:
-            self._meter.bytes = before  # what is asked for again counts once
-            raise _TryAgainError(f"broke off or did not answer ({type(error).__name__})") from error
-        if answer.status_code in (204, 304, 404):
-            return None if answer.status_code != 304 else Page(url, None, 0, "", tag, None)
+            self._meter.bytes = before  # a page that is requested again counts once
+            raise _RetryError(f"broke off or did not answer ({type(error).__name__})") from error
+        if response.status_code in (204, 304, 404):
+            return None if response.status_code != 304 else Page(url, None, 0, "", tag, None)
         size = content.tell()
         content.seek(0)
-        link = answer.links.get("next", {}).get("url")
-        return Page(url, content, size, digest, answer.headers.get("ETag"), link)
+        link = response.links.get("next", {}).get("url")
+        return Page(url, content, size, digest, response.headers.get("ETag"), link)
 
-    def _take(self, answer: httpx.Response, content: IO[bytes], place: str) -> str:
-        began, digest = time.monotonic(), hashlib.sha256()
-        for piece in answer.iter_bytes():
-            self._meter.add_bytes(len(piece), place)
-            content.write(piece)
-            digest.update(piece)
-            if content.tell() > self._largest:
-                raise self.unreadable(place, f"it has more than {self._largest:,} bytes; ask for smaller pages")
-            if time.monotonic() - began > self._timeout:
-                raise httpx.ReadTimeout(f"longer than {self._timeout} s")
+    def _read(self, response: httpx.Response, content: IO[bytes], path: str) -> str:
+        digest = hashlib.sha256()
+        try:
+            for piece in iterate_body(response, limit=self._max_bytes, seconds=self._timeout):
+                self._meter.add_bytes(len(piece), path)
+                content.write(piece)
+                digest.update(piece)
+        except OversizedBodyError:
+            raise self.unreadable(path, f"it has more than {self._max_bytes:,} bytes; ask for smaller pages") from None
         return digest.hexdigest()
 
-    def _refuse(self, answer: httpx.Response, place: str, *, asked_for_changes: bool) -> None:
-        status = answer.status_code
-        if status in (408, 429) or status >= 500:
-            raise _TryAgainError(f"answered {status}", after=_seconds(answer))
-        if status in (200, 204, 404) or (status == 304 and asked_for_changes):
+    def _check_status(self, response: httpx.Response, path: str, *, conditional: bool) -> None:
+        status = response.status_code
+        if is_busy(status):
+            raise _RetryError(f"answered {status}", after=_retry_after(response))
+        if status in (200, 204, 404) or (status == 304 and conditional):
             return
         if 300 <= status < 400:
-            raise self.unreadable(place, f"it answered {status}, which leads elsewhere; declare that address")
-        hint = "; look at the connection's login, password and headers" if status in (401, 403, 407) else ""
-        raise self.unreadable(place, f"it answered {status}{hint}")
+            raise self.unreadable(path, f"it answered {status}, which leads elsewhere; declare that address")
+        hint = "; check the login, password and headers of the connection" if status in (401, 403, 407) else ""
+        raise self.unreadable(path, f"it answered {status}{hint}")
 
-    def _own(self, url: httpx.URL) -> httpx.URL:
+    def _require_same_origin(self, url: httpx.URL) -> httpx.URL:
         if (url.scheme, url.host, _port(url)) != (self._base.scheme, self._base.host, _port(self._base)):
             raise self.unreadable(
                 url.host or "a link", "it is another address than the connection's, and no link is followed there"
@@ -218,17 +226,17 @@ class PageReader:
         # Only the path of a link counts: it might carry a login.
         return self._base.copy_with(raw_path=url.raw_path)
 
-    def missing(self, place: str) -> SourceMissingError:
-        """Return the error that says a page is not there yet."""
-        return SourceMissingError(f"{self._name}: {place} is not there yet")
+    def missing(self, path: str) -> SourceMissingError:
+        """Return the error for a page that does not exist yet."""
+        return SourceMissingError(f"{self._name}: {path} is not there yet")
 
-    def unreadable(self, place: str, what: str) -> MlopsError:
-        """Return the error that says what is wrong with a page."""
-        return SourceUnreadableError(f"{self._name}: {place} cannot be read: {what}")
+    def unreadable(self, path: str, reason: str) -> MlopsError:
+        """Return the error for a page that cannot be read."""
+        return SourceUnreadableError(f"{self._name}: {path} cannot be read: {reason}")
 
 
-def place_of(url: httpx.URL) -> str:
-    """Return path and query of an address."""
+def path_of(url: httpx.URL) -> str:
+    """Return the path and query of a URL."""
     return url.raw_path.decode("ascii")
 
 
@@ -236,21 +244,24 @@ def _port(url: httpx.URL) -> int:
     return url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
 
 
-def _pause(state: RetryCallState) -> float:
-    """Return seconds until the next try: growing and uneven, or what the service asked for if that is longer."""
+def _retry_pause(state: RetryCallState) -> float:
+    """Return the seconds until the next try: growing and jittered, or the pause that the service asks for if longer."""
     error = state.outcome.exception() if state.outcome else None
-    asked = error.after if isinstance(error, _TryAgainError) and error.after else 0.0
+    requested = error.after if isinstance(error, _RetryError) and error.after else 0.0
     growing = wait_exponential(multiplier=0.5, max=60) + wait_random(0, 0.5)
-    return max(growing(state), min(asked, LONGEST_PAUSE))
+    return max(growing(state), min(requested, MAX_PAUSE))
 
 
-def _seconds(answer: httpx.Response) -> float | None:
-    """Return how long the service asks to wait: seconds, or a date that its own clock is held against."""
-    said = answer.headers.get("Retry-After", "")
-    if said.isdecimal():
-        return float(said[:9])
+def _retry_after(response: httpx.Response) -> float | None:
+    """Return the pause in seconds that a service asks for, by ``Retry-After``.
+
+    A date there is compared with the service's own ``Date``: the clock here may differ.
+    """
+    value = response.headers.get("Retry-After", "")
+    if value.isdecimal():
+        return float(value[:9])
     try:
-        now = parsedate_to_datetime(answer.headers["Date"])
-        return max(0.0, (parsedate_to_datetime(said) - now).total_seconds())
+        now = parsedate_to_datetime(response.headers["Date"])
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
     except (KeyError, ValueError, TypeError):
         return None

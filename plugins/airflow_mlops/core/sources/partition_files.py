@@ -1,4 +1,4 @@
-"""Which files a template names for a partition, on a disk or in an object store.
+"""Find the files of a partition by a template, on a local disk or in an object store.
 
 ``in/{partition}.csv`` is one file, ``in/{partition}/*.csv`` and ``in/{partition}-*.csv`` are several in the order of
 their names, and ``in/{partition}/`` is every file in a folder. Names that begin with a dot or an underscore, as
@@ -17,18 +17,24 @@ import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 
 from airflow_mlops.core.declaration.partition_key import fill_template
-from airflow_mlops.core.errors import MlopsError, SourceMissingError, SourceUnreachableError, SourceUnreadableError
+from airflow_mlops.core.errors import (
+    MlopsError,
+    PartitionRefusedError,
+    SourceMissingError,
+    SourceUnreachableError,
+    SourceUnreadableError,
+)
 
-_PASSING = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT|curlCode")
-"""What an object store says where the same request may succeed later."""
+_TRANSIENT = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT|curlCode")
+"""Errors of an object store after which the same request may succeed later."""
 
 
 @dataclass(frozen=True)
-class FoundFile:
+class PartitionFile:
     """A file of a partition.
 
-    ``name`` is what a person calls it, as in the declaration; ``path`` where it stands on its file system;
-    ``tag`` the entity tag of an object store.
+    ``name`` is its path as in the declaration, ``path`` the path on its file system, and ``tag`` the entity tag of an
+    object store.
     """
 
     name: str
@@ -51,55 +57,55 @@ class PartitionFiles:
     root : Path
         Folder that a relative template starts from.
     filesystem : pyarrow.fs.FileSystem, optional
-        Where the files are; the local disk if not given.
+        File system of the files; the local disk by default.
     """
 
     def __init__(self, template: str, *, root: Path, filesystem: FileSystem | None = None) -> None:
         self._template = template
         self.filesystem = filesystem or LocalFileSystem()
         self.is_local = filesystem is None
-        self._before = f"{root.absolute().as_posix()}/" if self.is_local and not Path(template).is_absolute() else ""
+        self._prefix = f"{root.absolute().as_posix()}/" if self.is_local and not Path(template).is_absolute() else ""
 
     def path(self, partition: str) -> Path:
         """Return where the file of a partition is expected on the local disk."""
-        return Path(self._before + fill_template(self._template, partition))
+        return Path(self._prefix + fill_template(self._template, partition))
 
-    def find(self, partition: str) -> list[FoundFile]:
-        """Return the files of a partition in the order of their names; at least one.
+    def find(self, partition: str) -> list[PartitionFile]:
+        """Return the files of a partition, at least one, in the order of their names.
 
         Raises
         ------
         SourceMissingError
-            If there is none.
+            If there is no file.
         SourceUnreadableError
-            If a folder stands where a file is declared, or the place may not be looked at.
+            If a folder is where a file is declared, or access is denied.
         SourceUnreachableError
             If the object store does not answer.
         """
         filled = fill_template(self._template, partition)
-        pattern = self._before + filled.removeprefix("s3://") + ("*" if filled.endswith("/") else "")
+        pattern = self._prefix + filled.removeprefix("s3://") + ("*" if filled.endswith("/") else "")
         try:
-            infos = sorted(_matching(self.filesystem, pattern), key=lambda info: str(info.path))
-            found = [
-                FoundFile(self._name(info.path), info.path, info.size or 0, self._tag(info.path)) for info in infos
+            infos = sorted(_match_files(self.filesystem, pattern), key=lambda info: str(info.path))
+            files = [
+                PartitionFile(self._name(info.path), info.path, info.size or 0, self._tag(info.path)) for info in infos
             ]
         except (OSError, pa.ArrowException) as error:
-            raise self.fault(error, partition, filled) from error
-        if not found:
+            raise self.translate_error(error, partition, filled) from error
+        if not files:
             raise SourceMissingError(f"partition {partition}: {filled} is not there yet")
-        return found
+        return files
 
-    def fault(self, error: Exception, partition: str, name: str) -> MlopsError:
-        """Return what a library said about a file as an error of this package, without the root's path."""
+    def translate_error(self, error: Exception, partition: str, name: str) -> MlopsError:
+        """Return an error of a file system as an error of this package, without the path of the root."""
         if isinstance(error, FileNotFoundError):
             return SourceMissingError(f"partition {partition}: {name} is not there yet")
-        said = str(error).replace(self._before, "") if self._before else str(error)
-        if isinstance(error, TimeoutError) or (not self.is_local and _PASSING.search(said)):
-            return SourceUnreachableError(f"partition {partition}: {name} cannot be reached: {said}")
-        return SourceUnreadableError(f"partition {partition}: {name} cannot be read: {said}")
+        message = str(error).replace(self._prefix, "") if self._prefix else str(error)
+        if isinstance(error, TimeoutError) or (not self.is_local and _TRANSIENT.search(message)):
+            return SourceUnreachableError(f"partition {partition}: {name} cannot be reached: {message}")
+        return SourceUnreadableError(f"partition {partition}: {name} cannot be read: {message}")
 
     def _name(self, path: str) -> str:
-        return path.removeprefix(self._before) if self.is_local else f"s3://{path}"
+        return path.removeprefix(self._prefix) if self.is_local else f"s3://{path}"
 
     def _tag(self, path: str) -> str | None:
         if self.is_local:
@@ -109,16 +115,10 @@ class PartitionFiles:
         return tag.decode().strip('"') if tag else None
 
 
-def _matching(filesystem: FileSystem, pattern: str) -> Iterator[FileInfo]:
-    """Yield the files that ``pattern`` names, one level of folders after another."""
+def _match_files(filesystem: FileSystem, pattern: str) -> Iterator[FileInfo]:
+    """Yield the files that match a pattern, going down the folders level by level."""
     if "*" not in pattern:
-        info = filesystem.get_file_info(pattern)
-        if info.type == FileType.Directory:
-            raise IsADirectoryError("it is a folder; end the template with / to take the files in it")
-        if info.type == FileType.Unknown:
-            raise OSError("it is no ordinary file")  # a named pipe would be waited for without end
-        if info.type == FileType.File:
-            yield info
+        yield from _existing_file(filesystem.get_file_info(pattern))
         return
     parts = pattern.split("/")
     first = next(index for index, part in enumerate(parts) if "*" in part)
@@ -128,16 +128,45 @@ def _matching(filesystem: FileSystem, pattern: str) -> Iterator[FileInfo]:
         name = info.base_name
         if not word.fullmatch(name) or (name[0] in "._" and parts[first][0] == "*"):
             continue
-        if first == len(parts) - 1:
-            if info.type == FileType.File:
-                yield info
-        elif info.type == FileType.Directory:
-            yield from _matching(filesystem, "/".join([info.path, *parts[first + 1 :]]))
+        if first < len(parts) - 1:
+            if info.type == FileType.Directory:
+                yield from _match_files(filesystem, "/".join([info.path, *parts[first + 1 :]]))
+        elif info.type == FileType.File:
+            yield info
 
 
-def untouched(files: Sequence[FoundFile], known: Mapping[str, Any] | None) -> bool:
-    """Whether an object store says that ``files`` are those of a ``known`` origin, byte by byte."""
-    before = (known or {}).get("files", [])
-    if len(before) != len(files) or not all(file.tag for file in files):
+def _existing_file(info: FileInfo) -> Iterator[FileInfo]:
+    """Yield a file if it exists; raise OSError for a folder or a special file."""
+    if info.type == FileType.Directory:
+        raise IsADirectoryError("it is a folder; end the template with / to take the files in it")
+    if info.type == FileType.Unknown:
+        raise OSError("it is not a regular file")  # reading a named pipe would wait for ever
+    if info.type == FileType.File:
+        yield info
+
+
+def are_unchanged(files: Sequence[PartitionFile], known: Mapping[str, Any] | None) -> bool:
+    """Return whether the entity tags show that files are the same as in a known origin.
+
+    Files without a tag, as on a local disk, count as changed.
+    """
+    entries = (known or {}).get("files", [])
+    if len(entries) != len(files) or not all(file.tag for file in files):
         return False
-    return all(one.items() >= file.origin().items() for file, one in zip(files, before, strict=True))
+    return all(entry.items() >= file.origin().items() for file, entry in zip(files, entries, strict=True))
+
+
+def columns_error(name: str, first: str, differences: Sequence[str]) -> PartitionRefusedError:
+    """Return the error for a file of a partition whose columns differ from those of the first file.
+
+    Parameters
+    ----------
+    differences : sequence of str
+        One text for each column that differs; empty if only the number of equal names differs. The first ten are
+        listed.
+    """
+    texts = list(differences) or ["a column occurs another number of times"]
+    listed = "; ".join(texts[:10]) + (f"; and {len(texts) - 10} more" if len(texts) > 10 else "")
+    return PartitionRefusedError(
+        f"{name} has other columns than {first}: {listed}; the files of a partition must have the same columns"
+    )

@@ -1,4 +1,4 @@
-"""Count what arrives against the declared limits, and refuse what is more."""
+"""Count the rows, cells and bytes of a partition against its declared limits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ ADVICE = "raise the limit in the declaration if that is meant, or deliver smalle
 
 
 class Meter:
-    """Rows, cells and bytes of one partition, counted while they arrive or from a footer before they do.
+    """Counter of the rows, cells and bytes of one partition, which raises at the first limit that is exceeded.
+
+    It counts while the rows arrive, or ahead of them from a footer.
 
     Parameters
     ----------
     limits : Limits
-        What the partition may hold.
+        Limits of the declaration.
     partition : str
-        Its key, for the error.
+        Key of the partition, for the error.
     """
 
     def __init__(self, limits: Limits, partition: str) -> None:
@@ -24,7 +26,7 @@ class Meter:
         self.rows = self.cells = self.bytes = 0
 
     def add_rows(self, rows: int, columns: int, where: str) -> None:
-        """Count rows of so many columns that stand in ``where``.
+        """Add rows of a number of columns, read from ``where``.
 
         Raises
         ------
@@ -39,7 +41,7 @@ class Meter:
             self._refuse(where, "cells", self.cells, self._limits.cells)
 
     def add_bytes(self, count: int, where: str) -> None:
-        """Count decompressed bytes that stand in ``where``.
+        """Add decompressed bytes, read from ``where``.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Open the declared source of a loop, whatever its kind."""
+"""Build the source that a loop declares."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from airflow_mlops.core.ports.partitions import Source
 
 
 def open_source(loop: Loop, connections: Connections, *, root: Path) -> Source:
-    """Return where the rows of a loop come from; nothing is read yet.
+    """Return the source of a loop; nothing is read yet.
 
     Parameters
     ----------
     loop : Loop
         The declaration.
     connections : Connections
-        What knows connections by their ids.
+        Connections by their ids.
     root : Path
-        Project folder that relative paths of the declaration start from.
+        Project folder: base of the relative paths in the declaration.
 
     Raises
     ------
     DeclarationError
-        If a connection is not there or is of another kind, or Feast is asked for and not installed.
+        If a connection does not exist or has another kind, or Feast is declared and not installed.
     """
     data, source = loop.data, loop.data.source
     if isinstance(source, SqlSource):
@@ -49,14 +49,14 @@ def open_source(loop: Loop, connections: Connections, *, root: Path) -> Source:
 
 
 def _files(source: ParquetSource | CsvSource, limits: Limits, connections: Connections, root: Path) -> Source:
-    where: dict[str, Any] = {"root": root, "limits": limits, "filesystem": _filesystem(source, connections)}
+    options: dict[str, Any] = {"root": root, "limits": limits, "filesystem": _filesystem(source, connections)}
     if isinstance(source, CsvSource):
         from airflow_mlops.core.sources.csv_source import CsvFiles
 
-        return CsvFiles(source.uri, delimiter=source.delimiter, **where)
+        return CsvFiles(source.uri, delimiter=source.delimiter, **options)
     from airflow_mlops.core.sources.parquet_source import ParquetFiles
 
-    return ParquetFiles(source.uri, **where)
+    return ParquetFiles(source.uri, **options)
 
 
 def _filesystem(source: ParquetSource | CsvSource, connections: Connections) -> Any:
@@ -74,9 +74,14 @@ def _sql(source: SqlSource, data: Data, connections: Connections) -> Source:
     from airflow_mlops.core.sources.sql_source import SqlRows
 
     return SqlRows(
-        connections.sql(source.conn_id), name=source.conn_id, every=data.every, time=data.time, table=source.table,
-        query=source.query, limits=data.limits,
-    )  # fmt: skip
+        connections.sql(source.conn_id),
+        name=source.conn_id,
+        every=data.every,
+        time=data.time,
+        table=source.table,
+        query=source.query,
+        limits=data.limits,
+    )
 
 
 def _feast(source: FeastSource, data: Data, connections: Connections, root: Path) -> Source:
@@ -87,9 +92,14 @@ def _feast(source: FeastSource, data: Data, connections: Connections, root: Path
     else:
         entities = _files(source.entities, data.limits, connections, root)
     return FeastRows(
-        entities, root / source.repo, repo=source.repo, service=source.feature_service, features=source.features,
-        time=data.time, limits=data.limits,
-    )  # fmt: skip
+        entities,
+        root / source.repo,
+        repo=source.repo,
+        service=source.feature_service,
+        features=source.features,
+        time=data.time,
+        limits=data.limits,
+    )
 
 
 def _http(source: HttpSource, data: Data, connections: Connections, root: Path) -> Source:
@@ -99,7 +109,16 @@ def _http(source: HttpSource, data: Data, connections: Connections, root: Path) 
     contract = read_contract(root / data.contract)
     required = frozenset(name for name, column in contract.columns.items() if not column.optional)
     return HttpAnswers(
-        connections.http(source.conn_id), source.path, name=source.conn_id, form=source.format, records=source.records,
-        pages=source.pages, attempts=source.attempts, timeout=source.timeout, columns=tuple(contract.columns),
-        required=required, ignored=contract.ignore, limits=data.limits,
-    )  # fmt: skip
+        connections.http(source.conn_id),
+        source.path,
+        name=source.conn_id,
+        form=source.format,
+        records=source.records,
+        pages=source.pages,
+        attempts=source.attempts,
+        timeout=source.timeout,
+        columns=tuple(contract.columns),
+        required=required,
+        ignored=contract.ignore,
+        limits=data.limits,
+    )

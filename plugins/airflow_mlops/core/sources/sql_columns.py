@@ -1,4 +1,4 @@
-"""What a database driver hands over, as Arrow columns: one type for each, nothing coerced."""
+"""Convert the values of a database driver to Arrow columns: one type per column, nothing coerced."""
 
 from __future__ import annotations
 
@@ -14,60 +14,81 @@ from airflow_mlops.core.errors import SourceUnreadableError
 
 DECIMAL_DIGITS = 38
 _PLAIN: dict[type, pa.DataType] = {
-    bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string(), bytes: pa.binary(),
-    date: pa.date32(), time: pa.time64("us"), timedelta: pa.duration("us"), uuid.UUID: pa.string(),
-}  # fmt: skip
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    bytes: pa.binary(),
+    date: pa.date32(),
+    time: pa.time64("us"),
+    timedelta: pa.duration("us"),
+    uuid.UUID: pa.string(),
+}
 _LOCAL, _MOMENT = pa.timestamp("us"), pa.timestamp("us", tz="UTC")
 
-# PostgreSQL's numbers of its types, for columns whose first rows are all null.
+# PostgreSQL's OIDs of types: they give a type to a column whose first rows are all null.
 _OIDS = {
-    16: pa.bool_(), 17: pa.binary(), 18: pa.string(), 19: pa.string(), 20: pa.int64(), 21: pa.int64(), 23: pa.int64(),
-    25: pa.string(), 700: pa.float64(), 701: pa.float64(), 1042: pa.string(), 1043: pa.string(), 1082: pa.date32(),
-    1083: pa.time64("us"), 1114: _LOCAL, 1184: _MOMENT, 2950: pa.string(),
-}  # fmt: skip
+    16: pa.bool_(),
+    17: pa.binary(),
+    18: pa.string(),
+    19: pa.string(),
+    20: pa.int64(),
+    21: pa.int64(),
+    23: pa.int64(),
+    25: pa.string(),
+    700: pa.float64(),
+    701: pa.float64(),
+    1042: pa.string(),
+    1043: pa.string(),
+    1082: pa.date32(),
+    1083: pa.time64("us"),
+    1114: _LOCAL,
+    1184: _MOMENT,
+    2950: pa.string(),
+}
 _NUMERIC_OID = 1700
 
 
-def column_type(described: Sequence[Any], values: Sequence[Any], *, oids: bool, where: str) -> pa.DataType:
+def column_type(description: Sequence[Any], values: Sequence[Any], *, oids: bool, where: str) -> pa.DataType:
     """Return the type of a column from its description and its first values.
 
     Parameters
     ----------
-    described : sequence
-        Its entry in the cursor's description: name, type, ..., precision and scale in places 4 and 5.
+    description : sequence
+        Entry of the cursor's ``description`` (PEP 249): name at 0, type at 1, precision and scale at 4 and 5.
     values : sequence
-        Its values in the first rows.
+        Values of the column in the first rows.
     oids : bool
-        Whether the type is one of PostgreSQL's numbers.
+        Whether the type in the description is an OID of PostgreSQL.
     where : str
-        Whose column it is, for the error.
+        Partition and table, for the error.
 
     Raises
     ------
     SourceUnreadableError
-        If the values are of several types, or of one that no column here can hold.
+        If the values have several types, or a type that Arrow cannot hold here.
     """
-    name, kind = described[0], described[1]
+    name, kind = description[0], description[1]
     if oids and kind == _NUMERIC_OID:
-        return decimal_type(described[4], described[5], values)
+        return decimal_type(description[4], description[5], values)
     if oids and kind in _OIDS:
         return _OIDS[kind]
     seen = {_type_of(value) for value in values if value is not None}
     if not seen:
         return pa.null()
     if len(seen) > 1:
-        raise SourceUnreadableError(f"{where}: column {name!r} mixes values of the types {_listed(seen)}")
-    found = seen.pop()
-    if isinstance(found, pa.DataType):
-        return decimal_type(None, None, values) if pa.types.is_decimal(found) else found
+        raise SourceUnreadableError(f"{where}: column {name!r} mixes values of the types {_list_types(seen)}")
+    arrow_type = seen.pop()
+    if isinstance(arrow_type, pa.DataType):
+        return decimal_type(None, None, values) if pa.types.is_decimal(arrow_type) else arrow_type
     raise SourceUnreadableError(
-        f"{where}: column {name!r} holds values of the type {found}, which no column here can hold; "
+        f"{where}: column {name!r} holds values of the type {arrow_type}, which no column can hold; "
         "cast it in the query, to text for example, or leave it out"
     )
 
 
 def decimal_type(precision: Any, scale: Any, values: Sequence[Any]) -> pa.DataType:
-    """Return the type of decimals: as declared in the database, or with the places that the first values have."""
+    """Return the type of a decimal column: as declared in the database, or with the places of the first values."""
     if isinstance(precision, int) and isinstance(scale, int) and 0 < precision <= DECIMAL_DIGITS and scale >= 0:
         return pa.decimal128(precision, scale)
     exponents = [value.as_tuple().exponent for value in values if isinstance(value, Decimal)]
@@ -76,22 +97,22 @@ def decimal_type(precision: Any, scale: Any, values: Sequence[Any]) -> pa.DataTy
 
 
 def arrow_column(name: str, kind: pa.DataType, values: Sequence[Any], *, where: str) -> pa.Array:
-    """Return the values of a column as ``kind``.
+    """Return the values of a column as an Arrow array of type ``kind``.
 
     Raises
     ------
     SourceUnreadableError
-        If one of them is of another type or does not fit.
+        If a value has another type or does not fit.
     """
-    strange = {_type_of(value) for value in values if value is not None} - {kind}
-    if strange and not (pa.types.is_decimal(kind) and all(pa.types.is_decimal(one) for one in strange)):
+    other_types = {_type_of(value) for value in values if value is not None} - {kind}
+    if other_types and not (pa.types.is_decimal(kind) and all(pa.types.is_decimal(other) for other in other_types)):
         if pa.types.is_null(kind):
             raise SourceUnreadableError(
-                f"{where}: column {name!r} is null in all the first rows and {_listed(strange)} later, and the "
+                f"{where}: column {name!r} is null in all the first rows and {_list_types(other_types)} later, and the "
                 "database does not say its type; cast it in the query"
             )
         raise SourceUnreadableError(
-            f"{where}: column {name!r} holds {kind} in the first rows and {_listed(strange)} later"
+            f"{where}: column {name!r} holds {kind} in the first rows and {_list_types(other_types)} later"
         )
     try:
         if pa.types.is_string(kind):
@@ -105,7 +126,7 @@ def arrow_column(name: str, kind: pa.DataType, values: Sequence[Any], *, where: 
 
 
 def _type_of(value: Any) -> pa.DataType | str:
-    """Return the type of one value, as Arrow has it or else by its name in Python."""
+    """Return the Arrow type of a value, or the name of its Python type where Arrow has none."""
     kind = type(value)
     if kind in _PLAIN:
         return _PLAIN[kind]
@@ -116,5 +137,5 @@ def _type_of(value: Any) -> pa.DataType | str:
     return pa.decimal128(DECIMAL_DIGITS, 0) if kind is Decimal else kind.__name__
 
 
-def _listed(types: set[Any]) -> str:
+def _list_types(types: set[Any]) -> str:
     return " and ".join(sorted(str(kind) for kind in types))

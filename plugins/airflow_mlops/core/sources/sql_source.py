@@ -1,7 +1,7 @@
-"""A source of rows in a database: a table told apart by its time column, or a query between two ticks.
+"""A source of rows in a database: a table split by its time column, or a query between two ticks.
 
-The rows come through a cursor on the server where the driver has one, so memory does not grow with them, and in one
-read-only transaction, so that what is written meanwhile is either all there or not at all.
+The rows come through a server-side cursor where the driver has one, so memory does not grow with them, and in one
+read-only transaction, so that concurrent writes are seen either as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -20,37 +20,44 @@ from airflow_mlops.core.errors import MlopsError, SourceMissingError, SourceUnre
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
 from airflow_mlops.core.sources.size_limits import Meter
 from airflow_mlops.core.sources.sql_columns import arrow_column, column_type
-from airflow_mlops.core.sources.sql_text import bound, quoted
+from airflow_mlops.core.sources.sql_text import bind_values, quote_name
 
 FIRST_ROWS = 1_000
-"""Rows of the first batch, by which the types are told and the size of the others."""
+"""Rows of the first batch, which gives the types of the columns and the size of the other batches."""
 BATCH_BYTES = 64 << 20
 BATCH_CELLS = 2_000_000
 _POSTGRES = ("psycopg", "psycopg2")
-_BACKTICKS = ("sqlite3", "MySQLdb", "pymysql")  # SQLite takes "x" for a text where there is no column x
+_BACKTICKS = ("sqlite3", "MySQLdb", "pymysql")  # SQLite reads "x" as a string if there is no column x
 
 
 class SqlRows:
-    """The rows of a table, or of a query.
+    """The rows of a table or a query.
 
     Parameters
     ----------
     connect : callable
-        Opens a connection as PEP 249 has it.
+        Opens a PEP 249 connection.
     name : str
-        What a person calls the database: the id of its connection.
+        Name of the database in errors: the id of its connection.
     every : str
         Cron expression of the partitions.
     time : str
-        Column that says to which partition a row of ``table`` belongs: from the tick before the key up to the key.
+        Time column of ``table``: a partition holds the rows from the tick before its key up to its key.
     table, query : str, optional
-        One of both; a query binds ``:start`` and ``:end``, the two ticks, as times in UTC.
+        Exactly one of the two; a query binds the ticks ``:start`` and ``:end``, in UTC.
     columns : sequence of str, optional
-        Columns of the table; all if not given.
+        Columns of the table; all by default.
     server_side : bool
         Whether to use a cursor on the server where the driver has one.
     limits : Limits
         How much a partition may hold.
+
+    Raises
+    ------
+    ValueError
+        Unless there is exactly one of ``table`` and ``query``.
+    DeclarationError
+        If ``table`` or ``time`` cannot be a name in a query.
     """
 
     def __init__(
@@ -67,9 +74,9 @@ class SqlRows:
         limits: Limits | None = None,
     ) -> None:
         if (table is None) == (query is None):
-            raise ValueError("needs exactly one of table, query")
-        quoted(time if table else "t", quote='"')
-        quoted(table or "t", quote='"')
+            raise ValueError("a SQL source needs exactly one of table and query")
+        quote_name(time if table else "t", quote='"')
+        quote_name(table or "t", quote='"')
         self._connect, self._name, self._every, self._time = connect, name, every, time
         self._table, self._query, self._columns = table, query, columns
         self._server_side, self._limits = server_side, limits or Limits()
@@ -82,30 +89,29 @@ class SqlRows:
         with self._connection(where) as connection, ExitStack() as opened:
             driver = driver_of(connection)
             ticks = {"start": datetime.fromisoformat(start), "end": datetime.fromisoformat(partition)}
-            statement, values = bound(
-                self._query or self._selection(driver),
+            statement, values = bind_values(
+                self._query or self._select_table(driver),
                 {name: tick.isoformat(" ") for name, tick in ticks.items()} if driver == "sqlite3" else ticks,
-                sys.modules[driver].paramstyle,
+                paramstyle=sys.modules[driver].paramstyle,
+                driver=driver,
             )
-            with told(where, driver):
-                cursor = reading_cursor(connection, driver, named=self._server_side)
-                opened.callback(closed, cursor)
-                without = self._rows_without_time(connection, driver)
+            with translate_errors(where, driver):
+                cursor = open_reading_cursor(connection, driver, named=self._server_side)
+                opened.callback(close_quietly, cursor)
+                without = self._count_rows_without_time(connection, driver)
                 cursor.execute(statement, values)
                 rows = cursor.fetchmany(FIRST_ROWS)
                 if not rows:
-                    told_too = "".join(f"; {warning}" for warning in self._warnings(without))
-                    raise SourceMissingError(f"{where}: no rows between {start} and {partition} yet{told_too}")
+                    warnings = "".join(f"; {warning}" for warning in self._warnings(without))
+                    raise SourceMissingError(f"{where}: no rows between {start} and {partition} yet{warnings}")
                 schema = schema_of(cursor.description, rows, driver, where)
             origin: dict[str, Any] = {"table": self._table} if self._table else {"query": self._query}
             origin |= {"start": start, "end": partition} | ({"without_time": without} if without else {})
-            # SQLite has no types for dates and times: what is one of them, only the contract can say.
+            # SQLite has no types for dates and times: only the contract knows which texts are dates or times.
             texts = {field.name for field in schema if driver == "sqlite3" and pa.types.is_string(field.type)}
-            more = fetching(cursor, driver, where)
+            more = row_fetcher(cursor, driver, where)
             with closing(self._batches(rows, more, schema, Meter(self._limits, partition), where)) as batches:
-                yield Arrival(
-                    schema, batches, origin=origin, texts=frozenset(texts), warnings=self._warnings(without)
-                )  # fmt: skip
+                yield Arrival(schema, batches, origin=origin, texts=frozenset(texts), warnings=self._warnings(without))
 
     @contextmanager
     def _connection(self, where: str) -> Iterator[Any]:
@@ -113,35 +119,38 @@ class SqlRows:
             connection = self._connect()
         except MlopsError:
             raise
-        except Exception as error:  # every driver has errors of its own, and their texts may hold an address
+        except Exception as error:  # drivers share no base class, and their messages may hold an address
             raise SourceUnreachableError(f"{where}: there is no connection ({type(error).__name__})") from error
         try:
             yield connection
         finally:
-            closed(connection)
+            close_quietly(connection)
 
-    def _rows_without_time(self, connection: Any, driver: str) -> int:
-        """Return how many rows of the table no partition will ever hold: an interval has no place for a null."""
+    def _count_rows_without_time(self, connection: Any, driver: str) -> int:
+        """Return the number of rows without a time, which therefore belong to no partition."""
         if self._table is None:
             return 0
         quote = "`" if driver in _BACKTICKS else '"'
-        table, time = quoted(self._table, quote=quote), quoted(self._time, quote=quote)
-        lost = f"datetime({time})" if driver == "sqlite3" else time  # null as well where SQLite reads no time
+        table, time = quote_name(self._table, quote=quote), quote_name(self._time, quote=quote)
+        moment = (
+            f"datetime({time})" if driver == "sqlite3" else time
+        )  # also null for a text that SQLite cannot read as a time
         with closing(connection.cursor()) as cursor:
-            cursor.execute(f"SELECT count(*) FROM {table} WHERE {lost} IS NULL")  # noqa: S608
+            cursor.execute(f"SELECT count(*) FROM {table} WHERE {moment} IS NULL")  # noqa: S608
             return int(cursor.fetchone()[0])
 
     def _warnings(self, without: int) -> tuple[str, ...]:
         if not without:
             return ()
-        said = "row of {} has no time and belongs" if without == 1 else "rows of {} have no time and belong"
-        return (f"{without:,} {said.format(self._table)} to no partition",)
+        if without == 1:
+            return (f"1 row of {self._table} has no time and belongs to no partition",)
+        return (f"{without:,} rows of {self._table} have no time and belong to no partition",)
 
-    def _selection(self, driver: str) -> str:
+    def _select_table(self, driver: str) -> str:
         quote = "`" if driver in _BACKTICKS else '"'
-        chosen = ", ".join(quoted(column, quote=quote) for column in self._columns) if self._columns else "*"
-        table, time = quoted(self._table or "", quote=quote), quoted(self._time, quote=quote)
-        if driver == "sqlite3":  # it keeps times as texts of several forms
+        chosen = ", ".join(quote_name(column, quote=quote) for column in self._columns) if self._columns else "*"
+        table, time = quote_name(self._table or "", quote=quote), quote_name(self._time, quote=quote)
+        if driver == "sqlite3":  # SQLite keeps times as texts in several formats
             return (
                 f"SELECT {chosen} FROM {table} "  # noqa: S608
                 f"WHERE datetime({time}) >= datetime(:start) AND datetime({time}) < datetime(:end)"
@@ -164,40 +173,40 @@ class SqlRows:
             rows = more(max(1, min(BATCH_ROWS, fitting, BATCH_CELLS // len(schema))))
 
 
-def closed(connection_or_cursor: Any) -> None:
-    """Close a connection, and with it its transaction, or a cursor; one that is lost already cannot be."""
+def close_quietly(connection_or_cursor: Any) -> None:
+    """Close a connection, which ends its transaction, or a cursor; ignore the errors of a lost connection."""
     with suppress(Exception):
         connection_or_cursor.close()
 
 
-def fetching(cursor: Any, driver: str, where: str) -> Callable[[int], list[Any]]:
-    """Return what fetches the next rows of a cursor, at most as many as it is told."""
+def row_fetcher(cursor: Any, driver: str, where: str) -> Callable[[int], list[Any]]:
+    """Return a function that fetches the next rows of a cursor, at most as many as its argument."""
 
     def fetch(count: int) -> list[Any]:
-        with told(where, driver):
+        with translate_errors(where, driver):
             return list(cursor.fetchmany(count))
 
     return fetch
 
 
 def schema_of(description: Sequence[Any], rows: Sequence[Any], driver: str, where: str) -> pa.Schema:
-    """Return the columns of a result from what the cursor says and its first rows."""
+    """Return the schema of a result from the description of its cursor and its first rows."""
     columns = zip(description, zip(*rows, strict=True), strict=True)
     return pa.schema(
         [
-            pa.field(described[0], column_type(described, values, oids=driver in _POSTGRES, where=where))
-            for described, values in columns
+            pa.field(entry[0], column_type(entry, values, oids=driver in _POSTGRES, where=where))
+            for entry, values in columns
         ]
     )
 
 
 def driver_of(connection: Any) -> str:
-    """Return the module that says how a connection's driver binds values.
+    """Return the name of the driver's module, which has its ``paramstyle`` and its errors (PEP 249).
 
     Raises
     ------
     SourceUnreadableError
-        If it is not known; such a driver does not keep to PEP 249.
+        If there is no such module: the driver does not follow PEP 249.
     """
     for kind in type(connection).__mro__:
         parts = kind.__module__.split(".")
@@ -208,10 +217,16 @@ def driver_of(connection: Any) -> str:
     raise SourceUnreadableError(f"{type(connection).__module__} does not say how it binds values (PEP 249)")
 
 
-def reading_cursor(connection: Any, driver: str, *, named: bool) -> Any:
-    """Return a cursor in a transaction that only reads and sees one state of the database."""
+def open_reading_cursor(connection: Any, driver: str, *, named: bool) -> Any:
+    """Return a cursor in a read-only transaction that sees one state of the database.
+
+    Parameters
+    ----------
+    named : bool
+        Whether to use a server-side cursor on PostgreSQL.
+    """
     if driver in _POSTGRES:
-        connection.rollback()  # whatever opened the connection may have asked something already
+        connection.rollback()  # the hook that opened the connection may have begun a transaction
         connection.autocommit = False
         with connection.cursor() as before:
             before.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -225,19 +240,19 @@ def reading_cursor(connection: Any, driver: str, *, named: bool) -> Any:
 
 
 @contextmanager
-def told(where: str, driver: str) -> Iterator[None]:
-    """Raise what a driver raises as an error of this package: a lost connection may be tried again."""
+def translate_errors(where: str, driver: str) -> Iterator[None]:
+    """Translate the errors of a driver into errors of this package; a lost connection is retryable."""
     try:
         yield
     except MlopsError:
         raise
-    except Exception as error:  # PEP 249 gives each driver an Error of its own
+    except Exception as error:  # each driver has an Error class of its own (PEP 249)
         base = getattr(sys.modules[driver], "Error", ())
         if not isinstance(error, base):
             raise
-        said = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-        # SQLite calls a missing table an operational error, too.
+        message = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        # SQLite raises OperationalError for a missing table, too.
         lost = isinstance(error, sys.modules[driver].OperationalError)
-        if lost and (driver != "sqlite3" or "locked" in said):
-            raise SourceUnreachableError(f"{where} does not answer: {said}") from error
-        raise SourceUnreadableError(f"{where} cannot be read: {said}") from error
+        if lost and (driver != "sqlite3" or "locked" in message):
+            raise SourceUnreachableError(f"{where} does not answer: {message}") from error
+        raise SourceUnreadableError(f"{where} cannot be read: {message}") from error

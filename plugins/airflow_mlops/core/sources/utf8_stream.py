@@ -1,7 +1,7 @@
-"""Bytes of a text on their way to a parser: counted, decompressed, and made UTF-8 without losing what is not.
+"""A byte stream for parsers: decompressed, counted, and turned into valid UTF-8 without losing invalid bytes.
 
-A byte that is no UTF-8 becomes two characters which Unicode keeps out of all interchange (U+FDD0 to U+FDEF), so that
-the parser goes on and the row that holds it can be found and shown as it was.
+An invalid byte becomes two of the noncharacters U+FDD0 to U+FDEF, which Unicode keeps out of all interchange: the
+parser goes on, and the row that holds the byte can be reported as it was.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from airflow_mlops.core.errors import MlopsError
 from airflow_mlops.core.sources.size_limits import Meter
 
 MARKS = "[\ufdd0-\ufdef]"
-"""A pattern of what stands for bytes that are no UTF-8."""
+"""Pattern of the characters that replace invalid bytes."""
 DAMAGES = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
-"""What reading a damaged or truncated file may raise."""
+"""Errors that reading a damaged or truncated file may raise."""
 
 
-def decompressed(stream: pa.NativeFile, name: str) -> Any:
-    """Return a file to read from, decompressed by the suffix of ``name``: .gz, .bz2, .xz, .zst or none of them."""
+def open_decompressed(stream: pa.NativeFile, name: str) -> Any:
+    """Return the decompressed stream, by the suffix of ``name``: .gz, .bz2, .xz, .zst; any other is plain."""
     suffix = name.rpartition(".")[2].lower()
     if suffix == "gz":
         return gzip.GzipFile(fileobj=stream, mode="rb")
@@ -39,33 +39,35 @@ def decompressed(stream: pa.NativeFile, name: str) -> Any:
     return pa.CompressedInputStream(stream, "zstd") if suffix == "zst" else stream
 
 
-class TextFeed(io.RawIOBase):
-    """A readable file of clean UTF-8 over one of any bytes.
+class Utf8Stream(io.RawIOBase):
+    """A readable file of valid UTF-8 over a stream of any bytes.
 
     Parameters
     ----------
     raw : file
-        Where the bytes come from, decompressed.
+        Stream of decompressed bytes.
     name : str
-        What a person calls it.
+        Name of the file in errors.
     meter : Meter
         Counts the bytes, so that a decompression bomb ends early.
-    fault : callable
-        Makes an error of this package out of what reading raised.
+    translate_error : callable
+        Translates an error of reading into one of this package.
 
     Attributes
     ----------
     ending : bytes
         Sent after the last byte.
     damaged : bool
-        Whether anything was no UTF-8 so far.
+        Whether there was an invalid byte so far.
     error : MlopsError or None
-        What ended the reading, whatever the parser makes of it.
+        The error that ended the reading; a parser may wrap it.
     """
 
-    def __init__(self, raw: Any, *, name: str, meter: Meter, fault: Callable[[Exception], MlopsError]) -> None:
+    def __init__(
+        self, raw: Any, *, name: str, meter: Meter, translate_error: Callable[[Exception], MlopsError]
+    ) -> None:
         super().__init__()
-        self._raw, self._name, self._meter, self._fault = raw, name, meter, fault
+        self._raw, self._name, self._meter, self._translate = raw, name, meter, translate_error
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._ready, self._position, self._ended = b"", 0, False
         self.ending = b""
@@ -73,11 +75,11 @@ class TextFeed(io.RawIOBase):
         self.error: MlopsError | None = None
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True; pyarrow asks."""
         return True
 
     def push_back(self, content: bytes) -> None:
-        """Let ``content`` be read again, before the rest."""
+        """Put bytes back, to be read before the rest."""
         self._ready = content + self._ready
 
     def read(self, size: int = -1) -> bytes:
@@ -88,7 +90,7 @@ class TextFeed(io.RawIOBase):
             if not self._ready:
                 self._ready, self.ending = self.ending, b""
         except MlopsError as error:
-            self.error = error  # a parser may tell it in other words
+            self.error = error  # the parser may raise an error of its own instead
             raise
         taken, self._ready = (self._ready, b"") if size < 0 else (self._ready[:size], self._ready[size:])
         return taken
@@ -97,15 +99,15 @@ class TextFeed(io.RawIOBase):
         try:
             block = bytes(self._raw.read(size))
         except DAMAGES as error:
-            raise self._fault(error) from error
+            raise self._translate(error) from error
         self._meter.add_bytes(len(block), self._name)
         if not self._position:
             if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise self._fault(ValueError("it is UTF-16; deliver it in UTF-8"))
+                raise self._translate(ValueError("it is UTF-16; deliver it in UTF-8"))
             block = block.removeprefix(codecs.BOM_UTF8)
         if b"\0" in block:
             at = self._position + block.index(b"\0")
-            raise self._fault(ValueError(f"byte {at:,} is NUL, so it is no text in UTF-8"))
+            raise self._translate(ValueError(f"byte {at:,} is NUL, so it is not text in UTF-8"))
         self._position += len(block)
         self._ended = not block
         text = self._decoder.decode(block, final=self._ended)
@@ -113,17 +115,17 @@ class TextFeed(io.RawIOBase):
             clean = text.encode()
         except UnicodeEncodeError:
             self.damaged = True
-            clean = re.sub("[\udc80-\udcff]", _marked, text).encode()
+            clean = re.sub("[\udc80-\udcff]", _mark_byte, text).encode()
         return clean
 
 
-def _marked(found: re.Match[str]) -> str:
-    byte = ord(found[0]) - 0xDC00
+def _mark_byte(match: re.Match[str]) -> str:
+    byte = ord(match[0]) - 0xDC00
     return chr(0xFDD0 + (byte >> 4)) + chr(0xFDE0 + (byte & 15))
 
 
-def unmarked(text: str) -> str:
-    """Return ``text`` with bytes that were no UTF-8 written as ``\\xff``."""
+def restore_bytes(text: str) -> str:
+    """Return a text with its invalid bytes written as ``\\xff``."""
     return re.sub(
         "[\ufdd0-\ufddf][\ufde0-\ufdef]",
         lambda pair: f"\\x{(ord(pair[0][0]) - 0xFDD0) << 4 | (ord(pair[0][1]) - 0xFDE0):02x}",

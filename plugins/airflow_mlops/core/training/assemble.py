@@ -13,10 +13,18 @@ from airflow_mlops.core.declaration.train import InInterpreter
 from airflow_mlops.core.declaration.user_function import list_candidates
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.ledger.record import Record, canonical_json
+from airflow_mlops.core.ledger.training_details import (
+    CandidateRefused,
+    RetrainDecided,
+    Superseded,
+    TrainingFailed,
+    TrainingStarted,
+    TrainingWindow,
+)
 from airflow_mlops.core.training.code_state import code_state
 from airflow_mlops.core.training.reference_profile import profile_window
 from airflow_mlops.core.training.usable_model import label_hint
-from airflow_mlops.core.training.window import TrainingWindow, pin_window, read_window
+from airflow_mlops.core.training.window import pin_window, read_window
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -79,23 +87,24 @@ def assemble_training(workspace: Workspace, as_of: str) -> TrainingRequest:
         window = pin_window(workspace.state(as_of=partition), workspace.loop.train, partition, own_labels=own)
         request = _request(workspace, decision, window)
     except NotReadyError as error:
-        close_decision(workspace, "superseded", decision.sequence, partition, str(error))
+        close_decision(workspace, Superseded(decision=decision.sequence, reason=str(error)), partition)
         raise
     except (TrainingError, DataError) as error:
         reason = f"{error}{label_hint(error, workspace.loop.data.label)}"
-        close_decision(workspace, "training_failed", decision.sequence, partition, reason)
+        close_decision(workspace, TrainingFailed(decision=decision.sequence, reason=reason), partition)
         raise type(error)(reason) from error
-    known = _version_of(workspace, request.operation)
+    known = workspace.state().requests.get(request.operation)
     if known is not None:
         reason = f"nothing new: version {known} was made from the same data, code and seed"
-        close_decision(workspace, "superseded", decision.sequence, partition, reason)
+        close_decision(workspace, Superseded(decision=decision.sequence, reason=reason), partition)
         raise NotReadyError(reason)
     workspace.record_fact(
         workspace.draft(
-            "training_started", f"training:{decision.sequence}", partition,
-            decision=decision.sequence, request=request.operation, window=window.to_dict(),
+            TrainingStarted(decision=decision.sequence, request=request.operation, window=window),
+            f"training:{decision.sequence}",
+            partition,
         )
-    )  # fmt: skip
+    )
     return request
 
 
@@ -104,12 +113,14 @@ def stored_request(workspace: Workspace, digest: str) -> TrainingRequest:
     return TrainingRequest.from_dict(workspace.evidence.get(digest))
 
 
-def close_decision(workspace: Workspace, kind: str, decision: int, partition: str, reason: str) -> None:
+def close_decision(
+    workspace: Workspace, details: Superseded | TrainingFailed | CandidateRefused, partition: str
+) -> None:
     """Record how a decision to retrain ended without a candidate."""
-    workspace.record_fact(workspace.draft(kind, f"{kind}:{decision}", partition, decision=decision, reason=reason))
+    workspace.record_fact(workspace.draft(details, f"{details.KIND}:{details.decision}", partition))
 
 
-def _request(workspace: Workspace, decision: Record, window: TrainingWindow) -> TrainingRequest:
+def _request(workspace: Workspace, decision: Record[RetrainDecided], window: TrainingWindow) -> TrainingRequest:
     train = workspace.loop.train
     listed = listed_candidates(workspace)
     frames = {pin.partition: read_window(workspace, [pin]) for pin in window.fitted}
@@ -157,9 +168,3 @@ def check_labels(labels: pd.Series[Any], *, classifies: bool) -> None:
         )
     if classifies and not set(values) <= {0, 1}:
         raise TrainingError(f"labels {labels.name!r} must be 0 or 1; there are {len(values)}, such as {values[0]!r}")
-
-
-def _version_of(workspace: Workspace, operation: str) -> str | None:
-    """Return the version that a request became before, if it did."""
-    versions = workspace.state().versions.values()
-    return next((version.number for version in versions if version.details["request"] == operation), None)

@@ -8,12 +8,13 @@ from typing import Any
 
 from airflow_mlops.core.declaration.train import InInterpreter, OnSageMaker
 from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
+from airflow_mlops.core.ledger.training_details import PinnedPartition, TrainingFailed
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows, moments
 from airflow_mlops.core.ports.step_runner import StepRunner
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
-from airflow_mlops.core.training.window import PinnedPartition, read_window
+from airflow_mlops.core.training.window import read_window
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -41,7 +42,7 @@ def fit_candidate(
     try:
         result = run_fit(workspace, fit_request_of(workspace, request, candidate, path), runner)
     except (TrainingError, DataError) as error:
-        close_decision(workspace, "training_failed", request.decision, request.partition, str(error))
+        close_decision(workspace, TrainingFailed(decision=request.decision, reason=str(error)), request.partition)
         raise
     workspace.share(path)
     return result.to_dict()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from airflow_mlops.core.declaration.user_function import Candidate, candidates_of
+from airflow_mlops.core.declaration.user_function import Candidate, build_candidates
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows
@@ -53,7 +53,7 @@ def candidate_of(request: FitRequest) -> Candidate:
     TrainingError
         If the user's function gives none of that name.
     """
-    found = candidates_of(request.function, Path(request.root), request.seed)
+    found = build_candidates(request.function, Path(request.root), request.seed)
     if request.candidate not in found:
         raise TrainingError(f"{request.function} gives no candidate {request.candidate!r}; it gives {', '.join(found)}")
     return found[request.candidate]

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.profiles.column_bins import ColumnBins
-from airflow_mlops.core.data.profiles.feature_table import feature_table, unified
+from airflow_mlops.core.data.profiles.feature_table import feature_table, unify_tables
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows, RowObserver
 from airflow_mlops.core.data.profiles.partition_profile import ColumnProfile, PartitionProfile
 from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler, profile_bins
@@ -113,7 +113,7 @@ def profile_window(windows: Mapping[str, pd.DataFrame]) -> ReferenceProfile:
     windows : mapping of str to DataFrame
         The features of each partition, by its key. A column that one of them lacks is null there.
     """
-    tables = unified([feature_table(frame) for frame in windows.values()])
+    tables = unify_tables([feature_table(frame) for frame in windows.values()])
     whole = pa.concat_tables(tables)
     if whole.num_rows > BINS_ROWS:
         chosen = np.random.default_rng(0).choice(whole.num_rows, BINS_ROWS, replace=False)
@@ -139,4 +139,4 @@ def observe_features(features: pd.DataFrame, bins: ProfileBins) -> ObservedRows:
     observer = RowObserver(bins, table.schema)
     for batch in table.to_batches(max_chunksize=BATCH_ROWS):
         observer.update(batch)
-    return observer.observed()
+    return observer.result()

@@ -4,70 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.data.contract_over_time import held_to_contract
+from airflow_mlops.core.data.contract_over_time import apply_contract
 from airflow_mlops.core.data.labels.labels_of import LabelReader, pin_labels, wholly_labelled, with_labels
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.train import Train
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
+from airflow_mlops.core.ledger.data_details import PredictionsPublished
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.training_details import PinnedPartition, TrainingWindow
 from airflow_mlops.core.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class PinnedPartition:
-    """A partition in one version of the snapshots.
-
-    ``labels`` is the pin of its labels, where they come from a source of their own; see
-    :class:`~airflow_mlops.core.data.labels.labels_of.LabelPin`.
-    """
-
-    partition: str
-    version: int
-    digest: str
-    labels: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the pin as JSON values; without labels of their own it says nothing of any, as it always did."""
-        pin: dict[str, Any] = {"partition": self.partition, "version": self.version, "digest": self.digest}
-        return pin if self.labels is None else {**pin, "labels": self.labels}
-
-
-@dataclass(frozen=True)
-class TrainingWindow:
-    """The partitions a model is fitted on, and the newer ones it is judged on."""
-
-    fitted: tuple[PinnedPartition, ...]
-    holdout: tuple[PinnedPartition, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the window as JSON values."""
-        return {name: [pin.to_dict() for pin in pins] for name, pins in vars(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainingWindow:
-        """Return the window that ``to_dict`` wrote."""
-        return cls(*(tuple(PinnedPartition(**pin) for pin in values[part]) for part in ("fitted", "holdout")))
 
 
 def pin_published(state: LoopState, partition: str, as_of: str | None = None) -> PinnedPartition:
     """Return a published partition as it is now, with the labels delivered by ``as_of``; all by default."""
     known = state.published[partition]
     labels = pin_labels(state.labels, partition, as_of)
-    return PinnedPartition(partition, int(known["version"]), str(known["digest"]), labels)
+    return PinnedPartition(partition, known.version, known.digest, labels)
 
 
-def pin_scored(state: LoopState, partition: str, as_of: str | None = None) -> PinnedPartition:
-    """Return a scored partition in the version that was scored, with the labels delivered by ``as_of``."""
-    scored = state.scored[partition]
+def pin_scored(
+    state: LoopState, partition: str, as_of: str | None = None, *, scored: PredictionsPublished | None = None
+) -> PinnedPartition:
+    """Return a scored partition in the version that was scored, with the labels delivered by ``as_of``.
+
+    Parameters
+    ----------
+    scored : PredictionsPublished, optional
+        The scoring that is meant; the newest by default.
+    """
+    scored = scored or state.scored[partition]
     labels = pin_labels(state.labels, partition, as_of)
-    return PinnedPartition(partition, int(scored["snapshot_version"]), str(scored["snapshot"]), labels)
+    return PinnedPartition(partition, scored.snapshot_version, scored.snapshot, labels)
 
 
 def trainable(state: LoopState, as_of: str, *, own_labels: bool | None = None) -> list[str]:
@@ -81,7 +54,7 @@ def trainable(state: LoopState, as_of: str, *, own_labels: bool | None = None) -
     own_labels : bool, optional
         Whether they do; by default, whether any delivery has come.
     """
-    keys = sorted(key for key in state.published if key <= as_of)
+    keys = state.published.keys(until=as_of)
     if own_labels is None:
         own_labels = bool(state.labels)
     return wholly_labelled(state.labels, keys, as_of) if own_labels else keys
@@ -96,15 +69,15 @@ def pin_window(state: LoopState, declared: Train, as_of: str, *, own_labels: boo
         If fewer partitions are published, or have their labels, than the declaration asks for.
     """
     keys = trainable(state, as_of, own_labels=own_labels)
-    if len(keys) < declared.first_at:
-        published = sum(key <= as_of for key in state.published)
+    if len(keys) < declared.partitions_needed:
+        published = state.published.count(until=as_of)
         have = "are published" if len(keys) == published else f"of {published} published have all their labels"
-        raise NotReadyError(f"{len(keys)} partitions {have} by {as_of}; the training needs {declared.first_at}")
-    pins = [pin_published(state, key, as_of) for key in keys]
-    fitted, holdout = pins[: -declared.holdout], pins[-declared.holdout :]
+        needed = declared.partitions_needed
+        raise NotReadyError(f"{len(keys)} partitions {have} by {as_of}; the training needs {needed}")
     if isinstance(declared.window, int):
-        fitted = fitted[-declared.window :]
-    return TrainingWindow(tuple(fitted), tuple(holdout))
+        keys = keys[-(declared.window + declared.holdout) :]
+    pins = [pin_published(state, key, as_of) for key in keys]
+    return TrainingWindow(tuple(pins[: -declared.holdout]), tuple(pins[-declared.holdout :]))
 
 
 def read_partition(
@@ -134,7 +107,7 @@ def read_partition(
             )
     if workspace.contract is not None:
         where = f"snapshot {pin.partition} in version {pin.version}"
-        rows = held_to_contract(rows, workspace.contract, where, but=None if label else data.label)
+        rows = apply_contract(rows, workspace.contract, where, but=None if label else data.label)
     rows = rows.sort_by(data.key)
     frame: pd.DataFrame = rows.to_pandas()
     if label and (data.labels is not None or pin.labels is not None):
@@ -162,7 +135,7 @@ def read_labels(workspace: Workspace, pin: PinnedPartition, *, labels: LabelRead
 
 def snapshot_columns(workspace: Workspace, pin: PinnedPartition) -> list[str]:
     """Return the columns of a published partition, as the ledger knows them."""
-    return sorted(workspace.state(as_of=pin.partition).published[pin.partition]["columns"])
+    return sorted(workspace.state(as_of=pin.partition).published[pin.partition].columns)
 
 
 @dataclass(frozen=True)
@@ -190,7 +163,7 @@ def read_rows(workspace: Workspace, pins: Sequence[PinnedPartition]) -> ModelRow
     maker = FeatureMaker(workspace)
     labels = LabelReader(workspace)
     rows = [read_partition(workspace, pin, label=True, labels=labels) for pin in pins]
-    features = [maker.of(frame, pin.partition, pin.version) for frame, pin in zip(rows, pins, strict=True)]
+    features = [maker.make(frame, pin.partition, pin.version) for frame, pin in zip(rows, pins, strict=True)]
     for pin, frame in zip(pins, features, strict=True):
         strange = sorted(set(frame.columns) ^ set(features[0].columns))
         if strange and maker.reference is not None:

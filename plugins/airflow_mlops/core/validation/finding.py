@@ -1,4 +1,4 @@
-"""What a check of a partition says: of which column, how grave, and in words that a person can act on."""
+"""The finding of a check of a partition: the column, the severity, the verdict and an explanation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Verdict = Literal["pass", "fail", "too little history"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check said of a partition, or of one of its columns.
+    """The outcome of one check of a partition, or of one of its columns.
 
-    ``value`` and ``limit`` are None where the check compares no two numbers.
+    ``words`` explain it to a person. ``value`` and ``limit`` are None if the check does not compare two numbers.
     """
 
     check: str

@@ -1,9 +1,9 @@
-"""Validation by Great Expectations on data frames: cheaply first, row by row only where it fails.
+"""Validate data frames with Great Expectations: first pass or fail alone, then the rows of failed expectations.
 
-All expectations of a pass go into one call: the engine makes a digest of the whole frame in every call, and
-shares what several expectations need, so one by one costs seven times as much. The frame holds only the
-columns that the expectations mention. Bad rows are asked for by the frame's own index, which is the position
-of the row; that answer is whole, where other forms of it are cut.
+All expectations of a pass go into one call: the engine digests the whole frame in every call and shares computations
+between expectations, so single calls cost seven times as much. The frame holds only the columns that the expectations
+read. Bad rows are requested by the index of the frame, which is the position of the row: that list is complete, and
+other forms of it are cut.
 """
 
 from __future__ import annotations
@@ -12,164 +12,203 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from airflow_mlops.core.errors import PartitionRefusedError
-from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, columns_of
+from airflow_mlops.core.declaration.validation_errors import suggest_name
+from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError
+from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, columns_read, read_suite_with_lines
 
-CHEAP: dict[str, Any] = {"result_format": "BOOLEAN_ONLY"}
+PASS_OR_FAIL: dict[str, Any] = {"result_format": "BOOLEAN_ONLY"}
 EVERY_ROW: dict[str, Any] = {"result_format": "COMPLETE"}
 NUMBER = "airflow_mlops_number"
 
 
 class GxValidator:
-    """Great Expectations in an ephemeral context. See :class:`Validator`."""
+    """Great Expectations in an ephemeral context; see :class:`Validator`."""
 
     def check(self, rows: pa.Table, expectations: Sequence[Expectation]) -> list[ExpectationResult]:
         """Return one result for each expectation, in order."""
         if not expectations:
             return []
-        asked = columns_of(expectations)
-        kept = rows if asked is None else rows.select([name for name in rows.column_names if name in asked])
-        batch = frame_batch(kept)
-        return examined(batch, expectations, closer=EVERY_ROW)
+        needed = columns_read(expectations)
+        table = rows if needed is None else rows.select([name for name in rows.column_names if name in needed])
+        return evaluate(create_batch(table), expectations, detailed=EVERY_ROW)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """An expectation that the engine could not evaluate: that says nothing about the data."""
+    """An expectation that the engine could not evaluate, which says nothing about the data."""
 
     expectation: Expectation
     message: str
 
 
-def library() -> Any:
-    """Return Great Expectations, imported so that it reports home only where somebody asked for that."""
+def load_great_expectations() -> Any:
+    """Import and return Great Expectations, with analytics off unless the environment turns them on."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    # It logs a line for each of its functions once another package has set up logging.
+    # It logs a line for each of its functions once another package has configured logging.
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import great_expectations as gx
 
     return gx
 
 
-def quiet_context() -> Any:
-    """Return a context that lives in memory, draws no bars and logs warnings only."""
-    context = library().get_context(mode="ephemeral")
+def create_context() -> Any:
+    """Return a context in memory, without progress bars, that logs warnings only."""
+    context = load_great_expectations().get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     return context
 
 
-def frame_batch(rows: pa.Table) -> Any:
-    """Return the rows as a batch. Its index counts the rows from 0, also where no column is left."""
+def create_batch(rows: pa.Table) -> Any:
+    """Return the rows as a batch whose index is the position of the row, also without any column."""
     import pandas as pd
 
     frame = rows.to_pandas(split_blocks=True) if rows.num_columns else pd.DataFrame(index=range(rows.num_rows))
     frame.index = pd.RangeIndex(len(frame))
-    source = quiet_context().data_sources.add_pandas("pandas")
+    source = create_context().data_sources.add_pandas("pandas")
     definition = source.add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")
     return definition.get_batch({"dataframe": frame})
 
 
-def examined(
-    batch: Any, expectations: Sequence[Expectation], *, closer: dict[str, Any], rows: bool = True
+def evaluate(
+    batch: Any, expectations: Sequence[Expectation], *, detailed: dict[str, Any], rows: bool = True
 ) -> list[ExpectationResult]:
-    """Return one result for each expectation: all by their truth alone, the failed ones once more in full.
+    """Return one result for each expectation: first pass or fail, then the failed ones in detail.
 
     Parameters
     ----------
-    closer : dict
-        Result format in which a failed expectation is asked again.
+    batch : Batch
+        The data, a batch of Great Expectations.
+    expectations : sequence of Expectation
+        The expectations, in the order of the results.
+    detailed : dict
+        Result format for the failed expectations.
     rows : bool
-        Whether the answer names rows by their position.
+        Whether results give the positions of bad rows.
 
     Raises
     ------
     PartitionRefusedError
-        If the engine could not evaluate an expectation; names each of them.
+        If the engine cannot evaluate an expectation; names each of them.
     """
-    cheap = _validated(batch, expectations, CHEAP)
-    failed = [number for number, outcome in enumerate(cheap) if not outcome.success]
+    outcomes = _evaluate_once(batch, expectations, PASS_OR_FAIL)
+    failed = [number for number, outcome in enumerate(outcomes) if not outcome.success]
     if failed:
-        again = _validated(batch, [expectations[number] for number in failed], closer)
-        cheap = [*cheap]
-        for number, outcome in zip(failed, again, strict=True):
-            cheap[number] = outcome
-    return [result_of(*pair, rows=rows) for pair in zip(expectations, cheap, strict=True)]
+        details = _evaluate_once(batch, [expectations[number] for number in failed], detailed)
+        for number, outcome in zip(failed, details, strict=True):
+            outcomes[number] = outcome
+    return [to_result(*pair, rows=rows) for pair in zip(expectations, outcomes, strict=True)]
 
 
-def _validated(batch: Any, expectations: Sequence[Expectation], form: dict[str, Any]) -> list[Any]:
+def _evaluate_once(batch: Any, expectations: Sequence[Expectation], form: dict[str, Any]) -> list[Any]:
     """Return the engine's outcome of each expectation, in order, all evaluated in one call."""
-    built = [implemented(one, number) for number, one in enumerate(expectations)]
-    refuse_on([one for one in built if isinstance(one, Fault)])
+    built = [build_expectation(expectation, number) for number, expectation in enumerate(expectations)]
+    refuse_faults([fault for fault in built if isinstance(fault, Fault)])
+    suite = load_great_expectations().ExpectationSuite(name="declared", expectations=built)
     try:
-        whole = batch.validate(library().ExpectationSuite(name="declared", expectations=built), result_format=form)
+        result = batch.validate(suite, result_format=form)
     except Exception as error:  # the library raises many kinds; all of them mean "not evaluated"
-        names = ", ".join(sorted({one.type for one in expectations}))
+        names = ", ".join(sorted({expectation.type for expectation in expectations}))
         raise PartitionRefusedError(f"{names} could not be evaluated: {error}") from error
-    # The engine answers in an order of its own; the number that each expectation carries says which it is.
-    outcomes = {outcome.expectation_config.meta[NUMBER]: outcome for outcome in whole.results}
-    found = [outcomes[number] for number in range(len(expectations))]
-    said = [exception_in(outcome.exception_info) for outcome in found]
-    refuse_on([Fault(one, words) for one, words in zip(expectations, said, strict=True) if words])
-    return found
+    # The engine reorders the outcomes; each expectation carries its number.
+    by_number = {outcome.expectation_config.meta[NUMBER]: outcome for outcome in result.results}
+    outcomes = [by_number[number] for number in range(len(expectations))]
+    messages = [find_exception(outcome.exception_info) for outcome in outcomes]
+    refuse_faults([Fault(*pair) for pair in zip(expectations, messages, strict=True) if pair[1]])
+    return outcomes
 
 
-def implemented(expectation: Expectation, number: int) -> Any:
-    """Return Great Expectations' own object of an expectation, or the :class:`Fault` that it cannot be made."""
+def build_expectation(expectation: Expectation, number: int) -> Any:
+    """Return the library's object of an expectation, or a :class:`Fault` if it cannot be made."""
     from great_expectations.expectations.registry import get_expectation_impl
 
     try:
         return get_expectation_impl(expectation.type)(**expectation.kwargs, meta={NUMBER: number})
-    except Exception as error:  # pydantic's errors, the registry's own, and whatever a custom one raises
+    except Exception as error:  # errors of pydantic, of the registry, and of custom expectations
         return Fault(expectation, str(error))
 
 
-def refuse_on(faults: Sequence[Fault]) -> None:
-    """Raise one error that names what could not be evaluated, if anything could not."""
+def refuse_faults(faults: Sequence[Fault]) -> None:
+    """Raise PartitionRefusedError if there are faults; names up to five expectations and their columns."""
     if faults:
-        told = "; ".join(
+        message = "; ".join(
             f"{fault.expectation.type} could not be evaluated{_on(fault.expectation)}: {fault.message[:300]}"
             for fault in faults[:5]
         )
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise PartitionRefusedError(told + more)
+        raise PartitionRefusedError(message + more)
 
 
 def _on(expectation: Expectation) -> str:
     return f" on {expectation.column}" if expectation.column else ""
 
 
-def exception_in(info: Any) -> str:
-    """Return the message of an engine fault, which Great Expectations reports like failed data."""
+def find_exception(info: Any) -> str:
+    """Return the message of an engine fault, which Great Expectations reports like failed data; empty without one."""
     if not isinstance(info, dict):
         return ""
     if info.get("raised_exception"):
         return str(info.get("exception_message"))
-    nested = [exception_in(value) for value in info.values() if isinstance(value, dict)]
+    nested = [find_exception(value) for value in info.values() if isinstance(value, dict)]
     return next((message for message in nested if message), "")
 
 
-def result_of(expectation: Expectation, outcome: Any, *, rows: bool) -> ExpectationResult:
-    """Return what the engine's outcome says of an expectation, with the positions of bad rows where they are asked."""
+def to_result(expectation: Expectation, outcome: Any, *, rows: bool) -> ExpectationResult:
+    """Return the outcome of an expectation as a result, with the positions of bad rows if ``rows`` is true."""
     from great_expectations.expectations.expectation import ColumnMapExpectation, MulticolumnMapExpectation
     from great_expectations.expectations.expectation import ColumnPairMapExpectation as PairMapExpectation
     from great_expectations.expectations.registry import get_expectation_impl
 
-    found = outcome.result or {}
-    maps = ColumnMapExpectation | PairMapExpectation | MulticolumnMapExpectation
-    by_row = rows and issubclass(get_expectation_impl(expectation.type), maps)
-    listed = found.get("unexpected_index_list") or [] if by_row and not outcome.success else []
+    details = outcome.result or {}
+    row_expectations = ColumnMapExpectation | PairMapExpectation | MulticolumnMapExpectation
+    by_row = rows and issubclass(get_expectation_impl(expectation.type), row_expectations)
+    positions = details.get("unexpected_index_list") or [] if by_row and not outcome.success else []
     return ExpectationResult(
         type=expectation.type,
         column=expectation.column,
         severity=expectation.severity,
         success=bool(outcome.success),
-        unexpected=int(found.get("unexpected_count") or 0),
-        by_row=bool(listed),
-        rows=tuple(map(int, listed)),
-        observed=str(found.get("observed_value", ""))[:200],
+        unexpected=int(details.get("unexpected_count") or 0),
+        by_row=bool(positions),
+        rows=tuple(map(int, positions)),
+        observed=str(details.get("observed_value", ""))[:200],
         declared=expectation.limits,
     )
+
+
+def check_suite_file(path: str | Path) -> int:
+    """Check the types and arguments of the expectations in a YAML file without data, and return their number.
+
+    Raises
+    ------
+    DeclarationError
+        If Great Expectations does not know an expectation or refuses its arguments; names the file, the line and the
+        nearest expectation.
+    """
+    expectations = read_suite_with_lines(path)
+    load_great_expectations()
+    from great_expectations.expectations import core
+    from great_expectations.expectations.registry import list_registered_expectation_implementations
+
+    types = list_registered_expectation_implementations()
+    assert core is not None  # its import fills the registry
+    for number, (expectation, line) in enumerate(expectations):
+        where = f"expectations[{number}]"
+        if expectation.type not in types:
+            hint = suggest_name(expectation.type, types)
+            raise DeclarationError(
+                f"{expectation.type} is no expectation"
+                + (f"; {hint}" if hint.startswith("did you mean") else " of Great Expectations"),
+                file=str(path),
+                line=line,
+                key=f"{where}.type",
+            )
+        built = build_expectation(expectation, number)
+        if isinstance(built, Fault):
+            message = " ".join(built.message.split())[:300]
+            raise DeclarationError(f"{expectation.type}: {message}", file=str(path), line=line, key=f"{where}.kwargs")
+    return len(expectations)

@@ -21,7 +21,7 @@ def judge_history(workspace: Workspace, manifest: SnapshotManifest) -> list[Find
     """Return what the declared checks say of a snapshot, as of its partition."""
     data, contract = workspace.loop.data, workspace.contract
     published = workspace.state(before=manifest.partition).published
-    earlier = [kept_profile(workspace, str(published[key]["profile"])) for key in sorted(published)[-HISTORY:]]
+    earlier = [kept_profile(workspace, str(published[key].profile)) for key in published.last(HISTORY)]
     assert manifest.profile is not None, "a snapshot that is validated was profiled"
     found = check_history(kept_profile(workspace, manifest.profile), earlier, data.checks, label=data.label)
     leaks = check_leakage(

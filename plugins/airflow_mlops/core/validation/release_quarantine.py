@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,17 +12,18 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
-from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, with_columns
+from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, split_columns
 from airflow_mlops.core.data.shape import Rule, Shape
-from airflow_mlops.core.declaration.arrow_types import type_named
+from airflow_mlops.core.declaration.arrow_types import parse_type
 from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.validation.publish_snapshot import record_publication
-from airflow_mlops.core.validation.suite import Expectation, columns_of, read_suite
+from airflow_mlops.core.validation.suite import Expectation, columns_read, read_suite
 from airflow_mlops.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.validation.port import Validator
+    from airflow_mlops.core.validation.suite import Validator
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ def held_rows(workspace: Workspace, partition: str) -> pa.Table:
     """
     known = workspace.state().published.get(partition)
     if known is not None and partition not in workspace.state().refused:
-        if known["quarantine_version"] is None:
+        if known.quarantine_version is None:
             raise DataError(f"partition {partition} has no rows in quarantine")
-        return workspace.quarantine.read(partition, version=known["quarantine_version"])
+        return workspace.quarantine.read(partition, version=known.quarantine_version)
     return workspace.quarantine.read(partition)
 
 
@@ -99,10 +100,10 @@ def release_quarantine(
 
 class _Releasing:
     def __init__(
-        self, workspace: Workspace, partition: str, known: dict[str, Any], held: pa.Table, keys: Sequence[str] | None
+        self, workspace: Workspace, partition: str, known: SnapshotPublished, held: pa.Table, keys: Sequence[str] | None
     ) -> None:
         self.workspace, self.partition, self.known, self.held = workspace, partition, known, held
-        self.shape = shape_in_ledger(workspace, known["columns"])
+        self.shape = shape_in_ledger(workspace, known.columns)
         rows = [json.loads(text) for text in held.column("row").to_pylist()]
         asked = None if keys is None else set(keys)
         self.asked = [
@@ -123,7 +124,7 @@ class _Releasing:
         data = self.workspace.loop.data
         interval = Interval.between(previous_tick(data.every, self.partition), self.partition)
         enforcement = Enforcement(self.shape, data, interval, raw=False)
-        texts = with_columns(self.held.take(pa.array(self.asked, pa.int64())), self.shape.schema.names)
+        texts = split_columns(self.held.take(pa.array(self.asked, pa.int64())), self.shape.schema.names)
         kept, reasons = enforcement.read(texts)
         keys = kept.column(data.key)
         there = self._keys_in_partition(keys)
@@ -143,8 +144,8 @@ class _Releasing:
         suite: list[Expectation] = read_suite(self.workspace.root / data.expectations) if data.expectations else []
         if not suite or not self.good:
             return
-        columns = columns_of(suite) or self.shape.schema.names
-        there = self.workspace.snapshots.read(self.partition, version=self.known["version"], columns=columns)
+        columns = columns_read(suite) or self.shape.schema.names
+        there = self.workspace.snapshots.read(self.partition, version=self.known.version, columns=columns)
         candidates = self._released().select(columns)
         whole = pa.concat_tables([there, candidates.cast(there.schema)])
         positions = self.good
@@ -153,7 +154,7 @@ class _Releasing:
                 continue
             if not result.by_row:
                 raise DataError(
-                    f"released, the rows would break {result.said} of the whole partition; none was released"
+                    f"released, the rows would break {result.summary} of the whole partition; none was released"
                 )
             for row in result.rows:
                 if row >= there.num_rows:
@@ -174,19 +175,22 @@ class _Releasing:
             "keys": sorted(str(key) for key in self.held.column("key").take(pa.array(sorted(good))).to_pylist()),
             "reasons_of_old": self.held.column("reasons").take(pa.array(sorted(good))).to_pylist(),
         })  # fmt: skip
-        details = {
-            name: value for name, value in self.known.items() if name not in ("publication", "replaces", "outdated")
-        }
-        details |= {
-            "version": version, "digest": counted.hexdigest(), "rows": counted.rows, "quarantined": stay.num_rows,
-            "quarantine_version": kept if stay.num_rows else None, "report": report, "released": len(good),
-            "accepted_because": accept,
-        }  # fmt: skip
-        recorded = record_publication(workspace, self.partition, details)
-        return Release(
-            self.partition, len(good), stay.num_rows, self.reasons(), recorded["record"],
-            tuple(recorded.get("outdated", ())),
-        )  # fmt: skip
+        details = replace(
+            self.known,
+            version=version,
+            digest=counted.hexdigest(),
+            rows=counted.rows,
+            quarantined=stay.num_rows,
+            quarantine_version=kept if stay.num_rows else None,
+            report=report,
+            released=len(good),
+            accepted_because=accept,
+            replaces=None,
+            outdated=None,
+        )
+        record = record_publication(workspace, self.partition, details)
+        outdated = record.details.outdated or ()
+        return Release(self.partition, len(good), stay.num_rows, self.reasons(), record.sequence, outdated)
 
     def reasons(self) -> dict[str, int]:
         """Return how often each reason keeps a row back."""
@@ -201,7 +205,7 @@ class _Releasing:
         return self.rows.take(pa.array(places, pa.int64()))
 
     def _joined(self, released: pa.Table, counted: ContentDigest) -> Iterator[pa.RecordBatch]:
-        there = self.workspace.snapshots.batches(self.partition, version=self.known["version"])
+        there = self.workspace.snapshots.batches(self.partition, version=self.known.version)
         for batch in released.to_batches():
             counted.update(batch)
             yield batch
@@ -213,7 +217,7 @@ class _Releasing:
     def _keys_in_partition(self, keys: pa.Array) -> set[Any]:
         name = self.workspace.loop.data.key
         found: set[Any] = set()
-        for batch in self.workspace.snapshots.batches(self.partition, version=self.known["version"], columns=[name]):
+        for batch in self.workspace.snapshots.batches(self.partition, version=self.known.version, columns=[name]):
             column = batch.column(name)
             found.update(column.filter(pc.is_in(column, value_set=keys.cast(column.type))).to_pylist())
         return found
@@ -225,7 +229,7 @@ def shape_in_ledger(workspace: Workspace, columns: dict[str, str]) -> Shape:
     rules = []
     for place, (name, kind) in enumerate(columns.items()):
         declared = contract.columns.get(name) if contract else None
-        found = type_named(kind)
+        found = parse_type(kind)
         assert found is not None, f"{name}: {kind} was published"
         nullable = name != key if declared is None else declared.nullable and name != key
         finite = declared is None or declared.finite

@@ -1,4 +1,4 @@
-"""How far from the middle of its own history a value may lie before it is told."""
+"""Robust limits of a value, from the median and the spread of its history."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 DEVIATIONS = 6.0
 """Standard deviations of history that a value may lie from its median."""
 NORMAL = 1.4826
-"""Median absolute deviations of normal values in one standard deviation."""
+"""Standard deviation of normal values in units of their median absolute deviation: 1 / Phi^-1(3/4)."""
 NOISE = 4.0
-"""Standard errors that a share or a mean of the partition's own rows may be off by chance."""
+"""Standard errors by which a share or a mean of the partition's rows may be off by chance."""
 
 
-def usual(past: Sequence[float], floor: float) -> tuple[float, float]:
-    """Return the median of history and how far from it a value may lie."""
-    middle = float(np.median(past))
-    spread = float(np.median(np.abs(np.asarray(past) - middle)))
-    return middle, max(DEVIATIONS * NORMAL * spread, floor)
+def usual_range(past: Sequence[float], floor: float) -> tuple[float, float]:
+    """Return the median of the history and the largest distance from it that is usual, at least ``floor``."""
+    median = float(np.median(past))
+    spread = float(np.median(np.abs(np.asarray(past) - median)))
+    return median, max(DEVIATIONS * NORMAL * spread, floor)
 
 
-def highest_share(past: Sequence[float], floor: float, rows: int) -> float:
-    """Return the largest share that history and so many rows let expect."""
-    middle = float(np.median(past))
-    noise = NOISE * math.sqrt(middle * (1 - middle) / max(rows, 1))
-    return middle + usual(past, max(floor, noise))[1]
+def highest_usual_share(past: Sequence[float], floor: float, rows: int) -> float:
+    """Return the largest share of ``rows`` rows that is usual after this history of shares."""
+    median = float(np.median(past))
+    noise = NOISE * math.sqrt(median * (1 - median) / max(rows, 1))
+    return median + usual_range(past, max(floor, noise))[1]

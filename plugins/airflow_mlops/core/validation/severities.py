@@ -1,4 +1,4 @@
-"""What follows from results: a critical one blocks, a warning is told, an info is recorded."""
+"""The consequences of failed expectations by severity: critical blocks, warning notifies, info is recorded."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from airflow_mlops.core.validation.suite import ExpectationResult
 
 @dataclass(frozen=True)
 class Routed:
-    """The results that failed, by what follows from them.
+    """The failed results by consequence.
 
     Parameters
     ----------
     critical_rows : tuple of ExpectationResult
-        Critical, and the bad rows are known by position: those rows go to quarantine.
+        Critical, with the positions of the bad rows: those rows go to quarantine.
     critical_whole : tuple of ExpectationResult
-        Critical, about the whole or without known rows: the data must not be used.
+        Critical, about the whole data or without positions: the data must not be used.
     warnings : tuple of ExpectationResult
-        Somebody is told; the data is used.
+        A person is notified; the data is used.
     infos : tuple of ExpectationResult
-        Stands in the report.
+        Recorded in the report.
     """
 
     critical_rows: tuple[ExpectationResult, ...]
@@ -32,20 +32,20 @@ class Routed:
 
     @property
     def critical(self) -> tuple[ExpectationResult, ...]:
-        """All failed results that block."""
+        """The failed results that block the data."""
         return (*self.critical_whole, *self.critical_rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what failed as JSON values, in words, by severity."""
+        """Return summaries of the failed results as JSON values, by severity."""
         return {
-            "critical": [result.said for result in self.critical],
-            "warning": [result.said for result in self.warnings],
-            "info": [result.said for result in self.infos],
+            "critical": [result.summary for result in self.critical],
+            "warning": [result.summary for result in self.warnings],
+            "info": [result.summary for result in self.infos],
         }
 
 
-def route(results: Iterable[ExpectationResult]) -> Routed:
-    """Return the failed ones of ``results`` by what follows from them; a success has no consequence."""
+def route_failures(results: Iterable[ExpectationResult]) -> Routed:
+    """Return the failed results by consequence; a success has none."""
     failed = [result for result in results if not result.success]
     critical = [result for result in failed if result.severity == "critical"]
     return Routed(
@@ -56,6 +56,6 @@ def route(results: Iterable[ExpectationResult]) -> Routed:
     )
 
 
-def told(results: Iterable[ExpectationResult]) -> str:
-    """Return failed results as one line: each with its column, its count of rows and what was observed."""
-    return "; ".join(result.said for result in results)
+def summarise_results(results: Iterable[ExpectationResult]) -> str:
+    """Return results as one line: each with its column, its limits, its number of bad rows and the observed value."""
+    return "; ".join(result.summary for result in results)

@@ -1,12 +1,12 @@
-"""Expectation suites: which values are good, declared in YAML in Great Expectations' own terms.
+"""Expectation suites: which values are good, declared in YAML in the terms of Great Expectations.
 
     expectations:
       - {type: expect_column_values_to_be_between, kwargs: {column: distance, min_value: 1}}
       - {type: expect_column_mean_to_be_between, kwargs: {...}, severity: warning}
 
-A *critical* expectation about single rows sends them to quarantine; one about the whole column or
-table refuses the partition. A *warning* is told to the loop's ``notify``, *info* is recorded. Which is
-which of the results, says :mod:`airflow_mlops.core.validation.severities`.
+A *critical* expectation about single rows sends them to quarantine; one about the whole column or table refuses the
+partition. A *warning* calls the loop's ``notify``, an *info* is recorded; see
+:mod:`airflow_mlops.core.validation.severities`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from airflow_mlops.core.declaration.data import Severity
 from airflow_mlops.core.declaration.read_loop import read_strict_yaml
-from airflow_mlops.core.declaration.validation_errors import nearest
+from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError
 
-Severity = Literal["critical", "warning", "info"]
 _COLUMN_KEYS = frozenset({"column", "column_A", "column_B", "column_list"})
 
 
 class Expectation(BaseModel):
-    """One expectation, by Great Expectations' name for it."""
+    """One expectation, under its name in Great Expectations."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -37,16 +38,16 @@ class Expectation(BaseModel):
 
     @property
     def column(self) -> str | None:
-        """The column it concerns, or several as ``a, b``; None where it concerns the table."""
-        named = [self.kwargs.get(word) for word in ("column", "column_A", "column_B")]
-        named += self.kwargs.get("column_list") or []
-        return ", ".join(str(name) for name in named if name is not None) or None
+        """The column it concerns, or several as ``a, b``; None if it concerns the table."""
+        names = [self.kwargs.get(key) for key in ("column", "column_A", "column_B")]
+        names += self.kwargs.get("column_list") or []
+        return ", ".join(str(name) for name in names if name is not None) or None
 
     @property
     def limits(self) -> str:
         """Its limits in words: ``min_value 10, max_value 6000``."""
-        said = [f"{key} {value}" for key, value in self.kwargs.items() if key not in _COLUMN_KEYS]
-        return ", ".join(said)[:200]
+        limits = [f"{key} {value}" for key, value in self.kwargs.items() if key not in _COLUMN_KEYS]
+        return ", ".join(limits)[:200]
 
 
 class Suite(BaseModel):
@@ -59,10 +60,10 @@ class Suite(BaseModel):
 
 @dataclass(frozen=True)
 class ExpectationResult:
-    """What one expectation said.
+    """The result of one expectation.
 
-    ``rows`` are positions of the rows that did not meet it; empty for an expectation about the whole.
-    ``declared`` are its limits as they stand in the suite: ``min_value 10, max_value 6000``.
+    ``rows`` are the positions of the rows that failed it; empty for an expectation about the whole data. ``declared``
+    are its limits in the suite: ``min_value 10, max_value 6000``.
     """
 
     type: str
@@ -77,17 +78,17 @@ class ExpectationResult:
 
     @property
     def reason(self) -> str:
-        """What is wrong, in the words kept beside a bad row."""
+        """The reason that is stored beside a bad row: the column and the expectation."""
         return f"{self.column}: {self.type}" if self.column else self.type
 
     @property
-    def said(self) -> str:
-        """What is wrong and how much of it: ``distance: expect_… (12 rows)``."""
+    def summary(self) -> str:
+        """The reason with its extent: ``distance: expect_… (12 rows)``."""
         if self.success:
             return f"{self.reason} (met)"
-        much = f"{self.unexpected:,} row{'s' * (self.unexpected != 1)}" if self.unexpected else ""
-        seen = f"observed {self.observed}" if self.observed else ""
-        detail = ", ".join(part for part in (self.declared, much, seen) if part)
+        count = f"{self.unexpected:,} row{'s' * (self.unexpected != 1)}" if self.unexpected else ""
+        observed = f"observed {self.observed}" if self.observed else ""
+        detail = ", ".join(part for part in (self.declared, count, observed) if part)
         return f"{self.reason} ({detail})" if detail else self.reason
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,24 +96,37 @@ class ExpectationResult:
         return {name: value for name, value in asdict(self).items() if name != "rows"}
 
 
-_NEEDS_NO_COLUMN = frozenset({"expect_table_row_count_to_be_between", "expect_table_row_count_to_equal"})
+class Validator(Protocol):
+    """A validation engine."""
+
+    def check(self, rows: pa.Table, expectations: Sequence[Expectation]) -> list[ExpectationResult]:
+        """Return one result for each expectation, in order.
+
+        Raises
+        ------
+        PartitionRefusedError
+            If the engine cannot evaluate an expectation, which is not the same as data that fails it.
+        """
+
+
+_READS_NO_COLUMN = frozenset({"expect_table_row_count_to_be_between", "expect_table_row_count_to_equal"})
 _READS_THE_TABLE = frozenset({"expect_column_to_exist"})
 
 
-def columns_of(expectations: Sequence[Expectation]) -> list[str] | None:
-    """Return the columns that expectations read, in the order in which they are first mentioned.
+def columns_read(expectations: Sequence[Expectation]) -> list[str] | None:
+    """Return the columns that expectations read, in the order of their first mention; None for all columns.
 
-    None means all columns: an expectation concerns the table itself, such as the set of its columns, or is
-    given by a condition or a query that may mention any.
+    All columns are read if an expectation concerns the table itself, such as the set of its columns, or has a condition
+    or a query that may mention any.
     """
     names: dict[str, None] = {}
-    for one in expectations:
-        mentioned = [one.kwargs[key] for key in sorted(_COLUMN_KEYS & one.kwargs.keys())]
-        if one.type in _READS_THE_TABLE or one.kwargs.get("row_condition") is not None:
+    for expectation in expectations:
+        values = [expectation.kwargs[key] for key in sorted(_COLUMN_KEYS & expectation.kwargs.keys())]
+        if expectation.type in _READS_THE_TABLE or expectation.kwargs.get("row_condition") is not None:
             return None
-        if not mentioned and one.type not in _NEEDS_NO_COLUMN:
+        if not values and expectation.type not in _READS_NO_COLUMN:
             return None
-        for value in mentioned:
+        for value in values:
             names.update(dict.fromkeys(value if isinstance(value, list) else [value]))
     return list(names)
 
@@ -123,23 +137,17 @@ def read_suite(path: str | Path) -> list[Expectation]:
     Raises
     ------
     DeclarationError
-        Naming the file and the key that is wrong.
+        If the file is no suite; names the file, the line and the key.
     """
-    return [expectation for expectation, _ in read_lined_suite(path)]
+    return [expectation for expectation, _ in read_suite_with_lines(path)]
 
 
-def read_lined_suite(path: str | Path) -> list[tuple[Expectation, int]]:
-    """Return the expectations in a YAML file, each with the line on which it stands.
-
-    Raises
-    ------
-    DeclarationError
-        Naming the file and the key that is wrong.
-    """
+def read_suite_with_lines(path: str | Path) -> list[tuple[Expectation, int]]:
+    """Return the expectations in a YAML file with their lines; see :func:`read_suite`."""
     data, lines = read_strict_yaml(path)
     try:
         suite = Suite.model_validate(data)
-        return [(one, lines[("expectations", number)]) for number, one in enumerate(suite.expectations)]
+        return [(expectation, lines[("expectations", number)]) for number, expectation in enumerate(suite.expectations)]
     except ValidationError as error:
         fault = error.errors()[0]
         at = tuple(fault["loc"])
@@ -148,7 +156,7 @@ def read_lined_suite(path: str | Path) -> list[tuple[Expectation, int]]:
         message = fault["msg"]
         if fault["type"] == "extra_forbidden":
             model = Expectation if len(fault["loc"]) > 1 else Suite
-            message = f"unknown key; {nearest(str(fault['loc'][-1]), list(model.model_fields))}"
+            message = f"unknown key; {suggest_name(str(fault['loc'][-1]), list(model.model_fields))}"
         raise DeclarationError(
             f"{'.'.join(str(part) for part in fault['loc'])}: {message}",
             file=str(path),

@@ -1,4 +1,4 @@
-"""Validate rows that belong to no loop: of a file, or of a data frame that somebody has."""
+"""Validate rows outside of any loop: those of a file or of a data frame."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pydantic import ValidationError
 
 from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceMissingError, SourceUnreadableError
-from airflow_mlops.core.validation.port import Validator
-from airflow_mlops.core.validation.severities import Routed, route, told
+from airflow_mlops.core.validation.severities import Routed, route_failures, summarise_results
 from airflow_mlops.core.validation.suite import (
     Expectation,
     ExpectationResult,
     Suite,
-    columns_of,
+    Validator,
+    columns_read,
     read_suite,
 )
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a validation says, as its report tells it."""
+    """The results of a validation, with its subject and its number of rows."""
 
     subject: str
     rows: int | None
@@ -33,59 +33,60 @@ class Findings:
 
     @property
     def routed(self) -> Routed:
-        """What failed, by what follows from it."""
-        return route(self.results)
+        """The failed results by consequence."""
+        return route_failures(self.results)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON values: what was validated, how much, and what failed by severity."""
+        """Return the report as JSON values: subject, number of rows, and summaries of failures by severity."""
         failed = self.routed.to_dict()
         return {"subject": self.subject, "rows": self.rows, "expectations": len(self.results), **failed}
 
 
 def require_critical(findings: Findings) -> None:
-    """Raise :class:`PartitionRefusedError` where a critical expectation failed: column, limit, number, all of them."""
+    """Raise PartitionRefusedError if a critical expectation failed, with a summary of each of them."""
     critical = findings.routed.critical
     if critical:
-        of = "" if findings.rows is None else f" of {findings.rows:,} rows"
+        extent = "" if findings.rows is None else f" of {findings.rows:,} rows"
         raise PartitionRefusedError(
-            f"{findings.subject}: {len(critical)} of {len(findings.results)} expectations failed{of}: {told(critical)}"
+            f"{findings.subject}: {len(critical)} of {len(findings.results)} expectations failed{extent}: "
+            f"{summarise_results(critical)}"
         )
 
 
-def expectations_in(declared: str | Path | Iterable[Any], root: Path) -> list[Expectation]:
-    """Return expectations given as the path of a suite, or as a list of mappings with ``type`` and ``kwargs``.
+def parse_expectations(declared: str | Path | Iterable[Any], root: Path) -> list[Expectation]:
+    """Return the expectations of a suite's path, or of a list of mappings with ``type`` and ``kwargs``.
 
     Raises
     ------
     DeclarationError
-        If one of them is not well formed, or there is none: nothing would be validated.
+        If an expectation is malformed, or there is none.
     """
     if isinstance(declared, str | Path):
-        found = read_suite(root / declared)
+        expectations = read_suite(root / declared)
     else:
         try:
-            found = list(Suite.model_validate({"expectations": list(declared)}).expectations)
+            expectations = list(Suite.model_validate({"expectations": list(declared)}).expectations)
         except ValidationError as error:
             fault = error.errors()[0]
             where = ".".join(str(part) for part in fault["loc"])
             raise DeclarationError(fault["msg"], key=where) from None
-    if not found:
+    if not expectations:
         raise DeclarationError("the suite holds no expectation; nothing would be validated", key="expectations")
-    return found
+    return expectations
 
 
 def validate_rows(subject: str, rows: pa.Table, expectations: Sequence[Expectation], validator: Validator) -> Findings:
-    """Return what the expectations say of rows; nothing is raised for failed data."""
+    """Return the results of expectations on rows; failed data raises no error."""
     return Findings(subject, rows.num_rows, tuple(validator.check(rows, expectations)))
 
 
-def table_of(rows: Any) -> pa.Table:
-    """Return an Arrow table, a pandas frame or a path's rows as an Arrow table.
+def to_table(rows: Any) -> pa.Table:
+    """Return an Arrow table, a record batch or a pandas frame as an Arrow table.
 
     Raises
     ------
     SourceUnreadableError
-        If it is nothing of that kind.
+        If it is of another type, or a column of the frame mixes types.
     """
     import pandas as pd
 
@@ -104,39 +105,39 @@ def table_of(rows: Any) -> pa.Table:
 
 
 def read_file(path: Path, expectations: Sequence[Expectation]) -> pa.Table:
-    """Return the rows of a Parquet or CSV file, those columns only that the expectations read.
+    """Return the rows of a Parquet or CSV file, with only the columns that the expectations read.
 
-    A CSV file carries no types: they are told from its values, and an empty field is null.
+    A CSV file carries no types: they are inferred from its values, and an empty field is null.
 
     Raises
     ------
     SourceMissingError, SourceUnreadableError
-        If the file is not there, or is not what its name says.
+        If the file does not exist, or is not of the format that its name states.
     PartitionRefusedError
-        If it has no column that an expectation reads, or more rows than a partition may hold by default.
+        If it lacks a column that an expectation reads, or exceeds the default limits of a partition.
     """
     import pyarrow.csv as pc
     import pyarrow.parquet as pq
 
     if not path.exists():
         raise SourceMissingError(f"{path} is not there")
-    asked = columns_of(expectations)
+    needed = columns_read(expectations)
     try:
         if ".csv" in path.suffixes:
-            read = pc.read_csv(path, convert_options=pc.ConvertOptions(null_values=[""], strings_can_be_null=True))
-            return read.select(_held(path, read.column_names, asked))
-        footer = pq.ParquetFile(path)
-        if asked == [] and footer.schema_arrow.names:
-            asked = footer.schema_arrow.names[:1]  # without any column, an expectation still counts the rows
-        held = _held(path, footer.schema_arrow.names, asked)
-        _refuse_huge(path, footer.metadata.num_rows, len(held))
-        return footer.read(columns=held)
+            table = pc.read_csv(path, convert_options=pc.ConvertOptions(null_values=[""], strings_can_be_null=True))
+            return table.select(_select_columns(path, table.column_names, needed))
+        file = pq.ParquetFile(path)
+        if needed == [] and file.schema_arrow.names:
+            needed = file.schema_arrow.names[:1]  # an expectation on the number of rows still needs one column
+        columns = _select_columns(path, file.schema_arrow.names, needed)
+        _refuse_huge(path, file.metadata.num_rows, len(columns))
+        return file.read(columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise SourceUnreadableError(f"{path} cannot be read: {error}") from error
 
 
 def _refuse_huge(path: Path, rows: int, columns: int) -> None:
-    """Refuse a file from its footer: a small one may hold hundreds of millions of rows."""
+    """Raise PartitionRefusedError for a file over the limits; a small file may hold hundreds of millions of rows."""
     limits = Limits()
     if rows > limits.rows or rows * columns > limits.cells:
         raise PartitionRefusedError(
@@ -145,10 +146,11 @@ def _refuse_huge(path: Path, rows: int, columns: int) -> None:
         )
 
 
-def _held(path: Path, names: list[str], asked: list[str] | None) -> list[str]:
-    missing = sorted(set(asked or ()) - set(names))
+def _select_columns(path: Path, names: list[str], needed: list[str] | None) -> list[str]:
+    """Return the names of a file that are needed, all of them for None."""
+    missing = sorted(set(needed or ()) - set(names))
     if missing:
         raise PartitionRefusedError(
             f"{path} has no column {missing[0]!r}, so it could not be evaluated; it has {', '.join(names)}"
         )
-    return names if asked is None else [name for name in names if name in asked]
+    return names if needed is None else [name for name in names if name in needed]

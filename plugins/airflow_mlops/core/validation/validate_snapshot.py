@@ -14,15 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import ContentDigest
-from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool, quarantined
+from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool, quarantine_rows
 from airflow_mlops.core.data.read_partition import refuse_too_bad
 from airflow_mlops.core.data.take_snapshot import SnapshotManifest, digest_of, refusing
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.validation.finding import Finding
 from airflow_mlops.core.validation.judge_history import judge_history
-from airflow_mlops.core.validation.port import Validator
-from airflow_mlops.core.validation.severities import route
-from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, columns_of, read_suite
+from airflow_mlops.core.validation.severities import route_failures
+from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, Validator, columns_read, read_suite
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -65,9 +64,17 @@ def validate_snapshot(workspace: Workspace, manifest: SnapshotManifest, validato
     with refusing(workspace, partition, "validation"):
         expectations = read_suite(workspace.root / data.expectations) if data.expectations else []
         suite = rules_digest(workspace, expectations)
-        if known is not None and manifest.adopted and known["suite"] == suite:
-            names = ("version", "digest", "rows", "quarantined", "report", "suite", "quarantine_version")
-            return ValidatedSnapshot(partition, **{name: known[name] for name in names})
+        if known is not None and manifest.adopted and known.suite == suite:
+            return ValidatedSnapshot(
+                partition,
+                known.version,
+                known.digest,
+                known.rows,
+                known.quarantined,
+                str(known.report),
+                known.suite,
+                known.quarantine_version,
+            )
         results = check(workspace, manifest, validator, expectations)
         findings = judge_history(workspace, manifest)
         return _Split(workspace, manifest, results, findings, suite).published()
@@ -85,7 +92,7 @@ def check(
     workspace: Workspace, manifest: SnapshotManifest, validator: Validator, expectations: list[Expectation]
 ) -> list[ExpectationResult]:
     """Return what each expectation says of the snapshot, reading only the columns that they need."""
-    columns = columns_of(expectations)
+    columns = columns_read(expectations)
     if columns is not None:
         missing = sorted(set(columns) - set(manifest.columns))
         if missing:
@@ -124,11 +131,11 @@ class _Split:
     ) -> None:
         self.workspace, self.manifest, self.results, self.suite = workspace, manifest, results, suite
         self.reasons = reasons_by_row(results)
-        self.routed = route(results)
+        self.routed = route_failures(results)
         self.failed = [finding for finding in findings if finding.verdict == "fail"]
         self.warnings = (
             *manifest.warnings,
-            *(result.said for result in self.routed.warnings),
+            *(result.summary for result in self.routed.warnings),
             *(f"{each.check}: {each.words}" for each in self.failed if each.severity == "warning"),
         )
         self.report = workspace.evidence.put(
@@ -180,7 +187,8 @@ class _Split:
                 here = [at for at in range(start, start + batch.num_rows) if at in self.reasons]
                 if here:
                     bad = batch.take(pa.array([at - start for at in here], pa.int64()))
-                    spool.add(quarantined(bad, [self.reasons[at] for at in here], key=data.key, stage="expectations"))
+                    reasons = [self.reasons[at] for at in here]
+                    spool.add(quarantine_rows(bad, reasons, key=data.key, stage="expectations"))
             version = self.workspace.quarantine.write(manifest.partition, spool.reader())
             if not self.routed.critical_whole:
                 refuse_too_bad(spool, manifest.rows + manifest.rejected, data.tolerance)

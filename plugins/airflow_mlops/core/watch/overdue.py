@@ -7,18 +7,20 @@ times in UTC, so that no daylight saving moves a tick.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from itertools import takewhile
 from typing import Any
 
 from airflow_mlops.core.data.labels.labels_of import counting
 from airflow_mlops.core.data.labels.open_labels import ticks_before
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.partition_key import partition_key, previous_tick
-from airflow_mlops.core.ledger.record import Record, canonical_json
+from airflow_mlops.core.ledger.facts import Facts
+from airflow_mlops.core.ledger.record import canonical_json
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.watch_details import ALARM, NO_ALARM, OverdueJudged
 from airflow_mlops.core.workspace import Workspace
 
 STALENESS, ABSENCE = "staleness", "absence"
@@ -76,9 +78,8 @@ def _stale(state: LoopState, limit: int) -> list[Overdue]:
     champion = state.champion
     if champion is None:
         return []
-    window = champion.details["window"]
-    end = max(str(pin["partition"]) for pin in (*window["fitted"], *window["holdout"]))
-    age = sum(key > end for key in state.published)
+    end = max(pin.partition for pin in champion.details.window.pins)
+    age = state.published.count(after=end)
     if age <= limit:
         return []
     said = (
@@ -91,13 +92,14 @@ def _stale(state: LoopState, limit: int) -> list[Overdue]:
 def _partitions(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
     """Return that the newest partitions that should be there are not."""
     wanted = _newest_due(loop, due)
-    newest = max((key for key in state.published if key <= due), default=None)
+    newest = state.published.newest(until=due)
     began_later = newest is None and bool(state.published)
     if wanted is None or began_later or (newest is not None and newest >= wanted):
         return []
     missing = _missing(loop, wanted, newest)
     first, count = missing[-1], len(missing)
-    reasons = [f"{key} was refused: {state.refused[key]['reason']}" for key in missing if key in state.refused]
+    refused = ((key, state.refused.get(key)) for key in missing)
+    reasons = [f"{key} was refused: {refusal.reason}" for key, refusal in refused if refusal is not None]
     many = f"{count:,}{' or more' if count == COUNTED else ''}"
     words = "partition is" if count == 1 else f"partitions, {many} of them, are"
     span = first if count == 1 else f"{first} to {wanted}"
@@ -132,16 +134,16 @@ def _missing(loop: Loop, wanted: str, newest: str | None) -> list[str]:
 def _predictions(state: LoopState, due: str) -> list[Overdue]:
     """Return that partitions are published, and could have been scored, and were not."""
     # A champion promoted as of a partition scores those after it.
-    first_champion = min((str(one.partition) for one in state.promotions), default=None)
-    if first_champion is None:
+    first_promotion = state.promotions.oldest()
+    if first_promotion is None:
         return []
-    last_scored = max((key for key in state.scored if key <= due), default=first_champion)
-    waiting = sorted(key for key in state.published if max(last_scored, first_champion) < key <= due)
+    first_champion, scored = first_promotion.partition("|")[0], state.scored.newest(until=due)
+    waiting = state.published.keys(after=max(scored or first_champion, first_champion), until=due)
     if not waiting:
         return []
     said = (
         f"predictions are overdue: {_counted(waiting)} published and not scored; the newest scored one is "
-        f"{max((key for key in state.scored if key <= due), default='none')}"
+        f"{scored or 'none'}"
     )
     return [Overdue(ABSENCE, "predictions", waiting[0], said, {"waiting": len(waiting), "first": waiting[0]})]
 
@@ -157,15 +159,11 @@ def _labels(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
     limit = newest and [newest, *ticks_before(loop.data.every, newest, delay)][-1]
     if not limit:
         return []
-    ripe = sorted(key for key in (state.published if labels is not None else state.scored) if key <= limit)
-    waiting: list[str] = []
-    for key in reversed(ripe):
-        if _has_labels(state, loop, key):
-            break
-        waiting.insert(0, key)
+    ripe = (state.published if labels is not None else state.scored).newest_first(until=limit)
+    waiting = [key for key, _ in takewhile(lambda entry: not _has_labels(state, loop, entry[0]), ripe)][::-1]
     if not waiting:
         return []
-    unknown = sum(int(of["unknown"]) for of in counting(state.labels, waiting[-1]).values())
+    unknown = sum(known.unknown for known in counting(state.labels, waiting[-1]).values())
     said = f"labels are overdue: {_counted(waiting)} without any"
     said += f", {delay} ticks after their own" if delay else ""
     said += f"; {unknown:,} labels came of keys that no partition has" if unknown else ""
@@ -177,12 +175,13 @@ def _labels(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
 def _has_labels(state: LoopState, loop: Loop, partition: str) -> bool:
     """Whether labels of a partition have come, as far as anybody knows."""
     deliveries = counting(state.labels, partition).values()
-    if any(partition in of["touches"] for of in deliveries):
+    if any(partition in known.touches for known in deliveries):
         return True
-    if partition in state.performance:
-        return int(state.performance[partition].get("rows", 0)) > 0
+    performance = state.performance.get(partition)
+    if performance is not None:
+        return bool(performance.rows)
     # Keys that were unknown when they came may have been its own: it was published after them.
-    return loop.data.labels is None or any(of["unknown"] for of in deliveries)
+    return loop.data.labels is None or any(known.unknown for known in deliveries)
 
 
 def _counted(keys: list[str]) -> str:
@@ -208,33 +207,36 @@ def watch_overdue(workspace: Workspace, now: str) -> list[Overdue]:
     found, new = overdue(state, loop, now), []
     for check, declared in ((STALENESS, loop.watch.max_age), (ABSENCE, loop.watch.overdue)):
         mine = [one for one in found if one.check == check]
+        # Read before it is recorded: facts are those of the moment at which they are asked for.
+        known = _known(state, check)
         if declared is not None and _recorded(workspace, state, check, mine, now):
-            known = _known(state, check)
-            new += [one for one in mine if [one.about, one.since] not in known]
+            new += [one for one in mine if (one.about, one.since) not in known]
     return new
 
 
-def _known(state: LoopState, check: str) -> list[list[str]]:
+def _known(state: LoopState, check: str) -> list[tuple[str, str]]:
     """Return what the newest record of a check says to be overdue, each by what it is and since when."""
-    judged = {key: checks[check] for key, checks in state.checks.items() if check in checks}
-    return list(judged[max(judged)]["overdue"]) if judged else []
+    judged: Facts[OverdueJudged] = state.judged(check)
+    newest = next(judged.newest_first(), None)
+    return [] if newest is None else list(newest[1].overdue)
 
 
 def _recorded(workspace: Workspace, state: LoopState, check: str, found: list[Overdue], now: str) -> bool:
     """Record what is overdue, where that is not what was said before; return whether it was."""
-    named, known = [[one.about, one.since] for one in found], _known(state, check)
+    named, known = [(one.about, one.since) for one in found], _known(state, check)
     if named == known:
         return False
-    numbers: Mapping[str, Any] = {one.about: one.numbers for one in found}
     content = sha256(canonical_json([check, named, known]).encode()).hexdigest()[:16]
-    record: Record = workspace.record_fact(
-        workspace.draft(
-            "check_judged", f"check:{check}:{now}:{content}", now, check=check,
-            verdict="alarm" if found else "no alarm", said="; ".join(one.said for one in found) or _over(check),
-            overdue=named, numbers=numbers, rows=0, historical=False, snapshot=None,
-            champion=state.champion.number if state.champion else None,
-        )
-    )  # fmt: skip
+    details = OverdueJudged(
+        check=check,
+        verdict=ALARM if found else NO_ALARM,
+        message="; ".join(one.said for one in found) or _over(check),
+        overdue=tuple(named),
+        numbers={one.about: one.numbers for one in found},
+        rows=0,
+        champion=state.champion.number if state.champion else None,
+    )
+    record = workspace.record_fact(workspace.draft(details, f"check:{check}:{now}:{content}", now))
     return record.sequence > state.sequence
 
 

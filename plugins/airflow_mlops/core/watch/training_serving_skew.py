@@ -17,10 +17,11 @@ import pandas as pd
 
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
-from airflow_mlops.core.training.window import PinnedPartition, pin_scored, read_partition
+from airflow_mlops.core.training.window import pin_scored, read_partition
 from airflow_mlops.core.workspace import Workspace
 
 ULPS = 256
@@ -81,13 +82,13 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
         If the partition was not scored.
     """
     state = workspace.state()
-    key = partition or max(state.scored, default="")
+    key = partition or state.scored.newest() or ""
     scored = state.require_scored(key)
-    champion = state.versions[str(scored["champion"])]
+    champion = state.versions[scored.champion]
     pin = pin_scored(state, key)
     whole = read_partition(workspace, pin, label=False)
     replay = _Replay(workspace, pin, whole, load_version(workspace, champion))
-    logged = workspace.predictions.read(key, version=int(scored["version"])).to_pandas()
+    logged = workspace.predictions.read(key, version=scored.version).to_pandas()
     taken = np.unique(np.linspace(0, len(whole) - 1, min(rows, len(whole))).round().astype(int))
     difference = replay.one_by_one(taken.tolist()) or replay.against(logged)
     return SkewReport(key, champion.number, len(taken), replay.features.shape[1], difference)
@@ -105,7 +106,7 @@ class _Replay:
     def __init__(self, workspace: Workspace, pin: PinnedPartition, whole: pd.DataFrame, model: Any) -> None:
         self.loop, self.pin, self.whole, self.model = workspace.loop, pin, whole, model
         self.maker = FeatureMaker(workspace)
-        self.features = self.maker.of(whole, pin.partition, pin.version)
+        self.features = self.maker.make(whole, pin.partition, pin.version)
         self.predictions = predict(model, self.features, classifies=self.loop.classifies)
         self.step = ULPS * float(np.spacing(np.abs(self.predictions).max()))
 
@@ -115,7 +116,7 @@ class _Replay:
             row = self.whole.iloc[[at]].reset_index(drop=True)
             key = str(row[self.loop.data.key].iloc[0])
             try:
-                alone = self.maker.of(row, self.pin.partition, self.pin.version)
+                alone = self.maker.make(row, self.pin.partition, self.pin.version)
             except TrainingError as error:
                 return Difference("feature", "any", key, "made", f"not made: {error}")
             found = first_difference(self.features.iloc[[at]].reset_index(drop=True), alone, key)

@@ -1,25 +1,28 @@
-"""Decide on what the ledger says now, and record it; who loses to another record reads again and decides again."""
+"""Decide on what the ledger states now, and record it; a writer who comes second reads again and decides again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from airflow_mlops.core.errors import LedgerError, StaleLedgerError
+from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.record import Draft, Record
 from airflow_mlops.core.ledger.state import LoopState
-from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.core.workspace.workspace import Workspace
 
+D = TypeVar("D", bound=Details)
 ATTEMPTS = 20
 
 
-def decide(workspace: Workspace, draft_of: Callable[[LoopState], Draft], *, what: str) -> Record:
-    """Return the record of a decision.
+def append_decision(workspace: Workspace, draft_of: Callable[[LoopState], Draft[D]], *, name: str) -> Record[D]:
+    """Return the record of a decision: compare-and-append, tried again while other records come first.
 
     Parameters
     ----------
     draft_of : callable
-        Given the state of the loop, returns what is to be recorded, or raises where that must not be.
-    what : str
+        Given the state of the loop, returns the draft, or raises where the decision must not be made.
+    name : str
         The decision in words, for the error.
 
     Raises
@@ -33,4 +36,6 @@ def decide(workspace: Workspace, draft_of: Callable[[LoopState], Draft], *, what
             return workspace.ledger.append(draft_of(state), read=state.sequence)
         except StaleLedgerError:
             continue
-    raise LedgerError(f"{what} could not be recorded in {ATTEMPTS} attempts: others keep coming first; try again")
+    raise LedgerError(
+        f"{name} could not be recorded in {ATTEMPTS} attempts: other records keep coming first; try again"
+    )

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError, StaleLedgerError
-from airflow_mlops.core.ledger.fold import fold
+from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
 from airflow_mlops.core.ledger.record import Draft, Record
 from airflow_mlops.core.ledger.state import LoopState
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from airflow_mlops.core.ports.rollout_target import RolloutTarget
     from airflow_mlops.core.ports.signing_keys import SigningKeys
     from airflow_mlops.core.ports.step_runner import StepRunner
+
+D = TypeVar("D", bound=Details)
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ class Workspace:
         DeclarationError
             If it cannot be read, or names another key or time than the loop.
         """
-        from airflow_mlops.core.declaration.contract import contract_of
+        from airflow_mlops.core.declaration.contract import load_contract
 
-        return contract_of(self.loop.data, self.root)
+        return load_contract(self.loop.data, self.root)
 
     @cached_property
     def source(self) -> Source:
@@ -165,28 +167,19 @@ class Workspace:
 
     def state(self, *, as_of: str | None = None, before: str | None = None) -> LoopState:
         """Return the state of the loop, now or as of a partition."""
-        return fold(self.ledger.records(), as_of=as_of, before=before)
+        return self.ledger.state(as_of=as_of, before=before)
 
-    def draft(
-        self,
-        kind: str,
-        operation: str,
-        partition: str | None,
-        /,
-        *,
-        evidence: tuple[str, ...] = (),
-        **details: object,
-    ) -> Draft:
+    def draft(self, details: D, operation: str, partition: str | None, *, evidence: tuple[str, ...] = ()) -> Draft[D]:
         """Return a draft of a record in this actor's name."""
-        return Draft(kind, operation, partition, self.actor, details, evidence)
+        return Draft(details, operation, partition, self.actor, evidence)
 
-    def record_fact(self, draft: Draft) -> Record:
+    def record_fact(self, draft: Draft[D]) -> Record[D]:
         """Append something that happened whatever else was recorded meanwhile.
 
         Decisions do not come here: they state the record they were decided on.
         """
         while True:
             try:
-                return self.ledger.append(draft, read=self.state().sequence)
+                return self.ledger.append(draft, read=self.ledger.head().sequence)
             except StaleLedgerError:
                 continue

@@ -1,4 +1,4 @@
-"""The digest says what a table says: not how its rows are ordered or stored, and every cell counts."""
+"""The digest depends on every cell of a table, and not on the order or the storage of its rows."""
 
 from __future__ import annotations
 
@@ -27,47 +27,46 @@ cells = st.tuples(
 rows = st.lists(cells, min_size=1, max_size=12)
 
 
-def table_of(found: list[Row]) -> pa.Table:
-    text, number, whole, flag = zip(*found, strict=True)
+def table_of(rows: list[Row]) -> pa.Table:
+    text, number, count, flag = zip(*rows, strict=True)
     return pa.table(
         {
             "key": pa.array(text, pa.string()),
             "x": pa.array(number, pa.float64()),
-            "n": pa.array(whole, pa.int64()),
+            "n": pa.array(count, pa.int64()),
             "f": pa.array(flag, pa.bool_()),
         }
     )
 
 
-@settings(max_examples=150, deadline=None)
 @given(rows, st.randoms(use_true_random=False), st.integers(1, 5))
-def test_the_order_of_rows_and_columns_and_the_chunks_do_not_count(found: list[Row], order: Any, size: int) -> None:
-    table = table_of(found)
-    shuffled = order.sample(found, len(found))
+def test_the_order_of_rows_and_columns_and_the_chunks_do_not_count(rows: list[Row], order: Any, size: int) -> None:
+    table = table_of(rows)
+    shuffled = order.sample(rows, len(rows))
     chunks = [table_of(shuffled[start : start + size]) for start in range(0, len(shuffled), size)]
     assert content_digest(pa.concat_tables(chunks)) == content_digest(table)
     assert content_digest(table.select(["f", "n", "key", "x"])) == content_digest(table)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(rows, st.data())
-def test_any_changed_cell_gives_another_digest(found: list[Row], data: st.DataObject) -> None:
-    row, column = data.draw(st.integers(0, len(found) - 1)), data.draw(st.integers(0, 3))
+def test_any_changed_cell_gives_another_digest(rows: list[Row], data: st.DataObject) -> None:
+    row, column = data.draw(st.integers(0, len(rows) - 1)), data.draw(st.integers(0, 3))
     replacement = data.draw(cells)[column]
-    changed = [list(cells) for cells in found]
+    changed = [list(cells) for cells in rows]
     changed[row][column] = replacement
-    assume(sorted(map(repr, map(plain, found))) != sorted(map(repr, map(plain, changed))))
-    assert content_digest(table_of(changed)) != content_digest(table_of(found))  # type: ignore[arg-type]
+    assume(sorted(map(repr, map(plain, rows))) != sorted(map(repr, map(plain, changed))))
+    assert content_digest(table_of(changed)) != content_digest(table_of(rows))  # type: ignore[arg-type]
 
 
 def plain(row: Any) -> list[Any]:
-    """Return a row with -0.0 as 0.0: the digest holds them for the same number."""
+    """Return a row with -0.0 as 0.0, for the digest treats them as the same number."""
     return [0.0 if isinstance(cell, float) and cell == 0 else cell for cell in row]
 
 
 def test_null_nan_and_zero_are_three_different_things() -> None:
-    seen = {content_digest(table_of([("a", value, 1, True)])) for value in (None, float("nan"), 0.0)}
-    assert len(seen) == 3
+    digests = {content_digest(table_of([("a", value, 1, True)])) for value in (None, float("nan"), 0.0)}
+    assert len(digests) == 3
 
 
 def test_null_and_the_empty_text_are_different() -> None:
@@ -79,16 +78,16 @@ def test_minus_zero_is_zero() -> None:
 
 
 def test_text_that_is_cut_elsewhere_is_different() -> None:
-    def of(*texts: str) -> str:
+    def digest(*texts: str) -> str:
         return content_digest(pa.table({"key": ["a", "b"], "t": list(texts)}))
 
-    assert of("ab", "c") != of("a", "bc")
+    assert digest("ab", "c") != digest("a", "bc")
 
 
 def test_a_renamed_a_removed_and_an_added_column_give_other_digests() -> None:
     table = table_of([("a", 1.0, 1, True)])
     renamed = table.rename_columns(["key", "z", "n", "f"])
-    assert len({content_digest(each) for each in (table, renamed, table.drop_columns(["x"]))}) == 3
+    assert len({content_digest(variant) for variant in (table, renamed, table.drop_columns(["x"]))}) == 3
 
 
 @pytest.mark.parametrize("form", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
@@ -106,26 +105,26 @@ def test_the_width_of_numbers_does_not_count() -> None:
 
 
 def test_a_moment_is_the_same_in_every_zone_and_another_one_without_a_zone() -> None:
-    def of(zone: str | None) -> str:
+    def digest(zone: str | None) -> str:
         return content_digest(pa.table({"key": pa.array([5, 6], pa.timestamp("us", tz=zone))}))
 
-    assert of("UTC") == of("America/New_York")
-    assert of("UTC") != of(None)
+    assert digest("UTC") == digest("America/New_York")
+    assert digest("UTC") != digest(None)
 
 
 def test_what_no_snapshot_can_keep_is_an_error_that_names_the_column() -> None:
     with pytest.raises(DataError, match="column 'x' has times finer than a microsecond"):
         content_digest(pa.table({"key": ["a"], "x": pa.array([1], pa.timestamp("ns"))}))
-    for strange in (pa.array([[1]]), pa.array([b"x"]), pa.array([{"a": 1}])):
+    for column in (pa.array([[1]]), pa.array([b"x"]), pa.array([{"a": 1}])):
         with pytest.raises(DataError, match="column 'x' has the type"):
-            content_digest(pa.table({"key": ["a"], "x": strange}))
+            content_digest(pa.table({"key": ["a"], "x": column}))
 
 
 MICROSECONDS = [1_357_448_400_000_000, 0, -310_435_200_000_001, None]
 
 
 def golden_table() -> pa.Table:
-    """Return a table with every kind of column, a null in each, and the values that are told apart least."""
+    """Return a table with every kind of column, a null in each, and values that are easily confused."""
     return pa.table(
         {
             "key": pa.array(["a", "", "ü", None]),
@@ -159,18 +158,18 @@ GOLDEN = {
 
 def test_no_release_changes_the_digest_of_what_was_recorded() -> None:
     table = golden_table()
-    found = {name: content_digest(table.select([name])) for name in table.column_names}
-    assert found | {"all": content_digest(table), "none": content_digest(table.slice(0, 0))} == GOLDEN
+    digests = {name: content_digest(table.select([name])) for name in table.column_names}
+    assert digests | {"all": content_digest(table), "none": content_digest(table.slice(0, 0))} == GOLDEN
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows, st.integers(1, 7))
-def test_a_digest_taken_batch_by_batch_is_that_of_the_whole(found: list[Row], size: int) -> None:
-    table = table_of(found)
+def test_a_digest_taken_batch_by_batch_is_that_of_the_whole(rows: list[Row], size: int) -> None:
+    table = table_of(rows)
     digest = ContentDigest()
     hashes = [digest.update(batch) for batch in table.to_batches(max_chunksize=size)]
     assert digest.hexdigest() == content_digest(table)
-    assert digest.rows == sum(map(len, hashes)) == len(found)
+    assert digest.rows == sum(map(len, hashes)) == len(rows)
 
 
 def test_a_text_that_repeats_is_hashed_like_one_that_does_not() -> None:

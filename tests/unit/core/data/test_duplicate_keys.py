@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_mlops.core.data.duplicate_keys import KeySpool
@@ -16,16 +16,15 @@ from airflow_mlops.core.data.duplicate_keys import KeySpool
 hashes = st.lists(st.one_of(st.integers(0, 8), st.integers(2**64 - 8, 2**64 - 1), st.integers(0, 2**64 - 1)))
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(hashes, max_size=6), st.sampled_from([0, 3, 1000]))
 def test_the_repeated_are_those_that_came_more_than_once(batches: list[list[int]], in_memory: int) -> None:
     counts = Counter(value for batch in batches for value in batch)
     with KeySpool(in_memory=in_memory) as spool:
         for batch in batches:
             spool.add(np.array(batch, np.uint64))
-        assert spool.repeated().tolist() == sorted(value for value, count in counts.items() if count > 1)
+        assert spool.duplicates().tolist() == sorted(value for value, count in counts.items() if count > 1)
         assert spool.surplus() == sum(counts.values()) - len(counts)
-        assert spool.added == sum(counts.values())
+        assert spool.count == sum(counts.values())
 
 
 def test_three_million_keys_go_through_files_that_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +36,7 @@ def test_three_million_keys_go_through_files_that_are_removed(tmp_path: Path, mo
         for start in range(0, len(keys), 65_536):
             spool.add(keys[start : start + 65_536])
         assert any(tmp_path.rglob("*"))
-        assert spool.repeated().tolist() == sorted(keys[:10].tolist())
+        assert spool.duplicates().tolist() == sorted(keys[:10].tolist())
     assert not any(tmp_path.iterdir())
 
 
@@ -47,4 +46,4 @@ def test_what_was_added_may_be_overwritten_by_its_owner() -> None:
         spool.add(batch)
         batch[:] = 9
         spool.add(np.array([1], np.uint64))
-        assert spool.repeated().tolist() == [1]
+        assert spool.duplicates().tolist() == [1]

@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from airflow_mlops.core.data.point_in_time import Past, known_at, looked_back_on
-from airflow_mlops.core.ledger.record import Record
+from airflow_mlops.core.data.point_in_time import PAST, Past, known_at, looked_back_on
+from airflow_mlops.core.ledger.kinds import read_details
+from airflow_mlops.core.ledger.record import Draft
+from airflow_mlops.testing.in_memory import InMemoryLedger
 
 
-def ledger(*said: tuple[str, str, dict[str, Any]]) -> list[Record]:
-    """Return records of a kind, a partition and details, numbered from 1."""
-    return [
-        cast(Record, SimpleNamespace(sequence=number, kind=kind, partition=partition, details=details))
-        for number, (kind, partition, details) in enumerate(said, start=1)
-    ]
+def ledger(*facts: tuple[str, str, dict[str, Any]]) -> InMemoryLedger:
+    """Return a ledger of records of a kind, a partition and details."""
+    records = InMemoryLedger("toy")
+    for number, (kind, partition, details) in enumerate(facts):
+        records.append(Draft(read_details(kind, details), f"op{number}", partition, "test"), read=number)
+    return records
+
+
+def past_of(facts: list[tuple[str, str, dict[str, Any]]], partition: str, version: int | None) -> Past:
+    """Return the past of a partition, as the facts have it."""
+    return known_at(ledger(*facts).records(*PAST), partition, version)
 
 
 def publish(partition: str, version: int) -> tuple[str, str, dict[str, Any]]:
-    return "snapshot_published", partition, {"version": version}
+    return "snapshot_published", partition, {"version": version, "digest": f"d{version}"}
 
 
 def forget(**versions: int) -> tuple[str, str, dict[str, Any]]:
-    changes = {key: {"snapshots": {"version": version}} for key, version in versions.items()}
-    return "subject_forgotten", "z", {"partitions": changes}
+    changes = {
+        key: {
+            "snapshots": {
+                "version": version,
+                "arrived_version": version,
+                "digest": "e",
+                "rows": 1,
+                "snapshot_digest": "e",
+                "snapshot_rows": 1,
+                "was": "d",
+            }
+        }
+        for key, version in versions.items()
+    }
+    return "subject_forgotten", "z", {"subject": "s", "partitions": changes}
 
 
 def expire(*partitions: str) -> tuple[str, str, dict[str, Any]]:
@@ -36,7 +55,7 @@ A, B, C = publish("a", 0), publish("b", 1), publish("c", 2)
 
 
 @pytest.mark.parametrize(
-    ("said", "partition", "version", "past"),
+    ("facts", "partition", "version", "past"),
     [
         pytest.param([A, B, C], "c", 2, {"a": 0, "b": 1}, id="what_is_before"),
         pytest.param([A, B, C], "a", 0, {}, id="nothing_is_before"),
@@ -53,16 +72,15 @@ A, B, C = publish("a", 0), publish("b", 1), publish("c", 2)
         pytest.param([A, forget(a=5), publish("a", 6), C], "c", 2, {"a": 6}, id="published_after_an_erasure"),
     ],
 )
-def test_the_past_is_what_was_known(said: Any, partition: str, version: int | None, past: dict[str, int]) -> None:
-    assert known_at(ledger(*said), partition, version) == Past(past)
+def test_the_past_is_what_was_known(facts: Any, partition: str, version: int | None, past: dict[str, int]) -> None:
+    assert past_of(facts, partition, version) == Past(past)
 
 
 def test_what_is_let_go_is_named_apart() -> None:
-    assert known_at(ledger(A, B, C, expire("a")), "c", 2) == Past({"b": 1}, frozenset({"a"}))
-    assert known_at(ledger(A, B, expire("a"), publish("a", 7), C), "c", 2) == Past({"a": 7, "b": 1})
+    assert past_of([A, B, C, expire("a")], "c", 2) == Past({"b": 1}, frozenset({"a"}))
+    assert past_of([A, B, expire("a"), publish("a", 7), C], "c", 2) == Past({"a": 7, "b": 1})
 
 
 def test_versions_that_are_looked_back_on_are_those_of_every_published_partition() -> None:
     records = ledger(A, B, C, publish("a", 3), publish("d", 4))
-    published = {"a": {"version": 3}, "b": {"version": 1}, "c": {"version": 2}, "d": {"version": 4}}
-    assert looked_back_on(records, published) == [("a", 0), ("a", 3), ("b", 1), ("c", 2)]
+    assert looked_back_on(records, records.state()) == [("a", 0), ("a", 3), ("b", 1), ("c", 2)]

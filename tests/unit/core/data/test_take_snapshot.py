@@ -16,6 +16,7 @@ import pytest
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, PartitionRefusedError, SourceMissingError, SourceUnreadableError
+from airflow_mlops.core.ledger.data_details import PartitionRefused
 from airflow_mlops.core.ports.partitions import Arrival
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -39,7 +40,7 @@ def with_column(name: str, values: pa.Array) -> pa.Table:
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (GOOD.slice(0, 0), "the partition is empty: 0 rows arrived"),
         (GOOD.append_column("x", GOOD.column("x")), "column 'x' stands there 2 times"),
@@ -52,11 +53,11 @@ def with_column(name: str, values: pa.Array) -> pa.Table:
     ],
 )
 def test_a_table_that_cannot_be_a_partition_is_refused_with_the_column_and_the_rule(
-    tmp_path: Path, rows: pa.Table, said: str
+    tmp_path: Path, rows: pa.Table, message: str
 ) -> None:
     workspace = opened(tmp_path, w0=GOOD, w1=rows)
     ingest(workspace, week(0))
-    with pytest.raises(PartitionRefusedError, match=said):
+    with pytest.raises(PartitionRefusedError, match=message):
         take_snapshot(workspace, week(1))
 
 
@@ -80,33 +81,35 @@ def test_a_first_partition_without_a_declared_column_is_refused(tmp_path: Path, 
 def test_the_order_of_columns_and_the_encoding_of_values_do_not_count(tmp_path: Path, rows: pa.Table) -> None:
     workspace = opened(tmp_path, w0=GOOD, w1=rows)
     ingest(workspace, week(0))
-    assert take_snapshot(workspace, week(1)).columns == workspace.state().published[week(0)]["columns"]
+    assert take_snapshot(workspace, week(1)).columns == workspace.state().published[week(0)].columns
 
 
-def keyed(*keys: str | None) -> pa.Table:
-    """Return as many rows as a hundred times the tolerance needs, the first of them with these keys."""
-    many = pa.Table.from_pandas(toy_rows(0, rows=1000), preserve_index=False)
+def rows_with_keys(*keys: str | None) -> pa.Table:
+    """Return 1,000 rows, the first of them with these keys."""
+    rows = pa.Table.from_pandas(toy_rows(0, rows=1000), preserve_index=False)
     ids = [*keys, *(str(number) for number in range(len(keys), 1000))]
-    return many.set_column(many.column_names.index("id"), "id", pa.array(ids, pa.string()))
+    return rows.set_column(rows.column_names.index("id"), "id", pa.array(ids, pa.string()))
 
 
 @pytest.mark.parametrize(
     ("rows", "bad", "reason"),
     [
-        (keyed(None), [None], "id: is null"),
+        (rows_with_keys(None), [None], "id: is null"),
         (
-            keyed("twice", "twice"), ["twice"] * 2,
+            rows_with_keys("twice", "twice"),
+            ["twice"] * 2,
             "id: is not unique: 'twice' stands there 2 times with different values",
         ),
         (
-            pa.concat_tables([keyed(), keyed().slice(5, 1)]), ["5"],
+            pa.concat_tables([rows_with_keys(), rows_with_keys().slice(5, 1)]),
+            ["5"],
             "id: is not unique: '5' stands there 2 times, and this row is a copy",
         ),
-        (keyed().set_column(2, "x", pa.array([float("inf")] + [1.0] * 999)), ["0"], "x: inf is not finite"),
-        (keyed().set_column(2, "x", pa.array([float("nan")] + [1.0] * 999)), ["0"], "x: nan is not finite"),
+        (rows_with_keys().set_column(2, "x", pa.array([float("inf")] + [1.0] * 999)), ["0"], "x: inf is not finite"),
+        (rows_with_keys().set_column(2, "x", pa.array([float("nan")] + [1.0] * 999)), ["0"], "x: nan is not finite"),
     ],
     ids=["null key", "two rows of a key", "a copy", "infinity", "not a number"],
-)  # fmt: skip
+)
 def test_a_bad_row_goes_to_quarantine_with_its_reason_and_the_others_go_on(
     tmp_path: Path, rows: pa.Table, bad: list[str | None], reason: str
 ) -> None:
@@ -120,7 +123,7 @@ def test_a_bad_row_goes_to_quarantine_with_its_reason_and_the_others_go_on(
 
 
 def test_more_bad_rows_than_declared_refuse_the_partition_and_all_are_kept(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, w0=keyed(*[None] * 11))
+    workspace = opened(tmp_path, w0=rows_with_keys(*[None] * 11))
     with pytest.raises(PartitionRefusedError, match=r"11 of 1,000 rows are bad \(1.10%\).*most often id: is null"):
         take_snapshot(workspace, week(0))
     assert workspace.quarantine.read(week(0)).num_rows == 11
@@ -129,10 +132,10 @@ def test_more_bad_rows_than_declared_refuse_the_partition_and_all_are_kept(tmp_p
 
 
 def test_a_good_delivery_empties_the_quarantine_of_the_bad_one(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, w0=keyed(*[None] * 11))
+    workspace = opened(tmp_path, w0=rows_with_keys(*[None] * 11))
     with pytest.raises(PartitionRefusedError):
         take_snapshot(workspace, week(0))
-    workspace.source.frames[week(0)] = keyed()  # type: ignore[attr-defined]
+    workspace.source.frames[week(0)] = rows_with_keys()  # type: ignore[attr-defined]
     assert take_snapshot(workspace, week(0)).rejected == 0
     assert workspace.quarantine.partitions() == []
 
@@ -153,9 +156,9 @@ def test_a_refusal_stands_in_the_ledger_once_and_the_next_partition_goes_on(tmp_
             take_snapshot(workspace, week(1))
     ingest(workspace, week(2))
     state = workspace.state()
-    assert state.refused[week(1)] == {"stage": "snapshot", "reason": "the partition is empty: 0 rows arrived"}
+    assert state.refused[week(1)] == PartitionRefused(stage="snapshot", reason="the partition is empty: 0 rows arrived")
     assert sorted(state.published) == [week(0), week(2)]
-    assert [each.kind for each in workspace.ledger.records()].count("partition_refused") == 1
+    assert [each.kind for each in list(workspace.ledger.records())].count("partition_refused") == 1
 
 
 def test_what_is_unreadable_is_recorded_and_what_is_not_there_yet_is_not(tmp_path: Path) -> None:
@@ -178,11 +181,11 @@ def test_the_same_content_again_is_adopted_and_changes_nothing(tmp_path: Path) -
     workspace = opened(tmp_path, w0=toy_rows(0))
     first = ingest(workspace, week(0))
     workspace.source.frames[week(0)] = toy_rows(0).sample(frac=1, random_state=1)  # type: ignore[attr-defined]
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     manifest = take_snapshot(workspace, week(0))
-    assert (manifest.adopted, manifest.version, manifest.digest) == (True, first["version"], first["digest"])
+    assert (manifest.adopted, manifest.version, manifest.digest) == (True, first.version, first.digest)
     assert ingest(workspace, week(0)) == first
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
 
 
 def test_changed_content_is_a_new_version_and_the_old_one_stays_readable(tmp_path: Path) -> None:
@@ -190,9 +193,9 @@ def test_changed_content_is_a_new_version_and_the_old_one_stays_readable(tmp_pat
     first = ingest(workspace, week(0))
     workspace.source.frames[week(0)] = toy_rows(0, rows=130)  # type: ignore[attr-defined]
     second = ingest(workspace, week(0))
-    assert second["version"] != first["version"]
-    assert workspace.state().published[week(0)]["digest"] == second["digest"]
-    assert workspace.snapshots.read(week(0), version=first["version"]).num_rows == 120
+    assert second.version != first.version
+    assert workspace.state().published[week(0)].digest == second.digest
+    assert workspace.snapshots.read(week(0), version=first.version).num_rows == 120
 
 
 def test_a_replaced_first_partition_must_keep_its_own_columns(tmp_path: Path) -> None:
@@ -214,7 +217,7 @@ def test_a_source_that_repeats_other_keys_at_each_reading_is_refused(tmp_path: P
         @contextmanager
         def open(self, partition: str, *, known: Any = None) -> Iterator[Arrival]:
             self.readings += 1
-            rows = keyed(*[f"twice-{self.readings}"] * 2)
+            rows = rows_with_keys(*[f"twice-{self.readings}"] * 2)
             yield Arrival(rows.schema, iter(rows.to_batches()))
 
     workspace = opened(tmp_path)

@@ -1,4 +1,4 @@
-"""Features are made once: one function, the same past and the same columns in training, scoring and watching."""
+"""Features: one function, with the same history and the same columns in training, scoring and watching."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from airflow_mlops.core.data.apply_retention import tidy_lake
 from airflow_mlops.core.data.user_features import FeatureMaker, features_digest
-from airflow_mlops.core.declaration.function_exists import check_function_exists
+from airflow_mlops.core.declaration.user_function import require_function
 from airflow_mlops.core.errors import DeclarationError, TrainingError
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
@@ -51,8 +51,8 @@ columns:
 """
 
 
-def featured(tmp_path: Path, source: str | None, *, weeks: int = 4, **data: Any) -> Workspace:
-    """Return the toy loop with a features function of its own, and so many weeks published."""
+def workspace_with_features(tmp_path: Path, source: str | None, *, weeks: int = 4, **data: Any) -> Workspace:
+    """Return the toy loop with its own feature function and some published weeks."""
     if source is not None:
         name = f"features_of_{tmp_path.name}".replace("-", "_")
         (tmp_path / f"{name}.py").write_text(source)
@@ -66,26 +66,26 @@ def featured(tmp_path: Path, source: str | None, *, weeks: int = 4, **data: Any)
     return workspace
 
 
-def made(workspace: Workspace, number: int = 3) -> pd.DataFrame:
+def make_features(workspace: Workspace, number: int = 3) -> pd.DataFrame:
     key = week(number)
-    return FeatureMaker(workspace).of(toy_rows(number), key, workspace.state().published[key]["version"])
+    return FeatureMaker(workspace).make(toy_rows(number), key, workspace.state().published[key].version)
 
 
 def test_without_a_function_the_features_are_the_columns_by_name(tmp_path: Path) -> None:
-    assert list(made(featured(tmp_path, None)).columns) == ["kind", "x"]
+    assert list(make_features(workspace_with_features(tmp_path, None)).columns) == ["kind", "x"]
 
 
 def test_a_function_makes_the_features_and_key_and_time_are_left_out(tmp_path: Path) -> None:
-    found = made(featured(tmp_path, SQUARED))
-    assert list(found.columns) == ["x2", "x"]
-    assert (found["x2"] == toy_rows(3)["x"] ** 2).all()
+    features = make_features(workspace_with_features(tmp_path, SQUARED))
+    assert list(features.columns) == ["x2", "x"]
+    assert (features["x2"] == toy_rows(3)["x"] ** 2).all()
 
 
 @pytest.mark.parametrize("source", [None, "def features(frame):\n    return frame.drop(columns=['id', 'at'])\n"])
 def test_what_the_contract_hides_is_seen_by_no_model_and_no_function(tmp_path: Path, source: str | None) -> None:
     (tmp_path / "toy.yaml").write_text(CONTRACT)
-    workspace = featured(tmp_path, source, weeks=0, contract="toy.yaml")
-    assert list(FeatureMaker(workspace).of(toy_rows(3), week(3)).columns) == ["x"]
+    workspace = workspace_with_features(tmp_path, source, weeks=0, contract="toy.yaml")
+    assert list(FeatureMaker(workspace).make(toy_rows(3), week(3)).columns) == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -103,46 +103,48 @@ def test_what_the_contract_hides_is_seen_by_no_model_and_no_function(tmp_path: P
     ],
 )
 def test_what_a_function_gives_wrongly_is_said_in_its_name(tmp_path: Path, body: str, words: str) -> None:
-    workspace = featured(tmp_path, f"def features(frame):\n    {body}\n", weeks=0)
+    workspace = workspace_with_features(tmp_path, f"def features(frame):\n    {body}\n", weeks=0)
     with pytest.raises(TrainingError) as refused:
-        FeatureMaker(workspace).of(toy_rows(3), week(3))
+        FeatureMaker(workspace).make(toy_rows(3), week(3))
     assert str(refused.value).startswith(str(workspace.loop.data.features))
     assert words in str(refused.value)
 
 
 def test_a_function_that_writes_into_its_frame_changes_nothing_elsewhere(tmp_path: Path) -> None:
-    workspace = featured(tmp_path, "def features(frame):\n    frame['x'] = 0.0\n    return frame[['x']]\n", weeks=0)
+    workspace = workspace_with_features(
+        tmp_path, "def features(frame):\n    frame['x'] = 0.0\n    return frame[['x']]\n", weeks=0
+    )
     rows = toy_rows(3)
-    FeatureMaker(workspace).of(rows, week(3))
+    FeatureMaker(workspace).make(rows, week(3))
     assert rows.equals(toy_rows(3))
 
 
 def test_the_past_is_that_of_partitions_strictly_before(tmp_path: Path) -> None:
-    workspace = featured(tmp_path, LEVEL)
+    workspace = workspace_with_features(tmp_path, LEVEL)
     past = pd.concat([toy_rows(1), toy_rows(2)]).groupby("kind")["y"].mean()
-    assert np.allclose(made(workspace)["level"], toy_rows(3)["kind"].map(past))
-    assert (made(workspace, 0)["level"] == 0.0).all()
+    assert np.allclose(make_features(workspace)["level"], toy_rows(3)["kind"].map(past))
+    assert (make_features(workspace, 0)["level"] == 0.0).all()
 
 
 def test_a_correction_that_came_later_does_not_change_the_past_of_a_row(tmp_path: Path) -> None:
-    workspace = featured(tmp_path, LEVEL)
-    before = made(workspace)
+    workspace = workspace_with_features(tmp_path, LEVEL)
+    before = make_features(workspace)
     source = workspace.source
     assert isinstance(source, InMemorySource)
     source.frames = {**source.frames, week(2): toy_rows(2, slope=50.0), week(4): toy_rows(4)}
     ingest(workspace, week(2))
-    assert made(workspace).equals(before)
+    assert make_features(workspace).equals(before)
     ingest(workspace, week(4))
     corrected = pd.concat([toy_rows(2, slope=50.0), toy_rows(3)]).groupby("kind")["y"].mean()
-    assert np.allclose(made(workspace, 4)["level"], toy_rows(4)["kind"].map(corrected))
+    assert np.allclose(make_features(workspace, 4)["level"], toy_rows(4)["kind"].map(corrected))
 
 
 def test_history_reads_a_partition_once_and_hides_what_the_contract_hides(tmp_path: Path) -> None:
     (tmp_path / "toy.yaml").write_text(CONTRACT)
     asks = "def features(frame, history):\n    history.rows(columns=['kind'])\n    return frame[['x']]\n"
     with pytest.raises(TrainingError, match="'kind' is hidden from models by the contract"):
-        FeatureMaker(featured(tmp_path, asks, weeks=0, contract="toy.yaml")).of(toy_rows(3), week(3))
-    workspace = featured(tmp_path, LEVEL)
+        FeatureMaker(workspace_with_features(tmp_path, asks, weeks=0, contract="toy.yaml")).make(toy_rows(3), week(3))
+    workspace = workspace_with_features(tmp_path, LEVEL)
     reads: list[str] = []
     read = workspace.snapshots.read
 
@@ -154,7 +156,7 @@ def test_history_reads_a_partition_once_and_hides_what_the_contract_hides(tmp_pa
     workspace.snapshots.read = counting  # type: ignore[method-assign]
     maker = FeatureMaker(workspace)
     for number in (2, 3):
-        maker.of(toy_rows(number), week(number), workspace.state().published[week(number)]["version"])
+        maker.make(toy_rows(number), week(number), workspace.state().published[week(number)].version)
     assert sorted(reads) == [week(0), week(1), week(2)]
 
 
@@ -171,18 +173,18 @@ def test_tidying_keeps_the_versions_that_features_look_back_on(tmp_path: Path) -
 
     for number in range(3):
         deliver(number, 2.0)
-    before = made(workspace, 2)
+    before = make_features(workspace, 2)
     for slope in (5.0, 6.0):
         deliver(1, slope)
     # The correction in between was nobody's past.
     assert tidy_lake(workspace, after_hours=0).files["snapshots"] == 1
-    assert made(workspace, 2).equals(before)
+    assert make_features(workspace, 2).equals(before)
 
 
 def test_a_column_that_is_nowhere_is_named(tmp_path: Path) -> None:
     asks = "def features(frame, history):\n    history.rows(columns=['wind'])\n    return frame[['x']]\n"
     with pytest.raises(TrainingError, match="there is no column 'wind' in the partition"):
-        made(featured(tmp_path, asks))
+        make_features(workspace_with_features(tmp_path, asks))
 
 
 def test_a_column_that_the_contract_has_got_since_is_null_in_the_past(tmp_path: Path) -> None:
@@ -191,27 +193,27 @@ def test_a_column_that_the_contract_has_got_since_is_null_in_the_past(tmp_path: 
         "def features(frame, history):\n    past = history.rows(columns=['wind', 'x'])\n"
         "    return frame[['x']].assign(nulls=past['wind'].isna().sum(), columns=len(past.columns))\n"
     )
-    workspace = featured(tmp_path, asks, weeks=3, contract="toy.yaml")
+    workspace = workspace_with_features(tmp_path, asks, weeks=3, contract="toy.yaml")
     (tmp_path / "toy.yaml").write_text(CONTRACT.replace("  y:", "  wind: {type: float}\n  y:"))
     again = in_memory_workspace(workspace.loop, {}, scratch=tmp_path, root=tmp_path)
     vars(again).update(snapshots=workspace.snapshots, ledger=workspace.ledger)
-    found = FeatureMaker(again).of(toy_rows(3), week(3))
-    assert (found["nulls"].iloc[0], found["columns"].iloc[0]) == (360, 2)
+    features = FeatureMaker(again).make(toy_rows(3), week(3))
+    assert (features["nulls"].iloc[0], features["columns"].iloc[0]) == (360, 2)
 
 
 def test_training_scoring_and_watching_use_the_same_features(tmp_path: Path) -> None:
-    workspace = featured(tmp_path, LEVEL, weeks=5)
+    workspace = workspace_with_features(tmp_path, LEVEL, weeks=5)
     assert train(workspace, week(3)) == "1"
     version = start_rollout(workspace, week(3))
     for index in range(len(workspace.loop.rollout.stages)):
         run_stage(workspace, version, index, week(3))
     scored = score_partition(workspace, week(4))
-    assert scored["rows"] == 120
-    profile = workspace.evidence.get(workspace.state().versions["1"].details["profile"])
+    assert scored.rows == 120
+    profile = workspace.evidence.get(workspace.state().versions["1"].details.profile)
     assert sorted(profile["bins"]) == ["level", "x"]
     drift = detect_drift(workspace, week(4))
-    assert drift["missing"] == []
-    assert sorted(workspace.evidence.get(drift["report"])["counts"]) == ["level", "x"]
+    assert drift.missing == ()
+    assert sorted(workspace.evidence.get(str(drift.report))["counts"]) == ["level", "x"]
     window = pin_window(workspace.state(as_of=week(3)), workspace.loop.train, week(3))
     fitted = read_window(workspace, window.fitted)
     assert list(fitted.features.columns) == ["x", "level"]
@@ -219,7 +221,7 @@ def test_training_scoring_and_watching_use_the_same_features(tmp_path: Path) -> 
 
 
 def test_another_features_function_is_another_version(tmp_path: Path) -> None:
-    workspace = featured(tmp_path, SQUARED)
+    workspace = workspace_with_features(tmp_path, SQUARED)
     decide_and_record(workspace, week(3), trigger="person")
     request = assemble_training(workspace, week(3))
     assert request.source == features_digest(workspace, workspace.loop.train.function)
@@ -231,7 +233,7 @@ def test_another_features_function_is_another_version(tmp_path: Path) -> None:
 
 def test_functions_that_give_other_columns_for_other_partitions_are_refused(tmp_path: Path) -> None:
     body = "    return frame[['x']] if frame['id'].iloc[0].startswith('1') else frame[['x', 'kind']]\n"
-    workspace = featured(tmp_path, f"def features(frame):\n{body}")
+    workspace = workspace_with_features(tmp_path, f"def features(frame):\n{body}")
     decide_and_record(workspace, week(3), trigger="person")
     window = pin_window(workspace.state(), workspace.loop.train, week(3))
     with pytest.raises(TrainingError, match=r"gave other columns for .* 'kind' only for one of them"):
@@ -257,4 +259,4 @@ def test_a_model_gets_the_features_it_was_fitted_on_by_name_and_in_its_order() -
 def test_a_features_function_that_is_not_there_is_named_by_its_key(tmp_path: Path) -> None:
     (tmp_path / "made.py").write_text(SQUARED)
     with pytest.raises(DeclarationError, match=r"data\.features: made\.py has no function 'featurs'"):
-        check_function_exists("made:featurs", tmp_path, key="data.features")
+        require_function("made:featurs", tmp_path, key="data.features")

@@ -1,4 +1,4 @@
-"""What a declaration may say about evaluation, and what it must not."""
+"""The declaration of gates and evaluation: valid and invalid combinations of its keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.core.toy_loop import toy_loop
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"metric": "mae"}, "needs exactly one of"),
         ({"metric": "mae", "at_most": 1, "better_than": "dummy"}, "needs exactly one of"),
@@ -28,8 +28,8 @@ from tests.unit.core.toy_loop import toy_loop
         ({"metric": "mae", "at_most": 1, "group": "kind"}, "group goes with a measure of fairness"),
     ],
 )
-def test_a_gate_that_makes_no_sense_is_refused(fields: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_a_gate_that_makes_no_sense_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Gate(**fields)
 
 
@@ -74,9 +74,7 @@ def test_two_metrics_of_the_users_own_cannot_have_one_name() -> None:
 def test_the_gates_tell_the_kind_of_the_label_and_models_are_compared_by_a_mean_over_rows(
     metrics: list[str], classifies: bool, metric: str
 ) -> None:
-    gates = [
-        {"metric": name, "at_most": 1, **({"group": "kind"} if "parity" in name else {})} for name in metrics
-    ]  # fmt: skip
+    gates = [{"metric": name, "at_most": 1, **({"group": "kind"} if "parity" in name else {})} for name in metrics]
     loop = toy_loop(gates=gates)
     assert (loop.classifies, loop.metric) == (classifies, metric)
 

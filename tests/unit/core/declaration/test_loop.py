@@ -1,4 +1,4 @@
-"""The declaration: the same fields in Python and in YAML, one clear error for the first thing wrong."""
+"""The declaration: the same fields in Python and in YAML, and one clear error for the first fault."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def read(tmp_path: Path) -> Any:
     return read_text
 
 
-def refusal(read: Any, text: str | bytes) -> DeclarationError:
+def read_error(read: Any, text: str | bytes) -> DeclarationError:
     with pytest.raises(DeclarationError) as caught:
         read(text)
     assert caught.value.file is not None
@@ -121,7 +121,7 @@ def test_a_loop_is_hashable_and_cannot_be_changed() -> None:
 def test_an_unknown_key_is_named_with_its_line_its_value_and_the_nearest_key(
     read: Any, old: str, new: str, line: int, key_and_hint: tuple[str, str]
 ) -> None:
-    error = refusal(read, TOY.replace(old, new))
+    error = read_error(read, TOY.replace(old, new))
     assert (error.line, error.key) == (line, key_and_hint[0])
     assert key_and_hint[1] in error.message
     assert "value " in error.message
@@ -158,7 +158,7 @@ def test_an_unknown_key_is_named_with_its_line_its_value_and_the_nearest_key(
 )
 def test_a_wrong_value_is_named_with_its_line(read: Any, old: str, new: str, line: int, key: str | None) -> None:
     assert old in TOY
-    error = refusal(read, TOY.replace(old, new))
+    error = read_error(read, TOY.replace(old, new))
     if key is None:
         assert "mixes metrics" in error.message
     else:
@@ -166,7 +166,7 @@ def test_a_wrong_value_is_named_with_its_line(read: Any, old: str, new: str, lin
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: &x 1\nb: *x", "uses the alias or anchor 'x'"),
         ("owner: !!python/object/apply:os.getcwd []", "uses the tag"),
@@ -183,8 +183,8 @@ def test_a_wrong_value_is_named_with_its_line(read: Any, old: str, new: str, lin
         ("model: a\x00", "is no YAML"),
     ],
 )
-def test_what_can_surprise_in_yaml_is_refused(read: Any, text: str, said: str) -> None:
-    assert said in refusal(read, text).message
+def test_surprising_features_of_yaml_are_refused(read: Any, text: str, message: str) -> None:
+    assert message in read_error(read, text).message
 
 
 SOURCE = '{kind: parquet, uri: "toy/{partition}.parquet"}'
@@ -210,7 +210,7 @@ def test_each_kind_of_source_reads_alike_in_python_and_yaml_and_back(read: Any, 
 
 
 @pytest.mark.parametrize(
-    ("source", "key", "said"),
+    ("source", "key", "message"),
     [
         ("{kind: parqet, uri: x}", "data.source.kind", "no such kind; did you mean 'parquet'? (value 'parqet')"),
         ("{kind: ftp, uri: x}", "data.source.kind", "no such kind; valid kinds: csv, feast, http, parquet, sql"),
@@ -239,25 +239,25 @@ def test_each_kind_of_source_reads_alike_in_python_and_yaml_and_back(read: Any, 
     ],
 )
 def test_a_wrong_source_is_named_by_its_key_and_not_by_the_kinds_it_could_be(
-    read: Any, source: str, key: str, said: str
+    read: Any, source: str, key: str, message: str
 ) -> None:
-    error = refusal(read, TOY.replace(SOURCE, source))
+    error = read_error(read, TOY.replace(SOURCE, source))
     assert error.key == key
-    assert said in error.message
+    assert message in error.message
 
 
 def test_a_duplicate_key_is_named_with_its_second_line(read: Any) -> None:
-    error = refusal(read, TOY.replace("  label: y", "  label: y\n  key: other"))
+    error = read_error(read, TOY.replace("  label: y", "  label: y\n  key: other"))
     assert (error.key, error.line) == ("data.key", 8)
 
 
 def test_a_file_over_the_limit_is_refused_before_it_is_parsed(read: Any) -> None:
-    assert "256,001 bytes; the limit is 256,000" in refusal(read, b"#" * (MAX_BYTES + 1)).message
+    assert "256,001 bytes; the limit is 256,000" in read_error(read, b"#" * (MAX_BYTES + 1)).message
     assert read(TOY + "#" * (MAX_BYTES - len(TOY))) == toy_loop()
 
 
 def test_a_file_that_is_not_utf_8_is_refused_at_its_byte(read: Any) -> None:
-    assert refusal(read, b"owner: \xff").message == "is not UTF-8 at byte 7"
+    assert read_error(read, b"owner: \xff").message == "is not UTF-8 at byte 7"
 
 
 def test_a_missing_file_is_a_declaration_error(tmp_path: Path) -> None:
@@ -269,9 +269,23 @@ def test_scalars_follow_yaml_1_2(tmp_path: Path) -> None:
     path = tmp_path / "scalars.yaml"
     path.write_text("[no, yes, on, off, 12:30:45, 0o17, 2013-01-06, 1_000, 'true', true, null, ~, -7, +1, 1e3, .5]")
     assert read_strict_yaml(path)[0] == [
-        "no", "yes", "on", "off", "12:30:45", "0o17", "2013-01-06", "1_000", "true",
-        True, None, None, -7, 1, 1000.0, 0.5,
-    ]  # fmt: skip
+        "no",
+        "yes",
+        "on",
+        "off",
+        "12:30:45",
+        "0o17",
+        "2013-01-06",
+        "1_000",
+        "true",
+        True,
+        None,
+        None,
+        -7,
+        1,
+        1000.0,
+        0.5,
+    ]
 
 
 def test_python_gives_the_same_error_as_yaml(read: Any) -> None:
@@ -279,7 +293,7 @@ def test_python_gives_the_same_error_as_yaml(read: Any) -> None:
     fields["gates"][0]["at_mots"] = fields["gates"][0].pop("at_most")
     with pytest.raises(DeclarationError) as caught:
         Loop(**fields)
-    in_yaml = refusal(read, TOY.replace("at_most", "at_mots"))
+    in_yaml = read_error(read, TOY.replace("at_most", "at_mots"))
     assert (caught.value.message, caught.value.key) == (in_yaml.message, in_yaml.key)
     assert caught.value.line is None
 
@@ -298,13 +312,28 @@ def test_numbers_are_not_coerced_from_text() -> None:
 # Keywords make it likely that a text is nearly a declaration.
 PIECES = st.sampled_from(
     [
-        *TOY.splitlines(), "{", "}", "[", "]", ": ", "- ", "\n", "  ", "&a ", "*a", "!!int ", "{{ x }}", "? ",
-        "---", "'", '"',
+        *TOY.splitlines(),
+        "{",
+        "}",
+        "[",
+        "]",
+        ": ",
+        "- ",
+        "\n",
+        "  ",
+        "&a ",
+        "*a",
+        "!!int ",
+        "{{ x }}",
+        "? ",
+        "---",
+        "'",
+        '"',
     ]
-)  # fmt: skip
+)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join), st.lists(PIECES).map("\n".join)))
 @example("self: 1")
 @example("? [a]\n: 1")
@@ -316,7 +345,6 @@ def test_any_text_gives_a_loop_or_a_declaration_error(tmp_path_factory: pytest.T
         assert isinstance(read_loop(path), Loop)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_loop_or_a_declaration_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "bytes.yaml"
@@ -325,24 +353,24 @@ def test_any_bytes_give_a_loop_or_a_declaration_error(tmp_path_factory: pytest.T
         read_loop(path)
 
 
-def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def key_paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Return the path of every key below ``value``."""
     if isinstance(value, dict):
-        return [found for key, item in value.items() for found in [(*at, key), *places(item, (*at, key))]]
+        return [path for key, item in value.items() for path in [(*at, key), *key_paths(item, (*at, key))]]
     if isinstance(value, list):
-        return [found for index, item in enumerate(value) for found in places(item, (*at, index))]
+        return [path for index, item in enumerate(value) for path in key_paths(item, (*at, index))]
     return []
 
 
-EVERY_KEY = places(FULL)
-EVERY_NAME = {path[-1] for path in EVERY_KEY}
+KEY_PATHS = key_paths(FULL)
+KEY_NAMES = {path[-1] for path in KEY_PATHS}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
-    st.sampled_from(EVERY_KEY),
+    st.sampled_from(KEY_PATHS),
     st.text("abcdefghijklmnopqrstuvwxyz_0", min_size=1, max_size=12).filter(
-        lambda name: name not in EVERY_NAME | {"from_", "live", "canary", "shadow", "bake", "at_least"}
+        lambda name: name not in KEY_NAMES | {"from_", "live", "canary", "shadow", "bake", "at_least"}
     ),
 )
 @example(("retrain", "policy", "clock"), "clok")

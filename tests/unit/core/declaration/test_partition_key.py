@@ -32,7 +32,7 @@ def test_every_iso_form_of_a_moment_is_one_key(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2013-02-30", "10/03/2013"])
-def test_what_is_no_date_is_refused_with_an_example(text: str) -> None:
+def test_a_text_that_is_no_date_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(DataError, match="is no ISO date or time such as 2013-03-10T00:00:00"):
         partition_key(text)
 
@@ -72,7 +72,7 @@ def test_ticks_follow_each_other_without_a_gap(moment: datetime, every: str) -> 
     assert previous_tick(every, second.isoformat()) == key
 
 
-def test_what_is_no_cron_expression_is_an_error_of_the_declaration() -> None:
+def test_an_invalid_cron_expression_is_a_declaration_error() -> None:
     with pytest.raises(DeclarationError, match=r"data\.every: '61 0 \* \* \*' is no cron expression"):
         previous_tick("61 0 * * *", "2013-03-31T00:00:00")
 

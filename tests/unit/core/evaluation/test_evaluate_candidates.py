@@ -95,8 +95,10 @@ def report_of(workspace: Workspace, evaluated: dict[str, Any]) -> Any:
 
 
 def refused_reason(workspace: Workspace) -> str:
-    record = [each for each in workspace.ledger.records() if each.kind in ("candidate_refused", "training_failed")][-1]
-    return str(record.details["reason"])
+    record = [
+        each for each in list(workspace.ledger.records()) if each.kind in ("candidate_refused", "training_failed")
+    ][-1]
+    return str(record.details.reason)
 
 
 def assert_champion_stays(workspace: Workspace, reason: str) -> None:

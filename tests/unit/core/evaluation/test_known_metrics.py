@@ -19,9 +19,9 @@ from airflow_mlops.core.evaluation.known_metrics import (
     METRICS_OF_CLASSES,
     METRICS_OF_NUMBERS,
     UnknownMetricError,
-    user_metric,
+    wrap_user_metric,
 )
-from airflow_mlops.core.evaluation.metrics_by_slice import Slices, metric_by_slice, slice_reports
+from airflow_mlops.core.evaluation.metrics_by_slice import Slices, metric_by_slice, report_slices
 
 RANDOM = np.random.default_rng(5)
 ROWS = 400
@@ -52,13 +52,13 @@ def binned_calibration(label: Any, predicted: Any, weights: Any) -> float:
     """The expected calibration error as it is defined: by bins, share times difference of means."""
     total = 0.0
     for low in np.arange(10) / 10:
-        held = (predicted >= low) & ((predicted < low + 0.1) | (low > 0.85))
-        held &= weights > 0
-        if held.any():
-            between = np.average(predicted[held], weights=weights[held]) - np.average(
-                label[held], weights=weights[held]
+        mask = (predicted >= low) & ((predicted < low + 0.1) | (low > 0.85))
+        mask &= weights > 0
+        if mask.any():
+            between = np.average(predicted[mask], weights=weights[mask]) - np.average(
+                label[mask], weights=weights[mask]
             )
-            total += weights[held].sum() / weights.sum() * abs(between)
+            total += weights[mask].sum() / weights.sum() * abs(between)
     return total
 
 
@@ -85,28 +85,28 @@ def test_a_metric_is_that_of_scikit_learn(name: str) -> None:
 @pytest.mark.parametrize("name", sorted({*METRICS} - {"roc_auc"}))
 def test_a_resample_has_the_metric_of_its_rows_counted_as_often_as_they_were_drawn(name: str) -> None:
     label, predicted = rows_for(name)
-    draws = Resamples.of(ROWS, seed=1, resamples=7)
-    found = draws.values(METRICS[name], label, predicted)
+    draws = Resamples.draw(ROWS, seed=1, resamples=7)
+    result = draws.values(METRICS[name], label, predicted)
     expected = [ORACLES[name](label, predicted, weights) for weights in draws.weights]
-    assert found == pytest.approx(np.array(expected))
+    assert result == pytest.approx(np.array(expected))
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_every_slice_has_the_metric_of_its_rows_alone(name: str) -> None:
     label, predicted = rows_for(name)
     column = np.array(["b", "a", "c", "d"])[RANDOM.integers(0, 4, ROWS)]
-    slices = Slices.of(column)
-    found = metric_by_slice(METRICS[name], label, predicted, slices)
+    slices = Slices.from_column(column)
+    result = metric_by_slice(METRICS[name], label, predicted, slices)
     assert slices.names == ("a", "b", "c", "d")
-    for value, part, rows in zip(slices.names, found, slices.rows, strict=True):
-        held = column == value
-        assert rows == held.sum()
-        assert part == pytest.approx(METRICS[name].value(label[held], predicted[held]))
+    for value, part, rows in zip(slices.names, result, slices.rows, strict=True):
+        mask = column == value
+        assert rows == mask.sum()
+        assert part == pytest.approx(METRICS[name].value(label[mask], predicted[mask]))
 
 
 def test_missing_values_are_a_slice_of_their_own() -> None:
-    assert Slices.of(np.array(["a", None, "a"], dtype=object)).names == ("(missing)", "a")
-    assert Slices.of(np.array([1.5, np.nan, np.nan])).rows.tolist() == [2, 1]
+    assert Slices.from_column(np.array(["a", None, "a"], dtype=object)).names == ("(missing)", "a")
+    assert Slices.from_column(np.array([1.5, np.nan, np.nan])).rows.tolist() == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ BROKEN: dict[str, tuple[Callable[..., Any], str]] = {
 @pytest.mark.parametrize("how", sorted(BROKEN))
 def test_a_metric_of_the_users_own_that_gives_no_number_is_unknown_and_says_why(how: str) -> None:
     function, why = BROKEN[how]
-    metric = user_metric(UserMetric(name="cost", function="a.b:cost", unit="EUR"), function)
+    metric = wrap_user_metric(UserMetric(name="cost", function="a.b:cost", unit="EUR"), function)
     with pytest.raises(UnknownMetricError, match=why):
         metric.value(NUMBERS, GUESSES)
 
@@ -159,7 +159,7 @@ def test_a_metric_of_the_users_own_cannot_change_the_rows() -> None:
         return 0.0
 
     before = GUESSES.copy()
-    user_metric(UserMetric(name="greedy", function="a:b"), greedy).value(NUMBERS, GUESSES)
+    wrap_user_metric(UserMetric(name="greedy", function="a:b"), greedy).value(NUMBERS, GUESSES)
     assert (before == GUESSES).all()
 
 
@@ -179,39 +179,39 @@ def test_what_is_worse_is_so_by_a_share_of_the_loss(name: str, value: float, ref
 
 
 def test_profit_falls_by_a_share_of_itself_and_a_loss_of_money_may_be_negative() -> None:
-    profit = user_metric(UserMetric(name="profit", function="a:b", better="more"), lambda label, predicted: 0)
-    cost = user_metric(UserMetric(name="cost", function="a:b"), lambda label, predicted: 0)
+    profit = wrap_user_metric(UserMetric(name="profit", function="a:b", better="more"), lambda label, predicted: 0)
+    cost = wrap_user_metric(UserMetric(name="cost", function="a:b"), lambda label, predicted: 0)
     assert profit.worse_by(80.0, 100.0) == pytest.approx(0.2)
     assert profit.worse_by(-80.0, -100.0) == pytest.approx(-0.2)
     assert cost.worse_by(-80.0, -100.0) == pytest.approx(0.2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.floats(0, 1)), min_size=1, max_size=40))
 def test_the_confusion_counts_every_row_once(rows: list[tuple[float, float]]) -> None:
     label, predicted = (np.array(column) for column in zip(*rows, strict=True))
-    found = confusion(label, predicted)
+    result = confusion(label, predicted)
     matrix = sk.confusion_matrix(label, predicted >= 0.5, labels=[0, 1]).ravel().tolist()
-    assert list(found.values()) == matrix
+    assert list(result.values()) == matrix
 
 
 def test_residuals_say_where_predictions_lie_above() -> None:
-    found = residuals(np.zeros(4), np.array([1.0, 1.0, 1.0, -5.0]))
-    assert (found["mean"], found["share_positive"], found["least"], found["p50"]) == (-0.5, 0.75, -5.0, 1.0)
+    result = residuals(np.zeros(4), np.array([1.0, 1.0, 1.0, -5.0]))
+    assert (result["mean"], result["share_positive"], result["least"], result["p50"]) == (-0.5, 0.75, -5.0, 1.0)
 
 
 def coverage(name: str, truth: float, samples: int, rows: int, at_most: int) -> float:
     """The share of samples whose interval holds the truth, for labels 0 and standard normal predictions."""
     random = np.random.default_rng(11)
-    held = 0
+    mask = 0
     for number in range(samples):
         predicted = random.normal(size=rows)
-        draws = Resamples.of(rows, seed=number, at_most=at_most)
+        draws = Resamples.draw(rows, seed=number, at_most=at_most)
         on_rows = MetricOnRows(METRICS[name], np.zeros(rows), {"candidate": predicted}, draws)
         interval = on_rows.interval("candidate", on_rows.value("candidate"))
         assert interval is not None
-        held += interval.low <= truth <= interval.high
-    return held / samples
+        mask += interval.low <= truth <= interval.high
+    return mask / samples
 
 
 @pytest.mark.parametrize("at_most", [400, 150])
@@ -225,8 +225,10 @@ def test_an_interval_of_95_percent_holds_the_truth_in_about_95_of_100_samples(
 def test_the_interval_of_a_difference_counts_that_both_models_saw_the_same_rows() -> None:
     random = np.random.default_rng(12)
     label, shared = np.zeros(500), random.normal(size=500) * 10
-    ours, theirs = shared, shared * 1.01
-    on_rows = MetricOnRows(METRICS["rmse"], label, {"candidate": ours, "champion": theirs}, Resamples.of(500, seed=0))
+    candidate, champion = shared, shared * 1.01
+    on_rows = MetricOnRows(
+        METRICS["rmse"], label, {"candidate": candidate, "champion": champion}, Resamples.draw(500, seed=0)
+    )
     value, reference = on_rows.value("candidate"), on_rows.value("champion")
     alone = on_rows.interval("candidate", value)
     between = on_rows.interval_of_difference("candidate", "champion", value - reference)
@@ -238,9 +240,9 @@ def test_the_interval_of_a_difference_counts_that_both_models_saw_the_same_rows(
 
 
 def test_the_same_seed_gives_the_same_interval_and_says_how_many_rows_it_drew() -> None:
-    first, again, other = (Resamples.of(10_000, seed=seed, at_most=50) for seed in (3, 3, 4))
+    first, again, other = (Resamples.draw(10_000, seed=seed, at_most=50) for seed in (3, 3, 4))
     assert (first.index == again.index).all()
-    assert (first.taken == again.taken).all()
+    assert (first.sample == again.sample).all()
     assert (first.index != other.index).any()
     assert first.method == "bootstrap, 200 resamples of 50 of 10,000 rows, scaled"
 
@@ -250,8 +252,8 @@ def test_a_slow_metric_of_the_users_own_is_resampled_less_and_says_so(monkeypatc
 
     clock = iter(np.arange(0, 1000, 0.01))
     monkeypatch.setattr(bootstrap_interval, "process_time", lambda: float(next(clock)))
-    metric = user_metric(UserMetric(name="cost", function="a:b"), lambda y, p: float(np.abs(y - p).sum()))
-    on_rows = MetricOnRows(metric, NUMBERS, {"candidate": GUESSES}, Resamples.of(ROWS, seed=0))
+    metric = wrap_user_metric(UserMetric(name="cost", function="a:b"), lambda y, p: float(np.abs(y - p).sum()))
+    on_rows = MetricOnRows(metric, NUMBERS, {"candidate": GUESSES}, Resamples.draw(ROWS, seed=0))
     interval = on_rows.interval("candidate", on_rows.value("candidate"))
     assert interval is not None
     assert "51 resamples" in interval.method
@@ -260,9 +262,9 @@ def test_a_slow_metric_of_the_users_own_is_resampled_less_and_says_so(monkeypatc
 def test_small_slices_have_no_metrics_and_the_largest_are_shown() -> None:
     column = np.repeat([f"small{number:02}" for number in range(50)], 8)
     column[:100] = "large"
-    found = slice_reports({"mae": METRICS["mae"]}, NUMBERS, (GUESSES, None), {"kind": column}, min_rows=9)["kind"]
-    assert (len(found["slices"]), found["left_out"]) == (39, 0)
-    large = next(entry for entry in found["slices"] if entry["value"] == "large")
+    result = report_slices({"mae": METRICS["mae"]}, NUMBERS, (GUESSES, None), {"kind": column}, min_rows=9)["kind"]
+    assert (len(result["slices"]), result["left_out"]) == (39, 0)
+    large = next(entry for entry in result["slices"] if entry["value"] == "large")
     assert large["metrics"]["mae"] == pytest.approx(np.abs(NUMBERS - GUESSES)[:100].mean())
-    assert {entry["verdict"] for entry in found["slices"] if entry is not large} == {"too little data"}
-    assert all(entry["metrics"] == {} for entry in found["slices"] if entry is not large)
+    assert {entry["verdict"] for entry in result["slices"] if entry is not large} == {"too little data"}
+    assert all(entry["metrics"] == {} for entry in result["slices"] if entry is not large)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.governance.ml_test_score.ml_test_score import FILE, Point, ml_test_score
 from airflow_mlops.core.governance.ml_test_score.points import View
 from airflow_mlops.core.governance.ml_test_score.score_model import stale_loss
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
@@ -94,7 +95,7 @@ def test_a_stale_model_is_worse_by_what_the_metric_calls_worse(
     monkeypatch.setattr(View, "judged_of", lambda *_: judged)
     monkeypatch.setattr(Loop, "metric", metric)
     (first,) = workspace.state().versions.values()
-    second = Version("2", week(2), {**first.details, "champion": "1"})
+    second = Version("2", week(2), replace(first.details, champion="1"))
     found = stale_loss(View(workspace), second)
     assert found is not None
     assert found[0] == pytest.approx(0.1)

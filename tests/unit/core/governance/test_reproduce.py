@@ -68,8 +68,8 @@ def test_a_version_made_again_predicts_the_same_bits_and_is_the_same_file(tmp_pa
     found = reproduce_version(workspace, "1")
     assert (found.verdict, found.rows, found.largest_difference, found.same_file) == ("identical", 120, 0.0, True)
     assert found.reason == "identical: all 120 predictions of its holdout are the same, bit for bit"
-    assert workspace.state().reproduced["1"].details["verdict"] == "identical"
-    assert workspace.state().versions.keys() == {"1"}
+    assert workspace.state().reproduced["1"].details.verdict == "identical"
+    assert set(workspace.state().versions) == {"1"}
 
 
 def test_a_version_that_comes_out_otherwise_is_different_or_within_the_stated_tolerance(
@@ -91,7 +91,7 @@ def test_code_that_has_changed_since_is_refused_with_both_digests(
     monkeypatch.setattr(module, "features_digest", lambda *_: "f" * 64)
     with pytest.raises(ReproductionError, match=r"made by .*toy_loop:candidates with .* it has ffffffffffff…"):
         reproduce_version(workspace, "1")
-    assert workspace.state().reproduced == {}
+    assert not workspace.state().reproduced
 
 
 def test_rows_that_were_erased_since_are_named(tmp_path: Path) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_mlops.core.ledger.details import Details
+from airflow_mlops.core.ledger.facts import Facts
 from airflow_mlops.core.ledger.fold import fold
+from airflow_mlops.core.ledger.kinds import read_details
 from airflow_mlops.core.ledger.protocols import Ledger
 from airflow_mlops.core.ledger.record import Draft, Record
-from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state import EXPIRING, LoopState
+from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import InMemoryLedger
 
 
@@ -17,17 +21,31 @@ def week(number: int) -> str:
     return (datetime(2013, 1, 6) + timedelta(weeks=number)).isoformat()  # noqa: DTZ001
 
 
+def draft_of(
+    workspace: Workspace,
+    kind: str,
+    operation: str,
+    partition: str | None,
+    /,
+    *,
+    evidence: tuple[str, ...] = (),
+    **details: Any,
+) -> Draft[Details]:
+    """Return a draft of a record in the name of the workspace's actor, its details given by name."""
+    return workspace.draft(read_details(kind, details), operation, partition, evidence=evidence)
+
+
 class History:
     """Records one fact after another and says the state they give."""
 
     def __init__(self, ledger: Ledger | None = None) -> None:
         self.ledger: Ledger = ledger or InMemoryLedger("toy")
 
-    def add(self, kind: str, partition: int | None = None, /, **details: Any) -> Record:
+    def add(self, kind: str, partition: int | None = None, /, **details: Any) -> Record[Any]:
         """Append a record, for the week with a number."""
-        read = len(self.ledger.records())
+        read = self.ledger.head().sequence
         key = None if partition is None else week(partition)
-        return self.ledger.append(Draft(kind, f"op{read}", key, "test", details), read=read)
+        return self.ledger.append(Draft(read_details(kind, details), f"op{read}", key, "test"), read=read)
 
     def publish(self, *weeks: int) -> History:
         """Publish partitions."""
@@ -35,7 +53,7 @@ class History:
             self.add("snapshot_published", number, version=number, digest=f"d{number}", columns={})
         return self
 
-    def decide(self, number: int, *, retrain: bool) -> Record:
+    def decide(self, number: int, *, retrain: bool) -> Record[Any]:
         """Record a decision on a partition."""
         return self.add("retrain_decided", number, retrain=retrain, cause="clock")
 
@@ -63,3 +81,13 @@ class History:
     def state(self, *, as_of: int | None = None) -> LoopState:
         """Return the state, as of the week with a number."""
         return fold(self.ledger.records(), as_of=None if as_of is None else week(as_of))
+
+
+def contents(state: LoopState) -> dict[str, Any]:
+    """Return everything that a state holds, so that two states compare."""
+    checks = {name for names in state.checked.values() for name in names}
+    tables = {name: facts for name, facts in vars(state).items() if isinstance(facts, Facts)}
+    tables |= {f"judged {check}": state.judged(check) for check in sorted(checks)}
+    tables |= {f"expired {table}": state.expired(table) for table in EXPIRING}
+    filled = {name: dict(facts.items()) for name, facts in tables.items()}
+    return {"machine": state.machine, **{name: table for name, table in filled.items() if table}}

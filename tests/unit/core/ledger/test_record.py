@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_mlops.core.errors import LedgerCorruptError, LedgerError
-from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, chained, verify_chain
+from airflow_mlops.core.ledger.kinds import KINDS, read_details
+from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, chain_record, verify_chain
+from airflow_mlops.core.ledger.training_details import RetrainDecided
+from airflow_mlops.core.ledger.watch_details import PerformanceJudged
 
 json_values = st.recursive(
     st.one_of(
@@ -22,18 +25,19 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
-def chain(details: list[dict[str, Any]]) -> list[Record]:
-    records: list[Record] = []
-    for number, each in enumerate(details, start=1):
-        draft = Draft("promoted", f"op{number}", "2013-01-06T00:00:00", "ann", each, ("e",))
+def chain(numbers: list[dict[str, Any]]) -> list[Record[RetrainDecided]]:
+    records: list[Record[RetrainDecided]] = []
+    for number, each in enumerate(numbers, start=1):
+        decided = RetrainDecided(retrain=True, numbers=each)
+        draft = Draft(decided, f"op{number}", "2013-01-06T00:00:00", "ann", ("e",))
         previous = records[-1].hash if records else GENESIS
-        records.append(chained(draft, model="toy", sequence=number, previous_hash=previous, recorded_at="now"))
+        records.append(chain_record(draft, model="toy", sequence=number, previous_hash=previous, recorded_at="now"))
     return records
 
 
 CHANGES: dict[str, Any] = {
     "model": "other", "sequence": 99, "operation": "x", "kind": "rolled_back", "actor": "eve", "partition": None,
-    "details": {"changed": 1}, "evidence": (), "recorded_at": "then", "previous_hash": "f" * 64, "hash": "f" * 64,
+    "stored": {"changed": 1}, "evidence": (), "recorded_at": "then", "previous_hash": "f" * 64, "hash": "f" * 64,
 }  # fmt: skip
 
 
@@ -72,7 +76,7 @@ def test_a_record_removed_anywhere_but_at_the_end_is_found(place: int) -> None:
 
 def test_a_record_rewritten_with_a_fitting_hash_is_found_by_the_next_one() -> None:
     records = chain([{"n": number} for number in range(3)])
-    forged = dataclasses.replace(records[1], details={"n": 99})
+    forged = dataclasses.replace(records[1], stored={"n": 99})
     records[1] = dataclasses.replace(forged, hash=forged.computed_hash())
     with pytest.raises(LedgerCorruptError, match="record 3"):
         verify_chain(records)
@@ -80,20 +84,38 @@ def test_a_record_rewritten_with_a_fitting_hash_is_found_by_the_next_one() -> No
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_a_number_that_is_none_cannot_be_recorded_and_is_named(number: float) -> None:
-    with pytest.raises(LedgerError, match=r"promoted\.metrics\.mae\[1\]: (nan|-?inf) is no number"):
-        Draft("promoted", "op", None, "ann", {"metrics": {"mae": [1.0, number]}})
+    with pytest.raises(LedgerError, match=r"retrain_decided\.numbers\.mae\[1\]: (nan|-?inf) is no number"):
+        chain([{"mae": [1.0, number]}])
 
 
-def test_a_kind_that_nobody_folds_cannot_be_recorded() -> None:
+def test_a_kind_that_nobody_folds_cannot_be_read() -> None:
+    record = dataclasses.replace(chain([{}])[0], kind="promotd")
     with pytest.raises(LedgerError, match="no such kind of record: 'promotd'"):
-        Draft("promotd", "op", None, "ann")
+        _ = record.details
 
 
 def test_a_record_does_not_change_when_the_draft_s_details_do() -> None:
-    details = {"list": [1]}
-    record = chained(
-        Draft("promoted", "op", None, "ann", details), model="m", sequence=1, previous_hash=GENESIS, recorded_at=""
-    )
-    details["list"].append(2)
-    assert record.details == {"list": [1]}
+    numbers = {"list": [1]}
+    record = chain([numbers])[0]
+    numbers["list"].append(2)
+    assert record.details.numbers == {"list": [1]}
     assert record.computed_hash() == record.hash
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_of_record_states_the_form_that_it_is_written_in(kind: str) -> None:
+    assert KINDS[kind].FORM >= 1
+    assert KINDS[kind].SUMMARY.endswith(".")
+
+
+def test_details_read_back_what_they_wrote_and_leave_out_what_is_none() -> None:
+    details = PerformanceJudged(verdict="alarm", value=2.5, low=None, alarmed=("whole",), slices={"worst": [{"n": 1}]})
+    stored = details.stored()
+    assert stored["schema"] == 1
+    assert "low" not in stored
+    assert read_details(details.KIND, stored) == details
+
+
+def test_details_that_do_not_fit_their_kind_are_refused_by_the_field() -> None:
+    with pytest.raises(LedgerError, match=r"'stage_entered' cannot be read: .*`\$\.share`"):
+        read_details("stage_entered", {"version": "1", "stage": 0, "kind": "canary", "share": "much"})

@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import GHOST_OF, VersionGoneError
 from airflow_mlops.core.ports.signing_keys import GivenKeys, new_private_key
 from airflow_mlops.core.registry.load import copy_of, load_version, verified_folder
@@ -56,13 +57,13 @@ def test_a_version_is_registered_signed_with_its_environment_and_its_bill_of_mat
 ) -> None:
     details = champion(workspace).details
     assert set(registry.versions[0].beside) == {"model.sig", "environment.json", "sbom.cdx.json"}
-    assert set(details["signature"]) == {"digest", "key"}
-    assert workspace.evidence.get(details["sbom"])["bomFormat"] == "CycloneDX"
-    assert workspace.evidence.get(details["installed"])["python"] == details["environment"]["python"]
+    assert details.signature is not None
+    assert workspace.evidence.get(str(details.sbom))["bomFormat"] == "CycloneDX"
+    assert workspace.evidence.get(str(details.installed))["python"] == details.environment["python"]
     kept = (verified_folder(workspace, champion(workspace)) / "sbom.cdx.json").read_bytes()
-    assert json.loads(kept) == workspace.evidence.get(details["sbom"])
+    assert json.loads(kept) == workspace.evidence.get(str(details.sbom))
     report = verify_version(workspace, champion(workspace))
-    assert (report.signed, report.verified, report.key) == (True, True, details["signature"]["key"])
+    assert (report.signed, report.verified, report.key) == (True, True, details.signature.key)
 
 
 def judged(workspace: Workspace, partition: str) -> tuple[TrainingRequest, dict[str, Any]]:
@@ -87,7 +88,7 @@ def test_a_registration_that_died_before_its_record_is_adopted_with_the_signatur
     assert registered["version"] == "2"
     assert registered == register_candidate(workspace, *asked)
     assert len(registry.versions) == 2
-    assert hashlib.sha256(kept).hexdigest() == workspace.state().versions["2"].details["signature"]["digest"]
+    assert hashlib.sha256(kept).hexdigest() == workspace.state().versions["2"].details.signature.digest
 
 
 def interrupt(*_: object) -> str:
@@ -156,7 +157,7 @@ def test_what_an_edited_mlmodel_asks_for_is_never_done(workspace: Workspace, tmp
         "  sklearn: {pickled_model: model.pkl, serialization_format: cloudpickle}\n"
     )
     (folder / "model.pkl").write_bytes(pickle.dumps(Payload()))
-    details = {**version.details, "signature": sign_folder(folder, workspace.keys).to_dict()}
+    details = replace(version.details, signature=sign_folder(folder, workspace.keys))
     signed = Version(version.number, version.partition, details)
     shutil.copytree(folder, copy_of(workspace, signed))
     assert hasattr(load_version(workspace, signed), "predict")
@@ -173,9 +174,7 @@ def test_a_version_from_before_signatures_is_loaded_by_its_digest_with_a_warning
     workspace: Workspace, registry: InMemoryRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     version = champion(workspace)
-    old = Version(
-        "1", version.partition, {k: v for k, v in version.details.items() if k not in ("signature", "source")}
-    )
+    old = Version("1", version.partition, replace(version.details, signature=None, source=None))
     registry.versions[0].beside.clear()
     with caplog.at_level(logging.WARNING):
         assert hasattr(load_version(workspace, old), "predict")
@@ -192,7 +191,7 @@ def test_a_version_from_before_signatures_is_loaded_by_its_digest_with_a_warning
 def test_a_version_without_a_signature_after_a_signed_one_is_refused(workspace: Workspace) -> None:
     number = train(workspace, week(3))
     version = workspace.state().versions[number]
-    stripped = Version(number, version.partition, {**version.details, "signature": None})
+    stripped = Version(number, version.partition, replace(version.details, signature=None))
     with pytest.raises(SignatureError, match="it has no signature in the ledger, and versions before it have one"):
         load_version(workspace, stripped)
     assert "versions before it have one" in verify_version(workspace, stripped).reason
@@ -297,4 +296,4 @@ def test_ghosts_are_tagged_and_strangers_named_and_neither_is_ever_aliased(
     assert inspect_versions(workspace).notices == found.notices[1:]
     registry.pointers["champion"] = "3"
     assert reconcile(workspace) == ["alias champion was 3, is now 1"]
-    assert workspace.state().versions.keys() == {"1"}
+    assert set(workspace.state().versions) == {"1"}

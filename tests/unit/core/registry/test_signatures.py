@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_that_nobody_touched_is_verified_and_names_its_key(folder: Path) -> None:
     signature = sign_folder(folder, KEYS)
-    verify_folder(folder, signature.to_dict(), KEYS)
+    verify_folder(folder, signature, KEYS)
     assert signature_of(folder, KEYS) == signature
     assert signature.key == fingerprint(public_of(KEYS.private()))
 
@@ -75,7 +75,7 @@ def test_whatever_is_changed_is_named(folder: Path, spoil: object, words: str) -
     signature = sign_folder(folder, KEYS)
     spoil(folder)  # type: ignore[operator]
     with pytest.raises(SignatureError, match=words):
-        verify_folder(folder, signature.to_dict(), KEYS)
+        verify_folder(folder, signature, KEYS)
 
 
 def test_a_symbolic_link_is_refused_even_to_the_same_content(folder: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_symbolic_link_is_refused_even_to_the_same_content(folder: Path, tmp_p
     (folder / "MLmodel").rename(tmp_path / "elsewhere")
     (folder / "MLmodel").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SignatureError, match="symlink"):
-        verify_folder(folder, signature.to_dict(), KEYS)
+        verify_folder(folder, signature, KEYS)
 
 
 def test_another_key_signs_the_changed_folder_in_vain(folder: Path) -> None:
@@ -91,13 +91,13 @@ def test_another_key_signs_the_changed_folder_in_vain(folder: Path) -> None:
     change_a_byte(folder)
     second = sign_folder(folder, others)
     with pytest.raises(SignatureError, match="its signature was replaced"):
-        verify_folder(folder, first.to_dict(), KEYS)
+        verify_folder(folder, first, KEYS)
     with pytest.raises(OtherKeyError, match=r"not trusted here; give the connection mlops_signing that public key"):
-        verify_folder(folder, second.to_dict(), KEYS)
+        verify_folder(folder, second, KEYS)
     with pytest.raises(OtherKeyError, match="by no key that is trusted here"):
         signature_of(folder, KEYS)
     with pytest.raises(SignatureError):
-        verify_folder(folder, Signature(second.digest, first.key).to_dict(), KEYS)
+        verify_folder(folder, Signature(second.digest, first.key), KEYS)
 
 
 def test_a_signature_that_is_no_signature_is_refused_in_words(folder: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_signature_that_is_no_signature_is_refused_in_words(folder: Path) -> N
 
     for nonsense in ("", "{}", "[]", '{"verificationMaterial": 1}', "\0" * 100):
         (folder / SIGNATURE_FILE).write_text(nonsense)
-        recorded = {"digest": file_digest(folder / SIGNATURE_FILE), "key": key}
+        recorded = Signature(file_digest(folder / SIGNATURE_FILE), key)
         with pytest.raises(SignatureError, match="its signature does not hold"):
             verify_folder(folder, recorded, KEYS)
 
@@ -114,7 +114,7 @@ def test_a_signature_that_is_no_signature_is_refused_in_words(folder: Path) -> N
 def test_a_worker_with_the_public_key_alone_verifies_and_cannot_sign(folder: Path) -> None:
     signature, public = sign_folder(folder, KEYS), public_of(KEYS.private())
     reader = GivenKeys(None, (public,))
-    verify_folder(folder, signature.to_dict(), reader)
+    verify_folder(folder, signature, reader)
     with pytest.raises(DeclarationError, match="this worker has no key to sign a model with"):
         sign_folder(folder, reader)
 
@@ -122,9 +122,9 @@ def test_a_worker_with_the_public_key_alone_verifies_and_cannot_sign(folder: Pat
 def test_after_a_change_of_keys_old_versions_are_verified_by_the_old_public_key(folder: Path) -> None:
     old, new = GivenKeys(new_private_key()), new_private_key()
     signature = sign_folder(folder, old)
-    verify_folder(folder, signature.to_dict(), GivenKeys(new, (public_of(old.private()),)))
+    verify_folder(folder, signature, GivenKeys(new, (public_of(old.private()),)))
     with pytest.raises(OtherKeyError):
-        verify_folder(folder, signature.to_dict(), GivenKeys(new))
+        verify_folder(folder, signature, GivenKeys(new))
 
 
 def test_the_key_of_a_folder_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path, folder: Path) -> None:
@@ -163,9 +163,9 @@ def test_a_public_key_put_beside_the_own_one_is_trusted(tmp_path: Path, folder: 
     keys = KeyFolder(tmp_path / "keys")
     keys.private()
     with pytest.raises(OtherKeyError):
-        verify_folder(folder, signature.to_dict(), keys)
+        verify_folder(folder, signature, keys)
     (tmp_path / "keys" / "colleague.pub.pem").write_text(public_of(KEYS.private()))
-    verify_folder(folder, signature.to_dict(), keys)
+    verify_folder(folder, signature, keys)
 
 
 def pem(key: object) -> str:

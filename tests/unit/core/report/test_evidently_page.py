@@ -150,11 +150,11 @@ def test_the_page_states_the_method_and_threshold_of_every_column(tmp_path: Path
 def test_the_page_is_kept_once_though_evidently_draws_it_differently_each_time(hostile: Workspace) -> None:
     first = keep_report(hostile, week(3), "somebody asked", engine="evidently")
     assert keep_report(hostile, week(3), "somebody asked again", engine="evidently") == first
-    kept = [one for one in hostile.ledger.records() if one.kind == "report_rendered"]
+    kept = [one for one in list(hostile.ledger.records()) if one.kind == "report_rendered"]
     assert len(kept) == 1
-    newest = newest_report(kept, week(3), "evidently")
+    newest = newest_report(hostile.ledger, week(3), "evidently")
     assert newest is not None
-    assert (newest["report"], newest_report(kept, week(3), "own")) == (first, None)
+    assert (newest.report, newest_report(hostile.ledger, week(3), "own")) == (first, None)
 
 
 def test_evidentlys_library_is_kept_once_for_all_pages_and_comes_back_with_each(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_evidentlys_library_is_kept_once_for_all_pages_and_comes_back_with_each(
     score_partition(workspace, week(4))
     for number in (3, 4):
         keep_report(workspace, week(number), "somebody asked", engine="evidently")
-    records = [one for one in workspace.ledger.records() if one.kind == "report_rendered"]
+    records = [one for one in list(workspace.ledger.records()) if one.kind == "report_rendered"]
     libraries = [one.evidence[1:] for one in records]
     assert libraries[0] == libraries[1] != ()
     assert all(len(workspace.evidence.get(one.evidence[0])["page"]) < 1_000_000 for one in records)

@@ -9,11 +9,13 @@ import pytest
 
 from airflow_mlops.core.errors import LedgerError, NotReadyError
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.training_details import RetrainDecided
 from airflow_mlops.core.report.kept_reports import keep_report, kept_page, page_of
 from airflow_mlops.core.report.watch_report import watch_report
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
 from tests.headless_chromium import Document
+from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.report.watched_week import judged_week, moved_weeks, scored_week
 from tests.unit.core.toy_loop import toy_rows, week
 
@@ -30,18 +32,22 @@ def state_of(workspace: Workspace) -> LoopState:
 
 def test_the_page_says_what_the_ledger_says_of_drift_performance_and_the_decision(moved: Workspace) -> None:
     state, page = state_of(moved), Document(watch_report(moved, week(3)))
-    assert state.drift[week(3)]["verdict"] == "alarm"
-    for said in (
-        state.drift[week(3)]["said"], state.performance[week(3)]["said"], state.decisions[-1].details["reason"],
-        state.scored[week(3)]["snapshot"], state.drift[week(3)]["report"],
-    ):  # fmt: skip
-        assert said in page.text
+    assert state.drift[week(3)].verdict == "alarm"
+    *_, decision = moved.ledger.records(RetrainDecided)
+    for text in (
+        state.drift[week(3)].message,
+        state.performance[week(3)].message,
+        decision.details.reason,
+        state.scored[week(3)].snapshot,
+        str(state.drift[week(3)].report),
+    ):
+        assert text in page.text
 
 
 def test_the_page_has_a_line_with_numbers_for_each_column_and_each_slice(moved: Workspace) -> None:
     page = watch_report(moved, week(3))
     assert all(name in page for name in (">x</td>", ">kind</td>", ">a</td>", ">b</td>", ">c</td>"))
-    evidence = moved.evidence.get(state_of(moved).drift[week(3)]["report"])
+    evidence = moved.evidence.get(state_of(moved).drift[week(3)].report)
     distance = next(column["distance"] for column in evidence["columns"] if column["column"] == "x")
     assert f">{distance:.4g}</td>" in page
 
@@ -49,14 +55,14 @@ def test_the_page_has_a_line_with_numbers_for_each_column_and_each_slice(moved: 
 def test_what_validation_said_of_the_snapshot_stands_in_the_same_page(tmp_path: Path) -> None:
     workspace = judged_week(tmp_path, moved_weeks())
     published = state_of(workspace).published[week(3)]
-    report = workspace.evidence.get(published["report"])
+    report = workspace.evidence.get(published.report)
     failed = {
         "type": "expect_column_values_to_be_between", "column": "x", "severity": "warning", "success": False,
         "unexpected": 17, "by_row": True, "rows": [1, 2], "observed": "", "declared": "max_value 3",
     }  # fmt: skip
     digest = workspace.evidence.put({**report, "expectations": [failed]})
-    again = {**published, "report": digest}
-    workspace.record_fact(workspace.draft("snapshot_published", "again", week(3), **again))
+    again = {**published.to_json(), "report": digest, "publication": None}
+    workspace.record_fact(draft_of(workspace, "snapshot_published", "again", week(3), **again))
     page = Document(watch_report(workspace, week(3)))
     assert "1 of 1 expectations failed." in page.text
     assert {"expect_column_values_to_be_between", "max_value 3", "17", "failed"} <= set(page.texts)
@@ -67,11 +73,21 @@ def test_the_checks_that_were_made_stand_in_the_page(tmp_path: Path) -> None:
     rows = [{"key": f"row {number}", "reasons": [f"x: above {number}"]} for number in range(30)]
     report = workspace.evidence.put({"unlike": rows, "edges": [1, 2], "auc": 0.93})
     workspace.record_fact(
-        workspace.draft(
-            "check_judged", "check", week(3), check="multivariate", verdict="alarm", said="told apart with AUC 0.93",
-            snapshot="", champion="1", historical=False, rows=600, numbers={"auc": 0.93}, report=report,
+        draft_of(
+            workspace,
+            "window_judged",
+            "check",
+            week(3),
+            check="multivariate",
+            verdict="alarm",
+            message="told apart with AUC 0.93",
+            champion="1",
+            rows=600,
+            numbers={"auc": 0.93},
+            report=report,
+            schema=1,
         )
-    )  # fmt: skip
+    )
     texts = Document(watch_report(workspace, week(3))).texts
     assert {"Check: multivariate", "alarm: told apart with AUC 0.93", "0.93"} <= set(texts)
     assert {"x: above 0", "x: above 19"} <= set(texts)
@@ -87,8 +103,8 @@ def test_of_very_many_slices_the_worst_are_shown_and_the_others_counted(tmp_path
     ]  # fmt: skip
     slices.append({"column": "place", "slice": "bad", "rows": 200, "verdict": "alarm", "worse_by": 0.05})
     report = workspace.evidence.put({"slices": slices, "too_small": {"place": 7}})
-    said = {**state_of(workspace).performance[week(3)], "report": report}
-    workspace.record_fact(workspace.draft("performance_judged", "again", week(3), **said))
+    said = {**state_of(workspace).performance[week(3)].to_json(), "report": report, "schema": 1}
+    workspace.record_fact(draft_of(workspace, "window_judged", "again", week(3), **said))
     page = Document(watch_report(workspace, week(3)))
     assert {"bad", "place 999", "place 801"} <= set(page.texts)
     assert "place 800" not in page.texts
@@ -108,7 +124,7 @@ def test_a_partition_that_nobody_knows_has_no_page(moved: Workspace) -> None:
 
 def test_lost_evidence_is_told_and_the_rest_of_the_page_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = judged_week(tmp_path, moved_weeks())
-    lost, get = state_of(workspace).drift[week(3)]["report"], workspace.evidence.get
+    lost, get = state_of(workspace).drift[week(3)].report, workspace.evidence.get
 
     def partly(digest: str) -> Any:
         if digest == lost:
@@ -118,15 +134,15 @@ def test_lost_evidence_is_told_and_the_rest_of_the_page_stands(tmp_path: Path, m
     monkeypatch.setattr(workspace.evidence, "get", partly)
     text = Document(watch_report(workspace, week(3))).text
     assert f"The evidence of drift cannot be read: evidence {lost} is missing" in text
-    assert state_of(workspace).performance[week(3)]["said"] in text
+    assert state_of(workspace).performance[week(3)].message in text
 
 
 def test_a_page_is_kept_and_recorded_once_however_often_it_is_asked_for(tmp_path: Path) -> None:
     workspace = judged_week(tmp_path, moved_weeks())
     first = keep_report(workspace, week(3), "drift alarmed")
     assert keep_report(workspace, week(3), "somebody asked") == first
-    (record,) = [record for record in workspace.ledger.records() if record.kind == "report_rendered"]
-    assert (record.evidence, record.details["why"]) == ((first,), "drift alarmed")
+    (record,) = [record for record in list(workspace.ledger.records()) if record.kind == "report_rendered"]
+    assert (record.evidence, record.details.why) == ((first,), "drift alarmed")
     assert kept_page(workspace.ledger, workspace.evidence, week(3), "own") == watch_report(workspace, week(3))
     assert kept_page(workspace.ledger, workspace.evidence, week(2), "own") is None
 
@@ -144,4 +160,4 @@ def test_a_page_that_has_something_new_to_say_is_kept_beside_the_old_one(tmp_pat
 
 def test_evidence_that_is_no_page_is_not_given_out_as_one(moved: Workspace) -> None:
     with pytest.raises(LedgerError, match="is no page"):
-        page_of(moved.evidence, state_of(moved).drift[week(3)]["report"])
+        page_of(moved.evidence, state_of(moved).drift[week(3)].report)

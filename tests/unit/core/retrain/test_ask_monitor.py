@@ -21,7 +21,7 @@ def test_every_path_lies_below_the_address(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "said"),
+    ("answer", "error", "message"),
     [
         (Answer(status=503), SourceUnreachableError, "the monitor answered 503"),
         (Answer(status=429), SourceUnreachableError, "the monitor answered 429"),
@@ -32,10 +32,10 @@ def test_every_path_lies_below_the_address(path: str) -> None:
     ],
 )
 def test_an_answer_that_is_none_says_whether_asking_again_may_help(
-    answer: Answer, error: type[Exception], said: str
+    answer: Answer, error: type[Exception], message: str
 ) -> None:
     with small_service(lambda _path, _headers: answer) as service:
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             ask_monitor(service.address, "alarms")
         assert service.paths == ["/alarms"]
 
@@ -62,5 +62,5 @@ def test_an_address_that_is_none_of_a_service_is_refused(url: str) -> None:
 
 
 def test_a_path_that_is_none_is_refused() -> None:
-    with pytest.raises(DeclarationError, match="is no path"):
+    with pytest.raises(DeclarationError, match="is not a valid path"):
         ask_monitor(HttpAddress("http://monitor"), "alarms\x00")

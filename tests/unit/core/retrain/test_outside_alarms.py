@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.errors import DataError, NotReadyError
+from airflow_mlops.core.ledger.training_details import RetrainDecided
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.retrain.outside_alarms import (
     LONGEST,
@@ -30,9 +31,9 @@ ROLLOUT: dict[str, Any] = {"stages": [{"shadow": 100}, {"live": 100}], "min_rows
 def told_of(workspace: Workspace) -> list[tuple[str | None, str]]:
     """Return partition and verdict of all that was recorded of monitors outside."""
     return [
-        (record.partition, record.details["verdict"])
-        for record in workspace.ledger.records()
-        if record.kind == "check_judged" and record.details["check"] == OUTSIDE
+        (record.partition, record.details.verdict)
+        for record in list(workspace.ledger.records())
+        if record.kind == "window_judged" and record.details.check == OUTSIDE
     ]
 
 
@@ -59,13 +60,13 @@ def scored(workspace: Workspace, number: int) -> None:
 
 def test_an_alarm_from_outside_asks_for_a_retrain_as_any_other_alarm_does(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, 4)
-    assert not workspace.state().decisions[-1].details["retrain"]
-    (found,) = record_outside_alarms(workspace, [OutsideAlarm("a1", "prices are in cents")])
-    assert (found["partition"], found["verdict"], found["said"]) == (week(4), "alarm", "prices are in cents")
+    assert not list(workspace.ledger.records(RetrainDecided))[-1].details.retrain
+    ((key, found),) = record_outside_alarms(workspace, [OutsideAlarm(id="a1", message="prices are in cents")]).items()
+    assert (key, found.verdict, found.message) == (week(4), "alarm", "prices are in cents")
     decided = decide_and_record(workspace, week(4), trigger="outside").details
-    assert decided["retrain"]
-    assert decided["cause"] == "alarm: outside"
-    assert decided["numbers"]["alarms"] == {week(4): ["outside: prices are in cents"]}
+    assert decided.retrain
+    assert decided.cause == "alarm: outside"
+    assert decided.numbers["alarms"] == {week(4): ["outside: prices are in cents"]}
 
 
 @pytest.mark.parametrize(
@@ -82,64 +83,72 @@ def test_what_holds_back_other_alarms_holds_back_those_from_outside(
     tmp_path: Path, retrain: dict[str, Any], cause: str
 ) -> None:
     workspace = loop_with_scored(tmp_path, 3, 4, **retrain)
-    record_outside_alarms(workspace, [OutsideAlarm("a1", "one"), OutsideAlarm("a2", "two")])
+    record_outside_alarms(workspace, [OutsideAlarm(id="a1", message="one"), OutsideAlarm(id="a2", message="two")])
     decided = decide_and_record(workspace, week(4), trigger="outside").details
-    assert (decided["retrain"], decided["cause"]) == (False, cause)
+    assert (decided.retrain, decided.cause) == (False, cause)
 
 
 def test_alarms_about_two_windows_are_two_of_three(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, alarm={"windows": 2, "of": 3})
-    record_outside_alarms(workspace, [OutsideAlarm("a1", "odd")])
-    assert not decide_and_record(workspace, week(3), trigger="outside").details["retrain"]
+    record_outside_alarms(workspace, [OutsideAlarm(id="a1", message="odd")])
+    assert not decide_and_record(workspace, week(3), trigger="outside").details.retrain
     scored(workspace, 4)
-    record_outside_alarms(workspace, [OutsideAlarm("a2", "odd again")])
-    assert decide_and_record(workspace, week(4), trigger="outside").details["retrain"]
+    record_outside_alarms(workspace, [OutsideAlarm(id="a2", message="odd again")])
+    assert decide_and_record(workspace, week(4), trigger="outside").details.retrain
 
 
 def test_an_alarm_is_recorded_once_however_often_and_wherever_it_is_told(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3)
-    alarm = OutsideAlarm("a1", "odd")
+    alarm = OutsideAlarm(id="a1", message="odd")
     assert len(record_outside_alarms(workspace, [alarm])) == 1
     first = decide_and_record(workspace, week(3), trigger="outside")
-    before = workspace.ledger.records()
-    assert record_outside_alarms(workspace, [alarm, alarm]) == []
+    before = list(workspace.ledger.records())
+    assert record_outside_alarms(workspace, [alarm, alarm]) == {}
     assert decide_and_record(workspace, week(3), trigger="outside") == first
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
     scored(workspace, 4)
-    assert record_outside_alarms(workspace, [alarm]) == []
+    assert record_outside_alarms(workspace, [alarm]) == {}
     assert told_of(workspace) == [(week(3), "alarm")]
 
 
 def test_a_second_alarm_of_a_window_is_decided_on_anew_and_the_first_still_stands(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, 4, policy="never")
     for number, name in enumerate(("a1", "a2")):
-        (found,) = record_outside_alarms(workspace, [OutsideAlarm(name, f"found {number}")])
+        ((_, found),) = record_outside_alarms(workspace, [OutsideAlarm(id=name, message=f"found {number}")]).items()
         decide_and_record(workspace, week(4), trigger="outside")
-    assert found["said"] == "found 1 and 1 more"
-    assert [record.details["trigger"] for record in workspace.state().decisions][-2:] == ["outside"] * 2
+    assert found.message == "found 1 and 1 more"
+    assert [record.details.trigger for record in workspace.ledger.records(RetrainDecided)][-2:] == ["outside"] * 2
     # Told later that an older week was odd as well: that one is history, the alarm of the newest is not.
-    record_outside_alarms(workspace, [OutsideAlarm("a3", "late", week(3)), OutsideAlarm("a4", "", week(4))])
+    record_outside_alarms(
+        workspace,
+        [
+            OutsideAlarm(id="a3", message="late", partition=week(3)),
+            OutsideAlarm(id="a4", message="", partition=week(4)),
+        ],
+    )
     assert told_of(workspace)[2:] == [(week(3), "no alarm"), (week(4), "alarm")]
 
 
 def test_alarms_about_old_partitions_are_recorded_and_alarm_nothing(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, 4, 5)
-    (found,) = record_outside_alarms(workspace, [OutsideAlarm("a1", "odd", week(3))])
-    assert (found["partition"], found["verdict"], found["historical"]) == (week(3), "no alarm", True)
-    assert found["said"] == "historical, so no alarm: odd"
-    assert not decide_and_record(workspace, week(5), trigger="outside").details["retrain"]
+    ((key, found),) = record_outside_alarms(
+        workspace, [OutsideAlarm(id="a1", message="odd", partition=week(3))]
+    ).items()
+    assert (key, found.verdict, found.historical) == (week(3), "no alarm", True)
+    assert found.message == "historical, so no alarm: odd"
+    assert not decide_and_record(workspace, week(5), trigger="outside").details.retrain
 
 
 def test_an_alarm_counts_for_the_newest_scored_partition_up_to_the_one_it_names(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, 4)
     ingest(workspace, week(5))  # published, and not scored yet
-    found = record_outside_alarms(workspace, [OutsideAlarm("a1", "early", week(6))])
-    assert [one["partition"] for one in found] == [week(4)]
+    found = record_outside_alarms(workspace, [OutsideAlarm(id="a1", message="early", partition=week(6))])
+    assert list(found) == [week(4)]
 
 
 def test_an_alarm_before_anything_was_scored_waits_and_is_recorded_when_told_again(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path)
-    alarms = [OutsideAlarm("a1", "odd")]
+    alarms = [OutsideAlarm(id="a1", message="odd")]
     with pytest.raises(NotReadyError, match="nothing was scored that the alarm 'a1' could be about"):
         record_outside_alarms(workspace, alarms)
     scored(workspace, 3)
@@ -151,12 +160,12 @@ def test_an_alarm_before_anything_was_scored_waits_and_is_recorded_when_told_aga
     [
         ([{"id": "a"}, {"id": 7}], ["a", "7"], None),
         ({"alarms": [{"id": "a"}]}, ["a"], None),
-        ({"id": "a", "said": "odd", "severity": "high"}, ["a"], None),
+        ({"id": "a", "message": "odd", "severity": "high"}, ["a"], None),
         (json.dumps({"alarms": [{"id": "a"}]}), ["a"], None),
         (b'[{"id": "a"}]', ["a"], None),
         ([], [], None),
-        ([{"id": "a"}, {"id": "a", "said": "again"}], ["a"], None),
-        ([{"said": "odd"}, {"id": "b"}], ["b"], "alarm 1: it has no id"),
+        ([{"id": "a"}, {"id": "a", "message": "again"}], ["a"], None),
+        ([{"message": "odd"}, {"id": "b"}], ["b"], "alarm 1: it has no id"),
         ([{"id": ""}, {"id": None}, {"id": True}, {"id": 1.5}, {"id": []}], [], "it has no id"),
         (["odd", 3, None], [], "alarm 1: it is a str"),
         ([{"id": "x" * 201}], [], "its id has 201 characters"),
@@ -183,16 +192,16 @@ def test_an_answer_that_lists_nothing_that_can_be_read_is_refused_and_not_taken_
 
 
 def test_an_answer_without_end_is_cut_and_that_is_said() -> None:
-    alarms, refused = read_alarms([{"id": number, "said": "x" * 10_000} for number in range(MOST + 5)])
+    alarms, refused = read_alarms([{"id": number, "message": "x" * 10_000} for number in range(MOST + 5)])
     assert len(alarms) == MOST
-    assert len(alarms[0].said) == LONGEST
+    assert len(alarms[0].message) == LONGEST
     assert refused == [f"{MOST + 5} alarms were told; the first {MOST} are read"]
 
 
 def test_words_from_outside_can_neither_break_a_line_nor_the_ledger(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3)
-    alarms, refused = read_alarms('[{"id": "\\ud800", "said": "a\\n\\u001b[31mred\\u202e\\u0000 end"}]')
+    alarms, refused = read_alarms('[{"id": "\\ud800", "message": "a\\n\\u001b[31mred\\u202e\\u0000 end"}]')
     assert refused == []
-    (found,) = record_outside_alarms(workspace, alarms)
-    assert found["said"] == "a ?[31mred?? end"
-    assert found["alarms"][0]["id"] == "?"
+    ((_, found),) = record_outside_alarms(workspace, alarms).items()
+    assert found.message == "a ?[31mred?? end"
+    assert found.added[0].id == "?"

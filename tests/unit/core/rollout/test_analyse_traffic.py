@@ -60,8 +60,8 @@ def look(workspace: Workspace, index: int = 0) -> str:
 
 def looks(workspace: Workspace) -> list[tuple[int, str]]:
     """Return the looks that stand in the ledger: their numbers and verdicts."""
-    found = [each.details for each in workspace.ledger.records() if each.kind == "stage_analysed"]
-    return [(each["look"], each["verdict"]) for each in found]
+    found = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"]
+    return [(each.look, each.verdict) for each in found]
 
 
 def test_the_target_serves_the_stage_and_then_the_new_champion(tmp_path: Path) -> None:

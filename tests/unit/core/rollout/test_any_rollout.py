@@ -116,14 +116,14 @@ class AnyRollout(RuleBasedStateMachine):
 
     def note_failures(self) -> None:
         """Remember how far each version had come when its failure came to stand in the ledger."""
-        for record in self.workspace.ledger.records():
+        for record in list(self.workspace.ledger.records()):
             failed = record.kind == "rolled_back" or (
-                record.kind == "stage_analysed" and record.details["verdict"] == "fail"
+                record.kind == "stage_analysed" and record.details.verdict == "fail"
             )
             if failed:
                 served = self.target.history
-                now = served[-1].exposed if served and served[-1].challenger == record.details["version"] else 0.0
-                self.exposed_at_failure.setdefault(str(record.details["version"]), (len(served), now))
+                now = served[-1].exposed if served and served[-1].challenger == record.details.version else 0.0
+                self.exposed_at_failure.setdefault(str(record.details.version), (len(served), now))
 
     # --- what happens -------------------------------------------------------------------------------------------
 
@@ -216,34 +216,35 @@ class AnyRollout(RuleBasedStateMachine):
 
     @invariant()
     def a_version_never_goes_live_without_having_passed_or_been_let_through(self) -> None:
-        records = self.workspace.ledger.records()
-        for promoted in (each for each in records if each.kind == "promoted" and each.details["version"] != "1"):
-            own = [each for each in records if each.details.get("version") == promoted.details["version"]]
+        records = list(self.workspace.ledger.records())
+        for promoted in (each for each in records if each.kind == "promoted" and each.details.version != "1"):
+            number = promoted.details.version
+            own = [each for each in records if getattr(each.details, "version", None) == number]
             through = {
-                each.details["stage"]
+                each.details.stage
                 for each in own
-                if each.kind == "stage_skipped" or (each.kind == "stage_analysed" and each.details["verdict"] == "pass")
+                if each.kind == "stage_skipped" or (each.kind == "stage_analysed" and each.details.verdict == "pass")
             }
             assert {0, 1, 2} <= through
             assert any(each.kind == "stage_approved" for each in own)
-            assert not any(each.kind == "stage_analysed" and each.details["verdict"] == "fail" for each in own)
+            assert not any(each.kind == "stage_analysed" and each.details.verdict == "fail" for each in own)
 
     @invariant()
     def one_version_at_a_time_is_rolled_out_and_the_chain_holds(self) -> None:
-        verify_chain(self.workspace.ledger.records())
+        verify_chain(list(self.workspace.ledger.records()))
         open_: set[str] = set()
-        for record in self.workspace.ledger.records():
+        for record in list(self.workspace.ledger.records()):
             if record.kind == "rollout_started":
-                open_.add(record.details["version"])
+                open_.add(record.details.version)
             if record.kind in ("promoted", "rolled_back"):
-                open_.discard(record.details["version"])
+                open_.discard(record.details.version)
             assert len(open_) <= 1
 
 
 class TestInAnyOrder(AnyRollout.TestCase):  # type: ignore[misc]
     settings = settings(
-        max_examples=60, stateful_step_count=25, deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+        max_examples=60, stateful_step_count=25,
+        suppress_health_check=[*settings.default.suppress_health_check, HealthCheck.filter_too_much],
     )  # fmt: skip
 
 
@@ -287,7 +288,7 @@ def test_a_failure_stands_at_whichever_write_the_process_was_killed(verdicts: li
     for crash in range(count):
         machine = run_with(list(verdicts), crash)
         stood = [
-            each.details["verdict"] for each in machine.workspace.ledger.records() if each.kind == "stage_analysed"
+            each.details.verdict for each in list(machine.workspace.ledger.records()) if each.kind == "stage_analysed"
         ]
         # Whoever comes next would see nothing but good looks.
         for _ in range(3):

@@ -41,7 +41,7 @@ def test_no_rollout_starts_before_somebody_approved(tmp_path: Path) -> None:
     record_approval(workspace, version, ("ben", "17"), started_by=None)
     assert start_rollout(workspace, week(2)) == "1"
     approved = workspace.state().approved["1"]
-    assert (approved.details["by"], approved.details["made_by"]) == ("ben", [])
+    assert (approved.details.by, approved.details.made_by) == ("ben", ())
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,10 @@ def test_who_started_the_run_cannot_approve_its_version_and_the_attempt_is_on_re
     assert people_behind(workspace, version) == ["ann"]
     with pytest.raises(PolicyError, match="ann started a run that made version 1; somebody else must approve it"):
         record_approval(workspace, version, ("ann",), started_by=None)
-    assert workspace.state().approved == {}
-    assert [record.details["by"] for record in workspace.ledger.records() if record.kind == "approval_void"] == ["ann"]
+    assert not workspace.state().approved
+    assert [record.details.by for record in list(workspace.ledger.records()) if record.kind == "approval_void"] == [
+        "ann"
+    ]
     record_approval(workspace, version, ("ben",), started_by=None)
     assert start_rollout(workspace, week(2)) == "1"
 
@@ -72,7 +74,7 @@ def test_a_rejected_version_is_quarantined_and_no_longer_waits(tmp_path: Path) -
     workspace = waiting_candidate(tmp_path, "toy_train/fit/scheduled")
     record_rejection(workspace, version_to_approve(workspace, week(2)), "ben", "the carriers changed")
     state = workspace.state()
-    assert state.quarantined == {"1": "rejected by ben: the carriers changed"}
+    assert dict(state.quarantined.items()) == {"1": "rejected by ben: the carriers changed"}
     assert state.in_flight is None
     with pytest.raises(NotReadyError, match=r"no version from up to .* waits for an approval"):
         version_to_approve(workspace, week(3))
@@ -109,7 +111,7 @@ def test_nobody_approves_nothing(tmp_path: Path) -> None:
     version = version_to_approve(workspace, week(2))
     with pytest.raises(PolicyError, match="nobody answered"):
         record_approval(workspace, version, (), started_by=None)
-    assert workspace.state().approved == {}
+    assert not workspace.state().approved
 
 
 def test_an_answer_about_a_version_that_no_longer_waits_counts_for_no_other(tmp_path: Path) -> None:
@@ -129,4 +131,4 @@ def test_two_answers_on_the_same_record_are_two_records(tmp_path: Path, monkeypa
         monkeypatch.setattr(Workspace, "state", lambda self, known=answers, **how: next(known, None) or real(self))
         with pytest.raises(PolicyError):
             record_approval(workspace, version, (name,), started_by=name)
-    assert [one.details["by"] for one in workspace.ledger.records() if one.kind == "approval_void"] == ["ann", "ben"]
+    assert [one.details.by for one in list(workspace.ledger.records()) if one.kind == "approval_void"] == ["ann", "ben"]

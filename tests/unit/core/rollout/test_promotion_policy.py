@@ -69,10 +69,10 @@ def test_what_a_machine_can_prove_is_proved_and_what_only_a_person_can_is_left_o
     )
     missing = prove_version(workspace, "1")
     assert [said.partition(":")[0] for said in missing] == ["approval"]
-    assert workspace.state().reproduced["1"].details["verdict"] == "identical"
-    records = len(workspace.ledger.records())
+    assert workspace.state().reproduced["1"].details.verdict == "identical"
+    records = workspace.ledger.head().sequence
     assert prove_version(workspace, "1") == missing
-    assert len(workspace.ledger.records()) == records
+    assert workspace.ledger.head().sequence == records
     record_approval(workspace, version_to_approve(workspace, week(2)), ("ben",), started_by=None)
     assert unmet(workspace, workspace.state(), workspace.state().versions["1"]) == []
     go_live(workspace)
@@ -111,9 +111,9 @@ def test_a_card_that_lacked_something_counts_anew_once_it_is_declared(tmp_path: 
     declared = dataclasses.replace(workspace, loop=workspace.loop.model_copy(update={"purpose": "tests only"}))
     write_model_card(declared, "1")
     assert unmet(declared, declared.state(), declared.state().versions["1"]) == []
-    records = len(declared.ledger.records())
+    records = declared.ledger.head().sequence
     write_model_card(declared, "1")
-    assert len(declared.ledger.records()) == records
+    assert declared.ledger.head().sequence == records
     assert unmet(workspace, workspace.state(), workspace.state().versions["1"]) == []
     write_model_card(workspace, "1")
     assert unmet(workspace, workspace.state(), workspace.state().versions["1"]) != []
@@ -149,4 +149,4 @@ def test_a_tolerance_of_the_policy_is_the_one_a_new_version_is_proved_with(
         reproduce_version_module, "predict", lambda *given, **how: honest(*given, **how) + next(made)
     )  # fmt: skip
     assert prove_version(workspace, "1") == []
-    assert workspace.state().reproduced["1"].details["verdict"] == "within tolerance"
+    assert workspace.state().reproduced["1"].details.verdict == "within tolerance"

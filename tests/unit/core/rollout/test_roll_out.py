@@ -22,7 +22,7 @@ from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
-from tests.unit.core.ledger.histories import History, week
+from tests.unit.core.ledger.histories import History, draft_of, week
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train
 
 VERDICTS = ("pass", "inconclusive", "fail")
@@ -84,7 +84,7 @@ def test_over_all_histories_of_verdicts_traffic_never_rises_after_a_failure(
             run_dag(workspace, number)
             seen.append(traffic(workspace))
         state = workspace.state()
-        looks = [each.details["verdict"] for each in workspace.ledger.records() if each.kind == "stage_analysed"]
+        looks = [each.details.verdict for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"]
         if "fail" in looks:
             assert looks[-1] == "fail", history
             assert seen[-1] == 0, history
@@ -94,7 +94,7 @@ def test_over_all_histories_of_verdicts_traffic_never_rises_after_a_failure(
         else:
             assert seen == sorted(seen), history
         assert (seen[-1] == 100) == (looks.count("pass") == 3), history
-        verify_chain(workspace.ledger.records())
+        verify_chain(list(workspace.ledger.records()))
 
 
 def test_over_all_histories_the_share_is_that_of_the_stages_passed(tmp_path: Path, script: Script) -> None:
@@ -133,10 +133,10 @@ def test_running_a_finished_rollout_again_records_nothing_more(tmp_path: Path, s
     workspace = challenged(tmp_path)
     script(["pass"] * 3)
     assert run_dag(workspace, 3) is None
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     for index in range(4):
         run_stage(workspace, "2", index, week(3))
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
     assert workspace.registry.aliases() == {"champion": "2"}
 
 
@@ -150,7 +150,7 @@ def test_a_rolled_back_version_is_quarantined_and_every_retry_says_so(tmp_path: 
     for number, index in product((3, 4, 9), range(4)):
         with pytest.raises(RolledBackError, match="canary_10: as written"):
             run_stage(workspace, version, index, week(number))
-    assert workspace.state().quarantined == {"2": "canary_10: as written"}
+    assert dict(workspace.state().quarantined.items()) == {"2": "canary_10: as written"}
     assert workspace.registry.aliases() == {"champion": "1"}
     with pytest.raises(NotReadyError, match="there is no candidate"):
         start_rollout(workspace, week(4))
@@ -187,12 +187,12 @@ def test_a_promotion_that_died_anywhere_is_finished_by_the_retry_with_one_champi
         run_dag(workspace, 3)
     monkeypatch.delenv("AIRFLOW_MLOPS_FAULT")
     for index in (0, 1):
-        if workspace.state().rollout is not None or workspace.state().promotions[-1].details["version"] == "2":
+        if workspace.state().rollout is not None or list(workspace.state().promotions.values())[-1] == "2":
             run_stage(workspace, "2", index, week(3))
     assert traffic(workspace) == 100
     assert workspace.registry.aliases() == {"champion": "2"}
     assert len(workspace.state().promotions) == 2
-    verify_chain(workspace.ledger.records())
+    verify_chain(list(workspace.ledger.records()))
 
 
 def test_there_is_one_rollout_at_a_time_and_starting_again_goes_on_with_it(tmp_path: Path, script: Script) -> None:
@@ -200,9 +200,9 @@ def test_there_is_one_rollout_at_a_time_and_starting_again_goes_on_with_it(tmp_p
     script([])
     assert start_rollout(workspace, week(3)) == "2"
     History(workspace.ledger).register(4, "3")
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     assert start_rollout(workspace, week(4)) == "2"
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
     with pytest.raises(NotReadyError, match="version 3 is not being rolled out"):
         run_stage(workspace, "3", 0, week(4))
 
@@ -216,7 +216,7 @@ def test_a_candidate_older_than_the_champion_is_superseded(tmp_path: Path) -> No
         start_rollout(workspace, week(5))
     state = workspace.state()
     assert (state.candidate, state.rollout, state.in_flight) == (None, None, None)
-    assert workspace.ledger.records()[-1].kind == "superseded"
+    assert list(workspace.ledger.records())[-1].kind == "superseded"
     assert workspace.registry.aliases() == {"champion": "3"}
 
 
@@ -226,10 +226,10 @@ def test_a_run_for_an_older_partition_starts_and_moves_nothing(tmp_path: Path, s
     with pytest.raises(NotReadyError, match="there is no candidate from up to"):
         start_rollout(workspace, week(2))
     version = start_rollout(workspace, week(3))
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     with pytest.raises(NotReadyError, match="is older"):
         run_stage(workspace, version, 0, week(2))
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
     assert workspace.state(as_of=week(2)).rollout is None
 
 
@@ -244,7 +244,10 @@ def test_a_move_decided_on_an_old_record_loses_and_is_decided_again(
     def behind_somebody_else(draft: Any, *, read: int) -> Any:
         if draft.kind == "promoted" and not interrupted[0]:
             interrupted[0] = True
-            append(workspace.draft("snapshot_published", "elsewhere", week(4), version=1, columns={}), read=read)
+            append(
+                draft_of(workspace, "snapshot_published", "elsewhere", week(4), version=1, digest="d", columns={}),
+                read=read,
+            )
             with pytest.raises(StaleLedgerError):
                 append(draft, read=read)
             raise StaleLedgerError("another record came first")
@@ -252,7 +255,7 @@ def test_a_move_decided_on_an_old_record_loses_and_is_decided_again(
 
     monkeypatch.setattr(workspace.ledger, "append", behind_somebody_else)
     run_stage(workspace, version, 0, week(3))
-    assert [each.kind for each in workspace.ledger.records()[-2:]] == ["snapshot_published", "promoted"]
+    assert [each.kind for each in list(workspace.ledger.records())[-2:]] == ["snapshot_published", "promoted"]
     assert traffic(workspace) == 100
 
 
@@ -280,29 +283,29 @@ def test_a_challenger_that_learnt_the_new_slope_goes_live_on_real_rows(tmp_path:
     state = workspace.state()
     assert state.champion is not None
     assert state.champion.number == "2"
-    looks = [each.details for each in workspace.ledger.records() if each.kind == "stage_analysed"][2:]
-    assert [look["verdict"] for look in looks] == ["pass", "pass"]
+    looks = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"][2:]
+    assert [look.verdict for look in looks] == ["pass", "pass"]
     # Shadow looks at every row, a canary at the keys of its share.
-    assert looks[0]["rows"] == 400
-    assert 150 < looks[1]["rows"] < 250
+    assert looks[0].rows == 400
+    assert 150 < looks[1].rows < 250
 
 
 def test_a_look_keeps_what_the_gate_expected_beside_what_it_saw(tmp_path: Path) -> None:
     workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6])
     assert run_dag(workspace, 6) is None
-    start = next(each for each in workspace.ledger.records()[::-1] if each.kind == "rollout_started")
-    look = [each.details for each in workspace.ledger.records() if each.kind == "stage_analysed"][2]
-    report = workspace.evidence.get(workspace.state().versions["2"].details["report"])
+    start = next(each for each in list(workspace.ledger.records())[::-1] if each.kind == "rollout_started")
+    look = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"][2]
+    report = workspace.evidence.get(workspace.state().versions["2"].details.report)
     gate = report["candidates"][0]["metric_reports"]["mae"]["champion"]
-    both = look["offline"]
+    both = look.offline
     assert (both["metric"], both["expected"]) == ("mae", gate["difference"])
-    assert both["observed"] == look["metrics"][0]["numbers"]["difference"]
+    assert both["observed"] == look.metrics[0]["numbers"]["difference"]
     # The gate judged it on the half-new week before: what it saw is no promise, and the look says whether it held.
     assert both["agree"] == (both["expected_low"] <= both["observed"] <= both["expected_high"])
     assert "mae against the champion: the gate expected" in as_markdown(model_card(workspace, "2"))
     # And before the start it was said what the stages can find.
-    assert [sentence.split(":")[0] for sentence in start.details["plan"]] == ["shadow_100", "canary_50"]
-    assert "400" in start.details["plan"][0] or "2,000 labelled rows" in start.details["plan"][0]
+    assert [sentence.split(":")[0] for sentence in start.details.plan] == ["shadow_100", "canary_50"]
+    assert "400" in start.details.plan[0] or "2,000 labelled rows" in start.details.plan[0]
 
 
 def test_a_challenger_that_learnt_a_passing_slope_is_rolled_back_on_real_rows(tmp_path: Path) -> None:
@@ -317,14 +320,14 @@ def test_a_challenger_that_learnt_a_passing_slope_is_rolled_back_on_real_rows(tm
 def test_a_shadow_of_a_share_looks_at_the_keys_of_that_share(tmp_path: Path) -> None:
     workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6], stages=[{"shadow": 50}, {"live": 100}])
     assert run_dag(workspace, 6) is None
-    (look,) = [each.details for each in workspace.ledger.records() if each.kind == "stage_analysed"][1:]
-    assert 150 < look["rows"] < 250
+    (look,) = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"][1:]
+    assert 150 < look.rows < 250
 
 
 def test_too_few_rows_hold(tmp_path: Path) -> None:
     workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6], min_rows=1_000)
     assert run_dag(workspace, 6) == "NotReadyError"
-    assert "400 labelled rows, 1,000 are needed" in str(workspace.ledger.records()[-1].details["reason"])
+    assert "400 labelled rows, 1,000 are needed" in str(list(workspace.ledger.records())[-1].details.reason)
 
 
 def test_a_challenger_that_cannot_predict_is_rolled_back_and_serves_nobody(
@@ -338,10 +341,12 @@ def test_a_challenger_that_cannot_predict_is_rolled_back_and_serves_nobody(
     for module in (analyse_rows, score_partition_module):
         monkeypatch.setattr(module, "predict_challenger", unable)
     start_rollout(workspace, week(6))
-    workspace.record_fact(workspace.draft("stage_entered", "s", week(6), version="2", stage=0, kind="canary", share=50))
+    workspace.record_fact(
+        draft_of(workspace, "stage_entered", "s", week(6), version="2", stage=0, kind="canary", share=50)
+    )
     workspace.source.frames[week(7)] = toy_rows(7, slope=6)  # type: ignore[attr-defined]
     ingest(workspace, week(7))
-    assert score_partition(workspace, week(7))["served"] == {"1": 120}
+    assert score_partition(workspace, week(7)).served == {"1": 120}
     assert run_dag(workspace, 7) == "RolledBackError"
     assert "the challenger cannot predict: the model raised KeyError" in workspace.state().quarantined["2"]
 
@@ -354,10 +359,10 @@ def test_a_stage_that_bakes_waits_for_its_partitions_and_looks_at_all_of_them(tm
         ingest(workspace, week(number))
         score_partition(workspace, week(number))
         assert run_dag(workspace, number) == ended
-    looks = [each.details for each in workspace.ledger.records() if each.kind == "stage_analysed"]
-    assert [look["verdict"] for look in looks[-3:]] == ["inconclusive", "inconclusive", "pass"]
-    assert "1 of 2 partitions were scored" in looks[-2]["reason"]
-    assert looks[-1]["rows"] == 240
+    looks = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"]
+    assert [look.verdict for look in looks[-3:]] == ["inconclusive", "inconclusive", "pass"]
+    assert "1 of 2 partitions were scored" in looks[-2].reason
+    assert looks[-1].rows == 240
 
 
 def test_without_labels_a_look_is_inconclusive(tmp_path: Path) -> None:
@@ -367,6 +372,6 @@ def test_without_labels_a_look_is_inconclusive(tmp_path: Path) -> None:
     score_partition(workspace, week(7))
     assert run_dag(workspace, 7) == "NotReadyError"
     assert (
-        workspace.ledger.records()[-1].details["reason"]
+        list(workspace.ledger.records())[-1].details.reason
         == "0 labelled rows, 20 are needed to say; 120 of 120 rows have no label"
     )

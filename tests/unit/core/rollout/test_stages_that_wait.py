@@ -59,7 +59,7 @@ def test_the_time_that_other_traffic_was_served_is_no_time_of_the_stage(tmp_path
     target._traffic, target.seconds = Traffic(0, "1"), 99_999.0
     assert due(workspace, "2", 0) is None
     assert "NotReadyError" in look(workspace)
-    assert workspace.state().quarantined == {}
+    assert not workspace.state().quarantined
 
 
 def test_an_ab_test_of_partitions_waits_for_its_sample(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_an_ab_test_of_partitions_waits_for_its_sample(tmp_path: Path) -> None:
             ingest(workspace, week(number))
             score_partition(workspace, week(number))
         assert run_dag(workspace, number) == ("NotReadyError" if number < 8 else None)
-    own = [each.details for each in workspace.ledger.records() if each.kind == "stage_analysed"][1:]
-    assert [(each["look"], each["verdict"]) for each in own] == [(0, "inconclusive")] * 2 + [(1, "pass")]
-    assert "look 1 of 1 comes at 500 labelled rows" in own[0]["reason"]
+    own = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"][1:]
+    assert [(each.look, each.verdict) for each in own] == [(0, "inconclusive")] * 2 + [(1, "pass")]
+    assert "look 1 of 1 comes at 500 labelled rows" in own[0].reason
 
 
 def test_the_watch_leaves_the_last_partition_of_a_stage_to_its_look(tmp_path: Path) -> None:

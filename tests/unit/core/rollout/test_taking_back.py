@@ -19,7 +19,7 @@ from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_ro
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 from airflow_mlops.testing.in_memory_target import InMemoryTarget, Method
-from tests.unit.core.ledger.histories import History, week
+from tests.unit.core.ledger.histories import History, draft_of, week
 from tests.unit.core.rollout.test_analyse_traffic import looks, rolled_out, seen
 from tests.unit.core.rollout.test_roll_out import real_loop, run_dag
 from tests.unit.core.toy_loop import ingest, toy_rows
@@ -54,7 +54,7 @@ def test_an_abort_with_the_target_and_the_registry_down_says_that_the_challenger
     with pytest.raises(TargetError, match=r"who serves has not followed.*airflow-mlops reconcile.*no route") as told:
         control_rollout(workspace, "abort", reason="complaints")
     assert str(told.value).startswith("version 2 was taken back; that stands in the ledger")
-    assert workspace.state().quarantined == {"2": "complaints"}
+    assert dict(workspace.state().quarantined.items()) == {"2": "complaints"}
     target_up(target)
     monkeypatch.undo()
     reconcile(workspace)
@@ -142,7 +142,7 @@ def test_a_promotion_that_was_taken_back_by_hand_is_no_promotion_to_a_retry(tmp_
         roll_back_now(workspace, reason="bad", only="2")
     roll_back_now(workspace, reason="bad", only="3")
     workspace.record_fact(
-        workspace.draft("rolled_back", "by hand", week(4), version="2", champion="1", reason="complaints")
+        draft_of(workspace, "rolled_back", "by hand", week(4), version="2", champion="1", reason="complaints")
     )
     with pytest.raises(RolledBackError, match="version 2 was rolled back: complaints"):
         ended(workspace, workspace.state(), "2", "live_100")
@@ -178,7 +178,7 @@ def test_whoever_was_taken_back_predicts_no_partition_that_was_waiting(tmp_path:
     control_rollout(workspace, "abort", reason="complaints")
     for number in (7, 8):
         scored = score_partition(workspace, week(number))
-        assert (scored["served"], scored["challenger"]) == ({"1": 120}, None)
+        assert (scored.served, scored.challenger) == ({"1": 120}, None)
 
 
 def test_a_champion_that_was_taken_back_predicts_no_partition_that_was_waiting(tmp_path: Path) -> None:
@@ -187,4 +187,4 @@ def test_a_champion_that_was_taken_back_predicts_no_partition_that_was_waiting(t
     workspace.source.frames[week(7)] = toy_rows(7, slope=6)  # type: ignore[attr-defined]
     ingest(workspace, week(7))
     roll_back_now(workspace, reason="complaints")
-    assert score_partition(workspace, week(7))["served"] == {"1": 120}
+    assert score_partition(workspace, week(7)).served == {"1": 120}

@@ -1,4 +1,4 @@
-"""A small HTTP service on loopback whose every answer a test decides."""
+"""A small HTTP service on loopback with scripted answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_mlops.core.ports.connections import HttpAddress
 
 @dataclass(frozen=True)
 class Answer:
-    """What the service says; ``length`` is what it claims, if that is not the truth."""
+    """An answer of the service; ``length`` is its Content-Length header, if that is to be wrong."""
 
     body: bytes = b""
     status: int = 200
@@ -23,10 +23,10 @@ class Answer:
 
 @dataclass
 class SmallService:
-    """Where it is, and what it was asked: path and headers of each request."""
+    """A running service: its port, and the path and headers of each request."""
 
     port: int
-    asked: list[tuple[str, dict[str, str]]]
+    requests: list[tuple[str, dict[str, str]]]
 
     @property
     def address(self) -> HttpAddress:
@@ -34,35 +34,35 @@ class SmallService:
 
     @property
     def paths(self) -> list[str]:
-        return [path for path, _ in self.asked]
+        return [path for path, _ in self.requests]
 
 
 @contextmanager
 def small_service(answer: Callable[[str, Mapping[str, str]], Answer]) -> Iterator[SmallService]:
-    """Serve ``answer`` of path and headers (with small letters) while the context lasts."""
-    asked: list[tuple[str, dict[str, str]]] = []
+    """Serve the answers of a function of path and headers (names in small letters) inside the context."""
+    requests: list[tuple[str, dict[str, str]]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            asked.append((self.path, headers))
-            said = answer(self.path, headers)
-            self.send_response(said.status)
-            for name, value in said.headers.items():
+            requests.append((self.path, headers))
+            reply = answer(self.path, headers)
+            self.send_response(reply.status)
+            for name, value in reply.headers.items():
                 self.send_header(name, value)
-            if said.status not in (204, 304):
-                self.send_header("Content-Length", str(len(said.body) if said.length is None else said.length))
+            if reply.status not in (204, 304):
+                self.send_header("Content-Length", str(len(reply.body) if reply.length is None else reply.length))
             self.end_headers()
-            self.wfile.write(said.body)
+            self.wfile.write(reply.body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield SmallService(server.server_address[1], asked)
+        yield SmallService(server.server_address[1], requests)
     finally:
         server.shutdown()
         thread.join()

@@ -1,4 +1,4 @@
-"""Answers of an HTTP service: asked for patiently, followed nowhere else, every value as it stands there."""
+"""An HTTP source: retries, pages and links on the same service only, values kept as text."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ KEY = "2013-01-06T00:00:00"
 ROWS = [{"id": "a", "x": 1.50, "ok": True, "n": None}, {"id": "b", "x": 12345678901234567890, "ok": False, "n": ""}]
 
 
-def listed(rows: Any, **headers: str) -> Answer:
+def json_answer(rows: Any, **headers: str) -> Answer:
     return Answer(json.dumps(rows).encode(), headers=headers)
 
 
-def source(service: SmallService, path: str = "rows/{partition}", **kwargs: Any) -> HttpAnswers:
+def build_source(service: SmallService, path: str = "rows/{partition}", **kwargs: Any) -> HttpAnswers:
     return HttpAnswers(service.address, path, name="api", **{"sleep": lambda _: None, **kwargs})
 
 
-def read(one: HttpAnswers) -> tuple[list[dict[str, Any]], list[BrokenRow], dict[str, Any]]:
-    with one.open(KEY) as arrival:
+def read_all(source: HttpAnswers) -> tuple[list[dict[str, Any]], list[BrokenRow], dict[str, Any]]:
+    with source.open(KEY) as arrival:
         assert not arrival.typed
         rows = pa.Table.from_batches(arrival.batches, schema=arrival.schema)
         return rows.to_pylist(), arrival.broken, arrival.origin
@@ -51,31 +51,31 @@ def read(one: HttpAnswers) -> tuple[list[dict[str, Any]], list[BrokenRow], dict[
 def test_json_values_arrive_as_the_text_that_stands_there_and_null_as_null() -> None:
     with small_service(
         lambda *_: Answer(b'[{"id":7,"x":1.50,"y":1e400,"z":NaN,"ok":true,"n":null,"s":"\\u00e9"}]')
-    ) as at:
-        rows, broken, origin = read(source(at))
+    ) as service:
+        rows, broken, origin = read_all(build_source(service))
     assert rows == [{"id": "7", "x": "1.50", "y": "1e400", "z": "NaN", "ok": "true", "n": None, "s": "é"}]
     assert broken == []
     assert origin == {"pages": [{"url": "/rows/2013-01-06"}]}
 
 
 def test_records_may_stand_below_a_dotted_path() -> None:
-    with small_service(lambda *_: listed({"data": {"items": [{"id": 1}]}, "total": 1})) as at:
-        assert read(source(at, records="data.items"))[0] == [{"id": "1"}]
+    with small_service(lambda *_: json_answer({"data": {"items": [{"id": 1}]}, "total": 1})) as service:
+        assert read_all(build_source(service, records="data.items"))[0] == [{"id": "1"}]
         with pytest.raises(
-            SourceUnreadableError, match=r"at 'data\.rows' it is no list of records; it has the keys 'da"
+            SourceUnreadableError, match=r"at 'data\.rows' it is not a list of records; it has the keys 'da"
         ):
-            read(source(at, records="data.rows"))
-        with pytest.raises(SourceUnreadableError, match="as a whole it is no list of records"):
-            read(source(at))
+            read_all(build_source(service, records="data.rows"))
+        with pytest.raises(SourceUnreadableError, match="as a whole it is not a list of records"):
+            read_all(build_source(service))
 
 
 def test_the_service_is_asked_with_login_and_headers_and_below_its_own_path() -> None:
-    with small_service(lambda *_: listed(ROWS)) as at:
+    with small_service(lambda *_: json_answer(ROWS)) as service:
         address = HttpAddress(
-            f"{at.address.url}/v1/", login="me", password="hunter2", headers={"X-Key": "k"}, trust_env=False
+            f"{service.address.url}/v1/", login="me", password="hunter2", headers={"X-Key": "k"}, trust_env=False
         )
-        read(HttpAnswers(address, "/rows?day={day}&month={month}", name="api"))
-        path, headers = at.asked[0]
+        read_all(HttpAnswers(address, "/rows?day={day}&month={month}", name="api"))
+        path, headers = service.requests[0]
     assert path == "/v1/rows?day=06&month=01"
     assert headers["authorization"] == "Basic " + base64.b64encode(b"me:hunter2").decode()
     assert headers["x-key"] == "k"
@@ -83,7 +83,7 @@ def test_the_service_is_asked_with_login_and_headers_and_below_its_own_path() ->
 
 
 class Flaky:
-    """Answers with each of ``answers`` in turn, the last one for ever."""
+    """Gives the answers in turn, and the last of them for ever."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
@@ -96,8 +96,8 @@ class Flaky:
 def test_a_service_that_is_busy_is_asked_again_after_growing_pauses(status: int) -> None:
     pauses: list[float] = []
     busy = Answer(status=status)
-    with small_service(Flaky(busy, busy, busy, listed(ROWS))) as at:
-        rows, _, _ = read(source(at, sleep=pauses.append))
+    with small_service(Flaky(busy, busy, busy, json_answer(ROWS))) as service:
+        rows, _, _ = read_all(build_source(service, sleep=pauses.append))
     assert [row["x"] for row in rows] == ["1.5", "12345678901234567890"]
     assert len(pauses) == 3
     assert 0.5 <= pauses[0] <= 1
@@ -106,7 +106,7 @@ def test_a_service_that_is_busy_is_asked_again_after_growing_pauses(status: int)
 
 
 @pytest.mark.parametrize(
-    ("said", "least", "most"),
+    ("reason", "least", "most"),
     [
         ("7", 7, 7),
         ("100000", 300, 300),
@@ -116,82 +116,82 @@ def test_a_service_that_is_busy_is_asked_again_after_growing_pauses(status: int)
         ("9" * 5000, 300, 300),
     ],
 )
-def test_a_service_that_says_how_long_to_wait_is_heeded_within_reason(said: str, least: float, most: float) -> None:
+def test_a_service_that_says_how_long_to_wait_is_heeded_within_reason(reason: str, least: float, most: float) -> None:
     pauses: list[float] = []
 
     def answer(path: str, headers: Mapping[str, str]) -> Answer:
-        if len(at.asked) > 1:
-            return listed(ROWS)
-        return Answer(status=503, headers={"Retry-After": said})
+        if len(service.requests) > 1:
+            return json_answer(ROWS)
+        return Answer(status=503, headers={"Retry-After": reason})
 
-    with small_service(answer) as at, pytest.MonkeyPatch.context() as patch:
+    with small_service(answer) as service, pytest.MonkeyPatch.context() as patch:
         patch.setattr("http.server.BaseHTTPRequestHandler.date_time_string", lambda *_: "Sun, 06 Jan 2013 00:00:00 GMT")
-        read(source(at, sleep=pauses.append))
+        read_all(build_source(service, sleep=pauses.append))
     assert least <= pauses[0] <= most
 
 
 def test_a_service_that_stays_busy_is_left_for_another_attempt_of_the_task() -> None:
-    with small_service(lambda *_: Answer(status=503)) as at:
+    with small_service(lambda *_: Answer(status=503)) as service:
         with pytest.raises(SourceUnreachableError, match=r"api: /rows/2013-01-06 answered 503, 3 times") as caught:
-            read(source(at, attempts=3))
-        assert len(at.asked) == 3
+            read_all(build_source(service, attempts=3))
+        assert len(service.requests) == 3
     assert caught.value.retryable
 
 
 def test_a_truncated_answer_is_asked_for_again_and_never_taken_for_the_whole() -> None:
     whole = json.dumps([{"id": 1}]).encode()
     cut = Answer(whole[:5], length=len(whole))
-    with small_service(Flaky(cut, listed([{"id": 1}]))) as at:
-        assert read(source(at))[0] == [{"id": "1"}]
+    with small_service(Flaky(cut, json_answer([{"id": 1}]))) as service:
+        assert read_all(build_source(service))[0] == [{"id": "1"}]
     with (
-        small_service(lambda *_: cut) as at,
+        small_service(lambda *_: cut) as service,
         pytest.raises(SourceUnreachableError, match=r"broke off or did not answer \(RemoteProtocolError\), 2 times"),
     ):
-        read(source(at, attempts=2))
+        read_all(build_source(service, attempts=2))
     damaged = Answer(gzip.compress(whole)[:-9] + b"?" * 9, headers={"Content-Encoding": "gzip"})
-    with small_service(lambda *_: damaged) as at, pytest.raises(SourceUnreachableError, match=r"DecodingError"):
-        read(source(at, attempts=2))
+    with small_service(lambda *_: damaged) as service, pytest.raises(SourceUnreachableError, match=r"DecodingError"):
+        read_all(build_source(service, attempts=2))
 
 
 def test_a_service_that_does_not_answer_at_all_is_tried_again_later() -> None:
-    with small_service(lambda *_: Answer()) as at:
-        gone = at
+    with small_service(lambda *_: Answer()) as service:
+        gone = service
     with pytest.raises(SourceUnreachableError, match=r"did not answer \(ConnectError\), 2 times"):
-        read(source(gone, attempts=2))
+        read_all(build_source(gone, attempts=2))
 
 
 def test_a_page_that_takes_longer_than_declared_is_given_up() -> None:
     def slow(path: str, headers: Mapping[str, str]) -> Answer:
         time.sleep(0.5)
-        return listed(ROWS)
+        return json_answer(ROWS)
 
-    with small_service(slow) as at, pytest.raises(SourceUnreachableError, match=r"\(ReadTimeout\), 1 times"):
-        read(source(at, attempts=1, timeout=0.1))
+    with small_service(slow) as service, pytest.raises(SourceUnreachableError, match=r"\(ReadTimeout\), 1 times"):
+        read_all(build_source(service, attempts=1, timeout=0.1))
 
 
 @pytest.mark.parametrize("status", [204, 404])
 def test_what_is_not_there_yet_is_missing(status: int) -> None:
-    with small_service(lambda *_: Answer(status=status)) as at:
+    with small_service(lambda *_: Answer(status=status)) as service:
         with pytest.raises(SourceMissingError, match="partition 2013-01-06T00:00:00: api: /rows/2013-01-06 is not the"):
-            read(source(at))
-        assert len(at.asked) == 1
+            read_all(build_source(service))
+        assert len(service.requests) == 1
 
 
-@pytest.mark.parametrize(("status", "said"), [(400, ""), (401, "login"), (403, "login"), (410, ""), (422, "")])
-def test_a_refusal_is_told_at_once_with_its_status(status: int, said: str) -> None:
-    with small_service(lambda *_: Answer(b"secret", status=status)) as at:
-        with pytest.raises(SourceUnreadableError, match=rf"it answered {status}.*{said}") as caught:
-            read(source(at))
-        assert len(at.asked) == 1
+@pytest.mark.parametrize(("status", "reason"), [(400, ""), (401, "login"), (403, "login"), (410, ""), (422, "")])
+def test_a_refusal_is_told_at_once_with_its_status(status: int, reason: str) -> None:
+    with small_service(lambda *_: Answer(b"secret", status=status)) as service:
+        with pytest.raises(SourceUnreadableError, match=rf"it answered {status}.*{reason}") as caught:
+            read_all(build_source(service))
+        assert len(service.requests) == 1
     assert "secret" not in str(caught.value)
 
 
 def test_a_redirect_is_not_followed() -> None:
     with (
-        small_service(lambda *_: Answer(status=302, headers={"Location": "http://127.0.0.1:1/"})) as at,
+        small_service(lambda *_: Answer(status=302, headers={"Location": "http://127.0.0.1:1/"})) as service,
         pytest.raises(SourceUnreadableError, match="it answered 302, which leads elsewhere; declare that address"),
     ):
-        read(source(at))
+        read_all(build_source(service))
 
 
 def paged(path: str, headers: Mapping[str, str]) -> Answer:
@@ -207,8 +207,8 @@ def paged(path: str, headers: Mapping[str, str]) -> Answer:
 
 @pytest.mark.parametrize("following", ["links.next", "header:Link"])
 def test_pages_are_followed_by_a_link_in_the_answer_or_in_its_header(following: str) -> None:
-    with small_service(paged) as at:
-        rows, _, origin = read(source(at, records="rows", pages=Pages(next=following)))
+    with small_service(paged) as service:
+        rows, _, origin = read_all(build_source(service, records="rows", pages=Pages(next=following)))
         assert [row["id"] for row in rows] == ["1a", "1b", "2a", "2b", "3a", "3b"]
         assert origin["pages"] == [
             {"url": "/rows/2013-01-06", "etag": '"p1"'},
@@ -217,31 +217,32 @@ def test_pages_are_followed_by_a_link_in_the_answer_or_in_its_header(following: 
         ]
 
 
-@pytest.mark.parametrize("last", [listed([]), Answer(status=404), Answer(status=204)])
+@pytest.mark.parametrize("last", [json_answer([]), Answer(status=404), Answer(status=204)])
 def test_pages_are_counted_until_one_is_empty(last: Answer) -> None:
     def answer(path: str, headers: Mapping[str, str]) -> Answer:
         number = int(path.rpartition("page=")[2])
-        return listed([{"id": number}]) if number < 3 else last
+        return json_answer([{"id": number}]) if number < 3 else last
 
-    with small_service(answer) as at:
-        rows, _, _ = read(source(at, path="rows?until={partition}", pages=Pages(number="page", first=0)))
+    with small_service(answer) as service:
+        rows, _, _ = read_all(build_source(service, path="rows?until={partition}", pages=Pages(number="page", first=0)))
         assert [row["id"] for row in rows] == ["0", "1", "2"]
-        assert at.paths == [f"/rows?until=2013-01-06&page={number}" for number in range(4)]
+        assert service.paths == [f"/rows?until=2013-01-06&page={number}" for number in range(4)]
 
 
 def test_nothing_is_read_again_where_the_service_says_that_no_page_changed() -> None:
-    with small_service(paged) as at:
-        one = source(at, records="rows", pages=Pages(next="links.next"))
-        origin = read(one)[2]
-        with one.open(KEY, known=origin) as arrival:
+    with small_service(paged) as service:
+        source = build_source(service, records="rows", pages=Pages(next="links.next"))
+        origin = read_all(source)[2]
+        with source.open(KEY, known=origin) as arrival:
             assert arrival.unchanged
             assert arrival.origin == origin
             assert list(arrival.batches) == []
-        assert [headers["if-none-match"] for _, headers in at.asked[3:]] == ['"p1"', '"p2"', '"p3"']
+        assert [headers["if-none-match"] for _, headers in service.requests[3:]] == ['"p1"', '"p2"', '"p3"']
         changed = {"pages": [*origin["pages"][:2], {**origin["pages"][2], "etag": '"old"'}]}
         without = {"pages": [*origin["pages"][:2], {"url": origin["pages"][2]["url"]}]}
-        for known in (changed, without, {"pages": []}, {}, {"files": []}):
-            with one.open(KEY, known=known) as arrival:
+        previous: list[dict[str, Any]] = [changed, without, {"pages": []}, {}, {"files": []}]
+        for origin_before in previous:
+            with source.open(KEY, known=origin_before) as arrival:
                 assert not arrival.unchanged
                 assert sum(batch.num_rows for batch in arrival.batches) == 6
 
@@ -261,70 +262,70 @@ def test_nothing_is_read_again_where_the_service_says_that_no_page_changed() -> 
 @pytest.mark.parametrize("following", ["next", "header:Link"])
 def test_a_link_that_leads_elsewhere_is_never_followed(link: str, following: str) -> None:
     def answer(path: str, headers: Mapping[str, str]) -> Answer:
-        foreign = link.format(port=at.port)
+        foreign = link.format(port=service.port)
         return Answer(
             json.dumps({"rows": ROWS, "next": foreign}).encode(), headers={"Link": f'<{foreign}>; rel="next"'}
         )
 
-    with small_service(answer) as at:
+    with small_service(answer) as service:
         with pytest.raises(
             SourceUnreadableError, match="another address than the connection's, and no link is followed"
         ):
-            read(source(at, records="rows", pages=Pages(next=following)))
-        assert len(at.asked) == 1
+            read_all(build_source(service, records="rows", pages=Pages(next=following)))
+        assert len(service.requests) == 1
 
 
 def test_a_login_in_a_link_is_not_used() -> None:
     def answer(path: str, headers: Mapping[str, str]) -> Answer:
-        following = f"http://me:pw@127.0.0.1:{at.port}/rows/2" if path != "/rows/2" else None
-        return listed({"rows": [{"id": path}], "next": following})
+        following = f"http://me:pw@127.0.0.1:{service.port}/rows/2" if path != "/rows/2" else None
+        return json_answer({"rows": [{"id": path}], "next": following})
 
-    with small_service(answer) as at:
-        rows, _, origin = read(source(at, records="rows", pages=Pages(next="next")))
+    with small_service(answer) as service:
+        rows, _, origin = read_all(build_source(service, records="rows", pages=Pages(next="next")))
         assert [row["id"] for row in rows] == ["/rows/2013-01-06", "/rows/2"]
-        assert "authorization" not in at.asked[1][1]
+        assert "authorization" not in service.requests[1][1]
     assert "pw" not in json.dumps(origin)
 
 
 def test_a_circle_of_links_ends() -> None:
     def answer(path: str, headers: Mapping[str, str]) -> Answer:
-        return listed({"rows": [{"id": path}], "next": "/b" if path == "/a" else "/a"})
+        return json_answer({"rows": [{"id": path}], "next": "/b" if path == "/a" else "/a"})
 
-    with small_service(answer) as at:
+    with small_service(answer) as service:
         with pytest.raises(SourceUnreadableError, match="/a cannot be read: the links from page to page lead in a cir"):
-            read(source(at, records="rows", pages=Pages(next="next")))
-        assert at.paths == ["/rows/2013-01-06", "/a", "/b"]
+            read_all(build_source(service, records="rows", pages=Pages(next="next")))
+        assert service.paths == ["/rows/2013-01-06", "/a", "/b"]
 
 
 def test_a_service_that_does_not_know_the_number_of_the_page_is_found_out() -> None:
     with (
-        small_service(lambda *_: listed(ROWS)) as at,
+        small_service(lambda *_: json_answer(ROWS)) as service,
         pytest.raises(SourceUnreadableError, match=r"same as the page before; does the service know 'page'\?"),
     ):
-        read(source(at, pages=Pages(number="page")))
+        read_all(build_source(service, pages=Pages(number="page")))
 
 
 def test_a_link_to_a_page_that_is_not_there_is_no_end() -> None:
     with (
-        small_service(lambda path, _: paged(path, {}) if "page" not in path else Answer(status=404)) as at,
+        small_service(lambda path, _: paged(path, {}) if "page" not in path else Answer(status=404)) as service,
         pytest.raises(SourceUnreadableError, match="the page before links to it, and it is not there"),
     ):
-        read(source(at, records="rows", pages=Pages(next="links.next")))
+        read_all(build_source(service, records="rows", pages=Pages(next="links.next")))
 
 
 def test_endless_pages_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_source, "MAX_PAGES", 5)
     with (
-        small_service(lambda path, _: listed([{"id": path}])) as at,
+        small_service(lambda path, _: json_answer([{"id": path}])) as service,
         pytest.raises(SourceUnreadableError, match="there are more than 5 pages"),
     ):
-        read(source(at, pages=Pages(number="page")))
+        read_all(build_source(service, pages=Pages(number="page")))
 
 
 def test_a_record_that_is_no_row_is_set_aside_with_its_place() -> None:
     body = b'[{"id":1,"x":{"deep":[1]}},7,{"id":2,"id":3},{"id":4,"x":"\\ud800"},{"id":5}]'
-    with small_service(lambda *_: Answer(body)) as at:
-        rows, broken, _ = read(source(at))
+    with small_service(lambda *_: Answer(body)) as service:
+        rows, broken, _ = read_all(build_source(service))
     assert rows == [{"id": "5", "x": None}]
     assert broken == [
         BrokenRow('{"id": "1", "x": {"deep": ["1"]}}', "holds no single value in 'x'", "/rows/2013-01-06, record 1"),
@@ -338,63 +339,70 @@ def test_a_record_that_is_no_row_is_set_aside_with_its_place() -> None:
 
 def two_pages(second: dict[str, Any]) -> Any:
     def answer(path: str, headers: Mapping[str, str]) -> Answer:
-        return listed({"rows": [second], "next": None} if path == "/2" else {"rows": [{"id": 1}], "next": "/2"})
+        return json_answer({"rows": [second], "next": None} if path == "/2" else {"rows": [{"id": 1}], "next": "/2"})
 
     return answer
 
 
 def test_a_key_that_comes_later_is_a_column_if_the_contract_knows_it_and_else_refuses_the_partition() -> None:
     paging: dict[str, Any] = {"records": "rows", "pages": Pages(next="next")}
-    with small_service(two_pages({"id": 2, "late": "x"})) as at:
-        assert read(source(at, columns=("id", "late"), **paging))[0] == [
-            {"id": "1", "late": None}, {"id": "2", "late": "x"},
-        ]  # fmt: skip
-        assert read(source(at, ignored=("la*",), **paging))[0] == [{"id": "1"}, {"id": "2"}]
+    with small_service(two_pages({"id": 2, "late": "x"})) as service:
+        assert read_all(build_source(service, columns=("id", "late"), **paging))[0] == [
+            {"id": "1", "late": None},
+            {"id": "2", "late": "x"},
+        ]
+        assert read_all(build_source(service, ignored=("la*",), **paging))[0] == [{"id": "1"}, {"id": "2"}]
         with pytest.raises(
             PartitionRefusedError, match=r"/2, record 1 has the key 'late', which neither the first page"
         ):
-            read(source(at, columns=("id",), **paging))
+            read_all(build_source(service, columns=("id",), **paging))
 
 
 def test_a_column_of_the_contract_that_no_record_has_refuses_the_partition() -> None:
-    with small_service(lambda *_: listed([{"id": 1}, {"id": 2}])) as at:
+    with small_service(lambda *_: json_answer([{"id": 1}, {"id": 2}])) as service:
         with pytest.raises(PartitionRefusedError, match=r"column 'x' is in none of 2 records, though the contract has"):
-            read(source(at, columns=("id", "x"), required=frozenset({"id", "x"})))
-        assert read(source(at, columns=("id", "x"), required=frozenset({"id"})))[0][0] == {"id": "1", "x": None}
-    with small_service(lambda *_: listed([])) as at:
-        assert read(source(at, columns=("id", "x"), required=frozenset({"id", "x"})))[0] == []
+            read_all(build_source(service, columns=("id", "x"), required=frozenset({"id", "x"})))
+        assert read_all(build_source(service, columns=("id", "x"), required=frozenset({"id"})))[0][0] == {
+            "id": "1",
+            "x": None,
+        }
+    with small_service(lambda *_: json_answer([])) as service:
+        assert read_all(build_source(service, columns=("id", "x"), required=frozenset({"id", "x"})))[0] == []
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "reason"),
     [
-        (b"", "it is no JSON: Expecting value"),
-        (b"<html>", "it is no JSON: Expecting value"),
-        (b'[{"id": 1}', "it is no JSON: Expecting ',' delimiter"),
-        (b"[" * 100_000, "it is no JSON: it is nested too deep"),
-        ('[{"id": "é"}]'.encode("latin-1"), "it is no JSON: 'utf-8' codec can't decode byte 0xe9 in position 9"),
-        (b'"text"', "as a whole it is no list of records"),
+        (b"", "it is not JSON: Expecting value"),
+        (b"<html>", "it is not JSON: Expecting value"),
+        (b'[{"id": 1}', "it is not JSON: Expecting ',' delimiter"),
+        (b"[" * 100_000, "it is not JSON: it is nested too deep"),
+        ('[{"id": "é"}]'.encode("latin-1"), "it is not JSON: 'utf-8' codec can't decode byte 0xe9 in position 9"),
+        (b'"text"', "as a whole it is not a list of records"),
     ],
 )
-def test_what_is_no_json_is_unreadable(body: bytes, said: str) -> None:
-    with small_service(lambda *_: Answer(body)) as at, pytest.raises(SourceUnreadableError) as caught:
-        read(source(at))
-    assert said in str(caught.value)
+def test_what_is_no_json_is_unreadable(body: bytes, reason: str) -> None:
+    with small_service(lambda *_: Answer(body)) as service, pytest.raises(SourceUnreadableError) as caught:
+        read_all(build_source(service))
+    assert reason in str(caught.value)
 
 
 @pytest.mark.parametrize("limits", [Limits(rows=1), Limits(cells=7), Limits(bytes=90)])
 def test_limits_hold_over_all_pages(limits: Limits) -> None:
-    with small_service(lambda *_: listed(ROWS)) as at, pytest.raises(PartitionRefusedError, match=r"data\.limits\."):
-        read(source(at, limits=limits))
+    with (
+        small_service(lambda *_: json_answer(ROWS)) as service,
+        pytest.raises(PartitionRefusedError, match=r"data\.limits\."),
+    ):
+        read_all(build_source(service, limits=limits))
 
 
 def test_a_bomb_of_an_answer_ends_at_the_largest_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_source, "PAGE_BYTES", 1_000_000)
     bomb = Answer(gzip.compress(b" " * 50_000_000), headers={"Content-Encoding": "gzip"})
-    with small_service(lambda *_: bomb) as at:
+    with small_service(lambda *_: bomb) as service:
         with pytest.raises(SourceUnreadableError, match="it has more than 1,000,000 bytes; ask for smaller pages"):
-            read(source(at))
-        assert len(at.asked) == 1
+            read_all(build_source(service))
+        assert len(service.requests) == 1
 
 
 def test_csv_answers_are_read_as_csv_files_are() -> None:
@@ -402,8 +410,8 @@ def test_csv_answers_are_read_as_csv_files_are() -> None:
         bodies = {"1": b"id,x\n1,2\n3\n", "2": b"x,id\n5,4\n", "3": b"id,x\n"}
         return Answer(bodies[path.rpartition("=")[2]])
 
-    with small_service(answer) as at:
-        rows, broken, origin = read(source(at, form="csv", pages=Pages(number="page")))
+    with small_service(answer) as service:
+        rows, broken, origin = read_all(build_source(service, form="csv", pages=Pages(number="page")))
     assert rows == [{"id": "1", "x": "2"}, {"id": "4", "x": "5"}]
     place = "/rows/2013-01-06?page="
     assert broken == [BrokenRow("3", "has 1 values, the header has 2", f"{place}1, line 3")]
@@ -411,15 +419,18 @@ def test_csv_answers_are_read_as_csv_files_are() -> None:
 
 
 def test_a_csv_answer_may_be_a_compressed_file_and_a_page_with_other_columns_is_refused() -> None:
-    with small_service(lambda *_: Answer(gzip.compress(b"id,x\n1,2\n"))) as at:
-        assert read(source(at, path="{partition}.csv.gz", form="csv"))[0] == [{"id": "1", "x": "2"}]
+    with small_service(lambda *_: Answer(gzip.compress(b"id,x\n1,2\n"))) as service:
+        assert read_all(build_source(service, path="{partition}.csv.gz", form="csv"))[0] == [{"id": "1", "x": "2"}]
     with (
-        small_service(lambda path, _: Answer(b"id,x\n1,2\n" if path.endswith("=1") else b"id,y\n1,2\n")) as at,
+        small_service(lambda path, _: Answer(b"id,x\n1,2\n" if path.endswith("=1") else b"id,y\n1,2\n")) as service,
         pytest.raises(PartitionRefusedError, match="column 'x' is missing; column 'y' is new"),
     ):
-        read(source(at, form="csv", pages=Pages(number="page")))
-    with small_service(lambda *_: Answer(b"")) as at, pytest.raises(SourceUnreadableError, match="not even a header"):
-        read(source(at, form="csv"))
+        read_all(build_source(service, form="csv", pages=Pages(number="page")))
+    with (
+        small_service(lambda *_: Answer(b"")) as service,
+        pytest.raises(SourceUnreadableError, match="not even a header"),
+    ):
+        read_all(build_source(service, form="csv"))
 
 
 def test_a_declaration_that_cannot_work_is_refused_before_anything_is_asked() -> None:
@@ -427,16 +438,16 @@ def test_a_declaration_that_cannot_work_is_refused_before_anything_is_asked() ->
         HttpAnswers(HttpAddress("http://x"), "/", name="api", form="csv", pages=Pages(next="links.next"))
     for url in ("ftp://x", "x", "http://"):
         with pytest.raises(DeclarationError, match="names no address that begins with http"):
-            read(HttpAnswers(HttpAddress(url), "{day}", name="api"))
+            read_all(HttpAnswers(HttpAddress(url), "{day}", name="api"))
 
 
 def test_too_many_broken_records_refuse_the_partition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_rows, "MAX_BROKEN_ROWS", 3)
     with (
-        small_service(lambda *_: listed([1, 2, 3, 4])) as at,
+        small_service(lambda *_: json_answer([1, 2, 3, 4])) as service,
         pytest.raises(PartitionRefusedError, match="more than 3 records are broken, the first at /rows/2013-01-06"),
     ):
-        read(source(at))
+        read_all(build_source(service))
 
 
 JSON = st.recursive(
@@ -446,10 +457,10 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(JSON, max_size=6))
 def test_every_record_is_a_row_or_a_broken_row(records: list[Any]) -> None:
     broken: list[BrokenRow] = []
-    found = read_json(json.dumps(records).encode())
-    rows = JsonRows(found, where="w", broken=broken)
-    assert sum(batch.num_rows for batch in rows.batches(found, "/")) + len(broken) == len(records)
+    parsed = read_json(json.dumps(records).encode())
+    rows = JsonRows(parsed, where="w", broken=broken)
+    assert sum(batch.num_rows for batch in rows.batches(parsed, "/")) + len(broken) == len(records)

@@ -1,9 +1,8 @@
-"""Parquet files: read as they are, several as one, refused from the footer where they hold too much."""
+"""A Parquet source: several files read as one partition, and refused by their footers if they hold too much."""
 
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.errors import PartitionRefusedError, SourceMissingError, SourceUnreadableError
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Source
 from airflow_mlops.core.sources.parquet_source import ParquetFiles
+from tests.wiped_parquet import wipe_rows
 
 KEY, LATER = "2013-01-06T00:00:00", "2013-01-13T00:00:00"
 
@@ -89,33 +89,32 @@ def test_files_with_other_columns_are_refused_with_each_difference(tmp_path: Pat
     )
 
 
-def test_a_small_file_of_200_million_rows_is_refused_at_once_from_its_footer(tmp_path: Path) -> None:
+def test_a_small_file_of_200_million_rows_is_refused_from_its_footer_alone(tmp_path: Path) -> None:
     path = tmp_path / "2013-01-06.parquet"
     piece = pa.table({"x": pa.nulls(2_000_000, pa.int8())})
     with pq.ParquetWriter(path, piece.schema, compression="zstd") as writer:
         for _ in range(100):
             writer.write_table(piece)
     assert path.stat().st_size < 1_000_000
-    began = time.perf_counter()
+    wipe_rows(path)
     with pytest.raises(
         PartitionRefusedError, match=r"2013-01-06\.parquet it has at least 200,000,000 rows.*100,000,000"
     ):
         rows_of(ParquetFiles("{partition}.parquet", root=tmp_path))
-    assert time.perf_counter() - began < 1
 
 
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("limits", "reason"),
     [
         (Limits(rows=5), r"b\.parquet it has at least 6 rows, and data\.limits\.rows is 5; raise the limit"),
         (Limits(cells=11), r"b\.parquet it has at least 12 cells, and data\.limits\.cells is 11"),
         (Limits(bytes=250), r"b\.parquet it has at least \d+ bytes, and data\.limits\.bytes is 250"),
     ],
 )
-def test_a_limit_counts_all_files_of_a_partition_together(tmp_path: Path, limits: Limits, said: str) -> None:
+def test_a_limit_counts_all_files_of_a_partition_together(tmp_path: Path, limits: Limits, reason: str) -> None:
     for name in "ab":
         write(tmp_path / f"2013-01-06-{name}.parquet", n=[1, 2, 3], m=[1, 2, 3])
-    with pytest.raises(PartitionRefusedError, match=said):
+    with pytest.raises(PartitionRefusedError, match=reason):
         rows_of(ParquetFiles("{partition}-*.parquet", root=tmp_path, limits=limits))
     exact = Limits(rows=6, cells=12)
     assert rows_of(ParquetFiles("{partition}-*.parquet", root=tmp_path, limits=exact)).num_rows == 6
@@ -165,9 +164,9 @@ def test_a_truncated_parquet_file_is_unreadable_and_named(tmp_path: Path, kept: 
     path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
     with pytest.raises(
         SourceUnreadableError, match=r"partition 2013-01-06T00:00:00: 2013-01-06.parquet cannot be"
-    ) as it:
+    ) as error:
         rows_of(source)
-    assert str(tmp_path) not in str(it.value)
+    assert str(tmp_path) not in str(error.value)
 
 
 def test_damage_in_the_middle_of_a_parquet_file_is_told_when_the_batches_are_read(tmp_path: Path) -> None:
@@ -204,7 +203,7 @@ def test_a_file_that_goes_away_while_it_is_read_is_no_crash(tmp_path: Path) -> N
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     source = ParquetFiles("{partition}.parquet", root=tmp_path)
     os.mkfifo(source.path(KEY))
-    with pytest.raises(SourceUnreadableError, match="it is no ordinary file"):
+    with pytest.raises(SourceUnreadableError, match="it is not a regular file"):
         rows_of(source)
     with pytest.raises(SourceMissingError):
         rows_of(ParquetFiles("{year}*.parquet", root=tmp_path))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlops.core.declaration.user_function import candidates_of
+from airflow_mlops.core.declaration.user_function import build_candidates
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
@@ -177,7 +177,7 @@ def test_a_search_in_which_nothing_can_be_fitted_says_so(ask: Any) -> None:
 )
 def test_a_space_that_cannot_be_searched_is_named(module: str, tmp_path: Path, function: str, said: str) -> None:
     with pytest.raises(TrainingError, match=said):
-        candidates_of(f"{module}:{function}", tmp_path, 0)
+        build_candidates(f"{module}:{function}", tmp_path, 0)
 
 
 # --- in a loop --------------------------------------------------------------------------------------------------
@@ -241,9 +241,9 @@ def test_what_a_search_chose_is_kept_with_the_version_in_the_registry_and_in_the
     evaluated = evaluate_candidates(workspace, request, [fit_candidate(workspace, request, "model")])
     number = register_candidate(workspace, request, evaluated)["version"]
     details = workspace.state().versions[number].details
-    ((name, chosen),) = details["best_params"].items()
+    ((name, chosen),) = details.best_params.items()
     assert name == "ridge__alpha"
-    report = workspace.evidence.get(details["report"])["candidates"][0]
+    report = workspace.evidence.get(str(details.report))["candidates"][0]
     assert report["search"]["tried"] == 9
     assert report["best_params"] == {name: chosen}
     assert registered[0].params == {

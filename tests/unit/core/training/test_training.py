@@ -63,10 +63,10 @@ def test_a_training_makes_a_version_whose_record_says_what_it_was_made_of(tmp_pa
     assert train(workspace, week(3)) == "1"
     version = workspace.state().versions["1"]
     assert version.partition == week(3)
-    assert version.details["metrics"]["mae"] < 1.2
-    assert [pin["partition"] for pin in version.details["window"]["fitted"]] == [week(1), week(2)]
+    assert version.details.metrics["mae"] < 1.2
+    assert [pin.partition for pin in version.details.window.fitted] == [week(1), week(2)]
     assert workspace.registry.aliases() == {"candidate": "1"}
-    assert verify_chain(workspace.ledger.records()) == len(workspace.ledger.records())
+    assert verify_chain(list(workspace.ledger.records())) == workspace.ledger.head().sequence
 
 
 def test_the_same_request_again_is_superseded_and_makes_no_second_version(tmp_path: Path) -> None:
@@ -131,9 +131,9 @@ def test_labels_that_teach_nothing_end_the_decision_with_a_reason(tmp_path: Path
     decide_and_record(workspace, week(2), trigger="nightly")
     with pytest.raises(TrainingError, match=said):
         assemble_training(workspace, week(2))
-    last = workspace.ledger.records()[-1]
+    last = list(workspace.ledger.records())[-1]
     assert (last.kind, workspace.state().open_decision) == ("training_failed", None)
-    assert said in last.details["reason"]
+    assert said in last.details.reason
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_a_candidate_that_does_not_pass_is_refused_with_its_numbers_and_the_cham
     with pytest.raises(GateError, match=r"candidate 'line' does not pass: mae at most 0.01: 0\.\d+ on 120 rows"):
         train(workspace, week(3))
     state = workspace.state()
-    assert workspace.ledger.records()[-1].kind == "candidate_refused"
-    assert (state.open_decision, state.versions, workspace.registry.aliases()) == (None, {}, {})
+    assert list(workspace.ledger.records())[-1].kind == "candidate_refused"
+    assert (state.open_decision, list(state.versions), workspace.registry.aliases()) == (None, [], {})
 
 
 def test_a_gate_by_a_column_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_model_file_changed_between_fit_and_evaluation_is_never_registered(tmp
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(RegistryError, match="was changed"):
         evaluate_candidates(workspace, request, fits)
-    assert workspace.state().versions == {}
+    assert not workspace.state().versions
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_a_candidate_that_cannot_be_fitted_or_kept_ends_the_decision_with_the_re
     with pytest.raises(TrainingError, match=said):
         train(workspace, week(3))
     state = workspace.state()
-    assert workspace.ledger.records()[-1].kind == "training_failed"
-    assert (state.open_decision, state.in_flight, state.versions) == (None, None, {})
+    assert list(workspace.ledger.records())[-1].kind == "training_failed"
+    assert (state.open_decision, state.in_flight, list(state.versions)) == (None, None, [])
 
 
 def test_a_person_who_starts_a_training_by_hand_makes_the_decision_by_the_same_policy(tmp_path: Path) -> None:
@@ -203,8 +203,8 @@ def test_a_person_who_starts_a_training_by_hand_makes_the_decision_by_the_same_p
     ingest(workspace, week(2))
     made = decide_by_hand(workspace, week(2))
     request = assemble_training(workspace, week(2))
-    decision = workspace.state().retrains[-1]
-    assert (decision.details["cause"], decision.sequence) == ("person", request.decision)
+    decision = list(workspace.state().retrains.values())[-1]
+    assert (decision.details.cause, decision.sequence) == ("person", request.decision)
     assert decide_by_hand(workspace, week(2)) == made
     assert assemble_training(workspace, week(2)) == request
 

@@ -125,7 +125,7 @@ def test_a_model_that_cannot_be_trusted_here_ends_the_decision(tmp_path: Path, s
     request = assemble_training(workspace, week(3))
     with pytest.raises(TrainingError, match=reason):
         fit_candidate(workspace, request, "line", Elsewhere(**said))
-    assert workspace.ledger.records()[-1].kind == "training_failed"
+    assert list(workspace.ledger.records())[-1].kind == "training_failed"
     assert workspace.state().open_decision is None
 
 
@@ -201,7 +201,7 @@ def test_a_features_function_that_reads_the_label_is_told_that_there_is_none(tmp
     decide_and_record(workspace, week(3), trigger="nightly")
     with pytest.raises(TrainingError, match=r"raised KeyError: 'y'; the label 'y' is not given to models or features"):
         assemble_training(workspace, week(3))
-    assert "is not given to models" in workspace.ledger.records()[-1].details["reason"]
+    assert "is not given to models" in list(workspace.ledger.records())[-1].details.reason
 
 
 def test_a_function_that_hangs_itself_is_killed_at_the_limit_and_ends_the_decision(tmp_path: Path) -> None:
@@ -212,5 +212,5 @@ def test_a_function_that_hangs_itself_is_killed_at_the_limit_and_ends_the_decisi
         TrainingError, match=rf"{name}:candidates took longer than 0\.1 minutes \(train\.limits\.minutes\)"
     ):
         assemble_training(workspace, week(3))
-    assert workspace.ledger.records()[-1].kind == "training_failed"
+    assert list(workspace.ledger.records())[-1].kind == "training_failed"
     assert workspace.state().open_decision is None

@@ -41,18 +41,18 @@ def check(table: pa.Table, hidden: frozenset[str] = frozenset()) -> list[Finding
     return check_leakage(table, "critical", label="label", key="id", time="at", hidden=hidden)
 
 
-def leaking(table: pa.Table) -> set[str | None]:
-    found = check(table)
-    assert all(finding.severity == "critical" and finding.words for finding in found)
-    return {finding.column for finding in found if finding.verdict == "fail"}
+def leaking_columns(table: pa.Table) -> set[str | None]:
+    findings = check(table)
+    assert all(finding.severity == "critical" and finding.words for finding in findings)
+    return {finding.column for finding in findings if finding.verdict == "fail"}
 
 
 @pytest.mark.parametrize("label", [MINUTES, LATE], ids=["regression", "classification"])
 def test_good_features_pass(label: Any) -> None:
     score = label + RANDOM.normal(0, label.std(), ROWS)
     names = [f"customer {i}" for i in range(ROWS)]
-    found = check(frame(label, score=score, name=names, constant=np.ones(ROWS), nothing=pa.nulls(ROWS)))
-    assert [finding.verdict for finding in found] == ["pass"]
+    findings = check(frame(label, score=score, name=names, constant=np.ones(ROWS), nothing=pa.nulls(ROWS)))
+    assert [finding.verdict for finding in findings] == ["pass"]
 
 
 REGRESSION = {
@@ -67,7 +67,7 @@ REGRESSION = {
 
 @pytest.mark.parametrize("leak", REGRESSION)
 def test_what_nearly_is_a_number_to_predict_is_told(leak: str) -> None:
-    assert leaking(frame(MINUTES, leak=REGRESSION[leak])) == {"leak"}
+    assert leaking_columns(frame(MINUTES, leak=REGRESSION[leak])) == {"leak"}
 
 
 CLASSIFICATION = {
@@ -81,8 +81,8 @@ CLASSIFICATION = {
 
 @pytest.mark.parametrize("leak", CLASSIFICATION)
 def test_what_nearly_is_a_class_is_told(leak: str) -> None:
-    assert leaking(frame(LATE, leak=CLASSIFICATION[leak])) == {"leak"}
-    assert leaking(frame(LATE == 1, leak=CLASSIFICATION[leak])) == {"leak"}
+    assert leaking_columns(frame(LATE, leak=CLASSIFICATION[leak])) == {"leak"}
+    assert leaking_columns(frame(LATE == 1, leak=CLASSIFICATION[leak])) == {"leak"}
 
 
 def test_the_key_the_time_and_hidden_columns_are_no_features() -> None:
@@ -93,19 +93,19 @@ def test_the_key_the_time_and_hidden_columns_are_no_features() -> None:
 @pytest.mark.parametrize("zone", ["UTC", None])
 def test_a_time_after_the_event_is_told_and_one_before_is_not(zone: str | None) -> None:
     rows = np.arange(ROWS)
-    assert leaking(frame(MINUTES, closed=moments(START + 3_600_000_000, zone))) == {"closed"}
-    assert leaking(frame(MINUTES, booked=moments(START - 3_600_000_000, zone))) == set()
-    assert leaking(frame(MINUTES, booked=moments(np.where(rows % 500 == 0, START + DAY, START - DAY), zone))) == {
-        "booked"
-    }
+    assert leaking_columns(frame(MINUTES, closed=moments(START + 3_600_000_000, zone))) == {"closed"}
+    assert leaking_columns(frame(MINUTES, booked=moments(START - 3_600_000_000, zone))) == set()
+    assert leaking_columns(
+        frame(MINUTES, booked=moments(np.where(rows % 500 == 0, START + DAY, START - DAY), zone))
+    ) == {"booked"}
     mistyped = np.where(rows % 1000 == 0, START + 365 * DAY, START - DAY)
-    assert leaking(frame(MINUTES, booked=moments(mistyped, zone))) == set()
+    assert leaking_columns(frame(MINUTES, booked=moments(mistyped, zone))) == set()
 
 
 def test_a_date_is_after_the_event_from_the_next_day_on() -> None:
     days = START // DAY
-    assert leaking(frame(MINUTES, day=pa.array(days, pa.int32()).cast(pa.date32()))) == set()
-    assert leaking(frame(MINUTES, day=pa.array(days + 1, pa.int32()).cast(pa.date32()))) == {"day"}
+    assert leaking_columns(frame(MINUTES, day=pa.array(days, pa.int32()).cast(pa.date32()))) == set()
+    assert leaking_columns(frame(MINUTES, day=pa.array(days + 1, pa.int32()).cast(pa.date32()))) == {"day"}
 
 
 def test_a_feature_that_is_null_exactly_where_the_label_is_was_known_with_it() -> None:
@@ -113,18 +113,18 @@ def test_a_feature_that_is_null_exactly_where_the_label_is_was_known_with_it() -
     label, noise = np.where(gone, np.nan, MINUTES), RANDOM.normal(size=ROWS)
     with_nulls = pa.array(label, from_pandas=True)
     leak = pa.array(np.where(gone, np.nan, noise), from_pandas=True)
-    assert leaking(frame(with_nulls, leak=leak)) == {"leak"}
+    assert leaking_columns(frame(with_nulls, leak=leak)) == {"leak"}
     other = pa.array(np.where(np.roll(gone, 1), np.nan, noise), from_pandas=True)
-    assert leaking(frame(with_nulls, other=other)) == set()
+    assert leaking_columns(frame(with_nulls, other=other)) == set()
 
 
 def test_without_labels_it_says_so_and_still_looks_at_times() -> None:
-    found = check(frame(pa.nulls(ROWS, pa.float64()), closed=moments(START + DAY)))
-    assert [(finding.column, finding.verdict) for finding in found] == [
+    findings = check(frame(pa.nulls(ROWS, pa.float64()), closed=moments(START + DAY)))
+    assert [(finding.column, finding.verdict) for finding in findings] == [
         ("closed", "fail"),
         (None, "too little history"),
     ]
 
 
 def test_few_rows_draw_no_straight_line() -> None:
-    assert leaking(frame(MINUTES, leak=MINUTES).slice(0, 150)) == set()
+    assert leaking_columns(frame(MINUTES, leak=MINUTES).slice(0, 150)) == set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,6 +12,7 @@ from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.release_quarantine import release_quarantine
@@ -57,9 +57,9 @@ def again(workspace: Workspace) -> Workspace:
     return Workspace(workspace.loop, workspace.root, workspace.scratch, workspace.ports, "person")
 
 
-def ingest(workspace: Workspace) -> dict[str, Any]:
+def ingest(workspace: Workspace) -> SnapshotPublished:
     manifest = take_snapshot(workspace, KEY)
-    return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator()))
+    return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator())).details
 
 
 def held(workspace: Workspace) -> dict[str, list[str]]:
@@ -75,7 +75,7 @@ def test_bad_rows_of_contract_and_suite_lie_side_by_side_with_their_reasons(tmp_
         "0-4": ["x: expect_column_values_to_be_between"],
         "0-7": ["kind: is null"],
     }
-    assert (published["rows"], published["quarantined"]) == (197, 3)
+    assert (published.rows, published.quarantined) == (197, 3)
 
 
 def test_a_row_is_kept_as_it_arrived(tmp_path: Path) -> None:
@@ -92,11 +92,11 @@ def test_rows_that_meet_the_suite_after_a_fix_join_their_partition_as_a_new_vers
     done = release_quarantine(again(workspace), KEY, GxValidator())
     assert (done.released, done.kept) == (1, 2)
     published = workspace.state().published[KEY]
-    assert (published["rows"], published["quarantined"], published["publication"]) == (198, 2, 2)
-    rows = workspace.snapshots.read(KEY, version=published["version"])
-    assert content_digest(rows) == published["digest"]
+    assert (published.rows, published.quarantined, published.publication) == (198, 2, 2)
+    rows = workspace.snapshots.read(KEY, version=published.version)
+    assert content_digest(rows) == published.digest
     assert 11.5 in rows.column("x").to_pylist()
-    assert workspace.snapshots.read(KEY, version=first["version"]).num_rows == 197
+    assert workspace.snapshots.read(KEY, version=first.version).num_rows == 197
     assert set(held(workspace)) == {"0-4", "0-7"}
 
 
@@ -108,7 +108,7 @@ def test_a_released_partition_holds_exactly_what_arrived(tmp_path: Path) -> None
     assert release_quarantine(again(workspace), KEY, GxValidator()).released == 3
     arrived = pa.Table.from_pandas(workspace.source.frames[KEY], preserve_index=False)  # type: ignore[attr-defined]
     arrived = arrived.set_column(1, "at", arrived.column("at").cast(pa.timestamp("us")))
-    assert workspace.state().published[KEY]["digest"] == content_digest(arrived)
+    assert workspace.state().published[KEY].digest == content_digest(arrived)
     assert workspace.quarantine.partitions() == []
 
 
@@ -118,8 +118,8 @@ def test_rows_are_accepted_against_the_suite_only_with_a_reason_that_the_ledger_
     assert release_quarantine(again(workspace), KEY, GxValidator()).released == 0
     done = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-3"], accept="measured by hand")
     assert done.released == 1
-    record = workspace.ledger.records()[-1]
-    assert (record.actor, record.details["accepted_because"]) == ("person", "measured by hand")
+    record = list(workspace.ledger.records())[-1]
+    assert (record.actor, record.details.accepted_because) == ("person", "measured by hand")
 
 
 def test_no_reason_releases_a_row_that_breaks_the_contract(tmp_path: Path) -> None:
@@ -133,10 +133,10 @@ def test_an_ingest_of_the_same_delivery_keeps_what_was_released(tmp_path: Path) 
     workspace = opened(tmp_path)
     ingest(workspace)
     release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-3"], accept="measured by hand")
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     ingest(again(workspace))
-    assert workspace.ledger.records() == before
-    assert workspace.state().published[KEY]["rows"] == 198
+    assert list(workspace.ledger.records()) == before
+    assert workspace.state().published[KEY].rows == 198
 
 
 def test_a_key_that_is_back_in_the_partition_by_now_is_not_released_twice(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_partition_that_was_refused_has_to_be_ingested_again(tmp_path: Path) -
     with pytest.raises(DataError, match=r"is not published.*ingest it again"):
         release_quarantine(again(workspace), KEY, GxValidator())
     (tmp_path / "suite.yaml").write_text(SUITE.format(limit=100))
-    assert ingest(again(workspace))["rows"] == 199
+    assert ingest(again(workspace)).rows == 199
 
 
 def test_rows_of_a_refused_delivery_do_not_join_the_one_that_is_published(tmp_path: Path) -> None:
@@ -170,4 +170,4 @@ def test_rows_of_a_refused_delivery_do_not_join_the_one_that_is_published(tmp_pa
     (tmp_path / "suite.yaml").write_text(SUITE.format(limit=100))
     with pytest.raises(DataError, match=r"the newest delivery .* was refused"):
         release_quarantine(again(workspace), KEY, GxValidator())
-    assert workspace.state().published[KEY]["rows"] == 197
+    assert workspace.state().published[KEY].rows == 197

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from airflow_mlops.core.validation.severities import route, told
+from airflow_mlops.core.validation.severities import route_failures, summarise_results
 from airflow_mlops.core.validation.suite import ExpectationResult
 
 
@@ -18,14 +18,14 @@ def test_every_failed_result_goes_to_exactly_one_place_and_a_success_to_none() -
         result(severity, success=success, by_row=by_row)
         for severity, success, by_row in product(("critical", "warning", "info"), (True, False), (True, False))
     ]
-    routed = route(results)
+    routed = route_failures(results)
     places = [*routed.critical_rows, *routed.critical_whole, *routed.warnings, *routed.infos]
-    assert sorted(map(id, places)) == sorted(id(one) for one in results if not one.success)
-    assert all(one.severity == "critical" and one.by_row for one in routed.critical_rows)
-    assert all(one.severity == "critical" and not one.by_row for one in routed.critical_whole)
-    assert {one.severity for one in routed.warnings} == {"warning"}
-    assert {one.severity for one in routed.infos} == {"info"}
+    assert sorted(map(id, places)) == sorted(id(item) for item in results if not item.success)
+    assert all(item.severity == "critical" and item.by_row for item in routed.critical_rows)
+    assert all(item.severity == "critical" and not item.by_row for item in routed.critical_whole)
+    assert {item.severity for item in routed.warnings} == {"warning"}
+    assert {item.severity for item in routed.infos} == {"info"}
 
 
-def test_what_is_told_names_the_column_the_limit_and_the_count() -> None:
-    assert told([result("critical", by_row=True)]) == "a: expect_x (min_value 1, 1 row)"
+def test_a_summary_names_the_column_the_limit_and_the_count() -> None:
+    assert summarise_results([result("critical", by_row=True)]) == "a: expect_x (min_value 1, 1 row)"

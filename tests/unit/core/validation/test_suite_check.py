@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.validation.gx_suite_check import check_suite
+from airflow_mlops.core.validation.gx_validator import check_suite_file
 
 HOUSE = Path(__file__).parents[4]
 GOOD = "  - {type: expect_column_values_to_not_be_null, kwargs: {column: id}}\n"
@@ -32,10 +32,10 @@ def test_a_wrong_expectation_is_named_with_its_file_and_line(tmp_path: Path, wro
     file = tmp_path / "suite.yaml"
     file.write_text(f"expectations:\n{GOOD}  - {wrong}\n")
     with pytest.raises(DeclarationError) as refused:
-        check_suite(file)
+        check_suite_file(file)
     for word in [f"{file}:3: ", *words]:
         assert word in str(refused.value)
 
 
 def test_the_suite_of_the_flights_is_one_that_great_expectations_knows() -> None:
-    assert check_suite(HOUSE / "include" / "expectations" / "flights.yaml") == 15
+    assert check_suite_file(HOUSE / "include" / "expectations" / "flights.yaml") == 15

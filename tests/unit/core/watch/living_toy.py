@@ -61,4 +61,4 @@ def live(workspace: Workspace, weeks: int) -> list[str]:
     """Live through the first weeks; return the partitions on which a retrain was decided."""
     for number in range(weeks):
         live_through(workspace, week(number))
-    return [str(record.partition) for record in workspace.state().retrains]
+    return [str(record.partition) for record in workspace.state().retrains.values()]

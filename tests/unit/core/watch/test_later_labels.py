@@ -13,20 +13,14 @@ from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, NotReadyError
 from airflow_mlops.core.governance.reproduce_version import reproduce_version, request_of
+from airflow_mlops.core.ledger.training_details import PinnedPartition
+from airflow_mlops.core.ledger.watch_details import PerformanceJudged
 from airflow_mlops.core.ports.partitions import PartitionedTable
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
-from airflow_mlops.core.training.window import (
-    PinnedPartition,
-    TrainingWindow,
-    pin_published,
-    pin_window,
-    read_labels,
-    read_partition,
-    read_window,
-)
+from airflow_mlops.core.training.window import pin_published, pin_window, read_labels, read_partition, read_window
 from airflow_mlops.core.watch.performance.measure_performance import (
     labelled_predictions,
     measure_performance,
@@ -59,14 +53,17 @@ def watched(workspace: Workspace, number: int, labels: Mapping[str, float] | Non
     decide_and_record(workspace, week(number), trigger="watch")
 
 
-def said(workspace: Workspace, number: int) -> dict[str, Any]:
+def said(workspace: Workspace, number: int) -> PerformanceJudged:
     """Return what the newest look at a week said."""
     return workspace.state().performance[week(number)]
 
 
 def looks(workspace: Workspace, number: int) -> int:
     """Return how often a week was judged."""
-    return sum(one.kind == "performance_judged" and one.partition == week(number) for one in workspace.ledger.records())
+    return sum(
+        getattr(one.details, "check", None) == "performance" and one.partition == week(number)
+        for one in list(workspace.ledger.records())
+    )
 
 
 @pytest.fixture
@@ -76,44 +73,44 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def test_a_window_is_judged_when_its_labels_come_and_only_then(workspace: Workspace) -> None:
     watched(workspace, 4, labels_by_key(ROWS[week(3)]))
-    assert (said(workspace, 4)["verdict"], said(workspace, 4)["rows"]) == ("insufficient data", 0)
-    assert said(workspace, 4)["said"] == "0 of 120 rows have a label, 100 are needed"
+    assert (said(workspace, 4).verdict, said(workspace, 4).rows) == ("insufficient data", 0)
+    assert said(workspace, 4).message == "0 of 120 rows have a label, 100 are needed"
     watched(workspace, 5, labels_by_key(ROWS[week(4)]))
     found = said(workspace, 4)
-    assert (found["verdict"], found["rows"], found["as_of"], found["historical"]) == ("no alarm", 120, week(5), False)
-    assert found["low"] < found["value"] < found["high"]
+    assert (found.verdict, found.rows, found.as_of, found.historical) == ("no alarm", 120, week(5), False)
+    assert found.low < found.value < found.high
     assert looks(workspace, 4) == 2
 
 
 def test_labels_that_show_a_bad_model_alarm_though_their_window_is_not_the_newest(workspace: Workspace) -> None:
     watched(workspace, 4, None)
     watched(workspace, 5, labels_by_key(ROWS[week(4)], plus=9.0))
-    assert said(workspace, 4)["verdict"] == "alarm"
-    assert said(workspace, 4)["alarmed"] == ["whole"]
+    assert said(workspace, 4).verdict == "alarm"
+    assert said(workspace, 4).alarmed == ("whole",)
 
 
 def test_labels_that_never_come_are_no_verdict_and_stop_nothing(workspace: Workspace) -> None:
     for number in range(4, 8):
         watched(workspace, number, None)
-    assert {said(workspace, number)["verdict"] for number in range(4, 8)} == {"insufficient data"}
+    assert {said(workspace, number).verdict for number in range(4, 8)} == {"insufficient data"}
     assert {looks(workspace, number) for number in range(4, 8)} == {1}
 
 
 def test_the_same_labels_again_are_looked_at_once(workspace: Workspace) -> None:
     watched(workspace, 4, None)
     watched(workspace, 5, labels_by_key(ROWS[week(4)]))
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     take_labels(workspace, week(5))
     assert rejudge_performance(workspace, week(5)) == []
     measure_performance(workspace, week(4))
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
 
 
 def test_a_correction_of_another_window_s_labels_does_not_judge_this_one_again(workspace: Workspace) -> None:
     watched(workspace, 4, None)
     watched(workspace, 5, labels_by_key(ROWS[week(4)]))
     deliver(workspace, week(5), labels_by_key(ROWS[week(4)]) | {"nobody": 1.0})
-    assert take_labels(workspace, week(5))["replaces"]
+    assert take_labels(workspace, week(5)).replaces
     assert rejudge_performance(workspace, week(5)) == []
 
 
@@ -121,11 +118,11 @@ def test_corrected_labels_judge_their_window_again_and_can_take_an_alarm_back(wo
     watched(workspace, 4, None)
     watched(workspace, 5, labels_by_key(ROWS[week(4)], plus=9.0))
     watched(workspace, 6, None)
-    assert said(workspace, 4)["verdict"] == "alarm"
+    assert said(workspace, 4).verdict == "alarm"
     deliver(workspace, week(5), labels_by_key(ROWS[week(4)]))
     take_labels(workspace, week(5))
     watched(workspace, 7, None)
-    assert (said(workspace, 4)["verdict"], said(workspace, 4)["historical"]) == ("no alarm", True)
+    assert (said(workspace, 4).verdict, said(workspace, 4).historical) == ("no alarm", True)
     assert looks(workspace, 4) == 3
 
 
@@ -138,10 +135,10 @@ def test_a_correction_of_a_window_that_was_judged_is_historical_and_never_alarms
     for as_of in (week(5), week(7)):
         rejudge_performance(workspace, as_of)
         found = said(workspace, 4)
-        assert (found["historical"], found["verdict"]) == (True, "no alarm")
-        assert found["value"] > 5
+        assert (found.historical, found.verdict) == (True, "no alarm")
+        assert found.value > 5
     watched(workspace, 8, None)
-    assert said(workspace, 4)["verdict"] == "no alarm"
+    assert said(workspace, 4).verdict == "no alarm"
 
 
 def test_an_alarm_that_a_correction_leaves_standing_is_still_an_alarm(workspace: Workspace) -> None:
@@ -151,7 +148,7 @@ def test_an_alarm_that_a_correction_leaves_standing_is_still_an_alarm(workspace:
     deliver(workspace, week(5), labels_by_key(ROWS[week(4)], plus=8.0))
     take_labels(workspace, week(5))
     rejudge_performance(workspace, week(6))
-    assert (said(workspace, 4)["verdict"], said(workspace, 4)["historical"]) == ("alarm", False)
+    assert (said(workspace, 4).verdict, said(workspace, 4).historical) == ("alarm", False)
 
 
 def test_a_run_of_an_old_tick_judges_with_what_was_known_at_the_newest_look(tmp_path: Path) -> None:
@@ -160,11 +157,11 @@ def test_a_run_of_an_old_tick_judges_with_what_was_known_at_the_newest_look(tmp_
     watched(workspace, 5, None)
     watched(workspace, 6, first)
     watched(workspace, 7, labels_by_key(ROWS[week(5)]))
-    assert (said(workspace, 5)["as_of"], said(workspace, 5)["rows"]) == (week(7), 120)
+    assert (said(workspace, 5).as_of, said(workspace, 5).rows) == (week(7), 120)
     deliver(workspace, week(6), {key: label + 0.5 for key, label in first.items()})
     take_labels(workspace, week(6))
     rejudge_performance(workspace, week(6))
-    assert (said(workspace, 5)["as_of"], said(workspace, 5)["rows"]) == (week(7), 120)
+    assert (said(workspace, 5).as_of, said(workspace, 5).rows) == (week(7), 120)
 
 
 def test_looks_at_one_window_share_its_alarm_rate(tmp_path: Path) -> None:
@@ -175,13 +172,13 @@ def test_looks_at_one_window_share_its_alarm_rate(tmp_path: Path) -> None:
     for number, rows in ((7, 105), (8, 110), (9, 120)):
         workspace.source.frames[week(number)] = toy_rows(number).drop(columns="y")  # type: ignore[attr-defined]
         watched(workspace, number, dict(labels[:rows]))
-        rates.append(said(workspace, 6)["rate"])
+        rates.append(said(workspace, 6).rate)
     assert rates == pytest.approx([0.0125, 0.00625, 0.00625]), "half, half of the rest, all of it at the last delivery"
-    assert said(workspace, 6)["spent"] == pytest.approx(0.025)
+    assert said(workspace, 6).spent == pytest.approx(0.025)
 
 
 def test_a_training_takes_the_partitions_whose_labels_have_all_come(workspace: Workspace) -> None:
-    window = TrainingWindow.from_dict(workspace.state().versions["1"].details["window"])
+    window = workspace.state().versions["1"].details.window
     assert [pin.partition for pin in (*window.fitted, *window.holdout)] == [week(0), week(1), week(2)]
     assert all(pin.labels for pin in (*window.fitted, *window.holdout))
 
@@ -227,7 +224,7 @@ def test_a_training_sees_no_label_that_came_after_its_partition(tmp_path: Path) 
 def test_a_version_can_be_made_again_after_its_labels_were_corrected(workspace: Workspace) -> None:
     for number in (1, 2, 3):
         deliver(workspace, week(number), labels_by_key(ROWS[week(number - 1)], plus=50.0))
-        assert take_labels(workspace, week(number))["replaces"]
+        assert take_labels(workspace, week(number)).replaces
     found = reproduce_version(workspace, "1")
     assert (found.verdict, found.same_file) == ("identical", True)
 
@@ -236,23 +233,23 @@ def test_a_training_on_corrected_labels_is_another_request_and_on_the_same_ones_
     workspace: Workspace,
 ) -> None:
     version = workspace.state().versions["1"]
-    assert version.details["request"] == request_of(workspace, version).operation
+    assert version.details.request == request_of(workspace, version).operation
     decide_and_record(workspace, week(3), trigger="person")
     with pytest.raises(NotReadyError, match="nothing new: version 1"):
         assemble_training(workspace, week(3))
     deliver(workspace, week(2), labels_by_key(ROWS[week(1)], plus=1.0))
     take_labels(workspace, week(2))
     decide_and_record(workspace, week(3), trigger="person")
-    assert assemble_training(workspace, week(3)).operation != version.details["request"]
+    assert assemble_training(workspace, week(3)).operation != version.details.request
 
 
 def test_labels_that_were_tampered_with_are_refused(workspace: Workspace) -> None:
     pin = pin_published(workspace.state(), week(0))
     known = workspace.state().labels[week(1)]
-    stolen = workspace.ports.table("labels").read(week(1), version=known["version"]).slice(1)
+    stolen = workspace.ports.table("labels").read(week(1), version=known.version).slice(1)
     versions = workspace.ports.table("labels")._versions  # type: ignore[attr-defined]
-    versions[known["version"]][week(1)] = stolen
-    with pytest.raises(DataError, match="the ledger says"):
+    versions[known.version][week(1)] = stolen
+    with pytest.raises(DataError, match="the ledger states"):
         read_partition(workspace, pin, label=True)
 
 
@@ -278,14 +275,14 @@ def test_without_a_source_of_labels_nothing_asks_for_any(tmp_path: Path) -> None
 
     asked = replace(workspace, ports=replace(workspace.ports, table=table))
     score_partition(asked, week(3))
-    window = TrainingWindow.from_dict(asked.state().versions["1"].details["window"])
+    window = asked.state().versions["1"].details.window
     assert [pin.labels for pin in (*window.fitted, *window.holdout)] == [None] * 3
     assert len(labelled_predictions(asked, week(3), asked.state().scored[week(3)])) == 120
     assert reproduce_version(asked, "1").verdict == "identical"
 
 
 def test_a_pin_that_is_none_is_said_to_be_none(workspace: Workspace) -> None:
-    broken = PinnedPartition(week(0), 0, workspace.state().published[week(0)]["digest"], "yesterday")
+    broken = PinnedPartition(week(0), 0, workspace.state().published[week(0)].digest, "yesterday")
     with pytest.raises(DataError, match="'yesterday' does not pin labels"):
         read_partition(workspace, broken, label=True)
 
@@ -308,10 +305,10 @@ def test_a_stage_that_is_judged_by_labels_holds_until_they_come(tmp_path: Path) 
     rollout = workspace.state().rollout
     assert rollout is not None
     assert rollout.settled
-    assert [look.details["rows"] for look in rollout.looks] == [0, 120], "only week 5 has its labels"
+    assert [look.details.rows for look in rollout.looks] == [0, 120], "only week 5 has its labels"
 
 
-def sliced(tmp_path: Path, *slices: str, **made: float) -> dict[str, Any]:
+def sliced(tmp_path: Path, *slices: str, **made: float) -> tuple[PerformanceJudged, dict[str, Any]]:
     """Return what the watch says of a week with slices, whose labels came with the next."""
     performance = {"metric": "mae", "worse_by": 0.3, "slices": list(slices), "min_rows": 50}
     rows = weeks(6, rows=1_200)
@@ -319,25 +316,25 @@ def sliced(tmp_path: Path, *slices: str, **made: float) -> dict[str, Any]:
     watched(workspace, 4, None)
     late = rows[week(4)].assign(y=lambda of: of["y"] + of["kind"].map({"a": 0.0, "b": 0.0, "c": 0.0} | made))
     watched(workspace, 5, labels_by_key(late))
-    found = said(workspace, 4)
-    return {**found, "evidence": workspace.evidence.get(found["report"])} if "report" in found else found
+    judged = said(workspace, 4)
+    return judged, workspace.evidence.get(judged.report) if judged.report else {}
 
 
 def test_a_slice_that_got_worse_alarms_by_name_and_the_evidence_has_all_slices(tmp_path: Path) -> None:
-    found = sliced(tmp_path, "kind", b=4.0)
-    assert found["alarmed"] == ["whole", "kind=b"]
-    assert found["slices"]["alarm"] == 1
-    by_name = {one["slice"]: one for one in found["evidence"]["slices"]}
+    found, evidence = sliced(tmp_path, "kind", b=4.0)
+    assert found.alarmed == ("whole", "kind=b")
+    assert found.slices["alarm"] == 1
+    by_name = {one["slice"]: one for one in evidence["slices"]}
     assert by_name.keys() == {"a", "b", "c"}
     assert by_name["b"]["low"] < by_name["b"]["value"] < by_name["b"]["high"]
     assert sum(one["rows"] for one in by_name.values()) == 1_200
 
 
 def test_slices_that_are_too_small_or_missing_are_told_and_stop_nothing(tmp_path: Path) -> None:
-    found = sliced(tmp_path, "kind", "id", "nothing")
-    assert (found["verdict"], found["slices"]["missing"]) == ("no alarm", ["nothing"])
-    assert found["slices"]["too_small"] == 1_200
-    assert found["evidence"]["too_small"] == {"id": 1_200}
+    found, evidence = sliced(tmp_path, "kind", "id", "nothing")
+    assert (found.verdict, found.slices["missing"]) == ("no alarm", ["nothing"])
+    assert found.slices["too_small"] == 1_200
+    assert evidence["too_small"] == {"id": 1_200}
 
 
 def test_the_slices_of_the_holdout_are_measured_once_for_a_version(tmp_path: Path) -> None:
@@ -346,14 +343,14 @@ def test_the_slices_of_the_holdout_are_measured_once_for_a_version(tmp_path: Pat
     watched(workspace, 4, None)
     for number in (5, 6, 7):
         watched(workspace, number, labels_by_key(ROWS[week(number - 1)]))
-    assert len({said(workspace, number)["holdout_slices"] for number in (4, 5, 6)}) == 1
+    assert len({said(workspace, number).holdout_slices for number in (4, 5, 6)}) == 1
     # What was kept is used: the holdout itself is not needed any more.
     workspace.snapshots._versions[:] = [  # type: ignore[attr-defined]
         {key: rows for key, rows in version.items() if key > week(3)}
         for version in workspace.snapshots._versions  # type: ignore[attr-defined]
     ]
     watched(workspace, 8, labels_by_key(ROWS[week(7)]))
-    assert said(workspace, 7)["slices"]["no alarm"] + said(workspace, 7)["slices"]["insufficient data"] == 3
+    assert said(workspace, 7).slices["no alarm"] + said(workspace, 7).slices["insufficient data"] == 3
 
 
 def test_where_the_holdout_is_gone_the_whole_is_judged_all_the_same(tmp_path: Path) -> None:
@@ -364,5 +361,5 @@ def test_where_the_holdout_is_gone_the_whole_is_judged_all_the_same(tmp_path: Pa
         version.pop(week(2), None)
     watched(workspace, 4, None)
     watched(workspace, 5, labels_by_key(ROWS[week(4)]))
-    assert said(workspace, 4)["verdict"] == "no alarm"
-    assert "no slice can be judged" in said(workspace, 4)["no_slices"]
+    assert said(workspace, 4).verdict == "no alarm"
+    assert "no slice can be judged" in said(workspace, 4).no_slices

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.ledger.training_details import RetrainDecided
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.measure_regret import measure_regret
@@ -23,7 +24,7 @@ def test_where_nothing_moves_regret_stays_near_zero_and_nothing_is_retrained(tmp
     assert live(workspace, 9) == [week(2)]  # the first model, and no other
     found = workspace.state().regret
     assert sorted(found) == [week(number) for number in range(3, 9)]
-    assert all(abs(one["regret"]) < 0.05 for one in found.values())
+    assert all(abs(one.regret) < 0.05 for one in found.values())
 
 
 def test_a_world_that_has_moved_is_regretted_until_a_promotion_is_worth_it(tmp_path: Path) -> None:
@@ -31,14 +32,14 @@ def test_a_world_that_has_moved_is_regretted_until_a_promotion_is_worth_it(tmp_p
     decided = live(workspace, 11)
     assert decided[0] == week(2)
     # Week 5 is the first with the new slope: no fresh model knows it yet, so nothing is regretted.
-    assert workspace.state().regret[week(5)]["regret"] < 0.05
-    assert workspace.state().regret[week(7)]["regret"] > 0.2
+    assert workspace.state().regret[week(5)].regret < 0.05
+    assert workspace.state().regret[week(7)].regret > 0.2
     assert decided[1] == week(7)
-    decision = next(one for one in workspace.state().retrains if one.partition == week(7))
-    assert decision.details["cause"] == "regret"
-    assert "a promotion costs 0.2" in decision.details["reason"]
+    decision = next(one for one in workspace.state().retrains.values() if one.partition == week(7))
+    assert decision.details.cause == "regret"
+    assert "a promotion costs 0.2" in decision.details.reason
     assert workspace.state().champion is not None
-    assert workspace.state().regret[week(10)]["regret"] < 0.1
+    assert workspace.state().regret[week(10)].regret < 0.1
 
 
 def test_a_champion_that_is_as_fresh_as_can_be_regrets_nothing_and_costs_no_fit(
@@ -48,27 +49,27 @@ def test_a_champion_that_is_as_fresh_as_can_be_regrets_nothing_and_costs_no_fit(
     live(workspace, 3)
     monkeypatch.setattr("airflow_mlops.core.watch.measure_regret.run_fit", None)
     live_through(workspace, week(3))
-    assert workspace.state().regret[week(3)]["regret"] == 0.0
+    assert workspace.state().regret[week(3)].regret == 0.0
 
 
 def test_measuring_again_adds_no_record(tmp_path: Path) -> None:
     workspace = loop_of_slopes(tmp_path, [STEADY] * 5, **REGRET)
     live(workspace, 5)
-    before = len(workspace.ledger.records())
+    before = workspace.ledger.head().sequence
     first = measure_regret(workspace, week(4))
     assert first == measure_regret(workspace, week(4))
-    assert len(workspace.ledger.records()) == before
+    assert workspace.ledger.head().sequence == before
 
 
 def test_with_too_few_labels_there_is_no_regret_and_alarms_decide(tmp_path: Path) -> None:
     workspace = loop_of_slopes(tmp_path, [STEADY] * 5, rows=60, **REGRET)
     live(workspace, 5)
     found = workspace.state().regret[week(4)]
-    assert (found["regret"], found["rows"]) == (None, 60)
-    assert "60 rows have a label, 100 are needed" in found["reason"]
-    last = workspace.state().decisions[-1].details
-    assert not last["retrain"]
-    assert "so alarms decide" in last["reason"]
+    assert (found.regret, found.rows) == (None, 60)
+    assert "60 rows have a label, 100 are needed" in found.message
+    last = list(workspace.ledger.records(RetrainDecided))[-1].details
+    assert not last.retrain
+    assert "so alarms decide" in last.reason
 
 
 def test_a_fit_that_fails_is_said_and_stops_nothing(tmp_path: Path) -> None:
@@ -79,9 +80,9 @@ def test_a_fit_that_fails_is_said_and_stops_nothing(tmp_path: Path) -> None:
     ingest(workspace, week(4))
     score_partition(workspace, week(4))
     found = measure_regret(workspace, week(4))
-    assert found["regret"] is None
-    assert "no fresh model" in found["reason"]
-    assert decide_and_record(workspace, week(4), trigger="watch").details["cause"] == "regret"
+    assert found.regret is None
+    assert "no fresh model" in found.message
+    assert decide_and_record(workspace, week(4), trigger="watch").details.cause == "regret"
 
 
 def test_a_backfilled_window_is_measured_and_never_counts(tmp_path: Path) -> None:
@@ -92,9 +93,9 @@ def test_a_backfilled_window_is_measured_and_never_counts(tmp_path: Path) -> Non
         score_partition(workspace, week(number))
     decide_and_record(workspace, week(6), trigger="nightly")
     found = measure_regret(workspace, week(6)), measure_regret(workspace, week(5))
-    assert [one["historical"] for one in found] == [False, True]
+    assert [one.historical for one in found] == [False, True]
     decided = decide_and_record(workspace, week(6), trigger="watch")
-    assert set(decided.details["numbers"].get("windows", {})) <= {week(3), week(6)}
+    assert set(decided.details.numbers.get("windows", {})) <= {week(3), week(6)}
 
 
 def test_another_policy_asks_for_no_regret(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.ledger.fold import fold
 from airflow_mlops.core.ledger.record import Draft
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.watch_details import OverdueJudged
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.overdue import Overdue, overdue, watch_overdue
@@ -36,13 +38,16 @@ def loop(
 
 def state(history: History, until: int | None = None) -> LoopState:
     """Return what a history says, as of a week."""
-    return fold(history.ledger.records(), as_of=None if until is None else week(until))
+    return fold(list(history.ledger.records()), as_of=None if until is None else week(until))
 
 
 def served(*published: int, champion: int = 2) -> History:
     """Return partitions that are published, and a champion from one of them whose window ended there."""
     history = History().publish(*published)
-    window = {"fitted": [{"partition": week(0)}], "holdout": [{"partition": week(champion)}]}
+    window = {
+        part: [{"partition": week(number), "version": 1, "digest": "d"}]
+        for part, number in (("fitted", 0), ("holdout", champion))
+    }
     history.add("candidate_registered", champion, version="1", request="r", window=window)
     history.add("rollout_started", champion, version="1")
     history.add("promoted", champion, version="1")
@@ -107,7 +112,7 @@ def test_a_clock_that_jumped_far_ahead_is_answered_at_once() -> None:
 )
 def test_daylight_saving_moves_no_tick(every: str, newest: str, quiet: str, late: str) -> None:
     history = History()
-    history.ledger.append(Draft("snapshot_published", "p", newest, "test", {"version": 1, "digest": "d"}), read=0)
+    history.ledger.append(Draft(SnapshotPublished(version=1, digest="d"), "p", newest, "test"), read=0)
     asked = loop(every=every, overdue=2)
     assert overdue(state(history), asked, quiet) == []
     (found,) = overdue(state(history), asked, late)
@@ -193,8 +198,8 @@ def test_labels_that_come_with_the_rows_are_overdue_where_the_watch_found_none(t
 
 def checks(workspace: Workspace) -> list[tuple[str, str, str]]:
     """Return check, night and verdict of what was recorded about overdue things."""
-    records = [one for one in workspace.ledger.records() if one.kind == "check_judged"]
-    return [(str(one.details["check"]), str(one.partition), str(one.details["verdict"])) for one in records]
+    records = [one for one in list(workspace.ledger.records()) if isinstance(one.details, OverdueJudged)]
+    return [(str(one.details.check), str(one.partition), str(one.details.verdict)) for one in records]
 
 
 def test_a_finding_is_recorded_and_told_once_and_once_more_when_it_is_over(tmp_path: Path) -> None:
@@ -207,7 +212,7 @@ def test_a_finding_is_recorded_and_told_once_and_once_more_when_it_is_over(tmp_p
         follow(workspace, number, labels=True)
     assert watch_overdue(workspace, "2013-02-19T14:00:00") == []
     assert checks(workspace)[1:] == [("absence", "2013-02-19T14:00:00", "no alarm")]
-    assert workspace.state().checks["2013-02-19T14:00:00"]["absence"]["said"] == "nothing is overdue any more"
+    assert workspace.state().checks_of("2013-02-19T14:00:00")["absence"].message == "nothing is overdue any more"
     assert about(watch_overdue(workspace, "2013-02-26T02:00:00"))["partition"] == week(7)
 
 
@@ -224,9 +229,9 @@ def test_a_night_of_an_old_tick_says_nothing_of_today(tmp_path: Path) -> None:
     workspace = labelled(tmp_path)
     for number in (4, 6):
         follow(workspace, number, labels=False)
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     assert watch_overdue(workspace, night(5)) == []
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
 
 
 def test_a_clock_that_jumped_ahead_and_back_leaves_tonight_as_it_was(tmp_path: Path) -> None:

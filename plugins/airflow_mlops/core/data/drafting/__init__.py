@@ -1,1 +1,1 @@
-"""Drafting: a first contract of data that somebody has, for a person to review."""
+"""Draft a contract from existing data, for a person to review."""

@@ -1,4 +1,4 @@
-"""Read files once to learn what a contract can be drafted from: their columns, and what those hold."""
+"""Learn the columns of files in one pass, as the basis of a contract."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from airflow_mlops.core.ports.partitions import Arrival
 from airflow_mlops.core.sources.csv_source import CsvFiles
 from airflow_mlops.core.sources.parquet_source import ParquetFiles
 
-CSV = re.compile(r"\.csv(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
-NO_PARTITION = "1970-01-01T00:00:00"
-"""A file is named in full, so that it does not matter which partition its source is asked for."""
+CSV_NAME = re.compile(r"\.csv(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
+ANY_PARTITION = "1970-01-01T00:00:00"
+"""The partition for which a source is opened; the name of the file does not depend on it."""
 
 
 @dataclass(frozen=True)
 class LearnedTable:
-    """What files of one data set say about it: the rows that could be read, those that could not, the columns."""
+    """The columns of a data set, the number of rows read, and the number of rows that could not be split."""
 
     rows: int
     broken: int
@@ -33,8 +33,8 @@ class LearnedTable:
 
 
 @contextmanager
-def learned(files: Sequence[Path], *, delimiter: str = ",") -> Iterator[LearnedTable]:
-    """Return what Parquet or CSV files say about their columns; leaving the context removes what was spooled.
+def learn_table(files: Sequence[Path], *, delimiter: str = ",") -> Iterator[LearnedTable]:
+    """Return the columns of Parquet or CSV files; leaving the context removes the spooled keys.
 
     Parameters
     ----------
@@ -48,13 +48,13 @@ def learned(files: Sequence[Path], *, delimiter: str = ",") -> Iterator[LearnedT
     DeclarationError
         If the files are of several kinds, or of none of these.
     DataError
-        If a file cannot be read, or columns of one name have several types.
+        If a file cannot be read, there is no row, or a column has different types in two files.
     """
     columns: dict[str, ColumnFacts] = {}
     rows, broken = 0, 0
     try:
         for file in files:
-            with arrival_of(file, files, delimiter) as arrival:
+            with open_file(file, files, delimiter) as arrival:
                 refuse_names(arrival.schema)
                 for batch in arrival.batches:
                     rows += batch.num_rows
@@ -64,7 +64,7 @@ def learned(files: Sequence[Path], *, delimiter: str = ",") -> Iterator[LearnedT
                         facts.add(column, typed=arrival.typed)
                 broken += len(arrival.broken)
         if not rows:
-            raise DataError(f"{', '.join(map(str, files))}: there is no row, so nothing can be learned")
+            raise DataError(f"{', '.join(map(str, files))}: there is no row, so nothing can be learn_table")
         yield LearnedTable(rows, broken, columns)
     finally:
         for facts in columns.values():
@@ -72,9 +72,17 @@ def learned(files: Sequence[Path], *, delimiter: str = ",") -> Iterator[LearnedT
 
 
 @contextmanager
-def arrival_of(file: Path, files: Sequence[Path], delimiter: str) -> Iterator[Arrival]:
-    """Return the rows of one file as its source would give them."""
-    kinds = {"csv" if CSV.search(each.name) else each.suffix.lower().removeprefix(".") for each in files}
+def open_file(file: Path, files: Sequence[Path], delimiter: str) -> Iterator[Arrival]:
+    """Open one file as its source would; all ``files`` have to be of one kind.
+
+    Raises
+    ------
+    DeclarationError
+        If the files are of several kinds, or neither Parquet nor CSV.
+    DataError
+        If the file cannot be read.
+    """
+    kinds = {"csv" if CSV_NAME.search(path.name) else path.suffix.lower().removeprefix(".") for path in files}
     if len(kinds) > 1 or not kinds <= {"csv", "parquet"}:
         raise DeclarationError(
             f"files of the kind {', '.join(sorted(kinds))} were given; all have to be .parquet, or all .csv"
@@ -82,14 +90,14 @@ def arrival_of(file: Path, files: Sequence[Path], delimiter: str) -> Iterator[Ar
     template, root = str(file.absolute()), Path()
     source = CsvFiles(template, root=root, delimiter=delimiter) if "csv" in kinds else ParquetFiles(template, root=root)
     try:
-        with source.open(NO_PARTITION) as arrival:
+        with source.open(ANY_PARTITION) as arrival:
             yield arrival
     except DataError as error:
-        raise type(error)(str(error).removeprefix(f"partition {NO_PARTITION}: ")) from error
+        raise type(error)(str(error).removeprefix(f"partition {ANY_PARTITION}: ")) from error
 
 
 def refuse_another_type(facts: ColumnFacts, column: pa.Array, file: Path, *, typed: bool) -> None:
-    """Refuse a typed column that had another type in a file before."""
+    """Raise DataError if a typed column had another type in an earlier file."""
     kind = canonical_type(column.type)
     if typed and facts.typed is not None and kind is not None and kind != facts.typed:
         raise DataError(

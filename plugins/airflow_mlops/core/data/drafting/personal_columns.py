@@ -1,6 +1,6 @@
-"""Which columns look personal: by what they are called, and by what their values look like.
+"""Guess which columns are personal, from their names and the form of their values.
 
-A guess for a person to confirm or strike out. It errs on the side of asking.
+A person confirms or deletes each guess, so false alarms are preferred to misses.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-LIKELY = 0.8
-"""Share of the values that must have a shape before the column is said to hold it."""
+LIKELY_SHARE = 0.8
+"""Share of the values that must have a form for the column to count as having it."""
 
-NAMED: tuple[tuple[str, str, str], ...] = (
+NAME_PATTERNS: tuple[tuple[str, str, str], ...] = (
     ("personal", "an e-mail address", r"e?_?mail(_.*)?"),
     ("personal", "a telephone number", r"(.*_)?(phone|mobile|telephone|fax|msisdn)(_.*)?"),
     ("personal", "a bank account", r"(.*_)?(iban|bic|bank_account|account_number|card_number|credit_card|pan)(_.*)?"),
@@ -25,9 +25,9 @@ NAMED: tuple[tuple[str, str, str], ...] = (
     ("sensitive", "something about a person", r"(.*_)?(diagnosis|disease|salary|income|party_membership)"),
 )
 
-SHAPED: tuple[tuple[str, re.Pattern[str]], ...] = (
+VALUE_PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("e-mail addresses", re.compile(r"[^@\s]{1,64}@[^@\s]+\.[A-Za-z]{2,}")),
-    ("bank accounts", re.compile(r"[A-Z]{2}\d{2}( ?[A-Z0-9]{4}){2,7}( ?[A-Z0-9]{1,4})?")),
+    ("bank are_bank_accounts", re.compile(r"[A-Z]{2}\d{2}( ?[A-Z0-9]{4}){2,7}( ?[A-Z0-9]{1,4})?")),
     (
         "telephone numbers",
         re.compile(r"\+\d[\d ()/.-]{6,18}\d|\(?0\d{1,5}[)/ -][\d /-]{4,14}\d|\(\d{3}\) ?\d{3}-\d{4}"),
@@ -37,33 +37,37 @@ SHAPED: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 
 
-def looks_personal(name: str, texts: Sequence[str]) -> tuple[str, str] | None:
-    """Return ``personal`` or ``sensitive`` and why a column looks so; None where it does not.
+def guess_privacy(name: str, texts: Sequence[str]) -> tuple[str, str] | None:
+    """Return ``personal`` or ``sensitive`` with the reason for the guess; None for any other column.
 
-    >>> looks_personal("contactEmail", [])
+    >>> guess_privacy("contactEmail", [])
     ('personal', 'its name says an e-mail address')
-    >>> looks_personal("carrier_name", ["United Air Lines"]) is None
+    >>> guess_privacy("carrier_name", ["United Air Lines"]) is None
     True
     """
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).strip("_").lower()
-    for what, pattern in SHAPED:
-        fitting = sum(bool(pattern.fullmatch(text.strip())) for text in texts)
-        if texts and fitting >= LIKELY * len(texts) and (what != "bank accounts" or accounts(texts)):
-            return "personal", f"its values look like {what}"
-    for privacy, what, expression in NAMED:
-        if re.fullmatch(expression, words) or (
-            re.fullmatch(rf".*_({expression})", words) and what == "an e-mail address"
+    for kind, pattern in VALUE_PATTERNS:
+        matches = sum(bool(pattern.fullmatch(text.strip())) for text in texts)
+        if (
+            texts
+            and matches >= LIKELY_SHARE * len(texts)
+            and (kind != "bank are_bank_accounts" or are_bank_accounts(texts))
         ):
-            return privacy, f"its name says {what}"
+            return "personal", f"its values look like {kind}"
+    for privacy, kind, expression in NAME_PATTERNS:
+        if re.fullmatch(expression, words) or (
+            re.fullmatch(rf".*_({expression})", words) and kind == "an e-mail address"
+        ):
+            return privacy, f"its name says {kind}"
     return None
 
 
-def accounts(texts: Sequence[str]) -> bool:
+def are_bank_accounts(texts: Sequence[str]) -> bool:
     """Return whether most texts are account numbers by their check digits (ISO 13616, modulo 97)."""
-    right = 0
+    valid = 0
     for text in texts:
         plain = text.replace(" ", "")
         if re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{8,30}", plain):
             digits = "".join(str(int(letter, 36)) for letter in plain[4:] + plain[:4])
-            right += int(digits) % 97 == 1
-    return right >= LIKELY * len(texts)
+            valid += int(digits) % 97 == 1
+    return valid >= LIKELY_SHARE * len(texts)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.labels.take_labels import TABLE
+from airflow_mlops.core.ledger.data_details import ErasedLabels
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
 
-def erase_labels(workspace: Workspace, state: LoopState, keys: Set[str]) -> dict[str, dict[str, Any]]:
+def erase_labels(workspace: Workspace, state: LoopState, keys: Set[str]) -> dict[str, ErasedLabels]:
     """Write the deliveries that label any of these keys without them; return what has changed, by tick.
 
     Parameters
@@ -24,20 +24,22 @@ def erase_labels(workspace: Workspace, state: LoopState, keys: Set[str]) -> dict
 
     Returns
     -------
-    dict
-        ``version``, ``digest`` and ``rows`` of each new version, and how many labels were ``erased``.
+    dict of str to ErasedLabels
+        The new version of each delivery that was changed, by tick.
     """
-    found: dict[str, dict[str, Any]] = {}
+    changed: dict[str, ErasedLabels] = {}
     gone = pa.array(sorted(keys), pa.string())
     table = workspace.ports.table(TABLE)
-    for tick, known in sorted(state.labels.items()):
-        if not int(known["rows"]):
+    for tick, known in state.labels.items():
+        if not known.rows:
             continue
-        rows = table.read(tick, version=int(known["version"]))
+        rows = table.read(tick, version=known.version)
         rest = rows.filter(pc.invert(pc.is_in(rows["key"], value_set=gone)))
         if rest.num_rows < rows.num_rows:
-            found[tick] = {
-                "version": table.write(tick, rest), "digest": content_digest(rest), "rows": rest.num_rows,
-                "erased": int(known.get("erased", 0)) + rows.num_rows - rest.num_rows,
-            }  # fmt: skip
-    return found
+            changed[tick] = ErasedLabels(
+                version=table.write(tick, rest),
+                digest=content_digest(rest),
+                rows=rest.num_rows,
+                erased=known.erased + rows.num_rows - rest.num_rows,
+            )
+    return changed

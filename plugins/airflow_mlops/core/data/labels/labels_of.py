@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,15 +21,17 @@ import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.labels.take_labels import TABLE
-from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.ledger.data_details import LabelsArrived, SubjectForgotten
+from airflow_mlops.core.ledger.facts import Facts
 from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.workspace import Workspace
 
 _PIN = re.compile(r"([0-9T:-]{19})@([0-9]+)")
 
-Deliveries = Mapping[str, Mapping[str, Any]]
-"""What the ledger says of deliveries, by their ticks: ``LoopState.labels``."""
+Deliveries = Facts[LabelsArrived]
+"""The deliveries that the ledger knows, by their ticks: ``LoopState.labels``."""
 
 
 @dataclass(frozen=True)
@@ -61,30 +62,26 @@ class LabelPin:
         return cls(found[1], int(found[2]))
 
 
-def counting(labels: Deliveries, partition: str, as_of: str | None = None) -> dict[str, Mapping[str, Any]]:
+def counting(labels: Deliveries, partition: str, as_of: str | None = None) -> dict[str, LabelsArrived]:
     """Return the deliveries that may label a partition's rows, of ticks up to ``as_of``; all by default."""
-    return {
-        tick: of
-        for tick, of in sorted(labels.items())
-        if of["since"] <= partition <= tick and (as_of is None or tick <= as_of)
-    }
+    return {tick: known for tick, known in labels.items(since=partition, until=as_of) if known.since <= partition}
 
 
 def pin_labels(labels: Deliveries, partition: str, as_of: str | None = None) -> str | None:
     """Return the pin of a partition's labels as of a tick; None where no delivery counts."""
-    found = counting(labels, partition, as_of)
-    if not found:
+    deliveries = counting(labels, partition, as_of)
+    if not deliveries:
         return None
-    return str(LabelPin(max(found), max(int(of["version"]) for of in found.values())))
+    return str(LabelPin(max(deliveries), max(known.version for known in deliveries.values())))
 
 
 def digest_of_labels(labels: Deliveries, partition: str, as_of: str | None = None) -> str:
-    """Return what tells a partition's labels as of a tick from others, 16 digits; empty where none is known to be its.
+    """Return 16 digits that tell a partition's labels as of a tick from others; empty where none is known to be its.
 
     A delivery that was corrected elsewhere gives the same.
     """
-    parts = [f"{tick}:{of['touched'][partition]}" for tick, of in counting(labels, partition, as_of).items()
-             if partition in of["touched"]]  # fmt: skip
+    deliveries = counting(labels, partition, as_of).items()
+    parts = [f"{tick}:{known.touched[partition]}" for tick, known in deliveries if partition in known.touched]
     return sha256(" ".join(parts).encode()).hexdigest()[:16] if parts else ""
 
 
@@ -93,15 +90,16 @@ def wholly_labelled(labels: Deliveries, partitions: Iterable[str], as_of: str) -
 
     One is left out that surely has none: no key of any delivery was its, and none was unknown.
     """
-    newest = max((tick for tick in labels if tick <= as_of), default=None)
+    newest = labels.newest(until=as_of)
     if newest is None:
         return []
-    closed = [key for key in sorted(partitions) if key <= str(labels[newest]["since"])]
-    return [
-        key
-        for key in closed
-        if any(key in of["touches"] or of["unknown"] for of in counting(labels, key, as_of).values())
-    ]
+    closed = [key for key in sorted(partitions) if key <= labels[newest].since]
+    return [key for key in closed if _may_have_labels(labels, key, as_of)]
+
+
+def _may_have_labels(labels: Deliveries, partition: str, as_of: str) -> bool:
+    deliveries = counting(labels, partition, as_of).values()
+    return any(partition in known.touches or known.unknown for known in deliveries)
 
 
 def labels_of(workspace: Workspace, partition: str, pin: str | None) -> pd.Series[float]:
@@ -120,7 +118,7 @@ class LabelReader:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._records: list[Record] | None = None
+        self._records: list[Record[LabelsArrived | SubjectForgotten]] | None = None
         self._read: dict[tuple[str, int], pd.Series[float]] = {}
 
     def of(self, partition: str, pin: str | None) -> pd.Series[float]:
@@ -135,47 +133,48 @@ class LabelReader:
         whole = pd.concat([part for part in parts if len(part)] or parts[:1])
         return whole[~whole.index.duplicated(keep="last")]
 
-    def _deliveries(self, partition: str, pin: LabelPin) -> dict[str, Mapping[str, Any]]:
+    def _deliveries(self, partition: str, pin: LabelPin) -> dict[str, LabelsArrived]:
         if self._records is None:
-            kinds = ("labels_arrived", "subject_forgotten")
-            self._records = [one for one in self._workspace.ledger.records() if one.kind in kinds]
-        found: dict[str, Mapping[str, Any]] = {}
+            self._records = list(self._workspace.ledger.records(LabelsArrived, SubjectForgotten))
+        deliveries: dict[str, LabelsArrived] = {}
         for record in self._records:
             tick, details = str(record.partition), record.details
-            if record.kind == "subject_forgotten":
-                found |= erased_in(record, found, pin)
-            elif details["since"] <= partition <= tick <= pin.until and int(details["version"]) <= pin.version:
-                found[tick] = details
-        if not found:
+            if isinstance(details, SubjectForgotten):
+                deliveries |= erased_in(details, deliveries, pin)
+            elif details.since <= partition <= tick <= pin.until and details.version <= pin.version:
+                deliveries[tick] = details
+        if not deliveries:
             raise DataError(f"the ledger knows no labels of {partition} up to {pin}")
-        return found
+        return deliveries
 
-    def _delivery(self, tick: str, of: Mapping[str, Any]) -> pd.Series[float]:
-        at = (tick, int(of["version"]))
+    def _delivery(self, tick: str, known: LabelsArrived) -> pd.Series[float]:
+        at = (tick, known.version)
         if at not in self._read:
-            self._read[at] = self._rows(tick, of)
+            self._read[at] = self._rows(tick, known)
         return self._read[at]
 
-    def _rows(self, tick: str, of: Mapping[str, Any]) -> pd.Series[float]:
-        if int(of["rows"]) == 0:
+    def _rows(self, tick: str, known: LabelsArrived) -> pd.Series[float]:
+        if known.rows == 0:
             return nothing()
-        rows = self._workspace.ports.table(TABLE).read(tick, version=int(of["version"]))
-        found = content_digest(rows)
-        if found != of["digest"]:
+        rows = self._workspace.ports.table(TABLE).read(tick, version=known.version)
+        digest = content_digest(rows)
+        if digest != known.digest:
             raise DataError(
-                f"labels {tick} in version {of['version']} have the digest {found[:12]}…, the ledger says "
-                f"{str(of['digest'])[:12]}…"
+                f"labels {tick} in version {known.version} have the digest {digest[:12]}…, the ledger states "
+                f"{known.digest[:12]}…"
             )
         return pd.Series(rows["label"].to_numpy(), pd.Index(rows["key"].to_pylist(), dtype=str))
 
 
-def erased_in(record: Record, found: Deliveries, pin: LabelPin) -> dict[str, Mapping[str, Any]]:
+def erased_in(
+    forgotten: SubjectForgotten, deliveries: Mapping[str, LabelsArrived], pin: LabelPin
+) -> dict[str, LabelsArrived]:
     """Return those of the deliveries that the erasure of a subject has replaced, as they are since."""
-    changed = {tick: changes.get("labels") for tick, changes in record.details["partitions"].items() if tick in found}
+    changes = {tick: change.labels for tick, change in forgotten.partitions.items() if tick in deliveries}
     return {
-        tick: {**found[tick], **labels}
-        for tick, labels in changed.items()
-        if labels is not None and int(labels["version"]) <= pin.version
+        tick: replace(deliveries[tick], **asdict(labels))
+        for tick, labels in changes.items()
+        if labels is not None and labels.version <= pin.version
     }
 
 
@@ -195,7 +194,7 @@ def with_labels(frame: pd.DataFrame, keys: pa.ChunkedArray, labels: pd.Series[fl
     keys : pyarrow.ChunkedArray, shape (n_rows,)
         Keys of the rows.
     """
-    texts = [text for chunk in keys.chunks for text in written_as_text(chunk).to_pylist()]
+    texts = [text for chunk in keys.chunks for text in format_column(chunk).to_pylist()]
     delivered = labels.reindex(texts).to_numpy(np.float64)
     if column in frame.columns:
         own = frame[column].to_numpy(np.float64, na_value=np.nan)

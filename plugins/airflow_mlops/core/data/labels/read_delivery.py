@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.erasure import Erasure, subject_column
 from airflow_mlops.core.data.labels.open_labels import declared_labels, open_labels
-from airflow_mlops.core.data.masking import mask_key, masked
-from airflow_mlops.core.data.read_text import read_text, written_as_text
-from airflow_mlops.core.declaration.arrow_types import canonical_type, type_named
+from airflow_mlops.core.data.masking import mask_column, mask_key
+from airflow_mlops.core.data.read_text import format_column, parse_column
+from airflow_mlops.core.declaration.arrow_types import canonical_type, parse_type
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ports.partitions import Arrival
@@ -164,7 +164,7 @@ class _Reading:
         self.found.empty += int(empty.sum())
         keys = keys.filter(pa.array(left))
         if self.mask:
-            keys = masked(keys, mask_key(self.workspace.secret, self.loop.data.key))
+            keys = mask_column(keys, mask_key(self.workspace.secret, self.loop.data.key))
         return pa.RecordBatch.from_arrays([keys, pa.array(values[left])], schema=SCHEMA)
 
     def one_for_each_key(self, rows: pa.Table) -> pa.Table:
@@ -183,9 +183,9 @@ def key_type(workspace: Workspace, state: LoopState) -> pa.DataType | None:
     """Return the type that the key of rows is read as; None where nothing is known of it."""
     key, contract = workspace.loop.data.key, workspace.contract
     if contract is not None:
-        return contract.columns[key].read_as
-    newest = max(state.published, default=None)
-    return None if newest is None else type_named(str(state.published[newest]["columns"].get(key, "")))
+        return contract.columns[key].source_type
+    newest = state.published.newest()
+    return None if newest is None else parse_type(str(state.published[newest].columns.get(key, "")))
 
 
 def key_texts(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
@@ -197,12 +197,12 @@ def key_texts(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
     found = canonical_type(column.type)
     if kind is not None and found is not None and found != kind:
         if pa.types.is_string(found):
-            column = read_text(column.cast(pa.string()), kind)[0]
+            column = parse_column(column.cast(pa.string()), kind)[0]
         elif pa.types.is_floating(found) and pa.types.is_integer(kind):
             # As frames with a missing key have them.
             whole = pc.equal(pc.floor(column), column)
             column = pc.if_else(whole, column, None).cast(kind)
-    return written_as_text(column)
+    return format_column(column)
 
 
 def numbers(column: pa.Array, nulls: tuple[str, ...]) -> tuple[pa.Array, dict[str, Mask]]:
@@ -216,7 +216,7 @@ def numbers(column: pa.Array, nulls: tuple[str, ...]) -> tuple[pa.Array, dict[st
     text = pc.if_else(absent, pa.scalar(None, pa.string()), column)
     truth = pc.utf8_lower(text)
     said = pc.if_else(pc.equal(truth, "true"), "1", pc.if_else(pc.equal(truth, "false"), "0", text))
-    read, bad = read_text(said, pa.float64())
+    read, bad = parse_column(said, pa.float64())
     return read, {NO_NUMBER: bad}
 
 

@@ -7,8 +7,8 @@ too, and counted: their own partition may still come.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,23 +17,25 @@ import pyarrow.compute as pc
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.labels.open_labels import declared_labels, earliest_touched, ticks_before
 from airflow_mlops.core.data.labels.read_delivery import Delivery, read_delivery
-from airflow_mlops.core.data.read_text import written_as_text
+from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.errors import DataError, MlopsError, NotReadyError, SourceMissingError
+from airflow_mlops.core.ledger.data_details import LabelsArrived
 from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, WindowJudged
 from airflow_mlops.core.workspace import Workspace
 
 TABLE = "labels"
 
 
-def take_due_labels(workspace: Workspace, as_of: str) -> list[dict[str, Any]]:
+def take_due_labels(workspace: Workspace, as_of: str) -> dict[str, LabelsArrived]:
     """Take the delivery of a tick, and those before it that never came and may still touch something.
 
     Returns
     -------
-    list of dict
-        What the ledger says of each delivery that came, oldest first.
+    dict of str to LabelsArrived
+        What the ledger states of each delivery that came, by tick, oldest first.
 
     Raises
     ------
@@ -45,11 +47,11 @@ def take_due_labels(workspace: Workspace, as_of: str) -> list[dict[str, Any]]:
     loop, as_of = workspace.loop, partition_key(as_of)
     known, first = workspace.state(as_of=as_of).labels, loop.data.from_ or ""
     earlier = [tick for tick in ticks_before(loop.data.every, as_of, declared_labels(loop).delay) if tick >= first]
-    taken: list[dict[str, Any]] = []
+    taken: dict[str, LabelsArrived] = {}
     failed: MlopsError | None = None
-    for tick in [*(one for one in reversed(earlier) if one not in known), as_of]:
+    for tick in [*(tick for tick in reversed(earlier) if tick not in known), as_of]:
         try:
-            taken.append(take_labels(workspace, tick))
+            taken[tick] = take_labels(workspace, tick)
         except SourceMissingError:
             continue
         except MlopsError as error:
@@ -61,7 +63,7 @@ def take_due_labels(workspace: Workspace, as_of: str) -> list[dict[str, Any]]:
     return taken
 
 
-def take_labels(workspace: Workspace, tick: str) -> dict[str, Any]:
+def take_labels(workspace: Workspace, tick: str) -> LabelsArrived:
     """Keep the labels of a tick's delivery and return what the ledger says of them.
 
     The same delivery again changes nothing.
@@ -81,7 +83,7 @@ def take_labels(workspace: Workspace, tick: str) -> dict[str, Any]:
     except SourceMissingError:
         raise
     except DataError as error:
-        _refused(workspace, state, tick, str(error))
+        _record_refusal(workspace, state, tick, str(error))
         raise
     touching = _Touching(workspace, state, since, tick, delivery.rows)
     if state.forgotten and not delivery.names_subject:
@@ -89,7 +91,7 @@ def take_labels(workspace: Workspace, tick: str) -> dict[str, Any]:
         delivery.rows = delivery.rows.filter(pa.array(touching.known))
         delivery.erased += touching.unknown
         touching.unknown = 0
-    return _recorded(workspace, state, delivery, touching)
+    return _record(workspace, state, delivery, touching)
 
 
 class _Touching:
@@ -104,8 +106,8 @@ class _Touching:
         self.partitions: dict[str, int] = {}
         self.digests: dict[str, str] = {}
         keys, times = rows["key"], np.zeros(rows.num_rows, np.int64)
-        for partition in sorted(key for key in state.published if since <= key <= tick):
-            held = keys_of(workspace, partition, int(state.published[partition]["version"]))
+        for partition, published in state.published.items(since=since, until=tick):
+            held = keys_of(workspace, partition, published.version)
             here = np.asarray(pc.is_in(keys, value_set=held).to_numpy(), bool)
             if here.any():
                 self.partitions[partition] = int(here.sum())
@@ -120,55 +122,65 @@ def keys_of(workspace: Workspace, partition: str, version: int) -> pa.Array:
     """Return the keys of a partition's rows as text."""
     column = workspace.loop.data.key
     batches = workspace.snapshots.batches(partition, version=version, columns=[column])
-    return pa.concat_arrays([pa.array([], pa.string()), *(written_as_text(batch.column(0)) for batch in batches)])
+    return pa.concat_arrays([pa.array([], pa.string()), *(format_column(batch.column(0)) for batch in batches)])
 
 
-def _recorded(workspace: Workspace, state: LoopState, delivery: Delivery, touching: _Touching) -> dict[str, Any]:
+def _record(workspace: Workspace, state: LoopState, delivery: Delivery, touching: _Touching) -> LabelsArrived:
+    """Return what the ledger states of a delivery: a new record, or what is known of the same content."""
     known, digest = state.labels.get(touching.tick), content_digest(delivery.rows)
-    if known is not None and (known["digest"], known["since"]) == (digest, touching.since):
-        return {"partition": touching.tick, **known}
-    found: dict[str, Any] = {
-        "since": touching.since, "digest": digest, "rows": delivery.rows.num_rows, "delivered": delivery.delivered,
-        "duplicates": delivery.duplicates, "empty": delivery.empty, "erased": delivery.erased,
-        "bad": {reason: count for reason, count in sorted(delivery.bad.items()) if count},
-        "unknown": touching.unknown, "ambiguous": touching.ambiguous, "touches": touching.partitions,
-        "touched": touching.digests,
-    }  # fmt: skip
+    if known is not None and (known.digest, known.since) == (digest, touching.since):
+        return known
     version = workspace.ports.table(TABLE).write(touching.tick, delivery.rows)
     fault_point("labels_written")
-    number = 1 if known is None else int(known["delivery"]) + 1
-    record = workspace.record_fact(
-        workspace.draft(
-            "labels_arrived", f"labels:{touching.tick}:{number}:{digest[:16]}", touching.tick, delivery=number,
-            version=version, origin=delivery.origin, replaces=None if known is None else known["digest"],
-            said=said_of(found, touching.tick), **found,
-        )
-    )  # fmt: skip
-    return {"partition": touching.tick, **record.details}
+    number = 1 if known is None else known.delivery + 1
+    details = LabelsArrived(
+        delivery=number,
+        version=version,
+        origin=delivery.origin,
+        replaces=None if known is None else known.digest,
+        since=touching.since,
+        digest=digest,
+        rows=delivery.rows.num_rows,
+        delivered=delivery.delivered,
+        duplicates=delivery.duplicates,
+        empty=delivery.empty,
+        erased=delivery.erased,
+        bad={reason: count for reason, count in sorted(delivery.bad.items()) if count},
+        unknown=touching.unknown,
+        ambiguous=touching.ambiguous,
+        touches=touching.partitions,
+        touched=touching.digests,
+    )
+    details = replace(details, message=summarise_delivery(details, touching.tick))
+    operation = f"labels:{touching.tick}:{number}:{digest[:16]}"
+    return workspace.record_fact(workspace.draft(details, operation, touching.tick)).details
 
 
-def said_of(found: dict[str, Any], tick: str) -> str:
-    """Return what came, in a sentence."""
-    touched = ", ".join(f"{key[:16]} ({rows:,})" for key, rows in sorted(found["touches"].items()))
-    beside = [
-        f"{found[name]:,} {words}"
-        for name, words in (
-            ("unknown", "keys stand in no published partition"), ("ambiguous", "keys stand in several partitions"),
-            ("duplicates", "rows said the same again"), ("empty", "rows without a label"),
-        )
-        if found[name]
-    ] + [f"{rows:,} left out: {reason}" for reason, rows in found["bad"].items()]  # fmt: skip
-    return "; ".join([f"{found['rows']:,} labels came with {tick}, of {touched or 'no published partition'}", *beside])
+def summarise_delivery(details: LabelsArrived, tick: str) -> str:
+    """Return a delivery in a sentence."""
+    touched = ", ".join(f"{key[:16]} ({rows:,})" for key, rows in sorted(details.touches.items()))
+    counts = (
+        (details.unknown, "keys stand in no published partition"),
+        (details.ambiguous, "keys stand in several partitions"),
+        (details.duplicates, "rows repeat a label"),
+        (details.empty, "rows without a label"),
+    )
+    remarks = [f"{count:,} {words}" for count, words in counts if count]
+    remarks += [f"{rows:,} left out: {reason}" for reason, rows in details.bad.items()]
+    return "; ".join([f"{details.rows:,} labels came with {tick}, of {touched or 'no published partition'}", *remarks])
 
 
-def _refused(workspace: Workspace, state: LoopState, tick: str, reason: str) -> None:
-    """Record that a delivery could not be used. That is no alarm: it says nothing about the model."""
-    number = int(state.labels.get(tick, {"delivery": 0})["delivery"])
-    workspace.record_fact(
-        workspace.draft(
-            "check_judged", f"check:labels:{tick}:{number}:{sha256(reason.encode()).hexdigest()[:16]}", tick,
-            check="labels", verdict="insufficient data", said=reason, rows=0, historical=False,
-            snapshot=state.published.get(tick, {}).get("digest"),
-            champion=state.champion.number if state.champion else None,
-        )
-    )  # fmt: skip
+def _record_refusal(workspace: Workspace, state: LoopState, tick: str, reason: str) -> None:
+    """Record that a delivery could not be used. That is no alarm: it has no bearing on the model."""
+    labels, published = state.labels.get(tick), state.published.get(tick)
+    number = 0 if labels is None else labels.delivery
+    details = WindowJudged(
+        check="labels",
+        verdict=INSUFFICIENT_DATA,
+        message=reason,
+        rows=0,
+        snapshot=None if published is None else published.digest,
+        champion=state.champion.number if state.champion else None,
+    )
+    operation = f"check:labels:{tick}:{number}:{sha256(reason.encode()).hexdigest()[:16]}"
+    workspace.record_fact(workspace.draft(details, operation, tick))

@@ -1,7 +1,7 @@
-"""A uniform sample of the rows of a partition that is the same in whatever order they arrive.
+"""A uniform sample of the rows of a partition that does not depend on their order.
 
-The sample holds the rows with the smallest hashes. Hashes are mixed well, so to be among them does not
-depend on what a row says; rows that are equal throughout are in it together.
+The sample holds the rows with the smallest hashes. Hashes are well mixed, so the choice does not depend on the values
+of a row; equal rows are in the sample together.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ SAMPLE_ROWS = 50_000
 
 
 class BottomSample:
-    """Takes in rows with their hashes, and keeps those with the smallest.
+    """Keeps the rows with the smallest hashes.
 
     Parameters
     ----------
     size : int, default 50,000
-        Rows of the sample; at most twice as many, and a batch, are held at a time.
+        Rows of the sample; at most twice as many, and a batch, are in memory at a time.
     """
 
     def __init__(self, size: int = SAMPLE_ROWS) -> None:
         self.size = size
-        self._highest: np.uint64 | None = None  # of a full sample; a row with the same hash is equal to one it holds
+        self._highest: np.uint64 | None = None  # of a full sample; a row with this hash equals one in it
         self._parts: list[pa.Table] = []
         self._hashes: list[Hashes] = []
-        self._held = 0
+        self._rows = 0
 
     def update(self, batch: pa.RecordBatch, hashes: Hashes) -> None:
-        """Take in a batch and the hash of each of its rows, shape (n_rows,)."""
+        """Add a batch and the hash of each of its rows, shape (n_rows,)."""
         near = np.arange(len(hashes)) if self._highest is None else np.flatnonzero(hashes < self._highest)
         if not len(near):
             return
         table = pa.Table.from_batches([batch])
         self._parts.append(table if len(near) == len(hashes) else table.take(pa.array(near)))
         self._hashes.append(hashes[near])
-        self._held += len(near)
-        if self._held > 2 * self.size:
+        self._rows += len(near)
+        if self._rows > 2 * self.size:
             self._cut()
 
     def _cut(self) -> None:
@@ -47,12 +47,12 @@ class BottomSample:
         order = np.argsort(hashes, kind="stable")[: self.size]
         self._parts = [pa.concat_tables(self._parts).take(pa.array(order)).combine_chunks()]
         self._hashes = [hashes[order]]
-        self._held = len(order)
-        if self._held == self.size:
+        self._rows = len(order)
+        if self._rows == self.size:
             self._highest = self._hashes[0][-1]
 
     def table(self) -> pa.Table | None:
-        """Return the sample, ordered by hash; None if no batch was taken in, all rows if they are few."""
+        """Return the sample, ordered by hash; all rows if they are few, None if no batch was added."""
         if not self._parts:
             return None
         self._cut()

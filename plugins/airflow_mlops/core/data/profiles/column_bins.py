@@ -1,7 +1,7 @@
-"""Bins: how the values of a column are grouped before they are counted.
+"""Bins of a column, on which its values are counted.
 
-Bins of numbers are quantiles, closed on the right: (previous, edge]. Everything else is binned by its most
-frequent values. Counts on the same bins merge by addition.
+Bins of numbers, dates and times are quantiles, closed on the right: (previous, edge]. Other values are binned by the
+most frequent of them. Counts on the same bins merge by addition.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEEPEST = 4
 
 @dataclass(frozen=True)
 class ColumnBins:
-    """How a column is binned: by ``edges`` (numbers, dates, times) or by ``categories`` (everything else).
+    """The bins of a column: ``edges`` (numbers, dates, times) or ``categories`` (other values).
 
     The last two bins of every column are "the rest" (unseen categories, infinities) and "null".
     """
@@ -33,13 +33,13 @@ class ColumnBins:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that say which bins these are."""
+        """16 hexadecimal digits that identify the bins."""
         words = [repr(edge) for edge in self.edges] if self.categories is None else list(self.categories)
         form = "edges" if self.categories is None else "categories"
         return hashlib.sha256("".join(f"{len(word)}:{word}" for word in [form, *words]).encode()).hexdigest()[:16]
 
     def count(self, numbers: npt.ArrayLike) -> Counts:
-        """Return how many of ``numbers``, shape (n,), fall into each bin; NaN counts as null; shape (n_bins,)."""
+        """Return the count of ``numbers``, shape (n,), in each bin, shape (n_bins,); NaN counts as null."""
         values = np.asarray(numbers, np.float64)
         null, finite = np.isnan(values), np.isfinite(values)
         counts = np.bincount(EdgeFinder(self.edges).codes(values[finite]), minlength=len(self.edges) + 1)
@@ -48,7 +48,7 @@ class ColumnBins:
 
 
 def quantile_edges(values: Floats) -> tuple[float, ...]:
-    """Return up to 63 edges, values that occur, which cut the finite ones of ``values`` into equal parts."""
+    """Return up to 63 edges that cut the finite ``values``, shape (n,), into equal parts; each edge is a value."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return ()
@@ -59,9 +59,9 @@ def quantile_edges(values: Floats) -> tuple[float, ...]:
 class EdgeFinder:
     """Finds the bin of each value as ``numpy.searchsorted(edges, values, side="left")`` does, several times faster.
 
-    The range of the edges is cut into equal cells, and a table says how many edges lie before each. What
-    computes the cell never decreases as its argument grows, rounding included, so edges of earlier cells are
-    below a value and those of later cells are not; the few edges of its own cell are compared one by one.
+    The range of the edges is cut into equal cells, and a table holds the number of edges before each. The cell never
+    decreases as the value grows, rounding included, so edges of earlier cells are below a value and edges of later
+    cells are not; the few edges of its own cell are compared one after another.
 
     Parameters
     ----------
@@ -79,22 +79,22 @@ class EdgeFinder:
             self._scale = (CELLS - 1) / (self.edges[-1] - self._low)
         if not 0 < self._scale < np.inf:
             return
-        each = np.bincount(self._cells(self.edges), minlength=CELLS)
-        self._before = np.cumsum(each) - each
+        edges_per_cell = np.bincount(self._cells(self.edges), minlength=CELLS)
+        self._before = np.cumsum(edges_per_cell) - edges_per_cell
         self._padded = np.append(self.edges, np.inf)
-        self._depth = int(each.max())
+        self._depth = int(edges_per_cell.max())
 
     def codes(self, values: Floats) -> npt.NDArray[np.intp]:
         """Return the bin of each of ``values``, which are finite; shape (n,)."""
         if not 0 < self._depth <= DEEPEST:
             return np.asarray(np.searchsorted(self.edges, values, side="left"), np.intp)
-        found: npt.NDArray[np.intp] = self._before.take(self._cells(values))
+        bins: npt.NDArray[np.intp] = self._before.take(self._cells(values))
         for _ in range(self._depth):
-            found += values > self._padded.take(found)
-        return found
+            bins += values > self._padded.take(bins)
+        return bins
 
     def _cells(self, values: Floats) -> npt.NDArray[np.intp]:
-        with np.errstate(over="ignore"):  # far outside the edges it is the first or the last cell
+        with np.errstate(over="ignore"):  # far outside the edges the clip below gives the first or the last cell
             place: Floats = values - self._low
             place *= self._scale
         np.clip(place, 0, CELLS - 1, out=place)

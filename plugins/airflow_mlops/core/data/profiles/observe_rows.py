@@ -1,6 +1,6 @@
-"""Count rows on the bins of a reference, whatever has become of their columns.
+"""Count rows on the bins of a reference, and report missing, new and retyped columns.
 
-A column that is gone, has appeared, or has changed its kind is told of; it never stops the others.
+A column that cannot be counted never stops the others.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from typing import Any
 import pyarrow as pa
 
 from airflow_mlops.core.data.profiles.partition_profile import PartitionProfile
-from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler, kind_of
+from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler
+from airflow_mlops.core.declaration.arrow_types import column_kind
 
 
 @dataclass(frozen=True)
 class ObservedRows:
-    """What was counted of rows, and what was not and why.
+    """The counts of rows, and the columns that could not be counted.
 
     Parameters
     ----------
     profile : PartitionProfile
         The columns that could be counted on the bins.
     missing : tuple of str
-        Columns that have bins and are not there.
+        Columns with bins that the rows lack.
     new : tuple of str
-        Columns that are there and have no bins.
+        Columns of the rows that have no bins.
     retyped : mapping of str to str
-        Columns of another kind than their bins, with the type they have now.
+        The present types of columns whose kind is not that of their bins.
     """
 
     profile: PartitionProfile
@@ -37,22 +38,24 @@ class ObservedRows:
     retyped: Mapping[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was seen as JSON values, all finite."""
+        """Return the observation as JSON values, all finite."""
         return {
-            "profile": self.profile.to_dict(), "missing": list(self.missing), "new": list(self.new),
+            "profile": self.profile.to_dict(),
+            "missing": list(self.missing),
+            "new": list(self.new),
             "retyped": dict(self.retyped or {}),
-        }  # fmt: skip
+        }
 
 
 class RowObserver:
-    """Counts rows batch by batch; memory does not grow with them.
+    """Counts rows batch by batch, in bounded memory.
 
     >>> from airflow_mlops.core.data.profiles.profile_rows import profile_bins
     >>> bins = profile_bins(pa.table({"x": [1.0, 2.0], "t": ["a", "b"]}))
     >>> observer = RowObserver(bins, pa.schema([("x", pa.string()), ("y", pa.int64())]))
     >>> observer.update(pa.RecordBatch.from_pydict({"x": ["1.0"], "y": [1]}))
-    >>> seen = observer.observed()
-    >>> seen.profile.rows, seen.missing, seen.new, seen.retyped
+    >>> result = observer.result()
+    >>> result.profile.rows, result.missing, result.new, result.retyped
     (1, ('t',), ('y',), {'x': 'string'})
     """
 
@@ -63,20 +66,26 @@ class RowObserver:
         self._retyped = {
             name: str(types[name])
             for name, kind in sorted(bins.kinds.items())
-            if name in types and not fits(types[name], kind)
+            if name in types and not can_count(types[name], kind)
         }
         counted = [name for name in bins.columns if name in types and name not in self._retyped]
         self._profiler = Profiler(ProfileBins(bins.kinds, {name: bins.columns[name] for name in counted}))
 
     def update(self, batch: pa.RecordBatch) -> None:
-        """Count a batch of the schema."""
+        """Count a batch of the schema.
+
+        Raises
+        ------
+        ProfileMismatchError
+            If the batch has another schema.
+        """
         self._profiler.update(batch)
 
-    def observed(self) -> ObservedRows:
-        """Return what was counted so far."""
+    def result(self) -> ObservedRows:
+        """Return the counts of the rows so far."""
         return ObservedRows(self._profiler.profile(), self._missing, self._new, self._retyped)
 
 
-def fits(found: pa.DataType, kind: str) -> bool:
-    """Whether values of a type can be counted on bins of a kind; a column of nulls alone fits any."""
-    return bool(pa.types.is_null(found)) or kind_of(found) == kind
+def can_count(arrow_type: pa.DataType, kind: str) -> bool:
+    """Return whether values of a type can be counted on bins of a kind; nulls can be counted on all bins."""
+    return bool(pa.types.is_null(arrow_type)) or column_kind(arrow_type) == kind

@@ -1,11 +1,11 @@
-"""The profile of a partition: what its rows look like, as counts that add up.
+"""The profile of a partition: counts of its rows that merge by addition.
 
-For each column: the rows, the nulls, NaN and infinities, the counts and sums of each bin, the smallest and
-the largest value. Profiles of partitions that were counted on the same bins merge by addition; a profile
-names its bins by their digest, so that it cannot be added to another kind.
+For each column it holds the nulls, NaN and infinities, the count and sum of each bin, the smallest and the largest
+value. Profiles on the same bins merge by addition; a profile names its bins by their digest, so that it is never added
+to a profile on other bins.
 
-Dates count as days and times as microseconds since 1970. Of text a profile keeps the most frequent values
-by name and nothing else, so columns that nobody may see have to be left out before.
+Dates count as days and times as microseconds since 1970. Of a text column the most frequent values are stored by name
+and no other, so personal columns have to be left out before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEVERAL = "several"
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """What a column holds.
+    """The counts of a column.
 
     Parameters
     ----------
@@ -38,15 +38,15 @@ class ColumnProfile:
     sums : tuple of float
         Sum of the values in each bin; none for categories. A sum beyond the range of floats is their largest.
     rest : int
-        Values of none of the categories.
+        Number of values outside the categories.
     nulls, nan, infinite : int
-        Rows that hold no finite value.
+        Number of rows without a finite value, by kind.
     low, high : float or None
-        Of the finite values.
+        Smallest and largest finite value.
     categories : tuple of str
         The values that ``counts`` counts.
     only : str or None
-        Of categories: a digest of the sole value there is, ``several``, or None where there is none.
+        Of categories: the digest of the only value, ``several``, or None without a value.
     """
 
     kind: str
@@ -64,56 +64,61 @@ class ColumnProfile:
 
     @property
     def values(self) -> int:
-        """Rows that hold a finite value, or a category."""
+        """Number of rows with a finite value, or with a category."""
         return sum(self.counts) + self.rest
 
     @property
     def varies(self) -> bool:
-        """Whether two rows hold different values; nulls, NaN and infinities are none."""
+        """Whether two rows hold different values, nulls, NaN and infinities aside."""
         return self.only == SEVERAL if self.kind == "category" else self.low != self.high
 
     @property
     def mean(self) -> float | None:
-        """Mean of the finite values; None where there is none."""
+        """Mean of the finite values; None without one."""
         return sum(self.sums) / self.values if self.sums and self.values else None
 
     @property
-    def binned(self) -> Counts:
-        """Counts as :class:`ColumnBins` gives them: of the bins, the rest or infinities, and nulls or NaN."""
+    def bin_counts(self) -> Counts:
+        """Counts of the bins, then of the rest or infinities, then of nulls or NaN, as :class:`ColumnBins` has them."""
         return np.array([*self.counts, self.rest + self.infinite, self.nulls + self.nan], np.int64)
 
     def merge(self, other: ColumnProfile) -> ColumnProfile:
-        """Return the profile of the rows of both; the bins must be the same."""
-        return ColumnProfile.of_all([self, other])
+        """Return the profile of the rows of both, which have the same bins."""
+        return ColumnProfile.merge_all([self, other])
 
     @classmethod
-    def of_all(cls, columns: Sequence[ColumnProfile]) -> ColumnProfile:
-        """Return the profile of the rows of all; there is one at least, and the bins are the same."""
+    def merge_all(cls, columns: Sequence[ColumnProfile]) -> ColumnProfile:
+        """Return the profile of the rows of all columns, at least one, which have the same bins."""
         first = columns[0]
         onlys = {column.only for column in columns if column.only is not None}
         return cls(
-            first.kind, first.bins, tuple(map(sum, zip(*(column.counts for column in columns), strict=True))),
-            tuple(within_range(sum(each)) for each in zip(*(column.sums for column in columns), strict=True)),
-            sum(column.rest for column in columns), sum(column.nulls for column in columns),
-            sum(column.nan for column in columns), sum(column.infinite for column in columns),
+            first.kind,
+            first.bins,
+            tuple(map(sum, zip(*(column.counts for column in columns), strict=True))),
+            tuple(clip_to_finite(sum(sums)) for sums in zip(*(column.sums for column in columns), strict=True)),
+            sum(column.rest for column in columns),
+            sum(column.nulls for column in columns),
+            sum(column.nan for column in columns),
+            sum(column.infinite for column in columns),
             min((column.low for column in columns if column.low is not None), default=None),
             max((column.high for column in columns if column.high is not None), default=None),
-            first.categories, SEVERAL if len(onlys) > 1 else next(iter(onlys), None),
-        )  # fmt: skip
+            first.categories,
+            SEVERAL if len(onlys) > 1 else next(iter(onlys), None),
+        )
 
 
 @dataclass(frozen=True)
 class PartitionProfile:
-    """What the rows of a partition look like.
+    """The counts of a partition.
 
     Parameters
     ----------
     rows : int
-        Rows that were counted.
+        Number of rows.
     columns : mapping of str to ColumnProfile
-        Each column's counts, by its name.
+        The counts of each column, by its name.
     duplicates : int or None
-        Rows that differ from an earlier one in nothing but the key; None where nobody counted them.
+        Number of rows that differ from an earlier row in the key alone; None if not counted.
     """
 
     rows: int
@@ -123,37 +128,39 @@ class PartitionProfile:
     def merge(self, other: PartitionProfile) -> PartitionProfile:
         """Return the profile of the rows of both partitions.
 
-        Duplicates are unknown then: a row of one partition may stand in the other.
+        Its duplicates are unknown: a row of one partition may repeat a row of the other.
 
         Raises
         ------
         ProfileMismatchError
             If a column is in one of them only, or was counted on other bins.
         """
-        return PartitionProfile.of_all([self, other])
+        return PartitionProfile.merge_all([self, other])
 
     @classmethod
-    def of_all(cls, profiles: Sequence[PartitionProfile]) -> PartitionProfile:
-        """Return the profile of the rows of all partitions, by one addition of tables for each column.
+    def merge_all(cls, profiles: Sequence[PartitionProfile]) -> PartitionProfile:
+        """Return the profile of the rows of all partitions.
 
         Raises
         ------
         ProfileMismatchError
-            If there is none, or a column is in some of them only, or was counted on other bins.
+            If there is no profile, or a column is in some of them only, or was counted on other bins.
         """
         if not profiles:
             raise ProfileMismatchError("there is no profile to add up")
         first = profiles[0]
         for profile in profiles[1:]:
             first.require_same_bins(profile)
-        columns = {name: ColumnProfile.of_all([one.columns[name] for one in profiles]) for name in first.columns}
+        columns = {
+            name: ColumnProfile.merge_all([profile.columns[name] for profile in profiles]) for name in first.columns
+        }
         return cls(sum(profile.rows for profile in profiles), columns)
 
     def require_same_bins(self, other: PartitionProfile) -> None:
-        """Raise :class:`ProfileMismatchError` unless both have the same columns, counted on the same bins."""
-        apart = sorted(self.columns.keys() ^ other.columns.keys())
-        if apart:
-            raise ProfileMismatchError(f"column {apart[0]!r} is in one of the two profiles only")
+        """Raise ProfileMismatchError unless both profiles have the same columns on the same bins."""
+        unmatched = sorted(self.columns.keys() ^ other.columns.keys())
+        if unmatched:
+            raise ProfileMismatchError(f"column {unmatched[0]!r} is in one of the two profiles only")
         for name, column in self.columns.items():
             if (column.kind, column.bins) != (other.columns[name].kind, other.columns[name].bins):
                 raise ProfileMismatchError(
@@ -179,6 +186,6 @@ class PartitionProfile:
         return cls(values["rows"], columns, values["duplicates"])
 
 
-def within_range(total: float) -> float:
-    """Return ``total``, or the nearest finite float; 0 where it is none."""
+def clip_to_finite(total: float) -> float:
+    """Return the finite float nearest to ``total``; 0 for NaN."""
     return max(-LARGEST, min(float(total), LARGEST)) if total == total else 0.0  # noqa: PLR0124

@@ -1,4 +1,4 @@
-"""Take the profile of rows as they stream past, on bins that a sample of earlier rows gave."""
+"""Profile a stream of rows on bins that were made from a sample of earlier rows."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from airflow_mlops.core.data.profiles.column_bins import (
     quantile_edges,
 )
 from airflow_mlops.core.data.profiles.partition_profile import SEVERAL, ColumnProfile, PartitionProfile
+from airflow_mlops.core.declaration.arrow_types import column_kind
 from airflow_mlops.core.errors import ProfileMismatchError
 
-LONGEST = 200
-"""Characters of the longest text that is kept as a category: what is longer is prose, and no category."""
-NEAR = 16_384
+LONGEST_CATEGORY = 200
+"""Characters of the longest text that counts as a category; longer texts are prose."""
+CHUNK = 16_384
+"""Values counted at a time, few enough to stay in the processor's cache through all steps."""
 
 
 @dataclass(frozen=True)
@@ -42,67 +44,55 @@ class ProfileBins:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ProfileBins:
         """Return the bins that ``to_dict`` wrote."""
-        return cls(
-            {name: of["kind"] for name, of in values.items()},
-            {
-                name: ColumnBins(tuple(of["edges"]), None if of["categories"] is None else tuple(of["categories"]))
-                for name, of in values.items()
-            },
-        )
+        kinds, columns = {}, {}
+        for name, fields in values.items():
+            categories = fields["categories"]
+            kinds[name] = fields["kind"]
+            columns[name] = ColumnBins(tuple(fields["edges"]), None if categories is None else tuple(categories))
+        return cls(kinds, columns)
 
-    def extended(self, sample: pa.Table) -> ProfileBins:
-        """Return these bins, and bins for the columns of ``sample`` that have none here."""
+    def extend(self, sample: pa.Table) -> ProfileBins:
+        """Return these bins with bins for the further columns of ``sample``."""
         new = profile_bins(sample.select([name for name in sample.column_names if name not in self.columns]))
         return ProfileBins({**self.kinds, **new.kinds}, {**self.columns, **new.columns})
 
 
 def profile_bins(sample: pa.Table) -> ProfileBins:
-    """Return the bins of a uniform sample of rows: quantiles of numbers, the most frequent other values.
+    """Return the bins of a uniform sample of rows: quantiles of numbers and times, else the most frequent values.
 
     Parameters
     ----------
     sample : pyarrow.Table
-        Without the columns of which no value may be kept, and without the key.
+        Rows without the key and without columns whose values must not be stored, shape (n_rows, n_columns).
     """
-    kinds = {field.name: kind_of(field.type) for field in sample.schema}
+    kinds = {field.name: column_kind(field.type) for field in sample.schema}
     columns = {}
     for name, kind in kinds.items():
         column = sample.column(name).combine_chunks()
         if kind == "category":
-            columns[name] = ColumnBins(categories=most_frequent(as_text(column)))
+            columns[name] = ColumnBins(categories=most_frequent(category_text(column)))
         else:
-            columns[name] = ColumnBins(quantile_edges(as_floats(column)))
+            columns[name] = ColumnBins(quantile_edges(to_floats(column)))
     return ProfileBins(kinds, columns)
 
 
-def kind_of(kind: pa.DataType) -> str:
-    """Return how values of a type are counted."""
-    if pa.types.is_timestamp(kind):
-        return "time"
-    if pa.types.is_date(kind):
-        return "date"
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return "number"
-    return "category"
-
-
 def most_frequent(texts: pa.Array) -> tuple[str, ...]:
-    """Return the 50 most frequent texts in the order of their names; of equally frequent ones the first by name."""
+    """Return the 50 most frequent texts in alphabetical order; of equally frequent texts the first ones."""
     counted = texts.drop_null().value_counts()
     pairs = zip(counted.field("counts").to_pylist(), counted.field("values").to_pylist(), strict=True)
-    ranked = sorted((-count, text) for count, text in pairs if len(text) <= LONGEST)
+    ranked = sorted((-count, text) for count, text in pairs if len(text) <= LONGEST_CATEGORY)
     return tuple(sorted(text for _, text in ranked[:CATEGORIES]))
 
 
-def plain_nulls(column: pa.Array) -> pa.Array:
-    """Return a column whose nulls are all its own; a dictionary may hold one among its values."""
+def decode_nulls(column: pa.Array) -> pa.Array:
+    """Return a column whose nulls are all marked in its rows, and not as a null value of its dictionary."""
     if pa.types.is_dictionary(column.type) and column.dictionary.null_count:
         return column.dictionary_decode()
     return column
 
 
-def as_text(column: pa.Array) -> pa.Array:
-    """Return a column of categories as text, a boolean as Python writes it; null stays null."""
+def category_text(column: pa.Array) -> pa.Array:
+    """Return a column of categories as text, a boolean as ``True`` or ``False``; null stays null."""
     if pa.types.is_boolean(column.type):
         return pc.if_else(column, "True", "False")
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -110,8 +100,8 @@ def as_text(column: pa.Array) -> pa.Array:
     return column.cast(pa.large_string())
 
 
-def as_floats(column: pa.Array) -> Floats:
-    """Return the values of a column of numbers, dates or times that are not null: days, microseconds."""
+def to_floats(column: pa.Array) -> Floats:
+    """Return the values that are not null of a column as floats, shape (n_values,): dates in days, times in µs."""
     present = column.drop_null() if column.null_count else column
     if pa.types.is_timestamp(column.type):
         present = present.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64())
@@ -123,27 +113,26 @@ def as_floats(column: pa.Array) -> Floats:
 
 
 def bin_codes(column: pa.Array, bins: ColumnBins) -> npt.NDArray[np.intp]:
-    """Return the bin of each row, the rest and null being the last two, shape (n,).
+    """Return the bin of each row, shape (n_rows,); the last two bins are the rest and null.
 
-    The column is of the kind that its bins were made for, or all null.
+    The column has the kind of its bins, or is null throughout.
     """
     size = len(bins.edges) + 1 if bins.categories is None else len(bins.categories)
     codes = np.full(len(column), size + 1, np.intp)
-    here = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+    present = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
     if bins.categories is not None:
-        texts = as_text(column.drop_null())
-        found = pc.index_in(texts, value_set=pa.array(bins.categories, texts.type)).fill_null(size).to_numpy()
-        codes[here] = found
-    elif len(here):
-        values = as_floats(column)
+        texts = category_text(column.drop_null())
+        codes[present] = pc.index_in(texts, value_set=pa.array(bins.categories, texts.type)).fill_null(size).to_numpy()
+    elif len(present):
+        values = to_floats(column)
         finite = np.isfinite(values)
-        codes[here[np.isinf(values)]] = size
-        codes[here[finite]] = EdgeFinder(bins.edges).codes(values[finite])
+        codes[present[np.isinf(values)]] = size
+        codes[present[finite]] = EdgeFinder(bins.edges).codes(values[finite])
     return codes
 
 
 class Profiler:
-    """Counts rows on given bins, batch by batch; memory does not grow with the rows.
+    """Counts rows on given bins, batch by batch, in bounded memory.
 
     >>> bins = profile_bins(pa.table({"x": [1.0, 2.0, 3.0], "t": ["a", "b", "a"]}))
     >>> profiler = Profiler(bins)
@@ -157,23 +146,24 @@ class Profiler:
         self.bins = bins
         self.rows = 0
         self._columns: dict[str, _Numbers | _Categories] = {
-            name: _Categories(of) if of.categories is not None else _Numbers(of) for name, of in bins.columns.items()
+            name: _Numbers(column) if column.categories is None else _Categories(column)
+            for name, column in bins.columns.items()
         }
 
     def update(self, batch: pa.RecordBatch) -> None:
-        """Count a batch; columns that have no bins are left out.
+        """Count a batch; columns without bins are left out.
 
         Raises
         ------
         ProfileMismatchError
-            If a column that has bins is missing, or of another kind than they are.
+            If a column with bins is missing, or has another kind than its bins.
         """
         for name, counter in self._columns.items():
             place = batch.schema.get_field_index(name)
             if place < 0:
                 raise ProfileMismatchError(f"column {name!r} has bins and is missing from the rows")
-            column = plain_nulls(batch.column(place))
-            if not pa.types.is_null(column.type) and kind_of(column.type) != self.bins.kinds[name]:
+            column = decode_nulls(batch.column(place))
+            if not pa.types.is_null(column.type) and column_kind(column.type) != self.bins.kinds[name]:
                 raise ProfileMismatchError(
                     f"column {name!r} has the type {column.type}; its bins are those of a {self.bins.kinds[name]}"
                 )
@@ -183,7 +173,7 @@ class Profiler:
         self.rows += batch.num_rows
 
     def profile(self, *, duplicates: int | None = None) -> PartitionProfile:
-        """Return the profile of what was counted so far."""
+        """Return the profile of the rows so far."""
         columns = {name: counter.profile(self.bins.kinds[name]) for name, counter in self._columns.items()}
         return PartitionProfile(self.rows, columns, duplicates)
 
@@ -199,7 +189,7 @@ class _Numbers:
         self._low, self._high = np.inf, -np.inf
 
     def update(self, column: pa.Array) -> None:
-        values = as_floats(column)
+        values = to_floats(column)
         finite = np.isfinite(values)
         if not finite.all():
             nan = int(np.isnan(values).sum())
@@ -208,11 +198,11 @@ class _Numbers:
             values = values[finite]
             if not len(values):
                 return
-        for start in range(0, len(values), NEAR):
-            self._count(values[start : start + NEAR])
+        for start in range(0, len(values), CHUNK):
+            self._count(values[start : start + CHUNK])
 
     def _count(self, values: Floats) -> None:
-        """Count finite values, few enough to stay near the processor on their way through its steps."""
+        """Count at most ``CHUNK`` finite values."""
         codes = self._finder.codes(values)
         self._counts += np.bincount(codes, minlength=len(self._counts))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -222,14 +212,20 @@ class _Numbers:
     def profile(self, kind: str) -> ColumnProfile:
         any_value = bool(self._counts.any())
         return ColumnProfile(
-            kind, self.bins.digest, tuple(self._counts.tolist()), tuple(np.nan_to_num(self._sums).tolist()),
-            nulls=self.nulls, nan=self.nan, infinite=self.infinite,
-            low=float(self._low) if any_value else None, high=float(self._high) if any_value else None,
-        )  # fmt: skip
+            kind,
+            self.bins.digest,
+            tuple(self._counts.tolist()),
+            tuple(np.nan_to_num(self._sums).tolist()),
+            nulls=self.nulls,
+            nan=self.nan,
+            infinite=self.infinite,
+            low=float(self._low) if any_value else None,
+            high=float(self._high) if any_value else None,
+        )
 
 
 class _Categories:
-    """The counts of a column of anything else."""
+    """The counts of a column of categories."""
 
     def __init__(self, bins: ColumnBins) -> None:
         self.bins, self.nulls, self.rest, self.categories = bins, 0, 0, bins.categories or ()
@@ -238,18 +234,18 @@ class _Categories:
         self._several = False
 
     def update(self, column: pa.Array) -> None:
-        if pa.types.is_dictionary(column.type):  # each word is looked up once, however many rows have it
+        if pa.types.is_dictionary(column.type):  # each value is looked up once, not once a row
             rows = np.bincount(column.indices.drop_null().to_numpy(), minlength=len(column.dictionary))
-            held = np.flatnonzero(rows)
-            self._add(as_text(column.dictionary.take(pa.array(held))), rows[held])
+            used = np.flatnonzero(rows)
+            self._add(category_text(column.dictionary.take(pa.array(used))), rows[used])
         else:
-            self._add(as_text(column))
+            self._add(category_text(column))
 
     def _add(self, texts: pa.Array, rows: Counts | None = None) -> None:
-        """Count texts, each as many times as ``rows`` says, or once."""
-        found = pc.index_in(texts, value_set=pa.array(self.categories, texts.type)).fill_null(-1).to_numpy()
+        """Count texts, shape (n,), each with its number of rows, or once."""
         size = len(self.categories)
-        counts = np.bincount(np.where(found < 0, size, found), rows, minlength=size + 1).astype(np.int64)
+        places = pc.index_in(texts, value_set=pa.array(self.categories, texts.type)).fill_null(size).to_numpy()
+        counts = np.bincount(places, rows, minlength=size + 1).astype(np.int64)
         self._counts += counts[:size]
         self.rest += int(counts[size]) - texts.null_count
         if not self._several:
@@ -260,6 +256,11 @@ class _Categories:
     def profile(self, kind: str) -> ColumnProfile:
         only = None if self._first is None else hashlib.sha256(self._first.encode()).hexdigest()[:16]
         return ColumnProfile(
-            kind, self.bins.digest, tuple(self._counts.tolist()), rest=self.rest, nulls=self.nulls,
-            categories=self.categories, only=SEVERAL if self._several else only,
-        )  # fmt: skip
+            kind,
+            self.bins.digest,
+            tuple(self._counts.tolist()),
+            rest=self.rest,
+            nulls=self.nulls,
+            categories=self.categories,
+            only=SEVERAL if self._several else only,
+        )

@@ -64,7 +64,7 @@ class SnapshotProfiler:
     def _counted_again(self, partition: str, version: int, duplicates: int) -> PartitionProfile:
         sample = self._sample.table()
         assert sample is not None, "a partition without rows is refused before"
-        self._bins = self._bins.extended(sample) if self._bins.columns else profile_bins(sample)
+        self._bins = self._bins.extend(sample) if self._bins.columns else profile_bins(sample)
         counted = {name: self._bins.columns[name] for name in self._columns}
         profiler = Profiler(ProfileBins(self._bins.kinds, counted))
         for batch in self._workspace.snapshots.batches(partition, version=version, columns=self._columns):
@@ -74,10 +74,10 @@ class SnapshotProfiler:
 
 def known_bins(workspace: Workspace, state: LoopState) -> ProfileBins:
     """Return the bins of the newest partition; none before the first."""
-    newest = max(state.published, default=None)
+    newest = state.published.newest()
     if newest is None:
         return NO_BINS
-    return ProfileBins.from_dict(workspace.evidence.get(state.published[newest]["bins"]))
+    return ProfileBins.from_dict(workspace.evidence.get(str(state.published[newest].bins)))
 
 
 def counted_columns(workspace: Workspace, columns: list[str]) -> list[str]:

@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError
 
 from airflow_mlops.core.declaration.declared import Day, Declared
 from airflow_mlops.core.declaration.read_loop import Lines, line_of, read_strict_yaml
-from airflow_mlops.core.declaration.validation_errors import nearest
+from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.governance.ml_test_score import score_data, score_infrastructure, score_model, score_monitoring
 from airflow_mlops.core.governance.ml_test_score.points import Items, Point, View, half
@@ -121,7 +121,7 @@ def read_attestations(root: Path) -> dict[str, dict[str, Attestation]]:
         for code, fields in mapping(items, lines, model).items():
             key = f"{model}.{code}"
             if code not in NAMES:
-                message = f"no such item; {nearest(code, list(NAMES), what='items')}"
+                message = f"no such item; {suggest_name(code, list(NAMES), kind='items')}"
                 raise DeclarationError(message, file=FILE, line=line_of(lines, key), key=key)
             try:
                 found.setdefault(model, {})[code] = Attestation.model_validate(fields)

@@ -7,15 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from airflow_mlops.core.ledger.fold import fold
+from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.record import Record
-from airflow_mlops.core.ledger.state import LoopState, Version
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.workspace import Workspace
 
 TESTS = 400_000
 """Bytes of a test file beyond which it is not read."""
+
+
+D = TypeVar("D", bound=Details)
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,9 @@ class View:
     workspace: Workspace
 
     @cached_property
-    def records(self) -> list[Record]:
-        """All records of the loop."""
-        return self.workspace.ledger.records()
-
-    @cached_property
     def state(self) -> LoopState:
         """The state of the loop now."""
-        return fold(self.records)
+        return self.workspace.state()
 
     @cached_property
     def version(self) -> Version | None:
@@ -71,26 +70,26 @@ class View:
 
     def judged_of(self, version: Version) -> Mapping[str, Any]:
         """Return what the evaluation found out about a version."""
-        report = self.workspace.evidence.get(version.details["report"])
-        name = version.details["candidate"]
+        report = self.workspace.evidence.get(str(version.details.report))
+        name = version.details.candidate
         found: Mapping[str, Any] = next(one for one in report["candidates"] if one["candidate"] == name)
         return found
 
-    def of_kind(self, *kinds: str) -> list[Record]:
-        """Return the records of some kinds, oldest first."""
-        return [record for record in self.records if record.kind in kinds]
+    def of_kind(self, kind: type[D]) -> list[Record[D]]:
+        """Return the records of a kind, oldest first."""
+        return list(self.workspace.ledger.records(kind))
 
     def report_of(self, version: Version | None = None) -> str:
         """Return where the evaluation report of a version lies, as a reader opens it."""
         shown = version or self.version
         assert shown is not None
-        return self.document(str(shown.details["report"]))
+        return self.document(str(shown.details.report))
 
     def document(self, digest: str) -> str:
         """Return where a document of evidence lies."""
         return self.workspace.evidence.location(digest)
 
-    def record(self, record: Record) -> str:
+    def record(self, record: Record[Any]) -> str:
         """Return how a reader finds a record."""
         model = self.workspace.loop.model
         return f"record {record.sequence} of airflow-mlops history {model} --all"

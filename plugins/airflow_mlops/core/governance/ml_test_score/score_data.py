@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from airflow_mlops.core.governance.ml_test_score.points import Items, Point, View, full, half, none
+from airflow_mlops.core.ledger.data_details import SnapshotPublished
 
 
 def expectations(view: View) -> Point:
     """D1: expectations about the data stand in a schema, and every partition was held to them."""
     data = view.workspace.loop.data
     files = (*view.file(data.contract), *view.file(data.expectations))
-    published = view.of_kind("snapshot_published")
+    published = view.of_kind(SnapshotPublished)
     if not files:
         return none("no contract and no suite of expectations is declared")
     if not published:

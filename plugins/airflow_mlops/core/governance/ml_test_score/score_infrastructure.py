@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from airflow_mlops.core.governance.ml_test_score.points import Items, Point, View, full, half, none
+from airflow_mlops.core.ledger.rollout_details import Promoted, RolledBack, StageEntered
+from airflow_mlops.core.ledger.training_details import CandidateRefused, Reproduced
 
 
 def reproducible(view: View) -> Point:
     """I1: training is reproducible."""
-    done = view.of_kind("reproduced")
+    done = view.of_kind(Reproduced)
     if not done:
         return none(f"no version was made again; airflow-mlops reproduce {view.workspace.loop.model} VERSION")
     last = done[-1]
-    said = f"version {last.details['version']}: {last.details['reason']}"
-    return full(said, view.record(last)) if last.details["verdict"] == "identical" else half(said, view.record(last))
+    said = f"version {last.details.version}: {last.details.reason}"
+    return full(said, view.record(last)) if last.details.verdict == "identical" else half(said, view.record(last))
 
 
 def tested_model_code(view: View) -> Point:
@@ -34,10 +36,10 @@ def tested_loop(view: View) -> Point:
 
 def gated(view: View) -> Point:
     """I4: quality is gated before a model serves."""
-    promoted = view.of_kind("promoted")
+    promoted = view.of_kind(Promoted)
     if view.version is None:
         return none("no version has passed the gates yet")
-    refused = len(view.of_kind("candidate_refused"))
+    refused = len(view.of_kind(CandidateRefused))
     said = f"{len(promoted)} promotions, each of a version whose gates passed; {refused} candidates were refused"
     return full(said, view.report_of())
 
@@ -54,7 +56,7 @@ def traced(view: View) -> Point:
 
 def canary(view: View) -> Point:
     """I6: a model is tried on a part of the keys before it serves all."""
-    entered = [record for record in view.of_kind("stage_entered") if record.details["kind"] == "canary"]
+    entered = [record for record in view.of_kind(StageEntered) if record.details.kind == "canary"]
     if not entered:
         kinds = {stage.kind for stage in view.workspace.loop.rollout.stages}
         return none("declared, and no version was in it yet" if "canary" in kinds else "no canary stage is declared")
@@ -63,7 +65,7 @@ def canary(view: View) -> Point:
 
 def quick_rollback(view: View) -> Point:
     """I7: going back is quick and safe."""
-    done = view.of_kind("rolled_back")
+    done = view.of_kind(RolledBack)
     command = f"airflow-mlops rollback {view.workspace.loop.model}"
     if not done:
         return none(f"one command, {command}, and never used on this loop")

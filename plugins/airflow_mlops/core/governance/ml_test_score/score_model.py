@@ -5,7 +5,8 @@ from __future__ import annotations
 from statistics import median
 
 from airflow_mlops.core.governance.ml_test_score.points import Items, Point, View, full, half, none
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.watch_details import PerformanceJudged
 from airflow_mlops.core.training.code_state import code_state
 from airflow_mlops.core.training.row_losses import relative_loss
 
@@ -31,11 +32,11 @@ def reviewed(view: View) -> Point:
 
 def metrics_agree(view: View) -> Point:
     """M2: what the holdout promised is what serving gave."""
-    judged = [record for record in view.of_kind("performance_judged") if "worse_by" in record.details]
+    judged = [record for record in view.of_kind(PerformanceJudged) if record.details.worse_by is not None]
     if len(judged) < WINDOWS:
         return none(f"{len(judged)} served partitions were held against their labels; {WINDOWS} say something")
-    middle = median(float(record.details["worse_by"]) for record in judged)
-    metric = judged[-1].details["metric"]
+    middle = median(record.details.worse_by or 0.0 for record in judged)
+    metric = judged[-1].details.metric
     said = f"on {len(judged)} served partitions {metric} was in the median {middle:+.0%} against the holdout"
     where = (view.record(judged[0]), view.record(judged[-1]))
     return full(said, *where) if abs(middle) <= AGREES else half(f"{said}: beyond {AGREES:.0%}", *where)
@@ -45,7 +46,7 @@ def tuned(view: View) -> Point:
     """M3: hyperparameters were searched for."""
     if view.version is None:
         return none("there is no version yet")
-    report = view.workspace.evidence.get(view.version.details["report"])
+    report = view.workspace.evidence.get(str(view.version.details.report))
     searched = [one for one in report["candidates"] if one.get("search")]
     if searched:
         names = ", ".join(one["candidate"] for one in searched)
@@ -69,18 +70,18 @@ def staleness(view: View) -> Point:
 
 def versions_of(view: View) -> list[Version]:
     """Return all versions, oldest first."""
-    return sorted(view.state.versions.values(), key=lambda version: int(version.number))
+    return sorted((version for _, version in view.state.versions.items()), key=lambda version: int(version.number))
 
 
 def stale_loss(view: View, version: Version) -> tuple[float, int] | None:
     """Return by how much the champion of then was worse than a fresh version, and how old it was, in partitions."""
-    champion = view.state.versions.get(str(version.details.get("champion")))
+    champion = view.state.versions.get(str(version.details.champion))
     judged = view.judged_of(version)
     metric = view.workspace.loop.metric
     if champion is None or not judged.get("champion_metrics"):
         return None
     ours, theirs = float(judged["metrics"][metric]), float(judged["champion_metrics"][metric])
-    keys = [key for key in view.state.published if champion.partition < key <= version.partition]
+    keys = view.state.published.keys(after=champion.partition, until=version.partition)
     perfect = ours == (1 if metric == "accuracy" else 0)
     return None if perfect else (relative_loss(metric, theirs, ours), len(keys))
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from airflow_mlops.core.governance.environment_change import installed_otherwise
 from airflow_mlops.core.governance.ml_test_score.points import Items, Point, View, full, half, none
+from airflow_mlops.core.ledger.data_details import PredictionsPublished
+from airflow_mlops.core.ledger.training_details import RetrainDecided
+from airflow_mlops.core.ledger.watch_details import PerformanceJudged
 
 
 def dependencies(view: View) -> Point:
     """Mo1: changes of what the model depends on are noticed."""
     compared = [
-        (version, found) for version in view.state.versions.values()
+        (version, found) for version in (version for _, version in view.state.versions.items())
         if (found := installed_otherwise(view.workspace, version))
     ]  # fmt: skip
     if not compared:
@@ -21,7 +24,7 @@ def dependencies(view: View) -> Point:
 
 def invariants(view: View) -> Point:
     """Mo2: what held for the data of training holds for what is served."""
-    scored = view.of_kind("predictions_published")
+    scored = view.of_kind(PredictionsPublished)
     if not scored:
         return none("nothing was scored yet")
     said = f"{len(scored)} partitions were scored, each only after it had been validated"
@@ -40,19 +43,19 @@ def skew(view: View) -> Point:
 
 def fresh(view: View) -> Point:
     """Mo4: models are not too stale."""
-    decided = view.of_kind("retrain_decided")
+    decided = view.of_kind(RetrainDecided)
     if not decided:
         return none("no retrain was ever decided on")
     last = decided[-1]
-    return full(f"staleness is judged at every partition: {last.details['reason']}", view.record(last))
+    return full(f"staleness is judged at every partition: {last.details.reason}", view.record(last))
 
 
 def stable(view: View) -> Point:
     """Mo5: no NaN or infinity."""
-    scored = view.of_kind("predictions_published")
+    scored = view.of_kind(PredictionsPublished)
     if not scored:
         return none("nothing was scored yet")
-    rows = sum(int(record.details["rows"]) for record in scored)
+    rows = sum(int(record.details.rows) for record in scored)
     return full(f"{rows:,} predictions were kept; one that is NaN or infinite stops its run", view.record(scored[-1]))
 
 
@@ -69,12 +72,12 @@ def speed(view: View) -> Point:
 
 def served_quality(view: View) -> Point:
     """Mo7: the quality on served data is watched."""
-    judged = [record for record in view.of_kind("performance_judged") if "value" in record.details]
+    judged = [record for record in view.of_kind(PerformanceJudged) if record.details.value is not None]
     if not judged:
         return none("no partition's predictions were held against its labels")
-    last = judged[-1].details
-    alarms = sum(record.details["verdict"] == "alarm" for record in judged)
-    said = f"{len(judged)} partitions were judged by {last['metric']}, {alarms} alarmed"
+    last = judged[-1]
+    alarms = sum(record.details.alarms for record in judged)
+    said = f"{len(judged)} partitions were judged by {last.details.metric}, {alarms} alarmed"
     return full(said, view.record(judged[-1]))
 
 

@@ -1,4 +1,4 @@
-"""One number from Prometheus: an instant query over HTTP, asked where the connection says and nowhere else."""
+"""Read one number from Prometheus with an instant query over HTTP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import httpx
 
 from airflow_mlops.core.errors import DeclarationError, SourceUnreachableError, SourceUnreadableError
 from airflow_mlops.core.ports.connections import HttpAddress
+from airflow_mlops.core.ports.http_client import OversizedBodyError, is_busy, open_client, parse_base_url, read_body
 
 PLACE = "$version"
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,63}", re.ASCII)
@@ -42,52 +43,43 @@ def query_for(query: str, version: str) -> str:
 def prometheus_number(
     address: HttpAddress, query: str, *, name: str, sleep: Callable[[float], None] = really_sleep
 ) -> float | None:
-    """Return the number that a query has now; None where it has none, or it is NaN or infinite.
+    """Return the current value of a query; None where it has no value, or the value is NaN or infinite.
 
     Parameters
     ----------
     name : str
-        What a person calls the service, for the errors.
+        Name of the service in the errors.
 
     Raises
     ------
+    DeclarationError
+        If the address is not an http or https URL.
     SourceUnreachableError
         If it does not answer, after three attempts.
     SourceUnreadableError
-        If it refuses, answers something else, or gives more than one number.
+        If it refuses, does not answer with a number, or gives more than one number.
     """
-    url = httpx.URL(address.url)
-    if url.scheme not in ("http", "https") or not url.host:
-        raise DeclarationError(f"{name}: the connection names no address that begins with http:// or https://")
-    said = ""
-    login = httpx.BasicAuth(address.login, address.password or "") if address.login else None
-    with httpx.Client(
-        auth=login, headers=dict(address.headers), verify=address.verify, timeout=TIMEOUT,
-        trust_env=address.trust_env, follow_redirects=False,
-    ) as client:  # fmt: skip
+    base = parse_base_url(address, name=name)
+    url = base.copy_with(path=base.path.rstrip("/") + "/api/v1/query")
+    problem = ""
+    with open_client(address, timeout=TIMEOUT) as client:
         for attempt in range(ATTEMPTS):
             if attempt:
                 sleep(PAUSE)
             try:
-                status, body = _asked(client, url.copy_with(path=url.path.rstrip("/") + "/api/v1/query"), query, name)
+                with client.stream("GET", url, params={"query": query}) as response:
+                    status, body = response.status_code, read_body(response, limit=LARGEST)
+            except OversizedBodyError:
+                raise SourceUnreadableError(
+                    f"{name} answers more than {LARGEST:,} bytes; the query has to give one number"
+                ) from None
             except httpx.HTTPError as error:
-                said = f"broke off or did not answer ({type(error).__name__})"
+                problem = f"broke off or did not answer ({type(error).__name__})"
                 continue
-            if status in (408, 429) or status >= 500:
-                said = f"answered {status}"
-                continue
-            return _number(status, body, name)
-    raise SourceUnreachableError(f"{name} {said}, {ATTEMPTS} times")
-
-
-def _asked(client: httpx.Client, url: httpx.URL, query: str, name: str) -> tuple[int, bytes]:
-    with client.stream("GET", url, params={"query": query}) as answer:
-        body = b""
-        for piece in answer.iter_bytes():
-            body += piece
-            if len(body) > LARGEST:
-                raise SourceUnreadableError(f"{name} answers more than {LARGEST:,} bytes; one number is asked for")
-        return answer.status_code, body
+            if not is_busy(status):
+                return _number(status, body, name)
+            problem = f"answered {status}"
+    raise SourceUnreachableError(f"{name} {problem}, {ATTEMPTS} times")
 
 
 def _number(status: int, body: bytes, name: str) -> float | None:
@@ -102,7 +94,7 @@ def _number(status: int, body: bytes, name: str) -> float | None:
         text = _only(answer["data"], name)
         number = float("nan") if text is None else float(text)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise SourceUnreadableError(f"{name} answered with something else than a number") from error
+        raise SourceUnreadableError(f"{name} did not answer with a number") from error
     return number if isfinite(number) else None
 
 

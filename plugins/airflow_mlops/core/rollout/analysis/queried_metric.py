@@ -34,11 +34,11 @@ def judge_query(workspace: Workspace, state: LoopState, metric: OnlineMetric, lo
             return _judge_figure(workspace, state, metric, look)
         return _judge_number(workspace, state, metric, look)
     except (SourceUnreachableError, SourceUnreadableError) as error:
-        return MetricLook(metric.called, "inconclusive", f"no answer: {error}")
+        return MetricLook(metric.display_name, "inconclusive", f"no answer: {error}")
 
 
 def _judge_figure(workspace: Workspace, state: LoopState, metric: OnlineMetric, look: Look) -> MetricLook:
-    rollout, name = state.rollout, metric.called
+    rollout, name = state.rollout, metric.display_name
     assert rollout is not None
     assert metric.query is not None
     if rollout.kind == "rolling":
@@ -71,12 +71,13 @@ def _judge_number(workspace: Workspace, state: LoopState, metric: OnlineMetric, 
     for who, version in asked.items():
         number = prometheus_number(address, query_for(metric.query, version.number), name=conn_id)
         if number is None and (who == "challenger" or metric.worse_by is not None):
-            return MetricLook(metric.called, "inconclusive", f"{conn_id} has no number of the {who}, {version.number}")
+            reason = f"{conn_id} has no number of the {who}, {version.number}"
+            return MetricLook(metric.display_name, "inconclusive", reason)
         if number is not None:
             numbers[who] = number
     return judge_number(
         numbers["challenger"], numbers.get("champion"), look, at_most=metric.at_most, worse_by=metric.worse_by,
-        better=metric.better, metric=metric.called,
+        better=metric.better, metric=metric.display_name,
     )  # fmt: skip
 
 
@@ -116,10 +117,12 @@ def judge_number(
 
 def _entered(workspace: Workspace, state: LoopState) -> str:
     """Return when the traffic of the open stage was decided on, by the ledger's clock."""
-    return next(record.recorded_at for record in workspace.ledger.records() if record.sequence == state.traffic_record)
+    record = workspace.ledger.record(state.traffic_record)
+    assert record is not None, "the state names the record of its traffic"
+    return record.recorded_at
 
 
 def _conn_id(metric: OnlineMetric) -> str:
     if metric.conn_id is None:
-        raise DeclarationError(f"{metric.called} needs a connection", key="rollout.metrics.conn_id")
+        raise DeclarationError(f"{metric.display_name} needs a connection", key="rollout.metrics.conn_id")
     return metric.conn_id

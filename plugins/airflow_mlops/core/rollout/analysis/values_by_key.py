@@ -14,8 +14,8 @@ import pandas as pd
 from airflow_mlops.core.errors import DeclarationError, MlopsError, SourceUnreachableError, SourceUnreadableError
 from airflow_mlops.core.ports.rollout_target import UnitSums
 from airflow_mlops.core.rollout.sticky_share import sticky_share
-from airflow_mlops.core.sources.sql_source import closed, driver_of, reading_cursor, told
-from airflow_mlops.core.sources.sql_text import bound
+from airflow_mlops.core.sources.sql_source import close_quietly, driver_of, open_reading_cursor, translate_errors
+from airflow_mlops.core.sources.sql_text import bind_values
 
 FETCHED = 50_000
 ROWS = 5_000_000
@@ -71,18 +71,20 @@ def _rows(connect: Callable[[], Any], query: str, since: str, where: str) -> lis
         driver = driver_of(opened.connection)
         value = naive.isoformat(" ") if driver == "sqlite3" else naive
         try:
-            statement, values = bound(query, {"since": value}, sys.modules[driver].paramstyle)
+            statement, values = bind_values(
+                query, {"since": value}, paramstyle=sys.modules[driver].paramstyle, driver=driver
+            )
         except DeclarationError as error:
             raise DeclarationError(error.message, key="rollout.metrics.query") from error
-        with told(where, driver):
-            cursor = reading_cursor(opened.connection, driver, named=True)
+        with translate_errors(where, driver):
+            cursor = open_reading_cursor(opened.connection, driver, named=True)
             try:
                 cursor.execute(statement, values)
                 first = cursor.fetchmany(FETCHED)
                 order = _order([column[0] for column in cursor.description], where)
                 return _fetched(cursor, first, order, where)
             finally:
-                closed(cursor)
+                close_quietly(cursor)
 
 
 class _Opened:
@@ -98,7 +100,7 @@ class _Opened:
 
     def close(self) -> None:
         """Close the connection."""
-        closed(self.connection)
+        close_quietly(self.connection)
 
 
 def _order(found: list[str], where: str) -> list[int]:

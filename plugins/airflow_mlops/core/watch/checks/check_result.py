@@ -20,8 +20,8 @@ class CheckResult:
     ----------
     verdict : str
         ``alarm``, ``no alarm`` or ``insufficient data``.
-    said : str
-        What was found, in one sentence.
+    message : str
+        The finding in one sentence.
     numbers : mapping of str to JSON
         What the verdict rests on, small enough for a record of the ledger; all finite or None.
     report : mapping of str to JSON, optional
@@ -29,14 +29,14 @@ class CheckResult:
     """
 
     verdict: Verdict
-    said: str
+    message: str
     numbers: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] | None = None
 
 
-def cannot_tell(said: str, **numbers: Any) -> CheckResult:
+def cannot_tell(message: str, **numbers: Any) -> CheckResult:
     """Return ``insufficient data``, with the reason in words."""
-    return CheckResult("insufficient data", said, numbers)
+    return CheckResult("insufficient data", message, numbers)
 
 
 def finite(value: Any) -> Any:

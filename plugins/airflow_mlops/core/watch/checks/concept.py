@@ -95,7 +95,7 @@ def scored_losses(window: WatchedWindow, terms: CheckTerms) -> pd.DataFrame:
         rows = window.labelled(partition)
         if rows.empty:
             continue
-        version = int(window.state.scored[partition]["snapshot_version"])
+        version = window.state.scored[partition].snapshot_version
         times = workspace.snapshots.read(partition, version=version, columns=[data.key, data.time]).to_pandas()
         rows = rows.merge(times.astype({data.key: str}), left_on="key", right_on=data.key, suffixes=("", "_of_data"))
         label, predicted = (rows[name].to_numpy(np.float64) for name in ("label", "champion_prediction"))

@@ -86,7 +86,7 @@ def check_estimated_performance(window: WatchedWindow, terms: CheckTerms) -> Che
     calibration = Calibration(holdout.predictions, holdout.label)
     result = judge_estimate(chanced_losses(calibration, rows.predictions, terms.metric), terms)
     auc = expected_roc_auc(rows.predictions, calibration.chances(rows.predictions))
-    return CheckResult(result.verdict, result.said, {**result.numbers, "roc_auc": auc})
+    return CheckResult(result.verdict, result.message, {**result.numbers, "roc_auc": auc})
 
 
 def judge_estimate(losses: EstimatedLosses, terms: CheckTerms) -> CheckResult:

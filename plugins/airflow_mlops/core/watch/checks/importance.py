@@ -16,7 +16,7 @@ import pandas as pd
 
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.evaluation.feature_importance import (
-    MOST_FEATURES,
+    MAX_FEATURES,
     SHUFFLED_ROWS,
     SHUFFLES,
     importance_stability,
@@ -113,7 +113,7 @@ def row_importance(rows: SampledRows, metric: MetricName) -> RowImportance:
     labelled = np.flatnonzero(rows.labelled)
     chosen = np.sort(source.permutation(labelled)[:SHUFFLED_ROWS])
     features, label = rows.features.iloc[chosen].reset_index(drop=True), rows.label[chosen]
-    names = tuple(str(name) for name in features.columns)[:MOST_FEATURES]
+    names = tuple(str(name) for name in features.columns)[:MAX_FEATURES]
     orders = [source.permutation(len(features)) for _ in range(SHUFFLES)]
     shuffled = [features.assign(**{name: features[name].array.take(order)}) for name in names for order in orders]
     whole = pd.concat([features, *shuffled], ignore_index=True).astype(features.dtypes.to_dict())
@@ -129,8 +129,8 @@ def row_importance(rows: SampledRows, metric: MetricName) -> RowImportance:
 def recorded_importance(window: WatchedWindow) -> dict[str, float] | None:
     """Return the champion's importance by feature from the evaluation report; None where it has none."""
     details = window.champion.details
-    report = window.workspace.evidence.get(str(details["report"]))
-    entry: dict[str, Any] = next((one for one in report["candidates"] if one["candidate"] == details["candidate"]), {})
+    report = window.workspace.evidence.get(str(details.report))
+    entry: dict[str, Any] = next((one for one in report["candidates"] if one["candidate"] == details.candidate), {})
     found: dict[str, float] | None = entry.get("importance", {}).get("permutation")
     return found
 

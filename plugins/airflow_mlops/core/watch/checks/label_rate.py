@@ -19,7 +19,7 @@ from airflow_mlops.core.data.labels.labels_of import LabelReader
 from airflow_mlops.core.data.labels.open_labels import earliest_touched
 from airflow_mlops.core.errors import DataError, NotReadyError
 from airflow_mlops.core.training.row_losses import Floats
-from airflow_mlops.core.training.window import TrainingWindow, pin_scored, read_labels
+from airflow_mlops.core.training.window import pin_scored, read_labels
 from airflow_mlops.core.watch.checks.against_windows import Comparison, Estimate, compare
 from airflow_mlops.core.watch.checks.check_result import CheckResult, Verdict, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
@@ -62,7 +62,7 @@ def check_label_rate(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
     if workspace.loop.data.labels is not None and window.partition > earliest_touched(workspace.loop, window.until):
         return cannot_tell(f"labels of {window.partition} may still come after {window.until}")
     state, reader = workspace.state(as_of=window.until), LabelReader(workspace)
-    pins, past = TrainingWindow.from_dict(window.champion.details["window"]), []
+    pins, past = window.champion.details.window, []
     for pin in evenly((*pins.fitted, *pins.holdout), REFERENCE_PARTITIONS):
         try:
             past.append(LabelCounts.of(read_labels(workspace, pin, labels=reader)["label"].to_numpy()))

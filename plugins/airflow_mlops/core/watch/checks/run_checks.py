@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from airflow_mlops.core.errors import MlopsError, NotReadyError
+from airflow_mlops.core.ledger.watch_details import ALARM, NO_ALARM, WindowJudged
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell, finite
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.concept import check_concept
@@ -45,7 +45,7 @@ REJUDGED = ("label_rate", "importance")
 log = logging.getLogger(__name__)
 
 
-def run_checks(workspace: Workspace, partition: str, *, as_of: str | None = None) -> dict[str, Any]:
+def run_checks(workspace: Workspace, partition: str, *, as_of: str | None = None) -> dict[str, WindowJudged]:
     """Return, and record, what each declared check says of a scored partition.
 
     A check that cannot be made says ``insufficient data`` and why, and the others go on. One that was made before for
@@ -69,85 +69,86 @@ def run_checks(workspace: Workspace, partition: str, *, as_of: str | None = None
         raise NotReadyError("no check is declared to be watched")
     window = WatchedWindow(workspace, partition, as_of)
     window.require_scored()
-    return {"partition": partition, "checks": _all(window, declared)}
+    return _run(window, declared)
 
 
-def rejudge_checks(workspace: Workspace, as_of: str) -> list[dict[str, Any]]:
+def rejudge_checks(workspace: Workspace, as_of: str) -> list[tuple[str, WindowJudged]]:
     """Make those checks of earlier partitions again that rest on labels, where others have come by ``as_of``.
 
     Returns
     -------
-    list of dict
-        What is recorded of each, the oldest partition first.
+    list of (str, WindowJudged)
+        Each partition and what is recorded of it, the oldest first.
     """
     declared = [name for name in workspace.loop.watch.checks if name in REJUDGED]
     if workspace.loop.data.labels is None or not declared:
         return []
-    checks = workspace.state(as_of=as_of).checks
-    found: list[dict[str, Any]] = []
-    for partition in sorted(key for key in checks if key < as_of):
-        window, known = WatchedWindow(workspace, partition, as_of), checks[partition]
-        changed = [
-            name for name in declared if name in known and known[name].get("basis", "") != OF_LABELS[name](window)
-        ]
-        found.extend(_all(window, changed).values())
-    return found
+    state = workspace.state(as_of=as_of)
+    judged: list[tuple[str, WindowJudged]] = []
+    for partition in state.checked.keys(before=as_of):
+        window, known = WatchedWindow(workspace, partition, as_of), state.checks_of(partition)
+        changed = [name for name in declared if name in known and known[name].labels != OF_LABELS[name](window)]
+        judged += [(partition, check) for check in _run(window, changed).values()]
+    return judged
 
 
-def _all(window: WatchedWindow, names: Sequence[str]) -> dict[str, Any]:
+def _run(window: WatchedWindow, names: Sequence[str]) -> dict[str, WindowJudged]:
     """Return what is recorded of checks by their names; see :func:`run_checks` for the errors."""
-    known, terms = window.state.checks.get(window.partition, {}), CheckTerms.of(window.workspace.loop)
-    found: dict[str, Any] = {}
+    known, terms = window.state.checks_of(window.partition), CheckTerms.of(window.workspace.loop)
+    judged: dict[str, WindowJudged] = {}
     passing: MlopsError | None = None
     with threadpool_limits(1):
         for name in names:
             try:
-                found[name] = judge_once(window, name, terms, known.get(name))
+                judged[name] = judge_once(window, name, terms, known.get(name))
             except MlopsError as error:
                 if not error.retryable:
                     raise
                 passing = error
     if passing is not None:
         raise passing
-    return found
+    return judged
 
 
-def judge_once(
-    window: WatchedWindow, name: str, terms: CheckTerms, known: dict[str, Any] | None
-) -> dict[str, Any]:  # fmt: skip
+def judge_once(window: WatchedWindow, name: str, terms: CheckTerms, known: WindowJudged | None) -> WindowJudged:
     """Return what is recorded of a check, after making it where that was not done before."""
-    basis, result = made(window, name, terms, known)
+    basis, result = make_check(window, name, terms, known)
     if result is None:
         assert known is not None
         return known
-    scored, again = window.scored, known is not None and known["snapshot"] == window.scored["snapshot"]
-    judgement = int(known.get("judgement", 1)) + 1 if known is not None and again else 1
-    operation = f"check:{name}:{window.partition}:{scored['publication']}"
+    scored = window.scored
+    judgement = known.judgement + 1 if known is not None and known.snapshot == scored.snapshot else 1
+    operation = f"check:{name}:{window.partition}:{scored.publication}" + ("" if judgement == 1 else f":{judgement}")
     evidence = () if result.report is None else (window.workspace.evidence.put(finite(result.report)),)
-    quiet = window.historical and result.verdict == "alarm"
-    record = window.workspace.record_fact(
-        window.workspace.draft(
-            "check_judged", operation if judgement == 1 else f"{operation}:{judgement}", window.partition,
-            evidence=evidence, check=name, verdict="no alarm" if quiet else result.verdict,
-            said=f"historical, so no alarm: {result.said}" if quiet else result.said,
-            snapshot=scored["snapshot"], champion=window.champion.number, historical=window.historical,
-            rows=result.numbers.get("rows"), alarm_rate=terms.alarm_rate, basis=basis, judgement=judgement,
-            failed=bool(result.numbers.get("failed")), numbers=finite(result.numbers),
-            report=evidence[0] if evidence else None,
-        )
-    )  # fmt: skip
-    return dict(record.details)
+    quiet = window.historical and result.verdict == ALARM
+    details = WindowJudged(
+        check=name,
+        verdict=NO_ALARM if quiet else result.verdict,
+        message=f"historical, so no alarm: {result.message}" if quiet else result.message,
+        snapshot=scored.snapshot,
+        champion=window.champion.number,
+        historical=window.historical,
+        rows=result.numbers.get("rows"),
+        alarm_rate=terms.alarm_rate,
+        labels=basis,
+        judgement=judgement,
+        failed=bool(result.numbers.get("failed")),
+        numbers=finite(result.numbers),
+        report=evidence[0] if evidence else None,
+    )
+    draft = window.workspace.draft(details, operation, window.partition, evidence=evidence)
+    return window.workspace.record_fact(draft).details
 
 
-def made(
-    window: WatchedWindow, name: str, terms: CheckTerms, known: dict[str, Any] | None
+def make_check(
+    window: WatchedWindow, name: str, terms: CheckTerms, known: WindowJudged | None
 ) -> tuple[str, CheckResult | None]:
     """Return the labels that a check rests on, and its result; None where it is known or has failed as before."""
     basis = ""
     try:
         basis = OF_LABELS[name](window) if name in OF_LABELS else ""
-        same = known is not None and (known["snapshot"], known.get("basis", "")) == (window.scored["snapshot"], basis)
-        if same and known is not None and not known.get("failed"):
+        same = known is not None and (known.snapshot, known.labels) == (window.scored.snapshot, basis)
+        if same and known is not None and not known.failed:
             return basis, None
         return basis, CHECKS[name](window, terms)
     except NotReadyError as error:
@@ -157,5 +158,5 @@ def made(
             raise
         log.warning("the check %s of %s could not be made", name, window.partition, exc_info=True)
         result = cannot_tell(f"the check could not be made: {type(error).__name__}: {str(error)[:500]}", failed=True)
-    as_before = known is not None and known["snapshot"] == window.scored["snapshot"] and known["said"] == result.said
+    as_before = known is not None and (known.snapshot, known.message) == (window.scored.snapshot, result.message)
     return basis, None if as_before else result

@@ -98,13 +98,13 @@ def check_service(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
     first = Served.from_dict(enough[0]["now"]) if enough else None
     result = judge_service(now, first, workspace.loop.rollout.metrics, terms)
     report = {"order": seen.order, "champion": str(champion), "whole": whole.to_dict(), "now": now.to_dict()}
-    return CheckResult(result.verdict, result.said, {"available": True, **result.numbers}, report)
+    return CheckResult(result.verdict, result.message, {"available": True, **result.numbers}, report)
 
 
 def earlier_looks(window: WatchedWindow, champion: str) -> list[dict[str, Any]]:
     """Return the evidence of earlier looks at a champion, oldest first."""
-    checks = window.workspace.state().checks
-    digests = [checks[key].get("service", {}).get("report") for key in sorted(checks) if key < window.partition]
+    judged = window.workspace.state().judged("service")
+    digests = [judged[key].report for key in judged.keys(before=window.partition) if judged[key].champion == champion]
     looks = [window.workspace.evidence.get(digest) for digest in digests if digest is not None]
     return [look for look in looks if look["champion"] == champion]
 

@@ -25,11 +25,14 @@ from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.labels.open_labels import earliest_touched
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError
-from airflow_mlops.core.ledger.state import LoopState, Version
+from airflow_mlops.core.ledger.data_details import PredictionsPublished
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
-from airflow_mlops.core.training.window import PinnedPartition, TrainingWindow, read_partition, read_rows
+from airflow_mlops.core.training.window import read_partition, read_rows
 from airflow_mlops.core.watch.performance.measure_performance import labelled_predictions
 from airflow_mlops.core.watch.sampled_rows import Reference, SampledRows, evenly, sampled
 from airflow_mlops.core.workspace import Workspace
@@ -61,7 +64,7 @@ class WatchedWindow:
         return self.workspace.state(as_of=self.partition)
 
     @cached_property
-    def scored(self) -> dict[str, Any]:
+    def scored(self) -> PredictionsPublished:
         """The record of the predictions.
 
         Raises
@@ -73,7 +76,7 @@ class WatchedWindow:
 
     def require_scored(self) -> None:
         """Raise :class:`NotReadyError` if the partition was not scored."""
-        assert self.scored
+        assert self.scored is not None
 
     @property
     def until(self) -> str:
@@ -94,15 +97,13 @@ class WatchedWindow:
     @cached_property
     def mine(self) -> list[str]:
         """Partitions up to this one that the champion scored, oldest first."""
-        scored = self.state.scored
-        return sorted(key for key in scored if str(scored[key]["champion"]) == self.champion.number)
+        return [key for key, scored in self.state.scored.items() if scored.champion == self.champion.number]
 
     def basis(self, partitions: Sequence[str]) -> str:
         """Return what tells the labels that partitions have from others, 16 digits; it changes when any arrives."""
         labels = self.workspace.state(as_of=self.until).labels
         words = [
-            f"{key} {self.state.scored[key]['snapshot']} {digest_of_labels(labels, key, self.until)}"
-            for key in partitions
+            f"{key} {self.state.scored[key].snapshot} {digest_of_labels(labels, key, self.until)}" for key in partitions
         ]
         return hashlib.sha256("; ".join(words).encode()).hexdigest()[:16]
 
@@ -113,14 +114,14 @@ class WatchedWindow:
     @cached_property
     def champion(self) -> Version:
         """The version that scored it as the champion."""
-        return self.state.versions[str(self.scored["champion"])]
+        return self.state.versions[self.scored.champion]
 
     @cached_property
     def rows(self) -> SampledRows:
         """A sample of its rows, with the logged predictions of the champion and the labels that have arrived."""
-        pin = PinnedPartition(self.partition, int(self.scored["snapshot_version"]), str(self.scored["snapshot"]))
+        pin = PinnedPartition(self.partition, self.scored.snapshot_version, self.scored.snapshot)
         frame = read_partition(self.workspace, pin, label=False)
-        features = FeatureMaker(self.workspace).of(frame, pin.partition, pin.version)
+        features = FeatureMaker(self.workspace).make(frame, pin.partition, pin.version)
         taken = sampled(len(frame), WINDOW_ROWS, pin.digest)
         keys = frame[self.workspace.loop.data.key].astype(str).to_numpy()[taken]
         logged = self.logged.reindex(keys)
@@ -132,7 +133,7 @@ class WatchedWindow:
     @cached_property
     def logged(self) -> pd.DataFrame:
         """The champion's predictions of all rows and the labels that have arrived, by key."""
-        table = self.workspace.predictions.read(self.partition, version=int(self.scored["version"]))
+        table = self.workspace.predictions.read(self.partition, version=self.scored.version)
         frame: pd.DataFrame = table.select(["key", "champion_prediction"]).to_pandas().set_index("key")
         return frame.assign(label=self.labels.reindex(frame.index))
 
@@ -153,7 +154,7 @@ class WatchedWindow:
     @cached_property
     def reference(self) -> Reference:
         """What the champion was made of."""
-        window = TrainingWindow.from_dict(self.champion.details["window"])
+        window = self.champion.details.window
         pins = evenly(window.fitted, REFERENCE_PARTITIONS)
         most = REFERENCE_ROWS // (len(pins) + len(window.holdout))
         unread: dict[str, str] = {}
@@ -170,7 +171,7 @@ class WatchedWindow:
                 frame, features = both.rows, both.features
             else:
                 frame = read_partition(self.workspace, pin, label=False)
-                features = FeatureMaker(self.workspace).of(frame, pin.partition, pin.version)
+                features = FeatureMaker(self.workspace).make(frame, pin.partition, pin.version)
         except DataError as error:
             log.warning("the reference lacks partition %s: %s", pin.partition, error)
             unread[pin.partition] = str(error)

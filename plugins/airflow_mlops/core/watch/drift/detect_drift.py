@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,15 +11,17 @@ from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.watch import Drift
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import PinnedPartition
+from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, NO_ALARM, DriftJudged
 from airflow_mlops.core.training.reference_profile import ReferenceProfile, observe_features
-from airflow_mlops.core.training.window import PinnedPartition, pin_scored, read_partition
+from airflow_mlops.core.training.window import pin_scored, read_partition
 from airflow_mlops.core.watch.drift.column_findings import column_findings
 from airflow_mlops.core.watch.drift.judge_window import WindowJudgement, judge_window
 from airflow_mlops.core.workspace import Workspace
 
 
-def detect_drift(workspace: Workspace, partition: str) -> dict[str, Any]:
+def detect_drift(workspace: Workspace, partition: str) -> DriftJudged:
     """Return, and record, the drift verdict of a scored partition.
 
     The counts and each column's numbers are kept as evidence. A partition older than the newest one
@@ -36,27 +39,30 @@ def detect_drift(workspace: Workspace, partition: str) -> dict[str, Any]:
     state = workspace.state(as_of=partition)
     scored = state.require_scored(partition)
     known = state.drift.get(partition)
-    if known is not None and known["snapshot"] == scored["snapshot"]:
-        return {"partition": partition, **known}
-    champion = state.versions[scored["champion"]]
+    if known is not None and known.snapshot == scored.snapshot:
+        return known
+    champion = state.versions[scored.champion]
     pin = pin_scored(state, partition)
+    evidence: dict[str, Any] = {}
     try:
-        found, kept = _judged(workspace, champion, pin, declared)
+        judged, evidence = _judge(workspace, champion, pin, declared)
     except (TrainingError, DataError) as error:
-        reason = f"the features cannot be made: {error}"
-        found, kept = {"verdict": "insufficient data", "said": reason, "rows": 0, "drifted": [], "missing": []}, {}
-    report = workspace.evidence.put({"partition": partition, "champion": champion.number, **found, **kept})
+        judged = DriftJudged(verdict=INSUFFICIENT_DATA, message=f"the features cannot be made: {error}", rows=0)
+    report = workspace.evidence.put(
+        {"partition": partition, "champion": champion.number, **judged.to_json(), **evidence}
+    )
     historical = workspace.state().is_historical(partition)
-    verdict = "no alarm" if historical and found["verdict"] == "alarm" else found["verdict"]
-    record = workspace.record_fact(
-        workspace.draft(
-            "drift_judged", f"drift:{partition}:{scored['publication']}", partition, evidence=(report,),
-            **{**found, "verdict": verdict}, snapshot=scored["snapshot"], champion=champion.number,
-            historical=historical, report=report,
-            alarm_rate=declared.alarm_rate if declared.engine == "calibrated" else None,
-        )
-    )  # fmt: skip
-    return {"partition": partition, **record.details}
+    judged = replace(
+        judged,
+        verdict=NO_ALARM if historical and judged.alarms else judged.verdict,
+        snapshot=scored.snapshot,
+        champion=champion.number,
+        historical=historical,
+        report=report,
+        alarm_rate=declared.alarm_rate if declared.engine == "calibrated" else None,
+    )
+    operation = f"drift:{partition}:{scored.publication}"
+    return workspace.record_fact(workspace.draft(judged, operation, partition, evidence=(report,))).details
 
 
 def drift_of_window(profile: ReferenceProfile, features: pd.DataFrame, declared: Drift) -> WindowJudgement:
@@ -69,13 +75,13 @@ def drift_of_rows(profile: ReferenceProfile, observed: ObservedRows, declared: D
     return judge_window(profile, observed, alarm_rate=declared.alarm_rate, min_effect=declared.min_effect)
 
 
-def _judged(
+def _judge(
     workspace: Workspace, champion: Version, pin: PinnedPartition, declared: Drift
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a record holds of the drift of a partition, and what the evidence holds beside."""
-    profile = ReferenceProfile.from_dict(workspace.evidence.get(str(champion.details["profile"])))
+) -> tuple[DriftJudged, dict[str, Any]]:
+    """Return the verdict on the drift of a partition, and what the evidence holds beside."""
+    profile = ReferenceProfile.from_dict(workspace.evidence.get(str(champion.details.profile)))
     rows = read_partition(workspace, pin, label=False)
-    features = FeatureMaker(workspace).of(rows, pin.partition, pin.version)
+    features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)
     observed = observe_features(features, profile.bins)
     if declared.engine == "evidently":
         from airflow_mlops.core.watch.drift.evidently_drift import WindowOfRows, judge_by_evidently
@@ -83,5 +89,5 @@ def _judged(
         findings = column_findings(profile, observed, rate=declared.alarm_rate)
         return judge_by_evidently(workspace, champion, WindowOfRows(pin, features, findings), declared)
     judgement = drift_of_rows(profile, observed, declared)
-    counts = {name: column.binned.tolist() for name, column in observed.profile.columns.items()}
+    counts = {name: column.bin_counts.tolist() for name, column in observed.profile.columns.items()}
     return judgement.summary(), {**judgement.details(), "counts": counts}

@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from airflow_mlops.core.declaration.watch import Drift
-from airflow_mlops.core.ledger.state import Version
-from airflow_mlops.core.training.window import PinnedPartition
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import PinnedPartition
+from airflow_mlops.core.ledger.watch_details import ALARM, INSUFFICIENT_DATA, NO_ALARM, DriftJudged
 from airflow_mlops.core.watch.drift.ask_evidently import asked
 from airflow_mlops.core.watch.drift.column_findings import ColumnFinding
 from airflow_mlops.core.watch.drift.drift_verdict import MIN_ROWS
@@ -47,7 +48,7 @@ class WindowOfRows:
 
 def judge_by_evidently(
     workspace: Workspace, champion: Version, window: WindowOfRows, declared: Drift
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[DriftJudged, dict[str, Any]]:
     """Return what a record holds of the drift of a partition, and what the evidence holds beside.
 
     Raises
@@ -67,15 +68,21 @@ def judge_by_evidently(
     columns = [judged_column(name, reference[name], seen[name], declared) for name in names] if enough else []
     drifted = {str(one["column"]) for one in columns if one["drifted"]}
     alarm, judged = bool(apart or drifted), [one for one in columns if one["score"] is not None]
-    summary = {
-        "verdict": "alarm" if alarm else "no alarm" if judged else "insufficient data",
-        "said": in_words(declared, columns, findings, (len(seen), len(reference))), "rows": len(window.features),
-        "needed": MIN_ROWS, "engine": "evidently", "method": declared.method, "threshold": declared.threshold,
-        "drifted": sorted(drifted | apart.difference(missing)), "missing": missing,
-        "unjudged": [str(one["column"]) for one in columns if one["score"] is None],
-    }  # fmt: skip
+    unjudged = tuple(str(one["column"]) for one in columns if one["score"] is None)
+    summary = DriftJudged(
+        verdict=ALARM if alarm else NO_ALARM if judged else INSUFFICIENT_DATA,
+        message=in_words(declared, columns, findings, (len(seen), len(reference))),
+        rows=len(window.features),
+        needed=MIN_ROWS,
+        engine="evidently",
+        method=declared.method,
+        threshold=declared.threshold,
+        drifted=tuple(sorted(drifted | apart.difference(missing))),
+        missing=tuple(missing),
+        remarks={"unjudged": unjudged} if unjudged else {},
+    )
     return summary, {
-        **summary, "reference_rows": len(reference), "window_rows": len(seen), "columns": columns,
+        **summary.to_json(), "reference_rows": len(reference), "window_rows": len(seen), "columns": columns,
         "findings": [one.to_dict() for one in window.findings],
     }  # fmt: skip
 

@@ -16,8 +16,9 @@ import pandas as pd
 
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError
-from airflow_mlops.core.ledger.state import Version
-from airflow_mlops.core.training.window import PinnedPartition, TrainingWindow, read_partition
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import PinnedPartition
+from airflow_mlops.core.training.window import read_partition
 from airflow_mlops.core.watch.sampled_rows import evenly, sampled
 from airflow_mlops.core.workspace import Workspace
 
@@ -50,7 +51,7 @@ class ComparableColumn:
 def window_features(workspace: Workspace, pin: PinnedPartition) -> pd.DataFrame:
     """Return the features of a partition as the model saw them, at most ``MOST_ROWS`` rows."""
     rows = read_partition(workspace, pin, label=False)
-    features = FeatureMaker(workspace).of(rows, pin.partition, pin.version)
+    features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)
     return features.iloc[sampled(len(features), MOST_ROWS, pin.digest)].reset_index(drop=True)
 
 
@@ -62,11 +63,11 @@ def reference_features(workspace: Workspace, champion: Version) -> pd.DataFrame:
     DataError
         If no partition of it can be read any more.
     """
-    pins = evenly(TrainingWindow.from_dict(champion.details["window"]).fitted, MOST_PARTITIONS)
+    pins = evenly(champion.details.window.fitted, MOST_PARTITIONS)
     maker, found, lost = FeatureMaker(workspace), [], []
     for pin in pins:
         try:
-            features = maker.of(read_partition(workspace, pin, label=False), pin.partition, pin.version)
+            features = maker.make(read_partition(workspace, pin, label=False), pin.partition, pin.version)
         except DataError as error:
             lost.append(str(error))
             continue

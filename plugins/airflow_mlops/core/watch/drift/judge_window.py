@@ -9,6 +9,7 @@ import numpy as np
 
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.profiles.partition_profile import ColumnProfile
+from airflow_mlops.core.ledger.watch_details import DriftJudged
 from airflow_mlops.core.training.column_cells import ODD, Counts, joined_bins
 from airflow_mlops.core.training.reference_profile import ReferenceProfile
 from airflow_mlops.core.watch.drift.column_findings import ColumnFinding, What, column_findings
@@ -21,7 +22,7 @@ from airflow_mlops.core.watch.drift.profile_distances import (
 )
 
 SHOWN = 3
-TOLD: tuple[What, ...] = ("new", "retyped", "empty", "infinite", "constant", "other bins")
+RECORDED: tuple[What, ...] = ("new", "retyped", "empty", "infinite", "constant", "other bins")
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class WindowJudgement:
         return [finding.column for finding in self.findings if finding.what == what]
 
     @property
-    def said(self) -> str:
-        """What was found, in a sentence with its numbers."""
+    def message(self) -> str:
+        """The finding in a sentence with its numbers."""
         found = [f"{one.column!r} {one.said}" for one in self.findings if one.alarms] + [
             f"{one.column!r} moved by {one.distance:.3g} (p = {one.p_value:.2g})" for one in self.judged.columns
             if one.drifted
@@ -99,19 +100,26 @@ class WindowJudgement:
             return []
         return [one.column for one in self.judged.columns if one.detectable > self.min_effect > 0]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> DriftJudged:
         """Return what a record of the ledger holds of it."""
-        told = {what.replace(" ", "_"): self.that_are(what) for what in TOLD} | {"blind": self.blind}
-        return {
-            "verdict": self.verdict, "said": self.said, "rows": self.rows, "needed": self.judged.needed,
-            "drifted": self.drifted, "missing": self.missing, "restless": self.judged.restless,
-            **{what: columns for what, columns in told.items() if columns},
-        }  # fmt: skip
+        columns = {what.replace(" ", "_"): tuple(self.that_are(what)) for what in RECORDED} | {
+            "blind": tuple(self.blind)
+        }
+        return DriftJudged(
+            verdict=self.verdict,
+            message=self.message,
+            rows=self.rows,
+            needed=self.judged.needed,
+            drifted=tuple(self.drifted),
+            missing=tuple(self.missing),
+            restless=self.judged.restless,
+            remarks={what: names for what, names in columns.items() if names},
+        )
 
     def details(self) -> dict[str, Any]:
         """Return all of it as JSON values, column by column."""
         return {
-            **self.summary(), "reference_rows": self.reference_rows, "min_effect": self.min_effect,
+            **self.summary().to_json(), "reference_rows": self.reference_rows, "min_effect": self.min_effect,
             "columns": [{**one.to_dict(), **self.distances.get(one.column, {})} for one in self.judged.columns],
             "findings": [finding.to_dict() for finding in self.findings],
         }  # fmt: skip
@@ -140,7 +148,7 @@ def judge_window(
     tested = [name for name in sorted(columns) if name not in apart]
     past = {name: reference.counts(name) for name in tested}
     judged = judge_columns(
-        past, {name: columns[name].binned for name in tested},
+        past, {name: columns[name].bin_counts for name in tested},
         alarm_rate=alarm_rate, min_effect=min_effect, effective=reference.effective,
         unordered={name for name in tested if columns[name].kind == "category"},
     )  # fmt: skip
@@ -154,7 +162,7 @@ def column_distances(total: Counts, reference: ReferenceProfile, column: ColumnP
 
     PSI and Jensen-Shannon are of about ten joined bins, the rest and null; KS and Wasserstein of all bins.
     """
-    now = column.binned
+    now = column.bin_counts
     if not total.sum() or not now.sum():
         return {}
     group = np.append(joined_bins((total + now)[:-ODD], 1.0), [0] * ODD)

@@ -50,16 +50,6 @@ def population_stability_index(
     return float(((q - p) * np.log(q / p)).sum() - null)
 
 
-def kullback_leibler(reference: npt.ArrayLike, current: npt.ArrayLike, *, pseudo_count: float = PSEUDO_COUNT) -> float:
-    """Return the divergence of Kullback and Leibler of the current shares from the reference's, in nats.
-
-    It is sum_b q_b ln(q_b / p_b), never negative; see :func:`population_stability_index` for the parameters.
-    """
-    first, second = counted(reference, current)
-    p, q = shares(first + pseudo_count), shares(second + pseudo_count)
-    return float((q * np.log(q / p)).sum())
-
-
 def jensen_shannon(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:
     """Return the distance of Jensen and Shannon, the root of their divergence in bits: from 0 to 1."""
     p, q = (shares(counts) for counts in counted(reference, current))
@@ -68,19 +58,6 @@ def jensen_shannon(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:
         (part * np.log2(np.divide(part, middle, out=np.ones_like(part), where=part > 0))).sum() / 2 for part in (p, q)
     )
     return float(np.sqrt(np.clip(divergence, 0.0, 1.0)))
-
-
-def hellinger(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:
-    """Return the distance of Hellinger, sqrt(1 - sum_b sqrt(p_b q_b)): from 0 to 1."""
-    p, q = (shares(counts) for counts in counted(reference, current))
-    return float(np.sqrt(((np.sqrt(p) - np.sqrt(q)) ** 2).sum() / 2))
-
-
-def chi_square(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:
-    """Return Pearson's statistic of homogeneity of two samples, on one degree of freedom less than there are bins."""
-    table = np.array(counted(reference, current))
-    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    return float(((table - expected) ** 2 / expected).sum())
 
 
 def kolmogorov_smirnov(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:

@@ -10,7 +10,7 @@ from airflow_mlops.core.data.profiles.profile_rows import ProfileBins
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import NotReadyError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.training.reference_profile import ReferenceProfile, observe_features
 from airflow_mlops.core.training.window import pin_published, read_partition
 from airflow_mlops.core.workspace import Workspace
@@ -35,7 +35,7 @@ def profile_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
         raise NotReadyError(f"partition {partition} is not published")
     pin = pin_published(state, partition)
     rows = read_partition(workspace, pin, label=False)
-    observed = observe_features(FeatureMaker(workspace).of(rows, partition, pin.version), bins)
+    observed = observe_features(FeatureMaker(workspace).make(rows, partition, pin.version), bins)
     return kept(workspace, partition, champion, observed, {"snapshot": pin.digest})
 
 
@@ -81,7 +81,7 @@ def champion_bins(workspace: Workspace) -> tuple[Version, ProfileBins]:
     champion = workspace.state().champion
     if champion is None:
         raise NotReadyError("there is no champion whose bins a profile could be taken on")
-    digest = str(champion.details["profile"])
+    digest = str(champion.details.profile)
     return champion, ReferenceProfile.from_dict(workspace.evidence.get(digest)).bins
 
 

@@ -11,11 +11,12 @@ import numpy.typing as npt
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import LedgerError, NotReadyError
-from airflow_mlops.core.ledger.state import LoopState, Version
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import row_losses
-from airflow_mlops.core.training.window import ModelRows, TrainingWindow, read_window
+from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.watch.performance.performance_verdict import MeanLoss, losses_by_slice
 from airflow_mlops.core.workspace import Workspace
 
@@ -28,7 +29,7 @@ def reference_loss(workspace: Workspace, version: Version, metric: MetricName) -
 
     Where the report is gone, or has no interval, the value counts as exact.
     """
-    value = float(version.details["metrics"][metric])
+    value = version.details.metrics[metric]
     found = _reported(workspace, version, metric)
     rows, ends = int(found.get("rows") or 0), (found.get("low"), found.get("high"))
     if None in ends:
@@ -39,12 +40,12 @@ def reference_loss(workspace: Workspace, version: Version, metric: MetricName) -
 
 def _reported(workspace: Workspace, version: Version, metric: MetricName) -> dict[str, Any]:
     """Return what the evaluation said of the metric; empty where that is not to be had."""
-    report = version.details.get("report")
+    report = version.details.report
     try:
         judged = workspace.evidence.get(str(report))["candidates"] if report else []
     except LedgerError:
         return {}  # taken from the store; audit verify says so
-    entry: dict[str, Any] = next((one for one in judged if one["candidate"] == version.details.get("candidate")), {})
+    entry: dict[str, Any] = next((one for one in judged if one["candidate"] == version.details.candidate), {})
     return dict(entry.get("metric_reports", {}).get(metric) or {})
 
 
@@ -78,7 +79,7 @@ def reference_slices(
             continue  # taken from the store: it is measured anew
         if {name: kept[name] for name in asked} == asked:
             return digest, _read(kept["slices"])
-    window = TrainingWindow.from_dict(version.details["window"])
+    window = version.details.window
     holdout = read_window(workspace, window.holdout)
     if not len(holdout.rows):
         raise NotReadyError(f"no row of the holdout of version {version.number} has a label")
@@ -95,8 +96,8 @@ def reference_slices(
 
 def _kept_before(state: LoopState, version: Version) -> set[str]:
     """Return the digests under which windows of a version have kept its slices."""
-    judged = [found for found in state.performance.values() if found["champion"] == version.number]
-    return {str(found["holdout_slices"]) for found in judged if found.get("holdout_slices")}
+    judged = (known for _, known in state.performance.newest_first() if known.champion == version.number)
+    return {known.holdout_slices for known in judged if known.holdout_slices}
 
 
 def _read(slices: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, dict[str, MeanLoss]]:

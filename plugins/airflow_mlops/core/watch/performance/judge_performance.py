@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.bootstrap_interval import MetricOnRows, Resamples
 from airflow_mlops.core.evaluation.known_metrics import METRICS
+from airflow_mlops.core.ledger.watch_details import ALARM, INSUFFICIENT_DATA, NO_ALARM, PerformanceJudged
 from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.watch.performance.performance_verdict import (
     MeanLoss,
@@ -67,33 +68,32 @@ class ServedRows:
 
 def judge_performance(
     declared: Performance, rows: ServedRows, reference: HoldoutLosses, look: Look
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return what a look says, for the record, and what it says of every slice, for the evidence.
+) -> tuple[PerformanceJudged, dict[str, Any] | None]:
+    """Return the verdict of a judgement, for the record, and that of every slice, for the evidence.
 
     Where slices are declared, they share one half of the look's alarm rate and the whole has the other.
     """
     try:
         losses = finite_losses(declared.metric, rows)
     except GateError as error:
-        return {"verdict": "insufficient data", "needed": None, "said": str(error)}, None
+        return PerformanceJudged(verdict=INSUFFICIENT_DATA, message=str(error), metric=declared.metric), None
     rate = look.rate / 2 if declared.slices else look.rate
-    details = judge_whole(declared, rows, losses, reference, rate)
-    new = [WHOLE] if details["verdict"] == "alarm" else []
-    worse = {WHOLE: details["worse_by"]}
+    judged = judge_whole(declared, rows, losses, reference, rate)
+    new = [WHOLE] if judged.alarms else []
+    worse = {WHOLE: judged.worse_by}
     report = None
     if declared.slices:
-        found, report = _slices(declared, rows, losses, reference, rate)
-        details["slices"] = in_short(found, report)
-        new += [one.called for one in found if one.verdict == "alarm"]
-        worse |= {one.called: one.worse_by for one in found}
+        verdicts, report = _slices(declared, rows, losses, reference, rate)
+        judged = replace(judged, slices=summarise_slices(verdicts, report))
+        new += [verdict.called for verdict in verdicts if verdict.verdict == ALARM]
+        worse |= {verdict.called: verdict.worse_by for verdict in verdicts}
     stands = [name for name in look.alarmed if (worse.get(name) or 0.0) > declared.worse_by]
     alarmed = stands if look.historical else list(dict.fromkeys([*stands, *new]))
     if alarmed:
-        details |= {"verdict": "alarm", "alarmed": alarmed[: SHOWN + 1]}
+        judged = replace(judged, verdict=ALARM, alarmed=tuple(alarmed[: SHOWN + 1]))
     elif new:
-        details["verdict"] = "no alarm"
-    details["said"] = said_of(declared.metric, details, rows.label.size, silent=[] if alarmed else new)
-    return details, report
+        judged = replace(judged, verdict=NO_ALARM)
+    return replace(judged, message=describe(judged, rows.label.size, silent=[] if alarmed else new)), report
 
 
 def finite_losses(metric: MetricName, rows: ServedRows) -> Floats:
@@ -114,23 +114,27 @@ def finite_losses(metric: MetricName, rows: ServedRows) -> Floats:
 
 def judge_whole(
     declared: Performance, rows: ServedRows, losses: Floats, reference: HoldoutLosses, rate: float
-) -> dict[str, Any]:
+) -> PerformanceJudged:
     """Return value, interval, limit and verdict of all labelled rows together."""
     metric = declared.metric
     value = metric_value(metric, losses)
-    on_rows = MetricOnRows(METRICS[metric], rows.label, {"served": rows.predicted}, Resamples.of(losses.size, seed=0))
+    on_rows = MetricOnRows(METRICS[metric], rows.label, {"served": rows.predicted}, Resamples.draw(losses.size, seed=0))
     interval = on_rows.interval("served", value)
     against = against_limit(metric, MeanLoss.of(losses), reference.whole, declared.worse_by)
-    details: dict[str, Any] = {
-        "value": value, "low": None, "high": None, "reference": reference.value,
-        "worse_by": relative_loss(metric, value, reference.value), "limit": declared.worse_by,
-        "p_value": against.p_value, "rate": rate, "verdict": against.verdict(rate, declared.alarm_rate),
-    }  # fmt: skip
-    if interval is not None:
-        details |= {"low": interval.low, "high": interval.high}
-    if details["verdict"] == "insufficient data":
-        details["needed"] = against.needed(declared.alarm_rate)
-    return details
+    verdict = against.verdict(rate, declared.alarm_rate)
+    return PerformanceJudged(
+        verdict=verdict,
+        metric=metric,
+        value=value,
+        low=None if interval is None else interval.low,
+        high=None if interval is None else interval.high,
+        reference=reference.value,
+        worse_by=relative_loss(metric, value, reference.value),
+        limit=declared.worse_by,
+        p_value=against.p_value,
+        rate=rate,
+        needed=against.needed(declared.alarm_rate) if verdict == INSUFFICIENT_DATA else None,
+    )
 
 
 def _slices(
@@ -148,7 +152,7 @@ def _slices(
     }  # fmt: skip
 
 
-def in_short(found: Sequence[SliceVerdict], report: Mapping[str, Any]) -> dict[str, Any]:
+def summarise_slices(found: Sequence[SliceVerdict], report: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a record says of slices: how many of each verdict, and the worst of them with their numbers."""
     measured = sorted((one for one in found if one.worse_by is not None), key=lambda one: -float(one.worse_by or 0.0))
     verdicts = [one.verdict for one in measured]
@@ -160,21 +164,19 @@ def in_short(found: Sequence[SliceVerdict], report: Mapping[str, Any]) -> dict[s
     }  # fmt: skip
 
 
-def said_of(metric: str, details: Mapping[str, Any], rows: int, silent: Sequence[str] = ()) -> str:
+def describe(judged: PerformanceJudged, rows: int, silent: Sequence[str] = ()) -> str:
     """Return a verdict in words, with its numbers; ``silent`` is what is beyond its limit and too late to alarm."""
-    low, high = details["low"], details["high"]
-    interval = "" if low is None else f" [{low:.4g}, {high:.4g}]"
+    interval = "" if judged.low is None else f" [{judged.low:.4g}, {judged.high:.4g}]"
     words = (
-        f"{metric} {details['value']:.4g}{interval} on {rows:,} labelled rows, {details['reference']:.4g} on the "
-        f"holdout: {details['worse_by']:+.1%}, {details['limit']:+.1%} is allowed"
+        f"{judged.metric} {judged.value:.4g}{interval} on {rows:,} labelled rows, {judged.reference:.4g} on the "
+        f"holdout: {judged.worse_by:+.1%}, {judged.limit:+.1%} is allowed"
     )
-    alarmed = [*details.get("alarmed", ()), *silent]
+    alarmed = [*judged.alarmed, *silent]
     if alarmed:
         late = " (historical, so it alarms nothing)" if silent else ""
-        return (
-            f"{words}; beyond it: {', '.join('all rows' if name == WHOLE else name for name in alarmed[:SHOWN])}{late}"
-        )
-    if details["verdict"] == "no alarm":
+        names = ", ".join("all rows" if name == WHOLE else name for name in alarmed[:SHOWN])
+        return f"{words}; beyond it: {names}{late}"
+    if judged.verdict == NO_ALARM:
         return words
-    needed = details.get("needed")
-    return f"{words}; too near the limit to tell{'' if needed is None else f', about {needed:,} rows would'}"
+    needed = "" if judged.needed is None else f", about {judged.needed:,} rows would"
+    return f"{words}; too near the limit to tell{needed}"

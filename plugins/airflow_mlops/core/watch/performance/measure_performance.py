@@ -9,8 +9,7 @@ said of it is recorded, and raises no alarm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,14 +21,17 @@ from airflow_mlops.core.data.labels.open_labels import earliest_touched
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import MlopsError, NotReadyError
-from airflow_mlops.core.ledger.state import LoopState, Version
+from airflow_mlops.core.ledger.data_details import PredictionsPublished
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, PerformanceJudged
 from airflow_mlops.core.training.window import ModelRows, pin_scored, read_partition
 from airflow_mlops.core.watch.performance.holdout_losses import columns_of, reference_loss, reference_slices
 from airflow_mlops.core.watch.performance.judge_performance import HoldoutLosses, Look, ServedRows, judge_performance
 from airflow_mlops.core.workspace import Workspace
 
 
-def measure_performance(workspace: Workspace, partition: str, *, as_of: str | None = None) -> dict[str, Any]:
+def measure_performance(workspace: Workspace, partition: str, *, as_of: str | None = None) -> PerformanceJudged:
     """Return, and record, the metric of a scored partition beside the champion's value on its holdout.
 
     ``verdict`` is ``alarm``, ``no alarm`` or ``insufficient data``. A partition older than the newest
@@ -52,45 +54,43 @@ def measure_performance(workspace: Workspace, partition: str, *, as_of: str | No
     state = workspace.state(as_of=partition)
     scored = state.require_scored(partition)
     known = state.performance.get(partition)
-    if known is not None and known["snapshot"] != scored["snapshot"]:
+    if known is not None and known.snapshot != scored.snapshot:
         known = None
-    as_of = max(as_of or partition, partition, str((known or {}).get("as_of", partition)))
+    as_of = max(as_of or partition, partition, (known and known.as_of) or partition)
     if as_of > partition:
         state = workspace.state(as_of=as_of)
-    judging = _Judging(workspace, declared, state, partition, as_of, known or {})
-    if known is not None and known.get("labels", "") == judging.labels:
-        return {"partition": partition, **known}
-    details = judging.judged()
-    look = f":{judging.look}:{judging.labels}" if known is not None else ""
-    record = workspace.record_fact(
-        workspace.draft(
-            "performance_judged", f"performance:{partition}:{scored['publication']}{look}", partition,
-            evidence=tuple(str(details[name]) for name in ("report", "holdout_slices") if details.get(name)),
-            **details,
-        )
-    )  # fmt: skip
-    return {"partition": partition, **record.details}
+    judging = _Judging(workspace, declared, state, partition, as_of, known)
+    if known is not None and known.labels == judging.labels:
+        return known
+    judged = judging.judged()
+    suffix = f":{judging.number - 1}:{judging.labels}" if known is not None else ""
+    operation = f"performance:{partition}:{scored.publication}{suffix}"
+    evidence = tuple(digest for digest in (judged.report, judged.holdout_slices) if digest)
+    return workspace.record_fact(workspace.draft(judged, operation, partition, evidence=evidence)).details
 
 
-def rejudge_performance(workspace: Workspace, as_of: str) -> list[dict[str, Any]]:
-    """Judge every window again whose labels are others by ``as_of`` than when it was judged; return what was said.
+def rejudge_performance(workspace: Workspace, as_of: str) -> list[tuple[str, PerformanceJudged]]:
+    """Judge every window again whose labels are others by ``as_of`` than when it was judged.
 
     A window that was judged as of a later tick is judged as of that one again.
+
+    Returns
+    -------
+    list of (str, PerformanceJudged)
+        Each partition that was judged, and its new verdict.
     """
     if workspace.loop.data.labels is None or workspace.loop.watch.performance is None:
         return []
-    state, found = workspace.state(), []
-    for partition, known in sorted(state.performance.items()):
-        until = max(as_of, str(known.get("as_of", partition)))
-        if partition > as_of or partition not in state.scored:
-            continue
-        if digest_of_labels(state.labels, partition, until) != known.get("labels", ""):
-            found.append(measure_performance(workspace, partition, as_of=until))
-    return found
+    state, judged = workspace.state(), []
+    for partition, known in state.performance.items(until=as_of):
+        until = max(as_of, known.as_of or partition)
+        if partition in state.scored and digest_of_labels(state.labels, partition, until) != known.labels:
+            judged.append((partition, measure_performance(workspace, partition, as_of=until)))
+    return judged
 
 
 def labelled_predictions(
-    workspace: Workspace, partition: str, scored: dict[str, Any], *, as_of: str | None = None
+    workspace: Workspace, partition: str, scored: PredictionsPublished, *, as_of: str | None = None
 ) -> pd.DataFrame:
     """Return the served predictions of a partition's rows with their labels, of those rows that have one.
 
@@ -100,30 +100,29 @@ def labelled_predictions(
         Up to which delivery labels count, where they come from a source of their own; the partition by default.
     """
     state = workspace.state(as_of=as_of or partition)
-    state.scored[partition] = scored
-    rows = read_partition(workspace, pin_scored(state, partition), label=True)
+    rows = read_partition(workspace, pin_scored(state, partition, scored=scored), label=True)
     return _matched(workspace, rows, partition, scored).drop(columns="row")
 
 
-def _matched(workspace: Workspace, rows: pd.DataFrame, partition: str, scored: Mapping[str, Any]) -> pd.DataFrame:
+def _matched(workspace: Workspace, rows: pd.DataFrame, partition: str, scored: PredictionsPublished) -> pd.DataFrame:
     """Return the predictions of the labelled rows with their label, and in ``row`` the place of each in ``rows``."""
     data = workspace.loop.data
     labels = rows[[data.key, data.label]].assign(row=np.arange(len(rows))).dropna()
     labels = labels.rename(columns={data.key: "key", data.label: "label"}).astype({"key": str})
-    predictions: pd.DataFrame = workspace.predictions.read(partition, version=int(scored["version"])).to_pandas()
+    predictions: pd.DataFrame = workspace.predictions.read(partition, version=scored.version).to_pandas()
     return predictions.merge(labels, on="key", validate="one_to_one")
 
 
 @dataclass(frozen=True)
 class _Judging:
-    """One look at a window; ``known`` is what the look before it said of the same rows, empty at the first."""
+    """One judgement of a window; ``known`` is the one before it of the same rows, None at the first."""
 
     workspace: Workspace
     declared: Performance
     state: LoopState
     partition: str
     as_of: str
-    known: Mapping[str, Any]
+    known: PerformanceJudged | None
 
     @property
     def waits(self) -> bool:
@@ -136,9 +135,14 @@ class _Judging:
         return digest_of_labels(self.state.labels, self.partition, self.as_of) if self.waits else ""
 
     @cached_property
-    def look(self) -> int:
-        """How many looks there were before."""
-        return int(self.known.get("look", 0)) + 1 if self.known else 0
+    def number(self) -> int:
+        """Number of this judgement of the window, from 1."""
+        return 1 if self.known is None else self.known.judgement + 1
+
+    @property
+    def spent(self) -> float:
+        """The alarm rate that earlier judgements have used up."""
+        return 0.0 if self.known is None else self.known.spent
 
     @cached_property
     def oldest_open(self) -> str:
@@ -148,74 +152,82 @@ class _Judging:
     @cached_property
     def historical(self) -> bool:
         """Whether this look may raise no alarm; see the module."""
-        if self.known.get("historical") or self.workspace.state().is_historical(self.as_of):
+        known = self.known
+        if (known is not None and known.historical) or self.workspace.state().is_historical(self.as_of):
             return True
-        return self.partition < self.oldest_open and "value" in self.known
+        return self.partition < self.oldest_open and known is not None and known.value is not None
 
     @cached_property
     def rate(self) -> float:
         """The alarm rate of this look; one that raises no alarm spends nothing."""
         if self.historical:
             return self.declared.alarm_rate
-        left = max(self.declared.alarm_rate - float(self.known.get("spent", 0.0)), 0.0)
+        left = max(self.declared.alarm_rate - self.spent, 0.0)
         return left if self.partition <= self.oldest_open else left / 2
 
     @cached_property
     def version(self) -> Version:
         """The champion that scored the window."""
-        return self.state.versions[str(self.state.scored[self.partition]["champion"])]
+        return self.state.versions[self.state.scored[self.partition].champion]
 
-    def judged(self) -> dict[str, Any]:
+    def judged(self) -> PerformanceJudged:
         """Return the details of the record; what is larger is kept as evidence."""
         scored = self.state.scored[self.partition]
         rows = read_partition(self.workspace, pin_scored(self.state, self.partition, self.as_of), label=True)
         frame = _matched(self.workspace, rows, self.partition, scored)
-        details: dict[str, Any] = {
-            "metric": self.declared.metric, "rows": len(frame), "scored": len(rows), "snapshot": scored["snapshot"],
-            "champion": scored["champion"], "historical": self.historical,
-        }  # fmt: skip
+        enough = len(frame) >= self.declared.min_rows
+        judged = self._judge(rows, frame) if enough else self._too_few(len(frame), len(rows))
         if self.waits:
-            spent = float(self.known.get("spent", 0.0))
-            details |= {"as_of": self.as_of, "labels": self.labels, "look": self.look, "spent": spent}
-        if len(frame) < self.declared.min_rows:
-            said = f"{len(frame):,} of {len(rows):,} rows have a label, {self.declared.min_rows:,} are needed"
-            return details | {"verdict": "insufficient data", "needed": self.declared.min_rows, "said": said}
-        found = self._found(rows, frame)
-        if self.waits and "value" in found and not self.historical:
-            details["spent"] += self.rate
-        # An alarm that stands was raised when the window was none of history.
-        historical = self.historical and found["verdict"] != "alarm"
-        return details | found | {"historical": historical}
+            uses = enough and judged.value is not None and not self.historical
+            spent = self.spent + (self.rate if uses else 0.0)
+            judged = replace(judged, as_of=self.as_of, labels=self.labels, judgement=self.number, spent=spent)
+        return replace(
+            judged,
+            metric=self.declared.metric,
+            rows=len(frame),
+            scored=len(rows),
+            snapshot=scored.snapshot,
+            champion=scored.champion,
+            # An alarm that stands was raised when the window was not historical yet.
+            historical=self.historical and not judged.alarms,
+        )
 
-    def _found(self, rows: pd.DataFrame, frame: pd.DataFrame) -> dict[str, Any]:
-        """Return what the labelled rows say."""
-        metric, beside = self.declared.metric, dict[str, Any]()
-        value = float(self.version.details["metrics"][metric])
+    def _too_few(self, labelled: int, rows: int) -> PerformanceJudged:
+        needed = self.declared.min_rows
+        message = f"{labelled:,} of {rows:,} rows have a label, {needed:,} are needed"
+        return PerformanceJudged(verdict=INSUFFICIENT_DATA, message=message, needed=needed)
+
+    def _judge(self, rows: pd.DataFrame, frame: pd.DataFrame) -> PerformanceJudged:
+        """Return the verdict of the labelled rows."""
+        metric = self.declared.metric
+        value = self.version.details.metrics[metric]
         reference = HoldoutLosses(value, reference_loss(self.workspace, self.version, metric))
-        columns = {}
+        columns, kept, no_slices = {}, None, None
         if self.declared.slices:
             try:
                 kept, slices = reference_slices(self.workspace, self.state, self.version, self.declared)
                 reference = HoldoutLosses(value, reference.whole, slices)
-                columns, beside = self._columns(rows), {"holdout_slices": kept}
+                columns = self._columns(rows)
             except MlopsError as error:
-                beside = {"no_slices": f"no slice can be judged: {error}"}
+                kept, no_slices = None, f"no slice can be judged: {error}"
         taken = frame["row"].to_numpy()
         served = ServedRows(
-            frame["label"].to_numpy(float), frame["served_prediction"].to_numpy(),
+            frame["label"].to_numpy(float),
+            frame["served_prediction"].to_numpy(),
             {name: values[taken] for name, values in columns.items()},
-        )  # fmt: skip
-        look = Look(self.rate, self.historical, tuple(self.known.get("alarmed", ())))
-        details, report = judge_performance(self.declared, served, reference, look)
+        )
+        alarmed = () if self.known is None else self.known.alarmed
+        judged, report = judge_performance(self.declared, served, reference, Look(self.rate, self.historical, alarmed))
+        digest = None
         if report is not None:
-            where = {"partition": self.partition, "champion": self.version.number, "as_of": self.as_of}
-            beside["report"] = self.workspace.evidence.put({**where, **report})
-        return details | beside
+            place = {"partition": self.partition, "champion": self.version.number, "as_of": self.as_of}
+            digest = self.workspace.evidence.put({**place, **report})
+        return replace(judged, report=digest, holdout_slices=kept, no_slices=no_slices)
 
     def _columns(self, rows: pd.DataFrame) -> dict[str, Any]:
         """Return the columns of the declared slices, from the rows, or from their features where they lack one."""
         features = pd.DataFrame(index=rows.index)
         if not set(self.declared.slices) <= set(rows.columns):
             pin = pin_scored(self.state, self.partition)
-            features = FeatureMaker(self.workspace).of(rows, pin.partition, pin.version)
+            features = FeatureMaker(self.workspace).make(rows, pin.partition, pin.version)
         return columns_of(ModelRows(rows, features), self.declared.slices)

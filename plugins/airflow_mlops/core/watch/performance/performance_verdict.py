@@ -152,7 +152,7 @@ def losses_by_slice(column: npt.NDArray[Any], losses: Floats, min_rows: int) -> 
     min_rows : int
         At least 2.
     """
-    slices = Slices.of(column)
+    slices = Slices.from_column(column)
     count = len(slices.names)
     means = np.bincount(slices.codes, losses, count) / np.maximum(slices.rows, 1)
     squares = np.bincount(slices.codes, (losses - means[slices.codes]) ** 2, count)

@@ -1,4 +1,4 @@
-"""A drafted contract and suite accept the data they were drafted from, and say what was guessed."""
+"""A drafted contract and suite accept the data they were drafted from, and list their guesses."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops.cli import main
-from airflow_mlops.core.data.drafting.learn_columns import arrival_of
-from airflow_mlops.core.data.drafting.personal_columns import looks_personal
-from airflow_mlops.core.data.drafting.suggest_contract import quoted
+from airflow_mlops.core.data.drafting.learn_columns import open_file
+from airflow_mlops.core.data.drafting.personal_columns import guess_privacy
+from airflow_mlops.core.data.drafting.suggest_contract import quote_yaml
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
-from airflow_mlops.core.data.shape import shape_of
+from airflow_mlops.core.data.shape import derive_shape
 from airflow_mlops.core.declaration.contract import Contract, read_contract
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.read_loop import read_strict_yaml
 from airflow_mlops.core.validation.gx_validator import GxValidator
-from airflow_mlops.core.validation.suggest_suite import widened
+from airflow_mlops.core.validation.suggest_suite import widen_range
 from airflow_mlops.core.validation.suite import read_suite
 
 HOUSE = Path(__file__).parents[5]
@@ -40,18 +40,18 @@ ORDERS = """order_no,placed at,shipped,price,pieces,zip,mail,gift,country,weight
 
 def suggest(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     code = main(["contract", "suggest", *map(str, arguments)])
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    output = capsys.readouterr()
+    return code, output.out, output.err
 
 
-def drafted(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: object) -> Contract:
+def draft(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: object) -> Contract:
     code, _, fault = suggest(capsys, *arguments, "--into", folder, "--name", "drafted")
     assert code == 0, fault
     return read_contract(folder / "contracts" / "drafted.yaml")
 
 
 def assert_accepts(folder: Path, files: list[Path]) -> int:
-    """Assert that no row is bad by the drafts in ``folder``; return how many expectations there are."""
+    """Assert that the drafts in ``folder`` refuse no row, and return the number of expectations."""
     contract = read_contract(folder / "contracts" / "drafted.yaml")
     suite = read_suite(folder / "expectations" / "drafted.yaml")
     label = next(name for name in contract.columns if name not in (contract.key, contract.time))
@@ -63,16 +63,16 @@ def assert_accepts(folder: Path, files: list[Path]) -> int:
             "label": label,
         }
     )
-    kept = []
+    batches = []
     for file in files:
-        with arrival_of(file, files, ",") as arrival:
-            shape = shape_of(data, contract, arrival.schema, None, typed=arrival.typed)
+        with open_file(file, files, ",") as arrival:
+            shape = derive_shape(data, contract, arrival.schema, None, typed=arrival.typed)
             enforcement = Enforcement(shape, data, EVER)
             for batch in arrival.batches:
                 rows, reasons = enforcement.read(batch)
                 assert reasons == {}
-                kept.append(rows)
-    results = GxValidator().check(pa.Table.from_batches(kept), suite)
+                batches.append(rows)
+    results = GxValidator().check(pa.Table.from_batches(batches), suite)
     assert [result.reason for result in results if not result.success] == []
     return len(results)
 
@@ -80,7 +80,7 @@ def assert_accepts(folder: Path, files: list[Path]) -> int:
 @pytest.mark.skipif(not FLIGHTS.is_dir(), reason="`make data` writes the flights")
 def test_the_draft_of_flights_accepts_the_flights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = sorted(FLIGHTS.glob("*.parquet"))[:6]
-    contract = drafted(tmp_path, capsys, *files)
+    contract = draft(tmp_path, capsys, *files)
     assert (contract.key, contract.time) == ("flight_id", "scheduled_departure")
     assert contract.columns["air_time"].nullable
     assert not contract.columns["carrier"].nullable
@@ -94,11 +94,21 @@ def test_types_of_csv_are_those_that_every_value_plainly_has(
 ) -> None:
     file = tmp_path / ("orders.csv.gz" if packed else "orders.csv")
     file.write_bytes(gzip.compress(ORDERS.encode()) if packed else ORDERS.encode())
-    contract = drafted(tmp_path / "include", capsys, file)
+    contract = draft(tmp_path / "include", capsys, file)
     assert {name: column.type for name, column in contract.columns.items()} == {
-        "order_no": "int", "placed at": "time", "shipped": "date", "price": "float", "pieces": "int", "zip": "text",
-        "mail": "text", "gift": "bool", "country": "text", "weight": "text", "at": "time", "remark": "text",
-    }  # fmt: skip
+        "order_no": "int",
+        "placed at": "time",
+        "shipped": "date",
+        "price": "float",
+        "pieces": "int",
+        "zip": "text",
+        "mail": "text",
+        "gift": "bool",
+        "country": "text",
+        "weight": "text",
+        "at": "time",
+        "remark": "text",
+    }
     assert (contract.columns["placed at"].zone, contract.columns["at"].zone) == ("none", "UTC")
     assert {name for name, column in contract.columns.items() if column.nullable} == {"shipped", "gift", "remark"}
     assert (contract.key, contract.time) == ("order_no", "at")
@@ -129,11 +139,19 @@ def test_every_type_of_parquet_that_is_kept_is_drafted_and_others_are_ignored(
     )
     file = tmp_path / "table.parquet"
     pq.write_table(table, file)
-    contract = drafted(tmp_path, capsys, file, "--time", "moment")
+    contract = draft(tmp_path, capsys, file, "--time", "moment")
     assert {name: column.type for name, column in contract.columns.items()} == {
-        "key": "text", "small": "int", "real": "float", "price": "decimal(10, 2)", "yes": "bool", "day": "date",
-        "clock": "time", "moment": "time", "coded": "text", "nothing": "text",
-    }  # fmt: skip
+        "key": "text",
+        "small": "int",
+        "real": "float",
+        "price": "decimal(10, 2)",
+        "yes": "bool",
+        "day": "date",
+        "clock": "time",
+        "moment": "time",
+        "coded": "text",
+        "nothing": "text",
+    }
     assert contract.ignore == ("listed",)
     assert not contract.columns["real"].finite
     assert_accepts(tmp_path, [file])
@@ -143,7 +161,7 @@ def test_a_column_that_some_files_lack_is_optional(tmp_path: Path, capsys: pytes
     files = [tmp_path / "2013-01-06.csv", tmp_path / "2013-01-13.csv"]
     files[0].write_text("id,at\n1,2013-01-01\n2,2013-01-02\n")
     files[1].write_text("id,at,more\n3,2013-01-08,x\n")
-    contract = drafted(tmp_path, capsys, *files)
+    contract = draft(tmp_path, capsys, *files)
     assert contract.columns["more"].optional
     assert not contract.columns["id"].optional
     assert_accepts(tmp_path, files)
@@ -179,7 +197,9 @@ FAULTS: dict[str, tuple[dict[str, str], list[str], str]] = {
     "no time": ({"a.csv": "id\n1\n2\n"}, [], "no column holds dates or times"),
     "a key that repeats": ({"a.csv": "x,at\n1,2013-01-01\n1,2013-01-02\n"}, ["--key", "x"], "'x' cannot be the key"),
     "a key that repeats in the next file": (
-        {"a.csv": "x,at\n1,2013-01-01\n", "b.csv": "x,at\n1,2013-01-02\n"}, ["--key", "x"], "'x' cannot be the key",
+        {"a.csv": "x,at\n1,2013-01-01\n", "b.csv": "x,at\n1,2013-01-02\n"},
+        ["--key", "x"],
+        "'x' cannot be the key",
     ),
     "a time that is none": ({"a.csv": "x,at\n1,2013-01-01\n"}, ["--time", "x"], "'x' cannot be the time: it holds int"),
     "an unknown column": ({"a.csv": "x,at\n1,2013-01-01\n"}, ["--key", "xx"], "did you mean 'x'?"),
@@ -187,7 +207,7 @@ FAULTS: dict[str, tuple[dict[str, str], list[str], str]] = {
     "a bad name": ({"a.csv": "x,at\n1,2013-01-01\n"}, ["--name", "../A"], "'../A' is no name"),
     "two kinds": ({"a.csv": "x\n1\n", "b.parquet": ""}, [], "files of the kind csv, parquet were given"),
     "no such file": ({}, [], "a.csv is not there yet"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -198,11 +218,11 @@ def test_what_cannot_be_drafted_is_said_in_one_line(
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     files = [tmp_path / name for name in texts or ["a.csv"]]
-    code, out, said = suggest(capsys, *files, *arguments)
+    code, out, error = suggest(capsys, *files, *arguments)
     assert (code, out) == (1, "")
-    assert words in said
-    assert "1970" not in said
-    assert said.count("\n") == 1
+    assert words in error
+    assert "1970" not in error
+    assert error.count("\n") == 1
 
 
 def test_files_whose_types_differ_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,34 +236,47 @@ def test_files_whose_types_differ_are_refused_by_name(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("name", "texts", "tag"),
     [
-        ("contactEmail", [], "personal"), ("e_mail", [], "personal"), ("phone_number", [], "personal"),
-        ("Last Name", [], "personal"), ("date_of_birth", [], "personal"), ("iban", [], "personal"),
-        ("ip_address", [], "personal"), ("gender", [], "sensitive"), ("salary", [], "sensitive"),
-        ("x", ["ann@example.org", "bob@example.org"], "personal"), ("x", ["+49 30 123456"], "personal"),
-        ("x", ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"], "personal"), ("x", ["10.0.0.1"], "personal"),
-        ("trip", [], None), ("shipping", [], None), ("carrier_name", [], None), ("humid", [], None),
-        ("x", ["DE00 3704 0044 0532 0130 00"], None), ("x", ["2013-01-06", "1234567"], None), ("emails_sent", [], None),
+        ("contactEmail", [], "personal"),
+        ("e_mail", [], "personal"),
+        ("phone_number", [], "personal"),
+        ("Last Name", [], "personal"),
+        ("date_of_birth", [], "personal"),
+        ("iban", [], "personal"),
+        ("ip_address", [], "personal"),
+        ("gender", [], "sensitive"),
+        ("salary", [], "sensitive"),
+        ("x", ["ann@example.org", "bob@example.org"], "personal"),
+        ("x", ["+49 30 123456"], "personal"),
+        ("x", ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"], "personal"),
+        ("x", ["10.0.0.1"], "personal"),
+        ("trip", [], None),
+        ("shipping", [], None),
+        ("carrier_name", [], None),
+        ("humid", [], None),
+        ("x", ["DE00 3704 0044 0532 0130 00"], None),
+        ("x", ["2013-01-06", "1234567"], None),
+        ("emails_sent", [], None),
         ("flight_id", ["2013-02-23-9E3329-JFK-1900"], None),
     ],
-)  # fmt: skip
+)
 def test_columns_that_look_personal_are_tagged(name: str, texts: list[str], tag: str | None) -> None:
-    found = looks_personal(name, texts)
-    assert (found and found[0]) == tag
+    guess = guess_privacy(name, texts)
+    assert (guess and guess[0]) == tag
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(min_size=1, max_size=12))
 def test_any_text_is_quoted_so_that_yaml_reads_it_back(text: str, tmp_path_factory: Any) -> None:
     file = tmp_path_factory.getbasetemp() / "quoted.yaml"
-    file.write_text(f"key: {quoted(text)}\nlist: [{quoted(text, always=True)}]\n", encoding="utf-8", newline="")
+    file.write_text(f"key: {quote_yaml(text)}\nlist: [{quote_yaml(text, always=True)}]\n", encoding="utf-8", newline="")
     assert read_strict_yaml(file)[0] == {"key": text, "list": [text]}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(*[st.floats(allow_nan=False, allow_infinity=False)] * 2)
-def test_a_widened_range_holds_what_was_seen_and_keeps_its_sign(one: float, other: float) -> None:
-    low, high = sorted((one, other))
-    below, above = map(float, widened(low, high))
+def test_a_widened_range_holds_what_was_seen_and_keeps_its_sign(first: float, second: float) -> None:
+    low, high = sorted((first, second))
+    below, above = map(float, widen_range(low, high))
     assert below <= low <= high <= above
     assert below >= 0 or low < 0
     assert above <= 0 or high > 0 or low == high == 0

@@ -26,6 +26,7 @@ from airflow_mlops.core.errors import (
 )
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.later_labels import deliver, labelled_fields, labelled_workspace, labels_by_key, weeks
+from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import ingest, toy_rows, week
 
 ROWS = weeks(5)
@@ -55,11 +56,11 @@ def test_a_delivery_labels_the_rows_of_its_delay_and_the_ledger_counts_them(tmp_
     workspace = published(tmp_path, 0, 1)
     labels = labels_by_key(ROWS[week(0)])
     found = taken(workspace, 1, labels | {"nobody": 1.0})
-    assert (found["rows"], found["unknown"], found["touches"]) == (121, 1, {week(0): 120})
-    assert found["since"] == week(0)
-    assert "1 keys stand in no published partition" in found["said"]
+    assert (found.rows, found.unknown, found.touches) == (121, 1, {week(0): 120})
+    assert found.since == week(0)
+    assert "1 keys stand in no published partition" in found.message
     assert known(workspace, 0, as_of=1) == labels | {"nobody": 1.0}
-    assert workspace.state().labels[week(1)]["digest"] == found["digest"]
+    assert workspace.state().labels[week(1)].digest == found.digest
 
 
 def test_a_run_sees_only_what_was_delivered_by_its_partition(tmp_path: Path) -> None:
@@ -82,22 +83,22 @@ def test_of_two_deliveries_the_newer_tick_counts_whichever_was_taken_first(tmp_p
 def test_a_label_that_comes_after_the_delay_joins_nothing(tmp_path: Path) -> None:
     workspace = published(tmp_path, 0, 1, 2)
     found = taken(workspace, 2, {"0-1": 1.0})
-    assert (found["unknown"], found["touches"]) == (1, {})
+    assert (found.unknown, found.touches) == (1, {})
     assert known(workspace, 0, as_of=2) == {}
 
 
 def test_the_same_delivery_again_changes_nothing_and_a_corrected_one_replaces_it(tmp_path: Path) -> None:
     workspace = published(tmp_path, 0, 1)
     first = taken(workspace, 1, {"0-1": 1.0})
-    before = workspace.ledger.records()
+    before = list(workspace.ledger.records())
     assert take_labels(workspace, week(1)) == first
-    assert workspace.ledger.records() == before
+    assert list(workspace.ledger.records()) == before
     pin = pin_labels(workspace.state().labels, week(0))
     corrected = taken(workspace, 1, {"0-1": 5.0})
-    assert corrected["replaces"] == first["digest"]
+    assert corrected.replaces == first.digest
     assert known(workspace, 0, as_of=1) == {"0-1": 5.0}
     again = taken(workspace, 1, {"0-1": 1.0})
-    assert (again["digest"], again["delivery"]) == (first["digest"], 3)
+    assert (again.digest, again.delivery) == (first.digest, 3)
     assert known(workspace, 0, as_of=1) == {"0-1": 1.0}
     assert dict(labels_of(workspace, week(0), pin).items()) == {"0-1": 1.0}
 
@@ -114,7 +115,7 @@ def test_a_pin_gives_the_labels_of_then_after_they_were_corrected(tmp_path: Path
 
 def test_labels_that_come_before_their_rows_are_found_once_the_rows_are_there(tmp_path: Path) -> None:
     workspace = published(tmp_path, delay=0)
-    assert taken(workspace, 0, labels_by_key(ROWS[week(0)]))["unknown"] == 120
+    assert taken(workspace, 0, labels_by_key(ROWS[week(0)])).unknown == 120
     ingest(workspace, week(0))
     assert known(workspace, 0, as_of=0) == labels_by_key(ROWS[week(0)])
 
@@ -150,15 +151,15 @@ def test_bad_rows_are_left_out_and_counted_by_their_reason(
     workspace = published(tmp_path, 0, 1, tolerance=0.02)
     put(workspace, arrow(keys, labels))
     found = take_labels(workspace, week(1))
-    assert (found["bad"], found["rows"], found["delivered"]) == (bad, rows, 120 + len(keys))
-    assert f"left out: {next(iter(bad))}" in found["said"]
+    assert (found.bad, found.rows, found.delivered) == (bad, rows, 120 + len(keys))
+    assert f"left out: {next(iter(bad))}" in found.message
 
 
 def test_rows_that_say_the_same_again_or_nothing_are_no_fault(tmp_path: Path) -> None:
     workspace = published(tmp_path, 0, 1)
     put(workspace, arrow(["0-1", "0-1", "0-2", "x"], [GOOD["0-1"], GOOD["0-1"], None, None]))
     found = take_labels(workspace, week(1))
-    assert (found["duplicates"], found["empty"], found["bad"], found["rows"]) == (2, 2, {}, 120)
+    assert (found.duplicates, found.empty, found.bad, found.rows) == (2, 2, {}, 120)
 
 
 def test_too_many_bad_rows_refuse_the_delivery_and_the_ledger_says_why(tmp_path: Path) -> None:
@@ -168,11 +169,11 @@ def test_too_many_bad_rows_refuse_the_delivery_and_the_ledger_says_why(tmp_path:
         with pytest.raises(PartitionRefusedError, match=r"2 of 122 rows are bad \(NaN or infinite: 2\).* 1\.0%"):
             take_labels(workspace, week(1))
     state = workspace.state()
-    assert state.labels == {}
-    assert state.refused == {}, "the rows themselves are not refused"
-    assert state.checks[week(1)]["labels"]["verdict"] == "insufficient data"
-    assert "2 of 122 rows are bad" in state.checks[week(1)]["labels"]["said"]
-    assert [one.kind for one in workspace.ledger.records()].count("check_judged") == 1
+    assert not state.labels
+    assert not state.refused, "the rows themselves are not refused"
+    assert state.checks_of(week(1))["labels"].verdict == "insufficient data"
+    assert "2 of 122 rows are bad" in state.checks_of(week(1))["labels"].message
+    assert [one.kind for one in list(workspace.ledger.records())].count("window_judged") == 1
 
 
 def test_a_refused_correction_leaves_the_labels_that_were_there(tmp_path: Path) -> None:
@@ -204,18 +205,18 @@ def test_a_broken_file_is_unreadable_and_a_missing_one_not_there_yet(tmp_path: P
     workspace = published(tmp_path, 0)
     with pytest.raises(SourceMissingError, match="not there yet"):
         take_labels(workspace, week(1))
-    assert workspace.state().checks == {}
+    assert not workspace.state().checked
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / f"{week(1)[:10]}.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(SourceUnreadableError):
         take_labels(workspace, week(1))
-    assert "cannot be read" in workspace.state().checks[week(1)]["labels"]["said"]
+    assert "cannot be read" in workspace.state().checks_of(week(1))["labels"].message
 
 
 def test_an_empty_delivery_says_that_there_are_no_labels(tmp_path: Path) -> None:
     workspace = published(tmp_path, 0, 1)
     put(workspace, arrow([], []).slice(0, 0))
-    assert take_labels(workspace, week(1))["rows"] == 0
+    assert take_labels(workspace, week(1)).rows == 0
     assert known(workspace, 0, as_of=1) == {}
 
 
@@ -226,7 +227,7 @@ def test_whole_numbers_and_truth_values_are_labels_of_classes(tmp_path: Path) ->
     take_labels(workspace, week(1))
     assert known(workspace, 0, as_of=1) == {"0-1": 1.0, "0-2": 0.0}
     put(workspace, pa.table({"id": ["0-1", "0-2", "0-3"], "y": pa.array([0, 0, 2])}))
-    assert take_labels(workspace, week(1))["bad"] == {"neither 0 nor 1": 1}
+    assert take_labels(workspace, week(1)).bad == {"neither 0 nor 1": 1}
 
 
 def test_text_files_have_their_numbers_read_and_their_columns_named(tmp_path: Path) -> None:
@@ -239,7 +240,7 @@ def test_text_files_have_their_numbers_read_and_their_columns_named(tmp_path: Pa
     (tmp_path / "labels" / f"{week(1)[:10]}.csv").write_text(text)
     found = take_labels(workspace, week(1))
     assert known(workspace, 0, as_of=1) == {"0-1": 1.5, "0-4": 1.0}
-    assert (found["empty"], found["bad"]) == (1, {"no number": 2})
+    assert (found.empty, found.bad) == (1, {"no number": 2})
 
 
 def test_keys_are_compared_as_the_rows_have_them(tmp_path: Path) -> None:
@@ -248,14 +249,14 @@ def test_keys_are_compared_as_the_rows_have_them(tmp_path: Path) -> None:
     ingest(workspace, week(0))
     for kind in (pa.int32(), pa.float64()):
         put(workspace, pa.table({"id": pa.array([7, 8], kind), "y": [1.0, 2.0]}))
-        assert take_labels(workspace, week(1))["touches"] == {week(0): 2}
+        assert take_labels(workspace, week(1)).touches == {week(0): 2}
     labels = {"source": {"kind": "csv", "uri": "labels/{partition}.csv"}}
     other = labelled_workspace(tmp_path / "text", {week(0): rows}, labels=labels, tolerance=0.5)
     ingest(other, week(0))
     (tmp_path / "text" / "labels").mkdir(parents=True)
     (tmp_path / "text" / "labels" / f"{week(1)[:10]}.csv").write_text("id,y\n007,1.0\nseven,2.0\n")
     found = take_labels(other, week(1))
-    assert (found["touches"], found["bad"]) == ({week(0): 1}, {"no key": 1})
+    assert (found.touches, found.bad) == ({week(0): 1}, {"no key": 1})
 
 
 def test_a_key_in_several_partitions_of_the_delay_is_told(tmp_path: Path) -> None:
@@ -264,8 +265,8 @@ def test_a_key_in_several_partitions_of_the_delay_is_told(tmp_path: Path) -> Non
     for number in range(2):
         ingest(workspace, week(number))
     found = taken(workspace, 1, {"0-1": 1.0})
-    assert found["ambiguous"] == 1
-    assert "1 keys stand in several partitions" in found["said"]
+    assert found.ambiguous == 1
+    assert "1 keys stand in several partitions" in found.message
 
 
 def test_keys_are_masked_as_those_of_the_rows_are(tmp_path: Path) -> None:
@@ -286,7 +287,7 @@ columns:
     workspace = replace(workspace, loop=Loop(**fields), secret="a secret of enough bytes")
     for number in range(2):
         ingest(workspace, week(number))
-    assert taken(workspace, 1, GOOD)["touches"] == {week(0): 120}
+    assert taken(workspace, 1, GOOD).touches == {week(0): 120}
     assert not set(GOOD) & set(known(workspace, 0, as_of=1))
 
 
@@ -296,7 +297,7 @@ def test_labels_of_the_forgotten_stay_out(tmp_path: Path) -> None:
     workspace = replace(published(tmp_path, 0, 1), secret="a secret of enough bytes")
     forget_subject(workspace, "0-1")
     found = taken(workspace, 1, GOOD)
-    assert (found["erased"], found["rows"], found["unknown"]) == (1, 119, 0)
+    assert (found.erased, found.rows, found.unknown) == (1, 119, 0)
     assert "0-1" not in known(workspace, 0, as_of=1)
 
 
@@ -306,7 +307,7 @@ def test_deliveries_that_came_late_are_taken_with_the_next_one(tmp_path: Path) -
         take_due_labels(workspace, week(1))
     for number in (0, 1, 3):
         deliver(workspace, week(number), {"1-1": float(number)})
-    assert [found["partition"] for found in take_due_labels(workspace, week(3))] == [week(1), week(3)]
+    assert list(take_due_labels(workspace, week(3))) == [week(1), week(3)]
     assert known(workspace, 1, as_of=1) == {"1-1": 1.0}
 
 
@@ -362,12 +363,12 @@ def test_erased_labels_are_in_no_delivery_that_the_ledger_names_afterwards(tmp_p
     taken(workspace, 2, {"0-2": 9.0})
     before = pin_labels(workspace.state().labels, week(0))
     changed = erase_labels(workspace, workspace.state(), {"0-1", "nobody"})
-    assert {tick: (of["rows"], of["erased"]) for tick, of in changed.items()} == {week(1): (1, 1)}
+    assert {tick: (of.rows, of.erased) for tick, of in changed.items()} == {week(1): (1, 1)}
     partitions = {tick: {"labels": of} for tick, of in changed.items()}
     workspace.record_fact(
-        workspace.draft("subject_forgotten", "f", None, subject="s", mask_key=None, partitions=partitions)
+        draft_of(workspace, "subject_forgotten", "f", None, subject="s", mask_key=None, partitions=partitions)
     )
     # A pin from before may still say what was there; the files of then are deleted with those of the snapshots.
     assert labels_of(workspace, week(0), before).keys().tolist() == ["0-1", "0-2"]
-    after = f"{week(2)}@{changed[week(1)]['version']}"
+    after = f"{week(2)}@{changed[week(1)].version}"
     assert dict(labels_of(workspace, week(0), after).items()) == {"0-2": 9.0}

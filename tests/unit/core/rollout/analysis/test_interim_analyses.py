@@ -48,7 +48,7 @@ def test_a_challenger_at_the_limit_is_stopped_as_often_as_stated(looks: int) -> 
 
 
 @given(st.lists(st.floats(0.05, 1.0), min_size=1, max_size=6, unique_by=lambda share: round(share, 2)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_last_look_asks_for_no_less_than_one_look_alone_would(shares: list[float]) -> None:
     found = boundaries(sorted(shares), 0.025)
     assert found[-1] >= norm.isf(spent_by(max(shares), 0.025)) - 1e-6

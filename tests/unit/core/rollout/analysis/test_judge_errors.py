@@ -7,7 +7,7 @@ import json
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact, norm
 
@@ -137,7 +137,6 @@ def test_a_challenger_exactly_at_the_margin_fails_and_passes_as_seldom_as_stated
 
 
 @given(st.tuples(*[st.integers(0, 500)] * 4), st.floats(0, 1), st.floats(0, 1))
-@settings(deadline=None)
 def test_whatever_was_counted_gives_a_result_that_can_be_recorded(
     counts: tuple[int, int, int, int], worse_by: float, at_most: float
 ) -> None:
@@ -151,7 +150,6 @@ def test_whatever_was_counted_gives_a_result_that_can_be_recorded(
 
 
 @given(st.integers(0, 200), st.floats(0, 0.3))
-@settings(deadline=None)
 def test_one_error_more_never_makes_a_challenger_look_better(errors: int, margin: float) -> None:
     less, more = (
         judge_errors(seen(by_request(count, 201), by_request(30, 1_000)), ONCE, worse_by=margin).numbers

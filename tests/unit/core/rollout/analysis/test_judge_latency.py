@@ -106,7 +106,7 @@ COUNTS = st.lists(st.integers(0, 300), min_size=BINS, max_size=BINS)
 
 
 @given(COUNTS, COUNTS, st.floats(0.01, 0.999), st.floats(1e-6, 100.0), st.floats(0.0, 10.0))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_whatever_was_timed_the_result_can_be_recorded(
     ours: list[int], theirs: list[int], quantile: float, at_most: float, worse_by: float
 ) -> None:

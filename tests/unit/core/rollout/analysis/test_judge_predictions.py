@@ -7,7 +7,7 @@ import json
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import ks_2samp
@@ -106,7 +106,6 @@ VALUES = arrays(np.float64, st.integers(1, 20), elements=st.floats(-1e308, 1e308
 
 
 @given(VALUES, VALUES)
-@settings(deadline=None)
 def test_the_distance_is_within_0_and_1_the_same_both_ways_and_never_below_that_of_kolmogorov(
     ours: Floats, theirs: Floats
 ) -> None:

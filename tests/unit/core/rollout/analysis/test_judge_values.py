@@ -7,7 +7,7 @@ import json
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import norm, ttest_1samp, ttest_ind
@@ -132,7 +132,6 @@ FINITE = st.floats(-1e300, 1e300)
 
 
 @given(arrays(np.float64, st.integers(0, 8), elements=FINITE), arrays(np.float64, st.integers(0, 8), elements=FINITE))
-@settings(deadline=None)
 def test_whatever_the_values_are_the_result_can_be_recorded(
     ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]
 ) -> None:

@@ -16,7 +16,10 @@ import pytest
 
 from airflow_mlops.core.declaration.rollout import OnlineMetric
 from airflow_mlops.core.errors import DeclarationError, SourceUnreachableError, SourceUnreadableError
-from airflow_mlops.core.ledger.state import LoopState, OpenRollout, Version
+from airflow_mlops.core.ledger.facts import FoldedFacts
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import OpenRollout, StateMachine, Version
+from airflow_mlops.core.ledger.training_details import CandidateRegistered
 from airflow_mlops.core.ports.connections import HttpAddress, NoConnections
 from airflow_mlops.core.rollout.analysis.judge_metric import Look
 from airflow_mlops.core.rollout.analysis.prometheus_number import prometheus_number, query_for
@@ -25,6 +28,7 @@ from airflow_mlops.core.rollout.analysis.values_by_key import values_by_key
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.sources.small_service import Answer, small_service
 from tests.unit.core.toy_loop import toy_loop
 
@@ -139,8 +143,8 @@ def test_a_scalar_is_a_number_too() -> None:
         (Answer(b"<html>", 200), "not in JSON"),
         (Answer(b'{"status": "error", "error": "parse error: unexpected )"}', 400), "answered 400: parse error"),
         (Answer(b'{"status": "success", "data": {"resultType": "matrix", "result": []}}'), "a matrix"),
-        (Answer(b'{"status": "success", "data": {"result": []}}'), "something else than a number"),
-        (Answer(b'{"status": "success", "data": []}'), "something else than a number"),
+        (Answer(b'{"status": "success", "data": {"result": []}}'), "did not answer with a number"),
+        (Answer(b'{"status": "success", "data": []}'), "did not answer with a number"),
         (Answer(b"[]"), "answered 200"),
         (Answer(b"{}", 302, {"Location": "http://127.0.0.1:1/"}), "answered 302"),
         (Answer(b" " * (2 << 20)), "more than 1,048,576 bytes"),
@@ -158,7 +162,7 @@ def test_a_service_that_fails_is_asked_three_times() -> None:
     with small_service(lambda *_: Answer(status=500)) as service:
         with pytest.raises(SourceUnreachableError, match="prom answered 500, 3 times"):
             prometheus_number(service.address, "up", name="prom", sleep=lambda _: None)
-        assert len(service.asked) == 3
+        assert len(service.requests) == 3
     with pytest.raises(SourceUnreachableError, match="did not answer"):
         prometheus_number(service.address, "up", name="prom", sleep=lambda _: None)
 
@@ -208,10 +212,12 @@ def at_a_canary(folder: Path, place: Place, kind: str = "canary") -> tuple[Works
     """Return a loop with champion 6, and 7 at a canary of 25 % since the only record of its ledger."""
     usual = in_memory_workspace(toy_loop(), {}, scratch=folder)
     workspace = replace(usual, ports=replace(usual.ports, connections=lambda: place))
-    record = workspace.ledger.append(workspace.draft("stage_entered", "stage", "2026-01-05", version="7"), read=0)
-    rollout = OpenRollout(Version("7", "2026-01-05", {}), 1, 0, "2026-01-05", 25, kind)
-    state = LoopState(champion=Version("6", "2025-12-29", {}), rollout=rollout, traffic_record=record.sequence)
-    return workspace, state
+    entered = draft_of(workspace, "stage_entered", "stage", "2026-01-05", version="7", stage=0, kind="canary", share=25)
+    record = workspace.ledger.append(entered, read=0)
+    versions = {number: Version(number, "2026-01-05", CandidateRegistered(version=number)) for number in ("6", "7")}
+    rollout = OpenRollout(versions["7"], 1, 0, "2026-01-05", 25, kind)
+    machine = StateMachine(champion=versions["6"], rollout=rollout, traffic_record=record.sequence)
+    return workspace, LoopState(record.sequence, machine, FoldedFacts())
 
 
 def revenue(**fields: Any) -> OnlineMetric:

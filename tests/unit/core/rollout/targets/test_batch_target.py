@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.errors import RegistryError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError
 from airflow_mlops.core.rollout.reconcile_target import bring_about
 from airflow_mlops.core.rollout.roll_out import enter_stage, start_rollout
@@ -34,6 +34,6 @@ def test_it_is_prepared_for_a_version_that_can_be_loaded_and_for_no_other(tmp_pa
     workspace = loop_with_champion(tmp_path)
     version = workspace.state().versions["1"]
     workspace.target.prepare(version)
-    other = Version("1", version.partition, {**version.details, "artefact": "0" * 64})
+    other = Version("1", version.partition, replace(version.details, artefact="0" * 64))
     with pytest.raises(RegistryError, match="was changed"):
         workspace.target.prepare(replace(other))

@@ -115,7 +115,7 @@ def test_a_holdout_that_is_too_small_for_the_limit_is_named_as_what_lacks() -> N
     source = np.random.default_rng(3)
     found = judged_classes(classes(source, 150, spread=1.5), classes(source, 50_000, spread=1.5), STRICT)
     assert (found.verdict, found.numbers["needed"]) == ("insufficient data", None)
-    assert "the holdout has too few rows" in found.said
+    assert "the holdout has too few rows" in found.message
 
 
 def test_a_holdout_of_one_class_calibrates_nothing() -> None:

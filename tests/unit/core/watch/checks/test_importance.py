@@ -37,7 +37,7 @@ def judged(now: SampledRows, before: SampledRows, terms: CheckTerms = TERMS) -> 
 def test_a_feature_that_no_longer_says_anything_of_the_label_loses_its_importance() -> None:
     found = judged(rows(1, 500, of_a=0.0), rows(2, 500))
     assert found.verdict == "alarm"
-    assert "a 56% -> 0%" in found.said
+    assert "a 56% -> 0%" in found.message
     assert found.report is not None
     assert found.report["importance"]["a"]["window"] < found.report["importance"]["a"]["holdout"]
 

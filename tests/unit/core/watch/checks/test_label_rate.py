@@ -47,7 +47,7 @@ def test_labels_as_usual_alarm_no_more_often_than_stated() -> None:
 def test_a_rare_class_that_became_three_times_as_frequent_alarms() -> None:
     found = judged(rate=0.06)
     assert found.verdict == "alarm"
-    assert "usually 0.0" in found.said
+    assert "usually 0.0" in found.message
     assert judged().verdict == "no alarm"
 
 
@@ -63,7 +63,7 @@ def test_a_few_rows_are_no_verdict() -> None:
 
 def test_where_no_label_has_come_nothing_is_said_of_them() -> None:
     found = judged(share=0.0)
-    assert (found.verdict, found.said) == ("insufficient data", "none of 2,000 rows has a label")
+    assert (found.verdict, found.message) == ("insufficient data", "none of 2,000 rows has a label")
     with pytest.raises(NotReadyError, match="no labelled row"):
         judge_label_rate([LabelCounts.of(np.full(9, np.nan))], LabelCounts.of(np.ones(9)), TERMS)
 
@@ -90,10 +90,10 @@ def test_labels_that_may_still_come_are_waited_for_and_judged_when_they_are_in(t
     score_partition(workspace, week(4))
     found = check_label_rate(WatchedWindow(workspace, week(4)), TERMS)
     assert found.verdict == "insufficient data"
-    assert "may still come" in found.said
+    assert "may still come" in found.message
     half = dict(list(labels_by_key(rows[week(4)]).items())[:200])
     deliver(workspace, week(5), half)
     take_labels(workspace, week(5))
     late = check_label_rate(WatchedWindow(workspace, week(4), week(5)), TERMS)
     assert late.verdict == "alarm"
-    assert late.said.startswith("200 of 400 rows have a label, 50.0% and usually 100.0%")
+    assert late.message.startswith("200 of 400 rows have a label, 50.0% and usually 100.0%")

@@ -21,7 +21,7 @@ def test_predictions_that_move_alarm_and_those_that_do_not_do_not() -> None:
     assert judge_predictions(fitted, [holdout], window, TERMS).verdict == "no alarm"
     moved = judge_predictions(fitted, [holdout], window + 0.5, TERMS)
     assert moved.verdict == "alarm"
-    assert "their mean is 0.5" in moved.said
+    assert "their mean is 0.5" in moved.message
 
 
 def test_a_model_that_knows_its_own_rows_too_well_is_held_against_its_holdout_alone() -> None:

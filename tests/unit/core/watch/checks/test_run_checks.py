@@ -24,7 +24,7 @@ from tests.unit.core.watch.checks.watched_loop import EVERY_CHECK, ROWS, scored_
 
 
 def judged(workspace: Workspace) -> list[Record]:
-    return [record for record in workspace.ledger.records() if record.kind == "check_judged"]
+    return [record for record in list(workspace.ledger.records()) if record.kind == "window_judged"]
 
 
 def test_every_declared_check_is_recorded_once_however_often_it_is_run(tmp_path: Path) -> None:
@@ -33,24 +33,24 @@ def test_every_declared_check_is_recorded_once_however_often_it_is_run(tmp_path:
     again = run_checks(workspace, week(3))
     assert first == again
     records = judged(workspace)
-    assert [record.details["check"] for record in records] == list(EVERY_CHECK)
-    publication = workspace.state().scored[week(3)]["publication"]
+    assert [record.details.check for record in records] == list(EVERY_CHECK)
+    publication = workspace.state().scored[week(3)].publication
     assert records[0].operation == f"check:predictions:{week(3)}:{publication}"
-    assert {name: check["verdict"] for name, check in first["checks"].items()} == {
-        name: check["verdict"] for name, check in workspace.state().checks[week(3)].items()
+    assert {name: check.verdict for name, check in first.items()} == {
+        name: check.verdict for name, check in workspace.state().checks_of(week(3)).items()
     }
-    assert not any(record.details["failed"] for record in records)
-    assert all(record.details["verdict"] != "alarm" for record in records)
+    assert not any(record.details.failed for record in records)
+    assert all(record.details.verdict != "alarm" for record in records)
 
 
 def test_another_world_alarms_by_all_that_can_see_it(tmp_path: Path) -> None:
     strange = toy_rows(3, rows=2_000, shift=3.0, slope=6.0)
     strange["kind"] = np.where(strange["x"] > 3, "a", "b")
     workspace = scored_loop(tmp_path, changed={3: strange})
-    found = run_checks(workspace, week(3))["checks"]
-    alarmed = {name for name, check in found.items() if check["verdict"] == "alarm"}
+    found = run_checks(workspace, week(3))
+    alarmed = {name for name, check in found.items() if check.alarms}
     assert alarmed == {"predictions", "multivariate", "reconstruction", "concept"}
-    unlike = workspace.evidence.get(found["reconstruction"]["report"])["unlike"]
+    unlike = workspace.evidence.get(str(found["reconstruction"].report))["unlike"]
     assert unlike[0]["key"].startswith("3-")
     assert any("x: above" in reason for reason in unlike[0]["reasons"])
 
@@ -65,18 +65,18 @@ def test_a_historical_window_is_recorded_and_never_alarms(tmp_path: Path) -> Non
     strange = toy_rows(3, rows=2_000, shift=3.0)
     workspace = scored_loop(tmp_path, changed={3: strange}, scored=(3, 4), checks=("predictions",))
     decide_and_record(workspace, week(4), trigger="watch")
-    found = run_checks(workspace, week(3))["checks"]["predictions"]
-    assert (found["verdict"], found["historical"]) == ("no alarm", True)
-    assert found["said"].startswith("historical, so no alarm: ")
+    found = run_checks(workspace, week(3))["predictions"]
+    assert (found.verdict, found.historical) == ("no alarm", True)
+    assert found.message.startswith("historical, so no alarm: ")
 
 
 def test_eight_rows_without_a_label_are_insufficient_by_every_check(tmp_path: Path) -> None:
     few = toy_rows(3, rows=8)
     few["y"] = None
     workspace = scored_loop(tmp_path, changed={3: few.astype({"y": float})})
-    found = run_checks(workspace, week(3))["checks"]
-    assert {name: check["verdict"] for name, check in found.items()} == dict.fromkeys(EVERY_CHECK, "insufficient data")
-    assert all(check["said"] for check in found.values())
+    found = run_checks(workspace, week(3))
+    assert {name: check.verdict for name, check in found.items()} == dict.fromkeys(EVERY_CHECK, "insufficient data")
+    assert all(check.message for check in found.values())
 
 
 @pytest.fixture
@@ -99,14 +99,14 @@ def test_a_check_that_raises_stops_no_other_and_is_made_again_later(
     workspace = scored_loop(tmp_path, checks=("predictions", "multivariate", "reconstruction"))
     broken["error"] = ZeroDivisionError("a library of somebody else's")
     for _ in range(2):
-        found = run_checks(workspace, week(3))["checks"]
-        assert found["multivariate"]["verdict"] == "insufficient data"
-        assert "ZeroDivisionError: a library of somebody else's" in found["multivariate"]["said"]
-        assert not found["reconstruction"]["failed"]
+        found = run_checks(workspace, week(3))
+        assert found["multivariate"].verdict == "insufficient data"
+        assert "ZeroDivisionError: a library of somebody else's" in found["multivariate"].message
+        assert not found["reconstruction"].failed
     assert len(judged(workspace)) == 3
     broken.clear()
-    assert not run_checks(workspace, week(3))["checks"]["multivariate"]["failed"]
-    assert [record.details["check"] for record in judged(workspace)][3:] == ["multivariate"]
+    assert not run_checks(workspace, week(3))["multivariate"].failed
+    assert [record.details.check for record in judged(workspace)][3:] == ["multivariate"]
     assert judged(workspace)[-1].operation.endswith(":2")
 
 
@@ -117,7 +117,7 @@ def test_what_may_be_over_soon_is_raised_after_the_others_were_recorded(
     broken["error"] = SourceUnreachableError("the lake does not answer")
     with pytest.raises(SourceUnreachableError):
         run_checks(workspace, week(3))
-    assert [record.details["check"] for record in judged(workspace)] == ["predictions", "reconstruction"]
+    assert [record.details.check for record in judged(workspace)] == ["predictions", "reconstruction"]
 
 
 def test_a_partition_of_other_content_is_judged_anew(tmp_path: Path) -> None:
@@ -127,18 +127,18 @@ def test_a_partition_of_other_content_is_judged_anew(tmp_path: Path) -> None:
     ingest(workspace, week(3))
     score_partition(workspace, week(3))
     run_checks(workspace, week(3))
-    assert [record.details["snapshot"] for record in judged(workspace)] == [
-        record.details["snapshot"] for record in workspace.ledger.records() if record.kind == "predictions_published"
+    assert [record.details.snapshot for record in judged(workspace)] == [
+        record.details.snapshot for record in list(workspace.ledger.records()) if record.kind == "predictions_published"
     ]
 
 
 def test_a_reference_that_is_gone_is_said_and_the_rest_of_it_serves(tmp_path: Path) -> None:
     workspace = scored_loop(tmp_path, checks=("predictions", "estimated_performance"))
-    gone = WatchedWindow(workspace, week(3)).champion.details["window"]["holdout"][0]
-    workspace.snapshots._versions[gone["version"]].pop(gone["partition"])  # type: ignore[attr-defined]
-    found = run_checks(workspace, week(3))["checks"]
-    assert found["predictions"]["numbers"]["reference_windows"] == 2
-    assert "holdout can be read" in found["estimated_performance"]["said"]
+    gone = WatchedWindow(workspace, week(3)).champion.details.window.holdout[0]
+    workspace.snapshots._versions[gone.version].pop(gone.partition)  # type: ignore[attr-defined]
+    found = run_checks(workspace, week(3))
+    assert found["predictions"].numbers["reference_windows"] == 2
+    assert "holdout can be read" in found["estimated_performance"].message
 
 
 def test_without_a_declared_check_or_a_scored_partition_there_is_nothing_to_run(tmp_path: Path) -> None:
@@ -168,16 +168,16 @@ def test_checks_of_labels_are_made_again_when_these_have_come_and_then_no_more(t
     workspace = with_champion(tmp_path, rows, watch={"checks": checks})
     arrive(workspace, 4, rows=rows)
     score_partition(workspace, week(4))
-    early = run_checks(workspace, week(4))["checks"]
-    assert {name for name, check in early.items() if "0 rows" in check["said"] or "still come" in check["said"]} == {
+    early = run_checks(workspace, week(4))
+    assert {name for name, check in early.items() if "0 rows" in check.message or "still come" in check.message} == {
         "label_rate", "importance", "concept",
     }  # fmt: skip
     arrive(workspace, 5, rows=rows)
     again = rejudge_checks(workspace, week(5))
-    assert [record["check"] for record in again] == ["label_rate", "importance"]
-    assert again[0]["said"].startswith("400 of 400 rows have a label")
-    assert again[1]["verdict"] == "no alarm"
+    assert [check.check for _, check in again] == ["label_rate", "importance"]
+    assert again[0][1].message.startswith("400 of 400 rows have a label")
+    assert again[1][1].verdict == "no alarm"
     assert rejudge_checks(workspace, week(5)) == []
     score_partition(workspace, week(5))
-    stream = run_checks(workspace, week(5))["checks"]["concept"]
-    assert (stream["verdict"], stream["numbers"]["rows"] - stream["numbers"]["holdout_rows"]) == ("no alarm", 400)
+    stream = run_checks(workspace, week(5))["concept"]
+    assert (stream.verdict, stream.numbers["rows"] - stream.numbers["holdout_rows"]) == ("no alarm", 400)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from airflow_mlops.core.declaration.rollout import OnlineMetric
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.watch_details import WindowJudged
 from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, TargetError, Telemetry, Traffic, VersionTelemetry
 from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
@@ -43,7 +43,7 @@ def test_the_first_look_is_what_later_ones_are_held_against() -> None:
     assert judged(served(errors=200), served()).verdict == "alarm"
     slow = judged(served(seconds=0.03), served())
     assert slow.verdict == "alarm"
-    assert "took longer than" in slow.said
+    assert "took longer than" in slow.message
 
 
 def test_a_declared_limit_holds_from_the_first_look_on() -> None:
@@ -105,19 +105,19 @@ def gateway(tmp_path: Path) -> tuple[Workspace, Endpoint]:
     return replace(batch, loop=loop, ports=replace(batch.ports, target=lambda _workspace: target)), target
 
 
-def said(workspace: Workspace, number: int) -> dict[str, Any]:
-    return dict(run_checks(workspace, week(number))["checks"]["service"])
+def said(workspace: Workspace, number: int) -> WindowJudged:
+    return run_checks(workspace, week(number))["service"]
 
 
 def test_each_look_is_at_what_came_since_the_last_one(gateway: tuple[Workspace, Endpoint]) -> None:
     workspace, target = gateway
-    assert said(workspace, 3)["verdict"] == "insufficient data"
+    assert said(workspace, 3).verdict == "insufficient data"
     before = target.seen
     target.seen = Served(10_000, 210, before.latency * 2, 1_200.0)
     second = said(workspace, 4)
-    assert second["verdict"] == "alarm"
-    assert second["numbers"]["error_share"] == pytest.approx(205 / 5_000)
-    assert second["numbers"]["available"] is True
+    assert second.verdict == "alarm"
+    assert second.numbers["error_share"] == pytest.approx(205 / 5_000)
+    assert second.numbers["available"] is True
 
 
 def test_a_target_that_has_counted_anew_is_taken_at_its_word(gateway: tuple[Workspace, Endpoint]) -> None:
@@ -125,22 +125,22 @@ def test_a_target_that_has_counted_anew_is_taken_at_its_word(gateway: tuple[Work
     said(workspace, 3)
     target.seen = Served(500, 0, latencies(500, 0.01), 60.0)
     second = said(workspace, 4)
-    assert (second["verdict"], second["numbers"]["requests"]) == ("no alarm", 500)
+    assert (second.verdict, second.numbers["requests"]) == ("no alarm", 500)
 
 
 def test_a_target_that_does_not_answer_alarms(gateway: tuple[Workspace, Endpoint]) -> None:
     workspace, target = gateway
     target.down = True
     found = said(workspace, 3)
-    assert (found["verdict"], found["numbers"]) == ("alarm", {"available": False})
-    assert "does not answer" in found["said"]
+    assert (found.verdict, found.numbers) == ("alarm", {"available": False})
+    assert "does not answer" in found.message
 
 
 def test_a_batch_has_no_service_to_ask_about(tmp_path: Path) -> None:
     workspace = scored_loop(tmp_path, checks=("service",))
     found = said(workspace, 3)
-    assert found["verdict"] == "insufficient data"
-    assert "batch" in found["said"]
+    assert found.verdict == "insufficient data"
+    assert "batch" in found.message
 
 
 def test_what_serves_now_says_nothing_of_a_historical_partition(gateway: tuple[Workspace, Endpoint]) -> None:
@@ -149,4 +149,4 @@ def test_what_serves_now_says_nothing_of_a_historical_partition(gateway: tuple[W
     workspace, target = gateway
     decide_and_record(workspace, week(4), trigger="watch")
     target.down = True
-    assert said(workspace, 3)["verdict"] == "insufficient data"
+    assert said(workspace, 3).verdict == "insufficient data"

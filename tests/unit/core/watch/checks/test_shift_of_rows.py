@@ -81,7 +81,7 @@ def test_where_the_weeks_of_the_reference_differ_by_more_than_the_effect_nothing
     reference = [rows(source, 500, week=30.0) for _ in range(8)]
     found = judge(reference, rows(source, 500, week=30.0), TERMS)
     assert (found.verdict, found.numbers["needed"]) == ("insufficient data", None)
-    assert "the reference's own windows differ by more than the least effect" in found.said
+    assert "the reference's own windows differ by more than the least effect" in found.message
 
 
 @both
@@ -92,7 +92,7 @@ def test_eight_rows_are_insufficient_and_so_are_those_that_could_not_show_the_ef
     some = judge(reference, rows(source, 120), TERMS)
     assert (few.verdict, some.verdict) == ("insufficient data", "insufficient data")
     assert some.numbers["needed"] > 120
-    assert f"{some.numbers['needed']:,} rows would do" in some.said
+    assert f"{some.numbers['needed']:,} rows would do" in some.message
 
 
 @both
@@ -116,8 +116,8 @@ def test_broken_columns_are_left_out_by_name_and_hide_nothing(judge: Judge) -> N
         "text": "of another kind",
         "endless": "no finite",
     }.items():
-        assert f"{name} ({reason}" in found.said
-    assert "constant" in found.said
+        assert f"{name} ({reason}" in found.message
+    assert "constant" in found.message
 
 
 @both
@@ -143,7 +143,7 @@ def test_one_column_has_nothing_to_be_put_together_from() -> None:
     source = np.random.default_rng(5)
     reference = [rows(source, 400)[["a"]] for _ in range(3)]
     found = judge_reconstruction(reference, rows(source, 400)[["a"]], TERMS)
-    assert (found.verdict, found.said) == ("insufficient data", "one column has nothing to go together with")
+    assert (found.verdict, found.message) == ("insufficient data", "one column has nothing to go together with")
 
 
 def test_the_rows_least_like_the_reference_come_first_with_their_reasons_and_without_their_values() -> None:

@@ -42,10 +42,10 @@ def scored(workspace: Workspace, rows: Any) -> str:
 def test_a_calm_partition_is_recorded_with_what_was_said_of_it(workspace: Workspace) -> None:
     key = scored(workspace, toy_rows(4, rows=ROWS))
     found = detect_drift(workspace, key)
-    assert (found["verdict"], found["drifted"], found["missing"]) == ("no alarm", [], [])
-    assert found["said"].startswith("1,500 rows against 3,000: none of 2 columns moved")
-    assert 50 < found["needed"] < 1_500
-    report = workspace.evidence.get(found["report"])
+    assert (found.verdict, found.drifted, found.missing) == ("no alarm", (), ())
+    assert found.message.startswith("1,500 rows against 3,000: none of 2 columns moved")
+    assert 50 < found.needed < 1_500
+    report = workspace.evidence.get(found.report)
     assert [column["column"] for column in report["columns"]] == ["kind", "x"]
     assert sum(report["counts"]["x"]) == ROWS
     before = workspace.state().sequence
@@ -56,15 +56,15 @@ def test_a_calm_partition_is_recorded_with_what_was_said_of_it(workspace: Worksp
 def test_a_shift_alarms_and_the_decision_hears_of_its_column(workspace: Workspace) -> None:
     key = scored(workspace, toy_rows(4, rows=ROWS, shift=1.0))
     found = detect_drift(workspace, key)
-    assert (found["verdict"], found["drifted"]) == ("alarm", ["x"])
-    assert "'x' moved by" in found["said"]
+    assert (found.verdict, found.drifted) == ("alarm", ("x",))
+    assert "'x' moved by" in found.message
     assert alarms_of(workspace.state(), key) == ["drift: x"]
 
 
 def test_few_rows_are_insufficient_data_with_the_number_that_would_do(workspace: Workspace) -> None:
     found = detect_drift(workspace, scored(workspace, toy_rows(4, rows=120)))
-    assert found["verdict"] == "insufficient data"
-    assert found["said"] == f"120 rows against 3,000: a shift of 0.1 needs {found['needed']:,}"
+    assert found.verdict == "insufficient data"
+    assert found.message == f"120 rows against 3,000: a shift of 0.1 needs {found.needed:,}"
 
 
 def test_features_that_cannot_be_made_are_insufficient_data_with_the_reason(
@@ -75,10 +75,10 @@ def test_features_that_cannot_be_made_are_insufficient_data_with_the_reason(
     def broken(*_: Any) -> Any:
         raise TrainingError("features.py:add raised KeyError: 'x'")
 
-    monkeypatch.setattr(FeatureMaker, "of", broken)
+    monkeypatch.setattr(FeatureMaker, "make", broken)
     found = detect_drift(workspace, key)
-    assert found["verdict"] == "insufficient data"
-    assert found["said"] == "the features cannot be made: features.py:add raised KeyError: 'x'"
+    assert found.verdict == "insufficient data"
+    assert found.message == "the features cannot be made: features.py:add raised KeyError: 'x'"
     assert alarms_of(workspace.state(), key) == []
 
 

@@ -53,41 +53,41 @@ def judged(tmp_path: Path, *, shift: float = 0.0, rows: int = ROWS, **drift: Any
 
 def columns_of(found: dict[str, Any], workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Return what the evidence says of each column."""
-    return {column["column"]: column for column in workspace.evidence.get(found["report"])["columns"]}
+    return {column["column"]: column for column in workspace.evidence.get(found.report)["columns"]}
 
 
 def test_a_week_that_has_not_moved_is_no_alarm_and_the_record_says_by_whom(tmp_path: Path) -> None:
     found, workspace = judged(tmp_path)
-    assert (found["verdict"], found["drifted"], found["missing"], found["rows"]) == ("no alarm", [], [], ROWS)
-    assert (found["engine"], found["method"], found["threshold"]) == ("evidently", "psi", 0.2)
-    assert found["alarm_rate"] is None
+    assert (found.verdict, found.drifted, found.missing, found.rows) == ("no alarm", (), (), ROWS)
+    assert (found.engine, found.method, found.threshold) == ("evidently", "psi", 0.2)
+    assert found.alarm_rate is None
     assert detect_drift(workspace, week(3)) == found
-    assert len([one for one in workspace.ledger.records() if one.kind == "drift_judged"]) == 1
+    assert len([one for one in list(workspace.ledger.records()) if getattr(one.details, "check", None) == "drift"]) == 1
 
 
 def test_a_week_that_has_moved_alarms_with_the_score_of_each_column(tmp_path: Path) -> None:
     found, workspace = judged(tmp_path, shift=1.0)
-    assert (found["verdict"], found["drifted"]) == ("alarm", ["x"])
+    assert (found.verdict, found.drifted) == ("alarm", ("x",))
     columns = columns_of(found, workspace)
     assert columns["x"]["score"] > 0.2 > columns["kind"]["score"]
-    assert f"'x' scored {columns['x']['score']:.3g}" in found["said"]
+    assert f"'x' scored {columns['x']['score']:.3g}" in found.message
 
 
 def test_the_threshold_is_the_declared_one(tmp_path: Path) -> None:
     found, _ = judged(tmp_path, shift=1.0, threshold=100.0)
-    assert found["verdict"] == "no alarm"
+    assert found.verdict == "no alarm"
 
 
 def test_a_method_for_numbers_leaves_categories_unjudged_and_says_so(tmp_path: Path) -> None:
     found, workspace = judged(tmp_path, method="ks", threshold=0.01)
-    assert (found["verdict"], found["unjudged"]) == ("no alarm", ["kind"])
+    assert (found.verdict, list(found.remarks["unjudged"])) == ("no alarm", ["kind"])
     assert columns_of(found, workspace)["kind"]["verdict"] == "insufficient data"
-    assert "of 1 others it says nothing" in found["said"]
+    assert "of 1 others it says nothing" in found.message
 
 
 def test_too_few_rows_are_insufficient_data(tmp_path: Path) -> None:
     found, _ = judged(tmp_path, rows=8, shift=5.0)
-    assert (found["verdict"], found["needed"], found["rows"]) == ("insufficient data", 50, 8)
+    assert (found.verdict, found.needed, found.rows) == ("insufficient data", 50, 8)
 
 
 def test_columns_that_hold_nothing_to_compare_stop_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,10 +96,10 @@ def test_columns_that_hold_nothing_to_compare_stop_no_other(tmp_path: Path, monk
     workspace = scored_week(tmp_path, weeks, data=data, watch={"drift": PSI})
     monkeypatch.setattr(sys.modules[__name__], "LOST", ["gone"])  # a model refuses to score without it
     found = detect_drift(workspace, week(3))
-    assert found["verdict"] == "alarm"
-    assert found["missing"] == ["gone"]
-    assert {"empty", "infinite", "moved", "retyped"} <= set(found["drifted"])
-    assert "never" in found["unjudged"]
+    assert found.verdict == "alarm"
+    assert found.missing == ("gone",)
+    assert {"empty", "infinite", "moved", "retyped"} <= set(found.drifted)
+    assert "never" in found.remarks["unjudged"]
     columns = columns_of(found, workspace)
     assert columns["moved"]["verdict"] == "alarm"
     assert [columns[name]["verdict"] for name in ("x", "kind", "when")] == ["no alarm"] * 3

@@ -40,14 +40,14 @@ def reference() -> ReferenceProfile:
 def judged(reference: ReferenceProfile, frame: pd.DataFrame, **kwargs: Any) -> WindowJudgement:
     limits = {"alarm_rate": 0.01, "min_effect": 0.1, **kwargs}
     found = judge_window(reference, observe_features(frame, reference.bins), **limits)
-    json.dumps([found.summary(), found.details()], allow_nan=False)
+    json.dumps([found.summary().to_json(), found.details()], allow_nan=False)
     return found
 
 
 def test_a_calm_window_says_so_with_its_numbers(reference: ReferenceProfile) -> None:
     found = judged(reference, drawn(100))
     assert (found.verdict, found.drifted, found.missing, found.findings) == ("no alarm", [], [], ())
-    assert found.said.startswith("2,000 rows against 16,000: none of 5 columns moved")
+    assert found.message.startswith("2,000 rows against 16,000: none of 5 columns moved")
     assert sorted(found.distances) == ["amount", "gaps", "kind", "new_customer", "size"]
     assert sorted(found.distances["amount"]) == ["jensen_shannon", "ks", "psi", "wasserstein"]
     assert sorted(found.distances["kind"]) == ["jensen_shannon", "psi"]
@@ -70,7 +70,7 @@ def test_a_broken_column_alarms_by_its_name_and_the_others_are_judged(reference:
     frame = BROKEN[what](drawn(101))
     found = judged(reference, frame)
     assert found.verdict == "alarm"
-    assert "'gaps'" in found.said
+    assert "'gaps'" in found.message
     assert (found.drifted, found.missing) == (([], ["gaps"]) if what == "missing" else (["gaps"], []))
     frame["size"] += 1.0
     worse = judged(reference, frame)
@@ -95,12 +95,12 @@ def test_weeks_that_hide_a_shift_are_said_to_and_where_they_hide_it_everywhere_n
         f"p{number}": drawn(number).assign(size=source.normal(source.normal(), size=ROWS)) for number in range(8)
     }
     found = judged(profile_window(windows), drawn(100))
-    assert (found.verdict, found.summary()["blind"]) == ("no alarm", ["size"])
-    assert found.said.endswith("differ by so much that 1 of 5 columns could not be seen to move by 0.1")
+    assert (found.verdict, found.summary().remarks["blind"]) == ("no alarm", ("size",))
+    assert found.message.endswith("differ by so much that 1 of 5 columns could not be seen to move by 0.1")
     alone = {key: frame[["size"]] for key, frame in windows.items()}
     nobody = judged(profile_window(alone), drawn(100)[["size"]])
     assert nobody.verdict == "insufficient data"
-    assert nobody.said.endswith("1 of 1 columns could not be seen to move by 0.1")
+    assert nobody.message.endswith("1 of 1 columns could not be seen to move by 0.1")
 
 
 def test_a_new_column_and_a_few_infinities_are_told_of_and_are_no_alarm(reference: ReferenceProfile) -> None:
@@ -108,8 +108,8 @@ def test_a_new_column_and_a_few_infinities_are_told_of_and_are_no_alarm(referenc
     frame.loc[:2, "amount"] = np.inf
     found = judged(reference, frame)
     assert found.verdict == "no alarm"
-    assert found.summary()["new"] == ["unheard_of"]
-    assert found.summary()["infinite"] == ["amount"]
+    assert found.summary().remarks["new"] == ("unheard_of",)
+    assert found.summary().remarks["infinite"] == ("amount",)
 
 
 def test_many_nulls_infinities_and_unseen_categories_are_drift_of_their_columns(reference: ReferenceProfile) -> None:
@@ -127,7 +127,7 @@ def test_of_a_few_rows_only_what_needs_no_statistics_is_said(reference: Referenc
     frame = drawn(104, rows)
     calm = judged(reference, frame)
     assert (calm.verdict, calm.judged.needed) == ("insufficient data", 50)
-    assert calm.said.endswith("needs 50")
+    assert calm.message.endswith("needs 50")
     assert judged(reference, frame.assign(size=frame["size"] + 9)).verdict == "insufficient data"
     assert judged(reference, frame.drop(columns="size")).missing == ["size"]
     assert judged(reference, frame.drop(columns="size")).verdict == "alarm"
@@ -201,7 +201,7 @@ def test_ten_million_categories_take_no_more_memory_than_a_batch_of_them() -> No
         if start == 1_000_000:
             forget_peak()
             before = peak_mb()
-    column = observer.observed().profile.columns["id"]
+    column = observer.result().profile.columns["id"]
     assert column.values == 10_000_000
     assert len(column.counts) == 50
     assert peak_mb() - before < 20  # over nine million texts

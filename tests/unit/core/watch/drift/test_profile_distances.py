@@ -8,16 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import chi2_contingency, entropy, ks_2samp, wasserstein_distance
+from scipy.stats import entropy, ks_2samp, wasserstein_distance
 
 from airflow_mlops.core.data.profiles.column_bins import EdgeFinder, quantile_edges
 from airflow_mlops.core.errors import ProfileMismatchError
 from airflow_mlops.core.watch.drift.profile_distances import (
-    chi_square,
-    hellinger,
     jensen_shannon,
     kolmogorov_smirnov,
-    kullback_leibler,
     population_stability_index,
     wasserstein,
 )
@@ -75,12 +72,8 @@ def test_distances_of_shares_are_those_of_scipy(found: list[tuple[int, int]]) ->
     first, second = (np.array(column, float) for column in zip(*found, strict=True))
     p, q = first / first.sum(), second / second.sum()
     assert jensen_shannon(first, second) == pytest.approx(jensenshannon(p, q, base=2), abs=1e-7)
-    assert hellinger(first, second) == pytest.approx(np.sqrt(max(0.0, 1 - np.sqrt(p * q).sum())), abs=1e-7)
     held = first + second > 0
-    table = np.array([first[held], second[held]])
-    assert chi_square(first, second) == pytest.approx(chi2_contingency(table, correction=False).statistic, abs=1e-9)
     smooth = [(each[held] + 0.5) / (each[held] + 0.5).sum() for each in (first, second)]
-    assert kullback_leibler(first, second) == pytest.approx(entropy(smooth[1], smooth[0]), abs=1e-9)
     null = (held.sum() - 1) * (1 / first.sum() + 1 / second.sum())
     symmetric = entropy(smooth[1], smooth[0]) + entropy(smooth[0], smooth[1])
     assert population_stability_index(first, second) == pytest.approx(symmetric - null, abs=1e-9)
@@ -100,12 +93,11 @@ def test_psi_less_its_null_lies_around_zero_where_nothing_moved(rows: int) -> No
 def test_a_bin_that_is_empty_in_one_sample_gives_a_large_number_and_none_that_is_infinite() -> None:
     assert np.isfinite(population_stability_index([100, 0], [0, 100]))
     assert population_stability_index([100, 0], [0, 100]) > 5
-    assert np.isfinite(kullback_leibler([100, 0], [50, 50]))
-    assert (jensen_shannon([5, 0], [0, 5]), hellinger([5, 0], [0, 5])) == (1, 1)
+    assert jensen_shannon([5, 0], [0, 5]) == 1
 
 
 def test_samples_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(ProfileMismatchError, match="3 bins cannot be compared with 2"):
-        hellinger([1, 2, 3], [1, 2])
+        jensen_shannon([1, 2, 3], [1, 2])
     with pytest.raises(ProfileMismatchError, match="without rows"):
         kolmogorov_smirnov([0, 0], [1, 2])

@@ -146,29 +146,29 @@ def looked(look: Look, *, scale: float = 1.0, bad: float = 1.0) -> dict[str, Any
 
 def test_one_bad_slice_alarms_where_the_whole_does_not() -> None:
     found = looked(Look(RATE), bad=1.4)
-    assert (found["verdict"], found["alarmed"]) == ("alarm", ["place=b"])
-    assert found["worse_by"] < WORSE_BY
-    assert "beyond it: place=b" in found["said"]
-    assert found["slices"]["worst"][0]["slice"] == "b"
-    assert looked(Look(RATE))["verdict"] == "no alarm"
+    assert (found.verdict, found.alarmed) == ("alarm", ("place=b",))
+    assert found.worse_by < WORSE_BY
+    assert "beyond it: place=b" in found.message
+    assert found.slices["worst"][0]["slice"] == "b"
+    assert looked(Look(RATE)).verdict == "no alarm"
 
 
 def test_a_historical_look_raises_no_alarm_and_keeps_its_numbers() -> None:
     found = looked(Look(RATE, historical=True), scale=2.0, bad=2.0)
-    assert found["verdict"] == "no alarm"
-    assert found["worse_by"] > 0.9
+    assert found.verdict == "no alarm"
+    assert found.worse_by > 0.9
 
 
 def test_an_alarm_stands_while_it_is_worse_than_allowed_and_no_longer() -> None:
     for historical in (True, False):
         standing = Look(0.0, historical=historical, alarmed=("place=b", "whole"))
-        assert looked(standing, bad=1.4)["alarmed"] == ["place=b"]
-        assert looked(standing, scale=1.4)["alarmed"] == ["whole"]
-        assert looked(standing)["verdict"] == "no alarm"
+        assert looked(standing, bad=1.4).alarmed == ("place=b",)
+        assert looked(standing, scale=1.4).alarmed == ("whole",)
+        assert looked(standing).verdict == "no alarm"
 
 
 def test_a_look_with_nothing_left_to_spend_raises_no_alarm_of_its_own() -> None:
-    assert looked(Look(0.0), scale=3.0, bad=3.0)["verdict"] == "insufficient data"
+    assert looked(Look(0.0), scale=3.0, bad=3.0).verdict == "insufficient data"
 
 
 def test_losses_beyond_all_numbers_are_no_verdict() -> None:
@@ -176,5 +176,5 @@ def test_losses_beyond_all_numbers_are_no_verdict() -> None:
     found, report = judge_performance(
         Performance(metric="rmse"), rows, HoldoutLosses(1.0, MeanLoss(200, 1.0, 0.1)), Look(RATE)
     )
-    assert (found["verdict"], report) == ("insufficient data", None)
-    assert "beyond what can be added up" in found["said"]
+    assert (found.verdict, report) == ("insufficient data", None)
+    assert "beyond what can be added up" in found.message

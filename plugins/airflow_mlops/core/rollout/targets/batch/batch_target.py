@@ -1,14 +1,14 @@
-"""The target batch: predictions are made for each partition, and the ledger says with which versions.
+"""The batch target: each partition is scored with the versions that the ledger names.
 
-There is nothing to tell: :func:`~airflow_mlops.core.rollout.score_partition.score_partition` reads the same records.
-So what the target serves is always what the ledger says, from the next partition on.
+There is nothing to apply: :func:`~airflow_mlops.core.rollout.score_partition.score_partition` reads the same records.
+The target therefore always serves what the ledger says, from the next partition on.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError, Telemetry, Traffic, VersionTelemetry
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.reconcile_target import wanted_traffic
@@ -16,12 +16,12 @@ from airflow_mlops.core.workspace import Workspace
 
 
 class BatchTarget:
-    """Serves by scoring partitions.
+    """The target that serves by scoring partitions.
 
     Parameters
     ----------
     workspace : Workspace
-        The loop whose ledger says who serves.
+        The loop whose ledger names the versions.
     """
 
     name = "batch"
@@ -30,21 +30,21 @@ class BatchTarget:
         self.workspace = workspace
 
     def prepare(self, version: Version) -> None:
-        """Raise unless a version can be loaded; see :mod:`~airflow_mlops.core.ports.rollout_target`."""
+        """Raise RegistryError unless a version can be loaded; see :mod:`~airflow_mlops.core.ports.rollout_target`."""
         load_version(self.workspace, version)
 
     def apply(self, traffic: Traffic) -> None:
-        """Refuse what the ledger does not say; there is nothing else to do."""
-        wanted = self.observe()
-        if traffic.order < wanted.order:
-            raise OlderTrafficError(f"record {wanted.order} is newer than record {traffic.order}")
+        """Raise OlderTrafficError if the ledger has newer traffic; there is nothing else to do."""
+        current = self.observe()
+        if traffic.order < current.order:
+            raise OlderTrafficError(f"record {current.order} is newer than record {traffic.order}")
 
     def observe(self) -> Traffic:
-        """Return what the next partition will be scored with."""
+        """Return the traffic of the next partition."""
         return wanted_traffic(self.workspace.loop, self.workspace.state())
 
     def telemetry(self) -> Telemetry:
-        """Return that nothing was seen: what partitions say is read from the lake, with their labels."""
+        """Return empty telemetry: analyses of a batch target read predictions and labels from the lake."""
         nothing = VersionTelemetry(predictions=np.zeros(0))
         return Telemetry(self.observe().order, 0.0, nothing, nothing)
 
@@ -53,4 +53,4 @@ class BatchTarget:
         self.apply(traffic)
 
     def finalize(self, traffic: Traffic) -> None:
-        """Do nothing: nothing is kept for a version that does not serve."""
+        """Do nothing: a version that does not serve takes no resources."""

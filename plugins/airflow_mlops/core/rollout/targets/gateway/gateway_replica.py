@@ -1,7 +1,8 @@
-"""One replica of a gateway, spoken to over HTTP: bounded waits, bounded retries, errors in words."""
+"""The client of one replica of a gateway: time limits, retries and the errors of the rollout target."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,18 +10,21 @@ from typing import Any
 import httpx
 
 from airflow_mlops.core.errors import RolloutError
+from airflow_mlops.core.ports.http_client import OversizedBodyError, read_body
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError, TargetError
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 15.0
 PREPARE_SECONDS = 180.0
-"""How long a replica may take to load a version; also to start its shadow."""
+"""How long a replica may take to load a version, or to start its shadow."""
+LARGEST_BYTES = 64 << 20
+"""Bytes of the largest answer that is taken; telemetry of 10,000 units and full samples needs about one megabyte."""
 PAUSES = (0.2, 1.0)
-"""Seconds before each further attempt at a replica that does not answer, or says that it cannot now."""
+"""Seconds before each further attempt at a replica that does not answer, or is not able to now."""
 
 
 class NotLoadedError(RolloutError):
-    """A replica was told to serve a version that it has not loaded."""
+    """A replica cannot serve a version that it has not loaded."""
 
 
 class Replica:
@@ -31,11 +35,11 @@ class Replica:
     url : str
         Its address, as ``http://10.0.0.7:8600``.
     token : str, optional
-        The token for control.
+        Control token.
     client : httpx.Client
-        What speaks to it.
+        Client of all replicas.
     pause : callable
-        Waits for some seconds.
+        Waits for a number of seconds.
     """
 
     def __init__(
@@ -46,65 +50,70 @@ class Replica:
         self._headers = {} if token is None else {"authorization": f"Bearer {token}"}
 
     def get(self, path: str) -> dict[str, Any]:
-        """Return what a replica says; see :meth:`put` for the errors."""
-        return self._asked("GET", path, None, ANSWER_SECONDS)
+        """Return the answer to a GET; see :meth:`put` for the errors."""
+        return self._request("GET", path, None, ANSWER_SECONDS)
 
-    def put(self, path: str, said: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
-        """Tell a replica something and return its answer.
+    def put(self, path: str, values: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+        """Send values with a PUT and return the answer.
 
         Raises
         ------
         TargetError
-            If it does not answer, or cannot do it now.
+            If the replica does not answer, or is not able to now.
         OlderTrafficError
-            If it has been told something newer.
+            If it has newer traffic.
         NotLoadedError
             If a version is not loaded.
         RolloutError
-            If it refuses for another reason, as a wrong token or a version that cannot be served.
+            If it refuses for another reason, such as a wrong token or a version that cannot be served.
         """
-        return self._asked("PUT", path, said, seconds)
+        return self._request("PUT", path, values, seconds)
 
-    def _asked(self, method: str, path: str, said: Mapping[str, Any] | None, seconds: float) -> dict[str, Any]:
+    def _request(self, method: str, path: str, values: Mapping[str, Any] | None, seconds: float) -> dict[str, Any]:
         timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
-        reason = ""
+        problem = ""
         for pause in (*PAUSES, None):
             try:
-                answer = self._client.request(
-                    method, f"{self.url}{path}", json=said, headers=self._headers, timeout=timeout
-                )
-            except httpx.TransportError as error:
-                reason = f"{type(error).__name__}: {error}"
+                with self._client.stream(
+                    method, f"{self.url}{path}", json=values, headers=self._headers, timeout=timeout
+                ) as response:
+                    status, body = response.status_code, read_body(response, limit=LARGEST_BYTES)
+            except OversizedBodyError as error:
+                raise RolloutError(f"the gateway at {self.url} answers {method} {path} with {error}") from None
+            except (httpx.TransportError, httpx.DecodingError) as error:
+                problem = f"{type(error).__name__}: {error}"
             else:
-                if answer.status_code not in (502, 503, 504):
-                    return self._understood(answer)
-                reason = f"{answer.status_code}: {words_of(answer)}"
+                if status not in (502, 503, 504):
+                    return self._parse(status, body)
+                problem = f"{status}: {error_message(body)}"
             if pause is not None:
                 self._pause(pause)
-        raise TargetError(f"the gateway at {self.url} does not answer {method} {path}: {reason}")
+        raise TargetError(f"the gateway at {self.url} does not answer {method} {path}: {problem}")
 
-    def _understood(self, answer: httpx.Response) -> dict[str, Any]:
-        words = words_of(answer)
-        if answer.status_code == 409:
-            raise OlderTrafficError(f"the gateway at {self.url}: {words}")
-        if answer.status_code == 412:
-            raise NotLoadedError(f"the gateway at {self.url}: {words}")
-        if answer.status_code != 200:
-            raise RolloutError(f"the gateway at {self.url} refuses with {answer.status_code}: {words}")
-        try:
-            said = answer.json()
-        except ValueError:
-            said = None
-        if not isinstance(said, dict):
-            raise RolloutError(f"what answers at {self.url} is no gateway: {words}")
-        return said
+    def _parse(self, status: int, body: bytes) -> dict[str, Any]:
+        message = error_message(body)
+        if status == 409:
+            raise OlderTrafficError(f"the gateway at {self.url}: {message}")
+        if status == 412:
+            raise NotLoadedError(f"the gateway at {self.url}: {message}")
+        if status != 200:
+            raise RolloutError(f"the gateway at {self.url} refuses with {status}: {message}")
+        answer = parse_json(body)
+        if not isinstance(answer, dict):
+            raise RolloutError(f"the service at {self.url} is not a gateway; it answers: {message}")
+        return answer
 
 
-def words_of(answer: httpx.Response) -> str:
-    """Return the reason that an answer gives, at most 500 characters."""
+def parse_json(body: bytes) -> Any:
+    """Return the value of a JSON body, None if it is not JSON."""
     try:
-        said = answer.json()
+        return json.loads(body)
     except ValueError:
-        said = None
-    error = said.get("error") if isinstance(said, dict) else None
-    return str(error if error is not None else answer.text)[:500]
+        return None
+
+
+def error_message(body: bytes) -> str:
+    """Return the ``error`` of a body, or else its text; at most 500 characters."""
+    answer = parse_json(body)
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return str(error if error is not None else body.decode("utf-8", "replace"))[:500]

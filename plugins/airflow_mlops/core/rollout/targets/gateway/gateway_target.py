@@ -1,43 +1,43 @@
-"""The gateway as a rollout target: one process or several replicas, told over their control API.
+"""The gateway as a rollout target: one or several replicas, driven over their control API.
 
-All replicas are told the same traffic; in a rolling stage the first of them answer with the challenger alone, as many
-as the share says, rounded up. What was seen is added up over them, unit by unit.
+All replicas get the same traffic. In a rolling stage the first replicas answer with the challenger alone; their number
+is the share of all replicas, rounded up. Telemetry is added up over the replicas, unit by unit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import ceil
 from typing import Any, TypeVar
 
 import httpx
 
 from airflow_mlops.core.errors import MlopsError, RegistryError, RolloutError
-from airflow_mlops.core.ledger.state import Version
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import TargetError, Telemetry, Traffic
 from airflow_mlops.core.registry.load import keep_for_others, verified_folder
 from airflow_mlops.core.rollout.targets.gateway.gateway_replica import PREPARE_SECONDS, NotLoadedError, Replica
-from airflow_mlops.core.rollout.targets.gateway.gateway_telemetry import telemetry_of
+from airflow_mlops.core.rollout.targets.gateway.gateway_telemetry import add_telemetry
 from airflow_mlops.core.workspace import Workspace
 
 T = TypeVar("T")
 
 
 class GatewayTarget:
-    """Replicas of a gateway that serve one model.
+    """The replicas of a gateway that serve one model.
 
     Parameters
     ----------
     workspace : Workspace
-        The loop; its lake is where the gateway finds versions.
+        The loop, from whose lake the gateway copies versions.
     urls : sequence of str
         Address of each replica.
     token : str, optional
-        The token for control; None where the gateway was started with ``--insecure``.
+        Control token; None if the gateway was started with ``--insecure``.
     client : httpx.Client, optional
-        What speaks to them; one that heeds no proxy by default, and keeps no connection open.
+        Client of all replicas; by default without proxies and without open connections between calls.
     """
 
     name = "gateway"
@@ -53,109 +53,115 @@ class GatewayTarget:
 
     def prepare(self, version: Version) -> None:
         """Make each replica load a version; see :mod:`airflow_mlops.core.ports.rollout_target`."""
-        said = self._named(version)
-        self._on_all(lambda replica: replica.put("/control/prepare", said, seconds=PREPARE_SECONDS))
+        values = self._describe_version(version)
+        self._call_all(lambda replica: replica.put("/control/prepare", values, seconds=PREPARE_SECONDS))
 
     def apply(self, traffic: Traffic) -> None:
-        """Let each replica serve ``traffic``; versions that one has not loaded, as a new one, are prepared there.
+        """Send traffic to each replica, and prepare the versions that a replica has not loaded.
 
         See :meth:`airflow_mlops.core.ports.rollout_target.RolloutTarget.apply` for the errors.
         """
-        self._tell(traffic, self._prepared)
-        self._require_served(traffic)
+        self._send_traffic(traffic, self._prepare_versions)
+        self._require_serving(traffic)
 
     def observe(self) -> Traffic:
-        """Return what all replicas say that they serve.
+        """Return the traffic that all replicas serve.
 
-        A challenger that a replica has taken out has a share of 0.
+        If a replica has taken the challenger out, its share is 0.
 
         Raises
         ------
         TargetError
-            If a replica does not answer, serves nothing, or serves something else than the others; names it.
+            If a replica does not answer, serves nothing, or serves other traffic than the newest; the error names it.
         """
-        said = self._on_all(lambda replica: replica.get("/control/traffic"))
-        newest = max(said, key=lambda one: int(one["traffic"]["order"]))["traffic"]
+        answers = self._call_all(lambda replica: replica.get("/control/traffic"))
+        newest = max(answers, key=lambda answer: int(answer["traffic"]["order"]))["traffic"]
         traffic = Traffic(**newest)
-        for place, (replica, one) in enumerate(zip(self._replicas, said, strict=True)):
-            if not one["serving"] and traffic.champion is not None:
-                raise TargetError(f"the gateway at {replica.url} serves nothing: {one['problem']}")
-            if one["traffic"] != newest or one["local_share"] != self._local_share(traffic, place):
+        for index, (replica, answer) in enumerate(zip(self._replicas, answers, strict=True)):
+            if not answer["serving"] and traffic.champion is not None:
+                raise TargetError(f"the gateway at {replica.url} serves nothing: {answer['problem']}")
+            if answer["traffic"] != newest or answer["local_share"] != self._local_share(traffic, index):
                 raise TargetError(
-                    f"the gateway at {replica.url} serves {in_words(one['traffic'], one['local_share'])}, "
-                    f"another replica {in_words(newest, None)}"
+                    f"the gateway at {replica.url} serves {format_traffic(answer['traffic'], answer['local_share'])}, "
+                    f"another replica {format_traffic(newest, None)}"
                 )
-        return replace(traffic, share=0.0) if any(one["tripped"] for one in said) else traffic
+        return replace(traffic, share=0.0) if any(answer["tripped"] for answer in answers) else traffic
 
     def telemetry(self) -> Telemetry:
-        """Return what all replicas saw together.
+        """Return the telemetry of all replicas together.
 
         Raises
         ------
         TargetError
-            If a replica does not answer, or serves other traffic than the others.
+            If a replica does not answer, or the replicas serve different traffic.
         """
-        said = self._on_all(lambda replica: replica.get("/control/telemetry"))
-        orders = {int(one["order"]) for one in said}
+        answers = self._call_all(lambda replica: replica.get("/control/telemetry"))
+        orders = {int(answer["order"]) for answer in answers}
         if len(orders) > 1:
-            seen = ", ".join(f"{one.url} of {each['order']}" for one, each in zip(self._replicas, said, strict=True))
-            raise TargetError(f"replicas speak of different traffic: {seen}")
-        return telemetry_of(said)
+            listed = ", ".join(
+                f"{replica.url} of record {answer['order']}"
+                for replica, answer in zip(self._replicas, answers, strict=True)
+            )
+            raise TargetError(f"the replicas report different traffic: {listed}")
+        return add_telemetry(answers)
 
     def rollback(self, traffic: Traffic) -> None:
-        """Let each replica serve ``traffic``, which has no challenger, whatever the others do.
+        """Send traffic without a challenger to each replica, even if another replica fails.
 
-        The champion is loaded where it serves. Only a replica that lost it, as a new one, has it prepared, from the
-        copy in the lake. A version on standby that cannot be prepared is left out.
+        A replica that serves the champion has it loaded already. Only a replica without it, such as a new replica,
+        prepares it, from the copy in the lake. A version on standby that cannot be prepared is left out.
 
         Raises
         ------
         RolloutError
-            If there is a challenger in it.
+            If the traffic has a challenger.
         TargetError
-            Naming the replicas that do not serve it now; the others do.
+            Naming the replicas that do not serve it now; all others do.
         """
         if traffic.challenger is not None:
             raise RolloutError(f"a rollback has no challenger; this one has version {traffic.challenger}")
-        self._tell(traffic, self._prepared_but_for_standby)
-        self._require_served(traffic)
+        self._send_traffic(traffic, self._prepare_all_but_standby)
+        self._require_serving(traffic)
 
     def finalize(self, traffic: Traffic) -> None:
-        """Let each replica forget versions that it does not need, in memory and on its disk."""
-        said = {"traffic": traffic.to_dict()}
-        self._on_all(lambda replica: replica.put("/control/finalize", said))
+        """Drop the versions that the replicas do not need, in memory and on their disks."""
+        values = {"traffic": traffic.to_dict()}
+        self._call_all(lambda replica: replica.put("/control/finalize", values))
 
-    def _tell(self, traffic: Traffic, prepared: Callable[[Replica, Traffic], Traffic]) -> None:
-        """Tell every replica; one that lacks a version gets it by ``prepared``, which may leave something out."""
+    def _send_traffic(self, traffic: Traffic, prepare_missing: Callable[[Replica, Traffic], Traffic]) -> None:
+        """Send traffic to every replica.
 
-        def tell(replica: Replica) -> None:
+        Where a replica lacks a version, ``prepare_missing`` loads it and returns the traffic to send instead.
+        """
+
+        def send(replica: Replica) -> None:
             local = self._local_share(traffic, self._replicas.index(replica))
             seconds = PREPARE_SECONDS if traffic.kind == "shadow" else 15.0
             try:
                 replica.put("/control/traffic", {"traffic": traffic.to_dict(), "local_share": local}, seconds=seconds)
             except NotLoadedError:
-                less = prepared(replica, traffic).to_dict()
-                replica.put("/control/traffic", {"traffic": less, "local_share": local}, seconds=seconds)
+                prepared = prepare_missing(replica, traffic).to_dict()
+                replica.put("/control/traffic", {"traffic": prepared, "local_share": local}, seconds=seconds)
 
-        self._on_all(tell)
+        self._call_all(send)
 
-    def _prepared(self, replica: Replica, traffic: Traffic) -> Traffic:
-        """Let a replica load every version of ``traffic``."""
+    def _prepare_versions(self, replica: Replica, traffic: Traffic) -> Traffic:
+        """Load every version of traffic on a replica; return the traffic."""
         for number in (traffic.champion, traffic.challenger, traffic.standby):
             if number is not None:
-                said = self._named(self._version(number))
-                replica.put("/control/prepare", said, seconds=PREPARE_SECONDS)
+                values = self._describe_version(self._version(number))
+                replica.put("/control/prepare", values, seconds=PREPARE_SECONDS)
         return traffic
 
-    def _prepared_but_for_standby(self, replica: Replica, traffic: Traffic) -> Traffic:
-        self._prepared(replica, replace(traffic, standby=None))
+    def _prepare_all_but_standby(self, replica: Replica, traffic: Traffic) -> Traffic:
+        self._prepare_versions(replica, replace(traffic, standby=None))
         try:
-            return self._prepared(replica, traffic)
+            return self._prepare_versions(replica, traffic)
         except (RolloutError, RegistryError):
             return replace(traffic, standby=None)
 
-    def _require_served(self, traffic: Traffic) -> None:
-        """Let a target through that serves what it was told."""
+    def _require_serving(self, traffic: Traffic) -> None:
+        """Raise TargetError unless the gateway serves the traffic."""
         served = self.observe()
         if served.order == traffic.order and served.serves_like(traffic):
             return
@@ -163,63 +169,68 @@ class GatewayTarget:
         if tripped is not None:
             raise TargetError(f"the gateway has taken the challenger out by itself: {tripped}")
         raise TargetError(
-            f"the gateway was told {in_words(traffic.to_dict(), None)}, and serves {in_words(served.to_dict(), None)}"
+            f"the gateway was sent {format_traffic(traffic.to_dict(), None)}, "
+            f"and serves {format_traffic(served.to_dict(), None)}"
         )
 
-    def _local_share(self, traffic: Traffic, place: int) -> float | None:
-        """Return the share on one replica; None where it is the traffic's own."""
+    def _local_share(self, traffic: Traffic, index: int) -> float | None:
+        """Return the share of one replica in a rolling stage, None in any other."""
         if traffic.kind != "rolling":
             return None
-        return 100.0 if place < ceil(traffic.share * len(self._replicas) / 100) else 0.0
+        return 100.0 if index < ceil(traffic.share * len(self._replicas) / 100) else 0.0
 
     def _version(self, number: str) -> Version:
         version = self._workspace.state().versions.get(number)
         if version is None:
-            raise RolloutError(f"the ledger knows no version {number} of {self._workspace.loop.model}")
+            raise RolloutError(f"the ledger has no version {number} of {self._workspace.loop.model}")
         return version
 
-    def _named(self, version: Version) -> Mapping[str, Any]:
-        """Return what a replica has to know of a version, whose verified copy is in the lake then."""
-        signature = version.details.get("signature")
+    def _describe_version(self, version: Version) -> Mapping[str, Any]:
+        """Return a version as the control API needs it, after putting a verified copy into the lake."""
+        signature = version.details.signature
         if not signature:
             raise RolloutError(
                 f"version {version.number} was registered before versions were signed; the gateway serves signed ones "
                 "only: register a new one"
             )
         keep_for_others(self._workspace, verified_folder(self._workspace, version))
-        said: dict[str, Any] = {
+        values: dict[str, Any] = {
             "number": version.number,
-            "artefact": version.details["artefact"],
-            "signature": signature,
+            "artefact": version.details.artefact,
+            "signature": asdict(signature),
         }
         if self._workspace.contract is None:
-            newest = max(str(pin["partition"]) for pin in version.details["window"]["fitted"])
-            said["columns"] = self._workspace.state().published[newest]["columns"]
-        return said
+            newest = max(pin.partition for pin in version.details.window.fitted)
+            values["columns"] = self._workspace.state().published[newest].columns
+        return values
 
-    def _on_all(self, ask: Callable[[Replica], T]) -> list[T]:
-        """Return what each replica answers; all are asked at once, and those that fail are named together."""
+    def _call_all(self, request: Callable[[Replica], T]) -> list[T]:
+        """Call all replicas in parallel and return their answers; raise one error for all that fail."""
         with ThreadPoolExecutor(len(self._replicas)) as threads:
-            asked = [threads.submit(ask, replica) for replica in self._replicas]
-        errors = [error for one in asked if (error := one.exception()) is not None]
+            calls = [threads.submit(request, replica) for replica in self._replicas]
+        errors = [error for call in calls if (error := call.exception()) is not None]
         if not errors:
-            return [one.result() for one in asked]
-        raise together(errors)
+            return [call.result() for call in calls]
+        raise combine_errors(errors)
 
 
-def together(errors: Iterable[BaseException]) -> BaseException:
-    """Return one error for those of several replicas: the only one, or the one that says most, with all words."""
-    found = list(errors)
-    strange = next((one for one in found if not isinstance(one, MlopsError)), None)
-    if strange is not None or len(found) == 1:
-        return strange or found[0]
-    known = [one for one in found if isinstance(one, MlopsError)]
-    final = next((one for one in known if not one.retryable), known[0])
-    return type(final)("; ".join(str(one) for one in known))
+def combine_errors(errors: Iterable[BaseException]) -> BaseException:
+    """Return one error for the errors of several replicas.
+
+    An unexpected error is returned as it is. Otherwise the type is that of an error that is not retryable, if there is
+    one, and the message has all messages.
+    """
+    listed = list(errors)
+    unexpected = next((error for error in listed if not isinstance(error, MlopsError)), None)
+    if unexpected is not None or len(listed) == 1:
+        return unexpected or listed[0]
+    expected = [error for error in listed if isinstance(error, MlopsError)]
+    final = next((error for error in expected if not error.retryable), expected[0])
+    return type(final)("; ".join(str(error) for error in expected))
 
 
-def in_words(traffic: Mapping[str, Any], local_share: float | None) -> str:
-    """Return traffic as a message shows it."""
+def format_traffic(traffic: Mapping[str, Any], local_share: float | None) -> str:
+    """Return traffic as text for a message."""
     share = f"{traffic['share'] if local_share is None else local_share:g} %"
-    rest = f", version {traffic['challenger']} as {traffic['kind']} at {share}" if traffic["challenger"] else ""
-    return f"version {traffic['champion']}{rest} (record {traffic['order']})"
+    challenger = f", version {traffic['challenger']} as {traffic['kind']} at {share}" if traffic["challenger"] else ""
+    return f"version {traffic['champion']}{challenger} (record {traffic['order']})"

@@ -1,4 +1,4 @@
-"""What replicas of a gateway saw, added up: counts unit by unit, latencies bin by bin, samples thinned."""
+"""Add up the telemetry of the replicas of a gateway: counts by unit, latencies by bin, samples thinned."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, Floats, Telem
 from airflow_mlops.core.rollout.sticky_share import BUCKETS
 
 SAMPLE = 5_000
-"""Predictions, and pairs of them, that are kept of all replicas together."""
+"""Size of the samples of predictions and pairs over all replicas."""
 
 
-def telemetry_of(said: Sequence[Mapping[str, Any]]) -> Telemetry:
-    """Return the telemetry of replicas that serve the same traffic, from what each says of itself."""
+def add_telemetry(answers: Sequence[Mapping[str, Any]]) -> Telemetry:
+    """Return the sum of the telemetry of replicas that serve the same traffic."""
     return Telemetry(
-        order=int(said[0]["order"]),
-        seconds=min(float(one["seconds"]) for one in said),
-        champion=version_of([one["champion"] for one in said]),
-        challenger=version_of([one["challenger"] for one in said]),
-        paired=sampled([np.asarray(one["paired"], np.float64).reshape(-1, 2) for one in said]),
-        tripped=next((str(one["tripped"]) for one in said if one["tripped"]), None),
+        order=int(answers[0]["order"]),
+        seconds=min(float(answer["seconds"]) for answer in answers),
+        champion=add_version([answer["champion"] for answer in answers]),
+        challenger=add_version([answer["challenger"] for answer in answers]),
+        paired=thin_samples([np.asarray(answer["paired"], np.float64).reshape(-1, 2) for answer in answers]),
+        tripped=next((str(answer["tripped"]) for answer in answers if answer["tripped"]), None),
     )
 
 
-def version_of(said: Sequence[Mapping[str, Any]]) -> VersionTelemetry:
-    """Return what replicas saw of one version."""
+def add_version(answers: Sequence[Mapping[str, Any]]) -> VersionTelemetry:
+    """Return the sum of the telemetry of one version."""
     requests, errors = np.zeros(BUCKETS), np.zeros(BUCKETS)
     latency = np.zeros(len(LATENCY_EDGES) + 1, np.int64)
-    for one in said:
-        units = np.asarray(one["units"], np.int64)
-        requests[units] += one["unit_requests"]
-        errors[units] += one["unit_errors"]
-        latency += np.asarray(one["latency"], np.int64)
-    seen = np.flatnonzero(requests)
-    predictions = sampled([np.asarray(one["predictions"], np.float64)[:, None] for one in said])
+    for answer in answers:
+        units = np.asarray(answer["units"], np.int64)
+        requests[units] += answer["unit_requests"]
+        errors[units] += answer["unit_errors"]
+        latency += np.asarray(answer["latency"], np.int64)
+    units_seen = np.flatnonzero(requests)
+    predictions = thin_samples([np.asarray(answer["predictions"], np.float64)[:, None] for answer in answers])
     return VersionTelemetry(
-        requests=sum(int(one["requests"]) for one in said),
-        errors=sum(int(one["errors"]) for one in said),
-        errors_by_unit=UnitSums(errors[seen], requests[seen]),
+        requests=sum(int(answer["requests"]) for answer in answers),
+        errors=sum(int(answer["errors"]) for answer in answers),
+        errors_by_unit=UnitSums(errors[units_seen], requests[units_seen]),
         latency=latency,
         predictions=predictions[:, 0],
     )
 
 
-def sampled(samples: Sequence[Floats]) -> Floats:
-    """Return samples one after another, shape (at most SAMPLE, n); of more, evenly many from all along."""
-    whole: Floats = np.concatenate(samples)
-    if len(whole) <= SAMPLE:
-        return whole
-    evenly: Floats = whole[np.linspace(0, len(whole) - 1, SAMPLE).round().astype(int)]
-    return evenly
+def thin_samples(samples: Sequence[Floats]) -> Floats:
+    """Return the concatenated samples, shape (at most SAMPLE, n), thinned evenly if they are longer."""
+    joined: Floats = np.concatenate(samples)
+    if len(joined) <= SAMPLE:
+        return joined
+    thinned: Floats = joined[np.linspace(0, len(joined) - 1, SAMPLE).round().astype(int)]
+    return thinned

@@ -1,4 +1,4 @@
-"""One change of an endpoint, to one traffic, in steps that a second try finds done."""
+"""Change the traffic of an endpoint, in steps that a retry finds done."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.ports.rollout_target import TargetError, Traffic
 from airflow_mlops.core.rollout.targets.sagemaker.endpoint import (
-    KEPT,
+    RETAIN_INSTANCES,
     Endpoint,
     exists_already,
     require_config,
     weights_of,
 )
-from airflow_mlops.core.rollout.targets.sagemaker.model import require_model, variant_name
-from airflow_mlops.core.rollout.targets.sagemaker.traffic_tags import Told, ToldTags
+from airflow_mlops.core.rollout.targets.sagemaker.model import model_prefix, require_model, variant_name
+from airflow_mlops.core.rollout.targets.sagemaker.traffic_tags import AppliedTraffic, TrafficTags
 from airflow_mlops.core.rollout.targets.sagemaker.variants import (
-    asked_weights,
-    config_holding,
-    holds,
-    needed,
-    observed,
-    strayed,
+    build_config,
+    has_variants,
+    observed_traffic,
+    target_weights,
     variants_of,
+    versions_needed,
+    weights_differ,
 )
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.rollout.targets.sagemaker.endpoint_settings import ServingPlace
+    from airflow_mlops.core.rollout.targets.sagemaker.endpoint_settings import EndpointSettings
 
 
 class TrafficChange:
-    """What has to be done so that an endpoint serves ``traffic``; each step returns the endpoint as described then.
+    """A change of an endpoint to ``traffic``; each step returns the description of the endpoint after it.
 
     :param model: name of the loop's model
-    :param place: what a version that is new on the endpoint gets
+    :param settings: instances of a version that is new on the endpoint
     :param model_name: returns the name of the SageMaker model of a version
     """
 
@@ -44,112 +44,118 @@ class TrafficChange:
         traffic: Traffic,
         *,
         model: str,
-        place: ServingPlace,
+        settings: EndpointSettings,
         model_name: Callable[[str], str],
     ) -> None:
-        self.endpoint, self.traffic, self.model, self.place = endpoint, traffic, model, place
+        self.endpoint, self.traffic, self.model, self.settings = endpoint, traffic, model, settings
         self.model_name = model_name
 
-    def claimed(self) -> dict[str, Any]:
-        """Return the settled endpoint, which has been told the traffic and nothing newer; it is made if it is missing.
+    def claim_endpoint(self) -> dict[str, Any]:
+        """Record the traffic on the endpoint, which is created if it is missing, and wait until it has settled.
 
-        :raises OlderTrafficError: if it was told something newer
+        :raises OlderTrafficError: if the endpoint has newer traffic
         """
-        found = self.endpoint.described()
-        if found is None:
+        description = self.endpoint.describe()
+        if description is None:
             self._create()
-            found = self.endpoint.settled()
-            if found is None:
-                raise TargetError(f"endpoint {self.endpoint.name} was created and is not there any more")
-        tags = self.tags(found)
+            description = self.endpoint.wait_until_settled()
+            if description is None:
+                raise TargetError(f"endpoint {self.endpoint.name} was created and does not exist any more")
+        tags = self.tags(description)
         tags.claim(self.traffic)
-        found = self.endpoint.settled() or found
+        description = self.endpoint.wait_until_settled() or description
         tags.require_newest(self.traffic)
-        return found
+        return description
 
-    def holding(self, found: dict[str, Any], *, exactly: bool = False) -> dict[str, Any]:
-        """Let the endpoint have the variants that the traffic needs.
+    def ensure_variants(self, description: dict[str, Any], *, exactly: bool = False) -> dict[str, Any]:
+        """Deploy the variants that the traffic needs, unless they are there.
 
-        :param exactly: whether it may have no others
+        :param exactly: whether the endpoint must have no others
         :raises TargetError: if SageMaker has rolled the config back, or a version was not prepared
         """
-        if holds(found, self.traffic, exactly=exactly):
-            return found
-        config = self._config(found)
-        self.tags(found).require_newest(self.traffic)
-        return self.endpoint.update(config, **KEPT)
+        if has_variants(description, self.traffic, exactly=exactly):
+            return description
+        config = self._config(description)
+        self.tags(description).require_newest(self.traffic)
+        return self.endpoint.update(config, **RETAIN_INSTANCES)
 
-    def with_capacity(self, found: dict[str, Any]) -> dict[str, Any]:
-        """Let each variant have its share of the instances that the largest one has; none loses any."""
-        counts = {one["VariantName"]: int(one.get("CurrentInstanceCount", 1)) for one in found["ProductionVariants"]}
+    def ensure_capacity(self, description: dict[str, Any]) -> dict[str, Any]:
+        """Scale each variant up to its share of the instances of the largest one; never scale down."""
+        counts = {
+            variant["VariantName"]: int(variant.get("CurrentInstanceCount", 1))
+            for variant in description["ProductionVariants"]
+        }
         peak = max(counts.values())
         short = {
             name: {"DesiredInstanceCount": math.ceil(peak * weight)}
-            for name, weight in asked_weights(found, self.traffic).items()
+            for name, weight in target_weights(description, self.traffic).items()
             if counts[name] < math.ceil(peak * weight)
         }
         if not short:
-            return found
-        self.tags(found).require_newest(self.traffic)
+            return description
+        self.tags(description).require_newest(self.traffic)
         return self.endpoint.update_variants(short)
 
-    def weighted(self, found: dict[str, Any]) -> dict[str, Any]:
-        """Let the variants have the weights of the traffic."""
-        asked = asked_weights(found, self.traffic)
-        if not strayed(weights_of(found), asked):
-            return found
-        self.tags(found).require_newest(self.traffic)
-        return self.endpoint.update_variants({name: {"DesiredWeight": weight} for name, weight in asked.items()})
+    def set_weights(self, description: dict[str, Any]) -> dict[str, Any]:
+        """Set the weights of the traffic, unless they are set."""
+        weights = target_weights(description, self.traffic)
+        if not weights_differ(weights_of(description), weights):
+            return description
+        self.tags(description).require_newest(self.traffic)
+        return self.endpoint.update_variants({name: {"DesiredWeight": weight} for name, weight in weights.items()})
 
-    def done(self) -> None:
-        """Make sure that the endpoint serves the traffic, and note since when.
+    def confirm(self) -> None:
+        """Check that the endpoint serves the traffic, and record since when.
 
-        :raises OlderTrafficError: if it was told something newer meanwhile, which then serves again
-        :raises TargetError: if it serves something else
+        :raises OlderTrafficError: if newer traffic has arrived meanwhile; its weights are then set again
+        :raises TargetError: if the endpoint serves other traffic
         """
-        found = self.endpoint.settled()
-        newest = None if found is None else self.tags(found).newest()
-        if found is not None and newest is not None and newest.traffic.order > self.traffic.order:
-            self._put_back(found, newest.traffic)
-            self.tags(found).require_newest(self.traffic)
-        served = observed(found, newest)
-        if found is None or not served.serves_like(self.traffic):
-            raise TargetError(f"endpoint {self.endpoint.name} was told {self.traffic} and serves {served}")
-        self.tags(found).served(self.traffic, now=found["LastModifiedTime"].timestamp())
+        description = self.endpoint.wait_until_settled()
+        newest = None if description is None else self.tags(description).newest()
+        if description is not None and newest is not None and newest.traffic.order > self.traffic.order:
+            self._put_back(description, newest.traffic)
+            self.tags(description).require_newest(self.traffic)
+        served = observed_traffic(description, newest)
+        if description is None or not served.serves_like(self.traffic):
+            raise TargetError(f"endpoint {self.endpoint.name} was to serve {self.traffic} and serves {served}")
+        self.tags(description).mark_served(self.traffic, now=description["LastModifiedTime"].timestamp())
 
-    def tags(self, found: Mapping[str, Any]) -> ToldTags:
-        """Return the tags of the endpoint."""
-        return ToldTags(self.endpoint.client, found["EndpointArn"])
+    def tags(self, description: Mapping[str, Any]) -> TrafficTags:
+        """Return the traffic tags of the endpoint."""
+        return TrafficTags(self.endpoint.client, description["EndpointArn"])
 
-    def _put_back(self, found: dict[str, Any], newer: Traffic) -> None:
-        """Give a newer order its weights again, that a call of this one may have overtaken."""
-        if holds(found, newer, exactly=False):
+    def _put_back(self, description: dict[str, Any], newer: Traffic) -> None:
+        """Set the weights of newer traffic again, which a call of this change may have overwritten."""
+        if has_variants(description, newer, exactly=False):
             TrafficChange(
-                self.endpoint, newer, model=self.model, place=self.place, model_name=self.model_name
-            ).weighted(found)
+                self.endpoint, newer, model=self.model, settings=self.settings, model_name=self.model_name
+            ).set_weights(description)
 
     def _create(self) -> None:
         config, client = self._config(None), self.endpoint.client
         try:
             client.create_endpoint(
-                EndpointName=self.endpoint.name, EndpointConfigName=config, Tags=[Told(self.traffic).tag()]
+                EndpointName=self.endpoint.name, EndpointConfigName=config, Tags=[AppliedTraffic(self.traffic).tag()]
             )
         except client.exceptions.ClientError as error:
-            if not exists_already(error):  # else somebody else was quicker: the endpoint is told as any other is
+            if not exists_already(
+                error
+            ):  # otherwise another worker was faster, and its endpoint is changed like any other
                 raise
             return
-        require_config(self.endpoint.settled(), config)
+        require_config(self.endpoint.wait_until_settled(), config)
 
-    def _config(self, found: Mapping[str, Any] | None) -> str:
-        """Return the name of the config for the traffic, made or adopted. Variants that serve stay what they are."""
-        live = None if found is None else self.endpoint.config(found["EndpointConfigName"])
-        kept = {one["VariantName"]: one for one in variants_of(live or {})}
+    def _config(self, description: Mapping[str, Any] | None) -> str:
+        """Create or adopt the config for the traffic, and return its name. Variants that serve stay unchanged."""
+        live = None if description is None else self.endpoint.config(description["EndpointConfigName"])
+        present = {variant["VariantName"]: variant for variant in variants_of(live or {})}
         variants = {
-            number: kept.get(variant_name(number)) or self._variant(number) for number in needed(self.traffic, kept)
+            number: present.get(variant_name(number)) or self._variant(number)
+            for number in versions_needed(self.traffic, present)
         }
-        described = config_holding(self.model, variants, self.traffic, self.place)
-        self.endpoint.adopt_config(described)
-        return str(described["EndpointConfigName"])
+        config = build_config(self.model, variants, self.traffic, self.settings)
+        self.endpoint.adopt_config(config)
+        return str(config["EndpointConfigName"])
 
     def _variant(self, number: str) -> dict[str, Any]:
         """Return the variant of a version that is new on the endpoint.
@@ -159,6 +165,34 @@ class TrafficChange:
         model = self.model_name(number)
         require_model(self.endpoint.client, model, number)
         return {
-            "VariantName": variant_name(number), "ModelName": model, "InstanceType": self.place.instance_type,
-            "InitialInstanceCount": self.place.instances,
-        }  # fmt: skip
+            "VariantName": variant_name(number),
+            "ModelName": model,
+            "InstanceType": self.settings.instance_type,
+            "InitialInstanceCount": self.settings.instances,
+        }
+
+
+def remove_unneeded(endpoint: Endpoint, model: str, description: Mapping[str, Any], traffic: Traffic) -> None:
+    """Delete the configs and models of an endpoint that neither it nor ``traffic`` needs; archives in S3 stay.
+
+    :param description: description of the endpoint
+    """
+    client, prefix, live = endpoint.client, f"{endpoint.name}-", str(description["EndpointConfigName"])
+    for name in list_names(client, "list_endpoint_configs", "EndpointConfig", prefix):
+        if name != live:
+            client.delete_endpoint_config(EndpointConfigName=name)
+    variants = variants_of(endpoint.config(live) or {})
+    served = {variant["ModelName"] for variant in variants}
+    versions = versions_needed(traffic, [variant["VariantName"] for variant in variants])
+    needed = tuple(model_prefix(model, number) for number in versions)
+    for name in list_names(client, "list_models", "Model", f"{prefix}v"):
+        if name not in served and not name.startswith(needed):
+            client.delete_model(ModelName=name)
+
+
+def list_names(client: Any, call: str, kind: str, prefix: str) -> list[str]:
+    """Return the names of all configs or models that begin with a prefix."""
+    pages = client.get_paginator(call).paginate(NameContains=prefix)
+    names = [str(item[f"{kind}Name"]) for page in pages for item in page[f"{kind}s"]]
+    # NameContains also finds the prefix inside a name.
+    return [name for name in names if name.startswith(prefix)]

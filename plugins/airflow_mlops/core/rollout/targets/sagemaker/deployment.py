@@ -1,4 +1,4 @@
-"""Deployments of one endpoint as the operators ask for them: a shadow beside what serves, and guardrails."""
+"""Deployments of an endpoint for the operators: shadow variants, weights and guardrails."""
 
 from __future__ import annotations
 
@@ -9,79 +9,100 @@ from typing import Any, Literal
 
 from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.core.ports.rollout_target import TargetError
-from airflow_mlops.core.rollout.targets.sagemaker.endpoint import KEPT, UNDER_WAY, Endpoint, require_usable
+from airflow_mlops.core.rollout.targets.sagemaker.endpoint import (
+    IN_PROGRESS,
+    RETAIN_INSTANCES,
+    Endpoint,
+    require_usable,
+)
 
 Strategy = Literal["blue_green", "canary", "linear", "rolling"]
 ROUTING = {"blue_green": "ALL_AT_ONCE", "canary": "CANARY", "linear": "LINEAR"}
 SIZE = {"canary": "CanarySize", "linear": "LinearStepSize"}
 CARRIED = (
-    "DataCaptureConfig", "KmsKeyId", "ExplainerConfig", "ExecutionRoleArn", "VpcConfig", "EnableNetworkIsolation",
+    "DataCaptureConfig",
+    "KmsKeyId",
+    "ExplainerConfig",
+    "ExecutionRoleArn",
+    "VpcConfig",
+    "EnableNetworkIsolation",
     "MetricsConfig",
-)  # fmt: skip
-"""What a configuration that is made of another one takes over beside the variants."""
+)
+"""Keys that a configuration takes over from the one it is derived from, besides the variants."""
 
 
-def deploy(endpoint: Endpoint, config: str, **more: Any) -> bool:
-    """Let an endpoint begin to serve a configuration; return whether there is anything to wait for.
+def deploy(endpoint: Endpoint, config: str, **options: Any) -> bool:
+    """Start to deploy a configuration; return whether there is anything to wait for.
 
-    A deployment of the same configuration that is under way, as one of a try before, is adopted.
+    A deployment of the same configuration that is in progress, such as that of an earlier try, is adopted.
 
-    :raises TargetError: if another change is under way
+    :raises RolloutError: if there is no such endpoint
+    :raises TargetError: if another change is in progress
     """
-    found = endpoint.described()
-    if found is None:
+    description = endpoint.describe()
+    if description is None:
         raise RolloutError(f"there is no endpoint {endpoint.name}")
-    if found["EndpointStatus"] in UNDER_WAY:
-        pending = found.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+    if description["EndpointStatus"] in IN_PROGRESS:
+        pending = description.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
         if pending == config:
             return True
         raise TargetError(
-            f"endpoint {endpoint.name} is {found['EndpointStatus']} ({pending}); it takes no other change"
+            f"endpoint {endpoint.name} is {description['EndpointStatus']} ({pending}); it takes no other change"
         )
-    require_usable(found)
-    if found["EndpointConfigName"] == config:
+    require_usable(description)
+    if description["EndpointConfigName"] == config:
         return False
-    endpoint.client.update_endpoint(EndpointName=endpoint.name, EndpointConfigName=config, **more)
+    endpoint.client.update_endpoint(EndpointName=endpoint.name, EndpointConfigName=config, **options)
     return True
 
 
 def change_shadow(endpoint: Endpoint, shadow: Mapping[str, Any] | None, share: float) -> str:
-    """Let an endpoint begin to have this shadow, or none; return the name of the configuration that says so.
+    """Start to deploy a shadow variant, or to remove it; return the name of the configuration.
 
     :param shadow: the variant without its weight; an instance type of None is that of the variant beside it
-    :param share: percent of the requests that it sees
+    :param share: percent of the requests that are copied to it
+    :raises RolloutError: if there is no such endpoint, or it has several variants
     """
-    found = endpoint.described()
-    live = None if found is None else endpoint.config(found["EndpointConfigName"])
+    description = endpoint.describe()
+    live = None if description is None else endpoint.config(description["EndpointConfigName"])
     if live is None:
-        raise RolloutError(f"there is no endpoint {endpoint.name}, or no configuration of it any more")
-    if shadow is None and not live.get("ShadowProductionVariants") and found and found["EndpointStatus"] == "InService":
+        raise RolloutError(f"there is no endpoint {endpoint.name}, or its configuration does not exist any more")
+    if (
+        shadow is None
+        and not live.get("ShadowProductionVariants")
+        and description
+        and description["EndpointStatus"] == "InService"
+    ):
         return str(live["EndpointConfigName"])
     if shadow is None:
-        described = config_without_shadow(live, endpoint.name)
+        config = config_without_shadow(live, endpoint.name)
     else:
-        described = config_with_shadow(live, endpoint.name, shadow, share)
-    endpoint.adopt_config(described)
-    deploy(endpoint, described["EndpointConfigName"], **KEPT)
-    return str(described["EndpointConfigName"])
+        config = config_with_shadow(live, endpoint.name, shadow, share)
+    endpoint.adopt_config(config)
+    deploy(endpoint, config["EndpointConfigName"], **RETAIN_INSTANCES)
+    return str(config["EndpointConfigName"])
 
 
 def change_variants(endpoint: Endpoint, weights: Mapping[str, float], counts: Mapping[str, int]) -> None:
-    """Let variants of an endpoint begin to have other weights and instance counts, unless they are asked for already.
+    """Start to change the weights and instance counts of variants, unless they are set already.
 
-    :raises RolloutError: if there is no such endpoint or variant, or nothing is asked for
+    :raises RolloutError: if there is no such endpoint or variant, or nothing to change
     """
-    found = endpoint.described()
-    if found is None:
+    description = endpoint.describe()
+    if description is None:
         raise RolloutError(f"there is no endpoint {endpoint.name}")
-    require_usable(found)
-    has = {one["VariantName"]: one for one in found["ProductionVariants"]}
-    strange = sorted((weights.keys() | counts.keys()) - has.keys())
-    if strange or not (weights or counts):
-        raise RolloutError(f"endpoint {endpoint.name} has the variants {', '.join(has)}; asked for {strange or 'none'}")
-    asked = {name: {"DesiredWeight": weight} for name, weight in weights.items()}
-    changes = {name: {**asked.get(name, {}), **count_of(counts, name)} for name in {**asked, **counts}}
-    if all(has[name].get(key) == value for name, change in changes.items() for key, value in change.items()):
+    require_usable(description)
+    present = {variant["VariantName"]: variant for variant in description["ProductionVariants"]}
+    unknown = sorted((weights.keys() | counts.keys()) - present.keys())
+    if unknown or not (weights or counts):
+        raise RolloutError(
+            f"endpoint {endpoint.name} has the variants {', '.join(present)}; asked for {unknown or 'none'}"
+        )
+    changes_of_weight = {name: {"DesiredWeight": weight} for name, weight in weights.items()}
+    changes = {
+        name: {**changes_of_weight.get(name, {}), **count_of(counts, name)} for name in {**changes_of_weight, **counts}
+    }
+    if all(present[name].get(key) == value for name, change in changes.items() for key, value in change.items()):
         return
     endpoint.client.update_endpoint_weights_and_capacities(
         EndpointName=endpoint.name,
@@ -90,39 +111,41 @@ def change_variants(endpoint: Endpoint, weights: Mapping[str, float], counts: Ma
 
 
 def count_of(counts: Mapping[str, int], name: str) -> dict[str, int]:
-    """Return the change of a variant's instance count, where one is asked for."""
+    """Return the change of a variant's instance count, empty if there is none."""
     return {"DesiredInstanceCount": counts[name]} if name in counts else {}
 
 
 def config_with_shadow(
     live: Mapping[str, Any], endpoint: str, shadow: Mapping[str, Any], share: float
 ) -> dict[str, Any]:
-    """Return the configuration that is ``live`` with a shadow beside its variant, under the name of its digest.
+    """Return the configuration ``live`` with a shadow variant, named by its digest.
 
     :param shadow: the variant, without its weight
-    :param share: percent of the requests that it sees
-    :raises RolloutError: if SageMaker lets nobody stand in the shadow of several variants
+    :param share: percent of the requests that are copied to it
+    :raises RolloutError: if there are several variants, for which SageMaker allows no shadow
     """
     production = live["ProductionVariants"]
     if len(production) != 1:
-        names = ", ".join(one["VariantName"] for one in production)
-        raise RolloutError(f"endpoint {endpoint} has the variants {names}; a shadow stands beside one alone")
+        names = ", ".join(variant["VariantName"] for variant in production)
+        raise RolloutError(
+            f"endpoint {endpoint} has the variants {names}; a shadow needs an endpoint with a single variant"
+        )
     variant = {**shadow, "InstanceType": shadow["InstanceType"] or production[0].get("InstanceType")}
     weight = production[0].get("InitialVariantWeight", 1.0) * share / 100
-    return named(
-        endpoint, {**_carried(live), "ShadowProductionVariants": [{**variant, "InitialVariantWeight": weight}]}
+    return name_config(
+        endpoint, {**_carry_over(live), "ShadowProductionVariants": [{**variant, "InitialVariantWeight": weight}]}
     )
 
 
 def config_without_shadow(live: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
-    """Return the configuration that is ``live`` without its shadow, under the name of its digest."""
-    return named(endpoint, _carried(live))
+    """Return the configuration ``live`` without its shadow variant, named by its digest."""
+    return name_config(endpoint, _carry_over(live))
 
 
-def named(endpoint: str, held: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration under a name that says which endpoint it is of and what it holds."""
-    digest = hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()[:16]
-    return {"EndpointConfigName": f"{endpoint[:46].rstrip('-')}-{digest}", **held}
+def name_config(endpoint: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with a name made of the endpoint and the digest of its content."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return {"EndpointConfigName": f"{endpoint[:46].rstrip('-')}-{digest}", **content}
 
 
 def guardrails(
@@ -141,13 +164,13 @@ def guardrails(
     :param step_unit: ``percent`` of the capacity, or ``instances``
     :param bake: seconds between steps, in which the alarms are watched
     :param terminate: seconds that the old instances stay afterwards; rolling has none
-    :param limit: seconds that all of it may take
-    :raises RolloutError: if there is no such strategy, or no alarm that could stop it
+    :param limit: seconds that the whole deployment may take
+    :raises RolloutError: if there is no such strategy or unit, or no alarm that could stop the deployment
     """
     if strategy not in (*ROUTING, "rolling"):
         raise RolloutError(f"no such strategy {strategy!r}; there are blue_green, canary, linear and rolling")
     if not alarms:
-        raise RolloutError(f"{strategy} needs alarms: SageMaker rolls back when one of them goes off, and else never")
+        raise RolloutError(f"{strategy} needs alarms: SageMaker rolls back only when one of them goes off")
     units = {"percent": "CAPACITY_PERCENT", "instances": "INSTANCE_COUNT"}
     if step_unit not in units:
         raise RolloutError(f"step_unit is {step_unit!r}; it must be percent or instances")
@@ -155,16 +178,16 @@ def guardrails(
         {"Type": units[step_unit], "Value": step},
         {} if limit is None else {"MaximumExecutionTimeoutInSeconds": limit},
     )
-    watched = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in alarms]}}
+    rollback = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in alarms]}}
     if strategy == "rolling":
-        return {"RollingUpdatePolicy": {"MaximumBatchSize": size, "WaitIntervalInSeconds": bake, **ends}, **watched}
+        return {"RollingUpdatePolicy": {"MaximumBatchSize": size, "WaitIntervalInSeconds": bake, **ends}, **rollback}
     routing: dict[str, Any] = {"Type": ROUTING[strategy], "WaitIntervalInSeconds": bake}
     if strategy in SIZE:
         routing[SIZE[strategy]] = size
     policy = {"TrafficRoutingConfiguration": routing, "TerminationWaitInSeconds": terminate, **ends}
-    return {"BlueGreenUpdatePolicy": policy, **watched}
+    return {"BlueGreenUpdatePolicy": policy, **rollback}
 
 
-def _carried(live: Mapping[str, Any]) -> dict[str, Any]:
+def _carry_over(live: Mapping[str, Any]) -> dict[str, Any]:
     names = ("ProductionVariants", *CARRIED)
     return {name: live[name] for name in names if live.get(name)}

@@ -1,12 +1,12 @@
-"""What a connection says about the endpoints of a rollout: image, role, storage, instances, and how long to wait.
+"""The settings of the endpoints in a connection: image, role, storage, instances and waiting times.
 
     {"conn_type": "aws", "extra": {"region_name": "eu-central-1", "serving": {
         "image": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/serve:1",
         "role": "arn:aws:iam::123456789012:role/serve",
         "storage": "s3://company/serving"}}}
 
-The keys are those of ``train.runs_on`` for training on SageMaker. They stand below ``serving``, because some of the
-names at the top of an aws connection mean something else to the provider.
+The keys are those of ``train.runs_on`` for training on SageMaker. They are nested in ``serving`` because the provider
+gives some names at the top level another meaning.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field
 from airflow_mlops.core.declaration.declared import Declared, Listed
 
 
-class ServingPlace(Declared):
+class EndpointSettings(Declared):
     """Where and how SageMaker serves the versions of a model."""
 
     image: str = Field(min_length=1, max_length=255, description="container image that answers /ping and /invocations")

@@ -1,7 +1,7 @@
-"""A version as a SageMaker model: its verified files as one archive in S3, and names that are the same for every try.
+"""A version as a SageMaker model: its verified files as an archive in S3, under names that every retry repeats.
 
-The archive has the same bytes for the same files and is named by their digest, so a second try finds what the first
-one left. The container reaches no network and gets no secret.
+The same files give the same bytes, and the archive is named by their digest: a retry finds what the first try left. The
+container has no network and gets no secret.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.core.ports.rollout_target import TargetError
 from airflow_mlops.core.registry.load import verified_folder
 from airflow_mlops.core.registry.model_file import file_digest
-from airflow_mlops.core.rollout.targets.sagemaker.endpoint import described, exists_already
+from airflow_mlops.core.rollout.targets.sagemaker.endpoint import describe, exists_already
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.ledger.state import Version
-    from airflow_mlops.core.rollout.targets.sagemaker.endpoint_settings import ServingPlace
+    from airflow_mlops.core.ledger.state_machine import Version
+    from airflow_mlops.core.rollout.targets.sagemaker.endpoint_settings import EndpointSettings
     from airflow_mlops.core.workspace import Workspace
 
 VARIANT = "version-"
 
 
 def endpoint_name(model: str) -> str:
-    """Return the name of the endpoint of a model: at most 39 letters, digits and hyphens, of no other model.
+    """Return the endpoint name of a model: unique, at most 39 letters, digits and hyphens.
 
     >>> endpoint_name("flight_delay")
     'mlops-flight-delay-f8374997'
@@ -44,7 +44,7 @@ def endpoint_name(model: str) -> str:
 def variant_name(number: str) -> str:
     """Return the name of the variant that serves a version.
 
-    :raises RolloutError: if SageMaker lets no variant be called so
+    :raises RolloutError: if SageMaker does not allow the name
     """
     if not re.fullmatch(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,50}", number):
         raise RolloutError(f"version {number!r} cannot be the name of a variant of a SageMaker endpoint")
@@ -52,66 +52,72 @@ def variant_name(number: str) -> str:
 
 
 def version_of(variant: str) -> str | None:
-    """Return the number of the version that a variant serves; None if it is none of ours."""
+    """Return the number of the version of a variant; None for a variant of another owner."""
     return variant.removeprefix(VARIANT) if variant.startswith(VARIANT) else None
 
 
-def models_of(model: str, number: str) -> str:
-    """Return what the names of all SageMaker models of a version begin with."""
+def model_prefix(model: str, number: str) -> str:
+    """Return the prefix of the names of all SageMaker models of a version."""
     return f"{endpoint_name(model)}-v{number[:8]}-"
 
 
-def sagemaker_model_name(model: str, version: Version, place: ServingPlace) -> str:
-    """Return the name of the SageMaker model of a version: another one where its files or the container differ."""
-    signature = version.details.get("signature") or {}
-    held = [
-        version.number, version.details.get("artefact"), signature.get("digest"), place.image, place.role,
-        place.storage, dict(sorted(place.environment.items())),
-    ]  # fmt: skip
-    return f"{models_of(model, version.number)}{hashlib.sha256(json.dumps(held).encode()).hexdigest()[:12]}"
+def sagemaker_model_name(model: str, version: Version, settings: EndpointSettings) -> str:
+    """Return the SageMaker model name of a version; it differs if the files or the container differ."""
+    signature = version.details.signature
+    content = [
+        version.number,
+        version.details.artefact,
+        signature and signature.digest,
+        settings.image,
+        settings.role,
+        settings.storage,
+        dict(sorted(settings.environment.items())),
+    ]
+    return f"{model_prefix(model, version.number)}{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
 
 
-def config_name(model: str, described: Mapping[str, Any]) -> str:
-    """Return the name of an endpoint configuration, from a digest of what it holds."""
-    content = json.dumps(described, sort_keys=True)
+def config_name(model: str, config: Mapping[str, Any]) -> str:
+    """Return the name of an endpoint configuration, with the digest of its content."""
+    content = json.dumps(config, sort_keys=True)
     return f"{endpoint_name(model)}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
-def adopt_model(workspace: Workspace, version: Version, place: ServingPlace, sagemaker: Any, files: Any) -> str:
-    """Return the name of the SageMaker model of a version, which is made if there is none.
+def ensure_model(workspace: Workspace, version: Version, settings: EndpointSettings, sagemaker: Any, files: Any) -> str:
+    """Return the name of the SageMaker model of a version; create it if it does not exist.
 
     :param sagemaker: boto3's client of SageMaker
     :param files: boto3's client of S3
-    :raises RegistryError: if no good copy of the version is to be had
+    :raises RegistryError: if there is no verified copy of the version
     """
     model = workspace.loop.model
-    name = sagemaker_model_name(model, version, place)
-    if described(sagemaker.describe_model, ModelName=name) is not None:
+    name = sagemaker_model_name(model, version, settings)
+    if describe(sagemaker.describe_model, ModelName=name) is not None:
         return name
-    with tempfile.TemporaryDirectory(prefix="model-") as made:
-        archive = Path(made) / "model.tar.gz"
+    with tempfile.TemporaryDirectory(prefix="model-") as scratch:
+        archive = Path(scratch) / "model.tar.gz"
         pack(verified_folder(workspace, version), archive)
-        address = stored(archive, f"{place.storage.rstrip('/')}/{model}", files)
+        address = upload_archive(archive, f"{settings.storage.rstrip('/')}/{model}", files)
     container = {
-        "Image": place.image, "ModelDataUrl": address,
-        "Environment": {**place.environment, "MLOPS_MODEL": model, "MLOPS_VERSION": version.number},
-    }  # fmt: skip
+        "Image": settings.image,
+        "ModelDataUrl": address,
+        "Environment": {**settings.environment, "MLOPS_MODEL": model, "MLOPS_VERSION": version.number},
+    }
     try:
         sagemaker.create_model(
-            ModelName=name, ExecutionRoleArn=place.role, PrimaryContainer=container, EnableNetworkIsolation=True
+            ModelName=name, ExecutionRoleArn=settings.role, PrimaryContainer=container, EnableNetworkIsolation=True
         )
     except sagemaker.exceptions.ClientError as error:
-        if not exists_already(error):  # else another try was quicker: its model is adopted
+        if not exists_already(error):  # otherwise another try was faster, and its model is adopted
             raise
     return name
 
 
 def require_model(sagemaker: Any, name: str, number: str) -> None:
-    """Let a SageMaker model through that is there.
+    """Raise TargetError unless a SageMaker model exists.
 
-    :raises TargetError: if it is not
+    :raises TargetError: if it does not
     """
-    if described(sagemaker.describe_model, ModelName=name) is None:
+    if describe(sagemaker.describe_model, ModelName=name) is None:
         raise TargetError(f"version {number} was not prepared: SageMaker has no model {name}")
 
 
@@ -130,17 +136,17 @@ def pack(folder: Path, archive: Path) -> None:
                     tar.addfile(member, content)
 
 
-def stored(archive: Path, folder: str, files: Any) -> str:
-    """Return the address in S3 of an archive, below the digest of its bytes; it is sent there if it is missing."""
+def upload_archive(archive: Path, folder: str, files: Any) -> str:
+    """Return the S3 address of an archive, which has the digest of its bytes; upload it if it is missing."""
     address = f"{folder}/{file_digest(archive)}/{archive.name}"
     parts = urlsplit(address)
     bucket, key = parts.netloc, parts.path.lstrip("/")
     try:
-        found = files.head_object(Bucket=bucket, Key=key)["ContentLength"]
+        size = files.head_object(Bucket=bucket, Key=key)["ContentLength"]
     except files.exceptions.ClientError as error:
         if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
             raise
-        found = -1
-    if found != archive.stat().st_size:
+        size = -1
+    if size != archive.stat().st_size:
         files.upload_file(str(archive), bucket, key)
     return address

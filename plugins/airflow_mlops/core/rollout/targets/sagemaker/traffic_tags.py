@@ -1,7 +1,7 @@
-"""What an endpoint was told, as tags of it: one for each record of the ledger that changes its traffic.
+"""The traffic of an endpoint as its tags: one tag for each record of the ledger that changes the traffic.
 
-AWS has no compare-and-set. So each order is a tag of its own, which no older one overwrites: whoever finds a newer one
-stops, before each call that changes something and once more at the end.
+AWS has no compare-and-swap. Each order therefore has a tag of its own that no older order overwrites: a worker that
+finds a newer tag stops, before each call that changes something and once more at the end.
 """
 
 from __future__ import annotations
@@ -16,42 +16,46 @@ from airflow_mlops.core.ports.rollout_target import Kind, OlderTrafficError, Tra
 
 PREFIX = "airflow-mlops/told/"
 LONGEST = 256
-"""Characters of the value of a tag."""
+"""Characters of the longest value of a tag."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """Traffic that an endpoint was told, and since when it serves it, in seconds of AWS's clock; None if not yet."""
+class AppliedTraffic:
+    """Traffic requested of an endpoint, and since when it is served, in seconds of AWS's clock; None if not yet."""
 
     traffic: Traffic
     since: float | None = None
 
     def tag(self) -> dict[str, str]:
-        """Return the tag that says so.
+        """Return the tag.
 
-        :raises RolloutError: if it is too long for one
+        :raises RolloutError: if the traffic is too long for a tag
         """
-        said = {**asdict(self.traffic), "since": self.since}
-        del said["order"]
-        value = " ".join(f"{name}={encoded(str(part))}" for name, part in said.items() if part not in (None, ""))
+        values = {**asdict(self.traffic), "since": self.since}
+        del values["order"]
+        value = " ".join(f"{name}={encode(str(value_))}" for name, value_ in values.items() if value_ not in (None, ""))
         if len(value) > LONGEST:
             raise RolloutError(f"the traffic of record {self.traffic.order} does not fit into a tag: {value!r}")
         return {"Key": f"{PREFIX}{self.traffic.order}", "Value": value}
 
     @classmethod
-    def of_tag(cls, tag: Mapping[str, str]) -> Told:
-        """Return what a tag says."""
-        said = {name: decoded(part) for name, _, part in (word.partition("=") for word in tag["Value"].split())}
+    def from_tag(cls, tag: Mapping[str, str]) -> AppliedTraffic:
+        """Return the traffic of a tag."""
+        values = {name: decode(part) for name, _, part in (word.partition("=") for word in tag["Value"].split())}
         traffic = Traffic(
-            int(tag["Key"].removeprefix(PREFIX)), said.get("champion"), said.get("challenger"),
-            cast("Kind", said.get("kind", "none")), float(said.get("share", 0)), said.get("salt", ""),
-            said.get("standby"),
-        )  # fmt: skip
-        since = said.get("since")
+            int(tag["Key"].removeprefix(PREFIX)),
+            values.get("champion"),
+            values.get("challenger"),
+            cast("Kind", values.get("kind", "none")),
+            float(values.get("share", 0)),
+            values.get("salt", ""),
+            values.get("standby"),
+        )
+        since = values.get("since")
         return cls(traffic, None if since is None else float(since))
 
 
-class ToldTags:
+class TrafficTags:
     """The tags of one endpoint.
 
     :param client: boto3's client of SageMaker
@@ -61,74 +65,77 @@ class ToldTags:
     def __init__(self, client: Any, arn: str) -> None:
         self.client, self.arn = client, arn
 
-    def all(self) -> list[Told]:
-        """Return what the endpoint was told and still remembers, the newest last."""
+    def read_all(self) -> list[AppliedTraffic]:
+        """Return the traffic of all tags, the newest last."""
         pages = self.client.get_paginator("list_tags").paginate(ResourceArn=self.arn)
         tags = (tag for page in pages for tag in page["Tags"] if tag["Key"].startswith(PREFIX))
-        return sorted((Told.of_tag(tag) for tag in tags), key=lambda told: told.traffic.order)
+        return sorted((AppliedTraffic.from_tag(tag) for tag in tags), key=lambda entry: entry.traffic.order)
 
-    def newest(self) -> Told | None:
-        """Return what the endpoint was told last, whether or not it has come to serve it."""
-        told = self.all()
-        return told[-1] if told else None
+    def newest(self) -> AppliedTraffic | None:
+        """Return the newest traffic, served or not."""
+        entries = self.read_all()
+        return entries[-1] if entries else None
 
-    def applied(self) -> Told | None:
-        """Return what the endpoint was told last and has come to serve."""
-        return next((told for told in reversed(self.all()) if told.since is not None), None)
+    def newest_served(self) -> AppliedTraffic | None:
+        """Return the newest traffic that has been served."""
+        return next((entry for entry in reversed(self.read_all()) if entry.since is not None), None)
 
     def claim(self, traffic: Traffic) -> None:
-        """Write down that the endpoint is told ``traffic``.
+        """Record that ``traffic`` is requested.
 
-        :raises OlderTrafficError: if it was told something newer, or something else under this number
+        :raises OlderTrafficError: if there is newer traffic, or other traffic of the same record
         """
-        told = self.all()
-        same = [one for one in told if one.traffic.order == traffic.order]
+        entries = self.read_all()
+        same = [entry for entry in entries if entry.traffic.order == traffic.order]
         if not same:
-            self._write(Told(traffic))
+            self._write(AppliedTraffic(traffic))
         elif not same[0].traffic.serves_like(traffic):
             raise OlderTrafficError(
-                f"record {traffic.order} has already said something else: {differences(same[0].traffic, traffic)}"
+                f"record {traffic.order} has already set other traffic: {differences(same[0].traffic, traffic)}"
             )
         self.require_newest(traffic)
 
     def require_newest(self, traffic: Traffic) -> None:
-        """Let traffic through that is the newest.
+        """Raise OlderTrafficError unless traffic is the newest.
 
-        :raises OlderTrafficError: if the endpoint was told something newer
+        :raises OlderTrafficError: if there is newer traffic
         """
         newest = self.newest()
         if newest is not None and newest.traffic.order > traffic.order:
             raise OlderTrafficError(
-                f"record {traffic.order} is older than record {newest.traffic.order}, which the endpoint was told"
+                f"record {traffic.order} is older than record {newest.traffic.order}, which the endpoint has"
             )
 
-    def served(self, traffic: Traffic, *, now: float) -> None:
-        """Write down that ``traffic`` is served, since ``now`` unless the same was served before; forget older orders.
+    def mark_served(self, traffic: Traffic, *, now: float) -> None:
+        """Record that ``traffic`` is served, and delete the older tags.
 
-        :raises OlderTrafficError: if the endpoint was told something newer meanwhile
+        :param now: since when it is served, unless equal traffic was served before
+        :raises OlderTrafficError: if newer traffic has arrived meanwhile
         """
         self.require_newest(traffic)
-        told = self.all()
-        mine = next((one for one in told if one.traffic.order == traffic.order), None)
-        before = next((one for one in reversed(told) if one.since and one.traffic.serves_like(traffic)), None)
-        if mine is None or mine.since is None:
-            self._write(Told(traffic, now if before is None else before.since))
-        older = [f"{PREFIX}{one.traffic.order}" for one in told if one.traffic.order < traffic.order]
+        entries = self.read_all()
+        own = next((entry for entry in entries if entry.traffic.order == traffic.order), None)
+        earlier = next(
+            (entry for entry in reversed(entries) if entry.since and entry.traffic.serves_like(traffic)), None
+        )
+        if own is None or own.since is None:
+            self._write(AppliedTraffic(traffic, now if earlier is None else earlier.since))
+        older = [f"{PREFIX}{entry.traffic.order}" for entry in entries if entry.traffic.order < traffic.order]
         if older:
             self.client.delete_tags(ResourceArn=self.arn, TagKeys=older)
 
-    def _write(self, told: Told) -> None:
-        self.client.add_tags(ResourceArn=self.arn, Tags=[told.tag()])
+    def _write(self, entry: AppliedTraffic) -> None:
+        self.client.add_tags(ResourceArn=self.arn, Tags=[entry.tag()])
 
 
-def differences(one: Traffic, other: Traffic) -> str:
-    """Return in which fields two differ, in words."""
-    names = [field.name for field in fields(Traffic) if getattr(one, field.name) != getattr(other, field.name)]
-    return ", ".join(f"{name} {getattr(one, name)!r} and now {getattr(other, name)!r}" for name in names)
+def differences(first: Traffic, second: Traffic) -> str:
+    """Return the differing fields of two traffics as text."""
+    names = [field.name for field in fields(Traffic) if getattr(first, field.name) != getattr(second, field.name)]
+    return ", ".join(f"{name} {getattr(first, name)!r} and now {getattr(second, name)!r}" for name in names)
 
 
-def encoded(text: str) -> str:
-    """Return a text in the characters that a tag may have, without spaces.
+def encode(text: str) -> str:
+    """Return a text in the characters that are allowed in a tag, without spaces.
 
     >>> encoded("loop 7/a~b"), decoded(encoded("loop 7/a~b"))
     ('loop@207@2Fa@7Eb', 'loop 7/a~b')
@@ -136,6 +143,6 @@ def encoded(text: str) -> str:
     return quote(text, safe="").replace("~", "%7E").replace("%", "@")
 
 
-def decoded(text: str) -> str:
-    """Return the text that `encoded` was given."""
+def decode(text: str) -> str:
+    """Return the original text of an encoded one."""
     return unquote(text.replace("@", "%"))

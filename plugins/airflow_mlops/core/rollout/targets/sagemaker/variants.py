@@ -1,4 +1,4 @@
-"""Traffic as variants of an endpoint, and variants as traffic: pure, without a call to anybody.
+"""Convert traffic to variants of an endpoint and back; pure functions without any call.
 
 champion 3                       version-3 at 1
 canary, version 4 at 10 %        version-3 at 0.9, version-4 at 0.1
@@ -18,15 +18,15 @@ from airflow_mlops.core.rollout.targets.sagemaker.endpoint import WEIGHT_TOLERAN
 from airflow_mlops.core.rollout.targets.sagemaker.model import config_name, endpoint_name, variant_name, version_of
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.rollout.targets.sagemaker.endpoint_settings import ServingPlace
-    from airflow_mlops.core.rollout.targets.sagemaker.traffic_tags import Told
+    from airflow_mlops.core.rollout.targets.sagemaker.endpoint_settings import EndpointSettings
+    from airflow_mlops.core.rollout.targets.sagemaker.traffic_tags import AppliedTraffic
 
 
-def needed(traffic: Traffic, present: Collection[str]) -> list[str]:
+def versions_needed(traffic: Traffic, present: Collection[str]) -> list[str]:
     """Return the versions that traffic needs on the endpoint, the champion first.
 
-    A standby is kept where it is, and never fetched: nobody shall wait for it. Beside a shadow SageMaker allows one
-    variant only, so it has no place there.
+    A standby stays if it is there, and is never added, since nothing should wait for it. Beside a shadow SageMaker
+    allows a single variant, so there is no place for a standby.
 
     :param present: names of the variants that the endpoint has
     """
@@ -36,119 +36,128 @@ def needed(traffic: Traffic, present: Collection[str]) -> list[str]:
 
 
 def variants_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the variants of an endpoint configuration, the shadow ones too."""
+    """Return the variants of an endpoint configuration, shadow variants included."""
     return [*config.get("ProductionVariants", []), *config.get("ShadowProductionVariants", [])]
 
 
-def config_holding(
-    model: str, variants: Mapping[str, Mapping[str, Any]], traffic: Traffic, place: ServingPlace
+def build_config(
+    model: str, variants: Mapping[str, Mapping[str, Any]], traffic: Traffic, settings: EndpointSettings
 ) -> dict[str, Any]:
-    """Return an endpoint configuration under the name of its digest.
+    """Return an endpoint configuration, named by its digest.
 
     :param variants: the variant of each version, without its weight
     """
     shadow = traffic.challenger if traffic.kind == "shadow" else None
     production = [
-        {**one, "InitialVariantWeight": 1.0 if number == traffic.champion else 0.0}
-        for number, one in variants.items()
+        {**variant, "InitialVariantWeight": 1.0 if number == traffic.champion else 0.0}
+        for number, variant in variants.items()
         if number != shadow
     ]
-    held: dict[str, Any] = {"ProductionVariants": production}
+    content: dict[str, Any] = {"ProductionVariants": production}
     if shadow is not None:
-        held["ShadowProductionVariants"] = [{**variants[shadow], "InitialVariantWeight": traffic.share / 100}]
-    if place.capture:
-        held["DataCaptureConfig"] = {
-            "EnableCapture": True, "InitialSamplingPercentage": place.capture,
-            "DestinationS3Uri": f"{place.storage.rstrip('/')}/captured/{endpoint_name(model)}",
+        content["ShadowProductionVariants"] = [{**variants[shadow], "InitialVariantWeight": traffic.share / 100}]
+    if settings.capture:
+        content["DataCaptureConfig"] = {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": settings.capture,
+            "DestinationS3Uri": f"{settings.storage.rstrip('/')}/captured/{endpoint_name(model)}",
             "CaptureOptions": [{"CaptureMode": "InputAndOutput"}],
-        }  # fmt: skip
-    held = json.loads(json.dumps(held))
-    return {"EndpointConfigName": config_name(model, held), **held}
+        }
+    content = json.loads(json.dumps(content))
+    return {"EndpointConfigName": config_name(model, content), **content}
 
 
-def asked_weights(found: Mapping[str, Any], traffic: Traffic) -> dict[str, float]:
-    """Return the weight that each production variant shall have, of 1 in all; the same as what the config says."""
-    weights = dict.fromkeys(weights_of(found), 0.0)
+def target_weights(description: Mapping[str, Any], traffic: Traffic) -> dict[str, float]:
+    """Return the weight of each production variant under traffic; the weights add up to 1."""
+    weights = dict.fromkeys(weights_of(description), 0.0)
     weights[variant_name(str(traffic.champion))] = 1 - traffic.exposed / 100
     if traffic.challenger is not None and traffic.kind != "shadow":
         weights[variant_name(traffic.challenger)] = traffic.exposed / 100
     return weights
 
 
-def strayed(has: Mapping[str, float], asked: Mapping[str, float]) -> bool:
-    """Whether a weight is another one than was asked for."""
-    return any(abs(has[name] - weight) > WEIGHT_TOLERANCE for name, weight in asked.items())
+def weights_differ(actual: Mapping[str, float], expected: Mapping[str, float]) -> bool:
+    """Return whether a weight differs from the expected one."""
+    return any(abs(actual[name] - weight) > WEIGHT_TOLERANCE for name, weight in expected.items())
 
 
-def holds(found: Mapping[str, Any], traffic: Traffic, *, exactly: bool) -> bool:
-    """Whether an endpoint has the variants of ``traffic``, so that weights are all that may differ.
+def has_variants(description: Mapping[str, Any], traffic: Traffic, *, exactly: bool) -> bool:
+    """Return whether an endpoint has the variants of ``traffic``; only weights may then differ.
 
-    :param exactly: whether it has no others
+    :param exactly: whether it must have no others
     """
-    has, shadowed = set(weights_of(found)), shadow_weights(found)
-    wanted, shadows = wanted_variants(traffic, has)
-    if {name: round(weight, 4) for name, weight in shadowed.items()} != shadows:
+    present, shadow_weight_of = set(weights_of(description)), shadow_weights(description)
+    production, expected_shadows = target_variants(traffic, present)
+    if {name: round(weight, 4) for name, weight in shadow_weight_of.items()} != expected_shadows:
         return False
-    return has == wanted if exactly else has >= wanted
+    return present == production if exactly else present >= production
 
 
-def wanted_variants(traffic: Traffic, present: Collection[str]) -> tuple[set[str], dict[str, float]]:
-    """Return the production variants of ``traffic``, and the shadow ones with their weights; see `needed`."""
-    names = {variant_name(number) for number in needed(traffic, present)}
+def target_variants(traffic: Traffic, present: Collection[str]) -> tuple[set[str], dict[str, float]]:
+    """Return the production variants of ``traffic``, and the shadow variants with their weights; see `needed`."""
+    names = {variant_name(number) for number in versions_needed(traffic, present)}
     if traffic.kind != "shadow" or traffic.challenger is None:
         return names, {}
     shadow = variant_name(traffic.challenger)
     return names - {shadow}, {shadow: round(traffic.share / 100, 4)}
 
 
-def shadow_weights(found: Mapping[str, Any]) -> dict[str, float]:
+def shadow_weights(description: Mapping[str, Any]) -> dict[str, float]:
     """Return the weight of each shadow variant."""
     return {
-        one["VariantName"]: float(one.get("CurrentWeight", 0.0)) for one in found.get("ShadowProductionVariants", [])
+        variant["VariantName"]: float(variant.get("CurrentWeight", 0.0))
+        for variant in description.get("ShadowProductionVariants", [])
     }
 
 
-def observed(found: Mapping[str, Any] | None, told: Told | None) -> Traffic:
-    """Return what an endpoint serves by its variants and weights.
+def observed_traffic(description: Mapping[str, Any] | None, applied: AppliedTraffic | None) -> Traffic:
+    """Return the traffic that an endpoint serves, by its variants and weights.
 
-    Order, salt and what is kept warm come from what it was told; who answers which share does not. One that is still
-    being created serves nobody.
+    Order, salt and standby come from the tags; versions and shares do not. An endpoint that is still being created
+    serves nothing.
     """
-    if found is None or found["EndpointStatus"] == "Creating":
-        return Traffic(0 if told is None else told.traffic.order, None)
-    weights, shadows = weights_of(found), shadow_weights(found)
+    if description is None or description["EndpointStatus"] == "Creating":
+        return Traffic(0 if applied is None else applied.traffic.order, None)
+    weights, shadows = weights_of(description), shadow_weights(description)
     total = sum(weights.values()) or 1.0
     shares = {number: 100 * weight / total for name, weight in weights.items() if (number := version_of(name))}
-    said = told.traffic if told is not None else Traffic(0, None)
+    requested = applied.traffic if applied is not None else Traffic(0, None)
     champion = (
-        said.champion if said.champion in shares else max(shares, key=lambda number: shares[number], default=None)
+        requested.champion
+        if requested.champion in shares
+        else max(shares, key=lambda number: shares[number], default=None)
     )
     others = {
         number: share for number, share in shares.items() if number != champion and share > 100 * WEIGHT_TOLERANCE
     }
-    standby = said.standby if said.standby in shares else None
-    base = replace(said, champion=champion, challenger=None, kind="none", share=0.0, standby=standby)
-    shadowed = {number: 100 * weight for name, weight in shadows.items() if (number := version_of(name))}
-    if said.challenger is not None:
-        return replace(base, challenger=said.challenger, kind=said.kind, share=share_of(said, shares, others, shadowed))
+    standby = requested.standby if requested.standby in shares else None
+    base = replace(requested, champion=champion, challenger=None, kind="none", share=0.0, standby=standby)
+    shadow_shares = {number: 100 * weight for name, weight in shadows.items() if (number := version_of(name))}
+    if requested.challenger is not None:
+        return replace(
+            base,
+            challenger=requested.challenger,
+            kind=requested.kind,
+            share=observed_share(requested, shares, others, shadow_shares),
+        )
     if others:
-        strange = max(others, key=lambda number: others[number])
-        return replace(base, challenger=strange, kind="canary", share=others[strange])
-    if shadowed:
-        (strange, share), *_ = shadowed.items()
-        return replace(base, challenger=strange, kind="shadow", share=share)
+        number = max(others, key=lambda number: others[number])
+        return replace(base, challenger=number, kind="canary", share=others[number])
+    if shadow_shares:
+        (number, share), *_ = shadow_shares.items()
+        return replace(base, challenger=number, kind="shadow", share=share)
     return base
 
 
-def share_of(
-    said: Traffic, shares: Mapping[str, float], others: Mapping[str, float], shadowed: Mapping[str, float]
+def observed_share(
+    requested: Traffic, shares: Mapping[str, float], others: Mapping[str, float], shadow_shares: Mapping[str, float]
 ) -> float:
-    """Return the share that the challenger has in the kind that was told; 0 where it is not there as such."""
-    challenger = str(said.challenger)
-    if said.kind == "shadow":
-        share = shadowed.get(challenger, 0.0)
-    elif said.kind == "standby":
-        share = said.share if challenger in shares and not others else others.get(challenger, 0.0)
+    """Return the share of the challenger in the requested kind of traffic; 0 if it is not there in that kind."""
+    challenger = str(requested.challenger)
+    if requested.kind == "shadow":
+        share = shadow_shares.get(challenger, 0.0)
+    elif requested.kind == "standby":
+        share = requested.share if challenger in shares and not others else others.get(challenger, 0.0)
     else:
         share = others.get(challenger, 0.0)
-    return said.share if abs(share - said.share) <= 100 * WEIGHT_TOLERANCE else share
+    return requested.share if abs(share - requested.share) <= 100 * WEIGHT_TOLERANCE else share

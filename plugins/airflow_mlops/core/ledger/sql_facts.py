@@ -1,0 +1,265 @@
+"""The steps of facts in SQL: read by index, as of any partition, and written once a batch of records is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, exists, func, insert, select, update
+
+from airflow_mlops.core.ledger.fact_codecs import decode, encode
+from airflow_mlops.core.ledger.facts import FactSource, Stretch
+from airflow_mlops.core.ledger.fold import View
+from airflow_mlops.core.ledger.projection import Step
+from airflow_mlops.core.ledger.sql_schema import FACT
+
+Result = TypeVar("Result")
+PAGE = 64
+"""Keys that are read at a time where nobody said how many are wanted."""
+Key = tuple[str, str]
+NEWEST = "~"
+"""Greater than every partition key."""
+
+KEYS_AT_ONCE = 500
+"""Keys that one query asks for: a database takes only so many parameters."""
+
+_OTHER = FACT.alias("other")
+_OF_KEY = and_(FACT.c.model == bindparam("model"), FACT.c.fact == bindparam("fact"), FACT.c.key == bindparam("key"))
+_HOLDING = select(func.max(FACT.c.partition)).where(_OF_KEY, FACT.c.partition <= bindparam("since")).scalar_subquery()
+_STEPS = (
+    select(FACT.c.partition, FACT.c.value)
+    .where(_OF_KEY, FACT.c.partition >= func.coalesce(_HOLDING, ""))
+    .order_by(FACT.c.partition)
+)
+"""The step of a key that holds at ``since``, and those after it. To build a statement costs more than to run it."""
+_EARLIER_STEPS = _STEPS.where(FACT.c.partition < bindparam("until"))
+_KNOWN_KEYS = (
+    select(FACT.c.fact, FACT.c.key)
+    .where(
+        FACT.c.model == bindparam("model"),
+        FACT.c.fact.in_(bindparam("facts", expanding=True)),
+        FACT.c.key.in_(bindparam("keys", expanding=True)),
+    )
+    .distinct()
+)
+
+
+def _within(partition: ColumnElement[str], view: View) -> list[ColumnElement[bool]]:
+    """Return the conditions by which a step counts in a view; what is about no partition stands at the empty one."""
+    conditions = []
+    if view.as_of is not None:
+        conditions.append(partition <= view.as_of)
+    if view.before is not None:
+        conditions.append((partition < view.before) | (partition == ""))
+    return conditions
+
+
+class Run(Protocol):
+    """Runs an action on a connection and returns what it gave."""
+
+    def __call__(self, action: Callable[[Connection], Result], /) -> Result:
+        """Run ``action``."""
+
+
+class SqlFacts:
+    """The facts of a model as a view has them; a :class:`~airflow_mlops.core.ledger.facts.FactSource`.
+
+    Parameters
+    ----------
+    run : callable
+        Runs a query on a connection and returns what it gave.
+    model : str
+        Name of the model.
+    view : View
+        Which partitions count.
+    """
+
+    def __init__(self, run: Run, model: str, view: View) -> None:
+        self._run, self._model, self._view = run, model, view
+
+    def value(self, table: str, key: str) -> Any | None:
+        """Return the value of a key; None where there is none."""
+        query = (
+            select(FACT.c.value)
+            .where(FACT.c.model == self._model, FACT.c.fact == table, FACT.c.key == key)
+            .where(*_within(FACT.c.partition, self._view))
+            .order_by(FACT.c.partition.desc())
+            .limit(1)
+        )
+        return decode(table, self._run(lambda connection: connection.execute(query).scalar()))
+
+    def keys(self, table: str, stretch: Stretch) -> list[str]:
+        """Return the keys of a stretch, in the order it asks for."""
+        query = self._ordered(select(FACT.c.key), table, stretch)
+        return self._run(lambda connection: [str(key) for key in connection.execute(query).scalars()])
+
+    def items(self, table: str, stretch: Stretch) -> Iterator[tuple[str, Any]]:
+        """Yield the keys of a stretch with their values, in the order it asks for; a page at a time."""
+        left, page = stretch.limit, stretch
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            query = self._ordered(select(FACT.c.key, FACT.c.value), table, page).limit(size)
+            rows = self._run(partial(_rows, query=query))
+            for key, value in rows:
+                yield str(key), decode(table, value)
+            if len(rows) < size:
+                return
+            left = None if left is None else left - len(rows)
+            last = str(rows[-1][0])
+            narrowed = {"before": last, "until": None} if stretch.newest_first else {"after": last, "since": None}
+            page = Stretch(**{**vars(page), **narrowed})
+
+    def count(self, table: str, stretch: Stretch) -> int:
+        """Return how many keys a stretch holds."""
+        query = self._visible(select(func.count()), table, stretch)
+        return self._run(lambda connection: int(connection.execute(query).scalar_one()))
+
+    def _ordered(self, query: Select[Any], table: str, stretch: Stretch) -> Select[Any]:
+        query = self._visible(query, table, stretch)
+        query = query.order_by(FACT.c.key.desc() if stretch.newest_first else FACT.c.key)
+        return query if stretch.limit is None else query.limit(stretch.limit)
+
+    def _visible(self, query: Select[Any], table: str, stretch: Stretch) -> Select[Any]:
+        """Return a query of the newest step of each key of a stretch, where that holds a value."""
+        newer = and_(
+            _OTHER.c.model == FACT.c.model,
+            _OTHER.c.fact == FACT.c.fact,
+            _OTHER.c.key == FACT.c.key,
+            _OTHER.c.partition > FACT.c.partition,
+            *_within(_OTHER.c.partition, self._view),
+        )
+        bounds = [
+            FACT.c.key >= stretch.since if stretch.since is not None else None,
+            FACT.c.key > stretch.after if stretch.after is not None else None,
+            FACT.c.key <= stretch.until if stretch.until is not None else None,
+            FACT.c.key < stretch.before if stretch.before is not None else None,
+        ]
+        return query.select_from(FACT).where(
+            FACT.c.model == self._model,
+            FACT.c.fact == table,
+            FACT.c.value.is_not(None),
+            *_within(FACT.c.partition, self._view),
+            *(bound for bound in bounds if bound is not None),
+            ~exists().where(newer),
+        )
+
+
+def _rows(connection: Connection, query: Select[Any]) -> list[Any]:
+    return list(connection.execute(query).all())
+
+
+class SqlSteps:
+    """The steps of a model inside one transaction; a :class:`~airflow_mlops.core.ledger.projection.StepStore`.
+
+    What is read is kept and what changes is written by :meth:`flush`, so that a key which many records of a batch
+    change is read and written once.
+    """
+
+    def __init__(self, connection: Connection, model: str) -> None:
+        self._connection, self._model = connection, model
+        self._steps: dict[Key, list[Step]] = {}
+        self._stored: dict[Key, dict[str, Any]] = {}
+        self._read_from: dict[Key, str] = {}
+        self._changed: set[Key] = set()
+
+    def expect(self, places: Collection[Key]) -> None:
+        """Find out at once which keys have no steps yet, so that none is asked for alone."""
+        unknown = sorted({key for table, key in places if (table, key) not in self._steps})
+        facts = sorted({table for table, _ in places})
+        for start in range(0, len(unknown), KEYS_AT_ONCE):
+            keys = unknown[start : start + KEYS_AT_ONCE]
+            rows = self._connection.execute(_KNOWN_KEYS, {"model": self._model, "facts": facts, "keys": keys})
+            known, wanted = {(str(table), str(key)) for table, key in rows}, set(keys)
+            for place in places:
+                if place[1] in wanted and place not in known and place not in self._steps:
+                    self._steps[place], self._stored[place], self._read_from[place] = [], {}, ""
+
+    def steps(self, table: str, key: str, since: str) -> list[Step]:
+        """Return the step that holds at ``since``, if there is one, and those after it, in order."""
+        steps = self._loaded(table, key, since)
+        first = max((place for place, step in enumerate(steps) if step.partition <= since), default=0)
+        return steps[first:]
+
+    def replace(self, table: str, key: str, before: Sequence[Step], after: Sequence[Step]) -> None:
+        """Replace some steps of a key by others."""
+        kept = [step for step in self._steps[table, key] if step not in before]
+        self._steps[table, key] = sorted([*kept, *after], key=lambda step: step.partition)
+        self._changed.add((table, key))
+
+    def seen(self, view: View) -> FactSource:
+        """Return the facts as a view has them, changes of this transaction included."""
+        return _SeenSteps(self, view)
+
+    def value(self, table: str, key: str, view: View) -> Any | None:
+        """Return the value of a key as a view has it."""
+        steps = reversed(self._loaded(table, key, NEWEST if view.as_of is None else view.as_of))
+        return next((step.value for step in steps if view.covers(step.partition or None)), None)
+
+    def flush(self) -> None:
+        """Write what has changed."""
+        gone, new, other = [], [], []
+        for table, key in sorted(self._changed):
+            stored, kept = self._stored[table, key], set()
+            for step in self._steps[table, key]:
+                row = {"f": table, "k": key, "p": step.partition}
+                kept.add(step.partition)
+                if step.partition not in stored:
+                    new.append(
+                        {"fact": table, "key": key, "partition": step.partition, "value": encode(table, step.value)}
+                    )
+                elif stored[step.partition] != step.value:
+                    other.append({**row, "v": encode(table, step.value)})
+            gone += [{"f": table, "k": key, "p": partition} for partition in stored if partition not in kept]
+        place = and_(
+            FACT.c.model == self._model,
+            FACT.c.fact == bindparam("f"),
+            FACT.c.key == bindparam("k"),
+            FACT.c.partition == bindparam("p"),
+        )
+        if gone:
+            self._connection.execute(delete(FACT).where(place), gone)
+        if other:
+            self._connection.execute(update(FACT).where(place).values(value=bindparam("v")), other)
+        if new:
+            self._connection.execute(insert(FACT), [{"model": self._model, **row} for row in new])
+        self._steps, self._stored, self._read_from, self._changed = {}, {}, {}, set()
+
+    def _loaded(self, table: str, key: str, since: str) -> list[Step]:
+        """Return the steps of a key, read from the one that holds at ``since`` at least."""
+        place = (table, key)
+        if place not in self._steps:
+            self._steps[place], self._stored[place] = [], {}
+        elif self._read_from[place] <= since:
+            return self._steps[place]
+        query, values = _STEPS, {"model": self._model, "fact": table, "key": key, "since": since}
+        if place in self._read_from:
+            query, values = _EARLIER_STEPS, {**values, "until": self._read_from[place]}
+        read = [
+            Step(str(partition), decode(table, value)) for partition, value in self._connection.execute(query, values)
+        ]
+        known = {step.partition for step in self._steps[place]} | self._stored[place].keys()
+        more = [step for step in read if step.partition not in known]
+        self._steps[place] = sorted([*more, *self._steps[place]], key=lambda step: step.partition)
+        self._stored[place].update({step.partition: step.value for step in more})
+        self._read_from[place] = since
+        return self._steps[place]
+
+
+class _SeenSteps:
+    """What effects ask of the facts: single values. They never list a table."""
+
+    def __init__(self, steps: SqlSteps, view: View) -> None:
+        self._steps, self._view = steps, view
+
+    def value(self, table: str, key: str) -> Any | None:
+        return self._steps.value(table, key, self._view)
+
+    def keys(self, table: str, stretch: Stretch) -> list[str]:
+        raise NotImplementedError("a record's effects read single facts")
+
+    def items(self, table: str, stretch: Stretch) -> Iterator[tuple[str, Any]]:
+        raise NotImplementedError("a record's effects read single facts")
+
+    def count(self, table: str, stretch: Stretch) -> int:
+        raise NotImplementedError("a record's effects read single facts")

@@ -1,0 +1,134 @@
+"""The tables of the ledger in SQL, the engine that reaches them, and their migration to the present form by Alembic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.pool import NullPool
+
+METADATA = MetaData()
+REVISION = "0002"
+"""The newest migration: the form of the tables that this release reads and writes."""
+VERSION_TABLE = "airflow_mlops_schema"
+# PostgreSQL orders text by its locale; keys are ordered by their bytes, as Python orders them.
+KEY = String(250).with_variant(String(250, collation="C"), "postgresql")
+PARTITION = String(40).with_variant(String(40, collation="C"), "postgresql")
+
+LEDGER = Table(
+    "airflow_mlops_ledger",
+    METADATA,
+    Column("model", String(63), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("operation", String(250), nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("actor", String(250), nullable=False),
+    Column("partition", String(40)),
+    Column("details", JSON, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("recorded_at", String(40), nullable=False),
+    Column("previous_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    UniqueConstraint("model", "operation", name="airflow_mlops_ledger_operation"),
+)
+Index("airflow_mlops_ledger_kind", LEDGER.c.model, LEDGER.c.kind, LEDGER.c.sequence)
+
+FACT = Table(
+    "airflow_mlops_fact",
+    METADATA,
+    Column("model", String(63), primary_key=True),
+    Column("fact", String(60), primary_key=True),
+    Column("key", KEY, primary_key=True),
+    Column("partition", PARTITION, primary_key=True),
+    Column("value", Text),
+)
+"""Steps of facts: the value of a key as of a partition and later ones, NULL from where it is removed."""
+
+PROJECTED = Table(
+    "airflow_mlops_projected",
+    METADATA,
+    Column("model", String(63), primary_key=True),
+    Column("sequence", Integer, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+"""The last record that the facts of a model include, by its number and hash."""
+
+
+def engine_of(url: str) -> Engine:
+    """Return an engine that holds no connection between uses, since tasks are forks of their worker."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def _durable(connection: object, _record: object) -> None:
+        connection.execute("PRAGMA synchronous=FULL")  # type: ignore[attr-defined]
+
+    return engine
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables to the present form, where they are not yet; one process does it and others wait.
+
+    Raises
+    ------
+    SQLAlchemyError
+        If the database does not answer or refuses a statement.
+    """
+    if _revision(engine) == REVISION:
+        return
+    if engine.dialect.name == "sqlite":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("BEGIN IMMEDIATE"))  # the lock under which nobody else migrates
+            try:
+                _upgrade(connection)
+            except BaseException:
+                connection.execute(text("ROLLBACK"))
+                raise
+            connection.execute(text("COMMIT"))
+        return
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('airflow_mlops_schema'))"))
+        _upgrade(connection)
+
+
+def _revision(engine: Engine) -> str | None:
+    """Return the migration that the tables are at; None where there is none, without importing Alembic."""
+    table = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
+    try:
+        with engine.connect() as connection:
+            return connection.execute(select(table.c.version_num)).scalar()
+    except (OperationalError, ProgrammingError):
+        return None
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    tables = set(inspect(connection).get_table_names())
+    if LEDGER.name in tables and VERSION_TABLE not in tables:
+        command.stamp(config, "0001")  # made before migrations were kept
+    command.upgrade(config, REVISION)

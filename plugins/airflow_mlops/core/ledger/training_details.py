@@ -1,0 +1,191 @@
+"""Records about a training: decided, started, ended, and what is known of the version it made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from airflow_mlops.core.ledger.details import Details
+
+
+@dataclass(frozen=True)
+class PinnedPartition:
+    """A partition in one version of the snapshots.
+
+    ``labels`` is the pin of its labels, where they come from a source of their own; see
+    :class:`~airflow_mlops.core.data.labels.labels_of.LabelPin`.
+    """
+
+    partition: str
+    version: int
+    digest: str
+    labels: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the pin as JSON values, without ``labels`` where there are none."""
+        pin: dict[str, Any] = {"partition": self.partition, "version": self.version, "digest": self.digest}
+        return pin if self.labels is None else {**pin, "labels": self.labels}
+
+
+@dataclass(frozen=True)
+class TrainingWindow:
+    """The partitions a model is fitted on, and the newer ones it is evaluated on."""
+
+    fitted: tuple[PinnedPartition, ...] = ()
+    holdout: tuple[PinnedPartition, ...] = ()
+
+    @property
+    def pins(self) -> tuple[PinnedPartition, ...]:
+        """All partitions, the fitted ones first."""
+        return (*self.fitted, *self.holdout)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the window as JSON values."""
+        return {name: [pin.to_dict() for pin in pins] for name, pins in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingWindow:
+        """Return the window that ``to_dict`` wrote."""
+        return cls(*(tuple(PinnedPartition(**pin) for pin in values[part]) for part in ("fitted", "holdout")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainDecided(Details):
+    """Whether to retrain. ``cause`` is a word, ``reason`` a sentence, ``numbers`` what they rest on."""
+
+    KIND: ClassVar[str] = "retrain_decided"
+    SUMMARY: ClassVar[str] = "Yes or no, the cause in a word, the reason in a sentence, and the numbers behind it."
+
+    retrain: bool
+    cause: str = ""
+    reason: str = ""
+    trigger: str = ""
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStarted(Details):
+    """A decision to retrain was picked up; ``request`` is the digest of everything the training depends on."""
+
+    KIND: ClassVar[str] = "training_started"
+    SUMMARY: ClassVar[str] = "A decision to retrain was picked up, with its window pinned to versions and digests."
+
+    decision: int
+    request: str = ""
+    window: TrainingWindow = TrainingWindow()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFailed(Details):
+    """A decision ended without a usable model."""
+
+    KIND: ClassVar[str] = "training_failed"
+    SUMMARY: ClassVar[str] = "A decision ended without a usable model, and why."
+
+    decision: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateRefused(Details):
+    """A decision ended with a candidate that did not pass its gates; ``report`` is the evaluation's digest."""
+
+    KIND: ClassVar[str] = "candidate_refused"
+    SUMMARY: ClassVar[str] = "A decision ended with a candidate that did not pass its gates, with their numbers."
+
+    decision: int
+    reason: str = ""
+    report: str | None = None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The signature of a version: the digest of its file, and the fingerprint of the key that signed it."""
+
+    digest: str
+    key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateRegistered(Details):
+    """A candidate became a version of the model.
+
+    ``artefact`` is the digest of its model file, ``report`` of its evaluation, ``profile`` of the window's profile,
+    ``installed`` and ``sbom`` of the environment and the bill of materials. ``fit_seconds`` is wall time, ``rows``
+    how many it was fitted on, ``champion`` the version it was compared with.
+    """
+
+    KIND: ClassVar[str] = "candidate_registered"
+    SUMMARY: ClassVar[str] = "A candidate passed its gates and became a version of the model."
+
+    version: str
+    decision: int = 0
+    request: str = ""
+    candidate: str = ""
+    artefact: str = ""
+    report: str | None = None
+    profile: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    champion: str | None = None
+    fit_seconds: float = 0.0
+    rows: int = 0
+    window: TrainingWindow = TrainingWindow()
+    best_params: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    signature: Signature | None = None
+    sbom: str | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    installed: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Superseded(Details):
+    """A ``decision`` or a candidate ``version`` that something newer, or an equal model, made needless."""
+
+    KIND: ClassVar[str] = "superseded"
+    SUMMARY: ClassVar[str] = "A decision or a candidate that something newer, or an equal model, has made needless."
+
+    decision: int | None = None
+    version: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduced(Details):
+    """A version was fitted again; see :class:`~airflow_mlops.core.governance.reproduce_version.Reproduction`."""
+
+    KIND: ClassVar[str] = "reproduced"
+    SUMMARY: ClassVar[str] = (
+        "A version was fitted again from its stored request: identical, within a tolerance, or different."
+    )
+
+    version: str
+    verdict: str
+    reason: str = ""
+    rows: int = 0
+    largest_difference: float = 0.0
+    same_file: bool = False
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardWritten(Details):
+    """The model card of a version was written; ``missing`` names the sections that have no content."""
+
+    KIND: ClassVar[str] = "card_written"
+    SUMMARY: ClassVar[str] = "The model card of a version: its digest, and what it lacks."
+
+    version: str
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Escalated(Details):
+    """A person must look: retraining does not help the ``champion``; ``decision`` is the record that found it."""
+
+    KIND: ClassVar[str] = "escalated"
+    SUMMARY: ClassVar[str] = "Something that a person must look at, since the loop alone gets no further; and why."
+
+    champion: str
+    decision: int = 0
+    reason: str = ""

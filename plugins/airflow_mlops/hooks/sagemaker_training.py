@@ -1,0 +1,292 @@
+"""Fit candidates in SageMaker training jobs, through the amazon provider.
+
+The name of a job is derived from its request: a retry finds the job of the first try and adopts it, whatever its state.
+The rows are in S3 while the job runs, and are deleted when it has ended. The image holds Python and the packages of
+``requirements-step.lock`` and no project code: the job runs the same lines as the worker, and a changed training
+function needs no new image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_mlops.core.errors import FitStoppedError, TrainingError
+from airflow_mlops.core.ports.fit_request import FitRequest, FitResult
+from airflow_mlops.core.rollout.targets.sagemaker.endpoint import is_not_found
+from airflow_mlops.hooks.sagemaker import aws_clients
+
+if TYPE_CHECKING:
+    from airflow_mlops.core.declaration.train import FitLimits, OnSageMaker
+    from airflow_mlops.core.ports.fit_rows import FitRows
+
+LOG = logging.getLogger(__name__)
+LARGEST_MODEL = 4 * 2**30
+"""Bytes of the largest model file that is taken from a job."""
+FOLDER = "/opt/ml"
+CHANNEL = "job"
+DEFAULT_SECONDS = 24 * 60 * 60
+"""Time limit of a job without a declared one: SageMaker's own default."""
+IN_PROGRESS = ("InProgress", "Stopping")
+PACKAGE = Path(__file__).resolve().parents[1]
+START = '''"""Unpack this archive and run the step in it."""
+import sys, tempfile, zipfile
+folder = tempfile.mkdtemp()
+zipfile.ZipFile(sys.path[0]).extractall(folder)
+sys.path[0] = folder
+from airflow_mlops.step import main
+sys.exit(main())
+'''
+
+
+class SageMakerStep:
+    """A :class:`~airflow_mlops.core.ports.step_runner.StepRunner` that fits in a training job.
+
+    :param place: the declared job
+    :param limits: ``minutes`` becomes SageMaker's time limit of the job
+    :param poll_seconds: longest pause between two requests about the job; the first pauses are shorter
+    """
+
+    def __init__(self, place: OnSageMaker, limits: FitLimits, *, poll_seconds: float = 15.0) -> None:
+        self.place, self.limits, self.poll_seconds = place, limits, poll_seconds
+        clients = aws_clients(place.connection, key="train.runs_on.kind")
+        self.jobs, self.files = clients.sagemaker(), clients.s3()
+        self._name: str | None = None
+        self._stopped = False
+
+    def fit(self, request: FitRequest, rows: FitRows) -> FitResult:
+        """Fit in a job, adopting the job of an earlier try; see the port.
+
+        :raises TrainingError: also if the job failed or was stopped, with SageMaker's reason
+        :raises FitStoppedError: if the task was stopped
+        """
+        name = self._name = job_name(request)
+        job = self._find_job(name)
+        if job is None:
+            self._start(name, request, rows)
+        else:
+            LOG.info("adopting SageMaker job %s, which is %s", name, job["TrainingJobStatus"])
+        try:
+            job = self._wait_for_job(name, request.candidate)
+        except FitStoppedError:
+            self._remove_rows(name)
+            raise
+        self._remove_rows(name)
+        require_completed(job, request.candidate, self.limits)
+        return self._fetch_result(job, request)
+
+    def stop(self) -> None:
+        """Stop the running job."""
+        self._stopped = True
+        if self._name is not None:
+            try:
+                self.jobs.stop_training_job(TrainingJobName=self._name)
+            except self.jobs.exceptions.ClientError as error:  # it has ended, or was never started
+                LOG.info("SageMaker job %s is not stopped: %s", self._name, error)
+
+    def _find_job(self, name: str) -> dict[str, Any] | None:
+        """Return the description of a job; None if there is no job of that name."""
+        try:
+            return dict(self.jobs.describe_training_job(TrainingJobName=name))
+        except self.jobs.exceptions.ClientError as error:
+            if is_not_found(error):
+                return None
+            raise
+
+    def _start(self, name: str, request: FitRequest, rows: FitRows) -> None:
+        with tempfile.TemporaryDirectory(prefix="job-") as scratch:
+            folder = Path(scratch)
+            rows.write(folder / "rows.parquet")
+            write_code(request.function, Path(request.root), folder / "code.zip")
+            # Paths of this worker do not exist in the job.
+            request_of_job = replace(request, rows="", file="", root="")
+            (folder / "request.json").write_text(json.dumps(request_of_job.to_dict()), encoding="utf-8")
+            for file in sorted(folder.iterdir()):
+                bucket, key = self._input_location(name, file.name)
+                self.files.upload_file(str(file), bucket, key)
+        inputs = f"{self.place.storage.rstrip('/')}/{name}/input/"
+        try:
+            self.jobs.create_training_job(**describe_job(name, self.place, self.limits, inputs))
+        except self.jobs.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] != "ResourceInUse":  # another try was faster, and its job is adopted
+                raise
+        LOG.info("SageMaker job %s; its log is in the group /aws/sagemaker/TrainingJobs", name)
+
+    def _wait_for_job(self, name: str, candidate: str) -> dict[str, Any]:
+        """Wait until the job has ended, log its status, and return its description."""
+        last_status, pause = None, 1.0
+        while True:
+            job = self._find_job(name)
+            if self._stopped:
+                raise FitStoppedError(f"candidate {candidate!r}: SageMaker job {name} was stopped with its task")
+            if job is None:
+                raise TrainingError(f"candidate {candidate!r}: SageMaker job {name} does not exist any more")
+            status = f"{job['TrainingJobStatus']}, {job.get('SecondaryStatus', '')}"
+            if status != last_status:
+                LOG.info("SageMaker job %s: %s", name, status)
+                last_status = status
+            if job["TrainingJobStatus"] not in IN_PROGRESS:
+                return job
+            self._wait(min(pause, self.poll_seconds))
+            pause *= 2
+
+    def _wait(self, seconds: float) -> None:
+        """Wait in short steps, so that a stopped task ends soon."""
+        until = time.monotonic() + seconds
+        while not self._stopped and time.monotonic() < until:
+            time.sleep(min(0.5, seconds))
+
+    def _fetch_result(self, job: dict[str, Any], request: FitRequest) -> FitResult:
+        """Fetch the model of a completed job into the file of the request, and return the result."""
+        address = str(job["ModelArtifacts"]["S3ModelArtifacts"])
+        if not address.startswith(f"{self.place.storage.rstrip('/')}/"):
+            raise TrainingError(
+                f"SageMaker gives {address} as the address of the model, which is outside of {self.place.storage}"
+            )
+        parts = urlsplit(address)
+        file = Path(request.file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="model-", dir=file.parent) as scratch:
+            folder = Path(scratch)
+            self.files.download_file(parts.netloc, parts.path.lstrip("/"), str(folder / "model.tar.gz"))
+            unpack(folder / "model.tar.gz", ("model.skops", "result.json"), folder)
+            result = FitResult.from_dict(json.loads((folder / "result.json").read_text(encoding="utf-8")))
+            (folder / "model.skops").replace(file)
+        return result
+
+    def _remove_rows(self, name: str) -> None:
+        bucket, key = self._input_location(name, "rows.parquet")
+        self.files.delete_object(Bucket=bucket, Key=key)
+
+    def _input_location(self, name: str, file: str) -> tuple[str, str]:
+        """Return bucket and key of an input file of a job."""
+        parts = urlsplit(self.place.storage)
+        return parts.netloc, f"{parts.path.strip('/')}/{name}/input/{file}".lstrip("/")
+
+
+def unpack(archive: Path, names: tuple[str, ...], folder: Path) -> None:
+    """Extract the named files, and no others, from a tar archive into a folder.
+
+    :raises TrainingError: if a file is missing, is not a regular file, or is too large
+    """
+    try:
+        with tarfile.open(archive, "r:gz") as opened:
+            for name in names:
+                member = opened.getmember(name)
+                content = opened.extractfile(member)
+                if content is None or not member.isreg() or member.size > LARGEST_MODEL:
+                    raise TrainingError(
+                        f"{name!r} of the SageMaker job is not a file of at most {LARGEST_MODEL:,} bytes"
+                    )
+                with (folder / name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
+    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
+        raise TrainingError(
+            f"the output of the SageMaker job is not an archive with {' and '.join(names)}: {error}"
+        ) from error
+
+
+def job_name(request: FitRequest) -> str:
+    """Return the job name of a request: the same for every try of an attempt, and unique otherwise.
+
+    It has at most 63 letters, digits and hyphens.
+    """
+    identity = f"{request.operation} {request.candidate} {request.attempt}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:24]
+    words = re.sub(r"[^A-Za-z0-9]+", "-", f"{request.model}-{request.candidate}")[:32].strip("-")
+    return f"mlops-{words}-{digest}"
+
+
+def describe_job(name: str, place: OnSageMaker, limits: FitLimits, inputs: str) -> dict[str, Any]:
+    """Return the arguments of ``create_training_job``.
+
+    The container has no network and no credentials: all its inputs come through the channel.
+
+    :param inputs: S3 address of the folder of the inputs
+    """
+    seconds = DEFAULT_SECONDS if limits.minutes is None else max(1, round(60 * limits.minutes))
+    return {
+        "TrainingJobName": name,
+        "AlgorithmSpecification": {
+            "TrainingImage": place.image,
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python", f"{FOLDER}/input/data/{CHANNEL}/code.zip"],
+            "ContainerArguments": ["fit", "--folder", FOLDER],
+        },
+        "RoleArn": place.role,
+        "InputDataConfig": [
+            {
+                "ChannelName": CHANNEL,
+                "DataSource": {
+                    "S3DataSource": {
+                        "S3DataType": "S3Prefix",
+                        "S3Uri": inputs,
+                        "S3DataDistributionType": "FullyReplicated",
+                    }
+                },
+            }
+        ],
+        "OutputDataConfig": {"S3OutputPath": place.storage.rstrip("/")},
+        "ResourceConfig": {
+            "InstanceType": place.instance_type,
+            "InstanceCount": 1,
+            "VolumeSizeInGB": place.volume_gb,
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": seconds},
+        "EnableNetworkIsolation": True,
+    }
+
+
+def require_completed(job: dict[str, Any], candidate: str, limits: FitLimits) -> None:
+    """Raise TrainingError unless a job has completed.
+
+    :raises TrainingError: with SageMaker's own reason, if it failed or was stopped
+    """
+    name, status = job["TrainingJobName"], job["TrainingJobStatus"]
+    if status == "Completed":
+        return
+    where = f"candidate {candidate!r}: SageMaker job {name}"
+    if job.get("SecondaryStatus") == "MaxRuntimeExceeded":
+        minutes = DEFAULT_SECONDS / 60 if limits.minutes is None else limits.minutes
+        raise TrainingError(f"{where} took longer than {minutes:g} minutes (train.limits.minutes) and was stopped")
+    if status == "Failed":
+        raise TrainingError(f"{where} failed: {job.get('FailureReason') or 'SageMaker gives no reason'}")
+    reason = job.get("FailureReason")
+    raise TrainingError(f"{where} is {status.lower()}{f': {reason}' if reason else ''}; it is not started again")
+
+
+def write_code(function: str, root: Path, path: Path) -> None:
+    """Write the archive that runs a function ``module:name``; the same files give the same bytes.
+
+    It holds the core of this package and the Python files of the top-level package of the function, or, for a single
+    module, the modules beside it. Installed packages must be in the image.
+    """
+    files = {"__main__.py": START.encode()}
+    for file in [PACKAGE / "__init__.py", PACKAGE / "step.py", *sorted((PACKAGE / "core").rglob("*.py"))]:
+        files[f"airflow_mlops/{file.relative_to(PACKAGE).as_posix()}"] = file.read_bytes()
+    for file in find_modules(function, root):
+        files[file.relative_to(root).as_posix()] = file.read_bytes()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+
+
+def find_modules(function: str, root: Path) -> Iterator[Path]:
+    """Yield the user's Python files that a function may import, without hidden folders."""
+    top = root / function.partition(":")[0].partition(".")[0]
+    files = top.rglob("*.py") if top.is_dir() else root.glob("*.py") if top.with_suffix(".py").is_file() else ()
+    for file in sorted(files):
+        if not any(part.startswith(".") for part in file.relative_to(root).parts):
+            yield file
