@@ -150,7 +150,8 @@ def test_a_value_that_becomes_known_afterwards_changes_no_earlier_partition(proj
     late = pd.DataFrame([(1, day("2013-01-02"), day("2013-01-08"), 50.0, 50)])
     old = pd.read_parquet(file)
     pd.concat([old, late.set_axis(old.columns, axis=1)]).to_parquet(file)
-    assert ingest(opened(project), FIRST).record == first.record
+    assert ingest(opened(project), FIRST) == first
+    assert [record.kind for record in workspace.ledger.records()] == ["snapshot_published"]
 
 
 def test_a_batch_of_many_rows_is_joined_row_by_row(project: Path) -> None:

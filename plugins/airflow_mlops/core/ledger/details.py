@@ -6,6 +6,7 @@ state it, so records written by earlier releases still read; ``earlier_forms`` r
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ class Details:
         """
         values = {name: value for name, value in msgspec.to_builtins(self).items() if value is not None}
         refuse_not_finite(values, self.KIND)
-        return values
+        as_read: dict[str, Any] = json.loads(json.dumps(values))  # lists for tuples, which XCom would mark as such
+        return as_read
 
     def stored(self) -> dict[str, Any]:
         """Return the details as the ledger stores them: JSON values and the version of their form."""
