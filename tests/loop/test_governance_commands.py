@@ -87,8 +87,39 @@ def test_an_audit_finds_the_end_that_was_cut_off(
         )
     capsys.readouterr()
     assert run(project, "audit verify") == 0
-    assert run(project, "audit verify", "--anchors", str(anchors)) == 1
-    assert "the newest records were cut off" in capsys.readouterr().err
+    for form in ([], ["--incremental"]):
+        capsys.readouterr()
+        assert run(project, "audit verify", "--anchors", str(anchors), *form) == 1
+        assert "the newest records were cut off" in capsys.readouterr().err
+
+
+def test_an_incremental_audit_checks_the_records_after_the_newest_anchor(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    anchors = tmp_path / "anchors.jsonl"
+    assert run(project, "audit verify", "--incremental") == 1
+    assert "--anchors" in capsys.readouterr().err
+    assert run(project, "audit anchor", "--to", str(anchors)) == 0
+    anchored = project.workspace.ledger.head().sequence
+    assert run(project, "card", "2") == 0
+    capsys.readouterr()
+    assert run(project, "audit verify", "--anchors", str(anchors), "--incremental") == 0
+    assert f"{project.model}: 1 records after record {anchored}, every hash holds" in capsys.readouterr().out
+    _change_actor(project, anchored + 1)
+    assert run(project, "audit verify", "--anchors", str(anchors), "--incremental") == 1
+    assert f"record {anchored + 1}" in capsys.readouterr().err
+
+
+def _change_actor(project: Project, sequence: int) -> None:
+    from sqlalchemy import create_engine, text
+
+    from tests.loop.project import embedded_stores
+
+    with create_engine(embedded_stores().ledger_url).begin() as connection:
+        connection.execute(
+            text("UPDATE airflow_mlops_ledger SET actor = 'nobody' WHERE model = :model AND sequence = :sequence"),
+            {"model": project.model, "sequence": sequence},
+        )
 
 
 def test_evidence_that_was_changed_is_named_by_its_record(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

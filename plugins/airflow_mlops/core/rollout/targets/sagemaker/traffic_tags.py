@@ -137,7 +137,7 @@ def differences(first: Traffic, second: Traffic) -> str:
 def encode(text: str) -> str:
     """Return a text in the characters that are allowed in a tag, without spaces.
 
-    >>> encoded("loop 7/a~b"), decoded(encoded("loop 7/a~b"))
+    >>> encode("loop 7/a~b"), decode(encode("loop 7/a~b"))
     ('loop@207@2Fa@7Eb', 'loop 7/a~b')
     """
     return quote(text, safe="").replace("~", "%7E").replace("%", "@")
