@@ -301,43 +301,54 @@ def _with_labels(erased: data.ErasedLabels) -> Change:
 
 
 def _erased(partition: str, change: data.PartitionErasure, checks: Iterable[str]) -> Iterator[Effect]:
-    """Yield what makes the facts of a partition state what its tables hold after a subject was erased from them."""
-    snapshots = change.snapshots
+    """Yield the effects that bring the facts of a partition in line with its tables after a subject was erased."""
+    reads = (("published", partition),)
+    yield Effect("published", partition, _published_without(change))
+    yield Effect("scored", partition, _scored_without(partition, change), reads)
+    if change.snapshots is None:
+        return
+    yield Effect("purged", partition, _purged_up_to(partition, change.snapshots.version), reads)
+    for check in checks:
+        yield Effect(judged_table(check), partition, _judged_on(partition, change.snapshots), reads)
 
-    def published(value: data.SnapshotPublished | None, _before: FactSource) -> data.SnapshotPublished | None:
+
+def _published_without(change: data.PartitionErasure) -> Change:
+    snapshots, quarantine = change.snapshots, change.quarantine
+
+    def changed(value: data.SnapshotPublished | None, _before: FactSource) -> data.SnapshotPublished | None:
         if value is None or (snapshots is not None and snapshots.rows == 0):
             return None
-        # What arrived is not there any more as it arrived: the next ingest reads it again, whatever the source says.
+        # The rows as they arrived are gone: the next ingest reads the partition again, even from an unchanged source.
         value = replace(value, arrived_digest="", origin={})
         if snapshots is not None:
             value = replace(value, **{name: part for name, part in asdict(snapshots).items() if name != "was"})
-        if change.quarantine is not None:
-            quarantine = change.quarantine
+        if quarantine is not None:
             value = replace(value, quarantine_version=quarantine.quarantine_version, quarantined=quarantine.quarantined)
         return value
 
-    def scored(value: data.PredictionsPublished | None, before: FactSource) -> data.PredictionsPublished | None:
+    return changed
+
+
+def _scored_without(partition: str, change: data.PartitionErasure) -> Change:
+    snapshots, predictions = change.snapshots, change.predictions
+
+    def changed(value: data.PredictionsPublished | None, before: FactSource) -> data.PredictionsPublished | None:
         if value is None or before.value("published", partition) is None:
             return value
-        if change.predictions is not None:
-            value = replace(value, **asdict(change.predictions))
+        if predictions is not None:
+            value = replace(value, **asdict(predictions))
         if snapshots is not None:
             value = replace(value, snapshot=snapshots.digest, snapshot_version=snapshots.version)
         return value
 
-    reads = (("published", partition),)
-    yield Effect("published", partition, published)
-    yield Effect("scored", partition, scored, reads)
-    if snapshots is None:
-        return
-    purged = snapshots.version
+    return changed
 
-    def purge(value: int | None, before: FactSource) -> int | None:
-        return value if before.value("published", partition) is None else purged
 
-    yield Effect("purged", partition, purge, reads)
-    for check in checks:
-        yield Effect(judged_table(check), partition, _judged_on(partition, snapshots), reads)
+def _purged_up_to(partition: str, version: int) -> Change:
+    def changed(value: int | None, before: FactSource) -> int | None:
+        return value if before.value("published", partition) is None else version
+
+    return changed
 
 
 def _judged_on(partition: str, snapshots: data.ErasedSnapshot) -> Change:

@@ -1,0 +1,51 @@
+"""What the steps of a loop read of the ledger: the records that are new, however many came before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mlops.core.ledger import sql_facts, sql_ledger
+from benchmarks.partition_growth import PERIOD, live_through, opened, put, write_history
+
+SINCE_THE_PROMOTION = PERIOD // 2
+HISTORIES = (PERIOD + SINCE_THE_PROMOTION, 3 * PERIOD + SINCE_THE_PROMOTION)
+WARM = 2
+
+
+def counted(function: Callable[..., Any], name: str, counts: Counter[str]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        counts[name] += 1
+        return function(*args)
+
+    return call
+
+
+def reads_of_a_partition(folder: Path, partitions: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, Counter[str]]:
+    """Return how many records a partition adds, and what its steps read, after a history of so many partitions."""
+    write_history(folder, partitions)
+    for number in range(partitions, partitions + WARM):
+        put(folder, number)
+        live_through(folder, number)
+    counts: Counter[str] = Counter()
+    before = opened(folder).ledger.head().sequence
+    put(folder, partitions + WARM)
+    with monkeypatch.context() as patch:
+        patch.setattr(sql_ledger, "_record_of", counted(sql_ledger._record_of, "records", counts))
+        patch.setattr(sql_facts, "decode", counted(sql_facts.decode, "facts", counts))
+        live_through(folder, partitions + WARM)
+    return opened(folder).ledger.head().sequence - before, counts
+
+
+def test_a_partition_reads_the_records_that_are_new_and_as_many_facts_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (new, few), (also_new, many) = (
+        reads_of_a_partition(tmp_path / str(partitions), partitions, monkeypatch) for partitions in HISTORIES
+    )
+    assert few["records"] == new == also_new == many["records"]
+    assert 0 < many["facts"] <= few["facts"]
