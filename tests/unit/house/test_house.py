@@ -167,6 +167,16 @@ def test_no_folder_is_empty() -> None:
     assert [str(folder.relative_to(HOUSE)) for folder in below if folder not in held] == []
 
 
+def test_no_package_holds_nothing_but_its_docstring() -> None:
+    package = HOUSE / "plugins" / "airflow_mlops"
+    bare = [
+        str(file.parent.relative_to(HOUSE))
+        for file in package.rglob("__init__.py")
+        if not any(other for other in file.parent.rglob("*.py") if other.name != "__init__.py")
+    ]
+    assert bare == []
+
+
 def test_no_module_below_plugins_shadows_an_installed_module() -> None:
     # Airflow imports every file below plugins/ by its bare stem wherever .airflowignore is not read.
     installed = {name for name in importlib.metadata.packages_distributions() if name != "airflow_mlops"}

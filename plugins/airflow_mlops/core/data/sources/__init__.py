@@ -1,1 +1,0 @@
-"""Sources: where rows come from, each behind the one port of the stage."""
