@@ -53,11 +53,11 @@ class ColumnShift:
     rare: tuple[float, ...]
     spread: Spread
 
-    def with_rare(self, of_cells: float) -> float:
-        """Return the p-value of the column, given that of its cells."""
+    def combine_p_values(self, cells: float) -> float:
+        """Return the p-value of the column, combined from that of its cells and those of its rare cells."""
         if not self.rare:
-            return of_cells
-        return min(1.0, of_cells / (1 - RARE_SHARE), *(rare * len(self.rare) / RARE_SHARE for rare in self.rare))
+            return cells
+        return min(1.0, cells / (1 - RARE_SHARE), *(rare * len(self.rare) / RARE_SHARE for rare in self.rare))
 
 
 def measure_column(

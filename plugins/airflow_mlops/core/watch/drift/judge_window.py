@@ -13,7 +13,12 @@ from airflow_mlops.core.ledger.watch_details import DriftJudged
 from airflow_mlops.core.training.column_cells import ODD, Counts, joined_bins
 from airflow_mlops.core.training.reference_profile import ReferenceProfile
 from airflow_mlops.core.watch.drift.column_findings import ColumnFinding, What, column_findings
-from airflow_mlops.core.watch.drift.drift_verdict import DriftVerdict, judge_columns, rate_of_one, worth_of
+from airflow_mlops.core.watch.drift.drift_verdict import (
+    DriftVerdict,
+    effective_number_of_tests,
+    judge_columns,
+    single_test_rate,
+)
 from airflow_mlops.core.watch.drift.profile_distances import (
     jensen_shannon,
     kolmogorov_smirnov,
@@ -142,7 +147,9 @@ def judge_window(
         Total variation distance below which a shift is no matter.
     """
     columns = observed.profile.columns
-    rate = rate_of_one(alarm_rate, worth_of(reference.effective, alarm_rate, len(reference.bins.columns)))
+    rate = single_test_rate(
+        alarm_rate, effective_number_of_tests(reference.effective, alarm_rate, len(reference.bins.columns))
+    )
     findings = column_findings(reference, observed, rate=rate)
     apart = {one.column for one in findings if one.alarms or one.what == "other bins"}
     tested = [name for name in sorted(columns) if name not in apart]

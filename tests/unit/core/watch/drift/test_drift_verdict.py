@@ -13,11 +13,11 @@ from scipy.stats import binom, norm
 
 from airflow_mlops.core.watch.drift.drift_verdict import (
     DriftVerdict,
+    effective_number_of_tests,
+    holm_step_down,
     judge_columns,
-    rate_of_one,
     rows_needed,
-    stepped_down,
-    worth_of,
+    single_test_rate,
 )
 
 COLUMNS, PARTITIONS, ROWS = 20, 8, 5_000
@@ -210,24 +210,25 @@ def test_columns_that_are_copies_of_one_alarm_as_often_as_one() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.4))
 def test_stepping_down_finds_what_sharing_finds_and_no_more_than_each_alone(values: list[float], rate: float) -> None:
-    found = stepped_down(values, alarm_rate=rate, worth=len(values))
-    single = rate_of_one(rate, len(values))
-    assert all(one or value > single for one, value in zip(found, values, strict=True))
-    assert all(value <= rate for one, value in zip(found, values, strict=True) if one)
-    assert sorted(values)[: sum(found)] == sorted(value for one, value in zip(found, values, strict=True) if one)
+    significant = holm_step_down(values, alarm_rate=rate, tests=len(values))
+    single = single_test_rate(rate, len(values))
+    pairs = list(zip(significant, values, strict=True))
+    assert all(rejected or value > single for rejected, value in pairs)
+    assert all(value <= rate for rejected, value in pairs if rejected)
+    assert sorted(values)[: sum(significant)] == sorted(value for rejected, value in pairs if rejected)
 
 
 @given(st.floats(1e-6, 0.4), st.integers(1, 200))
 def test_independent_columns_at_the_rate_of_one_alarm_together_at_the_stated_rate(rate: float, columns: int) -> None:
-    assert 1 - (1 - rate_of_one(rate, columns)) ** columns == pytest.approx(rate, rel=1e-9)
+    assert 1 - (1 - single_test_rate(rate, columns)) ** columns == pytest.approx(rate, rel=1e-9)
 
 
-def test_what_columns_are_worth_is_read_between_the_rates_that_are_known() -> None:
-    known = ((0.1, 4.0), (0.01, 8.0))
-    assert [worth_of(known, rate, 20) for rate in (0.4, 0.1, 0.01, 0.001)] == [4.0, 4.0, 8.0, 8.0]
-    assert 4.0 < worth_of(known, 0.03, 20) < 8.0
-    assert worth_of(known, 0.01, 5) == 5.0
-    assert worth_of((), 0.01, 20) == 20.0
+def test_effective_number_of_tests_is_interpolated_between_rates() -> None:
+    effective = ((0.1, 4.0), (0.01, 8.0))
+    assert [effective_number_of_tests(effective, rate, 20) for rate in (0.4, 0.1, 0.01, 0.001)] == [4.0, 4.0, 8.0, 8.0]
+    assert 4.0 < effective_number_of_tests(effective, 0.03, 20) < 8.0
+    assert effective_number_of_tests(effective, 0.01, 5) == 5.0
+    assert effective_number_of_tests((), 0.01, 20) == 20.0
 
 
 def test_judging_twice_says_the_same() -> None:
