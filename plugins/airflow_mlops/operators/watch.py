@@ -248,10 +248,10 @@ class WatchOverdueOperator(StageOperator):
         """See the class."""
         from airflow_mlops.core.watch.overdue import watch_overdue
 
-        said = [found.said for found in watch_overdue(workspace, partition)]
-        for sentence in said:
+        messages = [finding.message for finding in watch_overdue(workspace, partition)]
+        for sentence in messages:
             self.log.warning("%s", sentence)
-        if said:
-            told = {**context, "exception": RuntimeWarning("; ".join(said)), "overdue": said}
-            call_notifiers([*workspace.loop.notify, *self.notify], self.root, told)
-        return said
+        if messages:
+            notice = {**context, "exception": RuntimeWarning("; ".join(messages)), "overdue": messages}
+            call_notifiers([*workspace.loop.notify, *self.notify], self.root, notice)
+        return messages

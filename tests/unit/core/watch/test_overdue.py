@@ -17,7 +17,7 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.watch_details import OverdueJudged
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.overdue import Overdue, overdue, watch_overdue
+from airflow_mlops.core.watch.overdue import Overdue, find_overdue, watch_overdue
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance, rejudge_performance
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.later_labels import arrive, deliver, labelled_fields, labels_by_key, weeks, with_champion
@@ -61,44 +61,44 @@ def about(found: list[Overdue]) -> dict[str, str]:
 
 def test_a_partition_is_overdue_so_many_hours_after_its_tick_and_not_before() -> None:
     known = state(History().publish(0, 1))
-    assert overdue(known, loop(), "2013-01-20T23:59:59") == []
-    assert overdue(known, loop(), "2013-01-21T00:00:00") == [
+    assert find_overdue(known, loop(), "2013-01-20T23:59:59") == []
+    assert find_overdue(known, loop(), "2013-01-21T00:00:00") == [
         Overdue(
             "absence", "partition", week(2),
             f"the partition is overdue: {week(2)}; the newest published one is {week(1)}",
             {"missing": 1, "first": week(2), "newest": week(1)},
         )
     ]  # fmt: skip
-    assert overdue(known, loop(overdue=24 * 7), "2013-01-26T00:00:00") == []
+    assert find_overdue(known, loop(overdue=24 * 7), "2013-01-26T00:00:00") == []
 
 
 def test_several_missing_partitions_are_one_finding_that_names_the_first() -> None:
-    (found,) = overdue(state(History().publish(0, 1)), loop(), "2013-02-12T02:00:00")
+    (found,) = find_overdue(state(History().publish(0, 1)), loop(), "2013-02-12T02:00:00")
     assert (found.since, found.numbers["missing"]) == (week(2), 4)
-    assert "the partitions, 4 of them, are overdue" in found.said
+    assert "the partitions, 4 of them, are overdue" in found.message
 
 
 def test_a_partition_that_was_refused_is_overdue_for_that_reason() -> None:
     history = History().publish(0, 1)
     history.add("partition_refused", 2, stage="snapshot", reason="the partition is empty: 0 rows arrived")
-    (found,) = overdue(state(history), loop(), "2013-01-22T02:00:00")
-    assert "was refused: the partition is empty" in found.said
+    (found,) = find_overdue(state(history), loop(), "2013-01-22T02:00:00")
+    assert "was refused: the partition is empty" in found.message
 
 
 def test_a_loop_owes_nothing_before_it_begins_nor_after_its_end() -> None:
     nothing = state(History())
-    assert overdue(nothing, loop(data={"from": "2013-02-03"}), "2013-02-03T02:00:00") == []
-    (found,) = overdue(nothing, loop(data={"from": "2013-02-03"}), "2013-02-12T02:00:00")
+    assert find_overdue(nothing, loop(data={"from": "2013-02-03"}), "2013-02-03T02:00:00") == []
+    (found,) = find_overdue(nothing, loop(data={"from": "2013-02-03"}), "2013-02-12T02:00:00")
     assert (found.since, found.numbers["missing"]) == ("2013-02-03T00:00:00", 2)
     ended = loop(data={"from": "2013-01-06", "until": "2013-01-20"})
-    assert overdue(state(History().publish(0, 1, 2)), ended, "2014-05-01T02:00:00") == []
+    assert find_overdue(state(History().publish(0, 1, 2)), ended, "2014-05-01T02:00:00") == []
 
 
 def test_a_clock_that_jumped_far_ahead_is_answered_at_once() -> None:
-    (found,) = overdue(state(History().publish(0)), loop(every="@hourly"), "9999-12-31T02:00:00")
-    assert "1,000 or more of them" in found.said
+    (found,) = find_overdue(state(History().publish(0)), loop(every="@hourly"), "9999-12-31T02:00:00")
+    assert "1,000 or more of them" in found.message
     for early in ("1970-01-01T02:00:00", "0001-01-01T00:00:00"):
-        assert overdue(state(History().publish(0)), loop(), early) == []
+        assert find_overdue(state(History().publish(0)), loop(), early) == []
 
 
 @pytest.mark.parametrize(
@@ -114,27 +114,27 @@ def test_daylight_saving_moves_no_tick(every: str, newest: str, quiet: str, late
     history = History()
     history.ledger.append(Draft(SnapshotPublished(version=1, digest="d"), "p", newest, "test"), read=0)
     asked = loop(every=every, overdue=2)
-    assert overdue(state(history), asked, quiet) == []
-    (found,) = overdue(state(history), asked, late)
+    assert find_overdue(state(history), asked, quiet) == []
+    (found,) = find_overdue(state(history), asked, late)
     assert found.numbers["missing"] == 1
 
 
 def test_predictions_are_overdue_of_partitions_after_the_first_champion_alone() -> None:
-    assert overdue(state(History().publish(0, 1, 2)), loop(), "2013-01-22T02:00:00") == []
+    assert find_overdue(state(History().publish(0, 1, 2)), loop(), "2013-01-22T02:00:00") == []
     history = served(0, 1, 2, 3)
-    assert overdue(state(history), loop(), "2013-01-27T02:00:00") == [], "not yet due"
-    assert about(overdue(state(history), loop(), "2013-01-28T02:00:00")) == {"predictions": week(3)}
+    assert find_overdue(state(history), loop(), "2013-01-27T02:00:00") == [], "not yet due"
+    assert about(find_overdue(state(history), loop(), "2013-01-28T02:00:00")) == {"predictions": week(3)}
     history.add("predictions_published", 3, champion="1", snapshot="d3")
-    assert overdue(state(history), loop(), "2013-01-28T02:00:00") == []
+    assert find_overdue(state(history), loop(), "2013-01-28T02:00:00") == []
 
 
 def test_a_champion_grows_old_by_published_partitions_and_not_by_days() -> None:
     history = served(0, 1, 2, 3, 4)
-    assert overdue(state(history), loop(max_age=2, overdue=None), "2099-01-01T02:00:00") == []
-    (found,) = overdue(state(history.publish(5)), loop(max_age=2, overdue=None), "2013-02-12T02:00:00")
+    assert find_overdue(state(history), loop(max_age=2, overdue=None), "2099-01-01T02:00:00") == []
+    (found,) = find_overdue(state(history.publish(5)), loop(max_age=2, overdue=None), "2013-02-12T02:00:00")
     assert (found.check, found.since, found.numbers["age"]) == ("staleness", "1", 3)
-    assert found.said.startswith("version 1 is stale: 3 partitions were published since")
-    assert overdue(state(History().publish(0, 1, 2)), loop(max_age=1, overdue=None), "2013-02-12T02:00:00") == []
+    assert found.message.startswith("version 1 is stale: 3 partitions were published since")
+    assert find_overdue(state(History().publish(0, 1, 2)), loop(max_age=1, overdue=None), "2013-02-12T02:00:00") == []
 
 
 ROWS = weeks(8)
@@ -170,10 +170,10 @@ def test_labels_are_overdue_once_the_last_delivery_that_may_bring_them_is(tmp_pa
     follow(workspace, 5, labels=False)
     (found,) = watch_overdue(workspace, night(5))
     assert (found.about, found.since) == ("labels", week(4))
-    assert found.said == f"labels are overdue: partition {week(4)} is without any, 1 ticks after their own"
+    assert found.message == f"labels are overdue: partition {week(4)} is without any, 1 ticks after their own"
     deliver(workspace, week(5), labels_by_key(ROWS[week(4)]))
     take_labels(workspace, week(5))
-    assert overdue(workspace.state(), workspace.loop, night(5)) == []
+    assert find_overdue(workspace.state(), workspace.loop, night(5)) == []
 
 
 def test_labels_under_keys_that_nobody_has_are_labels_that_have_not_come(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_labels_under_keys_that_nobody_has_are_labels_that_have_not_come(tmp_pat
     take_labels(workspace, week(5))
     follow(workspace, 5, labels=False)
     (found,) = watch_overdue(workspace, night(5))
-    assert "120 labels came of keys that no partition has" in found.said
+    assert "120 labels came of keys that no partition has" in found.message
 
 
 def test_labels_that_come_with_the_rows_are_overdue_where_the_watch_found_none(tmp_path: Path) -> None:
@@ -191,9 +191,9 @@ def test_labels_that_come_with_the_rows_are_overdue_where_the_watch_found_none(t
     history.add("predictions_published", 3, champion="1", snapshot="d3")
     asked = loop(performance={"metric": "mae"})
     history.add("performance_judged", 3, verdict="insufficient data", metric="mae", rows=0, champion="1")
-    assert about(overdue(state(history), asked, "2013-01-28T02:00:00")) == {"labels": week(3)}
+    assert about(find_overdue(state(history), asked, "2013-01-28T02:00:00")) == {"labels": week(3)}
     history.add("performance_judged", 3, verdict="no alarm", metric="mae", rows=100, champion="1")
-    assert overdue(state(history), asked, "2013-01-28T02:00:00") == []
+    assert find_overdue(state(history), asked, "2013-01-28T02:00:00") == []
 
 
 def checks(workspace: Workspace) -> list[tuple[str, str, str]]:

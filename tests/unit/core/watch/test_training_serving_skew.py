@@ -12,7 +12,7 @@ import pytest
 
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.training_serving_skew import SkewError, replay_rows, require_no_skew, same
+from airflow_mlops.core.watch.training_serving_skew import SkewError, is_identical, replay_rows, require_no_skew
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import FIELDS, go_live, ingest, toy_loop, toy_rows, week
@@ -104,11 +104,11 @@ def test_a_partition_that_was_not_scored_has_nothing_to_compare(tmp_path: Path) 
 
 def test_values_are_the_same_only_to_the_last_bit() -> None:
     third = 1 / 3
-    assert same(third, third)
-    assert same(float("nan"), None)
-    assert same(np.int64(3), 3.0)
-    assert same(pd.Timestamp("2013-01-06"), pd.Timestamp("2013-01-06"))
-    assert not same(third, np.nextafter(third, 1))
-    assert not same(0.0, -0.0)
-    assert not same(1.0, float("nan"))
-    assert not same("a", 1.0)
+    assert is_identical(third, third)
+    assert is_identical(float("nan"), None)
+    assert is_identical(np.int64(3), 3.0)
+    assert is_identical(pd.Timestamp("2013-01-06"), pd.Timestamp("2013-01-06"))
+    assert not is_identical(third, np.nextafter(third, 1))
+    assert not is_identical(0.0, -0.0)
+    assert not is_identical(1.0, float("nan"))
+    assert not is_identical("a", 1.0)

@@ -12,9 +12,9 @@ from airflow_mlops.core.training.row_losses import Floats, row_losses
 from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.estimated_performance import (
-    chanced_losses,
+    expected_classifier_losses,
+    expected_regression_losses,
     judge_estimate,
-    learned_losses,
 )
 from airflow_mlops.core.watch.checks.expected_metric import Calibration, expected_losses, expected_roc_auc
 from airflow_mlops.core.watch.sampled_rows import SampledRows
@@ -48,7 +48,8 @@ def numbers(source: np.random.Generator, rows: int, *, middle: float, noise: flo
 
 def judged_classes(holdout: SampledRows, window: SampledRows, terms: CheckTerms = LOG_LOSS) -> CheckResult:
     return judge_estimate(
-        chanced_losses(Calibration(holdout.predictions, holdout.label), window.predictions, terms.metric), terms
+        expected_classifier_losses(Calibration(holdout.predictions, holdout.label), window.predictions, terms.metric),
+        terms,
     )
 
 
@@ -127,7 +128,7 @@ def test_errors_of_a_regression_are_learned_from_its_rows() -> None:
     source = np.random.default_rng(4)
     holdout, window = numbers(source, 6_000, middle=0.0), numbers(source, 4_000, middle=0.7)
     terms = CheckTerms(alarm_rate=0.01, metric="mae")
-    found = judge_estimate(learned_losses(holdout, window, "mae"), terms)
+    found = judge_estimate(expected_regression_losses(holdout, window, "mae"), terms)
     truth = float(np.abs(window.label - window.predictions).mean())
     before = found.numbers["reference"]
     assert found.verdict == "alarm"
@@ -137,7 +138,7 @@ def test_errors_of_a_regression_are_learned_from_its_rows() -> None:
 def test_errors_that_grow_without_anything_in_the_rows_are_not_foreseen() -> None:
     source = np.random.default_rng(5)
     holdout, window = numbers(source, 6_000, middle=0.0), numbers(source, 4_000, middle=0.0, noise=2.0)
-    found = judge_estimate(learned_losses(holdout, window, "mae"), CheckTerms(alarm_rate=0.01))
+    found = judge_estimate(expected_regression_losses(holdout, window, "mae"), CheckTerms(alarm_rate=0.01))
     assert found.verdict == "no alarm"
     assert found.numbers["estimate"] < 0.6 * float(np.abs(window.label - window.predictions).mean())
 
@@ -145,7 +146,7 @@ def test_errors_that_grow_without_anything_in_the_rows_are_not_foreseen() -> Non
 def test_rows_as_before_do_not_alarm_whatever_the_trees_have_learned() -> None:
     for seed in range(4):
         source = np.random.default_rng(seed)
-        losses = learned_losses(numbers(source, 800, middle=0.0), numbers(source, 800, middle=0.0), "rmse")
+        losses = expected_regression_losses(numbers(source, 800, middle=0.0), numbers(source, 800, middle=0.0), "rmse")
         found = judge_estimate(losses, CheckTerms(alarm_rate=0.01, metric="rmse"))
         assert found.verdict != "alarm"
         assert abs(found.numbers["worse_by"]) < 0.1

@@ -14,14 +14,14 @@ import pytest
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.watch import Drift
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.watch.drift.ask_evidently import asked
+from airflow_mlops.core.watch.drift.ask_evidently import score_column
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.drift.evidently_rows import (
     MOST_CATEGORIES,
     OTHER,
     ComparableColumn,
-    comparable,
-    named_values,
+    category_names,
+    comparable_column,
 )
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.report.watched_week import scored_week
@@ -107,7 +107,7 @@ def test_columns_that_hold_nothing_to_compare_stop_no_other(tmp_path: Path, monk
 
 def test_a_column_at_which_evidently_raises_is_told_and_no_other_is_stopped() -> None:
     broken = ComparableColumn("number", pd.Series([1.0]), pd.Series(["text"]))
-    said = asked(broken, "psi", 0.2)
+    said = score_column(broken, "psi", 0.2)
     assert isinstance(said, str)
     assert said.startswith("Evidently raised ")
 
@@ -123,21 +123,21 @@ def test_a_column_at_which_evidently_raises_is_told_and_no_other_is_stopped() ->
     ],
 )
 def test_what_cannot_be_compared_is_told(reference: list[Any], window: list[Any], why: str) -> None:
-    found = comparable(pd.Series(reference, dtype=None if reference else float), pd.Series(window))
+    found = comparable_column(pd.Series(reference, dtype=None if reference else float), pd.Series(window))
     assert isinstance(found, str)
     assert why in found
 
 
 def test_of_very_many_categories_the_rare_ones_are_counted_together() -> None:
     values = pd.Series([f"<{number}>" for number in range(3_000) for _ in range(1 + (number < 60))])
-    column = comparable(values, values)
+    column = comparable_column(values, values)
     assert isinstance(column, ComparableColumn)
     assert column.current.nunique() == MOST_CATEGORIES + 1
     assert int((column.current == OTHER).sum()) == len(values) - 2 * MOST_CATEGORIES
 
 
 def test_no_two_categories_get_one_name_and_no_name_holds_anything_but_letters() -> None:
-    names = named_values(pd.Series(["a<b", "a>b", "a_b", OTHER, "v1_a", "", "é", "\x00"]))
+    names = category_names(pd.Series(["a<b", "a>b", "a_b", OTHER, "v1_a", "", "é", "\x00"]))
     assert len(set(names.values())) == len(names) == 8
     assert all(name.isascii() and name.replace("_", "a").isalnum() for name in names.values())
     assert OTHER not in names.values()
