@@ -136,7 +136,7 @@ class PolicyComparison:
         return PolicyFigures(
             found.name, mean_loss(found, first, last), self._benefit(found, first, last), len(promoted),
             len(promoted) / nightly if nightly else 0.0, beside,
-        )  # fmt: skip
+        )
 
     def _benefit(self, found: ReplayedPolicy, first: int, last: int) -> float | None:
         never, nightly = (mean_loss(self.replayed(name), first, last) for name in ("never", "nightly"))

@@ -146,7 +146,7 @@ def _jobs(workspace: Workspace, count: int) -> Any:
                 model=loop.model, operation=f"replay-{as_of}", candidate=candidate, attempt="0",
                 function=loop.train.function, seed=loop.train.seed, classifies=loop.classifies, label=loop.data.label,
                 window=(), search=search, file="", root=str(workspace.root.absolute()),
-            )  # fmt: skip
+            )
             later = holdout if candidate == BASELINES else (*holdout, *range(as_of + 1, count))
             yield _Job(as_of, request, fitted_on, later)
 

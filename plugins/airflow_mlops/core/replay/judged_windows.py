@@ -95,7 +95,7 @@ class JudgedWindows:
             self._holdouts[made, candidate] = HoldoutLosses(
                 metric_value(declared.metric, losses), MeanLoss.of(losses),
                 {name: losses_by_slice(of, losses, declared.min_rows)[0] for name, of in rows.columns.items()},
-            )  # fmt: skip
+            )
         return self._holdouts[made, candidate]
 
     def _rows(self, positions: Sequence[int], predicted: Sequence[Floats]) -> ServedRows:
@@ -106,7 +106,7 @@ class JudgedWindows:
         return ServedRows(
             np.concatenate([part.label for part in parts])[known], np.concatenate(predicted)[known],
             {name: np.concatenate([part.columns[name] for part in parts])[known] for name in declared.slices},
-        )  # fmt: skip
+        )
 
 
 class NoWindows(JudgedWindows):

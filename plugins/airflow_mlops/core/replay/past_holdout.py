@@ -66,7 +66,7 @@ class PastHoldout:
         holdout = Holdout(
             self.label, predicted, None if champion is None else self.of(champion), self.columns, self.baselines,
             expected_groups=self.groups, seed=loop.train.seed,
-        )  # fmt: skip
+        )
         left_out = {*COSTS, *ROBUSTNESS, STABILITY, *(metric.name for metric in loop.evaluate.metrics)}
         gates = [gate for gate in loop.gates if gate.metric not in left_out]
         loss = float(np.mean(row_losses(loop.metric, self.label, predicted)))

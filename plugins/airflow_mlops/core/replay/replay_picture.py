@@ -50,7 +50,7 @@ def _panel(panel: object, figures: Sequence[PolicyFigures], title: str) -> None:
     for row, one in enumerate(figures):
         benefit = "unknown" if one.benefit is None else f"{one.benefit:.0%}"
         panel.annotate(f"{benefit} at {one.share:.0%}", (1.04, row), xycoords=("axes fraction", "data"), va="center",
-                       fontsize=8)  # fmt: skip
+                       fontsize=8)
     panel.set_yticks(rows, [one.name for one in figures], fontsize=8)
     panel.set_xlim(low - 0.05, high + 0.05)
     panel.xaxis.set_major_formatter(PercentFormatter(1.0))

@@ -305,7 +305,7 @@ class _PastRows(StageOnRows):
     def compare(self, partitions: list[str]) -> ComparedRows:
         ours, theirs, keys = zip(
             *(self.replay.compared(self.replay.at[key]) for key in partitions), strict=True
-        )  # fmt: skip
+        )
         found = ComparedRows(np.concatenate(ours), np.concatenate(theirs), np.concatenate(keys), 0)
         kept = np.ones(len(found.keys), bool)
         if self.stage.share < 100:

@@ -41,7 +41,7 @@ class ReplayReport:
             "whole": [figures.to_dict() for figures in self.whole],
             "later": [figures.to_dict() for figures in self.later],
             "cost": self.cost, "advice": self.advice, "declared_decisions": list(self.declared),
-        }  # fmt: skip
+        }
 
 
 def report_replay(
@@ -90,7 +90,7 @@ def report_replay(
     return ReplayReport(
         comparison.loop.model, comparison.loop.metric, comparison.loop.train.seed, keys, first, middle,
         tuple(whole), tuple(later), cost, advice(cost, later), declared,
-    )  # fmt: skip
+    )
 
 
 def advice(cost: float | None, later: Sequence[PolicyFigures]) -> str:

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from airflow_mlops.core.errors import DataError, NotReadyError
-from airflow_mlops.core.report.evidently_report import ShownColumns, drawn, evidently_report
-from airflow_mlops.core.report.kept_reports import keep_report, kept_page, newest_report
+from airflow_mlops.core.report.evidently_report import PageColumns, draw_page, evidently_report
+from airflow_mlops.core.report.kept_reports import keep_report, newest_page, newest_report
 from airflow_mlops.core.report.page_headers import HEADERS, POLICIES
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.drift.ask_evidently import quietly, snapshot_of
+from airflow_mlops.core.watch.drift.ask_evidently import run_report, suppress_warnings
 from airflow_mlops.core.watch.drift.evidently_rows import ComparableColumn
 from airflow_mlops.core.workspace import Workspace
 from tests.headless_chromium import Document, dom_of
@@ -72,8 +72,8 @@ def served(page: str) -> Iterator[str]:
 def test_evidently_left_to_itself_would_run_what_a_column_is_called(tmp_path: Path) -> None:
     name = "</script><script>document.title='owned'</script>"
     column = ComparableColumn("number", pd.Series(range(60), dtype=float), pd.Series(range(60), dtype=float))
-    with quietly():
-        careless = snapshot_of({name: column}, {name: ("psi", 0.1)}).get_html_str(as_iframe=False)
+    with suppress_warnings():
+        careless = run_report({name: column}, {name: ("psi", 0.1)}).get_html_str(as_iframe=False)
     file = tmp_path / "page.html"
     file.write_text(careless, encoding="utf-8")
     assert Document(dom_of(file.as_uri(), tmp_path / "profile")).title == "owned"
@@ -130,13 +130,13 @@ def test_columns_that_cannot_be_compared_are_left_out_and_named(tmp_path: Path) 
 def test_a_column_at_which_evidently_raises_is_left_out_and_the_others_are_drawn() -> None:
     good = ComparableColumn("number", pd.Series(range(60), dtype=float), pd.Series(range(60), dtype=float))
     broken = ComparableColumn("number", pd.Series([1.0] * 60), pd.Series(["text"] * 60))
-    shown = ShownColumns({"c1": good, "c2": broken}, {"c1": "fine", "c2": "odd"}, {}, "")
-    page = drawn(shown, {"c1": ("psi", 0.1), "c2": ("psi", 0.1)})
+    shown = PageColumns({"c1": good, "c2": broken}, {"c1": "fine", "c2": "odd"}, {}, "")
+    page = draw_page(shown, {"c1": ("psi", 0.1), "c2": ("psi", 0.1)})
     assert "Drift in column 'c1'" in page
     assert "'c2'" not in page
     assert shown.left_out["odd"].startswith("Evidently raised ")
     with pytest.raises(DataError, match="Evidently raised"):
-        drawn(ShownColumns({"c2": broken}, {"c2": "odd"}, {}, ""), {"c2": ("psi", 0.1)})
+        draw_page(PageColumns({"c2": broken}, {"c2": "odd"}, {}, ""), {"c2": ("psi", 0.1)})
 
 
 def test_the_page_states_the_method_and_threshold_of_every_column(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_evidentlys_library_is_kept_once_for_all_pages_and_comes_back_with_each(
     libraries = [one.evidence[1:] for one in records]
     assert libraries[0] == libraries[1] != ()
     assert all(len(workspace.evidence.get(one.evidence[0])["page"]) < 1_000_000 for one in records)
-    pages = [kept_page(workspace.ledger, workspace.evidence, week(number), "evidently") for number in (3, 4)]
+    pages = [newest_page(workspace.ledger, workspace.evidence, week(number), "evidently") for number in (3, 4)]
     with served(str(pages[1])) as address:
         shown = Document(dom_of(address, tmp_path / "profile", milliseconds=10_000))
     assert "Drift in column 'c1_kind'" in shown.text
@@ -177,7 +177,7 @@ def test_a_name_that_looks_like_the_mark_of_a_part_stays_a_name(tmp_path: Path) 
     weeks = {number: toy_rows(number, rows=200).assign(kind="<!--part 0-->") for number in range(4)}
     workspace = scored_week(tmp_path, weeks)
     keep_report(workspace, week(3), "somebody asked", engine="evidently")
-    page = str(kept_page(workspace.ledger, workspace.evidence, week(3), "evidently"))
+    page = str(newest_page(workspace.ledger, workspace.evidence, week(3), "evidently"))
     assert page.count("&lt;!--part 0--&gt;") == 1
     assert "<!--part 0-->" not in page
 

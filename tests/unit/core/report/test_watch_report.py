@@ -10,7 +10,7 @@ import pytest
 from airflow_mlops.core.errors import LedgerError, NotReadyError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.training_details import RetrainDecided
-from airflow_mlops.core.report.kept_reports import keep_report, kept_page, page_of
+from airflow_mlops.core.report.kept_reports import keep_report, load_page, newest_page
 from airflow_mlops.core.report.watch_report import watch_report
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
@@ -143,8 +143,8 @@ def test_a_page_is_kept_and_recorded_once_however_often_it_is_asked_for(tmp_path
     assert keep_report(workspace, week(3), "somebody asked") == first
     (record,) = [record for record in list(workspace.ledger.records()) if record.kind == "report_rendered"]
     assert (record.evidence, record.details.why) == ((first,), "drift alarmed")
-    assert kept_page(workspace.ledger, workspace.evidence, week(3), "own") == watch_report(workspace, week(3))
-    assert kept_page(workspace.ledger, workspace.evidence, week(2), "own") is None
+    assert newest_page(workspace.ledger, workspace.evidence, week(3), "own") == watch_report(workspace, week(3))
+    assert newest_page(workspace.ledger, workspace.evidence, week(2), "own") is None
 
 
 def test_a_page_that_has_something_new_to_say_is_kept_beside_the_old_one(tmp_path: Path) -> None:
@@ -153,11 +153,11 @@ def test_a_page_that_has_something_new_to_say_is_kept_beside_the_old_one(tmp_pat
     decide_and_record(workspace, week(3), trigger="person")
     second = keep_report(workspace, week(3), "somebody asked")
     assert first != second
-    assert "a person asked for it" in page_of(workspace.evidence, second)
-    assert "a person asked for it" not in page_of(workspace.evidence, first)
-    assert kept_page(workspace.ledger, workspace.evidence, week(3), "own") == page_of(workspace.evidence, second)
+    assert "a person asked for it" in load_page(workspace.evidence, second)
+    assert "a person asked for it" not in load_page(workspace.evidence, first)
+    assert newest_page(workspace.ledger, workspace.evidence, week(3), "own") == load_page(workspace.evidence, second)
 
 
 def test_evidence_that_is_no_page_is_not_given_out_as_one(moved: Workspace) -> None:
     with pytest.raises(LedgerError, match="is no page"):
-        page_of(moved.evidence, state_of(moved).drift[week(3)].report)
+        load_page(moved.evidence, state_of(moved).drift[week(3)].report)
