@@ -63,7 +63,7 @@ def keep_report(workspace: Workspace, partition: str, why: str, *, engine: Engin
 
 def alarming_checks(workspace: Workspace, partition: str) -> list[str]:
     """Return the names of the checks that alarmed on a partition; a historical partition has none."""
-    return PartitionFindings.recorded(workspace, partition).alarms
+    return PartitionFindings.from_ledger(workspace, partition).alarms
 
 
 def newest_report(ledger: Ledger, partition: str, engine: Engine) -> ReportRendered | None:

@@ -45,7 +45,7 @@ class PartitionFindings:
     lost: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def recorded(cls, workspace: Workspace, partition: str) -> PartitionFindings:
+    def from_ledger(cls, workspace: Workspace, partition: str) -> PartitionFindings:
         """Return the records about a partition, without evidence."""
         state = workspace.state()
         decisions = workspace.ledger.records(RetrainDecided, partition=partition)
@@ -62,7 +62,7 @@ class PartitionFindings:
     @classmethod
     def read(cls, workspace: Workspace, partition: str) -> PartitionFindings:
         """Return the records about a partition with their evidence; evidence that is gone or damaged is in ``lost``."""
-        findings = cls.recorded(workspace, partition)
+        findings = cls.from_ledger(workspace, partition)
         for name, digest in findings.evidence().items():
             findings.digests[name] = digest
             try:

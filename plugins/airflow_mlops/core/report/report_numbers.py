@@ -45,7 +45,7 @@ def table_of(head: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> Tabl
     A column without any value is left out.
     """
     records = list(rows)
-    columns = {key: words for key, words in head.items() if any(row.get(key) is not None for row in records)}
+    columns = {key: heading for key, heading in head.items() if any(row.get(key) is not None for row in records)}
     return Table(
         tuple(columns.values()), tuple(tuple(format_value(row.get(key)) for key in columns) for row in records)
     )

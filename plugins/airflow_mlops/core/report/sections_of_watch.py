@@ -91,7 +91,7 @@ def performance_section(findings: PartitionFindings) -> Section | None:
     )
     judged = report.get("slices") or (performance.slices or {}).get("worst", [])
     judged = sorted(judged, key=lambda entry: (entry["verdict"] != "alarm", -float(entry.get("worse_by") or 0.0)))
-    more = len(judged) - MOST_SLICES
+    omitted = len(judged) - MOST_SLICES
     slices = [
         {**entry, "interval": format_interval(entry.get("low"), entry.get("high"))} for entry in judged[:MOST_SLICES]
     ]
@@ -102,8 +102,8 @@ def performance_section(findings: PartitionFindings) -> Section | None:
     ]
     if small:
         texts.append(f"{small:,} slices have too few labelled rows to be judged.")
-    if more > 0:
-        texts.append(f"{more:,} more slices, none of them worse than these, are in the evidence.")
+    if omitted > 0:
+        texts.append(f"{omitted:,} more slices, none of them worse than these, are in the evidence.")
     return Section("Performance", tuple(texts), (numbers, *(table_of(SLICES, slices),) * bool(slices)))
 
 

@@ -78,5 +78,7 @@ def provenance_section(findings: PartitionFindings) -> Section:
     ]
     other = scored and published and scored.snapshot != published.digest
     texts = ("The partition was published anew since it was scored.",) if other else ()
-    lost = tuple(f"The evidence of {name} cannot be read: {why}" for name, why in sorted(findings.lost.items()))
-    return Section("What this page rests on", (*texts, *lost), (Table(("what", "which"), tuple(lines)),))
+    unreadable = tuple(
+        f"The evidence of {name} cannot be read: {reason}" for name, reason in sorted(findings.lost.items())
+    )
+    return Section("What this page rests on", (*texts, *unreadable), (Table(("what", "which"), tuple(lines)),))

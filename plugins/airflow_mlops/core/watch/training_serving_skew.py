@@ -86,10 +86,10 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
     scored = state.require_scored(key)
     champion = state.versions[scored.champion]
     pin = pin_scored(state, key)
-    whole = read_partition(workspace, pin, label=False)
-    replay = _Replay(workspace, pin, whole, load_version(workspace, champion))
+    frame = read_partition(workspace, pin, label=False)
+    replay = _Replay(workspace, pin, frame, load_version(workspace, champion))
     logged = workspace.predictions.read(key, version=scored.version).to_pandas()
-    positions = np.unique(np.linspace(0, len(whole) - 1, min(rows, len(whole))).round().astype(int))
+    positions = np.unique(np.linspace(0, len(frame) - 1, min(rows, len(frame))).round().astype(int))
     difference = replay.first_row_difference(positions.tolist()) or replay.first_logged_difference(logged)
     return SkewReport(key, champion.number, len(positions), replay.features.shape[1], difference)
 
@@ -103,10 +103,10 @@ def require_no_skew(report: SkewReport) -> None:
 class _Replay:
     """The features and predictions of a whole partition, to compare others with."""
 
-    def __init__(self, workspace: Workspace, pin: PinnedPartition, whole: pd.DataFrame, model: Any) -> None:
-        self.loop, self.pin, self.whole, self.model = workspace.loop, pin, whole, model
+    def __init__(self, workspace: Workspace, pin: PinnedPartition, frame: pd.DataFrame, model: Any) -> None:
+        self.loop, self.pin, self.whole, self.model = workspace.loop, pin, frame, model
         self.maker = FeatureMaker(workspace)
-        self.features = self.maker.make(whole, pin.partition, pin.version)
+        self.features = self.maker.make(frame, pin.partition, pin.version)
         self.predictions = predict(model, self.features, classifies=self.loop.classifies)
         self.step = ULPS * float(np.spacing(np.abs(self.predictions).max()))
 

@@ -136,12 +136,12 @@ def compare(window: Estimate, past: Sequence[Estimate], *, both_sides: bool = Fa
     errors = np.array([estimate.error for estimate in past]) ** 2
     usual, count, freedom, spread = float(values.mean()), len(past), inf, 0.0
     # A window of many more rows than those of the reference could not be told from one that moved as they do.
-    own = max(window.error**2, float(errors.mean())) if count >= FEWEST_WINDOWS else window.error**2
-    rest = float(errors.sum()) / count**2
+    own_variance = max(window.error**2, float(errors.mean())) if count >= FEWEST_WINDOWS else window.error**2
+    other_variance = float(errors.sum()) / count**2
     if count >= FEWEST_WINDOWS:
         variance = float(values.var(ddof=1))
         spread = max(variance - float(errors.mean()), 0.0)
         if spread > 0:
-            rest = spread + variance / count
-            freedom = (count - 1) * ((own + rest) / (variance * (1 + 1 / count))) ** 2
-    return Comparison(window, usual, sqrt(spread), own, rest, freedom, count, both_sides)
+            other_variance = spread + variance / count
+            freedom = (count - 1) * ((own_variance + other_variance) / (variance * (1 + 1 / count))) ** 2
+    return Comparison(window, usual, sqrt(spread), own_variance, other_variance, freedom, count, both_sides)

@@ -105,7 +105,7 @@ def scored_losses(window: WatchedWindow, terms: CheckTerms) -> pd.DataFrame:
     """
     workspace, data = window.workspace, window.workspace.loop.data
     frames = [pd.DataFrame({"partition": [], "time": [], "key": [], "loss": []})]
-    for partition in window.mine[-PARTITIONS:]:
+    for partition in window.scored_by_champion[-PARTITIONS:]:
         rows = window.labelled(partition)
         if rows.empty:
             continue

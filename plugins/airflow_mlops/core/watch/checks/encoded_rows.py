@@ -76,14 +76,14 @@ class RowEncoder:
         if not self.columns:
             raise NotReadyError(f"no column can be compared: {self.left_out}")
 
-    def codes(self, frame: pd.DataFrame) -> Floats:
+    def encode(self, frame: pd.DataFrame) -> Floats:
         """Return features for trees, shape (n_rows, n_columns): numbers as they are, categories by their rank.
 
         NaN stands for null and for infinity, -1 for a category that is not among the reference's.
         """
         return np.column_stack([encode_column(frame[name], description) for name, description in self.columns.items()])
 
-    def scaled(self, frame: pd.DataFrame) -> Floats:
+    def standardise(self, frame: pd.DataFrame) -> Floats:
         """Return features for distances, shape (n_rows, n_columns): standardised, and 0 where there is no value.
 
         A category counts as the share that it has in the reference, and an unseen one as 0.

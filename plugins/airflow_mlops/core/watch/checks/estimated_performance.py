@@ -115,10 +115,10 @@ def judge_estimate(losses: EstimatedLosses, terms: CheckTerms) -> CheckResult:
     room = (factor - 1) * reference
     if error <= room:
         return CheckResult("no alarm", message, numbers)
-    left = room**2 - holdout_error**2
-    needed = ceil(losses.window.size * window_error**2 / left) if left > 0 else None
-    why = "the holdout has too few rows like these" if needed is None else f"{needed:,} rows of the window would do"
-    return cannot_tell(f"{message}; {why}", **numbers, needed=needed)
+    available = room**2 - holdout_error**2
+    needed = ceil(losses.window.size * window_error**2 / available) if available > 0 else None
+    remedy = "the holdout has too few rows like these" if needed is None else f"{needed:,} rows of the window would do"
+    return cannot_tell(f"{message}; {remedy}", **numbers, needed=needed)
 
 
 def expected_classifier_losses(calibration: Calibration, predicted: Floats, metric: MetricName) -> EstimatedLosses:
@@ -130,27 +130,27 @@ def expected_classifier_losses(calibration: Calibration, predicted: Floats, metr
     losses, part = row_losses(metric, label, predictions), parts_of(label.size)
     expected = expected_losses(metric, predictions, calibration.chances(predictions))
     window = expected_losses(metric, predicted, calibration.chances(predicted))
-    less = [
+    jackknife_means = [
         float(expected_losses(metric, predicted, calibration.chances(predicted, part != out)).mean())
         for out in range(PARTS)
     ]
-    return EstimatedLosses(window, losses, losses - expected, np.array(less))
+    return EstimatedLosses(window, losses, losses - expected, np.array(jackknife_means))
 
 
 def expected_regression_losses(holdout: SampledRows, rows: SampledRows, metric: MetricName) -> EstimatedLosses:
     """Return the expected losses of a regression, learned from those of its holdout."""
     encoder = RowEncoder(holdout.features, rows.features)
     holdout_rows, window_rows = (
-        np.column_stack([encoder.codes(sample.features), sample.predictions]) for sample in (holdout, rows)
+        np.column_stack([encoder.encode(sample.features), sample.predictions]) for sample in (holdout, rows)
     )
     losses = row_losses(metric, holdout.label, holdout.predictions)
-    part, expected, less = parts_of(losses.size), np.empty_like(losses), []
+    part, expected, jackknife_means = parts_of(losses.size), np.empty_like(losses), []
     for out in range(PARTS):
         model = _fit_loss_model(holdout_rows[part != out], losses[part != out])
         expected[part == out] = model(holdout_rows[part == out])
-        less.append(model(window_rows).mean())
+        jackknife_means.append(model(window_rows).mean())
     return EstimatedLosses(
-        _fit_loss_model(holdout_rows, losses)(window_rows), losses, losses - expected, np.array(less)
+        _fit_loss_model(holdout_rows, losses)(window_rows), losses, losses - expected, np.array(jackknife_means)
     )
 
 

@@ -52,8 +52,8 @@ class Calibration:
             raise NotReadyError("all labels of the champion's holdout are of one class: they calibrate nothing")
 
     @cached_property
-    def moves(self) -> bool:
-        """Whether isotonic regression changes the probabilities."""
+    def is_needed(self) -> bool:
+        """True if isotonic regression brings the probabilities nearer to the labels."""
         part, calibrated = parts_of(self.label.size), np.empty_like(self.predicted)
         for out in range(PARTS):
             calibrated[part == out] = self._isotonic(part != out).predict(self.predicted[part == out])
@@ -62,7 +62,7 @@ class Calibration:
 
     def chances(self, predicted: Floats, mask: npt.NDArray[np.bool_] | None = None) -> Floats:
         """Return calibrated chances of class 1, shape (n_rows,); ``mask`` chooses the holdout's rows to fit on."""
-        if not self.moves:
+        if not self.is_needed:
             return predicted
         model = self._isotonic(np.ones(self.label.size, bool) if mask is None else mask)
         return np.asarray(model.predict(predicted), np.float64)

@@ -122,8 +122,8 @@ def row_importance(rows: SampledRows, metric: MetricName) -> RowImportance:
     names = tuple(str(name) for name in features.columns)[:MAX_FEATURES]
     orders = [source.permutation(len(features)) for _ in range(SHUFFLES)]
     shuffled = [features.assign(**{name: features[name].array.take(order)}) for name in names for order in orders]
-    whole = pd.concat([features, *shuffled], ignore_index=True).astype(features.dtypes.to_dict())
-    losses = row_losses(metric, np.tile(label, 1 + len(shuffled)), rows.predict(whole)).reshape(1 + len(shuffled), -1)
+    stacked = pd.concat([features, *shuffled], ignore_index=True).astype(features.dtypes.to_dict())
+    losses = row_losses(metric, np.tile(label, 1 + len(shuffled)), rows.predict(stacked)).reshape(1 + len(shuffled), -1)
     received = losses[1:].reshape(len(names), SHUFFLES, len(features)) - losses[0]
     caused = np.empty_like(received)
     for number, order in enumerate(orders):

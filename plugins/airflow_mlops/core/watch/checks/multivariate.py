@@ -56,17 +56,17 @@ def judge_telling_apart(reference: Sequence[pd.DataFrame], window: pd.DataFrame,
     """
     if len(window) < FEWEST_ROWS:
         return cannot_tell(f"{len(window)} rows; {FEWEST_ROWS} are needed", rows=len(window), needed=FEWEST_ROWS)
-    whole = pd.concat(reference, ignore_index=True)
-    encoder = RowEncoder(whole, window)
-    parts = [encoder.codes(frame) for frame in reference]
-    many = len(parts) >= FEWEST_WINDOWS
-    size = min(CLASSIFIED_ROWS, len(window), min(map(len, parts)) if many else len(whole))
+    all_reference = pd.concat(reference, ignore_index=True)
+    encoder = RowEncoder(all_reference, window)
+    parts = [encoder.encode(frame) for frame in reference]
+    has_windows = len(parts) >= FEWEST_WINDOWS
+    size = min(CLASSIFIED_ROWS, len(window), min(map(len, parts)) if has_windows else len(all_reference))
     if size < FEWEST_ROWS:
         return cannot_tell(f"a window of the reference has {size} rows; {FEWEST_ROWS} are needed", needed=FEWEST_ROWS)
-    auc = classifier_auc(encoder.codes(window), np.concatenate(parts), size)
+    auc = classifier_auc(encoder.encode(window), np.concatenate(parts), size)
     past = (
         [classifier_auc(part, np.concatenate([other for other in parts if other is not part]), size) for part in parts]
-        if many
+        if has_windows
         else [BY_CHANCE]
     )
     comparison = compare(auc, past)
@@ -75,7 +75,7 @@ def judge_telling_apart(reference: Sequence[pd.DataFrame], window: pd.DataFrame,
         verdict, needed = "insufficient data", None  # no AUC exceeds the usual one by the least effect
     message = (
         f"window and reference are told apart with an AUC of {auc.value:.3f}, "
-        f"{f'the {len(parts)} windows of the reference' if many else 'by chance it is'} {comparison.usual:.3f} "
+        f"{f'the {len(parts)} windows of the reference' if has_windows else 'by chance it is'} {comparison.usual:.3f} "
         f"(p = {comparison.p_value:.2g}, {size:,} rows each)"
         f"{shortfall(verdict, needed)}{encoder.remark}"
     )

@@ -44,9 +44,9 @@ def judge_predictions(
     window : array of float, shape (n_rows,)
         Predictions of the window to judge.
     """
-    parts, what = [*fitted, *holdout], "training window and holdout"
+    parts, reference_name = [*fitted, *holdout], "training window and holdout"
     if fitted and holdout and _judge_shift(fitted, np.concatenate(holdout), terms).drifted:
-        parts, what = list(holdout), "holdout, which is predicted otherwise than the training window,"
+        parts, reference_name = list(holdout), "holdout, which is predicted otherwise than the training window,"
     verdict = _judge_shift(parts, window, terms)
     numbers: dict[str, Any] = {"rows": verdict.rows, "needed": verdict.needed, "reference_windows": len(parts)}
     if not verdict.columns:
@@ -62,8 +62,8 @@ def judge_predictions(
     outcome = cast(Verdict, verdict.verdict)
     enough = verdict.needed is not None and verdict.rows >= verdict.needed
     message = (
-        f"{column.distance:.1%} of the predictions lie elsewhere than in {what} (p = {column.p_value:.2g}); their mean "
-        f"is {window.mean():.4g}, it was {usual.mean():.4g}{shortfall(outcome, None if enough else verdict.needed)}"
+        f"{column.distance:.1%} of the predictions lie elsewhere than in {reference_name} (p = {column.p_value:.2g}); "
+        f"their mean is {window.mean():.4g}, it was {usual.mean():.4g}{shortfall(outcome, None if enough else verdict.needed)}"
     )
     quantiles = np.linspace(0, 1, 21)
     report = {"window": np.quantile(window, quantiles), "reference": np.quantile(usual, quantiles)}

@@ -88,8 +88,8 @@ def judge_reconstruction(
     encoder = RowEncoder(pd.concat(reference, ignore_index=True), window)
     if len(encoder.columns) < 2:
         return cannot_tell(f"one column has nothing to go together with{encoder.remark}", columns=len(encoder.columns))
-    parts = [encoder.scaled(frame) for frame in reference]
-    errors = Components.of(np.concatenate(parts)).errors(encoder.scaled(window))
+    parts = [encoder.standardise(frame) for frame in reference]
+    errors = Components.of(np.concatenate(parts)).errors(encoder.standardise(window))
     comparison = compare(mean_error(errors), [mean_error(part) for part in window_errors(parts)], both_sides=True)
     usual = max(comparison.usual, 1e-12)
     verdict, needed = comparison.verdict(rows=len(window), alarm_rate=terms.alarm_rate, least=terms.min_effect * usual)

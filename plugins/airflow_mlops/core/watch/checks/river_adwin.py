@@ -77,5 +77,5 @@ def likeliest_split(points: Floats) -> int:
     """
     before = np.arange(1, points.size)
     sums = np.cumsum(points)[:-1]
-    apart = np.abs(sums / before - (points.sum() - sums) / (points.size - before))
-    return int(np.argmax(apart * np.sqrt(before * (points.size - before)))) + 1
+    differences = np.abs(sums / before - (points.sum() - sums) / (points.size - before))
+    return int(np.argmax(differences * np.sqrt(before * (points.size - before)))) + 1

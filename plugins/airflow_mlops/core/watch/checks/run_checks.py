@@ -34,9 +34,11 @@ CHECKS: Mapping[str, Callable[[WatchedWindow, CheckTerms], CheckResult]] = {
 }
 """Every check by its name in ``watch.checks``."""
 LABEL_BASIS: Mapping[str, Callable[[WatchedWindow], str]] = {
-    "label_rate": lambda window: f"{window.basis([window.partition])} {'closed' if window.closed else 'open'}",
+    "label_rate": lambda window: (
+        f"{window.basis([window.partition])} {'closed' if window.labels_are_final else 'open'}"
+    ),
     "importance": lambda window: window.basis([window.partition]),
-    "concept": lambda window: window.basis(window.mine),
+    "concept": lambda window: window.basis(window.scored_by_champion),
 }
 """Checks that use labels, and the digest of these labels: they are made again when it has changed."""
 REJUDGED = ("label_rate", "importance")

@@ -34,7 +34,11 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 @dataclass(frozen=True)
 class Served:
-    """What the champion served in a span of time; counts of rows, and of requests by bins of latency in seconds."""
+    """Traffic of the champion in a span of time.
+
+    ``requests`` and ``errors`` count rows, ``latency`` counts requests by bins of their latency, shape (n_bins,), and
+    ``seconds`` is the length of the span.
+    """
 
     requests: int
     errors: int
@@ -102,13 +106,13 @@ def check_service(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
         champion = workspace.target.observe().champion
     except TargetError as error:
         return CheckResult("alarm", f"not available: {error}", {"available": False})
-    whole, looks = Served.of(telemetry), earlier_looks(window, str(champion))
+    total, looks = Served.of(telemetry), earlier_looks(window, str(champion))
     last = looks[-1] if looks else None
-    now = whole if last is None or last["order"] != telemetry.order else whole.since(Served.from_dict(last["whole"]))
+    now = total if last is None or last["order"] != telemetry.order else total.since(Served.from_dict(last["whole"]))
     sufficient = [look for look in looks if look["now"]["requests"] >= terms.min_rows]
     first = Served.from_dict(sufficient[0]["now"]) if sufficient else None
     result = judge_service(now, first, workspace.loop.rollout.metrics, terms)
-    report = {"order": telemetry.order, "champion": str(champion), "whole": whole.to_dict(), "now": now.to_dict()}
+    report = {"order": telemetry.order, "champion": str(champion), "whole": total.to_dict(), "now": now.to_dict()}
     return CheckResult(result.verdict, result.message, {"available": True, **result.numbers}, report)
 
 

@@ -85,27 +85,27 @@ class WatchedWindow:
 
     @cached_property
     def historical(self) -> bool:
-        """Whether a newer partition than the one that counts as now was decided on before."""
+        """True if a newer partition than ``until`` was decided on before."""
         return self.workspace.state().is_historical(self.until)
 
     @property
-    def closed(self) -> bool:
-        """Whether no delivery after the one that counts as now may label its rows."""
+    def labels_are_final(self) -> bool:
+        """True if no delivery after ``until`` may label its rows."""
         loop = self.workspace.loop
         return loop.data.labels is None or self.partition <= earliest_touched(loop, self.until)
 
     @cached_property
-    def mine(self) -> list[str]:
+    def scored_by_champion(self) -> list[str]:
         """Partitions up to this one that the champion scored, oldest first."""
         return [key for key, scored in self.state.scored.items() if scored.champion == self.champion.number]
 
     def basis(self, partitions: Sequence[str]) -> str:
         """Return a digest of the labels of partitions, 16 hex digits; it changes when any label arrives."""
         labels = self.workspace.state(as_of=self.until).labels
-        words = [
+        entries = [
             f"{key} {self.state.scored[key].snapshot} {digest_of_labels(labels, key, self.until)}" for key in partitions
         ]
-        return hashlib.sha256("; ".join(words).encode()).hexdigest()[:16]
+        return hashlib.sha256("; ".join(entries).encode()).hexdigest()[:16]
 
     def labelled(self, partition: str) -> pd.DataFrame:
         """Return the logged predictions of a partition's labelled rows, with ``key`` and ``label``."""

@@ -1,4 +1,4 @@
-"""The drift test of one column: have the shares of its cells moved more than they used to?
+"""Test the drift of one column: compare the shares of its cells with the usual spread between windows.
 
 The statistic is that of Cressie and Read between the window and the whole reference, which keeps to its chi-square
 distribution down to five expected rows and far into the tail, where the test of one of many columns is decided.

@@ -66,12 +66,12 @@ def value_findings(name: str, column: ColumnProfile, past: list[ColumnProfile], 
     """Return the findings about the values of a column, given the same column in the reference's windows."""
     rows, values = row_count(column), column.values
     if values == 0:
-        what: FindingKind = "infinite" if column.infinite else "empty"
+        kind: FindingKind = "infinite" if column.infinite else "empty"
         message = "holds infinities and no number" if column.infinite else "holds no value"
         lacking = sum(row_count(profile) - profile.values for profile in past)
         chance = ((lacking + 1) / (sum(row_count(profile) for profile in past) + 2)) ** rows
         new = bool(past) and all(profile.values for profile in past) and chance <= rate
-        return [ColumnFinding(name, what, new, f"{message} in {rows:,} rows")]
+        return [ColumnFinding(name, kind, new, f"{message} in {rows:,} rows")]
     findings = []
     if column.infinite and not any(profile.infinite for profile in past):
         findings.append(ColumnFinding(name, "infinite", False, f"holds {column.infinite:,} infinities and had none"))

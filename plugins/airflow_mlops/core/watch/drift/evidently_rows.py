@@ -86,9 +86,9 @@ def comparable_column(reference: pd.Series, current: pd.Series) -> ComparableCol
         before, now = numbers(reference), numbers(current)
     else:
         before, now = reference.dropna().astype(str), current.dropna().astype(str)
-    for side, words in ((before, "the training window"), (now, "the window")):
+    for side, side_name in ((before, "the training window"), (now, "the window")):
         if side.empty:
-            return f"holds no value that could be compared in {words}"
+            return f"holds no value that could be compared in {side_name}"
     if kinds == {"number"}:
         return ComparableColumn("number", before, now)
     names = category_names(pd.concat([before, now], ignore_index=True))

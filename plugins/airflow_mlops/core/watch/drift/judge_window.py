@@ -71,9 +71,9 @@ class WindowJudgement:
         others = {finding.column for finding in self.findings if finding.alarms and finding.what != "missing"}
         return sorted(others.union(self.judged.drifted))
 
-    def columns_with(self, what: FindingKind) -> list[str]:
+    def columns_with(self, kind: FindingKind) -> list[str]:
         """Return the columns with a finding of a kind."""
-        return [finding.column for finding in self.findings if finding.what == what]
+        return [finding.column for finding in self.findings if finding.what == kind]
 
     @property
     def message(self) -> str:
@@ -97,8 +97,8 @@ class WindowJudgement:
         hidden += f"be seen to move by {self.min_effect:g}"
         if self.judged.verdict == "insufficient data":
             return f"{comparison}: {hidden}"
-        calm = f"{comparison}: none of {columns} columns moved further than chance and the minimum effect let it"
-        return f"{calm}; {hidden}" if self.blind else calm
+        quiet = f"{comparison}: none of {columns} columns moved further than chance and the minimum effect let it"
+        return f"{quiet}; {hidden}" if self.blind else quiet
 
     @property
     def blind(self) -> list[str]:
@@ -109,7 +109,7 @@ class WindowJudgement:
 
     def summary(self) -> DriftJudged:
         """Return the details of the ledger record."""
-        columns = {what.replace(" ", "_"): tuple(self.columns_with(what)) for what in RECORDED} | {
+        columns = {kind.replace(" ", "_"): tuple(self.columns_with(kind)) for kind in RECORDED} | {
             "blind": tuple(self.blind)
         }
         return DriftJudged(
@@ -120,7 +120,7 @@ class WindowJudgement:
             drifted=tuple(self.drifted),
             missing=tuple(self.missing),
             restless=self.judged.restless,
-            remarks={what: names for what, names in columns.items() if names},
+            remarks={kind: names for kind, names in columns.items() if names},
         )
 
     def details(self) -> dict[str, Any]:

@@ -73,18 +73,18 @@ def spread_of(past: npt.NDArray[Any]) -> Spread:
     windows, cells = table.shape
     if windows < 2 or cells < 2:
         return Spread()
-    rows, whole = table.sum(axis=1), table.sum()
-    shares = table.sum(axis=0) / whole
+    rows, total = table.sum(axis=1), table.sum()
+    shares = table.sum(axis=0) / total
     moved = (table - np.outer(rows, shares)) / np.sqrt(np.outer(rows, shares))
     per, freedom = windows - 1, cells - 1
     statistic = float((moved**2).sum())
-    imbalance = float((rows**2).sum() / whole**2)
+    imbalance = float((rows**2).sum() / total**2)
     excess = statistic / per - freedom
     squared = float(((moved.T @ moved / per) ** 2).sum())
     # Chance is left in the sum of squares: it makes the directions fewer, which is the careful side.
     directions = np.clip(excess**2 / squared, 1.0, freedom) if excess > 0 else 1.0
     directions = float(np.floor(directions * STEP) / STEP)
-    return Spread(statistic, per * freedom, windows, whole * (1 - imbalance) / per, imbalance, excess, directions)
+    return Spread(statistic, per * freedom, windows, total * (1 - imbalance) / per, imbalance, excess, directions)
 
 
 def is_restless(spreads: list[Spread], *, columns: float, level: float = 0.1) -> bool:

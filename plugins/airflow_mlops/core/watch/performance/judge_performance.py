@@ -179,7 +179,7 @@ def summarise_slices(verdicts: Sequence[SliceVerdict], report: Mapping[str, Any]
 def describe(details: PerformanceJudged, rows: int, silent: Sequence[str] = ()) -> str:
     """Return a verdict as a sentence with its numbers; ``silent`` are alarms that a historical look may not raise."""
     interval = "" if details.low is None else f" [{details.low:.4g}, {details.high:.4g}]"
-    words = (
+    sentence = (
         f"{details.metric} {details.value:.4g}{interval} on {rows:,} labelled rows, {details.reference:.4g} on the "
         f"holdout: {details.worse_by:+.1%}, {details.limit:+.1%} is allowed"
     )
@@ -187,8 +187,8 @@ def describe(details: PerformanceJudged, rows: int, silent: Sequence[str] = ()) 
     if alarmed:
         late = " (historical, so it alarms nothing)" if silent else ""
         names = ", ".join("all rows" if name == WHOLE else name for name in alarmed[:SHOWN])
-        return f"{words}; beyond it: {names}{late}"
+        return f"{sentence}; beyond it: {names}{late}"
     if details.verdict == NO_ALARM:
-        return words
+        return sentence
     needed = "" if details.needed is None else f", about {details.needed:,} rows would"
-    return f"{words}; too near the limit to tell{needed}"
+    return f"{sentence}; too near the limit to tell{needed}"

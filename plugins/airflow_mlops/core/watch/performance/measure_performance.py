@@ -128,7 +128,7 @@ class _Judgement:
 
     @property
     def has_label_source(self) -> bool:
-        """Whether labels come from a source of their own."""
+        """True if labels come from a source of their own."""
         return self.workspace.loop.data.labels is not None
 
     @cached_property
@@ -153,7 +153,7 @@ class _Judgement:
 
     @cached_property
     def historical(self) -> bool:
-        """Whether this look may raise no alarm; see the module."""
+        """True if this look may raise no alarm; see the module."""
         previous = self.previous
         if (previous is not None and previous.historical) or self.workspace.state().is_historical(self.as_of):
             return True

@@ -58,9 +58,9 @@ class MeanLoss:
 
 @dataclass(frozen=True)
 class AgainstLimit:
-    """How far a mean loss lies beyond its limit, in units of the loss, and the error of that.
+    """The distance of a mean loss beyond its limit, in units of the loss, and the standard error of the distance.
 
-    ``rows`` is how many the mean is of, ``fixed`` the part of the error that more rows would not make smaller.
+    ``rows`` is the number of rows of the mean, ``fixed`` the part of the error that more rows do not reduce.
     """
 
     distance: float
@@ -71,10 +71,10 @@ class AgainstLimit:
     @property
     def p_value(self) -> float:
         """Chance of a mean as far beyond the limit or farther, if the truth is at the limit."""
-        return _NORMAL.cdf(-self._steps)
+        return _NORMAL.cdf(-self._z)
 
     @property
-    def _steps(self) -> float:
+    def _z(self) -> float:
         if self.error > 0:
             return self.distance / self.error
         return inf if self.distance > 0 else -inf
@@ -89,11 +89,11 @@ class AgainstLimit:
 
     def needed(self, rate: float) -> int | None:
         """Return the number of rows that would decide if the mean stays as it is; None where no number would."""
-        wanted = (self.distance / _NORMAL.inv_cdf(rate)) ** 2 - self.fixed**2
+        variance = (self.distance / _NORMAL.inv_cdf(rate)) ** 2 - self.fixed**2
         of_rows = self.error**2 - self.fixed**2
-        if wanted <= 0:
+        if variance <= 0:
             return None
-        rows = of_rows * self.rows / wanted
+        rows = of_rows * self.rows / variance
         return ceil(rows) if rows < 1e15 else None
 
 
@@ -184,7 +184,7 @@ def judge_slices(
         Share of windows in which any slice may alarm although none is beyond its limit.
     """
     verdicts: list[SliceVerdict] = []
-    tested: list[tuple[AgainstLimit, str, str, MeanLoss, MeanLoss]] = []
+    comparisons: list[tuple[AgainstLimit, str, str, MeanLoss, MeanLoss]] = []
     for column, slices in window.items():
         for name, loss in slices.items():
             reference_loss = reference.get(column, {}).get(name)
@@ -193,10 +193,10 @@ def judge_slices(
                 verdicts.append(SliceVerdict(column, name[:NAMED], loss.rows, "insufficient data", reason=reason))
             else:
                 against = against_limit(metric, loss, reference_loss, worse_by)
-                tested.append((against, column, name, loss, reference_loss))
-    rejected = reject_by_holm([against.p_value for against, *_ in tested], alarm_rate)
-    for beyond, (against, column, name, loss, reference_loss) in zip(rejected, tested, strict=True):
-        verdict: Verdict = "alarm" if beyond else against.within(within_rate)
+                comparisons.append((against, column, name, loss, reference_loss))
+    rejected = reject_by_holm([against.p_value for against, *_ in comparisons], alarm_rate)
+    for is_alarm, (against, column, name, loss, reference_loss) in zip(rejected, comparisons, strict=True):
+        verdict: Verdict = "alarm" if is_alarm else against.within(within_rate)
         value, low, high = loss.metric(metric)
         before = reference_loss.metric(metric)[0]
         verdicts.append(

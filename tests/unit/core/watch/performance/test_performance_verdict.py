@@ -15,9 +15,9 @@ from airflow_mlops.core.watch.performance.judge_performance import HoldoutLosses
 from airflow_mlops.core.watch.performance.performance_verdict import (
     MeanLoss,
     against_limit,
-    holm,
     judge_slices,
     losses_by_slice,
+    reject_by_holm,
 )
 
 WORSE_BY = 0.1
@@ -101,12 +101,12 @@ def test_the_metric_of_a_mean_loss_is_the_metric_and_lies_in_its_interval(metric
 
 def test_holm_never_rejects_less_than_bonferroni_and_keeps_the_order() -> None:
     for ranks in itertools.product([0.001, 0.012, 0.02, 0.3], repeat=4):
-        found = holm(ranks, 0.05)
+        found = reject_by_holm(ranks, 0.05)
         assert all(rejected or p > 0.05 / 4 for rejected, p in zip(found, ranks, strict=True))
         smallest_kept = min((p for rejected, p in zip(found, ranks, strict=True) if not rejected), default=1.0)
         assert all(p <= smallest_kept for rejected, p in zip(found, ranks, strict=True) if rejected)
-    assert holm([], 0.05) == []
-    assert holm([0.0, 0.0], 0.0) == [False, False]
+    assert reject_by_holm([], 0.05) == []
+    assert reject_by_holm([0.0, 0.0], 0.0) == [False, False]
 
 
 def test_many_slices_together_alarm_no_more_often_than_stated() -> None:
