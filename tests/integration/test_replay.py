@@ -61,7 +61,7 @@ def test_the_loop_decides_as_its_replay_says(name: str, lived: dict[str, Workspa
     workspace = lived[name]
     replayed = PolicyComparison(
         FittedHistory(workspace.loop, history.partitions, history.models, history.baselines)
-    ).replayed("declared")
+    ).replay("declared")
     keys = [partition.key for partition in history.partitions]
     lived_through = [
         (record.partition, record.details.trigger, record.details.retrain, record.details.cause)
@@ -90,7 +90,7 @@ def test_nightly_has_the_whole_benefit_and_never_has_none(comparison: PolicyComp
 
 
 def test_a_dearer_promotion_is_made_less_often(comparison: PolicyComparison) -> None:
-    made = [len(comparison.replayed(f"regret:{cost}").promoted) for cost in (0.02, 0.2, 1.0, 20.0)]
+    made = [len(comparison.replay(f"regret:{cost}").promoted) for cost in (0.02, 0.2, 1.0, 20.0)]
     assert made == sorted(made, reverse=True)
     assert made[-1] == 1
 
@@ -206,7 +206,7 @@ def test_a_candidate_that_cannot_be_fitted_leaves_a_history_without_champions(tm
     object.__setattr__(workspace, "loop", workspace.loop.model_copy(update={"train": train}))
     fitted = fit_history(workspace, past_partitions(workspace), processes=1)
     assert "rows are too many" in str(fitted.models[2]["breaking"].failed)
-    assert PolicyComparison(fitted).replayed("nightly").promoted == []
+    assert PolicyComparison(fitted).replay("nightly").promoted == []
 
 
 def test_weeks_whose_labels_never_came_refuse_their_candidates_and_the_replay_goes_on(
@@ -217,7 +217,7 @@ def test_weeks_whose_labels_never_came_refuse_their_candidates_and_the_replay_go
         for place, partition in enumerate(history.partitions)
     ]
     found = PolicyComparison(FittedHistory(history.loop, unlabelled, history.models, history.baselines))
-    nightly = found.replayed("nightly")
+    nightly = found.replay("nightly")
     assert nightly.refused == [2, 3]
     assert nightly.promoted[0] == 4
     assert set(nightly.losses) == set(range(5, len(SLOPES))) - {7}
