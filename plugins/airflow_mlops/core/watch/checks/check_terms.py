@@ -42,9 +42,9 @@ class CheckTerms:
         drift = loop.watch.drift or Drift()
         performance = loop.watch.performance or Performance(metric=loop.metric)
         return cls(
-            drift.alarm_rate / max(len(loop.watch.checks), 1),
-            drift.min_effect,
-            loop.metric,
-            performance.worse_by,
-            performance.min_rows,
+            alarm_rate=drift.alarm_rate / max(len(loop.watch.checks), 1),
+            min_effect=drift.min_effect,
+            metric=loop.metric,
+            worse_by=performance.worse_by,
+            min_rows=performance.min_rows,
         )

@@ -49,9 +49,9 @@ def check_concept(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
     held_out = window.reference.held_out
     holdout_losses = row_losses(terms.metric, held_out.label, held_out.predictions)
     stream = LossStream(
-        np.concatenate([holdout_losses, scored["loss"].to_numpy(np.float64)]),
-        np.concatenate([np.repeat("the holdout", holdout_losses.size), scored["partition"].to_numpy()]),
-        holdout_losses.size,
+        losses=np.concatenate([holdout_losses, scored["loss"].to_numpy(np.float64)]),
+        partitions=np.concatenate([np.repeat("the holdout", holdout_losses.size), scored["partition"].to_numpy()]),
+        holdout=holdout_losses.size,
     )
     return judge_stream(stream, terms)
 

@@ -83,8 +83,8 @@ def judge_telling_apart(reference: Sequence[pd.DataFrame], window: pd.DataFrame,
     return CheckResult(
         verdict,
         message,
-        {**numbers, "effect": 2 * comparison.difference},
-        {"reference": [estimate.value for estimate in past], "left_out": encoder.left_out},
+        numbers={**numbers, "effect": 2 * comparison.difference},
+        report={"reference": [estimate.value for estimate in past], "left_out": encoder.left_out},
     )
 
 

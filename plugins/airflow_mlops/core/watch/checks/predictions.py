@@ -61,9 +61,10 @@ def judge_predictions(
     }
     outcome = cast(Verdict, verdict.verdict)
     enough = verdict.needed is not None and verdict.rows >= verdict.needed
+    lack = shortfall(outcome, None if enough else verdict.needed)
     message = (
         f"{column.distance:.1%} of the predictions lie elsewhere than in {reference_name} (p = {column.p_value:.2g}); "
-        f"their mean is {window.mean():.4g}, it was {usual.mean():.4g}{shortfall(outcome, None if enough else verdict.needed)}"
+        f"their mean is {window.mean():.4g}, it was {usual.mean():.4g}{lack}"
     )
     quantiles = np.linspace(0, 1, 21)
     report = {"window": np.quantile(window, quantiles), "reference": np.quantile(usual, quantiles)}

@@ -74,11 +74,8 @@ class Served:
             self.latency - before.latency,
             self.seconds - before.seconds,
         )
-        return (
-            self
-            if min(difference.requests, difference.errors, difference.seconds, int(difference.latency.min())) < 0
-            else difference
-        )
+        least = min(difference.requests, difference.errors, difference.seconds, int(difference.latency.min()))
+        return self if least < 0 else difference
 
     def numbers(self) -> dict[str, Any]:
         """Return requests, error share, rows a second and quantiles of the latency in seconds."""

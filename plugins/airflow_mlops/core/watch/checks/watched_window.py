@@ -126,12 +126,12 @@ class WatchedWindow:
         keys = frame[self.workspace.loop.data.key].astype(str).to_numpy()[positions]
         logged = self.logged.reindex(keys)
         return SampledRows(
-            self.partition,
-            keys,
-            features.iloc[positions].reset_index(drop=True),
-            logged["label"].to_numpy(np.float64),
-            self.predict,
-            logged["champion_prediction"].to_numpy(np.float64),
+            partition=self.partition,
+            keys=keys,
+            features=features.iloc[positions].reset_index(drop=True),
+            label=logged["label"].to_numpy(np.float64),
+            predict=self.predict,
+            logged=logged["champion_prediction"].to_numpy(np.float64),
         )
 
     @cached_property
@@ -183,9 +183,9 @@ class WatchedWindow:
         positions = sample_positions(len(frame), most, pin.digest)
         labels = frame[data.label].to_numpy(np.float64, na_value=np.nan) if label else np.full(len(frame), np.nan)
         return SampledRows(
-            pin.partition,
-            frame[data.key].astype(str).to_numpy()[positions],
-            features.iloc[positions].reset_index(drop=True),
-            labels[positions],
-            self.predict,
+            partition=pin.partition,
+            keys=frame[data.key].astype(str).to_numpy()[positions],
+            features=features.iloc[positions].reset_index(drop=True),
+            label=labels[positions],
+            predict=self.predict,
         )
