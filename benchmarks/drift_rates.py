@@ -11,7 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from airflow_mlops.core.watch.drift.drift_verdict import DriftVerdict, judge_columns, stepped_down, worth_of
+from airflow_mlops.core.watch.drift.drift_verdict import (
+    DriftVerdict,
+    effective_number_of_tests,
+    holm_step_down,
+    judge_columns,
+)
 from benchmarks.drift_streams import Amounts, Categories, Flights, Numbers, Stream
 from benchmarks.evidently_drift import evidently_drift
 from benchmarks.row import Row
@@ -85,7 +90,8 @@ def alarmed(verdict: DriftVerdict, stream: Stream, rate: float) -> bool:
     if rate == RATE:
         return verdict.verdict == "alarm"
     p_values = [column.p_value for column in verdict.columns]
-    return any(stepped_down(p_values, alarm_rate=rate, worth=worth_of(stream.effective, rate, len(p_values))))
+    tests = effective_number_of_tests(stream.effective, rate, len(p_values))
+    return any(holm_step_down(p_values, alarm_rate=rate, tests=tests))
 
 
 def peer_rates(stream: Stream, rows: int, runs: int) -> tuple[int, int, int]:

@@ -25,7 +25,7 @@ def compare_with_replay(workspace: Workspace) -> dict[str, Any] | None:
     retrained = [str(record.partition) for record in state.retrains.values()]
     as_of = None if isinstance(loop.retrain.policy, Regret) else {keys.index(key) for key in retrained}
     history = fit_history(workspace, partitions, processes=PROCESSES, as_of=as_of)
-    replayed = PolicyComparison(history).replayed("declared")
+    replayed = PolicyComparison(history).replay("declared")
     partitions_of = {
         "retrained": retrained,
         "retrained_replayed": [keys[at] for at in replayed.decided],

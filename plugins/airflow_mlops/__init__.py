@@ -49,7 +49,7 @@ _PUBLIC = {
     "WatchOverdueOperator": "airflow_mlops.operators.watch",
     "ProfilePartitionOperator": "airflow_mlops.operators.watch",
     "RecordOutsideAlarmOperator": "airflow_mlops.operators.watch",
-    "WakeTrainingOperator": "airflow_mlops.operators.watch",
+    "EmitRetrainOperator": "airflow_mlops.operators.watch",
     "OutsideMonitorTrigger": "airflow_mlops.triggers.outside_monitor",
     "DecideRetrainOperator": "airflow_mlops.operators.watch",
     "ApproveVersionOperator": "airflow_mlops.operators.approval",

@@ -46,7 +46,7 @@ def watched_loop(scratch: Path, policy: Any) -> Workspace:
 
 
 def follow(workspace: Workspace, number: int) -> None:
-    """Let a week arrive, and do in the order of the Dags what follows; a second time does it all again."""
+    """Ingest a week and run every stage on it in the order of the Dags; a second call runs it all again."""
     key = week(number)
     ingest(workspace, key)
     if workspace.state(before=key).champion is not None:
@@ -85,7 +85,7 @@ class Lived:
 
 
 @pytest.fixture(scope="module", params=["alarm", {"regret": 0.5}], ids=["alarm", "regret"])
-def lived(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lived:
+def backfill(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lived:
     """A loop whose policy is an alarm or regret, and its backfill."""
     workspace = watched_loop(tmp_path_factory.mktemp("scratch"), request.param)
     for number in range(WEEKS):
@@ -117,62 +117,64 @@ def judgements(records: list[AnyRecord], kind: str) -> dict[str, Any]:
     if kind == "checks":
         own = (DRIFT, PERFORMANCE, REGRET)
         return {
-            f"{each.partition} {each.details.check}": each.details for each in judged if each.details.check not in own
+            f"{record.partition} {record.details.check}": record.details
+            for record in judged
+            if record.details.check not in own
         }
-    return {str(each.partition): each.details for each in judged if each.details.check == kind}
+    return {str(record.partition): record.details for record in judged if record.details.check == kind}
 
 
-def test_old_weeks_that_come_late_are_judged_from_every_side_and_alarm_nothing(lived: Lived) -> None:
+def test_old_weeks_that_come_late_are_judged_from_every_side_and_alarm_nothing(backfill: Lived) -> None:
     late = [week(number) for number in LATE]
-    judged = {kind: judgements(lived.new, kind) for kind in ("drift", "performance", "checks")}
+    judged = {kind: judgements(backfill.new, kind) for kind in ("drift", "performance", "checks")}
     assert list(judged["drift"]) == list(judged["performance"]) == late
     assert list(judged["checks"]) == [f"{key} {check}" for key in late for check in CHECKS]
-    for found in judged.values():
-        assert {details.verdict for details in found.values()} <= {"no alarm", "insufficient data"}
-        assert all(details.historical for details in found.values())
+    for verdicts in judged.values():
+        assert {details.verdict for details in verdicts.values()} <= {"no alarm", "insufficient data"}
+        assert all(details.historical for details in verdicts.values())
     # What was seen is kept: only the alarm is not raised.
     assert all(details.drifted == ("x",) for details in judged["drift"].values())
     assert all(details.value > 5.0 for details in judged["performance"].values())
 
 
-def test_a_history_that_was_completed_lacks_nothing(lived: Lived) -> None:
-    state = lived.after
+def test_a_history_that_was_completed_lacks_nothing(backfill: Lived) -> None:
+    state = backfill.after
     assert sorted(state.published) == [week(number) for number in range(WEEKS)]
-    scored = [key for key in sorted(state.published) if key > str(lived.before.promoted_at)]
+    scored = [key for key in sorted(state.published) if key > str(backfill.before.promoted_at)]
     assert scored == sorted(state.scored) == sorted(state.drift) == sorted(state.performance) == sorted(state.checked)
     assert all(sorted(state.checks_of(key)) == sorted(CHECKS) for key in state.checked)
-    assert sorted(state.regret) == ([] if lived.policy == "alarm" else scored)
+    assert sorted(state.regret) == ([] if backfill.policy == "alarm" else scored)
 
 
-def test_old_weeks_that_come_late_retrain_nothing(lived: Lived) -> None:
+def test_old_weeks_that_come_late_retrain_nothing(backfill: Lived) -> None:
     late = [week(number) for number in LATE]
-    decisions = [record for record in lived.new if record.kind == "retrain_decided"]
+    decisions = [record for record in backfill.new if record.kind == "retrain_decided"]
     assert [(record.partition, record.details.trigger) for record in decisions] == [
         (key, trigger) for key in late for trigger in ("watch", "nightly")
     ]
     assert {(record.details.retrain, record.details.cause) for record in decisions} == {(False, "historical")}
-    assert lived.aliases == ({"champion": "1"}, {"champion": "1"})
-    assert lived.after.champion == lived.before.champion
-    assert lived.after.in_flight is None
-    assert list(lived.after.retrains) == list(lived.before.retrains)
-    assert not {record.kind for record in lived.new} & {"training_started", "candidate_registered", "promoted"}
+    assert backfill.aliases == ({"champion": "1"}, {"champion": "1"})
+    assert backfill.after.champion == backfill.before.champion
+    assert backfill.after.in_flight is None
+    assert list(backfill.after.retrains) == list(backfill.before.retrains)
+    assert not {record.kind for record in backfill.new} & {"training_started", "candidate_registered", "promoted"}
 
 
-def test_weeks_backfilled_a_second_time_add_no_record(lived: Lived) -> None:
-    assert lived.again == []
+def test_weeks_backfilled_a_second_time_add_no_record(backfill: Lived) -> None:
+    assert backfill.again == []
 
 
-def test_what_was_backfilled_asks_for_no_retrain_when_the_next_week_comes(lived: Lived) -> None:
-    newest = lived.last_decision
+def test_what_was_backfilled_asks_for_no_retrain_when_the_next_week_comes(backfill: Lived) -> None:
+    newest = backfill.last_decision
     numbers = newest.details.numbers
     assert (newest.partition, newest.details.retrain) == (week(WEEKS), False)
-    if lived.policy == "alarm":
+    if backfill.policy == "alarm":
         assert newest.details.cause == "no alarm"
         # The late weeks are among the windows that were asked, so it is their silence that is seen here.
         assert set(numbers["windows"]) >= {week(number) for number in LATE}
         assert numbers["alarms"] == {}
         return
-    regrets = judgements(lived.new, "regret")
+    regrets = judgements(backfill.new, "regret")
     assert all(details.historical for details in regrets.values())
     assert max(details.regret for details in regrets.values()) > 0.5
     assert newest.details.cause == "regret"

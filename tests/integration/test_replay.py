@@ -33,20 +33,20 @@ POLICIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workspace]:
+def workspaces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workspace]:
     """Return the same weeks, lived through under each policy."""
-    found = {}
+    by_name = {}
     for name, retrain in POLICIES.items():
         workspace = loop_of_slopes(tmp_path_factory.mktemp(name), SLOPES, rows=200, retrain=retrain, watch=WATCHED)
         live(workspace, len(SLOPES))
-        found[name] = workspace
-    return found
+        by_name[name] = workspace
+    return by_name
 
 
 @pytest.fixture(scope="module")
-def history(lived: dict[str, Workspace]) -> FittedHistory:
+def history(workspaces: dict[str, Workspace]) -> FittedHistory:
     """Return all models of these weeks."""
-    workspace = lived["regret"]
+    workspace = workspaces["regret"]
     return fit_history(workspace, past_partitions(workspace), processes=1)
 
 
@@ -57,18 +57,23 @@ def comparison(history: FittedHistory) -> PolicyComparison:
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_the_loop_decides_as_its_replay_says(name: str, lived: dict[str, Workspace], history: FittedHistory) -> None:
-    workspace = lived[name]
+def test_the_loop_decides_as_its_replay_says(
+    name: str, workspaces: dict[str, Workspace], history: FittedHistory
+) -> None:
+    workspace = workspaces[name]
     replayed = PolicyComparison(
         FittedHistory(workspace.loop, history.partitions, history.models, history.baselines)
-    ).replayed("declared")
+    ).replay("declared")
     keys = [partition.key for partition in history.partitions]
     lived_through = [
         (record.partition, record.details.trigger, record.details.retrain, record.details.cause)
         for record in workspace.ledger.records(RetrainDecided)
     ]
-    said = [(one["partition"], one["trigger"], one["retrain"], one["cause"]) for one in replayed.decisions]
-    assert said == lived_through
+    decisions = [
+        (decision["partition"], decision["trigger"], decision["retrain"], decision["cause"])
+        for decision in replayed.decisions
+    ]
+    assert decisions == lived_through
     assert [keys[at] for at in replayed.promoted] == [key.partition("|")[0] for key in workspace.state().promotions]
     assert len(replayed.promoted) > 1
     for position, loss in replayed.losses.items():
@@ -90,18 +95,18 @@ def test_nightly_has_the_whole_benefit_and_never_has_none(comparison: PolicyComp
 
 
 def test_a_dearer_promotion_is_made_less_often(comparison: PolicyComparison) -> None:
-    made = [len(comparison.replayed(f"regret:{cost}").promoted) for cost in (0.02, 0.2, 1.0, 20.0)]
-    assert made == sorted(made, reverse=True)
-    assert made[-1] == 1
+    promotions = [len(comparison.replay(f"regret:{cost}").promoted) for cost in (0.02, 0.2, 1.0, 20.0)]
+    assert promotions == sorted(promotions, reverse=True)
+    assert promotions[-1] == 1
 
 
 def test_the_report_names_a_cost_it_did_not_judge_on_the_weeks_it_chose_it_on(
     comparison: PolicyComparison, tmp_path: Path
 ) -> None:
-    told: list[str] = []
-    report = report_replay(comparison, ["declared", "never", "nightly"], split=week(8), progress=told.append)
+    replayed: list[str] = []
+    report = report_replay(comparison, ["declared", "never", "nightly"], split=week(8), progress=replayed.append)
     assert report.partitions[report.split - 1] == week(8)
-    assert told[-1] == f"regret:{report.cost:g}" if report.cost else told[-1] == "nightly"
+    assert replayed[-1] == f"regret:{report.cost:g}" if report.cost else replayed[-1] == "nightly"
     assert {figures.name for figures in report.later} >= {"declared", "never", "nightly"}
     assert json.loads(json.dumps(report.to_dict()))["suggested_until"] == week(8)
     lines = table(report.later, "mae")
@@ -206,7 +211,7 @@ def test_a_candidate_that_cannot_be_fitted_leaves_a_history_without_champions(tm
     object.__setattr__(workspace, "loop", workspace.loop.model_copy(update={"train": train}))
     fitted = fit_history(workspace, past_partitions(workspace), processes=1)
     assert "rows are too many" in str(fitted.models[2]["breaking"].failed)
-    assert PolicyComparison(fitted).replayed("nightly").promoted == []
+    assert PolicyComparison(fitted).replay("nightly").promoted == []
 
 
 def test_weeks_whose_labels_never_came_refuse_their_candidates_and_the_replay_goes_on(
@@ -216,8 +221,8 @@ def test_weeks_whose_labels_never_came_refuse_their_candidates_and_the_replay_go
         replace(partition, label=np.full(len(partition.label), np.nan)) if place in (2, 3, 7) else partition
         for place, partition in enumerate(history.partitions)
     ]
-    found = PolicyComparison(FittedHistory(history.loop, unlabelled, history.models, history.baselines))
-    nightly = found.replayed("nightly")
+    comparison = PolicyComparison(FittedHistory(history.loop, unlabelled, history.models, history.baselines))
+    nightly = comparison.replay("nightly")
     assert nightly.refused == [2, 3]
     assert nightly.promoted[0] == 4
     assert set(nightly.losses) == set(range(5, len(SLOPES))) - {7}

@@ -88,8 +88,8 @@ def test_an_alarm_has_its_pages_a_calm_week_has_none_unless_it_is_always_drawn(
     assert drawn["page"] == f"/airflow-mlops/reports/{project.model}/{KEYS[3]}"
     assert link_of("moved") == drawn["page"]
     assert link_of("calm") in ("", None)
-    assert "moved by" in Document(kept_reports.page_of(evidence, drawn["own"])).text
-    assert "Evidently" in kept_reports.page_of(evidence, drawn["evidently"])
+    assert "moved by" in Document(kept_reports.load_page(evidence, drawn["own"])).text
+    assert "Evidently" in kept_reports.load_page(evidence, drawn["evidently"])
     assert set(scheduler.xcom("reports", "calm_too")) == {"partition", "page", "own"}
     whys = {
         (record.partition, record.details.engine): record.details.why for record in project.of_kind("report_rendered")

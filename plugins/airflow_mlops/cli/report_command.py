@@ -29,7 +29,7 @@ def report(asked: argparse.Namespace) -> None:
     """Draw the page, keep it as evidence, and say where it is."""
     from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.errors import NotReadyError
-    from airflow_mlops.core.report.kept_reports import keep_report, page_of
+    from airflow_mlops.core.report.kept_reports import keep_report, load_page
 
     workspace = workspace_of(asked)
     partition = partition_key(asked.partition) if asked.partition else workspace.state().scored.newest()
@@ -39,5 +39,5 @@ def report(asked: argparse.Namespace) -> None:
     print(f"{workspace.loop.model}, partition {partition}: kept as {workspace.evidence.location(digest)}")
     if asked.into is not None:
         with writing(asked.into):
-            asked.into.write_text(page_of(workspace.evidence, digest), encoding="utf-8")
+            asked.into.write_text(load_page(workspace.evidence, digest), encoding="utf-8")
         print(f"written: {asked.into}")

@@ -129,14 +129,14 @@ class ApproveStageOperator(ApproveVersionOperator):
 def passed_so_far(workspace: Workspace) -> str:
     """Return what the looks of the rollout under way have said, as a Markdown list."""
     from airflow_mlops.core.ledger.rollout_details import StageAnalysed
-    from airflow_mlops.core.report.page_html import plainly
+    from airflow_mlops.core.report.page_html import escape_markdown
 
     rollout = workspace.state().rollout
     if rollout is None:
         return ""
     analyses = (record.details for record in workspace.ledger.records(StageAnalysed, after=rollout.record))
     return "\n".join(
-        f"- {analysis.name}: {analysis.verdict}: {plainly(analysis.reason)}"
+        f"- {analysis.name}: {analysis.verdict}: {escape_markdown(analysis.reason)}"
         for analysis in analyses
         if analysis.rollout == rollout.record
     )
@@ -156,19 +156,20 @@ def started_by(context: Context) -> str | None:
 def question(workspace: Workspace, version: Version, started: list[str]) -> str:
     """Return what the person is shown, as Markdown: why it was made, its numbers, and who cannot approve it."""
     # Reasons hold values of the user's data, which may hold anything.
-    from airflow_mlops.core.report.page_html import plainly
+    from airflow_mlops.core.report.page_html import escape_markdown
 
     details = version.details
     decision = workspace.ledger.record(details.decision)
+    reason = str(decision.details.reason) if decision else "unknown"
     report = workspace.evidence.get(str(details.report))
     judged = next(candidate for candidate in report["candidates"] if candidate["candidate"] == details.candidate)
     lines = [
-        f"Made as of {version.partition}, because: {plainly(decision.details.reason if decision else 'unknown')}.",
+        f"Made as of {version.partition}, because: {escape_markdown(reason)}.",
         "",
-        *(f"- {gate['verdict']}: {plainly(gate['reason'])}" for gate in judged["gates"]),
+        *(f"- {gate['verdict']}: {escape_markdown(gate['reason'])}" for gate in judged["gates"]),
         "",
         f"The whole story: `airflow-mlops card {workspace.loop.model} {version.number}`.",
     ]
     if started:
-        lines += ["", f"Cannot approve it, having started it: {plainly(', '.join(started))}."]
+        lines += ["", f"Cannot approve it, having started it: {escape_markdown(', '.join(started))}."]
     return "\n".join(lines)

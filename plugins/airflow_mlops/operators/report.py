@@ -47,9 +47,9 @@ class RenderReportOperator(StageOperator):
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.errors import NotReadyError
-        from airflow_mlops.core.report.kept_reports import alarms_on, keep_report
+        from airflow_mlops.core.report.kept_reports import alarming_checks, keep_report
 
-        alarmed = alarms_on(workspace, partition)
+        alarmed = alarming_checks(workspace, partition)
         if not alarmed and not self.always:
             raise NotReadyError(f"nothing alarmed on {partition}")
         why = f"alarm: {', '.join(alarmed)}" if alarmed else "drawn on every partition"

@@ -209,8 +209,8 @@ class RecordOutsideAlarmOperator(StageOperator):
         ]
 
 
-class WakeTrainingOperator(StageOperator):
-    """Let the training hear of a decided retrain from a Dag of any schedule.
+class EmitRetrainOperator(StageOperator):
+    """Emit the event that starts the training, from a Dag of any schedule, while a decided retrain is open.
 
     Give it the loop's retrain asset as its one outlet: the event carries the partition, also in a run that has none,
     where what ``emits`` of :class:`DecideRetrainOperator` names would start no Dag of the loop. Skips, and so emits
@@ -222,12 +222,12 @@ class WakeTrainingOperator(StageOperator):
         from airflow_mlops.core.errors import NotReadyError
         from airflow_mlops.core.retrain.decide_retrain import decision_to_emit
 
-        wanted = decision_to_emit(workspace, partition)
-        if wanted is None:
+        decision = decision_to_emit(workspace, partition)
+        if decision is None:
             raise NotReadyError("no decided retrain waits for its training")
         for outlet in self.outlets:
-            context["outlet_events"][outlet].extra = {"decision": wanted.sequence, "cause": wanted.details.cause}
-        return wanted.sequence
+            context["outlet_events"][outlet].extra = {"decision": decision.sequence, "cause": decision.details.cause}
+        return decision.sequence
 
 
 class WatchOverdueOperator(StageOperator):
@@ -248,10 +248,10 @@ class WatchOverdueOperator(StageOperator):
         """See the class."""
         from airflow_mlops.core.watch.overdue import watch_overdue
 
-        said = [found.said for found in watch_overdue(workspace, partition)]
-        for sentence in said:
+        messages = [finding.message for finding in watch_overdue(workspace, partition)]
+        for sentence in messages:
             self.log.warning("%s", sentence)
-        if said:
-            told = {**context, "exception": RuntimeWarning("; ".join(said)), "overdue": said}
-            call_notifiers([*workspace.loop.notify, *self.notify], self.root, told)
-        return said
+        if messages:
+            notice = {**context, "exception": RuntimeWarning("; ".join(messages)), "overdue": messages}
+            call_notifiers([*workspace.loop.notify, *self.notify], self.root, notice)
+        return messages

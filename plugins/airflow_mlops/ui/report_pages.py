@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 
 from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.errors import DataError, LedgerError
-from airflow_mlops.core.report.kept_reports import Engine, kept_page
+from airflow_mlops.core.report.kept_reports import Engine, newest_page
 from airflow_mlops.core.report.page_headers import HEADERS, POLICIES
 
 MODEL = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -68,7 +68,7 @@ def read_report(model: str, partition: str, engine: Engine) -> Response:
     stores = WorkspaceHook().stores()
     try:
         evidence = EvidenceFiles(stores.lake / model / "evidence")
-        page = kept_page(SqlLedger(stores.ledger_url, model), evidence, key, engine)
+        page = newest_page(SqlLedger(stores.ledger_url, model), evidence, key, engine)
     except LedgerError:
         raise HTTPException(500, "the report cannot be read as it was kept") from None
     if page is None:

@@ -1,1 +1,1 @@
-"""What was decided, in order: records, the state they fold to, and the stores that keep them."""
+"""The ledger: ordered records of decisions, the state that they fold to, and the stores of both."""

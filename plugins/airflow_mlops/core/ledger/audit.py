@@ -1,4 +1,4 @@
-"""The audit of a ledger: is it whole, is its evidence there, and is it as long as it was when it was anchored?
+"""Audit a ledger: recompute its hash chain, read its evidence, and compare it with its anchors.
 
 The chain of hashes shows a record that was changed, removed or put in between. That the newest records were cut
 off shows only against an anchor: the head of the ledger, written down in a place that its writers cannot reach.
@@ -29,7 +29,7 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found right: how many records, documents of evidence, and anchors were compared."""
+    """The result of an audit without errors: the numbers of records, evidence documents and anchors compared."""
 
     records: int
     evidence: int
@@ -37,7 +37,7 @@ class Audit:
 
 
 def head_anchor(ledger: Ledger) -> Anchor:
-    """Return the anchor of a ledger as it is now.
+    """Return an anchor of the current head of a ledger.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def append_anchor(anchor: Anchor, file: Path) -> None:
 
 
 def read_anchors(file: Path, model: str) -> list[Anchor]:
-    """Return the anchors of a model that a file holds.
+    """Return the anchors of a model in a file.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def read_anchors(file: Path, model: str) -> list[Anchor]:
 def audit_ledger(
     ledger: Ledger, evidence: EvidenceStore, anchors: Sequence[Anchor] = (), *, since: Anchor | None = None
 ) -> Audit:
-    """Recompute every hash, read every document of evidence, and compare with what was anchored.
+    """Recompute every hash, read every document of evidence, and compare the ledger with its anchors.
 
     Records are read once and one at a time, so memory does not grow with their number.
 

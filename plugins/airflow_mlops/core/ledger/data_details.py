@@ -75,7 +75,7 @@ class PartitionsExpired(Details):
 
 @dataclass(frozen=True, kw_only=True)
 class ErasedSnapshot:
-    """A partition of the snapshots as it is since a subject was erased; ``was`` is its digest from before."""
+    """A partition of the snapshots after the erasure of a subject; ``was`` is its digest before."""
 
     version: int
     arrived_version: int
@@ -88,7 +88,7 @@ class ErasedSnapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class ErasedPredictions:
-    """A partition of the predictions as it is since a subject was erased."""
+    """A partition of the predictions after the erasure of a subject."""
 
     version: int
     rows: int
@@ -97,7 +97,7 @@ class ErasedPredictions:
 
 @dataclass(frozen=True, kw_only=True)
 class ErasedQuarantine:
-    """A partition of the quarantine as it is since a subject was erased; ``erased`` counts the subject's rows."""
+    """A partition of the quarantine after the erasure of a subject; ``erased`` counts the subject's rows."""
 
     quarantine_version: int | None = None
     quarantined: int = 0
@@ -106,7 +106,7 @@ class ErasedQuarantine:
 
 @dataclass(frozen=True, kw_only=True)
 class ErasedLabels:
-    """A delivery of labels as it is since a subject was erased; ``erased`` counts all labels ever erased from it."""
+    """A delivery of labels after the erasure of a subject; ``erased`` counts all labels ever erased from it."""
 
     version: int
     digest: str
@@ -116,7 +116,7 @@ class ErasedLabels:
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionErasure:
-    """What the erasure of a subject changed in one partition, by table."""
+    """The changes of one partition by the erasure of a subject, by table."""
 
     snapshots: ErasedSnapshot | None = None
     predictions: ErasedPredictions | None = None

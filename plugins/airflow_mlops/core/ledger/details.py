@@ -22,7 +22,7 @@ SCHEMA = "schema"
 
 @dataclass(frozen=True, kw_only=True)
 class Details:
-    """What a record states beside its number, partition, actor and evidence.
+    """The content of a record beside its number, partition, actor and evidence.
 
     ``KIND`` is the kind as the ledger stores it, ``SUMMARY`` the kind in a sentence, ``FORM`` the version of the
     dataclass's JSON form. A field whose default is None is left out of the JSON where it is None.
@@ -51,7 +51,7 @@ class Details:
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
-        """Return the details that ``values`` hold.
+        """Return the details from their stored values.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Records of earlier releases, rewritten to the present form as they are read; what is stored stays as it is.
+"""Convert records of earlier releases to the current schema as they are read; the stored records stay as they are.
 
 Form 0 stated no version. Its four kinds of judgement are one kind now, and a sentence was called ``said``.
 """

@@ -45,5 +45,5 @@ class EvidenceFiles:
         return json.loads(content)
 
     def location(self, digest: str) -> str:
-        """Return where a person finds the document of ``digest``."""
+        """Return the path or address of the document of ``digest``, for a person."""
         return f"{self._folder.uri}/{digest}.json"

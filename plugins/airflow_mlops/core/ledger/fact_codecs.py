@@ -1,4 +1,4 @@
-"""How the values of the tables of facts are kept as JSON."""
+"""Encode and decode the values of the tables of facts as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_mlops.core.ledger.watch_details import JUDGED, WindowJudged
 
 @dataclass(frozen=True)
 class Codec:
-    """How values become JSON and come back."""
+    """A pair of functions that encode values as JSON and decode them."""
 
     to_json: Callable[[Any], Any]
     from_json: Callable[[Any], Any]
@@ -55,7 +55,7 @@ CODECS: dict[str, Codec] = {
 
 
 def codec_of(table: str) -> Codec:
-    """Return how the values of a table are kept."""
+    """Return the codec of the values of a table."""
     if table in CODECS:
         return CODECS[table]
     return _of_details(WindowJudged) if table.startswith(judged_table("")) else PLAIN

@@ -1,4 +1,4 @@
-"""Facts that the ledger's records add up to: tables of values by key, read one key or one stretch of keys at a time.
+"""Facts folded from the ledger's records: tables of values by key, read by key or by range of keys.
 
 A table holds the newest value of each key, such as the publication of a partition or the card of a version. Where the
 values come from, a fold or a projection in a database, is behind :class:`FactSource`.
@@ -15,7 +15,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Stretch:
-    """A stretch of keys.
+    """A range of keys.
 
     ``since`` is the first key that counts and ``after`` a key that all are greater than, ``until`` the last key that
     counts and ``before`` a key that all are less than; ``limit`` bounds how many, from the newest where
@@ -30,7 +30,7 @@ class Stretch:
     limit: int | None = None
 
     def holds(self, key: str) -> bool:
-        """Return whether a key lies in the stretch."""
+        """Return whether a key lies in the range."""
         return (
             (self.since is None or key >= self.since)
             and (self.after is None or key > self.after)
@@ -40,19 +40,19 @@ class Stretch:
 
 
 class FactSource(Protocol):
-    """Where the values of all tables come from, seen as of one moment."""
+    """A source of the values of all tables, as of one moment."""
 
     def value(self, table: str, key: str) -> Any | None:
         """Return the value of a key; None where there is none."""
 
     def keys(self, table: str, stretch: Stretch) -> list[str]:
-        """Return the keys of a stretch, in the order it asks for."""
+        """Return the keys of a range, in its order."""
 
     def items(self, table: str, stretch: Stretch) -> Iterator[tuple[str, Any]]:
-        """Yield the keys of a stretch with their values, in the order it asks for."""
+        """Yield the keys of a range with their values, in its order."""
 
     def count(self, table: str, stretch: Stretch) -> int:
-        """Return how many keys a stretch holds, whatever its limit."""
+        """Return the number of keys in a range, regardless of its limit."""
 
 
 class Facts(Generic[V]):
@@ -100,7 +100,7 @@ class Facts(Generic[V]):
         return (value for _, value in self.items())
 
     def newest_first(self, *, until: str | None = None) -> Iterator[tuple[str, V]]:
-        """Yield keys and values, the greatest key first; what is not asked for is not read."""
+        """Yield keys and values lazily, the greatest key first."""
         return self._source.items(self._table, Stretch(until=until, newest_first=True))
 
     def newest(self, *, until: str | None = None, before: str | None = None) -> str | None:
@@ -119,12 +119,12 @@ class Facts(Generic[V]):
         return self._source.keys(self._table, Stretch(until=until, newest_first=True, limit=count))[::-1]
 
     def count(self, *, since: str | None = None, after: str | None = None, until: str | None = None) -> int:
-        """Return how many keys there are from ``since``, or beyond ``after``, to ``until``."""
+        """Return the number of keys from ``since``, or beyond ``after``, to ``until``."""
         return self._source.count(self._table, Stretch(since=since, after=after, until=until))
 
 
 class FoldedFacts:
-    """All tables in memory, as a fold of records has left them; a :class:`FactSource`."""
+    """All tables in memory after a fold of records; a :class:`FactSource`."""
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[str, Any]] = {}
@@ -134,17 +134,17 @@ class FoldedFacts:
         return self.tables.get(table, {}).get(key)
 
     def keys(self, table: str, stretch: Stretch) -> list[str]:
-        """Return the keys of a stretch, in the order it asks for."""
+        """Return the keys of a range, in its order."""
         held = sorted(filter(stretch.holds, self.tables.get(table, {})), reverse=stretch.newest_first)
         return held[: stretch.limit]
 
     def items(self, table: str, stretch: Stretch) -> Iterator[tuple[str, Any]]:
-        """Yield the keys of a stretch with their values, in the order it asks for."""
+        """Yield the keys of a range with their values, in its order."""
         for key in self.keys(table, stretch):
             yield key, self.tables[table][key]
 
     def count(self, table: str, stretch: Stretch) -> int:
-        """Return how many keys a stretch holds."""
+        """Return the number of keys in a range."""
         return sum(map(stretch.holds, self.tables.get(table, {})))
 
     def put(self, table: str, key: str, value: Any | None) -> None:

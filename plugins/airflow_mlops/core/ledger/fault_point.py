@@ -1,4 +1,4 @@
-"""Named points between two writes, where a test may stop the process to see what survives.
+"""Named points between two writes at which a test may stop the process (crash testing).
 
 Set ``AIRFLOW_MLOPS_FAULT=promoted:kill`` and the process is killed as by ``kill -9`` when it gets
 there. Without the variable a point costs one look into the environment.
@@ -11,7 +11,7 @@ import signal
 
 
 def fault_point(name: str) -> None:
-    """Stop here if the environment asks for it: ``NAME:kill`` or ``NAME:raise``."""
+    """Kill the process or raise here if the environment asks for it: ``NAME:kill`` or ``NAME:raise``."""
     asked = os.environ.get("AIRFLOW_MLOPS_FAULT")
     if not asked:
         return

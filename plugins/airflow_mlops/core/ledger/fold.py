@@ -1,4 +1,4 @@
-"""The fold: the state of a loop is what its ledger records state, one after another, and nothing else is state.
+"""Fold the records of a ledger to the state of its loop; no other state exists.
 
 With ``as_of`` only what was recorded for partitions up to that key counts, which is what makes a backfill see the world
 as it was. The projection must give the same; a property test holds the two together.
@@ -19,13 +19,13 @@ from airflow_mlops.core.ledger.state_machine import StateMachine
 
 @dataclass(frozen=True)
 class View:
-    """Which partitions count: those up to ``as_of``, or short of ``before``; all of them without either."""
+    """A filter of partitions: those up to ``as_of``, or below ``before``; all of them without either."""
 
     as_of: str | None = None
     before: str | None = None
 
     def covers(self, partition: str | None) -> bool:
-        """Return whether a record about a partition counts; one that is about none always does."""
+        """Return whether a record about a partition is in the view; a record without a partition always is."""
         if partition is None:
             return True
         return (self.as_of is None or partition <= self.as_of) and (self.before is None or partition < self.before)

@@ -1,4 +1,4 @@
-"""Every kind of ledger record, and how its stored JSON is read."""
+"""Registry of the kinds of ledger records, and the parser of their stored JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The projection: facts kept beside the ledger, moved on by new records alone, and read as of any partition.
+"""The projection: facts stored beside the ledger, updated incrementally by new records, and read as of any partition.
 
 The state as of a partition counts the records of partitions up to it, so a value is a step function of the partition:
 each :class:`Step` holds from its partition until the next one. A record of partition *p* changes the steps from *p* on.
@@ -28,7 +28,7 @@ class Step:
 
 
 class StepStore(Protocol):
-    """Where the steps of all keys are kept."""
+    """A store of the steps of all keys."""
 
     def steps(self, table: str, key: str, since: str) -> list[Step]:
         """Return the step that holds at ``since``, if there is one, and those after it, in order."""
@@ -37,18 +37,18 @@ class StepStore(Protocol):
         """Replace some steps of a key by others."""
 
     def seen(self, view: View) -> FactSource:
-        """Return the facts as a view has them."""
+        """Return the facts in a view."""
 
 
 def places_of(records: Iterable[Record[Any]]) -> set[tuple[str, str]]:
-    """Return the tables and keys that records change or read, without what depends on the facts before them."""
+    """Return the tables and keys that records change or read, except those that depend on earlier facts."""
     effects = [effect for record in records for effect in effects_of(record, _NOTHING)]
     changed = {(effect.table, effect.key) for effect in effects}
     return changed.union(*(effect.reads for effect in effects))
 
 
 def apply(record: Record[Any], store: StepStore) -> None:
-    """Move the steps on by one record."""
+    """Apply one record to the steps."""
     since = record.partition or ""
     changes = []
     for effect in effects_of(record, store.seen(View())):
@@ -93,7 +93,7 @@ class MemoryStepStore:
         held[key] = sorted([*kept, *after], key=lambda step: step.partition)
 
     def seen(self, view: View) -> FactSource:
-        """Return the facts as a view has them."""
+        """Return the facts in a view."""
         return _SeenInMemory(self, view)
 
     def ordered(self, table: str) -> list[str]:

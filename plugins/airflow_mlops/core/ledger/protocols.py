@@ -1,4 +1,4 @@
-"""What the loop needs to remember: an append-only ledger, and a store of evidence."""
+"""The protocols of persistence: an append-only ledger, and a store of evidence."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ D = TypeVar("D", bound=Details)
 
 @dataclass(frozen=True)
 class Head:
-    """The last record of a ledger, by its number, 0 of an empty one, and its hash."""
+    """The last record of a ledger: its number, 0 if the ledger is empty, and its hash."""
 
     sequence: int
     hash: str
 
 
 class Ledger(Protocol):
-    """The records of one model, in order, and the state that they add up to."""
+    """The records of one model, in order, and the state that they fold to."""
 
     model: str
 
@@ -63,7 +63,7 @@ class Ledger(Protocol):
         """Return the number and the hash of the last record; nothing else is read."""
 
     def state(self, *, as_of: str | None = None, before: str | None = None) -> LoopState:
-        """Return the state: what :func:`~airflow_mlops.core.ledger.fold.fold` gives, without reading all records.
+        """Return the :func:`~airflow_mlops.core.ledger.fold.fold` of the records, without reading all of them.
 
         Parameters
         ----------
@@ -99,4 +99,4 @@ class EvidenceStore(Protocol):
         """
 
     def location(self, digest: str) -> str:
-        """Return where a person finds the document of ``digest``: a path or an address."""
+        """Return the path or address of the document of ``digest``, for a person."""

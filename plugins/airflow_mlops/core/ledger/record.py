@@ -1,4 +1,4 @@
-"""A ledger record: what was decided or done, in order, chained by hashes.
+"""A ledger record: a decision or an action, in order and chained by hashes.
 
 The hash of a record covers all of it and the hash before it, so a changed, removed or reordered record shows.
 ``Draft`` is what a stage asks the ledger to record; the ledger numbers and chains it.
@@ -24,7 +24,7 @@ D_co = TypeVar("D_co", bound=Details, covariant=True)
 
 @dataclass(frozen=True)
 class Draft(Generic[D]):
-    """What a stage asks the ledger to record.
+    """A record that a stage asks the ledger to append.
 
     ``operation`` is unique within a model: recording it again returns the first record unchanged.
     """
@@ -59,7 +59,7 @@ class Record(Generic[D_co]):
 
     @cached_property
     def details(self) -> D_co:
-        """What the record states, in the present form.
+        """The content of the record, in the current schema.
 
         Raises
         ------
@@ -118,7 +118,7 @@ def chain_record(draft: Draft[D], *, model: str, sequence: int, previous_hash: s
 
 
 def verify_chain(records: Iterable[Record[Any]], *, sequence: int = 0, previous_hash: str = GENESIS) -> int:
-    """Return the number of the last record, all being intact and in order.
+    """Verify that records are intact and in order; return the number of the last one.
 
     Parameters
     ----------

@@ -34,10 +34,10 @@ class StageEntered(Details):
 
 @dataclass(frozen=True, kw_only=True)
 class StageApproved(Details):
-    """A person let a step of a rollout begin."""
+    """A person approved the start of a step of a rollout."""
 
     KIND: ClassVar[str] = "stage_approved"
-    SUMMARY: ClassVar[str] = "A person let a step of a rollout begin."
+    SUMMARY: ClassVar[str] = "A person approved the start of a step of a rollout."
 
     version: str
     stage: int
@@ -73,7 +73,7 @@ class StageAnalysed(Details):
 
 @dataclass(frozen=True, kw_only=True)
 class StageSkipped(Details):
-    """A person let a step count as passed that had not."""
+    """A person skipped a step of a rollout, which counts as passed."""
 
     KIND: ClassVar[str] = "stage_skipped"
     SUMMARY: ClassVar[str] = "A person let a step count as passed that had not, and why."
@@ -86,7 +86,7 @@ class StageSkipped(Details):
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutPaused(Details):
-    """A person stopped a rollout where it is."""
+    """A person paused a rollout."""
 
     KIND: ClassVar[str] = "rollout_paused"
     SUMMARY: ClassVar[str] = "A person stopped a rollout where it is: traffic stays, and nothing goes on; and why."
@@ -97,7 +97,7 @@ class RolloutPaused(Details):
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutResumed(Details):
-    """A person let a paused rollout go on."""
+    """A person resumed a paused rollout."""
 
     KIND: ClassVar[str] = "rollout_resumed"
     SUMMARY: ClassVar[str] = "A person let a paused rollout go on, and why."
@@ -137,7 +137,7 @@ class RolledBack(Details):
 
 @dataclass(frozen=True, kw_only=True)
 class QuarantineLifted(Details):
-    """A person let a quarantined version serve again."""
+    """A person lifted the quarantine of a version."""
 
     KIND: ClassVar[str] = "quarantine_lifted"
     SUMMARY: ClassVar[str] = "A person let a rolled-back version serve again, and why."
@@ -148,7 +148,7 @@ class QuarantineLifted(Details):
 
 @dataclass(frozen=True, kw_only=True)
 class Approved(Details):
-    """A person let a version be rolled out; ``made_by`` had a hand in making it."""
+    """A person approved a version for its rollout; ``made_by`` are the people involved in making it."""
 
     KIND: ClassVar[str] = "approved"
     SUMMARY: ClassVar[str] = "A person let a version be rolled out: who, and in which run they were asked."

@@ -1,4 +1,4 @@
-"""The steps of facts in SQL: read by index, as of any partition, and written once a batch of records is applied."""
+"""The steps of facts in SQL: read by index as of any partition, and written in batches of records."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _KNOWN_KEYS = (
 
 
 def _within(partition: ColumnElement[str], view: View) -> list[ColumnElement[bool]]:
-    """Return the conditions by which a step counts in a view; what is about no partition stands at the empty one."""
+    """Return the SQL conditions of the steps in a view; a step without a partition has the empty key."""
     conditions = []
     if view.as_of is not None:
         conditions.append(partition <= view.as_of)
@@ -56,14 +56,14 @@ def _within(partition: ColumnElement[str], view: View) -> list[ColumnElement[boo
 
 
 class Run(Protocol):
-    """Runs an action on a connection and returns what it gave."""
+    """Runs an action on a connection and returns its result."""
 
     def __call__(self, action: Callable[[Connection], Result], /) -> Result:
         """Run ``action``."""
 
 
 class SqlFacts:
-    """The facts of a model as a view has them; a :class:`~airflow_mlops.core.ledger.facts.FactSource`.
+    """The facts of a model in a view; a :class:`~airflow_mlops.core.ledger.facts.FactSource`.
 
     Parameters
     ----------
@@ -90,12 +90,12 @@ class SqlFacts:
         return decode(table, self._run(lambda connection: connection.execute(query).scalar()))
 
     def keys(self, table: str, stretch: Stretch) -> list[str]:
-        """Return the keys of a stretch, in the order it asks for."""
+        """Return the keys of a range, in its order."""
         query = self._ordered(select(FACT.c.key), table, stretch)
         return self._run(lambda connection: [str(key) for key in connection.execute(query).scalars()])
 
     def items(self, table: str, stretch: Stretch) -> Iterator[tuple[str, Any]]:
-        """Yield the keys of a stretch with their values, in the order it asks for; a page at a time."""
+        """Yield the keys of a range with their values, in its order; a page at a time."""
         left, page = stretch.limit, stretch
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
@@ -111,7 +111,7 @@ class SqlFacts:
             page = Stretch(**{**vars(page), **narrowed})
 
     def count(self, table: str, stretch: Stretch) -> int:
-        """Return how many keys a stretch holds."""
+        """Return the number of keys in a range."""
         query = self._visible(select(func.count()), table, stretch)
         return self._run(lambda connection: int(connection.execute(query).scalar_one()))
 
@@ -121,7 +121,7 @@ class SqlFacts:
         return query if stretch.limit is None else query.limit(stretch.limit)
 
     def _visible(self, query: Select[Any], table: str, stretch: Stretch) -> Select[Any]:
-        """Return a query of the newest step of each key of a stretch, where that holds a value."""
+        """Return a query of the newest step of each key of a range, where that step has a value."""
         newer = and_(
             _OTHER.c.model == FACT.c.model,
             _OTHER.c.fact == FACT.c.fact,
@@ -164,7 +164,7 @@ class SqlSteps:
         self._changed: set[Key] = set()
 
     def expect(self, places: Collection[Key]) -> None:
-        """Find out at once which keys have no steps yet, so that none is asked for alone."""
+        """Look up in one query which keys have no steps yet."""
         unknown = sorted({key for table, key in places if (table, key) not in self._steps})
         facts = sorted({table for table, _ in places})
         for start in range(0, len(unknown), KEYS_AT_ONCE):
@@ -188,16 +188,16 @@ class SqlSteps:
         self._changed.add((table, key))
 
     def seen(self, view: View) -> FactSource:
-        """Return the facts as a view has them, changes of this transaction included."""
+        """Return the facts in a view, including the changes of this transaction."""
         return _SeenSteps(self, view)
 
     def value(self, table: str, key: str, view: View) -> Any | None:
-        """Return the value of a key as a view has it."""
+        """Return the value of a key in a view."""
         steps = reversed(self._loaded(table, key, NEWEST if view.as_of is None else view.as_of))
         return next((step.value for step in steps if view.covers(step.partition or None)), None)
 
     def flush(self) -> None:
-        """Write what has changed."""
+        """Write the changed steps."""
         gone, new, other = [], [], []
         for table, key in sorted(self._changed):
             stored, kept = self._stored[table, key], set()
@@ -247,7 +247,7 @@ class SqlSteps:
 
 
 class _SeenSteps:
-    """What effects ask of the facts: single values. They never list a table."""
+    """The facts that effects read: single values, never a whole table."""
 
     def __init__(self, steps: SqlSteps, view: View) -> None:
         self._steps, self._view = steps, view

@@ -181,7 +181,7 @@ class SqlLedger:
         return Head(0, GENESIS) if row is None else Head(int(row.sequence), str(row.hash))
 
     def _move(self, connection: Connection, old: Head, new: Head, records: Sequence[Record[Any]]) -> None:
-        """Move the projection from one record to another in one transaction; who comes second changes nothing."""
+        """Move the projection between two records in one transaction; a concurrent second move changes nothing."""
         connection.rollback()  # what was read so far began a transaction on some databases
         try:
             if old.sequence == 0 and self._projected(connection).sequence == 0:
@@ -212,7 +212,7 @@ class SqlLedger:
             connection.rollback()
 
     def _run(self, action: Callable[[Connection], Result]) -> Result:
-        """Return what ``action`` gives on a connection, trying again while the database is locked or away."""
+        """Run ``action`` on a connection and return its result; retry while the database is locked or unreachable."""
         attempts = Retrying(
             retry=retry_if_exception_type((OperationalError, ProgrammingError)),
             stop=stop_after_attempt(ATTEMPTS),

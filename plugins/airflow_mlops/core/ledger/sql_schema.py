@@ -86,7 +86,7 @@ def engine_of(url: str) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables to the present form, where they are not yet; one process does it and others wait.
+    """Migrate the tables to the current schema; one process migrates while others wait.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The state of a loop: what its ledger states now, or stated as of a partition."""
+"""The state of a loop, folded from its ledger now or as of a partition."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def entry_key(partition: str | None, sequence: int) -> str:
 
 
 class LoopState:
-    """What the ledger states now, or stated as of a partition.
+    """The state that a ledger folds to now, or as of a partition.
 
     The small state machine is read at once, and facts when they are asked for: as of the same partition, and at
     least as new as ``sequence``, the number of the last record.
@@ -141,7 +141,7 @@ class LoopState:
 
     @property
     def traffic_record(self) -> int:
-        """Number of the last record that changes who serves whom."""
+        """Number of the last record that changes the traffic."""
         return self.machine.traffic_record
 
     @property
@@ -151,7 +151,7 @@ class LoopState:
 
     @property
     def in_flight(self) -> str | None:
-        """What a new retrain would have to wait for, in words; None where nothing is under way."""
+        """The reason why a new retrain has to wait; None where nothing is in flight."""
         return self.machine.in_flight
 
     @property
@@ -161,7 +161,7 @@ class LoopState:
 
     @property
     def last_retrain(self) -> Record[RetrainDecided] | None:
-        """The newest decision that said yes."""
+        """The newest decision to retrain."""
         return next((record for _, record in self.retrains.newest_first()), None)
 
     def open_decision_by(self, as_of: str) -> Record[RetrainDecided] | None:
@@ -180,7 +180,7 @@ class LoopState:
 
     @property
     def champions_before(self) -> list[str]:
-        """Numbers of the champions that each had to make room for the next, up to this one, newest first."""
+        """Numbers of the champions before the current one, newest first."""
         numbers: list[str] = []
         number = None if self.champion is None else self._replaced_by(self.champion.number)
         while number is not None and number not in numbers:
@@ -193,7 +193,7 @@ class LoopState:
         return None if promotion is None else promotion.previous
 
     def require_scored(self, partition: str) -> PredictionsPublished:
-        """Return what is recorded of the predictions of a partition.
+        """Return the record of the predictions of a partition.
 
         Raises
         ------

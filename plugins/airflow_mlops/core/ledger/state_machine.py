@@ -1,4 +1,4 @@
-"""The small state machine of a loop: who serves, what is under way. Its moves are pure functions of one record.
+"""The state machine of a loop: the serving version and the work in flight. Its moves are pure functions of one record.
 
 retrain_decided (yes) -> training_started -> candidate_registered -> rollout_started
                                          \\-> training_failed, candidate_refused, superseded
@@ -104,7 +104,7 @@ class OpenRollout:
 
 @dataclass(frozen=True)
 class StateMachine:
-    """Who serves and what is under way.
+    """The serving version, and the decision, candidate or rollout in flight.
 
     ``traffic_record`` is the number of the last record that changes who serves whom, ``last_rollback`` of the last
     rollback; ``training_started`` the partition as of which the open decision was picked up.
@@ -122,7 +122,7 @@ class StateMachine:
 
     @property
     def in_flight(self) -> str | None:
-        """What a new retrain would have to wait for, in words; None where nothing is under way."""
+        """The reason why a new retrain has to wait; None where nothing is in flight."""
         if self.rollout is not None:
             paused = "" if self.rollout.paused is None else ", paused"
             return f"version {self.rollout.version.number} is being rolled out ({self.rollout.kind}{paused})"
@@ -137,7 +137,7 @@ class StateMachine:
         return self.rollout if self.rollout is not None and self.rollout.version.number == version else None
 
     def closing(self, *, decision: int | None, version: str | None) -> StateMachine:
-        """Return the state once a decision, and a candidate if one is named, has ended."""
+        """Return the state after the end of a decision, and of a candidate if one is named."""
         state = self
         if state.open_decision is not None and decision == state.open_decision.sequence:
             state = replace(state, open_decision=None, training_started=None)
@@ -146,7 +146,7 @@ class StateMachine:
         return state
 
     def rollout_ended(self, version: str, sequence: int) -> StateMachine:
-        """Return the state once the rollout or the candidate of a version is over."""
+        """Return the state after the end of the rollout or the candidate of a version."""
         rollout = None if self.rollout_of(version) is not None else self.rollout
         waits = self.candidate is not None and self.candidate.number != version
         candidate = self.candidate if waits else None

@@ -1,4 +1,4 @@
-"""Records about a training: decided, started, ended, and what is known of the version it made."""
+"""Records about a training: its decision, start and end, and the version that it made."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TrainingWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainDecided(Details):
-    """Whether to retrain. ``cause`` is a word, ``reason`` a sentence, ``numbers`` what they rest on."""
+    """A decision to retrain or not. ``cause`` is a word, ``reason`` a sentence, ``numbers`` the figures behind them."""
 
     KIND: ClassVar[str] = "retrain_decided"
     SUMMARY: ClassVar[str] = "Yes or no, the cause in a word, the reason in a sentence, and the numbers behind it."

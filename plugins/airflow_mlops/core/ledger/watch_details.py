@@ -67,7 +67,7 @@ class WindowJudged(Details):
 
     @property
     def alarms(self) -> bool:
-        """Whether the window alarms."""
+        """True if the verdict is an alarm."""
         return self.verdict == ALARM
 
 
@@ -121,7 +121,7 @@ class PerformanceJudged(WindowJudged):
 
 @dataclass(frozen=True, kw_only=True)
 class RegretMeasured(WindowJudged):
-    """What the champion lost on a partition against a fresh model, as a share of the fresh loss.
+    """The champion's regret on a partition: its excess loss over a fresh model, as a share of the fresh loss.
 
     ``regret`` is None where it could not be measured; ``message`` says why. ``fresh_as_of`` is the newest partition
     that the fresh model was made from.
@@ -154,7 +154,7 @@ class OutsideAlarmed(WindowJudged):
 
 @dataclass(frozen=True, kw_only=True)
 class OverdueJudged(WindowJudged):
-    """What is overdue as of a tick, each by what it is and since when; empty once nothing is any more."""
+    """The overdue findings as of a tick, each as its subject and since when; empty once nothing is overdue."""
 
     overdue: tuple[tuple[str, str], ...] = ()
 
@@ -172,7 +172,7 @@ JUDGED: dict[str, type[WindowJudged]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRendered(Details):
-    """The page about a partition, kept as evidence; ``report`` is its digest, ``why`` what it was made for."""
+    """The page about a partition, kept as evidence; ``report`` is its digest, ``why`` the reason for drawing it."""
 
     KIND: ClassVar[str] = "report_rendered"
     SUMMARY: ClassVar[str] = "The page that a person opens about a partition, kept as evidence."

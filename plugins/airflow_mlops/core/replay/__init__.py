@@ -1,1 +1,1 @@
-"""Recorded history lived through again, under other policies."""
+"""Replay recorded history under other retrain policies (counterfactual evaluation)."""

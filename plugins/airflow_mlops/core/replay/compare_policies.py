@@ -18,21 +18,21 @@ from airflow_mlops.core.declaration.retrain import Alarm, Clock, Regret, Retrain
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.replay.fit_history import FittedHistory
-from airflow_mlops.core.replay.judged_windows import JudgedWindows, NoWindows, listens_to_alarms
+from airflow_mlops.core.replay.judged_windows import JudgedWindows, NoWindows, uses_alarms
 from airflow_mlops.core.replay.replay_policy import ReplayedPolicy, replay_policy
 from airflow_mlops.core.retrain.retrain_policy import RetrainDecision, Trigger
 
 COSTS = (0.02, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Costs of a promotion that a suggestion is chosen from, in units of a fresh model's loss on one partition."""
 SHARE = 0.25
-"""Of the promotions of a nightly retraining, that a suggested cost may use."""
+"""Largest share of the promotions of a nightly retraining that a suggested cost may use."""
 PHASES = 8
 UNLIMITED = 1_000_000
 
 
 @dataclass(frozen=True)
 class PolicyFigures:
-    """What a policy gave on the judged partitions.
+    """The figures of a policy on the judged partitions.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class PolicyFigures:
     benefit : float or None
         Share of the nightly retraining's benefit; None where that has none.
     promotions : int
-        Promotions as of a judged partition.
+        Number of promotions as of a judged partition.
     share : float
-        Of the nightly retraining's promotions.
+        The promotions as a share of the nightly retraining's.
     clock : float or None
         Benefit of a clock with as many promotions, mean over its phases; None for a policy without any.
     """
@@ -60,8 +60,8 @@ class PolicyFigures:
         return asdict(self)
 
 
-def policy_of(loop: Loop, words: str) -> Loop:
-    """Return a declaration whose retrain policy is the one that a name says.
+def policy_of(loop: Loop, name: str) -> Loop:
+    """Return the declaration with the retrain policy of a name.
 
     ``declared`` is the policy as it stands, cooldown and budget too; every other is replayed without these:
     ``never``, ``nightly``, ``clock:4``, ``alarm``, ``alarm:2/3``, ``regret:0.1``.
@@ -71,30 +71,30 @@ def policy_of(loop: Loop, words: str) -> Loop:
     DeclarationError
         If there is no such policy.
     """
-    if words == "declared":
+    if name == "declared":
         return loop
-    kind, _, number = words.partition(":")
-    free: dict[str, Any] = {"cooldown": 0, "budget": UNLIMITED, "alarm": loop.retrain.alarm}
+    kind, _, number = name.partition(":")
+    unlimited: dict[str, Any] = {"cooldown": 0, "budget": UNLIMITED, "alarm": loop.retrain.alarm}
     try:
         if kind == "never" and not number:
-            made = Retrain(policy="never", **free)
+            retrain = Retrain(policy="never", **unlimited)
         elif kind == "nightly" and not number:
-            made = Retrain(policy=Clock(clock=1), **free)
+            retrain = Retrain(policy=Clock(clock=1), **unlimited)
         elif kind == "clock":
-            made = Retrain(policy=Clock(clock=int(number)), **free)
+            retrain = Retrain(policy=Clock(clock=int(number)), **unlimited)
         elif kind == "regret":
-            made = Retrain(policy=Regret(regret=float(number)), **free)
+            retrain = Retrain(policy=Regret(regret=float(number)), **unlimited)
         elif kind == "alarm":
-            windows, _, of = number.partition("/")
-            free["alarm"] = Alarm(windows=int(windows), of=int(of or windows)) if number else free["alarm"]
-            made = Retrain(policy="alarm", **free)
+            windows, _, among = number.partition("/")
+            unlimited["alarm"] = Alarm(windows=int(windows), of=int(among or windows)) if number else unlimited["alarm"]
+            retrain = Retrain(policy="alarm", **unlimited)
         else:
-            raise ValueError(words)
+            raise ValueError(name)
     except ValueError as error:
         raise DeclarationError(
-            f"no policy {words!r}; there are declared, never, nightly, clock:N, alarm, alarm:K/N and regret:COST"
+            f"no policy {name!r}; there are declared, never, nightly, clock:N, alarm, alarm:K/N and regret:COST"
         ) from error
-    return loop.model_copy(update={"retrain": made})
+    return loop.model_copy(update={"retrain": retrain})
 
 
 class PolicyComparison:
@@ -103,7 +103,7 @@ class PolicyComparison:
     Parameters
     ----------
     history : FittedHistory
-        All models there could have been.
+        The candidates fitted as of each partition.
     """
 
     def __init__(self, history: FittedHistory) -> None:
@@ -112,41 +112,45 @@ class PolicyComparison:
         self._none = NoWindows(history, history.loop)
         self._replayed: dict[str, ReplayedPolicy] = {}
 
-    def replayed(self, name: str) -> ReplayedPolicy:
-        """Return what a policy by its name would have done."""
+    def replay(self, name: str) -> ReplayedPolicy:
+        """Replay a policy by its name and return its outcome."""
         if name not in self._replayed:
             loop = policy_of(self.loop, name)
-            windows = self._windows if listens_to_alarms(loop.retrain) else self._none
+            windows = self._windows if uses_alarms(loop.retrain) else self._none
             self._replayed[name] = replay_policy(self.history, loop, name, windows)
         return self._replayed[name]
 
     @property
     def after_first(self) -> int:
         """Position of the first partition that a model served under every policy."""
-        return min(self.replayed("never").losses, default=len(self.history.partitions))
+        return min(self.replay("never").losses, default=len(self.history.partitions))
 
     def figures(self, name: str, first: int, last: int) -> PolicyFigures:
-        """Return what a policy gave on the partitions from position ``first`` up to and without ``last``."""
-        return self._figures(self.replayed(name), first, last, clock=True)
+        """Return the figures of a policy on the partitions from position ``first`` up to and without ``last``."""
+        return self._figures(self.replay(name), first, last, clock=True)
 
-    def _figures(self, found: ReplayedPolicy, first: int, last: int, *, clock: bool) -> PolicyFigures:
-        promoted = promotions_of(found, first, last)
-        nightly = len(promotions_of(self.replayed("nightly"), first, last))
-        beside = self.equal_clock(len(promoted), first, last) if clock and promoted else None
+    def _figures(self, policy: ReplayedPolicy, first: int, last: int, *, clock: bool) -> PolicyFigures:
+        promotions = promotions_of(policy, first, last)
+        nightly = len(promotions_of(self.replay("nightly"), first, last))
+        clock_benefit = self.equal_clock(len(promotions), first, last) if clock and promotions else None
         return PolicyFigures(
-            found.name, mean_loss(found, first, last), self._benefit(found, first, last), len(promoted),
-            len(promoted) / nightly if nightly else 0.0, beside,
-        )  # fmt: skip
+            name=policy.name,
+            loss=mean_loss(policy, first, last),
+            benefit=self._benefit(policy, first, last),
+            promotions=len(promotions),
+            share=len(promotions) / nightly if nightly else 0.0,
+            clock=clock_benefit,
+        )
 
-    def _benefit(self, found: ReplayedPolicy, first: int, last: int) -> float | None:
-        never, nightly = (mean_loss(self.replayed(name), first, last) for name in ("never", "nightly"))
+    def _benefit(self, policy: ReplayedPolicy, first: int, last: int) -> float | None:
+        never, nightly = (mean_loss(self.replay(name), first, last) for name in ("never", "nightly"))
         sign = -1 if self.loop.metric == "accuracy" else 1
         possible = sign * (never - nightly)
-        return sign * (never - mean_loss(found, first, last)) / possible if possible > 0 else None
+        return sign * (never - mean_loss(policy, first, last)) / possible if possible > 0 else None
 
     def equal_clock(self, promotions: int, first: int, last: int) -> float | None:
-        """Return the benefit of a clock with so many promotions between two positions, mean over its phases."""
-        found = []
+        """Return the benefit of a clock with as many promotions between two positions, mean over its phases."""
+        benefits = []
         for phase in range(PHASES):
             times = clock_times(promotions, first, last, (phase + 0.5) / PHASES)
             # Before the judged partitions the clock goes on at the same pace.
@@ -154,28 +158,28 @@ class PolicyComparison:
             before = {int(at) for at in np.arange(min(times) - pace, self.after_first - 1, -pace)}
             decide = _Schedule({self.history.partitions[at].key for at in times | before})
             replayed = replay_policy(self.history, policy_of(self.loop, "never"), "clock", self._none, decide)
-            found.append(self._benefit(replayed, first, last))
-        known = [benefit for benefit in found if benefit is not None]
-        return float(np.mean(known)) if known else None
+            benefits.append(self._benefit(replayed, first, last))
+        defined = [benefit for benefit in benefits if benefit is not None]
+        return float(np.mean(defined)) if defined else None
 
     def suggested_cost(
-        self, first: int, last: int, costs: Sequence[float] = COSTS, told: Callable[[float], None] = lambda _: None
+        self, first: int, last: int, costs: Sequence[float] = COSTS, progress: Callable[[float], None] = lambda _: None
     ) -> float | None:
-        """Return the cost with the largest benefit within the share of promotions; of equal ones the dearest.
+        """Return the cost with the largest benefit and at most ``SHARE`` of the promotions; of equal ones the highest.
 
-        None where none keeps within it, or retraining has no benefit at all.
+        None where every cost needs more promotions, or retraining has no benefit at all.
         """
-        found: list[tuple[float, float]] = []
+        candidates: list[tuple[float, float]] = []
         for cost in costs:
-            figures = self._figures(self.replayed(f"regret:{cost:g}"), first, last, clock=False)
-            told(cost)
+            figures = self._figures(self.replay(f"regret:{cost:g}"), first, last, clock=False)
+            progress(cost)
             if figures.benefit is not None and figures.share <= SHARE:
-                found.append((round(figures.benefit, 4), cost))
-        return max(found)[1] if found else None
+                candidates.append((round(figures.benefit, 4), cost))
+        return max(candidates)[1] if candidates else None
 
 
 class _Schedule:
-    """Decides by given partitions, and takes the first model as every policy does."""
+    """Decides to retrain as of given partitions, and on the first model as every policy does."""
 
     def __init__(self, keys: set[str]) -> None:
         self.keys = keys
@@ -190,7 +194,7 @@ class _Schedule:
 
 
 def clock_times(promotions: int, first: int, last: int, phase: float) -> set[int]:
-    """Return the positions of so many promotions, evenly spaced from ``first`` to ``last``.
+    """Return the positions of promotions at even distances from ``first`` to ``last``.
 
     >>> sorted(clock_times(2, 0, 10, 0.5))
     [2, 7]
@@ -199,12 +203,12 @@ def clock_times(promotions: int, first: int, last: int, phase: float) -> set[int
     return {int(first + (count + phase) * pace) for count in range(promotions)}
 
 
-def promotions_of(found: ReplayedPolicy, first: int, last: int) -> list[int]:
+def promotions_of(policy: ReplayedPolicy, first: int, last: int) -> list[int]:
     """Return the positions of a policy's promotions that serve a partition between ``first`` and ``last``."""
-    return [at for at in found.promoted if first - 1 <= at < last - 1]
+    return [at for at in policy.promoted if first - 1 <= at < last - 1]
 
 
-def mean_loss(found: ReplayedPolicy, first: int, last: int) -> float:
-    """Return the mean of the metric of who served, over the partitions from ``first`` up to and without ``last``."""
-    known = [loss for position, loss in found.losses.items() if first <= position < last]
-    return float(np.mean(known)) if known else float("nan")
+def mean_loss(policy: ReplayedPolicy, first: int, last: int) -> float:
+    """Return the mean of the served metric over the partitions from ``first`` up to and without ``last``."""
+    losses = [loss for position, loss in policy.losses.items() if first <= position < last]
+    return float(np.mean(losses)) if losses else float("nan")

@@ -1,7 +1,7 @@
-"""Fit every model that any policy could have made: each candidate, as of each partition, in several processes.
+"""Fit every candidate as of every partition, in several processes, so that a replay of a policy fits nothing.
 
-Which models there could have been does not depend on a policy; which of them served does. So each is fitted once,
-and predicts its holdout and every partition after it. A replay of a policy is then a matter of milliseconds.
+The models that can exist do not depend on a policy; the choice of the one that serves does. So each is fitted once,
+and predicts its holdout and every partition after it. A replay of a policy then takes milliseconds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BASELINES = "baselines of the gates"
 class FittedModel:
     """A model as of a partition: its predictions by the position of the partition, each of shape (n_rows,).
 
-    ``failed`` says why there is no such model.
+    ``failed`` is the reason why there is no such model; ``seconds`` the time of fit and predictions.
     """
 
     predictions: dict[int, Floats] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class FittedHistory:
-    """Every model that could have been: ``models[as_of][candidate]``, where ``as_of`` is a partition's position.
+    """The models of a replay: ``models[as_of][candidate]``, where ``as_of`` is a partition's position.
 
     ``baselines`` are the predictions of the gates' baselines for the holdout as of a position, where gates ask for any.
     """
@@ -68,7 +68,7 @@ class FittedHistory:
 
 @dataclass(frozen=True)
 class _Job:
-    """One fit: what is asked, the positions it is fitted on and the ones it predicts."""
+    """One fit: its request, the positions it is fitted on and the positions it predicts."""
 
     as_of: int
     request: FitRequest
@@ -78,8 +78,8 @@ class _Job:
 
 def window_positions(loop: Loop, as_of: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the positions of the partitions that a training as of a position fits on, and those of its holdout."""
-    known, train = tuple(range(as_of + 1)), loop.train
-    fitted_on, holdout = known[: -train.holdout], known[-train.holdout :]
+    positions, train = tuple(range(as_of + 1)), loop.train
+    fitted_on, holdout = positions[: -train.holdout], positions[-train.holdout :]
     return (fitted_on[-train.window :] if isinstance(train.window, int) else fitted_on), holdout
 
 
@@ -91,16 +91,16 @@ def fit_history(
     as_of: set[int] | None = None,
     progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> FittedHistory:
-    """Fit all models and let them predict.
+    """Fit all models and predict with them.
 
     Parameters
     ----------
     processes : int
-        How many fits run at once, each with one thread.
+        Number of fits at once, each with one thread.
     as_of : set of int, optional
-        Fit only the models as of these positions: what a policy that is known to ask for no other needs.
+        Fit only the models as of these positions, where a policy needs no others.
     progress : callable
-        Told after each fit: how many are done, of how many, and which it was.
+        Called after each fit with the number done, the number of fits, and the name of the fit.
 
     Raises
     ------
@@ -119,10 +119,10 @@ def fit_history(
     history = FittedHistory(loop, partitions, {}, {})
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         for position, partition in enumerate(partitions):
-            _written(partition).write(Path(folder) / f"{position}.parquet")
+            _fit_rows(partition).write(Path(folder) / f"{position}.parquet")
         # Not forked: what the parent holds open, such as a lake, does not survive a fork.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, mp_context=context, initializer=_opened, initargs=(folder,)) as pool:
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=_open_folder, initargs=(folder,)) as pool:
             futures = {pool.submit(_fit, job): job for job in jobs}
             for done, future in enumerate(as_completed(futures), start=1):
                 job, model = futures[future], future.result()
@@ -138,21 +138,30 @@ def _jobs(workspace: Workspace, count: int) -> Any:
     loop = workspace.loop
     listed = listed_candidates(workspace)
     search = {**loop.train.search.model_dump(), "metric": loop.metric} if listed["searched"] else None
-    compared = any(gate.better_than is not None for gate in loop.gates)
+    needs_baselines = any(gate.better_than is not None for gate in loop.gates)
     for as_of in range(loop.train.partitions_needed - 1, count):
         fitted_on, holdout = window_positions(loop, as_of)
-        for candidate in [*listed["names"], *([BASELINES] if compared else [])]:
+        for candidate in [*listed["names"], *([BASELINES] if needs_baselines else [])]:
             request = FitRequest(
-                model=loop.model, operation=f"replay-{as_of}", candidate=candidate, attempt="0",
-                function=loop.train.function, seed=loop.train.seed, classifies=loop.classifies, label=loop.data.label,
-                window=(), search=search, file="", root=str(workspace.root.absolute()),
-            )  # fmt: skip
-            later = holdout if candidate == BASELINES else (*holdout, *range(as_of + 1, count))
-            yield _Job(as_of, request, fitted_on, later)
+                model=loop.model,
+                operation=f"replay-{as_of}",
+                candidate=candidate,
+                attempt="0",
+                function=loop.train.function,
+                seed=loop.train.seed,
+                classifies=loop.classifies,
+                label=loop.data.label,
+                window=(),
+                search=search,
+                file="",
+                root=str(workspace.root.absolute()),
+            )
+            predicted = holdout if candidate == BASELINES else (*holdout, *range(as_of + 1, count))
+            yield _Job(as_of, request, fitted_on, predicted)
 
 
-def _written(partition: PastPartition) -> FitRows:
-    """Return the rows of a partition as a process reads them."""
+def _fit_rows(partition: PastPartition) -> FitRows:
+    """Return the rows of a partition in the form that the processes read."""
     return FitRows(partition.features, partition.label)
 
 
@@ -160,8 +169,8 @@ _ROWS: dict[int, FitRows] = {}
 _FOLDER = Path()
 
 
-def _opened(folder: str) -> None:
-    global _FOLDER  # noqa: PLW0603 -- a process of the pool is told once where the rows are
+def _open_folder(folder: str) -> None:
+    global _FOLDER  # noqa: PLW0603 -- set once in each process of the pool
     _FOLDER = Path(folder)
 
 
@@ -174,28 +183,30 @@ def _rows(position: int) -> FitRows:
 def _fit(job: _Job) -> Any:
     """Fit in a process of the pool; return a :class:`FittedModel`, or the baselines' predictions by name."""
     started = time.monotonic()
-    window = [_rows(position) for position in _needed(job)]
-    known = [~np.isnan(rows.label) for rows in window]
-    label = np.concatenate([rows.label[kept] for rows, kept in zip(window, known, strict=True)])
-    features = pd.concat([rows.features[kept] for rows, kept in zip(window, known, strict=True)], ignore_index=True)
+    window = [_rows(position) for position in _positions_to_read(job)]
+    labelled = [~np.isnan(rows.label) for rows in window]
+    label = np.concatenate([rows.label[mask] for rows, mask in zip(window, labelled, strict=True)])
+    features = pd.concat([rows.features[mask] for rows, mask in zip(window, labelled, strict=True)], ignore_index=True)
     with threadpool_limits(1):
         if job.request.candidate == BASELINES:
             return _baselines(job, features, label)
-        moment = np.repeat(np.arange(len(window)), [int(kept.sum()) for kept in known])
+        moment = np.repeat(np.arange(len(window)), [int(mask.sum()) for mask in labelled])
         try:
             with seeded(job.request.seed):
-                model = fitted(candidate_of(job.request), job.request, FitRows(features, _typed(job, label), moment))[0]
-            found = {
+                model = fitted(
+                    candidate_of(job.request), job.request, FitRows(features, _cast_label(job, label), moment)
+                )[0]
+            predictions = {
                 position: predict(model, _rows(position).features, classifies=job.request.classifies)
                 for position in job.predicted
             }
         except TrainingError as error:
             return FittedModel(failed=str(error), seconds=time.monotonic() - started)
-    return FittedModel(found, seconds=time.monotonic() - started)
+    return FittedModel(predictions, seconds=time.monotonic() - started)
 
 
-def _needed(job: _Job) -> tuple[int, ...]:
-    """Return what a fit reads: all of its window, and for baselines the newest partitions that have rows enough."""
+def _positions_to_read(job: _Job) -> tuple[int, ...]:
+    """Return the positions that a fit reads: its window, or for baselines the newest ones with enough rows."""
     if job.request.candidate != BASELINES:
         return job.fitted
     rows = 0
@@ -206,7 +217,7 @@ def _needed(job: _Job) -> tuple[int, ...]:
     return job.fitted
 
 
-def _typed(job: _Job, label: Floats) -> Any:
+def _cast_label(job: _Job, label: Floats) -> Any:
     return label.astype(np.int64) if job.request.classifies else label
 
 
@@ -215,5 +226,5 @@ def _baselines(job: _Job, features: pd.DataFrame, label: Floats) -> dict[str, Fl
     chosen[np.random.default_rng(job.request.seed).permutation(len(label))[:FITTED_ROWS]] = True
     training = ModelRows(pd.DataFrame({job.request.label: label}), features).where(chosen)
     holdout = pd.concat([_rows(position).features for position in job.predicted], ignore_index=True)
-    found = fit_baselines(training, job.request.label, holdout, classifies=job.request.classifies)
-    return dict(found.predictions)
+    baselines = fit_baselines(training, job.request.label, holdout, classifies=job.request.classifies)
+    return dict(baselines.predictions)

@@ -1,4 +1,4 @@
-"""The alarms there would have been: drift and performance of a partition beside the champion that served it."""
+"""Judge drift and performance of past partitions against the champion that a replayed policy served."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from airflow_mlops.core.watch.performance.judge_performance import HoldoutLosses
 from airflow_mlops.core.watch.performance.performance_verdict import MeanLoss, losses_by_slice
 
 
-def listens_to_alarms(retrain: Retrain) -> bool:
-    """Return whether a policy ever asks for alarms."""
+def uses_alarms(retrain: Retrain) -> bool:
+    """Return whether a policy depends on alarms."""
     policy = retrain.policy
     return policy == "alarm" or (isinstance(policy, Clock | Regret) and policy.or_alarm)
 
 
 class JudgedWindows:
-    """Judges partitions as the watch does, each beside a window once for all policies.
+    """Judges partitions as the watch does, and caches the drift for each training window.
 
     Parameters
     ----------
     history : FittedHistory
-        The partitions.
+        The partitions and models.
     loop : Loop
-        Says what is watched.
+        The declaration; its ``watch`` is judged by.
     """
 
     def __init__(self, history: FittedHistory, loop: Loop) -> None:
@@ -41,77 +41,79 @@ class JudgedWindows:
         self._drift: dict[tuple[int, int], DriftJudged] = {}
         self._holdouts: dict[tuple[int, str], HoldoutLosses] = {}
 
-    def judged(self, position: int, made: int, candidate: str, champion: str, served: Floats) -> list[WindowJudged]:
-        """Return the judgements that the watch would have recorded.
+    def judge(self, position: int, as_of: int, candidate: str, champion: str, served: Floats) -> list[WindowJudged]:
+        """Return the records that the watch would have made.
 
         Parameters
         ----------
-        position, made : int
-            Positions of the partition, and of the one as of which the champion was made.
+        position, as_of : int
+            Positions of the partition, and of the one as of which the champion was trained.
         candidate : str
             The champion's candidate.
         champion : str
             Number of its version.
         served : ndarray of float, shape (n_rows,)
-            What was served on the partition: the champion's predictions, and a challenger's on its share of the keys.
+            Served predictions: the champion's, and a challenger's on its share of the keys.
         """
         watch, digest = self.loop.watch, self.history.partitions[position].pin.digest
-        judged: list[WindowJudged] = []
+        verdicts: list[WindowJudged] = []
         if watch.drift is not None:
-            judged.append(self._drift_of(position, made))
+            verdicts.append(self._drift_of(position, as_of))
         if watch.performance is not None:
-            judged.append(self._performance_of(position, made, candidate, served))
-        return [replace(each, champion=champion, snapshot=digest) for each in judged]
+            verdicts.append(self._performance_of(position, as_of, candidate, served))
+        return [replace(verdict, champion=champion, snapshot=digest) for verdict in verdicts]
 
-    def _drift_of(self, position: int, made: int) -> DriftJudged:
-        key = (position, made)
+    def _drift_of(self, position: int, as_of: int) -> DriftJudged:
+        key = (position, as_of)
         if key not in self._drift:
             declared, partitions = self.loop.watch.drift, self.history.partitions
             assert declared is not None
-            if made not in self._profiles:
-                window = window_positions(self.loop, made)[0]
-                frames = {partitions[each].key: partitions[each].features for each in window}
-                self._profiles[made] = profile_window(frames)
-            self._drift[key] = drift_of_window(self._profiles[made], partitions[position].features, declared).summary()
+            if as_of not in self._profiles:
+                window = window_positions(self.loop, as_of)[0]
+                frames = {partitions[at].key: partitions[at].features for at in window}
+                self._profiles[as_of] = profile_window(frames)
+            self._drift[key] = drift_of_window(self._profiles[as_of], partitions[position].features, declared).summary()
         return self._drift[key]
 
-    def _performance_of(self, position: int, made: int, candidate: str, served: Floats) -> PerformanceJudged:
+    def _performance_of(self, position: int, as_of: int, candidate: str, served: Floats) -> PerformanceJudged:
         declared = self.loop.watch.performance
         assert declared is not None
         rows = self._rows([position], [served])
         if rows.label.size < declared.min_rows:
             return PerformanceJudged(verdict=INSUFFICIENT_DATA, metric=declared.metric)
-        judged, _ = judge_performance(declared, rows, self._holdout(made, candidate), Look(declared.alarm_rate))
-        return judged
+        verdict, _ = judge_performance(declared, rows, self._holdout(as_of, candidate), Look(declared.alarm_rate))
+        return verdict
 
-    def _holdout(self, made: int, candidate: str) -> HoldoutLosses:
-        """Return what a champion lost on its holdout."""
-        declared, model = self.loop.watch.performance, self.history.models[made][candidate]
+    def _holdout(self, as_of: int, candidate: str) -> HoldoutLosses:
+        """Return a champion's losses on its holdout."""
+        declared, model = self.loop.watch.performance, self.history.models[as_of][candidate]
         assert declared is not None
-        if (made, candidate) not in self._holdouts:
-            positions = window_positions(self.loop, made)[1]
-            rows = self._rows(positions, [model.predictions[each] for each in positions])
+        if (as_of, candidate) not in self._holdouts:
+            positions = window_positions(self.loop, as_of)[1]
+            rows = self._rows(positions, [model.predictions[at] for at in positions])
             losses = row_losses(declared.metric, rows.label, rows.predicted)
-            self._holdouts[made, candidate] = HoldoutLosses(
-                metric_value(declared.metric, losses), MeanLoss.of(losses),
-                {name: losses_by_slice(of, losses, declared.min_rows)[0] for name, of in rows.columns.items()},
-            )  # fmt: skip
-        return self._holdouts[made, candidate]
+            self._holdouts[as_of, candidate] = HoldoutLosses(
+                metric_value(declared.metric, losses),
+                MeanLoss.of(losses),
+                {name: losses_by_slice(values, losses, declared.min_rows)[0] for name, values in rows.columns.items()},
+            )
+        return self._holdouts[as_of, candidate]
 
     def _rows(self, positions: Sequence[int], predicted: Sequence[Floats]) -> ServedRows:
         """Return labels, predictions and the columns of slices of the labelled rows of partitions."""
-        declared, parts = self.loop.watch.performance, [self.history.partitions[each] for each in positions]
+        declared, parts = self.loop.watch.performance, [self.history.partitions[at] for at in positions]
         assert declared is not None
-        known = np.concatenate([part.labelled for part in parts])
+        labelled = np.concatenate([part.labelled for part in parts])
         return ServedRows(
-            np.concatenate([part.label for part in parts])[known], np.concatenate(predicted)[known],
-            {name: np.concatenate([part.columns[name] for part in parts])[known] for name in declared.slices},
-        )  # fmt: skip
+            np.concatenate([part.label for part in parts])[labelled],
+            np.concatenate(predicted)[labelled],
+            {name: np.concatenate([part.columns[name] for part in parts])[labelled] for name in declared.slices},
+        )
 
 
 class NoWindows(JudgedWindows):
-    """For policies that listen to no alarm: nothing is judged."""
+    """Judges nothing, for policies that do not depend on alarms."""
 
-    def judged(self, position: int, made: int, candidate: str, champion: str, served: Floats) -> list[WindowJudged]:  # noqa: ARG002
-        """Return nothing."""
+    def judge(self, position: int, as_of: int, candidate: str, champion: str, served: Floats) -> list[WindowJudged]:  # noqa: ARG002
+        """Return an empty list."""
         return []

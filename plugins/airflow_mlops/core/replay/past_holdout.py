@@ -1,4 +1,4 @@
-"""The holdout of a training in the past, and what the gates would have said of a candidate on it."""
+"""The holdout of a past training, and the gates of a candidate on it."""
 
 from __future__ import annotations
 
@@ -24,49 +24,61 @@ class PastHoldout:
         self.fitted, self.positions = window_positions(loop, as_of)
 
     @cached_property
-    def known(self) -> npt.NDArray[np.bool_]:
-        """Which of the rows have a label."""
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """Mask of the rows with a label."""
         return np.concatenate([self.history.partitions[position].labelled for position in self.positions])
 
     @cached_property
     def label(self) -> Floats:
         """Labels, shape (n_rows,)."""
-        label: Floats = np.concatenate([self.history.partitions[each].label for each in self.positions])[self.known]
+        parts = [self.history.partitions[position].label for position in self.positions]
+        label: Floats = np.concatenate(parts)[self.labelled]
         return label
 
     @cached_property
     def columns(self) -> dict[str, Any]:
         """The columns that gates slice or group by."""
         parts = [self.history.partitions[position].columns for position in self.positions]
-        return {name: np.concatenate([part[name] for part in parts])[self.known] for name in parts[0]}
+        return {name: np.concatenate([part[name] for part in parts])[self.labelled] for name in parts[0]}
 
     @cached_property
     def baselines(self) -> dict[str, Floats]:
         """Predictions of the baselines."""
-        return {name: found[self.known] for name, found in self.history.baselines.get(self.as_of, {}).items()}
+        return {
+            name: predictions[self.labelled] for name, predictions in self.history.baselines.get(self.as_of, {}).items()
+        }
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
-        """The groups that the window knows, of columns that a gate groups by."""
-        named = {gate.group for gate in self.loop.gates if gate.group is not None}
+        """The groups in the training window, by the columns that a gate groups by."""
+        columns = {gate.group for gate in self.loop.gates if gate.group is not None}
         parts = [self.history.partitions[position].columns for position in self.fitted]
-        return {name: list(Slices.from_column(np.concatenate([part[name] for part in parts])).names) for name in named}
+        return {
+            name: list(Slices.from_column(np.concatenate([part[name] for part in parts])).names) for name in columns
+        }
 
-    def of(self, model: FittedModel) -> Floats:
-        """Return a model's predictions."""
-        found: Floats = np.concatenate([model.predictions[position] for position in self.positions])[self.known]
-        return found
+    def predictions_of(self, model: FittedModel) -> Floats:
+        """Return a model's predictions, shape (n_rows,)."""
+        predictions: Floats = np.concatenate([model.predictions[position] for position in self.positions])[
+            self.labelled
+        ]
+        return predictions
 
-    def judged(self, model: FittedModel, champion: FittedModel | None) -> tuple[bool, float]:
+    def judge(self, model: FittedModel, champion: FittedModel | None) -> tuple[bool, float]:
         """Return whether a candidate passes the gates, and its mean loss.
 
         Gates on cost, robustness, stability and a user's own metrics are left out.
         """
-        loop, predicted = self.loop, self.of(model)
+        loop, predicted = self.loop, self.predictions_of(model)
         holdout = Holdout(
-            self.label, predicted, None if champion is None else self.of(champion), self.columns, self.baselines,
-            expected_groups=self.groups, seed=loop.train.seed,
-        )  # fmt: skip
+            self.label,
+            predicted,
+            None if champion is None else self.predictions_of(champion),
+            self.columns,
+            self.baselines,
+            expected_groups=self.groups,
+            seed=loop.train.seed,
+        )
         left_out = {*COSTS, *ROBUSTNESS, STABILITY, *(metric.name for metric in loop.evaluate.metrics)}
         gates = [gate for gate in loop.gates if gate.metric not in left_out]
         loss = float(np.mean(row_losses(loop.metric, self.label, predicted)))

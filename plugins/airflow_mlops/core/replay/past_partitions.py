@@ -1,4 +1,4 @@
-"""The history of a loop as a replay needs it: the published partitions with their rows, features and labels."""
+"""Read the history of a loop for a replay: the published partitions with their rows, features and labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_mlops.core.workspace import Workspace
 
 @dataclass(frozen=True)
 class PastPartition:
-    """A published partition: what was pinned of it, and row by row the features, label, key and columns of slices.
+    """A published partition: its pin, and row by row the features, label, key and columns of slices.
 
     ``label`` is NaN where none has arrived; ``columns`` are those that gates, the evaluation or the watch
     slice or group by.
@@ -40,7 +40,7 @@ class PastPartition:
 
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:
-        """Which rows have a label, shape (n_rows,)."""
+        """Mask of the rows with a label, shape (n_rows,)."""
         return ~np.isnan(self.label)
 
 
@@ -70,8 +70,8 @@ def past_partitions(workspace: Workspace, *, until: str | None = None) -> list[P
 
 
 def past_partition(loop: Loop, pin: PinnedPartition, rows: ModelRows) -> PastPartition:
-    """Return what a replay needs of a partition's rows."""
+    """Return a partition from its pin and its rows."""
     label = pd.to_numeric(rows.rows[loop.data.label]).to_numpy(np.float64, na_value=np.nan)
-    watched = loop.watch.performance.slices if loop.watch.performance is not None else ()
-    columns = {name: column_of(rows, name) for name in dict.fromkeys([*declared_columns(loop), *watched])}
+    slices = loop.watch.performance.slices if loop.watch.performance is not None else ()
+    columns = {name: column_of(rows, name) for name in dict.fromkeys([*declared_columns(loop), *slices])}
     return PastPartition(pin, rows.features, label, rows.rows[loop.data.key].to_numpy(object), columns)

@@ -1,4 +1,4 @@
-"""The picture of a replay: a line for each policy, with its benefit, its promotions and the clock that equals it."""
+"""Draw a replay: a line for each policy, with its benefit, its promotions and the benefit of an equal clock."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from airflow_mlops.core.replay.compare_policies import PolicyFigures
 from airflow_mlops.core.replay.replay_report import ReplayReport
 
-OURS, CLOCK, LINE = "#0b6e4f", "#8d99ae", "#d9dee7"
+POLICY, CLOCK, LINE = "#0b6e4f", "#8d99ae", "#d9dee7"
 ENDS = (-0.25, 1.5)
-"""Benefits between which a mark stands where it belongs; others stand at the edge, and the figure beside them tells."""
+"""Range of benefits that is drawn; marks beyond it are at its edge, beside the figure as text."""
 
 
 def draw_replay(report: ReplayReport, path: Path) -> None:
-    """Draw one panel for the whole history and one for what no cost was chosen on, into a PNG file."""
+    """Draw a panel for the whole history and one for the partitions after the choice of a cost, into a PNG file."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -26,9 +26,9 @@ def draw_replay(report: ReplayReport, path: Path) -> None:
     until = report.partitions[report.split - 1][:10]
     titles = (f"{report.model}: every partition", f"after {until}, the cost chosen before")
     for panel, figures, title in zip(panels, (report.whole, report.later), titles, strict=True):
-        _panel(panel, sorted(figures, key=lambda one: one.share), title)
-    marks, words = panels[0].get_legend_handles_labels()
-    figure.legend(marks, words, frameon=False, loc="lower center", ncols=2, fontsize=8)
+        _panel(panel, sorted(figures, key=lambda row: row.share), title)
+    marks, labels = panels[0].get_legend_handles_labels()
+    figure.legend(marks, labels, frameon=False, loc="lower center", ncols=2, fontsize=8)
     figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(path, dpi=130)
     plt.close(figure)
@@ -41,17 +41,19 @@ def _panel(panel: object, figures: Sequence[PolicyFigures], title: str) -> None:
 
     assert isinstance(panel, Axes)
     rows = range(len(figures))
-    clocks, benefits = [_placed(one.clock) for one in figures], [_placed(one.benefit) for one in figures]
-    known = [place for place in (*clocks, *benefits) if not isnan(place)]
-    low, high = min(known, default=0.0), max(known, default=1.0)
+    clocks = [_clip_to_ends(figure.clock) for figure in figures]
+    benefits = [_clip_to_ends(figure.benefit) for figure in figures]
+    positions = [position for position in (*clocks, *benefits) if not isnan(position)]
+    low, high = min(positions, default=0.0), max(positions, default=1.0)
     panel.hlines(rows, low, high, color=LINE, lw=0.8, zorder=0)
     panel.plot(clocks, rows, "o", color=CLOCK, ms=6, label="a clock with as many promotions, mean over its phases")
-    panel.plot(benefits, rows, "s", color=OURS, ms=6, label="the policy")
-    for row, one in enumerate(figures):
-        benefit = "unknown" if one.benefit is None else f"{one.benefit:.0%}"
-        panel.annotate(f"{benefit} at {one.share:.0%}", (1.04, row), xycoords=("axes fraction", "data"), va="center",
-                       fontsize=8)  # fmt: skip
-    panel.set_yticks(rows, [one.name for one in figures], fontsize=8)
+    panel.plot(benefits, rows, "s", color=POLICY, ms=6, label="the policy")
+    for row, figure in enumerate(figures):
+        benefit = "unknown" if figure.benefit is None else f"{figure.benefit:.0%}"
+        panel.annotate(
+            f"{benefit} at {figure.share:.0%}", (1.04, row), xycoords=("axes fraction", "data"), va="center", fontsize=8
+        )
+    panel.set_yticks(rows, [figure.name for figure in figures], fontsize=8)
     panel.set_xlim(low - 0.05, high + 0.05)
     panel.xaxis.set_major_formatter(PercentFormatter(1.0))
     panel.set_xlabel(
@@ -63,6 +65,6 @@ def _panel(panel: object, figures: Sequence[PolicyFigures], title: str) -> None:
         panel.spines[side].set_visible(False)
 
 
-def _placed(value: float | None) -> float:
-    """Return where a mark stands: at the nearer end if beyond, nowhere (NaN, which is not drawn) if unknown."""
+def _clip_to_ends(value: float | None) -> float:
+    """Return the position of a mark: clipped to ``ENDS``, and NaN, which is not drawn, without a value."""
     return nan if value is None else min(max(value, ENDS[0]), ENDS[1])

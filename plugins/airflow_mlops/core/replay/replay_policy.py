@@ -45,7 +45,7 @@ from airflow_mlops.core.rollout.next_transition import next_move
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.training.row_losses import Floats, metric_value, row_losses
-from airflow_mlops.core.watch.measure_regret import least_rows, regret_of, too_few_labels
+from airflow_mlops.core.watch.measure_regret import insufficient_labels, regret_of, required_rows
 
 D = TypeVar("D", bound=Details)
 Decide = Callable[[LoopState, Loop, str, Trigger], RetrainDecision]
@@ -53,15 +53,15 @@ LEFT_OUT = (
     "gates on cost, robustness and stability, user metrics, people's approvals, further checks of the watch, "
     "rollouts on anything but the labels of partitions, and Evidently's verdicts, for which the calibrated ones stand"
 )
-"""What a replay cannot know; it takes it that each would have passed or said nothing."""
+"""Parts of the loop that a replay leaves out; each is taken to pass, or to raise no alarm."""
 
 
 @dataclass
 class ReplayedPolicy:
-    """What a policy would have done.
+    """The outcome of a replayed policy.
 
-    ``losses`` is the metric of who served, by the position of the partition; ``promoted`` and ``decided`` are the
-    positions of promotions, the first model's too, and of decisions to retrain.
+    ``losses`` is the served metric by the position of the partition; ``promoted`` and ``decided`` are the positions of
+    promotions, the first model's too, and of decisions to retrain.
     """
 
     name: str
@@ -76,36 +76,36 @@ class ReplayedPolicy:
 def replay_policy(
     history: FittedHistory, loop: Loop, name: str, windows: JudgedWindows, decide: Decide = decide_retrain
 ) -> ReplayedPolicy:
-    """Return what a declaration's policy would have done.
+    """Replay a declaration's policy over a history and return its outcome.
 
     Parameters
     ----------
     history : FittedHistory
-        All models there could have been.
+        The candidates fitted as of each partition.
     loop : Loop
         The declaration, with the policy to replay in its ``retrain``.
     name : str
-        What to call it.
+        Name of the policy in the outcome.
     windows : JudgedWindows
-        What alarms there would have been, where the policy listens to any.
+        Judges past partitions, where the policy depends on alarms.
     decide : callable, optional
-        What decides in the place of the declared policy, such as a plain schedule.
+        Decides in place of the declared policy, such as a plain schedule.
     """
-    replayed = _Replay(history, loop, windows, decide, ReplayedPolicy(name))
+    replay = _Replay(history, loop, windows, decide, ReplayedPolicy(name))
     for position in range(len(history.partitions)):
-        replayed.live_through(position)
-    return replayed.found
+        replay.replay_partition(position)
+    return replay.policy
 
 
 class _Replay:
-    """A loop that is being replayed: its records, folded, and what they add up to."""
+    """A loop that is being replayed: its folded records, and the outcome so far."""
 
     def __init__(
-        self, history: FittedHistory, loop: Loop, windows: JudgedWindows, decide: Decide, found: ReplayedPolicy
+        self, history: FittedHistory, loop: Loop, windows: JudgedWindows, decide: Decide, policy: ReplayedPolicy
     ) -> None:
-        self.history, self.loop, self.windows, self.decide, self.found = history, loop, windows, decide, found
+        self.history, self.loop, self.windows, self.decide, self.policy = history, loop, windows, decide, policy
         self.fold = Fold()
-        self.made: dict[str, tuple[int, str]] = {}
+        self.trained: dict[str, tuple[int, str]] = {}
         self.at = {partition.key: position for position, partition in enumerate(history.partitions)}
 
     @property
@@ -114,7 +114,7 @@ class _Replay:
         return self.fold.state
 
     def add(self, key: str, details: D) -> Record[D]:
-        """Record something as of a partition."""
+        """Append a record as of a partition, and return it."""
         sequence = self.fold.sequence + 1
         record: Record[D] = Record(
             self.loop.model,
@@ -132,13 +132,13 @@ class _Replay:
         self.fold.add(record)
         return record
 
-    def live_through(self, position: int) -> None:
-        """Let a partition arrive, and everything follow that follows from it."""
+    def replay_partition(self, position: int) -> None:
+        """Replay one partition: publish, score, judge, decide, train, and advance any rollout."""
         partition = self.history.partitions[position]
         key, pin = partition.key, partition.pin
         self.add(key, SnapshotPublished(version=pin.version, digest=pin.digest, rows=len(partition.label)))
         if self.state.champion is not None:
-            self._served(position)
+            self._score(position)
             self._decide(position, "watch")
             self._train(position)
             self._roll_out(position)
@@ -146,7 +146,7 @@ class _Replay:
         self._train(position)
         self._roll_out(position)
 
-    def _served(self, position: int) -> None:
+    def _score(self, position: int) -> None:
         champion, partition = self.state.champion, self.history.partitions[position]
         assert champion is not None
         key, number, loop = partition.key, champion.number, self.loop
@@ -160,44 +160,48 @@ class _Replay:
                 rows=len(partition.label),
             ),
         )
-        known, losses, served = partition.labelled, self._losses(number, position), self._served_predictions(position)
-        if known.any():
-            lost = row_losses(loop.metric, partition.label[known], served[known])
-            self.found.losses[position] = metric_value(loop.metric, lost)
-        for judged in self.windows.judged(position, *self.made[number], number, served):
-            self.add(key, judged)
+        labelled, losses, predictions = (
+            partition.labelled,
+            self._losses(number, position),
+            self._served_predictions(position),
+        )
+        if labelled.any():
+            served_losses = row_losses(loop.metric, partition.label[labelled], predictions[labelled])
+            self.policy.losses[position] = metric_value(loop.metric, served_losses)
+        for verdict in self.windows.judge(position, *self.trained[number], number, predictions):
+            self.add(key, verdict)
         if isinstance(loop.retrain.policy, Regret):
-            measured = self._regret(number, position, losses, int(known.sum()))
-            self.add(key, replace(measured, champion=number, snapshot=partition.pin.digest))
+            regret = self._regret(number, position, losses, int(labelled.sum()))
+            self.add(key, replace(regret, champion=number, snapshot=partition.pin.digest))
 
     def _served_predictions(self, position: int) -> Floats:
-        """Return what is served: the champion's predictions, and on its share of the keys a challenger's."""
+        """Return the served predictions: the champion's, and a challenger's on its share of the keys."""
         champion, rollout = self.state.champion, self.state.rollout
         assert champion is not None
-        theirs = self._predictions(champion.number, position)
+        predictions = self._predictions(champion.number, position)
         if rollout is None or rollout.kind not in SERVING:
-            return theirs
+            return predictions
         keys = self.history.partitions[position].keys
-        chosen = sticky_share(keys.tolist(), salt=rollout.salt, percent=rollout.share)
-        return np.where(chosen, self._predictions(rollout.version.number, position), theirs)
+        mask = sticky_share(keys.tolist(), salt=rollout.salt, percent=rollout.share)
+        return np.where(mask, self._predictions(rollout.version.number, position), predictions)
 
     def _predictions(self, number: str, position: int) -> Floats:
         return self._model(number).predictions[position]
 
     def _model(self, number: str) -> FittedModel:
-        made, candidate = self.made[number]
-        return self.history.models[made][candidate]
+        as_of, candidate = self.trained[number]
+        return self.history.models[as_of][candidate]
 
     def _regret(self, number: str, position: int, losses: Floats, labelled: int) -> RegretMeasured:
-        needed = least_rows(self.loop)
+        needed = required_rows(self.loop)
         if labelled < needed:
-            return too_few_labels(labelled, needed)
-        made, candidate = self.made[number]
+            return insufficient_labels(labelled, needed)
+        as_of, candidate = self.trained[number]
         fresh = self.history.models.get(position - 1, {}).get(candidate)
         if fresh is None or fresh.failed is not None:
-            why = "none was fitted" if fresh is None else fresh.failed
-            return RegretMeasured(verdict=INSUFFICIENT_DATA, message=f"no fresh model: {why}", rows=labelled)
-        fresh_losses = losses if made == position - 1 else self._losses_of(fresh, position)
+            reason = "none was fitted" if fresh is None else fresh.failed
+            return RegretMeasured(verdict=INSUFFICIENT_DATA, message=f"no fresh model: {reason}", rows=labelled)
+        fresh_losses = losses if as_of == position - 1 else self._losses_of(fresh, position)
         figures = regret_of(self.loop.metric, losses, fresh_losses)
         return replace(RegretMeasured(verdict=MEASURED, rows=labelled), **figures)
 
@@ -206,18 +210,18 @@ class _Replay:
 
     def _losses_of(self, model: FittedModel, position: int) -> Floats:
         partition = self.history.partitions[position]
-        known = partition.labelled
-        if not known.any():
+        labelled = partition.labelled
+        if not labelled.any():
             return np.zeros(0)
-        return row_losses(self.loop.metric, partition.label[known], model.predictions[position][known])
+        return row_losses(self.loop.metric, partition.label[labelled], model.predictions[position][labelled])
 
     def _decide(self, position: int, trigger: Trigger) -> None:
         key = self.history.partitions[position].key
         decision = self.decide(self.state, self.loop, key, trigger)
         self.add(key, RetrainDecided(trigger=trigger, **decision.to_dict()))
-        self.found.decisions.append({"partition": key, "trigger": trigger, **decision.to_dict()})
+        self.policy.decisions.append({"partition": key, "trigger": trigger, **decision.to_dict()})
         if decision.retrain:
-            self.found.decided.append(position)
+            self.policy.decided.append(position)
 
     def _train(self, position: int) -> None:
         decision = self.state.open_decision
@@ -230,61 +234,61 @@ class _Replay:
         champion = None if self.state.champion is None else self._model(self.state.champion.number)
         try:
             judged = [
-                (*holdout.judged(model, champion), name) for name, model in sorted(models.items()) if not model.failed
+                (*holdout.judge(model, champion), name) for name, model in sorted(models.items()) if not model.failed
             ]
         except GateError as error:
             self.add(key, CandidateRefused(decision=decision.sequence, reason=str(error)))
-            self.found.refused.append(position)
+            self.policy.refused.append(position)
             return
         if not judged:
             self.add(key, TrainingFailed(decision=decision.sequence, reason="no candidate could be fitted"))
             return
-        ok, loss, name = min(judged, key=lambda one: (not one[0], one[1], one[2]))
-        if not ok or not np.isfinite(loss):
-            self.found.refused.append(position)
+        passes, loss, name = min(judged, key=lambda candidate: (not candidate[0], candidate[1], candidate[2]))
+        if not passes or not np.isfinite(loss):
+            self.policy.refused.append(position)
             self.add(key, CandidateRefused(decision=decision.sequence, reason="gates"))
             return
-        number = str(len(self.made) + 1)
-        self.made[number] = (position, name)
+        number = str(len(self.trained) + 1)
+        self.trained[number] = (position, name)
         self.add(key, CandidateRegistered(version=number, decision=decision.sequence, candidate=name, request=key))
         self.add(key, RolloutStarted(version=number))
 
     def _roll_out(self, position: int) -> None:
-        """Take a rollout as far as a partition lets it."""
+        """Advance the open rollout as far as the rows of a partition allow."""
         key, stages = self.history.partitions[position].key, self.loop.rollout.stages
         while (rollout := self.state.rollout) is not None:
             number, move = rollout.version.number, next_move(stages, rollout)
             if move.to == "promote":
                 self.add(key, Promoted(version=number))
-                self.found.promoted.append(position)
+                self.policy.promoted.append(position)
             elif move.to == "roll_back":
-                self.found.taken_back.append(position)
+                self.policy.taken_back.append(position)
                 self.add(key, RolledBack(version=number, reason=str(move.reason)))
             elif move.to in ("enter", "look"):
                 if move.to == "enter":
                     stage = stages[move.stage]
                     entered = StageEntered(version=number, stage=move.stage, kind=stage.kind, share=stage.share)
                     self.add(key, entered)
-                if not self._looked(position):
+                if not self._analyse_stage(position):
                     return
             else:
                 self.add(key, StageApproved(version=number, stage=rollout.stage + 1))  # people are not replayed
 
-    def _looked(self, position: int) -> bool:
-        """Look at the open stage, and return whether something came of it."""
+    def _analyse_stage(self, position: int) -> bool:
+        """Analyse the open stage, record the verdict, and return whether it is conclusive."""
         rollout, key = self.state.rollout, self.history.partitions[position].key
         assert rollout is not None
         if any(look.partition == key for look in rollout.looks):
             return False
         if self.state.champion is None or self.loop.rollout.is_live:
-            said = StageVerdict("pass", "not replayed", 0)
+            verdict = StageVerdict("pass", "not replayed", 0)
         else:
-            said = rows_verdict(_PastRows(self), key)
-        self.add(key, said.details(rollout, self.loop.rollout.stages[rollout.stage].name))
-        return said.verdict != "inconclusive"
+            verdict = rows_verdict(_PastRows(self), key)
+        self.add(key, verdict.details(rollout, self.loop.rollout.stages[rollout.stage].name))
+        return verdict.verdict != "inconclusive"
 
-    def compared(self, position: int) -> tuple[Floats, Floats, Any]:
-        """Return the losses of challenger and champion on a partition's labelled rows, and the keys of these."""
+    def compare_losses(self, position: int) -> tuple[Floats, Floats, Any]:
+        """Return the losses of challenger and champion on a partition's labelled rows, and the keys of these rows."""
         champion, rollout = self.state.champion, self.state.rollout
         assert champion is not None
         assert rollout is not None
@@ -303,12 +307,12 @@ class _PastRows(StageOnRows):
         self.replay = replay
 
     def compare(self, partitions: list[str]) -> ComparedRows:
-        ours, theirs, keys = zip(
-            *(self.replay.compared(self.replay.at[key]) for key in partitions), strict=True
-        )  # fmt: skip
-        found = ComparedRows(np.concatenate(ours), np.concatenate(theirs), np.concatenate(keys), 0)
-        kept = np.ones(len(found.keys), bool)
+        challenger_losses, champion_losses, keys = zip(
+            *(self.replay.compare_losses(self.replay.at[key]) for key in partitions), strict=True
+        )
+        rows = ComparedRows(np.concatenate(challenger_losses), np.concatenate(champion_losses), np.concatenate(keys), 0)
+        mask = np.ones(len(rows.keys), bool)
         if self.stage.share < 100:
-            kept = sticky_share(found.keys, salt=self.rollout.salt, percent=self.stage.share)
-        rows = int(kept.sum())
-        return ComparedRows(found.ours[kept], found.theirs[kept], found.keys[kept], rows)
+            mask = sticky_share(rows.keys, salt=self.rollout.salt, percent=self.stage.share)
+        count = int(mask.sum())
+        return ComparedRows(rows.ours[mask], rows.theirs[mask], rows.keys[mask], count)

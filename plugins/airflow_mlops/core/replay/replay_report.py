@@ -1,4 +1,4 @@
-"""What a replay found, in figures, in words and as a table."""
+"""The report of a replay: figures, advice and a table."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.replay.compare_policies import SHARE, PolicyComparison, PolicyFigures
 
 AS_GOOD = 0.01
-"""Benefit by which a policy must lead an equal clock before it is said to be better."""
+"""Least lead in benefit over an equal clock for a policy to count as better."""
 
 
 @dataclass(frozen=True)
 class ReplayReport:
-    """What was replayed, and what came of it.
+    """The figures of all replayed policies, the suggested cost and the advice.
 
     ``whole`` are figures on every partition after the first model, ``later`` those on the partitions from ``split``
     on, which the suggested ``cost`` was not chosen on.
@@ -36,12 +36,18 @@ class ReplayReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         return {
-            "model": self.model, "metric": self.metric, "seed": self.seed, "partitions": list(self.partitions),
-            "judged_from": self.partitions[self.first], "suggested_until": self.partitions[self.split - 1],
+            "model": self.model,
+            "metric": self.metric,
+            "seed": self.seed,
+            "partitions": list(self.partitions),
+            "judged_from": self.partitions[self.first],
+            "suggested_until": self.partitions[self.split - 1],
             "whole": [figures.to_dict() for figures in self.whole],
             "later": [figures.to_dict() for figures in self.later],
-            "cost": self.cost, "advice": self.advice, "declared_decisions": list(self.declared),
-        }  # fmt: skip
+            "cost": self.cost,
+            "advice": self.advice,
+            "declared_decisions": list(self.declared),
+        }
 
 
 def report_replay(
@@ -51,7 +57,7 @@ def report_replay(
     split: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ReplayReport:
-    """Replay policies and return what came of them.
+    """Replay policies and return the report.
 
     Parameters
     ----------
@@ -60,12 +66,12 @@ def report_replay(
     split : str, optional
         Key up to which a cost is chosen; later partitions judge it. The middle of the history by default.
     progress : callable
-        Told what is being replayed.
+        Called with the name of each policy before it is replayed.
 
     Raises
     ------
     NotReadyError
-        If there is nothing before or after ``split`` to choose or to judge by.
+        If no partition lies before ``split`` to choose on, or none after it to judge on.
     DeclarationError
         If there is no policy of a name.
     """
@@ -78,52 +84,61 @@ def report_replay(
             f"models served {last - first} of the {last} partitions; none of them "
             f"{'is left after' if middle >= last else 'lies before'} {split or keys[-1]}"
         )
-    cost = comparison.suggested_cost(first, middle, told=lambda cost: progress(f"regret:{cost:g}"))
+    cost = comparison.suggested_cost(first, middle, progress=lambda cost: progress(f"regret:{cost:g}"))
     suggested = [] if cost is None else [f"regret:{cost:g}"]
-    asked = list(dict.fromkeys([*names, *suggested]))
+    all_names = list(dict.fromkeys([*names, *suggested]))
     whole, later = [], []
-    for name in asked:
+    for name in all_names:
         progress(name)
         whole.append(comparison.figures(name, first, last))
         later.append(comparison.figures(name, middle, last))
-    declared = tuple(one for one in comparison.replayed("declared").decisions if one["retrain"])
+    declared = tuple(decision for decision in comparison.replay("declared").decisions if decision["retrain"])
     return ReplayReport(
-        comparison.loop.model, comparison.loop.metric, comparison.loop.train.seed, keys, first, middle,
-        tuple(whole), tuple(later), cost, advice(cost, later), declared,
-    )  # fmt: skip
+        model=comparison.loop.model,
+        metric=comparison.loop.metric,
+        seed=comparison.loop.train.seed,
+        partitions=keys,
+        first=first,
+        split=middle,
+        whole=tuple(whole),
+        later=tuple(later),
+        cost=cost,
+        advice=advice(cost, later),
+        declared=declared,
+    )
 
 
 def advice(cost: float | None, later: Sequence[PolicyFigures]) -> str:
-    """Return what the figures suggest, and where a plain clock would do as well."""
+    """Return the advice that follows from the figures: a cost, or a plain clock where that is as good."""
     if cost is None:
         return (
             f"no cost keeps within {SHARE:.0%} of the nightly promotions, or retraining has no benefit here; "
             "a person should look before this loop retrains by itself"
         )
-    found = next(figures for figures in later if figures.name == f"regret:{cost:g}")
-    words = f"retrain: {{policy: {{regret: {cost:g}}}}}: on the partitions that it was not chosen on it "
-    if found.benefit is None:
-        return f"{words}cannot be judged, since retraining had no benefit there"
-    words += f"keeps {found.benefit:.0%} of the nightly benefit with {found.share:.0%} of its promotions"
-    if found.clock is None:
-        return words
-    beside = f"an equal clock, mean over its phases, keeps {found.clock:.0%}"
-    if found.benefit - found.clock <= AS_GOOD and found.promotions:
-        pace = max(1, round(1 / found.share)) if found.share else 1
-        return f"{words}; {beside}, so a plain clock is as good here: retrain: {{policy: {{clock: {pace}}}}}"
-    return f"{words}; {beside}"
+    suggested = next(figures for figures in later if figures.name == f"regret:{cost:g}")
+    sentence = f"retrain: {{policy: {{regret: {cost:g}}}}}: on the partitions that it was not chosen on it "
+    if suggested.benefit is None:
+        return f"{sentence}cannot be judged, since retraining had no benefit there"
+    sentence += f"keeps {suggested.benefit:.0%} of the nightly benefit with {suggested.share:.0%} of its promotions"
+    if suggested.clock is None:
+        return sentence
+    comparison = f"an equal clock, mean over its phases, keeps {suggested.clock:.0%}"
+    if suggested.benefit - suggested.clock <= AS_GOOD and suggested.promotions:
+        pace = max(1, round(1 / suggested.share)) if suggested.share else 1
+        return f"{sentence}; {comparison}, so a plain clock is as good here: retrain: {{policy: {{clock: {pace}}}}}"
+    return f"{sentence}; {comparison}"
 
 
 def table(figures: Sequence[PolicyFigures], metric: str) -> list[str]:
     """Return the figures as the lines of a table."""
     head = f"{'policy':<14}{metric:>10}{'benefit':>10}{'promotions':>12}{'of nightly':>12}{'equal clock':>13}"
-    return [head, *(_row(one) for one in figures)]
+    return [head, *(_row(row) for row in figures)]
 
 
-def _row(one: PolicyFigures) -> str:
+def _row(figures: PolicyFigures) -> str:
     return (
-        f"{one.name:<14}{one.loss:>10.4g}{_percent(one.benefit):>10}{one.promotions:>12}"
-        f"{one.share:>12.0%}{_percent(one.clock):>13}"
+        f"{figures.name:<14}{figures.loss:>10.4g}{_percent(figures.benefit):>10}{figures.promotions:>12}"
+        f"{figures.share:>12.0%}{_percent(figures.clock):>13}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Take a loop's history in from its source, by the same stages, where its own lake holds none."""
+"""Ingest a loop's history from its source by the same stages, for a replay without a lake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 
 
-def ticks(workspace: Workspace, *, until: str) -> list[str]:
+def history_keys(workspace: Workspace, *, until: str) -> list[str]:
     """Return the keys of the partitions from the declared first one up to ``until``.
 
     Raises
@@ -24,13 +24,13 @@ def ticks(workspace: Workspace, *, until: str) -> list[str]:
     """
     data = workspace.loop.data
     if data.from_ is None:
-        raise DeclarationError("is not declared, so nobody knows where the history begins", key="data.from")
+        raise DeclarationError("is not declared; a replay without a lake needs the first partition", key="data.from")
     key, last = datetime.fromisoformat(data.from_).isoformat(), min(until, data.until or until)
-    found = []
+    keys = []
     while key[: len(last)] <= last:
-        found.append(key)
+        keys.append(key)
         key = next_tick(data.every, key)
-    return found
+    return keys
 
 
 def take_history(
@@ -40,25 +40,25 @@ def take_history(
     until: str,
     progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> None:
-    """Take, validate and publish every partition; one that is missing or refused is left out, as it would have been.
+    """Snapshot, validate and publish every partition; one that is missing or refused is left out, as in the loop.
 
     Parameters
     ----------
     workspace : Workspace
         On a lake and a ledger of its own.
     until : str
-        Key of the last partition to ask for.
+        Key of the last partition.
     progress : callable
-        Told after each partition: how many are done, of how many, and what became of it.
+        Called after each partition with the number done, the number of partitions, and the outcome.
     """
-    keys = ticks(workspace, until=until)
+    keys = history_keys(workspace, until=until)
     for done, key in enumerate(keys, start=1):
         try:
             manifest = take_snapshot(workspace, key)
             publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, validator))
-            said = "published"
+            outcome = "published"
         except SourceMissingError:
-            said = "nothing is there"
+            outcome = "nothing is there"
         except PartitionRefusedError as error:
-            said = f"refused: {error}"
-        progress(done, len(keys), f"{key[:10]} {said}")
+            outcome = f"refused: {error}"
+        progress(done, len(keys), f"{key[:10]} {outcome}")

@@ -1,4 +1,4 @@
-"""Reports of partitions, kept as evidence: a page is stored once, and the ledger says why it was made."""
+"""Reports of partitions, kept as evidence: a page is stored once, and the ledger records why it was drawn."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LARGE = 500_000
 def keep_report(workspace: Workspace, partition: str, why: str, *, engine: Engine = "own") -> str:
     """Draw the page about a partition, keep and record it, and return its digest.
 
-    The same page again changes nothing, so what is recorded is why it was made first.
+    Idempotent: drawing the same page again adds no record, so the recorded reason is the first one.
 
     Parameters
     ----------
     why : str
-        In words: an alarm, or who asked.
+        The reason in words: an alarm, or who asked.
     engine : str
-        Whose page: ``own``, or ``evidently``.
+        ``own``, or ``evidently``.
 
     Raises
     ------
@@ -38,17 +38,17 @@ def keep_report(workspace: Workspace, partition: str, why: str, *, engine: Engin
     DeclarationError
         If Evidently is asked for and not installed.
     """
-    from airflow_mlops.core.report.evidently_report import drawn_from, evidently_report
+    from airflow_mlops.core.report.evidently_report import evidently_report, page_inputs
 
-    # Evidently numbers the parts of its page by the clock, so what the page is drawn from names it.
+    # Evidently numbers the parts of its page by the clock, so its page is identified by its inputs.
     own = watch_report(workspace, partition) if engine == "own" else None
-    named = drawn_from(workspace, partition) if own is None else own
-    operation = f"report:{partition}:{engine}:{hashlib.sha256(canonical_json(named).encode()).hexdigest()[:32]}"
-    known = workspace.ledger.recorded(operation)
-    if known is not None:
-        return str(known.details.report)
+    identity = page_inputs(workspace, partition) if own is None else own
+    operation = f"report:{partition}:{engine}:{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:32]}"
+    recorded = workspace.ledger.recorded(operation)
+    if recorded is not None:
+        return str(recorded.details.report)
     page = evidently_report(workspace, partition) if own is None else own
-    page, parts = without_parts(workspace.evidence, page)
+    page, parts = extract_scripts(workspace.evidence, page)
     digest = workspace.evidence.put({"media_type": HTML, "page": page, "parts": parts})
     record = workspace.record_fact(
         workspace.draft(
@@ -61,9 +61,9 @@ def keep_report(workspace: Workspace, partition: str, why: str, *, engine: Engin
     return record.details.report
 
 
-def alarms_on(workspace: Workspace, partition: str) -> list[str]:
-    """Return what alarmed on a partition, by its name; of a historical one nothing does."""
-    return PartitionFindings.recorded(workspace, partition).alarms
+def alarming_checks(workspace: Workspace, partition: str) -> list[str]:
+    """Return the names of the checks that alarmed on a partition; a historical partition has none."""
+    return PartitionFindings.from_ledger(workspace, partition).alarms
 
 
 def newest_report(ledger: Ledger, partition: str, engine: Engine) -> ReportRendered | None:
@@ -72,8 +72,8 @@ def newest_report(ledger: Ledger, partition: str, engine: Engine) -> ReportRende
     return next((record.details for record in reports if record.details.engine == engine), None)
 
 
-def kept_page(ledger: Ledger, evidence: EvidenceStore, partition: str, engine: Engine) -> str | None:
-    """Return the newest kept page about a partition; None where there is none.
+def newest_page(ledger: Ledger, evidence: EvidenceStore, partition: str, engine: Engine) -> str | None:
+    """Return the HTML of the newest report of a partition; None where there is none.
 
     Raises
     ------
@@ -81,25 +81,25 @@ def kept_page(ledger: Ledger, evidence: EvidenceStore, partition: str, engine: E
         If its evidence is gone, was changed, or is no page.
     """
     report = newest_report(ledger, partition, engine)
-    return None if report is None else page_of(evidence, report.report)
+    return None if report is None else load_page(evidence, report.report)
 
 
-def page_of(evidence: EvidenceStore, digest: str) -> str:
-    """Return the HTML of a kept report; see :func:`kept_page` for the errors."""
-    kept = evidence.get(digest)
-    if not isinstance(kept, dict) or kept.get("media_type") != HTML:
+def load_page(evidence: EvidenceStore, digest: str) -> str:
+    """Return the HTML of a kept report; see :func:`newest_page` for the errors."""
+    document = evidence.get(digest)
+    if not isinstance(document, dict) or document.get("media_type") != HTML:
         raise LedgerError(f"evidence {digest} is no page")
-    page = str(kept["page"])
-    for mark, part in kept.get("parts", {}).items():
+    page = str(document["page"])
+    for mark, part in document.get("parts", {}).items():
         page = page.replace(mark, str(evidence.get(part)["text"]), 1)
     return page
 
 
-def without_parts(evidence: EvidenceStore, page: str) -> tuple[str, dict[str, str]]:
-    """Return a page without the scripts that are the same in every report, and the digests of those by their marks.
+def extract_scripts(evidence: EvidenceStore, page: str) -> tuple[str, dict[str, str]]:
+    """Keep large scripts of a page as evidence of their own; return the page with marks, and the digests by mark.
 
-    Evidently's library is megabytes and stands in each of its pages; it is kept once. A mark is no text that a name
-    could be: all names on a page are escaped.
+    Evidently's library has megabytes and is in each of its pages; it is kept once. No name on a page can be a mark,
+    since all names are escaped.
     """
     parts: dict[str, str] = {}
     for piece in page.split("<script>")[1:]:

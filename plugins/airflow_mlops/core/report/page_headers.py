@@ -1,4 +1,4 @@
-"""What a browser is told of a kept page, whoever serves it: it gets no origin, and nothing to talk to."""
+"""HTTP headers of a kept page, whoever serves it: the browser gives it no origin and no network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ POLICIES: dict[Engine, str] = {
     "own": f"sandbox; {LOCKED}",
     "evidently": f"sandbox allow-scripts; {LOCKED}; script-src 'unsafe-inline'; font-src data:",
 }
-"""What the browser lets a page do, by whose page it is."""
+"""Content security policy of a page, by its engine."""
 HEADERS = {
     "Content-Security-Policy": POLICIES["own"],
     "X-Content-Type-Options": "nosniff",
@@ -20,4 +20,4 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "private, no-store",
 }
-"""Of every answer, errors too; a page has the policy of its engine."""
+"""Headers of every response, errors too; a page has the policy of its engine."""

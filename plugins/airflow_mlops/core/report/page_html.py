@@ -1,4 +1,4 @@
-"""A model card as a page: Markdown, or HTML that needs nothing from anywhere and runs nothing."""
+"""Render a model card as Markdown, or as HTML without scripts and without external resources."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ th { background: #f0f4f8; } .lacks { background: #fff4e0; padding: .5rem .8rem; 
 
 def as_markdown(card: ModelCard) -> str:
     """Return the card as Markdown."""
-    lines = [f"# {plainly(card.title)}", ""]
+    lines = [f"# {escape_markdown(card.title)}", ""]
     if card.missing:
-        lines += [f"**This card lacks: {plainly(', '.join(card.missing))}.**", ""]
+        lines += [f"**This card lacks: {escape_markdown(', '.join(card.missing))}.**", ""]
     for section in card.sections:
-        lines += [f"## {plainly(section.title)}", ""]
+        lines += [f"## {escape_markdown(section.title)}", ""]
         for text in section.texts:
-            lines += [plainly(text), ""]
+            lines += [escape_markdown(text), ""]
         for table in section.tables:
             lines += [*_markdown_table(table), ""]
     return "\n".join(lines)
@@ -54,14 +54,14 @@ def as_html(card: ModelCard) -> str:
     )
 
 
-def plainly(text: str) -> str:
-    """Return text that Markdown shows as it is: names of columns and values may hold anything."""
+def escape_markdown(text: str) -> str:
+    """Return a text on one line with Markdown's characters escaped: names of columns may hold anything."""
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
 
 
 def _markdown_table(table: Table) -> list[str]:
     rows = [table.head, *table.rows]
-    lines = ["| " + " | ".join(plainly(cell) for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(escape_markdown(cell) for cell in row) + " |" for row in rows]
     return [lines[0], "|" + "---|" * len(table.head), *lines[1:]]
 
 

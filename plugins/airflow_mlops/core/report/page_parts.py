@@ -1,4 +1,4 @@
-"""What a model card is made of: sections of sentences and tables, all of them plain text."""
+"""The parts of a page: sections of sentences and tables, all of them plain text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Section:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The card of a version. ``missing`` names what a complete card would say besides."""
+    """The card of a version. ``missing`` names the items that a complete card would have besides."""
 
     title: str
     sections: tuple[Section, ...]

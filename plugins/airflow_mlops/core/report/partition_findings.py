@@ -1,4 +1,4 @@
-"""What the ledger and its evidence hold of a partition."""
+"""Collect the records and the evidence about a partition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_mlops.core.workspace import Workspace
 
 @dataclass(frozen=True)
 class PartitionFindings:
-    """What is known of a partition; each part is None or empty where there is none.
+    """The records and the evidence about a partition; each part is None or empty where there is none.
 
     Parameters
     ----------
@@ -26,11 +26,11 @@ class PartitionFindings:
     decisions : tuple of RetrainDecided
         The decisions to retrain or not, oldest first.
     reports : dict
-        Evidence by what it is of: ``drift``, ``performance``, ``validation``, ``check predictions``.
+        Evidence by its subject: ``drift``, ``performance``, ``validation``, ``check predictions``.
     digests : dict
-        The digests of all evidence, also of what could not be read.
+        The digests of all evidence, also of evidence that could not be read.
     lost : dict
-        Why a piece of evidence could not be read.
+        The reason why a piece of evidence could not be read.
     """
 
     published: SnapshotPublished | None
@@ -45,8 +45,8 @@ class PartitionFindings:
     lost: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def recorded(cls, workspace: Workspace, partition: str) -> PartitionFindings:
-        """Return what the ledger states of a partition, without any evidence."""
+    def from_ledger(cls, workspace: Workspace, partition: str) -> PartitionFindings:
+        """Return the records about a partition, without evidence."""
         state = workspace.state()
         decisions = workspace.ledger.records(RetrainDecided, partition=partition)
         return cls(
@@ -61,8 +61,8 @@ class PartitionFindings:
 
     @classmethod
     def read(cls, workspace: Workspace, partition: str) -> PartitionFindings:
-        """Return what is known of a partition by now; evidence that is gone or damaged stops nothing."""
-        findings = cls.recorded(workspace, partition)
+        """Return the records about a partition with their evidence; evidence that is gone or damaged is in ``lost``."""
+        findings = cls.from_ledger(workspace, partition)
         for name, digest in findings.evidence().items():
             findings.digests[name] = digest
             try:
@@ -72,7 +72,7 @@ class PartitionFindings:
         return findings
 
     def evidence(self) -> dict[str, str]:
-        """Return the digests of the evidence that the records name, by what it is of."""
+        """Return the digests of the evidence that the records name, by subject."""
         judged: dict[str, WindowJudged | None] = {"drift": self.drift, "performance": self.performance}
         judged |= {f"check {name}": check for name, check in self.checks.items()}
         digests = {name: part.report for name, part in judged.items() if part is not None}
@@ -81,11 +81,11 @@ class PartitionFindings:
 
     @property
     def judged(self) -> dict[str, WindowJudged]:
-        """Everything that was judged of it, by name, without regret."""
+        """The records of all checks by name, without regret."""
         parts = {"drift": self.drift, "performance": self.performance, **self.checks}
         return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def alarms(self) -> list[str]:
-        """Names of what alarms."""
+        """Names of the checks that alarm."""
         return [name for name, part in self.judged.items() if part.alarms]

@@ -1,4 +1,4 @@
-"""Numbers and other values of records as a person reads them."""
+"""Format numbers and other values of records for a page."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 from airflow_mlops.core.report.page_parts import Table
 
 
-def told(value: Any) -> str:
-    """Return a value in words: a number with four digits, nothing as a dash.
+def format_value(value: Any) -> str:
+    """Return a value as text: a float with four digits, None as a dash.
 
-    >>> told(0.123456), told(12_345), told(None), told(True), told(["a", "b"]), told({"x": 1})
-    ('0.1235', '12,345', '–', 'yes', 'a, b', '{"x": 1}')
+    >>> format_value(0.123456), format_value(12_345), format_value(None)
+    ('0.1235', '12,345', '–')
+    >>> format_value(True), format_value(["a", "b"]), format_value({"x": 1})
+    ('yes', 'a, b', '{"x": 1}')
     """
     if value is None or value == "":
         return "–"
@@ -28,25 +30,29 @@ def told(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def interval(low: Any, high: Any) -> str:
+def format_interval(low: Any, high: Any) -> str:
     """Return an interval, or a dash where there is none.
 
-    >>> interval(0.5, 1), interval(None, None)
+    >>> format_interval(0.5, 1), format_interval(None, None)
     ('[0.5, 1]', '–')
     """
-    return "–" if low is None or high is None else f"[{told(low)}, {told(high)}]"
+    return "–" if low is None or high is None else f"[{format_value(low)}, {format_value(high)}]"
 
 
 def table_of(head: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Return a table of records; ``head`` says which of their values, and what the columns of them are called.
+    """Return a table of records; ``head`` has the heading of each column by its key in the records.
 
-    A column that no record has a value of is left out.
+    A column without any value is left out.
     """
-    held = list(rows)
-    kept = {key: words for key, words in head.items() if any(row.get(key) is not None for row in held)}
-    return Table(tuple(kept.values()), tuple(tuple(told(row.get(key)) for key in kept) for row in held))
+    records = list(rows)
+    columns = {key: heading for key, heading in head.items() if any(row.get(key) is not None for row in records)}
+    return Table(
+        tuple(columns.values()), tuple(tuple(format_value(row.get(key)) for key in columns) for row in records)
+    )
 
 
-def pairs(values: Mapping[str, Any]) -> Table:
-    """Return values by their names, those that are there."""
-    return Table(("what", "value"), tuple((key, told(value)) for key, value in values.items() if value is not None))
+def value_table(values: Mapping[str, Any]) -> Table:
+    """Return a table of values by name, without those that are None."""
+    return Table(
+        ("what", "value"), tuple((key, format_value(value)) for key, value in values.items() if value is not None)
+    )

@@ -1,4 +1,4 @@
-"""A page that needs nothing from anywhere and runs nothing: every word of it is text, whatever the word is."""
+"""Render sections as one HTML page without scripts and external resources; every name and value is escaped."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ LONGEST = 600
 """Characters of a text that are shown: a name may be as long as a file."""
 SHORT = 24
 CLASSES = {
-    "alarm": "bad", "failed": "bad", "no alarm": "good", "met": "good", "insufficient data": "unsure",
+    "alarm": "bad",
+    "failed": "bad",
+    "no alarm": "good",
+    "met": "good",
+    "insufficient data": "unsure",
     "too little history": "unsure",
-}  # fmt: skip
+}
 COLOURS = """
 .bad { background: #ffe3e0; } .good { background: #e3f5e6; } .unsure { background: #fff4e0; }
 body { max-width: 76rem; } td { overflow-wrap: anywhere; } .short { white-space: nowrap; }
@@ -37,35 +41,35 @@ def html_page(title: str, sections: Sequence[Section]) -> str:
 
 
 def html_section(section: Section) -> str:
-    """Return a heading, the sentences below it, and its tables."""
+    """Return a section as HTML: a heading, the sentences below it, and its tables."""
     texts = [f"<p>{as_text(text)}</p>" for text in section.texts]
     return "\n".join([f"<h2>{as_text(section.title)}</h2>", *texts, *map(html_table, section.tables)])
 
 
 def html_table(table: Table) -> str:
-    """Return a table; a cell that is a verdict has the colour of it."""
+    """Return a table as HTML; a cell that is a verdict has its colour."""
     head = "".join(f'<th scope="col">{as_text(cell)}</th>' for cell in table.head)
     rows = ["<tr>" + "".join(map(html_cell, row)) + "</tr>" for row in table.rows]
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def html_cell(text: str) -> str:
-    """Return a cell of a table; numbers and words are not broken into lines."""
+    """Return a cell of a table as HTML; short texts are not broken into lines."""
     kinds = [CLASSES[text]] if text in CLASSES else []
     kinds += ["short"] if len(text) <= SHORT else []
     return f'<td class="{" ".join(kinds)}">{as_text(text)}</td>' if kinds else f"<td>{as_text(text)}</td>"
 
 
 def as_text(text: str) -> str:
-    r"""Return a text as HTML that shows it: nothing in it is a tag, and what cannot be seen is spelled out.
+    r"""Return a text as escaped HTML, cut to ``LONGEST`` characters, with invisible characters spelled out.
 
     >>> as_text('<b onclick="x()">\u202e')
     '&lt;b onclick=&quot;x()&quot;&gt;\\u202e'
     """
     cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-    return escape("".join(one if one.isprintable() else spelled(one) for one in cut))
+    return escape("".join(character if character.isprintable() else spell_out(character) for character in cut))
 
 
-def spelled(character: str) -> str:
+def spell_out(character: str) -> str:
     """Return an invisible character as a space, if it is one, or by its code."""
     return " " if character.isspace() else f"\\u{ord(character):04x}"

@@ -1,4 +1,4 @@
-"""The parts of the page that the watch has found: drift by columns, performance by slices, checks by their numbers."""
+"""The sections of the page about the watch: drift by columns, performance by slices, checks by their numbers."""
 
 from __future__ import annotations
 
@@ -7,64 +7,94 @@ from typing import Any
 
 from airflow_mlops.core.report.page_parts import Section, Table
 from airflow_mlops.core.report.partition_findings import PartitionFindings
-from airflow_mlops.core.report.report_numbers import interval, pairs, table_of
+from airflow_mlops.core.report.report_numbers import format_interval, table_of, value_table
 
 MOST_LINES = 20
 MOST_SLICES = 200
 COLUMNS = {
-    "column": "column", "verdict": "verdict", "distance": "distance", "p_value": "p", "detectable": "detectable",
-    "dispersion": "dispersion", "score": "score", "method": "method", "psi": "PSI", "jensen_shannon": "Jensen–Shannon",
-    "ks": "KS", "wasserstein": "Wasserstein", "said": "said",
-}  # fmt: skip
+    "column": "column",
+    "verdict": "verdict",
+    "distance": "distance",
+    "p_value": "p",
+    "detectable": "detectable",
+    "dispersion": "dispersion",
+    "score": "score",
+    "method": "method",
+    "psi": "PSI",
+    "jensen_shannon": "Jensen–Shannon",
+    "ks": "KS",
+    "wasserstein": "Wasserstein",
+    "said": "said",
+}
 FINDINGS = {"column": "column", "what": "what", "verdict": "verdict", "said": "said"}
 SLICES = {
-    "column": "column", "slice": "value", "verdict": "verdict", "rows": "rows", "value": "metric",
-    "interval": "interval", "reference": "on the holdout", "worse_by": "worse by", "p_value": "p", "reason": "reason",
-}  # fmt: skip
+    "column": "column",
+    "slice": "value",
+    "verdict": "verdict",
+    "rows": "rows",
+    "value": "metric",
+    "interval": "interval",
+    "reference": "on the holdout",
+    "worse_by": "worse by",
+    "p_value": "p",
+    "reason": "reason",
+}
 
 
-def drift_section(found: PartitionFindings) -> Section | None:
-    """Return what was said of the inputs, column by column, the furthest first."""
-    drift, report = found.drift, found.reports.get("drift", {})
+def drift_section(findings: PartitionFindings) -> Section | None:
+    """Return the section about drift, column by column, the largest distance first."""
+    drift, report = findings.drift, findings.reports.get("drift", {})
     if drift is None:
         return None
-    numbers = pairs(
+    numbers = value_table(
         {
-            "rows": drift.rows, "rows of the reference": report.get("reference_rows"),
-            "rows that the least effect needs": drift.needed, "alarm rate": drift.alarm_rate,
-            "least effect": report.get("min_effect"), "engine": report.get("engine"),
+            "rows": drift.rows,
+            "rows of the reference": report.get("reference_rows"),
+            "rows that the least effect needs": drift.needed,
+            "alarm rate": drift.alarm_rate,
+            "least effect": report.get("min_effect"),
+            "engine": report.get("engine"),
             "threshold": report.get("threshold"),
         }
-    )  # fmt: skip
-    columns = [{**one, "verdict": _verdict(one, "drifted")} for one in report.get("columns", ())]
-    columns.sort(key=lambda one: (one["verdict"] != "alarm", -float(one.get("distance") or 0.0), str(one["column"])))
-    findings = [{**one, "verdict": _verdict(one, "alarms")} for one in report.get("findings", ())]
+    )
+    columns = [{**entry, "verdict": _verdict(entry, "drifted")} for entry in report.get("columns", ())]
+    columns.sort(
+        key=lambda entry: (entry["verdict"] != "alarm", -float(entry.get("distance") or 0.0), str(entry["column"]))
+    )
+    finding_rows = [{**entry, "verdict": _verdict(entry, "alarms")} for entry in report.get("findings", ())]
     tables = [
         numbers,
         *(table_of(COLUMNS, columns),) * bool(columns),
-        *(table_of(FINDINGS, findings),) * bool(findings),
+        *(table_of(FINDINGS, finding_rows),) * bool(finding_rows),
     ]
     return Section("Inputs", (f"{drift.verdict}: {drift.message}",), tuple(tables))
 
 
-def performance_section(found: PartitionFindings) -> Section | None:
-    """Return the metric with its interval against the holdout, and each slice of it."""
-    performance, report = found.performance, found.reports.get("performance", {})
+def performance_section(findings: PartitionFindings) -> Section | None:
+    """Return the section about the metric, with its interval, the holdout and the slices."""
+    performance, report = findings.performance, findings.reports.get("performance", {})
     if performance is None:
         return None
     measured = performance.value is not None
-    numbers = pairs(
+    numbers = value_table(
         {
-            "metric": performance.metric, "value": performance.value,
-            "interval": interval(performance.low, performance.high) if measured else None,
-            "on the holdout": performance.reference, "worse by": performance.worse_by, "allowed": performance.limit,
-            "p": performance.p_value, "labelled rows": performance.rows, "scored rows": performance.scored,
+            "metric": performance.metric,
+            "value": performance.value,
+            "interval": format_interval(performance.low, performance.high) if measured else None,
+            "on the holdout": performance.reference,
+            "worse by": performance.worse_by,
+            "allowed": performance.limit,
+            "p": performance.p_value,
+            "labelled rows": performance.rows,
+            "scored rows": performance.scored,
         }
-    )  # fmt: skip
+    )
     judged = report.get("slices") or (performance.slices or {}).get("worst", [])
-    judged = sorted(judged, key=lambda one: (one["verdict"] != "alarm", -float(one.get("worse_by") or 0.0)))
-    more = len(judged) - MOST_SLICES
-    slices = [{**one, "interval": interval(one.get("low"), one.get("high"))} for one in judged[:MOST_SLICES]]
+    judged = sorted(judged, key=lambda entry: (entry["verdict"] != "alarm", -float(entry.get("worse_by") or 0.0)))
+    omitted = len(judged) - MOST_SLICES
+    slices = [
+        {**entry, "interval": format_interval(entry.get("low"), entry.get("high"))} for entry in judged[:MOST_SLICES]
+    ]
     small = sum((report.get("too_small") or {}).values())
     texts = [
         f"{performance.verdict}: {performance.message}",
@@ -72,34 +102,39 @@ def performance_section(found: PartitionFindings) -> Section | None:
     ]
     if small:
         texts.append(f"{small:,} slices have too few labelled rows to be judged.")
-    if more > 0:
-        texts.append(f"{more:,} more slices, none of them worse than these, are in the evidence.")
+    if omitted > 0:
+        texts.append(f"{omitted:,} more slices, none of them worse than these, are in the evidence.")
     return Section("Performance", tuple(texts), (numbers, *(table_of(SLICES, slices),) * bool(slices)))
 
 
-def check_sections(found: PartitionFindings) -> list[Section]:
-    """Return what each check said, with the numbers it rests on and the lists of its evidence."""
+def check_sections(findings: PartitionFindings) -> list[Section]:
+    """Return a section for each check, with its numbers and the lists of its evidence."""
     sections = []
-    for name, check in sorted(found.checks.items()):
+    for name, check in sorted(findings.checks.items()):
         numbers = check.numbers
-        tables = [pairs({key.replace("_", " "): value for key, value in numbers.items()})] if numbers else []
-        tables += list_tables(found.reports.get(f"check {name}", {}))
-        said = f"{check.verdict}: {check.message}"
-        sections.append(Section(f"Check: {name.replace('_', ' ')}", (said,), tuple(tables)))
+        tables = [value_table({key.replace("_", " "): value for key, value in numbers.items()})] if numbers else []
+        tables += list_tables(findings.reports.get(f"check {name}", {}))
+        sentence = f"{check.verdict}: {check.message}"
+        sections.append(Section(f"Check: {name.replace('_', ' ')}", (sentence,), tuple(tables)))
     return sections
 
 
 def list_tables(report: Mapping[str, Any]) -> list[Table]:
     """Return a table of each list of records in a piece of evidence, of at most ``MOST_LINES`` lines.
 
-    Keys of rows stay where they are: a page is kept, and a subject who is forgotten must not live on in it.
+    Keys of rows are left out: a page is kept, and must not identify a subject whose data are erased.
     """
     lists = [value for value in report.values() if isinstance(value, list) and value]
-    records = [value[:MOST_LINES] for value in lists if all(isinstance(one, Mapping) for one in value)]
-    return [table_of({key: key.replace("_", " ") for one in of for key in one if key != "key"}, of) for of in records]
+    tables = []
+    for values in lists:
+        if all(isinstance(value, Mapping) for value in values):
+            records = values[:MOST_LINES]
+            keys = [key for record in records for key in record if key != "key"]
+            tables.append(table_of({key: key.replace("_", " ") for key in keys}, records))
+    return tables
 
 
-def _verdict(one: Mapping[str, Any], alarmed: str) -> str:
-    """Return the verdict of a column, or of what was found of one."""
-    said = one.get("verdict")
-    return str(said) if said is not None else "alarm" if one.get(alarmed) else "no alarm"
+def _verdict(entry: Mapping[str, Any], alarmed: str) -> str:
+    """Return the verdict of a column or of a finding; ``alarmed`` is the key of the flag of entries without one."""
+    verdict = entry.get("verdict")
+    return str(verdict) if verdict is not None else "alarm" if entry.get(alarmed) else "no alarm"

@@ -1,4 +1,4 @@
-"""The page about a scored partition: what was found of it, with the numbers, and what was decided.
+"""The page about a scored partition: its checks with their numbers, and the decisions on a retrain.
 
 Everything comes from the ledger and its evidence, so the same history gives the same page. Names of columns, values of
 categories and words of libraries may hold anything; they are text here and nothing else.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.report.page_parts import Section, Table
 from airflow_mlops.core.report.partition_findings import PartitionFindings
-from airflow_mlops.core.report.report_numbers import told
+from airflow_mlops.core.report.report_numbers import format_value
 from airflow_mlops.core.report.report_page import html_page
 from airflow_mlops.core.report.sections_of_validation import validation_sections
 from airflow_mlops.core.report.sections_of_watch import check_sections, drift_section, performance_section
@@ -24,35 +24,41 @@ def watch_report(workspace: Workspace, partition: str) -> str:
     NotReadyError
         If nothing is known of the partition.
     """
-    found = PartitionFindings.read(workspace, partition)
-    if not (found.published or found.scored or found.checks):
+    findings = PartitionFindings.read(workspace, partition)
+    if not (findings.published or findings.scored or findings.checks):
         raise NotReadyError(f"partition {partition} was neither published nor scored")
     sections = [
-        summary(found), drift_section(found), performance_section(found), *check_sections(found),
-        *validation_sections(found), rests_on(found),
-    ]  # fmt: skip
-    return html_page(f"{workspace.loop.model}, partition {partition}", [one for one in sections if one is not None])
+        summary_section(findings),
+        drift_section(findings),
+        performance_section(findings),
+        *check_sections(findings),
+        *validation_sections(findings),
+        provenance_section(findings),
+    ]
+    return html_page(
+        f"{workspace.loop.model}, partition {partition}", [section for section in sections if section is not None]
+    )
 
 
-def summary(found: PartitionFindings) -> Section:
-    """Return everything that was judged, a line each, and what was decided."""
-    rows = [("inputs (drift)", found.drift), ("performance", found.performance), *sorted(found.checks.items())]
+def summary_section(findings: PartitionFindings) -> Section:
+    """Return the section with a line for each check and each decision."""
+    rows = [("inputs (drift)", findings.drift), ("performance", findings.performance), *sorted(findings.checks.items())]
     judged = [(name, part) for name, part in rows if part is not None]
-    lines = [(name, told(part.verdict), told(part.message)) for name, part in judged]
-    if found.regret:
-        lines.append(("regret", told(found.regret.regret), told(found.regret.message)))
+    lines = [(name, format_value(part.verdict), format_value(part.message)) for name, part in judged]
+    if findings.regret:
+        lines.append(("regret", format_value(findings.regret.regret), format_value(findings.regret.message)))
     tables = [Table(("what", "verdict", "said"), tuple(lines))] if lines else []
     texts = [] if lines else ["Nothing was judged of this partition."]
     if any(part.historical for _, part in judged):
         texts.append("Historical: newer partitions were decided on before, so nothing here raises an alarm.")
     decisions = tuple(
         (
-            told(decision.trigger),
+            format_value(decision.trigger),
             "retrain" if decision.retrain else "no retrain",
-            told(decision.cause),
-            told(decision.reason),
+            format_value(decision.cause),
+            format_value(decision.reason),
         )
-        for decision in found.decisions
+        for decision in findings.decisions
     )
     if decisions:
         tables.append(Table(("asked by", "decided", "cause", "reason"), decisions))
@@ -61,16 +67,18 @@ def summary(found: PartitionFindings) -> Section:
     return Section("What it came to", tuple(texts), tuple(tables))
 
 
-def rests_on(found: PartitionFindings) -> Section:
-    """Return which rows and which version the page is about, and where the evidence of it is."""
-    scored, published = found.scored, found.published
+def provenance_section(findings: PartitionFindings) -> Section:
+    """Return the section with the snapshot and the version that the page is about, and the digests of its evidence."""
+    scored, published = findings.scored, findings.published
     lines = [
-        ("champion that scored it", told(scored and scored.champion)),
-        ("snapshot that was scored", told(scored and scored.snapshot)),
-        ("snapshot that is published", told(published and published.digest)),
-        *((f"evidence of {name}", digest) for name, digest in sorted(found.digests.items())),
+        ("champion that scored it", format_value(scored and scored.champion)),
+        ("snapshot that was scored", format_value(scored and scored.snapshot)),
+        ("snapshot that is published", format_value(published and published.digest)),
+        *((f"evidence of {name}", digest) for name, digest in sorted(findings.digests.items())),
     ]
     other = scored and published and scored.snapshot != published.digest
     texts = ("The partition was published anew since it was scored.",) if other else ()
-    lost = tuple(f"The evidence of {name} cannot be read: {why}" for name, why in sorted(found.lost.items()))
-    return Section("What this page rests on", (*texts, *lost), (Table(("what", "which"), tuple(lines)),))
+    unreadable = tuple(
+        f"The evidence of {name} cannot be read: {reason}" for name, reason in sorted(findings.lost.items())
+    )
+    return Section("What this page rests on", (*texts, *unreadable), (Table(("what", "which"), tuple(lines)),))

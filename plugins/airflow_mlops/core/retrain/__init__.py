@@ -1,1 +1,1 @@
-"""When to retrain: the policy, the decision, and alarms from outside."""
+"""Decide when to retrain: the policy, the decision, and alarms of outside monitors."""

@@ -18,20 +18,20 @@ from airflow_mlops.core.ports.http_client import (
 TIMEOUT = 10.0
 """Seconds of silence after which a monitor does not answer."""
 PATIENCE = 30.0
-"""Seconds that a whole answer may take, so that a slow answer holds no thread of the triggerer for ever."""
+"""Seconds that a whole answer may take, so that a slow answer does not block a thread of the triggerer for ever."""
 LARGEST = 1 << 20
-"""Bytes of the largest answer that is taken; two hundred alarms need a tenth of it."""
+"""Bytes of the largest answer that is accepted; two hundred alarms need a tenth of it."""
 
 
 def ask_monitor(address: HttpAddress, path: str) -> bytes:
-    """Return the answer of a monitor.
+    """Request the alarms of a monitor and return the body of its answer.
 
-    There is no retry: the trigger asks again after its pause anyway.
+    There is no retry: the trigger asks again after its pause.
 
     Parameters
     ----------
     path : str
-        Where its alarms are, below the address; it may carry a query.
+        Path of the alarms below the address; it may have a query string.
 
     Raises
     ------

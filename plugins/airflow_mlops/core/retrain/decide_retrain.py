@@ -1,4 +1,4 @@
-"""Decide on a retrain and record the decision: exactly one of two that decide at once is recorded."""
+"""Decide on a retrain and record the decision; of two concurrent decisions exactly one is recorded."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from airflow_mlops.core.workspace.append_decision import append_decision
 
 
 def decide_and_record(workspace: Workspace, as_of: str, *, trigger: Trigger) -> Record[RetrainDecided]:
-    """Return the decision on the newest published partition at or before ``as_of``, now recorded.
+    """Decide on a retrain as of the newest published partition at or before ``as_of``, and record the decision.
 
-    Deciding again for the same partition and trigger returns the first decision.
+    Idempotent: deciding again for the same partition and trigger returns the first decision.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def decide_and_record(workspace: Workspace, as_of: str, *, trigger: Trigger) -> 
 
 
 def decide_by_hand(workspace: Workspace, as_of: str) -> Record[RetrainDecided]:
-    """Return the decision to retrain that stands open, or the one that a run started by hand now makes.
+    """Return the open decision to retrain, or decide for a person who started a run by hand.
 
     Raises
     ------
     NotReadyError
-        If nothing is published yet, or the policy says no to the person too.
+        If nothing is published yet, or the policy refuses the person too.
     """
     decision = workspace.state().open_decision_by(as_of) or decide_and_record(workspace, as_of, trigger="person")
     if not decision.details.retrain:
@@ -64,9 +64,12 @@ def decide_by_hand(workspace: Workspace, as_of: str) -> Record[RetrainDecided]:
 
 
 def escalate(workspace: Workspace, decision: Record[RetrainDecided]) -> Record[Escalated] | None:
-    """Record that a person must look, where a decision says so and none has said it of this champion before.
+    """Record an escalation to a person, where a decision asks for one and the champion has none yet.
 
-    Returns the record if it is new, so that a person is told once and not at every partition.
+    Returns
+    -------
+    Record or None
+        The record if it is new, so that a person is notified once and not at every partition.
     """
     state = workspace.state()
     if decision.details.cause != "escalated" or state.champion is None or state.champion.number in state.escalations:
@@ -77,10 +80,10 @@ def escalate(workspace: Workspace, decision: Record[RetrainDecided]) -> Record[E
 
 
 def decision_to_emit(workspace: Workspace, as_of: str) -> Record[RetrainDecided] | None:
-    """Return the decision that the training still has to hear of: open, and not picked up for this partition.
+    """Return the open decision to retrain whose training has not started for the newest partition; None if none.
 
-    An event is dropped for good while its consumer is paused, so an open decision is emitted again by
-    every later watch or nightly run until a training has closed it.
+    Airflow drops an event while its consumer is paused, so an open decision is emitted again by every later watch or
+    nightly run until a training has closed it.
     """
     state = workspace.state()
     if state.open_decision is None:

@@ -1,7 +1,7 @@
-"""Alarms of a monitor outside: read with care, and recorded as the check ``outside`` of a scored partition.
+"""Alarms of outside monitors: parsed strictly, and recorded as the check ``outside`` of a scored partition.
 
-What another program says is an alarm becomes one window that alarmed, no more: k of n, the cooldown, the budget and the
-policy itself are asked as after any other check. Each alarm has an id and is recorded once, however often it is told.
+An outside alarm makes a window one that alarmed, and no more: k of n, the cooldown, the budget and the policy itself
+apply as after any other check. Each alarm has an id and is recorded once, however often it is reported.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from airflow_mlops.core.ledger.watch_details import ALARM, NO_ALARM, OUTSIDE, Ou
 from airflow_mlops.core.workspace import Workspace
 
 MOST = 200
-"""Alarms that are read of one answer; a monitor that lists more repeats itself."""
+"""Most alarms that are read of one answer; a monitor that lists more repeats itself."""
 LONGEST_ID, LONGEST = 200, 500
-"""Characters of an id, which must not be cut, and of what is said, which may."""
+"""Most characters of an id, which must not be cut, and of a message, which may."""
 SHOWN = 3
 
 
 def read_alarms(answer: Any) -> tuple[list[OutsideAlarm], list[str]]:
-    """Return the alarms of an answer, and of each that cannot be read why.
+    """Return the alarms of an answer, and a reason for each that cannot be read.
 
     Parameters
     ----------
     answer : JSON, or text that holds JSON
-        A list of alarms, a mapping with that list as ``alarms``, or one alarm: a mapping with ``id``, and if it likes
-        ``message`` and ``partition``. Whatever else it holds is not looked at.
+        A list of alarms, a mapping with that list as ``alarms``, or one alarm: a mapping with ``id``, and optionally
+        ``message`` and ``partition``. Other keys are ignored.
 
     Raises
     ------
@@ -52,9 +52,9 @@ def read_alarms(answer: Any) -> tuple[list[OutsideAlarm], list[str]]:
         raise DataError(f"the answer holds a {type(answer).__name__}; a list of alarms is asked for")
     alarms: dict[str, OutsideAlarm] = {}
     refused = [] if len(answer) <= MOST else [f"{len(answer):,} alarms were told; the first {MOST:,} are read"]
-    for number, one in enumerate(answer[:MOST], 1):
+    for number, entry in enumerate(answer[:MOST], 1):
         try:
-            alarm = _alarm(one)
+            alarm = _alarm(entry)
         except DataError as error:
             refused.append(f"alarm {number}: {error}")
         else:
@@ -62,29 +62,29 @@ def read_alarms(answer: Any) -> tuple[list[OutsideAlarm], list[str]]:
     return list(alarms.values()), refused
 
 
-def _alarm(one: Any) -> OutsideAlarm:
-    """Return one alarm; DataError where it cannot be read."""
-    if not isinstance(one, Mapping):
-        raise DataError(f"it is a {type(one).__name__}; a mapping with an id is asked for")
-    message, partition, known = one.get("message"), one.get("partition"), one.get("id")
-    if isinstance(known, bool) or not isinstance(known, str | int) or known == "":
+def _alarm(entry: Any) -> OutsideAlarm:
+    """Return one alarm; raise DataError if it cannot be read."""
+    if not isinstance(entry, Mapping):
+        raise DataError(f"it is a {type(entry).__name__}; a mapping with an id is asked for")
+    message, partition, alarm_id = entry.get("message"), entry.get("partition"), entry.get("id")
+    if isinstance(alarm_id, bool) or not isinstance(alarm_id, str | int) or alarm_id == "":
         raise DataError("it has no id")
-    if len(str(known)) > LONGEST_ID:
-        raise DataError(f"its id has {len(str(known)):,} characters; {LONGEST_ID} are the most")
+    if len(str(alarm_id)) > LONGEST_ID:
+        raise DataError(f"its id has {len(str(alarm_id)):,} characters; {LONGEST_ID} are the most")
     if partition is not None and not isinstance(partition, str):
         raise DataError(f"its partition is {partition!r:.40}; a key such as 2013-03-10T00:00:00 is asked for")
-    words = " ".join(message.split())[:LONGEST] if isinstance(message, str) else ""
+    text = " ".join(message.split())[:LONGEST] if isinstance(message, str) else ""
     key = None if partition is None else partition_key(partition)
-    return OutsideAlarm(id=printable(str(known)), message=printable(words), partition=key)
+    return OutsideAlarm(id=printable(str(alarm_id)), message=printable(text), partition=key)
 
 
 def printable(text: str) -> str:
-    """Return a text in which a question mark stands for whatever moves a cursor or cannot be stored."""
+    """Return a text with a question mark for each character that is not printable."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def record_outside_alarms(workspace: Workspace, alarms: Iterable[OutsideAlarm]) -> dict[str, OutsideAlarmed]:
-    """Record the alarms that were not recorded before; return what is recorded, by partition, the oldest first.
+    """Record the alarms that were not recorded before; return the records by partition, the oldest first.
 
     An alarm counts for the newest scored partition at or before the one it names. Where that is older than the newest
     one decided on, it is ``historical``: recorded, never alarming. An alarm that names none is about now.
@@ -92,7 +92,7 @@ def record_outside_alarms(workspace: Workspace, alarms: Iterable[OutsideAlarm]) 
     Raises
     ------
     NotReadyError
-        If nothing was scored that any of them could be about. They are not lost: reported again, they are recorded.
+        If no scored partition is at or before any of them. They are not lost: reported again, they are recorded.
     """
     state = workspace.state()
     new = [alarm for alarm in alarms if alarm.id not in state.outside_alarms]
@@ -107,17 +107,17 @@ def record_outside_alarms(workspace: Workspace, alarms: Iterable[OutsideAlarm]) 
 
 
 def newest_outside_alarm(state: LoopState) -> int:
-    """Return how many alarms of monitors outside are recorded: a number that grows with each of them."""
+    """Return the number of recorded alarms of outside monitors, which grows with each of them."""
     return len(state.outside_alarms)
 
 
 def _record(workspace: Workspace, state: LoopState, partition: str, alarms: Sequence[OutsideAlarm]) -> OutsideAlarmed:
     """Record more alarms about a partition."""
-    known, scored = state.outside.get(partition), state.scored[partition]
+    recorded, scored = state.outside.get(partition), state.scored[partition]
     # An alarm that stands was raised when the window was not historical yet.
-    current = (known is not None and known.alarms) or any(alarm.partition is None for alarm in alarms)
+    current = (recorded is not None and recorded.alarms) or any(alarm.partition is None for alarm in alarms)
     historical = not current and workspace.state().is_historical(partition)
-    count = (0 if known is None else int(known.numbers["alarms"])) + len(alarms)
+    count = (0 if recorded is None else int(recorded.numbers["alarms"])) + len(alarms)
     messages = [alarm.message or f"alarm {alarm.id}" for alarm in alarms[-SHOWN:]]
     message = "; ".join(messages) + (f" and {count - len(messages):,} more" if count > len(messages) else "")
     ids = json.dumps(sorted(alarm.id for alarm in alarms))

@@ -1,10 +1,10 @@
 """The decision to retrain: one pure function for the schedule, an alarm, new data and a person.
 
-Asked in this order: is one under way, is the partition old, is there a champion at all, does the
-policy want one, does the cooldown or the budget forbid it. Every answer says why, with its numbers.
+The rules in their order: a retrain under way, a historical partition, too little data, the first model, the policy,
+then cooldown and budget. Every decision has its reason and its numbers.
 
-An alarm that has gone on without a pause since a retrain that it had asked for is not answered by another one:
-that is ``escalated`` to a person, and so is every later alarm of the same champion.
+An alarm that has lasted without a pause since the retrain that it caused leads to no further retrain: it is
+``escalated`` to a person, and so is every later alarm of the same champion.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from airflow_mlops.core.training.window import trainable
 Trigger = Literal["watch", "nightly", "outside", "person"]
 BUDGET_PERIOD = 52
 FOR_PEOPLE = ("absence", "staleness", "labels")
-"""Checks that a person is told of, and that no new model would answer."""
+"""Checks that notify a person, and that a new model would not resolve."""
 
 
 @dataclass(frozen=True)
 class RetrainDecision:
-    """Yes or no, the cause in a word, the reason in a sentence, and the numbers behind it."""
+    """A decision to retrain or not: the cause in a word, the reason in a sentence, and the numbers behind it."""
 
     retrain: bool
     cause: str
@@ -43,20 +43,20 @@ class RetrainDecision:
 def decide_retrain(
     state: LoopState, loop: Loop, partition: str, trigger: Trigger, *, now: LoopState | None = None
 ) -> RetrainDecision:
-    """Return whether to retrain as of a partition.
+    """Decide whether to retrain as of a partition.
 
     Parameters
     ----------
     state : LoopState
         The loop as of ``partition``.
     loop : Loop
-        Its ``retrain`` and ``train`` say the policy.
+        The declaration, with the policy under ``retrain`` and ``train``.
     partition : str
         The newest published partition.
     trigger : str
         Who asks.
     now : LoopState, optional
-        The loop now, which tells what is under way and how far decisions have come; ``state`` by default.
+        The current state, with the retrain under way and the newest partition decided on; ``state`` by default.
     """
     now = now or state
     if now.in_flight is not None:
@@ -67,17 +67,17 @@ def decide_retrain(
         return RetrainDecision(False, "historical", reason)
     ready = trainable(state, partition, own_labels=loop.data.labels is not None)
     if len(ready) < loop.train.partitions_needed:
-        have = "are published" if loop.data.labels is None else "have all their labels"
-        reason = f"{len(ready)} partitions {have}; the first training needs {loop.train.partitions_needed}"
+        state_phrase = "are published" if loop.data.labels is None else "have all their labels"
+        reason = f"{len(ready)} partitions {state_phrase}; the first training needs {loop.train.partitions_needed}"
         return RetrainDecision(False, "too early", reason, {"published": len(ready)})
-    wish = _wish(state, loop, partition, trigger)
-    if not wish.retrain or trigger == "person":
-        return wish
-    return _allowed(state, loop, partition, wish)
+    decision = _policy_decision(state, loop, partition, trigger)
+    if not decision.retrain or trigger == "person":
+        return decision
+    return _apply_limits(state, loop, partition, decision)
 
 
-def _wish(state: LoopState, loop: Loop, partition: str, trigger: Trigger) -> RetrainDecision:
-    """Return what the policy wants, before cooldown and budget."""
+def _policy_decision(state: LoopState, loop: Loop, partition: str, trigger: Trigger) -> RetrainDecision:
+    """Return the decision of the policy, before cooldown and budget."""
     if trigger == "person":
         return RetrainDecision(True, "person", "a person asked for it")
     if state.champion is None:
@@ -88,31 +88,35 @@ def _wish(state: LoopState, loop: Loop, partition: str, trigger: Trigger) -> Ret
     if policy == "never":
         return RetrainDecision(False, "never", "the policy retrains only when a person asks")
     if isinstance(policy, Clock | Regret):
-        alarmed = _alarms(state, loop) if policy.or_alarm else None
-        if alarmed is not None and alarmed.retrain:
-            return alarmed
-        return _clock(state, policy, partition) if isinstance(policy, Clock) else _regret(state, loop, policy)
-    return _alarms(state, loop)
+        by_alarm = _alarm_decision(state, loop) if policy.or_alarm else None
+        if by_alarm is not None and by_alarm.retrain:
+            return by_alarm
+        return (
+            _clock_decision(state, policy, partition)
+            if isinstance(policy, Clock)
+            else _regret_decision(state, loop, policy)
+        )
+    return _alarm_decision(state, loop)
 
 
-def _clock(state: LoopState, policy: Clock, partition: str) -> RetrainDecision:
-    """Return whether so many partitions have passed since the last retrain."""
+def _clock_decision(state: LoopState, policy: Clock, partition: str) -> RetrainDecision:
+    """Decide by the number of partitions since the last retrain."""
     retrain = state.last_retrain
     age = state.published.count(after=None if retrain is None else retrain.partition, until=partition)
     reason = f"{age} partitions since the last retrain; the clock stands at {policy.clock}"
     return RetrainDecision(age >= policy.clock, "clock", reason, {"age": age, "clock": policy.clock})
 
 
-def _regret(state: LoopState, loop: Loop, policy: Regret) -> RetrainDecision:
-    """Return whether what the champion has lost against fresh models, added up, is worth a promotion."""
+def _regret_decision(state: LoopState, loop: Loop, policy: Regret) -> RetrainDecision:
+    """Decide by the champion's cumulative regret against fresh models and the cost of a promotion."""
     assert state.champion is not None
     windows = regret_since_promotion(state)
     measured = {key: window.regret for key, window in windows.items() if window.regret is not None}
     if windows and not measured:
         newest = windows[max(windows)]
-        alarmed = _alarms(state, loop)
+        by_alarm = _alarm_decision(state, loop)
         reason = f"no regret could be measured in {len(windows)} partitions ({newest.message}), so alarms decide: "
-        return RetrainDecision(alarmed.retrain, alarmed.cause, reason + alarmed.reason, alarmed.numbers)
+        return RetrainDecision(by_alarm.retrain, by_alarm.cause, reason + by_alarm.reason, by_alarm.numbers)
     total = sum(measured.values())
     reason = (
         f"version {state.champion.number} has lost {total:.3g} against fresh models in {len(measured)} partitions, in "
@@ -132,11 +136,11 @@ def regret_since_promotion(state: LoopState) -> dict[str, RegretMeasured]:
     }
 
 
-def _alarms(state: LoopState, loop: Loop) -> RetrainDecision:
-    """Return whether k of the newest n windows of this champion alarmed."""
+def _alarm_decision(state: LoopState, loop: Loop) -> RetrainDecision:
+    """Decide by whether k of the newest n windows of this champion alarmed."""
     declared = loop.retrain.alarm
     newest = list(islice(judged_windows(state), declared.of))[::-1]
-    # Labels may come later than drift is seen: the metric is asked of the newest windows that have them.
+    # Labels may arrive later than drift is detected: the metric counts in the newest windows that have labels.
     measured = (key for key in judged_windows(state) if _has_value(state, key))
     labelled = list(islice(measured, declared.of)) if state.performance else []
     causes = {
@@ -156,8 +160,8 @@ def _alarms(state: LoopState, loop: Loop) -> RetrainDecision:
         return RetrainDecision(False, "no alarm", reason, numbers)
     kinds = kinds_of(cause for key in alarmed for cause in causes[key])
     details = "; ".join(f"{key[:10]} {', '.join(causes[key])}" for key in alarmed)
-    wish = RetrainDecision(True, f"alarm: {' and '.join(kinds)}", f"{reason} ({details})", numbers)
-    return _escalated(state, wish) or wish
+    decision = RetrainDecision(True, f"alarm: {' and '.join(kinds)}", f"{reason} ({details})", numbers)
+    return _escalate_lasting_alarm(state, decision) or decision
 
 
 def judged_windows(state: LoopState) -> Iterator[str]:
@@ -173,33 +177,33 @@ def _has_value(state: LoopState, partition: str) -> bool:
     return performance is not None and performance.value is not None
 
 
-def _escalated(state: LoopState, wanted: RetrainDecision) -> RetrainDecision | None:
-    """Return that a person must look, where the champion came of the same alarm and that has never stopped since."""
+def _escalate_lasting_alarm(state: LoopState, decision: RetrainDecision) -> RetrainDecision | None:
+    """Return an escalation if the champion was trained because of this alarm and it has lasted since; else None."""
     retrain, champion = state.last_retrain, state.champion
     if retrain is None or champion is None or champion.partition != retrain.partition:
         return None
     alarms = retrain.details.numbers.get("alarms", {})
-    before = kinds_of(cause for causes in alarms.values() for cause in causes)
+    alarm_kinds = kinds_of(cause for causes in alarms.values() for cause in causes)
     promoted_at = str(state.promoted_at)
     since_then = list(takewhile(lambda key: key > promoted_at, judged_windows(state)))
-    lasting = [kind for kind in before if all(kind in kinds_of(alarms_of(state, key)) for key in since_then)]
+    lasting = [kind for kind in alarm_kinds if all(kind in kinds_of(alarms_of(state, key)) for key in since_then)]
     if not lasting:
         return None
     reason = (
         f"version {champion.number} was made because of {' and '.join(lasting)}, and each of the "
         f"{len(since_then)} partitions since its promotion alarmed again: retraining does not help, a person must look "
-        f"({wanted.reason})"
+        f"({decision.reason})"
     )
-    return RetrainDecision(False, "escalated", reason, {**wanted.numbers, "lasting": lasting})
+    return RetrainDecision(False, "escalated", reason, {**decision.numbers, "lasting": lasting})
 
 
 def kinds_of(causes: Iterable[str]) -> list[str]:
-    """Return what alarmed, a word each, of the phrases of :func:`alarms_of`."""
+    """Return the checks that alarmed, from the phrases of :func:`alarms_of`."""
     return sorted({cause.split(":")[0] for cause in causes})
 
 
 def alarms_of(state: LoopState, partition: str) -> list[str]:
-    """Return what alarmed on a partition, a phrase each."""
+    """Return the alarms on a partition, a phrase each."""
     causes = []
     performance, drift = state.performance.get(partition), state.drift.get(partition)
     if performance is not None and performance.alarms:
@@ -214,23 +218,23 @@ def alarms_of(state: LoopState, partition: str) -> list[str]:
     return causes
 
 
-def _allowed(state: LoopState, loop: Loop, partition: str, wish: RetrainDecision) -> RetrainDecision:
-    """Return the wish, or the no of the cooldown or the budget."""
+def _apply_limits(state: LoopState, loop: Loop, partition: str, decision: RetrainDecision) -> RetrainDecision:
+    """Return the decision, or a refusal by the cooldown or the budget."""
     retrain = state.last_retrain
     if retrain is not None and state.champion is not None:
         age = state.published.count(after=retrain.partition, until=partition)
         if age < loop.retrain.cooldown:
             limit = loop.retrain.cooldown
-            reason = f"{age} partitions since the last retrain; the cooldown is {limit}; wanted: {wish.reason}"
-            return RetrainDecision(False, "cooldown", reason, {"age": age, **wish.numbers})
+            reason = f"{age} partitions since the last retrain; the cooldown is {limit}; wanted: {decision.reason}"
+            return RetrainDecision(False, "cooldown", reason, {"age": age, **decision.numbers})
     period = state.published.last(BUDGET_PERIOD, until=partition)
     if retrain is not None and retrain.partition == period[-1]:
         # The window would be the same, so one alarm leads to one retrain even without a cooldown.
-        reason = f"a retrain was decided on {period[-1]} before; new data is awaited; wanted: {wish.reason}"
-        return RetrainDecision(False, "waiting", reason, wish.numbers)
+        reason = f"a retrain was decided on {period[-1]} before; new data is awaited; wanted: {decision.reason}"
+        return RetrainDecision(False, "waiting", reason, decision.numbers)
     spent = state.promotions.count(since=period[0])
     if spent >= loop.retrain.budget:
         limit = loop.retrain.budget
-        reason = f"{spent} promotions in {len(period)} partitions; the budget is {limit}; wanted: {wish.reason}"
-        return RetrainDecision(False, "budget", reason, {"spent": spent, **wish.numbers})
-    return wish
+        reason = f"{spent} promotions in {len(period)} partitions; the budget is {limit}; wanted: {decision.reason}"
+        return RetrainDecision(False, "budget", reason, {"spent": spent, **decision.numbers})
+    return decision

@@ -36,7 +36,7 @@ from airflow_mlops.core.workspace import Workspace
 
 
 def measure_regret(workspace: Workspace, partition: str, *, as_of: str | None = None) -> RegretMeasured:
-    """Return, and record, the regret of the champion that scored a partition.
+    """Measure the regret of the champion that scored a partition, record it and return it.
 
     ``regret`` is (champion - fresh) / fresh, of the loop's metric; None where it could not be measured, which
     ``reason`` explains. A partition older than the newest one decided on is ``historical`` and never counts.
@@ -53,39 +53,45 @@ def measure_regret(workspace: Workspace, partition: str, *, as_of: str | None = 
     """
     if not isinstance(workspace.loop.retrain.policy, Regret):
         raise NotReadyError("the retrain policy does not ask for regret")
-    until = max(as_of or partition, partition)
-    state = workspace.state(as_of=until)
+    as_of_key = max(as_of or partition, partition)
+    state = workspace.state(as_of=as_of_key)
     scored = state.require_scored(partition)
-    labels = digest_of_labels(state.labels, partition, until)
-    known = state.regret.get(partition)
-    if known is not None and (known.snapshot, known.labels) == (scored.snapshot, labels):
-        return known
+    labels = digest_of_labels(state.labels, partition, as_of_key)
+    recorded = state.regret.get(partition)
+    if recorded is not None and (recorded.snapshot, recorded.labels) == (scored.snapshot, labels):
+        return recorded
     champion = state.versions[scored.champion]
     try:
-        measured = _measure(workspace, state, champion, partition)
+        details = _measure(workspace, state, champion, partition)
     except (TrainingError, DataError, NotReadyError) as error:
-        measured = RegretMeasured(verdict=INSUFFICIENT_DATA, message=f"no fresh model: {error}", rows=0)
-    measured = replace(
-        measured,
+        details = RegretMeasured(verdict=INSUFFICIENT_DATA, message=f"no fresh model: {error}", rows=0)
+    details = replace(
+        details,
         metric=workspace.loop.metric,
         snapshot=scored.snapshot,
         labels=labels,
         champion=champion.number,
-        historical=workspace.state().is_historical(until),
+        historical=workspace.state().is_historical(as_of_key),
     )
     operation = f"regret:{partition}:{scored.publication}" + (f":{labels[:16]}" if labels else "")
-    return workspace.record_fact(workspace.draft(measured, operation, partition)).details
+    return workspace.record_fact(workspace.draft(details, operation, partition)).details
 
 
 def measure_regret_again(workspace: Workspace, as_of: str) -> list[tuple[str, RegretMeasured]]:
-    """Measure the regret of every partition again whose labels have come, or were corrected, by ``as_of``."""
+    """Measure regret again for every partition whose labels arrived or were corrected by ``as_of``.
+
+    Returns
+    -------
+    list of (str, RegretMeasured)
+        Each partition that was measured, and its new regret.
+    """
     if workspace.loop.data.labels is None:
         return []
     state = workspace.state(as_of=as_of)
     changed = [
         key
-        for key, known in state.regret.items()
-        if key < as_of and key in state.scored and digest_of_labels(state.labels, key, as_of) != known.labels
+        for key, recorded in state.regret.items()
+        if key < as_of and key in state.scored and digest_of_labels(state.labels, key, as_of) != recorded.labels
     ]
     return [(key, measure_regret(workspace, key, as_of=as_of)) for key in changed]
 
@@ -97,8 +103,9 @@ def regret_of(metric: MetricName, champion: Floats, fresh: Floats) -> dict[str, 
     >>> regret_of("mae", np.array([1.0, 2.0]), np.array([1.0, 1.0]))
     {'champion_value': 1.5, 'fresh_value': 1.0, 'regret': 0.5}
     """
-    lost, fresh_lost = metric_value(metric, champion), metric_value(metric, fresh)
-    return {"champion_value": lost, "fresh_value": fresh_lost, "regret": relative_loss(metric, lost, fresh_lost)}
+    champion_value, fresh_value = metric_value(metric, champion), metric_value(metric, fresh)
+    regret = relative_loss(metric, champion_value, fresh_value)
+    return {"champion_value": champion_value, "fresh_value": fresh_value, "regret": regret}
 
 
 def _measure(workspace: Workspace, state: LoopState, champion: Version, partition: str) -> RegretMeasured:
@@ -106,43 +113,43 @@ def _measure(workspace: Workspace, state: LoopState, champion: Version, partitio
     before = state.published.newest(before=partition)
     if before is None:
         raise NotReadyError(f"no partition is published before {partition}")
-    own_labels = loop.data.labels is not None
-    window = pin_window(workspace.state(as_of=before), loop.train, before, own_labels=own_labels)
+    separate_labels = loop.data.labels is not None
+    window = pin_window(workspace.state(as_of=before), loop.train, before, own_labels=separate_labels)
     rows = read_window(workspace, [pin_scored(state, partition)])
-    count, needed = len(rows.rows), least_rows(loop)
-    if count < needed:
-        return too_few_labels(count, needed)
+    labelled, needed = len(rows.rows), required_rows(loop)
+    if labelled < needed:
+        return insufficient_labels(labelled, needed)
     label = rows.rows[loop.data.label].to_numpy(float)
 
     def losses(model: Any) -> Floats:
         return row_losses(loop.metric, label, predict(model, rows.features, classifies=loop.classifies))
 
-    lost = losses(load_version(workspace, champion))
+    champion_losses = losses(load_version(workspace, champion))
     # Nothing fresher than the champion could have been made from the same window.
     same = window == champion.details.window
-    fresh_lost = lost if same else losses(fresh_model(workspace, champion, window))
-    figures = regret_of(loop.metric, lost, fresh_lost)
+    fresh_losses = champion_losses if same else losses(fit_fresh_model(workspace, champion, window))
+    figures = regret_of(loop.metric, champion_losses, fresh_losses)
     message = (
         f"{loop.metric} {figures['champion_value']:.4g}, a fresh model of {before} has {figures['fresh_value']:.4g}"
     )
-    measured = RegretMeasured(verdict=MEASURED, message=message, rows=count, fresh_as_of=before)
+    measured = RegretMeasured(verdict=MEASURED, message=message, rows=labelled, fresh_as_of=before)
     return replace(measured, **figures)
 
 
-def too_few_labels(rows: int, needed: int) -> RegretMeasured:
-    """Return that regret cannot be measured on so few labelled rows."""
+def insufficient_labels(rows: int, needed: int) -> RegretMeasured:
+    """Return the details of a measurement with too few labelled rows."""
     message = f"{rows:,} rows have a label, {needed:,} are needed"
     return RegretMeasured(verdict=INSUFFICIENT_DATA, message=message, rows=rows)
 
 
-def least_rows(loop: Loop) -> int:
-    """Return how many labelled rows a loss must rest on."""
+def required_rows(loop: Loop) -> int:
+    """Return the number of labelled rows that a mean loss needs."""
     performance = loop.watch.performance
     return performance.min_rows if performance is not None else 100
 
 
-def fresh_model(workspace: Workspace, champion: Version, window: TrainingWindow) -> Any:
-    """Return the champion's candidate, fitted on a window where the declaration says.
+def fit_fresh_model(workspace: Workspace, champion: Version, window: TrainingWindow) -> Any:
+    """Fit the champion's candidate on a window, where the declaration runs fits, and return the model.
 
     Raises
     ------
@@ -151,20 +158,31 @@ def fresh_model(workspace: Workspace, champion: Version, window: TrainingWindow)
     """
     loop, request = workspace.loop, workspace.evidence.get(str(champion.details.report))["request"]
     candidate = str(champion.details.candidate)
-    body = {
-        "model": loop.model, "window": window.to_dict(), "candidate": candidate, "seed": loop.train.seed,
+    identity = {
+        "model": loop.model,
+        "window": window.to_dict(),
+        "candidate": candidate,
+        "seed": loop.train.seed,
         "source": features_digest(workspace, loop.train.function),
-    }  # fmt: skip
-    operation = hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32]
+    }
+    operation = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:32]
     file = workspace.scratch / "fresh" / f"{operation}-{uuid.uuid4().hex[:8]}.skops"
     file.parent.mkdir(parents=True, exist_ok=True)
-    asked = FitRequest(
-        model=loop.model, operation=operation, candidate=candidate, attempt=uuid.uuid4().hex,
-        function=loop.train.function, seed=loop.train.seed, classifies=loop.classifies, label=loop.data.label,
-        window=tuple(pin.to_dict() for pin in window.fitted), search=request.get("search"),
-        file=str(file.absolute()), root=str(workspace.root.absolute()),
-    )  # fmt: skip
+    fit_request = FitRequest(
+        model=loop.model,
+        operation=operation,
+        candidate=candidate,
+        attempt=uuid.uuid4().hex,
+        function=loop.train.function,
+        seed=loop.train.seed,
+        classifies=loop.classifies,
+        label=loop.data.label,
+        window=tuple(pin.to_dict() for pin in window.fitted),
+        search=request.get("search"),
+        file=str(file.absolute()),
+        root=str(workspace.root.absolute()),
+    )
     try:
-        return load_model(file, run_fit(workspace, asked).digest)
+        return load_model(file, run_fit(workspace, fit_request).digest)
     finally:
         file.unlink(missing_ok=True)

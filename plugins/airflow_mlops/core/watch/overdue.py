@@ -1,7 +1,7 @@
-"""What is overdue: a champion that has grown old, and partitions, predictions or labels that have not come.
+"""Find what is overdue: a stale champion, and partitions, predictions or labels that have not arrived.
 
-Nothing arrives to wake the watch when nothing arrives, so the nightly run asks. Its own tick is what counts as now: no
-clock is read, a run that is made again says the same, and one of an old tick says nothing of today. All keys are plain
+A partition that does not arrive starts no Dag run, so the nightly run looks for it. The tick of that run counts as now:
+no clock is read, a rerun gives the same result, and a run of an old tick does not report on today. All keys are plain
 times in UTC, so that no daylight saving moves a tick.
 """
 
@@ -24,37 +24,37 @@ from airflow_mlops.core.ledger.watch_details import ALARM, NO_ALARM, OverdueJudg
 from airflow_mlops.core.workspace import Workspace
 
 STALENESS, ABSENCE = "staleness", "absence"
-COUNTED = 1_000
-"""Missing ticks that are counted: an hourly loop that was left alone for years has too many to walk through."""
+MOST_MISSING = 1_000
+"""Most missing ticks that are counted: an hourly loop that was left alone for years has too many to walk through."""
 
 
 @dataclass(frozen=True)
 class Overdue:
-    """Something that is overdue.
+    """A finding that something is overdue.
 
     Parameters
     ----------
     check : str
         ``staleness`` or ``absence``.
     about : str
-        What it is: ``champion``, ``partition``, ``predictions`` or ``labels``.
+        Its subject: ``champion``, ``partition``, ``predictions`` or ``labels``.
     since : str
-        What tells it from another one of its kind: the version, or the first tick that is missing.
-    said : str
-        What was found, in a sentence.
+        Identifies it among findings with the same subject: the version, or the first tick that is missing.
+    message : str
+        The finding in a sentence.
     numbers : dict
-        The numbers behind it.
+        The numbers of the finding.
     """
 
     check: str
     about: str
     since: str
-    said: str
+    message: str
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-def overdue(state: LoopState, loop: Loop, now: str) -> list[Overdue]:
-    """Return what is overdue as of a tick of the nightly run.
+def find_overdue(state: LoopState, loop: Loop, now: str) -> list[Overdue]:
+    """Return the overdue findings as of a tick of the nightly run.
 
     Parameters
     ----------
@@ -63,18 +63,19 @@ def overdue(state: LoopState, loop: Loop, now: str) -> list[Overdue]:
     now : str
         Key of the nightly run.
     """
-    found = [] if loop.watch.max_age is None else _stale(state, loop.watch.max_age)
+    findings = [] if loop.watch.max_age is None else _stale_champion(state, loop.watch.max_age)
     if loop.watch.overdue is not None:
         try:
             due = (datetime.fromisoformat(now) - timedelta(hours=loop.watch.overdue)).isoformat()
         except OverflowError:
-            return found  # a clock that says the year 1
-        found += [*_partitions(state, loop, due), *_predictions(state, due), *_labels(state, loop, due)]
-    return found
+            return findings  # a clock that says the year 1
+        findings += _overdue_partitions(state, loop, due)
+        findings += [*_overdue_predictions(state, due), *_overdue_labels(state, loop, due)]
+    return findings
 
 
-def _stale(state: LoopState, limit: int) -> list[Overdue]:
-    """Return that the champion's training window ended too many published partitions ago."""
+def _stale_champion(state: LoopState, limit: int) -> list[Overdue]:
+    """Return a finding if the champion's training window ended more than ``limit`` published partitions ago."""
     champion = state.champion
     if champion is None:
         return []
@@ -82,34 +83,34 @@ def _stale(state: LoopState, limit: int) -> list[Overdue]:
     age = state.published.count(after=end)
     if age <= limit:
         return []
-    said = (
+    message = (
         f"version {champion.number} is stale: {age:,} partitions were published since its training window ended with "
         f"{end}; watch.max_age is {limit}"
     )
-    return [Overdue(STALENESS, "champion", champion.number, said, {"age": age, "limit": limit, "window_end": end})]
+    return [Overdue(STALENESS, "champion", champion.number, message, {"age": age, "limit": limit, "window_end": end})]
 
 
-def _partitions(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
-    """Return that the newest partitions that should be there are not."""
-    wanted = _newest_due(loop, due)
+def _overdue_partitions(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
+    """Return a finding if the newest partitions that are due are not published."""
+    newest_due = _newest_due(loop, due)
     newest = state.published.newest(until=due)
     began_later = newest is None and bool(state.published)
-    if wanted is None or began_later or (newest is not None and newest >= wanted):
+    if newest_due is None or began_later or (newest is not None and newest >= newest_due):
         return []
-    missing = _missing(loop, wanted, newest)
+    missing = _missing_ticks(loop, newest_due, newest)
     first, count = missing[-1], len(missing)
     refused = ((key, state.refused.get(key)) for key in missing)
     reasons = [f"{key} was refused: {refusal.reason}" for key, refusal in refused if refusal is not None]
-    many = f"{count:,}{' or more' if count == COUNTED else ''}"
-    words = "partition is" if count == 1 else f"partitions, {many} of them, are"
-    span = first if count == 1 else f"{first} to {wanted}"
-    said = f"the {words} overdue: {span}; the newest published one is {newest or 'none'}"
+    count_text = f"{count:,}{' or more' if count == MOST_MISSING else ''}"
+    subject = "partition is" if count == 1 else f"partitions, {count_text} of them, are"
+    span = first if count == 1 else f"{first} to {newest_due}"
+    message = f"the {subject} overdue: {span}; the newest published one is {newest or 'none'}"
     numbers = {"missing": count, "first": first, "newest": newest}
-    return [Overdue(ABSENCE, "partition", first, "; ".join([said, *reasons[:1]]), numbers)]
+    return [Overdue(ABSENCE, "partition", first, "; ".join([message, *reasons[:1]]), numbers)]
 
 
 def _newest_due(loop: Loop, due: str) -> str | None:
-    """Return the newest tick of the loop's partitions by which something is due; None where there is none."""
+    """Return the newest tick of the loop's partitions at or before ``due``; None where there is none."""
     last, first = loop.data.until, loop.data.from_
     limit = due if last is None else min(due, f"{last}T00:00:00")
     moment = datetime.fromisoformat(limit) + timedelta(seconds=1)
@@ -117,13 +118,13 @@ def _newest_due(loop: Loop, due: str) -> str | None:
     return tick if first is None or tick >= first else None
 
 
-def _missing(loop: Loop, wanted: str, newest: str | None) -> list[str]:
-    """Return the ticks after ``newest`` up to ``wanted``, the newest first; ``COUNTED`` at most."""
+def _missing_ticks(loop: Loop, newest_due: str, newest: str | None) -> list[str]:
+    """Return the ticks after ``newest`` up to ``newest_due``, the newest first; ``MOST_MISSING`` at most."""
     after = newest or loop.data.from_
     if after is None:
-        return [wanted]
-    missing = [wanted]
-    while len(missing) < COUNTED:
+        return [newest_due]
+    missing = [newest_due]
+    while len(missing) < MOST_MISSING:
         tick = previous_tick(loop.data.every, missing[-1])
         if tick <= after if newest is not None else tick < after:
             break
@@ -131,8 +132,8 @@ def _missing(loop: Loop, wanted: str, newest: str | None) -> list[str]:
     return missing
 
 
-def _predictions(state: LoopState, due: str) -> list[Overdue]:
-    """Return that partitions are published, and could have been scored, and were not."""
+def _overdue_predictions(state: LoopState, due: str) -> list[Overdue]:
+    """Return a finding if published partitions could have been scored and were not."""
     # A champion promoted as of a partition scores those after it.
     first_promotion = state.promotions.oldest()
     if first_promotion is None:
@@ -141,18 +142,18 @@ def _predictions(state: LoopState, due: str) -> list[Overdue]:
     waiting = state.published.keys(after=max(scored or first_champion, first_champion), until=due)
     if not waiting:
         return []
-    said = (
-        f"predictions are overdue: {_counted(waiting)} published and not scored; the newest scored one is "
+    message = (
+        f"predictions are overdue: {_describe_partitions(waiting)} published and not scored; the newest scored one is "
         f"{scored or 'none'}"
     )
-    return [Overdue(ABSENCE, "predictions", waiting[0], said, {"waiting": len(waiting), "first": waiting[0]})]
+    return [Overdue(ABSENCE, "predictions", waiting[0], message, {"waiting": len(waiting), "first": waiting[0]})]
 
 
-def _labels(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
-    """Return that the newest partitions whose labels should have come have none."""
+def _overdue_labels(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
+    """Return a finding if the newest partitions whose labels are due have none."""
     labels = loop.data.labels
     if labels is None and loop.watch.performance is None:
-        return []  # nobody looks at labels, and no record says whether there are any
+        return []  # no check uses labels, and no record shows whether there are any
     delay = 0 if labels is None else labels.delay
     # A partition is due where the tick of the last delivery that may touch it is.
     newest = _newest_due(loop, due)
@@ -163,39 +164,45 @@ def _labels(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
     waiting = [key for key, _ in takewhile(lambda entry: not _has_labels(state, loop, entry[0]), ripe)][::-1]
     if not waiting:
         return []
-    unknown = sum(known.unknown for known in counting(state.labels, waiting[-1]).values())
-    said = f"labels are overdue: {_counted(waiting)} without any"
-    said += f", {delay} ticks after their own" if delay else ""
-    said += f"; {unknown:,} labels came of keys that no partition has" if unknown else ""
+    unknown = sum(delivery.unknown for delivery in counting(state.labels, waiting[-1]).values())
+    message = f"labels are overdue: {_describe_partitions(waiting)} without any"
+    message += f", {delay} ticks after their own" if delay else ""
+    message += f"; {unknown:,} labels came of keys that no partition has" if unknown else ""
     return [
-        Overdue(ABSENCE, "labels", waiting[0], said, {"waiting": len(waiting), "first": waiting[0], "unknown": unknown})
+        Overdue(
+            check=ABSENCE,
+            about="labels",
+            since=waiting[0],
+            message=message,
+            numbers={"waiting": len(waiting), "first": waiting[0], "unknown": unknown},
+        )
     ]
 
 
 def _has_labels(state: LoopState, loop: Loop, partition: str) -> bool:
-    """Whether labels of a partition have come, as far as anybody knows."""
+    """Return whether any record shows labels of a partition."""
     deliveries = counting(state.labels, partition).values()
-    if any(partition in known.touches for known in deliveries):
+    if any(partition in delivery.touches for delivery in deliveries):
         return True
     performance = state.performance.get(partition)
     if performance is not None:
         return bool(performance.rows)
     # Keys that were unknown when they came may have been its own: it was published after them.
-    return loop.data.labels is None or any(known.unknown for known in deliveries)
+    return loop.data.labels is None or any(delivery.unknown for delivery in deliveries)
 
 
-def _counted(keys: list[str]) -> str:
-    """Return partitions in words, up to the verb."""
+def _describe_partitions(keys: list[str]) -> str:
+    """Return the beginning of a sentence about partitions, up to its verb."""
     if len(keys) == 1:
         return f"partition {keys[0]} is"
     return f"{len(keys):,} partitions, {keys[0]} to {keys[-1]}, are"
 
 
 def watch_overdue(workspace: Workspace, now: str) -> list[Overdue]:
-    """Record what is overdue as of a tick of the nightly run, and return what was not said before.
+    """Record the overdue findings as of a tick of the nightly run, and return the new ones.
 
-    A finding is told once, however many nights it lasts, and one more record says that it is over. A run of a tick
-    that is older than the newest partition decided on says nothing: it is about a past that is over.
+    A finding is returned once, however many nights it lasts; a further record closes it. A run of a tick that is older
+    than the newest partition decided on records nothing.
     """
     loop, now = workspace.loop, partition_key(now)
     if loop.watch.max_age is None and loop.watch.overdue is None:
@@ -204,35 +211,35 @@ def watch_overdue(workspace: Workspace, now: str) -> list[Overdue]:
     if newest is not None and now < newest:
         return []
     state = workspace.state(as_of=now)
-    found, new = overdue(state, loop, now), []
+    findings, new = find_overdue(state, loop, now), []
     for check, declared in ((STALENESS, loop.watch.max_age), (ABSENCE, loop.watch.overdue)):
-        mine = [one for one in found if one.check == check]
-        # Read before it is recorded: facts are those of the moment at which they are asked for.
-        known = _known(state, check)
-        if declared is not None and _recorded(workspace, state, check, mine, now):
-            new += [one for one in mine if (one.about, one.since) not in known]
+        of_check = [finding for finding in findings if finding.check == check]
+        # Read before the new findings are recorded: a state reads its facts when they are asked for.
+        recorded = _recorded_findings(state, check)
+        if declared is not None and _record_if_changed(workspace, state, check, of_check, now):
+            new += [finding for finding in of_check if (finding.about, finding.since) not in recorded]
     return new
 
 
-def _known(state: LoopState, check: str) -> list[tuple[str, str]]:
-    """Return what the newest record of a check says to be overdue, each by what it is and since when."""
+def _recorded_findings(state: LoopState, check: str) -> list[tuple[str, str]]:
+    """Return subject and ``since`` of each finding in the newest record of a check."""
     judged: Facts[OverdueJudged] = state.judged(check)
-    newest = next(judged.newest_first(), None)
-    return [] if newest is None else list(newest[1].overdue)
+    latest = next(judged.newest_first(), None)
+    return [] if latest is None else list(latest[1].overdue)
 
 
-def _recorded(workspace: Workspace, state: LoopState, check: str, found: list[Overdue], now: str) -> bool:
-    """Record what is overdue, where that is not what was said before; return whether it was."""
-    named, known = [(one.about, one.since) for one in found], _known(state, check)
-    if named == known:
+def _record_if_changed(workspace: Workspace, state: LoopState, check: str, findings: list[Overdue], now: str) -> bool:
+    """Record the findings of a check if they differ from its newest record; return whether a record was added."""
+    current, recorded = [(finding.about, finding.since) for finding in findings], _recorded_findings(state, check)
+    if current == recorded:
         return False
-    content = sha256(canonical_json([check, named, known]).encode()).hexdigest()[:16]
+    content = sha256(canonical_json([check, current, recorded]).encode()).hexdigest()[:16]
     details = OverdueJudged(
         check=check,
-        verdict=ALARM if found else NO_ALARM,
-        message="; ".join(one.said for one in found) or _over(check),
-        overdue=tuple(named),
-        numbers={one.about: one.numbers for one in found},
+        verdict=ALARM if findings else NO_ALARM,
+        message="; ".join(finding.message for finding in findings) or _recovery_message(check),
+        overdue=tuple(current),
+        numbers={finding.about: finding.numbers for finding in findings},
         rows=0,
         champion=state.champion.number if state.champion else None,
     )
@@ -240,6 +247,6 @@ def _recorded(workspace: Workspace, state: LoopState, check: str, found: list[Ov
     return record.sequence > state.sequence
 
 
-def _over(check: str) -> str:
-    """Return that nothing is overdue any more, in words."""
+def _recovery_message(check: str) -> str:
+    """Return the message of a record without findings."""
     return "the champion is no older than it may be" if check == STALENESS else "nothing is overdue any more"

@@ -1,4 +1,4 @@
-"""Samples of rows as checks look at them: keys, features, labels, and what the champion predicts."""
+"""Samples of rows for the checks: keys, features, labels and the champion's predictions."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class SampledRows:
     keys : array of str
         Keys of the rows.
     features : DataFrame
-        What a model sees of them.
+        Features, as a model gets them.
     label : array of float
-        NaN where there is none, or none was asked for.
+        NaN where a row has none, or where labels were not read.
     predict : callable
-        The champion: gives predictions of features.
+        The champion's predict function over features.
     logged : array of float, optional
-        What the champion predicted when they were scored; it predicts them anew where that is not known.
+        The champion's predictions when the rows were scored; without them the champion predicts the rows again.
     """
 
     partition: str
@@ -45,12 +45,12 @@ class SampledRows:
 
     @cached_property
     def predictions(self) -> Floats:
-        """What the champion predicted for them."""
+        """The champion's predictions."""
         return self.predict(self.features) if self.logged is None else self.logged
 
     @cached_property
     def labelled(self) -> npt.NDArray[np.bool_]:
-        """Whether a row has a label."""
+        """Mask of the rows with a label."""
         return np.isfinite(self.label)
 
     def __len__(self) -> int:
@@ -59,9 +59,9 @@ class SampledRows:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a champion was made of: samples of its training window and of its holdout, oldest first.
+    """Samples of a champion's training window and of its holdout, oldest first.
 
-    ``unread`` says by partition why one cannot be read any more.
+    ``unread`` has, by partition, the reason why it cannot be read any more.
     """
 
     fitted: tuple[SampledRows, ...]
@@ -91,17 +91,20 @@ class Reference:
         NotReadyError
             If there is none.
         """
-        kept = [(one, one.labelled) for one in self.holdout if one.labelled.any()]
-        if not kept:
+        labelled = [(rows, rows.labelled) for rows in self.holdout if rows.labelled.any()]
+        if not labelled:
             raise NotReadyError("no labelled row of the champion's holdout can be read")
-        features = pd.concat([one.features[has] for one, has in kept], ignore_index=True)
+        features = pd.concat([rows.features[mask] for rows, mask in labelled], ignore_index=True)
         return SampledRows(
-            kept[-1][0].partition, np.concatenate([one.keys[has] for one, has in kept]), features,
-            np.concatenate([one.label[has] for one, has in kept]), kept[0][0].predict,
-        )  # fmt: skip
+            partition=labelled[-1][0].partition,
+            keys=np.concatenate([rows.keys[mask] for rows, mask in labelled]),
+            features=features,
+            label=np.concatenate([rows.label[mask] for rows, mask in labelled]),
+            predict=labelled[0][0].predict,
+        )
 
 
-def sampled(rows: int, most: int, digest: str) -> npt.NDArray[np.int64]:
+def sample_positions(rows: int, most: int, digest: str) -> npt.NDArray[np.int64]:
     """Return ascending positions of at most ``most`` of ``rows`` rows, the same for the same digest."""
     if rows <= most:
         return np.arange(rows)
@@ -109,11 +112,11 @@ def sampled(rows: int, most: int, digest: str) -> npt.NDArray[np.int64]:
     return np.sort(source.permutation(rows)[:most])
 
 
-def evenly(whole: Sequence[Of], most: int) -> list[Of]:
-    """Return at most ``most`` of ``whole``, spread over all of it, the first and the last among them.
+def spread_evenly(items: Sequence[Of], most: int) -> list[Of]:
+    """Return at most ``most`` items at even distances, the first and the last among them.
 
-    >>> evenly([1, 2, 3, 4, 5], 3)
+    >>> spread_evenly([1, 2, 3, 4, 5], 3)
     [1, 3, 5]
     """
-    places = np.unique(np.linspace(0, len(whole) - 1, min(most, len(whole))).round().astype(int))
-    return [whole[place] for place in places]
+    places = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
+    return [items[place] for place in places]

@@ -1,4 +1,4 @@
-"""Training-serving skew: do the rows of a partition look the same one by one as they did all together?
+"""Training-serving skew: differences between the features of single rows and those of a whole partition.
 
 Training and batch scoring make the features of a whole partition at once, serving makes those of one row. A
 function that takes a mean over its frame gives other features then, and the model answers a question it was
@@ -49,7 +49,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class SkewReport:
-    """What a replay found. ``difference`` is None where every value agreed."""
+    """The result of a replay. ``difference`` is None where every value agreed."""
 
     partition: str
     version: str
@@ -67,7 +67,7 @@ class SkewError(TrainingError):
 
 
 def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int = 200) -> SkewReport:
-    """Return whether rows of a scored partition get the same features and predictions one by one as together.
+    """Compare features and predictions of rows of a scored partition, made one by one and all together.
 
     Parameters
     ----------
@@ -86,32 +86,32 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
     scored = state.require_scored(key)
     champion = state.versions[scored.champion]
     pin = pin_scored(state, key)
-    whole = read_partition(workspace, pin, label=False)
-    replay = _Replay(workspace, pin, whole, load_version(workspace, champion))
+    frame = read_partition(workspace, pin, label=False)
+    replay = _Replay(workspace, pin, frame, load_version(workspace, champion))
     logged = workspace.predictions.read(key, version=scored.version).to_pandas()
-    taken = np.unique(np.linspace(0, len(whole) - 1, min(rows, len(whole))).round().astype(int))
-    difference = replay.one_by_one(taken.tolist()) or replay.against(logged)
-    return SkewReport(key, champion.number, len(taken), replay.features.shape[1], difference)
+    positions = np.unique(np.linspace(0, len(frame) - 1, min(rows, len(frame))).round().astype(int))
+    difference = replay.first_row_difference(positions.tolist()) or replay.first_logged_difference(logged)
+    return SkewReport(key, champion.number, len(positions), replay.features.shape[1], difference)
 
 
 def require_no_skew(report: SkewReport) -> None:
-    """Raise :class:`SkewError` with the first difference, if there is one."""
+    """Raise :class:`SkewError` if the report has a difference."""
     if report.difference is not None:
         raise SkewError(f"{report.partition}, version {report.version}: {report.difference}")
 
 
 class _Replay:
-    """A partition's features and predictions together, to hold others against."""
+    """The features and predictions of a whole partition, to compare others with."""
 
-    def __init__(self, workspace: Workspace, pin: PinnedPartition, whole: pd.DataFrame, model: Any) -> None:
-        self.loop, self.pin, self.whole, self.model = workspace.loop, pin, whole, model
+    def __init__(self, workspace: Workspace, pin: PinnedPartition, frame: pd.DataFrame, model: Any) -> None:
+        self.loop, self.pin, self.whole, self.model = workspace.loop, pin, frame, model
         self.maker = FeatureMaker(workspace)
-        self.features = self.maker.make(whole, pin.partition, pin.version)
+        self.features = self.maker.make(frame, pin.partition, pin.version)
         self.predictions = predict(model, self.features, classifies=self.loop.classifies)
         self.step = ULPS * float(np.spacing(np.abs(self.predictions).max()))
 
-    def one_by_one(self, positions: list[int]) -> Difference | None:
-        """Return the first difference of rows that go alone: in features, or in what the model makes of them."""
+    def first_row_difference(self, positions: list[int]) -> Difference | None:
+        """Return the first difference of a row made alone, in its features or in its prediction."""
         for at in positions:
             row = self.whole.iloc[[at]].reset_index(drop=True)
             key = str(row[self.loop.data.key].iloc[0])
@@ -119,57 +119,57 @@ class _Replay:
                 alone = self.maker.make(row, self.pin.partition, self.pin.version)
             except TrainingError as error:
                 return Difference("feature", "any", key, "made", f"not made: {error}")
-            found = first_difference(self.features.iloc[[at]].reset_index(drop=True), alone, key)
-            if found is not None:
-                return found
-            predicted = predict(self.model, alone, classifies=self.loop.classifies)[0]
-            if not abs(predicted - self.predictions[at]) <= self.step:
-                return self._of_prediction("prediction", key, self.predictions[at], predicted)
+            difference = first_difference(self.features.iloc[[at]].reset_index(drop=True), alone, key)
+            if difference is not None:
+                return difference
+            prediction = predict(self.model, alone, classifies=self.loop.classifies)[0]
+            if not abs(prediction - self.predictions[at]) <= self.step:
+                return self._prediction_difference("prediction", key, self.predictions[at], prediction)
         return None
 
-    def against(self, logged: pd.DataFrame) -> Difference | None:
+    def first_logged_difference(self, logged: pd.DataFrame) -> Difference | None:
         """Return the first difference from the predictions that were logged for the champion."""
-        known = dict(zip(logged["key"], logged["champion_prediction"], strict=True))
+        predictions = dict(zip(logged["key"], logged["champion_prediction"], strict=True))
         for at, key in enumerate(self.whole[self.loop.data.key].astype(str)):
-            was = known.get(key)
-            if was is None or not abs(was - self.predictions[at]) <= self.step:
-                return self._of_prediction("logged prediction", key, self.predictions[at], was)
+            prediction = predictions.get(key)
+            if prediction is None or not abs(prediction - self.predictions[at]) <= self.step:
+                return self._prediction_difference("logged prediction", key, self.predictions[at], prediction)
         return None
 
-    def _of_prediction(self, what: str, key: str, together: Any, other: Any) -> Difference:
-        shown = "not there" if other is None else repr(float(other))
-        return Difference(what, self.loop.data.label, key, repr(float(together)), shown)
+    def _prediction_difference(self, what: str, key: str, together: Any, other: Any) -> Difference:
+        value = "not there" if other is None else repr(float(other))
+        return Difference(what, self.loop.data.label, key, repr(float(together)), value)
 
 
 def first_difference(together: pd.DataFrame, alone: pd.DataFrame, key: str) -> Difference | None:
-    """Return the first feature of a row that is another one alone: missing, added, or of another value.
+    """Return the first feature of a row that differs when made alone: missing, added, or of another value.
 
     Numbers are compared bit for bit as 64-bit floats, whole numbers and truth values included, since that is
     what a model is given; two nulls are equal.
     """
     for name in dict.fromkeys([*together.columns, *alone.columns]):
         if name not in alone.columns or name not in together.columns:
-            here, there = ("there", "missing") if name in together.columns else ("missing", "there")
-            return Difference("feature", str(name), key, here, there)
-        ours, theirs = together[name].iloc[0], alone[name].iloc[0]
-        if not same(ours, theirs):
-            return Difference("feature", str(name), key, shown(ours), shown(theirs))
+            batch_state, single_state = ("there", "missing") if name in together.columns else ("missing", "there")
+            return Difference("feature", str(name), key, batch_state, single_state)
+        batch_value, single_value = together[name].iloc[0], alone[name].iloc[0]
+        if not is_identical(batch_value, single_value):
+            return Difference("feature", str(name), key, format_value(batch_value), format_value(single_value))
     return None
 
 
-def same(ours: Any, theirs: Any) -> bool:
+def is_identical(first: Any, second: Any) -> bool:
     """Return whether two values are the same to the last bit, or both null."""
-    if pd.isna(ours) or pd.isna(theirs):
-        return bool(pd.isna(ours) and pd.isna(theirs))
-    if isinstance(ours, float | np.floating) or isinstance(theirs, float | np.floating):
+    if pd.isna(first) or pd.isna(second):
+        return bool(pd.isna(first) and pd.isna(second))
+    if isinstance(first, float | np.floating) or isinstance(second, float | np.floating):
         try:
-            pair: Floats = np.array([ours, theirs], np.float64)
+            pair: Floats = np.array([first, second], np.float64)
         except (TypeError, ValueError):
             return False
         return pair[:1].tobytes() == pair[1:].tobytes()
-    return bool(ours == theirs)
+    return bool(first == second)
 
 
-def shown(value: Any) -> str:
-    """Return a value as Python shows it, without the name of a library's type."""
+def format_value(value: Any) -> str:
+    """Return the ``repr`` of a value, without the name of a library's type."""
     return repr(value.item() if isinstance(value, np.generic) else value)

@@ -27,7 +27,7 @@ def own_page(hostile: Workspace) -> str:
     return watch_report(hostile, week(3))
 
 
-def written(page: str, folder: Path) -> str:
+def write_page(page: str, folder: Path) -> str:
     """Return the address of a page in a file."""
     file = folder / "page.html"
     file.write_text(page, encoding="utf-8")
@@ -36,7 +36,7 @@ def written(page: str, folder: Path) -> str:
 
 def test_the_browser_runs_what_a_careless_page_lets_through(tmp_path: Path) -> None:
     careless = f"<html><head><title>calm</title></head><body>{HOSTILE[0]}</body></html>"
-    assert Document(dom_of(written(careless, tmp_path), tmp_path / "profile")).title == "owned"
+    assert Document(dom_of(write_page(careless, tmp_path), tmp_path / "profile")).title == "owned"
 
 
 def test_our_page_has_no_element_that_a_page_of_harmless_names_has_not(own_page: str, tmp_path: Path) -> None:
@@ -45,13 +45,18 @@ def test_our_page_has_no_element_that_a_page_of_harmless_names_has_not(own_page:
     assert not hostile.tags & {"script", "img", "svg", "iframe", "a", "object", "embed", "form", "link", "base"}
     assert hostile.running == []
     assert {name for _, attributes in hostile.elements for name in attributes} <= {
-        "lang", "charset", "http-equiv", "content", "class", "scope",
-    }  # fmt: skip
+        "lang",
+        "charset",
+        "http-equiv",
+        "content",
+        "class",
+        "scope",
+    }
 
 
 def test_our_page_shows_every_hostile_name_as_the_text_that_it_is(own_page: str) -> None:
-    shown = Document(own_page).texts
-    assert [name for name in HOSTILE if name.isprintable() and name not in shown] == []
+    texts = Document(own_page).texts
+    assert [name for name in HOSTILE if name.isprintable() and name not in texts] == []
 
 
 def test_what_cannot_be_seen_is_spelled_out(own_page: str) -> None:
@@ -61,17 +66,17 @@ def test_what_cannot_be_seen_is_spelled_out(own_page: str) -> None:
 
 
 def test_in_a_browser_our_page_keeps_its_title_and_gains_no_element(own_page: str, tmp_path: Path) -> None:
-    shown = Document(dom_of(written(own_page, tmp_path), tmp_path / "profile"))
-    assert shown.title == f"toy, partition {week(3)}"
-    assert shown.running == []
-    assert "script" not in shown.tags
-    assert len(shown.elements) == len(Document(own_page).elements)
+    document = Document(dom_of(write_page(own_page, tmp_path), tmp_path / "profile"))
+    assert document.title == f"toy, partition {week(3)}"
+    assert document.running == []
+    assert "script" not in document.tags
+    assert len(document.elements) == len(Document(own_page).elements)
 
 
 def test_the_model_card_of_such_a_model_runs_nothing_in_a_browser_either(hostile: Workspace, tmp_path: Path) -> None:
     card = as_html(write_model_card(hostile, "1"))
-    shown = Document(dom_of(written(card, tmp_path), tmp_path / "profile"))
-    assert HOSTILE[0] in shown.text
-    assert "owned" not in shown.title
-    assert shown.running == []
-    assert not shown.tags & {"script", "img", "svg", "iframe"}
+    document = Document(dom_of(write_page(card, tmp_path), tmp_path / "profile"))
+    assert HOSTILE[0] in document.text
+    assert "owned" not in document.title
+    assert document.running == []
+    assert not document.tags & {"script", "img", "svg", "iframe"}

@@ -10,7 +10,7 @@ import pytest
 from airflow_mlops.core.errors import LedgerError, NotReadyError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.training_details import RetrainDecided
-from airflow_mlops.core.report.kept_reports import keep_report, kept_page, page_of
+from airflow_mlops.core.report.kept_reports import keep_report, load_page, newest_page
 from airflow_mlops.core.report.watch_report import watch_report
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
@@ -21,7 +21,7 @@ from tests.unit.core.toy_loop import toy_rows, week
 
 
 @pytest.fixture(scope="module")
-def moved(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def moved_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A judged week whose inputs have moved; the tests only read it, or repeat themselves on it."""
     return judged_week(tmp_path_factory.mktemp("moved"), moved_weeks())
 
@@ -30,10 +30,10 @@ def state_of(workspace: Workspace) -> LoopState:
     return workspace.state()
 
 
-def test_the_page_says_what_the_ledger_says_of_drift_performance_and_the_decision(moved: Workspace) -> None:
-    state, page = state_of(moved), Document(watch_report(moved, week(3)))
+def test_the_page_says_what_the_ledger_says_of_drift_performance_and_the_decision(moved_workspace: Workspace) -> None:
+    state, page = state_of(moved_workspace), Document(watch_report(moved_workspace, week(3)))
     assert state.drift[week(3)].verdict == "alarm"
-    *_, decision = moved.ledger.records(RetrainDecided)
+    *_, decision = moved_workspace.ledger.records(RetrainDecided)
     for text in (
         state.drift[week(3)].message,
         state.performance[week(3)].message,
@@ -44,10 +44,10 @@ def test_the_page_says_what_the_ledger_says_of_drift_performance_and_the_decisio
         assert text in page.text
 
 
-def test_the_page_has_a_line_with_numbers_for_each_column_and_each_slice(moved: Workspace) -> None:
-    page = watch_report(moved, week(3))
+def test_the_page_has_a_line_with_numbers_for_each_column_and_each_slice(moved_workspace: Workspace) -> None:
+    page = watch_report(moved_workspace, week(3))
     assert all(name in page for name in (">x</td>", ">kind</td>", ">a</td>", ">b</td>", ">c</td>"))
-    evidence = moved.evidence.get(state_of(moved).drift[week(3)].report)
+    evidence = moved_workspace.evidence.get(state_of(moved_workspace).drift[week(3)].report)
     distance = next(column["distance"] for column in evidence["columns"] if column["column"] == "x")
     assert f">{distance:.4g}</td>" in page
 
@@ -57,9 +57,16 @@ def test_what_validation_said_of_the_snapshot_stands_in_the_same_page(tmp_path: 
     published = state_of(workspace).published[week(3)]
     report = workspace.evidence.get(published.report)
     failed = {
-        "type": "expect_column_values_to_be_between", "column": "x", "severity": "warning", "success": False,
-        "unexpected": 17, "by_row": True, "rows": [1, 2], "observed": "", "declared": "max_value 3",
-    }  # fmt: skip
+        "type": "expect_column_values_to_be_between",
+        "column": "x",
+        "severity": "warning",
+        "success": False,
+        "unexpected": 17,
+        "by_row": True,
+        "rows": [1, 2],
+        "observed": "",
+        "declared": "max_value 3",
+    }
     digest = workspace.evidence.put({**report, "expectations": [failed]})
     again = {**published.to_json(), "report": digest, "publication": None}
     workspace.record_fact(draft_of(workspace, "snapshot_published", "again", week(3), **again))
@@ -100,11 +107,11 @@ def test_of_very_many_slices_the_worst_are_shown_and_the_others_counted(tmp_path
     slices = [
         {"column": "place", "slice": f"place {number}", "rows": 200, "verdict": "no alarm", "worse_by": number / 10_000}
         for number in range(1_000)
-    ]  # fmt: skip
+    ]
     slices.append({"column": "place", "slice": "bad", "rows": 200, "verdict": "alarm", "worse_by": 0.05})
     report = workspace.evidence.put({"slices": slices, "too_small": {"place": 7}})
-    said = {**state_of(workspace).performance[week(3)].to_json(), "report": report, "schema": 1}
-    workspace.record_fact(draft_of(workspace, "window_judged", "again", week(3), **said))
+    details = {**state_of(workspace).performance[week(3)].to_json(), "report": report, "schema": 1}
+    workspace.record_fact(draft_of(workspace, "window_judged", "again", week(3), **details))
     page = Document(watch_report(workspace, week(3)))
     assert {"bad", "place 999", "place 801"} <= set(page.texts)
     assert "place 800" not in page.texts
@@ -117,23 +124,23 @@ def test_a_scored_week_that_nothing_was_said_of_has_a_page_that_says_so(tmp_path
     assert "Nothing was judged of this partition." in Document(watch_report(workspace, week(3))).text
 
 
-def test_a_partition_that_nobody_knows_has_no_page(moved: Workspace) -> None:
+def test_a_partition_that_nobody_knows_has_no_page(moved_workspace: Workspace) -> None:
     with pytest.raises(NotReadyError, match="neither published nor scored"):
-        watch_report(moved, week(9))
+        watch_report(moved_workspace, week(9))
 
 
 def test_lost_evidence_is_told_and_the_rest_of_the_page_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = judged_week(tmp_path, moved_weeks())
-    lost, get = state_of(workspace).drift[week(3)].report, workspace.evidence.get
+    lost_digest, get = state_of(workspace).drift[week(3)].report, workspace.evidence.get
 
-    def partly(digest: str) -> Any:
-        if digest == lost:
+    def read_partly(digest: str) -> Any:
+        if digest == lost_digest:
             raise LedgerError(f"evidence {digest} is missing")
         return get(digest)
 
-    monkeypatch.setattr(workspace.evidence, "get", partly)
+    monkeypatch.setattr(workspace.evidence, "get", read_partly)
     text = Document(watch_report(workspace, week(3))).text
-    assert f"The evidence of drift cannot be read: evidence {lost} is missing" in text
+    assert f"The evidence of drift cannot be read: evidence {lost_digest} is missing" in text
     assert state_of(workspace).performance[week(3)].message in text
 
 
@@ -143,8 +150,8 @@ def test_a_page_is_kept_and_recorded_once_however_often_it_is_asked_for(tmp_path
     assert keep_report(workspace, week(3), "somebody asked") == first
     (record,) = [record for record in list(workspace.ledger.records()) if record.kind == "report_rendered"]
     assert (record.evidence, record.details.why) == ((first,), "drift alarmed")
-    assert kept_page(workspace.ledger, workspace.evidence, week(3), "own") == watch_report(workspace, week(3))
-    assert kept_page(workspace.ledger, workspace.evidence, week(2), "own") is None
+    assert newest_page(workspace.ledger, workspace.evidence, week(3), "own") == watch_report(workspace, week(3))
+    assert newest_page(workspace.ledger, workspace.evidence, week(2), "own") is None
 
 
 def test_a_page_that_has_something_new_to_say_is_kept_beside_the_old_one(tmp_path: Path) -> None:
@@ -153,11 +160,11 @@ def test_a_page_that_has_something_new_to_say_is_kept_beside_the_old_one(tmp_pat
     decide_and_record(workspace, week(3), trigger="person")
     second = keep_report(workspace, week(3), "somebody asked")
     assert first != second
-    assert "a person asked for it" in page_of(workspace.evidence, second)
-    assert "a person asked for it" not in page_of(workspace.evidence, first)
-    assert kept_page(workspace.ledger, workspace.evidence, week(3), "own") == page_of(workspace.evidence, second)
+    assert "a person asked for it" in load_page(workspace.evidence, second)
+    assert "a person asked for it" not in load_page(workspace.evidence, first)
+    assert newest_page(workspace.ledger, workspace.evidence, week(3), "own") == load_page(workspace.evidence, second)
 
 
-def test_evidence_that_is_no_page_is_not_given_out_as_one(moved: Workspace) -> None:
+def test_evidence_that_is_no_page_is_not_given_out_as_one(moved_workspace: Workspace) -> None:
     with pytest.raises(LedgerError, match="is no page"):
-        page_of(moved.evidence, state_of(moved).drift[week(3)].report)
+        load_page(moved_workspace.evidence, state_of(moved_workspace).drift[week(3)].report)

@@ -47,12 +47,12 @@ def loop_with_scored(tmp_path: Path, *numbers: int, **retrain: Any) -> Workspace
     decide_and_record(workspace, week(2), trigger="nightly")
     train_and_roll_out(workspace, week(2))
     for number in numbers:
-        scored(workspace, number)
+        score_week(workspace, number)
     return workspace
 
 
-def scored(workspace: Workspace, number: int) -> None:
-    """Let a week come, and do what the watch of it does."""
+def score_week(workspace: Workspace, number: int) -> None:
+    """Ingest a week, score it and watch it."""
     ingest(workspace, week(number))
     score_partition(workspace, week(number))
     decide_and_record(workspace, week(number), trigger="watch")
@@ -61,8 +61,10 @@ def scored(workspace: Workspace, number: int) -> None:
 def test_an_alarm_from_outside_asks_for_a_retrain_as_any_other_alarm_does(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, 4)
     assert not list(workspace.ledger.records(RetrainDecided))[-1].details.retrain
-    ((key, found),) = record_outside_alarms(workspace, [OutsideAlarm(id="a1", message="prices are in cents")]).items()
-    assert (key, found.verdict, found.message) == (week(4), "alarm", "prices are in cents")
+    ((key, recorded),) = record_outside_alarms(
+        workspace, [OutsideAlarm(id="a1", message="prices are in cents")]
+    ).items()
+    assert (key, recorded.verdict, recorded.message) == (week(4), "alarm", "prices are in cents")
     decided = decide_and_record(workspace, week(4), trigger="outside").details
     assert decided.retrain
     assert decided.cause == "alarm: outside"
@@ -92,7 +94,7 @@ def test_alarms_about_two_windows_are_two_of_three(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, alarm={"windows": 2, "of": 3})
     record_outside_alarms(workspace, [OutsideAlarm(id="a1", message="odd")])
     assert not decide_and_record(workspace, week(3), trigger="outside").details.retrain
-    scored(workspace, 4)
+    score_week(workspace, 4)
     record_outside_alarms(workspace, [OutsideAlarm(id="a2", message="odd again")])
     assert decide_and_record(workspace, week(4), trigger="outside").details.retrain
 
@@ -106,7 +108,7 @@ def test_an_alarm_is_recorded_once_however_often_and_wherever_it_is_told(tmp_pat
     assert record_outside_alarms(workspace, [alarm, alarm]) == {}
     assert decide_and_record(workspace, week(3), trigger="outside") == first
     assert list(workspace.ledger.records()) == before
-    scored(workspace, 4)
+    score_week(workspace, 4)
     assert record_outside_alarms(workspace, [alarm]) == {}
     assert told_of(workspace) == [(week(3), "alarm")]
 
@@ -114,9 +116,9 @@ def test_an_alarm_is_recorded_once_however_often_and_wherever_it_is_told(tmp_pat
 def test_a_second_alarm_of_a_window_is_decided_on_anew_and_the_first_still_stands(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, 4, policy="never")
     for number, name in enumerate(("a1", "a2")):
-        ((_, found),) = record_outside_alarms(workspace, [OutsideAlarm(id=name, message=f"found {number}")]).items()
+        ((_, recorded),) = record_outside_alarms(workspace, [OutsideAlarm(id=name, message=f"found {number}")]).items()
         decide_and_record(workspace, week(4), trigger="outside")
-    assert found.message == "found 1 and 1 more"
+    assert recorded.message == "found 1 and 1 more"
     assert [record.details.trigger for record in workspace.ledger.records(RetrainDecided)][-2:] == ["outside"] * 2
     # Told later that an older week was odd as well: that one is history, the alarm of the newest is not.
     record_outside_alarms(
@@ -131,19 +133,19 @@ def test_a_second_alarm_of_a_window_is_decided_on_anew_and_the_first_still_stand
 
 def test_alarms_about_old_partitions_are_recorded_and_alarm_nothing(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, 4, 5)
-    ((key, found),) = record_outside_alarms(
+    ((key, recorded),) = record_outside_alarms(
         workspace, [OutsideAlarm(id="a1", message="odd", partition=week(3))]
     ).items()
-    assert (key, found.verdict, found.historical) == (week(3), "no alarm", True)
-    assert found.message == "historical, so no alarm: odd"
+    assert (key, recorded.verdict, recorded.historical) == (week(3), "no alarm", True)
+    assert recorded.message == "historical, so no alarm: odd"
     assert not decide_and_record(workspace, week(5), trigger="outside").details.retrain
 
 
 def test_an_alarm_counts_for_the_newest_scored_partition_up_to_the_one_it_names(tmp_path: Path) -> None:
     workspace = loop_with_scored(tmp_path, 3, 4)
     ingest(workspace, week(5))  # published, and not scored yet
-    found = record_outside_alarms(workspace, [OutsideAlarm(id="a1", message="early", partition=week(6))])
-    assert list(found) == [week(4)]
+    recorded = record_outside_alarms(workspace, [OutsideAlarm(id="a1", message="early", partition=week(6))])
+    assert list(recorded) == [week(4)]
 
 
 def test_an_alarm_before_anything_was_scored_waits_and_is_recorded_when_told_again(tmp_path: Path) -> None:
@@ -151,7 +153,7 @@ def test_an_alarm_before_anything_was_scored_waits_and_is_recorded_when_told_aga
     alarms = [OutsideAlarm(id="a1", message="odd")]
     with pytest.raises(NotReadyError, match="nothing was scored that the alarm 'a1' could be about"):
         record_outside_alarms(workspace, alarms)
-    scored(workspace, 3)
+    score_week(workspace, 3)
     assert len(record_outside_alarms(workspace, alarms)) == 1
 
 
@@ -202,6 +204,6 @@ def test_words_from_outside_can_neither_break_a_line_nor_the_ledger(tmp_path: Pa
     workspace = loop_with_scored(tmp_path, 3)
     alarms, refused = read_alarms('[{"id": "\\ud800", "message": "a\\n\\u001b[31mred\\u202e\\u0000 end"}]')
     assert refused == []
-    ((_, found),) = record_outside_alarms(workspace, alarms).items()
-    assert found.message == "a ?[31mred?? end"
-    assert found.added[0].id == "?"
+    ((_, recorded),) = record_outside_alarms(workspace, alarms).items()
+    assert recorded.message == "a ?[31mred?? end"
+    assert recorded.added[0].id == "?"

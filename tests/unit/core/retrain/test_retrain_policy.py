@@ -17,7 +17,7 @@ def decide(history: History, number: int, trigger: Trigger = "watch", **retrain:
     return decide_retrain(history.state(), toy_loop(retrain=retrain), week(number), trigger)
 
 
-def served(promoted: int = 2, *, until: int = 2, version: str = "1") -> History:
+def served_history(promoted: int = 2, *, until: int = 2, version: str = "1") -> History:
     """Return a history with a champion promoted in a week and partitions published until another."""
     return History().publish(*range(until + 1)).promote(promoted, version)
 
@@ -26,8 +26,8 @@ def served(promoted: int = 2, *, until: int = 2, version: str = "1") -> History:
     ("published", "answer"), [(1, "too early"), (2, "too early"), (3, "first model"), (9, "first model")]
 )
 def test_the_first_model_waits_for_enough_partitions(published: int, answer: str) -> None:
-    found = decide(History().publish(*range(published)), published - 1, "nightly")
-    assert (found.cause, found.retrain) == (answer, answer == "first model")
+    decision = decide(History().publish(*range(published)), published - 1, "nightly")
+    assert (decision.cause, decision.retrain) == (answer, answer == "first model")
 
 
 def test_the_first_model_does_not_wait_for_an_alarm_a_clock_or_the_cooldown() -> None:
@@ -43,9 +43,9 @@ def test_after_a_first_model_failed_the_next_attempt_waits_for_new_data() -> Non
     assert decide(history.publish(3), 3, "nightly").cause == "first model"
 
 
-def alarmed(pattern: str, *, kind: str = "performance") -> History:
+def alarmed_history(pattern: str, *, kind: str = "performance") -> History:
     """Return a champion's windows after its promotion: ``a`` alarmed, ``-`` did not."""
-    history = served(until=2 + len(pattern))
+    history = served_history(until=2 + len(pattern))
     for number, mark in enumerate(pattern, start=3):
         history.judge(number, "1", **{kind: "alarm" if mark == "a" else "no alarm"})
     return history
@@ -54,67 +54,78 @@ def alarmed(pattern: str, *, kind: str = "performance") -> History:
 @pytest.mark.parametrize(
     ("pattern", "windows", "of", "retrain"),
     [
-        ("", 1, 1, False), ("-", 1, 1, False), ("a", 1, 1, True), ("a-", 1, 1, False), ("a", 2, 3, False),
-        ("aa", 2, 3, True), ("a-a", 2, 3, True), ("aa-", 2, 3, True), ("a--a", 2, 3, False), ("aa--", 2, 3, False),
-        ("--aa", 2, 2, True), ("a-a", 2, 2, False), ("aaa", 3, 3, True), ("-aa", 3, 3, False),
+        ("", 1, 1, False),
+        ("-", 1, 1, False),
+        ("a", 1, 1, True),
+        ("a-", 1, 1, False),
+        ("a", 2, 3, False),
+        ("aa", 2, 3, True),
+        ("a-a", 2, 3, True),
+        ("aa-", 2, 3, True),
+        ("a--a", 2, 3, False),
+        ("aa--", 2, 3, False),
+        ("--aa", 2, 2, True),
+        ("a-a", 2, 2, False),
+        ("aaa", 3, 3, True),
+        ("-aa", 3, 3, False),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", ["performance", "drift"])
 def test_k_of_the_newest_n_windows_must_alarm(pattern: str, windows: int, of: int, retrain: bool, kind: str) -> None:
-    history = alarmed(pattern, kind=kind)
-    found = decide(history, 2 + len(pattern), alarm={"windows": windows, "of": of}, cooldown=0)
-    assert found.retrain is retrain
-    assert found.cause == (f"alarm: {kind}" if retrain else "no alarm")
+    history = alarmed_history(pattern, kind=kind)
+    decision = decide(history, 2 + len(pattern), alarm={"windows": windows, "of": of}, cooldown=0)
+    assert decision.retrain is retrain
+    assert decision.cause == (f"alarm: {kind}" if retrain else "no alarm")
 
 
 def test_an_alarm_s_cause_names_its_windows_and_their_numbers() -> None:
-    history = alarmed("a").judge(3, "1", performance="alarm", drift="alarm")
-    found = decide(history, 3, alarm={"windows": 1, "of": 1}, cooldown=0)
-    assert found.cause == "alarm: drift and performance"
-    assert f"{week(3)[:10]} performance: mae 2 against 1, drift: x" in found.reason
-    assert found.numbers["windows"] == [week(3)]
+    history = alarmed_history("a").judge(3, "1", performance="alarm", drift="alarm")
+    decision = decide(history, 3, alarm={"windows": 1, "of": 1}, cooldown=0)
+    assert decision.cause == "alarm: drift and performance"
+    assert f"{week(3)[:10]} performance: mae 2 against 1, drift: x" in decision.reason
+    assert decision.numbers["windows"] == [week(3)]
 
 
 def test_alarms_against_an_earlier_champion_do_not_count() -> None:
-    history = alarmed("aa").promote(5, "2").publish(5)
+    history = alarmed_history("aa").promote(5, "2").publish(5)
     assert decide(history, 5, alarm={"windows": 1, "of": 3}, cooldown=0).cause == "no alarm"
 
 
 @pytest.mark.parametrize(("age", "retrain"), [(0, False), (1, False), (3, False), (4, True), (5, True)])
 def test_the_clock_asks_after_so_many_partitions(age: int, retrain: bool) -> None:
-    found = decide(served(until=2 + age), 2 + age, policy={"clock": 4}, cooldown=0)
-    assert (found.retrain, found.cause, found.numbers) == (retrain, "clock", {"age": age, "clock": 4})
+    decision = decide(served_history(until=2 + age), 2 + age, policy={"clock": 4}, cooldown=0)
+    assert (decision.retrain, decision.cause, decision.numbers) == (retrain, "clock", {"age": age, "clock": 4})
 
 
 def test_the_clock_may_be_overtaken_by_an_alarm() -> None:
     with_alarm: dict[str, Any] = {"policy": {"clock": 9, "or_alarm": True}, "alarm": {"windows": 2, "of": 2}}
-    assert decide(alarmed("aa"), 4, **with_alarm).cause == "alarm: performance"
-    assert decide(alarmed("a-"), 4, **with_alarm).cause == "clock"
-    assert not decide(alarmed("aa"), 4, policy={"clock": 9}).retrain
+    assert decide(alarmed_history("aa"), 4, **with_alarm).cause == "alarm: performance"
+    assert decide(alarmed_history("a-"), 4, **with_alarm).cause == "clock"
+    assert not decide(alarmed_history("aa"), 4, policy={"clock": 9}).retrain
 
 
 def test_never_means_that_only_a_person_may() -> None:
-    history = alarmed("aaa")
+    history = alarmed_history("aaa")
     assert decide(history, 5, policy="never").cause == "never"
     assert decide(history, 5, "person", policy="never").retrain
 
 
 @pytest.mark.parametrize(("cooldown", "cause"), [(0, "alarm: performance"), (1, "alarm: performance"), (2, "cooldown")])
 def test_within_the_cooldown_an_alarm_is_refused_and_says_what_was_wanted(cooldown: int, cause: str) -> None:
-    found = decide(alarmed("a"), 3, alarm={"windows": 1, "of": 1}, cooldown=cooldown)
-    assert (found.cause, found.retrain) == (cause, cause != "cooldown")
-    assert "windows alarmed" in found.reason
+    decision = decide(alarmed_history("a"), 3, alarm={"windows": 1, "of": 1}, cooldown=cooldown)
+    assert (decision.cause, decision.retrain) == (cause, cause != "cooldown")
+    assert "windows alarmed" in decision.reason
 
 
 def test_a_retrain_that_gave_no_model_starts_the_cooldown_too() -> None:
-    history = alarmed("aaaaa")
+    history = alarmed_history("aaaaa")
     decision = history.decide(6, retrain=True)
     history.add("candidate_refused", 6, decision=decision.sequence, reason="gates")
     assert decide(history, 7, alarm={"windows": 1, "of": 1}, cooldown=2).cause == "cooldown"
 
 
 def test_the_budget_counts_the_promotions_of_the_last_52_partitions() -> None:
-    history = served(2, until=3).promote(3, "2").publish(*range(4, 60))
+    history = served_history(2, until=3).promote(3, "2").publish(*range(4, 60))
     assert decide(history, 20, policy={"clock": 1}, budget=2).cause == "budget"
     assert decide(history, 20, policy={"clock": 1}, budget=3).retrain
     assert decide(history, 53, policy={"clock": 1}, budget=2).cause == "budget"
@@ -123,7 +134,7 @@ def test_the_budget_counts_the_promotions_of_the_last_52_partitions() -> None:
 
 
 def test_a_person_passes_cooldown_and_budget() -> None:
-    assert decide(served(), 2, "person", cooldown=9, budget=1).cause == "person"
+    assert decide(served_history(), 2, "person", cooldown=9, budget=1).cause == "person"
 
 
 @pytest.mark.parametrize("trigger", ["watch", "nightly", "person"])
@@ -133,90 +144,106 @@ def test_while_a_retrain_is_in_flight_everybody_joins_it(trigger: Trigger) -> No
     registered = History().publish(0, 1, 2).register(2, "1")
     rolling = History().publish(0, 1, 2).register(2, "1")
     rolling.add("rollout_started", 2, version="1")
-    for history, said in ((deciding, "record 4"), (registered, "waits for"), (rolling, "being rolled out")):
-        found = decide(history, 2, trigger)
-        assert (found.retrain, found.cause) == (False, "joined")
-        assert said in found.reason
+    for history, phrase in ((deciding, "record 4"), (registered, "waits for"), (rolling, "being rolled out")):
+        decision = decide(history, 2, trigger)
+        assert (decision.retrain, decision.cause) == (False, "joined")
+        assert phrase in decision.reason
 
 
 @pytest.mark.parametrize("trigger", ["watch", "nightly", "person"])
 def test_a_partition_older_than_the_newest_decision_is_historical(trigger: Trigger) -> None:
-    history = alarmed("aaa")
+    history = alarmed_history("aaa")
     history.decide(5, retrain=False)
-    found = decide(history, 4, trigger, alarm={"windows": 1, "of": 1}, cooldown=0)
-    assert (found.retrain, found.cause) == (False, "historical")
-    assert week(4) in found.reason
+    decision = decide(history, 4, trigger, alarm={"windows": 1, "of": 1}, cooldown=0)
+    assert (decision.retrain, decision.cause) == (False, "historical")
+    assert week(4) in decision.reason
     assert decide(history, 5, trigger, alarm={"windows": 1, "of": 1}, cooldown=0).retrain
 
 
 def test_every_answer_says_why() -> None:
-    for history in (History().publish(0), served(), alarmed("aaa")):
+    for history in (History().publish(0), served_history(), alarmed_history("aaa")):
         for trigger in ("watch", "nightly", "person"):
             assert len(decide(history, 2, trigger).reason) > 10  # type: ignore[arg-type]
 
 
-def regretted(*regrets: float | None, historical: tuple[int, ...] = ()) -> History:
+def history_with_regret(*regrets: float | None, historical: tuple[int, ...] = ()) -> History:
     """Return a champion's windows after its promotion, with its regret on each; None could not be measured."""
-    history = served(until=2 + len(regrets))
+    history = served_history(until=2 + len(regrets))
     for number, regret in enumerate(regrets, start=3):
         history.judge(number, "1")
-        history.add("regret_measured", number, champion="1", regret=regret, historical=number in historical,
-                    reason="20 rows have a label, 100 are needed", snapshot=f"d{number}", labels="")  # fmt: skip
+        history.add(
+            "regret_measured",
+            number,
+            champion="1",
+            regret=regret,
+            historical=number in historical,
+            reason="20 rows have a label, 100 are needed",
+            snapshot=f"d{number}",
+            labels="",
+        )
     return history
 
 
 @pytest.mark.parametrize(
     ("regrets", "retrain"),
     [
-        ((), False), ((0.05,), False), ((0.11,), True), ((0.05, 0.06), True), ((0.05, -0.04, 0.06), False),
-        ((-0.2, 0.25), False), ((0.04, None, 0.07), True), ((None, 0.04), False),
+        ((), False),
+        ((0.05,), False),
+        ((0.11,), True),
+        ((0.05, 0.06), True),
+        ((0.05, -0.04, 0.06), False),
+        ((-0.2, 0.25), False),
+        ((0.04, None, 0.07), True),
+        ((None, 0.04), False),
     ],
-)  # fmt: skip
+)
 def test_regret_is_added_up_with_its_sign_until_it_exceeds_the_cost(
     regrets: tuple[float | None, ...], retrain: bool
 ) -> None:
-    found = decide(regretted(*regrets), 2 + len(regrets), policy={"regret": 0.1}, cooldown=0)
-    assert (found.retrain, found.cause) == (retrain, "regret")
-    assert found.numbers["regret"] == pytest.approx(sum(regret or 0.0 for regret in regrets))
+    decision = decide(history_with_regret(*regrets), 2 + len(regrets), policy={"regret": 0.1}, cooldown=0)
+    assert (decision.retrain, decision.cause) == (retrain, "regret")
+    assert decision.numbers["regret"] == pytest.approx(sum(regret or 0.0 for regret in regrets))
 
 
 def test_regret_of_an_earlier_champion_and_of_history_does_not_count() -> None:
-    assert not decide(regretted(0.5).promote(3, "2").publish(4), 4, policy={"regret": 0.1}, cooldown=0).retrain
-    assert not decide(regretted(0.5, 0.01, historical=(3,)), 4, policy={"regret": 0.1}, cooldown=0).retrain
+    assert not decide(
+        history_with_regret(0.5).promote(3, "2").publish(4), 4, policy={"regret": 0.1}, cooldown=0
+    ).retrain
+    assert not decide(history_with_regret(0.5, 0.01, historical=(3,)), 4, policy={"regret": 0.1}, cooldown=0).retrain
 
 
 def test_regret_passes_cooldown_and_budget_like_everything_else() -> None:
-    assert decide(regretted(0.5), 3, policy={"regret": 0.1}, cooldown=2).cause == "cooldown"
-    assert decide(regretted(0.5), 3, policy={"regret": 0.1}, cooldown=0, budget=1).cause == "budget"
+    assert decide(history_with_regret(0.5), 3, policy={"regret": 0.1}, cooldown=2).cause == "cooldown"
+    assert decide(history_with_regret(0.5), 3, policy={"regret": 0.1}, cooldown=0, budget=1).cause == "budget"
 
 
 def test_where_no_regret_can_be_measured_alarms_decide_and_the_record_says_so() -> None:
-    history = regretted(None, None)
-    found = decide(history, 4, policy={"regret": 0.1}, cooldown=0)
-    assert (found.retrain, found.cause) == (False, "no alarm")
-    assert "no regret could be measured in 2 partitions (20 rows have a label, 100 are needed)" in found.reason
+    history = history_with_regret(None, None)
+    decision = decide(history, 4, policy={"regret": 0.1}, cooldown=0)
+    assert (decision.retrain, decision.cause) == (False, "no alarm")
+    assert "no regret could be measured in 2 partitions (20 rows have a label, 100 are needed)" in decision.reason
     history.judge(4, "1", drift="alarm")
-    found = decide(history, 4, policy={"regret": 0.1}, alarm={"windows": 1, "of": 1}, cooldown=0)
-    assert (found.retrain, found.cause) == (True, "alarm: drift")
+    decision = decide(history, 4, policy={"regret": 0.1}, alarm={"windows": 1, "of": 1}, cooldown=0)
+    assert (decision.retrain, decision.cause) == (True, "alarm: drift")
 
 
 def test_an_alarm_may_overtake_regret() -> None:
-    history = regretted(0.01).judge(3, "1", performance="alarm")
+    history = history_with_regret(0.01).judge(3, "1", performance="alarm")
     policy = {"regret": 9.0, "or_alarm": True}
     assert decide(history, 3, policy=policy, alarm={"windows": 1, "of": 1}, cooldown=0).cause == "alarm: performance"
 
 
 def test_another_check_alarms_like_drift_does() -> None:
-    history = served(until=3).judge(3, "1")
+    history = served_history(until=3).judge(3, "1")
     history.add("check_judged", 3, check="predictions", verdict="alarm", said="moved by 0.3", champion="1")
-    found = decide(history, 3, alarm={"windows": 1, "of": 1}, cooldown=0)
-    assert found.cause == "alarm: predictions"
-    assert "predictions: moved by 0.3" in found.reason
+    decision = decide(history, 3, alarm={"windows": 1, "of": 1}, cooldown=0)
+    assert decision.cause == "alarm: predictions"
+    assert "predictions: moved by 0.3" in decision.reason
 
 
 def retrained_by(kind: str) -> History:
     """Return a history in which an alarm of week 3 asked for version 2, live as of week 3."""
-    history = served(until=3).judge(3, "1", **{kind: "alarm"})
+    history = served_history(until=3).judge(3, "1", **{kind: "alarm"})
     decision = history.add(
         "retrain_decided", 3, retrain=True, cause=f"alarm: {kind}", numbers={"alarms": {week(3): [f"{kind}: x"]}}
     )
@@ -228,10 +255,10 @@ def retrained_by(kind: str) -> History:
 
 def test_an_alarm_that_a_retrain_did_not_stop_is_a_person_s_to_look_at() -> None:
     history = retrained_by("drift").publish(4).judge(4, "2", drift="alarm")
-    found = decide(history, 4, alarm={"windows": 1, "of": 1}, cooldown=0)
-    assert (found.retrain, found.cause) == (False, "escalated")
-    assert "version 2 was made because of drift" in found.reason
-    assert "a person must look" in found.reason
+    decision = decide(history, 4, alarm={"windows": 1, "of": 1}, cooldown=0)
+    assert (decision.retrain, decision.cause) == (False, "escalated")
+    assert "version 2 was made because of drift" in decision.reason
+    assert "a person must look" in decision.reason
     history.publish(5).judge(5, "2", drift="alarm")
     assert decide(history, 5, alarm={"windows": 1, "of": 1}, cooldown=0).cause == "escalated"
     assert decide(history, 5, "person").retrain
@@ -247,5 +274,5 @@ def test_an_alarm_of_another_kind_or_after_a_quiet_week_is_no_such_thing() -> No
 def test_the_clock_goes_on_where_an_alarm_is_escalated() -> None:
     history = retrained_by("drift").publish(4, 5).judge(4, "2", drift="alarm").judge(5, "2", drift="alarm")
     policy = {"clock": 2, "or_alarm": True}
-    found = decide(history, 5, policy=policy, alarm={"windows": 1, "of": 1}, cooldown=0)
-    assert (found.retrain, found.cause) == (True, "clock")
+    decision = decide(history, 5, policy=policy, alarm={"windows": 1, "of": 1}, cooldown=0)
+    assert (decision.retrain, decision.cause) == (True, "clock")

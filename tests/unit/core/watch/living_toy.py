@@ -30,7 +30,7 @@ def loop_of_slopes(tmp_path: Path, slopes: Sequence[float], *, rows: int = 400, 
 
 
 def live_through(workspace: Workspace, key: str) -> None:
-    """Let a partition arrive, and everything follow that follows from it."""
+    """Ingest a partition and run every stage that follows from it."""
     ingest(workspace, key)
     if workspace.state(before=key).champion is not None:
         score_partition(workspace, key)

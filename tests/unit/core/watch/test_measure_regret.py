@@ -22,9 +22,9 @@ STEADY, MOVED = 2.0, 3.5
 def test_where_nothing_moves_regret_stays_near_zero_and_nothing_is_retrained(tmp_path: Path) -> None:
     workspace = loop_of_slopes(tmp_path, [STEADY] * 9, **REGRET)
     assert live(workspace, 9) == [week(2)]  # the first model, and no other
-    found = workspace.state().regret
-    assert sorted(found) == [week(number) for number in range(3, 9)]
-    assert all(abs(one.regret) < 0.05 for one in found.values())
+    regret = workspace.state().regret
+    assert sorted(regret) == [week(number) for number in range(3, 9)]
+    assert all(abs(details.regret) < 0.05 for details in regret.values())
 
 
 def test_a_world_that_has_moved_is_regretted_until_a_promotion_is_worth_it(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_a_world_that_has_moved_is_regretted_until_a_promotion_is_worth_it(tmp_p
     assert workspace.state().regret[week(5)].regret < 0.05
     assert workspace.state().regret[week(7)].regret > 0.2
     assert decided[1] == week(7)
-    decision = next(one for one in workspace.state().retrains.values() if one.partition == week(7))
+    decision = next(details for details in workspace.state().retrains.values() if details.partition == week(7))
     assert decision.details.cause == "regret"
     assert "a promotion costs 0.2" in decision.details.reason
     assert workspace.state().champion is not None
@@ -64,9 +64,9 @@ def test_measuring_again_adds_no_record(tmp_path: Path) -> None:
 def test_with_too_few_labels_there_is_no_regret_and_alarms_decide(tmp_path: Path) -> None:
     workspace = loop_of_slopes(tmp_path, [STEADY] * 5, rows=60, **REGRET)
     live(workspace, 5)
-    found = workspace.state().regret[week(4)]
-    assert (found.regret, found.rows) == (None, 60)
-    assert "60 rows have a label, 100 are needed" in found.message
+    regret = workspace.state().regret[week(4)]
+    assert (regret.regret, regret.rows) == (None, 60)
+    assert "60 rows have a label, 100 are needed" in regret.message
     last = list(workspace.ledger.records(RetrainDecided))[-1].details
     assert not last.retrain
     assert "so alarms decide" in last.reason
@@ -79,9 +79,9 @@ def test_a_fit_that_fails_is_said_and_stops_nothing(tmp_path: Path) -> None:
     object.__setattr__(workspace, "loop", workspace.loop.model_copy(update={"train": broken}))
     ingest(workspace, week(4))
     score_partition(workspace, week(4))
-    found = measure_regret(workspace, week(4))
-    assert found.regret is None
-    assert "no fresh model" in found.message
+    regret = measure_regret(workspace, week(4))
+    assert regret.regret is None
+    assert "no fresh model" in regret.message
     assert decide_and_record(workspace, week(4), trigger="watch").details.cause == "regret"
 
 
@@ -92,8 +92,8 @@ def test_a_backfilled_window_is_measured_and_never_counts(tmp_path: Path) -> Non
         ingest(workspace, week(number))
         score_partition(workspace, week(number))
     decide_and_record(workspace, week(6), trigger="nightly")
-    found = measure_regret(workspace, week(6)), measure_regret(workspace, week(5))
-    assert [one.historical for one in found] == [False, True]
+    regret = measure_regret(workspace, week(6)), measure_regret(workspace, week(5))
+    assert [details.historical for details in regret] == [False, True]
     decided = decide_and_record(workspace, week(6), trigger="watch")
     assert set(decided.details.numbers.get("windows", {})) <= {week(3), week(6)}
 

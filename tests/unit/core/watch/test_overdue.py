@@ -1,4 +1,4 @@
-"""What is overdue, told by the tick of the nightly run alone: no clock, no zone, no repeats."""
+"""Overdue findings depend on the tick of the nightly run alone: no clock, no zone, no repeats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.watch_details import OverdueJudged
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.overdue import Overdue, overdue, watch_overdue
+from airflow_mlops.core.watch.overdue import Overdue, find_overdue, watch_overdue
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance, rejudge_performance
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.later_labels import arrive, deliver, labelled_fields, labels_by_key, weeks, with_champion
@@ -37,7 +37,7 @@ def loop(
 
 
 def state(history: History, until: int | None = None) -> LoopState:
-    """Return what a history says, as of a week."""
+    """Return the state of a history as of a week."""
     return fold(list(history.ledger.records()), as_of=None if until is None else week(until))
 
 
@@ -54,51 +54,53 @@ def served(*published: int, champion: int = 2) -> History:
     return history
 
 
-def about(found: list[Overdue]) -> dict[str, str]:
+def about(findings: list[Overdue]) -> dict[str, str]:
     """Return since when each thing is overdue."""
-    return {one.about: one.since for one in found}
+    return {finding.about: finding.since for finding in findings}
 
 
 def test_a_partition_is_overdue_so_many_hours_after_its_tick_and_not_before() -> None:
-    known = state(History().publish(0, 1))
-    assert overdue(known, loop(), "2013-01-20T23:59:59") == []
-    assert overdue(known, loop(), "2013-01-21T00:00:00") == [
+    published = state(History().publish(0, 1))
+    assert find_overdue(published, loop(), "2013-01-20T23:59:59") == []
+    assert find_overdue(published, loop(), "2013-01-21T00:00:00") == [
         Overdue(
-            "absence", "partition", week(2),
+            "absence",
+            "partition",
+            week(2),
             f"the partition is overdue: {week(2)}; the newest published one is {week(1)}",
             {"missing": 1, "first": week(2), "newest": week(1)},
         )
-    ]  # fmt: skip
-    assert overdue(known, loop(overdue=24 * 7), "2013-01-26T00:00:00") == []
+    ]
+    assert find_overdue(published, loop(overdue=24 * 7), "2013-01-26T00:00:00") == []
 
 
 def test_several_missing_partitions_are_one_finding_that_names_the_first() -> None:
-    (found,) = overdue(state(History().publish(0, 1)), loop(), "2013-02-12T02:00:00")
-    assert (found.since, found.numbers["missing"]) == (week(2), 4)
-    assert "the partitions, 4 of them, are overdue" in found.said
+    (finding,) = find_overdue(state(History().publish(0, 1)), loop(), "2013-02-12T02:00:00")
+    assert (finding.since, finding.numbers["missing"]) == (week(2), 4)
+    assert "the partitions, 4 of them, are overdue" in finding.message
 
 
 def test_a_partition_that_was_refused_is_overdue_for_that_reason() -> None:
     history = History().publish(0, 1)
     history.add("partition_refused", 2, stage="snapshot", reason="the partition is empty: 0 rows arrived")
-    (found,) = overdue(state(history), loop(), "2013-01-22T02:00:00")
-    assert "was refused: the partition is empty" in found.said
+    (finding,) = find_overdue(state(history), loop(), "2013-01-22T02:00:00")
+    assert "was refused: the partition is empty" in finding.message
 
 
 def test_a_loop_owes_nothing_before_it_begins_nor_after_its_end() -> None:
     nothing = state(History())
-    assert overdue(nothing, loop(data={"from": "2013-02-03"}), "2013-02-03T02:00:00") == []
-    (found,) = overdue(nothing, loop(data={"from": "2013-02-03"}), "2013-02-12T02:00:00")
-    assert (found.since, found.numbers["missing"]) == ("2013-02-03T00:00:00", 2)
+    assert find_overdue(nothing, loop(data={"from": "2013-02-03"}), "2013-02-03T02:00:00") == []
+    (finding,) = find_overdue(nothing, loop(data={"from": "2013-02-03"}), "2013-02-12T02:00:00")
+    assert (finding.since, finding.numbers["missing"]) == ("2013-02-03T00:00:00", 2)
     ended = loop(data={"from": "2013-01-06", "until": "2013-01-20"})
-    assert overdue(state(History().publish(0, 1, 2)), ended, "2014-05-01T02:00:00") == []
+    assert find_overdue(state(History().publish(0, 1, 2)), ended, "2014-05-01T02:00:00") == []
 
 
 def test_a_clock_that_jumped_far_ahead_is_answered_at_once() -> None:
-    (found,) = overdue(state(History().publish(0)), loop(every="@hourly"), "9999-12-31T02:00:00")
-    assert "1,000 or more of them" in found.said
+    (finding,) = find_overdue(state(History().publish(0)), loop(every="@hourly"), "9999-12-31T02:00:00")
+    assert "1,000 or more of them" in finding.message
     for early in ("1970-01-01T02:00:00", "0001-01-01T00:00:00"):
-        assert overdue(state(History().publish(0)), loop(), early) == []
+        assert find_overdue(state(History().publish(0)), loop(), early) == []
 
 
 @pytest.mark.parametrize(
@@ -113,28 +115,28 @@ def test_a_clock_that_jumped_far_ahead_is_answered_at_once() -> None:
 def test_daylight_saving_moves_no_tick(every: str, newest: str, quiet: str, late: str) -> None:
     history = History()
     history.ledger.append(Draft(SnapshotPublished(version=1, digest="d"), "p", newest, "test"), read=0)
-    asked = loop(every=every, overdue=2)
-    assert overdue(state(history), asked, quiet) == []
-    (found,) = overdue(state(history), asked, late)
-    assert found.numbers["missing"] == 1
+    declared = loop(every=every, overdue=2)
+    assert find_overdue(state(history), declared, quiet) == []
+    (finding,) = find_overdue(state(history), declared, late)
+    assert finding.numbers["missing"] == 1
 
 
 def test_predictions_are_overdue_of_partitions_after_the_first_champion_alone() -> None:
-    assert overdue(state(History().publish(0, 1, 2)), loop(), "2013-01-22T02:00:00") == []
+    assert find_overdue(state(History().publish(0, 1, 2)), loop(), "2013-01-22T02:00:00") == []
     history = served(0, 1, 2, 3)
-    assert overdue(state(history), loop(), "2013-01-27T02:00:00") == [], "not yet due"
-    assert about(overdue(state(history), loop(), "2013-01-28T02:00:00")) == {"predictions": week(3)}
+    assert find_overdue(state(history), loop(), "2013-01-27T02:00:00") == [], "not yet due"
+    assert about(find_overdue(state(history), loop(), "2013-01-28T02:00:00")) == {"predictions": week(3)}
     history.add("predictions_published", 3, champion="1", snapshot="d3")
-    assert overdue(state(history), loop(), "2013-01-28T02:00:00") == []
+    assert find_overdue(state(history), loop(), "2013-01-28T02:00:00") == []
 
 
 def test_a_champion_grows_old_by_published_partitions_and_not_by_days() -> None:
     history = served(0, 1, 2, 3, 4)
-    assert overdue(state(history), loop(max_age=2, overdue=None), "2099-01-01T02:00:00") == []
-    (found,) = overdue(state(history.publish(5)), loop(max_age=2, overdue=None), "2013-02-12T02:00:00")
-    assert (found.check, found.since, found.numbers["age"]) == ("staleness", "1", 3)
-    assert found.said.startswith("version 1 is stale: 3 partitions were published since")
-    assert overdue(state(History().publish(0, 1, 2)), loop(max_age=1, overdue=None), "2013-02-12T02:00:00") == []
+    assert find_overdue(state(history), loop(max_age=2, overdue=None), "2099-01-01T02:00:00") == []
+    (finding,) = find_overdue(state(history.publish(5)), loop(max_age=2, overdue=None), "2013-02-12T02:00:00")
+    assert (finding.check, finding.since, finding.numbers["age"]) == ("staleness", "1", 3)
+    assert finding.message.startswith("version 1 is stale: 3 partitions were published since")
+    assert find_overdue(state(History().publish(0, 1, 2)), loop(max_age=1, overdue=None), "2013-02-12T02:00:00") == []
 
 
 ROWS = weeks(8)
@@ -147,7 +149,7 @@ def labelled(tmp_path: Path, **watch: Any) -> Workspace:
 
 
 def follow(workspace: Workspace, number: int, *, labels: bool) -> None:
-    """Let a week come, with or without labels of the week before, and watch it."""
+    """Ingest and watch a week, with or without labels of the week before."""
     if labels:
         arrive(workspace, number, rows=ROWS)
     else:
@@ -168,12 +170,12 @@ def test_labels_are_overdue_once_the_last_delivery_that_may_bring_them_is(tmp_pa
     follow(workspace, 4, labels=True)
     assert watch_overdue(workspace, night(4)) == [], "those of week 4 come with week 5"
     follow(workspace, 5, labels=False)
-    (found,) = watch_overdue(workspace, night(5))
-    assert (found.about, found.since) == ("labels", week(4))
-    assert found.said == f"labels are overdue: partition {week(4)} is without any, 1 ticks after their own"
+    (finding,) = watch_overdue(workspace, night(5))
+    assert (finding.about, finding.since) == ("labels", week(4))
+    assert finding.message == f"labels are overdue: partition {week(4)} is without any, 1 ticks after their own"
     deliver(workspace, week(5), labels_by_key(ROWS[week(4)]))
     take_labels(workspace, week(5))
-    assert overdue(workspace.state(), workspace.loop, night(5)) == []
+    assert find_overdue(workspace.state(), workspace.loop, night(5)) == []
 
 
 def test_labels_under_keys_that_nobody_has_are_labels_that_have_not_come(tmp_path: Path) -> None:
@@ -182,24 +184,24 @@ def test_labels_under_keys_that_nobody_has_are_labels_that_have_not_come(tmp_pat
     deliver(workspace, week(5), {f"x{key}": label for key, label in labels_by_key(ROWS[week(4)]).items()})
     take_labels(workspace, week(5))
     follow(workspace, 5, labels=False)
-    (found,) = watch_overdue(workspace, night(5))
-    assert "120 labels came of keys that no partition has" in found.said
+    (finding,) = watch_overdue(workspace, night(5))
+    assert "120 labels came of keys that no partition has" in finding.message
 
 
 def test_labels_that_come_with_the_rows_are_overdue_where_the_watch_found_none(tmp_path: Path) -> None:
     history = served(0, 1, 2, 3)
     history.add("predictions_published", 3, champion="1", snapshot="d3")
-    asked = loop(performance={"metric": "mae"})
+    declared = loop(performance={"metric": "mae"})
     history.add("performance_judged", 3, verdict="insufficient data", metric="mae", rows=0, champion="1")
-    assert about(overdue(state(history), asked, "2013-01-28T02:00:00")) == {"labels": week(3)}
+    assert about(find_overdue(state(history), declared, "2013-01-28T02:00:00")) == {"labels": week(3)}
     history.add("performance_judged", 3, verdict="no alarm", metric="mae", rows=100, champion="1")
-    assert overdue(state(history), asked, "2013-01-28T02:00:00") == []
+    assert find_overdue(state(history), declared, "2013-01-28T02:00:00") == []
 
 
 def checks(workspace: Workspace) -> list[tuple[str, str, str]]:
     """Return check, night and verdict of what was recorded about overdue things."""
-    records = [one for one in list(workspace.ledger.records()) if isinstance(one.details, OverdueJudged)]
-    return [(str(one.details.check), str(one.partition), str(one.details.verdict)) for one in records]
+    records = [record for record in list(workspace.ledger.records()) if isinstance(record.details, OverdueJudged)]
+    return [(str(record.details.check), str(record.partition), str(record.details.verdict)) for record in records]
 
 
 def test_a_finding_is_recorded_and_told_once_and_once_more_when_it_is_over(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.training_serving_skew import SkewError, replay_rows, require_no_skew, same
+from airflow_mlops.core.watch.training_serving_skew import SkewError, is_identical, replay_rows, require_no_skew
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import FIELDS, go_live, ingest, toy_loop, toy_rows, week
@@ -24,7 +24,7 @@ PAST = """    past = history.rows(columns=['kind', 'y'])
 """
 
 
-def scored(tmp_path: Path, body: str | None, *, history: bool = False) -> Workspace:
+def score_week(tmp_path: Path, body: str | None, *, history: bool = False) -> Workspace:
     """Return the toy loop whose version 1 has scored the fifth week, by a features function of its own."""
     data = dict(FIELDS["data"])
     if body is not None:
@@ -43,7 +43,7 @@ def scored(tmp_path: Path, body: str | None, *, history: bool = False) -> Worksp
 
 @pytest.mark.parametrize(("body", "history"), [(None, False), (HONEST, False), (PAST, True)])
 def test_an_honest_function_passes_with_history_too(tmp_path: Path, body: str | None, history: bool) -> None:
-    report = replay_rows(scored(tmp_path, body, history=history), rows=40)
+    report = replay_rows(score_week(tmp_path, body, history=history), rows=40)
     assert (report.partition, report.version, report.rows, report.difference) == (week(4), "1", 40, None)
     assert report.features >= 2
     require_no_skew(report)
@@ -64,17 +64,19 @@ def test_an_honest_function_passes_with_history_too(tmp_path: Path, body: str | 
 def test_a_function_that_looks_at_the_whole_batch_is_caught_with_both_values(
     tmp_path: Path, body: str, column: str
 ) -> None:
-    report = replay_rows(scored(tmp_path, body), rows=40)
-    found = report.difference
-    assert found is not None
-    assert (found.what, found.column) == ("feature", column)
-    assert found.together != found.apart
+    report = replay_rows(score_week(tmp_path, body), rows=40)
+    difference = report.difference
+    assert difference is not None
+    assert (difference.what, difference.column) == ("feature", column)
+    assert difference.together != difference.apart
     with pytest.raises(SkewError, match=f"feature '{column}' of '4-.*' is .* in the batch and .* alone"):
         require_no_skew(report)
 
 
 def test_a_function_that_cannot_make_one_row_is_caught(tmp_path: Path) -> None:
-    report = replay_rows(scored(tmp_path, "    assert len(frame) > 1, 'too few'\n    return frame[['x']]\n"), rows=3)
+    report = replay_rows(
+        score_week(tmp_path, "    assert len(frame) > 1, 'too few'\n    return frame[['x']]\n"), rows=3
+    )
     assert report.difference is not None
     assert "too few" in str(report.difference)
 
@@ -83,32 +85,32 @@ def test_a_function_that_cannot_make_one_row_is_caught(tmp_path: Path) -> None:
 def test_predictions_that_are_not_those_that_were_logged_are_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: float | None
 ) -> None:
-    workspace = scored(tmp_path, HONEST)
+    workspace = score_week(tmp_path, HONEST)
     logged = workspace.predictions.read(week(4)).to_pandas()
     key = logged["key"][7]
     if change is None:
         logged = logged.drop(index=7)
     else:
         logged.loc[7, "champion_prediction"] += change
-    kept = pa.Table.from_pandas(logged, preserve_index=False)
-    monkeypatch.setattr(workspace.predictions, "read", lambda *_, **__: kept)
-    found = replay_rows(workspace, rows=5).difference
-    assert found is not None
-    assert (found.what, found.key) == ("logged prediction", key)
+    table = pa.Table.from_pandas(logged, preserve_index=False)
+    monkeypatch.setattr(workspace.predictions, "read", lambda *_, **__: table)
+    difference = replay_rows(workspace, rows=5).difference
+    assert difference is not None
+    assert (difference.what, difference.key) == ("logged prediction", key)
 
 
 def test_a_partition_that_was_not_scored_has_nothing_to_compare(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError, match="was not scored"):
-        replay_rows(scored(tmp_path, None), week(0))
+        replay_rows(score_week(tmp_path, None), week(0))
 
 
 def test_values_are_the_same_only_to_the_last_bit() -> None:
     third = 1 / 3
-    assert same(third, third)
-    assert same(float("nan"), None)
-    assert same(np.int64(3), 3.0)
-    assert same(pd.Timestamp("2013-01-06"), pd.Timestamp("2013-01-06"))
-    assert not same(third, np.nextafter(third, 1))
-    assert not same(0.0, -0.0)
-    assert not same(1.0, float("nan"))
-    assert not same("a", 1.0)
+    assert is_identical(third, third)
+    assert is_identical(float("nan"), None)
+    assert is_identical(np.int64(3), 3.0)
+    assert is_identical(pd.Timestamp("2013-01-06"), pd.Timestamp("2013-01-06"))
+    assert not is_identical(third, np.nextafter(third, 1))
+    assert not is_identical(0.0, -0.0)
+    assert not is_identical(1.0, float("nan"))
+    assert not is_identical("a", 1.0)

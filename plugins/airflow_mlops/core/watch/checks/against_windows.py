@@ -1,4 +1,4 @@
-"""One number of a window against the same number of the reference's own windows.
+"""Compare one number of a window with the same number of the reference's own windows.
 
 Each number comes with its own error, that of the rows it was taken from. Where the reference has six windows or more
 and these differ by more than their errors explain, that spread counts too: a week that differs from other weeks as
@@ -20,7 +20,7 @@ from airflow_mlops.core.watch.checks.check_result import Verdict
 from airflow_mlops.core.watch.checks.check_terms import FEWEST_ROWS
 
 FEWEST_WINDOWS = 6
-HIDDEN = "the reference's own windows differ by more than the least effect"
+HIDDEN_EFFECT = "the reference's own windows differ by more than the least effect"
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,20 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How unusual a window's number is.
+    """The comparison of a window's number with the reference's windows.
 
     Parameters
     ----------
     now, usual : Estimate, float
         The window's number, and the usual one.
     spread : float
-        How far windows lie apart by themselves, beyond their errors; 0 where that is not known.
+        Standard deviation between windows beyond their errors; 0 where that is not known.
     own, rest : float
-        Variance of the difference: what comes of the rows of the window, and of all else.
+        Variance of the difference: the part of the window's rows, and all other parts.
     freedom : float
         Degrees of freedom of that variance.
     windows : int
-        How many windows of the reference there are.
+        Number of windows of the reference.
     both_sides : bool
         Whether a smaller number is unusual too.
     """
@@ -67,7 +67,7 @@ class Comparison:
 
     @property
     def p_value(self) -> float:
-        """The chance of a number as far off or farther where nothing has changed."""
+        """The chance of a number as far off or farther if nothing has changed."""
         t = self.difference / sqrt(max(self.own + self.rest, 1e-300))
         t = -abs(t) if self.both_sides else -t
         below = float(ndtr(t) if self.freedom == inf else stdtr(self.freedom, t))
@@ -76,12 +76,15 @@ class Comparison:
     def numbers(self) -> dict[str, Any]:
         """Return the comparison as JSON values."""
         return {
-            "value": self.now.value, "error": self.now.error, "usual": self.usual, "spread": self.spread,
+            "value": self.now.value,
+            "error": self.now.error,
+            "usual": self.usual,
+            "spread": self.spread,
             "p_value": self.p_value,
-        }  # fmt: skip
+        }
 
     def verdict(self, *, rows: int, alarm_rate: float, least: float, alike: bool = False) -> tuple[Verdict, int | None]:
-        """Return the verdict, and the rows without which ``no alarm`` would say nothing.
+        """Return the verdict, and the least number of rows for ``no alarm``.
 
         Parameters
         ----------
@@ -99,46 +102,46 @@ class Comparison:
         limit = -float(ndtri(tail) if self.freedom == inf else stdtrit(self.freedom, tail))
         needed: int | None = FEWEST_ROWS
         if least > 0:
-            falling = self.own + (min(self.rest, self.own / self.windows) if alike else 0.0)
-            left = (least / limit) ** 2 - (self.own + self.rest - falling)
-            needed = max(FEWEST_ROWS, ceil(rows * falling / left)) if left > 0 else None
+            shrinking_variance = self.own + (min(self.rest, self.own / self.windows) if alike else 0.0)
+            available = (least / limit) ** 2 - (self.own + self.rest - shrinking_variance)
+            needed = max(FEWEST_ROWS, ceil(rows * shrinking_variance / available)) if available > 0 else None
         size = abs(self.difference) if self.both_sides else self.difference
         if rows >= FEWEST_ROWS and self.p_value <= alarm_rate and size >= least:
             return "alarm", needed
         return ("no alarm" if needed is not None and rows >= needed else "insufficient data"), needed
 
 
-def lacking(verdict: Verdict, needed: int | None) -> str:
-    """Return what a verdict lacks, in words that go after a sentence; empty where it lacks nothing.
+def shortfall(verdict: Verdict, needed: int | None) -> str:
+    """Return the end of a sentence that says what ``insufficient data`` lacks; empty for other verdicts.
 
-    >>> lacking("insufficient data", 1200), lacking("no alarm", 50)
+    >>> shortfall("insufficient data", 1200), shortfall("no alarm", 50)
     ('; 1,200 rows would do', '')
     """
     if verdict != "insufficient data":
         return ""
-    return f"; {HIDDEN if needed is None else f'{needed:,} rows would do'}"
+    return f"; {HIDDEN_EFFECT if needed is None else f'{needed:,} rows would do'}"
 
 
-def compare(now: Estimate, past: Sequence[Estimate], *, both_sides: bool = False) -> Comparison:
-    """Return how unusual a window's number is among those of the reference's own windows.
+def compare(window: Estimate, past: Sequence[Estimate], *, both_sides: bool = False) -> Comparison:
+    """Compare a window's number with those of the reference's own windows.
 
     Parameters
     ----------
     past : sequence of Estimate
-        One for each window of the reference, taken from about as many rows; or a single one for what is known.
+        One for each window of the reference, from about as many rows; or a single one for a known value.
     both_sides : bool, default False
         Whether a smaller number is unusual too.
     """
-    values = np.array([one.value for one in past])
-    errors = np.array([one.error for one in past]) ** 2
+    values = np.array([estimate.value for estimate in past])
+    errors = np.array([estimate.error for estimate in past]) ** 2
     usual, count, freedom, spread = float(values.mean()), len(past), inf, 0.0
     # A window of many more rows than those of the reference could not be told from one that moved as they do.
-    own = max(now.error**2, float(errors.mean())) if count >= FEWEST_WINDOWS else now.error**2
-    rest = float(errors.sum()) / count**2
+    own_variance = max(window.error**2, float(errors.mean())) if count >= FEWEST_WINDOWS else window.error**2
+    other_variance = float(errors.sum()) / count**2
     if count >= FEWEST_WINDOWS:
-        seen = float(values.var(ddof=1))
-        spread = max(seen - float(errors.mean()), 0.0)
+        variance = float(values.var(ddof=1))
+        spread = max(variance - float(errors.mean()), 0.0)
         if spread > 0:
-            rest = spread + seen / count
-            freedom = (count - 1) * ((own + rest) / (seen * (1 + 1 / count))) ** 2
-    return Comparison(now, usual, sqrt(spread), own, rest, freedom, count, both_sides)
+            other_variance = spread + variance / count
+            freedom = (count - 1) * ((own_variance + other_variance) / (variance * (1 + 1 / count))) ** 2
+    return Comparison(window, usual, sqrt(spread), own_variance, other_variance, freedom, count, both_sides)

@@ -1,4 +1,4 @@
-"""What a check found: one of three verdicts, a sentence with its numbers, and the numbers by name."""
+"""The result of a check: one of three verdicts, a sentence with its numbers, and the numbers by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Verdict = Literal["alarm", "no alarm", "insufficient data"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found.
+    """The result of a check.
 
     Parameters
     ----------
@@ -23,9 +23,9 @@ class CheckResult:
     message : str
         The finding in one sentence.
     numbers : mapping of str to JSON
-        What the verdict rests on, small enough for a record of the ledger; all finite or None.
+        The numbers behind the verdict, small enough for a record of the ledger; all finite or None.
     report : mapping of str to JSON, optional
-        What is larger and goes into the evidence: rows, curves, columns.
+        Larger results, which go into the evidence: rows, curves, columns.
     """
 
     verdict: Verdict
@@ -35,7 +35,7 @@ class CheckResult:
 
 
 def cannot_tell(message: str, **numbers: Any) -> CheckResult:
-    """Return ``insufficient data``, with the reason in words."""
+    """Return the result ``insufficient data`` with its reason."""
     return CheckResult("insufficient data", message, numbers)
 
 

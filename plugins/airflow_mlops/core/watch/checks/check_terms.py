@@ -1,4 +1,4 @@
-"""What the checks of a loop are judged by: their share of the false alarms, and what counts as an effect."""
+"""The terms of a loop's checks: the alarm rate of each, and the least effect that counts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.watch import Drift, Performance
 
 FEWEST_ROWS = 50
-"""Rows below which no check says anything of a window."""
+"""Rows below which every check of a window returns ``insufficient data``."""
 
 
 @dataclass(frozen=True)
 class CheckTerms:
-    """What one check is judged by.
+    """The terms of one check.
 
     Parameters
     ----------
@@ -42,6 +42,9 @@ class CheckTerms:
         drift = loop.watch.drift or Drift()
         performance = loop.watch.performance or Performance(metric=loop.metric)
         return cls(
-            drift.alarm_rate / max(len(loop.watch.checks), 1), drift.min_effect,
-            loop.metric, performance.worse_by, performance.min_rows,
-        )  # fmt: skip
+            alarm_rate=drift.alarm_rate / max(len(loop.watch.checks), 1),
+            min_effect=drift.min_effect,
+            metric=loop.metric,
+            worse_by=performance.worse_by,
+            min_rows=performance.min_rows,
+        )

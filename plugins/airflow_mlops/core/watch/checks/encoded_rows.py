@@ -1,4 +1,4 @@
-"""Rows as numbers: how features of any kind become the columns of a matrix, in the terms of the reference.
+"""Encode features of any kind as the columns of a matrix, in the terms of the reference.
 
 Columns that cannot be compared are left out by name, so that a broken one does not hide what happens to the others:
 one that is missing, empty or of another kind in the window is a finding of the drift of inputs.
@@ -26,7 +26,7 @@ FARTHEST = 10.0
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """A column of numbers: what the reference's finite values are like, and whether it has others."""
+    """A column of numbers: statistics of the reference's finite values, and whether it has nulls or infinities."""
 
     low: float
     high: float
@@ -48,7 +48,7 @@ class CategoryColumn:
 
 
 class RowEncoder:
-    """Turns features into matrices.
+    """Encodes features as matrices.
 
     Parameters
     ----------
@@ -68,40 +68,42 @@ class RowEncoder:
         self.left_out: dict[str, str] = {}
         self.columns: dict[str, NumberColumn | CategoryColumn] = {}
         for name in map(str, reference.columns):
-            reason = incomparable(reference[name], window[name] if name in window.columns else None)
+            reason = comparison_obstacle(reference[name], window[name] if name in window.columns else None)
             if reason:
                 self.left_out[name] = reason
             else:
-                self.columns[name] = described(reference[name])
+                self.columns[name] = describe_column(reference[name])
         if not self.columns:
             raise NotReadyError(f"no column can be compared: {self.left_out}")
 
-    def codes(self, frame: pd.DataFrame) -> Floats:
+    def encode(self, frame: pd.DataFrame) -> Floats:
         """Return features for trees, shape (n_rows, n_columns): numbers as they are, categories by their rank.
 
         NaN stands for null and for infinity, -1 for a category that is not among the reference's.
         """
-        return np.column_stack([coded(frame[name], of) for name, of in self.columns.items()])
+        return np.column_stack([encode_column(frame[name], description) for name, description in self.columns.items()])
 
-    def scaled(self, frame: pd.DataFrame) -> Floats:
+    def standardise(self, frame: pd.DataFrame) -> Floats:
         """Return features for distances, shape (n_rows, n_columns): standardised, and 0 where there is no value.
 
         A category counts as the share that it has in the reference, and an unseen one as 0.
         """
-        return np.column_stack([standardised(frame[name], of) for name, of in self.columns.items()])
+        return np.column_stack(
+            [standardise_column(frame[name], description) for name, description in self.columns.items()]
+        )
 
     @cached_property
-    def said(self) -> str:
-        """The columns that are left out, in words; empty where there are none."""
+    def remark(self) -> str:
+        """The end of a sentence that lists the columns left out; empty where there are none."""
         if not self.left_out:
             return ""
-        shown = [f"{name} ({reason})" for name, reason in sorted(self.left_out.items())]
-        more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-        return f"; left out: {', '.join(shown[:SHOWN])}{more}"
+        columns = [f"{name} ({reason})" for name, reason in sorted(self.left_out.items())]
+        more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+        return f"; left out: {', '.join(columns[:SHOWN])}{more}"
 
 
 def is_number(column: pd.Series[Any]) -> bool:
-    """Whether a column holds numbers or times; truth values are categories."""
+    """Return whether a column holds numbers or times; truth values are categories."""
     kind = column.dtype
     if pd.api.types.is_bool_dtype(kind):
         return False
@@ -112,10 +114,10 @@ def values_of(column: pd.Series[Any]) -> Floats:
     """Return numbers, and times as seconds since 1970, shape (n_rows,); NaN stands for null and for infinity."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         zone = column.dt.tz_convert("UTC").dt.tz_localize(None) if column.dt.tz is not None else column
-        found = zone.astype("datetime64[us]").astype("int64").to_numpy(np.float64) / 1e6
-        return np.where(column.isna().to_numpy(), np.nan, found)
-    found = column.to_numpy(np.float64, na_value=np.nan)
-    return np.where(np.isfinite(found), found, np.nan)
+        values = zone.astype("datetime64[us]").astype("int64").to_numpy(np.float64) / 1e6
+        return np.where(column.isna().to_numpy(), np.nan, values)
+    values = column.to_numpy(np.float64, na_value=np.nan)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def texts_of(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -123,8 +125,8 @@ def texts_of(column: pd.Series[Any]) -> pd.Series[Any]:
     return column.astype(object).where(column.isna(), column.astype(str))
 
 
-def incomparable(reference: pd.Series[Any], window: pd.Series[Any] | None) -> str | None:
-    """Return why a column cannot be compared; None where it can."""
+def comparison_obstacle(reference: pd.Series[Any], window: pd.Series[Any] | None) -> str | None:
+    """Return the reason why a column cannot be compared; None where it can."""
     if window is None:
         return "missing"
     numbers = is_number(reference)
@@ -138,37 +140,37 @@ def incomparable(reference: pd.Series[Any], window: pd.Series[Any] | None) -> st
     return "constant in the reference" if pd.Series(present).nunique() < 2 else None
 
 
-def described(column: pd.Series[Any]) -> NumberColumn | CategoryColumn:
-    """Return what a reference column is like."""
+def describe_column(column: pd.Series[Any]) -> NumberColumn | CategoryColumn:
+    """Return the statistics of a reference column."""
     if is_number(column):
         values = values_of(column)
         finite = values[np.isfinite(values)]
         low, middle, high = (float(np.quantile(finite, at, method="inverted_cdf")) for at in (0, 0.5, 1))
-        unit = max(abs(low), abs(high))  # squares of the largest floats are none
+        unit = max(abs(low), abs(high))  # the square of a very large float is infinite
         spread = float(np.std(finite / unit)) * unit
         return NumberColumn(low, high, middle, spread, finite.size < values.size)
     shares = texts_of(column).value_counts(normalize=True)
-    kept = {str(name): float(share) for name, share in shares.head(CATEGORIES).items()}
-    return CategoryColumn(kept, len(shares) <= CATEGORIES, bool(column.isna().any()))
+    frequent = {str(name): float(share) for name, share in shares.head(CATEGORIES).items()}
+    return CategoryColumn(frequent, len(shares) <= CATEGORIES, bool(column.isna().any()))
 
 
-def coded(column: pd.Series[Any], of: NumberColumn | CategoryColumn) -> Floats:
-    """Return a column for trees, shape (n_rows,)."""
-    if isinstance(of, NumberColumn):
+def encode_column(column: pd.Series[Any], description: NumberColumn | CategoryColumn) -> Floats:
+    """Encode a column for trees, shape (n_rows,)."""
+    if isinstance(description, NumberColumn):
         return values_of(column)
-    codes = pd.Index(list(of.shares)).get_indexer(pd.Index(texts_of(column))).astype(np.float64)
+    codes = pd.Index(list(description.shares)).get_indexer(pd.Index(texts_of(column))).astype(np.float64)
     return np.where(column.isna().to_numpy(), np.nan, codes)
 
 
-def standardised(column: pd.Series[Any], of: NumberColumn | CategoryColumn) -> Floats:
-    """Return a column for distances, shape (n_rows,)."""
-    if isinstance(of, NumberColumn):
+def standardise_column(column: pd.Series[Any], description: NumberColumn | CategoryColumn) -> Floats:
+    """Standardise a column for distances, shape (n_rows,)."""
+    if isinstance(description, NumberColumn):
         with np.errstate(over="ignore"):
-            found = (values_of(column) - of.middle) / of.spread
-        return np.clip(np.nan_to_num(found, nan=0.0), -FARTHEST, FARTHEST)
-    shares = np.array([*of.shares.values(), 0.0])
+            scaled = (values_of(column) - description.middle) / description.spread
+        return np.clip(np.nan_to_num(scaled, nan=0.0), -FARTHEST, FARTHEST)
+    shares = np.array([*description.shares.values(), 0.0])
     usual = float(np.sum(shares**2))
     spread = float(np.sqrt(max(np.sum(shares**3) - usual**2, 0.0)))
-    codes = coded(column, of)
-    known = np.where(np.isnan(codes), usual, shares[np.nan_to_num(codes, nan=-1.0).astype(np.int64)])
-    return np.clip((known - usual) / (spread if spread > 1e-9 else 1.0), -FARTHEST, FARTHEST)
+    codes = encode_column(column, description)
+    share = np.where(np.isnan(codes), usual, shares[np.nan_to_num(codes, nan=-1.0).astype(np.int64)])
+    return np.clip((share - usual) / (spread if spread > 1e-9 else 1.0), -FARTHEST, FARTHEST)

@@ -1,9 +1,9 @@
-"""The check ``estimated_performance``: what the metric will be, before the labels are there.
+"""The check ``estimated_performance``: estimate the metric before labels arrive.
 
-Of a classifier the metric is expected from its own probabilities, calibrated on the holdout (``expected_metric``). Of
-a regression, boosted trees learn on the holdout how large the loss of a row is, from its features and its prediction;
-what they say of the window's rows is the estimate, less the mistake that they make on rows of the holdout that they
-were not taught on. Either way it follows a change of the rows, and not one of what is asked about them.
+For a classifier the metric is expected from its own probabilities, calibrated on the holdout (``expected_metric``). For
+a regression, boosted trees learn on the holdout the loss of a row from its features and its prediction; the estimate is
+their prediction for the window's rows, less their error on rows of the holdout that they were not fitted on. Either way
+the estimate follows a change of the rows (covariate shift), and not one of the labels given the rows (concept drift).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from airflow_mlops.core.watch.sampled_rows import SampledRows
 
 @dataclass(frozen=True)
 class EstimatedLosses:
-    """What rows are expected to lose.
+    """The expected losses of rows.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ class EstimatedLosses:
     holdout : array of float, shape (m_rows,)
         Losses that the champion had on its holdout.
     mistakes : array of float, shape (m_rows,)
-        Of the same rows, loss less what was expected of it; the estimate is corrected by their mean.
+        Of the same rows, loss less expected loss; the estimate is corrected by their mean.
     less : array of float, shape (PARTS,)
-        What the mean of ``window`` would be, had each part of the holdout in turn not taught what to expect.
+        The mean of ``window`` by models that each part of the holdout in turn was left out of.
     """
 
     window: Floats
@@ -58,100 +58,108 @@ class EstimatedLosses:
         return max(float(self.window.mean() + self.mistakes.mean()), 0.0)
 
     def excess(self, factor: float, alarm_rate: float) -> tuple[float, float, float]:
-        """Return by how much the estimate exceeds ``factor`` times the mean of the holdout, and how well that is known.
+        """Return by how much the estimate exceeds ``factor`` times the mean of the holdout, and its two error bounds.
 
-        What is left open at ``alarm_rate`` by the number of rows of the window comes first, then what the holdout
-        leaves open: by the number of its rows, and (by the jackknife over its parts) by what they could teach.
+        Both bounds are at ``alarm_rate``. The first comes from the number of rows of the window. The second comes from
+        the holdout: from the number of its rows, and, by the jackknife over its parts, from the model fitted on them.
         """
-        rest, z = self.mistakes - factor * self.holdout, -float(ndtri(alarm_rate))
-        taught = (PARTS - 1) / PARTS * float(np.sum((self.less - self.less.mean()) ** 2))
+        residuals, z = self.mistakes - factor * self.holdout, -float(ndtri(alarm_rate))
+        jackknife_variance = (PARTS - 1) / PARTS * float(np.sum((self.less - self.less.mean()) ** 2))
         window = z * sqrt(float(np.var(self.window)) / self.window.size)
         t = -float(stdtrit(PARTS - 1, alarm_rate))
-        holdout = sqrt(z**2 * float(np.var(rest)) / rest.size + t**2 * taught)
-        return float(self.window.mean() + rest.mean()), window, holdout
+        holdout = sqrt(z**2 * float(np.var(residuals)) / residuals.size + t**2 * jackknife_variance)
+        return float(self.window.mean() + residuals.mean()), window, holdout
 
 
 def check_estimated_performance(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
-    """Return whether the champion is expected to do worse on a window than on its holdout."""
+    """Judge whether the champion is expected to do worse on a window than on its holdout."""
     holdout, rows = window.reference.held_out, window.rows
-    few = {"window": len(rows), "holdout": len(holdout)}
-    lacking = [f"the {name} has {count:,}" for name, count in few.items() if count < terms.min_rows]
-    if lacking:
+    sizes = {"window": len(rows), "holdout": len(holdout)}
+    too_small = [f"the {name} has {count:,}" for name, count in sizes.items() if count < terms.min_rows]
+    if too_small:
         return cannot_tell(
-            f"{terms.min_rows} rows are needed, labelled ones of the holdout; {' and '.join(lacking)}",
+            f"{terms.min_rows} rows are needed, labelled ones of the holdout; {' and '.join(too_small)}",
             needed=terms.min_rows,
-        )  # fmt: skip
+        )
     if not window.workspace.loop.classifies:
-        return judge_estimate(learned_losses(holdout, rows, terms.metric), terms)
+        return judge_estimate(expected_regression_losses(holdout, rows, terms.metric), terms)
     calibration = Calibration(holdout.predictions, holdout.label)
-    result = judge_estimate(chanced_losses(calibration, rows.predictions, terms.metric), terms)
+    result = judge_estimate(expected_classifier_losses(calibration, rows.predictions, terms.metric), terms)
     auc = expected_roc_auc(rows.predictions, calibration.chances(rows.predictions))
     return CheckResult(result.verdict, result.message, {**result.numbers, "roc_auc": auc})
 
 
 def judge_estimate(losses: EstimatedLosses, terms: CheckTerms) -> CheckResult:
-    """Return whether losses to expect are worse than those of the holdout by ``terms.worse_by`` and their error."""
+    """Judge whether expected losses exceed those of the holdout by more than ``terms.worse_by`` and their error."""
     factor = (1 + terms.worse_by) ** (2 if terms.metric == "rmse" else 1)
-    excess, of_window, of_holdout = losses.excess(factor, terms.alarm_rate)
-    reference, error = float(losses.holdout.mean()), sqrt(of_window**2 + of_holdout**2)
+    excess, window_error, holdout_error = losses.excess(factor, terms.alarm_rate)
+    reference, error = float(losses.holdout.mean()), sqrt(window_error**2 + holdout_error**2)
     estimate, usual = (metric_value(terms.metric, np.array([mean])) for mean in (losses.mean, reference))
     worse = relative_loss(terms.metric, estimate, usual)
     numbers = {
-        "metric": terms.metric, "estimate": estimate, "reference": usual, "worse_by": worse, "limit": terms.worse_by,
-        "error": error / max(reference, 1e-15), "rows": losses.window.size, "holdout_rows": losses.holdout.size,
-    }  # fmt: skip
-    said = (
+        "metric": terms.metric,
+        "estimate": estimate,
+        "reference": usual,
+        "worse_by": worse,
+        "limit": terms.worse_by,
+        "error": error / max(reference, 1e-15),
+        "rows": losses.window.size,
+        "holdout_rows": losses.holdout.size,
+    }
+    message = (
         f"{terms.metric} is estimated to be {estimate:.4g}, on the holdout it is {usual:.4g}: {worse:+.1%}, "
         f"known to within {numbers['error']:.1%}; {terms.worse_by:+.0%} is allowed"
     )
     if excess > error:
-        return CheckResult("alarm", said, numbers)
+        return CheckResult("alarm", message, numbers)
     room = (factor - 1) * reference
     if error <= room:
-        return CheckResult("no alarm", said, numbers)
-    left = room**2 - of_holdout**2
-    needed = ceil(losses.window.size * of_window**2 / left) if left > 0 else None
-    why = "the holdout has too few rows like these" if needed is None else f"{needed:,} rows of the window would do"
-    return cannot_tell(f"{said}; {why}", **numbers, needed=needed)
+        return CheckResult("no alarm", message, numbers)
+    available = room**2 - holdout_error**2
+    needed = ceil(losses.window.size * window_error**2 / available) if available > 0 else None
+    remedy = "the holdout has too few rows like these" if needed is None else f"{needed:,} rows of the window would do"
+    return cannot_tell(f"{message}; {remedy}", **numbers, needed=needed)
 
 
-def chanced_losses(calibration: Calibration, predicted: Floats, metric: MetricName) -> EstimatedLosses:
-    """Return the losses to expect of a classifier that predicts these probabilities in the window.
+def expected_classifier_losses(calibration: Calibration, predicted: Floats, metric: MetricName) -> EstimatedLosses:
+    """Return the expected losses of a classifier that predicts these probabilities in the window.
 
     See :mod:`~airflow_mlops.core.watch.checks.expected_metric`.
     """
-    known, label = calibration.predicted, calibration.label
-    found, part = row_losses(metric, label, known), parts_of(label.size)
-    expected = expected_losses(metric, known, calibration.chances(known))
+    predictions, label = calibration.predicted, calibration.label
+    losses, part = row_losses(metric, label, predictions), parts_of(label.size)
+    expected = expected_losses(metric, predictions, calibration.chances(predictions))
     window = expected_losses(metric, predicted, calibration.chances(predicted))
-    less = [
+    jackknife_means = [
         float(expected_losses(metric, predicted, calibration.chances(predicted, part != out)).mean())
         for out in range(PARTS)
     ]
-    return EstimatedLosses(window, found, found - expected, np.array(less))
+    return EstimatedLosses(window, losses, losses - expected, np.array(jackknife_means))
 
 
-def learned_losses(holdout: SampledRows, rows: SampledRows, metric: MetricName) -> EstimatedLosses:
-    """Return the losses to expect of a regression, learned from those of its holdout."""
+def expected_regression_losses(holdout: SampledRows, rows: SampledRows, metric: MetricName) -> EstimatedLosses:
+    """Return the expected losses of a regression, learned from those of its holdout."""
     encoder = RowEncoder(holdout.features, rows.features)
-    known, asked = (
-        np.column_stack([encoder.codes(one.features), one.predictions]) for one in (holdout, rows)
-    )  # fmt: skip
-    found = row_losses(metric, holdout.label, holdout.predictions)
-    part, expected, less = parts_of(found.size), np.empty_like(found), []
+    holdout_rows, window_rows = (
+        np.column_stack([encoder.encode(sample.features), sample.predictions]) for sample in (holdout, rows)
+    )
+    losses = row_losses(metric, holdout.label, holdout.predictions)
+    part, expected, jackknife_means = parts_of(losses.size), np.empty_like(losses), []
     for out in range(PARTS):
-        taught = _taught(known[part != out], found[part != out])
-        expected[part == out] = taught(known[part == out])
-        less.append(taught(asked).mean())
-    return EstimatedLosses(_taught(known, found)(asked), found, found - expected, np.array(less))
+        model = _fit_loss_model(holdout_rows[part != out], losses[part != out])
+        expected[part == out] = model(holdout_rows[part == out])
+        jackknife_means.append(model(window_rows).mean())
+    return EstimatedLosses(
+        _fit_loss_model(holdout_rows, losses)(window_rows), losses, losses - expected, np.array(jackknife_means)
+    )
 
 
-def _taught(rows: Floats, losses: Floats) -> Callable[[Floats], Floats]:
-    """Return what trees that were taught losses of rows say of other rows."""
+def _fit_loss_model(rows: Floats, losses: Floats) -> Callable[[Floats], Floats]:
+    """Fit boosted trees on the losses of rows, and return their predict function over other rows."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     model = HistGradientBoostingRegressor(
         max_iter=50, max_leaf_nodes=8, min_samples_leaf=30, early_stopping=False, random_state=0
     )
     model.fit(rows, losses)
-    return lambda asked: np.asarray(model.predict(asked), np.float64)
+    return lambda rows: np.asarray(model.predict(rows), np.float64)

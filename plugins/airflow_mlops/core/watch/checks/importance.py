@@ -1,4 +1,4 @@
-"""The check ``importance``: does the champion still lean on the same features, now that labels are there?
+"""The check ``importance``: compare the permutation importance of features on a labelled window with the holdout's.
 
 A feature matters by how much the loss of a row rises where the feature is shuffled among the rows. The shares of that
 rise on the window are held against those on the champion's holdout. How far they may lie apart by chance follows from
@@ -27,7 +27,7 @@ from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.watched_window import WatchedWindow
 from airflow_mlops.core.watch.sampled_rows import SampledRows
 
-DEALS = 4_999
+PERMUTATIONS = 4_999
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,12 @@ class RowImportance:
 
 
 def check_importance(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
-    """Return whether the champion leans on other features on a window than on its holdout."""
-    few = int(window.rows.labelled.sum())
-    if few < terms.min_rows:
-        return cannot_tell(f"{few:,} rows have a label; {terms.min_rows} are needed", rows=few, needed=terms.min_rows)
+    """Judge whether other features matter to the champion on a window than on its holdout."""
+    labelled = int(window.rows.labelled.sum())
+    if labelled < terms.min_rows:
+        return cannot_tell(
+            f"{labelled:,} rows have a label; {terms.min_rows} are needed", rows=labelled, needed=terms.min_rows
+        )
     now, before = (row_importance(rows, terms.metric) for rows in (window.rows, window.reference.held_out))
     record = recorded_importance(window)
     return judge_importance(now, before, terms, record=record)
@@ -55,7 +57,7 @@ def check_importance(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
 def judge_importance(
     now: RowImportance, before: RowImportance, terms: CheckTerms, *, record: dict[str, float] | None = None
 ) -> CheckResult:
-    """Return whether the shares of importance have moved; the size is the share that went to other features.
+    """Judge whether the shares of importance have moved; the effect is the share that went to other features.
 
     Parameters
     ----------
@@ -72,20 +74,24 @@ def judge_importance(
     if not shares.any() or not usual.any():
         return cannot_tell("no feature matters to the champion's loss here", rows=size)
     distance = round(float(np.abs(shares - usual).sum() / 2), 12)
-    dealt = dealt_distances(rows, size)
-    p_value = float((1 + np.sum(dealt >= distance - 1e-12)) / (1 + DEALS))
-    by_chance = round(float(np.median(dealt)), 12)
+    by_permutation = permutation_distances(rows, size)
+    p_value = float((1 + np.sum(by_permutation >= distance - 1e-12)) / (1 + PERMUTATIONS))
+    by_chance = round(float(np.median(by_permutation)), 12)
     effect = distance - by_chance
     rank = importance_stability(dict(zip(now.names, now.rises.mean(axis=0), strict=True)), record or {}).value
     numbers = {
-        "distance": distance, "by_chance": by_chance, "effect": effect, "p_value": p_value, "rank_correlation": rank,
+        "distance": distance,
+        "by_chance": by_chance,
+        "effect": effect,
+        "p_value": p_value,
+        "rank_correlation": rank,
         "rows": size,
-    }  # fmt: skip
+    }
     moved = np.argsort(usual - shares)
-    said = (
+    message = (
         f"{distance:.0%} of the importance went to other features, by chance it is {by_chance:.0%} (p = {p_value:.2g}, "
-        f"{size} rows): {_moved(now.names[moved[0]], usual[moved[0]], shares[moved[0]])}, "
-        f"{_moved(now.names[moved[-1]], usual[moved[-1]], shares[moved[-1]])}"
+        f"{size} rows): {_describe_shift(now.names[moved[0]], usual[moved[0]], shares[moved[0]])}, "
+        f"{_describe_shift(now.names[moved[-1]], usual[moved[-1]], shares[moved[-1]])}"
     )
     report = {
         "importance": {
@@ -93,15 +99,15 @@ def judge_importance(
             for at, name in enumerate(now.names)
         }
     }
-    if p_value <= max(terms.alarm_rate, 1 / (1 + DEALS)) and effect >= terms.min_effect:
-        return CheckResult("alarm", said, numbers, report)
-    widest = float(np.quantile(dealt, 1 - terms.alarm_rate)) - by_chance
+    if p_value <= max(terms.alarm_rate, 1 / (1 + PERMUTATIONS)) and effect >= terms.min_effect:
+        return CheckResult("alarm", message, numbers, report)
+    widest = float(np.quantile(by_permutation, 1 - terms.alarm_rate)) - by_chance
     if 0 < terms.min_effect < widest:
-        least = (
+        limit = (
             f"; luck alone can move {widest + by_chance:.0%} of it, so {size} rows cannot show {terms.min_effect:.0%}"
         )
-        return CheckResult("insufficient data", f"{said}{least}", numbers, report)
-    return CheckResult("no alarm", said, numbers, report)
+        return CheckResult("insufficient data", f"{message}{limit}", numbers, report)
+    return CheckResult("no alarm", message, numbers, report)
 
 
 def row_importance(rows: SampledRows, metric: MetricName) -> RowImportance:
@@ -116,13 +122,13 @@ def row_importance(rows: SampledRows, metric: MetricName) -> RowImportance:
     names = tuple(str(name) for name in features.columns)[:MAX_FEATURES]
     orders = [source.permutation(len(features)) for _ in range(SHUFFLES)]
     shuffled = [features.assign(**{name: features[name].array.take(order)}) for name in names for order in orders]
-    whole = pd.concat([features, *shuffled], ignore_index=True).astype(features.dtypes.to_dict())
-    losses = row_losses(metric, np.tile(label, 1 + len(shuffled)), rows.predict(whole)).reshape(1 + len(shuffled), -1)
+    stacked = pd.concat([features, *shuffled], ignore_index=True).astype(features.dtypes.to_dict())
+    losses = row_losses(metric, np.tile(label, 1 + len(shuffled)), rows.predict(stacked)).reshape(1 + len(shuffled), -1)
     received = losses[1:].reshape(len(names), SHUFFLES, len(features)) - losses[0]
-    given = np.empty_like(received)
+    caused = np.empty_like(received)
     for number, order in enumerate(orders):
-        given[:, number, order] = received[:, number]
-    rises = (received + given - received.mean(axis=2, keepdims=True)).mean(axis=1)
+        caused[:, number, order] = received[:, number]
+    rises = (received + caused - received.mean(axis=2, keepdims=True)).mean(axis=1)
     return RowImportance(names, rises.T)
 
 
@@ -130,13 +136,15 @@ def recorded_importance(window: WatchedWindow) -> dict[str, float] | None:
     """Return the champion's importance by feature from the evaluation report; None where it has none."""
     details = window.champion.details
     report = window.workspace.evidence.get(str(details.report))
-    entry: dict[str, Any] = next((one for one in report["candidates"] if one["candidate"] == details.candidate), {})
-    found: dict[str, float] | None = entry.get("importance", {}).get("permutation")
-    return found
+    entry: dict[str, Any] = next(
+        (candidate for candidate in report["candidates"] if candidate["candidate"] == details.candidate), {}
+    )
+    importance: dict[str, float] | None = entry.get("importance", {}).get("permutation")
+    return importance
 
 
 def shares_of(importance: Floats) -> Floats:
-    """Return each feature's share of the importance, shape (..., n_features); what does harm counts as none.
+    """Return each feature's share of the importance, shape (..., n_features); negative importance counts as 0.
 
     >>> shares_of(np.array([3.0, 1.0, -0.5])).tolist()
     [0.75, 0.25, 0.0]
@@ -147,18 +155,18 @@ def shares_of(importance: Floats) -> Floats:
     return shares
 
 
-def dealt_distances(rows: Floats, size: int) -> Floats:
-    """Return the distances of rows that are dealt out at random, ``size`` to one side; shape (DEALS,)."""
+def permutation_distances(rows: Floats, size: int) -> Floats:
+    """Return the distances under random splits of rows, ``size`` of them on one side; shape (PERMUTATIONS,)."""
     source = np.random.default_rng(0)
-    order = source.random((DEALS, len(rows)), dtype=np.float32).argpartition(size - 1, axis=1)[:, :size]
-    side = np.zeros((DEALS, len(rows)), np.float32)
+    order = source.random((PERMUTATIONS, len(rows)), dtype=np.float32).argpartition(size - 1, axis=1)[:, :size]
+    side = np.zeros((PERMUTATIONS, len(rows)), np.float32)
     np.put_along_axis(side, order, 1.0, axis=1)
-    ours = side @ rows.astype(np.float32)
-    theirs = rows.sum(axis=0) - ours
-    apart = shares_of(ours.astype(np.float64) / size) - shares_of(theirs / (len(rows) - size))
-    distance: Floats = np.abs(apart).sum(axis=1) / 2
+    first_sum = side @ rows.astype(np.float32)
+    second_sum = rows.sum(axis=0) - first_sum
+    difference = shares_of(first_sum.astype(np.float64) / size) - shares_of(second_sum / (len(rows) - size))
+    distance: Floats = np.abs(difference).sum(axis=1) / 2
     return distance
 
 
-def _moved(name: str, before: float, now: float) -> str:
+def _describe_shift(name: str, before: float, now: float) -> str:
     return f"{name} {before:.0%} -> {now:.0%}"

@@ -1,4 +1,4 @@
-"""The check ``label_rate``: do as many rows have a label as usual, and are the labels themselves what they were?
+"""The check ``label_rate``: compare the share of labelled rows and the mean of the labels with the reference.
 
 Two numbers of the window are held against the same numbers of the partitions that the champion was made of: the share
 of rows with a label, and the mean of the labels, which of classes is the rate of class 1. They share the check's alarm
@@ -24,7 +24,7 @@ from airflow_mlops.core.watch.checks.against_windows import Comparison, Estimate
 from airflow_mlops.core.watch.checks.check_result import CheckResult, Verdict, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.watched_window import REFERENCE_PARTITIONS, WatchedWindow
-from airflow_mlops.core.watch.sampled_rows import evenly
+from airflow_mlops.core.watch.sampled_rows import spread_evenly
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class LabelCounts:
 
     @classmethod
     def of(cls, labels: Floats) -> LabelCounts:
-        """Return what is counted of labels, shape (n_rows,); NaN and infinity are none."""
-        known = labels[np.isfinite(labels)]
-        if not known.size:
+        """Return the counts of labels, shape (n_rows,); NaN and infinity are no labels."""
+        labelled = labels[np.isfinite(labels)]
+        if not labelled.size:
             return cls(int(labels.size), 0, 0.0, 0.0)
-        return cls(int(labels.size), int(known.size), float(known.mean()), float(known.std()))
+        return cls(int(labels.size), int(labelled.size), float(labelled.mean()), float(labelled.std()))
 
     @property
     def share(self) -> Estimate:
@@ -57,57 +57,65 @@ class LabelCounts:
 
 
 def check_label_rate(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
-    """Return whether the share of labelled rows, and the mean of their labels, are what they were in the reference."""
+    """Judge whether the share of labelled rows, or the mean of their labels, differs from the reference."""
     workspace = window.workspace
     if workspace.loop.data.labels is not None and window.partition > earliest_touched(workspace.loop, window.until):
         return cannot_tell(f"labels of {window.partition} may still come after {window.until}")
     state, reader = workspace.state(as_of=window.until), LabelReader(workspace)
     pins, past = window.champion.details.window, []
-    for pin in evenly((*pins.fitted, *pins.holdout), REFERENCE_PARTITIONS):
+    for pin in spread_evenly((*pins.fitted, *pins.holdout), REFERENCE_PARTITIONS):
         try:
             past.append(LabelCounts.of(read_labels(workspace, pin, labels=reader)["label"].to_numpy()))
         except DataError:
-            continue  # what is gone is no reference; where all is, that is said below
-    own = read_labels(workspace, pin_scored(state, window.partition, window.until), labels=reader)
-    return judge_label_rate(past, LabelCounts.of(own["label"].to_numpy()), terms)
+            continue  # a lost partition is no reference; judge_label_rate raises where all are lost
+    window_labels = read_labels(workspace, pin_scored(state, window.partition, window.until), labels=reader)
+    return judge_label_rate(past, LabelCounts.of(window_labels["label"].to_numpy()), terms)
 
 
 def judge_label_rate(past: Sequence[LabelCounts], now: LabelCounts, terms: CheckTerms) -> CheckResult:
-    """Return whether share and mean of a window's labels are those of the windows of the reference.
+    """Judge whether share or mean of a window's labels differs from the windows of the reference.
 
     Raises
     ------
     NotReadyError
         If no row of the reference has a label.
     """
-    known = [one for one in past if one.labelled]
-    if not known:
+    labelled = [counts for counts in past if counts.labelled]
+    if not labelled:
         raise NotReadyError("no labelled row of the champion's training window can be read")
     if not now.labelled:
         return cannot_tell(f"none of {now.rows:,} rows has a label", rows=now.rows, labelled=0)
-    share = compare(now.share, [one.share for one in past], both_sides=True)
-    level = compare(now.level, [one.level for one in known], both_sides=True)
-    deviation = sqrt(float(np.mean([one.deviation**2 for one in known])))
-    rate = terms.alarm_rate / 2
-    of_share, needed = share.verdict(rows=now.rows, alarm_rate=rate, least=terms.min_effect)
-    of_level, more = level.verdict(rows=now.labelled, alarm_rate=rate, least=terms.min_effect * deviation)
+    share = compare(now.share, [counts.share for counts in past], both_sides=True)
+    level = compare(now.level, [counts.level for counts in labelled], both_sides=True)
+    deviation = sqrt(float(np.mean([counts.deviation**2 for counts in labelled])))
+    alarm_rate = terms.alarm_rate / 2
+    share_verdict, needed = share.verdict(rows=now.rows, alarm_rate=alarm_rate, least=terms.min_effect)
+    level_verdict, level_needed = level.verdict(
+        rows=now.labelled, alarm_rate=alarm_rate, least=terms.min_effect * deviation
+    )
     numbers = {
-        "rows": now.rows, "labelled": now.labelled, "share": share.numbers(), "mean": level.numbers(),
-        "deviation": deviation, "needed": None if needed is None or more is None else max(needed, more),
-    }  # fmt: skip
-    return CheckResult(worst(of_share, of_level), said_of(now, share, level, deviation), numbers)
+        "rows": now.rows,
+        "labelled": now.labelled,
+        "share": share.numbers(),
+        "mean": level.numbers(),
+        "deviation": deviation,
+        "needed": None if needed is None or level_needed is None else max(needed, level_needed),
+    }
+    return CheckResult(
+        worst_verdict(share_verdict, level_verdict), summary_sentence(now, share, level, deviation), numbers
+    )
 
 
-def worst(*verdicts: Verdict) -> Verdict:
-    """Return an alarm if any is one, and otherwise that there is too little if that is so of any."""
+def worst_verdict(*verdicts: Verdict) -> Verdict:
+    """Return the worst of verdicts: an alarm, then ``insufficient data``, then ``no alarm``."""
     order: tuple[Verdict, ...] = ("alarm", "insufficient data", "no alarm")
     return next(verdict for verdict in order if verdict in verdicts)
 
 
-def said_of(now: LabelCounts, share: Comparison, level: Comparison, deviation: float) -> str:
-    """Return both numbers beside the usual ones, in words."""
-    away = f" ({level.difference / deviation:+.2g} standard deviations, p = {level.p_value:.2g})" if deviation else ""
+def summary_sentence(now: LabelCounts, share: Comparison, level: Comparison, deviation: float) -> str:
+    """Return a sentence with both numbers and the usual ones."""
+    shift = f" ({level.difference / deviation:+.2g} standard deviations, p = {level.p_value:.2g})" if deviation else ""
     return (
         f"{now.labelled:,} of {now.rows:,} rows have a label, {share.now.value:.1%} and usually {share.usual:.1%} "
-        f"(p = {share.p_value:.2g}); their mean is {level.now.value:.4g}, usually {level.usual:.4g}{away}"
+        f"(p = {share.p_value:.2g}); their mean is {level.now.value:.4g}, usually {level.usual:.4g}{shift}"
     )

@@ -1,4 +1,4 @@
-"""The check ``reconstruction``: do the columns still go together as they did?
+"""The check ``reconstruction``: detect that columns no longer correlate as they did, by principal components.
 
 The principal components of the reference are how its columns move together. A row is put together again from the
 leading ones, and what is missing is its error: large where columns contradict each other in a way that the reference
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.training.row_losses import Floats
-from airflow_mlops.core.watch.checks.against_windows import Estimate, compare, lacking
+from airflow_mlops.core.watch.checks.against_windows import Estimate, compare, shortfall
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import FEWEST_ROWS, CheckTerms
 from airflow_mlops.core.watch.checks.encoded_rows import RowEncoder
@@ -26,7 +26,7 @@ from airflow_mlops.core.watch.checks.unlike_rows import unlike_rows
 from airflow_mlops.core.watch.checks.watched_window import WatchedWindow
 
 EXPLAINED = 0.65
-"""Share of the variance that the components in use stand for, as NannyML has it."""
+"""Share of the variance that the components in use explain, NannyML's default."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Components:
 
     @classmethod
     def of(cls, rows: Floats) -> Components:
-        """Return the fewest components, and never all of them, that stand for ``EXPLAINED`` of the variance."""
+        """Return the fewest components, and never all of them, that explain ``EXPLAINED`` of the variance."""
         middle = rows.mean(axis=0)
         values, vectors = np.linalg.eigh(np.cov(rows - middle, rowvar=False))
         shares = np.cumsum(values[::-1]) / max(float(values.sum()), 1e-300)
@@ -46,18 +46,18 @@ class Components:
         return cls(middle, vectors[:, ::-1][:, :count])
 
     def errors(self, rows: Floats) -> Floats:
-        """Return how far each row is from what it is put together to, shape (n_rows,)."""
+        """Return the reconstruction error of each row, shape (n_rows,)."""
         centred = rows - self.middle
         missing: Floats = np.linalg.norm(centred - centred @ self.axes @ self.axes.T, axis=1)
         return missing
 
 
 def check_reconstruction(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
-    """Return whether the columns of a window still go together as in its champion's reference."""
+    """Judge whether the columns of a window still correlate as in its champion's reference."""
     rows = window.rows
     return judge_reconstruction(
-        [one.features for one in window.reference.windows], rows.features, terms, keys=rows.keys
-    )  # fmt: skip
+        [sample.features for sample in window.reference.windows], rows.features, terms, keys=rows.keys
+    )
 
 
 def judge_reconstruction(
@@ -67,7 +67,7 @@ def judge_reconstruction(
     *,
     keys: npt.NDArray[Any] | None = None,
 ) -> CheckResult:
-    """Return whether columns still go together; the size of a shift is the relative change of the mean error.
+    """Judge whether columns still correlate as they did; the effect is the relative change of the mean error.
 
     Parameters
     ----------
@@ -87,30 +87,28 @@ def judge_reconstruction(
         return cannot_tell(f"{len(window)} rows; {FEWEST_ROWS} are needed", rows=len(window), needed=FEWEST_ROWS)
     encoder = RowEncoder(pd.concat(reference, ignore_index=True), window)
     if len(encoder.columns) < 2:
-        return cannot_tell(f"one column has nothing to go together with{encoder.said}", columns=len(encoder.columns))
-    parts = [encoder.scaled(frame) for frame in reference]
-    errors = Components.of(np.concatenate(parts)).errors(encoder.scaled(window))
-    comparison = compare(mean_of(errors), [mean_of(part) for part in errors_of_windows(parts)], both_sides=True)
+        return cannot_tell(f"one column has nothing to go together with{encoder.remark}", columns=len(encoder.columns))
+    parts = [encoder.standardise(frame) for frame in reference]
+    errors = Components.of(np.concatenate(parts)).errors(encoder.standardise(window))
+    comparison = compare(mean_error(errors), [mean_error(part) for part in window_errors(parts)], both_sides=True)
     usual = max(comparison.usual, 1e-12)
-    verdict, needed = comparison.verdict(
-        rows=len(window), alarm_rate=terms.alarm_rate, least=terms.min_effect * usual
-    )  # fmt: skip
-    said = (
+    verdict, needed = comparison.verdict(rows=len(window), alarm_rate=terms.alarm_rate, least=terms.min_effect * usual)
+    message = (
         f"rows are put together with a mean error of {comparison.now.value:.3f}, in the reference it is "
         f"{comparison.usual:.3f} (p = {comparison.p_value:.2g}, {len(window):,} rows)"
-        f"{lacking(verdict, needed)}{encoder.said}"
+        f"{shortfall(verdict, needed)}{encoder.remark}"
     )
     unlike = [] if keys is None else unlike_rows(encoder, window, keys, errors)
     report = {"unlike": unlike, "left_out": encoder.left_out}
     effect = comparison.difference / usual
     numbers = {**comparison.numbers(), "effect": effect, "rows": len(window), "needed": needed}
-    return CheckResult(verdict, said, numbers, report)
+    return CheckResult(verdict, message, numbers, report)
 
 
-def errors_of_windows(parts: Sequence[Floats]) -> list[Floats]:
+def window_errors(parts: Sequence[Floats]) -> list[Floats]:
     """Return the errors of each window of the reference by the components of the others, each of shape (n_rows,).
 
-    A single one is judged half by half.
+    A single window is split into two halves.
     """
     if len(parts) == 1:
         even, odd = parts[0][::2], parts[0][1::2]
@@ -120,6 +118,6 @@ def errors_of_windows(parts: Sequence[Floats]) -> list[Floats]:
     ]
 
 
-def mean_of(errors: Floats) -> Estimate:
+def mean_error(errors: Floats) -> Estimate:
     """Return the mean of errors with its standard error."""
     return Estimate(float(errors.mean()), float(np.std(errors, ddof=1)) / sqrt(errors.size))

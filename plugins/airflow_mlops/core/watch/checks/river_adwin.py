@@ -1,7 +1,7 @@
-"""ADWIN from river: where the mean of a stream of numbers changed.
+"""Find changes of the mean of a stream of numbers with ADWIN from river.
 
 The window of ADWIN grows while the mean of its newer part agrees with that of the older one, and drops the older part
-when it does not. How sure it has to be is ``delta``.
+when it does not. ``delta`` is its confidence parameter.
 
 References
 ----------
@@ -19,40 +19,34 @@ import numpy as np
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.training.row_losses import Floats
 
-NEEDED = "the check concept needs river, which is not installed: pip install 'airflow-mlops[river]'"
+NOT_INSTALLED = "the check concept needs river, which is not installed: pip install 'airflow-mlops[river]'"
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of the mean: at the point ``found`` it showed, from ``began`` on the mean was another."""
+    """A change of the mean: detected at the point ``found``, and begun at the point ``began``."""
 
     found: int
     began: int
 
 
 def require_river() -> None:
-    """Let a declaration through that river is there for.
-
-    Raises
-    ------
-    DeclarationError
-        Naming the extra that installs it.
-    """
+    """Raise :class:`DeclarationError`, which names the extra to install, unless river is installed."""
     if importlib.util.find_spec("river") is None:
-        raise DeclarationError(NEEDED, key="watch.checks")
+        raise DeclarationError(NOT_INSTALLED, key="watch.checks")
 
 
-def changes_of(points: Floats, *, delta: float) -> list[Change]:
-    """Return where the mean of a stream changed, oldest first.
+def find_changes(points: Floats, *, delta: float) -> list[Change]:
+    """Return the changes of the mean of a stream, oldest first.
 
-    After each finding a new window is begun where the change most likely was.
+    After each change a new window begins at its most likely position.
 
     Parameters
     ----------
     points : array of float, shape (n,)
         Within 0 and 1, oldest first.
     delta : float
-        Chance of a finding where nothing has changed.
+        Chance of a change being detected where nothing has changed.
 
     Raises
     ------
@@ -62,24 +56,26 @@ def changes_of(points: Floats, *, delta: float) -> list[Change]:
     require_river()
     adwin = importlib.import_module("river.drift").ADWIN
     stream, changes = points.tolist(), list[Change]()
-    detector, start, place, seen = adwin(delta=delta), 0, 0, 0
+    detector, start, place, newest = adwin(delta=delta), 0, 0, 0
     while place < len(stream):
         detector.update(stream[place])
-        place, seen = place + 1, max(seen, place)
+        place, newest = place + 1, max(newest, place)
         if detector.drift_detected:
             start += likeliest_split(points[start:place])
-            changes.append(Change(seen, start))
+            changes.append(Change(newest, start))
             detector, place = adwin(delta=delta), start
     return changes
 
 
 def likeliest_split(points: Floats) -> int:
-    """Return where two parts of a stream differ most in their means, weighed by their sizes; 1 to n - 1.
+    """Return the position that splits a stream into the two parts with the most different means; 1 to n - 1.
+
+    The difference is weighed by the sizes of the parts.
 
     >>> likeliest_split(np.array([0.1, 0.1, 0.1, 0.9, 0.9]))
     3
     """
     before = np.arange(1, points.size)
     sums = np.cumsum(points)[:-1]
-    apart = np.abs(sums / before - (points.sum() - sums) / (points.size - before))
-    return int(np.argmax(apart * np.sqrt(before * (points.size - before)))) + 1
+    differences = np.abs(sums / before - (points.sum() - sums) / (points.size - before))
+    return int(np.argmax(differences * np.sqrt(before * (points.size - before)))) + 1

@@ -1,4 +1,4 @@
-"""Run the declared checks of a scored partition, each by itself, and record what each of them said."""
+"""Run the declared checks of a scored partition, each by itself, and record their results."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ CHECKS: Mapping[str, Callable[[WatchedWindow, CheckTerms], CheckResult]] = {
     "service": check_service,
 }
 """Every check by its name in ``watch.checks``."""
-OF_LABELS: Mapping[str, Callable[[WatchedWindow], str]] = {
-    "label_rate": lambda window: f"{window.basis([window.partition])} {'closed' if window.closed else 'open'}",
+LABEL_BASIS: Mapping[str, Callable[[WatchedWindow], str]] = {
+    "label_rate": lambda window: (
+        f"{window.basis([window.partition])} {'closed' if window.labels_are_final else 'open'}"
+    ),
     "importance": lambda window: window.basis([window.partition]),
-    "concept": lambda window: window.basis(window.mine),
+    "concept": lambda window: window.basis(window.scored_by_champion),
 }
-"""Checks that rest on labels, and what tells these from others: they are made again when it has changed."""
+"""Checks that use labels, and the digest of these labels: they are made again when it has changed."""
 REJUDGED = ("label_rate", "importance")
 """Checks of a window that later deliveries may change; ``concept`` finds them in the next window's stream."""
 
@@ -46,11 +48,11 @@ log = logging.getLogger(__name__)
 
 
 def run_checks(workspace: Workspace, partition: str, *, as_of: str | None = None) -> dict[str, WindowJudged]:
-    """Return, and record, what each declared check says of a scored partition.
+    """Run each declared check on a scored partition, record the results and return them by check.
 
-    A check that cannot be made says ``insufficient data`` and why, and the others go on. One that was made before for
-    the same content, and the same labels if it needs any, is not made again unless it had failed. A partition older
-    than the newest one decided on is ``historical``: recorded, never alarming.
+    A check that cannot be made returns ``insufficient data`` with the reason, and the others go on. One that was made
+    before for the same content, and the same labels if it needs any, is not made again unless it had failed. A
+    partition older than the newest one decided on is ``historical``: recorded, never alarming.
 
     Parameters
     ----------
@@ -62,62 +64,62 @@ def run_checks(workspace: Workspace, partition: str, *, as_of: str | None = None
     NotReadyError
         If nothing was scored, or no check is declared.
     MlopsError
-        If a check met what may be over soon, such as a store that does not answer; the others are recorded then.
+        If a check met a transient error, such as a store that does not answer; the other checks are recorded before.
     """
     declared = [name for name in workspace.loop.watch.checks if name in CHECKS]
     if not declared:
         raise NotReadyError("no check is declared to be watched")
     window = WatchedWindow(workspace, partition, as_of)
     window.require_scored()
-    return _run(window, declared)
+    return _run_named(window, declared)
 
 
 def rejudge_checks(workspace: Workspace, as_of: str) -> list[tuple[str, WindowJudged]]:
-    """Make those checks of earlier partitions again that rest on labels, where others have come by ``as_of``.
+    """Run the checks of earlier partitions again whose labels have changed by ``as_of``.
 
     Returns
     -------
     list of (str, WindowJudged)
-        Each partition and what is recorded of it, the oldest first.
+        Each partition and its new record, the oldest first.
     """
     declared = [name for name in workspace.loop.watch.checks if name in REJUDGED]
     if workspace.loop.data.labels is None or not declared:
         return []
     state = workspace.state(as_of=as_of)
-    judged: list[tuple[str, WindowJudged]] = []
+    verdicts: list[tuple[str, WindowJudged]] = []
     for partition in state.checked.keys(before=as_of):
-        window, known = WatchedWindow(workspace, partition, as_of), state.checks_of(partition)
-        changed = [name for name in declared if name in known and known[name].labels != OF_LABELS[name](window)]
-        judged += [(partition, check) for check in _run(window, changed).values()]
-    return judged
+        window, recorded = WatchedWindow(workspace, partition, as_of), state.checks_of(partition)
+        changed = [name for name in declared if name in recorded and recorded[name].labels != LABEL_BASIS[name](window)]
+        verdicts += [(partition, check) for check in _run_named(window, changed).values()]
+    return verdicts
 
 
-def _run(window: WatchedWindow, names: Sequence[str]) -> dict[str, WindowJudged]:
-    """Return what is recorded of checks by their names; see :func:`run_checks` for the errors."""
-    known, terms = window.state.checks_of(window.partition), CheckTerms.of(window.workspace.loop)
-    judged: dict[str, WindowJudged] = {}
-    passing: MlopsError | None = None
+def _run_named(window: WatchedWindow, names: Sequence[str]) -> dict[str, WindowJudged]:
+    """Run checks and return their records by name; see :func:`run_checks` for the errors."""
+    recorded, terms = window.state.checks_of(window.partition), CheckTerms.of(window.workspace.loop)
+    verdicts: dict[str, WindowJudged] = {}
+    retryable: MlopsError | None = None
     with threadpool_limits(1):
         for name in names:
             try:
-                judged[name] = judge_once(window, name, terms, known.get(name))
+                verdicts[name] = judge_once(window, name, terms, recorded.get(name))
             except MlopsError as error:
                 if not error.retryable:
                     raise
-                passing = error
-    if passing is not None:
-        raise passing
-    return judged
+                retryable = error
+    if retryable is not None:
+        raise retryable
+    return verdicts
 
 
-def judge_once(window: WatchedWindow, name: str, terms: CheckTerms, known: WindowJudged | None) -> WindowJudged:
-    """Return what is recorded of a check, after making it where that was not done before."""
-    basis, result = make_check(window, name, terms, known)
+def judge_once(window: WatchedWindow, name: str, terms: CheckTerms, recorded: WindowJudged | None) -> WindowJudged:
+    """Return the record of a check; the check is run unless its recorded result still holds."""
+    basis, result = make_check(window, name, terms, recorded)
     if result is None:
-        assert known is not None
-        return known
+        assert recorded is not None
+        return recorded
     scored = window.scored
-    judgement = known.judgement + 1 if known is not None and known.snapshot == scored.snapshot else 1
+    judgement = recorded.judgement + 1 if recorded is not None and recorded.snapshot == scored.snapshot else 1
     operation = f"check:{name}:{window.partition}:{scored.publication}" + ("" if judgement == 1 else f":{judgement}")
     evidence = () if result.report is None else (window.workspace.evidence.put(finite(result.report)),)
     quiet = window.historical and result.verdict == ALARM
@@ -141,14 +143,14 @@ def judge_once(window: WatchedWindow, name: str, terms: CheckTerms, known: Windo
 
 
 def make_check(
-    window: WatchedWindow, name: str, terms: CheckTerms, known: WindowJudged | None
+    window: WatchedWindow, name: str, terms: CheckTerms, recorded: WindowJudged | None
 ) -> tuple[str, CheckResult | None]:
-    """Return the labels that a check rests on, and its result; None where it is known or has failed as before."""
+    """Return the digest of a check's labels, and its result; None if it is recorded already or failed as before."""
     basis = ""
     try:
-        basis = OF_LABELS[name](window) if name in OF_LABELS else ""
-        same = known is not None and (known.snapshot, known.labels) == (window.scored.snapshot, basis)
-        if same and known is not None and not known.failed:
+        basis = LABEL_BASIS[name](window) if name in LABEL_BASIS else ""
+        is_current = recorded is not None and (recorded.snapshot, recorded.labels) == (window.scored.snapshot, basis)
+        if is_current and recorded is not None and not recorded.failed:
             return basis, None
         return basis, CHECKS[name](window, terms)
     except NotReadyError as error:
@@ -158,5 +160,8 @@ def make_check(
             raise
         log.warning("the check %s of %s could not be made", name, window.partition, exc_info=True)
         result = cannot_tell(f"the check could not be made: {type(error).__name__}: {str(error)[:500]}", failed=True)
-    as_before = known is not None and (known.snapshot, known.message) == (window.scored.snapshot, result.message)
+    as_before = recorded is not None and (recorded.snapshot, recorded.message) == (
+        window.scored.snapshot,
+        result.message,
+    )
     return basis, None if as_before else result

@@ -1,8 +1,8 @@
-"""The check ``service``: how well is the champion served: how quickly, with how many errors, how much, and at all?
+"""The check ``service``: latency, error share, traffic and availability of the served champion.
 
-The rollout target is asked what it saw. Errors and slow requests since the last look are held against what is
-declared under ``rollout.metrics``, and where nothing is, against the first look at this champion that saw enough:
-so the first look is the measure of later ones and says nothing itself. A target that does not answer is an alarm.
+The rollout target reports its telemetry. Errors and slow requests since the last look are compared with the limits
+declared under ``rollout.metrics``, and without these with the first look at this champion that saw enough requests: so
+the first look is the baseline of later ones and has no verdict itself. A target that does not answer is an alarm.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ MORE_ERRORS = 0.01
 SLOWER = 0.5
 """By how much the quantile of the latency may exceed that of the first look: half as long again."""
 SURE = 0.95
-"""How surely the champion's own share, or quantile, at the first look is below what it is taken for."""
+"""Confidence of the upper bounds on the champion's error share and latency quantile at the first look."""
 QUANTILES = (0.5, 0.9, 0.99)
 
 
 @dataclass(frozen=True)
 class Served:
-    """What the champion served in a stretch of time; counts of rows, and of requests by the bins of their latency."""
+    """Traffic of the champion in a span of time.
+
+    ``requests`` and ``errors`` count rows, ``latency`` counts requests by bins of their latency, shape (n_bins,), and
+    ``seconds`` is the length of the span.
+    """
 
     requests: int
     errors: int
@@ -42,62 +46,70 @@ class Served:
     seconds: float
 
     @classmethod
-    def of(cls, seen: Telemetry) -> Served:
-        """Return what a target saw of the champion since its traffic was applied."""
-        return cls(seen.champion.requests, seen.champion.errors, seen.champion.latency, seen.seconds)
+    def of(cls, telemetry: Telemetry) -> Served:
+        """Return a target's telemetry of the champion since its traffic was applied."""
+        return cls(
+            telemetry.champion.requests, telemetry.champion.errors, telemetry.champion.latency, telemetry.seconds
+        )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Served:
-        """Return what ``to_dict`` wrote."""
+        """Return the instance that ``to_dict`` wrote."""
         return cls(values["requests"], values["errors"], np.array(values["latency"], np.int64), values["seconds"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the counts as JSON values."""
         return {
-            "requests": self.requests, "errors": self.errors, "latency": self.latency.tolist(),
+            "requests": self.requests,
+            "errors": self.errors,
+            "latency": self.latency.tolist(),
             "seconds": self.seconds,
-        }  # fmt: skip
+        }
 
     def since(self, before: Served) -> Served:
-        """Return what came after ``before``; all of it where the target has begun to count anew."""
-        less = Served(
-            self.requests - before.requests, self.errors - before.errors, self.latency - before.latency,
+        """Return the counts since ``before``; all of them where the target has restarted its counters."""
+        difference = Served(
+            self.requests - before.requests,
+            self.errors - before.errors,
+            self.latency - before.latency,
             self.seconds - before.seconds,
-        )  # fmt: skip
-        return self if min(less.requests, less.errors, less.seconds, int(less.latency.min())) < 0 else less
+        )
+        least = min(difference.requests, difference.errors, difference.seconds, int(difference.latency.min()))
+        return self if least < 0 else difference
 
     def numbers(self) -> dict[str, Any]:
         """Return requests, error share, rows a second and quantiles of the latency in seconds."""
         timed = int(self.latency.sum())
         return {
-            "requests": self.requests, "error_share": self.errors / max(self.requests, 1),
+            "requests": self.requests,
+            "error_share": self.errors / max(self.requests, 1),
             "per_second": self.requests / self.seconds if self.seconds > 0 else None,
             **{
                 f"latency_p{round(100 * q)}": value_slower(self.latency, (1 - q) * timed) if timed else None
                 for q in QUANTILES
             },
-        }  # fmt: skip
+        }
 
 
 def check_service(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
-    """Return whether the champion is served as it was declared, or as it was at first."""
+    """Judge whether the champion is served within the declared limits, or as at the first look."""
     workspace = window.workspace
     if workspace.loop.rollout.target == "batch":
         return cannot_tell("the target batch answers no requests: there is no latency, error share or availability")
     if window.historical:
         return cannot_tell("the target says what it sees now, and this partition is historical")
     try:
-        seen = workspace.target.telemetry()
+        telemetry = workspace.target.telemetry()
         champion = workspace.target.observe().champion
     except TargetError as error:
         return CheckResult("alarm", f"not available: {error}", {"available": False})
-    whole, looks = Served.of(seen), earlier_looks(window, str(champion))
+    total, looks = Served.of(telemetry), earlier_looks(window, str(champion))
     last = looks[-1] if looks else None
-    now = whole if last is None or last["order"] != seen.order else whole.since(Served.from_dict(last["whole"]))
-    enough = [look for look in looks if look["now"]["requests"] >= terms.min_rows]
-    first = Served.from_dict(enough[0]["now"]) if enough else None
+    now = total if last is None or last["order"] != telemetry.order else total.since(Served.from_dict(last["whole"]))
+    sufficient = [look for look in looks if look["now"]["requests"] >= terms.min_rows]
+    first = Served.from_dict(sufficient[0]["now"]) if sufficient else None
     result = judge_service(now, first, workspace.loop.rollout.metrics, terms)
-    report = {"order": seen.order, "champion": str(champion), "whole": whole.to_dict(), "now": now.to_dict()}
+    report = {"order": telemetry.order, "champion": str(champion), "whole": total.to_dict(), "now": now.to_dict()}
     return CheckResult(result.verdict, result.message, {"available": True, **result.numbers}, report)
 
 
@@ -112,7 +124,7 @@ def earlier_looks(window: WatchedWindow, champion: str) -> list[dict[str, Any]]:
 def judge_service(
     now: Served, first: Served | None, declared: tuple[OnlineMetric, ...], terms: CheckTerms
 ) -> CheckResult:
-    """Return whether errors, or slow requests, are more than a declared limit or the first look allow.
+    """Judge whether errors or slow requests exceed a declared limit, or the bounds from the first look.
 
     Each of the two has half of the alarm rate, by exact binomial tests that take requests as independent.
 
@@ -121,37 +133,39 @@ def judge_service(
     first : Served, optional
         The first look that saw enough; None where this is the first.
     declared : tuple of OnlineMetric
-        What is declared under ``rollout.metrics``; those of ``errors`` and ``latency`` count.
+        The declared ``rollout.metrics``; those of ``errors`` and ``latency`` count.
     """
     numbers = now.numbers()
     if now.requests < terms.min_rows:
-        said = f"{now.requests:,} rows were predicted since the last look; {terms.min_rows} are needed"
-        return cannot_tell(said, **numbers, needed=terms.min_rows)
+        message = f"{now.requests:,} rows were predicted since the last look; {terms.min_rows} are needed"
+        return cannot_tell(message, **numbers, needed=terms.min_rows)
     z = z_of(terms.alarm_rate / 2)
-    most = errors_limit(first, metric_of(declared, "errors"))
-    quantile, slowest = latency_limit(first, metric_of(declared, "latency"))
-    numbers |= {"errors_limit": most, "latency_limit": slowest, "quantile": quantile}
-    said = f"{numbers['error_share']:.2%} of {now.requests:,} rows erred, {_timed(numbers['latency_p99'])}"
-    if most is None and slowest is None:
-        said = f"{said}; it is the first look at this champion, and later ones are held against it"
-        return cannot_tell(said, **numbers)
-    wrong = []
-    if most is not None and most < 1 and counts_above(now.errors, now.requests, most) > z:
-        wrong.append(f"{most:.2%} may")
-    if slowest is not None and slowest < inf:
-        slow, timed = slower_than(now.latency, slowest)[0], float(now.latency.sum())
+    error_limit = errors_limit(first, metric_of(declared, "errors"))
+    quantile, seconds_limit = latency_limit(first, metric_of(declared, "latency"))
+    numbers |= {"errors_limit": error_limit, "latency_limit": seconds_limit, "quantile": quantile}
+    message = (
+        f"{numbers['error_share']:.2%} of {now.requests:,} rows erred, {_latency_sentence(numbers['latency_p99'])}"
+    )
+    if error_limit is None and seconds_limit is None:
+        message = f"{message}; it is the first look at this champion, and later ones are held against it"
+        return cannot_tell(message, **numbers)
+    violations = []
+    if error_limit is not None and error_limit < 1 and counts_above(now.errors, now.requests, error_limit) > z:
+        violations.append(f"{error_limit:.2%} may")
+    if seconds_limit is not None and seconds_limit < inf:
+        slow, timed = slower_than(now.latency, seconds_limit)[0], float(now.latency.sum())
         if counts_above(slow, timed, 1 - quantile) > z:
-            wrong.append(f"{slow / timed:.2%} took longer than {slowest:.3g} s, {1 - quantile:.2%} may")
-    return CheckResult("alarm" if wrong else "no alarm", "; ".join([said, *wrong]), numbers)
+            violations.append(f"{slow / timed:.2%} took longer than {seconds_limit:.3g} s, {1 - quantile:.2%} may")
+    return CheckResult("alarm" if violations else "no alarm", "; ".join([message, *violations]), numbers)
 
 
 def metric_of(declared: tuple[OnlineMetric, ...], kind: str) -> OnlineMetric | None:
     """Return the first declared metric of a kind."""
-    return next((one for one in declared if one.metric == kind), None)
+    return next((metric for metric in declared if metric.metric == kind), None)
 
 
 def errors_limit(first: Served | None, declared: OnlineMetric | None) -> float | None:
-    """Return the share of rows that may err; None where nothing is known to compare with."""
+    """Return the share of rows that may err; None without a declared limit and a first look."""
     if declared is not None and declared.at_most is not None:
         return declared.at_most
     if first is None:
@@ -161,7 +175,7 @@ def errors_limit(first: Served | None, declared: OnlineMetric | None) -> float |
 
 
 def latency_limit(first: Served | None, declared: OnlineMetric | None) -> tuple[float, float | None]:
-    """Return a quantile and the seconds that it may take; None where nothing is known to compare with."""
+    """Return a quantile of the latency and its limit in seconds; None without a declared limit and a first look."""
     quantile = 0.99 if declared is None else declared.quantile
     if declared is not None and declared.at_most is not None:
         return quantile, declared.at_most
@@ -171,5 +185,5 @@ def latency_limit(first: Served | None, declared: OnlineMetric | None) -> tuple[
     return quantile, quantile_bound(first.latency, quantile, z=z_of(1 - SURE), upper=True) * (1 + margin)
 
 
-def _timed(slowest: float | None) -> str:
+def _latency_sentence(slowest: float | None) -> str:
     return "no request was timed" if slowest is None else f"99 % of the requests took at most {slowest:.3g} s"

@@ -1,4 +1,4 @@
-"""A watched window: a scored partition beside what its champion was made of, read only as far as a check asks.
+"""A watched window: a scored partition and the reference of its champion, read lazily.
 
     window = WatchedWindow(workspace, "2013-01-27T00:00:00")
     window.rows.predictions, window.reference.held_out.label
@@ -34,7 +34,7 @@ from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import read_partition, read_rows
 from airflow_mlops.core.watch.performance.measure_performance import labelled_predictions
-from airflow_mlops.core.watch.sampled_rows import Reference, SampledRows, evenly, sampled
+from airflow_mlops.core.watch.sampled_rows import Reference, SampledRows, sample_positions, spread_evenly
 from airflow_mlops.core.workspace import Workspace
 
 WINDOW_ROWS = 20_000
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WatchedWindow:
-    """A scored partition of a workspace; see the module. Nothing is read before it is asked for.
+    """A scored partition of a workspace; see the module. Every part is read when it is first used.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class WatchedWindow:
         return self.state.require_scored(self.partition)
 
     def require_scored(self) -> None:
-        """Raise :class:`NotReadyError` if the partition was not scored."""
+        """Raise :class:`NotReadyError` unless the partition was scored."""
         assert self.scored is not None
 
     @property
@@ -85,35 +85,35 @@ class WatchedWindow:
 
     @cached_property
     def historical(self) -> bool:
-        """Whether a newer partition than the one that counts as now was decided on before."""
+        """True if a newer partition than ``until`` was decided on before."""
         return self.workspace.state().is_historical(self.until)
 
     @property
-    def closed(self) -> bool:
-        """Whether no delivery after the one that counts as now may label its rows."""
+    def labels_are_final(self) -> bool:
+        """True if no delivery after ``until`` may label its rows."""
         loop = self.workspace.loop
         return loop.data.labels is None or self.partition <= earliest_touched(loop, self.until)
 
     @cached_property
-    def mine(self) -> list[str]:
+    def scored_by_champion(self) -> list[str]:
         """Partitions up to this one that the champion scored, oldest first."""
         return [key for key, scored in self.state.scored.items() if scored.champion == self.champion.number]
 
     def basis(self, partitions: Sequence[str]) -> str:
-        """Return what tells the labels that partitions have from others, 16 digits; it changes when any arrives."""
+        """Return a digest of the labels of partitions, 16 hex digits; it changes when any label arrives."""
         labels = self.workspace.state(as_of=self.until).labels
-        words = [
+        entries = [
             f"{key} {self.state.scored[key].snapshot} {digest_of_labels(labels, key, self.until)}" for key in partitions
         ]
-        return hashlib.sha256("; ".join(words).encode()).hexdigest()[:16]
+        return hashlib.sha256("; ".join(entries).encode()).hexdigest()[:16]
 
     def labelled(self, partition: str) -> pd.DataFrame:
-        """Return the logged predictions of a partition's rows whose labels have arrived; ``key`` and ``label`` too."""
+        """Return the logged predictions of a partition's labelled rows, with ``key`` and ``label``."""
         return labelled_predictions(self.workspace, partition, self.state.scored[partition], as_of=self.until)
 
     @cached_property
     def champion(self) -> Version:
-        """The version that scored it as the champion."""
+        """The champion that scored the partition."""
         return self.state.versions[self.scored.champion]
 
     @cached_property
@@ -122,13 +122,17 @@ class WatchedWindow:
         pin = PinnedPartition(self.partition, self.scored.snapshot_version, self.scored.snapshot)
         frame = read_partition(self.workspace, pin, label=False)
         features = FeatureMaker(self.workspace).make(frame, pin.partition, pin.version)
-        taken = sampled(len(frame), WINDOW_ROWS, pin.digest)
-        keys = frame[self.workspace.loop.data.key].astype(str).to_numpy()[taken]
+        positions = sample_positions(len(frame), WINDOW_ROWS, pin.digest)
+        keys = frame[self.workspace.loop.data.key].astype(str).to_numpy()[positions]
         logged = self.logged.reindex(keys)
         return SampledRows(
-            self.partition, keys, features.iloc[taken].reset_index(drop=True), logged["label"].to_numpy(np.float64),
-            self.predict, logged["champion_prediction"].to_numpy(np.float64),
-        )  # fmt: skip
+            partition=self.partition,
+            keys=keys,
+            features=features.iloc[positions].reset_index(drop=True),
+            label=logged["label"].to_numpy(np.float64),
+            predict=self.predict,
+            logged=logged["champion_prediction"].to_numpy(np.float64),
+        )
 
     @cached_property
     def logged(self) -> pd.DataFrame:
@@ -148,14 +152,14 @@ class WatchedWindow:
         return load_version(self.workspace, self.champion)
 
     def predict(self, features: pd.DataFrame) -> Floats:
-        """Return what the champion predicts, shape (n_rows,)."""
+        """Return the champion's predictions, shape (n_rows,)."""
         return predict(self.model, features, classifies=self.workspace.loop.classifies)
 
     @cached_property
     def reference(self) -> Reference:
-        """What the champion was made of."""
+        """Samples of the champion's training window and of its holdout."""
         window = self.champion.details.window
-        pins = evenly(window.fitted, REFERENCE_PARTITIONS)
+        pins = spread_evenly(window.fitted, REFERENCE_PARTITIONS)
         most = REFERENCE_ROWS // (len(pins) + len(window.holdout))
         unread: dict[str, str] = {}
         fitted = [self._sample(pin, most, unread, label=False) for pin in pins]
@@ -163,12 +167,12 @@ class WatchedWindow:
         return Reference(tuple(filter(None, fitted)), tuple(filter(None, holdout)), unread)
 
     def _sample(self, pin: PinnedPartition, most: int, unread: dict[str, str], *, label: bool) -> SampledRows | None:
-        """Return a sample of a pinned partition; None, and why, where it is not what it was, or gone."""
+        """Return a sample of a pinned partition; None if it changed or is gone, with the reason in ``unread``."""
         data = self.workspace.loop.data
         try:
             if label:
-                both = read_rows(self.workspace, [pin])
-                frame, features = both.rows, both.features
+                model_rows = read_rows(self.workspace, [pin])
+                frame, features = model_rows.rows, model_rows.features
             else:
                 frame = read_partition(self.workspace, pin, label=False)
                 features = FeatureMaker(self.workspace).make(frame, pin.partition, pin.version)
@@ -176,9 +180,12 @@ class WatchedWindow:
             log.warning("the reference lacks partition %s: %s", pin.partition, error)
             unread[pin.partition] = str(error)
             return None
-        taken = sampled(len(frame), most, pin.digest)
+        positions = sample_positions(len(frame), most, pin.digest)
         labels = frame[data.label].to_numpy(np.float64, na_value=np.nan) if label else np.full(len(frame), np.nan)
         return SampledRows(
-            pin.partition, frame[data.key].astype(str).to_numpy()[taken],
-            features.iloc[taken].reset_index(drop=True), labels[taken], self.predict,
-        )  # fmt: skip
+            partition=pin.partition,
+            keys=frame[data.key].astype(str).to_numpy()[positions],
+            features=features.iloc[positions].reset_index(drop=True),
+            label=labels[positions],
+            predict=self.predict,
+        )

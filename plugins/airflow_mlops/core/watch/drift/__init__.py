@@ -1,1 +1,1 @@
-"""Drift: the profile of a window, its distance from the reference, and what may be said of it."""
+"""Drift: the profile of a window, its distance from the reference, and the verdict on it."""

@@ -1,4 +1,4 @@
-"""Evidently, asked about one column at a time, with a method and a threshold that somebody has stated."""
+"""Run Evidently's drift test on columns, each with its declared method and threshold."""
 
 from __future__ import annotations
 
@@ -14,39 +14,45 @@ import pandas as pd
 from airflow_mlops.core.watch.drift.evidently_rows import ComparableColumn
 
 NUMBERS_ONLY = frozenset({"ks", "wasserstein"})
-"""Methods that Evidently knows of numbers alone; the others that can be declared it knows of both."""
+"""Methods that Evidently has for numbers alone; the other methods that can be declared take categories too."""
 
 
 @dataclass(frozen=True)
 class EvidentlyScore:
-    """What Evidently said of a column: its score, and whether that is drift by the threshold."""
+    """Evidently's score of a column, and whether it is drift by the threshold."""
 
     score: float
     drifted: bool
 
 
-def asked(column: ComparableColumn, method: str, threshold: float) -> EvidentlyScore | str:
-    """Return what Evidently says of a column, or why it says nothing."""
+def score_column(column: ComparableColumn, method: str, threshold: float) -> EvidentlyScore | str:
+    """Return Evidently's score of a column, or the reason why there is none."""
     if column.kind == "category" and method in NUMBERS_ONLY:
         return f"is a category, of which {method} says nothing"
     try:
-        said = snapshot_of({"value": column}, {"value": (method, threshold)}).dict()
+        result = run_report({"value": column}, {"value": (method, threshold)}).dict()
     except Exception as error:  # a library may raise anything
         return f"Evidently raised {type(error).__name__}: {str(error)[:300]}"
-    score = float(said["metrics"][0]["value"])
+    score = float(result["metrics"][0]["value"])
     if not math.isfinite(score):
         return "Evidently gave no finite score"
-    return EvidentlyScore(
-        score, str(getattr(said["tests"][0]["status"], "value", said["tests"][0]["status"])) == "FAIL"
-    )
+    status = result["tests"][0]["status"]
+    return EvidentlyScore(score, str(getattr(status, "value", status)) == "FAIL")
 
 
-def snapshot_of(columns: Mapping[str, ComparableColumn], methods: Mapping[str, tuple[str, float]]) -> Any:
-    """Return what Evidently makes of columns, given the method and the threshold of each.
+def run_report(columns: Mapping[str, ComparableColumn], methods: Mapping[str, tuple[str, float]]) -> Any:
+    """Run Evidently's drift report on columns, and return its snapshot.
 
     Columns may have different lengths here and are padded with null, which Evidently leaves out.
+
+    Parameters
+    ----------
+    columns : mapping of str to ComparableColumn
+        Columns by the names that the report shows.
+    methods : mapping of str to (str, float)
+        Method and threshold of each column.
     """
-    with quietly():
+    with suppress_warnings():
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import ValueDrift
 
@@ -64,8 +70,8 @@ def snapshot_of(columns: Mapping[str, ComparableColumn], methods: Mapping[str, t
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Keep the warnings of Evidently and of what it calls to itself: nobody here can act on them."""
+def suppress_warnings() -> Iterator[None]:
+    """Suppress the warnings of Evidently and its libraries: nobody here can act on them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""The drift test of one column: have the shares of its cells moved more than they used to?
+"""Test the drift of one column: compare the shares of its cells with the usual spread between windows.
 
 The statistic is that of Cressie and Read between the window and the whole reference, which keeps to its chi-square
 distribution down to five expected rows and far into the tail, where the test of one of many columns is decided.
@@ -27,7 +27,7 @@ POWER = 2 / 3
 
 @dataclass(frozen=True)
 class ColumnShift:
-    """What separates a column of the window from the reference, before anything is called drift.
+    """Statistics of the difference between a column of the window and the reference.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ class ColumnShift:
     rows : float
         Rows of the comparison: n m / (n + m).
     statistic, freedom : float, int
-        Of the cells, and its degrees of freedom.
+        Cressie and Read's statistic of the cells, and its degrees of freedom.
     distance : float
         Total variation distance: the share of rows that would have to move to another cell.
     rare : tuple of float
-        How often chance would give as many rows to each cell that is too rare for the statistic.
+        P-values of the cells that are too rare for the statistic.
     spread : Spread
         How the reference's own windows differ.
     """
@@ -53,17 +53,17 @@ class ColumnShift:
     rare: tuple[float, ...]
     spread: Spread
 
-    def with_rare(self, of_cells: float) -> float:
-        """Return the p-value of the column, given that of its cells."""
+    def combine_p_values(self, cells: float) -> float:
+        """Return the p-value of the column, combined from that of its cells and those of its rare cells."""
         if not self.rare:
-            return of_cells
-        return min(1.0, of_cells / (1 - RARE_SHARE), *(rare * len(self.rare) / RARE_SHARE for rare in self.rare))
+            return cells
+        return min(1.0, cells / (1 - RARE_SHARE), *(rare * len(self.rare) / RARE_SHARE for rare in self.rare))
 
 
 def measure_column(
     column: str, reference: Sequence[Counts] | npt.NDArray[np.int64], window: Counts, *, ordered: bool = True
 ) -> ColumnShift:
-    """Return what separates a column of the window from its reference.
+    """Measure how a column of the window differs from its reference.
 
     Parameters
     ----------
@@ -74,25 +74,36 @@ def measure_column(
     ordered : bool
         Whether neighbouring bins are alike; False for categories.
     """
-    past = np.asarray(reference, np.int64)
-    total = past.sum(axis=0)
-    cells = cells_of(past, window, ordered=ordered)
-    parts = cells.count(past)
-    whole, now = parts.sum(axis=0), cells.count(window)
-    here, there = int(window.sum()), int(total.sum())
-    odd = cells.rare
-    apart = np.append(now / here - whole / there, [window[place] / here - total[place] / there for place in odd])
-    kept = whole + now > 0
-    statistic = cressie_read(whole[kept], now[kept])
+    reference_counts = np.asarray(reference, np.int64)
+    total = reference_counts.sum(axis=0)
+    cells = cells_of(reference_counts, window, ordered=ordered)
+    cell_counts = cells.count(reference_counts)
+    reference_cells, window_cells = cell_counts.sum(axis=0), cells.count(window)
+    window_rows, reference_rows = int(window.sum()), int(total.sum())
+    rare_bins = cells.rare
+    share_differences = np.append(
+        window_cells / window_rows - reference_cells / reference_rows,
+        [window[rare_bin] / window_rows - total[rare_bin] / reference_rows for rare_bin in rare_bins],
+    )
+    filled_cells = reference_cells + window_cells > 0
+    statistic = cressie_read(reference_cells[filled_cells], window_cells[filled_cells])
+    rows_by_window = reference_counts.sum(axis=1)
     return ColumnShift(
-        column, here * there / (here + there), statistic, max(int(kept.sum()) - 1, 0),
-        float(np.abs(apart).sum() / 2), tuple(rare_above(past[:, place], past.sum(axis=1), int(window[place]), here)
-        for place in odd), spread_of(parts),
-    )  # fmt: skip
+        column=column,
+        rows=window_rows * reference_rows / (window_rows + reference_rows),
+        statistic=statistic,
+        freedom=max(int(filled_cells.sum()) - 1, 0),
+        distance=float(np.abs(share_differences).sum() / 2),
+        rare=tuple(
+            rare_p_value(reference_counts[:, rare_bin], rows_by_window, int(window[rare_bin]), window_rows)
+            for rare_bin in rare_bins
+        ),
+        spread=spread_of(cell_counts),
+    )
 
 
 def cressie_read(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
-    """Return the statistic of homogeneity of two rows of counts [1]_; no cell may be empty in both.
+    """Return Cressie and Read's statistic of homogeneity of two rows of counts [1]_; no cell may be empty in both.
 
     References
     ----------
@@ -104,13 +115,18 @@ def cressie_read(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
     return float(2 / (POWER * (POWER + 1)) * (table * (ratio**POWER - 1)).sum())
 
 
-def rare_above(past: Counts, rows: Counts, found: int, here: int) -> float:
-    """Return how often a window of ``here`` rows would hold ``found`` of a rare kind, or more.
+def rare_p_value(past: Counts, rows: Counts, count: int, window_rows: int) -> float:
+    """Return the chance that a window of ``window_rows`` rows has ``count`` or more rows in a rare cell.
 
-    The rows of that kind, in window and reference together, fall to one of both by chance; a window of the
-    reference that had as large a share makes it nothing new.
+    The rows of that cell, in window and reference together, fall to one of the two by chance. The p-value is 1 where a
+    window of the reference had as large a share.
+
+    Parameters
+    ----------
+    past, rows : ndarray of int, shape (n_windows,)
+        Rows in the cell, and all rows, of each window of the reference.
     """
-    if found == 0 or found / here <= float(np.max(past / np.maximum(rows, 1), initial=0.0)):
+    if count == 0 or count / window_rows <= float(np.max(past / np.maximum(rows, 1), initial=0.0)):
         return 1.0
-    there = int(rows.sum())
-    return float(bdtrc(found - 1, found + int(past.sum()), here / (here + there)))
+    reference_rows = int(rows.sum())
+    return float(bdtrc(count - 1, count + int(past.sum()), window_rows / (window_rows + reference_rows)))

@@ -22,7 +22,7 @@ from airflow_mlops.core.workspace import Workspace
 
 
 def detect_drift(workspace: Workspace, partition: str) -> DriftJudged:
-    """Return, and record, the drift verdict of a scored partition.
+    """Judge the drift of a scored partition, record the verdict and return it.
 
     The counts and each column's numbers are kept as evidence. A partition older than the newest one
     decided on is ``historical``: recorded, never alarming. Where its features cannot be made there is
@@ -38,23 +38,23 @@ def detect_drift(workspace: Workspace, partition: str) -> DriftJudged:
         raise NotReadyError("no drift is declared to be watched")
     state = workspace.state(as_of=partition)
     scored = state.require_scored(partition)
-    known = state.drift.get(partition)
-    if known is not None and known.snapshot == scored.snapshot:
-        return known
+    recorded = state.drift.get(partition)
+    if recorded is not None and recorded.snapshot == scored.snapshot:
+        return recorded
     champion = state.versions[scored.champion]
     pin = pin_scored(state, partition)
     evidence: dict[str, Any] = {}
     try:
-        judged, evidence = _judge(workspace, champion, pin, declared)
+        details, evidence = _judge(workspace, champion, pin, declared)
     except (TrainingError, DataError) as error:
-        judged = DriftJudged(verdict=INSUFFICIENT_DATA, message=f"the features cannot be made: {error}", rows=0)
+        details = DriftJudged(verdict=INSUFFICIENT_DATA, message=f"the features cannot be made: {error}", rows=0)
     report = workspace.evidence.put(
-        {"partition": partition, "champion": champion.number, **judged.to_json(), **evidence}
+        {"partition": partition, "champion": champion.number, **details.to_json(), **evidence}
     )
     historical = workspace.state().is_historical(partition)
-    judged = replace(
-        judged,
-        verdict=NO_ALARM if historical and judged.alarms else judged.verdict,
+    details = replace(
+        details,
+        verdict=NO_ALARM if historical and details.alarms else details.verdict,
         snapshot=scored.snapshot,
         champion=champion.number,
         historical=historical,
@@ -62,23 +62,23 @@ def detect_drift(workspace: Workspace, partition: str) -> DriftJudged:
         alarm_rate=declared.alarm_rate if declared.engine == "calibrated" else None,
     )
     operation = f"drift:{partition}:{scored.publication}"
-    return workspace.record_fact(workspace.draft(judged, operation, partition, evidence=(report,))).details
+    return workspace.record_fact(workspace.draft(details, operation, partition, evidence=(report,))).details
 
 
 def drift_of_window(profile: ReferenceProfile, features: pd.DataFrame, declared: Drift) -> WindowJudgement:
-    """Return what is said of a partition's features, given the profile of a training window."""
+    """Return the drift verdict on a partition's features against the profile of a training window."""
     return drift_of_rows(profile, observe_features(features, profile.bins), declared)
 
 
 def drift_of_rows(profile: ReferenceProfile, observed: ObservedRows, declared: Drift) -> WindowJudgement:
-    """Return what is said of rows that were counted on the bins of a training window."""
+    """Return the drift verdict on rows that were counted on the bins of a training window."""
     return judge_window(profile, observed, alarm_rate=declared.alarm_rate, min_effect=declared.min_effect)
 
 
 def _judge(
     workspace: Workspace, champion: Version, pin: PinnedPartition, declared: Drift
 ) -> tuple[DriftJudged, dict[str, Any]]:
-    """Return the verdict on the drift of a partition, and what the evidence holds beside."""
+    """Return the details of the drift record of a partition, and the contents of its evidence."""
     profile = ReferenceProfile.from_dict(workspace.evidence.get(str(champion.details.profile)))
     rows = read_partition(workspace, pin, label=False)
     features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)

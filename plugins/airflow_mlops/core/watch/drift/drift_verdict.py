@@ -16,13 +16,13 @@ from airflow_mlops.core.watch.drift.column_drift import ColumnShift, measure_col
 from airflow_mlops.core.watch.drift.reference_spread import RestlessWindows, is_restless
 
 MIN_ROWS = 50
-FOUND = 0.8
-"""How often a shift of the minimum effect is to be found where the verdict is to say that there is none."""
+POWER = 0.8
+"""Chance to find a shift of the minimum effect, which a verdict ``no alarm`` requires."""
 
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """What the test of a column said.
+    """Result of the test of a column.
 
     ``distance`` is the total variation distance between window and reference, the share of rows that would have to
     move to another cell; ``detectable`` the least distance that would be found in four windows of five, 1 where none
@@ -37,13 +37,13 @@ class ColumnDrift:
     drifted: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the outcome as JSON values."""
+        """Return the result as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class DriftVerdict:
-    """What the tests of all columns say together.
+    """Verdict of the tests of all columns together.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def judge_columns(
     effective: Effective = (),
     unordered: Collection[str] = (),
 ) -> DriftVerdict:
-    """Return the verdict over the columns that both have.
+    """Return the verdict over the columns that window and reference have in common.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def judge_columns(
     min_effect : float
         Total variation distance below which a shift is no matter.
     effective : sequence of (float, float)
-        How many independent columns these are worth, for some alarm rates; as many as there are if not known.
+        Effective number of independent tests for some alarm rates; the number of columns if empty.
     unordered : collection of str
         Columns of categories: their bins have no order.
     """
@@ -102,56 +102,77 @@ def judge_columns(
     if rows < MIN_ROWS or not names:
         return DriftVerdict("insufficient data", rows, MIN_ROWS, False, ())
     shifts = [measure_column(name, reference[name], window[name], ordered=name not in unordered) for name in names]
-    worth = worth_of(effective, alarm_rate, len(names))
-    restless = is_restless([shift.spread for shift in shifts], columns=worth)
-    single = rate_of_one(alarm_rate, worth)
-    p_values, least = tested(shifts, single, restless=restless)
-    significant = stepped_down(p_values, alarm_rate=alarm_rate, worth=worth)
+    tests = effective_number_of_tests(effective, alarm_rate, len(names))
+    restless = is_restless([shift.spread for shift in shifts], columns=tests)
+    single = single_test_rate(alarm_rate, tests)
+    p_values, least = column_p_values(shifts, single, restless=restless)
+    significant = holm_step_down(p_values, alarm_rate=alarm_rate, tests=tests)
     columns = tuple(
         ColumnDrift(
-            shift.column, p_value, shift.distance, detectable, shift.spread.dispersion,
-            found and shift.distance >= min_effect,
+            column=shift.column,
+            p_value=p_value,
+            distance=shift.distance,
+            detectable=detectable,
+            dispersion=shift.spread.dispersion,
+            drifted=is_significant and shift.distance >= min_effect,
         )
-        for shift, p_value, detectable, found in zip(shifts, p_values, least, significant, strict=True)
-    )  # fmt: skip
-    there = max(int(np.sum(reference[name])) for name in names)
-    needed = rows_needed(min_effect, single, there)
+        for shift, p_value, detectable, is_significant in zip(shifts, p_values, least, significant, strict=True)
+    )
+    reference_rows = max(int(np.sum(reference[name])) for name in names)
+    needed = rows_needed(min_effect, single, reference_rows)
     enough = needed is not None and rows >= needed
     # Where the reference's own windows hide the effect in every column, no number of rows shows it.
-    seen = not restless or min_effect <= 0 or any(column.detectable <= min_effect for column in columns)
+    visible = not restless or min_effect <= 0 or any(column.detectable <= min_effect for column in columns)
     drifted = any(column.drifted for column in columns)
-    verdict = "alarm" if drifted else "no alarm" if enough and seen else "insufficient data"
+    verdict = "alarm" if drifted else "no alarm" if enough and visible else "insufficient data"
     return DriftVerdict(verdict, rows, needed, restless, columns)
 
 
-def worth_of(effective: Effective, alarm_rate: float, columns: int) -> float:
-    """Return how many independent columns these are worth at an alarm rate, at most as many as there are."""
+def effective_number_of_tests(effective: Effective, alarm_rate: float, columns: int) -> float:
+    """Return the effective number of independent tests at an alarm rate, between 1 and ``columns``.
+
+    Parameters
+    ----------
+    effective : sequence of (float, float)
+        Pairs of an alarm rate and an effective number, interpolated over the logarithm of the rate; without any, every
+        column counts as independent.
+    """
     if not effective:
         return float(columns)
-    rates, worths = zip(*sorted(effective), strict=True)
-    found = float(np.interp(np.log(alarm_rate), np.log(rates), worths))
-    return min(max(found, 1.0), float(columns))
+    rates, counts = zip(*sorted(effective), strict=True)
+    count = float(np.interp(np.log(alarm_rate), np.log(rates), counts))
+    return min(max(count, 1.0), float(columns))
 
 
-def rate_of_one(alarm_rate: float, worth: float) -> float:
-    """Return the rate of one column where ``worth`` independent ones alarm at ``alarm_rate`` together."""
-    return float(-np.expm1(np.log1p(-alarm_rate) / worth))
+def single_test_rate(alarm_rate: float, tests: float) -> float:
+    """Return the rate of each of ``tests`` independent tests that alarm at ``alarm_rate`` together (Šidák)."""
+    return float(-np.expm1(np.log1p(-alarm_rate) / tests))
 
 
-def stepped_down(p_values: Sequence[float], *, alarm_rate: float, worth: float) -> list[bool]:
-    """Return which columns are significant, by Holm's step-down: each one found leaves fewer to share the rate."""
-    found, left = [False] * len(p_values), len(p_values)
+def holm_step_down(p_values: Sequence[float], *, alarm_rate: float, tests: float) -> list[bool]:
+    """Return which p-values are significant by Holm's step-down: each rejection leaves fewer tests to share the rate.
+
+    Parameters
+    ----------
+    p_values : sequence of float
+        One of each column.
+    alarm_rate : float
+        Chance of any false rejection.
+    tests : float
+        Effective number of independent tests among the columns.
+    """
+    significant, left = [False] * len(p_values), len(p_values)
     for place in sorted(range(len(p_values)), key=lambda at: p_values[at]):
-        if p_values[place] > rate_of_one(alarm_rate, max(1.0, worth * left / len(p_values))):
+        if p_values[place] > single_test_rate(alarm_rate, max(1.0, tests * left / len(p_values))):
             break
-        found[place], left = True, left - 1
-    return found
+        significant[place], left = True, left - 1
+    return significant
 
 
-def tested(shifts: Sequence[ColumnShift], rate: float, *, restless: bool) -> tuple[list[float], list[float]]:
-    """Return each column's p-value, and the least distance that ``rate`` would let it find in four windows of five.
+def column_p_values(shifts: Sequence[ColumnShift], rate: float, *, restless: bool) -> tuple[list[float], list[float]]:
+    """Return each column's p-value, and the least distance that is significant at ``rate`` in four windows of five.
 
-    That distance is of the shift which is hardest to find, in proportion in every cell.
+    The distance is that of the shift which is hardest to find: in proportion in every cell.
     """
     freedom = np.array([max(shift.freedom, 1) for shift in shifts])
     statistics = np.array([shift.statistic if shift.freedom else 0.0 for shift in shifts])
@@ -159,17 +180,19 @@ def tested(shifts: Sequence[ColumnShift], rate: float, *, restless: bool) -> tup
     scale = np.ones(len(shifts))
     moved = [place for place, shift in enumerate(shifts) if restless and shift.freedom and shift.spread.freedom]
     if moved:
-        of = [shifts[place] for place in moved]
-        weeks = RestlessWindows([one.spread for one in of], [one.rows for one in of], freedom[moved].tolist())
-        p_values[moved], limits[moved] = weeks.p_values(statistics[moved]), weeks.limits(rate)
+        spreads, rows = [shifts[place].spread for place in moved], [shifts[place].rows for place in moved]
+        windows = RestlessWindows(spreads, rows, freedom[moved].tolist())
+        p_values[moved], limits[moved] = windows.p_values(statistics[moved]), windows.limits(rate)
         scale[moved] = limits[moved] / chdtri(freedom[moved], rate)
-    apart = np.sqrt(chndtrinc(limits / scale, freedom, 1 - FOUND) * scale / [shift.rows for shift in shifts]) / 2
-    least = [min(1.0, float(one)) if shift.freedom else 1.0 for one, shift in zip(apart, shifts, strict=True)]
-    return [shift.with_rare(float(one)) for shift, one in zip(shifts, p_values, strict=True)], least
+    distances = np.sqrt(chndtrinc(limits / scale, freedom, 1 - POWER) * scale / [shift.rows for shift in shifts]) / 2
+    least = [
+        min(1.0, float(distance)) if shift.freedom else 1.0 for distance, shift in zip(distances, shifts, strict=True)
+    ]
+    return [shift.combine_p_values(float(p_value)) for shift, p_value in zip(shifts, p_values, strict=True)], least
 
 
 def rows_needed(min_effect: float, rate: float, reference: int) -> int | None:
-    """Return the rows of a window in which the minimum effect is significant in four cases of five.
+    """Return the number of rows with which the minimum effect is significant in four windows of five.
 
     Rows are taken as independent draws; ``rate`` is that of one column. None if no window is large enough, because
     the reference is too small.
@@ -177,5 +200,5 @@ def rows_needed(min_effect: float, rate: float, reference: int) -> int | None:
     if min_effect <= 0:
         return MIN_ROWS
     freedom = TEST_CELLS - 1
-    apart = chndtrinc(chdtri(freedom, rate), freedom, 1 - FOUND) / (4 * min_effect**2)
-    return max(MIN_ROWS, int(np.ceil(apart / (1 - apart / reference)))) if apart < reference else None
+    rows = chndtrinc(chdtri(freedom, rate), freedom, 1 - POWER) / (4 * min_effect**2)
+    return max(MIN_ROWS, int(np.ceil(rows / (1 - rows / reference)))) if rows < reference else None

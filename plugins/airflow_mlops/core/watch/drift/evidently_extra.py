@@ -1,4 +1,4 @@
-"""Whether Evidently can be asked here. Nothing heavy is imported to tell: the parse of a Dag file asks."""
+"""Check that Evidently is installed, without importing it: the parse of a Dag file runs this check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow_mlops.core.errors import DeclarationError
 
 
 def evidently_is_installed() -> bool:
-    """Whether the extra ``evidently`` is there."""
+    """Return whether the extra ``evidently`` is installed."""
     return find_spec("evidently") is not None
 
 

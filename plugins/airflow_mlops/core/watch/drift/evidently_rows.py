@@ -19,7 +19,7 @@ from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.training.window import read_partition
-from airflow_mlops.core.watch.sampled_rows import evenly, sampled
+from airflow_mlops.core.watch.sampled_rows import sample_positions, spread_evenly
 from airflow_mlops.core.workspace import Workspace
 
 MOST_ROWS = 20_000
@@ -30,7 +30,7 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class ComparableColumn:
-    """A column as Evidently may see it.
+    """A column in the form in which Evidently compares it.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class ComparableColumn:
     reference, current : Series
         Values of both sides, none of them null, at least one each.
     values : mapping of str to str
-        What each name of a category stands for.
+        The category that each safe name stands for.
     """
 
     kind: str
@@ -52,7 +52,7 @@ def window_features(workspace: Workspace, pin: PinnedPartition) -> pd.DataFrame:
     """Return the features of a partition as the model saw them, at most ``MOST_ROWS`` rows."""
     rows = read_partition(workspace, pin, label=False)
     features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)
-    return features.iloc[sampled(len(features), MOST_ROWS, pin.digest)].reset_index(drop=True)
+    return features.iloc[sample_positions(len(features), MOST_ROWS, pin.digest)].reset_index(drop=True)
 
 
 def reference_features(workspace: Workspace, champion: Version) -> pd.DataFrame:
@@ -63,22 +63,22 @@ def reference_features(workspace: Workspace, champion: Version) -> pd.DataFrame:
     DataError
         If no partition of it can be read any more.
     """
-    pins = evenly(champion.details.window.fitted, MOST_PARTITIONS)
-    maker, found, lost = FeatureMaker(workspace), [], []
+    pins = spread_evenly(champion.details.window.fitted, MOST_PARTITIONS)
+    maker, frames, unreadable = FeatureMaker(workspace), [], []
     for pin in pins:
         try:
             features = maker.make(read_partition(workspace, pin, label=False), pin.partition, pin.version)
         except DataError as error:
-            lost.append(str(error))
+            unreadable.append(str(error))
             continue
-        found.append(features.iloc[sampled(len(features), MOST_ROWS // len(pins), pin.digest)])
-    if not found:
-        raise DataError(f"no partition that version {champion.number} was fitted on can be read: {lost[:3]}")
-    return pd.concat(found, ignore_index=True)
+        frames.append(features.iloc[sample_positions(len(features), MOST_ROWS // len(pins), pin.digest)])
+    if not frames:
+        raise DataError(f"no partition that version {champion.number} was fitted on can be read: {unreadable[:3]}")
+    return pd.concat(frames, ignore_index=True)
 
 
-def comparable(reference: pd.Series, current: pd.Series) -> ComparableColumn | str:
-    """Return a column as Evidently may see it, or why there is nothing to compare."""
+def comparable_column(reference: pd.Series, current: pd.Series) -> ComparableColumn | str:
+    """Return a column in the form in which Evidently compares it, or the reason why it cannot be compared."""
     kinds = {kind_of(reference), kind_of(current)}
     if len(kinds) > 1:
         return "holds other kinds of values than it did"
@@ -86,12 +86,12 @@ def comparable(reference: pd.Series, current: pd.Series) -> ComparableColumn | s
         before, now = numbers(reference), numbers(current)
     else:
         before, now = reference.dropna().astype(str), current.dropna().astype(str)
-    for side, words in ((before, "the training window"), (now, "the window")):
+    for side, side_name in ((before, "the training window"), (now, "the window")):
         if side.empty:
-            return f"holds no value that could be compared in {words}"
+            return f"holds no value that could be compared in {side_name}"
     if kinds == {"number"}:
         return ComparableColumn("number", before, now)
-    names = named_values(pd.concat([before, now], ignore_index=True))
+    names = category_names(pd.concat([before, now], ignore_index=True))
     values = {name: value for value, name in names.items()}
     return ComparableColumn("category", before.map(names).fillna(OTHER), now.map(names).fillna(OTHER), values)
 
@@ -104,7 +104,7 @@ def kind_of(column: pd.Series) -> str:
 
 
 def is_time(column: pd.Series) -> bool:
-    """Whether a column holds times."""
+    """Return whether a column holds times."""
     return pd.api.types.is_datetime64_any_dtype(column)
 
 
@@ -117,19 +117,19 @@ def numbers(column: pd.Series) -> pd.Series:
     return pd.Series(values[np.isfinite(values)])
 
 
-def named_values(values: pd.Series) -> dict[str, str]:
+def category_names(values: pd.Series) -> dict[str, str]:
     """Return a safe name for each of the most frequent values of a category; the others are ``OTHER``.
 
-    >>> named_values(pd.Series(["<b>", "<b>", "JFK"]))
+    >>> category_names(pd.Series(["<b>", "<b>", "JFK"]))
     {'<b>': 'v1__b_', 'JFK': 'v2_JFK'}
     """
     counts = values.value_counts()
-    kept = sorted(counts.index, key=lambda value: (-int(counts[value]), value))[:MOST_CATEGORIES]
-    return {value: safe_name("v", number, value) for number, value in enumerate(kept, start=1)}
+    frequent = sorted(counts.index, key=lambda value: (-int(counts[value]), value))[:MOST_CATEGORIES]
+    return {value: safe_name("v", number, value) for number, value in enumerate(frequent, start=1)}
 
 
 def safe_name(letter: str, number: int, name: str) -> str:
-    """Return a name of letters, digits and underscores only, of which no two numbers have the same.
+    """Return a name of letters, digits and underscores only, unique for each number.
 
     >>> safe_name("c", 7, "air_time"), safe_name("c", 8, "<img src=x onerror=steal()>")
     ('c7_air_time', 'c8__img_src_x_onerror_steal___')

@@ -44,15 +44,15 @@ def population_stability_index(
     ----------
     .. [1] H. Jeffreys, Proc. R. Soc. Lond. A 186 (1946) 453-461.
     """
-    first, second = counted(reference, current)
+    first, second = checked_counts(reference, current)
     p, q = shares(first + pseudo_count), shares(second + pseudo_count)
     null = (len(first) - 1) * (1 / first.sum() + 1 / second.sum())
     return float(((q - p) * np.log(q / p)).sum() - null)
 
 
 def jensen_shannon(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:
-    """Return the distance of Jensen and Shannon, the root of their divergence in bits: from 0 to 1."""
-    p, q = (shares(counts) for counts in counted(reference, current))
+    """Return the Jensen-Shannon distance, the root of the divergence in bits: from 0 to 1."""
+    p, q = (shares(counts) for counts in checked_counts(reference, current))
     middle = (p + q) / 2
     divergence = sum(
         (part * np.log2(np.divide(part, middle, out=np.ones_like(part), where=part > 0))).sum() / 2 for part in (p, q)
@@ -61,19 +61,19 @@ def jensen_shannon(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:
 
 
 def kolmogorov_smirnov(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:
-    """Return the largest difference of the two distribution functions at the edges of the bins: from 0 to 1.
+    """Return the Kolmogorov-Smirnov distance at the edges of the bins: from 0 to 1.
 
     The greatest difference of the samples themselves lies between two edges and is larger by a little: with 64 bins of
     equal shares, by 0.0002 to 0.0005 at shifts that matter.
     """
-    p, q = (shares(counts) for counts in counted(reference, current, keep_empty=True))
+    p, q = (shares(counts) for counts in checked_counts(reference, current, keep_empty=True))
     return float(np.clip(np.abs(np.cumsum(p - q)).max(), 0.0, 1.0))
 
 
 def wasserstein(
     reference: npt.ArrayLike, reference_sums: npt.ArrayLike, current: npt.ArrayLike, current_sums: npt.ArrayLike
 ) -> float:
-    """Return the distance of Wasserstein (earth mover's): how far values moved on average, in their own unit.
+    """Return the Wasserstein (earth mover's) distance: how far values moved on average, in the unit of the values.
 
     The rows of a bin are taken to lie at their mean, in either sample. A shift of all values by one amount is then
     exact, whatever the bins.
@@ -85,20 +85,30 @@ def wasserstein(
     reference_sums, current_sums : array_like of float, shape (n_bins,)
         Their sums.
     """
-    counts = counted(reference, current, keep_empty=True)
-    sums = [np.asarray(one, np.float64) for one in (reference_sums, current_sums)]
-    held = [of > 0 for of in counts]
-    places = np.concatenate([total[there] / of[there] for total, of, there in zip(sums, counts, held, strict=True)])
-    masses = np.concatenate([shares(counts[0])[held[0]], -shares(counts[1])[held[1]]])
-    order = np.argsort(places, kind="stable")
-    apart = np.cumsum(masses[order])[:-1]
+    counts = checked_counts(reference, current, keep_empty=True)
+    sums = [np.asarray(side, np.float64) for side in (reference_sums, current_sums)]
+    filled = [count > 0 for count in counts]
+    positions = np.concatenate(
+        [total[mask] / count[mask] for total, count, mask in zip(sums, counts, filled, strict=True)]
+    )
+    masses = np.concatenate([shares(counts[0])[filled[0]], -shares(counts[1])[filled[1]]])
+    order = np.argsort(positions, kind="stable")
+    cumulative = np.cumsum(masses[order])[:-1]
     with np.errstate(over="ignore"):
-        moved = (np.abs(apart) * np.diff(places[order])).sum()
+        moved = (np.abs(cumulative) * np.diff(positions[order])).sum()
     return float(min(moved, np.finfo(np.float64).max))
 
 
-def counted(reference: npt.ArrayLike, current: npt.ArrayLike, *, keep_empty: bool = False) -> tuple[Shares, Shares]:
+def checked_counts(
+    reference: npt.ArrayLike, current: npt.ArrayLike, *, keep_empty: bool = False
+) -> tuple[Shares, Shares]:
     """Return both counts as floats, without bins that are empty in both.
+
+    Parameters
+    ----------
+    reference, current : array_like of int, shape (n_bins,)
+    keep_empty : bool, default False
+        Whether bins that are empty in both stay.
 
     Raises
     ------
@@ -110,11 +120,11 @@ def counted(reference: npt.ArrayLike, current: npt.ArrayLike, *, keep_empty: boo
         raise ProfileMismatchError(f"{first.size} bins cannot be compared with {second.size}; count both on one")
     if not first.sum() > 0 or not second.sum() > 0:
         raise ProfileMismatchError("a sample without rows has no distance from another")
-    held = np.ones(len(first), bool) if keep_empty else (first + second) > 0
-    return first[held], second[held]
+    kept_bins = np.ones(len(first), bool) if keep_empty else (first + second) > 0
+    return first[kept_bins], second[kept_bins]
 
 
 def shares(counts: npt.NDArray[Any]) -> Shares:
     """Return the counts as shares that add up to 1."""
-    found: Shares = counts / counts.sum()
-    return found
+    fractions: Shares = counts / counts.sum()
+    return fractions

@@ -1,4 +1,4 @@
-"""Profile a partition on the champion's bins and keep it: counts that add up, for whoever compares or merges them."""
+"""Profile a partition on the champion's bins and keep the profile as evidence; profiles on the same bins add up."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def profile_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
-    """Return the digest of the profile of a published partition's features, now kept as evidence, and its numbers.
+    """Profile the features of a published partition, keep the profile as evidence, and return its digest and numbers.
 
-    Doing it again keeps the same: the digest is of what was counted.
+    Idempotent: the digest is that of the counts.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def profile_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
     pin = pin_published(state, partition)
     rows = read_partition(workspace, pin, label=False)
     observed = observe_features(FeatureMaker(workspace).make(rows, partition, pin.version), bins)
-    return kept(workspace, partition, champion, observed, {"snapshot": pin.digest})
+    return keep_profile(workspace, partition, champion, observed, {"snapshot": pin.digest})
 
 
 def profile_table(
@@ -48,7 +48,7 @@ def profile_table(
     schema: str | None = None,
     time: str | None = None,
 ) -> dict[str, Any]:
-    """Return the digest of the profile of a table, counted by its database, now kept as evidence, and its numbers.
+    """Profile a table in its database, keep the profile as evidence, and return its digest and numbers.
 
     Parameters
     ----------
@@ -73,11 +73,17 @@ def profile_table(
         ticks = previous_tick(workspace.loop.data.every, partition), partition
         since, until = (datetime.fromisoformat(tick).replace(tzinfo=UTC) for tick in ticks)
         rows = TableRows(table, schema, time, since, until)
-    return kept(workspace, partition, champion, observe_table(url, rows, bins), source)
+    return keep_profile(workspace, partition, champion, observe_table(url, rows, bins), source)
 
 
 def champion_bins(workspace: Workspace) -> tuple[Version, ProfileBins]:
-    """Return the champion, and the bins of the training window that it comes from."""
+    """Return the champion, and the bins of its training window.
+
+    Raises
+    ------
+    NotReadyError
+        If there is no champion.
+    """
     champion = workspace.state().champion
     if champion is None:
         raise NotReadyError("there is no champion whose bins a profile could be taken on")
@@ -85,13 +91,16 @@ def champion_bins(workspace: Workspace) -> tuple[Version, ProfileBins]:
     return champion, ReferenceProfile.from_dict(workspace.evidence.get(digest)).bins
 
 
-def kept(
-    workspace: Workspace, partition: str, champion: Version, observed: ObservedRows, of: dict[str, Any]
+def keep_profile(
+    workspace: Workspace, partition: str, champion: Version, observed: ObservedRows, source: dict[str, Any]
 ) -> dict[str, Any]:
-    """Keep a profile as evidence, and return what is small enough to be told."""
-    told = {"partition": partition, "champion": champion.number, "rows": observed.profile.rows}
-    digest = workspace.evidence.put({**told, "of": of, **observed.to_dict()})
+    """Keep a profile as evidence, and return its digest and the numbers that are small enough for an XCom."""
+    summary = {"partition": partition, "champion": champion.number, "rows": observed.profile.rows}
+    digest = workspace.evidence.put({**summary, "of": source, **observed.to_dict()})
     return {
-        **told, "profile": digest, "missing": list(observed.missing), "new": list(observed.new),
+        **summary,
+        "profile": digest,
+        "missing": list(observed.missing),
+        "new": list(observed.new),
         "retyped": sorted(observed.retyped or {}),
-    }  # fmt: skip
+    }

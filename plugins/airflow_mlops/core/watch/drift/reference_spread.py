@@ -1,4 +1,4 @@
-"""How much the windows of a reference differ by themselves: more than independent rows would, and in how many ways.
+"""The spread of a reference: how much its own windows differ beyond chance, and in how many directions.
 
 Rows that are drawn independently give the windows shares that differ by chance alone. Weeks differ by more:
 holidays, weather. Of that excess two things are estimated here, its size and the number of directions it goes to.
@@ -23,14 +23,14 @@ STEP, HALVINGS, FARTHEST = 4, 11, np.log(1e12)
 
 @dataclass(frozen=True)
 class Spread:
-    """What the windows of a reference say of themselves, for the cells of one column.
+    """The spread between the windows of a reference over the cells of one column.
 
     Parameters
     ----------
     statistic, freedom : float, int
         Pearson's statistic of homogeneity of the windows, and its degrees of freedom; 0 where there is one window.
     windows : int
-        How many there are with a row in them.
+        Number of windows with a row in them.
     per_window : float
         Rows of a window, as far as its share of the excess goes.
     imbalance : float
@@ -56,12 +56,12 @@ class Spread:
 
     @property
     def p_value(self) -> float:
-        """How often independent rows would differ as much."""
+        """The chance that windows of independent rows differ as much."""
         return float(chdtrc(self.freedom, self.statistic)) if self.freedom else 1.0
 
 
 def spread_of(past: npt.NDArray[Any]) -> Spread:
-    """Return how the windows of a reference differ.
+    """Return the spread between the windows of a reference.
 
     Parameters
     ----------
@@ -73,18 +73,18 @@ def spread_of(past: npt.NDArray[Any]) -> Spread:
     windows, cells = table.shape
     if windows < 2 or cells < 2:
         return Spread()
-    rows, whole = table.sum(axis=1), table.sum()
-    shares = table.sum(axis=0) / whole
+    rows, total = table.sum(axis=1), table.sum()
+    shares = table.sum(axis=0) / total
     moved = (table - np.outer(rows, shares)) / np.sqrt(np.outer(rows, shares))
     per, freedom = windows - 1, cells - 1
     statistic = float((moved**2).sum())
-    imbalance = float((rows**2).sum() / whole**2)
+    imbalance = float((rows**2).sum() / total**2)
     excess = statistic / per - freedom
     squared = float(((moved.T @ moved / per) ** 2).sum())
     # Chance is left in the sum of squares: it makes the directions fewer, which is the careful side.
     directions = np.clip(excess**2 / squared, 1.0, freedom) if excess > 0 else 1.0
     directions = float(np.floor(directions * STEP) / STEP)
-    return Spread(statistic, per * freedom, windows, whole * (1 - imbalance) / per, imbalance, excess, directions)
+    return Spread(statistic, per * freedom, windows, total * (1 - imbalance) / per, imbalance, excess, directions)
 
 
 def is_restless(spreads: list[Spread], *, columns: float, level: float = 0.1) -> bool:
@@ -95,19 +95,21 @@ def is_restless(spreads: list[Spread], *, columns: float, level: float = 0.1) ->
     spreads : list of Spread
         One for each column.
     columns : float
-        How many independent columns these are worth.
+        Effective number of independent columns.
     level : float
         How often windows of independent rows may be called restless.
     """
-    known = [spread for spread in spreads if spread.freedom]
-    if not known:
+    testable = [spread for spread in spreads if spread.freedom]
+    if not testable:
         return False
-    one = min(spread.p_value for spread in known) * columns
-    freedom = sum(spread.freedom for spread in known)
-    apart = min(1.0, columns / len(spreads))
+    smallest = min(spread.p_value for spread in testable) * columns
+    freedom = sum(spread.freedom for spread in testable)
+    independent_share = min(1.0, columns / len(spreads))
     # A sum over columns that move together varies as if there were fewer of them.
-    every = float(chdtrc(freedom * apart, sum(spread.statistic for spread in known) * apart))
-    return min(one, every) <= (level / 2 if len(known) > 1 else level)
+    combined = float(
+        chdtrc(freedom * independent_share, sum(spread.statistic for spread in testable) * independent_share)
+    )
+    return min(smallest, combined) <= (level / 2 if len(testable) > 1 else level)
 
 
 class RestlessWindows:
@@ -136,19 +138,24 @@ class RestlessWindows:
         for spread, count, cells in zip(spreads, rows, freedom, strict=True):
             per = spread.windows - 1
             own = spread.freedom // per
-            chance, moved = drawn((own - spread.directions) * per, 0), drawn(spread.directions * per, 1)
+            chance, moved = (
+                chi_square_draws((own - spread.directions) * per, 0),
+                chi_square_draws(spread.directions * per, 1),
+            )
             scale = count * (1 + spread.imbalance) / spread.per_window
             excess.append(1 + scale * np.maximum((spread.statistic - chance) / moved - 1, 0.0))
-            rest.append(drawn(max(cells - spread.directions, 0.0), 2))
+            rest.append(chi_square_draws(max(cells - spread.directions, 0.0), 2))
         self._excess, self._rest = np.array(excess), np.array(rest)
-        self._directions = np.array([[min(one.directions, cells)] for one, cells in zip(spreads, freedom, strict=True)])
+        self._directions = np.array(
+            [[min(spread.directions, cells)] for spread, cells in zip(spreads, freedom, strict=True)]
+        )
 
     def p_values(self, statistics: npt.ArrayLike, *, every: int = 1) -> npt.NDArray[np.float64]:
-        """Return how often a window would have a statistic as large, shape (n_columns,), by one draw of ``every``."""
+        """Return the chance of a statistic as large, shape (n_columns,), from one draw of ``every``."""
         rest, excess = self._rest[:, ::every], self._excess[:, ::every]
-        left = np.maximum(np.asarray(statistics, np.float64)[:, None] - rest, 0.0)
-        found: npt.NDArray[np.float64] = chdtrc(self._directions, left / excess).mean(axis=1)
-        return found
+        excess_statistics = np.maximum(np.asarray(statistics, np.float64)[:, None] - rest, 0.0)
+        p_values: npt.NDArray[np.float64] = chdtrc(self._directions, excess_statistics / excess).mean(axis=1)
+        return p_values
 
     def limits(self, rate: float) -> npt.NDArray[np.float64]:
         """Return the statistic that a window exceeds at the rate, within a few hundredths, shape (n_columns,)."""
@@ -157,15 +164,15 @@ class RestlessWindows:
             middle = (low + high) / 2
             above = self.p_values(np.exp(middle), every=4) > rate
             low, high = np.where(above, middle, low), np.where(above, high, middle)
-        found: npt.NDArray[np.float64] = np.exp(high)
-        return found
+        limits: npt.NDArray[np.float64] = np.exp(high)
+        return limits
 
 
 @lru_cache(maxsize=512)
-def drawn(freedom: float, stream: int) -> npt.NDArray[np.float64]:
+def chi_square_draws(freedom: float, stream: int) -> npt.NDArray[np.float64]:
     """Return draws of a chi-square variable, one from each of as many equally likely intervals, in random order."""
     if freedom <= 0:
         return np.zeros(DRAWS)
     order = np.random.default_rng([SEED, stream, int(freedom * STEP)]).permutation(DRAWS)
-    found: npt.NDArray[np.float64] = 2 * gammaincinv(freedom / 2, (order + 0.5) / DRAWS)
-    return found
+    draws: npt.NDArray[np.float64] = 2 * gammaincinv(freedom / 2, (order + 0.5) / DRAWS)
+    return draws

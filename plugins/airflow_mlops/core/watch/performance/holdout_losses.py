@@ -1,4 +1,4 @@
-"""What the champion lost on its own holdout: the reference that its served predictions are held against."""
+"""The champion's losses on its own holdout: the reference for the losses of its served predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_mlops.core.watch.performance.performance_verdict import MeanLoss, l
 from airflow_mlops.core.workspace import Workspace
 
 OF_95_PERCENT = 1.959964
-"""Standard errors from the middle of an interval of 95 % to its end."""
+"""Standard errors from the middle of a 95 % interval to its end."""
 
 
 def reference_loss(workspace: Workspace, version: Version, metric: MetricName) -> MeanLoss:
@@ -30,27 +30,28 @@ def reference_loss(workspace: Workspace, version: Version, metric: MetricName) -
     Where the report is gone, or has no interval, the value counts as exact.
     """
     value = version.details.metrics[metric]
-    found = _reported(workspace, version, metric)
-    rows, ends = int(found.get("rows") or 0), (found.get("low"), found.get("high"))
+    report = _reported_metric(workspace, version, metric)
+    rows, ends = int(report.get("rows") or 0), (report.get("low"), report.get("high"))
     if None in ends:
         return MeanLoss(rows, _loss(metric, value), 0.0)
     low, high = (_loss(metric, float(end)) for end in ends if end is not None)
     return MeanLoss(rows, _loss(metric, value), abs(high - low) / 2 / OF_95_PERCENT)
 
 
-def _reported(workspace: Workspace, version: Version, metric: MetricName) -> dict[str, Any]:
-    """Return what the evaluation said of the metric; empty where that is not to be had."""
+def _reported_metric(workspace: Workspace, version: Version, metric: MetricName) -> dict[str, Any]:
+    """Return the evaluation report on a metric; empty where the evidence is gone or has none."""
     report = version.details.report
     try:
-        judged = workspace.evidence.get(str(report))["candidates"] if report else []
+        candidates = workspace.evidence.get(str(report))["candidates"] if report else []
     except LedgerError:
-        return {}  # taken from the store; audit verify says so
-    entry: dict[str, Any] = next((one for one in judged if one["candidate"] == version.details.candidate), {})
+        return {}  # removed from the store; audit verify reports it
+    name = version.details.candidate
+    entry: dict[str, Any] = next((candidate for candidate in candidates if candidate["candidate"] == name), {})
     return dict(entry.get("metric_reports", {}).get(metric) or {})
 
 
 def _loss(metric: MetricName, value: float) -> float:
-    """Return the mean loss that a value of a metric stands for."""
+    """Return the mean loss of a value of a metric."""
     if metric == "accuracy":
         return 1 - value
     return max(value, 0.0) ** 2 if metric == "rmse" else value
@@ -59,11 +60,10 @@ def _loss(metric: MetricName, value: float) -> float:
 def reference_slices(
     workspace: Workspace, state: LoopState, version: Version, declared: Performance
 ) -> tuple[str, dict[str, dict[str, MeanLoss]]]:
-    """Return the mean loss of a version on each slice of its holdout, and the digest that it is kept under.
+    """Return the mean loss of a version on each slice of its holdout, and the digest of its evidence.
 
-    Slices with too few rows are left out.
-
-    The holdout is read and predicted once for each version and declaration; later windows find it in the evidence.
+    Slices with too few rows are left out. The holdout is read and predicted once for each version and declaration;
+    later windows find it in the evidence.
 
     Raises
     ------
@@ -71,47 +71,47 @@ def reference_slices(
         If the holdout cannot be read, or has no labels.
     """
     metric, columns = declared.metric, sorted(declared.slices)
-    asked = {"version": version.number, "metric": metric, "columns": columns, "min_rows": declared.min_rows}
-    for digest in _kept_before(state, version):
+    query = {"version": version.number, "metric": metric, "columns": columns, "min_rows": declared.min_rows}
+    for digest in _recorded_slice_digests(state, version):
         try:
-            kept = workspace.evidence.get(digest)
+            evidence = workspace.evidence.get(digest)
         except LedgerError:
-            continue  # taken from the store: it is measured anew
-        if {name: kept[name] for name in asked} == asked:
-            return digest, _read(kept["slices"])
+            continue  # removed from the store: the slices are measured again
+        if {name: evidence[name] for name in query} == query:
+            return digest, _parse_slices(evidence["slices"])
     window = version.details.window
     holdout = read_window(workspace, window.holdout)
     if not len(holdout.rows):
         raise NotReadyError(f"no row of the holdout of version {version.number} has a label")
     label = holdout.rows[workspace.loop.data.label].to_numpy(np.float64)
-    theirs = predict(load_version(workspace, version), holdout.features, classifies=workspace.loop.classifies)
-    losses = row_losses(metric, label, theirs)
+    predictions = predict(load_version(workspace, version), holdout.features, classifies=workspace.loop.classifies)
+    losses = row_losses(metric, label, predictions)
     slices = {
-        column: {name: [loss.rows, loss.mean, loss.error] for name, loss in of.items()}
+        column: {name: [loss.rows, loss.mean, loss.error] for name, loss in by_slice.items()}
         for column, values in columns_of(holdout, columns).items()
-        for of, _small in [losses_by_slice(values, losses, declared.min_rows)]
+        for by_slice, _small in [losses_by_slice(values, losses, declared.min_rows)]
     }
-    return workspace.evidence.put({**asked, "slices": slices}), _read(slices)
+    return workspace.evidence.put({**query, "slices": slices}), _parse_slices(slices)
 
 
-def _kept_before(state: LoopState, version: Version) -> set[str]:
-    """Return the digests under which windows of a version have kept its slices."""
-    judged = (known for _, known in state.performance.newest_first() if known.champion == version.number)
-    return {known.holdout_slices for known in judged if known.holdout_slices}
+def _recorded_slice_digests(state: LoopState, version: Version) -> set[str]:
+    """Return the digests of the holdout's slices in the records of a version's windows."""
+    verdicts = (details for _, details in state.performance.newest_first() if details.champion == version.number)
+    return {details.holdout_slices for details in verdicts if details.holdout_slices}
 
 
-def _read(slices: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, dict[str, MeanLoss]]:
+def _parse_slices(slices: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, dict[str, MeanLoss]]:
     return {
-        column: {name: MeanLoss(int(rows), mean, error) for name, (rows, mean, error) in of.items()}
-        for column, of in slices.items()
+        column: {name: MeanLoss(int(rows), mean, error) for name, (rows, mean, error) in by_slice.items()}
+        for column, by_slice in slices.items()
     }
 
 
 def columns_of(rows: ModelRows, columns: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Return the columns that rows, or their features, have, shape (n_rows,) each."""
-    found = {}
+    """Return those of the named columns that rows or their features have, shape (n_rows,) each."""
+    columns_by_name = {}
     for name in columns:
-        frame = next((one for one in (rows.rows, rows.features) if name in one.columns), None)
+        frame = next((table for table in (rows.rows, rows.features) if name in table.columns), None)
         if frame is not None:
-            found[name] = frame[name].to_numpy()
-    return found
+            columns_by_name[name] = frame[name].to_numpy()
+    return columns_by_name

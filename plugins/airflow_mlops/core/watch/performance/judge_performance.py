@@ -1,4 +1,4 @@
-"""Judge one look at a window: the metric of its labelled rows, as a whole and slice by slice, against the holdout."""
+"""Judge the metric of a window's labelled rows, as a whole and slice by slice, against the holdout."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at a window may spend and raise.
+    """The terms of one look at a window.
 
     Parameters
     ----------
     rate : float
         The alarm rate of this look.
     historical : bool
-        Whether it may raise no alarm.
+        Whether the look may raise no alarm.
     alarmed : tuple of str
-        What alarmed at the look before, ``whole`` or ``column=value``; that stands while it is worse than allowed.
+        The alarms of the look before, ``whole`` or ``column=value``; each stands while it is worse than allowed.
     """
 
     rate: float
@@ -50,7 +50,7 @@ class Look:
 
 @dataclass(frozen=True)
 class HoldoutLosses:
-    """What the champion lost on its holdout: the value of the metric, the mean loss, and that of each slice."""
+    """The champion's losses on its holdout: the value of the metric, the mean loss, and that of each slice."""
 
     value: float
     whole: MeanLoss
@@ -59,7 +59,7 @@ class HoldoutLosses:
 
 @dataclass(frozen=True)
 class ServedRows:
-    """Labels and what was served, shape (n_labelled,), and the columns of slices as far as there are any."""
+    """Labels and served predictions, shape (n_labelled,), and the columns of the declared slices."""
 
     label: Floats
     predicted: Floats
@@ -69,31 +69,32 @@ class ServedRows:
 def judge_performance(
     declared: Performance, rows: ServedRows, reference: HoldoutLosses, look: Look
 ) -> tuple[PerformanceJudged, dict[str, Any] | None]:
-    """Return the verdict of a judgement, for the record, and that of every slice, for the evidence.
+    """Judge a look at a window; return the details of its record, and the report on its slices for the evidence.
 
-    Where slices are declared, they share one half of the look's alarm rate and the whole has the other.
+    Where slices are declared, they share one half of the look's alarm rate and all rows together have the other. The
+    report is None without slices.
     """
     try:
         losses = finite_losses(declared.metric, rows)
     except GateError as error:
         return PerformanceJudged(verdict=INSUFFICIENT_DATA, message=str(error), metric=declared.metric), None
     rate = look.rate / 2 if declared.slices else look.rate
-    judged = judge_whole(declared, rows, losses, reference, rate)
-    new = [WHOLE] if judged.alarms else []
-    worse = {WHOLE: judged.worse_by}
+    details = judge_whole(declared, rows, losses, reference, rate)
+    new_alarms = [WHOLE] if details.alarms else []
+    worse = {WHOLE: details.worse_by}
     report = None
     if declared.slices:
-        verdicts, report = _slices(declared, rows, losses, reference, rate)
-        judged = replace(judged, slices=summarise_slices(verdicts, report))
-        new += [verdict.called for verdict in verdicts if verdict.verdict == ALARM]
-        worse |= {verdict.called: verdict.worse_by for verdict in verdicts}
-    stands = [name for name in look.alarmed if (worse.get(name) or 0.0) > declared.worse_by]
-    alarmed = stands if look.historical else list(dict.fromkeys([*stands, *new]))
+        verdicts, report = _judge_slices(declared, rows, losses, reference, rate)
+        details = replace(details, slices=summarise_slices(verdicts, report))
+        new_alarms += [verdict.alarm_name for verdict in verdicts if verdict.verdict == ALARM]
+        worse |= {verdict.alarm_name: verdict.worse_by for verdict in verdicts}
+    standing = [name for name in look.alarmed if (worse.get(name) or 0.0) > declared.worse_by]
+    alarmed = standing if look.historical else list(dict.fromkeys([*standing, *new_alarms]))
     if alarmed:
-        judged = replace(judged, verdict=ALARM, alarmed=tuple(alarmed[: SHOWN + 1]))
-    elif new:
-        judged = replace(judged, verdict=NO_ALARM)
-    return replace(judged, message=describe(judged, rows.label.size, silent=[] if alarmed else new)), report
+        details = replace(details, verdict=ALARM, alarmed=tuple(alarmed[: SHOWN + 1]))
+    elif new_alarms:
+        details = replace(details, verdict=NO_ALARM)
+    return replace(details, message=describe(details, rows.label.size, silent=[] if alarmed else new_alarms)), report
 
 
 def finite_losses(metric: MetricName, rows: ServedRows) -> Floats:
@@ -115,7 +116,7 @@ def finite_losses(metric: MetricName, rows: ServedRows) -> Floats:
 def judge_whole(
     declared: Performance, rows: ServedRows, losses: Floats, reference: HoldoutLosses, rate: float
 ) -> PerformanceJudged:
-    """Return value, interval, limit and verdict of all labelled rows together."""
+    """Judge all labelled rows together; return value, interval, limit and verdict."""
     metric = declared.metric
     value = metric_value(metric, losses)
     on_rows = MetricOnRows(METRICS[metric], rows.label, {"served": rows.predicted}, Resamples.draw(losses.size, seed=0))
@@ -137,46 +138,57 @@ def judge_whole(
     )
 
 
-def _slices(
+def _judge_slices(
     declared: Performance, rows: ServedRows, losses: Floats, reference: HoldoutLosses, rate: float
 ) -> tuple[list[SliceVerdict], dict[str, Any]]:
-    now = {name: losses_by_slice(values, losses, declared.min_rows) for name, values in rows.columns.items()}
-    found = judge_slices(
-        declared.metric, {name: of for name, (of, _) in now.items()}, reference.slices,
-        worse_by=declared.worse_by, alarm_rate=rate, within_rate=declared.alarm_rate,
-    )  # fmt: skip
-    return found, {
-        "metric": declared.metric, "rate": rate, "slices": [one.to_dict() for one in found],
-        "too_small": {name: small for name, (_, small) in now.items() if small},
-        "missing": sorted(set(declared.slices) - set(rows.columns)),
-    }  # fmt: skip
-
-
-def summarise_slices(found: Sequence[SliceVerdict], report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a record says of slices: how many of each verdict, and the worst of them with their numbers."""
-    measured = sorted((one for one in found if one.worse_by is not None), key=lambda one: -float(one.worse_by or 0.0))
-    verdicts = [one.verdict for one in measured]
-    return {
-        "alarm": verdicts.count("alarm"), "no alarm": verdicts.count("no alarm"),
-        "insufficient data": len(found) - verdicts.count("alarm") - verdicts.count("no alarm"),
-        "too_small": sum(report["too_small"].values()), "missing": report["missing"],
-        "worst": [one.to_dict() for one in measured[:SHOWN]],
-    }  # fmt: skip
-
-
-def describe(judged: PerformanceJudged, rows: int, silent: Sequence[str] = ()) -> str:
-    """Return a verdict in words, with its numbers; ``silent`` is what is beyond its limit and too late to alarm."""
-    interval = "" if judged.low is None else f" [{judged.low:.4g}, {judged.high:.4g}]"
-    words = (
-        f"{judged.metric} {judged.value:.4g}{interval} on {rows:,} labelled rows, {judged.reference:.4g} on the "
-        f"holdout: {judged.worse_by:+.1%}, {judged.limit:+.1%} is allowed"
+    losses_by_column = {
+        name: losses_by_slice(values, losses, declared.min_rows) for name, values in rows.columns.items()
+    }
+    verdicts = judge_slices(
+        declared.metric,
+        {name: by_slice for name, (by_slice, _) in losses_by_column.items()},
+        reference.slices,
+        worse_by=declared.worse_by,
+        alarm_rate=rate,
+        within_rate=declared.alarm_rate,
     )
-    alarmed = [*judged.alarmed, *silent]
+    return verdicts, {
+        "metric": declared.metric,
+        "rate": rate,
+        "slices": [verdict.to_dict() for verdict in verdicts],
+        "too_small": {name: small for name, (_, small) in losses_by_column.items() if small},
+        "missing": sorted(set(declared.slices) - set(rows.columns)),
+    }
+
+
+def summarise_slices(verdicts: Sequence[SliceVerdict], report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the slices of a record: the number of each verdict, and the worst slices with their numbers."""
+    measured = [verdict for verdict in verdicts if verdict.worse_by is not None]
+    measured.sort(key=lambda verdict: -float(verdict.worse_by or 0.0))
+    names = [verdict.verdict for verdict in measured]
+    return {
+        "alarm": names.count("alarm"),
+        "no alarm": names.count("no alarm"),
+        "insufficient data": len(verdicts) - names.count("alarm") - names.count("no alarm"),
+        "too_small": sum(report["too_small"].values()),
+        "missing": report["missing"],
+        "worst": [verdict.to_dict() for verdict in measured[:SHOWN]],
+    }
+
+
+def describe(details: PerformanceJudged, rows: int, silent: Sequence[str] = ()) -> str:
+    """Return a verdict as a sentence with its numbers; ``silent`` are alarms that a historical look may not raise."""
+    interval = "" if details.low is None else f" [{details.low:.4g}, {details.high:.4g}]"
+    sentence = (
+        f"{details.metric} {details.value:.4g}{interval} on {rows:,} labelled rows, {details.reference:.4g} on the "
+        f"holdout: {details.worse_by:+.1%}, {details.limit:+.1%} is allowed"
+    )
+    alarmed = [*details.alarmed, *silent]
     if alarmed:
         late = " (historical, so it alarms nothing)" if silent else ""
         names = ", ".join("all rows" if name == WHOLE else name for name in alarmed[:SHOWN])
-        return f"{words}; beyond it: {names}{late}"
-    if judged.verdict == NO_ALARM:
-        return words
-    needed = "" if judged.needed is None else f", about {judged.needed:,} rows would"
-    return f"{words}; too near the limit to tell{needed}"
+        return f"{sentence}; beyond it: {names}{late}"
+    if details.verdict == NO_ALARM:
+        return sentence
+    needed = "" if details.needed is None else f", about {details.needed:,} rows would"
+    return f"{sentence}; too near the limit to tell{needed}"

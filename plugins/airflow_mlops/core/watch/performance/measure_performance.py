@@ -3,8 +3,8 @@
 Where labels come from a source of their own, a window is judged anew whenever labels of its rows have come or were
 corrected. Each look at a window spends a part of its alarm rate: half of what is left, and all of it once no more
 labels may come, so that many looks alarm no more often than one. An alarm stands until a later look finds the metric
-within its limit. A window that had its verdict, and that no further labels were to come of, is historical: what is
-said of it is recorded, and raises no alarm.
+within its limit. A window that had its verdict, and for which no further labels were due, is historical: a later
+verdict on it is recorded, and raises no alarm.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from airflow_mlops.core.workspace import Workspace
 
 
 def measure_performance(workspace: Workspace, partition: str, *, as_of: str | None = None) -> PerformanceJudged:
-    """Return, and record, the metric of a scored partition beside the champion's value on its holdout.
+    """Judge the metric of a scored partition against the champion's holdout, record the verdict and return it.
 
     ``verdict`` is ``alarm``, ``no alarm`` or ``insufficient data``. A partition older than the newest
     one decided on is ``historical``: recorded, never alarming.
@@ -53,24 +53,24 @@ def measure_performance(workspace: Workspace, partition: str, *, as_of: str | No
         raise NotReadyError("no performance is declared to be watched")
     state = workspace.state(as_of=partition)
     scored = state.require_scored(partition)
-    known = state.performance.get(partition)
-    if known is not None and known.snapshot != scored.snapshot:
-        known = None
-    as_of = max(as_of or partition, partition, (known and known.as_of) or partition)
+    previous = state.performance.get(partition)
+    if previous is not None and previous.snapshot != scored.snapshot:
+        previous = None
+    as_of = max(as_of or partition, partition, (previous and previous.as_of) or partition)
     if as_of > partition:
         state = workspace.state(as_of=as_of)
-    judging = _Judging(workspace, declared, state, partition, as_of, known)
-    if known is not None and known.labels == judging.labels:
-        return known
-    judged = judging.judged()
-    suffix = f":{judging.number - 1}:{judging.labels}" if known is not None else ""
+    judgement = _Judgement(workspace, declared, state, partition, as_of, previous)
+    if previous is not None and previous.labels == judgement.labels:
+        return previous
+    details = judgement.judge()
+    suffix = f":{judgement.number - 1}:{judgement.labels}" if previous is not None else ""
     operation = f"performance:{partition}:{scored.publication}{suffix}"
-    evidence = tuple(digest for digest in (judged.report, judged.holdout_slices) if digest)
-    return workspace.record_fact(workspace.draft(judged, operation, partition, evidence=evidence)).details
+    evidence = tuple(digest for digest in (details.report, details.holdout_slices) if digest)
+    return workspace.record_fact(workspace.draft(details, operation, partition, evidence=evidence)).details
 
 
 def rejudge_performance(workspace: Workspace, as_of: str) -> list[tuple[str, PerformanceJudged]]:
-    """Judge every window again whose labels are others by ``as_of`` than when it was judged.
+    """Judge every window again whose labels have changed by ``as_of``.
 
     A window that was judged as of a later tick is judged as of that one again.
 
@@ -81,18 +81,18 @@ def rejudge_performance(workspace: Workspace, as_of: str) -> list[tuple[str, Per
     """
     if workspace.loop.data.labels is None or workspace.loop.watch.performance is None:
         return []
-    state, judged = workspace.state(), []
-    for partition, known in state.performance.items(until=as_of):
-        until = max(as_of, known.as_of or partition)
-        if partition in state.scored and digest_of_labels(state.labels, partition, until) != known.labels:
-            judged.append((partition, measure_performance(workspace, partition, as_of=until)))
-    return judged
+    state, verdicts = workspace.state(), []
+    for partition, previous in state.performance.items(until=as_of):
+        until = max(as_of, previous.as_of or partition)
+        if partition in state.scored and digest_of_labels(state.labels, partition, until) != previous.labels:
+            verdicts.append((partition, measure_performance(workspace, partition, as_of=until)))
+    return verdicts
 
 
 def labelled_predictions(
     workspace: Workspace, partition: str, scored: PredictionsPublished, *, as_of: str | None = None
 ) -> pd.DataFrame:
-    """Return the served predictions of a partition's rows with their labels, of those rows that have one.
+    """Return the served predictions of a partition's labelled rows, with their labels.
 
     Parameters
     ----------
@@ -101,10 +101,12 @@ def labelled_predictions(
     """
     state = workspace.state(as_of=as_of or partition)
     rows = read_partition(workspace, pin_scored(state, partition, scored=scored), label=True)
-    return _matched(workspace, rows, partition, scored).drop(columns="row")
+    return _match_predictions(workspace, rows, partition, scored).drop(columns="row")
 
 
-def _matched(workspace: Workspace, rows: pd.DataFrame, partition: str, scored: PredictionsPublished) -> pd.DataFrame:
+def _match_predictions(
+    workspace: Workspace, rows: pd.DataFrame, partition: str, scored: PredictionsPublished
+) -> pd.DataFrame:
     """Return the predictions of the labelled rows with their label, and in ``row`` the place of each in ``rows``."""
     data = workspace.loop.data
     labels = rows[[data.key, data.label]].assign(row=np.arange(len(rows))).dropna()
@@ -114,48 +116,48 @@ def _matched(workspace: Workspace, rows: pd.DataFrame, partition: str, scored: P
 
 
 @dataclass(frozen=True)
-class _Judging:
-    """One judgement of a window; ``known`` is the one before it of the same rows, None at the first."""
+class _Judgement:
+    """One judgement of a window; ``previous`` is the last one of the same rows, None at the first."""
 
     workspace: Workspace
     declared: Performance
     state: LoopState
     partition: str
     as_of: str
-    known: PerformanceJudged | None
+    previous: PerformanceJudged | None
 
     @property
-    def waits(self) -> bool:
-        """Whether labels come from a source of their own."""
+    def has_label_source(self) -> bool:
+        """True if labels come from a source of their own."""
         return self.workspace.loop.data.labels is not None
 
     @cached_property
     def labels(self) -> str:
-        """What tells the labels of this look from others; empty where they come with the rows, or none has come."""
-        return digest_of_labels(self.state.labels, self.partition, self.as_of) if self.waits else ""
+        """Digest of the labels of this look; empty where labels come with the rows, or none has come."""
+        return digest_of_labels(self.state.labels, self.partition, self.as_of) if self.has_label_source else ""
 
     @cached_property
     def number(self) -> int:
         """Number of this judgement of the window, from 1."""
-        return 1 if self.known is None else self.known.judgement + 1
+        return 1 if self.previous is None else self.previous.judgement + 1
 
     @property
     def spent(self) -> float:
         """The alarm rate that earlier judgements have used up."""
-        return 0.0 if self.known is None else self.known.spent
+        return 0.0 if self.previous is None else self.previous.spent
 
     @cached_property
     def oldest_open(self) -> str:
         """The oldest partition that a delivery of this tick may label."""
-        return earliest_touched(self.workspace.loop, self.as_of) if self.waits else self.as_of
+        return earliest_touched(self.workspace.loop, self.as_of) if self.has_label_source else self.as_of
 
     @cached_property
     def historical(self) -> bool:
-        """Whether this look may raise no alarm; see the module."""
-        known = self.known
-        if (known is not None and known.historical) or self.workspace.state().is_historical(self.as_of):
+        """True if this look may raise no alarm; see the module."""
+        previous = self.previous
+        if (previous is not None and previous.historical) or self.workspace.state().is_historical(self.as_of):
             return True
-        return self.partition < self.oldest_open and known is not None and known.value is not None
+        return self.partition < self.oldest_open and previous is not None and previous.value is not None
 
     @cached_property
     def rate(self) -> float:
@@ -170,26 +172,26 @@ class _Judging:
         """The champion that scored the window."""
         return self.state.versions[self.state.scored[self.partition].champion]
 
-    def judged(self) -> PerformanceJudged:
-        """Return the details of the record; what is larger is kept as evidence."""
+    def judge(self) -> PerformanceJudged:
+        """Judge the window and return the details of its record; verdicts on slices are kept as evidence."""
         scored = self.state.scored[self.partition]
         rows = read_partition(self.workspace, pin_scored(self.state, self.partition, self.as_of), label=True)
-        frame = _matched(self.workspace, rows, self.partition, scored)
+        frame = _match_predictions(self.workspace, rows, self.partition, scored)
         enough = len(frame) >= self.declared.min_rows
-        judged = self._judge(rows, frame) if enough else self._too_few(len(frame), len(rows))
-        if self.waits:
-            uses = enough and judged.value is not None and not self.historical
+        details = self._judge_metric(rows, frame) if enough else self._too_few(len(frame), len(rows))
+        if self.has_label_source:
+            uses = enough and details.value is not None and not self.historical
             spent = self.spent + (self.rate if uses else 0.0)
-            judged = replace(judged, as_of=self.as_of, labels=self.labels, judgement=self.number, spent=spent)
+            details = replace(details, as_of=self.as_of, labels=self.labels, judgement=self.number, spent=spent)
         return replace(
-            judged,
+            details,
             metric=self.declared.metric,
             rows=len(frame),
             scored=len(rows),
             snapshot=scored.snapshot,
             champion=scored.champion,
             # An alarm that stands was raised when the window was not historical yet.
-            historical=self.historical and not judged.alarms,
+            historical=self.historical and not details.alarms,
         )
 
     def _too_few(self, labelled: int, rows: int) -> PerformanceJudged:
@@ -197,35 +199,35 @@ class _Judging:
         message = f"{labelled:,} of {rows:,} rows have a label, {needed:,} are needed"
         return PerformanceJudged(verdict=INSUFFICIENT_DATA, message=message, needed=needed)
 
-    def _judge(self, rows: pd.DataFrame, frame: pd.DataFrame) -> PerformanceJudged:
-        """Return the verdict of the labelled rows."""
+    def _judge_metric(self, rows: pd.DataFrame, frame: pd.DataFrame) -> PerformanceJudged:
+        """Judge the labelled rows and return the details of the record."""
         metric = self.declared.metric
         value = self.version.details.metrics[metric]
         reference = HoldoutLosses(value, reference_loss(self.workspace, self.version, metric))
-        columns, kept, no_slices = {}, None, None
+        columns, slice_digest, no_slices = {}, None, None
         if self.declared.slices:
             try:
-                kept, slices = reference_slices(self.workspace, self.state, self.version, self.declared)
+                slice_digest, slices = reference_slices(self.workspace, self.state, self.version, self.declared)
                 reference = HoldoutLosses(value, reference.whole, slices)
                 columns = self._columns(rows)
             except MlopsError as error:
-                kept, no_slices = None, f"no slice can be judged: {error}"
-        taken = frame["row"].to_numpy()
+                slice_digest, no_slices = None, f"no slice can be judged: {error}"
+        positions = frame["row"].to_numpy()
         served = ServedRows(
             frame["label"].to_numpy(float),
             frame["served_prediction"].to_numpy(),
-            {name: values[taken] for name, values in columns.items()},
+            {name: values[positions] for name, values in columns.items()},
         )
-        alarmed = () if self.known is None else self.known.alarmed
-        judged, report = judge_performance(self.declared, served, reference, Look(self.rate, self.historical, alarmed))
+        alarmed = () if self.previous is None else self.previous.alarmed
+        details, report = judge_performance(self.declared, served, reference, Look(self.rate, self.historical, alarmed))
         digest = None
         if report is not None:
             place = {"partition": self.partition, "champion": self.version.number, "as_of": self.as_of}
             digest = self.workspace.evidence.put({**place, **report})
-        return replace(judged, report=digest, holdout_slices=kept, no_slices=no_slices)
+        return replace(details, report=digest, holdout_slices=slice_digest, no_slices=no_slices)
 
     def _columns(self, rows: pd.DataFrame) -> dict[str, Any]:
-        """Return the columns of the declared slices, from the rows, or from their features where they lack one."""
+        """Return the columns of the declared slices, from the rows or from their features."""
         features = pd.DataFrame(index=rows.index)
         if not set(self.declared.slices) <= set(rows.columns):
             pin = pin_scored(self.state, self.partition)

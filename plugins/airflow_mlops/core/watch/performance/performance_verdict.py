@@ -1,4 +1,4 @@
-"""The verdict on a metric: is it beyond the limit, within it, or can nobody tell yet?
+"""The verdict on a metric: beyond its limit, within it, or too few rows to decide.
 
 The limit is the value on the champion's holdout, made worse by the declared share. Both values were measured on a
 number of rows, so both have an error. An alarm is a metric so far beyond the limit that, were the truth at the limit,
@@ -50,7 +50,7 @@ class MeanLoss:
         return cls(int(losses.size), float(losses.mean()), error)
 
     def metric(self, metric: MetricName) -> tuple[float, float, float]:
-        """Return the metric that this mean is, and its interval."""
+        """Return the value of the metric, and the ends of its interval."""
         ends = [max(self.mean + by * self.error, 0.0) for by in (0.0, -_REACH, _REACH)]
         value, *interval = (metric_value(metric, np.array([end])) for end in ends)
         return value, min(interval), max(interval)
@@ -58,9 +58,9 @@ class MeanLoss:
 
 @dataclass(frozen=True)
 class AgainstLimit:
-    """How far a mean loss lies beyond its limit, in units of the loss, and the error of that.
+    """The distance of a mean loss beyond its limit, in units of the loss, and the standard error of the distance.
 
-    ``rows`` is how many the mean is of, ``fixed`` the part of the error that more rows would not make smaller.
+    ``rows`` is the number of rows of the mean, ``fixed`` the part of the error that more rows do not reduce.
     """
 
     distance: float
@@ -70,11 +70,11 @@ class AgainstLimit:
 
     @property
     def p_value(self) -> float:
-        """Chance of a mean as far beyond or farther, were the truth at the limit."""
-        return _NORMAL.cdf(-self._steps)
+        """Chance of a mean as far beyond the limit or farther, if the truth is at the limit."""
+        return _NORMAL.cdf(-self._z)
 
     @property
-    def _steps(self) -> float:
+    def _z(self) -> float:
         if self.error > 0:
             return self.distance / self.error
         return inf if self.distance > 0 else -inf
@@ -84,42 +84,42 @@ class AgainstLimit:
         return "alarm" if 0 < alarm_rate >= self.p_value else self.within(within_rate)
 
     def within(self, rate: float) -> Verdict:
-        """Return whether the truth is within the limit, or nobody can tell."""
+        """Return ``no alarm`` if the truth is within the limit by a test at ``rate``, else ``insufficient data``."""
         return "no alarm" if 1 - self.p_value <= rate else "insufficient data"
 
     def needed(self, rate: float) -> int | None:
-        """Return the rows that would tell, were the mean to stay what it is; None where none would."""
-        wanted = (self.distance / _NORMAL.inv_cdf(rate)) ** 2 - self.fixed**2
+        """Return the number of rows that would decide if the mean stays as it is; None where no number would."""
+        variance = (self.distance / _NORMAL.inv_cdf(rate)) ** 2 - self.fixed**2
         of_rows = self.error**2 - self.fixed**2
-        if wanted <= 0:
+        if variance <= 0:
             return None
-        found = of_rows * self.rows / wanted
-        return ceil(found) if found < 1e15 else None
+        rows = of_rows * self.rows / variance
+        return ceil(rows) if rows < 1e15 else None
 
 
-def against_limit(metric: MetricName, now: MeanLoss, reference: MeanLoss, worse_by: float) -> AgainstLimit:
-    """Return a mean loss held against the reference's, made worse by a share of the metric."""
+def against_limit(metric: MetricName, window: MeanLoss, reference: MeanLoss, worse_by: float) -> AgainstLimit:
+    """Return the distance of a mean loss from its limit: the reference, made worse by a share of the metric."""
     factor = (1 + worse_by) ** 2 if metric == "rmse" else 1 + worse_by
     fixed = factor * reference.error
-    return AgainstLimit(now.mean - factor * reference.mean, sqrt(now.error**2 + fixed**2), now.rows, fixed)
+    return AgainstLimit(window.mean - factor * reference.mean, sqrt(window.error**2 + fixed**2), window.rows, fixed)
 
 
-def holm(p_values: Sequence[float], rate: float) -> list[bool]:
-    """Return which of several tests reject so that any of them does so wrongly in ``rate`` of cases at most.
+def reject_by_holm(p_values: Sequence[float], rate: float) -> list[bool]:
+    """Return which tests reject by Holm's step-down, with any false rejection in ``rate`` of cases at most.
 
-    >>> holm([0.02, 0.001, 0.9], 0.05)
+    >>> reject_by_holm([0.02, 0.001, 0.9], 0.05)
     [True, True, False]
     """
-    found, going_on = [False] * len(p_values), True
+    rejected, going_on = [False] * len(p_values), True
     for rank, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
         going_on = going_on and 0 < rate / (len(p_values) - rank) >= p_values[at]
-        found[at] = going_on
-    return found
+        rejected[at] = going_on
+    return rejected
 
 
 @dataclass(frozen=True)
 class SliceVerdict:
-    """What is said of the rows with one value in a column. Numbers are None where the holdout has too few such rows."""
+    """The verdict on the rows with one value in a column. Numbers are None where the holdout has too few such rows."""
 
     column: str
     slice: str
@@ -134,17 +134,17 @@ class SliceVerdict:
     reason: str | None = None
 
     @property
-    def called(self) -> str:
+    def alarm_name(self) -> str:
         """Column and value, as an alarm names them."""
         return f"{self.column}={self.slice}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON values, without what is not known."""
+        """Return the verdict as JSON values, without those that are None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def losses_by_slice(column: npt.NDArray[Any], losses: Floats, min_rows: int) -> tuple[dict[str, MeanLoss], int]:
-    """Return the mean loss of the rows with each value of a column, and how many values have too few rows.
+    """Return the mean loss of each slice of a column, and the number of slices with too few rows.
 
     Parameters
     ----------
@@ -158,50 +158,59 @@ def losses_by_slice(column: npt.NDArray[Any], losses: Floats, min_rows: int) -> 
     squares = np.bincount(slices.codes, (losses - means[slices.codes]) ** 2, count)
     enough = np.flatnonzero(slices.rows >= min_rows)
     errors = np.sqrt(squares[enough] / (slices.rows[enough] - 1) / slices.rows[enough])
-    found = {
+    means_by_slice = {
         slices.names[at]: MeanLoss(int(slices.rows[at]), float(means[at]), float(error))
         for at, error in zip(enough, errors, strict=True)
     }
-    return found, count - len(enough)
+    return means_by_slice, count - len(enough)
 
 
 def judge_slices(
     metric: MetricName,
-    now: Mapping[str, Mapping[str, MeanLoss]],
+    window: Mapping[str, Mapping[str, MeanLoss]],
     reference: Mapping[str, Mapping[str, MeanLoss]],
     *,
     worse_by: float,
     alarm_rate: float,
     within_rate: float,
 ) -> list[SliceVerdict]:
-    """Return the verdict on each slice of each column; there is none on those that the holdout has too few rows of.
+    """Judge each slice of each column; a slice with too few rows in the holdout gets ``insufficient data``.
 
     Parameters
     ----------
-    now, reference : mapping of column to mapping of slice to MeanLoss
-        Of the window, and of the champion's holdout.
+    window, reference : mapping of column to mapping of slice to MeanLoss
+        Mean losses of the window, and of the champion's holdout.
     alarm_rate : float
         Share of windows in which any slice may alarm although none is beyond its limit.
     """
-    found: list[SliceVerdict] = []
-    tested: list[tuple[AgainstLimit, str, str, MeanLoss, MeanLoss]] = []
-    for column, slices in now.items():
+    verdicts: list[SliceVerdict] = []
+    comparisons: list[tuple[AgainstLimit, str, str, MeanLoss, MeanLoss]] = []
+    for column, slices in window.items():
         for name, loss in slices.items():
-            then = reference.get(column, {}).get(name)
-            if then is None:
+            reference_loss = reference.get(column, {}).get(name)
+            if reference_loss is None:
                 reason = "the champion's holdout has too few such rows to compare with"
-                found.append(SliceVerdict(column, name[:NAMED], loss.rows, "insufficient data", reason=reason))
+                verdicts.append(SliceVerdict(column, name[:NAMED], loss.rows, "insufficient data", reason=reason))
             else:
-                tested.append((against_limit(metric, loss, then, worse_by), column, name, loss, then))
-    rejected = holm([against.p_value for against, *_ in tested], alarm_rate)
-    for beyond, (against, column, name, loss, then) in zip(rejected, tested, strict=True):
-        verdict: Verdict = "alarm" if beyond else against.within(within_rate)
+                against = against_limit(metric, loss, reference_loss, worse_by)
+                comparisons.append((against, column, name, loss, reference_loss))
+    rejected = reject_by_holm([against.p_value for against, *_ in comparisons], alarm_rate)
+    for is_alarm, (against, column, name, loss, reference_loss) in zip(rejected, comparisons, strict=True):
+        verdict: Verdict = "alarm" if is_alarm else against.within(within_rate)
         value, low, high = loss.metric(metric)
-        before = then.metric(metric)[0]
-        found.append(
+        before = reference_loss.metric(metric)[0]
+        verdicts.append(
             SliceVerdict(
-                column, name[:NAMED], loss.rows, verdict, value, low, high, before,
-                relative_loss(metric, value, before), against.p_value,
+                column=column,
+                slice=name[:NAMED],
+                rows=loss.rows,
+                verdict=verdict,
+                value=value,
+                low=low,
+                high=high,
+                reference=before,
+                worse_by=relative_loss(metric, value, before),
+                p_value=against.p_value,
             )
-        )  # fmt: skip
-    return sorted(found, key=lambda one: (one.column, one.slice))
+        )
+    return sorted(verdicts, key=lambda verdict: (verdict.column, verdict.slice))

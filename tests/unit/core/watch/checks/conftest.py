@@ -1,4 +1,4 @@
-"""What the tests of checks share."""
+"""Fixtures of the tests of checks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from threadpoolctl import threadpool_limits
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Let trees grow on one thread, as ``run_checks`` has it."""
+    """Fit trees on one thread, as ``run_checks`` does."""
     with threadpool_limits(1):
         yield

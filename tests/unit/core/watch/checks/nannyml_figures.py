@@ -1,4 +1,4 @@
-"""What NannyML's CBPE says of made-up classes; run by hand, in an environment that has NannyML.
+"""Figures of NannyML's CBPE for generated classes; run by hand, in an environment that has NannyML.
 
     .venv-nannyml/bin/python tests/unit/core/watch/checks/nannyml_figures.py
 
@@ -28,23 +28,27 @@ def made_up_classes(*, overconfident: float) -> tuple[pd.DataFrame, pd.DataFrame
     return rows(REFERENCE, 2.0), rows(WINDOW, 1.0)
 
 
-def estimated(reference: pd.DataFrame, window: pd.DataFrame) -> dict[str, float]:
+def estimate_metrics(reference: pd.DataFrame, window: pd.DataFrame) -> dict[str, float]:
     """Return NannyML's estimates of accuracy and AUC on the window."""
     import nannyml
 
-    found = {}
+    estimates = {}
     for metric in ("accuracy", "roc_auc"):
         estimator = nannyml.CBPE(
-            metrics=[metric], y_pred_proba="p", y_pred="said", y_true="y", chunk_size=WINDOW,
+            metrics=[metric],
+            y_pred_proba="p",
+            y_pred="said",
+            y_true="y",
+            chunk_size=WINDOW,
             problem_type="classification_binary",
-        )  # fmt: skip
+        )
         estimator.fit(reference.assign(said=(reference["p"] >= 0.5).astype(int)))
         of_window = estimator.estimate(window.assign(said=(window["p"] >= 0.5).astype(int)))
         table = of_window.filter(period="analysis").to_df()
-        found[metric] = float(table[(metric, "value")].iloc[0])
-    return found
+        estimates[metric] = float(table[(metric, "value")].iloc[0])
+    return estimates
 
 
 if __name__ == "__main__":
     for factor in (1.0, 2.5):
-        print(factor, estimated(*made_up_classes(overconfident=factor)))  # noqa: T201
+        print(factor, estimate_metrics(*made_up_classes(overconfident=factor)))  # noqa: T201

@@ -14,13 +14,13 @@ REPEATS = 4_000
 def alarm_share(*, windows: int, spread: float, error: float, now_error: float, both_sides: bool = False) -> float:
     """Return how often a window alarms that is drawn as the reference's are, at a rate of 0.05."""
     source = np.random.default_rng(1)
-    found = 0
+    alarms = 0
     for _ in range(REPEATS):
         middle = source.normal(size=windows + 1) * spread
-        past = [Estimate(float(one + source.normal() * error), error) for one in middle[:-1]]
+        past = [Estimate(float(value + source.normal() * error), error) for value in middle[:-1]]
         now = Estimate(float(middle[-1] + source.normal() * now_error), now_error)
-        found += compare(now, past, both_sides=both_sides).p_value <= 0.05
-    return found / REPEATS
+        alarms += compare(now, past, both_sides=both_sides).p_value <= 0.05
+    return alarms / REPEATS
 
 
 @pytest.mark.parametrize("both_sides", [False, True])
@@ -45,10 +45,10 @@ def test_few_windows_count_by_their_errors_alone() -> None:
 
 def test_the_verdict_needs_significance_and_the_least_difference_and_rows() -> None:
     past = [Estimate(0.0, 0.01)] * 8
-    found = compare(Estimate(0.2, 0.01), past)
-    assert found.verdict(rows=1_000, alarm_rate=0.01, least=0.1)[0] == "alarm"
-    assert found.verdict(rows=1_000, alarm_rate=0.01, least=0.3)[0] == "no alarm"
-    assert found.verdict(rows=20, alarm_rate=0.01, least=0.1)[0] == "insufficient data"
+    comparison = compare(Estimate(0.2, 0.01), past)
+    assert comparison.verdict(rows=1_000, alarm_rate=0.01, least=0.1)[0] == "alarm"
+    assert comparison.verdict(rows=1_000, alarm_rate=0.01, least=0.3)[0] == "no alarm"
+    assert comparison.verdict(rows=20, alarm_rate=0.01, least=0.1)[0] == "insufficient data"
     verdict, needed = compare(Estimate(0.2, 0.2), past).verdict(rows=100, alarm_rate=0.01, least=0.1)
     assert verdict == "insufficient data"
     assert needed == pytest.approx(100 * (2.326 * 0.2 / 0.1) ** 2, rel=0.01)

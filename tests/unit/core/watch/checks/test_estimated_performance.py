@@ -12,9 +12,9 @@ from airflow_mlops.core.training.row_losses import Floats, row_losses
 from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.estimated_performance import (
-    chanced_losses,
+    expected_classifier_losses,
+    expected_regression_losses,
     judge_estimate,
-    learned_losses,
 )
 from airflow_mlops.core.watch.checks.expected_metric import Calibration, expected_losses, expected_roc_auc
 from airflow_mlops.core.watch.sampled_rows import SampledRows
@@ -48,7 +48,8 @@ def numbers(source: np.random.Generator, rows: int, *, middle: float, noise: flo
 
 def judged_classes(holdout: SampledRows, window: SampledRows, terms: CheckTerms = LOG_LOSS) -> CheckResult:
     return judge_estimate(
-        chanced_losses(Calibration(holdout.predictions, holdout.label), window.predictions, terms.metric), terms
+        expected_classifier_losses(Calibration(holdout.predictions, holdout.label), window.predictions, terms.metric),
+        terms,
     )
 
 
@@ -72,12 +73,12 @@ def test_probabilities_that_are_calibrated_already_stand_for_themselves_and_come
     chance = chances(reference, predicted)
     assert (chance == predicted).all()
     truth = {name: METRICS[name].value(label, predicted) for name in ("accuracy", "roc_auc")}
-    ours = {
+    estimates = {
         "accuracy": 1 - float(expected_losses("accuracy", predicted, chance).mean()),
         "roc_auc": expected_roc_auc(predicted, chance),
     }
     for name, value in truth.items():
-        assert abs(ours[name] - value) <= abs(NANNYML[1.0][name] - value) + 0.002
+        assert abs(estimates[name] - value) <= abs(NANNYML[1.0][name] - value) + 0.002
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "brier", "accuracy"])
@@ -85,10 +86,10 @@ def test_the_estimate_follows_rows_that_are_harder_before_their_labels_are_known
     source = np.random.default_rng(1)
     holdout, window = classes(source, 6_000, spread=2.0), classes(source, 6_000, spread=0.8)
     terms = CheckTerms(alarm_rate=0.01, metric=metric)  # type: ignore[arg-type]
-    found = judged_classes(holdout, window, terms)
+    result = judged_classes(holdout, window, terms)
     truth = float(row_losses(terms.metric, window.label, window.predictions).mean())
-    estimate = found.numbers["estimate"]
-    assert found.verdict == "alarm"
+    estimate = result.numbers["estimate"]
+    assert result.verdict == "alarm"
     assert (1 - estimate if metric == "accuracy" else estimate) == pytest.approx(truth, abs=0.02)
 
 
@@ -105,17 +106,17 @@ def test_rows_that_lie_no_worse_than_they_may_do_not_alarm_more_often_than_state
 def test_few_rows_are_insufficient_and_say_how_many_would_do() -> None:
     source = np.random.default_rng(2)
     holdout, window = classes(source, 60_000, spread=1.5), classes(source, 100, spread=1.5)
-    found = judged_classes(holdout, window, STRICT)
-    assert found.verdict == "insufficient data"
-    enough = classes(source, 2 * found.numbers["needed"], spread=1.5)
+    result = judged_classes(holdout, window, STRICT)
+    assert result.verdict == "insufficient data"
+    enough = classes(source, 2 * result.numbers["needed"], spread=1.5)
     assert judged_classes(holdout, enough, STRICT).verdict == "no alarm"
 
 
 def test_a_holdout_that_is_too_small_for_the_limit_is_named_as_what_lacks() -> None:
     source = np.random.default_rng(3)
-    found = judged_classes(classes(source, 150, spread=1.5), classes(source, 50_000, spread=1.5), STRICT)
-    assert (found.verdict, found.numbers["needed"]) == ("insufficient data", None)
-    assert "the holdout has too few rows" in found.message
+    result = judged_classes(classes(source, 150, spread=1.5), classes(source, 50_000, spread=1.5), STRICT)
+    assert (result.verdict, result.numbers["needed"]) == ("insufficient data", None)
+    assert "the holdout has too few rows" in result.message
 
 
 def test_a_holdout_of_one_class_calibrates_nothing() -> None:
@@ -127,25 +128,25 @@ def test_errors_of_a_regression_are_learned_from_its_rows() -> None:
     source = np.random.default_rng(4)
     holdout, window = numbers(source, 6_000, middle=0.0), numbers(source, 4_000, middle=0.7)
     terms = CheckTerms(alarm_rate=0.01, metric="mae")
-    found = judge_estimate(learned_losses(holdout, window, "mae"), terms)
+    result = judge_estimate(expected_regression_losses(holdout, window, "mae"), terms)
     truth = float(np.abs(window.label - window.predictions).mean())
-    before = found.numbers["reference"]
-    assert found.verdict == "alarm"
-    assert abs(found.numbers["estimate"] - truth) < 0.25 * (truth - before)
+    before = result.numbers["reference"]
+    assert result.verdict == "alarm"
+    assert abs(result.numbers["estimate"] - truth) < 0.25 * (truth - before)
 
 
 def test_errors_that_grow_without_anything_in_the_rows_are_not_foreseen() -> None:
     source = np.random.default_rng(5)
     holdout, window = numbers(source, 6_000, middle=0.0), numbers(source, 4_000, middle=0.0, noise=2.0)
-    found = judge_estimate(learned_losses(holdout, window, "mae"), CheckTerms(alarm_rate=0.01))
-    assert found.verdict == "no alarm"
-    assert found.numbers["estimate"] < 0.6 * float(np.abs(window.label - window.predictions).mean())
+    result = judge_estimate(expected_regression_losses(holdout, window, "mae"), CheckTerms(alarm_rate=0.01))
+    assert result.verdict == "no alarm"
+    assert result.numbers["estimate"] < 0.6 * float(np.abs(window.label - window.predictions).mean())
 
 
 def test_rows_as_before_do_not_alarm_whatever_the_trees_have_learned() -> None:
     for seed in range(4):
         source = np.random.default_rng(seed)
-        losses = learned_losses(numbers(source, 800, middle=0.0), numbers(source, 800, middle=0.0), "rmse")
-        found = judge_estimate(losses, CheckTerms(alarm_rate=0.01, metric="rmse"))
-        assert found.verdict != "alarm"
-        assert abs(found.numbers["worse_by"]) < 0.1
+        losses = expected_regression_losses(numbers(source, 800, middle=0.0), numbers(source, 800, middle=0.0), "rmse")
+        result = judge_estimate(losses, CheckTerms(alarm_rate=0.01, metric="rmse"))
+        assert result.verdict != "alarm"
+        assert abs(result.numbers["worse_by"]) < 0.1

@@ -22,48 +22,48 @@ from tests.unit.core.watch.checks.watched_loop import scored_loop
 TERMS = CheckTerms(alarm_rate=0.02, min_effect=0.1)
 
 
-def drawn(source: np.random.Generator, *, rate: float, share: float = 0.9, rows: int = 2_000) -> LabelCounts:
+def draw_labels(source: np.random.Generator, *, rate: float, share: float = 0.9, rows: int = 2_000) -> LabelCounts:
     """Return the labels of a partition of classes of which some have not come."""
     labels = (source.random(rows) < rate).astype(float)
     return LabelCounts.of(np.where(source.random(rows) < share, labels, np.nan))
 
 
-def judged(*, rate: float = 0.02, share: float = 0.9, rows: int = 2_000) -> CheckResult:
-    """Return what is said of a window whose reference has labels for 90 % of its rows, 2 % of them of class 1."""
+def judge(*, rate: float = 0.02, share: float = 0.9, rows: int = 2_000) -> CheckResult:
+    """Judge a window against a reference with labels for 90 % of its rows, 2 % of them of class 1."""
     source = np.random.default_rng(4)
-    past = [drawn(source, rate=0.02) for _ in range(8)]
-    return judge_label_rate(past, drawn(source, rate=rate, share=share, rows=rows), TERMS)
+    past = [draw_labels(source, rate=0.02) for _ in range(8)]
+    return judge_label_rate(past, draw_labels(source, rate=rate, share=share, rows=rows), TERMS)
 
 
 def test_labels_as_usual_alarm_no_more_often_than_stated() -> None:
     source, alarms = np.random.default_rng(8), 0
     for _ in range(300):
-        past = [drawn(source, rate=0.3) for _ in range(8)]
+        past = [draw_labels(source, rate=0.3) for _ in range(8)]
         loose = CheckTerms(alarm_rate=0.05, min_effect=0.0)
-        alarms += judge_label_rate(past, drawn(source, rate=0.3), loose).verdict == "alarm"
+        alarms += judge_label_rate(past, draw_labels(source, rate=0.3), loose).verdict == "alarm"
     assert alarms / 300 <= 0.075
 
 
 def test_a_rare_class_that_became_three_times_as_frequent_alarms() -> None:
-    found = judged(rate=0.06)
-    assert found.verdict == "alarm"
-    assert "usually 0.0" in found.message
-    assert judged().verdict == "no alarm"
+    result = judge(rate=0.06)
+    assert result.verdict == "alarm"
+    assert "usually 0.0" in result.message
+    assert judge().verdict == "no alarm"
 
 
 def test_fewer_labels_than_usual_alarm() -> None:
-    found = judged(share=0.6)
-    assert found.verdict == "alarm"
-    assert found.numbers["share"]["value"] == pytest.approx(0.6, abs=0.05)
+    result = judge(share=0.6)
+    assert result.verdict == "alarm"
+    assert result.numbers["share"]["value"] == pytest.approx(0.6, abs=0.05)
 
 
 def test_a_few_rows_are_no_verdict() -> None:
-    assert judged(rows=40).verdict == "insufficient data"
+    assert judge(rows=40).verdict == "insufficient data"
 
 
 def test_where_no_label_has_come_nothing_is_said_of_them() -> None:
-    found = judged(share=0.0)
-    assert (found.verdict, found.message) == ("insufficient data", "none of 2,000 rows has a label")
+    result = judge(share=0.0)
+    assert (result.verdict, result.message) == ("insufficient data", "none of 2,000 rows has a label")
     with pytest.raises(NotReadyError, match="no labelled row"):
         judge_label_rate([LabelCounts.of(np.full(9, np.nan))], LabelCounts.of(np.ones(9)), TERMS)
 
@@ -78,9 +78,9 @@ def test_labels_that_are_infinite_are_none_and_constant_ones_have_no_deviation()
 def test_the_labels_of_a_scored_partition_are_held_against_those_of_the_training_window(tmp_path: Path) -> None:
     moved = toy_rows(3, rows=400).assign(y=lambda rows: rows["y"] + 2.0)
     workspace = scored_loop(tmp_path, changed={3: moved})
-    found = check_label_rate(WatchedWindow(workspace, week(3)), TERMS)
-    assert found.verdict == "alarm"
-    assert (found.numbers["rows"], found.numbers["labelled"]) == (400, 400)
+    result = check_label_rate(WatchedWindow(workspace, week(3)), TERMS)
+    assert result.verdict == "alarm"
+    assert (result.numbers["rows"], result.numbers["labelled"]) == (400, 400)
 
 
 def test_labels_that_may_still_come_are_waited_for_and_judged_when_they_are_in(tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_labels_that_may_still_come_are_waited_for_and_judged_when_they_are_in(t
     workspace = with_champion(tmp_path, rows)
     arrive(workspace, 4, rows=rows)
     score_partition(workspace, week(4))
-    found = check_label_rate(WatchedWindow(workspace, week(4)), TERMS)
-    assert found.verdict == "insufficient data"
-    assert "may still come" in found.message
+    result = check_label_rate(WatchedWindow(workspace, week(4)), TERMS)
+    assert result.verdict == "insufficient data"
+    assert "may still come" in result.message
     half = dict(list(labels_by_key(rows[week(4)]).items())[:200])
     deliver(workspace, week(5), half)
     take_labels(workspace, week(5))

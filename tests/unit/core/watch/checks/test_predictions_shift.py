@@ -11,13 +11,13 @@ from airflow_mlops.core.watch.checks.predictions import judge_predictions
 TERMS = CheckTerms(alarm_rate=0.01)
 
 
-def drawn(seed: int, count: int, rows: int = 2_000) -> list[Floats]:
+def draw_predictions(seed: int, count: int, rows: int = 2_000) -> list[Floats]:
     source = np.random.default_rng(seed)
     return [source.normal(size=rows) for _ in range(count)]
 
 
 def test_predictions_that_move_alarm_and_those_that_do_not_do_not() -> None:
-    fitted, (holdout, window) = drawn(1, 6), drawn(2, 2)
+    fitted, (holdout, window) = draw_predictions(1, 6), draw_predictions(2, 2)
     assert judge_predictions(fitted, [holdout], window, TERMS).verdict == "no alarm"
     moved = judge_predictions(fitted, [holdout], window + 0.5, TERMS)
     assert moved.verdict == "alarm"
@@ -25,16 +25,16 @@ def test_predictions_that_move_alarm_and_those_that_do_not_do_not() -> None:
 
 
 def test_a_model_that_knows_its_own_rows_too_well_is_held_against_its_holdout_alone() -> None:
-    fitted, (holdout, window) = drawn(3, 6), drawn(4, 2)
+    fitted, (holdout, window) = draw_predictions(3, 6), draw_predictions(4, 2)
     too_sure = [2.0 * part for part in fitted]
-    found = judge_predictions(too_sure, [holdout], window, TERMS)
-    assert found.verdict != "alarm"
-    assert found.numbers["reference_windows"] == 1
+    result = judge_predictions(too_sure, [holdout], window, TERMS)
+    assert result.verdict != "alarm"
+    assert result.numbers["reference_windows"] == 1
     assert judge_predictions(too_sure, [holdout], window + 0.5, TERMS).verdict == "alarm"
 
 
 def test_eight_predictions_and_constant_ones_are_no_alarm() -> None:
-    fitted, (holdout,) = drawn(5, 6), drawn(6, 1)
+    fitted, (holdout,) = draw_predictions(5, 6), draw_predictions(6, 1)
     assert judge_predictions(fitted, [holdout], holdout[:8], TERMS).verdict == "insufficient data"
     same = [np.zeros(500)] * 4
     assert judge_predictions(same, [np.zeros(500)], np.zeros(500), TERMS).verdict != "alarm"

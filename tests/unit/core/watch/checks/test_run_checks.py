@@ -23,7 +23,7 @@ from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, week
 from tests.unit.core.watch.checks.watched_loop import EVERY_CHECK, ROWS, scored_loop
 
 
-def judged(workspace: Workspace) -> list[Record]:
+def check_records(workspace: Workspace) -> list[Record]:
     return [record for record in list(workspace.ledger.records()) if record.kind == "window_judged"]
 
 
@@ -32,7 +32,7 @@ def test_every_declared_check_is_recorded_once_however_often_it_is_run(tmp_path:
     first = run_checks(workspace, week(3))
     again = run_checks(workspace, week(3))
     assert first == again
-    records = judged(workspace)
+    records = check_records(workspace)
     assert [record.details.check for record in records] == list(EVERY_CHECK)
     publication = workspace.state().scored[week(3)].publication
     assert records[0].operation == f"check:predictions:{week(3)}:{publication}"
@@ -47,10 +47,10 @@ def test_another_world_alarms_by_all_that_can_see_it(tmp_path: Path) -> None:
     strange = toy_rows(3, rows=2_000, shift=3.0, slope=6.0)
     strange["kind"] = np.where(strange["x"] > 3, "a", "b")
     workspace = scored_loop(tmp_path, changed={3: strange})
-    found = run_checks(workspace, week(3))
-    alarmed = {name for name, check in found.items() if check.alarms}
+    results = run_checks(workspace, week(3))
+    alarmed = {name for name, check in results.items() if check.alarms}
     assert alarmed == {"predictions", "multivariate", "reconstruction", "concept"}
-    unlike = workspace.evidence.get(str(found["reconstruction"].report))["unlike"]
+    unlike = workspace.evidence.get(str(results["reconstruction"].report))["unlike"]
     assert unlike[0]["key"].startswith("3-")
     assert any("x: above" in reason for reason in unlike[0]["reasons"])
 
@@ -65,23 +65,23 @@ def test_a_historical_window_is_recorded_and_never_alarms(tmp_path: Path) -> Non
     strange = toy_rows(3, rows=2_000, shift=3.0)
     workspace = scored_loop(tmp_path, changed={3: strange}, scored=(3, 4), checks=("predictions",))
     decide_and_record(workspace, week(4), trigger="watch")
-    found = run_checks(workspace, week(3))["predictions"]
-    assert (found.verdict, found.historical) == ("no alarm", True)
-    assert found.message.startswith("historical, so no alarm: ")
+    result = run_checks(workspace, week(3))["predictions"]
+    assert (result.verdict, result.historical) == ("no alarm", True)
+    assert result.message.startswith("historical, so no alarm: ")
 
 
 def test_eight_rows_without_a_label_are_insufficient_by_every_check(tmp_path: Path) -> None:
     few = toy_rows(3, rows=8)
     few["y"] = None
     workspace = scored_loop(tmp_path, changed={3: few.astype({"y": float})})
-    found = run_checks(workspace, week(3))
-    assert {name: check.verdict for name, check in found.items()} == dict.fromkeys(EVERY_CHECK, "insufficient data")
-    assert all(check.message for check in found.values())
+    results = run_checks(workspace, week(3))
+    assert {name: check.verdict for name, check in results.items()} == dict.fromkeys(EVERY_CHECK, "insufficient data")
+    assert all(check.message for check in results.values())
 
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
-    """What the check ``multivariate`` raises; nothing while it is empty."""
+    """The errors that the check ``multivariate`` raises; none while the list is empty."""
     raised: dict[str, Exception] = {}
 
     def check(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
@@ -99,15 +99,15 @@ def test_a_check_that_raises_stops_no_other_and_is_made_again_later(
     workspace = scored_loop(tmp_path, checks=("predictions", "multivariate", "reconstruction"))
     broken["error"] = ZeroDivisionError("a library of somebody else's")
     for _ in range(2):
-        found = run_checks(workspace, week(3))
-        assert found["multivariate"].verdict == "insufficient data"
-        assert "ZeroDivisionError: a library of somebody else's" in found["multivariate"].message
-        assert not found["reconstruction"].failed
-    assert len(judged(workspace)) == 3
+        results = run_checks(workspace, week(3))
+        assert results["multivariate"].verdict == "insufficient data"
+        assert "ZeroDivisionError: a library of somebody else's" in results["multivariate"].message
+        assert not results["reconstruction"].failed
+    assert len(check_records(workspace)) == 3
     broken.clear()
     assert not run_checks(workspace, week(3))["multivariate"].failed
-    assert [record.details.check for record in judged(workspace)][3:] == ["multivariate"]
-    assert judged(workspace)[-1].operation.endswith(":2")
+    assert [record.details.check for record in check_records(workspace)][3:] == ["multivariate"]
+    assert check_records(workspace)[-1].operation.endswith(":2")
 
 
 def test_what_may_be_over_soon_is_raised_after_the_others_were_recorded(
@@ -117,7 +117,7 @@ def test_what_may_be_over_soon_is_raised_after_the_others_were_recorded(
     broken["error"] = SourceUnreachableError("the lake does not answer")
     with pytest.raises(SourceUnreachableError):
         run_checks(workspace, week(3))
-    assert [record.details.check for record in judged(workspace)] == ["predictions", "reconstruction"]
+    assert [record.details.check for record in check_records(workspace)] == ["predictions", "reconstruction"]
 
 
 def test_a_partition_of_other_content_is_judged_anew(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_partition_of_other_content_is_judged_anew(tmp_path: Path) -> None:
     ingest(workspace, week(3))
     score_partition(workspace, week(3))
     run_checks(workspace, week(3))
-    assert [record.details.snapshot for record in judged(workspace)] == [
+    assert [record.details.snapshot for record in check_records(workspace)] == [
         record.details.snapshot for record in list(workspace.ledger.records()) if record.kind == "predictions_published"
     ]
 
@@ -136,9 +136,9 @@ def test_a_reference_that_is_gone_is_said_and_the_rest_of_it_serves(tmp_path: Pa
     workspace = scored_loop(tmp_path, checks=("predictions", "estimated_performance"))
     gone = WatchedWindow(workspace, week(3)).champion.details.window.holdout[0]
     workspace.snapshots._versions[gone.version].pop(gone.partition)  # type: ignore[attr-defined]
-    found = run_checks(workspace, week(3))
-    assert found["predictions"].numbers["reference_windows"] == 2
-    assert "holdout can be read" in found["estimated_performance"].message
+    results = run_checks(workspace, week(3))
+    assert results["predictions"].numbers["reference_windows"] == 2
+    assert "holdout can be read" in results["estimated_performance"].message
 
 
 def test_without_a_declared_check_or_a_scored_partition_there_is_nothing_to_run(tmp_path: Path) -> None:
@@ -170,8 +170,10 @@ def test_checks_of_labels_are_made_again_when_these_have_come_and_then_no_more(t
     score_partition(workspace, week(4))
     early = run_checks(workspace, week(4))
     assert {name for name, check in early.items() if "0 rows" in check.message or "still come" in check.message} == {
-        "label_rate", "importance", "concept",
-    }  # fmt: skip
+        "label_rate",
+        "importance",
+        "concept",
+    }
     arrive(workspace, 5, rows=rows)
     again = rejudge_checks(workspace, week(5))
     assert [check.check for _, check in again] == ["label_rate", "importance"]

@@ -29,19 +29,19 @@ def latencies(requests: int, seconds: float, *, seed: int = 0) -> npt.NDArray[np
     return np.bincount(np.searchsorted(LATENCY_EDGES, took), minlength=len(LATENCY_EDGES) + 1).astype(np.int64)
 
 
-def served(requests: int = 5_000, *, errors: int = 5, seconds: float = 0.01, seed: int = 0) -> Served:
+def served_counts(requests: int = 5_000, *, errors: int = 5, seconds: float = 0.01, seed: int = 0) -> Served:
     return Served(requests, errors, latencies(requests, seconds, seed=seed), 600.0)
 
 
-def judged(now: Served, first: Served | None = None, *declared: OnlineMetric) -> CheckResult:
+def judge(now: Served, first: Served | None = None, *declared: OnlineMetric) -> CheckResult:
     return judge_service(now, first, declared, TERMS)
 
 
 def test_the_first_look_is_what_later_ones_are_held_against() -> None:
-    assert judged(served()).verdict == "insufficient data"
-    assert judged(served(seed=1), served()).verdict == "no alarm"
-    assert judged(served(errors=200), served()).verdict == "alarm"
-    slow = judged(served(seconds=0.03), served())
+    assert judge(served_counts()).verdict == "insufficient data"
+    assert judge(served_counts(seed=1), served_counts()).verdict == "no alarm"
+    assert judge(served_counts(errors=200), served_counts()).verdict == "alarm"
+    slow = judge(served_counts(seconds=0.03), served_counts())
     assert slow.verdict == "alarm"
     assert "took longer than" in slow.message
 
@@ -49,23 +49,23 @@ def test_the_first_look_is_what_later_ones_are_held_against() -> None:
 def test_a_declared_limit_holds_from_the_first_look_on() -> None:
     errors = OnlineMetric(metric="errors", at_most=0.02)
     latency = OnlineMetric(metric="latency", at_most=0.05)
-    assert judged(served(), None, errors, latency).verdict == "no alarm"
-    assert judged(served(errors=200), None, errors).verdict == "alarm"
-    assert judged(served(seconds=0.1), None, latency).verdict == "alarm"
+    assert judge(served_counts(), None, errors, latency).verdict == "no alarm"
+    assert judge(served_counts(errors=200), None, errors).verdict == "alarm"
+    assert judge(served_counts(seconds=0.1), None, latency).verdict == "alarm"
 
 
 def test_a_little_more_than_at_first_is_no_alarm() -> None:
-    assert judged(served(errors=30), served()).verdict == "no alarm"
-    assert judged(served(seconds=0.011), served()).verdict == "no alarm"
+    assert judge(served_counts(errors=30), served_counts()).verdict == "no alarm"
+    assert judge(served_counts(seconds=0.011), served_counts()).verdict == "no alarm"
 
 
 def test_few_requests_are_insufficient() -> None:
-    found = judged(served(requests=8, errors=8), served())
-    assert (found.verdict, found.numbers["needed"]) == ("insufficient data", 100)
+    result = judge(served_counts(requests=8, errors=8), served_counts())
+    assert (result.verdict, result.numbers["needed"]) == ("insufficient data", 100)
 
 
 def test_throughput_and_quantiles_are_said_in_numbers() -> None:
-    numbers = judged(served(), served()).numbers
+    numbers = judge(served_counts(), served_counts()).numbers
     assert numbers["per_second"] == pytest.approx(5_000 / 600)
     assert numbers["error_share"] == pytest.approx(0.001)
     assert numbers["latency_p50"] == pytest.approx(0.01, rel=0.25)
@@ -78,7 +78,7 @@ class Endpoint:
     name = "gateway"
 
     def __init__(self, champion: str) -> None:
-        self.champion, self.seen, self.down = champion, served(), False
+        self.champion, self.seen, self.down = champion, served_counts(), False
 
     def telemetry(self) -> Telemetry:
         if self.down:
@@ -105,16 +105,16 @@ def gateway(tmp_path: Path) -> tuple[Workspace, Endpoint]:
     return replace(batch, loop=loop, ports=replace(batch.ports, target=lambda _workspace: target)), target
 
 
-def said(workspace: Workspace, number: int) -> WindowJudged:
+def service_result(workspace: Workspace, number: int) -> WindowJudged:
     return run_checks(workspace, week(number))["service"]
 
 
 def test_each_look_is_at_what_came_since_the_last_one(gateway: tuple[Workspace, Endpoint]) -> None:
     workspace, target = gateway
-    assert said(workspace, 3).verdict == "insufficient data"
+    assert service_result(workspace, 3).verdict == "insufficient data"
     before = target.seen
     target.seen = Served(10_000, 210, before.latency * 2, 1_200.0)
-    second = said(workspace, 4)
+    second = service_result(workspace, 4)
     assert second.verdict == "alarm"
     assert second.numbers["error_share"] == pytest.approx(205 / 5_000)
     assert second.numbers["available"] is True
@@ -122,25 +122,25 @@ def test_each_look_is_at_what_came_since_the_last_one(gateway: tuple[Workspace, 
 
 def test_a_target_that_has_counted_anew_is_taken_at_its_word(gateway: tuple[Workspace, Endpoint]) -> None:
     workspace, target = gateway
-    said(workspace, 3)
+    service_result(workspace, 3)
     target.seen = Served(500, 0, latencies(500, 0.01), 60.0)
-    second = said(workspace, 4)
+    second = service_result(workspace, 4)
     assert (second.verdict, second.numbers["requests"]) == ("no alarm", 500)
 
 
 def test_a_target_that_does_not_answer_alarms(gateway: tuple[Workspace, Endpoint]) -> None:
     workspace, target = gateway
     target.down = True
-    found = said(workspace, 3)
-    assert (found.verdict, found.numbers) == ("alarm", {"available": False})
-    assert "does not answer" in found.message
+    result = service_result(workspace, 3)
+    assert (result.verdict, result.numbers) == ("alarm", {"available": False})
+    assert "does not answer" in result.message
 
 
 def test_a_batch_has_no_service_to_ask_about(tmp_path: Path) -> None:
     workspace = scored_loop(tmp_path, checks=("service",))
-    found = said(workspace, 3)
-    assert found.verdict == "insufficient data"
-    assert "batch" in found.message
+    result = service_result(workspace, 3)
+    assert result.verdict == "insufficient data"
+    assert "batch" in result.message
 
 
 def test_what_serves_now_says_nothing_of_a_historical_partition(gateway: tuple[Workspace, Endpoint]) -> None:
@@ -149,4 +149,4 @@ def test_what_serves_now_says_nothing_of_a_historical_partition(gateway: tuple[W
     workspace, target = gateway
     decide_and_record(workspace, week(4), trigger="watch")
     target.down = True
-    assert said(workspace, 3).verdict == "insufficient data"
+    assert service_result(workspace, 3).verdict == "insufficient data"

@@ -79,9 +79,9 @@ def test_a_week_that_differs_as_the_weeks_of_the_reference_do_is_no_shift() -> N
 def test_where_the_weeks_of_the_reference_differ_by_more_than_the_effect_nothing_can_be_said(judge: Judge) -> None:
     source = np.random.default_rng(8)
     reference = [rows(source, 500, week=30.0) for _ in range(8)]
-    found = judge(reference, rows(source, 500, week=30.0), TERMS)
-    assert (found.verdict, found.numbers["needed"]) == ("insufficient data", None)
-    assert "the reference's own windows differ by more than the least effect" in found.message
+    result = judge(reference, rows(source, 500, week=30.0), TERMS)
+    assert (result.verdict, result.numbers["needed"]) == ("insufficient data", None)
+    assert "the reference's own windows differ by more than the least effect" in result.message
 
 
 @both
@@ -100,24 +100,27 @@ def test_broken_columns_are_left_out_by_name_and_hide_nothing(judge: Judge) -> N
     source = np.random.default_rng(3)
     reference = [
         rows(source, 1_000).assign(
-            gone=1.0 * np.arange(1_000), empty=source.normal(size=1_000), text=source.normal(size=1_000),
-            endless=source.normal(size=1_000), constant=7.0,
+            gone=1.0 * np.arange(1_000),
+            empty=source.normal(size=1_000),
+            text=source.normal(size=1_000),
+            endless=source.normal(size=1_000),
+            constant=7.0,
         )
         for _ in range(8)
-    ]  # fmt: skip
+    ]
     turned = rows(source, 1_000, together=-0.8).assign(
         empty=np.nan, text="a", endless=np.inf, constant=source.normal(size=1_000), new=1.0
     )
-    found = judge(reference, turned, TERMS)
-    assert found.verdict == "alarm"
+    result = judge(reference, turned, TERMS)
+    assert result.verdict == "alarm"
     for name, reason in {
         "gone": "missing",
         "empty": "no value",
         "text": "of another kind",
         "endless": "no finite",
     }.items():
-        assert f"{name} ({reason}" in found.message
-    assert "constant" in found.message
+        assert f"{name} ({reason}" in result.message
+    assert "constant" in result.message
 
 
 @both
@@ -142,8 +145,8 @@ def test_ten_thousand_categories_and_huge_numbers_are_judged_like_any_column() -
 def test_one_column_has_nothing_to_be_put_together_from() -> None:
     source = np.random.default_rng(5)
     reference = [rows(source, 400)[["a"]] for _ in range(3)]
-    found = judge_reconstruction(reference, rows(source, 400)[["a"]], TERMS)
-    assert (found.verdict, found.message) == ("insufficient data", "one column has nothing to go together with")
+    result = judge_reconstruction(reference, rows(source, 400)[["a"]], TERMS)
+    assert (result.verdict, result.message) == ("insufficient data", "one column has nothing to go together with")
 
 
 def test_the_rows_least_like_the_reference_come_first_with_their_reasons_and_without_their_values() -> None:

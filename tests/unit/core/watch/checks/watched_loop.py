@@ -14,8 +14,14 @@ from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import go_live, ingest, toy_loop, toy_rows, week
 
 EVERY_CHECK = (
-    "predictions", "estimated_performance", "multivariate", "reconstruction", "importance", "concept", "service",
-)  # fmt: skip
+    "predictions",
+    "estimated_performance",
+    "multivariate",
+    "reconstruction",
+    "importance",
+    "concept",
+    "service",
+)
 ROWS = 400
 
 
@@ -31,9 +37,7 @@ def scored_loop(
 
     ``changed`` are other rows of some weeks than those of the toy loop.
     """
-    loop = toy_loop(
-        rollout={"stages": [{"shadow": 100}, {"live": 100}]}, watch={"checks": list(checks)}, **fields
-    )  # fmt: skip
+    loop = toy_loop(rollout={"stages": [{"shadow": 100}, {"live": 100}]}, watch={"checks": list(checks)}, **fields)
     rows = {number: toy_rows(number, rows=ROWS) for number in range(3 + len(scored))} | dict(changed or {})
     workspace = in_memory_workspace(loop, {week(number): frame for number, frame in rows.items()}, scratch=tmp_path)
     for number in sorted(rows):

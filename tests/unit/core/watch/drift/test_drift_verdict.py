@@ -13,11 +13,11 @@ from scipy.stats import binom, norm
 
 from airflow_mlops.core.watch.drift.drift_verdict import (
     DriftVerdict,
+    effective_number_of_tests,
+    holm_step_down,
     judge_columns,
-    rate_of_one,
     rows_needed,
-    stepped_down,
-    worth_of,
+    single_test_rate,
 )
 
 COLUMNS, PARTITIONS, ROWS = 20, 8, 5_000
@@ -52,7 +52,7 @@ def window(source: np.random.Generator, rows: int, **moved: npt.NDArray[np.float
     return {name: source.multinomial(rows, shares) for name, shares in {**SHARES, **moved}.items()}
 
 
-def judged(past: Any, now: Any, *, alarm_rate: float = 0.01, min_effect: float = 0.0, **kwargs: Any) -> DriftVerdict:
+def judge(past: Any, now: Any, *, alarm_rate: float = 0.01, min_effect: float = 0.0, **kwargs: Any) -> DriftVerdict:
     return judge_columns(past, now, alarm_rate=alarm_rate, min_effect=min_effect, **kwargs)
 
 
@@ -65,20 +65,20 @@ def test_without_drift_windows_of_any_size_alarm_about_as_often_as_stated(rows: 
         source = np.random.default_rng([rows, seed])
         past = reference(source)
         alarms += sum(
-            judged(past, window(source, rows), alarm_rate=rate).verdict == "alarm" for _ in range(windows // references)
+            judge(past, window(source, rows), alarm_rate=rate).verdict == "alarm" for _ in range(windows // references)
         )
     assert binom.ppf(0.001, windows, 0.5 * rate) <= alarms <= binom.ppf(0.999, windows, 1.5 * rate)
 
 
 @pytest.mark.parametrize(("rows", "shift", "least"), [(5_000, 0.2, 0.05), (100_000, 0.05, 0.01)])
 def test_a_small_shift_of_one_of_twenty_columns_is_found_and_named(rows: int, shift: float, least: float) -> None:
-    found = 0
+    detected = 0
     for seed in range(20):
         source = np.random.default_rng([9, seed])
         past = reference(source, rows=rows)
-        verdict = judged(past, window(source, rows, c00=normal_shares(shift)), min_effect=least)
-        found += "c00" in verdict.drifted
-    assert found >= 19
+        verdict = judge(past, window(source, rows, c00=normal_shares(shift)), min_effect=least)
+        detected += "c00" in verdict.drifted
+    assert detected >= 19
 
 
 @pytest.mark.parametrize("size", [0.05, 0.3, 3.0])
@@ -89,7 +89,7 @@ def test_weeks_that_move_together_by_themselves_alarm_about_as_often_as_stated(s
     for seed in range(repeats):
         source = np.random.default_rng([5, seed])
         weeks = np.array([source.multinomial(2_000, normal_shares(size * source.normal())) for _ in range(9)])
-        alarms += judged({"x": weeks[:8]}, {"x": weeks[8]}, alarm_rate=rate).verdict == "alarm"
+        alarms += judge({"x": weeks[:8]}, {"x": weeks[8]}, alarm_rate=rate).verdict == "alarm"
     assert alarms <= binom.ppf(0.999, repeats, 1.5 * rate)
 
 
@@ -100,7 +100,7 @@ def test_what_is_a_shift_of_calm_weeks_is_none_of_restless_ones() -> None:
             source = np.random.default_rng([6, seed])
             weeks = np.array([source.multinomial(2_000, normal_shares(spread * source.normal())) for _ in range(8)])
             now = source.multinomial(2_000, normal_shares(0.3))
-            verdict = judged({"x": weeks}, {"x": now})
+            verdict = judge({"x": weeks}, {"x": now})
             alarms[spread] += verdict.verdict == "alarm"
             if spread and verdict.restless:
                 assert verdict.columns[0].detectable > 0.1
@@ -111,7 +111,7 @@ def test_what_is_a_shift_of_calm_weeks_is_none_of_restless_ones() -> None:
 def test_a_shift_below_the_minimum_effect_never_alarms_however_significant() -> None:
     source = np.random.default_rng(3)
     past = reference(source, rows=100_000)
-    verdict = judged(past, window(source, 100_000, c00=normal_shares(0.1)), min_effect=0.1)
+    verdict = judge(past, window(source, 100_000, c00=normal_shares(0.1)), min_effect=0.1)
     column = verdict.columns[0]
     assert column.p_value < 1e-9
     assert column.distance < 0.1
@@ -121,12 +121,12 @@ def test_a_shift_below_the_minimum_effect_never_alarms_however_significant() -> 
 def test_fewer_rows_than_the_effect_needs_are_insufficient_data_unless_the_shift_is_too_large_to_miss() -> None:
     source = np.random.default_rng(4)
     past = reference(source)
-    calm = judged(past, window(source, 300), min_effect=0.1)
+    calm = judge(past, window(source, 300), min_effect=0.1)
     assert (calm.verdict, calm.rows) == ("insufficient data", 300)
     assert calm.needed is not None
     assert calm.needed > 300
-    assert judged(past, window(source, calm.needed), min_effect=0.1).verdict == "no alarm"
-    assert judged(past, window(source, 300, c00=normal_shares(2.0)), min_effect=0.1).drifted == ["c00"]
+    assert judge(past, window(source, calm.needed), min_effect=0.1).verdict == "no alarm"
+    assert judge(past, window(source, 300, c00=normal_shares(2.0)), min_effect=0.1).drifted == ["c00"]
 
 
 def test_the_rows_that_are_needed_find_the_least_effect_in_about_four_windows_of_five() -> None:
@@ -135,24 +135,24 @@ def test_the_rows_that_are_needed_find_the_least_effect_in_about_four_windows_of
     moved = shares * np.append(np.repeat([1 + 2 * effect, 1 - 2 * effect], 32), [0, 0])
     needed = rows_needed(effect, 0.01, 80_000)
     assert needed is not None
-    found = 0
+    detected = 0
     for _ in range(300):
         past = source.multinomial(10_000, shares, size=8)
-        found += judged({"x": past}, {"x": source.multinomial(needed, moved)}).verdict == "alarm"
-    assert 0.65 <= found / 300 <= 0.85
+        detected += judge({"x": past}, {"x": source.multinomial(needed, moved)}).verdict == "alarm"
+    assert 0.65 <= detected / 300 <= 0.85
 
 
 def test_a_reference_too_small_for_the_effect_says_so_whatever_the_window() -> None:
     source = np.random.default_rng(8)
     past = {"x": source.multinomial(200, SHARES["c00"], size=1)}
-    verdict = judged(past, {"x": source.multinomial(1_000_000, past["x"][0] / 200)}, min_effect=0.05)
+    verdict = judge(past, {"x": source.multinomial(1_000_000, past["x"][0] / 200)}, min_effect=0.05)
     assert (verdict.verdict, verdict.needed) == ("insufficient data", None)
 
 
 @pytest.mark.parametrize("rows", [0, 8, 49])
 def test_below_fifty_rows_there_is_insufficient_data_whatever_they_say(rows: int) -> None:
     source = np.random.default_rng(3)
-    verdict = judged(reference(source), window(source, rows, c00=normal_shares(9.0)))
+    verdict = judge(reference(source), window(source, rows, c00=normal_shares(9.0)))
     assert (verdict.verdict, verdict.rows, verdict.needed, verdict.columns) == ("insufficient data", rows, 50, ())
 
 
@@ -164,8 +164,8 @@ def test_a_kind_of_value_that_was_rare_is_found_where_it_is_common_and_not_where
     few, many = (
         np.append(source.multinomial(1_000 - nulls, shares[:65] / shares[:65].sum()), nulls) for nulls in (1, 30)
     )
-    assert judged(past, {"x": few}).verdict == "no alarm"
-    assert judged(past, {"x": many}).drifted == ["x"]
+    assert judge(past, {"x": few}).verdict == "no alarm"
+    assert judge(past, {"x": many}).drifted == ["x"]
 
 
 def test_a_burst_of_nulls_as_the_reference_had_them_is_nothing_new() -> None:
@@ -174,8 +174,8 @@ def test_a_burst_of_nulls_as_the_reference_had_them_is_nothing_new() -> None:
     past[3, -1] = 15
     now = source.multinomial(5_000, SHARES["c00"])
     now[-1] = 15
-    assert judged({"x": past}, {"x": now}).verdict == "no alarm"
-    assert judged({"x": past[:3]}, {"x": now}).drifted == ["x"]
+    assert judge({"x": past}, {"x": now}).verdict == "no alarm"
+    assert judge({"x": past[:3]}, {"x": now}).drifted == ["x"]
 
 
 def test_a_shift_among_rare_categories_is_found_wherever_their_names_stand() -> None:
@@ -185,14 +185,14 @@ def test_a_shift_among_rare_categories_is_found_wherever_their_names_stand() -> 
     moved[[0, 1]] += [-0.1, 0.1]
     past = {"x": source.multinomial(5_000, shares, size=8)}
     now = {"x": source.multinomial(5_000, moved)}
-    assert judged(past, now, min_effect=0.09, unordered={"x"}).drifted == ["x"]
+    assert judge(past, now, min_effect=0.09, unordered={"x"}).drifted == ["x"]
 
 
 def test_a_reference_of_one_partition_is_judged_as_independent_rows() -> None:
     source = np.random.default_rng(14)
     past = reference(source, windows=1)
-    assert judged(past, window(source, 2_000)).verdict == "no alarm"
-    verdict = judged(past, window(source, 2_000, c00=normal_shares(0.5)))
+    assert judge(past, window(source, 2_000)).verdict == "no alarm"
+    verdict = judge(past, window(source, 2_000, c00=normal_shares(0.5)))
     assert (verdict.drifted, verdict.restless, verdict.columns[0].dispersion) == (["c00"], False, 1.0)
 
 
@@ -202,39 +202,42 @@ def test_columns_that_are_copies_of_one_alarm_as_often_as_one() -> None:
         source = np.random.default_rng([15, seed])
         past, now = source.multinomial(2_000, SHARES["c00"], size=8), source.multinomial(2_000, SHARES["c00"])
         copies, window_of = {f"c{n}": past for n in range(10)}, {f"c{n}": now for n in range(10)}
-        alarms["shared"] += judged(copies, window_of, alarm_rate=rate).verdict == "alarm"
-        alarms["known"] += judged(copies, window_of, alarm_rate=rate, effective=((rate, 1.0),)).verdict == "alarm"
+        alarms["shared"] += judge(copies, window_of, alarm_rate=rate).verdict == "alarm"
+        alarms["known"] += judge(copies, window_of, alarm_rate=rate, effective=((rate, 1.0),)).verdict == "alarm"
     assert alarms["shared"] <= 10
     assert binom.ppf(0.001, repeats, 0.5 * rate) <= alarms["known"] <= binom.ppf(0.999, repeats, 1.5 * rate)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.4))
 def test_stepping_down_finds_what_sharing_finds_and_no_more_than_each_alone(values: list[float], rate: float) -> None:
-    found = stepped_down(values, alarm_rate=rate, worth=len(values))
-    single = rate_of_one(rate, len(values))
-    assert all(one or value > single for one, value in zip(found, values, strict=True))
-    assert all(value <= rate for one, value in zip(found, values, strict=True) if one)
-    assert sorted(values)[: sum(found)] == sorted(value for one, value in zip(found, values, strict=True) if one)
+    significant = holm_step_down(values, alarm_rate=rate, tests=len(values))
+    single = single_test_rate(rate, len(values))
+    pairs = list(zip(significant, values, strict=True))
+    assert all(rejected or value > single for rejected, value in pairs)
+    assert all(value <= rate for rejected, value in pairs if rejected)
+    assert sorted(values)[: sum(significant)] == sorted(value for rejected, value in pairs if rejected)
 
 
 @given(st.floats(1e-6, 0.4), st.integers(1, 200))
 def test_independent_columns_at_the_rate_of_one_alarm_together_at_the_stated_rate(rate: float, columns: int) -> None:
-    assert 1 - (1 - rate_of_one(rate, columns)) ** columns == pytest.approx(rate, rel=1e-9)
+    assert 1 - (1 - single_test_rate(rate, columns)) ** columns == pytest.approx(rate, rel=1e-9)
 
 
-def test_what_columns_are_worth_is_read_between_the_rates_that_are_known() -> None:
-    known = ((0.1, 4.0), (0.01, 8.0))
-    assert [worth_of(known, rate, 20) for rate in (0.4, 0.1, 0.01, 0.001)] == [4.0, 4.0, 8.0, 8.0]
-    assert 4.0 < worth_of(known, 0.03, 20) < 8.0
-    assert worth_of(known, 0.01, 5) == 5.0
-    assert worth_of((), 0.01, 20) == 20.0
+def test_effective_number_of_tests_is_interpolated_between_rates() -> None:
+    effective = ((0.1, 4.0), (0.01, 8.0))
+    assert [effective_number_of_tests(effective, rate, 20) for rate in (0.4, 0.1, 0.01, 0.001)] == [4.0, 4.0, 8.0, 8.0]
+    assert 4.0 < effective_number_of_tests(effective, 0.03, 20) < 8.0
+    assert effective_number_of_tests(effective, 0.01, 5) == 5.0
+    assert effective_number_of_tests((), 0.01, 20) == 20.0
 
 
 def test_judging_twice_says_the_same() -> None:
     source = np.random.default_rng(16)
-    past = {name: np.array([source.multinomial(500, source.dirichlet(shares * 500 + 0.01)) for _ in range(8)])
-            for name, shares in SHARES.items()}  # fmt: skip
+    past = {
+        name: np.array([source.multinomial(500, source.dirichlet(shares * 500 + 0.01)) for _ in range(8)])
+        for name, shares in SHARES.items()
+    }
     now = window(source, 1_000)
-    first = judged(past, now)
+    first = judge(past, now)
     assert first.restless
-    assert first == judged(past, now)
+    assert first == judge(past, now)

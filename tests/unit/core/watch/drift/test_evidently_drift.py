@@ -14,14 +14,14 @@ import pytest
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.watch import Drift
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.watch.drift.ask_evidently import asked
+from airflow_mlops.core.watch.drift.ask_evidently import score_column
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.drift.evidently_rows import (
     MOST_CATEGORIES,
     OTHER,
     ComparableColumn,
-    comparable,
-    named_values,
+    category_names,
+    comparable_column,
 )
 from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.report.watched_week import scored_week
@@ -37,57 +37,64 @@ def odd_features(frame: pd.DataFrame) -> pd.DataFrame:
     """Return features of which, once rows say ``odd``, most hold nothing to compare, and one has moved."""
     odd, x = bool(frame["odd"].iloc[0]), frame["x"]
     made = frame[["x", "kind"]].assign(
-        empty=np.nan if odd else x, infinite=math.inf if odd else x, constant=1.0 if odd else x,
-        retyped="text" if odd else x, moved=x + 3.0 * odd, never=np.nan,
-        when=pd.Timestamp("2013-01-01") + pd.to_timedelta(x, unit="h"), gone=x,
-    )  # fmt: skip
+        empty=np.nan if odd else x,
+        infinite=math.inf if odd else x,
+        constant=1.0 if odd else x,
+        retyped="text" if odd else x,
+        moved=x + 3.0 * odd,
+        never=np.nan,
+        when=pd.Timestamp("2013-01-01") + pd.to_timedelta(x, unit="h"),
+        gone=x,
+    )
     return made.drop(columns=LOST) if odd else made
 
 
-def judged(tmp_path: Path, *, shift: float = 0.0, rows: int = ROWS, **drift: Any) -> tuple[dict[str, Any], Workspace]:
-    """Return what is recorded of the last of four weeks, and its loop."""
+def judge_last_week(
+    tmp_path: Path, *, shift: float = 0.0, rows: int = ROWS, **drift: Any
+) -> tuple[dict[str, Any], Workspace]:
+    """Return the drift record of the last of four weeks, and the workspace."""
     weeks = {number: toy_rows(number, rows=ROWS) for number in range(3)} | {3: toy_rows(3, rows=rows, shift=shift)}
     workspace = scored_week(tmp_path, weeks, watch={"drift": {**PSI, **drift}})
     return detect_drift(workspace, week(3)), workspace
 
 
-def columns_of(found: dict[str, Any], workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """Return what the evidence says of each column."""
-    return {column["column"]: column for column in workspace.evidence.get(found.report)["columns"]}
+def columns_of(verdict: dict[str, Any], workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Return the evidence about each column."""
+    return {column["column"]: column for column in workspace.evidence.get(verdict.report)["columns"]}
 
 
 def test_a_week_that_has_not_moved_is_no_alarm_and_the_record_says_by_whom(tmp_path: Path) -> None:
-    found, workspace = judged(tmp_path)
-    assert (found.verdict, found.drifted, found.missing, found.rows) == ("no alarm", (), (), ROWS)
-    assert (found.engine, found.method, found.threshold) == ("evidently", "psi", 0.2)
-    assert found.alarm_rate is None
-    assert detect_drift(workspace, week(3)) == found
+    verdict, workspace = judge_last_week(tmp_path)
+    assert (verdict.verdict, verdict.drifted, verdict.missing, verdict.rows) == ("no alarm", (), (), ROWS)
+    assert (verdict.engine, verdict.method, verdict.threshold) == ("evidently", "psi", 0.2)
+    assert verdict.alarm_rate is None
+    assert detect_drift(workspace, week(3)) == verdict
     assert len([one for one in list(workspace.ledger.records()) if getattr(one.details, "check", None) == "drift"]) == 1
 
 
 def test_a_week_that_has_moved_alarms_with_the_score_of_each_column(tmp_path: Path) -> None:
-    found, workspace = judged(tmp_path, shift=1.0)
-    assert (found.verdict, found.drifted) == ("alarm", ("x",))
-    columns = columns_of(found, workspace)
+    verdict, workspace = judge_last_week(tmp_path, shift=1.0)
+    assert (verdict.verdict, verdict.drifted) == ("alarm", ("x",))
+    columns = columns_of(verdict, workspace)
     assert columns["x"]["score"] > 0.2 > columns["kind"]["score"]
-    assert f"'x' scored {columns['x']['score']:.3g}" in found.message
+    assert f"'x' scored {columns['x']['score']:.3g}" in verdict.message
 
 
 def test_the_threshold_is_the_declared_one(tmp_path: Path) -> None:
-    found, _ = judged(tmp_path, shift=1.0, threshold=100.0)
-    assert found.verdict == "no alarm"
+    verdict, _ = judge_last_week(tmp_path, shift=1.0, threshold=100.0)
+    assert verdict.verdict == "no alarm"
 
 
 def test_a_method_for_numbers_leaves_categories_unjudged_and_says_so(tmp_path: Path) -> None:
-    found, workspace = judged(tmp_path, method="ks", threshold=0.01)
-    assert (found.verdict, list(found.remarks["unjudged"])) == ("no alarm", ["kind"])
-    assert columns_of(found, workspace)["kind"]["verdict"] == "insufficient data"
-    assert "of 1 others it says nothing" in found.message
+    verdict, workspace = judge_last_week(tmp_path, method="ks", threshold=0.01)
+    assert (verdict.verdict, list(verdict.remarks["unjudged"])) == ("no alarm", ["kind"])
+    assert columns_of(verdict, workspace)["kind"]["verdict"] == "insufficient data"
+    assert "of 1 others it says nothing" in verdict.message
 
 
 def test_too_few_rows_are_insufficient_data(tmp_path: Path) -> None:
-    found, _ = judged(tmp_path, rows=8, shift=5.0)
-    assert (found.verdict, found.needed, found.rows) == ("insufficient data", 50, 8)
+    verdict, _ = judge_last_week(tmp_path, rows=8, shift=5.0)
+    assert (verdict.verdict, verdict.needed, verdict.rows) == ("insufficient data", 50, 8)
 
 
 def test_columns_that_hold_nothing_to_compare_stop_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,21 +102,21 @@ def test_columns_that_hold_nothing_to_compare_stop_no_other(tmp_path: Path, monk
     data = {**FIELDS["data"], "features": f"{__name__}:odd_features"}
     workspace = scored_week(tmp_path, weeks, data=data, watch={"drift": PSI})
     monkeypatch.setattr(sys.modules[__name__], "LOST", ["gone"])  # a model refuses to score without it
-    found = detect_drift(workspace, week(3))
-    assert found.verdict == "alarm"
-    assert found.missing == ("gone",)
-    assert {"empty", "infinite", "moved", "retyped"} <= set(found.drifted)
-    assert "never" in found.remarks["unjudged"]
-    columns = columns_of(found, workspace)
+    verdict = detect_drift(workspace, week(3))
+    assert verdict.verdict == "alarm"
+    assert verdict.missing == ("gone",)
+    assert {"empty", "infinite", "moved", "retyped"} <= set(verdict.drifted)
+    assert "never" in verdict.remarks["unjudged"]
+    columns = columns_of(verdict, workspace)
     assert columns["moved"]["verdict"] == "alarm"
     assert [columns[name]["verdict"] for name in ("x", "kind", "when")] == ["no alarm"] * 3
 
 
 def test_a_column_at_which_evidently_raises_is_told_and_no_other_is_stopped() -> None:
     broken = ComparableColumn("number", pd.Series([1.0]), pd.Series(["text"]))
-    said = asked(broken, "psi", 0.2)
-    assert isinstance(said, str)
-    assert said.startswith("Evidently raised ")
+    reason = score_column(broken, "psi", 0.2)
+    assert isinstance(reason, str)
+    assert reason.startswith("Evidently raised ")
 
 
 @pytest.mark.parametrize(
@@ -123,21 +130,21 @@ def test_a_column_at_which_evidently_raises_is_told_and_no_other_is_stopped() ->
     ],
 )
 def test_what_cannot_be_compared_is_told(reference: list[Any], window: list[Any], why: str) -> None:
-    found = comparable(pd.Series(reference, dtype=None if reference else float), pd.Series(window))
-    assert isinstance(found, str)
-    assert why in found
+    column = comparable_column(pd.Series(reference, dtype=None if reference else float), pd.Series(window))
+    assert isinstance(column, str)
+    assert why in column
 
 
 def test_of_very_many_categories_the_rare_ones_are_counted_together() -> None:
     values = pd.Series([f"<{number}>" for number in range(3_000) for _ in range(1 + (number < 60))])
-    column = comparable(values, values)
+    column = comparable_column(values, values)
     assert isinstance(column, ComparableColumn)
     assert column.current.nunique() == MOST_CATEGORIES + 1
     assert int((column.current == OTHER).sum()) == len(values) - 2 * MOST_CATEGORIES
 
 
 def test_no_two_categories_get_one_name_and_no_name_holds_anything_but_letters() -> None:
-    names = named_values(pd.Series(["a<b", "a>b", "a_b", OTHER, "v1_a", "", "é", "\x00"]))
+    names = category_names(pd.Series(["a<b", "a>b", "a_b", OTHER, "v1_a", "", "é", "\x00"]))
     assert len(set(names.values())) == len(names) == 8
     assert all(name.isascii() and name.replace("_", "a").isalnum() for name in names.values())
     assert OTHER not in names.values()
@@ -170,4 +177,4 @@ def test_without_evidently_the_verdict_is_refused_with_the_name_of_the_extra(
 ) -> None:
     monkeypatch.setattr("airflow_mlops.core.watch.drift.evidently_extra.find_spec", lambda name: None)
     with pytest.raises(DeclarationError, match=r"airflow-mlops\[evidently\]"):
-        judged(tmp_path)
+        judge_last_week(tmp_path)

@@ -27,13 +27,13 @@ pairs = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=2
 )
 
 
-def counted(values: Floats, edges: tuple[float, ...]) -> tuple[Floats, Floats]:
+def count_values(values: Floats, edges: tuple[float, ...]) -> tuple[Floats, Floats]:
     """Return the counts and the sums of 64 bins."""
     codes = EdgeFinder(edges).codes(values)
     return np.bincount(codes, minlength=64), np.bincount(codes, values, minlength=64)
 
 
-def shifted(kind: str, seed: int) -> tuple[Floats, Floats]:
+def shifted_samples(kind: str, seed: int) -> tuple[Floats, Floats]:
     """Return two samples: of a distribution, and of what it became."""
     source = np.random.default_rng(seed)
     if kind == "mean":
@@ -49,9 +49,9 @@ def shifted(kind: str, seed: int) -> tuple[Floats, Floats]:
 
 @pytest.mark.parametrize("kind", ["mean", "scale", "skewed", "mixed"])
 def test_sixty_four_bins_tell_ks_within_five_in_ten_thousand_and_wasserstein_within_1_4_percent(kind: str) -> None:
-    first, second = shifted(kind, 0)
+    first, second = shifted_samples(kind, 0)
     edges = quantile_edges(first)
-    (before, sums_before), (now, sums_now) = counted(first, edges), counted(second, edges)
+    (before, sums_before), (now, sums_now) = count_values(first, edges), count_values(second, edges)
     exact = ks_2samp(first, second, method="asymp").statistic
     assert exact - 0.0005 <= kolmogorov_smirnov(before, now) <= exact + 1e-12
     moved = wasserstein_distance(first, second)
@@ -61,7 +61,7 @@ def test_sixty_four_bins_tell_ks_within_five_in_ten_thousand_and_wasserstein_wit
 def test_wasserstein_of_a_shift_of_all_values_is_the_shift_whatever_the_bins() -> None:
     values = np.random.default_rng(1).lognormal(size=10_000)
     edges = (1.0, 2.0)
-    (before, sums), (now, moved) = (counted(each, edges) for each in (values, values + 5.0))
+    (before, sums), (now, moved) = (count_values(each, edges) for each in (values, values + 5.0))
     assert wasserstein(before, sums, now, moved) == pytest.approx(5.0, rel=1e-9)
     assert wasserstein(before, sums, before, sums) == 0.0
     assert wasserstein([1, 0], [-1.7e308, 0.0], [0, 1], [0.0, 1.7e308]) == np.finfo(np.float64).max
@@ -82,12 +82,12 @@ def test_distances_of_shares_are_those_of_scipy(found: list[tuple[int, int]]) ->
 @pytest.mark.parametrize("rows", [500, 5_000])
 def test_psi_less_its_null_lies_around_zero_where_nothing_moved(rows: int) -> None:
     source, shares = np.random.default_rng(2), np.full(10, 0.1)
-    found = [
+    indices = [
         population_stability_index(source.multinomial(5_000, shares), source.multinomial(rows, shares))
         for _ in range(2_000)
     ]
     null = 9 * (1 / 5_000 + 1 / rows)
-    assert abs(np.mean(found)) < 0.05 * null
+    assert abs(np.mean(indices)) < 0.05 * null
 
 
 def test_a_bin_that_is_empty_in_one_sample_gives_a_large_number_and_none_that_is_infinite() -> None:

@@ -15,9 +15,9 @@ from airflow_mlops.core.watch.performance.judge_performance import HoldoutLosses
 from airflow_mlops.core.watch.performance.performance_verdict import (
     MeanLoss,
     against_limit,
-    holm,
     judge_slices,
     losses_by_slice,
+    reject_by_holm,
 )
 
 WORSE_BY = 0.1
@@ -31,12 +31,12 @@ def errors(source: np.random.Generator, rows: int, scale: float, metric: MetricN
 
 def verdicts(metric: MetricName, scale: float, rows: int, windows: int = 2_000) -> dict[str, float]:
     """Return the share of each verdict where the holdout's errors have size 1 and the window's another."""
-    source, found = np.random.default_rng(7), []
+    source, outcomes = np.random.default_rng(7), []
     for _ in range(windows):
         now, then = errors(source, rows, scale, metric), errors(source, rows, 1.0, metric)
         against = against_limit(metric, MeanLoss.of(now), MeanLoss.of(then), WORSE_BY)
-        found.append(against.verdict(RATE, RATE))
-    return {verdict: found.count(verdict) / windows for verdict in ("alarm", "no alarm", "insufficient data")}
+        outcomes.append(against.verdict(RATE, RATE))
+    return {verdict: outcomes.count(verdict) / windows for verdict in ("alarm", "no alarm", "insufficient data")}
 
 
 @pytest.mark.parametrize("metric", ["mae", "rmse"])
@@ -44,9 +44,9 @@ def verdicts(metric: MetricName, scale: float, rows: int, windows: int = 2_000) 
 def test_at_the_limit_the_stated_share_of_windows_alarms_and_nobody_can_tell_the_others(
     metric: MetricName, rows: int
 ) -> None:
-    found = verdicts(metric, 1 + WORSE_BY, rows)
-    assert 0.2 * RATE <= found["alarm"] <= 1.5 * RATE
-    assert found["insufficient data"] > 0.9
+    shares = verdicts(metric, 1 + WORSE_BY, rows)
+    assert 0.2 * RATE <= shares["alarm"] <= 1.5 * RATE
+    assert shares["insufficient data"] > 0.9
 
 
 def test_a_model_that_has_not_changed_never_alarms_and_is_told_so_given_rows_enough() -> None:
@@ -101,12 +101,12 @@ def test_the_metric_of_a_mean_loss_is_the_metric_and_lies_in_its_interval(metric
 
 def test_holm_never_rejects_less_than_bonferroni_and_keeps_the_order() -> None:
     for ranks in itertools.product([0.001, 0.012, 0.02, 0.3], repeat=4):
-        found = holm(ranks, 0.05)
-        assert all(rejected or p > 0.05 / 4 for rejected, p in zip(found, ranks, strict=True))
-        smallest_kept = min((p for rejected, p in zip(found, ranks, strict=True) if not rejected), default=1.0)
-        assert all(p <= smallest_kept for rejected, p in zip(found, ranks, strict=True) if rejected)
-    assert holm([], 0.05) == []
-    assert holm([0.0, 0.0], 0.0) == [False, False]
+        rejections = reject_by_holm(ranks, 0.05)
+        assert all(rejected or p > 0.05 / 4 for rejected, p in zip(rejections, ranks, strict=True))
+        smallest_kept = min((p for rejected, p in zip(rejections, ranks, strict=True) if not rejected), default=1.0)
+        assert all(p <= smallest_kept for rejected, p in zip(rejections, ranks, strict=True) if rejected)
+    assert reject_by_holm([], 0.05) == []
+    assert reject_by_holm([0.0, 0.0], 0.0) == [False, False]
 
 
 def test_many_slices_together_alarm_no_more_often_than_stated() -> None:
@@ -115,27 +115,29 @@ def test_many_slices_together_alarm_no_more_often_than_stated() -> None:
     for _ in range(windows):
         now, _ = losses_by_slice(column, errors(source, column.size, 1 + WORSE_BY), 100)
         then, _ = losses_by_slice(column, errors(source, column.size, 1.0), 100)
-        found = judge_slices("mae", {"c": now}, {"c": then}, worse_by=WORSE_BY, alarm_rate=0.05, within_rate=0.05)
-        alarms += any(one.verdict == "alarm" for one in found)
+        slice_verdicts = judge_slices(
+            "mae", {"c": now}, {"c": then}, worse_by=WORSE_BY, alarm_rate=0.05, within_rate=0.05
+        )
+        alarms += any(verdict.verdict == "alarm" for verdict in slice_verdicts)
     assert alarms / windows <= 0.075
 
 
 def test_slices_are_counted_as_they_would_be_one_by_one() -> None:
     source = np.random.default_rng(2)
     column, losses = source.choice(["a", "b", "rare"], 1_000, p=[0.6, 0.39, 0.01]), source.exponential(size=1_000)
-    found, small = losses_by_slice(column, losses, 50)
+    means, small = losses_by_slice(column, losses, 50)
     assert small == 1
-    assert found.keys() == {"a", "b"}
-    for name, loss in found.items():
-        whole = MeanLoss.of(losses[column == name])
-        assert (loss.rows, loss.mean, loss.error) == pytest.approx((whole.rows, whole.mean, whole.error))
+    assert means.keys() == {"a", "b"}
+    for name, loss in means.items():
+        mean = MeanLoss.of(losses[column == name])
+        assert (loss.rows, loss.mean, loss.error) == pytest.approx((mean.rows, mean.mean, mean.error))
 
 
 PLACES = np.repeat(["a", "b", "c", "d", "e", "f"], 1_000)
 
 
-def looked(look: Look, *, scale: float = 1.0, bad: float = 1.0) -> dict[str, Any]:
-    """Return what a look says of 6,000 rows, of which those of ``b`` miss by ``bad`` and the others by ``scale``."""
+def judge_look(look: Look, *, scale: float = 1.0, bad: float = 1.0) -> dict[str, Any]:
+    """Judge a look at 6,000 rows, of which those of ``b`` miss by ``bad`` and the others by ``scale``."""
     source = np.random.default_rng(5)
     missed = source.normal(size=PLACES.size) * np.where(PLACES == "b", bad, scale)
     then = losses_by_slice(PLACES, errors(source, PLACES.size, 1.0), 100)[0]
@@ -145,36 +147,36 @@ def looked(look: Look, *, scale: float = 1.0, bad: float = 1.0) -> dict[str, Any
 
 
 def test_one_bad_slice_alarms_where_the_whole_does_not() -> None:
-    found = looked(Look(RATE), bad=1.4)
-    assert (found.verdict, found.alarmed) == ("alarm", ("place=b",))
-    assert found.worse_by < WORSE_BY
-    assert "beyond it: place=b" in found.message
-    assert found.slices["worst"][0]["slice"] == "b"
-    assert looked(Look(RATE)).verdict == "no alarm"
+    verdict = judge_look(Look(RATE), bad=1.4)
+    assert (verdict.verdict, verdict.alarmed) == ("alarm", ("place=b",))
+    assert verdict.worse_by < WORSE_BY
+    assert "beyond it: place=b" in verdict.message
+    assert verdict.slices["worst"][0]["slice"] == "b"
+    assert judge_look(Look(RATE)).verdict == "no alarm"
 
 
 def test_a_historical_look_raises_no_alarm_and_keeps_its_numbers() -> None:
-    found = looked(Look(RATE, historical=True), scale=2.0, bad=2.0)
-    assert found.verdict == "no alarm"
-    assert found.worse_by > 0.9
+    verdict = judge_look(Look(RATE, historical=True), scale=2.0, bad=2.0)
+    assert verdict.verdict == "no alarm"
+    assert verdict.worse_by > 0.9
 
 
 def test_an_alarm_stands_while_it_is_worse_than_allowed_and_no_longer() -> None:
     for historical in (True, False):
         standing = Look(0.0, historical=historical, alarmed=("place=b", "whole"))
-        assert looked(standing, bad=1.4).alarmed == ("place=b",)
-        assert looked(standing, scale=1.4).alarmed == ("whole",)
-        assert looked(standing).verdict == "no alarm"
+        assert judge_look(standing, bad=1.4).alarmed == ("place=b",)
+        assert judge_look(standing, scale=1.4).alarmed == ("whole",)
+        assert judge_look(standing).verdict == "no alarm"
 
 
 def test_a_look_with_nothing_left_to_spend_raises_no_alarm_of_its_own() -> None:
-    assert looked(Look(0.0), scale=3.0, bad=3.0).verdict == "insufficient data"
+    assert judge_look(Look(0.0), scale=3.0, bad=3.0).verdict == "insufficient data"
 
 
 def test_losses_beyond_all_numbers_are_no_verdict() -> None:
     rows = ServedRows(np.array([0.0, 1e200] * 100), np.zeros(200))
-    found, report = judge_performance(
+    verdict, report = judge_performance(
         Performance(metric="rmse"), rows, HoldoutLosses(1.0, MeanLoss(200, 1.0, 0.1)), Look(RATE)
     )
-    assert (found.verdict, report) == ("insufficient data", None)
-    assert "beyond what can be added up" in found.message
+    assert (verdict.verdict, report) == ("insufficient data", None)
+    assert "beyond what can be added up" in verdict.message
