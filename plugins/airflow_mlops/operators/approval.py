@@ -34,7 +34,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         kwargs.setdefault("subject", "May this version be rolled out?")
         super().__init__(options=[APPROVE, REJECT], params={"reason": ""}, **kwargs)
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Ask, unless the version was approved before."""
         from airflow_mlops.core.rollout.approvals import people_behind, version_to_approve
 
@@ -91,7 +91,7 @@ class ApproveStageOperator(ApproveVersionOperator):
         super().__init__(**kwargs)
         self.index = index
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Ask, unless the stage was approved before."""
         from airflow_mlops.core.rollout.approvals import people_behind
         from airflow_mlops.core.rollout.control_rollout import stage_to_approve
@@ -112,7 +112,7 @@ class ApproveStageOperator(ApproveVersionOperator):
         names = names_of(answer["responded_by_user"])
         with self.opened(context) as (workspace, _):
             from airflow_mlops.core.rollout.control_rollout import approve_stage
-            from airflow_mlops.core.rollout.roll_back import roll_back_now
+            from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 
             stage = workspace.loop.rollout.stages[self.index]
             if answer["chosen_options"] != [APPROVE]:

@@ -19,7 +19,7 @@ class TakeSnapshotOperator(StageOperator):
     Skips where nothing has arrived yet; fails, and records the refusal, where it cannot be used.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.data.take_snapshot import take_snapshot
 
@@ -40,7 +40,7 @@ class PublishSnapshotOperator(StageOperator):
         self.manifest = manifest
         self.validated = validated
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.data.take_snapshot import SnapshotManifest
         from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
@@ -60,7 +60,7 @@ class TidyLakeOperator(StageOperator):
     What a registered version of the model was made from stays.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.data.apply_retention import tidy_lake
 

@@ -27,7 +27,7 @@ class EvaluateCandidatesOperator(StageOperator):
         super().__init__(**kwargs)
         self.fits = fits
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
         from airflow_mlops.core.training.assemble import stored_request
@@ -52,7 +52,7 @@ class RequireGatesOperator(StageOperator):
         super().__init__(**kwargs)
         self.evaluated = evaluated
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> None:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> None:
         """See the class."""
         from airflow_mlops.core.evaluation.evaluate_candidates import require_gates
         from airflow_mlops.core.training.assemble import stored_request

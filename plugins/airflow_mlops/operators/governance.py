@@ -23,7 +23,7 @@ class ReconcileOperator(StageOperator):
     The asset in ``emits`` gets an event while a candidate or an open rollout waits for its next look.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
         from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 
@@ -56,7 +56,7 @@ class ProveVersionOperator(StageOperator):
         super().__init__(**kwargs)
         self.registered = registered
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
         from airflow_mlops.core.governance.certify_version import prove_version
 

@@ -19,7 +19,7 @@ class TakeLabelsOperator(StageOperator):
     be used. Ingestion does not depend on labels: run it with ``trigger_rule="all_done"``.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
         """See the class."""
         from airflow_mlops.core.data.labels.take_labels import take_due_labels
 

@@ -25,7 +25,7 @@ class RegisterCandidateOperator(StageOperator):
         super().__init__(**kwargs)
         self.evaluated = evaluated
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.evaluation.register_candidate import register_candidate
         from airflow_mlops.core.training.assemble import stored_request
@@ -39,7 +39,7 @@ class VerifyVersionsOperator(StageOperator):
     Returns what harms nobody, a sentence each: ghosts of repeated requests, versions that the ledger does not know.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
         from airflow_mlops.core.errors import RegistryError
         from airflow_mlops.core.rollout.inspect_versions import inspect_versions

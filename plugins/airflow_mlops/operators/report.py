@@ -44,7 +44,7 @@ class RenderReportOperator(StageOperator):
         self.evidently = evidently
         self.drawn_at = ""
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.errors import NotReadyError
         from airflow_mlops.core.report.kept_reports import alarms_on, keep_report

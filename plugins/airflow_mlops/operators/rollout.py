@@ -11,7 +11,7 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlops.core.rollout.end_rollout import StageOutcome
+    from airflow_mlops.core.rollout.rollback import StageOutcome
     from airflow_mlops.core.workspace import Workspace
 
 
@@ -22,7 +22,7 @@ class ScorePartitionOperator(StageOperator):
     the champion from before them. Skips while there is no champion from before the partition.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.rollout.score_partition import corrected_partitions, score_partition
 
@@ -35,7 +35,7 @@ class ScorePartitionOperator(StageOperator):
 class StartRolloutOperator(StageOperator):
     """Start the rollout of the candidate, or go on with the one under way; returns the version."""
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
         """See the class."""
         from airflow_mlops.core.ledger.rollout_details import RolloutStarted
         from airflow_mlops.core.rollout.roll_out import start_rollout
@@ -57,8 +57,8 @@ class _AtStageOperator(StageOperator):
         self.version = version
         self.index = index
 
-    def told(self, outcome: StageOutcome) -> dict[str, Any]:
-        """Say where the rollout stands, in the log and as JSON values."""
+    def log_outcome(self, outcome: StageOutcome) -> dict[str, Any]:
+        """Log where the rollout stands, and return it as JSON values."""
         self.log.info("version %s at %s: %s", outcome.version, outcome.stage, outcome.reason)
         return outcome.to_dict()
 
@@ -73,12 +73,12 @@ class AdvanceRolloutOperator(_AtStageOperator):
     :param index: position of the stage in the declaration, from 0
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.rollout.roll_out import enter_stage
 
         outcome = enter_stage(workspace, str(self.version), self.index, partition)
-        return self.told(outcome)
+        return self.log_outcome(outcome)
 
 
 class AnalyseRolloutOperator(_AtStageOperator):
@@ -99,19 +99,19 @@ class AnalyseRolloutOperator(_AtStageOperator):
         self.poll_seconds = poll_seconds
         self.deferrable = deferrable
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.rollout.run_analysis import comes_by_itself, look_at_stage
+        from airflow_mlops.core.rollout.run_analysis import comes_by_itself, run_analysis
 
         while True:
             try:
-                outcome = look_at_stage(workspace, str(self.version), self.index, partition)
+                outcome = run_analysis(workspace, str(self.version), self.index, partition)
             except NotReadyError as error:
                 if not comes_by_itself(workspace, str(self.version), self.index, partition):
                     raise
                 self._wait(workspace, str(error))
                 continue
-            return self.told(outcome)
+            return self.log_outcome(outcome)
 
     def _wait(self, workspace: Workspace, reason: str) -> None:
         self.log.info("%s", reason)
@@ -144,12 +144,12 @@ class RunRolloutStageOperator(_AtStageOperator):
     :param index: position of the stage in the declaration, from 0
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.rollout.roll_out import run_stage
+        from airflow_mlops.core.rollout.roll_out import run_rollout_step
 
-        outcome = run_stage(workspace, str(self.version), self.index, partition)
-        return self.told(outcome)
+        outcome = run_rollout_step(workspace, str(self.version), self.index, partition)
+        return self.log_outcome(outcome)
 
 
 class RollBackModelOperator(StageOperator):
@@ -168,9 +168,9 @@ class RollBackModelOperator(StageOperator):
         self.reason = reason
         self.to = to
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.rollout.roll_back import roll_back_now
+        from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 
         task = context["ti"]
         once = f"{task.dag_id}/{task.task_id}/{task.run_id}"
@@ -197,7 +197,7 @@ class ControlRolloutOperator(StageOperator):
         self.action = action
         self.reason = reason
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
         """See the class."""
         from airflow_mlops.core.rollout.control_rollout import control_rollout
 

@@ -69,13 +69,13 @@ class SageMakerEndpointOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Change the endpoint, and wait; see the class."""
         endpoint = self.endpoint()
-        with self.told():
+        with self.fail_without_retry():
             asked = self.change(endpoint)
         if not self.wait_for_completion:
             return asked
         if self.deferrable:
             self._defer(asked)
-        with self.told():
+        with self.fail_without_retry():
             endpoint.wait_until_settled()
             return self.compared(endpoint, asked)
 
@@ -89,7 +89,7 @@ class SageMakerEndpointOperator(BaseOperator):
         if event["status"] != "settled":
             seconds = self.waiter_delay * self.waiter_max_attempts
             raise TargetError(f"endpoint {self.endpoint_name} has not settled in {seconds:g} s: {event['message']}")
-        with self.told():
+        with self.fail_without_retry():
             return self.compared(self.endpoint(), asked)
 
     def endpoint(self) -> Endpoint:
@@ -122,7 +122,7 @@ class SageMakerEndpointOperator(BaseOperator):
         return {**asked, "weights": weights_of(found or {"ProductionVariants": []})}
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def fail_without_retry(self) -> Iterator[None]:
         """Let the task fail for good where trying again would not help, or would do it again to the callers.
 
         :raises AirflowFailException: if SageMaker has rolled back, or what is asked cannot be done

@@ -65,7 +65,7 @@ class StageOperator(BaseOperator):
         """Run the step; see the class."""
         with self.opened(context) as (workspace, partition):
             self.log.info("%s of %s as of partition %s", type(self).__name__, workspace.loop.model, partition)
-            result = self.run_stage(workspace, partition, context)
+            result = self.execute_stage(workspace, partition, context)
         self._give_events_a_partition(partition, context)
         return result
 
@@ -85,7 +85,7 @@ class StageOperator(BaseOperator):
                 raise
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> Any:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> Any:
         """Do the step and return what goes into the XCom: small JSON."""
         raise NotImplementedError
 

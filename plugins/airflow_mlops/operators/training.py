@@ -28,7 +28,7 @@ class AssembleTrainingOperator(StageOperator):
         super().__init__(**kwargs)
         self.by_hand = by_hand
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
         """See the class."""
         from airflow_mlops.core.retrain.decide_retrain import decide_by_hand
         from airflow_mlops.core.training.assemble import assemble_training
@@ -58,7 +58,7 @@ class FitCandidateOperator(StageOperator):
         self.assignment = assignment
         self.poll_seconds = poll_seconds
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.training.assemble import stored_request
         from airflow_mlops.core.training.fit_candidate import fit_candidate

@@ -82,7 +82,7 @@ class ValidateSnapshotOperator(StageOperator):
         with failures_told_apart():
             return conclude(self.findings(), context, self.notify, self.root)
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Validate a snapshot of a loop."""
         if self.manifest is None:
             raise DeclarationError("a loop is given, and no manifest of TakeSnapshotOperator", key="manifest")

@@ -45,7 +45,7 @@ class ProfilePartitionOperator(StageOperator):
         self.schema = schema
         self.time = time
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.errors import DeclarationError
         from airflow_mlops.core.watch.drift.profile_partition import profile_partition, profile_table
@@ -63,7 +63,7 @@ class ProfilePartitionOperator(StageOperator):
 class DetectDriftOperator(StageOperator):
     """Compare the inputs of a scored partition with the champion's training window; returns the verdict."""
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 
@@ -76,7 +76,7 @@ class MeasurePerformanceOperator(StageOperator):
     Earlier partitions whose labels have come since, or were corrected, are judged again first.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.watch.performance.measure_performance import measure_performance, rejudge_performance
 
@@ -94,7 +94,7 @@ class MeasureRegretOperator(StageOperator):
     are measured again first.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.watch.measure_regret import measure_regret, measure_regret_again
 
@@ -112,7 +112,7 @@ class RunChecksOperator(StageOperator):
     have come since, or were corrected, are made again first.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.watch.checks.run_checks import rejudge_checks, run_checks
 
@@ -139,7 +139,7 @@ class DecideRetrainOperator(StageOperator):
         super().__init__(**kwargs)
         self.trigger = trigger
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decision_to_emit, escalate
 
@@ -181,7 +181,7 @@ class RecordOutsideAlarmOperator(StageOperator):
         self.watched = watched
         self.alarms = alarms
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
         """See the class."""
         from airflow_mlops.core.errors import DataError
         from airflow_mlops.core.ledger.watch_details import OutsideAlarm
@@ -217,7 +217,7 @@ class WakeTrainingOperator(StageOperator):
     nothing, where no retrain was decided or the training has begun.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> int:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> int:
         """See the class."""
         from airflow_mlops.core.errors import NotReadyError
         from airflow_mlops.core.retrain.decide_retrain import decision_to_emit
@@ -244,7 +244,7 @@ class WatchOverdueOperator(StageOperator):
         super().__init__(**kwargs)
         self.notify = notify
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
         from airflow_mlops.core.watch.overdue import watch_overdue
 

@@ -103,6 +103,6 @@ class RolloutEndedTrigger(_RolloutTrigger):
 
     def resume_reason(self, workspace: Workspace) -> str | None:
         """Return how the rollout ended; None before it has ended."""
-        from airflow_mlops.core.rollout.end_rollout import how_it_ended
+        from airflow_mlops.core.rollout.rollback import describe_ending
 
-        return how_it_ended(workspace.state(), self.version)
+        return describe_ending(workspace.state(), self.version)

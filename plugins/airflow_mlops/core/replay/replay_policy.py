@@ -41,7 +41,7 @@ from airflow_mlops.core.replay.judged_windows import JudgedWindows
 from airflow_mlops.core.replay.past_holdout import PastHoldout
 from airflow_mlops.core.retrain.retrain_policy import RetrainDecision, Trigger, decide_retrain
 from airflow_mlops.core.rollout.analyse_rows import ComparedRows, StageOnRows, rows_verdict
-from airflow_mlops.core.rollout.next_transition import next_move
+from airflow_mlops.core.rollout.next_transition import next_transition
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.training.row_losses import Floats, metric_value, row_losses
@@ -253,7 +253,7 @@ class _Replay:
         """Take a rollout as far as a partition lets it."""
         key, stages = self.history.partitions[position].key, self.loop.rollout.stages
         while (rollout := self.state.rollout) is not None:
-            number, move = rollout.version.number, next_move(stages, rollout)
+            number, move = rollout.version.number, next_transition(stages, rollout)
             if move.to == "promote":
                 self.add(key, Promoted(version=number))
                 self.found.promoted.append(position)

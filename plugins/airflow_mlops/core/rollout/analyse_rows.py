@@ -22,7 +22,7 @@ from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook
 from airflow_mlops.core.rollout.analysis.judge_values import judge_paired
-from airflow_mlops.core.rollout.analysis_schedule import next_look
+from airflow_mlops.core.rollout.analysis_schedule import next_analysis
 from airflow_mlops.core.rollout.offline_and_online import offline_and_online
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict, stage_verdict, too_little
@@ -133,7 +133,7 @@ def _verdict(asked: StageOnRows, as_of: str) -> StageVerdict:
         reason = f"{labelled:,} labelled rows, {declared.min_rows:,} are needed to say{missing}"
         return too_little(reason, labelled, since)
     metrics = metrics_of(asked.loop, stage)
-    look = next_look(declared, stage, rollout, labelled, metrics=len(metrics))
+    look = next_analysis(declared, stage, rollout, labelled, metrics=len(metrics))
     if look is None:
         return too_little(f"nothing new since the look before: {labelled:,} labelled rows", labelled, since)
     due_at = look.number / look.planned * (stage.sample or 0)

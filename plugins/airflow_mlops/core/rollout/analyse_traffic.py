@@ -24,9 +24,9 @@ from airflow_mlops.core.rollout.analysis.judge_errors import judge_errors
 from airflow_mlops.core.rollout.analysis.judge_latency import judge_latency
 from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook
 from airflow_mlops.core.rollout.analysis.judge_predictions import judge_predictions
-from airflow_mlops.core.rollout.analysis_schedule import next_look, planned_looks, planned_sample
+from airflow_mlops.core.rollout.analysis_schedule import next_analysis, planned_looks, planned_sample
 from airflow_mlops.core.rollout.offline_and_online import offline_and_online
-from airflow_mlops.core.rollout.reconcile_target import bring_about
+from airflow_mlops.core.rollout.reconcile_target import reconcile_target
 from airflow_mlops.core.rollout.verdict import StageVerdict, stage_verdict, too_little
 from airflow_mlops.core.workspace import Workspace
 
@@ -83,7 +83,9 @@ class OpenStage:
     def look(self) -> Look | None:
         """The next planned look; None where nothing has come in since the one before."""
         baked = 1.0 if self.stage.bake == 0 else self.minutes / self.stage.bake
-        return next_look(self.declared, self.stage, self.rollout, self.requests, metrics=len(self.metrics), baked=baked)
+        return next_analysis(
+            self.declared, self.stage, self.rollout, self.requests, metrics=len(self.metrics), baked=baked
+        )
 
     @property
     def bakes(self) -> str | None:
@@ -110,7 +112,7 @@ def analyse_traffic(workspace: Workspace, state: LoopState, stage: RolloutStage)
     broken = broken_traffic(workspace, state, open_.seen)
     if broken is not None:
         return broken
-    changes = bring_about(workspace)
+    changes = reconcile_target(workspace)
     if changes:
         return too_little("; ".join(changes), 0)
     waits = _waits(open_)

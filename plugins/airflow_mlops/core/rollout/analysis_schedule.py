@@ -27,7 +27,7 @@ def planned_sample(declared: Rollout, stage: RolloutStage, rollout: OpenRollout,
     return first * planned
 
 
-def next_look(
+def next_analysis(
     declared: Rollout, stage: RolloutStage, rollout: OpenRollout, rows: int, *, metrics: int, baked: float = 1.0
 ) -> Look | None:
     """Return the look that ``rows`` allow; None where they are no more than at the look before.

@@ -1,7 +1,7 @@
 """What a person may do to a rollout under way: pause it, let it go on, skip a stage, let a stage begin.
 
-To abort it is :func:`~airflow_mlops.core.rollout.roll_back.roll_back_now`, which beats all of these. Each is a record
-and needs neither the challenger nor the target: the rollout's next step finds it there.
+An abort is :func:`~airflow_mlops.core.rollout.manual_rollback.roll_back_now`, which beats all of these. Each is a
+record and needs neither the challenger nor the target: the rollout's next step finds it there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow_mlops.core.ledger.rollout_details import RolloutPaused, RolloutResu
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.rollout.approvals import people_behind, why_void
-from airflow_mlops.core.rollout.roll_back import roll_back_now
+from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import append_decision
 

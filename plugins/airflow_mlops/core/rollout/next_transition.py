@@ -10,7 +10,7 @@
     the stage has passed, or was skipped -> the next one, and live after the last
 
 Nothing here reads a clock, a metric or a target: the ledger says where the challenger stands. The same records give
-the same move on every retry, and whoever makes it states the record it was decided on.
+the same transition on every retry, and whoever makes it states the record it was decided on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from airflow_mlops.core.ledger.state_machine import OpenRollout
 
 
 @dataclass(frozen=True)
-class Move:
+class Transition:
     """What happens next: ``enter`` or ``look`` at a stage, ``promote``, ``hold`` or ``roll_back``, and why."""
 
     to: Literal["enter", "look", "promote", "hold", "roll_back"]
@@ -32,8 +32,8 @@ class Move:
     reason: str = ""
 
 
-def next_move(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Move:
-    """Return the move that is due.
+def next_transition(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Transition:
+    """Return the transition that is due.
 
     Parameters
     ----------
@@ -44,23 +44,25 @@ def next_move(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Move:
 
     >>> from airflow_mlops.core.ledger.state_machine import Version
     >>> stages = (RolloutStage(canary=10), RolloutStage(live=100))
-    >>> next_move(stages, OpenRollout(Version("2", "2013-01-27", {}), 7)).to
+    >>> next_transition(stages, OpenRollout(Version("2", "2013-01-27", {}), 7)).to
     'enter'
     """
     now = rollout.stage
     if rollout.failed is not None:
-        return Move("roll_back", now, rollout.failed)
+        return Transition("roll_back", now, rollout.failed)
     if rollout.paused is not None:
-        return Move("hold", now, f"paused: {rollout.paused}")
+        return Transition("hold", now, f"paused: {rollout.paused}")
     if now >= 0 and stage_as_declared(stages, rollout) is None:
-        return Move("hold", now, f"the declaration has no {rollout.kind} {rollout.share} % as stage {now + 1} any more")
+        return Transition(
+            "hold", now, f"the declaration has no {rollout.kind} {rollout.share} % as stage {now + 1} any more"
+        )
     if now >= 0 and not rollout.settled:
-        return Move("look", now)
+        return Transition("look", now)
     following = now + 1
     stage = stages[following]
     if stage.approval == "human" and following not in rollout.approved:
-        return Move("hold", following, f"{stage.name} waits for a person to let it begin")
-    return Move("promote" if stage.kind == "live" else "enter", following)
+        return Transition("hold", following, f"{stage.name} waits for a person to let it begin")
+    return Transition("promote" if stage.kind == "live" else "enter", following)
 
 
 def stage_as_declared(stages: Sequence[RolloutStage], rollout: OpenRollout) -> RolloutStage | None:

@@ -11,7 +11,7 @@ import logging
 from airflow_mlops.core.errors import MlopsError, RegistryError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ports.registry import VersionGoneError
-from airflow_mlops.core.rollout.reconcile_target import bring_about
+from airflow_mlops.core.rollout.reconcile_target import reconcile_target
 from airflow_mlops.core.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def reconcile(workspace: Workspace) -> list[str]:
         who serves matters more than what an alias says.
     """
     try:
-        served = bring_about(workspace)
+        served = reconcile_target(workspace)
     except MlopsError:
         try:
             reconcile_aliases(workspace)

@@ -34,7 +34,7 @@ def wanted_traffic(loop: Loop, state: LoopState) -> Traffic:
     return Traffic(state.traffic_record, served, standby=_kept_warm(loop, state))
 
 
-def bring_about(workspace: Workspace) -> list[str]:
+def reconcile_target(workspace: Workspace) -> list[str]:
     """Let the target serve what the ledger says; return what had to be changed, a sentence each.
 
     The ledger is read again after each change until nothing differs, so that of two that do it at once the later

@@ -1,8 +1,8 @@
 """Roll out a challenger: enter a stage, look, and go on, hold, or roll back.
 
-The pure function :func:`~airflow_mlops.core.rollout.next_transition.next_move` says what happens next. Every move is
-decided on a ledger record that was read, and loses if another came first. The target and the registry's aliases follow
-the record; a crash between the two is repaired by the retry, by the watch, or by ``reconcile``.
+The pure function :func:`~airflow_mlops.core.rollout.next_transition.next_transition` says what happens next. Every
+transition is decided on a ledger record that was read, and loses if another came first. The target and the registry's
+aliases follow the record; a crash between the two is repaired by the retry, by the watch, or by ``reconcile``.
 """
 
 from __future__ import annotations
@@ -14,20 +14,14 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ledger.training_details import Superseded
 from airflow_mlops.core.rollout.analyse_stage import plain_failure
-from airflow_mlops.core.rollout.end_rollout import (
-    StageOutcome,
-    ended,
-    newest_partition,
-    refuse_older,
-    require_declared,
-    roll_back,
-)
-from airflow_mlops.core.rollout.next_transition import next_move
+from airflow_mlops.core.rollout.next_transition import next_transition
 from airflow_mlops.core.rollout.plan_of_rollout import plan_of_rollout
+from airflow_mlops.core.rollout.preconditions import newest_partition, require_declared, require_not_older
 from airflow_mlops.core.rollout.promotion_policy import require_policy
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
-from airflow_mlops.core.rollout.reconcile_target import bring_about
-from airflow_mlops.core.rollout.run_analysis import look_at_stage
+from airflow_mlops.core.rollout.reconcile_target import reconcile_target
+from airflow_mlops.core.rollout.rollback import StageOutcome, ended_outcome, roll_back
+from airflow_mlops.core.rollout.run_analysis import run_analysis
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import ATTEMPTS
 
@@ -75,7 +69,7 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
     raise RolloutError(f"the rollout could not be started in {ATTEMPTS} attempts: other records keep coming first")
 
 
-def run_stage(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
+def run_rollout_step(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
     """Enter stage ``index`` of a version's rollout if it is due, and look at it.
 
     Running it again changes nothing more.
@@ -90,7 +84,7 @@ def run_stage(workspace: Workspace, version: str, index: int, as_of: str) -> Sta
     entered = enter_stage(workspace, version, index, as_of)
     if workspace.loop.rollout.stages[index].kind == "live":
         return entered
-    return look_at_stage(workspace, version, index, as_of)
+    return run_analysis(workspace, version, index, as_of)
 
 
 def enter_stage(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
@@ -113,20 +107,22 @@ def enter_stage(workspace: Workspace, version: str, index: int, as_of: str) -> S
         state = workspace.state()
         rollout = state.rollout
         if rollout is None or rollout.version.number != version:
-            return ended(workspace, state, version, stage.name)
-        refuse_older(rollout, as_of)
-        move = next_move(workspace.loop.rollout.stages, rollout)
-        if move.to == "roll_back":
-            roll_back(workspace, rollout, move.reason, as_of)
+            return ended_outcome(workspace, state, version, stage.name)
+        require_not_older(rollout, as_of)
+        transition = next_transition(workspace.loop.rollout.stages, rollout)
+        if transition.to == "roll_back":
+            roll_back(workspace, rollout, transition.reason, as_of)
         require_declared(workspace, rollout)
         if rollout.stage >= index:
             _serve(workspace, rollout, stage.name, as_of)
             return StageOutcome(version, stage.name, "entered before")
-        if move.stage != index or move.to not in ("enter", "promote"):
-            raise NotReadyError(f"version {version} holds at {_where(workspace, rollout)}: {move.reason or _WAITS}")
+        if transition.stage != index or transition.to not in ("enter", "promote"):
+            raise NotReadyError(
+                f"version {version} holds at {_where(workspace, rollout)}: {transition.reason or _WAITS}"
+            )
         _require_unbroken(workspace, state, rollout, as_of)
         try:
-            if move.to == "promote":
+            if transition.to == "promote":
                 return _promote(workspace, state, version, as_of)
             _enter(workspace, state, index, as_of)
         except StaleLedgerError:
@@ -164,7 +160,7 @@ def _require_unbroken(workspace: Workspace, state: LoopState, rollout: OpenRollo
 def _serve(workspace: Workspace, rollout: OpenRollout, name: str, as_of: str) -> None:
     """Let the target serve what the ledger says; a challenger that it cannot serve goes back."""
     try:
-        bring_about(workspace)
+        reconcile_target(workspace)
     except RolloutError as error:
         if error.retryable:
             raise

@@ -13,20 +13,14 @@ from airflow_mlops.core.ledger.rollout_details import StageAnalysed
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.rollout.analyse_stage import analyse_stage, plain_failure
-from airflow_mlops.core.rollout.end_rollout import (
-    StageOutcome,
-    ended,
-    newest_partition,
-    refuse_older,
-    require_declared,
-    roll_back,
-)
+from airflow_mlops.core.rollout.preconditions import newest_partition, require_declared, require_not_older
+from airflow_mlops.core.rollout.rollback import StageOutcome, ended_outcome, roll_back
 from airflow_mlops.core.rollout.verdict import StageVerdict, too_little
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import ATTEMPTS
 
 
-def look_at_stage(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
+def run_analysis(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
     """Look at stage ``index`` of a version's rollout; return that it has passed.
 
     Raises
@@ -45,8 +39,8 @@ def look_at_stage(workspace: Workspace, version: str, index: int, as_of: str) ->
         state = workspace.state()
         rollout = state.rollout
         if rollout is None or rollout.version.number != version:
-            return ended(workspace, state, version, stage.name)
-        refuse_older(rollout, as_of)
+            return ended_outcome(workspace, state, version, stage.name)
+        require_not_older(rollout, as_of)
         if rollout.failed is not None:
             roll_back(workspace, rollout, rollout.failed, as_of)
         require_declared(workspace, rollout)

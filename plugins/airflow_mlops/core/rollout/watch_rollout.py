@@ -10,9 +10,10 @@ from airflow_mlops.core.errors import MlopsError, RolledBackError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.rollout.analyse_stage import overdue, plain_failure
-from airflow_mlops.core.rollout.end_rollout import newest_partition, roll_back
 from airflow_mlops.core.rollout.next_transition import stage_as_declared
+from airflow_mlops.core.rollout.preconditions import newest_partition
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
+from airflow_mlops.core.rollout.rollback import roll_back
 from airflow_mlops.core.workspace import Workspace
 
 

@@ -13,7 +13,7 @@ from airflow_mlops.core.errors import NotReadyError, RolledBackError
 from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, TargetError, Traffic, UnitSums, VersionTelemetry
 from airflow_mlops.core.rollout.analyse_stage import due
 from airflow_mlops.core.rollout.control_rollout import control_rollout
-from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import enter_stage, run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -52,7 +52,7 @@ def rolled_out(
 def look(workspace: Workspace, index: int = 0) -> str:
     """Look at a stage and return what came of it."""
     try:
-        run_stage(workspace, "2", index, week(3))
+        run_rollout_step(workspace, "2", index, week(3))
     except (NotReadyError, RolledBackError) as error:
         return f"{type(error).__name__}: {error}"
     return "passed"
@@ -70,7 +70,7 @@ def test_the_target_serves_the_stage_and_then_the_new_champion(tmp_path: Path) -
     assert (target.observe().champion, target.observe().challenger, target.observe().exposed) == ("1", "2", 10)
     target.sees(champion=seen(9_000), challenger=seen(1_000, seed=1))
     assert look(workspace) == "passed"
-    run_stage(workspace, "2", 1, week(3))
+    run_rollout_step(workspace, "2", 1, week(3))
     assert (target.observe().champion, target.observe().challenger) == ("2", None)
     assert workspace.registry.aliases() == {"champion": "2"}
 
@@ -226,7 +226,7 @@ def test_standby_is_warm_until_it_has_baked_and_then_switches_at_once(tmp_path: 
     assert "bakes for 5 more minutes" in look(workspace)
     target.seconds = 300
     assert look(workspace) == "passed"
-    run_stage(workspace, "2", 1, week(3))
+    run_rollout_step(workspace, "2", 1, week(3))
     # The champion before stays warm, to switch back to.
     assert (target.observe().champion, target.observe().standby) == ("2", "1")
 

@@ -26,7 +26,7 @@ from airflow_mlops.core.rollout import watch_rollout as watch_module
 from airflow_mlops.core.rollout.control_rollout import approve_stage, control_rollout
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.rollout.reconcile_target import wanted_traffic
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 from airflow_mlops.core.workspace import Workspace
@@ -141,7 +141,7 @@ class AnyRollout(RuleBasedStateMachine):
         def work() -> None:
             version = start_rollout(self.workspace, week(self.week))
             for index in range(len(STAGES)):
-                run_stage(self.workspace, version, index, week(self.week))
+                run_rollout_step(self.workspace, version, index, week(self.week))
 
         self.does(crash, work)
 
@@ -150,7 +150,7 @@ class AnyRollout(RuleBasedStateMachine):
     def one_task_is_cleared(self, index: int, verdict: str, crash: int | None) -> None:
         self.verdicts = [verdict]
         version = str(self.registered)
-        self.does(crash, lambda: run_stage(self.workspace, version, index, week(self.week)))
+        self.does(crash, lambda: run_rollout_step(self.workspace, version, index, week(self.week)))
 
     @precondition(lambda self: self.workspace.state().rollout is not None)
     @rule(action=st.sampled_from(["pause", "resume", "resume", "skip", "abort"]), crash=CRASHES)
@@ -264,7 +264,7 @@ def through_the_stages(machine: AnyRollout) -> None:
     for index in range(len(STAGES)):
         if index == 2:
             approve_stage(machine.workspace, index, ("ben",), version=version)
-        run_stage(machine.workspace, version, index, week(machine.week))
+        run_rollout_step(machine.workspace, version, index, week(machine.week))
 
 
 def writes_of(verdicts: list[str]) -> int:

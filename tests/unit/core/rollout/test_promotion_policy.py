@@ -14,7 +14,7 @@ from airflow_mlops.core.governance.certify_version import prove_version
 from airflow_mlops.core.governance.model_card import write_model_card
 from airflow_mlops.core.rollout.approvals import record_approval, version_to_approve
 from airflow_mlops.core.rollout.promotion_policy import FILE, read_policy, unmet
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
@@ -33,7 +33,7 @@ def registered(tmp_path: Path, **changes: Any) -> Workspace:
 
 def go_live(workspace: Workspace) -> None:
     """Try to promote the candidate."""
-    run_stage(workspace, start_rollout(workspace, week(2)), 0, week(2))
+    run_rollout_step(workspace, start_rollout(workspace, week(2)), 0, week(2))
 
 
 def write_policy(root: Path, text: str) -> None:

@@ -11,11 +11,11 @@ from airflow_mlops.core.errors import RegistryError, RolledBackError, RolloutErr
 from airflow_mlops.core.ports.rollout_target import TargetError
 from airflow_mlops.core.rollout import control_rollout as control_module
 from airflow_mlops.core.rollout.control_rollout import control_rollout
-from airflow_mlops.core.rollout.end_rollout import ended
+from airflow_mlops.core.rollout.manual_rollback import lift_quarantine, roll_back_now
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
-from airflow_mlops.core.rollout.reconcile_target import bring_about
-from airflow_mlops.core.rollout.roll_back import lift_quarantine, roll_back_now
-from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
+from airflow_mlops.core.rollout.reconcile_target import reconcile_target
+from airflow_mlops.core.rollout.roll_out import enter_stage, run_rollout_step, start_rollout
+from airflow_mlops.core.rollout.rollback import ended_outcome
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 from airflow_mlops.testing.in_memory_target import InMemoryTarget, Method
@@ -70,10 +70,10 @@ def test_a_failed_look_with_both_down_is_no_finished_rollback_and_the_retry_fini
     monkeypatch.setattr(InMemoryRegistry, "aliases", down)
     target.fails("rollback", TargetError("no route to the gateway"))
     with pytest.raises(TargetError, match=r"version 2 was rolled back at canary_10: .*who serves has not followed"):
-        run_stage(workspace, "2", 0, week(3))
+        run_rollout_step(workspace, "2", 0, week(3))
     assert target.observe().challenger == "2"
     with pytest.raises(RolledBackError, match="the aliases follow with the next reconcile"):
-        run_stage(workspace, "2", 0, week(3))
+        run_rollout_step(workspace, "2", 0, week(3))
     assert target.observe().challenger is None
 
 
@@ -84,7 +84,7 @@ def test_files_that_cannot_be_fetched_are_not_mistaken_for_aliases_that_follow(t
     target._traffic = type(target._traffic)(0, None)
     target.fails("prepare", DownError("MLflow does not answer, and no copy is in the lake"), times=9)
     with pytest.raises(TargetError, match="gateway cannot be given version 1 with version 2 at canary"):
-        bring_about(workspace)
+        reconcile_target(workspace)
     with pytest.raises(TargetError, match=r"version 2 was taken back.*cannot be given version 1"):
         roll_back_now(workspace, reason="complaints")
 
@@ -99,7 +99,7 @@ def test_an_abort_that_comes_behind_a_failed_look_takes_nothing_else_back(
     def behind_a_look(*args: Any, **kwargs: Any) -> Any:
         target.sees(champion=seen(5_000), challenger=seen(500, errors=200))
         with pytest.raises(RolledBackError):
-            run_stage(workspace, "2", 0, week(3))
+            run_rollout_step(workspace, "2", 0, week(3))
         return honest(*args, **kwargs)
 
     monkeypatch.setattr(control_module, "roll_back_now", behind_a_look)
@@ -115,7 +115,7 @@ def second_champion(tmp_path: Path, target: InMemoryTarget) -> Any:
     workspace = rolled_out(tmp_path, target)
     target.sees(champion=seen(9_000), challenger=seen(1_000, seed=1))
     for index in (0, 1):
-        run_stage(workspace, "2", index, week(3))
+        run_rollout_step(workspace, "2", index, week(3))
     assert isinstance(workspace.registry, InMemoryRegistry)
     workspace.registry.versions.append(KeptVersion("op3", b"", None))  # type: ignore[arg-type]
     History(workspace.ledger).publish(4).register(4, "3")
@@ -145,7 +145,7 @@ def test_a_promotion_that_was_taken_back_by_hand_is_no_promotion_to_a_retry(tmp_
         draft_of(workspace, "rolled_back", "by hand", week(4), version="2", champion="1", reason="complaints")
     )
     with pytest.raises(RolledBackError, match="version 2 was rolled back: complaints"):
-        ended(workspace, workspace.state(), "2", "live_100")
+        ended_outcome(workspace, workspace.state(), "2", "live_100")
 
 
 def test_a_target_that_missed_the_rollback_counts_anew_for_the_next_rollout_of_the_version(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_target_that_missed_the_rollback_counts_anew_for_the_next_rollout_of_t
     enter_stage(workspace, start_rollout(workspace, week(3)), 0, week(3))
     target.sees(champion=seen(9_000), challenger=seen(1_000, seed=1))
     assert target.telemetry().order == workspace.state().traffic_record
-    run_stage(workspace, "2", 0, week(3))
+    run_rollout_step(workspace, "2", 0, week(3))
     assert looks(workspace)[-1] == (1, "pass")
 
 

@@ -14,7 +14,7 @@ from airflow_mlops.core.ledger.rollout_details import QuarantineLifted
 from airflow_mlops.core.ledger.rollout_details import RolledBack as Taken
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.rollout.end_rollout import bring_effects
+from airflow_mlops.core.rollout.rollback import apply_side_effects
 from airflow_mlops.core.workspace import Workspace
 
 ATTEMPTS = 20
@@ -80,7 +80,9 @@ def roll_back_now(
             continue
         fault_point("rolled_back_by_hand")
         serves = champion or (state.champion.number if state.champion else None)
-        return RolledBack(version, serves, (*notes, *bring_effects(workspace, f"version {version} was taken back")))
+        return RolledBack(
+            version, serves, (*notes, *apply_side_effects(workspace, f"version {version} was taken back"))
+        )
     raise RolloutError(f"nothing was rolled back in {ATTEMPTS} attempts: other records keep coming first; try again")
 
 
@@ -110,7 +112,7 @@ def lift_quarantine(workspace: Workspace, version: str, *, reason: str) -> None:
             workspace.ledger.append(draft, read=state.sequence)
         except StaleLedgerError:
             continue
-        bring_effects(workspace, f"version {version} is out of quarantine")
+        apply_side_effects(workspace, f"version {version} is out of quarantine")
         return
     raise RolloutError(f"nothing was lifted in {ATTEMPTS} attempts: other records keep coming first; try again")
 
@@ -126,7 +128,7 @@ def _joined(workspace: Workspace, state: LoopState, version: str, to: str | None
 
 def _finished(workspace: Workspace, state: LoopState, version: str) -> RolledBack:
     """Return what a rollback that is recorded did, once who serves has followed."""
-    notes = bring_effects(workspace, f"version {version} was taken back")
+    notes = apply_side_effects(workspace, f"version {version} was taken back")
     return RolledBack(version, state.champion.number if state.champion else None, notes)
 
 

@@ -14,8 +14,8 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout import run_analysis
 from airflow_mlops.core.rollout.approvals import record_approval, record_rejection, version_to_approve
-from airflow_mlops.core.rollout.roll_back import lift_quarantine, roll_back_now
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.manual_rollback import lift_quarantine, roll_back_now
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.workspace import Workspace
@@ -46,7 +46,7 @@ def roll_out(workspace: Workspace, key: str) -> None:
     """Take the candidate through its stages as of a partition."""
     version = start_rollout(workspace, key)
     for index in range(len(workspace.loop.rollout.stages)):
-        run_stage(workspace, version, index, key)
+        run_rollout_step(workspace, version, index, key)
 
 
 def champion_of(state: LoopState) -> str:

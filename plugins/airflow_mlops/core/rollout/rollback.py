@@ -1,4 +1,4 @@
-"""How a rollout ends that does not go live: rolled back, for good, with the champion serving on.
+"""Roll back a challenger: quarantine its version for good, while the champion serves on.
 
 The record stands before the effect. Neither the challenger nor the registry is needed.
 """
@@ -15,7 +15,6 @@ from airflow_mlops.core.ledger.rollout_details import RolledBack
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ports.rollout_target import TargetError
-from airflow_mlops.core.rollout.next_transition import stage_as_declared
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import append_decision
@@ -23,7 +22,7 @@ from airflow_mlops.core.workspace.append_decision import append_decision
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """Where a rollout stands after a stage: the version, the stage's name and the verdict in words."""
+    """The state of a rollout after a stage: the version, the stage's name and the verdict in words."""
 
     version: str
     stage: str
@@ -34,40 +33,10 @@ class StageOutcome:
         return dict(vars(self))
 
 
-def newest_partition(workspace: Workspace, as_of: str) -> str:
-    """Return the newest published partition at or before ``as_of``, which is what a rollout's records are about."""
-    return workspace.state().published.newest(until=as_of) or as_of
-
-
-def refuse_older(rollout: OpenRollout, as_of: str) -> None:
-    """Let nothing move for a partition from before the version was made."""
-    if rollout.version.partition > as_of:
-        number, made = rollout.version.number, rollout.version.partition
-        raise NotReadyError(f"version {number} was made as of {made}; {as_of} is older")
-
-
-def require_declared(workspace: Workspace, rollout: OpenRollout) -> None:
-    """Let a rollout go on whose open stage the declaration still has in its place.
-
-    Raises
-    ------
-    RolloutError
-        If the declaration was changed since: what is declared of a stage says nothing of the one that is open.
-    """
-    stages, number = workspace.loop.rollout.stages, rollout.version.number
-    if rollout.stage >= 0 and stage_as_declared(stages, rollout) is None:
-        names, model = ", ".join(stage.name for stage in stages), workspace.loop.model
-        raise RolloutError(
-            f"version {number} is at {rollout.kind}_{rollout.share}, stage {rollout.stage + 1} of its rollout, and the "
-            f"declaration now says {names}: put the stages back until it has ended, or take it back: airflow-mlops "
-            f"rollout abort {model}"
-        )
-
-
 def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: str) -> NoReturn:
-    """Take a challenger back, quarantine its version, and say why.
+    """Record that a challenger is rolled back, quarantine its version, and raise RolledBackError with the reason.
 
-    The target is told first, and where the registry is down the aliases are repaired by the next ``reconcile``.
+    The target is changed first. If the registry is down, the next ``reconcile`` repairs the aliases.
 
     Raises
     ------
@@ -81,23 +50,22 @@ def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: st
 
     def draft(state: LoopState) -> Draft[RolledBack]:
         if state.rollout is None or state.rollout.record != rollout.record:
-            ended(workspace, state, version, reason)
+            ended_outcome(workspace, state, version, reason)
             raise RolloutError(f"version {version} was to be rolled back at {reason}, and was promoted meanwhile")
         return workspace.draft(RolledBack(version=version, reason=reason), operation, as_of)
 
     append_decision(workspace, draft, name="the rollback")
     fault_point("rolled_back")
-    said = f"version {version} was rolled back at {reason}"
-    raise RolledBackError("; ".join([said, "the champion serves all keys", *bring_effects(workspace, said)]))
+    _raise_rolled_back(workspace, f"version {version} was rolled back at {reason}")
 
 
-def bring_effects(workspace: Workspace, recorded: str) -> tuple[str, ...]:
-    """Let target and aliases follow what was ``recorded``; return that the aliases do later, where they have to.
+def apply_side_effects(workspace: Workspace, recorded: str) -> tuple[str, ...]:
+    """Make target and aliases follow what was ``recorded``; return a note if the aliases will follow later.
 
     Raises
     ------
     TargetError, RolloutError
-        If who serves has not followed; says that the record stands, and what tells the target again.
+        If who serves has not followed; says that the record stands, and what changes the target again.
     """
     try:
         reconcile(workspace)
@@ -112,21 +80,34 @@ def bring_effects(workspace: Workspace, recorded: str) -> tuple[str, ...]:
     return ()
 
 
-def ended(workspace: Workspace, state: LoopState, version: str, name: str) -> StageOutcome:
-    """Say how a rollout that is no longer open ended; one that was promoted and taken back later was taken back."""
+def ended_outcome(workspace: Workspace, state: LoopState, version: str, name: str) -> StageOutcome:
+    """Return the outcome of a rollout that is no longer open, at the stage ``name``.
+
+    Raises
+    ------
+    RolledBackError
+        If the version was rolled back, or promoted and taken back later.
+    NotReadyError
+        If the version is not being rolled out.
+    """
     if version in state.quarantined:
-        said = f"version {version} was rolled back: {state.quarantined[version]}"
-        raise RolledBackError("; ".join([said, "the champion serves all keys", *bring_effects(workspace, said)]))
+        _raise_rolled_back(workspace, f"version {version} was rolled back: {state.quarantined[version]}")
     if state.was_champion(version):
         reconcile(workspace)
         return StageOutcome(version, name, "promoted before")
     raise NotReadyError(f"version {version} is not being rolled out")
 
 
-def how_it_ended(state: LoopState, version: str) -> str | None:
+def describe_ending(state: LoopState, version: str) -> str | None:
     """Return how the rollout of a version ended, in words; None while it is under way or has not begun."""
     if version in state.quarantined:
         return f"version {version} was rolled back: {state.quarantined[version]}"
     if state.was_champion(version):
         return f"version {version} was promoted"
     return None
+
+
+def _raise_rolled_back(workspace: Workspace, message: str) -> NoReturn:
+    """Raise RolledBackError with a message and the notes of the side effects."""
+    notes = apply_side_effects(workspace, message)
+    raise RolledBackError("; ".join([message, "the champion serves all keys", *notes]))
