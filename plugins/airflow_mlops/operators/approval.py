@@ -65,7 +65,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         with self.opened(context) as (workspace, partition):
             from airflow_mlops.core.rollout.approvals import record_approval, record_rejection, version_to_approve
 
-            version = version_to_approve(workspace, partition, asked=asked)
+            version = version_to_approve(workspace, partition, expected=asked)
             if answer["chosen_options"] != [APPROVE]:
                 who, why = names[0] if names else "nobody", str((answer["params_input"] or {}).get("reason", ""))
                 record_rejection(workspace, version, who, why)

@@ -101,13 +101,13 @@ class AnalyseRolloutOperator(_AtStageOperator):
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.rollout.run_analysis import comes_by_itself, run_analysis
+        from airflow_mlops.core.rollout.run_analysis import can_wait, run_analysis
 
         while True:
             try:
                 outcome = run_analysis(workspace, str(self.version), self.index, partition)
             except NotReadyError as error:
-                if not comes_by_itself(workspace, str(self.version), self.index, partition):
+                if not can_wait(workspace, str(self.version), self.index, partition):
                     raise
                 self._wait(workspace, str(error))
                 continue
@@ -173,8 +173,8 @@ class RollBackModelOperator(StageOperator):
         from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 
         task = context["ti"]
-        once = f"{task.dag_id}/{task.task_id}/{task.run_id}"
-        done = roll_back_now(workspace, reason=self.reason, to=self.to or None, once=once)
+        attempt = f"{task.dag_id}/{task.task_id}/{task.run_id}"
+        done = roll_back_now(workspace, reason=self.reason, to=self.to or None, attempt=attempt)
         self.log.warning("version %s was taken back; version %s serves", done.version, done.champion)
         for note in done.notes:
             self.log.warning("%s", note)

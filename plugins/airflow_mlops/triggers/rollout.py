@@ -93,9 +93,9 @@ class LookDueTrigger(_RolloutTrigger):
 
     def resume_reason(self, workspace: Workspace) -> str | None:
         """Return why an analysis is due; None while the stage bakes or is paused."""
-        from airflow_mlops.core.rollout.analyse_stage import due
+        from airflow_mlops.core.rollout.analyse_stage import reason_to_resume
 
-        return due(workspace, self.version, self.index)
+        return reason_to_resume(workspace, self.version, self.index)
 
 
 class RolloutEndedTrigger(_RolloutTrigger):

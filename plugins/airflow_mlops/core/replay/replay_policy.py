@@ -311,4 +311,4 @@ class _PastRows(StageOnRows):
         if self.stage.share < 100:
             kept = sticky_share(found.keys, salt=self.rollout.salt, percent=self.stage.share)
         rows = int(kept.sum())
-        return ComparedRows(found.ours[kept], found.theirs[kept], found.keys[kept], rows)
+        return ComparedRows(found.challenger_losses[kept], found.champion_losses[kept], found.keys[kept], rows)

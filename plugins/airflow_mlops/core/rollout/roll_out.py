@@ -1,4 +1,4 @@
-"""Roll out a challenger: enter a stage, look, and go on, hold, or roll back.
+"""Roll out a challenger: enter a stage, analyse it, and advance, hold, or roll back.
 
 The pure function :func:`~airflow_mlops.core.rollout.next_transition.next_transition` says what happens next. Every
 transition is decided on a ledger record that was read, and loses if another came first. The target and the registry's
@@ -70,16 +70,14 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
 
 
 def run_rollout_step(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
-    """Enter stage ``index`` of a version's rollout if it is due, and look at it.
-
-    Running it again changes nothing more.
+    """Enter stage ``index`` of a version's rollout if it is due, and analyse it; idempotent.
 
     Raises
     ------
     RolledBackError
         If the version was rolled back, now or before.
     NotReadyError
-        If the look is inconclusive, or the stage is not due: it holds, and a later run looks again.
+        If the analysis is inconclusive, or the stage is not due: it holds, and a later run analyses it again.
     """
     entered = enter_stage(workspace, version, index, as_of)
     if workspace.loop.rollout.stages[index].kind == "live":
@@ -88,17 +86,17 @@ def run_rollout_step(workspace: Workspace, version: str, index: int, as_of: str)
 
 
 def enter_stage(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
-    """Enter stage ``index`` of a version's rollout if it is due, and let the target serve it; live is the promotion.
+    """Enter stage ``index`` of a version's rollout if it is due, and apply its traffic; live is the promotion.
 
     Raises
     ------
     RolledBackError
         If the version was rolled back, now or before; also where the target cannot serve it, or it has broken since
-        its last look.
+        its last analysis.
     NotReadyError
         If the stage is not due: one before it has not passed, a person paused the rollout, or has to approve.
     RolloutError
-        If the declaration has no longer the stage that is open.
+        If the open stage is no longer declared.
     TargetError
         If the target does not serve what the record says; trying again may help.
     """
@@ -114,28 +112,29 @@ def enter_stage(workspace: Workspace, version: str, index: int, as_of: str) -> S
             roll_back(workspace, rollout, transition.reason, as_of)
         require_declared(workspace, rollout)
         if rollout.stage >= index:
-            _serve(workspace, rollout, stage.name, as_of)
+            _serve_or_roll_back(workspace, rollout, stage.name, as_of)
             return StageOutcome(version, stage.name, "entered before")
         if transition.stage != index or transition.to not in ("enter", "promote"):
             raise NotReadyError(
-                f"version {version} holds at {_where(workspace, rollout)}: {transition.reason or _WAITS}"
+                f"version {version} holds at {_stage_name(workspace, rollout)}: {transition.reason or _NOT_PASSED}"
             )
-        _require_unbroken(workspace, state, rollout, as_of)
+        _roll_back_if_broken(workspace, state, rollout, as_of)
         try:
             if transition.to == "promote":
                 return _promote(workspace, state, version, as_of)
             _enter(workspace, state, index, as_of)
         except StaleLedgerError:
             continue
-        _serve(workspace, rollout, stage.name, as_of)
+        _serve_or_roll_back(workspace, rollout, stage.name, as_of)
         return StageOutcome(version, stage.name, "entered")
     raise RolloutError(f"{stage.name} could not be entered in {ATTEMPTS} attempts: other records keep coming first")
 
 
-_WAITS = "it has not passed"
+_NOT_PASSED = "it has not passed"
 
 
-def _where(workspace: Workspace, rollout: OpenRollout) -> str:
+def _stage_name(workspace: Workspace, rollout: OpenRollout) -> str:
+    """Return the name of the open stage, or ``its start`` before the first."""
     stages = workspace.loop.rollout.stages
     return stages[min(rollout.stage, len(stages) - 1)].name if rollout.stage >= 0 else "its start"
 
@@ -150,15 +149,15 @@ def _enter(workspace: Workspace, state: LoopState, index: int, as_of: str) -> No
     fault_point("stage_entered")
 
 
-def _require_unbroken(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: str) -> None:
-    """Take back a challenger that has broken since its look, as while a person thought about the next stage."""
+def _roll_back_if_broken(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: str) -> None:
+    """Roll back a challenger that has broken since its analysis, such as while a stage waited for approval."""
     broken = plain_failure(workspace, state) if rollout.stage >= 0 else None
     if broken is not None:
-        roll_back(workspace, rollout, f"{_where(workspace, rollout)}: {broken.reason}", as_of)
+        roll_back(workspace, rollout, f"{_stage_name(workspace, rollout)}: {broken.reason}", as_of)
 
 
-def _serve(workspace: Workspace, rollout: OpenRollout, name: str, as_of: str) -> None:
-    """Let the target serve what the ledger says; a challenger that it cannot serve goes back."""
+def _serve_or_roll_back(workspace: Workspace, rollout: OpenRollout, name: str, as_of: str) -> None:
+    """Make the target serve what the ledger says; roll back a challenger that it cannot serve."""
     try:
         reconcile_target(workspace)
     except RolloutError as error:
@@ -171,7 +170,7 @@ def _serve(workspace: Workspace, rollout: OpenRollout, name: str, as_of: str) ->
 def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -> StageOutcome:
     require_policy(workspace, state, state.versions[version])
     if workspace.loop.rollout.is_live:
-        _prepare(workspace, state, version, as_of)
+        _prepare_or_roll_back(workspace, state, version, as_of)
     previous = state.champion.number if state.champion else None
     operation = f"promoted:{version}:{state.rollout.record if state.rollout else 0}"
     draft = workspace.draft(Promoted(version=version, previous=previous), operation, as_of)
@@ -183,8 +182,8 @@ def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -
     return StageOutcome(version, "live_100", f"version {version} is the champion; before it {previous or 'none'}")
 
 
-def _prepare(workspace: Workspace, state: LoopState, version: str, as_of: str) -> None:
-    """Make sure that a version can be served before the ledger says that it is; one that cannot goes back."""
+def _prepare_or_roll_back(workspace: Workspace, state: LoopState, version: str, as_of: str) -> None:
+    """Prepare a version before the ledger says that it serves; roll back one that cannot be prepared."""
     try:
         workspace.target.prepare(state.versions[version])
     except RolloutError as error:

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_mlops.core.errors import NotReadyError, RolledBackError
 from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, TargetError, Traffic, UnitSums, VersionTelemetry
-from airflow_mlops.core.rollout.analyse_stage import due
+from airflow_mlops.core.rollout.analyse_stage import reason_to_resume
 from airflow_mlops.core.rollout.control_rollout import control_rollout
 from airflow_mlops.core.rollout.roll_out import enter_stage, run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.watch_rollout import watch_rollout
@@ -81,7 +81,7 @@ def test_without_requests_a_stage_holds_and_no_look_is_used_up(tmp_path: Path) -
     for requests in (0, 1, 99):
         target.sees(champion=seen(1_000), challenger=seen(requests))
         assert f"{requests} requests of the challenger, 100 are needed to say" in look(workspace)
-        assert due(workspace, "2", 0) is None
+        assert reason_to_resume(workspace, "2", 0) is None
     assert looks(workspace) == []
 
 
@@ -128,7 +128,7 @@ def test_a_bad_challenger_is_rolled_back_and_the_target_serves_the_champion(
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, metrics=metrics)
     target.sees(champion=seen(5_000), challenger=challenger)
-    assert due(workspace, "2", 0) is not None
+    assert reason_to_resume(workspace, "2", 0) is not None
     assert "RolledBackError" in look(workspace)
     assert word in workspace.state().quarantined["2"]
     assert (target.observe().champion, target.observe().challenger) == ("1", None)
@@ -140,9 +140,9 @@ def test_what_the_target_took_out_by_itself_is_rolled_back_also_while_paused(tmp
     control_rollout(workspace, "pause", reason="holiday")
     target.sees(champion=seen(5_000), challenger=seen(500, seed=1))
     assert "paused: holiday" in look(workspace)
-    assert due(workspace, "2", 0) is None
+    assert reason_to_resume(workspace, "2", 0) is None
     target.trips("30 of 40 requests raised")
-    assert "30 of 40 requests raised" in str(due(workspace, "2", 0))
+    assert "30 of 40 requests raised" in str(reason_to_resume(workspace, "2", 0))
     assert "RolledBackError" in look(workspace)
     assert target.observe().challenger is None
 
@@ -153,7 +153,7 @@ def test_a_stage_bakes_for_its_minutes_however_good_it_looks_and_fails_at_once(t
     target.sees(champion=seen(9_000), challenger=seen(600, seed=1))
     target.seconds = 60
     assert "look 1 of 2 comes after 5 minutes; 1 have passed" in look(workspace)
-    assert due(workspace, "2", 0) is None
+    assert reason_to_resume(workspace, "2", 0) is None
     target.seconds = 5 * 60
     target.sees(champion=seen(90_000), challenger=seen(10_000, seed=1))
     assert "bakes for 5 more minutes" in look(workspace)
@@ -171,7 +171,7 @@ def test_a_stage_that_stays_undecided_is_given_up_after_its_time(tmp_path: Path)
     target.seconds = 29 * 60
     assert "NotReadyError" in look(workspace)
     target.seconds = 30 * 60
-    assert "max_wait is 30" in str(due(workspace, "2", 0))
+    assert "max_wait is 30" in str(reason_to_resume(workspace, "2", 0))
     assert "RolledBackError" in look(workspace)
 
 

@@ -13,7 +13,7 @@ from airflow_mlops.core.governance import reproduce_version as reproduce_version
 from airflow_mlops.core.governance.certify_version import prove_version
 from airflow_mlops.core.governance.model_card import write_model_card
 from airflow_mlops.core.rollout.approvals import record_approval, version_to_approve
-from airflow_mlops.core.rollout.promotion_policy import FILE, read_policy, unmet
+from airflow_mlops.core.rollout.promotion_policy import FILE, read_policy, unmet_requirements
 from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -74,7 +74,7 @@ def test_what_a_machine_can_prove_is_proved_and_what_only_a_person_can_is_left_o
     assert prove_version(workspace, "1") == missing
     assert workspace.ledger.head().sequence == records
     record_approval(workspace, version_to_approve(workspace, week(2)), ("ben",), started_by=None)
-    assert unmet(workspace, workspace.state(), workspace.state().versions["1"]) == []
+    assert unmet_requirements(workspace, workspace.state(), workspace.state().versions["1"]) == []
     go_live(workspace)
     champion = workspace.state().champion
     assert champion is not None
@@ -110,13 +110,13 @@ def test_a_card_that_lacked_something_counts_anew_once_it_is_declared(tmp_path: 
     assert missing.startswith("card: the model card lacks purpose: declare `purpose`; once nothing is lacking, airflow")
     declared = dataclasses.replace(workspace, loop=workspace.loop.model_copy(update={"purpose": "tests only"}))
     write_model_card(declared, "1")
-    assert unmet(declared, declared.state(), declared.state().versions["1"]) == []
+    assert unmet_requirements(declared, declared.state(), declared.state().versions["1"]) == []
     records = declared.ledger.head().sequence
     write_model_card(declared, "1")
     assert declared.ledger.head().sequence == records
-    assert unmet(workspace, workspace.state(), workspace.state().versions["1"]) == []
+    assert unmet_requirements(workspace, workspace.state(), workspace.state().versions["1"]) == []
     write_model_card(workspace, "1")
-    assert unmet(workspace, workspace.state(), workspace.state().versions["1"]) != []
+    assert unmet_requirements(workspace, workspace.state(), workspace.state().versions["1"]) != []
 
 
 @pytest.mark.parametrize(("allowed", "met"), [("", False), ("tolerance: 0.1\n", False), ("tolerance: 1.5\n", True)])
@@ -132,7 +132,7 @@ def test_how_far_a_version_made_again_may_be_off_is_for_the_policy_to_say(
     )  # fmt: skip
     found = reproduce_version_module.reproduce_version(workspace, "1", tolerance=1e9)
     assert (found.verdict, found.largest_difference) == ("within tolerance", pytest.approx(1.0))
-    missing = unmet(workspace, workspace.state(), workspace.state().versions["1"])
+    missing = unmet_requirements(workspace, workspace.state(), workspace.state().versions["1"])
     assert (missing == []) is met
     if not met:
         assert "within tolerance" in missing[0]

@@ -11,7 +11,7 @@ import pytest
 from airflow_mlops.cli.rollout_commands import standing
 from airflow_mlops.core.errors import NotReadyError, RolledBackError, RolloutError
 from airflow_mlops.core.ports.rollout_target import Traffic
-from airflow_mlops.core.rollout.analyse_stage import due
+from airflow_mlops.core.rollout.analyse_stage import reason_to_resume
 from airflow_mlops.core.rollout.control_rollout import approve_stage, control_rollout
 from airflow_mlops.core.rollout.roll_out import enter_stage, run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
@@ -38,17 +38,17 @@ def test_a_label_metric_of_a_live_stage_looks_at_what_came_while_its_run_waited(
     target.sees(champion=seen(500), challenger=seen(500))
     with pytest.raises(NotReadyError, match="no partition was scored since the stage was entered"):
         run_rollout_step(workspace, version, 0, week(5))
-    assert due(workspace, version, 0) is None
+    assert reason_to_resume(workspace, version, 0) is None
     rows = toy_rows(6, slope=6, rows=400)
     for known in (rows.assign(y=float("nan")), rows):
         # A look at rows whose labels are not there yet would be a planned one, and the last of them takes it back.
         with pytest.raises(NotReadyError):
             run_rollout_step(workspace, version, 0, week(5))
-        assert due(workspace, version, 0) is None
+        assert reason_to_resume(workspace, version, 0) is None
         workspace.source.frames[week(6)] = known  # type: ignore[attr-defined]
         ingest(workspace, week(6))
         score_partition(workspace, week(6))
-    assert due(workspace, version, 0) is not None
+    assert reason_to_resume(workspace, version, 0) is not None
     # The run is still that of week 5.
     assert run_rollout_step(workspace, version, 0, week(5)).stage == "canary_50"
 
@@ -57,7 +57,7 @@ def test_the_time_that_other_traffic_was_served_is_no_time_of_the_stage(tmp_path
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"canary": 10, "max_wait": 30}, {"live": 100}])
     target._traffic, target.seconds = Traffic(0, "1"), 99_999.0
-    assert due(workspace, "2", 0) is None
+    assert reason_to_resume(workspace, "2", 0) is None
     assert "NotReadyError" in look(workspace)
     assert not workspace.state().quarantined
 

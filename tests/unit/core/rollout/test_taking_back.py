@@ -128,9 +128,9 @@ def test_a_task_that_takes_back_and_is_tried_again_takes_back_one_version(tmp_pa
     workspace = second_champion(tmp_path, target)
     target_down(target)
     with pytest.raises(TargetError):
-        roll_back_now(workspace, reason="bad", once="my_dag/back/run 1")
+        roll_back_now(workspace, reason="bad", attempt="my_dag/back/run 1")
     target_up(target)
-    done = roll_back_now(workspace, reason="bad", once="my_dag/back/run 1")
+    done = roll_back_now(workspace, reason="bad", attempt="my_dag/back/run 1")
     assert (done.version, done.champion) == ("3", "2")
     assert (target.observe().champion, target.observe().challenger) == ("2", None)
     assert list(workspace.state().quarantined) == ["3"]

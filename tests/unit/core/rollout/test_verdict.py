@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, Verdict
 from airflow_mlops.core.rollout.analysis.judge_values import judge_paired
-from airflow_mlops.core.rollout.verdict import stage_verdict, too_little
+from airflow_mlops.core.rollout.verdict import insufficient_data, stage_verdict
 
 VERDICTS: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")
 FIRST = Look(1, (0.2,), 5)
@@ -42,13 +42,13 @@ def test_what_is_undecided_after_the_last_planned_look_has_failed_and_says_so() 
 
 
 def test_a_pass_waits_for_the_stage_to_have_baked_and_a_failure_does_not() -> None:
-    found = stage_verdict(said("pass"), FIRST, rows=100, bakes="bakes for 5 more minutes")
+    found = stage_verdict(said("pass"), FIRST, rows=100, remaining_bake="bakes for 5 more minutes")
     assert (found.verdict, found.reason) == ("inconclusive", "pass 0; bakes for 5 more minutes")
-    assert stage_verdict(said("fail"), FIRST, rows=100, bakes="bakes for 5 more minutes").verdict == "fail"
+    assert stage_verdict(said("fail"), FIRST, rows=100, remaining_bake="bakes for 5 more minutes").verdict == "fail"
 
 
 def test_too_little_to_look_at_is_no_look() -> None:
-    found = too_little("3 rows", 3)
+    found = insufficient_data("3 rows", 3)
     assert (found.verdict, found.look, found.metrics) == ("inconclusive", 0, ())
 
 

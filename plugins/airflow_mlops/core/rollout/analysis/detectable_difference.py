@@ -75,7 +75,7 @@ def _rise(rate: float, challenger: float, champion: float, surely: float, often:
     return high
 
 
-def said_of_errors(
+def describe_detectable_errors(
     challenger: float,
     champion: float,
     *,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from airflow_mlops.core.ports.rollout_target import Telemetry, UnitSums, VersionTelemetry
 from airflow_mlops.core.rollout.analysis.detectable_difference import (
+    describe_detectable_errors,
     detectable_difference,
-    said_of_errors,
 )
 from airflow_mlops.core.rollout.analysis.judge_errors import judge_errors
 from airflow_mlops.core.rollout.analysis.judge_metric import Look
@@ -66,12 +66,12 @@ def test_more_requests_never_find_less(ours: int, theirs: int, rate: float) -> N
 
 
 def test_the_sentences_name_numbers_and_say_what_is_not_found() -> None:
-    said = said_of_errors(200, 1_800, rate=0.10, margin=0.01)
+    said = describe_detectable_errors(200, 1_800, rate=0.10, margin=0.01)
     assert said.startswith("with 200 requests beside the champion's 1,800, a rise of the error share from 10.0% by ")
     assert "points is found 4 times of 5" in said
     assert "with a margin of 1 points an equal challenger passes less often than that" in said
-    assert "margin" not in said_of_errors(200, 1_800, rate=0.10, margin=0.2)
-    assert said_of_errors(0, 100, rate=0.1) == (
+    assert "margin" not in describe_detectable_errors(200, 1_800, rate=0.10, margin=0.2)
+    assert describe_detectable_errors(0, 100, rate=0.1) == (
         "with 0 requests beside the champion's 100, no rise of the error share from 10.0% is found 4 times of 5"
     )
 
