@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from airflow_mlops.core.rollout.analysis.interim_analyses import boundaries, spent_by
+from airflow_mlops.core.rollout.analysis.interim_analyses import boundaries, spent_alpha
 
 PUBLISHED = [
     # Five evenly spaced looks, one-sided 0.025 (Lan and DeMets, O'Brien-Fleming shape), as tables print them.
@@ -51,7 +51,7 @@ def test_a_challenger_at_the_limit_is_stopped_as_often_as_stated(looks: int) -> 
 @settings(max_examples=25)
 def test_the_last_look_asks_for_no_less_than_one_look_alone_would(shares: list[float]) -> None:
     found = boundaries(sorted(shares), 0.025)
-    assert found[-1] >= norm.isf(spent_by(max(shares), 0.025)) - 1e-6
+    assert found[-1] >= norm.isf(spent_alpha(max(shares), 0.025)) - 1e-6
     assert all(z > 0 for z in found)
 
 

@@ -21,7 +21,7 @@ from airflow_mlops.core.rollout.analysis.evidence import (
     z_of_t,
     z_without_spread,
 )
-from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, Verdict, all_of
+from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, Verdict, combine_results
 
 
 def test_alpha_is_shared_by_what_can_fail_a_stage_and_not_by_what_has_to_pass() -> None:
@@ -74,11 +74,13 @@ def test_no_number_that_the_ledger_could_not_read_gets_into_a_result() -> None:
 def test_several_pass_only_if_each_does_and_fail_if_any_does() -> None:
     verdicts: tuple[Verdict, ...] = ("pass", "fail", "inconclusive")
     for three in product(verdicts, repeat=3):
-        found = all_of("all", [MetricLook(str(place), said, f"{place} {said}") for place, said in enumerate(three)])
+        found = combine_results(
+            "all", [MetricLook(str(place), said, f"{place} {said}") for place, said in enumerate(three)]
+        )
         expected = "fail" if "fail" in three else "inconclusive" if "inconclusive" in three else "pass"
         assert found.verdict == expected
         assert found.reason.split()[1].startswith(expected)
-    assert all_of("all", []).verdict == "inconclusive"
+    assert combine_results("all", []).verdict == "inconclusive"
 
 
 @given(st.integers(0, 400), st.integers(1, 400), st.floats(1e-4, 0.999))
