@@ -17,8 +17,8 @@ from airflow_mlops.core.ports.registry import (
     ghosts_of,
 )
 from airflow_mlops.core.registry.checked_names import checked_version, require_allowed
-from airflow_mlops.core.registry.copied_folder import put_in_place
 from airflow_mlops.core.registry.model_file import check_model_file
+from airflow_mlops.core.registry.replace_folder import replace_folder
 
 
 @dataclass
@@ -85,7 +85,7 @@ class InMemoryRegistry:
         """Return the path of a version's model file, its folder written to ``into``."""
         kept = self._kept(version)
         require_allowed(kept.source, ["memory:/versions"])
-        with put_in_place(into) as part:
+        with replace_folder(into) as part:
             for name, content in {MODEL_FILE: kept.content, **kept.beside}.items():
                 (part / name).write_bytes(content)
         return into / MODEL_FILE

@@ -11,7 +11,6 @@ from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE, RegisteredVersion, Registration
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
-from airflow_mlops.core.registry.copied_folder import put_in_place
 from airflow_mlops.core.registry.load import keep_for_others
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.registry.recorded_environment import (
@@ -20,6 +19,7 @@ from airflow_mlops.core.registry.recorded_environment import (
     recorded_environment,
     requirements_of,
 )
+from airflow_mlops.core.registry.replace_folder import replace_folder
 from airflow_mlops.core.registry.sign_folder import SignatureError, sign_folder, signature_of
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.fit_candidate import candidate_file
@@ -142,7 +142,7 @@ def adopt_version(
     if file_digest(folder / MODEL_FILE) != details.artefact:
         raise SignatureError(f"{name} is not adopted: its model is not the candidate that was judged; delete it")
     copy = folder.with_name(signature.digest)
-    with put_in_place(copy) as part:
+    with replace_folder(copy) as part:
         part.rmdir()
         folder.rename(part)
     keep_for_others(workspace, copy)

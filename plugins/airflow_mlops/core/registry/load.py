@@ -15,8 +15,8 @@ from typing import Any
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
-from airflow_mlops.core.registry.copied_folder import fetched_into
 from airflow_mlops.core.registry.model_file import file_digest, load_model
+from airflow_mlops.core.registry.replace_folder import fetch_folder
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, SignatureError, verify_folder
 from airflow_mlops.core.workspace import Workspace
 
@@ -141,4 +141,4 @@ def _shared(workspace: Workspace, folder: Path) -> bool:
     files = workspace.ports.shared()
     if files is None:
         return False
-    return fetched_into(folder, files, folder.relative_to(workspace.scratch).as_posix())
+    return fetch_folder(folder, files, folder.relative_to(workspace.scratch).as_posix())

@@ -29,8 +29,8 @@ from airflow_mlops.core.ports.registry import (
     ghosts_of,
 )
 from airflow_mlops.core.registry.checked_names import checked_model, checked_version, require_allowed
-from airflow_mlops.core.registry.copied_folder import put_in_place
 from airflow_mlops.core.registry.mlflow_files import write_folder
+from airflow_mlops.core.registry.replace_folder import replace_folder
 
 ANSWER_SECONDS = 10.0
 """How long a server may take to say that it is there."""
@@ -103,7 +103,7 @@ class MlflowRegistry:
         with self._asking(f"fetch version {number}", version=number):
             source = str(self._client.get_model_version(self._model, number).source)
             require_allowed(source, self._prefixes or (self._artefact_location(),))
-            with tempfile.TemporaryDirectory() as scratch, put_in_place(into) as part:
+            with tempfile.TemporaryDirectory() as scratch, replace_folder(into) as part:
                 found = Path(download_artifacts(source, dst_path=scratch, tracking_uri=self._uri))
                 if not (found / MODEL_FILE).is_file():
                     raise RegistryError(f"{self._model}: version {number} has no {MODEL_FILE} at {source}")
