@@ -16,8 +16,8 @@ from airflow_mlops.core.ports.registry import (
     VersionGoneError,
     ghosts_of,
 )
-from airflow_mlops.core.registry.checked_names import checked_version, require_allowed
 from airflow_mlops.core.registry.model_file import check_model_file
+from airflow_mlops.core.registry.registry_names import require_allowed, require_version_number
 from airflow_mlops.core.registry.replace_folder import replace_folder
 
 
@@ -107,7 +107,7 @@ class InMemoryRegistry:
         return {"url": None}
 
     def _kept(self, version: str) -> KeptVersion:
-        number = int(checked_version(version))
+        number = int(require_version_number(version))
         if number > len(self.versions) or version in self.deleted:
             raise VersionGoneError(f"the registry in memory has no version {version}; it has {len(self.versions)}")
         return self.versions[number - 1]

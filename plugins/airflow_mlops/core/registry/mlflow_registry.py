@@ -28,8 +28,8 @@ from airflow_mlops.core.ports.registry import (
     VersionGoneError,
     ghosts_of,
 )
-from airflow_mlops.core.registry.checked_names import checked_model, checked_version, require_allowed
 from airflow_mlops.core.registry.mlflow_files import write_folder
+from airflow_mlops.core.registry.registry_names import require_allowed, require_model_name, require_version_number
 from airflow_mlops.core.registry.replace_folder import replace_folder
 
 ANSWER_SECONDS = 10.0
@@ -58,7 +58,7 @@ class MlflowRegistry:
         from mlflow import MlflowClient
 
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # in the log of a task it is noise
-        self._uri, self._model, self._location = tracking_uri, checked_model(model), artifact_location
+        self._uri, self._model, self._location = tracking_uri, require_model_name(model), artifact_location
         self._prefixes = tuple(artefact_prefixes)
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
@@ -99,7 +99,7 @@ class MlflowRegistry:
         """Return the path of a version's model file, its folder copied to ``into``; see :meth:`ModelRegistry.fetch`."""
         from mlflow.artifacts import download_artifacts
 
-        number = checked_version(version)
+        number = require_version_number(version)
         with self._asking(f"fetch version {number}", version=number):
             source = str(self._client.get_model_version(self._model, number).source)
             require_allowed(source, self._prefixes or (self._artefact_location(),))
@@ -132,7 +132,7 @@ class MlflowRegistry:
             if version is None:
                 self._client.delete_registered_model_alias(self._model, alias)
             else:
-                self._client.set_registered_model_alias(self._model, alias, checked_version(version))
+                self._client.set_registered_model_alias(self._model, alias, require_version_number(version))
 
     def describe(self) -> dict[str, Any]:
         """Return where a person finds the model."""
