@@ -14,7 +14,7 @@ import pytest
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ports.registry import GHOST_OF, ModelRegistry, Registration, VersionGoneError
-from airflow_mlops.core.ports.signing_keys import GivenKeys, new_private_key
+from airflow_mlops.core.ports.signing_keys import StaticKeys, new_private_key
 from airflow_mlops.core.registry.mlflow_registry import OPERATION, MlflowRegistry
 from airflow_mlops.core.registry.model_file import file_digest, load_model
 from airflow_mlops.core.registry.sign_folder import sign_folder, signature_of
@@ -126,7 +126,7 @@ def test_every_version_is_listed_with_its_operation_its_tags_and_where_its_files
 def test_what_is_sealed_is_the_complete_folder_and_comes_back_as_it_was(
     case: Case, registration: Register, tmp_path: Path
 ) -> None:
-    keys = GivenKeys(new_private_key())
+    keys = StaticKeys(new_private_key())
     asked = dataclasses.replace(
         registration("op"), files={"sbom.cdx.json": b"{}"}, seal=lambda folder: sign_folder(folder, keys)
     )

@@ -41,7 +41,7 @@ class SigningKeys(Protocol):
 
 
 @dataclass(frozen=True)
-class GivenKeys:
+class StaticKeys:
     """Keys that a connection holds.
 
     Parameters

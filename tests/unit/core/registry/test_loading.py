@@ -18,7 +18,7 @@ from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidate
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import GHOST_OF, VersionGoneError
-from airflow_mlops.core.ports.signing_keys import GivenKeys, new_private_key
+from airflow_mlops.core.ports.signing_keys import StaticKeys, new_private_key
 from airflow_mlops.core.registry.load import copy_of, load_version, verified_folder
 from airflow_mlops.core.registry.sign_folder import SignatureError
 from airflow_mlops.core.registry.verify_version import verify_version
@@ -165,7 +165,7 @@ def test_what_an_edited_mlmodel_asks_for_is_never_done(workspace: Workspace, tmp
 
 
 def test_a_key_that_is_not_trusted_here_is_named_and_no_other_copy_is_tried(workspace: Workspace) -> None:
-    workspace.__dict__["keys"] = GivenKeys(new_private_key())
+    workspace.__dict__["keys"] = StaticKeys(new_private_key())
     with pytest.raises(SignatureError, match="which is not trusted here; give the connection mlops_signing"):
         load_version(workspace, champion(workspace))
 

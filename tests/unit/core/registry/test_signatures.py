@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ports.signing_keys import (
     PRIVATE_KEY,
-    GivenKeys,
     KeyFolder,
+    StaticKeys,
     fingerprint,
     new_private_key,
     public_of,
@@ -30,7 +30,7 @@ from airflow_mlops.core.registry.sign_folder import (
     verify_folder,
 )
 
-KEYS = GivenKeys(new_private_key())
+KEYS = StaticKeys(new_private_key())
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_symbolic_link_is_refused_even_to_the_same_content(folder: Path, tmp_p
 
 
 def test_another_key_signs_the_changed_folder_in_vain(folder: Path) -> None:
-    first, others = sign_folder(folder, KEYS), GivenKeys(new_private_key())
+    first, others = sign_folder(folder, KEYS), StaticKeys(new_private_key())
     change_a_byte(folder)
     second = sign_folder(folder, others)
     with pytest.raises(SignatureError, match="its signature was replaced"):
@@ -113,18 +113,18 @@ def test_a_signature_that_is_no_signature_is_refused_in_words(folder: Path) -> N
 
 def test_a_worker_with_the_public_key_alone_verifies_and_cannot_sign(folder: Path) -> None:
     signature, public = sign_folder(folder, KEYS), public_of(KEYS.private())
-    reader = GivenKeys(None, (public,))
+    reader = StaticKeys(None, (public,))
     verify_folder(folder, signature, reader)
     with pytest.raises(DeclarationError, match="this worker has no key to sign a model with"):
         sign_folder(folder, reader)
 
 
 def test_after_a_change_of_keys_old_versions_are_verified_by_the_old_public_key(folder: Path) -> None:
-    old, new = GivenKeys(new_private_key()), new_private_key()
+    old, new = StaticKeys(new_private_key()), new_private_key()
     signature = sign_folder(folder, old)
-    verify_folder(folder, signature, GivenKeys(new, (public_of(old.private()),)))
+    verify_folder(folder, signature, StaticKeys(new, (public_of(old.private()),)))
     with pytest.raises(OtherKeyError):
-        verify_folder(folder, signature, GivenKeys(new))
+        verify_folder(folder, signature, StaticKeys(new))
 
 
 def test_the_key_of_a_folder_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path, folder: Path) -> None:
@@ -181,9 +181,9 @@ def pem(key: object) -> str:
 )
 def test_a_key_that_cannot_sign_is_refused_and_never_repeated(key: str) -> None:
     with pytest.raises(DeclarationError) as caught:
-        GivenKeys(key).private()
+        StaticKeys(key).private()
     assert key.splitlines()[-2 if "\n" in key else 0] not in str(caught.value)
-    assert key not in repr(GivenKeys(key))
+    assert key not in repr(StaticKeys(key))
 
 
 def test_model_signings_own_command_verifies_what_we_signed(folder: Path, tmp_path: Path) -> None:
