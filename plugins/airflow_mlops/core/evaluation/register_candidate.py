@@ -15,7 +15,7 @@ from airflow_mlops.core.registry.load import keep_for_others
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.registry.recorded_environment import (
     Environment,
-    environment_said,
+    parse_environment,
     recorded_environment,
     requirements_of,
 )
@@ -100,7 +100,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
 def environment_of(workspace: Workspace, evaluated: Mapping[str, Any]) -> Environment:
     """Return where the candidate was fitted: here, or what a fit elsewhere says of itself."""
     said = evaluated.get("environment")
-    return environment_said(said) if said and workspace.loop.train.runs_on.kind != "worker" else recorded_environment()
+    return parse_environment(said) if said and workspace.loop.train.runs_on.kind != "worker" else recorded_environment()
 
 
 def tags_of(details: CandidateRegistered, partition: str) -> dict[str, str]:

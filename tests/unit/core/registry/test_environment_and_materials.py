@@ -13,7 +13,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
 from airflow_mlops.core.registry.recorded_environment import (
-    environment_said,
+    parse_environment,
     recorded_environment,
     requirements_of,
 )
@@ -68,13 +68,13 @@ def test_another_model_is_another_bill_of_materials() -> None:
 
 
 def test_a_fit_elsewhere_is_recorded_as_it_says_and_no_more_is_claimed() -> None:
-    said = environment_said({"python": "3.9.1", "numpy": "1.26.0", "scikit_learn": "1.4.0", "platform": "Linux-6"})
+    said = parse_environment({"python": "3.9.1", "numpy": "1.26.0", "scikit_learn": "1.4.0", "platform": "Linux-6"})
     assert said["python"] == "3.9.1"
     assert [(package["name"], package["version"]) for package in said["packages"]] == [
         ("numpy", "1.26.0"), ("scikit-learn", "1.4.0")
     ]  # fmt: skip
     assert requirements_of(said, ("scikit-learn", "pandas")) == ("scikit-learn==1.4.0",)
     full = recorded_environment()
-    assert environment_said(full) == full
+    assert parse_environment(full) == full
     document = bill_of_materials(said, model="m", operation="op", digest=DIGEST)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(document)) is None
