@@ -17,7 +17,7 @@ from airflow_mlops.core.ports.registry import GHOST_OF, ModelRegistry, Registrat
 from airflow_mlops.core.ports.signing_keys import StaticKeys, new_private_key
 from airflow_mlops.core.registry.mlflow_registry import OPERATION, MlflowRegistry
 from airflow_mlops.core.registry.model_file import file_digest, load_model
-from airflow_mlops.core.registry.sign_folder import sign_folder, signature_of
+from airflow_mlops.core.registry.sign_folder import read_signature, sign_folder
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 
 Register = Callable[[str], Registration]
@@ -134,9 +134,9 @@ def test_what_is_sealed_is_the_complete_folder_and_comes_back_as_it_was(
     file = case.registry.fetch(version, tmp_path / "out")
     assert file == tmp_path / "out" / "model.skops"
     assert (tmp_path / "out" / "sbom.cdx.json").read_bytes() == b"{}"
-    signature = signature_of(tmp_path / "out", keys)
+    signature = read_signature(tmp_path / "out", keys)
     (tmp_path / "out" / "stray").write_text("x")
-    assert signature_of(case.registry.fetch(version, tmp_path / "out").parent, keys) == signature
+    assert read_signature(case.registry.fetch(version, tmp_path / "out").parent, keys) == signature
 
 
 @pytest.mark.parametrize("source", ["s3://somebody-else/m", "file:/etc", "/etc", "models:/other/1"])

@@ -15,7 +15,7 @@ from airflow_mlops.core.lake import Lake, LakeFiles
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import VersionGoneError
 from airflow_mlops.core.ports.signing_keys import new_private_key, public_of
-from airflow_mlops.core.registry.load import copy_of, load_version
+from airflow_mlops.core.registry.load import copy_folder, load_version
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.workspace import WorkspaceHook
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -46,7 +46,7 @@ def test_another_worker_loads_a_version_that_was_deleted_from_the_lake_and_verif
 
     second = worker(first, lake, tmp_path / "second")
     assert hasattr(load_version(second, version), "predict")
-    assert {path.name for path in copy_of(second, version).iterdir()} == {
+    assert {path.name for path in copy_folder(second, version).iterdir()} == {
         "model.skops", "model.sig", "environment.json", "sbom.cdx.json",
     }  # fmt: skip
 

@@ -22,7 +22,7 @@ from sklearn.linear_model import LinearRegression
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import Registration
 from airflow_mlops.core.registry.model_file import file_digest, save_model
-from airflow_mlops.core.registry.sign_folder import sign_folder, signature_of
+from airflow_mlops.core.registry.sign_folder import read_signature, sign_folder
 from airflow_mlops.core.rollout.targets.sagemaker.sagemaker_target import SageMakerTarget
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.sagemaker import sagemaker_target
@@ -131,7 +131,7 @@ def register_version(workspace: Workspace, number: str) -> Version:
 
     def sign(folder: Path) -> None:
         sign_folder(folder, workspace.keys)
-        seal.update(asdict(signature_of(folder, workspace.keys)))
+        seal.update(asdict(read_signature(folder, workspace.keys)))
 
     registered_number = workspace.registry.register(
         Registration(

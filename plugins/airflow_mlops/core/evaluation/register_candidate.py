@@ -20,7 +20,7 @@ from airflow_mlops.core.registry.recorded_environment import (
     requirements_of,
 )
 from airflow_mlops.core.registry.replace_folder import replace_folder
-from airflow_mlops.core.registry.sign_folder import SignatureError, sign_folder, signature_of
+from airflow_mlops.core.registry.sign_folder import SignatureError, read_signature, sign_folder
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.fit_candidate import candidate_file
 from airflow_mlops.core.workspace import Workspace
@@ -136,7 +136,7 @@ def adopt_version(
     folder = workspace.scratch / "models" / f"registered-{number}"
     workspace.registry.fetch(number, folder)
     try:
-        signature = signature_of(folder, workspace.keys)
+        signature = read_signature(folder, workspace.keys)
     except SignatureError as error:
         raise SignatureError(f"{name} is not adopted: {error}; delete that version and register again") from error
     if file_digest(folder / MODEL_FILE) != details.artefact:

@@ -1,4 +1,4 @@
-"""Replace the folder of a version as a whole, like :func:`airflow_mlops.core.replace_file.replace_file`."""
+"""Replace the folder of a version as a whole, like :func:`airflow_mlops.core.lake.replace_file`."""
 
 from __future__ import annotations
 

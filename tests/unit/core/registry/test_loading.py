@@ -19,7 +19,7 @@ from airflow_mlops.core.evaluation.register_candidate import register_candidate
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import GHOST_OF, VersionGoneError
 from airflow_mlops.core.ports.signing_keys import StaticKeys, new_private_key
-from airflow_mlops.core.registry.load import copy_of, load_version, verified_folder
+from airflow_mlops.core.registry.load import copy_folder, load_version, verified_folder
 from airflow_mlops.core.registry.sign_folder import SignatureError
 from airflow_mlops.core.registry.verify_version import verify_version
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
@@ -99,7 +99,7 @@ def test_a_copy_is_verified_at_every_load_and_replaced_where_it_was_changed(
     workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
     version = champion(workspace)
-    folder = copy_of(workspace, version)
+    folder = copy_folder(workspace, version)
     for name in ("model.skops", "environment.json"):
         (folder / name).write_bytes(b"tampered")
         with caplog.at_level(logging.WARNING):
@@ -145,7 +145,7 @@ def test_what_an_edited_mlmodel_asks_for_is_never_done(workspace: Workspace, tmp
     from airflow_mlops.core.registry.sign_folder import sign_folder
 
     version = champion(workspace)
-    folder = copy_of(workspace, version)
+    folder = copy_folder(workspace, version)
     witness = tmp_path / "it-ran"
 
     class Payload:
@@ -159,7 +159,7 @@ def test_what_an_edited_mlmodel_asks_for_is_never_done(workspace: Workspace, tmp
     (folder / "model.pkl").write_bytes(pickle.dumps(Payload()))
     details = replace(version.details, signature=sign_folder(folder, workspace.keys))
     signed = Version(version.number, version.partition, details)
-    shutil.copytree(folder, copy_of(workspace, signed))
+    shutil.copytree(folder, copy_folder(workspace, signed))
     assert hasattr(load_version(workspace, signed), "predict")
     assert not witness.exists()
 
@@ -182,7 +182,7 @@ def test_a_version_from_before_signatures_is_loaded_by_its_digest_with_a_warning
     report = verify_version(workspace, old)
     assert (report.signed, report.verified) == (False, False)
     assert "it was registered before versions were" in report.reason
-    (copy_of(workspace, old) / "model.skops").write_bytes(b"tampered")
+    (copy_folder(workspace, old) / "model.skops").write_bytes(b"tampered")
     registry.versions[0].content = b"tampered"
     with pytest.raises(RegistryError, match=r"version 1 of toy is refused: model\.skops was changed: its digest is"):
         load_version(workspace, old)

@@ -25,8 +25,8 @@ from airflow_mlops.core.registry.sign_folder import (
     OtherKeyError,
     Signature,
     SignatureError,
+    read_signature,
     sign_folder,
-    signature_of,
     verify_folder,
 )
 
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_that_nobody_touched_is_verified_and_names_its_key(folder: Path) -> None:
     signature = sign_folder(folder, KEYS)
     verify_folder(folder, signature, KEYS)
-    assert signature_of(folder, KEYS) == signature
+    assert read_signature(folder, KEYS) == signature
     assert signature.key == fingerprint(public_of(KEYS.private()))
 
 
@@ -95,7 +95,7 @@ def test_another_key_signs_the_changed_folder_in_vain(folder: Path) -> None:
     with pytest.raises(OtherKeyError, match=r"not trusted here; give the connection mlops_signing that public key"):
         verify_folder(folder, second, KEYS)
     with pytest.raises(OtherKeyError, match="by no key that is trusted here"):
-        signature_of(folder, KEYS)
+        read_signature(folder, KEYS)
     with pytest.raises(SignatureError):
         verify_folder(folder, Signature(second.digest, first.key), KEYS)
 
