@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.training_details import Signature
-from airflow_mlops.core.ports.signing_keys import SigningKeys, fingerprint, public_of, readable
+from airflow_mlops.core.ports.signing_keys import SigningKeys, derive_public_key, fingerprint, pipe_path
 from airflow_mlops.core.registry.model_file import file_digest
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def sign_folder(folder: Path, keys: SigningKeys) -> Signature:
     from model_signing import signing
 
     private = keys.private()
-    with readable(private) as path:
+    with pipe_path(private) as path:
         config = signing.Config().use_elliptic_key_signer(private_key=path)
     config.set_hashing_config(hashing_config()).sign(folder, folder / SIGNATURE_FILE)
-    return Signature(file_digest(folder / SIGNATURE_FILE), fingerprint(public_of(private)))
+    return Signature(file_digest(folder / SIGNATURE_FILE), fingerprint(derive_public_key(private)))
 
 
 def read_signature(folder: Path, keys: SigningKeys) -> Signature:
@@ -88,7 +88,7 @@ def verify_folder(folder: Path, recorded: Signature, keys: SigningKeys) -> None:
             f"it was signed by the key {recorded.key[:12]}…, which is not trusted here; "
             "give the connection mlops_signing that public key"
         )
-    with readable(public) as path:
+    with pipe_path(public) as path:
         config = verifying.Config().use_elliptic_key_verifier(public_key=path)
     try:
         config.set_hashing_config(hashing_config()).verify(folder, file)
