@@ -16,9 +16,9 @@ from airflow_mlops.core.ports.signing_keys import (
     PRIVATE_KEY,
     KeyFolder,
     StaticKeys,
+    derive_public_key,
     fingerprint,
     new_private_key,
-    public_of,
 )
 from airflow_mlops.core.registry.sign_folder import (
     SIGNATURE_FILE,
@@ -47,7 +47,7 @@ def test_a_folder_that_nobody_touched_is_verified_and_names_its_key(folder: Path
     signature = sign_folder(folder, KEYS)
     verify_folder(folder, signature, KEYS)
     assert read_signature(folder, KEYS) == signature
-    assert signature.key == fingerprint(public_of(KEYS.private()))
+    assert signature.key == fingerprint(derive_public_key(KEYS.private()))
 
 
 def change_a_byte(folder: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_signature_that_is_no_signature_is_refused_in_words(folder: Path) -> N
 
 
 def test_a_worker_with_the_public_key_alone_verifies_and_cannot_sign(folder: Path) -> None:
-    signature, public = sign_folder(folder, KEYS), public_of(KEYS.private())
+    signature, public = sign_folder(folder, KEYS), derive_public_key(KEYS.private())
     reader = StaticKeys(None, (public,))
     verify_folder(folder, signature, reader)
     with pytest.raises(DeclarationError, match="this worker has no key to sign a model with"):
@@ -122,7 +122,7 @@ def test_a_worker_with_the_public_key_alone_verifies_and_cannot_sign(folder: Pat
 def test_after_a_change_of_keys_old_versions_are_verified_by_the_old_public_key(folder: Path) -> None:
     old, new = StaticKeys(new_private_key()), new_private_key()
     signature = sign_folder(folder, old)
-    verify_folder(folder, signature, StaticKeys(new, (public_of(old.private()),)))
+    verify_folder(folder, signature, StaticKeys(new, (derive_public_key(old.private()),)))
     with pytest.raises(OtherKeyError):
         verify_folder(folder, signature, StaticKeys(new))
 
@@ -164,7 +164,7 @@ def test_a_public_key_put_beside_the_own_one_is_trusted(tmp_path: Path, folder: 
     keys.private()
     with pytest.raises(OtherKeyError):
         verify_folder(folder, signature, keys)
-    (tmp_path / "keys" / "colleague.pub.pem").write_text(public_of(KEYS.private()))
+    (tmp_path / "keys" / "colleague.pub.pem").write_text(derive_public_key(KEYS.private()))
     verify_folder(folder, signature, keys)
 
 
@@ -188,7 +188,7 @@ def test_a_key_that_cannot_sign_is_refused_and_never_repeated(key: str) -> None:
 
 def test_model_signings_own_command_verifies_what_we_signed(folder: Path, tmp_path: Path) -> None:
     sign_folder(folder, KEYS)
-    (tmp_path / "public.pem").write_text(public_of(KEYS.private()))
+    (tmp_path / "public.pem").write_text(derive_public_key(KEYS.private()))
     command = [
         *(sys.executable, "-m", "model_signing", "verify", "key", str(folder)),
         *("--signature", str(folder / SIGNATURE_FILE), "--public_key", str(tmp_path / "public.pem")),

@@ -112,7 +112,7 @@ def _against_champion(challenger: Counts, champion: Counts, look: Look, quantile
     within = _double_tail(counts_below(slow_at_most, count, 1 - quantile))
     verdict = look.verdict(worse=worse, within=within)
     challenger_seconds, champion_seconds = (
-        seconds_exceeded_by(latency, (1 - quantile) * float(latency.sum())) for latency in (challenger, champion)
+        value_slower(latency, (1 - quantile) * float(latency.sum())) for latency in (challenger, champion)
     )
     reason = (
         f"{_phrase(verdict)}: {quantile:.4g} of {count:,.0f} requests within about {challenger_seconds:.3g} s, of the "
@@ -167,10 +167,10 @@ def quantile_bound(latency: Counts, quantile: float, *, z: float, upper: bool) -
         beyond = np.cumsum(latency[::-1])[::-1]  # at or above each bin
         return float(UPPER[int(np.flatnonzero(np.append(beyond[1:], 0) <= slower)[0])])
     slower = float(binom.isf(tail, count, 1 - quantile)) + 1
-    return seconds_exceeded_by(latency, slower) if slower <= count else 0.0
+    return value_slower(latency, slower) if slower <= count else 0.0
 
 
-def seconds_exceeded_by(latency: Counts, slower: float) -> float:
+def value_slower(latency: Counts, slower: float) -> float:
     """Return the seconds that ``slower`` requests exceed, those of a bin spread evenly by ratio."""
     beyond = np.append(np.cumsum(latency[::-1])[::-1], 0.0)
     place = int(np.flatnonzero(beyond[1:] <= slower)[0])

@@ -14,8 +14,8 @@ from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, Telemetry, Ve
 from airflow_mlops.core.rollout.analysis.judge_latency import (
     judge_latency,
     quantile_bound,
-    seconds_exceeded_by,
     slower_than,
+    value_slower,
 )
 from airflow_mlops.core.rollout.analysis.judge_metric import Look
 
@@ -120,7 +120,7 @@ def test_whatever_was_timed_the_result_can_be_recorded(
     json.dumps(found.to_dict(), allow_nan=False)
     surely, possibly = slower_than(np.array(ours), at_most)
     assert 0 <= surely <= possibly <= sum(ours)
-    assert seconds_exceeded_by(np.array(ours), sum(ours) / 2) > 0
+    assert value_slower(np.array(ours), sum(ours) / 2) > 0
 
 
 @pytest.mark.parametrize("limits", [{}, {"at_most": 0.0}, {"at_most": float("nan")}, {"worse_by": -1.0},
