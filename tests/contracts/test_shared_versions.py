@@ -47,8 +47,11 @@ def test_another_worker_loads_a_version_that_was_deleted_from_the_lake_and_verif
     second = worker(first, lake, tmp_path / "second")
     assert hasattr(load_version(second, version), "predict")
     assert {path.name for path in copy_folder(second, version).iterdir()} == {
-        "model.skops", "model.sig", "environment.json", "sbom.cdx.json",
-    }  # fmt: skip
+        "model.skops",
+        "model.sig",
+        "environment.json",
+        "sbom.cdx.json",
+    }
 
     shutil.rmtree(tmp_path / "second")
     selector = FileSelector(f"versions/{fresh_name}/shared/models", recursive=True)

@@ -44,11 +44,9 @@ def promoters(count: int, arguments: list[str]) -> Iterator[list[Promoter]]:
     command = [sys.executable, "-m", "tests.contracts.promoter", *arguments]
     with tempfile.TemporaryFile("w+") as log:
         processes = [
-            subprocess.Popen(
-                command, cwd=HOUSE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-            )
+            subprocess.Popen(command, cwd=HOUSE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
             for _ in range(count)
-        ]  # fmt: skip
+        ]
         try:
             yield [Promoter(process) for process in processes]
         finally:

@@ -71,7 +71,7 @@ def open_client(address: HttpAddress, *, timeout: float) -> httpx.Client:
 
 
 def is_busy(status: int) -> bool:
-    """Return whether a status says that the same request may succeed later: 408, 429 or 5xx."""
+    """Return whether a request with this status may succeed later: 408, 429 or 5xx."""
     return status in (408, 429) or status >= 500
 
 

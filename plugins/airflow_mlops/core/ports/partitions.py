@@ -66,7 +66,7 @@ class Source(Protocol):
     """A source of the rows of a partition."""
 
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> AbstractContextManager[Arrival]:
-        """Return the rows of a partition as they arrive; leaving the context closes what was opened.
+        """Return the rows of a partition as they arrive; leaving the context closes the source.
 
         Parameters
         ----------

@@ -77,7 +77,7 @@ def verified_folder(workspace: Workspace, version: Version) -> Path:
 
 
 def verify_in_registry(workspace: Workspace, version: Version) -> None:
-    """Raise RegistryError unless the files of a version in the registry are unchanged, whatever copies there are.
+    """Raise RegistryError unless the files of a version in the registry are unchanged; ignores copies.
 
     Raises
     ------

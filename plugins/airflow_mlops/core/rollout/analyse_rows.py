@@ -215,7 +215,7 @@ def partitions_to_analyse(state: LoopState, rollout: OpenRollout, stage: Rollout
 
 
 def count_labelled_rows(workspace: Workspace, state: LoopState, stage: RolloutStage, partitions: list[str]) -> int:
-    """Return how many rows of scored partitions, of the stage's share of keys, have a label; reads no other columns."""
+    """Count the labelled rows of scored partitions, of the stage's share of keys; reads no other columns."""
     rollout, count, labels = state.rollout, 0, LabelReader(workspace)
     assert rollout is not None
     for key in partitions:
@@ -240,15 +240,15 @@ def judge_labels(loop: Loop, metric: OnlineMetric, compared: ComparedRows, look:
     )
 
 
-def partitions_since(state: LoopState, rollout: OpenRollout, as_of: str) -> int:
-    """Return how many partitions were scored since the open stage was entered."""
+def count_partitions_since(state: LoopState, rollout: OpenRollout, as_of: str) -> int:
+    """Count the partitions that were scored since the open stage was entered."""
     return state.scored.count(after=rollout.entered, until=as_of)
 
 
 def _fail_if_overdue(verdict: StageVerdict, state: LoopState, stage: RolloutStage, as_of: str) -> StageVerdict:
     """Return the verdict; a failure if it is inconclusive and ``max_wait`` has passed."""
     assert state.rollout is not None
-    waited = partitions_since(state, state.rollout, as_of)
+    waited = count_partitions_since(state, state.rollout, as_of)
     if verdict.verdict != "inconclusive" or stage.max_wait is None or waited < stage.max_wait:
         return verdict
     reason = f"undecided after {waited} partitions, max_wait is {stage.max_wait}: {verdict.reason}"

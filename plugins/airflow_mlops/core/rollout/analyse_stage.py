@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from airflow_mlops.core.declaration.rollout import RolloutStage
 from airflow_mlops.core.ledger.state import LoopState
-from airflow_mlops.core.rollout.analyse_rows import analyse_rows, partitions_since
+from airflow_mlops.core.rollout.analyse_rows import analyse_rows, count_partitions_since
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.workspace import Workspace
 
@@ -54,7 +54,7 @@ def overdue_reason(workspace: Workspace, state: LoopState, stage: RolloutStage, 
     if stage.max_wait is None or rollout.settled or rollout.paused is not None:
         return None
     if not workspace.loop.rollout.is_live:
-        waited, unit = partitions_since(state, rollout, as_of) - 1, "partitions"
+        waited, unit = count_partitions_since(state, rollout, as_of) - 1, "partitions"
     else:
         telemetry = workspace.target.telemetry()
         waited, unit = (int(telemetry.seconds / 60) if telemetry.order == state.traffic_record else 0), "minutes"

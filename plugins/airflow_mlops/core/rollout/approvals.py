@@ -83,7 +83,7 @@ def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...],
 
 
 def why_void(version: Version, by: tuple[str, ...], behind: set[str]) -> str | None:
-    """Return why an approval by somebody does not count; None where it does.
+    """Return why an approval is void; None if it is valid.
 
     Parameters
     ----------

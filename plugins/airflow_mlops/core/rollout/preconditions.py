@@ -1,4 +1,4 @@
-"""What must hold before a rollout takes a step: a partition that is new enough, and a declaration that still fits."""
+"""Preconditions of a step of a rollout: a partition that is new enough, and a declaration that still has the stage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow_mlops.core.workspace import Workspace
 
 
 def newest_partition(workspace: Workspace, as_of: str) -> str:
-    """Return the newest published partition at or before ``as_of``, which is what a rollout's records are about."""
+    """Return the newest published partition at or before ``as_of``: the partition of a rollout's records."""
     return workspace.state().published.newest(until=as_of) or as_of
 
 

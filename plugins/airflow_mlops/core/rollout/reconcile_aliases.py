@@ -27,7 +27,7 @@ def wanted_aliases(state: LoopState) -> dict[str, str | None]:
 
 
 def reconcile(workspace: Workspace) -> list[str]:
-    """Make target and aliases follow the ledger; return what was repaired, a sentence each.
+    """Make target and aliases follow the ledger; return the repairs, a sentence each.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def reconcile(workspace: Workspace) -> list[str]:
 
 
 def reconcile_aliases(workspace: Workspace) -> list[str]:
-    """Set every alias that differs from the ledger; return what was repaired, a sentence each.
+    """Set every alias that differs from the ledger; return the repairs, a sentence each.
 
     The ledger is read again after each write until nothing differs, so that of two concurrent repairs the later state
     wins. The alias of a version that was deleted is removed, since no other version may have it;

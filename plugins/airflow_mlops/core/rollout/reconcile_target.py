@@ -1,4 +1,4 @@
-"""Reconcile the target with the ledger: change its traffic until it serves what the ledger says.
+"""Reconcile the target with the ledger: change its traffic until it is the ledger's.
 
 The record stands before the effect: this is called after each record that changes the traffic, and again by the watch,
 in case a process died in between.
@@ -40,7 +40,7 @@ def wanted_traffic(loop: Loop, state: LoopState) -> Traffic:
 
 
 def reconcile_target(workspace: Workspace) -> list[str]:
-    """Make the target serve what the ledger says; return what had to be changed, a sentence each.
+    """Make the target serve the traffic of the ledger; return the changes, a sentence each.
 
     The ledger is read again after each change until nothing differs, so that of two concurrent calls the later record
     wins.

@@ -157,7 +157,7 @@ def _roll_back_if_broken(workspace: Workspace, state: LoopState, rollout: OpenRo
 
 
 def _serve_or_roll_back(workspace: Workspace, rollout: OpenRollout, name: str, as_of: str) -> None:
-    """Make the target serve what the ledger says; roll back a challenger that it cannot serve."""
+    """Reconcile the target; roll back a challenger that it cannot serve."""
     try:
         reconcile_target(workspace)
     except RolloutError as error:
@@ -183,7 +183,7 @@ def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -
 
 
 def _prepare_or_roll_back(workspace: Workspace, state: LoopState, version: str, as_of: str) -> None:
-    """Prepare a version before the ledger says that it serves; roll back one that cannot be prepared."""
+    """Prepare a version before its promotion is recorded; roll back one that cannot be prepared."""
     try:
         workspace.target.prepare(state.versions[version])
     except RolloutError as error:

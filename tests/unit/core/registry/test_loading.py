@@ -46,10 +46,10 @@ def registry(workspace: Workspace) -> InMemoryRegistry:
 
 
 def champion(workspace: Workspace) -> Version:
-    found = workspace.state().champion
-    assert found is not None
-    assert found.number == "1"
-    return found
+    version = workspace.state().champion
+    assert version is not None
+    assert version.number == "1"
+    return version
 
 
 def test_a_version_is_registered_signed_with_its_environment_and_its_bill_of_materials(
@@ -60,8 +60,8 @@ def test_a_version_is_registered_signed_with_its_environment_and_its_bill_of_mat
     assert details.signature is not None
     assert workspace.evidence.get(str(details.sbom))["bomFormat"] == "CycloneDX"
     assert workspace.evidence.get(str(details.installed))["python"] == details.environment["python"]
-    kept = (verified_folder(workspace, champion(workspace)) / "sbom.cdx.json").read_bytes()
-    assert json.loads(kept) == workspace.evidence.get(str(details.sbom))
+    bill = (verified_folder(workspace, champion(workspace)) / "sbom.cdx.json").read_bytes()
+    assert json.loads(bill) == workspace.evidence.get(str(details.sbom))
     report = verify_version(workspace, champion(workspace))
     assert (report.signed, report.verified, report.key) == (True, True, details.signature.key)
 
@@ -77,18 +77,18 @@ def judged(workspace: Workspace, partition: str) -> tuple[TrainingRequest, dict[
 def test_a_registration_that_died_before_its_record_is_adopted_with_the_signature_it_had(
     workspace: Workspace, registry: InMemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = judged(workspace, week(3))
+    evaluated = judged(workspace, week(3))
     with monkeypatch.context() as patched:
         patched.setattr(InMemoryEvidence, "put", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            register_candidate(workspace, *asked)
+            register_candidate(workspace, *evaluated)
     assert list(workspace.state().versions) == ["1"]
-    kept = registry.versions[1].beside["model.sig"]
-    registered = register_candidate(workspace, *asked)
+    signature = registry.versions[1].beside["model.sig"]
+    registered = register_candidate(workspace, *evaluated)
     assert registered["version"] == "2"
-    assert registered == register_candidate(workspace, *asked)
+    assert registered == register_candidate(workspace, *evaluated)
     assert len(registry.versions) == 2
-    assert hashlib.sha256(kept).hexdigest() == workspace.state().versions["2"].details.signature.digest
+    assert hashlib.sha256(signature).hexdigest() == workspace.state().versions["2"].details.signature.digest
 
 
 def interrupt(*_: object) -> str:
@@ -220,16 +220,16 @@ def test_a_version_that_a_stranger_made_under_the_operation_is_not_adopted(
 
 
 def test_a_number_that_the_registry_gives_twice_is_refused(workspace: Workspace, registry: InMemoryRegistry) -> None:
-    asked = judged(workspace, week(3))
+    evaluated = judged(workspace, week(3))
     registry.versions.clear()
     with pytest.raises(RegistryError, match=r"version 1 of toy is another model in the ledger .*gave it twice"):
-        register_candidate(workspace, *asked)
+        register_candidate(workspace, *evaluated)
     assert champion(workspace).partition == week(2)
 
 
 def test_nothing_is_said_of_a_registry_that_is_as_the_ledger_says(workspace: Workspace) -> None:
-    found = inspect_versions(workspace)
-    assert (found.problems, found.notices) == ([], [])
+    inspection = inspect_versions(workspace)
+    assert (inspection.problems, inspection.notices) == ([], [])
 
 
 def test_a_champion_that_was_deleted_goes_on_serving_and_is_reported(
@@ -261,12 +261,15 @@ def test_the_alias_of_a_deleted_champion_is_no_other_versions(workspace: Workspa
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda kept: kept.tags.update(artefact="f" * 64), "its tag artefact is ffff"),
-        (lambda kept: kept.tags.pop("evaluation"), "its tag evaluation is absent, and was "),
-        (lambda kept: kept.tags.update({GHOST_OF: "7"}), f"somebody tagged it {GHOST_OF}=7"),
-        (lambda kept: setattr(kept, "source", "memory:/versions/other"), "its files are at memory:/versions/other"),
-        (lambda kept: setattr(kept, "content", b"x"), r"model\.skops was changed after it was signed"),
-        (lambda kept: kept.beside.update(MLmodel=b"x"), "MLmodel was added"),
+        (lambda version: version.tags.update(artefact="f" * 64), "its tag artefact is ffff"),
+        (lambda version: version.tags.pop("evaluation"), "its tag evaluation is absent, and was "),
+        (lambda version: version.tags.update({GHOST_OF: "7"}), f"somebody tagged it {GHOST_OF}=7"),
+        (
+            lambda version: setattr(version, "source", "memory:/versions/other"),
+            "its files are at memory:/versions/other",
+        ),
+        (lambda version: setattr(version, "content", b"x"), r"model\.skops was changed after it was signed"),
+        (lambda version: version.beside.update(MLmodel=b"x"), "MLmodel was added"),
     ],
 )
 def test_whatever_is_changed_of_a_released_version_is_named(
@@ -286,14 +289,14 @@ def test_ghosts_are_tagged_and_strangers_named_and_neither_is_ever_aliased(
     first = registry.versions[0]
     registry.versions.append(KeptVersion(first.operation, first.content, first.registration))
     registry.versions.append(KeptVersion("somebody's", b"", first.registration))
-    found = inspect_versions(workspace)
-    assert found.problems == []
-    assert found.notices == [
+    inspection = inspect_versions(workspace)
+    assert inspection.problems == []
+    assert inspection.notices == [
         "version 2 is a ghost of 1; it was tagged",
         "version 3 is in the registry and not in the ledger (made by somebody's); it is never served",
     ]
     assert registry.versions[1].tags[GHOST_OF] == "1"
-    assert inspect_versions(workspace).notices == found.notices[1:]
+    assert inspect_versions(workspace).notices == inspection.notices[1:]
     registry.pointers["champion"] = "3"
     assert reconcile(workspace) == ["alias champion was 3, is now 1"]
     assert set(workspace.state().versions) == {"1"}

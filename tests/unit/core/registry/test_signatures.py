@@ -35,12 +35,12 @@ KEYS = StaticKeys(new_private_key())
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "model"
-    (made / "sub").mkdir(parents=True)
-    (made / "MLmodel").write_text("serialization_format: skops\n")
-    (made / "model.skops").write_bytes(b"\0" * 1000)
-    (made / "sub" / "requirements.txt").write_text("numpy==2.4.6\n")
-    return made
+    model_folder = tmp_path / "model"
+    (model_folder / "sub").mkdir(parents=True)
+    (model_folder / "MLmodel").write_text("serialization_format: skops\n")
+    (model_folder / "model.skops").write_bytes(b"\0" * 1000)
+    (model_folder / "sub" / "requirements.txt").write_text("numpy==2.4.6\n")
+    return model_folder
 
 
 def test_a_folder_that_nobody_touched_is_verified_and_names_its_key(folder: Path) -> None:
@@ -142,20 +142,20 @@ def test_the_key_of_a_folder_is_made_once_and_only_its_owner_can_read_it(tmp_pat
 
 
 def test_of_many_that_make_the_key_at_once_all_get_the_same(tmp_path: Path) -> None:
-    found: list[str] = []
+    keys: list[str] = []
     start = threading.Barrier(8)
 
     def ask() -> None:
         start.wait()
-        found.append(KeyFolder(tmp_path / "keys").private())
+        keys.append(KeyFolder(tmp_path / "keys").private())
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8
-    assert len(set(found)) == 1
+    assert len(keys) == 8
+    assert len(set(keys)) == 1
 
 
 def test_a_public_key_put_beside_the_own_one_is_trusted(tmp_path: Path, folder: Path) -> None:
@@ -194,5 +194,5 @@ def test_model_signings_own_command_verifies_what_we_signed(folder: Path, tmp_pa
         *("--signature", str(folder / SIGNATURE_FILE), "--public_key", str(tmp_path / "public.pem")),
         *("--ignore-paths", str(folder / SIGNATURE_FILE)),
     ]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stdout + said.stderr
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr

@@ -62,9 +62,9 @@ class Clockwork:
     def around(self, write: Callable[..., Any]) -> Callable[..., Any]:
         def written(*args: Any, **kwargs: Any) -> Any:
             self.tick()
-            found = write(*args, **kwargs)
+            result = write(*args, **kwargs)
             self.tick()
-            return found
+            return result
 
         return written
 
@@ -89,9 +89,13 @@ class AnyRollout(RuleBasedStateMachine):
         History(self.workspace.ledger).publish(*range(4)).promote(2, "1")
         reconcile(self.workspace)
         for owner, name in (
-            (self.workspace.ledger, "append"), (self.target, "apply"), (self.target, "rollback"),
-            (self.target, "prepare"), (self.target, "finalize"), (registry, "set_alias"),
-        ):  # fmt: skip
+            (self.workspace.ledger, "append"),
+            (self.target, "apply"),
+            (self.target, "rollback"),
+            (self.target, "prepare"),
+            (self.target, "finalize"),
+            (registry, "set_alias"),
+        ):
             setattr(owner, name, self.clockwork.around(getattr(owner, name)))
 
     def does(self, crash: int | None, work: Callable[[], object]) -> None:
@@ -111,8 +115,8 @@ class AnyRollout(RuleBasedStateMachine):
         self.note_failures()
 
     def next_verdict(self, *_: object) -> StageVerdict:
-        said: Any = self.verdicts.pop(0) if self.verdicts else "inconclusive"
-        return StageVerdict(said, "as written", 1, look=1)
+        verdict: Any = self.verdicts.pop(0) if self.verdicts else "inconclusive"
+        return StageVerdict(verdict, "as written", 1, look=1)
 
     def note_failures(self) -> None:
         """Remember how far each version had come when its failure came to stand in the ledger."""
@@ -243,9 +247,10 @@ class AnyRollout(RuleBasedStateMachine):
 
 class TestInAnyOrder(AnyRollout.TestCase):  # type: ignore[misc]
     settings = settings(
-        max_examples=60, stateful_step_count=25,
+        max_examples=60,
+        stateful_step_count=25,
         suppress_health_check=[*settings.default.suppress_health_check, HealthCheck.filter_too_much],
-    )  # fmt: skip
+    )
 
 
 def run_with(verdicts: list[str], crash: int | None) -> AnyRollout:

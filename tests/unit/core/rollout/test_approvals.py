@@ -14,7 +14,7 @@ from airflow_mlops.core.rollout.approvals import (
     record_approval,
     record_rejection,
     version_to_approve,
-)  # fmt: skip
+)
 from airflow_mlops.core.rollout.roll_out import start_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace

@@ -55,11 +55,11 @@ def test_a_high_tier_is_promoted_only_with_all_that_the_policy_names(tmp_path: P
     record_approval(workspace, version, ("ben",), started_by=None)
     with pytest.raises(PolicyError) as refused:
         go_live(workspace)
-    said = str(refused.value)
-    assert said.startswith("version 1 of toy (tier high) may not be promoted: purpose: the declaration does not say")
-    assert "card: no model card was written; airflow-mlops card toy 1" in said
-    assert "reproduced: it was not made again yet; airflow-mlops reproduce toy 1" in said
-    assert "approval" not in said
+    message = str(refused.value)
+    assert message.startswith("version 1 of toy (tier high) may not be promoted: purpose: the declaration does not say")
+    assert "card: no model card was written; airflow-mlops card toy 1" in message
+    assert "reproduced: it was not made again yet; airflow-mlops reproduce toy 1" in message
+    assert "approval" not in message
     assert workspace.state().champion is None
 
 
@@ -68,7 +68,7 @@ def test_what_a_machine_can_prove_is_proved_and_what_only_a_person_can_is_left_o
         tmp_path, tier="high", purpose="tests only", rollout={"approval": "human"}, evaluate={"slices": ["kind"]}
     )
     missing = prove_version(workspace, "1")
-    assert [said.partition(":")[0] for said in missing] == ["approval"]
+    assert [sentence.partition(":")[0] for sentence in missing] == ["approval"]
     assert workspace.state().reproduced["1"].details.verdict == "identical"
     records = workspace.ledger.head().sequence
     assert prove_version(workspace, "1") == missing
@@ -125,13 +125,13 @@ def test_how_far_a_version_made_again_may_be_off_is_for_the_policy_to_say(
 ) -> None:
     write_policy(tmp_path, f"tiers:\n  low: [reproduced]\n{allowed}")
     workspace = registered(tmp_path)
-    honest = reproduce_version_module.predict
-    made = iter(range(10))
+    real_predict = reproduce_version_module.predict
+    offsets = iter(range(10))
     monkeypatch.setattr(
-        reproduce_version_module, "predict", lambda *given, **how: honest(*given, **how) + next(made)
-    )  # fmt: skip
-    found = reproduce_version_module.reproduce_version(workspace, "1", tolerance=1e9)
-    assert (found.verdict, found.largest_difference) == ("within tolerance", pytest.approx(1.0))
+        reproduce_version_module, "predict", lambda *args, **kwargs: real_predict(*args, **kwargs) + next(offsets)
+    )
+    report = reproduce_version_module.reproduce_version(workspace, "1", tolerance=1e9)
+    assert (report.verdict, report.largest_difference) == ("within tolerance", pytest.approx(1.0))
     missing = unmet_requirements(workspace, workspace.state(), workspace.state().versions["1"])
     assert (missing == []) is met
     if not met:
@@ -144,9 +144,9 @@ def test_a_tolerance_of_the_policy_is_the_one_a_new_version_is_proved_with(
 ) -> None:
     write_policy(tmp_path, "tiers:\n  low: [reproduced]\ntolerance: 1.5\n")
     workspace = registered(tmp_path)
-    honest, made = reproduce_version_module.predict, iter(range(10))
+    real_predict, offsets = reproduce_version_module.predict, iter(range(10))
     monkeypatch.setattr(
-        reproduce_version_module, "predict", lambda *given, **how: honest(*given, **how) + next(made)
-    )  # fmt: skip
+        reproduce_version_module, "predict", lambda *args, **kwargs: real_predict(*args, **kwargs) + next(offsets)
+    )
     assert prove_version(workspace, "1") == []
     assert workspace.state().reproduced["1"].details.verdict == "within tolerance"

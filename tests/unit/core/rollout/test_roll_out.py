@@ -79,21 +79,21 @@ def test_over_all_histories_of_verdicts_traffic_never_rises_after_a_failure(
     for history in product(VERDICTS, repeat=length):
         workspace = challenged(tmp_path)
         script(history)
-        seen = []
+        shares = []
         for number in range(3, 4 + length):
             run_dag(workspace, number)
-            seen.append(traffic(workspace))
+            shares.append(traffic(workspace))
         state = workspace.state()
         looks = [each.details.verdict for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"]
         if "fail" in looks:
             assert looks[-1] == "fail", history
-            assert seen[-1] == 0, history
+            assert shares[-1] == 0, history
             assert list(state.quarantined) == ["2"], history
             assert state.champion is not None
             assert state.champion.number == "1", history
         else:
-            assert seen == sorted(seen), history
-        assert (seen[-1] == 100) == (looks.count("pass") == 3), history
+            assert shares == sorted(shares), history
+        assert (shares[-1] == 100) == (looks.count("pass") == 3), history
         verify_chain(list(workspace.ledger.records()))
 
 

@@ -20,7 +20,7 @@ from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 from airflow_mlops.testing.in_memory_target import InMemoryTarget, Method
 from tests.unit.core.ledger.histories import History, draft_of, week
-from tests.unit.core.rollout.test_analyse_traffic import looks, rolled_out, seen
+from tests.unit.core.rollout.test_analyse_traffic import looks, rolled_out, telemetry_of
 from tests.unit.core.rollout.test_roll_out import real_loop, run_dag
 from tests.unit.core.toy_loop import ingest, toy_rows
 
@@ -51,9 +51,9 @@ def test_an_abort_with_the_target_and_the_registry_down_says_that_the_challenger
     workspace = rolled_out(tmp_path, target)
     monkeypatch.setattr(InMemoryRegistry, "aliases", down)
     target_down(target)
-    with pytest.raises(TargetError, match=r"who serves has not followed.*airflow-mlops reconcile.*no route") as told:
+    with pytest.raises(TargetError, match=r"who serves has not followed.*airflow-mlops reconcile.*no route") as raised:
         control_rollout(workspace, "abort", reason="complaints")
-    assert str(told.value).startswith("version 2 was taken back; that stands in the ledger")
+    assert str(raised.value).startswith("version 2 was taken back; that stands in the ledger")
     assert dict(workspace.state().quarantined.items()) == {"2": "complaints"}
     target_up(target)
     monkeypatch.undo()
@@ -66,7 +66,7 @@ def test_a_failed_look_with_both_down_is_no_finished_rollback_and_the_retry_fini
 ) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
-    target.sees(champion=seen(5_000), challenger=seen(500, errors=200))
+    target.sees(champion=telemetry_of(5_000), challenger=telemetry_of(500, errors=200))
     monkeypatch.setattr(InMemoryRegistry, "aliases", down)
     target.fails("rollback", TargetError("no route to the gateway"))
     with pytest.raises(TargetError, match=r"version 2 was rolled back at canary_10: .*who serves has not followed"):
@@ -97,7 +97,7 @@ def test_an_abort_that_comes_behind_a_failed_look_takes_nothing_else_back(
     honest = roll_back_now
 
     def behind_a_look(*args: Any, **kwargs: Any) -> Any:
-        target.sees(champion=seen(5_000), challenger=seen(500, errors=200))
+        target.sees(champion=telemetry_of(5_000), challenger=telemetry_of(500, errors=200))
         with pytest.raises(RolledBackError):
             run_rollout_step(workspace, "2", 0, week(3))
         return honest(*args, **kwargs)
@@ -113,7 +113,7 @@ def test_an_abort_that_comes_behind_a_failed_look_takes_nothing_else_back(
 def second_champion(tmp_path: Path, target: InMemoryTarget) -> Any:
     """Return a loop whose champion 2 came after champion 1, and whose version 3 is at canary."""
     workspace = rolled_out(tmp_path, target)
-    target.sees(champion=seen(9_000), challenger=seen(1_000, seed=1))
+    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
     for index in (0, 1):
         run_rollout_step(workspace, "2", index, week(3))
     assert isinstance(workspace.registry, InMemoryRegistry)
@@ -162,7 +162,7 @@ def test_a_target_that_missed_the_rollback_counts_anew_for_the_next_rollout_of_t
     target_up(target)
     assert target.observe() == before
     enter_stage(workspace, start_rollout(workspace, week(3)), 0, week(3))
-    target.sees(champion=seen(9_000), challenger=seen(1_000, seed=1))
+    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
     assert target.telemetry().order == workspace.state().traffic_record
     run_rollout_step(workspace, "2", 0, week(3))
     assert looks(workspace)[-1] == (1, "pass")

@@ -1,4 +1,4 @@
-"""The minimum detectable difference of a stage, so that nobody waits for what its sample cannot show."""
+"""The minimum detectable difference of a stage: the smallest one that its sample can show."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def describe_detectable_errors(
 ) -> str:
     """Return a sentence about the smallest detectable rise of the error rate; see :func:`detectable_difference`.
 
-    >>> print(said_of_errors(200, 1800, rate=0.05, looks=5).partition(", ")[2])
+    >>> print(describe_detectable_errors(200, 1800, rate=0.05, looks=5).partition(", ")[2])
     a rise of the error share from 5.0% by 4.8 points is found 4 times of 5
     """
     difference = detectable_difference(challenger, champion, rate=rate, alpha=alpha, power=power, looks=looks)

@@ -105,7 +105,7 @@ class _Undecided:
 
 @lru_cache(maxsize=256)
 def _boundaries(information: tuple[float, ...], spends: tuple[float, ...], alpha: float) -> tuple[float, ...]:
-    """Return the boundary of each look, at which it spends what the spending function allows by then."""
+    """Return the boundary of each look, at which it spends its increment of the spending function."""
     z_values: list[float] = []
     undecided = _Undecided(np.zeros(0), np.zeros(0), 0.0)
     for share, (before, until) in zip(information, pairwise((0.0, *spends)), strict=True):

@@ -138,14 +138,14 @@ def _against_champion(challenger: Counts, champion: Counts, look: Look, quantile
 
 
 def slower_than(latency: Counts, limit: float) -> tuple[float, float]:
-    """Return how many requests surely took longer than a limit in seconds, and how many possibly did."""
+    """Count the requests that surely took longer than a limit in seconds, and those that possibly did."""
     surely = latency[limit * (1 - ROUNDING) <= LOWER].sum()
     possibly = latency[limit * (1 + ROUNDING) < UPPER].sum()
     return float(surely), float(possibly)
 
 
 def slower_about(latency: Counts, limit: float) -> float:
-    """Return how many requests took longer than a limit, those of its bin spread evenly by ratio."""
+    """Estimate the number of requests that took longer than a limit, those of its bin spread evenly by ratio."""
     surely, possibly = slower_than(latency, limit)
     place = int(np.searchsorted(UPPER, limit))
     if limit <= LOWER[1] or place >= UPPER.size - 1:

@@ -122,7 +122,7 @@ def judge_paired(
 
 
 def judge_mean(challenger: UnitSums, look: Look, *, at_most: float, metric: str = "value") -> MetricLook:
-    """Return the result for the challenger's mean against a limit, whatever the champion's is."""
+    """Return the result for the challenger's mean against a limit, without regard to the champion."""
     try:
         mean = ratio_of_sums(challenger.total, challenger.count)
     except GateError as unusable:

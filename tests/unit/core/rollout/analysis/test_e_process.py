@@ -38,7 +38,8 @@ def test_a_version_at_the_bound_is_hardly_ever_stopped_though_it_is_asked_after_
     for _ in range(runs):
         errors = np.cumsum(random.random(requests) < bound)
         wrong += any(
-            exceeds_bound(int(seen), count, bound, alpha) for count, seen in enumerate(errors.tolist(), start=1)
+            exceeds_bound(int(errors_so_far), count, bound, alpha)
+            for count, errors_so_far in enumerate(errors.tolist(), start=1)
         )
     # Three standard errors above what is promised for ever.
     assert wrong / runs <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
@@ -71,11 +72,11 @@ def test_five_times_the_bound_is_found_in_a_few_hundred_requests() -> None:
 @given(st.integers(0, 5_000), st.integers(0, 100_000), st.floats(1e-6, 1 - 1e-6))
 def test_it_is_always_a_number_and_an_error_more_is_never_less_evidence(errors: int, others: int, bound: float) -> None:
     requests = errors + others
-    found = log_e_value(errors, requests, bound)
-    assert math.isfinite(found)
+    evidence = log_e_value(errors, requests, bound)
+    assert math.isfinite(evidence)
     assert math.isfinite(e_value(errors, requests, bound))
     if errors < requests:
-        assert log_e_value(errors + 1, requests, bound) >= found - 1e-6 * max(1.0, abs(found))
+        assert log_e_value(errors + 1, requests, bound) >= evidence - 1e-6 * max(1.0, abs(evidence))
 
 
 @given(st.floats(1e-6, 1 - 1e-6))
@@ -85,8 +86,10 @@ def test_no_request_and_no_error_are_no_evidence(bound: float) -> None:
     assert not exceeds_bound(0, 0, bound, alpha=0.05)
 
 
-@pytest.mark.parametrize(("errors", "requests", "bound"), [(1, 10, 0.0), (1, 10, 1.0), (11, 10, 0.5), (-1, 10, 0.5),
-                                                           (math.nan, 10, 0.5), (1, math.inf, 0.5)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("errors", "requests", "bound"),
+    [(1, 10, 0.0), (1, 10, 1.0), (11, 10, 0.5), (-1, 10, 0.5), (math.nan, 10, 0.5), (1, math.inf, 0.5)],
+)
 def test_what_cannot_be_is_refused(errors: float, requests: float, bound: float) -> None:
     with pytest.raises(ValueError, match=r"must be|cannot be"):
         log_e_value(errors, requests, bound)

@@ -19,7 +19,7 @@ from airflow_mlops.core.declaration.declared import Declared, Listed
 
 
 class EndpointSettings(Declared):
-    """Where and how SageMaker serves the versions of a model."""
+    """Settings of the SageMaker endpoint that serves the versions of a model."""
 
     image: str = Field(min_length=1, max_length=255, description="container image that answers /ping and /invocations")
     role: str = Field(
