@@ -1,4 +1,4 @@
-"""What every registry promises: one operation is one version, and no file that nobody vouched for."""
+"""The contract of every registry: one operation is one version, and only verified files are fetched."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Register = Callable[[str], Registration]
 
 @dataclass
 class Case:
-    """A registry, and what others do to it.
+    """A registry, and changes of it from outside.
 
     ``make_ghost`` leaves a second version of an operation, as a repeated request does; ``move`` makes a version that
     says that its files are at another address; ``delete`` deletes a version.

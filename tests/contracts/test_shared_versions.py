@@ -1,4 +1,4 @@
-"""What several workers share: a verified version in a lake in S3, and the keys of a connection."""
+"""Several workers share a verified version in a lake in S3, and the keys of a connection."""
 
 from __future__ import annotations
 

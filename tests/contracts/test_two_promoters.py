@@ -24,7 +24,7 @@ HOUSE = Path(__file__).parents[2]
 
 
 class Promoter:
-    """A process that promotes what it is told."""
+    """A process that promotes versions on request."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
@@ -57,7 +57,7 @@ def promoters(count: int, arguments: list[str]) -> Iterator[list[Promoter]]:
 
 
 def register(workspace: Workspace, uri: str, count: int) -> None:
-    """Make versions in MLflow and in the ledger, without the artefacts that nobody here looks at."""
+    """Register versions in MLflow and in the ledger, without artefacts."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -121,10 +121,10 @@ def project_folder(file: Path) -> Path:
     DeclarationError
         If there is none.
     """
-    found = next((folder for folder in file.resolve().parents if (folder / "include").is_dir()), None)
-    if found is None:
+    project = next((folder for folder in file.resolve().parents if (folder / "include").is_dir()), None)
+    if project is None:
         raise DeclarationError("no folder above holds include/; say build_dags(..., root=...)", file=str(file))
-    return found
+    return project
 
 
 class _LoopDags:

@@ -1,4 +1,4 @@
-"""A loop that declares ``target: sagemaker`` moves its versions on an endpoint, by the same machine as everywhere."""
+"""A loop that declares ``target: sagemaker`` serves its versions by an endpoint, as with any other target."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def loop(place: Place, tmp_path: Path) -> Workspace:
 
 
 def roll_out(workspace: Workspace, number: int) -> None:
-    """Roll the candidate out where there is nobody to compare it with."""
+    """Roll the candidate out without a champion to compare it with."""
     version = start_rollout(workspace, week(number))
     for index in range(3):
         run_rollout_step(workspace, version, index, week(number))
@@ -57,7 +57,7 @@ def send_requests(place: Place, requests: int) -> None:
 
 
 def passed(place: Place, workspace: Workspace, version: str, index: int) -> None:
-    """Send requests until a stage has seen enough of them."""
+    """Send requests until a stage has its sample."""
     for _ in range(20):
         send_requests(place, 400)
         try:

@@ -1,4 +1,4 @@
-"""The operators change an endpoint once, wait with or without a slot, and fail where SageMaker has gone back alone."""
+"""The operators change an endpoint once, wait with or without a slot, and fail if SageMaker rolls back by itself."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def described(place: Place, name: str = "prices") -> dict[str, Any]:
 
 
 def run(operator: SageMakerEndpointOperator, place: Place | None = None) -> Any:
-    """Execute as a task does: where it defers, its trigger is made anew from what was stored, and run."""
+    """Execute as a task does: if it defers, its trigger is built from the stored arguments, and run."""
     try:
         return operator.execute({})
     except TaskDeferred as deferred:

@@ -1,4 +1,4 @@
-"""A shadow sees copies and answers nobody, and CloudWatch's numbers are those of the requests that were made."""
+"""A shadow gets copies and answers no request, and the telemetry of CloudWatch matches the requests."""
 
 from __future__ import annotations
 

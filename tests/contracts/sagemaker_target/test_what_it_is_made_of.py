@@ -1,4 +1,4 @@
-"""What is on SageMaker is what was verified, with the instances it needs; what cannot be served is refused in words."""
+"""SageMaker gets verified files and the instances that it needs; traffic that it cannot serve is refused."""
 
 from __future__ import annotations
 

@@ -76,6 +76,6 @@ class NoConnections:
 
     def _refusal(self, conn_id: str | None) -> DeclarationError:
         return DeclarationError(
-            f"connection {conn_id!r} is asked for where there are none; run this step in Airflow",
+            f"connection {conn_id!r} is not available here; run this step in Airflow",
             key="data.source.conn_id",
         )

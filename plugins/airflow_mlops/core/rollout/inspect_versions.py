@@ -49,9 +49,9 @@ def inspect_versions(workspace: Workspace) -> Inspection:
     for number, version in registered.items():
         if number not in state.versions and GHOST_OF not in version.tags and number not in tagged:
             operation = version.tags.get(OPERATION)
-            made = f"made by {operation}" if operation else "made by somebody else than the loop"
+            origin = f"made by {operation}" if operation else "made by somebody else than the loop"
             inspection.notices.append(
-                f"version {number} is in the registry and not in the ledger ({made}); it is never served"
+                f"version {number} is in the registry and not in the ledger ({origin}); it is never served"
             )
     return inspection
 

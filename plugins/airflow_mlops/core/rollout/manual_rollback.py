@@ -51,7 +51,7 @@ def roll_back_now(
     Raises
     ------
     TargetError
-        If who serves has not followed; the record stands.
+        If the target has not followed; the record stands.
     RolloutError
         If there is nothing to go back from or to, the version to go back to may not serve or cannot be loaded, or
         somebody changed meanwhile what would be taken back.

@@ -33,7 +33,7 @@ def reconcile(workspace: Workspace) -> list[str]:
     ------
     RegistryError, TargetError
         If one of them cannot be reached; the other was repaired nevertheless. Where neither can, it is the target's:
-        who serves matters more than what an alias says.
+        the target matters more than an alias.
     """
     try:
         served = reconcile_target(workspace)

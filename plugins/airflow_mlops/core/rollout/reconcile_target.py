@@ -62,7 +62,7 @@ def reconcile_target(workspace: Workspace) -> list[str]:
             return changes
         if observed is None and sent == wanted.order:
             raise TargetError(
-                f"{target.name} was told to serve {describe_traffic(wanted)}, and cannot say that it does"
+                f"{target.name} was sent {describe_traffic(wanted)}, and its traffic cannot be read to confirm that"
             )
         sent = wanted.order
         try:
@@ -71,7 +71,7 @@ def reconcile_target(workspace: Workspace) -> list[str]:
             if workspace.state().traffic_record > wanted.order:
                 continue
             raise RolloutError(
-                f"{target.name} was told what this ledger does not hold (record {wanted.order}): {error}; "
+                f"{target.name} refuses record {wanted.order}, the newest of this ledger: {error}; "
                 "two ledgers may be at work on one target"
             ) from error
         except RegistryError as error:
@@ -101,7 +101,7 @@ def _observe(target: RolloutTarget) -> Traffic | None:
     try:
         return target.observe()
     except TargetError as error:
-        LOG.warning("%s cannot say what it serves, and is told again: %s", target.name, error)
+        LOG.warning("the traffic of %s cannot be read, and is sent again: %s", target.name, error)
         return None
 
 

@@ -43,7 +43,7 @@ def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: st
     RolledBackError
         Once the record stands: a rolled-back rollout is a failure that says why.
     TargetError, RolloutError
-        If who serves has not followed, though the record stands; or the rollout has ended meanwhile, with a promotion.
+        If the target has not followed, though the record stands; or the rollout has ended meanwhile, with a promotion.
     """
     version = rollout.version.number
     operation = f"rolled_back:{version}:{rollout.record}"
@@ -65,7 +65,7 @@ def apply_side_effects(workspace: Workspace, recorded: str) -> tuple[str, ...]:
     Raises
     ------
     TargetError, RolloutError
-        If who serves has not followed; says that the record stands, and what changes the target again.
+        If the target has not followed; says that the record stands, and what changes the target again.
     """
     try:
         reconcile(workspace)
@@ -74,7 +74,7 @@ def apply_side_effects(workspace: Workspace, recorded: str) -> tuple[str, ...]:
     except MlopsError as error:
         kind = TargetError if error.retryable else RolloutError
         raise kind(
-            f"{recorded}; that stands in the ledger, but who serves has not followed. The next watch tells it again, "
+            f"{recorded}; that stands in the ledger, but the target has not followed. The next watch sends it again, "
             f"or at once: airflow-mlops reconcile {workspace.loop.model}. {error}"
         ) from error
     return ()

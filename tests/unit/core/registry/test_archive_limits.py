@@ -1,4 +1,4 @@
-"""Archives: what would unpack to too much is refused on its table of contents, before a byte of it is read."""
+"""Archives that would unpack beyond the limits are refused by their table of contents, before a byte is read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def archive(path: Path, members: dict[str, bytes], *, compression: int = zipfile
 
 
 def header_of(shape: tuple[int, ...]) -> bytes:
-    """Return an array in numpy's format that says it has a shape and has no byte of it."""
+    """Return the header of an array in numpy's format with a shape, and no data."""
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
     return stream.getvalue()

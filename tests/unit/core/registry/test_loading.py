@@ -1,4 +1,4 @@
-"""Versions are verified before every load: a good copy serves, a bad one is replaced, and nothing bad is ever read."""
+"""Versions are verified before every load: a valid copy is loaded, an invalid one is replaced and never read."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_without_a_good_copy_a_changed_version_is_refused_by_the_name_of_the_fil
 
 
 def test_what_an_edited_mlmodel_asks_for_is_never_done(workspace: Workspace, tmp_path: Path) -> None:
-    """Even signed by the project itself, ``MLmodel`` is no instruction to anybody here."""
+    """``MLmodel`` is never executed, even if the project itself has signed it."""
     from airflow_mlops.core.registry.sign_folder import sign_folder
 
     version = champion(workspace)

@@ -1,4 +1,4 @@
-"""Model files: what was fitted comes back, and nothing else is ever loaded."""
+"""Model files: a fitted model can be loaded again, and no other file is loaded."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_file_that_is_gone_is_a_registry_error(tmp_path: Path) -> None:
 
 
 def fitted_and_kept(path: str) -> str:
-    """Fit the same model from nothing, keep it at ``path`` and return the digest of the file."""
+    """Fit the same model, save it at ``path`` and return the digest of the file."""
     rows = np.random.default_rng(0).normal(size=(200, 3))
     model = make_pipeline(StandardScaler(), HistGradientBoostingRegressor(max_iter=5, random_state=0))
     return save_model(model.fit(rows, rows.sum(axis=1)), Path(path))

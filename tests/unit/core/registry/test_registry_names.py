@@ -1,4 +1,4 @@
-"""Names, numbers and places: only what this package makes itself is asked of a registry."""
+"""Names, numbers and addresses: only those of the form that this package writes are allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures: a folder is what was signed, by a key that is trusted here, or it is refused by the name of the file."""
+"""Signatures: a folder that was changed, or signed by an untrusted key, is refused with the names of its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stage where requests are answered: looks come when they are planned, and what is plainly broken needs none."""
+"""A stage on live traffic: looks come as planned, and gross breakage needs none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.unit.core.toy_loop import toy_loop
 def telemetry_of(
     requests: int, *, errors: int = 0, slow: int = 0, constant: bool = False, seed: int = 0
 ) -> VersionTelemetry:
-    """Return what a target saw of a version: requests of as many keys, some of them failed or slow."""
+    """Return the telemetry of a version: requests of as many keys, some of them failed or slow."""
     random = np.random.default_rng(seed)
     failed = np.zeros(requests)
     failed[:errors] = 1
@@ -52,7 +52,7 @@ def rolled_out(
 
 
 def look(workspace: Workspace, index: int = 0) -> str:
-    """Look at a stage and return what came of it."""
+    """Analyse a stage and return the outcome."""
     try:
         run_rollout_step(workspace, "2", index, week(3))
     except (NotReadyError, RolledBackError) as error:
@@ -61,7 +61,7 @@ def look(workspace: Workspace, index: int = 0) -> str:
 
 
 def looks(workspace: Workspace) -> list[tuple[int, str]]:
-    """Return the looks that stand in the ledger: their numbers and verdicts."""
+    """Return number and verdict of each look in the ledger."""
     analyses = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"]
     return [(each.look, each.verdict) for each in analyses]
 
@@ -205,7 +205,7 @@ def test_a_target_that_cannot_say_what_it_serves_is_told_again(tmp_path: Path) -
     target.fails("observe", TargetError("replica 1 serves something else than replica 2"))
     assert "now serves version 1 with version 2 at canary 10 %" in watch_rollout(workspace, week(3))[0]
     target.fails("observe", TargetError("no answer"), times=2)
-    with pytest.raises(TargetError, match="cannot say that it does"):
+    with pytest.raises(TargetError, match="cannot be read to confirm that"):
         watch_rollout(workspace, week(3))
 
 

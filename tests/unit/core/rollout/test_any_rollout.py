@@ -46,7 +46,7 @@ class CrashedError(BaseException):
 
 
 class Clockwork:
-    """Counts writes, and kills the process before or after the one that a test names."""
+    """Counts writes, and kills the process before or after a given one."""
 
     def __init__(self) -> None:
         self.left: int | None = None
@@ -70,7 +70,7 @@ class Clockwork:
 
 
 class AnyRollout(RuleBasedStateMachine):
-    """One model, its gateway, and whoever has a hand in its rollouts."""
+    """A state machine of one model, its gateway, and the people and runs that change its rollouts."""
 
     @initialize()
     def begin(self) -> None:
@@ -99,7 +99,7 @@ class AnyRollout(RuleBasedStateMachine):
             setattr(owner, name, self.clockwork.around(getattr(owner, name)))
 
     def does(self, crash: int | None, work: Callable[[], object]) -> None:
-        """Do something that may be refused, or killed at a write."""
+        """Call an action that may be refused, or killed at a write."""
         self.stale.append(wanted_traffic(self.workspace.loop, self.workspace.state()))
         self.clockwork.left = crash
         scripted = mock.patch.object(run_analysis, "analyse_stage", self.next_verdict)
@@ -119,7 +119,7 @@ class AnyRollout(RuleBasedStateMachine):
         return StageVerdict(verdict, "as written", 1, look=1)
 
     def note_failures(self) -> None:
-        """Remember how far each version had come when its failure came to stand in the ledger."""
+        """Store the exposure of each version at the time of its recorded failure."""
         for record in list(self.workspace.ledger.records()):
             failed = record.kind == "rolled_back" or (
                 record.kind == "stage_analysed" and record.details.verdict == "fail"
@@ -254,7 +254,7 @@ class TestInAnyOrder(AnyRollout.TestCase):  # type: ignore[misc]
 
 
 def run_with(verdicts: list[str], crash: int | None) -> AnyRollout:
-    """Return what became of a rollout whose run was killed at a write, before anybody went on with it."""
+    """Return the state of a rollout whose run was killed at a write, before a retry."""
     machine = AnyRollout()
     machine.begin()
     machine.does(None, machine.a_candidate_comes)
@@ -264,7 +264,7 @@ def run_with(verdicts: list[str], crash: int | None) -> AnyRollout:
 
 
 def through_the_stages(machine: AnyRollout) -> None:
-    """Run the rollout as its Dag does, a person approving where one is asked."""
+    """Run the rollout as its Dag does, with the approvals that it needs."""
     version = start_rollout(machine.workspace, week(machine.week))
     for index in range(len(STAGES)):
         if index == 2:
@@ -273,7 +273,7 @@ def through_the_stages(machine: AnyRollout) -> None:
 
 
 def writes_of(verdicts: list[str]) -> int:
-    """Return how many points there are before and after writes in a run that is not killed."""
+    """Count the points before and after writes in a run that is not killed."""
     machine = AnyRollout()
     machine.begin()
     machine.a_candidate_comes()

@@ -1,4 +1,4 @@
-"""Rolling back by hand: one step, to a champion from before, without the registry if need be."""
+"""Rolling back by hand: in one step, to an earlier champion, without the registry if it is down."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_loop_without_a_champion_has_nothing_to_roll_back(tmp_path: Path) -> N
 
 
 def before_the_next_record(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Let something happen between what the next writer reads and what it writes."""
+    """Run an action between the read and the write of the next writer."""
     ledger = workspace.ledger
     honest = ledger.append
 
@@ -161,7 +161,7 @@ def before_the_next_record(workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 
 
 def note(workspace: Workspace) -> None:
-    """Record something that has nothing to do with it."""
+    """Append an unrelated record."""
     workspace.record_fact(draft_of(workspace, "approval_void", "note", week(4), version="1", by="x", reason="y"))
 
 

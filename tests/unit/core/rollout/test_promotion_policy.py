@@ -1,4 +1,4 @@
-"""The policy holds a promotion until its tier has everything, whichever way the promotion comes about."""
+"""The policy refuses every promotion until the requirements of the tier are met."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``airflow-mlops reconcile`` says what it repaired, and fails where the registry has not what was released."""
+"""``airflow-mlops reconcile`` prints its repairs, and fails if a released version is gone or was changed."""
 
 from __future__ import annotations
 

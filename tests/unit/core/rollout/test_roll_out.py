@@ -32,7 +32,7 @@ Script = Callable[[Sequence[str]], None]
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    """Return what makes the next looks give verdicts in turn, and be inconclusive after that."""
+    """Return a function that scripts the verdicts of the next looks; later ones are inconclusive."""
 
     def use(verdicts: Sequence[str]) -> None:
         left: Iterator[str] = iter(verdicts)

@@ -1,4 +1,4 @@
-"""A stage that waits: for what it was planned on and no longer, and goes on or back with what it was waiting for."""
+"""A stage that waits: until its planned sample is in, and then it passes or rolls back on that sample."""
 
 from __future__ import annotations
 

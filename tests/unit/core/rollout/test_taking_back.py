@@ -1,4 +1,4 @@
-"""Taking back: one version and no other, whoever is first and whatever is down, and nobody is told that it is done."""
+"""Taking back: exactly one version, with concurrent callers and with target or registry down, and no false success."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_an_abort_with_the_target_and_the_registry_down_says_that_the_challenger
     workspace = rolled_out(tmp_path, target)
     monkeypatch.setattr(InMemoryRegistry, "aliases", down)
     target_down(target)
-    with pytest.raises(TargetError, match=r"who serves has not followed.*airflow-mlops reconcile.*no route") as raised:
+    with pytest.raises(TargetError, match=r"the target has not followed.*airflow-mlops reconcile.*no route") as raised:
         control_rollout(workspace, "abort", reason="complaints")
     assert str(raised.value).startswith("version 2 was taken back; that stands in the ledger")
     assert dict(workspace.state().quarantined.items()) == {"2": "complaints"}
@@ -69,7 +69,7 @@ def test_a_failed_look_with_both_down_is_no_finished_rollback_and_the_retry_fini
     target.sees(champion=telemetry_of(5_000), challenger=telemetry_of(500, errors=200))
     monkeypatch.setattr(InMemoryRegistry, "aliases", down)
     target.fails("rollback", TargetError("no route to the gateway"))
-    with pytest.raises(TargetError, match=r"version 2 was rolled back at canary_10: .*who serves has not followed"):
+    with pytest.raises(TargetError, match=r"version 2 was rolled back at canary_10: .*the target has not followed"):
         run_rollout_step(workspace, "2", 0, week(3))
     assert target.observe().challenger == "2"
     with pytest.raises(RolledBackError, match="the aliases follow with the next reconcile"):

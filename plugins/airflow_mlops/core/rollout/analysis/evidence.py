@@ -11,7 +11,7 @@ from math import lgamma
 from scipy.special import betainc, ndtri, ndtri_exp, stdtr
 
 IMPROBABLE = 1e-300
-"""Smallest probability that is told apart: 37 standard deviations."""
+"""Smallest probability that is distinguished: 37 standard deviations."""
 
 
 def z_of(probability: float) -> float:

@@ -1,4 +1,4 @@
-"""What is said to be found before the start is found as often as said."""
+"""A difference of the detectable size is detected with the stated power."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stop between looks: asked all the time, it is wrong as seldom as stated, and quick where it is right."""
+"""The e-process between looks: at any number of tests it keeps its error rate, and it stops a bad version quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is grossly broken is seen at once, by whichever way it breaks; what is only worse is left to the looks."""
+"""Gross breakage of any kind is detected at once; a challenger that is only worse is left to the planned looks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boundaries of planned looks agree with the published ones, and keep what they promise."""
+"""Boundaries of planned looks agree with the published ones, and keep their error rate."""
 
 from __future__ import annotations
 

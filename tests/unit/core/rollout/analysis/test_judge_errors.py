@@ -1,4 +1,4 @@
-"""The error share stops no good challenger more often than stated, passes none unseen, and finds bad ones."""
+"""The error metric keeps its error rates, passes no challenger without data, and detects bad ones."""
 
 from __future__ import annotations
 

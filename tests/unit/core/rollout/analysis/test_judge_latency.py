@@ -1,4 +1,4 @@
-"""Latencies are judged by counts within bins: exact against a limit, and never passed for want of requests."""
+"""Latencies are judged by counts within bins: exact against a limit, and inconclusive with too few requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A look is as sure as it has to be; the sentence and the numbers of a metric can always be recorded."""
+"""A look has the boundaries of its alpha; the reason and the numbers of a metric can always be recorded."""
 
 from __future__ import annotations
 

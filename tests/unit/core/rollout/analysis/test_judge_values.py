@@ -21,7 +21,7 @@ ONCE = Look(1, (1.0,), 1, alpha=0.05)
 
 
 def single(values: npt.ArrayLike) -> UnitSums:
-    """Return values that each are the only one of their unit."""
+    """Return the sums of values with a unit of their own each."""
     total = np.asarray(values, float)
     return UnitSums(total, np.ones(total.size))
 

@@ -1,4 +1,4 @@
-"""Metrics that are asked elsewhere: keys go to who served them, and no answer is never a pass."""
+"""Queried metrics: keys are split by the version that served them, and a missing answer never passes."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ SINCE = "2026-01-05T10:00:00+01:00"
 
 @pytest.fixture
 def connect(tmp_path: Path) -> Callable[[], Any]:
-    """Return what connects to a database of orders: two of each of 400 customers, after and before 9 o'clock UTC."""
+    """Return a connect function: the database has two orders of 400 customers each, after and before 9:00 UTC."""
     path = tmp_path / "shop.db"
-    with closing(sqlite3.connect(path)) as made:
-        made.execute("CREATE TABLE orders (customer INTEGER, at TEXT, revenue REAL)")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (customer INTEGER, at TEXT, revenue REAL)")
         rows = [
             (customer, f"2026-01-05 {hour}", float(customer))
             for customer in range(400)
             for hour in ("08:59:59", "09:00:01")
         ]
-        made.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
-        made.commit()
+        connection.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
+        connection.commit()
     return lambda: sqlite3.connect(path)
 
 
@@ -199,7 +199,7 @@ def test_a_bare_number_fails_at_any_look_and_passes_at_the_last() -> None:
 
 @dataclass(frozen=True)
 class Place(NoConnections):
-    """The connections of a place with one database and one service."""
+    """Connections to one database and one service."""
 
     connect: Callable[[], Any]
     address: HttpAddress

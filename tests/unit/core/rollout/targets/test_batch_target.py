@@ -1,4 +1,4 @@
-"""The target batch serves what the ledger says, from the next partition on, and nothing has to be told to it."""
+"""The batch target serves the traffic of the ledger, from the next partition on, without being changed."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class EndpointSettings(Declared):
     instances: int = Field(default=1, ge=1, description="of each version when it is first put on the endpoint")
     environment: dict[str, str] = Field(default={}, description="of the container, beside the version's name")
     alarms: Annotated[tuple[str, ...], Listed] = Field(
-        default=(), max_length=10, description="CloudWatch alarms: one that is in ALARM is told as a failure"
+        default=(), max_length=10, description="CloudWatch alarms: one that is in ALARM fails the challenger"
     )
     capture: int = Field(default=0, ge=0, le=100, description="percent of the requests that are kept in storage")
     wait_minutes: float = Field(default=60.0, gt=0, description="how long a change of the endpoint may take")
