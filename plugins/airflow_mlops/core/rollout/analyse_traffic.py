@@ -89,13 +89,13 @@ class OpenStage:
 
     @property
     def remaining_bake(self) -> str | None:
-        """How long the stage still has to bake, in words; None if it has baked."""
+        """The time that the stage still has to bake, in words; None if it has baked."""
         minutes = self.stage.bake - self.minutes
         return f"bakes for {minutes:.3g} more minutes" if minutes > 0 else None
 
     @property
     def is_overdue(self) -> bool:
-        """Whether ``max_wait`` has passed since the stage is served; the time of earlier stages does not count."""
+        """True if ``max_wait`` has passed since the stage is served; the time of earlier stages does not count."""
         own = self.telemetry.order == self.state.traffic_record
         return own and self.stage.max_wait is not None and self.minutes >= self.stage.max_wait
 

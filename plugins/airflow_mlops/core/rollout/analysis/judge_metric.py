@@ -56,7 +56,7 @@ class Look:
 
     @property
     def is_last(self) -> bool:
-        """Whether this is the last look, which spends the rest of alpha."""
+        """True if this is the last look, which spends the rest of alpha."""
         return self.number == self.planned or self.shares[-1] >= 1
 
     @property
