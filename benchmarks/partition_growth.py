@@ -175,7 +175,7 @@ def roll_out_first(workspace: Any, key: str) -> None:
     """Train and roll out a version where a retrain was decided."""
     from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
     from airflow_mlops.core.evaluation.register_candidate import register_candidate
-    from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+    from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
     from airflow_mlops.core.training.assemble import assemble_training
     from airflow_mlops.core.training.fit_candidate import fit_candidate
 
@@ -185,7 +185,7 @@ def roll_out_first(workspace: Any, key: str) -> None:
     version = str(register_candidate(workspace, request, evaluated)["version"])
     start_rollout(workspace, key)
     for index in range(len(workspace.loop.rollout.stages)):
-        run_stage(workspace, version, index, key)
+        run_rollout_step(workspace, version, index, key)
 
 
 def write_history(folder: Path, partitions: int) -> None:

@@ -26,7 +26,7 @@ def workspace_of(ledger_url: str, tracking_uri: str, model: str, folder: str, ac
 
 
 def main() -> None:
-    """Promote what is asked until there is no more line."""
+    """Promote the version of each line of the standard input."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
     workspace = workspace_of(*sys.argv[1:5], actor=f"promoter {os.getpid()}")

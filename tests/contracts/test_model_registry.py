@@ -1,4 +1,4 @@
-"""What every registry promises: one operation is one version, and no file that nobody vouched for."""
+"""The contract of every registry: one operation is one version, and only verified files are fetched."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ports.registry import GHOST_OF, ModelRegistry, Registration, VersionGoneError
-from airflow_mlops.core.ports.signing_keys import GivenKeys, new_private_key
+from airflow_mlops.core.ports.signing_keys import StaticKeys, new_private_key
 from airflow_mlops.core.registry.mlflow_registry import OPERATION, MlflowRegistry
 from airflow_mlops.core.registry.model_file import file_digest, load_model
-from airflow_mlops.core.registry.sign_folder import sign_folder, signature_of
+from airflow_mlops.core.registry.sign_folder import read_signature, sign_folder
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 
 Register = Callable[[str], Registration]
@@ -25,7 +25,7 @@ Register = Callable[[str], Registration]
 
 @dataclass
 class Case:
-    """A registry, and what others do to it.
+    """A registry, and changes of it from outside.
 
     ``make_ghost`` leaves a second version of an operation, as a repeated request does; ``move`` makes a version that
     says that its files are at another address; ``delete`` deletes a version.
@@ -126,7 +126,7 @@ def test_every_version_is_listed_with_its_operation_its_tags_and_where_its_files
 def test_what_is_sealed_is_the_complete_folder_and_comes_back_as_it_was(
     case: Case, registration: Register, tmp_path: Path
 ) -> None:
-    keys = GivenKeys(new_private_key())
+    keys = StaticKeys(new_private_key())
     asked = dataclasses.replace(
         registration("op"), files={"sbom.cdx.json": b"{}"}, seal=lambda folder: sign_folder(folder, keys)
     )
@@ -134,9 +134,9 @@ def test_what_is_sealed_is_the_complete_folder_and_comes_back_as_it_was(
     file = case.registry.fetch(version, tmp_path / "out")
     assert file == tmp_path / "out" / "model.skops"
     assert (tmp_path / "out" / "sbom.cdx.json").read_bytes() == b"{}"
-    signature = signature_of(tmp_path / "out", keys)
+    signature = read_signature(tmp_path / "out", keys)
     (tmp_path / "out" / "stray").write_text("x")
-    assert signature_of(case.registry.fetch(version, tmp_path / "out").parent, keys) == signature
+    assert read_signature(case.registry.fetch(version, tmp_path / "out").parent, keys) == signature
 
 
 @pytest.mark.parametrize("source", ["s3://somebody-else/m", "file:/etc", "/etc", "models:/other/1"])

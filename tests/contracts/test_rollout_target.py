@@ -1,4 +1,4 @@
-"""What every rollout target promises, whoever serves.
+"""The contract of every rollout target.
 
 A target joins by a name in ``TARGETS`` and a function that yields a :class:`Case` of it, with nothing served yet.
 """
@@ -25,7 +25,7 @@ from tests.contracts.sagemaker_target.place import running_place
 
 @dataclass(frozen=True)
 class Case:
-    """A target, what gives a registered version by its number, and a further look at the target from elsewhere."""
+    """A target, a function that returns a registered version by its number, and a second client of the target."""
 
     target: RolloutTarget
     version: Callable[[int], Version]
@@ -77,7 +77,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def alone(case: Case) -> Traffic:
-    """Let version 1 serve alone, as the champion; return that traffic."""
+    """Apply version 1 alone, as the champion; return that traffic."""
     traffic = Traffic(next(_orders), "1")
     case.target.apply(traffic)
     return traffic

@@ -1,4 +1,4 @@
-"""What several workers share: a verified version in a lake in S3, and the keys of a connection."""
+"""Several workers share a verified version in a lake in S3, and the keys of a connection."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.lake import Lake, LakeFiles
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import VersionGoneError
-from airflow_mlops.core.ports.signing_keys import new_private_key, public_of
-from airflow_mlops.core.registry.load import copy_of, load_version
+from airflow_mlops.core.ports.signing_keys import derive_public_key, new_private_key
+from airflow_mlops.core.registry.load import copy_folder, load_version
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.workspace import WorkspaceHook
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -46,9 +46,12 @@ def test_another_worker_loads_a_version_that_was_deleted_from_the_lake_and_verif
 
     second = worker(first, lake, tmp_path / "second")
     assert hasattr(load_version(second, version), "predict")
-    assert {path.name for path in copy_of(second, version).iterdir()} == {
-        "model.skops", "model.sig", "environment.json", "sbom.cdx.json",
-    }  # fmt: skip
+    assert {path.name for path in copy_folder(second, version).iterdir()} == {
+        "model.skops",
+        "model.sig",
+        "environment.json",
+        "sbom.cdx.json",
+    }
 
     shutil.rmtree(tmp_path / "second")
     selector = FileSelector(f"versions/{fresh_name}/shared/models", recursive=True)
@@ -60,13 +63,13 @@ def test_another_worker_loads_a_version_that_was_deleted_from_the_lake_and_verif
 
 
 def test_the_keys_of_a_connection_sign_and_are_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    private, older = new_private_key(), public_of(new_private_key())
+    private, older = new_private_key(), derive_public_key(new_private_key())
     connection = {"conn_type": "generic", "password": private, "extra": {"public_key": [older]}}
     monkeypatch.setenv("AIRFLOW_CONN_MLOPS_SIGNING", json.dumps(connection))
     stores = WorkspaceHook().stores()
     assert stores.keys is not None
     assert stores.keys.private() == private
-    assert list(stores.keys.trusted().values()) == [public_of(private), older]
+    assert list(stores.keys.trusted().values()) == [derive_public_key(private), older]
     assert private.splitlines()[1] not in repr(stores)
 
 
@@ -80,7 +83,7 @@ def test_a_key_whose_lines_a_field_has_joined_is_read(monkeypatch: pytest.Monkey
 
 
 def test_a_worker_that_only_loads_needs_the_public_key_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    public = public_of(new_private_key())
+    public = derive_public_key(new_private_key())
     connection = {"conn_type": "generic", "extra": {"public_key": public}}
     monkeypatch.setenv("AIRFLOW_CONN_MLOPS_SIGNING", json.dumps(connection))
     keys = WorkspaceHook().stores().keys

@@ -24,7 +24,7 @@ HOUSE = Path(__file__).parents[2]
 
 
 class Promoter:
-    """A process that promotes what it is told."""
+    """A process that promotes versions on request."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
@@ -44,11 +44,9 @@ def promoters(count: int, arguments: list[str]) -> Iterator[list[Promoter]]:
     command = [sys.executable, "-m", "tests.contracts.promoter", *arguments]
     with tempfile.TemporaryFile("w+") as log:
         processes = [
-            subprocess.Popen(
-                command, cwd=HOUSE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-            )
+            subprocess.Popen(command, cwd=HOUSE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
             for _ in range(count)
-        ]  # fmt: skip
+        ]
         try:
             yield [Promoter(process) for process in processes]
         finally:
@@ -59,7 +57,7 @@ def promoters(count: int, arguments: list[str]) -> Iterator[list[Promoter]]:
 
 
 def register(workspace: Workspace, uri: str, count: int) -> None:
-    """Make versions in MLflow and in the ledger, without the artefacts that nobody here looks at."""
+    """Register versions in MLflow and in the ledger, without artefacts."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -28,8 +28,8 @@ from airflow_mlops.core.errors import NotReadyError, RolledBackError
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.ports.signing_keys import KeyFolder
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
-from airflow_mlops.core.rollout.analyse_stage import due
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.analyse_stage import reason_to_resume
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.child_processes import Child, start_child, stop_sessions, wait_until_ready
@@ -118,12 +118,12 @@ class Town:
         deadline, stage = time.monotonic() + patience_seconds, 0
         while stage < len(STAGES):
             try:
-                run_stage(self.workspace, number, stage, WEEKS[self.week - 1])
+                run_rollout_step(self.workspace, number, stage, WEEKS[self.week - 1])
                 stage += 1
             except RolledBackError as error:
                 return str(error)
             except NotReadyError as held:
-                while due(self.workspace, number, stage) is None:
+                while reason_to_resume(self.workspace, number, stage) is None:
                     if time.monotonic() > deadline:
                         pytest.fail(f"after {patience_seconds:g} s: {held}")
                     time.sleep(0.2)

@@ -17,7 +17,7 @@ from airflow_mlops.core.errors import DataError, DeclarationError
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.ledger.record import verify_chain
 from airflow_mlops.core.open_workspace import Stores, open_workspace
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
@@ -80,7 +80,7 @@ def with_model(workspace: Workspace) -> None:
     for number in range(4):
         ingest(workspace, number)
     train(workspace, week(2))
-    run_stage(workspace, start_rollout(workspace, week(2)), 0, week(2))
+    run_rollout_step(workspace, start_rollout(workspace, week(2)), 0, week(2))
     score_partition(workspace, week(3))
     measure_performance(workspace, week(3))
 

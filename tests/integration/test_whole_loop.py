@@ -16,7 +16,7 @@ from airflow_mlops.core.ledger.record import verify_chain
 from airflow_mlops.core.ledger.training_details import RetrainDecided
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decision_to_emit
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
@@ -69,7 +69,7 @@ def follow(workspace: Workspace, number: int) -> None:
         register_candidate(workspace, request, evaluated)
         version = start_rollout(workspace, key)
         for index in range(len(workspace.loop.rollout.stages)):
-            run_stage(workspace, version, index, key)
+            run_rollout_step(workspace, version, index, key)
     except (NotReadyError, RolledBackError, GateError):
         return
 

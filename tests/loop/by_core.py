@@ -10,7 +10,7 @@ from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidate
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
 from airflow_mlops.core.governance.certify_version import prove_version
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decide_by_hand
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
@@ -44,7 +44,7 @@ def roll_out(workspace: Workspace, key: str) -> None:
     """Take the candidate, or a challenger that holds, as far through its stages as a partition lets it."""
     version = start_rollout(workspace, key)
     for index in range(len(workspace.loop.rollout.stages)):
-        run_stage(workspace, version, index, key)
+        run_rollout_step(workspace, version, index, key)
 
 
 def live_through(workspace: Workspace, key: str) -> None:

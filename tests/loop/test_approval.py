@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops.core.rollout.approvals import record_rejection, version_to_approve
-from airflow_mlops.operators.approval import ApproveVersionOperator, question
+from airflow_mlops.operators.approval import ApproveVersionOperator, format_question
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project, night, states, why
 
@@ -126,6 +126,6 @@ def test_what_is_chosen_when_the_time_is_up_is_no_approval(tmp_path: Path, airfl
 def test_the_question_shows_values_of_the_data_as_they_are(tmp_path: Path, airflow_home: Path) -> None:
     project = candidate(tmp_path)
     version = project.workspace.state().versions["1"]
-    text = question(project.workspace, version, ["[a](http://b)"])
+    text = format_question(project.workspace, version, ["[a](http://b)"])
     assert "- pass: mae" in text
     assert r"\[a\](http://b)" in text

@@ -81,17 +81,17 @@ def test_a_task_waits_for_the_stage_that_is_open_and_for_no_other(
     arguments: dict[str, Any] = {"loop": workspace.loop, "version": "2", "poll_seconds": 0.0, "deferrable": deferrable}
     early = AnalyseRolloutOperator(task_id="early", index=1, **arguments)
     with pytest.raises(NotReadyError, match="it was not entered"):
-        early.run_stage(workspace, week(3), {})
+        early.execute_stage(workspace, week(3), {})
     look = AnalyseRolloutOperator(task_id="look", index=0, **arguments)
     with pytest.raises(NotReadyError, match="is older"):
-        look.run_stage(workspace, week(2), {})
+        look.execute_stage(workspace, week(2), {})
     if deferrable:
         with pytest.raises(TaskDeferred) as waits:
-            look.run_stage(workspace, week(3), {})
+            look.execute_stage(workspace, week(3), {})
         assert isinstance(waits.value.trigger, LookDueTrigger)
     control_rollout(workspace, "abort", reason="complaints")
     workspace.record_fact(
         draft_of(workspace, "quarantine_lifted", "lift", week(3), version="2", reason="it was not it")
     )
     with pytest.raises(NotReadyError, match="version 2 is not being rolled out"):
-        look.run_stage(workspace, week(3), {})
+        look.execute_stage(workspace, week(3), {})

@@ -25,7 +25,7 @@ def add_commands(commands: Commands) -> None:
 
 def rollback(asked: argparse.Namespace) -> None:
     """Roll back, and say who serves now."""
-    from airflow_mlops.core.rollout.roll_back import roll_back_now
+    from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 
     workspace = workspace_of(asked)
     done = roll_back_now(workspace, reason=asked.reason, to=asked.to)
@@ -38,7 +38,7 @@ def rollback(asked: argparse.Namespace) -> None:
 
 def lift(asked: argparse.Namespace) -> None:
     """Lift a quarantine."""
-    from airflow_mlops.core.rollout.roll_back import lift_quarantine
+    from airflow_mlops.core.rollout.manual_rollback import lift_quarantine
 
     workspace = workspace_of(asked)
     lift_quarantine(workspace, asked.version, reason=asked.reason)

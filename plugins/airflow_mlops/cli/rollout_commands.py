@@ -44,20 +44,21 @@ def status(asked: argparse.Namespace) -> None:
 
 def standing(workspace: Workspace, state: LoopState) -> list[str]:
     """Return where a rollout stands, a line for each stage."""
-    from airflow_mlops.core.rollout.next_transition import next_move
+    from airflow_mlops.core.rollout.next_transition import next_transition
     from airflow_mlops.core.rollout.offline_and_online import offline_in_words
 
     served = "no version" if state.champion is None else f"version {state.champion.number}"
     if state.rollout is None:
         return [f"no rollout of {workspace.loop.model} is under way; {served} serves"]
     rollout, stages = state.rollout, workspace.loop.rollout.stages
-    move = next_move(stages, rollout)
-    why = f" ({move.reason})" if move.reason else ""
+    transition = next_transition(stages, rollout)
+    why = f" ({transition.reason})" if transition.reason else ""
     # The stage that is open is named by its record: the declaration may have been changed since.
-    at = f"{rollout.kind}_{rollout.share}" if 0 <= move.stage == rollout.stage else stages[max(move.stage, 0)].name
+    is_open = 0 <= transition.stage == rollout.stage
+    at = f"{rollout.kind}_{rollout.share}" if is_open else stages[max(transition.stage, 0)].name
     lines = [
         f"version {rollout.version.number} beside {served} on {workspace.loop.rollout.target}; "
-        f"next: {move.to.replace('_', ' ')} {at}{why}"
+        f"next: {transition.to.replace('_', ' ')} {at}{why}"
     ]
     for index, stage in enumerate(stages):
         here = index == rollout.stage

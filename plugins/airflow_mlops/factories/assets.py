@@ -1,4 +1,4 @@
-"""The assets by which the Dags of a loop meet. A Dag never names another Dag."""
+"""The assets that connect the Dags of a loop. A Dag never names another Dag."""
 
 from __future__ import annotations
 

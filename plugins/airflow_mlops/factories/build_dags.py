@@ -8,8 +8,8 @@
     <model>_rollout  (approve ->) start -> a group for each stage: (approve ->) enter -> analyse     on a candidate
     <model>_control  pause, resume, skip or abort the rollout under way     when a person starts it
 
-They meet only through assets, save the last, which a person starts; and every event carries a partition key: an event
-without one loses triggers in a burst, and one with a key never starts a Dag that is not partitioned.
+They are connected only through assets, except the last, which a person starts; and every event carries a partition key:
+an event without one loses triggers in a burst, and one with a key never starts a Dag that is not partitioned.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from airflow.sdk import (
     PartitionedAssetTimetable,
     TaskGroup,
     get_parsing_context,
-)  # fmt: skip
+)
 
 from airflow_mlops.core.check_declaration import check_declaration
 from airflow_mlops.core.declaration.loop import Loop
@@ -79,12 +79,12 @@ def build_dags(
     root : path, optional
         Project folder; by default the nearest folder above the Dag file that holds ``include/``.
     default_args : mapping, optional
-        For every task, over the pack's own (two retries).
+        Default arguments of every task, over those of the package (two retries).
 
     Raises
     ------
     DeclarationError
-        If the declaration is wrong, or its training function is not there.
+        If the declaration is wrong, or its training function does not exist.
     """
     folder = Path(root) if root is not None else project_folder(Path(sys._getframe(1).f_code.co_filename))
     declared = loop if isinstance(loop, Loop) else read_loop(folder / loop)
@@ -95,11 +95,13 @@ def build_dags(
         return {}
     wanted = get_parsing_context().dag_id
     build = _LoopDags(declared, folder, {**RETRIES, "owner": declared.owner, **(default_args or {})})
-    return {dag_id: make(dag_id) for dag_id, make in build.makers().items() if wanted is None or wanted == dag_id}
+    return {
+        dag_id: builder(dag_id) for dag_id, builder in build.builders().items() if wanted is None or wanted == dag_id
+    }
 
 
 def loops_in(dag_file: str | Path) -> list[Loop]:
-    """Return the loops that a Dag file hands to :func:`build_dags`, without building any Dag."""
+    """Return the loops that a Dag file passes to :func:`build_dags`, without building any Dag."""
     import runpy  # the command line reads Dag files; Airflow does it in a way of its own
 
     collected: list[Loop] = []
@@ -112,21 +114,21 @@ def loops_in(dag_file: str | Path) -> list[Loop]:
 
 
 def project_folder(file: Path) -> Path:
-    """Return the nearest folder above a Dag file that holds ``include/``, where relative paths start.
+    """Return the nearest folder above a Dag file that holds ``include/``: the base of relative paths.
 
     Raises
     ------
     DeclarationError
         If there is none.
     """
-    found = next((folder for folder in file.resolve().parents if (folder / "include").is_dir()), None)
-    if found is None:
+    project = next((folder for folder in file.resolve().parents if (folder / "include").is_dir()), None)
+    if project is None:
         raise DeclarationError("no folder above holds include/; say build_dags(..., root=...)", file=str(file))
-    return found
+    return project
 
 
 class _LoopDags:
-    """Makes the Dags of one loop. Everything here must be the same on every parse."""
+    """Builds the Dags of one loop; deterministic, so that every parse gives the same Dags."""
 
     def __init__(self, loop: Loop, root: Path, default_args: dict[str, Any]) -> None:
         self.loop, self.assets = loop, LoopAssets.of(loop.model)
@@ -136,8 +138,8 @@ class _LoopDags:
             callbacks = [NamedCallback(name, str(root)) for name in loop.notify]
             self.default_args = {"on_failure_callback": callbacks, **default_args}
 
-    def makers(self) -> dict[str, Callable[[str], DAG]]:
-        """Return what makes each Dag, by its id."""
+    def builders(self) -> dict[str, Callable[[str], DAG]]:
+        """Return the Dag builders by Dag id."""
         model, data, assets = self.loop.model, self.loop.data, self.assets
         return {
             f"{model}_ingest": partial(self.ingest, self.cron(data.every)),
@@ -154,18 +156,20 @@ class _LoopDags:
         data = self.loop.data
         return {
             "schedule": CronPartitionTimetable(expression, timezone="UTC"),
-            "start_date": moment(data.from_), "end_date": moment(data.until), "catchup": False,
-        }  # fmt: skip
+            "start_date": moment(data.from_),
+            "end_date": moment(data.until),
+            "catchup": False,
+        }
 
     def on(self, asset: Asset) -> dict[str, Any]:
         """Return the schedule of a Dag that runs once for every partition of an asset."""
         return {"schedule": PartitionedAssetTimetable(assets=asset)}
 
-    def dag(self, dag_id: str, schedule: dict[str, Any], what: str) -> DAG:
+    def dag(self, dag_id: str, schedule: dict[str, Any], description: str) -> DAG:
         """Return an empty Dag of the loop."""
         return DAG(
             dag_id,
-            description=what,
+            description=description,
             default_args=self.default_args,
             max_active_runs=1,
             tags=["airflow-mlops", self.loop.model],
@@ -173,31 +177,35 @@ class _LoopDags:
         )
 
     def ingest(self, schedule: dict[str, Any], dag_id: str) -> DAG:
-        """One partition: taken, validated, published or refused."""
+        """Build the Dag that takes a partition, validates it, and publishes or refuses it."""
         with self.dag(dag_id, schedule, "Takes a partition, validates it, publishes or refuses it") as dag:
             own_labels = self.loop.data.labels is not None
-            # Whatever becomes of the labels: those that are missing come with a later tick.
+            # Ingestion does not depend on labels: missing ones come with a later tick.
             rule = "all_done" if own_labels else "all_success"
             manifest = TakeSnapshotOperator(task_id="snapshot", trigger_rule=rule, **self.step)
             if own_labels:
-                from airflow_mlops.operators.labels import TakeLabelsOperator  # for those who ask for it only
+                # Imported only by loops with labels from a source of their own.
+                from airflow_mlops.operators.labels import TakeLabelsOperator
 
                 TakeLabelsOperator(task_id="labels", **self.step) >> manifest
             validated = ValidateSnapshotOperator(task_id="validate", manifest=manifest.output, **self.step)
             PublishSnapshotOperator(
-                task_id="publish", manifest=manifest.output, validated=validated.output,
-                outlets=[self.assets.snapshot], **self.step,
-            )  # fmt: skip
+                task_id="publish",
+                manifest=manifest.output,
+                validated=validated.output,
+                outlets=[self.assets.snapshot],
+                **self.step,
+            )
         return dag
 
     def score(self, schedule: dict[str, Any], dag_id: str) -> DAG:
-        """One published partition: predicted by the champion and a challenger under way."""
+        """Build the Dag that predicts a published partition with the champion and a challenger under way."""
         with self.dag(dag_id, schedule, "Predicts a published partition, without its labels") as dag:
             ScorePartitionOperator(task_id="score", outlets=[self.assets.predictions], **self.step)
         return dag
 
     def watch(self, schedule: dict[str, Any], dag_id: str) -> DAG:
-        """One scored partition: judged, and the decision to retrain."""
+        """Build the Dag that judges a scored partition and decides on a retrain."""
         watched = self.loop.watch
         with self.dag(dag_id, schedule, "Judges a scored partition and decides on a retrain") as dag:
             ReconcileOperator(task_id="reconcile", emits=self.assets.candidate, **self.step)
@@ -218,26 +226,24 @@ class _LoopDags:
             if watched.checks:
                 RunChecksOperator(task_id="checks", **self.step) >> decide
             if watched.drift is not None or watched.performance is not None or watched.checks:
-                # Whatever was decided: a person wants to see what alarmed. Without an alarm it skips.
+                # Independent of the decision: a person wants to see the alarms. Without an alarm it skips.
                 decide >> RenderReportOperator(task_id="report", trigger_rule="none_failed", **self.step)
         return dag
 
     def nightly(self, schedule: dict[str, Any], dag_id: str) -> DAG:
-        """The same decision by the clock; where declared, what is overdue is told, and the lake is tidied."""
+        """Build the Dag that decides by the clock and, if declared, reports what is overdue and applies retention."""
         with self.dag(dag_id, schedule, "Decides on a retrain by the clock, and tidies the lake") as dag:
-            decide = DecideRetrainOperator(
-                task_id="decide", trigger="nightly", emits=self.assets.retrain, **self.step
-            )  # fmt: skip
+            decide = DecideRetrainOperator(task_id="decide", trigger="nightly", emits=self.assets.retrain, **self.step)
             if self.loop.watch.max_age is not None or self.loop.watch.overdue is not None:
-                # Nothing arrives to wake the watch where something is missing.
+                # If a partition is missing, no event starts the watch.
                 WatchOverdueOperator(task_id="overdue", **self.step)
             if self.loop.data.retention.is_declared:
-                # Whether there was anything to decide or not.
+                # Retention does not depend on the decision.
                 decide >> TidyLakeOperator(task_id="tidy", trigger_rule="all_done", **self.step)
         return dag
 
     def train(self, schedule: dict[str, Any], dag_id: str) -> DAG:
-        """One decided retrain: a registered candidate with its proof, or a refusal with its numbers."""
+        """Build the Dag that turns a decided retrain into a registered and certified candidate, or a refusal."""
         with self.dag(dag_id, schedule, "Fits candidates, judges them, registers the best, keeps the proof") as dag:
             assignments = AssembleTrainingOperator(task_id="assemble", **self.step)
             fits = FitCandidateOperator.partial(task_id="fit", **self.step).expand(assignment=assignments.output)
@@ -251,45 +257,45 @@ class _LoopDags:
         return dag
 
     def rollout(self, schedule: dict[str, Any], dag_id: str) -> DAG:
-        """One candidate: through the declared stages, or back."""
+        """Build the Dag that takes a candidate through the declared stages, or back."""
         with self.dag(dag_id, schedule, "Takes a candidate through shadow and canary to live, or back") as dag:
             start = StartRolloutOperator(task_id="start", **self.step)
             if self.loop.rollout.approval == "human":
-                # Imported by those who ask a person only: every parse of every loop would pay for it.
+                # Imported only by loops with an approval: every parse of every loop would pay for it.
                 from airflow_mlops.operators.approval import ApproveVersionOperator
 
                 ApproveVersionOperator(task_id="approve", **self.step) >> start
-            before: Any = start
+            upstream: Any = start
             for index, stage in enumerate(self.loop.rollout.stages):
                 with TaskGroup(stage.name):
-                    before = self.stage(before, start.output, index)
+                    upstream = self.stage(upstream, start.output, index)
         return dag
 
-    def stage(self, before: Any, version: Any, index: int) -> Any:
-        """One stage of a rollout, within its task group; returns its last task."""
+    def stage(self, upstream: Any, version: Any, index: int) -> Any:
+        """Add the tasks of one stage of a rollout; return the last of them."""
         declared, step = self.loop.rollout.stages[index], {**self.step, "index": index}
         if declared.approval == "human":
             from airflow_mlops.operators.approval import ApproveStageOperator
 
-            before = before >> ApproveStageOperator(task_id="approve", **step)
+            upstream = upstream >> ApproveStageOperator(task_id="approve", **step)
         if declared.kind == "live":
-            return before >> AdvanceRolloutOperator(
+            return upstream >> AdvanceRolloutOperator(
                 task_id="promote", version=version, outlets=[self.assets.champion], **step
             )
         return (
-            before
+            upstream
             >> AdvanceRolloutOperator(task_id="enter", version=version, **step)
             >> AnalyseRolloutOperator(task_id="analyse", version=version, **step)
         )
 
     def control(self, schedule: dict[str, Any], dag_id: str) -> DAG:
-        """What a person does to the rollout under way, as a form in the Airflow UI."""
+        """Build the Dag by which a person controls the rollout under way, with a form in the Airflow UI."""
         params = {
             "action": Param("pause", enum=["pause", "resume", "skip", "abort"], description="what to do"),
             "reason": Param("asked for in the UI", type="string", description="why, for the ledger"),
         }
-        what = "Pauses, resumes, skips a stage of, or aborts the rollout under way"
-        with self.dag(dag_id, {**schedule, "params": params}, what) as dag:
+        description = "Pauses, resumes, skips a stage of, or aborts the rollout under way"
+        with self.dag(dag_id, {**schedule, "params": params}, description) as dag:
             ControlRolloutOperator(task_id="control", retries=0, **self.step)
         return dag
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_mlops.core.errors import MlopsError, RolloutError
 from airflow_mlops.core.ports.rollout_target import SERVING, OlderTrafficError, Traffic
-from airflow_mlops.core.rollout.sticky_share import StickySplit, bound_of
+from airflow_mlops.core.rollout.sticky_share import StickySplit, bucket_bound
 from airflow_mlops.gateway.breaker import Breaker
 from airflow_mlops.gateway.model_cache import ModelCache, VersionLoader, versions_in
 from airflow_mlops.gateway.prediction_log import PredictionLog
@@ -249,8 +249,8 @@ class Serving:
             batchers.get(traffic.champion or ""),
             batchers.get(traffic.challenger or ""),
             loaded[loaded_number].shape if loaded_number else None,
-            challenger_bound=0.0 if tripped_out or traffic.kind not in SERVING else bound_of(share),
-            shadow_bound=0.0 if tripped_out or shadow is None else bound_of(share),
+            challenger_bound=0.0 if tripped_out or traffic.kind not in SERVING else bucket_bound(share),
+            shadow_bound=0.0 if tripped_out or shadow is None else bucket_bound(share),
             shadow=shadow,
             tripped=tripped,
             split=StickySplit(traffic.salt),

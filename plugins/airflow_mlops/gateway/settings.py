@@ -11,7 +11,7 @@ from pathlib import Path
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.lake import Lake
-from airflow_mlops.core.ports.signing_keys import GivenKeys, KeyFolder, SigningKeys
+from airflow_mlops.core.ports.signing_keys import KeyFolder, SigningKeys, StaticKeys
 
 TOKEN = "AIRFLOW_MLOPS_GATEWAY_TOKEN"  # noqa: S105 - the name of a variable
 CONTROL_TOKEN = "AIRFLOW_MLOPS_GATEWAY_CONTROL_TOKEN"  # noqa: S105 - the name of a variable
@@ -172,7 +172,7 @@ def read_keys(files: list[Path], lake: Lake) -> SigningKeys:
     """Return the trusted keys: from the given files, or the folder ``keys`` beside a local lake."""
     if files:
         try:
-            return GivenKeys(public_keys=tuple(file.read_text() for file in files))
+            return StaticKeys(public_keys=tuple(file.read_text() for file in files))
         except OSError as error:
             raise DeclarationError(f"cannot be read: {error.strerror}", file=str(error.filename)) from None
     if not lake.is_local:

@@ -52,12 +52,12 @@ def load(config: dict[str, Any]) -> LoadedVersion:
     """Return the loaded version of a configuration, verified once more."""
     from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.lake import Lake
-    from airflow_mlops.core.ports.signing_keys import GivenKeys
+    from airflow_mlops.core.ports.signing_keys import StaticKeys
     from airflow_mlops.gateway.model_cache import VersionLoader
     from airflow_mlops.gateway.version_files import ServedVersion, VersionFiles
 
     kept = Path(config["kept"])
-    files = VersionFiles(kept, Lake.on_disk(kept.parent / "nowhere"), GivenKeys(public_keys=tuple(config["keys"])))
+    files = VersionFiles(kept, Lake.on_disk(kept.parent / "nowhere"), StaticKeys(public_keys=tuple(config["keys"])))
     loader = VersionLoader(
         Loop(**config["loop"]), Path(config["root"]), files, secret=config["secret"], onnx=bool(config["onnx"])
     )

@@ -19,8 +19,8 @@ from airflow_mlops.core.lake import Lake, LakeFiles
 from airflow_mlops.core.ledger.training_details import Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.ports.signing_keys import SigningKeys
-from airflow_mlops.core.registry.copied_folder import fetched_into, put_in_place
 from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.replace_folder import fetch_folder, replace_folder
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, verify_folder
 
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -143,7 +143,7 @@ class VersionFiles:
             source = self._lake.path / path
             if not (source / MODEL_FILE).is_file():
                 return False
-            with put_in_place(folder) as part:
+            with replace_folder(folder) as part:
                 shutil.copytree(source, part, dirs_exist_ok=True, symlinks=True)
             return True
-        return fetched_into(folder, LakeFiles(self._lake), path)
+        return fetch_folder(folder, LakeFiles(self._lake), path)

@@ -162,7 +162,7 @@ def signing_keys(connection: Connection) -> SigningKeys:
 
     :raises DeclarationError: if it has no key
     """
-    from airflow_mlops.core.ports.signing_keys import GivenKeys
+    from airflow_mlops.core.ports.signing_keys import StaticKeys
 
     keys = connection.extra_dejson.get("public_key", [])
     public = [keys] if isinstance(keys, str) else keys
@@ -173,7 +173,7 @@ def signing_keys(connection: Connection) -> SigningKeys:
             f"connection {connection.conn_id!r} has no key: its password must be the private key (PEM), "
             'or its extra "public_key" the public key'
         )
-    return GivenKeys(
+    return StaticKeys(
         restore_line_ends(connection.password) if connection.password else None, tuple(map(restore_line_ends, public))
     )
 

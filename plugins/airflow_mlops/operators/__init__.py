@@ -1,1 +1,1 @@
-"""Operators: one for each step of the loop, each usable alone in anybody's Dag."""
+"""Operators: one for each step of the loop, each usable alone in any Dag."""

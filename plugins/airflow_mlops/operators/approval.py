@@ -1,4 +1,4 @@
-"""The operator that asks a person before a rollout: it parks in ``awaiting_input`` and needs no worker meanwhile."""
+"""Operators that ask a person for approval: they wait in ``awaiting_input``, without a worker slot."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ APPROVE, REJECT = "Approve", "Reject"
 
 
 class ApproveVersionOperator(StageOperator, HITLOperator):
-    """Ask a person whether the version that waits may be rolled out; asked once, and remembered in the ledger.
+    """Ask a person to approve the rollout of the waiting version, once; the answer is recorded in the ledger.
 
-    Somebody who started a run that made the version cannot approve it: the task fails, says so, and the next
-    partition asks again. Rejected, the version is quarantined and what follows is skipped. Skips where no
+    Somebody who started a run that made the version cannot approve it: the task fails with that reason, and the next
+    partition asks again. If rejected, the version is quarantined and the downstream tasks are skipped. Skips if no
     version waits.
     """
 
@@ -34,22 +34,22 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         kwargs.setdefault("subject", "May this version be rolled out?")
         super().__init__(options=[APPROVE, REJECT], params={"reason": ""}, **kwargs)
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Ask, unless the version was approved before."""
         from airflow_mlops.core.rollout.approvals import people_behind, version_to_approve
 
         version = version_to_approve(workspace, partition)
-        known = workspace.state().approved.get(version.number)
-        if known is not None:
-            return {"version": version.number, "by": known.details.by}
-        started = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
+        approval = workspace.state().approved.get(version.number)
+        if approval is not None:
+            return {"version": version.number, "by": approval.details.by}
+        starters = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
         self.subject = f"May version {version.number} of {workspace.loop.model} be rolled out?"
-        self.body = question(workspace, version, started)
-        self.tell_that_it_waits(workspace, context)
+        self.body = format_question(workspace, version, starters)
+        self.notify_waiting(workspace, context)
         return self.ask(context, version.number)
 
     def ask(self, context: Context, version: str) -> NoReturn:
-        """Park the task until somebody answers about a version."""
+        """Defer the task until a person answers about a version."""
         try:
             HITLOperator.execute(self, context)
         except TaskAwaitingInput as waits:
@@ -59,30 +59,30 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         raise AssertionError("unreachable: the task waits")
 
     def execute_complete(self, context: Context, event: dict[str, Any], *, asked: str = "none") -> dict[str, Any]:
-        """Record what the person said about the version they were ``asked`` about."""
+        """Record the answer of a person about the version ``asked``."""
         answer: Any = HITLOperator.execute_complete(self, context, event)
         names = names_of(answer["responded_by_user"])
         with self.opened(context) as (workspace, partition):
             from airflow_mlops.core.rollout.approvals import record_approval, record_rejection, version_to_approve
 
-            version = version_to_approve(workspace, partition, asked=asked)
+            version = version_to_approve(workspace, partition, expected=asked)
             if answer["chosen_options"] != [APPROVE]:
-                who, why = names[0] if names else "nobody", str((answer["params_input"] or {}).get("reason", ""))
-                record_rejection(workspace, version, who, why)
-                raise AirflowSkipException(f"version {version.number} was rejected by {who}")
+                person, reason = names[0] if names else "nobody", str((answer["params_input"] or {}).get("reason", ""))
+                record_rejection(workspace, version, person, reason)
+                raise AirflowSkipException(f"version {version.number} was rejected by {person}")
             record_approval(workspace, version, names, started_by=started_by(context))
         return {"version": version.number, "by": names[0]}
 
-    def tell_that_it_waits(self, workspace: Workspace, context: Context) -> None:
-        """Call the loop's notifiers: nobody looks at a page by chance."""
+    def notify_waiting(self, workspace: Workspace, context: Context) -> None:
+        """Call the loop's notifiers, since nobody opens the page by chance."""
         waits = UserWarning(f"waiting for a person: {self.subject}")
         call_notifiers(workspace.loop.notify, self.root, {**context, "exception": waits})
 
 
 class ApproveStageOperator(ApproveVersionOperator):
-    """Ask a person whether a stage of the rollout under way may begin; asked once, and remembered in the ledger.
+    """Ask a person to approve a stage of the rollout under way, once; the answer is recorded in the ledger.
 
-    Somebody who started a run that made the version cannot approve it. Rejected, the version is rolled back.
+    Somebody who started a run that made the version cannot approve it. If rejected, the version is rolled back.
 
     :param index: position of the stage in the declaration, from 0
     """
@@ -91,7 +91,7 @@ class ApproveStageOperator(ApproveVersionOperator):
         super().__init__(**kwargs)
         self.index = index
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Ask, unless the stage was approved before."""
         from airflow_mlops.core.rollout.approvals import people_behind
         from airflow_mlops.core.rollout.control_rollout import stage_to_approve
@@ -100,34 +100,34 @@ class ApproveStageOperator(ApproveVersionOperator):
         version = rollout.version
         if rollout.stage >= self.index or self.index in rollout.approved:
             return {"version": version.number, "stage": stage.name}
-        started = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
+        starters = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
         self.subject = f"May version {version.number} of {workspace.loop.model} go on to {stage.name}?"
-        self.body = "\n\n".join([passed_so_far(workspace), question(workspace, version, started)])
-        self.tell_that_it_waits(workspace, context)
+        self.body = "\n\n".join([format_analyses(workspace), format_question(workspace, version, starters)])
+        self.notify_waiting(workspace, context)
         return self.ask(context, version.number)
 
     def execute_complete(self, context: Context, event: dict[str, Any], *, asked: str = "none") -> dict[str, Any]:
-        """Record what the person said about the version they were ``asked`` about."""
+        """Record the answer of a person about the version ``asked``."""
         answer: Any = HITLOperator.execute_complete(self, context, event)
         names = names_of(answer["responded_by_user"])
         with self.opened(context) as (workspace, _):
             from airflow_mlops.core.rollout.control_rollout import approve_stage
-            from airflow_mlops.core.rollout.roll_back import roll_back_now
+            from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 
             stage = workspace.loop.rollout.stages[self.index]
             if answer["chosen_options"] != [APPROVE]:
-                who, why = names[0] if names else "nobody", str((answer["params_input"] or {}).get("reason", ""))
+                person, reason = names[0] if names else "nobody", str((answer["params_input"] or {}).get("reason", ""))
                 state = workspace.state()
                 if state.rollout is not None and state.rollout.version.number == asked:
-                    said = f"{stage.name}: rejected by {who}" + (f": {why}" if why else "")
-                    roll_back_now(workspace, reason=said, only=asked)
-                raise AirflowSkipException(f"version {asked} was rejected by {who} before {stage.name}")
+                    message = f"{stage.name}: rejected by {person}" + (f": {reason}" if reason else "")
+                    roll_back_now(workspace, reason=message, only=asked)
+                raise AirflowSkipException(f"version {asked} was rejected by {person} before {stage.name}")
             approve_stage(workspace, self.index, names, version=asked, started_by=started_by(context))
         return {"version": asked, "stage": stage.name, "by": names[0]}
 
 
-def passed_so_far(workspace: Workspace) -> str:
-    """Return what the looks of the rollout under way have said, as a Markdown list."""
+def format_analyses(workspace: Workspace) -> str:
+    """Return the verdicts of the rollout under way as a Markdown list."""
     from airflow_mlops.core.ledger.rollout_details import StageAnalysed
     from airflow_mlops.core.report.page_html import escape_markdown
 
@@ -143,18 +143,18 @@ def passed_so_far(workspace: Workspace) -> str:
 
 
 def names_of(user: dict[str, Any] | None) -> tuple[str, ...]:
-    """Return the names that a person who answered goes by."""
+    """Return name and id of the person who answered."""
     return tuple(str((user or {})[part]) for part in ("name", "id") if (user or {}).get(part))
 
 
 def started_by(context: Context) -> str | None:
-    """Return who started the run that asks; None where an asset or the clock did."""
+    """Return the name of the person who started the run; None if an asset or the clock did."""
     name = context["dag_run"].triggering_user_name
     return None if name is None else str(name)
 
 
-def question(workspace: Workspace, version: Version, started: list[str]) -> str:
-    """Return what the person is shown, as Markdown: why it was made, its numbers, and who cannot approve it."""
+def format_question(workspace: Workspace, version: Version, starters: list[str]) -> str:
+    """Return the question as Markdown: the reason of the version, its gates, and who cannot approve it."""
     # Reasons hold values of the user's data, which may hold anything.
     from airflow_mlops.core.report.page_html import escape_markdown
 
@@ -162,14 +162,14 @@ def question(workspace: Workspace, version: Version, started: list[str]) -> str:
     decision = workspace.ledger.record(details.decision)
     reason = str(decision.details.reason) if decision else "unknown"
     report = workspace.evidence.get(str(details.report))
-    judged = next(candidate for candidate in report["candidates"] if candidate["candidate"] == details.candidate)
+    entry = next(candidate for candidate in report["candidates"] if candidate["candidate"] == details.candidate)
     lines = [
         f"Made as of {version.partition}, because: {escape_markdown(reason)}.",
         "",
-        *(f"- {gate['verdict']}: {escape_markdown(gate['reason'])}" for gate in judged["gates"]),
+        *(f"- {gate['verdict']}: {escape_markdown(gate['reason'])}" for gate in entry["gates"]),
         "",
         f"The whole story: `airflow-mlops card {workspace.loop.model} {version.number}`.",
     ]
-    if started:
-        lines += ["", f"Cannot approve it, having started it: {escape_markdown(', '.join(started))}."]
+    if starters:
+        lines += ["", f"Cannot approve it, having started it: {escape_markdown(', '.join(starters))}."]
     return "\n".join(lines)

@@ -19,7 +19,7 @@ class TakeSnapshotOperator(StageOperator):
     Skips where nothing has arrived yet; fails, and records the refusal, where it cannot be used.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.data.take_snapshot import take_snapshot
 
@@ -27,7 +27,7 @@ class TakeSnapshotOperator(StageOperator):
 
 
 class PublishSnapshotOperator(StageOperator):
-    """Record that a validated partition may be used from now on.
+    """Publish a validated partition for use, with a record in the ledger.
 
     :param manifest: what :class:`TakeSnapshotOperator` returned
     :param validated: what :class:`ValidateSnapshotOperator` returned
@@ -40,7 +40,7 @@ class PublishSnapshotOperator(StageOperator):
         self.manifest = manifest
         self.validated = validated
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.data.take_snapshot import SnapshotManifest
         from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
@@ -55,14 +55,17 @@ class PublishSnapshotOperator(StageOperator):
 
 
 class TidyLakeOperator(StageOperator):
-    """Let go of partitions beyond ``data.retention`` and of files that nothing needs; returns how many.
+    """Delete partitions beyond ``data.retention`` and files that nothing needs; returns their numbers.
 
-    What a registered version of the model was made from stays.
+    The partitions that a registered version of the model was fitted on stay.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.data.apply_retention import tidy_lake
 
-        done = tidy_lake(workspace)
-        return {"expired": {table: len(gone) for table, gone in done.expired.items()}, "files": done.files}
+        retention = tidy_lake(workspace)
+        return {
+            "expired": {table: len(partitions) for table, partitions in retention.expired.items()},
+            "files": retention.files,
+        }

@@ -27,7 +27,7 @@ class EvaluateCandidatesOperator(StageOperator):
         super().__init__(**kwargs)
         self.fits = fits
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
         from airflow_mlops.core.training.assemble import stored_request
@@ -39,7 +39,7 @@ class EvaluateCandidatesOperator(StageOperator):
 
 
 class RequireGatesOperator(StageOperator):
-    """Let a candidate go on whose gates all passed; fail with the numbers otherwise.
+    """Fail, with the numbers, unless all gates of a candidate passed.
 
     The log and the XCom ``gates`` show all gates as a table, whether they passed or not.
 
@@ -52,7 +52,7 @@ class RequireGatesOperator(StageOperator):
         super().__init__(**kwargs)
         self.evaluated = evaluated
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> None:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> None:
         """See the class."""
         from airflow_mlops.core.evaluation.evaluate_candidates import require_gates
         from airflow_mlops.core.training.assemble import stored_request
@@ -62,21 +62,27 @@ class RequireGatesOperator(StageOperator):
 
 
 def show_gates(operator: StageOperator, workspace: Workspace, evaluated: dict[str, Any], context: Context) -> None:
-    """Write all gates of a candidate, the passed ones too, to the log, and keep the table as the XCom ``gates``."""
+    """Log all gates of a candidate, the passed ones too, and push the table as the XCom ``gates``."""
     from airflow_mlops.core.evaluation.gate_report import gate_table
 
     report = workspace.evidence.get(evaluated["report"])
-    first = "this is the first run: there is no champion to compare with" if report["first_run"] else (
-        report["champion_failed"] or f"compared with version {report['champion']} on the same rows"
-    )  # fmt: skip
+    baseline = (
+        "this is the first run: there is no champion to compare with"
+        if report["first_run"]
+        else (report["champion_failed"] or f"compared with version {report['champion']} on the same rows")
+    )
     for entry in report["candidates"]:
         if "error" in entry:
             operator.log.warning("candidate %s could not be judged: %s", entry["candidate"], entry["error"])
     table = gate_table(evaluated["gates"])
     operator.log.info(
         "candidate %s, %s rows; %s; %s\n%s",
-        evaluated["candidate"], report["rows"], first, report["looks"]["words"], table,
-    )  # fmt: skip
+        evaluated["candidate"],
+        report["rows"],
+        baseline,
+        report["looks"]["words"],
+        table,
+    )
     for gate in evaluated["gates"]:
         operator.log.info("gate %s: %s", gate["verdict"], gate["reason"])
     context["ti"].xcom_push(key="gates", value=table)

@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 class ReconcileOperator(StageOperator):
-    """Make target and registry say what the ledger says, and watch over the rollout; returns what was done.
+    """Reconcile target and registry with the ledger, and watch over the rollout; returns the repairs.
 
-    A challenger that has failed, is plainly broken, or has been undecided for longer than it may be is taken back,
-    whatever became of the run that led its rollout.
+    A challenger that has failed, is grossly broken, or has been undecided for longer than ``max_wait`` is rolled back,
+    even if the run that led its rollout is gone.
 
-    The asset in ``emits`` gets an event while a candidate or an open rollout waits for its next look.
+    The asset in ``emits`` gets an event while a candidate or an open rollout waits for its next analysis.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
         from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 
         before = workspace.state().machine.last_rollback
         repairs = watch_rollout(workspace, partition)
         if workspace.state().machine.last_rollback > before:
-            # The run that led the rollout may be gone, and with it the task whose failure would have told.
+            # The run that led the rollout may be gone, and with it the task whose failure would have notified.
             taken_back = RuntimeWarning(repairs[0])
             call_notifiers(workspace.loop.notify, self.root, {**context, "exception": taken_back})
         for repair in repairs:
@@ -43,11 +43,11 @@ class ReconcileOperator(StageOperator):
 
 
 class ProveVersionOperator(StageOperator):
-    """Keep the proof of a new version: its model card, and where the policy asks for it, that it can be made again.
+    """Certify a new version: write its model card and, if the policy requires it, reproduce it.
 
     :param registered: what :class:`RegisterCandidateOperator` returned
 
-    Returns what the policy still misses, a sentence each; the promotion is refused until nothing is missing.
+    Returns the requirements of the policy that it does not meet yet, a sentence each; until then it is not promoted.
     """
 
     template_fields: Sequence[str] = ("partition", "registered")
@@ -56,7 +56,7 @@ class ProveVersionOperator(StageOperator):
         super().__init__(**kwargs)
         self.registered = registered
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
         from airflow_mlops.core.governance.certify_version import prove_version
 

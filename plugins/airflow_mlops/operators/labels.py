@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 class TakeLabelsOperator(StageOperator):
-    """Take the delivery of labels that belongs to a tick, and earlier ones that had not come; returns what came.
+    """Ingest the delivery of labels of a tick, and earlier ones that were missing; returns the new deliveries.
 
-    Skips where nothing has come, or ``data.labels`` is not declared; fails, and records why, where a delivery cannot
-    be used. Ingestion does not depend on labels: run it with ``trigger_rule="all_done"``.
+    Skips if nothing has arrived, or ``data.labels`` is not declared; fails, and records why, if a delivery cannot be
+    used. Ingestion does not depend on labels: run it with ``trigger_rule="all_done"``.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
         """See the class."""
         from airflow_mlops.core.data.labels.take_labels import take_due_labels
 
-        taken = take_due_labels(workspace, partition)
-        for labels in taken.values():
-            self.log.info("%s", labels.message)
+        deliveries = take_due_labels(workspace, partition)
+        for delivery in deliveries.values():
+            self.log.info("%s", delivery.message)
         return [
-            {"partition": tick, "rows": labels.rows, "unknown": labels.unknown, "touches": labels.touches}
-            for tick, labels in taken.items()
+            {"partition": tick, "rows": delivery.rows, "unknown": delivery.unknown, "touches": delivery.touches}
+            for tick, delivery in deliveries.items()
         ]

@@ -1,4 +1,4 @@
-"""Calling the notifiers and callbacks of a loop outside of a failure."""
+"""Call the notifiers and callbacks of a loop outside of a failure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ LOG = logging.getLogger(__name__)
 Notify = Sequence[str | Callable[..., Any]]
 
 
-def call_notifiers(notify: Notify, root: str, told: Any) -> None:
-    """Call each with a context; one that raises is logged and changes nothing, as in Airflow itself."""
+def call_notifiers(notify: Notify, root: str, context: Any) -> None:
+    """Call each notifier with a context; an error is logged and changes nothing, as in Airflow itself."""
     from airflow_mlops.core.declaration.user_function import load_function
 
-    for one in notify:
+    for notifier in notify:
         try:
-            callback = load_function(one, Path(root)) if isinstance(one, str) else one
-            callback(told)
+            callback = load_function(notifier, Path(root)) if isinstance(notifier, str) else notifier
+            callback(context)
         except Exception:  # whatever a user's notifier raises
-            LOG.exception("notifier %s failed", one)
+            LOG.exception("notifier %s failed", notifier)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RegisterCandidateOperator(StageOperator):
-    """Make a candidate a version of the model, once; returns its number.
+    """Register a candidate as a version of the model, once; returns its number.
 
     :param evaluated: what :class:`EvaluateCandidatesOperator` returned
     """
@@ -25,7 +25,7 @@ class RegisterCandidateOperator(StageOperator):
         super().__init__(**kwargs)
         self.evaluated = evaluated
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.evaluation.register_candidate import register_candidate
         from airflow_mlops.core.training.assemble import stored_request
@@ -34,19 +34,19 @@ class RegisterCandidateOperator(StageOperator):
 
 
 class VerifyVersionsOperator(StageOperator):
-    """Hold the registry against the ledger; fails where a version that serves, or is about to, is gone or was changed.
+    """Compare the registry with the ledger; fails if a version that serves, or is about to, is gone or was changed.
 
-    Returns what harms nobody, a sentence each: ghosts of repeated requests, versions that the ledger does not know.
+    Returns harmless notices, a sentence each: ghosts of repeated requests, versions that are not in the ledger.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
         from airflow_mlops.core.errors import RegistryError
         from airflow_mlops.core.rollout.inspect_versions import inspect_versions
 
-        found = inspect_versions(workspace)
-        for notice in found.notices:
+        inspection = inspect_versions(workspace)
+        for notice in inspection.notices:
             self.log.warning("%s", notice)
-        if found.problems:
-            raise RegistryError("; ".join(found.problems))
-        return found.notices
+        if inspection.problems:
+            raise RegistryError("; ".join(inspection.problems))
+        return inspection.notices

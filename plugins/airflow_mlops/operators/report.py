@@ -1,4 +1,4 @@
-"""The operator that draws what a person opens after an alarm."""
+"""The operator that renders the report about a partition for a person."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 class ReportLink(BaseOperatorLink):
-    """The button of a task in the Airflow UI that opens the page which it has drawn."""
+    """The button of a task in the Airflow UI that opens its report."""
 
     name = "Report"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address of the page, empty where none was drawn; Airflow asks when the task ends."""
+        """Return the address of the page, empty if none was rendered; Airflow calls this when the task ends."""
         return str(getattr(operator, "drawn_at", ""))
 
 
 class RenderReportOperator(StageOperator):
-    """Draw the page about a scored partition on which something alarmed, and keep it; without an alarm it skips.
+    """Render and store the report about a scored partition with an alarm; skips without an alarm.
 
-    :param always: draw it whether something alarmed or not
-    :param evidently: draw Evidently's page of the inputs too; by default where the inputs alarmed, or ``always``, and
-        the extra ``evidently`` is installed
+    :param always: whether to render it without an alarm, too
+    :param evidently: whether to render Evidently's page of the inputs, too; by default if the inputs alarmed, or
+        ``always``, and the extra ``evidently`` is installed
 
-    Returns the digest of each page by its engine, and where the Airflow UI serves it; the task has a button that opens
-    it. That Evidently's page cannot be drawn is told and fails nothing.
+    Returns the digest of each page by its engine, and the address where the Airflow UI serves it; the task has a button
+    that opens it. If Evidently's page cannot be rendered, that is logged and the task succeeds.
     """
 
     operator_extra_links = (ReportLink(),)
@@ -44,35 +44,35 @@ class RenderReportOperator(StageOperator):
         self.evidently = evidently
         self.drawn_at = ""
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.errors import NotReadyError
         from airflow_mlops.core.report.kept_reports import alarming_checks, keep_report
 
-        alarmed = alarming_checks(workspace, partition)
-        if not alarmed and not self.always:
+        alarms = alarming_checks(workspace, partition)
+        if not alarms and not self.always:
             raise NotReadyError(f"nothing alarmed on {partition}")
-        why = f"alarm: {', '.join(alarmed)}" if alarmed else "drawn on every partition"
-        kept = {"own": keep_report(workspace, partition, why)}
+        reason = f"alarm: {', '.join(alarms)}" if alarms else "drawn on every partition"
+        digests = {"own": keep_report(workspace, partition, reason)}
         self.drawn_at = f"{base_address()}/airflow-mlops/reports/{workspace.loop.model}/{partition}"
         self.log.info("the page is served at %s", self.drawn_at)
-        about_inputs = self.always or "drift" in alarmed
-        kept |= self._evidently(workspace, partition, why) if self.wants_evidently(about_inputs) else {}
-        return {"partition": partition, "page": self.drawn_at, **kept}
+        about_inputs = self.always or "drift" in alarms
+        digests |= self._evidently(workspace, partition, reason) if self.wants_evidently(about_inputs) else {}
+        return {"partition": partition, "page": self.drawn_at, **digests}
 
     def wants_evidently(self, about_inputs: bool) -> bool:
-        """Whether Evidently's page is to be drawn, where the inputs are what a person wants to see or not."""
+        """Return whether to render Evidently's page, given whether the report is about the inputs."""
         from airflow_mlops.core.watch.drift.evidently_extra import evidently_is_installed
 
         return self.evidently if self.evidently is not None else about_inputs and evidently_is_installed()
 
-    def _evidently(self, workspace: Workspace, partition: str, why: str) -> dict[str, str]:
-        """Return the digest of Evidently's page; none where it cannot be drawn, which is told."""
+    def _evidently(self, workspace: Workspace, partition: str, reason: str) -> dict[str, str]:
+        """Return the digest of Evidently's page by its engine; empty if it cannot be rendered, which is logged."""
         from airflow_mlops.core.errors import MlopsError
         from airflow_mlops.core.report.kept_reports import keep_report
 
         try:
-            return {"evidently": keep_report(workspace, partition, why, engine="evidently")}
+            return {"evidently": keep_report(workspace, partition, reason, engine="evidently")}
         except MlopsError as error:
             if error.retryable:
                 raise
@@ -81,7 +81,7 @@ class RenderReportOperator(StageOperator):
 
 
 def base_address() -> str:
-    """Return where the Airflow UI is, as it is configured; empty where it is not, so that addresses are relative."""
+    """Return the configured address of the Airflow UI; empty if there is none, so that addresses are relative."""
     from airflow.sdk.configuration import conf
 
     return str(conf.get("api", "base_url", fallback="") or "").rstrip("/")

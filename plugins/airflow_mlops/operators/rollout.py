@@ -1,4 +1,4 @@
-"""Operators of the stage rollout: score a partition, start a rollout, enter a stage, look at it, take it back."""
+"""Operators of the stage rollout: score a partition, start a rollout, enter and analyse a stage, roll back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlops.core.rollout.end_rollout import StageOutcome
+    from airflow_mlops.core.rollout.rollback import StageOutcome
     from airflow_mlops.core.workspace import Workspace
 
 
@@ -22,7 +22,7 @@ class ScorePartitionOperator(StageOperator):
     the champion from before them. Skips while there is no champion from before the partition.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.rollout.score_partition import corrected_partitions, score_partition
 
@@ -35,7 +35,7 @@ class ScorePartitionOperator(StageOperator):
 class StartRolloutOperator(StageOperator):
     """Start the rollout of the candidate, or go on with the one under way; returns the version."""
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
         """See the class."""
         from airflow_mlops.core.ledger.rollout_details import RolloutStarted
         from airflow_mlops.core.rollout.roll_out import start_rollout
@@ -48,7 +48,7 @@ class StartRolloutOperator(StageOperator):
 
 
 class _AtStageOperator(StageOperator):
-    """An operator that is about one stage of a rollout."""
+    """The base of operators for one stage of a rollout."""
 
     template_fields: Sequence[str] = ("partition", "version")
 
@@ -57,40 +57,39 @@ class _AtStageOperator(StageOperator):
         self.version = version
         self.index = index
 
-    def told(self, outcome: StageOutcome) -> dict[str, Any]:
-        """Say where the rollout stands, in the log and as JSON values."""
+    def log_outcome(self, outcome: StageOutcome) -> dict[str, Any]:
+        """Log where the rollout stands, and return it as JSON values."""
         self.log.info("version %s at %s: %s", outcome.version, outcome.stage, outcome.reason)
         return outcome.to_dict()
 
 
 class AdvanceRolloutOperator(_AtStageOperator):
-    """Enter a stage of the rollout and let the target serve it; the stage live is the promotion.
+    """Enter a stage of the rollout and apply its traffic; the stage live is the promotion.
 
-    Skips where the stage is not due, and fails where the version was rolled back or the target does not serve what it
-    was told.
+    Skips if the stage is not due, and fails if the version was rolled back or the target does not serve the traffic.
 
     :param version: what :class:`StartRolloutOperator` returned
     :param index: position of the stage in the declaration, from 0
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.rollout.roll_out import enter_stage
 
         outcome = enter_stage(workspace, str(self.version), self.index, partition)
-        return self.told(outcome)
+        return self.log_outcome(outcome)
 
 
 class AnalyseRolloutOperator(_AtStageOperator):
-    """Look at a stage of the rollout: goes on, holds, or rolls back (fails).
+    """Analyse a stage of the rollout: it passes, holds, or rolls back (fails).
 
-    On batch a stage that holds skips, and the next partition looks again. Where requests are answered as they come the
-    task waits until the next planned look is due, or something plainly broken asks for a rollback at once; it skips
-    where the stage is not the one that is open, as when it is cleared by itself.
+    On batch a stage that holds skips, and the next partition analyses it again. On live traffic the task waits until
+    the next planned analysis is due, or gross breakage needs a rollback at once; it skips if the stage is not the open
+    one, such as after the task was cleared by itself.
 
     :param version: what :class:`StartRolloutOperator` returned
     :param index: position of the stage in the declaration, from 0
-    :param poll_seconds: pause between two questions to the target
+    :param poll_seconds: pause between two polls of the target
     :param deferrable: whether to wait in the triggerer, without a worker slot, or in the worker
     """
 
@@ -99,19 +98,19 @@ class AnalyseRolloutOperator(_AtStageOperator):
         self.poll_seconds = poll_seconds
         self.deferrable = deferrable
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.rollout.run_analysis import comes_by_itself, look_at_stage
+        from airflow_mlops.core.rollout.run_analysis import can_wait, run_analysis
 
         while True:
             try:
-                outcome = look_at_stage(workspace, str(self.version), self.index, partition)
+                outcome = run_analysis(workspace, str(self.version), self.index, partition)
             except NotReadyError as error:
-                if not comes_by_itself(workspace, str(self.version), self.index, partition):
+                if not can_wait(workspace, str(self.version), self.index, partition):
                     raise
                 self._wait(workspace, str(error))
                 continue
-            return self.told(outcome)
+            return self.log_outcome(outcome)
 
     def _wait(self, workspace: Workspace, reason: str) -> None:
         self.log.info("%s", reason)
@@ -123,19 +122,23 @@ class AnalyseRolloutOperator(_AtStageOperator):
         from airflow_mlops.triggers.rollout import LookDueTrigger
 
         trigger = LookDueTrigger(
-            loop=workspace.loop.to_dict(), root=self.root, version=str(self.version), index=self.index,
-            poll_seconds=self.poll_seconds, connections=[self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id],
-        )  # fmt: skip
+            loop=workspace.loop.to_dict(),
+            root=self.root,
+            version=str(self.version),
+            index=self.index,
+            poll_seconds=self.poll_seconds,
+            connections=[self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id],
+        )
         self.defer(trigger=trigger, method_name="look_again")
 
     def look_again(self, context: Context, event: dict[str, Any] | None = None) -> Any:
-        """Look, since the trigger says that there is something to look at."""
+        """Resume the analysis after the trigger has fired."""
         self.log.info("woken: %s", (event or {}).get("reason"))
         return self.execute(context)
 
 
 class RunRolloutStageOperator(_AtStageOperator):
-    """Enter a stage of the rollout and look at it, in one task: goes on, holds (skips), or rolls back (fails).
+    """Enter and analyse a stage of the rollout in one task: it passes, holds (skips), or rolls back (fails).
 
     The short form of :class:`AdvanceRolloutOperator` and :class:`AnalyseRolloutOperator` for the target batch, where
     there is nothing to wait for in between.
@@ -144,18 +147,18 @@ class RunRolloutStageOperator(_AtStageOperator):
     :param index: position of the stage in the declaration, from 0
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.rollout.roll_out import run_stage
+        from airflow_mlops.core.rollout.roll_out import run_rollout_step
 
-        outcome = run_stage(workspace, str(self.version), self.index, partition)
-        return self.told(outcome)
+        outcome = run_rollout_step(workspace, str(self.version), self.index, partition)
+        return self.log_outcome(outcome)
 
 
 class RollBackModelOperator(StageOperator):
-    """Take back the rollout under way or, where there is none, the champion; needs neither challenger nor registry.
+    """Roll back the rollout under way or, if there is none, the champion; needs neither challenger nor registry.
 
-    A run takes back one version: tried again, the task finishes what it began, and nothing else goes.
+    A run takes back one version: a retry of the task finishes that rollback, and takes nothing else back.
 
     :param reason: why, for the ledger
     :param to: number of the version that shall serve; the champion before this one if not given
@@ -168,21 +171,21 @@ class RollBackModelOperator(StageOperator):
         self.reason = reason
         self.to = to
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.rollout.roll_back import roll_back_now
+        from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 
         task = context["ti"]
-        once = f"{task.dag_id}/{task.task_id}/{task.run_id}"
-        done = roll_back_now(workspace, reason=self.reason, to=self.to or None, once=once)
-        self.log.warning("version %s was taken back; version %s serves", done.version, done.champion)
-        for note in done.notes:
+        attempt = f"{task.dag_id}/{task.task_id}/{task.run_id}"
+        rollback = roll_back_now(workspace, reason=self.reason, to=self.to or None, attempt=attempt)
+        self.log.warning("version %s was taken back; version %s serves", rollback.version, rollback.champion)
+        for note in rollback.notes:
             self.log.warning("%s", note)
-        return {"version": done.version, "champion": done.champion, "notes": list(done.notes)}
+        return {"version": rollback.version, "champion": rollback.champion, "notes": list(rollback.notes)}
 
 
 class ControlRolloutOperator(StageOperator):
-    """Do to the rollout under way what a person asked for in the form of the run.
+    """Carry out the action on the rollout under way that a person chose in the form of the run.
 
     :param action: ``pause``, ``resume``, ``skip`` or ``abort``; abort takes the challenger back
     :param reason: why, for the ledger
@@ -197,10 +200,10 @@ class ControlRolloutOperator(StageOperator):
         self.action = action
         self.reason = reason
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
         """See the class."""
         from airflow_mlops.core.rollout.control_rollout import control_rollout
 
-        done = control_rollout(workspace, self.action, reason=self.reason)
-        self.log.info("%s", done)
-        return done
+        message = control_rollout(workspace, self.action, reason=self.reason)
+        self.log.info("%s", message)
+        return message

@@ -1,7 +1,7 @@
 """Operators for SageMaker endpoints: weights of variants, shadow variants, guarded deployments.
 
-They stand alone: in any Dag, for endpoints of anybody. Each of them compares what the endpoint serves with what it was
-asked for once the endpoint has settled; a change that SageMaker has rolled back by itself is a failure that says so.
+They work in any Dag, for any endpoint. Each compares what the endpoint serves with the request once the endpoint has
+settled, and fails if SageMaker has rolled the change back by itself.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 
 class SageMakerEndpointOperator(BaseOperator):
-    """Change an endpoint, wait until it has settled, and make sure that the change is there; the base of the others.
+    """Change an endpoint, wait until it has settled, and verify the change; the base of the others.
 
     :param endpoint_name: name of the endpoint (templated)
     :param aws_conn_id: Airflow connection of type aws (templated)
     :param region_name: region of the endpoint, where it is not that of the connection (templated)
     :param verify: whether to verify certificates, or a file of them
     :param botocore_config: configuration of botocore's client
-    :param wait_for_completion: whether to wait; without it nothing is compared either
-    :param waiter_delay: seconds between two looks at the endpoint
-    :param waiter_max_attempts: looks before it is given up
+    :param wait_for_completion: whether to wait and to verify the change
+    :param waiter_delay: seconds between two polls of the endpoint
+    :param waiter_max_attempts: polls before the task fails
     :param deferrable: whether to wait without a worker slot
     """
 
@@ -69,15 +69,15 @@ class SageMakerEndpointOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Change the endpoint, and wait; see the class."""
         endpoint = self.endpoint()
-        with self.told():
-            asked = self.change(endpoint)
+        with self.fail_without_retry():
+            request = self.change(endpoint)
         if not self.wait_for_completion:
-            return asked
+            return request
         if self.deferrable:
-            self._defer(asked)
-        with self.told():
+            self._defer(request)
+        with self.fail_without_retry():
             endpoint.wait_until_settled()
-            return self.compared(endpoint, asked)
+            return self.verify_change(endpoint, request)
 
     def execute_complete(self, context: Context, event: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
         """Go on once the endpoint has settled.
@@ -89,8 +89,8 @@ class SageMakerEndpointOperator(BaseOperator):
         if event["status"] != "settled":
             seconds = self.waiter_delay * self.waiter_max_attempts
             raise TargetError(f"endpoint {self.endpoint_name} has not settled in {seconds:g} s: {event['message']}")
-        with self.told():
-            return self.compared(self.endpoint(), asked)
+        with self.fail_without_retry():
+            return self.verify_change(self.endpoint(), asked)
 
     def endpoint(self) -> Endpoint:
         """Return the endpoint."""
@@ -105,27 +105,27 @@ class SageMakerEndpointOperator(BaseOperator):
         return Endpoint(hook.get_conn(), self.endpoint_name, wait_seconds=seconds, poll_seconds=self.waiter_delay)
 
     def change(self, endpoint: Endpoint) -> dict[str, Any]:
-        """Begin the change, unless it is there or under way; return what the endpoint was asked for, as JSON."""
+        """Start the change, unless it is done or under way; return the request as JSON values."""
         raise NotImplementedError
 
-    def compared(self, endpoint: Endpoint, asked: dict[str, Any]) -> dict[str, Any]:
-        """Return what was asked for, with the weights that are there, where the endpoint serves it.
+    def verify_change(self, endpoint: Endpoint, request: dict[str, Any]) -> dict[str, Any]:
+        """Verify that the endpoint serves the request, and return it with the current weights.
 
         :raises DeploymentRolledBackError: if it serves something else
         """
         from airflow_mlops.core.rollout.targets.sagemaker.endpoint import require_config, require_weights, weights_of
 
-        found = endpoint.describe()
-        if "endpoint_config_name" in asked:
-            require_config(found, asked["endpoint_config_name"])
-        require_weights(found, asked.get("weights", {}))
-        return {**asked, "weights": weights_of(found or {"ProductionVariants": []})}
+        description = endpoint.describe()
+        if "endpoint_config_name" in request:
+            require_config(description, request["endpoint_config_name"])
+        require_weights(description, request.get("weights", {}))
+        return {**request, "weights": weights_of(description or {"ProductionVariants": []})}
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Let the task fail for good where trying again would not help, or would do it again to the callers.
+    def fail_without_retry(self) -> Iterator[None]:
+        """Translate errors; fail the task without a retry if a retry cannot help or would disturb the callers again.
 
-        :raises AirflowFailException: if SageMaker has rolled back, or what is asked cannot be done
+        :raises AirflowFailException: if SageMaker has rolled back, or the request is impossible
         """
         from airflow_mlops.core.rollout.targets.sagemaker.endpoint import DeploymentRolledBackError, translate_errors
 
@@ -137,25 +137,29 @@ class SageMakerEndpointOperator(BaseOperator):
                 raise
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
-    def _defer(self, asked: dict[str, Any]) -> None:
+    def _defer(self, request: dict[str, Any]) -> None:
         from airflow_mlops.triggers.sagemaker_settled import EndpointSettledTrigger
 
         self.defer(
             trigger=EndpointSettledTrigger(
-                endpoint_name=self.endpoint_name, waiter_delay=self.waiter_delay,
-                waiter_max_attempts=self.waiter_max_attempts, aws_conn_id=self.aws_conn_id,
-                region_name=self.region_name, verify=self.verify, botocore_config=self.botocore_config,
+                endpoint_name=self.endpoint_name,
+                waiter_delay=self.waiter_delay,
+                waiter_max_attempts=self.waiter_max_attempts,
+                aws_conn_id=self.aws_conn_id,
+                region_name=self.region_name,
+                verify=self.verify,
+                botocore_config=self.botocore_config,
             ),
             method_name="execute_complete",
-            kwargs={"asked": asked},
+            kwargs={"asked": request},
             timeout=timedelta(seconds=self.waiter_delay * self.waiter_max_attempts + 300),
-        )  # fmt: skip
+        )
 
 
 class SageMakerUpdateWeightsOperator(SageMakerEndpointOperator):
-    """Give the variants of an endpoint other weights, and more or fewer instances.
+    """Change the weights and instance counts of the variants of an endpoint.
 
-    A variant answers the share of its weight among all; which of them answers a request is drawn for each request.
+    A variant answers the share of its weight among all weights, drawn anew for each request.
 
     :param weights: weight by name of the variant; the others keep theirs (templated)
     :param instance_counts: number of instances by name of the variant (templated)
@@ -185,14 +189,14 @@ class SageMakerUpdateWeightsOperator(SageMakerEndpointOperator):
 
 
 class SageMakerShadowOperator(SageMakerEndpointOperator):
-    """Let a model see copies of an endpoint's requests, without answering any, or end that.
+    """Start or stop a shadow variant, which gets copies of an endpoint's requests and answers none.
 
-    The configuration is made of the one that is served, and named by a digest of what it holds: so a task that is
-    tried again makes no second one.
+    The configuration is derived from the one that is served, and named by the digest of its content, so a retry creates
+    no second one.
 
     :param action: ``start`` or ``stop``
     :param model_name: name of the SageMaker model in the shadow (templated)
-    :param share: percent of the requests that it sees
+    :param share: percent of the requests that are copied to it
     :param variant_name: name of the shadow variant (templated)
     :param instance_type: of the shadow; that of the variant beside it if not given
     :param instance_count: of the shadow when it starts
@@ -226,17 +230,19 @@ class SageMakerShadowOperator(SageMakerEndpointOperator):
         shadow = None
         if self.action == "start":
             shadow = {
-                "VariantName": self.variant_name, "ModelName": self.model_name, "InstanceType": self.instance_type,
+                "VariantName": self.variant_name,
+                "ModelName": self.model_name,
+                "InstanceType": self.instance_type,
                 "InitialInstanceCount": self.instance_count,
-            }  # fmt: skip
+            }
         config = change_shadow(endpoint, shadow, self.share)
         return {"endpoint_name": self.endpoint_name, "endpoint_config_name": config}
 
 
 class SageMakerGuardrailOperator(SageMakerEndpointOperator):
-    """Deploy a configuration in steps, watched by alarms: SageMaker goes back by itself when one of them goes off.
+    """Deploy a configuration in steps, watched by alarms: SageMaker rolls back by itself when one of them goes off.
 
-    Then this task fails for good, naming both configurations and SageMaker's reason.
+    Then this task fails without a retry, naming both configurations and SageMaker's reason.
 
     :param endpoint_config_name: configuration to serve; its variants have the names of those that serve (templated)
     :param alarms: names of CloudWatch alarms, 1 to 10 (templated)
@@ -279,8 +285,13 @@ class SageMakerGuardrailOperator(SageMakerEndpointOperator):
         from airflow_mlops.core.rollout.targets.sagemaker.deployment import deploy, guardrails
 
         deployment = guardrails(
-            self.strategy, alarms=self.alarms, step=self.step, step_unit=self.step_unit, bake=self.bake_seconds,
-            terminate=self.termination_wait_seconds, limit=self.max_execution_seconds,
-        )  # fmt: skip
+            self.strategy,
+            alarms=self.alarms,
+            step=self.step,
+            step_unit=self.step_unit,
+            bake=self.bake_seconds,
+            terminate=self.termination_wait_seconds,
+            limit=self.max_execution_seconds,
+        )
         deploy(endpoint, self.endpoint_config_name, DeploymentConfig=deployment)
         return {"endpoint_name": self.endpoint_name, "endpoint_config_name": self.endpoint_config_name}

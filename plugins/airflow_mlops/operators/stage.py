@@ -1,4 +1,4 @@
-"""The base of every operator here: open the workspace, know the partition, tell failures apart."""
+"""The base of every operator: it opens the workspace, determines the partition and translates errors."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class StageOperator(BaseOperator):
     :param root: project folder that relative paths of the declaration start from
     :param partition: key of the partition; by default the partition of the Dag run, and in a run
         without one the newest published partition
-    :param emits: asset whose event is emitted only when the step has something to tell
-    :param lake_conn_id: connection of the folder of the lake; where it does not exist, the embedded default
-    :param ledger_conn_id: connection of the database of the ledger; where it does not exist, the embedded default
-    :param registry_conn_id: connection of the MLflow server; where it does not exist, the embedded default
+    :param emits: asset whose event is emitted only on a condition that the operator states
+    :param lake_conn_id: connection of the folder of the lake; if it does not exist, the embedded default
+    :param ledger_conn_id: connection of the database of the ledger; if it does not exist, the embedded default
+    :param registry_conn_id: connection of the MLflow server; if it does not exist, the embedded default
 
-    ``execute`` is the one place where an error of the core becomes a skip (nothing to do yet), a
-    failure that is not tried again, or is raised again to be retried.
+    ``execute`` translates the errors of the core: NotReadyError into a skip, other errors into a failure without a
+    retry, while retryable errors are raised as they are.
     """
 
     template_fields: Sequence[str] = ("partition",)
@@ -65,18 +65,20 @@ class StageOperator(BaseOperator):
         """Run the step; see the class."""
         with self.opened(context) as (workspace, partition):
             self.log.info("%s of %s as of partition %s", type(self).__name__, workspace.loop.model, partition)
-            result = self.run_stage(workspace, partition, context)
-        self._give_events_a_partition(partition, context)
+            result = self.execute_stage(workspace, partition, context)
+        self._add_partition_to_events(partition, context)
         return result
 
     @contextmanager
     def opened(self, context: Context) -> Iterator[tuple[Workspace, str]]:
-        """Give the workspace and the partition that counts as now; an error of the core becomes Airflow's."""
+        """Yield the workspace and the partition of the run; translate an error of the core into Airflow's."""
         from airflow_mlops.hooks.workspace import WorkspaceHook
 
         hook = WorkspaceHook(self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id)
         try:
-            workspace = hook.workspace(declared(self.loop, self.root), root=Path(self.root), actor=actor_of(context))
+            workspace = hook.workspace(
+                load_declaration(self.loop, self.root), root=Path(self.root), actor=actor_of(context)
+            )
             yield workspace, self.partition_of(workspace, context)
         except NotReadyError as error:
             raise AirflowSkipException(str(error)) from error
@@ -85,27 +87,27 @@ class StageOperator(BaseOperator):
                 raise
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> Any:
-        """Do the step and return what goes into the XCom: small JSON."""
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> Any:
+        """Execute the step and return the value of its XCom, small JSON."""
         raise NotImplementedError
 
     def partition_of(self, workspace: Workspace, context: Context) -> str:
-        """Return the key that counts as now.
+        """Return the key of the partition of the run.
 
         :raises NotReadyError: if the run has no partition and none is published
         """
         from airflow_mlops.core.declaration.partition_key import partition_key
 
-        asked = self.partition or context["dag_run"].partition_key
-        if asked:
-            return partition_key(asked)
+        key = self.partition or context["dag_run"].partition_key
+        if key:
+            return partition_key(key)
         newest = workspace.state().published.newest()
         if newest is None:
             raise NotReadyError("the run has no partition, and no partition is published yet")
         return newest
 
-    def _give_events_a_partition(self, partition: str, context: Context) -> None:
-        """In a run without a partition, let the outlets' events carry it: an event without one wakes no Dag here."""
+    def _add_partition_to_events(self, partition: str, context: Context) -> None:
+        """In a run without a partition, add it to the outlets' events: an event without one starts no Dag here."""
         if context["dag_run"].partition_key is None:
             for outlet in self.outlets:
                 if isinstance(outlet, Asset):
@@ -117,8 +119,8 @@ class StageOperator(BaseOperator):
             context["outlet_events"][AssetAlias(name=f"{self.emits.name}?")].add(self.emits, extra=extra)
 
 
-def declared(loop: Loop | Mapping[str, Any] | str | Path, root: str) -> Loop:
-    """Return the declaration an operator was given, in whichever form."""
+def load_declaration(loop: Loop | Mapping[str, Any] | str | Path, root: str) -> Loop:
+    """Return the declaration from a Loop, its fields as a mapping, or the path of its YAML file."""
     if isinstance(loop, Loop):
         return loop
     if isinstance(loop, Mapping):
@@ -129,7 +131,7 @@ def declared(loop: Loop | Mapping[str, Any] | str | Path, root: str) -> Loop:
 
 
 def actor_of(context: Context) -> str:
-    """Return who acts, as the ledger shall name them: Dag, task and run, and the person who started the run."""
+    """Return the actor for the ledger: Dag, task and run, and the person who started the run."""
     instance, person = context["ti"], context["dag_run"].triggering_user_name
     run = f"{instance.dag_id}/{instance.task_id}/{instance.run_id}"
     return run if person is None else f"{run} for person:{person}"

@@ -18,9 +18,9 @@ class AssembleTrainingOperator(StageOperator):
     """Pick up the open decision to retrain, pin the window and list the candidates.
 
     Returns one assignment for each candidate, to map over: its name and the digest of the request,
-    which is kept as evidence. Skips where nothing is open.
+    which is stored as evidence. Skips if no decision is open.
 
-    :param by_hand: whether the run itself asks for a retrain where none is open, by the same policy; by
+    :param by_hand: whether the run itself asks for a retrain if none is open, by the same policy; by
         default it does if a person started it
     """
 
@@ -28,7 +28,7 @@ class AssembleTrainingOperator(StageOperator):
         super().__init__(**kwargs)
         self.by_hand = by_hand
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
         """See the class."""
         from airflow_mlops.core.retrain.decide_retrain import decide_by_hand
         from airflow_mlops.core.training.assemble import assemble_training
@@ -42,12 +42,12 @@ class AssembleTrainingOperator(StageOperator):
 
 
 class FitCandidateOperator(StageOperator):
-    """Fit one candidate on the pinned window, where the declaration says; returns the digest of its model file.
+    """Fit one candidate on the pinned window, on the declared runner; returns the digest of its model file.
 
     :param assignment: one of those that :class:`AssembleTrainingOperator` returned
-    :param poll_seconds: longest pause between two looks at a job that runs elsewhere
+    :param poll_seconds: longest pause between two polls of a job that runs elsewhere
 
-    A task that is killed stops the process or the job that it had started.
+    A task that is killed stops the process or the job that it has started.
     """
 
     template_fields: Sequence[str] = ("partition", "assignment")
@@ -58,7 +58,7 @@ class FitCandidateOperator(StageOperator):
         self.assignment = assignment
         self.poll_seconds = poll_seconds
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.training.assemble import stored_request
         from airflow_mlops.core.training.fit_candidate import fit_candidate
@@ -70,6 +70,6 @@ class FitCandidateOperator(StageOperator):
         return {"request": digest, **fitted}
 
     def on_kill(self) -> None:
-        """Stop what was started."""
+        """Stop the process or job of the fit."""
         if self.runner is not None:
             self.runner.stop()

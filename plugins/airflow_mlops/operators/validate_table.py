@@ -1,4 +1,4 @@
-"""The operator that validates a table or a query where it lies; apart from the others, which every loop imports."""
+"""The operator that validates a table or a query in its database; in a module of its own, as no loop imports it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_mlops.operators.notified import Notify
-from airflow_mlops.operators.validation import conclude, failures_told_apart
+from airflow_mlops.operators.validation import report_findings, translate_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
 class ValidateTableOperator(BaseOperator):
-    """Check expectations on a table or a query where it lies: the database counts, and no row leaves it.
+    """Check expectations on a table or a query in its database, which counts; no row leaves it.
 
     :param conn_id: connection of the database, of any type whose provider gives a SQLAlchemy URL, or of SQLite
     :param table: name of the table, as the database has it
     :param schema: schema of the table
-    :param query: one SELECT in the place of a table
+    :param query: one SELECT instead of a table
     :param expectations: path of a suite below ``root``, or a list of mappings with ``type``, ``kwargs``, ``severity``
-    :param root: folder that the path of the suite starts from
-    :param notify: notifiers or callbacks told of warnings, as functions or by ``module:name``
+    :param root: folder that the path of the suite is relative to
+    :param notify: notifiers or callbacks called with warnings, as functions or by ``module:name``
 
-    Fails where a critical expectation fails, with column, limit and number; returns a report.
+    Fails if a critical expectation fails, with column, limit and number; returns a report.
     """
 
     template_fields: Sequence[str] = ("table", "schema")
@@ -59,10 +59,12 @@ class ValidateTableOperator(BaseOperator):
         from airflow_mlops.core.validation.validate_rows import Findings, parse_expectations
         from airflow_mlops.hooks.connections import database_url
 
-        with failures_told_apart():
+        with translate_errors():
             expectations = parse_expectations(self.expectations, Path(self.root))
             validator = GxSqlValidator(
                 database_url(self.conn_id), table=self.table, query=self.query, schema=self.schema
             )
             results = validator.check(expectations)
-            return conclude(Findings(self.table or "the query", None, tuple(results)), context, self.notify, self.root)
+            return report_findings(
+                Findings(self.table or "the query", None, tuple(results)), context, self.notify, self.root
+            )

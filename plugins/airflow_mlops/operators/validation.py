@@ -1,8 +1,8 @@
-"""Operators of the stage validation: of a loop's snapshots, and of anybody's rows, tables and checkpoints.
+"""Operators of the stage validation: of a loop's snapshots, and of any other rows, tables and checkpoints.
 
-What failed critically fails the task. A warning is told to the notifiers while the task succeeds: they are
-called with the context of the task, in which ``validation_findings`` is the report and ``exception`` a
-:class:`UserWarning` that says it in one line, so that a callback written for failures works unchanged.
+A critical failure fails the task. On a warning the task succeeds and the notifiers are called with the context of the
+task, in which ``validation_findings`` is the report and ``exception`` a :class:`UserWarning` with it in one line, so
+that a callback written for failures works unchanged.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ LOG = logging.getLogger(__name__)
 
 
 class ValidateSnapshotOperator(StageOperator):
-    """Check expectations: on a snapshot of a loop, on any file or data frame, or by a checkpoint you already have.
+    """Check expectations: on a snapshot of a loop, on any file or data frame, or by an existing checkpoint.
 
-    :param loop: the declaration, where the rows are a loop's; then ``manifest`` is needed and nothing else below
+    :param loop: the declaration, for rows of a loop; then ``manifest`` is needed and nothing else below
     :param manifest: what :class:`TakeSnapshotOperator` returned
     :param rows: without a loop: path of a Parquet or CSV file below ``root``, or a data frame, for example the
         ``.output`` of another task
@@ -40,12 +40,12 @@ class ValidateSnapshotOperator(StageOperator):
     :param expectations: of ``rows`` or ``python_callable``: path of a suite below ``root``, or a list of mappings
     :param checkpoint: without a loop: name of a checkpoint of a Great Expectations file context
     :param context_root_dir: folder of that context, the one that holds ``great_expectations.yml``
-    :param batch_parameters: what the checkpoint's batch definitions ask for
-    :param notify: notifiers or callbacks told of warnings, as functions or by ``module:name``; a loop's own are
-        told in any case
+    :param batch_parameters: parameters of the checkpoint's batch definitions
+    :param notify: notifiers or callbacks called with warnings, as functions or by ``module:name``; a loop's own are
+        called in any case
 
-    Of a loop, bad rows go to quarantine with their reasons; it fails, and records the refusal, where more rows
-    are bad than declared. Without a loop it fails where a critical expectation fails, and returns a report.
+    Bad rows of a loop go to quarantine with their reasons; it fails, and records the refusal, if more rows are bad than
+    declared. Without a loop it fails if a critical expectation fails, and returns a report.
     """
 
     template_fields: Sequence[str] = ("partition", "manifest", "rows", "checkpoint", "batch_parameters")
@@ -79,10 +79,10 @@ class ValidateSnapshotOperator(StageOperator):
         """Validate; see the class."""
         if not self.alone:
             return super().execute(context)
-        with failures_told_apart():
-            return conclude(self.findings(), context, self.notify, self.root)
+        with translate_errors():
+            return report_findings(self.findings(), context, self.notify, self.root)
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Validate a snapshot of a loop."""
         if self.manifest is None:
             raise DeclarationError("a loop is given, and no manifest of TakeSnapshotOperator", key="manifest")
@@ -92,19 +92,19 @@ class ValidateSnapshotOperator(StageOperator):
 
         validated = validate_snapshot(workspace, SnapshotManifest.from_dict(self.manifest), GxValidator()).to_dict()
         if validated["warnings"]:
-            tell([*workspace.loop.notify, *self.notify], self.root, context, validated)
+            notify_warnings([*workspace.loop.notify, *self.notify], self.root, context, validated)
         return validated
 
     def findings(self) -> Findings:
-        """Return what the expectations say of rows that belong to no loop.
+        """Return the findings of the expectations on rows that belong to no loop.
 
         :raises DeclarationError: if not exactly one of the three kinds of rows is given
         """
-        given = [name for name in ("rows", "python_callable", "checkpoint") if getattr(self, name) is not None]
-        if len(given) != 1:
+        sources = [name for name in ("rows", "python_callable", "checkpoint") if getattr(self, name) is not None]
+        if len(sources) != 1:
             raise DeclarationError(
                 "needs loop and manifest, or exactly one of rows, python_callable, checkpoint; "
-                f"got {', '.join(given) or 'none'}"
+                f"got {', '.join(sources) or 'none'}"
             )
         from airflow_mlops.core.validation.validate_rows import Findings
 
@@ -114,9 +114,9 @@ class ValidateSnapshotOperator(StageOperator):
             folder = Path(self.root) / (self.context_root_dir or "gx")
             results = run_checkpoint(folder, self.checkpoint, batch_parameters=self.batch_parameters)
             return Findings(f"checkpoint {self.checkpoint!r}", None, tuple(results))
-        return self._of_rows()
+        return self._validate_rows()
 
-    def _of_rows(self) -> Findings:
+    def _validate_rows(self) -> Findings:
         from airflow_mlops.core.validation.gx_validator import GxValidator
         from airflow_mlops.core.validation.validate_rows import parse_expectations, read_file, to_table, validate_rows
 
@@ -126,14 +126,14 @@ class ValidateSnapshotOperator(StageOperator):
         if isinstance(self.rows, str | Path):
             subject, table = str(self.rows), read_file(Path(self.root) / self.rows, expectations)
         else:
-            made = self.python_callable() if self.python_callable is not None else self.rows
-            subject, table = "the rows", to_table(made)
+            rows = self.python_callable() if self.python_callable is not None else self.rows
+            subject, table = "the rows", to_table(rows)
         return validate_rows(subject, table, expectations, GxValidator())
 
 
 @contextmanager
-def failures_told_apart() -> Iterator[None]:
-    """Turn an error of the core into a skip or a failure that is not tried again, as every step of a loop does."""
+def translate_errors() -> Iterator[None]:
+    """Translate an error of the core into a skip or a failure without a retry, like :class:`StageOperator`."""
     try:
         yield
     except NotReadyError as error:
@@ -144,8 +144,8 @@ def failures_told_apart() -> Iterator[None]:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
-def conclude(findings: Findings, context: Context, notify: Notify, root: str) -> dict[str, Any]:
-    """Log, tell and return what was found, or raise where it is critical; the report is an XCom either way.
+def report_findings(findings: Findings, context: Context, notify: Notify, root: str) -> dict[str, Any]:
+    """Log the findings, notify of warnings, and return the report, which is an XCom even if this raises.
 
     :raises PartitionRefusedError: if a critical expectation failed
     """
@@ -153,17 +153,17 @@ def conclude(findings: Findings, context: Context, notify: Notify, root: str) ->
 
     report = findings.to_dict()
     for severity in ("critical", "warning", "info"):
-        for said in report[severity]:
-            LOG.info("%s: %s", severity, said)
+        for message in report[severity]:
+            LOG.info("%s: %s", severity, message)
     context["ti"].xcom_push(key="findings", value=report)
     if report["warning"]:
-        tell(notify, root, context, {**report, "warnings": report["warning"]})
+        notify_warnings(notify, root, context, {**report, "warnings": report["warning"]})
     require_critical(findings)
     return report
 
 
-def tell(notify: Notify, root: str, context: Context, report: Mapping[str, Any]) -> None:
+def notify_warnings(notify: Notify, root: str, context: Context, report: Mapping[str, Any]) -> None:
     """Call the notifiers with warnings."""
     count = len(report["warnings"])
-    said = UserWarning(f"{count} warning{'s' * (count != 1)} of the validation: {'; '.join(report['warnings'])}")
-    call_notifiers(notify, root, {**context, "exception": said, "validation_findings": dict(report)})
+    warning = UserWarning(f"{count} warning{'s' * (count != 1)} of the validation: {'; '.join(report['warnings'])}")
+    call_notifiers(notify, root, {**context, "exception": warning, "validation_findings": dict(report)})

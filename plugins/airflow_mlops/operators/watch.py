@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class ProfilePartitionOperator(StageOperator):
-    """Count a partition on the bins of the champion's training window, and keep the profile as evidence.
+    """Profile a partition on the bins of the champion's training window, and store the profile as evidence.
 
-    :param conn_id: connection of a database that counts a table in the place of the partition's features
+    :param conn_id: connection of a database that counts a table instead of the partition's features
     :param table: name of that table, whose columns are the features, as the database has it
     :param schema: schema of the table
     :param time: column of the table by which a row belongs to the partition; all rows if not given
 
-    Returns the digest of the profile, its rows, and which columns are missing, new or of another type. Profiles of
-    partitions that were counted on the same bins add up.
+    Returns the digest of the profile, its rows, and the columns that are missing, new or of another type. Profiles on
+    the same bins can be added.
     """
 
     template_fields: Sequence[str] = ("partition", "table", "schema")
@@ -45,7 +45,7 @@ class ProfilePartitionOperator(StageOperator):
         self.schema = schema
         self.time = time
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.errors import DeclarationError
         from airflow_mlops.core.watch.drift.profile_partition import profile_partition, profile_table
@@ -63,7 +63,7 @@ class ProfilePartitionOperator(StageOperator):
 class DetectDriftOperator(StageOperator):
     """Compare the inputs of a scored partition with the champion's training window; returns the verdict."""
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 
@@ -76,7 +76,7 @@ class MeasurePerformanceOperator(StageOperator):
     Earlier partitions whose labels have come since, or were corrected, are judged again first.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.watch.performance.measure_performance import measure_performance, rejudge_performance
 
@@ -88,13 +88,13 @@ class MeasurePerformanceOperator(StageOperator):
 
 
 class MeasureRegretOperator(StageOperator):
-    """Measure what the champion has lost on a partition against a fresh model, which it fits; returns the numbers.
+    """Measure the regret of the champion on a partition against a fresh model, which it fits; returns the numbers.
 
-    Only where ``retrain.policy`` asks for regret; otherwise it skips. Earlier partitions whose labels have come since
-    are measured again first.
+    Skips unless ``retrain.policy`` uses regret. Earlier partitions whose labels have come since are measured again
+    first.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.watch.measure_regret import measure_regret, measure_regret_again
 
@@ -106,13 +106,13 @@ class MeasureRegretOperator(StageOperator):
 
 
 class RunChecksOperator(StageOperator):
-    """Run the checks that ``watch.checks`` declares on a scored partition; returns what each of them said.
+    """Run the checks that ``watch.checks`` declares on a scored partition; returns verdict and message of each.
 
-    A check that cannot be made says ``insufficient data`` and fails nothing. Checks of earlier partitions whose labels
-    have come since, or were corrected, are made again first.
+    A check that cannot be run has the verdict ``insufficient data`` and fails nothing. Checks of earlier partitions
+    whose labels have come since, or were corrected, are run again first.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.watch.checks.run_checks import rejudge_checks, run_checks
 
@@ -125,9 +125,10 @@ class RunChecksOperator(StageOperator):
 
 
 class DecideRetrainOperator(StageOperator):
-    """Decide whether the newest partition asks for a retrain, record it, and say why.
+    """Decide whether the newest partition needs a retrain, and record the decision with its reason.
 
-    :param trigger: who asks: ``watch``, ``nightly`` or, after :class:`RecordOutsideAlarmOperator`, ``outside``
+    :param trigger: origin of the decision: ``watch``, ``nightly`` or, after :class:`RecordOutsideAlarmOperator`,
+        ``outside``
 
     The asset in ``emits`` gets an event only while a decided retrain has not been picked up; its
     extra ``decision`` is the number of the ledger record.
@@ -139,7 +140,7 @@ class DecideRetrainOperator(StageOperator):
         super().__init__(**kwargs)
         self.trigger = trigger
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decision_to_emit, escalate
 
@@ -149,9 +150,9 @@ class DecideRetrainOperator(StageOperator):
         if escalated is not None:
             warning = RuntimeWarning(escalated.details.reason)
             call_notifiers(workspace.loop.notify, self.root, {**context, "exception": warning})
-        wanted = decision_to_emit(workspace, partition)
-        if wanted is not None:
-            self.emit(context, decision=wanted.sequence, cause=wanted.details.cause)
+        decision = decision_to_emit(workspace, partition)
+        if decision is not None:
+            self.emit(context, decision=decision.sequence, cause=decision.details.cause)
         return {
             "record": record.sequence,
             "retrain": record.details.retrain,
@@ -161,15 +162,15 @@ class DecideRetrainOperator(StageOperator):
 
 
 class RecordOutsideAlarmOperator(StageOperator):
-    """Record the alarms of a monitor outside as the check ``outside``; returns what is recorded of those that are new.
+    """Record the alarms of an outside monitor as the check ``outside``; returns the verdicts on the new ones.
 
-    :param watched: asset whose events hold the alarms; the newest 100 events are read, so none is lost that came while
-        no run was started
-    :param alarms: alarms out of a task of your own instead: a list of mappings with ``id``, and if you like ``message``
+    :param watched: asset whose events hold the alarms; the newest 100 events are read, so that none is lost while no
+        run was started
+    :param alarms: alarms from a task of your own instead: a list of mappings with ``id``, and optionally ``message``
         and ``partition``
 
     An event is that of an asset watcher, whose ``payload`` is the answer of the monitor, or one that was sent over
-    Airflow's API with the answer as its ``extra``. What cannot be read is logged, and the others are recorded.
+    Airflow's API with the answer as its ``extra``. Unreadable alarms are logged, and the others are recorded.
     """
 
     template_fields: Sequence[str] = ("partition", "alarms")
@@ -181,7 +182,7 @@ class RecordOutsideAlarmOperator(StageOperator):
         self.watched = watched
         self.alarms = alarms
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
         """See the class."""
         from airflow_mlops.core.errors import DataError
         from airflow_mlops.core.ledger.watch_details import OutsideAlarm
@@ -195,29 +196,29 @@ class RecordOutsideAlarmOperator(StageOperator):
         alarms: list[OutsideAlarm] = []
         for answer in answers:
             try:
-                read, refused = read_alarms(answer)
+                accepted, refused = read_alarms(answer)
             except DataError as error:
-                read, refused = [], [str(error)]
-            alarms += read
-            for sentence in refused:
-                self.log.warning("not read: %s", sentence)
+                accepted, refused = [], [str(error)]
+            alarms += accepted
+            for problem in refused:
+                self.log.warning("not read: %s", problem)
         recorded = record_outside_alarms(workspace, alarms)
-        for key, judged in recorded.items():
-            self.log.info("%s: %s: %s", key, judged.verdict, judged.message)
+        for key, check in recorded.items():
+            self.log.info("%s: %s: %s", key, check.verdict, check.message)
         return [
-            {"partition": key, "verdict": judged.verdict, "message": judged.message} for key, judged in recorded.items()
+            {"partition": key, "verdict": check.verdict, "message": check.message} for key, check in recorded.items()
         ]
 
 
 class EmitRetrainOperator(StageOperator):
     """Emit the event that starts the training, from a Dag of any schedule, while a decided retrain is open.
 
-    Give it the loop's retrain asset as its one outlet: the event carries the partition, also in a run that has none,
-    where what ``emits`` of :class:`DecideRetrainOperator` names would start no Dag of the loop. Skips, and so emits
-    nothing, where no retrain was decided or the training has begun.
+    Give it the loop's retrain asset as its only outlet: the event carries the partition, even in a run without one,
+    in which the event of ``emits`` of :class:`DecideRetrainOperator` would start no Dag of the loop. Skips, and so
+    emits nothing, if no retrain was decided or the training has begun.
     """
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> int:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> int:
         """See the class."""
         from airflow_mlops.core.errors import NotReadyError
         from airflow_mlops.core.retrain.decide_retrain import decision_to_emit
@@ -231,20 +232,20 @@ class EmitRetrainOperator(StageOperator):
 
 
 class WatchOverdueOperator(StageOperator):
-    """Say what is overdue as of a nightly run: an old champion, and partitions, predictions or labels that are missing.
+    """Report what is overdue as of a nightly run: an old champion, and missing partitions, predictions or labels.
 
-    :param notify: notifiers or callbacks to tell beside those of the loop, as functions or by ``module:name``
+    :param notify: notifiers or callbacks to call beside those of the loop, as functions or by ``module:name``
 
-    The tick of the run is what counts as now. What is found is recorded and told once, not every night: notifiers are
-    called with the context of the task, in which ``exception`` is a :class:`RuntimeWarning` that says it and
-    ``overdue`` the list of sentences. Returns those sentences.
+    The tick of the run counts as now. A finding is recorded and reported once, not every night: notifiers are called
+    with the context of the task, in which ``exception`` is a :class:`RuntimeWarning` with the findings and ``overdue``
+    the list of their sentences. Returns those sentences.
     """
 
     def __init__(self, *, notify: Notify = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.notify = notify
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
         from airflow_mlops.core.watch.overdue import watch_overdue
 

@@ -1,1 +1,1 @@
-"""What waits for something of the loop."""
+"""Sensors: wait for an event of a loop."""

@@ -29,14 +29,14 @@ class RolloutSensor(StageOperator):
         self.version = version
         self.poll_seconds = poll_seconds
 
-    def run_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
+    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
         """Return how the rollout ended, or defer until it has."""
         from airflow_mlops.core.errors import RolledBackError
-        from airflow_mlops.core.rollout.end_rollout import how_it_ended
+        from airflow_mlops.core.rollout.rollback import describe_ending
         from airflow_mlops.triggers.rollout import RolloutEndedTrigger
 
         state, number = workspace.state(), str(self.version)
-        outcome = how_it_ended(state, number)
+        outcome = describe_ending(state, number)
         if outcome is None:
             self.defer(
                 trigger=RolloutEndedTrigger(

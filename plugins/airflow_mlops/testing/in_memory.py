@@ -33,7 +33,7 @@ from airflow_mlops.core.ledger.state import MACHINE, LoopState
 from airflow_mlops.core.ledger.state_machine import StateMachine
 from airflow_mlops.core.open_workspace import default_target
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
-from airflow_mlops.core.ports.signing_keys import GivenKeys, new_private_key
+from airflow_mlops.core.ports.signing_keys import StaticKeys, new_private_key
 from airflow_mlops.core.validation.suite import Expectation, ExpectationResult
 from airflow_mlops.core.workspace import Ports, Workspace
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry
@@ -243,7 +243,7 @@ def in_memory_workspace(
     """
     source, ledger = InMemorySource(frames), InMemoryLedger(loop.model)
     evidence, registry = InMemoryEvidence(), InMemoryRegistry()
-    keys = GivenKeys(new_private_key())
+    keys = StaticKeys(new_private_key())
     tables = {name: InMemoryTable() for name in ("snapshots", "quarantine", "predictions", "labels")}
     ports = Ports(
         source=lambda: source, table=tables.__getitem__, ledger=lambda: ledger, evidence=lambda: evidence,

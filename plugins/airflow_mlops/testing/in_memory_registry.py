@@ -16,9 +16,9 @@ from airflow_mlops.core.ports.registry import (
     VersionGoneError,
     ghosts_of,
 )
-from airflow_mlops.core.registry.checked_names import checked_version, require_allowed
-from airflow_mlops.core.registry.copied_folder import put_in_place
 from airflow_mlops.core.registry.model_file import check_model_file
+from airflow_mlops.core.registry.registry_names import require_allowed, require_version_number
+from airflow_mlops.core.registry.replace_folder import replace_folder
 
 
 @dataclass
@@ -85,7 +85,7 @@ class InMemoryRegistry:
         """Return the path of a version's model file, its folder written to ``into``."""
         kept = self._kept(version)
         require_allowed(kept.source, ["memory:/versions"])
-        with put_in_place(into) as part:
+        with replace_folder(into) as part:
             for name, content in {MODEL_FILE: kept.content, **kept.beside}.items():
                 (part / name).write_bytes(content)
         return into / MODEL_FILE
@@ -107,7 +107,7 @@ class InMemoryRegistry:
         return {"url": None}
 
     def _kept(self, version: str) -> KeptVersion:
-        number = int(checked_version(version))
+        number = int(require_version_number(version))
         if number > len(self.versions) or version in self.deleted:
             raise VersionGoneError(f"the registry in memory has no version {version}; it has {len(self.versions)}")
         return self.versions[number - 1]

@@ -1,1 +1,1 @@
-"""What waits without a worker slot."""
+"""Triggers: wait without a worker slot."""

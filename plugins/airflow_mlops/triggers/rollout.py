@@ -93,9 +93,9 @@ class LookDueTrigger(_RolloutTrigger):
 
     def resume_reason(self, workspace: Workspace) -> str | None:
         """Return why an analysis is due; None while the stage bakes or is paused."""
-        from airflow_mlops.core.rollout.analyse_stage import due
+        from airflow_mlops.core.rollout.analyse_stage import reason_to_resume
 
-        return due(workspace, self.version, self.index)
+        return reason_to_resume(workspace, self.version, self.index)
 
 
 class RolloutEndedTrigger(_RolloutTrigger):
@@ -103,6 +103,6 @@ class RolloutEndedTrigger(_RolloutTrigger):
 
     def resume_reason(self, workspace: Workspace) -> str | None:
         """Return how the rollout ended; None before it has ended."""
-        from airflow_mlops.core.rollout.end_rollout import how_it_ended
+        from airflow_mlops.core.rollout.rollback import describe_ending
 
-        return how_it_ended(workspace.state(), self.version)
+        return describe_ending(workspace.state(), self.version)

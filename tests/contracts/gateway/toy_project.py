@@ -17,8 +17,8 @@ from sklearn.preprocessing import OneHotEncoder
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, PinnedPartition, TrainingWindow
 from airflow_mlops.core.ports.registry import MODEL_FILE
-from airflow_mlops.core.registry.copied_folder import put_in_place
 from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.registry.replace_folder import replace_folder
 from airflow_mlops.core.registry.sign_folder import sign_folder
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.gateway_process import GatewayProcess
@@ -76,7 +76,7 @@ class ToyProject:
         folder = self.lake / "toy" / "models" / f"new-{number}"
         artefact = save_model(line(number) if model is None else model, folder / MODEL_FILE)
         signature = sign_folder(folder, self.workspace.keys)
-        with put_in_place(folder.with_name(signature.digest)) as part:
+        with replace_folder(folder.with_name(signature.digest)) as part:
             part.rmdir()
             folder.rename(part)
         details = CandidateRegistered(

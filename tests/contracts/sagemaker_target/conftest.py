@@ -19,5 +19,5 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SageMakerEndpoints
 
 @pytest.fixture
 def place(aws: SageMakerEndpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with sagemaker_place(tmp_path, aws, monkeypatch) as made:
-        yield made
+    with sagemaker_place(tmp_path, aws, monkeypatch) as sagemaker:
+        yield sagemaker

@@ -1,4 +1,4 @@
-"""A loop with versions that are signed and kept, and the SageMaker endpoint that shall serve them.
+"""A loop with signed and stored versions, and the SageMaker endpoint that shall serve them.
 
 ``with running_place(folder) as place`` is all that a suite over several targets needs: ``place.target`` is a
 `SageMakerTarget`, ``place.another_try()`` one that remembers nothing, and ``place.version("1")`` makes a version of the
@@ -22,7 +22,7 @@ from sklearn.linear_model import LinearRegression
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import Registration
 from airflow_mlops.core.registry.model_file import file_digest, save_model
-from airflow_mlops.core.registry.sign_folder import sign_folder, signature_of
+from airflow_mlops.core.registry.sign_folder import read_signature, sign_folder
 from airflow_mlops.core.rollout.targets.sagemaker.sagemaker_target import SageMakerTarget
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.sagemaker import sagemaker_target
@@ -56,11 +56,11 @@ class Place:
         return sagemaker_target(self.workspace)
 
     def another_try(self) -> SageMakerTarget:
-        """Return a target that remembers nothing: what another try, or another worker, has."""
+        """Return a new target without any memory, like that of another try or worker."""
         return sagemaker_target(self.workspace)
 
     def version(self, number: str) -> Version:
-        """Return a version of the loop, registered and in the ledger, whose model says ``number`` times x."""
+        """Return a version of the loop, registered and in the ledger, whose model predicts ``number`` times x."""
         for version_number in map(str, range(len(self.made) + 1, int(number) + 1)):
             self.made[version_number] = register_version(self.workspace, version_number)
         return self.made[number]
@@ -79,7 +79,7 @@ class Place:
         return {variant["VariantName"]: variant["CurrentWeight"] for variant in self.endpoint()["ProductionVariants"]}
 
     def invoke(self, times: int = 1) -> list[str]:
-        """Send requests; return which variant answered each, or ``error``."""
+        """Send requests; return the variant that answered each, or ``error``."""
         runtime, answers = self.client("sagemaker-runtime"), []
         for _ in range(times):
             try:
@@ -99,7 +99,7 @@ def client_of(url: str, service: str) -> Any:
 
 @contextmanager
 def sagemaker_place(folder: Path, aws: SageMakerEndpoints, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """Give a fresh account with a bucket, and an empty loop in memory.
+    """Yield a fresh account with a bucket, and an empty loop in memory.
 
     :param folder: for model files
     :param aws: the running double; it forgets everything first
@@ -113,7 +113,7 @@ def sagemaker_place(folder: Path, aws: SageMakerEndpoints, monkeypatch: pytest.M
 
 @contextmanager
 def running_place(folder: Path) -> Iterator[Place]:
-    """Give the same with a double of its own, for a suite that has no fixture of it."""
+    """Yield the same with a double of its own, for a suite without the fixture."""
     with (
         SageMakerEndpoints(folder / "server.log") as aws,
         pytest.MonkeyPatch.context() as monkeypatch,
@@ -131,7 +131,7 @@ def register_version(workspace: Workspace, number: str) -> Version:
 
     def sign(folder: Path) -> None:
         sign_folder(folder, workspace.keys)
-        seal.update(asdict(signature_of(folder, workspace.keys)))
+        seal.update(asdict(read_signature(folder, workspace.keys)))
 
     registered_number = workspace.registry.register(
         Registration(

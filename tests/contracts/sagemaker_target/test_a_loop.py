@@ -1,4 +1,4 @@
-"""A loop that declares ``target: sagemaker`` moves its versions on an endpoint, by the same machine as everywhere."""
+"""A loop that declares ``target: sagemaker`` serves its versions by an endpoint, as with any other target."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.core.errors import NotReadyError, RolledBackError
-from airflow_mlops.core.rollout.reconcile_target import bring_about
-from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
+from airflow_mlops.core.rollout.reconcile_target import reconcile_target
+from airflow_mlops.core.rollout.roll_out import enter_stage, run_rollout_step, start_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.ports import rollout_target
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -43,10 +43,10 @@ def loop(place: Place, tmp_path: Path) -> Workspace:
 
 
 def roll_out(workspace: Workspace, number: int) -> None:
-    """Roll the candidate out where there is nobody to compare it with."""
+    """Roll the candidate out without a champion to compare it with."""
     version = start_rollout(workspace, week(number))
     for index in range(3):
-        run_stage(workspace, version, index, week(number))
+        run_rollout_step(workspace, version, index, week(number))
 
 
 def send_requests(place: Place, requests: int) -> None:
@@ -57,11 +57,11 @@ def send_requests(place: Place, requests: int) -> None:
 
 
 def passed(place: Place, workspace: Workspace, version: str, index: int) -> None:
-    """Send requests until a stage has seen enough of them."""
+    """Send requests until a stage has its sample."""
     for _ in range(20):
         send_requests(place, 400)
         try:
-            run_stage(workspace, version, index, week(3))
+            run_rollout_step(workspace, version, index, week(3))
         except NotReadyError as held:
             message = str(held)
         else:
@@ -76,9 +76,9 @@ def test_a_good_version_goes_live_and_the_endpoint_says_the_same_as_the_ledger(p
         enter_stage(loop, version, index, week(3))
         assert place.weights() == pytest.approx(weights)
         passed(place, loop, version, index)
-    run_stage(loop, version, 2, week(3))
+    run_rollout_step(loop, version, 2, week(3))
     assert place.weights() == {"version-2": 1.0}
-    assert bring_about(loop) == []
+    assert reconcile_target(loop) == []
 
 
 def test_a_version_that_breaks_is_taken_back_at_its_canary(place: Place, loop: Workspace) -> None:
@@ -89,7 +89,7 @@ def test_a_version_that_breaks_is_taken_back_at_its_canary(place: Place, loop: W
     place.aws.ask("predictor", model="-v2-", status=500)
     send_requests(place, 400)
     with pytest.raises(RolledBackError, match="canary_20"):
-        run_stage(loop, version, 1, week(3))
+        run_rollout_step(loop, version, 1, week(3))
     assert set(place.invoke(50)) == {"version-1"}
     assert place.target.observe().champion == "1"
-    assert bring_about(loop) == []
+    assert reconcile_target(loop) == []

@@ -1,4 +1,4 @@
-"""The operators change an endpoint once, wait with or without a slot, and fail where SageMaker has gone back alone."""
+"""The operators change an endpoint once, wait with or without a slot, and fail if SageMaker rolls back by itself."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def prices(place: Place) -> Place:
     for name in ("one", "two", "three"):
         client.create_model(ModelName=name, ExecutionRoleArn="arn:aws:iam::123456789012:role/serve")
     for config, model in (("first", "one"), ("second", "two")):
-        made = [variant("a", model), {**variant("b", model), "InitialVariantWeight": 3.0}]
-        client.create_endpoint_config(EndpointConfigName=config, ProductionVariants=made)
+        variants = [variant("a", model), {**variant("b", model), "InitialVariantWeight": 3.0}]
+        client.create_endpoint_config(EndpointConfigName=config, ProductionVariants=variants)
     client.create_endpoint_config(EndpointConfigName="alone", ProductionVariants=[variant("a", "one")])
     client.create_endpoint(EndpointName="prices", EndpointConfigName="first")
     client.create_endpoint(EndpointName="single", EndpointConfigName="alone")
@@ -75,7 +75,7 @@ def described(place: Place, name: str = "prices") -> dict[str, Any]:
 
 
 def run(operator: SageMakerEndpointOperator, place: Place | None = None) -> Any:
-    """Execute as a task does: where it defers, its trigger is made anew from what was stored, and run."""
+    """Execute as a task does: if it defers, its trigger is built from the stored arguments, and run."""
     try:
         return operator.execute({})
     except TaskDeferred as deferred:
@@ -242,5 +242,5 @@ def test_nothing_is_imported_or_asked_when_a_dag_file_is_read() -> None:
         (SageMakerShadowOperator, {"action": "stop"}),
         (SageMakerGuardrailOperator, {"endpoint_config_name": "c", "alarms": ["x"]}),
     ):
-        made: Any = kind(task_id="t", endpoint_name="e", aws_conn_id="nowhere", **more)
-        assert made.deferrable is False
+        operator: Any = kind(task_id="t", endpoint_name="e", aws_conn_id="nowhere", **more)
+        assert operator.deferrable is False

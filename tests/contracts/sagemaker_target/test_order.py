@@ -1,4 +1,4 @@
-"""Whoever tells an endpoint something old is refused, also one who has begun before the newer order came."""
+"""Older traffic is refused, also from a call that began before the newer traffic came."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An endpoint serves what it is told, in steps that a second try finds, and says so when SageMaker does otherwise."""
+"""An endpoint serves the applied traffic, in idempotent steps, and reports if SageMaker serves something else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CANARY = Traffic(order=5, champion="1", challenger="2", kind="canary", share=10,
 
 
 def start(place: Place, *more: Traffic) -> None:
-    """Serve version 1, and then what else is given."""
+    """Serve version 1, and then further traffic."""
     for number in ("1", "2"):
         place.target.prepare(place.version(number))
     for traffic in (FIRST, *more):

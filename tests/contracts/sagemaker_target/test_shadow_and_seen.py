@@ -1,4 +1,4 @@
-"""A shadow sees copies and answers nobody, and CloudWatch's numbers are those of the requests that were made."""
+"""A shadow gets copies and answers no request, and the telemetry of CloudWatch matches the requests."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def test_a_shadow_sees_its_share_of_the_requests_and_answers_none(place: Place) 
     place.aws.ask("advance", seconds=120)
     assert set(place.invoke(200)) == {"version-1"}
     place.aws.ask("advance", seconds=60)
-    seen = place.target.telemetry()
-    assert (seen.champion.requests, seen.order) == (200, 5)
-    assert 60 < seen.challenger.requests < 140
+    telemetry = place.target.telemetry()
+    assert (telemetry.champion.requests, telemetry.order) == (200, 5)
+    assert 60 < telemetry.challenger.requests < 140
 
 
 def test_a_shadow_becomes_a_canary_with_the_same_model_and_a_rollback_takes_the_shadow_off(place: Place) -> None:
@@ -49,16 +49,16 @@ def test_requests_errors_and_latencies_are_counted_by_version_from_when_the_traf
     place.aws.ask("predictor", model="-v2-", status=500, seconds=20.0)
     answers += place.invoke(100)
     place.aws.ask("advance", seconds=60)
-    seen = place.target.telemetry()
-    assert seen.champion.requests == answers.count("version-1")
-    assert seen.challenger.requests == 200 - answers.count("version-1")
-    assert (seen.champion.errors, seen.challenger.errors) == (0, answers.count("error"))
-    assert 115 < seen.seconds < 180
+    telemetry = place.target.telemetry()
+    assert telemetry.champion.requests == answers.count("version-1")
+    assert telemetry.challenger.requests == 200 - answers.count("version-1")
+    assert (telemetry.champion.errors, telemetry.challenger.errors) == (0, answers.count("error"))
+    assert 115 < telemetry.seconds < 180
     bins = np.searchsorted([*LATENCY_EDGES], [0.005, 0.9, 20.0])
-    assert seen.champion.latency[bins[0]] == seen.champion.latency.sum() == seen.champion.requests
-    assert seen.challenger.latency[bins[2]] == answers.count("error")
-    assert seen.challenger.latency[bins[1]] == answers.count("version-2")
-    assert (seen.champion.errors_by_unit, seen.tripped) == (None, None)
+    assert telemetry.champion.latency[bins[0]] == telemetry.champion.latency.sum() == telemetry.champion.requests
+    assert telemetry.challenger.latency[bins[2]] == answers.count("error")
+    assert telemetry.challenger.latency[bins[1]] == answers.count("version-2")
+    assert (telemetry.champion.errors_by_unit, telemetry.tripped) == (None, None)
 
 
 def test_a_larger_share_starts_the_count_anew_and_a_second_try_does_not(place: Place) -> None:
@@ -70,14 +70,14 @@ def test_a_larger_share_starts_the_count_anew_and_a_second_try_does_not(place: P
     assert place.target.telemetry().champion.requests + place.target.telemetry().challenger.requests == 30
     place.target.apply(replace(CANARY, order=7, share=50))
     place.aws.ask("advance", seconds=120)
-    seen = place.target.telemetry()
-    assert (seen.champion.requests, seen.challenger.requests, seen.order) == (0, 0, 7)
+    telemetry = place.target.telemetry()
+    assert (telemetry.champion.requests, telemetry.challenger.requests, telemetry.order) == (0, 0, 7)
 
 
 def test_in_the_minute_in_which_the_traffic_changed_nothing_is_counted_yet(place: Place) -> None:
     start(place, CANARY)
-    seen = place.target.telemetry()
-    assert (seen.champion.requests, seen.order) == (0, 5)
+    telemetry = place.target.telemetry()
+    assert (telemetry.champion.requests, telemetry.order) == (0, 5)
 
 
 def test_a_ringing_alarm_and_an_endpoint_that_went_back_are_told(place: Place) -> None:
@@ -101,9 +101,9 @@ def test_a_ringing_alarm_and_an_endpoint_that_went_back_are_told(place: Place) -
     assert target.telemetry().tripped == "CloudWatch alarm 'too-slow' is in ALARM: Threshold Crossed"
     first = next(
         name
-        for call, given in place.aws.ask("state")["calls"]
+        for call, arguments in place.aws.ask("state")["calls"]
         if call == "CreateEndpoint"
-        for name in [given["EndpointConfigName"]]
+        for name in [arguments["EndpointConfigName"]]
     )
     place.client().update_endpoint(EndpointName=place.endpoint()["EndpointName"], EndpointConfigName=first)
     assert "has no version 2 as canary: it was rolled back outside of this rollout" in str(target.telemetry().tripped)

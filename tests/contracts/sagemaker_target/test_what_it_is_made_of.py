@@ -1,4 +1,4 @@
-"""What is on SageMaker is what was verified, with the instances it needs; what cannot be served is refused in words."""
+"""SageMaker gets verified files and the instances that it needs; traffic that it cannot serve is refused."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ def test_instances_follow_the_share_and_none_that_the_champion_was_given_is_take
     def instances() -> list[int]:
         return [item["CurrentInstanceCount"] for item in place.endpoint()["ProductionVariants"]]
 
-    seen = []
+    counts = []
     for order, share in ((5, 10), (7, 50)):
         place.target.apply(replace(CANARY, order=order, share=share))
-        seen.append(instances())
+        counts.append(instances())
     place.target.apply(Traffic(order=9, champion="2"))
-    assert [*seen, instances()] == [[6, 1], [6, 3], [6, 6]]
+    assert [*counts, instances()] == [[6, 1], [6, 3], [6, 6]]
     calls = [
-        given["DesiredWeightsAndCapacities"]
-        for call, given in place.aws.ask("state")["calls"]
+        arguments["DesiredWeightsAndCapacities"]
+        for call, arguments in place.aws.ask("state")["calls"]
         if call == "UpdateEndpointWeightsAndCapacities"
     ]
     # The last instances are there before the last requests are.

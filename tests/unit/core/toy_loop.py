@@ -19,7 +19,7 @@ from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidate
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
@@ -121,7 +121,7 @@ def go_live(workspace: Workspace, key: str) -> str:
     train(workspace, key)
     version = start_rollout(workspace, key)
     for index in range(len(workspace.loop.rollout.stages)):
-        run_stage(workspace, version, index, key)
+        run_rollout_step(workspace, version, index, key)
     return version
 
 

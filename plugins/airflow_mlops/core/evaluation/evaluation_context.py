@@ -21,7 +21,7 @@ from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baselines, fit_baselines
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
-from airflow_mlops.core.registry.load import copy_of, load_version
+from airflow_mlops.core.registry.load import copy_folder, load_version
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats, checked_rows
@@ -138,7 +138,7 @@ def training_sample(workspace: Workspace, request: TrainingRequest) -> ModelRows
 
 def _champion(workspace: Workspace, version: Version, holdout: ModelRows) -> tuple[JudgedModel | None, str | None]:
     model = load_version(workspace, version)
-    file = copy_of(workspace, version) / MODEL_FILE
+    file = copy_folder(workspace, version) / MODEL_FILE
     size = file.stat().st_size if file.exists() else None
     try:
         return JudgedModel.of(model, holdout, size=size, classifies=workspace.loop.classifies), None

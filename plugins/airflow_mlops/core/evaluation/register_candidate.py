@@ -11,16 +11,16 @@ from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE, RegisteredVersion, Registration
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
-from airflow_mlops.core.registry.copied_folder import put_in_place
 from airflow_mlops.core.registry.load import keep_for_others
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.registry.recorded_environment import (
     Environment,
-    environment_said,
+    parse_environment,
     recorded_environment,
     requirements_of,
 )
-from airflow_mlops.core.registry.sign_folder import SignatureError, sign_folder, signature_of
+from airflow_mlops.core.registry.replace_folder import replace_folder
+from airflow_mlops.core.registry.sign_folder import SignatureError, read_signature, sign_folder
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.fit_candidate import candidate_file
 from airflow_mlops.core.workspace import Workspace
@@ -100,7 +100,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
 def environment_of(workspace: Workspace, evaluated: Mapping[str, Any]) -> Environment:
     """Return where the candidate was fitted: here, or what a fit elsewhere says of itself."""
     said = evaluated.get("environment")
-    return environment_said(said) if said and workspace.loop.train.runs_on.kind != "worker" else recorded_environment()
+    return parse_environment(said) if said and workspace.loop.train.runs_on.kind != "worker" else recorded_environment()
 
 
 def tags_of(details: CandidateRegistered, partition: str) -> dict[str, str]:
@@ -136,13 +136,13 @@ def adopt_version(
     folder = workspace.scratch / "models" / f"registered-{number}"
     workspace.registry.fetch(number, folder)
     try:
-        signature = signature_of(folder, workspace.keys)
+        signature = read_signature(folder, workspace.keys)
     except SignatureError as error:
         raise SignatureError(f"{name} is not adopted: {error}; delete that version and register again") from error
     if file_digest(folder / MODEL_FILE) != details.artefact:
         raise SignatureError(f"{name} is not adopted: its model is not the candidate that was judged; delete it")
     copy = folder.with_name(signature.digest)
-    with put_in_place(copy) as part:
+    with replace_folder(copy) as part:
         part.rmdir()
         folder.rename(part)
     keep_for_others(workspace, copy)

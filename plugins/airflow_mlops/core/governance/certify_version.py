@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow_mlops.core.errors import ReproductionError
 from airflow_mlops.core.governance.model_card import write_model_card
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
-from airflow_mlops.core.rollout.promotion_policy import read_policy, unmet
+from airflow_mlops.core.rollout.promotion_policy import read_policy, unmet_requirements
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -24,4 +24,4 @@ def prove_version(workspace: Workspace, number: str) -> list[str]:
             trouble.append(str(error))
     write_model_card(workspace, number)
     state = workspace.state()
-    return [*trouble, *unmet(workspace, state, state.versions[number])]
+    return [*trouble, *unmet_requirements(workspace, state, state.versions[number])]

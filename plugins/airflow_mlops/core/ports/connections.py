@@ -1,4 +1,4 @@
-"""What the sources need from outside: a database, a file system or an HTTP service by the id of a connection."""
+"""Ports to connections: a database, a file system or an HTTP service by the id of a connection."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HttpAddress:
-    """Where an HTTP service is and how it is asked.
+    """The address of an HTTP service with its credentials.
 
-    ``url`` has scheme, host, port and what all paths begin with. ``verify`` is false, or the file of an authority,
-    where the certificate is not one that everybody knows. ``trust_env`` says whether proxies of the environment count.
+    ``url`` has scheme, host, port and the prefix of all paths. ``verify`` is false to accept any certificate, or the
+    file of a certificate authority. ``trust_env`` is whether proxies of the environment are used.
     """
 
     url: str
@@ -32,7 +32,7 @@ class Connections(Protocol):
     """Connections by their ids."""
 
     def sql(self, conn_id: str) -> Callable[[], Any]:
-        """Return what opens a database connection as PEP 249 has it.
+        """Return a callable that opens a database connection (PEP 249).
 
         Raises
         ------
@@ -60,7 +60,7 @@ class Connections(Protocol):
 
 
 class NoConnections:
-    """The connections of a place that has none: files on the local disk are all that can be read."""
+    """A port without connections: only files on the local disk can be read."""
 
     def sql(self, conn_id: str) -> Callable[[], Any]:
         """Refuse; see :meth:`Connections.sql`."""
@@ -76,6 +76,6 @@ class NoConnections:
 
     def _refusal(self, conn_id: str | None) -> DeclarationError:
         return DeclarationError(
-            f"connection {conn_id!r} is asked for where there are none; run this step in Airflow",
+            f"connection {conn_id!r} is not available here; run this step in Airflow",
             key="data.source.conn_id",
         )

@@ -1,4 +1,4 @@
-"""What a fit is asked, and what it answers: small JSON, the same for every place where it runs."""
+"""The request and the result of a fit: small JSON, the same wherever it runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 PACKAGES = ("scikit-learn", "numpy", "pandas", "scipy", "skops")
-"""What a fitted model depends on; their versions are part of every result."""
+"""Packages that a fitted model depends on; their versions are part of every result."""
 
 
 @dataclass(frozen=True)
@@ -19,24 +19,24 @@ class FitRequest:
     Parameters
     ----------
     model, operation, candidate : str
-        Whose candidate it is, the digest of the training request, and the candidate's name.
+        Name of the model, digest of the training request, and name of the candidate.
     attempt : str
-        Tells fits of the same request apart that must not adopt each other: the decision, or a reproduction.
+        The decision, or a reproduction: fits of the same request in different attempts do not adopt each other.
     function : str
         ``module:name`` of the user's function, below ``root``.
     seed : int
-        What the function is called with, and what everything is seeded by that has no seed of its own.
+        Argument of the function, and seed of everything without a seed of its own.
     classifies : bool
         Whether the label is a class, 0 or 1.
     label : str
-        Name of the label, which no model is given.
+        Name of the label, which is not a feature.
     window : tuple of dict
         The pinned partitions of the rows: ``partition``, ``version`` and ``digest``.
     search : dict, optional
         ``candidates``, ``factor``, ``validation`` and ``metric`` of a search; None where no candidate has a search
         space.
     rows, file, root : str
-        Where the rows are if they come as a file, where the model file goes, and the project folder.
+        Path of the rows if they come as a file, path of the model file to write, and the project folder.
     """
 
     model: str
@@ -65,9 +65,9 @@ class FitRequest:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A fitted candidate: its file by digest, and what somebody needs who wants to make it again.
+    """A fitted candidate: the digest of its file, and the facts that its reproduction needs.
 
-    ``search`` is what was tried, ``best_params`` what won; ``environment`` has the version of every package
+    ``search`` has the trials and ``best_params`` the best of them; ``environment`` has the version of every package
     that the model depends on, of Python, and the platform.
     """
 
@@ -92,5 +92,5 @@ class FitResult:
 
 def environment() -> dict[str, str]:
     """Return the versions of Python and of the packages that a model depends on, and the platform."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    return found | {package: importlib.metadata.version(package) for package in PACKAGES}
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    return versions | {package: importlib.metadata.version(package) for package in PACKAGES}

@@ -1,4 +1,4 @@
-"""The rows of a fit: what the model sees, what it shall learn, and which row was there first."""
+"""The rows of a fit: features, label and the order of the rows in time."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class FitRows:
         TrainingError
             If a feature cannot be kept in Parquet, or has a name that the file needs for itself.
         """
-        taken = sorted({LABEL, MOMENT} & set(self.features.columns))
-        if taken:
-            raise TrainingError(f"a feature is called {taken[0]!r}, which the file of the rows needs; rename it")
+        reserved = sorted({LABEL, MOMENT} & set(self.features.columns))
+        if reserved:
+            raise TrainingError(f"a feature is called {reserved[0]!r}, which the file of the rows needs; rename it")
         try:
             table = pa.Table.from_pandas(self.features, preserve_index=False)
         except (pa.ArrowException, ValueError, TypeError) as error:
             raise TrainingError(f"the features cannot be handed to another process: {error}") from error
         # Parquet has one missing value, and an estimator may tell None and NaN apart.
-        kept = table.schema.metadata | {NAN: json.dumps(nan_in(self.features)).encode()}
-        table = table.replace_schema_metadata(kept).append_column(LABEL, pa.array(self.label))
+        metadata = table.schema.metadata | {NAN: json.dumps(nan_columns(self.features)).encode()}
+        table = table.replace_schema_metadata(metadata).append_column(LABEL, pa.array(self.label))
         if self.moment is not None:
             table = table.append_column(MOMENT, pa.array(self.moment))
         path.touch(mode=0o600)
@@ -66,14 +66,14 @@ class FitRows:
         features = table.drop_columns([name for name in (LABEL, MOMENT) if name in table.column_names]).to_pandas()
         # pandas reads text back as its own type of text, whatever type it had.
         nan = json.loads(table.schema.metadata[NAN])
-        for name in objects_in(table.schema):
+        for name in object_columns(table.schema):
             values = table[name].to_pylist()
             filled = [math.nan if value is None else value for value in values] if name in nan else values
             features[name] = pd.Series(filled, dtype=object)
         return cls(features, label, moment)
 
 
-def objects_in(schema: pa.Schema) -> list[str]:
+def object_columns(schema: pa.Schema) -> list[str]:
     """Return the columns that were of type object when pandas gave them."""
     described = (schema.pandas_metadata or {}).get("columns", [])
     return [
@@ -83,7 +83,7 @@ def objects_in(schema: pa.Schema) -> list[str]:
     ]
 
 
-def nan_in(features: pd.DataFrame) -> list[str]:
+def nan_columns(features: pd.DataFrame) -> list[str]:
     """Return the columns of type object in which a missing value is NaN and not None."""
     names = [name for name in features.columns if features[name].dtype == object]
     return [
@@ -92,7 +92,7 @@ def nan_in(features: pd.DataFrame) -> list[str]:
 
 
 def moments(time: pd.Series[Any]) -> npt.NDArray[np.int64]:
-    """Return the place in time of each row, counted from 0.
+    """Return the rank in time of each row, from 0; rows of the same time share a rank.
 
     >>> moments(pd.Series(pd.to_datetime(["2013-01-02", "2013-01-01", "2013-01-02"]))).tolist()
     [1, 0, 1]

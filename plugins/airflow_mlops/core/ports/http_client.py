@@ -15,11 +15,11 @@ from airflow_mlops.core.ports.connections import HttpAddress
 
 
 class OversizedBodyError(Exception):
-    """A body has more bytes than are taken."""
+    """A body has more bytes than the limit."""
 
 
 class SlowBodyError(httpx.ReadTimeout):
-    """A body arrives byte by byte for longer than is waited for.
+    """A body takes longer than the limit.
 
     The timeout of httpx limits the silence between two reads, which a body that drips never reaches.
     """
@@ -71,7 +71,7 @@ def open_client(address: HttpAddress, *, timeout: float) -> httpx.Client:
 
 
 def is_busy(status: int) -> bool:
-    """Return whether a status says that the same request may succeed later: 408, 429 or 5xx."""
+    """Return whether a request with this status may succeed later: 408, 429 or 5xx."""
     return status in (408, 429) or status >= 500
 
 
@@ -81,7 +81,7 @@ def iterate_body(response: httpx.Response, *, limit: int, seconds: float | None 
     Parameters
     ----------
     limit : int
-        Bytes that are taken at most.
+        Largest number of bytes.
     seconds : float, optional
         How long the whole body may take.
 
@@ -94,14 +94,14 @@ def iterate_body(response: httpx.Response, *, limit: int, seconds: float | None 
     httpx.HTTPError
         If the connection breaks off, or the body cannot be decompressed.
     """
-    size, began = 0, monotonic()
+    size, started = 0, monotonic()
     for piece in response.iter_bytes():
         # The piece goes out first: a caller with a limit of its own then reports that one.
         yield piece
         size += len(piece)
         if size > limit:
             raise OversizedBodyError(f"a body of more than {limit:,} bytes")
-        if seconds is not None and monotonic() - began > seconds:
+        if seconds is not None and monotonic() - started > seconds:
             raise SlowBodyError(f"longer than {seconds:g} s")
 
 

@@ -1,4 +1,4 @@
-"""What the loop needs from data: a source of rows, and a store of immutable snapshots."""
+"""Ports to data: a source of rows, and a store of immutable snapshots."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 BATCH_ROWS = 65_536
-"""Rows of the largest batch that a source hands over: what bounds the memory of a pass over the rows."""
+"""Rows of the largest batch of a source, which bounds the memory of a pass over the rows."""
 
 
 @dataclass(frozen=True)
 class BrokenRow:
     """A row that its reader could not split into columns.
 
-    ``text`` is what stood there, ``reason`` what is wrong with it, ``at`` where: ``orders.csv, line 17``.
+    ``text`` is the raw row, ``reason`` the problem, and ``at`` its location: ``orders.csv, line 17``.
     """
 
     text: str
@@ -39,17 +39,17 @@ class Arrival:
         Whether the source knows types. Where it does not (CSV, JSON), every column is text, a null is a
         null, and the contract reads the values.
     origin : dict
-        Where the rows come from, as JSON values for the ledger: files with their sizes, a query, entity tags.
-        Nothing secret. What counts as the same content does not depend on it.
+        Origin of the rows, as JSON values for the ledger: files with their sizes, a query, entity tags. It holds no
+        secret, and the digest of the content does not depend on it.
     unchanged : bool
-        Whether the source says itself that nothing differs from the ``known`` origin; then there are no batches.
+        Whether the source reports that nothing differs from the ``known`` origin; then there are no batches.
     broken : list of BrokenRow
         Filled while the batches are read.
     texts : frozenset of str
         Columns of a typed source that are text because it has no types for dates and times: where the contract
         says date or time, it reads them as strictly as it reads a CSV file.
     warnings : tuple of str
-        What a person must hear of beside these rows; the publication says it.
+        Warnings for a person about these rows; the record of the publication holds them.
     """
 
     schema: pa.Schema
@@ -63,10 +63,10 @@ class Arrival:
 
 
 class Source(Protocol):
-    """Where the rows of a partition come from."""
+    """A source of the rows of a partition."""
 
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> AbstractContextManager[Arrival]:
-        """Return the rows of a partition as they arrive; leaving the context closes what was opened.
+        """Return the rows of a partition as they arrive; leaving the context closes the source.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class Source(Protocol):
         SourceUnreadableError
             If there is something that cannot be read; also while the batches are read.
         PartitionRefusedError
-            If there is more than the declared limits allow; told before it is read wherever that is possible.
+            If there is more than the declared limits allow; raised before reading wherever possible.
         """
 
 
@@ -92,8 +92,8 @@ class PartitionedTable(Protocol):
     def write(self, partition: str, rows: pa.Table | pa.RecordBatchReader) -> int:
         """Replace a partition with ``rows`` and return the new version of the table.
 
-        A reader is taken batch by batch. An error that it raises leaves the table as it was. Without any
-        rows the partition is there no more.
+        A reader is consumed batch by batch. If it raises, the table stays as it was. Without any rows the partition is
+        removed.
         """
 
     def read(self, partition: str, *, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -117,19 +117,19 @@ class PartitionedTable(Protocol):
         """
 
     def partitions(self) -> list[str]:
-        """Return the keys of the partitions that are there now, in order; none of a table not yet written."""
+        """Return the keys of the current partitions, in order; empty for a table that was not yet written."""
 
     def vacuum(self, keep: Sequence[tuple[str, int]], *, after_hours: int = 24) -> int:
-        """Delete what neither the newest version nor the partitions in ``keep`` need; return how many files.
+        """Delete the files that neither the newest version nor the partitions in ``keep`` need; return their number.
 
         Parameters
         ----------
         keep : sequence of (str, int)
             Partitions and the versions in which they have to stay readable.
         after_hours : int
-            What was replaced, or written and never committed, less long ago than this stays: an ingest that is
-            under way has not told the ledger yet what it needs.
+            Files that were replaced, or written and never committed, within these hours stay: an ingest under way
+            has not yet recorded in the ledger which files it needs.
         """
 
     def purge(self, partition: str) -> int:
-        """Delete what older versions hold of a partition, whoever needs it; return how many files or versions."""
+        """Delete a partition from older versions, even if it is needed; return the number of files or versions."""

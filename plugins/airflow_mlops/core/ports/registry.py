@@ -1,4 +1,4 @@
-"""What the loop needs from a model registry: versions made once, aliases, and the files of a version."""
+"""The port to a model registry: versions that are registered once, aliases, and the files of a version."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ MODEL_FILE = "model.skops"
 OPERATION = "airflow_mlops.operation"
 """Tag of the operation that made a version."""
 GHOST_OF = "airflow_mlops.ghost_of"
-"""Tag of a version that a repeated request left behind: the number of the one that counts."""
+"""Tag of a version that a repeated request left behind; its value is the number of the valid version."""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A fitted model that shall become a version.
+    """A fitted model to register as a version.
 
-    ``operation`` is unique: registering it again adopts the version it made. ``files`` go beside the model
-    file, and ``seal`` is called with the complete folder before anything of it leaves this machine.
+    ``operation`` is unique: registering it again returns the same version. ``files`` are stored beside the model file,
+    and ``seal`` is called with the complete folder before it is uploaded.
     """
 
     operation: str
@@ -38,7 +38,7 @@ class Registration:
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """What the registry says of a version: its number, where its files lie, and its tags."""
+    """A version in the registry: its number, the address of its files, and its tags."""
 
     number: str
     source: str
@@ -53,32 +53,32 @@ class ModelRegistry(Protocol):
     """Versions of one model."""
 
     def register(self, registration: Registration) -> str:
-        """Return the number of the version that ``registration.operation`` made, now or before.
+        """Return the number of the version of ``registration.operation``, registered now or before.
 
-        Of several versions of one operation the oldest counts; the others are tagged as its ghosts.
+        Of several versions of one operation the oldest is valid; the others are tagged as its ghosts.
         """
 
     def all_versions(self) -> list[RegisteredVersion]:
         """Return every version, the oldest first."""
 
     def mark_ghosts(self) -> dict[str, str]:
-        """Tag the ghosts that are not tagged yet; return which version each of them is a ghost of."""
+        """Tag the untagged ghosts; return the valid version of each of them."""
 
     def fetch(self, version: str, into: Path) -> Path:
         """Return the path of a version's model file, with everything of its folder copied into ``into``.
 
-        Nothing is read that does not lie where artefacts of this model are allowed to.
+        Only addresses that are allowed for artefacts of this model are read.
 
         Raises
         ------
         VersionGoneError
             If there is no such version.
         RegistryError
-            If its model file is not there, or lies where nothing is read from.
+            If its model file is missing, or its address is not allowed.
         """
 
     def aliases(self) -> dict[str, str]:
-        """Return which version each alias points to."""
+        """Return the number of the version that each alias points to."""
 
     def set_alias(self, alias: str, version: str | None) -> None:
         """Point ``alias`` to ``version``, or remove it.
@@ -90,19 +90,19 @@ class ModelRegistry(Protocol):
         """
 
     def describe(self) -> dict[str, Any]:
-        """Return where a person finds the model: ``{"url": …}``."""
+        """Return the address of the model's page: ``{"url": …}``."""
 
 
 def ghosts_of(versions: list[RegisteredVersion]) -> dict[str, str]:
-    """Return the ghosts among versions, each with the number of the oldest version of its operation."""
+    """Return each ghost among versions with the number of the oldest version of its operation."""
     first: dict[str, str] = {}
-    found: dict[str, str] = {}
-    for version in sorted(versions, key=lambda each: int(each.number)):
+    ghosts: dict[str, str] = {}
+    for version in sorted(versions, key=lambda version: int(version.number)):
         operation = version.tags.get(OPERATION)
         if operation is None:
             continue
         if operation in first:
-            found[version.number] = first[operation]
+            ghosts[version.number] = first[operation]
         else:
             first[operation] = version.number
-    return found
+    return ghosts

@@ -1,10 +1,9 @@
-"""What a rollout needs from outside: something that serves, can be told who serves what, and says what it sees.
+"""The port to a rollout target, which serves a model: it applies traffic, and reports its traffic and telemetry.
 
     prepare(version) -> apply(traffic) -> observe() == traffic? -> telemetry() … -> finalize | rollback
 
-A target is told what to serve, never how to get there: each change is the whole of what it shall serve, with the
-number of the ledger record that says so. One that is older than what a target has been told is refused, so that a
-worker that was thought dead cannot bring traffic back that a rollback has taken away.
+Traffic is declarative: it is complete, not a difference, and has the number of its ledger record. A target refuses
+traffic that is older than its own, so that a worker that was thought dead cannot undo a rollback.
 """
 
 from __future__ import annotations
@@ -21,31 +20,31 @@ from airflow_mlops.core.ledger.state_machine import Version
 Floats = npt.NDArray[np.float64]
 Kind = Literal["none", "shadow", "standby", "canary", "ab", "rolling"]
 SERVING = frozenset({"canary", "ab", "rolling"})
-"""Kinds of stage in which the challenger answers requests."""
+"""Kinds of traffic in which the challenger answers requests."""
 LATENCY_EDGES: tuple[float, ...] = tuple(round(float(edge), 8) for edge in np.geomspace(1e-4, 10.0, 51))
 """Upper edges of the latency bins, in seconds: ten for each factor of ten; what is slower goes into one more bin."""
 
 
 class TargetError(RolloutError):
-    """The target cannot do, or has not done, what it was told; trying again may help."""
+    """The target cannot apply, or has not applied, a change; trying again may help."""
 
     retryable = True
 
 
 class OlderTrafficError(RolloutError):
-    """The target has been told something newer than this."""
+    """The target has newer traffic."""
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a target shall serve, or says that it serves.
+    """The traffic that a target shall serve, or serves.
 
     Parameters
     ----------
     order : int
-        Number of the ledger record that says so; higher is newer.
+        Number of the ledger record of this traffic; higher is newer.
     champion : str, optional
-        Number of the version that answers what the challenger does not; None before the first.
+        Number of the version that answers the rest of the requests; None before the first champion.
     challenger : str, optional
         Number of the version that is being rolled out.
     kind : str
@@ -53,11 +52,11 @@ class Traffic:
         ``standby``: it is loaded and warm, and sees nothing. ``canary`` and ``ab``: it answers the keys of its
         share. ``rolling``: it answers everything on its share of the replicas. ``none``: there is no challenger.
     share : float
-        Percent of the keys, or of the replicas, that the kind concerns.
+        Percent of the keys, or of the replicas, that the kind concerns; 0 to 100.
     salt : str
         Names the rollout in the sticky split; see :func:`airflow_mlops.core.rollout.sticky_share.sticky_share`.
     standby : str, optional
-        Number of the champion before, kept warm to switch back to at once.
+        Number of the previous champion, kept warm for a rollback.
     """
 
     order: int
@@ -74,9 +73,9 @@ class Traffic:
         return self.share if self.kind in SERVING else 0.0
 
     def serves_like(self, other: Traffic) -> bool:
-        """Whether two say the same but for the record they come from and what is kept warm."""
-        mine, theirs = asdict(self), asdict(other)
-        return all(mine[name] == theirs[name] for name in ("champion", "challenger", "kind", "share", "salt"))
+        """Return whether two are equal but for their order and standby."""
+        own, others = asdict(self), asdict(other)
+        return all(own[name] == others[name] for name in ("champion", "challenger", "kind", "share", "salt"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the traffic as JSON values."""
@@ -85,7 +84,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class UnitSums:
-    """Of each unit of assignment: the requests of a version, and the sum of a value over them. Shape (n_units,).
+    """Sums by unit of assignment, shape (n_units,): the requests of a version, and a value summed over them.
 
     A unit is what the sticky split assigns: a key, or one of its buckets. Units without a request are left out.
     """
@@ -96,18 +95,18 @@ class UnitSums:
 
 @dataclass(frozen=True)
 class VersionTelemetry:
-    """What a target saw of one version since the traffic was applied.
+    """Telemetry of one version since the traffic was applied.
 
     Parameters
     ----------
     requests, errors : int
-        Rows that the version was asked to predict, and those of them that it raised on or gave no finite number for.
+        Rows to predict, and those of them on which the version raised or returned no finite number.
     errors_by_unit : UnitSums, optional
         The same by unit of assignment; None where the target does not know units.
     latency : array of int, shape (len(LATENCY_EDGES) + 1,)
         Requests by the seconds that they took, in the bins of ``LATENCY_EDGES``; all zero where unknown.
     predictions : array of float, shape (n,)
-        A sample of what it predicted, at most a few thousand; empty where unknown.
+        A sample of its predictions, at most a few thousand; empty where unknown.
     """
 
     requests: int = 0
@@ -119,10 +118,10 @@ class VersionTelemetry:
 
 @dataclass(frozen=True)
 class Telemetry:
-    """What a target saw since the traffic of ``order`` was applied, ``seconds`` ago by its own clock.
+    """Telemetry of both versions since the traffic of ``order`` was applied, ``seconds`` ago by the target's clock.
 
-    ``paired`` holds predictions of champion and challenger for the same rows, shape (n, 2), where a shadow made
-    them; ``tripped`` says in words why the target took the challenger out by itself, if it did.
+    ``paired`` holds predictions of champion and challenger for the same rows of a shadow, shape (n, 2); ``tripped`` is
+    the reason why the target took the challenger out by itself, if it did.
     """
 
     order: int
@@ -134,13 +133,13 @@ class Telemetry:
 
 
 class RolloutTarget(Protocol):
-    """Who serves a model. Every method may be called again, and is then as if it had been called once."""
+    """A system that serves a model. Every method is idempotent."""
 
     name: str
     """``batch``, ``gateway`` or ``sagemaker``."""
 
     def prepare(self, version: Version) -> None:
-        """Make a version ready to serve: its files are where the target finds them, loaded and warm; no traffic.
+        """Make a version ready to serve, loaded and warm, without any traffic.
 
         Raises
         ------
@@ -151,27 +150,27 @@ class RolloutTarget(Protocol):
         """
 
     def apply(self, traffic: Traffic) -> None:
-        """Let the target serve ``traffic``, and return once it does.
+        """Apply ``traffic``, and return once the target serves it.
 
         Raises
         ------
         OlderTrafficError
-            If it has been told something newer.
+            If it has newer traffic.
         TargetError
-            If it does not do it, or does something else instead, as one that rolls back by itself.
+            If it does not serve it, or serves something else, such as a target that rolls back by itself.
         """
 
     def observe(self) -> Traffic:
-        """Return what the target serves now, by its own word."""
+        """Return the traffic that the target reports to serve now."""
 
     def telemetry(self) -> Telemetry:
-        """Return what it saw since the traffic that it serves was applied."""
+        """Return the telemetry since the current traffic was applied."""
 
     def rollback(self, traffic: Traffic) -> None:
-        """Serve ``traffic``, which has no challenger, by the quickest way there is.
+        """Apply ``traffic``, which has no challenger, in the quickest way.
 
         Neither the challenger nor the registry is needed.
         """
 
     def finalize(self, traffic: Traffic) -> None:
-        """Let go of what ``traffic`` does not need any more, once it is served."""
+        """Release the resources that ``traffic`` does not need, once it is served."""

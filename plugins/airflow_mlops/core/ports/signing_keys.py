@@ -1,7 +1,7 @@
 """The keys that sign models: elliptic-curve keys as PEM texts, in a folder of this machine or given to it.
 
-Signing needs the private key. Loading needs the public ones: that of today, and those of earlier days
-whose versions are still in use.
+Signing needs the private key. Loading needs the public ones: the current one, and earlier ones whose versions are still
+in use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
 class SigningKeys(Protocol):
-    """Where the keys come from."""
+    """A source of keys."""
 
     def private(self) -> str:
         """Return the private key that signs, as PEM.
@@ -41,7 +41,7 @@ class SigningKeys(Protocol):
 
 
 @dataclass(frozen=True)
-class GivenKeys:
+class StaticKeys:
     """Keys that a connection holds.
 
     Parameters
@@ -62,17 +62,17 @@ class GivenKeys:
                 "this worker has no key to sign a model with: the connection mlops_signing holds a public key only; "
                 "its password must be the private key (PEM) where models are registered"
             )
-        public_of(self.private_key)
+        derive_public_key(self.private_key)
         return self.private_key
 
     def trusted(self) -> dict[str, str]:
         """Return the public keys by their fingerprints."""
-        own = [] if self.private_key is None else [public_of(self.private_key)]
-        return {fingerprint(key): key for key in [*own, *map(checked_public, self.public_keys)]}
+        own = [] if self.private_key is None else [derive_public_key(self.private_key)]
+        return {fingerprint(key): key for key in [*own, *map(parse_public_key, self.public_keys)]}
 
 
 class KeyFolder:
-    """Keys in a folder of this machine; the private one is made when it is first asked for.
+    """Keys in a folder of this machine; the private one is generated at its first use.
 
     ``signing-key.pem`` signs and only its owner can read it. Every ``*.pub.pem`` beside it is trusted.
     """
@@ -81,14 +81,14 @@ class KeyFolder:
         self._folder = folder
 
     def private(self) -> str:
-        """Return the private key; see :meth:`SigningKeys.private`. Of two that make it at once one is kept."""
+        """Return the private key; see :meth:`SigningKeys.private`. Of two concurrent first calls, one wins."""
         path = self._folder / PRIVATE_KEY
         if not path.exists():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = self._folder / f".{secrets.token_hex(8)}.part"
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(new_private_key())
-            # Where somebody else was quicker, theirs is the key.
+            # If another process was quicker, its key is used.
             with suppress(FileExistsError):
                 os.link(part, path)
             part.unlink()
@@ -101,9 +101,9 @@ class KeyFolder:
 
     def trusted(self) -> dict[str, str]:
         """Return the public keys by their fingerprints."""
-        own = [public_of(self.private())] if (self._folder / PRIVATE_KEY).exists() else []
-        kept = [checked_public(path.read_text()) for path in sorted(self._folder.glob("*.pub.pem"))]
-        return {fingerprint(key): key for key in [*own, *kept]}
+        own = [derive_public_key(self.private())] if (self._folder / PRIVATE_KEY).exists() else []
+        others = [parse_public_key(path.read_text()) for path in sorted(self._folder.glob("*.pub.pem"))]
+        return {fingerprint(key): key for key in [*own, *others]}
 
 
 def new_private_key() -> str:
@@ -112,13 +112,13 @@ def new_private_key() -> str:
     return ec.generate_private_key(ec.SECP256R1()).private_bytes(serialization.Encoding.PEM, form, unlocked).decode()
 
 
-def public_of(private_key: str) -> str:
+def derive_public_key(private_key: str) -> str:
     """Return the public key, as PEM, of a private one.
 
     Raises
     ------
     DeclarationError
-        If it is no private key in PEM, or not on one of the curves that sign. The key is not repeated.
+        If it is no private key in PEM, or not on an allowed curve. The message leaves the key out.
     """
     try:
         key = serialization.load_pem_private_key(private_key.encode(), None)
@@ -128,16 +128,16 @@ def public_of(private_key: str) -> str:
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in CURVES:
         raise DeclarationError(f"the key that signs models must be on one of the curves {', '.join(CURVES)}")
-    return pem_of(key.public_key())
+    return to_pem(key.public_key())
 
 
-def checked_public(public_key: str) -> str:
-    """Return a public key as PEM in its one form.
+def parse_public_key(public_key: str) -> str:
+    """Return a public key as PEM in its canonical form.
 
     Raises
     ------
     DeclarationError
-        If it is none, or not on one of the curves that sign.
+        If it is no public key in PEM, or not on an allowed curve.
     """
     try:
         key = serialization.load_pem_public_key(public_key.encode())
@@ -145,22 +145,22 @@ def checked_public(public_key: str) -> str:
         raise DeclarationError(f"a key that models are verified with is no public key in PEM: {error}") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in CURVES:
         raise DeclarationError(f"a key that models are verified with must be on one of the curves {', '.join(CURVES)}")
-    return pem_of(key)
+    return to_pem(key)
 
 
-def pem_of(key: ec.EllipticCurvePublicKey) -> str:
+def to_pem(key: ec.EllipticCurvePublicKey) -> str:
     """Return a public key as PEM."""
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def fingerprint(public_key: str) -> str:
-    """Return the SHA-256 of a public key in PEM, as it stands in a signature."""
+    """Return the SHA-256 of a public key in PEM, as model-signing writes it into a signature."""
     return hashlib.sha256(public_key.encode()).hexdigest()
 
 
 @contextmanager
-def readable(text: str) -> Iterator[str]:
-    """Give a path that ``text`` can be read from once. It goes through a pipe, so a key is on no disk for it."""
+def pipe_path(text: str) -> Iterator[str]:
+    """Yield a path from which ``text`` can be read once, through a pipe, so that no key is written to a disk."""
     reading, writing = os.pipe()
     try:
         with os.fdopen(writing, "w") as file:

@@ -1,4 +1,4 @@
-"""What training needs from outside: a place where a candidate is fitted."""
+"""The port to a runner that fits candidates."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class StepRunner(Protocol):
     """Fits candidates somewhere. The same request on the same rows gives the same model file everywhere."""
 
     def fit(self, request: FitRequest, rows: FitRows) -> FitResult:
-        """Fit, wait for it, and return the result; the model is then in the file that the request names.
+        """Fit a candidate, wait, and return the result; the model is then in the file that the request names.
 
         Raises
         ------
         TrainingError
-            With the reason in words, if there is no usable model: the user's code failed, or a limit was met.
+            If there is no usable model, because the user's code failed or a limit was exceeded; with the reason.
         FitStoppedError
             If ``stop`` was called meanwhile.
         """
@@ -25,5 +25,5 @@ class StepRunner(Protocol):
     def stop(self) -> None:
         """End the fit that is under way, and everything that it has started; without one, do nothing.
 
-        It may be called from the handler of a signal, while ``fit`` waits.
+        It may be called from a signal handler while ``fit`` waits.
         """

@@ -1,8 +1,8 @@
-"""What a model file may make of this machine's memory, checked on its table of contents before it is read.
+"""Limits on the memory that a model file may take, checked on its table of contents before it is read.
 
 A model file is a zip archive. A few hundred kilobytes of it can unpack to as many megabytes: compressed
-zeros, members that lie over one another, an archive in the archive, an array that says it is larger than its
-bytes. Files that this package writes are not compressed at all, so honest ones are far from the limits.
+zeros, overlapping members, an archive in the archive, an array whose header declares more than its bytes. Files that
+this package writes are not compressed at all, so they are far from the limits.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ MAX_BYTES = 8 * 1024**3
 MAX_MEMBERS = 1_000_000
 MAX_GROWTH = 10
 SMALL = 16 * 1024**2
-"""Bytes that may come out of any archive, however small it is."""
+"""Bytes that any archive may unpack to, however small it is."""
 
 
 def check_archive(path: Path) -> None:
-    """Let a model file through that unpacks to a size it can be trusted with.
+    """Raise RegistryError unless a model file unpacks to a size within the limits.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def check_archive(path: Path) -> None:
 
 
 def check_members(archive: zipfile.ZipFile, name: str, size: int) -> None:
-    """Check the members of an archive of ``size`` bytes, and of the archives among them."""
+    """Raise RegistryError unless an archive of ``size`` bytes, and the archives in it, are within the limits."""
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
         raise RegistryError(f"{name} has {len(members):,} members; at most {MAX_MEMBERS:,} are read")
@@ -63,17 +63,17 @@ def check_members(archive: zipfile.ZipFile, name: str, size: int) -> None:
 
 
 def check_array(file: IO[bytes], name: str, size: int) -> None:
-    """Check that an array in numpy's format says of itself what its ``size`` bytes can hold."""
+    """Raise RegistryError unless the header of a numpy array declares at most its ``size`` bytes."""
     try:
         major, _ = version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
         if version not in ((1, 0), (2, 0)):
             raise RegistryError(f"{name} is an array in the format {version}; 1.0 and 2.0 are read")
-        shape, _, kind = read(file)
+        shape, _, dtype = read(file)
     except (ValueError, SyntaxError, TypeError) as error:
         raise RegistryError(f"{name} is no array: {error}") from error
-    if kind.hasobject:
+    if dtype.hasobject:
         raise RegistryError(f"{name} is an array of objects, which only a pickle can hold; none is read")
-    said = math.prod(shape) * kind.itemsize
-    if said > size:
-        raise RegistryError(f"{name} says that it has {said:,} bytes and has {size:,}")
+    declared_size = math.prod(shape) * dtype.itemsize
+    if declared_size > size:
+        raise RegistryError(f"{name} says that it has {declared_size:,} bytes and has {size:,}")

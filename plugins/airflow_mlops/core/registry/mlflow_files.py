@@ -1,7 +1,7 @@
-"""The folder of a version as MLflow keeps it: the judged model file, and what lets MLflow's own tools show it.
+"""The folder of a version in MLflow: the judged model file, and the metadata for MLflow's own tools.
 
-``MLmodel`` and the requirements are written for people and for MLflow's page. Nothing here ever reads them
-back: which file is loaded, how, and under which types, is decided by this package alone.
+``MLmodel`` and the requirements are written for people and for MLflow's page. They are never read back: this package
+alone decides which file is loaded, how, and under which types.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from airflow_mlops.core.registry.model_file import TRUSTED_TYPES, check_model_fi
 
 
 def write_folder(registration: Registration, folder: Path) -> None:
-    """Fill ``folder`` with the files of a registration, and have it sealed.
+    """Fill ``folder`` with the files of a registration, and seal it.
 
     Raises
     ------
     RegistryError
-        If the model file is not the one that was judged.
+        If the model file is not the one that was judged, or cannot be loaded.
     """
     import yaml
     from mlflow import pyfunc
@@ -32,16 +32,22 @@ def write_folder(registration: Registration, folder: Path) -> None:
     model = Model()
     pyfunc.add_to_model(
         model, loader_module="mlflow.sklearn", python_env="python_env.yaml", model_path=MODEL_FILE, predict_fn="predict"
-    )  # fmt: skip
+    )
     model.add_flavor(
-        "sklearn", pickled_model=MODEL_FILE, sklearn_version=pinned.get("scikit-learn"), serialization_format="skops",
-        code=None, skops_trusted_types=list(TRUSTED_TYPES),
-    )  # fmt: skip
+        "sklearn",
+        pickled_model=MODEL_FILE,
+        sklearn_version=pinned.get("scikit-learn"),
+        serialization_format="skops",
+        code=None,
+        skops_trusted_types=list(TRUSTED_TYPES),
+    )
     model.model_size_bytes = registration.model_file.stat().st_size
     model.save(str(folder / "MLmodel"))
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in registration.requirements))
     environment = {"python": pinned.get("python"), "build_dependencies": [], "dependencies": ["-r requirements.txt"]}
-    (folder / "python_env.yaml").write_text(yaml.safe_dump({name: of for name, of in environment.items() if of}))
+    (folder / "python_env.yaml").write_text(
+        yaml.safe_dump({name: version for name, version in environment.items() if version})
+    )
     for name, content in registration.files.items():
         (folder / name).write_bytes(content)
     if registration.seal is not None:

@@ -1,7 +1,7 @@
 """Model files: written and read with skops, never unpickled, verified before every load.
 
-The list of types a file may hold is the project's own. The one that stands in the file, or in the
-registry beside it, is what an attacker would edit.
+The list of types that a file may hold is the project's own. An attacker could edit a list in the file, or in the
+registry beside it.
 
 The same model is the same file, byte for byte: skops names objects by their address in memory and notes
 the time, so a fit that is run again after a crash would not be the version it had become before.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 with warnings.catch_warnings():
-    # While it is imported, skops looks at every attribute of every module, deprecated ones of others too.
+    # When imported, skops reads every attribute of every module, deprecated ones of others too.
     warnings.simplefilter("ignore")
     import skops.io
 
@@ -44,7 +44,7 @@ def save_model(model: Any, path: Path) -> str:
     Raises
     ------
     TrainingError
-        If the model holds a type that the project does not trust: it could not be loaded again.
+        If the model cannot be written, or holds a type that is not trusted and could not be loaded again.
     """
     with replace_file(path) as part:
         try:
@@ -65,7 +65,7 @@ def make_repeatable(path: Path) -> None:
     schema = json.loads(contents.pop("schema.json"))
     numbers: dict[Any, int] = {}
     renumber(schema, numbers)
-    named = {renamed(name, numbers): content for name, content in contents.items()}
+    named = {new_file_name(name, numbers): content for name, content in contents.items()}
     named["schema.json"] = json.dumps(schema).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name in sorted(named):
@@ -79,7 +79,7 @@ def renumber(node: Any, numbers: dict[Any, int]) -> None:
             node["__id__"] = numbers.setdefault(node["__id__"], len(numbers) + 1)
         if isinstance(node.get("file"), str):
             numbers.setdefault(node["file"], len(numbers) + 1)
-            node["file"] = renamed(node["file"], numbers)
+            node["file"] = new_file_name(node["file"], numbers)
         for item in node.values():
             renumber(item, numbers)
     elif isinstance(node, list):
@@ -87,13 +87,13 @@ def renumber(node: Any, numbers: dict[Any, int]) -> None:
             renumber(item, numbers)
 
 
-def renamed(name: str, numbers: dict[Any, int]) -> str:
+def new_file_name(name: str, numbers: dict[Any, int]) -> str:
     """Return the new name of a file in the archive; one that the schema does not mention keeps its own."""
     return f"{numbers[name]}{Path(name).suffix}" if name in numbers else name
 
 
 def load_model(path: Path, digest: str) -> Any:
-    """Return the estimator in a file, after making sure that the file is the one of ``digest``.
+    """Return the estimator in a file, after verifying the file against ``digest``.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def load_model(path: Path, digest: str) -> Any:
 
 
 def check_model_file(path: Path, digest: str) -> None:
-    """Let a model file through that :func:`load_model` would load; nothing of it is made yet.
+    """Raise RegistryError unless :func:`load_model` would load a model file; creates no object of it.
 
     Raises
     ------
@@ -114,13 +114,13 @@ def check_model_file(path: Path, digest: str) -> None:
     """
     if not path.exists():
         raise RegistryError(f"{path} is not there; the ledger knows it by its digest {digest[:12]}…")
-    found = file_digest(path)
-    if found != digest:
-        raise RegistryError(f"{path.name} was changed: its digest is {found[:12]}…, the ledger says {digest[:12]}…")
+    actual = file_digest(path)
+    if actual != digest:
+        raise RegistryError(f"{path.name} was changed: its digest is {actual[:12]}…, the ledger says {digest[:12]}…")
     check_archive(path)
-    strange = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES))
-    if strange:
-        raise RegistryError(f"{path.name} holds types that are not trusted: {', '.join(strange)}")
+    untrusted = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES))
+    if untrusted:
+        raise RegistryError(f"{path.name} holds types that are not trusted: {', '.join(untrusted)}")
 
 
 def file_digest(path: Path) -> str:

@@ -1,6 +1,6 @@
 """The environment that fitted a model: Python, platform and every installed distribution.
 
-Only the standard library is used, so that another interpreter that fits models can say the same of itself.
+Only the standard library is used, so that any interpreter that fits models can record its environment in this way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VERSION = re.compile(r"\d+(\.\d+)+")
 
 
 class Package(TypedDict, total=False):
-    """An installed distribution; the licence is left out where the distribution does not say it."""
+    """An installed distribution; without a licence if its metadata have none."""
 
     name: Required[str]
     version: Required[str]
@@ -28,7 +28,7 @@ class Package(TypedDict, total=False):
 
 
 class Environment(TypedDict):
-    """What a model was fitted in. The same environment gives the same value, in every process."""
+    """The environment that fitted a model. The same environment gives the same value, in every process."""
 
     python: str
     implementation: str
@@ -40,21 +40,24 @@ class Environment(TypedDict):
 
 @lru_cache(maxsize=1)
 def recorded_environment() -> Environment:
-    """Return the environment of this interpreter; looked at once in a process."""
-    found: dict[str, Package] = {}
+    """Return the environment of this interpreter; determined once in a process."""
+    packages: dict[str, Package] = {}
     for distribution in distributions():
         package = package_of(distribution)
         if package is not None:
-            found.setdefault(package["name"], package)  # the first on the path is the one that is imported
+            packages.setdefault(package["name"], package)  # the first on the path is the one that is imported
     return Environment(
-        python=platform.python_version(), implementation=platform.python_implementation(), system=platform.system(),
-        release=platform.release(), machine=platform.machine(),
-        packages=[found[name] for name in sorted(found)],
-    )  # fmt: skip
+        python=platform.python_version(),
+        implementation=platform.python_implementation(),
+        system=platform.system(),
+        release=platform.release(),
+        machine=platform.machine(),
+        packages=[packages[name] for name in sorted(packages)],
+    )
 
 
 def package_of(distribution: Distribution) -> Package | None:
-    """Return what is known of a distribution; None if what is installed has lost its metadata."""
+    """Return name, version and licence of a distribution; None if its metadata are missing."""
     # The backport of this module, which some libraries install over it, raises for a key that is not there.
     metadata = {key: distribution.metadata[key] for key in FIELDS if key in distribution.metadata}
     if not metadata.get("Name") or not metadata.get("Version"):
@@ -64,12 +67,12 @@ def package_of(distribution: Distribution) -> Package | None:
     if metadata.get("License-Expression"):
         package["license_expression"] = metadata["License-Expression"]
         return package
-    said = metadata.get("License") or ""
+    license_text = metadata.get("License") or ""
     classifiers = distribution.metadata.get_all("Classifier") or ()
-    by_class = [text.removeprefix(OSI) for text in classifiers if text.startswith(OSI)]
-    known = by_class[0] if by_class else said.strip()
-    if known and len(known) <= 80 and "\n" not in known:
-        package["license"] = known
+    classified = [text.removeprefix(OSI) for text in classifiers if text.startswith(OSI)]
+    license_name = classified[0] if classified else license_text.strip()
+    if license_name and len(license_name) <= 80 and "\n" not in license_name:
+        package["license"] = license_name
     return package
 
 
@@ -92,17 +95,27 @@ def requirements_of(environment: Environment, names: tuple[str, ...]) -> tuple[s
     return tuple(f"{name}=={versions[name]}" for name in names if name in versions)
 
 
-def environment_said(said: Mapping[str, Any]) -> Environment:
-    """Return the environment that a fit in another interpreter says it ran in: the versions it names, and no more.
+def parse_environment(values: Mapping[str, Any]) -> Environment:
+    """Return the environment that a fit in another interpreter has reported: the versions it names, and no more.
 
-    >>> environment_said({"python": "3.9.1", "platform": "Linux", "numpy": "1.26.0"})["packages"]
+    >>> parse_environment({"python": "3.9.1", "platform": "Linux", "numpy": "1.26.0"})["packages"]
     [{'name': 'numpy', 'version': '1.26.0', 'purl': 'pkg:pypi/numpy@1.26.0'}]
     """
-    if "packages" in said:
-        return cast(Environment, dict(said))
-    named = {canonical(name): str(of) for name, of in said.items() if VERSION.match(str(of)) and name != "python"}
+    if "packages" in values:
+        return cast(Environment, dict(values))
+    versions = {
+        canonical(name): str(version)
+        for name, version in values.items()
+        if VERSION.match(str(version)) and name != "python"
+    }
     return Environment(
-        python=str(said.get("python", "")), implementation=str(said.get("implementation", "Python")),
-        system=str(said.get("platform", "")), release="", machine="",
-        packages=[Package(name=name, version=of, purl=f"pkg:pypi/{name}@{of}") for name, of in sorted(named.items())],
-    )  # fmt: skip
+        python=str(values.get("python", "")),
+        implementation=str(values.get("implementation", "Python")),
+        system=str(values.get("platform", "")),
+        release="",
+        machine="",
+        packages=[
+            Package(name=name, version=version, purl=f"pkg:pypi/{name}@{version}")
+            for name, version in sorted(versions.items())
+        ],
+    )

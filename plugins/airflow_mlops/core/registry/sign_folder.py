@@ -1,8 +1,8 @@
 """Sign the folder of a version when it is registered, and verify it before every load.
 
-The signature is a Sigstore bundle by model-signing: it lists the digest of every file, and lies in the folder
-itself as ``model.sig``. A file that was changed, added or taken away shows, and so does another signature,
-since the ledger knows its digest. No signing service is asked: the key is the project's own.
+The signature is a Sigstore bundle by model-signing: it lists the digest of every file, and lies in the folder itself as
+``model.sig``. Verification finds a file that was changed, added or removed, and a replaced signature, since its digest
+is in the ledger. There is no signing service: the key is the project's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.training_details import Signature
-from airflow_mlops.core.ports.signing_keys import SigningKeys, fingerprint, public_of, readable
+from airflow_mlops.core.ports.signing_keys import SigningKeys, derive_public_key, fingerprint, pipe_path
 from airflow_mlops.core.registry.model_file import file_digest
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ MAX_SIGNATURE_BYTES = 64 * 1024**2
 
 
 class SignatureError(RegistryError):
-    """A version is not what was signed when it was registered."""
+    """A version differs from the one that was signed when it was registered."""
 
 
 def sign_folder(folder: Path, keys: SigningKeys) -> Signature:
@@ -32,19 +32,19 @@ def sign_folder(folder: Path, keys: SigningKeys) -> Signature:
     from model_signing import signing
 
     private = keys.private()
-    with readable(private) as path:
+    with pipe_path(private) as path:
         config = signing.Config().use_elliptic_key_signer(private_key=path)
-    config.set_hashing_config(hashed_files()).sign(folder, folder / SIGNATURE_FILE)
-    return Signature(file_digest(folder / SIGNATURE_FILE), fingerprint(public_of(private)))
+    config.set_hashing_config(hashing_config()).sign(folder, folder / SIGNATURE_FILE)
+    return Signature(file_digest(folder / SIGNATURE_FILE), fingerprint(derive_public_key(private)))
 
 
-def signature_of(folder: Path, keys: SigningKeys) -> Signature:
-    """Return the signature that stands in a folder, verified under the keys of this worker.
+def read_signature(folder: Path, keys: SigningKeys) -> Signature:
+    """Return the signature in a folder, verified with the keys of this worker.
 
     Raises
     ------
     SignatureError
-        If there is none, or the folder is not what was signed.
+        If there is none, the folder was changed, or no trusted key has signed it.
     """
     file = folder / SIGNATURE_FILE
     if not file.is_file() or file.stat().st_size > MAX_SIGNATURE_BYTES:
@@ -60,7 +60,7 @@ def signature_of(folder: Path, keys: SigningKeys) -> Signature:
 
 
 def verify_folder(folder: Path, recorded: Signature, keys: SigningKeys) -> None:
-    """Let a folder through that is file for file what was signed.
+    """Raise SignatureError unless every file of a folder is as it was signed.
 
     Parameters
     ----------
@@ -70,17 +70,17 @@ def verify_folder(folder: Path, recorded: Signature, keys: SigningKeys) -> None:
     Raises
     ------
     SignatureError
-        Naming what was changed, or the key that is not trusted here.
+        Naming the files that were changed, or the key that is not trusted here.
     """
     from model_signing import verifying
 
     file = folder / SIGNATURE_FILE
     if not file.is_file():
         raise SignatureError(f"its signature is missing: there is no {SIGNATURE_FILE} among its files")
-    found = file_digest(file)
-    if found != recorded.digest:
+    actual = file_digest(file)
+    if actual != recorded.digest:
         raise SignatureError(
-            f"its signature was replaced: the digest is {found[:12]}…, the ledger says {recorded.digest[:12]}…"
+            f"its signature was replaced: the digest is {actual[:12]}…, the ledger says {recorded.digest[:12]}…"
         )
     public = keys.trusted().get(recorded.key)
     if public is None:
@@ -88,20 +88,20 @@ def verify_folder(folder: Path, recorded: Signature, keys: SigningKeys) -> None:
             f"it was signed by the key {recorded.key[:12]}…, which is not trusted here; "
             "give the connection mlops_signing that public key"
         )
-    with readable(public) as path:
+    with pipe_path(public) as path:
         config = verifying.Config().use_elliptic_key_verifier(public_key=path)
     try:
-        config.set_hashing_config(hashed_files()).verify(folder, file)
+        config.set_hashing_config(hashing_config()).verify(folder, file)
     except Exception as error:  # a signature is input: what parsing a forged one raises is not for us to list
-        raise (OtherKeyError if "Key mismatch" in str(error) else SignatureError)(in_words(error)) from error
+        raise (OtherKeyError if "Key mismatch" in str(error) else SignatureError)(describe_error(error)) from error
 
 
 class OtherKeyError(SignatureError):
     """The signature is by a key that is not trusted here; no other copy would help."""
 
 
-def hashed_files() -> hashing.Config:
-    """Return how a folder is hashed: every file, git's too, but the signature; a symbolic link is refused."""
+def hashing_config() -> hashing.Config:
+    """Return the hashing configuration: every file, git's too, but not the signature; symbolic links are refused."""
     from model_signing import hashing
 
     return (
@@ -112,11 +112,11 @@ def hashed_files() -> hashing.Config:
     )
 
 
-def in_words(error: Exception) -> str:
-    """Return what is wrong with a folder as a sentence that names its files."""
+def describe_error(error: Exception) -> str:
+    """Return a message about a verification error that names the files."""
     text = str(error).replace("\\", "")  # a list of sentences, as Python shows one
     changed = re.findall(r"Hash mismatch for '([^']{1,200})'", text)
-    said = [f"{name} was changed after it was signed" for name in changed]
-    for what, names in re.findall(r"(Extra files found|Missing files) in model '[^']*': ([^\"\]]{1,300})", text):
-        said.append(f"{names.strip(chr(39))} {'was added' if what.startswith('Extra') else 'is missing'}")
-    return "; ".join(said) or f"its signature does not hold: {type(error).__name__}: {text[:300]}"
+    messages = [f"{name} was changed after it was signed" for name in changed]
+    for kind, names in re.findall(r"(Extra files found|Missing files) in model '[^']*': ([^\"\]]{1,300})", text):
+        messages.append(f"{names.strip(chr(39))} {'was added' if kind.startswith('Extra') else 'is missing'}")
+    return "; ".join(messages) or f"its signature does not hold: {type(error).__name__}: {text[:300]}"

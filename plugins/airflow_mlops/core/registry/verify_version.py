@@ -1,4 +1,4 @@
-"""Say of a version whether it is signed, by which key, and whether it still is what was signed."""
+"""Report whether a version is signed, by which key, and whether its files still match the signature."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.state_machine import Version
-from airflow_mlops.core.registry.load import fetched_anew, verified_folder
+from airflow_mlops.core.registry.load import verified_folder, verify_in_registry
 from airflow_mlops.core.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class VersionReport:
-    """What was found.
+    """The result of the verification of a version.
 
-    ``signed`` says whether the ledger knows a signature, ``key`` the fingerprint of its key, ``verified`` whether
-    a copy of the version that can be loaded here holds against it, and ``reason`` all of it in words.
+    ``signed`` is whether the ledger has a signature, ``key`` the fingerprint of its key, ``verified`` whether the files
+    match it, and ``reason`` all of it in words.
     """
 
     version: str
@@ -31,23 +31,23 @@ class VersionReport:
 
 
 def verify_version(workspace: Workspace, version: Version, *, in_registry: bool = False) -> VersionReport:
-    """Return the report on a version, its files verified now.
+    """Return the report on a version after verifying its files.
 
     Parameters
     ----------
     in_registry : bool
-        Whether to look at the files in the registry, and not at the copy that would be loaded.
+        Whether to verify the files in the registry, and not the copy that would be loaded.
 
     Raises
     ------
     RegistryError
-        If the registry has to be asked and does not answer; what is wrong with the files is reported.
+        If the registry is needed and does not answer; problems of the files are reported, not raised.
     """
     signature = version.details.signature
     key = signature.key if signature else None
     try:
         if in_registry:
-            fetched_anew(workspace, version)
+            verify_in_registry(workspace, version)
         else:
             verified_folder(workspace, version)
     except RegistryError as error:

@@ -41,7 +41,7 @@ from airflow_mlops.core.replay.judged_windows import JudgedWindows
 from airflow_mlops.core.replay.past_holdout import PastHoldout
 from airflow_mlops.core.retrain.retrain_policy import RetrainDecision, Trigger, decide_retrain
 from airflow_mlops.core.rollout.analyse_rows import ComparedRows, StageOnRows, rows_verdict
-from airflow_mlops.core.rollout.next_transition import next_move
+from airflow_mlops.core.rollout.next_transition import next_transition
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.training.row_losses import Floats, metric_value, row_losses
@@ -257,7 +257,7 @@ class _Replay:
         """Advance the open rollout as far as the rows of a partition allow."""
         key, stages = self.history.partitions[position].key, self.loop.rollout.stages
         while (rollout := self.state.rollout) is not None:
-            number, move = rollout.version.number, next_move(stages, rollout)
+            number, move = rollout.version.number, next_transition(stages, rollout)
             if move.to == "promote":
                 self.add(key, Promoted(version=number))
                 self.policy.promoted.append(position)
@@ -315,4 +315,4 @@ class _PastRows(StageOnRows):
         if self.stage.share < 100:
             mask = sticky_share(rows.keys, salt=self.rollout.salt, percent=self.stage.share)
         count = int(mask.sum())
-        return ComparedRows(rows.ours[mask], rows.theirs[mask], rows.keys[mask], count)
+        return ComparedRows(rows.challenger_losses[mask], rows.champion_losses[mask], rows.keys[mask], count)

@@ -1,14 +1,15 @@
-"""Analyse the stage that is open: what is known of the challenger beside the champion, and what that says.
+"""Analyse the open stage: compare the challenger with the champion, and return a verdict.
 
-On batch a partition's labels say it (:mod:`~airflow_mlops.core.rollout.analyse_rows`). Where requests are answered as
-they come, what the target saw says it (:mod:`~airflow_mlops.core.rollout.analyse_traffic`). Nothing is recorded here.
+On batch the labels of partitions decide (:mod:`~airflow_mlops.core.rollout.analyse_rows`). Where requests are answered
+as they come, the target's telemetry does (:mod:`~airflow_mlops.core.rollout.analyse_traffic`). Nothing is recorded
+here.
 """
 
 from __future__ import annotations
 
 from airflow_mlops.core.declaration.rollout import RolloutStage
 from airflow_mlops.core.ledger.state import LoopState
-from airflow_mlops.core.rollout.analyse_rows import analyse_rows, partitions_since
+from airflow_mlops.core.rollout.analyse_rows import analyse_rows, count_partitions_since
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.workspace import Workspace
 
@@ -19,7 +20,7 @@ def analyse_stage(workspace: Workspace, state: LoopState, stage: RolloutStage, a
     Raises
     ------
     TargetError
-        If the target cannot say what it has seen.
+        If the target's telemetry cannot be read.
     """
     if state.champion is None:
         return StageVerdict("pass", "there is no champion yet to be worse than", 0)
@@ -31,9 +32,9 @@ def analyse_stage(workspace: Workspace, state: LoopState, stage: RolloutStage, a
 
 
 def plain_failure(workspace: Workspace, state: LoopState) -> StageVerdict | None:
-    """Return why the challenger has to go back without any look: it is plainly broken; None where it is not.
+    """Return a failing verdict if the challenger is broken so grossly that no planned analysis is needed, else None.
 
-    On batch a challenger that breaks serves nobody, and the next look says so.
+    On batch a challenger that breaks serves nobody, and the next analysis fails it.
     """
     if state.champion is None or not workspace.loop.rollout.is_live:
         return None
@@ -42,26 +43,26 @@ def plain_failure(workspace: Workspace, state: LoopState) -> StageVerdict | None
     return broken_traffic(workspace, state, workspace.target.telemetry())
 
 
-def overdue(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> str | None:
-    """Return that the open stage is undecided after the time it may take; None where it is not, or is paused.
+def overdue_reason(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> str | None:
+    """Return why the open stage has failed if it is undecided after ``max_wait``; None otherwise, or while paused.
 
-    On batch the look at the last partition comes after the watch of it, and may still pass: the partition after that
-    is the first one that says that nobody looked.
+    On batch the analysis of the last partition comes after the watch of it, and may still pass: the partition after
+    that is the first one that shows that no analysis was run.
     """
     rollout = state.rollout
     assert rollout is not None
     if stage.max_wait is None or rollout.settled or rollout.paused is not None:
         return None
     if not workspace.loop.rollout.is_live:
-        waited, unit = partitions_since(state, rollout, as_of) - 1, "partitions"
+        waited, unit = count_partitions_since(state, rollout, as_of) - 1, "partitions"
     else:
-        seen = workspace.target.telemetry()
-        waited, unit = (int(seen.seconds / 60) if seen.order == state.traffic_record else 0), "minutes"
+        telemetry = workspace.target.telemetry()
+        waited, unit = (int(telemetry.seconds / 60) if telemetry.order == state.traffic_record else 0), "minutes"
     return None if waited < stage.max_wait else f"undecided after {waited} {unit}, max_wait is {stage.max_wait}"
 
 
-def due(workspace: Workspace, version: str, index: int) -> str | None:
-    """Return why there is something to do about a stage; None where it has to be waited for.
+def reason_to_resume(workspace: Workspace, version: str, index: int) -> str | None:
+    """Return why a task that waits at a stage should resume; None while it has to wait.
 
     Parameters
     ----------
@@ -81,6 +82,6 @@ def due(workspace: Workspace, version: str, index: int) -> str | None:
         return broken.reason
     if rollout.paused is not None:
         return None
-    from airflow_mlops.core.rollout.analyse_traffic import look_is_due
+    from airflow_mlops.core.rollout.analyse_traffic import reason_to_analyse
 
-    return look_is_due(workspace, state, workspace.loop.rollout.stages[index])
+    return reason_to_analyse(workspace, state, workspace.loop.rollout.stages[index])

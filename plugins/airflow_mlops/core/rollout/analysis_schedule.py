@@ -1,4 +1,4 @@
-"""Which of a stage's planned looks is due: a pure function of the looks so far and of how much is in."""
+"""The schedule of a stage's interim analyses (looks): a pure function of those so far and of how much data is in."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from airflow_mlops.core.rollout.analysis.judge_metric import Look
 
 
 def planned_looks(declared: Rollout, stage: RolloutStage) -> int:
-    """Return how many looks a stage is planned with; an A/B test is decided once, at its end."""
+    """Return the planned number of interim analyses of a stage; an A/B test is decided once, at its end."""
     return 1 if stage.kind == "ab" else declared.looks
 
 
 def planned_sample(declared: Rollout, stage: RolloutStage, rollout: OpenRollout, rows: int) -> int:
-    """Return how many rows or requests a stage's looks are planned on.
+    """Return the rows or requests that the analyses of a stage are planned on.
 
-    Where none are declared: where requests are answered, ``min_rows`` for each look; on batch, as many partitions of
-    the size of the first as there are looks.
+    Where no ``sample`` is declared, it is ``min_rows`` for each analysis on live traffic; on batch, as many partitions
+    of the size of the first as there are analyses.
     """
     if stage.sample is not None:
         return stage.sample
@@ -27,20 +27,20 @@ def planned_sample(declared: Rollout, stage: RolloutStage, rollout: OpenRollout,
     return first * planned
 
 
-def next_look(
+def next_analysis(
     declared: Rollout, stage: RolloutStage, rollout: OpenRollout, rows: int, *, metrics: int, baked: float = 1.0
 ) -> Look | None:
-    """Return the look that ``rows`` allow; None where they are no more than at the look before.
+    """Return the next interim analysis; None if there is no more data than at the previous one.
 
-    A stage that bakes has all that was planned no sooner than it has baked, however many rows come before: otherwise
-    a look would be the last one, and could not pass yet.
+    A stage that bakes reaches its full sample no sooner than it has baked, however many rows come before: otherwise an
+    analysis would be the last one, and could not pass yet.
 
     Parameters
     ----------
     rows : int
         Rows or requests of the challenger that are in.
     metrics : int
-        By how many metrics the stage is judged.
+        Number of metrics that judge the stage.
     baked : float
         Share of the time the stage has to bake that has passed.
     """

@@ -1,7 +1,7 @@
-"""The approval of a version by a person who had no hand in making it.
+"""The approval of a version by a person who had no hand in making it (four-eyes principle).
 
-Who started a run stands in the actor of its records, as ``… for person:ann``. Of the people behind the decision,
-the training and the rollout of a version, none can approve it: their approval is recorded as void.
+The person who started a run stands in the actor of its records, as ``… for person:ann``. People who started the
+decision, the training or the rollout of a version cannot approve it: their approval is recorded as void.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from airflow_mlops.core.workspace import Workspace
 PERSON = re.compile(r"(?:^|\s)person:(\S.*)$")
 
 
-def version_to_approve(workspace: Workspace, as_of: str, *, asked: str | None = None) -> Version:
+def version_to_approve(workspace: Workspace, as_of: str, *, expected: str | None = None) -> Version:
     """Return the version that waits for an approval.
 
     Parameters
     ----------
-    asked : str, optional
-        Number of the version that a person was asked about: what they say counts for no other.
+    expected : str, optional
+        Number of the version that a person was asked about: their answer counts for no other.
 
     Raises
     ------
@@ -35,15 +35,15 @@ def version_to_approve(workspace: Workspace, as_of: str, *, asked: str | None = 
     waiting = state.rollout.version if state.rollout else state.candidate
     if waiting is None or waiting.partition > as_of:
         raise NotReadyError(f"no version from up to {as_of} waits for an approval")
-    if asked not in (None, waiting.number):
+    if expected not in (None, waiting.number):
         raise NotReadyError(
-            f"version {asked} was asked about, and version {waiting.number} waits now: the answer counts for neither"
+            f"version {expected} was asked about, and version {waiting.number} waits now: the answer counts for neither"
         )
     return waiting
 
 
 def people_behind(workspace: Workspace, version: Version) -> list[str]:
-    """Return who started the runs that decided on, trained, registered or rolled out a version."""
+    """Return the people who started the runs that decided on, trained, registered or rolled out a version."""
     decision = version.details.decision
     decided = workspace.ledger.record(decision)
     # Not who reproduced it: whoever fits a version again to look at it is the one who should answer.
@@ -59,7 +59,7 @@ def people_behind(workspace: Workspace, version: Version) -> list[str]:
 
 
 def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...], *, started_by: str | None) -> None:
-    """Record that a person let a version be rolled out.
+    """Record that a person approved the rollout of a version.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...],
 
 
 def why_void(version: Version, by: tuple[str, ...], behind: set[str]) -> str | None:
-    """Return why an approval by somebody does not count; None where it does.
+    """Return why an approval is void; None if it is valid.
 
     Parameters
     ----------
@@ -94,20 +94,20 @@ def why_void(version: Version, by: tuple[str, ...], behind: set[str]) -> str | N
     """
     if not by:
         return f"nobody answered about version {version.number}; a person must approve it"
-    answering = {_same(name) for name in by}
-    own = sorted(name for name in behind if _same(name) in answering)
+    answering = {_fold_name(name) for name in by}
+    own = sorted(name for name in behind if _fold_name(name) in answering)
     return f"{own[0]} started a run that made version {version.number}; somebody else must approve it" if own else None
 
 
 def record_rejection(workspace: Workspace, version: Version, by: str, reason: str) -> None:
     """Record that a person refused a version: it is quarantined and never rolled out, unless that is lifted."""
-    said = f"rejected by {by}" + (f": {reason}" if reason else "")
-    _record(workspace, version, Rejected(version=version.number, by=by, reason=said))
+    message = f"rejected by {by}" + (f": {reason}" if reason else "")
+    _record(workspace, version, Rejected(version=version.number, by=by, reason=message))
     reconcile(workspace)
 
 
-def _same(name: str) -> str:
-    """Return a name as it compares: logins are the same in capitals, and one may be typed."""
+def _fold_name(name: str) -> str:
+    """Return a name in the form in which logins are compared: without outer spaces and without case."""
     return name.strip().casefold()
 
 

@@ -1,7 +1,7 @@
-"""What a person may do to a rollout under way: pause it, let it go on, skip a stage, let a stage begin.
+"""Control a rollout under way by hand: pause it, resume it, skip a stage, approve a stage.
 
-To abort it is :func:`~airflow_mlops.core.rollout.roll_back.roll_back_now`, which beats all of these. Each is a record
-and needs neither the challenger nor the target: the rollout's next step finds it there.
+An abort is :func:`~airflow_mlops.core.rollout.manual_rollback.roll_back_now`, which beats all of these. Each is a
+record and needs neither the challenger nor the target: the rollout's next step finds it there.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from airflow_mlops.core.ledger.rollout_details import RolloutPaused, RolloutResu
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.rollout.approvals import people_behind, why_void
-from airflow_mlops.core.rollout.roll_back import roll_back_now
+from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import append_decision
 
 D = TypeVar("D", bound=Details)
 ACTIONS = ("pause", "resume", "skip", "abort")
-"""What may be asked for by name."""
+"""Names of the actions of :func:`control_rollout`."""
 
 
 def control_rollout(workspace: Workspace, action: str, *, reason: str) -> str:
-    """Do what a person asked for by name, one of ``ACTIONS``; return what was done, in words.
+    """Carry out an action on the rollout, one of ``ACTIONS``; return a message about its effect.
 
     Raises
     ------
@@ -36,25 +36,25 @@ def control_rollout(workspace: Workspace, action: str, *, reason: str) -> str:
     if action == "abort":
         number = _open(workspace, workspace.state()).version.number
         # That version and no other: a look may take it back this very moment, and then the champion is not meant.
-        done = roll_back_now(workspace, reason=reason, only=number)
-        return "; ".join([f"version {number} was taken back, version {done.champion} serves", *done.notes])
-    known: dict[str, Callable[..., Record[Any]]] = {
+        rollback = roll_back_now(workspace, reason=reason, only=number)
+        return "; ".join([f"version {number} was taken back, version {rollback.champion} serves", *rollback.notes])
+    actions: dict[str, Callable[..., Record[Any]]] = {
         "pause": pause_rollout,
         "resume": resume_rollout,
         "skip": skip_stage,
     }
-    if action not in known:
+    if action not in actions:
         raise RolloutError(f"{action!r} cannot be done to a rollout; {', '.join(ACTIONS)} can")
-    record = known[action](workspace, reason=reason)
+    record = actions[action](workspace, reason=reason)
     step = getattr(record.details, "name", "")
-    words = {"pause": "is paused", "resume": "goes on", "skip": f"skips {step}"}
-    return f"version {record.details.version} {words[action]} (record {record.sequence})"
+    messages = {"pause": "is paused", "resume": "goes on", "skip": f"skips {step}"}
+    return f"version {record.details.version} {messages[action]} (record {record.sequence})"
 
 
 def pause_rollout(workspace: Workspace, *, reason: str) -> Record[RolloutPaused]:
-    """Stop the rollout where it is: traffic stays, no look is taken and no stage entered.
+    """Pause the rollout where it is: traffic stays, no analysis is run and no stage entered.
 
-    A failure that is plain without a look, as of a challenger that raises, still rolls it back.
+    A challenger that is grossly broken, such as one that raises, is still rolled back.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def pause_rollout(workspace: Workspace, *, reason: str) -> Record[RolloutPaused]
 
 
 def resume_rollout(workspace: Workspace, *, reason: str) -> Record[RolloutResumed]:
-    """Let a paused rollout go on.
+    """Resume a paused rollout.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def resume_rollout(workspace: Workspace, *, reason: str) -> Record[RolloutResume
 
 
 def skip_stage(workspace: Workspace, *, reason: str) -> Record[StageSkipped]:
-    """Let the stage that is open count as passed, as a person's decision; one that has failed is not skipped.
+    """Pass the open stage by a person's decision; one that has failed cannot be skipped.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def skip_stage(workspace: Workspace, *, reason: str) -> Record[StageSkipped]:
 
 
 def stage_to_approve(workspace: Workspace, index: int, as_of: str) -> OpenRollout:
-    """Return the rollout whose stage ``index`` waits for a person.
+    """Return the rollout whose stage ``index`` waits for approval.
 
     Raises
     ------
@@ -133,14 +133,14 @@ def stage_to_approve(workspace: Workspace, index: int, as_of: str) -> OpenRollou
 def approve_stage(
     workspace: Workspace, index: int, by: tuple[str, ...], *, version: str | None = None, started_by: str | None = None
 ) -> Record[StageApproved]:
-    """Let stage ``index`` begin, in the name of a person who had no hand in making the version.
+    """Approve the start of stage ``index``, in the name of a person who had no hand in making the version.
 
     Parameters
     ----------
     by : tuple of str
         The names the person goes by; none of them where nobody answered.
     version : str, optional
-        Number of the version that the person was asked about: what they say counts for no other.
+        Number of the version that the person was asked about: their answer counts for no other.
     started_by : str, optional
         Who started the run in which they were asked.
 

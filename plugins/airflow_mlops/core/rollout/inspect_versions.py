@@ -1,7 +1,7 @@
-"""Hold the registry against the ledger: what was released is immutable, and what the ledger does not know never serves.
+"""Compare the registry with the ledger: a released version is immutable, and one unknown to the ledger never serves.
 
-Nothing is repaired here but the tags of ghosts. A version that is gone or was changed needs a person: the files
-that the loop itself kept go on serving meanwhile.
+Nothing is repaired here but the tags of ghosts. A version that is gone or was changed needs a person: the copies in the
+lake go on serving meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_mlops.core.workspace import Workspace
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found, a sentence each: ``problems`` are for a person to mend, ``notices`` harm nobody."""
+    """The findings of an inspection, a sentence each: ``problems`` need a person, ``notices`` do no harm."""
 
     problems: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -30,34 +30,34 @@ class Inspection:
 
 
 def inspect_versions(workspace: Workspace) -> Inspection:
-    """Return how the registry differs from the ledger: champion, challenger and candidate, and strangers among them.
+    """Return how the registry differs from the ledger: in champion, challenger and candidate, and in unknown versions.
 
-    The files of the three are fetched from the registry and verified, whatever copies are kept.
+    The files of the three are fetched from the registry and verified, whatever copies are in the lake.
     """
     state, tagged = workspace.state(), workspace.registry.mark_ghosts()
-    found = {version.number: version for version in workspace.registry.all_versions()}
-    said = Inspection(
+    registered = {version.number: version for version in workspace.registry.all_versions()}
+    inspection = Inspection(
         notices=[f"version {ghost} is a ghost of {first}; it was tagged" for ghost, first in tagged.items()]
     )
     for role, number in wanted_aliases(state).items():
         if number is None:
             continue
-        if number not in found:
-            said.problems.append(gone(workspace, role, state.versions[number]))
+        if number not in registered:
+            inspection.problems.append(describe_missing(workspace, role, state.versions[number]))
         else:
-            said.problems.extend(changes(workspace, role, state.versions[number], found[number]))
-    for number, version in found.items():
+            inspection.problems.extend(describe_changes(workspace, role, state.versions[number], registered[number]))
+    for number, version in registered.items():
         if number not in state.versions and GHOST_OF not in version.tags and number not in tagged:
             operation = version.tags.get(OPERATION)
-            made = f"made by {operation}" if operation else "made by somebody else than the loop"
-            said.notices.append(
-                f"version {number} is in the registry and not in the ledger ({made}); it is never served"
+            origin = f"made by {operation}" if operation else "made by somebody else than the loop"
+            inspection.notices.append(
+                f"version {number} is in the registry and not in the ledger ({origin}); it is never served"
             )
-    return said
+    return inspection
 
 
-def gone(workspace: Workspace, role: str, version: Version) -> str:
-    """Return what to say of a version that the ledger knows and the registry does not."""
+def describe_missing(workspace: Workspace, role: str, version: Version) -> str:
+    """Return a message about a version that is in the ledger and not in the registry."""
     copy = verify_version(workspace, version)
     serves = "its verified copy in the lake goes on serving" if copy.verified else f"no copy can serve: {copy.reason}"
     return (
@@ -67,20 +67,20 @@ def gone(workspace: Workspace, role: str, version: Version) -> str:
     )
 
 
-def changes(workspace: Workspace, role: str, version: Version, found: RegisteredVersion) -> list[str]:
-    """Return what differs between a version as it was registered and as it is now."""
-    name, details = f"version {version.number}, the {role}, was changed in the registry:", version.details
-    said = []
+def describe_changes(workspace: Workspace, role: str, version: Version, registered: RegisteredVersion) -> list[str]:
+    """Return a message for each difference of a version in the registry from its record in the ledger."""
+    prefix, details = f"version {version.number}, the {role}, was changed in the registry:", version.details
+    differences = []
     expected = {OPERATION: f"{details.request}-{details.candidate}", **tags_of(details, version.partition)}
     for tag, value in expected.items():
-        now = found.tags.get(tag)
-        if now != value:
-            said.append(f"{name} its tag {tag} is {now or 'absent'}, and was {value}")
-    if GHOST_OF in found.tags:
-        said.append(f"{name} somebody tagged it {GHOST_OF}={found.tags[GHOST_OF]}")
-    if details.source not in (None, found.source):
-        said.append(f"{name} its files are at {found.source}, and were at {details.source}")
+        actual = registered.tags.get(tag)
+        if actual != value:
+            differences.append(f"{prefix} its tag {tag} is {actual or 'absent'}, and was {value}")
+    if GHOST_OF in registered.tags:
+        differences.append(f"{prefix} somebody tagged it {GHOST_OF}={registered.tags[GHOST_OF]}")
+    if details.source not in (None, registered.source):
+        differences.append(f"{prefix} its files are at {registered.source}, and were at {details.source}")
     report = verify_version(workspace, version, in_registry=True)
     if report.signed and not report.verified:
-        said.append(f"{name} {report.reason}")
-    return said
+        differences.append(f"{prefix} {report.reason}")
+    return differences

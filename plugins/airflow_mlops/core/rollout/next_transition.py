@@ -1,16 +1,16 @@
-"""The rollout: a pure function from where a challenger stands to what happens to it next.
+"""The state machine of a rollout: a pure function from the state of a challenger to its next transition.
 
     waiting -> shadow, standby -> canary, ab, rolling, one share after another -> live (promoted)
 
     it has failed                        -> roll back, whatever else is true
     a person has paused it               -> hold; traffic stays where it is
-    its stage is declared no longer      -> hold, until a person says what is meant
-    the stage has not passed             -> look; an inconclusive look, or too little data, holds
-    the next stage asks for a person     -> hold until one lets it begin
+    its stage is no longer declared      -> hold until the declaration has it again, or a person aborts
+    the stage has not passed             -> look; an inconclusive analysis, or too little data, holds
+    the next stage needs an approval     -> hold until a person approves it
     the stage has passed, or was skipped -> the next one, and live after the last
 
-Nothing here reads a clock, a metric or a target: the ledger says where the challenger stands. The same records give
-the same move on every retry, and whoever makes it states the record it was decided on.
+Nothing here reads a clock, a metric or a target: the ledger has the state. The same records give the same transition
+on every retry, and it is appended only while the record that it was decided on is the newest.
 """
 
 from __future__ import annotations
@@ -24,46 +24,48 @@ from airflow_mlops.core.ledger.state_machine import OpenRollout
 
 
 @dataclass(frozen=True)
-class Move:
-    """What happens next: ``enter`` or ``look`` at a stage, ``promote``, ``hold`` or ``roll_back``, and why."""
+class Transition:
+    """A transition of a rollout: ``enter`` or ``look`` at a stage, ``promote``, ``hold`` or ``roll_back``, and why."""
 
     to: Literal["enter", "look", "promote", "hold", "roll_back"]
     stage: int
     reason: str = ""
 
 
-def next_move(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Move:
-    """Return the move that is due.
+def next_transition(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Transition:
+    """Return the transition that is due.
 
     Parameters
     ----------
     stages : sequence of RolloutStage
         As declared; the last one is live.
     rollout : OpenRollout
-        Where the challenger stands, by the ledger.
+        State of the rollout in the ledger.
 
     >>> from airflow_mlops.core.ledger.state_machine import Version
     >>> stages = (RolloutStage(canary=10), RolloutStage(live=100))
-    >>> next_move(stages, OpenRollout(Version("2", "2013-01-27", {}), 7)).to
+    >>> next_transition(stages, OpenRollout(Version("2", "2013-01-27", {}), 7)).to
     'enter'
     """
-    now = rollout.stage
+    index = rollout.stage
     if rollout.failed is not None:
-        return Move("roll_back", now, rollout.failed)
+        return Transition("roll_back", index, rollout.failed)
     if rollout.paused is not None:
-        return Move("hold", now, f"paused: {rollout.paused}")
-    if now >= 0 and stage_as_declared(stages, rollout) is None:
-        return Move("hold", now, f"the declaration has no {rollout.kind} {rollout.share} % as stage {now + 1} any more")
-    if now >= 0 and not rollout.settled:
-        return Move("look", now)
-    following = now + 1
-    stage = stages[following]
-    if stage.approval == "human" and following not in rollout.approved:
-        return Move("hold", following, f"{stage.name} waits for a person to let it begin")
-    return Move("promote" if stage.kind == "live" else "enter", following)
+        return Transition("hold", index, f"paused: {rollout.paused}")
+    if index >= 0 and stage_as_declared(stages, rollout) is None:
+        return Transition(
+            "hold", index, f"the declaration has no {rollout.kind} {rollout.share} % as stage {index + 1} any more"
+        )
+    if index >= 0 and not rollout.settled:
+        return Transition("look", index)
+    next_index = index + 1
+    stage = stages[next_index]
+    if stage.approval == "human" and next_index not in rollout.approved:
+        return Transition("hold", next_index, f"{stage.name} waits for a person to let it begin")
+    return Transition("promote" if stage.kind == "live" else "enter", next_index)
 
 
 def stage_as_declared(stages: Sequence[RolloutStage], rollout: OpenRollout) -> RolloutStage | None:
-    """Return what is declared of the stage that is open; None where none is, or the declaration was changed since."""
+    """Return the declaration of the open stage; None if no stage is open, or the declaration was changed since."""
     stage = stages[rollout.stage] if 0 <= rollout.stage < len(stages) - 1 else None
     return stage if stage is not None and (stage.kind, stage.share) == (rollout.kind, rollout.share) else None

@@ -1,4 +1,4 @@
-"""What a rollout can find out, said before it starts: nobody should wait for what its sample cannot show."""
+"""The plan of a rollout: the smallest difference that each stage can detect, stated before it starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.declaration.rollout import Rollout, RolloutStage
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.rollout.analysis.detectable_difference import detectable_difference, said_of_errors
+from airflow_mlops.core.rollout.analysis.detectable_difference import describe_detectable_errors, detectable_difference
 from airflow_mlops.core.rollout.analysis_schedule import planned_looks
 from airflow_mlops.core.rollout.offline_and_online import expected_difference
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from airflow_mlops.core.workspace import Workspace
 
 RATE = 0.01
-"""Share of errors that is assumed of a champion of which little was seen yet."""
+"""Assumed error rate of a champion with fewer than ``KNOWN_FROM`` requests."""
 KNOWN_FROM = 1_000
-"""Requests from which on the champion's own share of errors says more than that."""
+"""Requests of the champion from which its own error rate is used."""
 
 
 def plan_of_rollout(workspace: Workspace, state: LoopState, version: Version) -> list[str]:
-    """Return a sentence for each stage: by how many looks, on how many rows, what difference it finds.
+    """Return a sentence for each stage with its analyses, its sample and the smallest difference that it detects.
 
     Stages that compare nothing are left out, and all of them where there is no champion to compare with.
     """
@@ -33,47 +33,49 @@ def plan_of_rollout(workspace: Workspace, state: LoopState, version: Version) ->
     if state.champion is None:
         return []
     if declared.is_live:
-        rate = _champions_errors(workspace)
-        return [_on_requests(declared, stage, rate) for stage in stages]
+        rate = _champion_error_rate(workspace)
+        return [_describe_live_stage(declared, stage, rate) for stage in stages]
     expected, newest = expected_difference(workspace, version), state.scored.newest()
     if expected is None or expected["interval"] is None or not expected["rows"] or newest is None:
         return []
     rows, metric = state.scored[newest].rows, workspace.loop.metric
-    said = [_on_rows(declared, stage, expected, rows=rows, metric=metric) for stage in stages]
-    return [sentence for sentence in said if sentence is not None]
+    sentences = [_describe_batch_stage(declared, stage, expected, rows=rows, metric=metric) for stage in stages]
+    return [text for text in sentences if text is not None]
 
 
-def _champions_errors(workspace: Workspace) -> float:
-    """Return the champion's share of errors as the target has seen it, or what is assumed of it."""
+def _champion_error_rate(workspace: Workspace) -> float:
+    """Return the champion's error rate by the target's telemetry, or ``RATE`` if there is too little of it."""
     try:
-        seen = workspace.target.telemetry().champion
+        telemetry = workspace.target.telemetry().champion
     except RolloutError:
         return RATE
-    return seen.errors / seen.requests if seen.requests >= KNOWN_FROM else RATE
+    return telemetry.errors / telemetry.requests if telemetry.requests >= KNOWN_FROM else RATE
 
 
-def _on_requests(declared: Rollout, stage: RolloutStage, rate: float) -> str:
+def _describe_live_stage(declared: Rollout, stage: RolloutStage, rate: float) -> str:
     looks = planned_looks(declared, stage)
     sample = stage.sample or declared.min_rows * looks
     # A shadow predicts what the champion does; elsewhere the champion has the rest of the traffic.
-    beside = sample if stage.exposed == 0 else sample * (100 - stage.share) / stage.share
+    champion_sample = sample if stage.exposed == 0 else sample * (100 - stage.share) / stage.share
     alpha = declared.alpha / len(declared.effective_metrics)
-    words = said_of_errors(sample, max(beside, 1.0), rate=rate, alpha=alpha, looks=looks)
-    return f"{stage.name}: at most {looks} looks; {words}"
+    text = describe_detectable_errors(sample, max(champion_sample, 1.0), rate=rate, alpha=alpha, looks=looks)
+    return f"{stage.name}: at most {looks} looks; {text}"
 
 
-def _on_rows(declared: Rollout, stage: RolloutStage, expected: dict[str, Any], *, rows: int, metric: str) -> str | None:
+def _describe_batch_stage(
+    declared: Rollout, stage: RolloutStage, expected: dict[str, Any], *, rows: int, metric: str
+) -> str | None:
     interval, looks = expected["interval"], planned_looks(declared, stage)
     confidence = NormalDist().inv_cdf(0.5 + float(interval.get("confidence") or 0.95) / 2)
     sd = (float(interval["high"]) - float(interval["low"])) / (2 * confidence) * sqrt(float(expected["rows"]))
     sample = stage.sample or rows * stage.share / 100 * max(stage.bake, 1) * looks
     # The rows are the same for both versions: their difference varies, and nothing is added by a second sample.
     alpha = declared.alpha / len(declared.effective_metrics)
-    found = detectable_difference(sample, 1e12, sd=sd, alpha=alpha, looks=looks)
-    if found is None:
+    difference = detectable_difference(sample, 1e12, sd=sd, alpha=alpha, looks=looks)
+    if difference is None:
         return None
-    relative = f" ({found / abs(expected['champion']):.1%})" if expected.get("champion") else ""
+    relative = f" ({difference / abs(expected['champion']):.1%})" if expected.get("champion") else ""
     return (
         f"{stage.name}: at most {looks} looks; with {sample:,.0f} labelled rows that both versions predict, a "
-        f"difference of {found:.3g}{relative} in {metric} beyond the margin is found 4 times of 5"
+        f"difference of {difference:.3g}{relative} in {metric} beyond the margin is found 4 times of 5"
     )

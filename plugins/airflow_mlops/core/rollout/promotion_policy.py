@@ -1,7 +1,7 @@
-"""The policy: what a version needs before it may become the champion, by the tier of its model.
+"""The promotion policy: the requirements that a version has to meet to become the champion, by the tier of its model.
 
-It stands in ``include/policy.yaml``, so that it is reviewed and changed like code; without the file the defaults
-here hold. It is asked at the promotion itself, by whichever way that comes about.
+It stands in ``include/policy.yaml``, so that it is reviewed and changed like code; without the file the defaults here
+hold. Every promotion is checked against it, whatever has led to it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Required = Annotated[tuple[Requirement, ...], Listed]
 
 
 class Tiers(Declared):
-    """What each tier needs. A tier that is left out keeps its default."""
+    """The requirements of each tier. A tier that is left out keeps its default."""
 
     low: Required = Field(default=(), description="a wrong prediction costs little")
     medium: Required = Field(default=("signature", "card"), description="a wrong prediction costs money or trust")
@@ -38,18 +38,19 @@ class Tiers(Declared):
 
 
 class Policy(Declared):
-    """What a version needs before it may become the champion."""
+    """The requirements that a version has to meet to become the champion."""
 
     tiers: Tiers = Field(default=Tiers(), description="requirements by tier")
     tolerance: float = Field(
-        default=0.0, ge=0,
+        default=0.0,
+        ge=0,
         description="largest difference of a prediction, in its unit, up to which a version counts as `reproduced`",
-    )  # fmt: skip
+    )
 
     def of(self, tier: str) -> tuple[Requirement, ...]:
         """Return the requirements of a tier."""
-        found: tuple[Requirement, ...] = getattr(self.tiers, tier)
-        return found
+        requirements: tuple[Requirement, ...] = getattr(self.tiers, tier)
+        return requirements
 
 
 def read_policy(root: Path) -> Policy:
@@ -75,22 +76,22 @@ def read_policy(root: Path) -> Policy:
         ) from None
 
 
-def unmet(workspace: Workspace, state: LoopState, version: Version) -> list[str]:
-    """Return what a version lacks of what the policy asks, a sentence each; empty where it may serve."""
+def unmet_requirements(workspace: Workspace, state: LoopState, version: Version) -> list[str]:
+    """Return the requirements of the policy that a version does not meet, a sentence each; empty if it may serve."""
     required = read_policy(workspace.root).of(workspace.loop.tier)
-    said = [(name, _CHECKS[name](workspace, state, version)) for name in required]
-    return [f"{name}: {reason}" for name, reason in said if reason is not None]
+    checks = [(name, _CHECKS[name](workspace, state, version)) for name in required]
+    return [f"{name}: {reason}" for name, reason in checks if reason is not None]
 
 
 def require_policy(workspace: Workspace, state: LoopState, version: Version) -> None:
-    """Let a version become the champion that has everything its tier asks for.
+    """Raise PolicyError unless a version meets every requirement of its tier.
 
     Raises
     ------
     PolicyError
-        Naming each thing that is missing, and what to do about it.
+        Naming each requirement that is not met, and what to do about it.
     """
-    missing = unmet(workspace, state, version)
+    missing = unmet_requirements(workspace, state, version)
     if missing:
         raise PolicyError(
             f"version {version.number} of {workspace.loop.model} (tier {workspace.loop.tier}) may not be promoted: "
@@ -105,8 +106,8 @@ def _purpose(workspace: Workspace, _state: LoopState, _version: Version) -> str 
 def _signature(workspace: Workspace, _state: LoopState, version: Version) -> str | None:
     from airflow_mlops.core.registry.verify_version import verify_version
 
-    found = verify_version(workspace, version)
-    return None if found.verified else found.reason
+    report = verify_version(workspace, version)
+    return None if report.verified else report.reason
 
 
 def _card(workspace: Workspace, state: LoopState, version: Version) -> str | None:
@@ -116,19 +117,19 @@ def _card(workspace: Workspace, state: LoopState, version: Version) -> str | Non
     missing = card.details.missing
     if not missing:
         return None
-    again = f"airflow-mlops card {workspace.loop.model} {version.number}"
-    return f"the model card lacks {', '.join(missing)}; once nothing is lacking, {again}"
+    command = f"airflow-mlops card {workspace.loop.model} {version.number}"
+    return f"the model card lacks {', '.join(missing)}; once nothing is lacking, {command}"
 
 
 def _reproduced(workspace: Workspace, state: LoopState, version: Version) -> str | None:
-    found = state.reproduced.get(version.number)
-    if found is None:
+    record = state.reproduced.get(version.number)
+    if record is None:
         return f"it was not made again yet; airflow-mlops reproduce {workspace.loop.model} {version.number}"
-    # Not the tolerance that somebody typed: what was found is held against the one that was reviewed.
+    # The difference is compared with the tolerance in the reviewed policy, not with one typed on the command line.
     allowed = read_policy(workspace.root).tolerance
-    if found.details.verdict == "identical" or float(found.details.largest_difference) <= allowed:
+    if record.details.verdict == "identical" or float(record.details.largest_difference) <= allowed:
         return None
-    return f"{found.details.reason}; {FILE} allows {allowed:g}"
+    return f"{record.details.reason}; {FILE} allows {allowed:g}"
 
 
 def _approval(_workspace: Workspace, state: LoopState, version: Version) -> str | None:

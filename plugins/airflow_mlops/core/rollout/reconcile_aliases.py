@@ -1,7 +1,7 @@
-"""Reconcile: make the target and the registry's aliases say what the ledger says, after a crash or a stray hand.
+"""Reconcile the target and the registry's aliases with the ledger, after a crash or a change from outside.
 
-The record stands before the effect, so what is missing is always the effect. The target comes first: it is what users
-meet, and needs no registry to be brought back.
+The record stands before the effect, so what is missing is always the effect. The target comes first: it serves the
+users, and can be reconciled without the registry.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import logging
 from airflow_mlops.core.errors import MlopsError, RegistryError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ports.registry import VersionGoneError
-from airflow_mlops.core.rollout.reconcile_target import bring_about
+from airflow_mlops.core.rollout.reconcile_target import reconcile_target
 from airflow_mlops.core.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
 
 
 def wanted_aliases(state: LoopState) -> dict[str, str | None]:
-    """Return which version each alias must point to; None where it must not exist."""
+    """Return the version that each alias must point to; None if the alias must not exist."""
     return {
         "champion": state.champion.number if state.champion else None,
         "challenger": state.rollout.version.number if state.rollout else None,
@@ -27,16 +27,16 @@ def wanted_aliases(state: LoopState) -> dict[str, str | None]:
 
 
 def reconcile(workspace: Workspace) -> list[str]:
-    """Let the target serve, and every alias say, what the ledger says; return what was repaired, a sentence each.
+    """Make target and aliases follow the ledger; return the repairs, a sentence each.
 
     Raises
     ------
     RegistryError, TargetError
         If one of them cannot be reached; the other was repaired nevertheless. Where neither can, it is the target's:
-        who serves matters more than what an alias says.
+        the target matters more than an alias.
     """
     try:
-        served = bring_about(workspace)
+        served = reconcile_target(workspace)
     except MlopsError:
         try:
             reconcile_aliases(workspace)
@@ -47,27 +47,27 @@ def reconcile(workspace: Workspace) -> list[str]:
 
 
 def reconcile_aliases(workspace: Workspace) -> list[str]:
-    """Set every alias that differs from the ledger; return what was repaired, a sentence each.
+    """Set every alias that differs from the ledger; return the repairs, a sentence each.
 
-    The ledger is read again after each write until nothing differs, so that of two that repair at
-    once the later state wins. The alias of a version that was deleted is taken away, since no other version may
-    have it; that the version is gone is said by
-    :func:`~airflow_mlops.core.rollout.inspect_versions.inspect_versions`.
+    The ledger is read again after each write until nothing differs, so that of two concurrent repairs the later state
+    wins. The alias of a version that was deleted is removed, since no other version may have it;
+    :func:`~airflow_mlops.core.rollout.inspect_versions.inspect_versions` reports the missing version.
     """
     repairs: list[str] = []
-    gone: set[str] = set()
+    missing: set[str] = set()
     while True:
-        found = workspace.registry.aliases()
+        actual = workspace.registry.aliases()
         wanted = {
-            alias: None if version in gone else version for alias, version in wanted_aliases(workspace.state()).items()
+            alias: None if version in missing else version
+            for alias, version in wanted_aliases(workspace.state()).items()
         }
-        wrong = {alias: version for alias, version in wanted.items() if found.get(alias) != version}
-        if not wrong:
+        differing = {alias: version for alias, version in wanted.items() if actual.get(alias) != version}
+        if not differing:
             return repairs
-        for alias, version in wrong.items():
+        for alias, version in differing.items():
             try:
                 workspace.registry.set_alias(alias, version)
             except VersionGoneError:
-                gone.add(str(version))
+                missing.add(str(version))
                 continue
-            repairs.append(f"alias {alias} was {found.get(alias) or 'absent'}, is now {version or 'absent'}")
+            repairs.append(f"alias {alias} was {actual.get(alias) or 'absent'}, is now {version or 'absent'}")

@@ -1,7 +1,7 @@
-"""Make the target serve what the ledger says, and make sure that it does.
+"""Reconcile the target with the ledger: change its traffic until it is the ledger's.
 
-The record stands before the effect. So whoever has written one calls this, and whoever finds that it was not called,
-as the watch does, calls it again.
+The record stands before the effect: this is called after each record that changes the traffic, and again by the watch,
+in case a process died in between.
 """
 
 from __future__ import annotations
@@ -21,62 +21,71 @@ KINDS: dict[str, Kind] = {kind: kind for kind in ("shadow", "standby", "canary",
 
 
 def wanted_traffic(loop: Loop, state: LoopState) -> Traffic:
-    """Return what must be served by what the ledger says.
+    """Return the traffic that the target must serve by the ledger.
 
-    Until there is a champion nothing is served: a challenger beside nobody has nobody to be compared with.
+    Until there is a champion nothing is served: a challenger needs a champion to be compared with.
     """
     rollout, champion = state.rollout, state.champion
-    served = None if champion is None else champion.number
-    if rollout is not None and served is not None and rollout.kind in KINDS:
+    champion_number = None if champion is None else champion.number
+    if rollout is not None and champion_number is not None and rollout.kind in KINDS:
         return Traffic(
-            state.traffic_record, served, rollout.version.number, KINDS[rollout.kind], rollout.share, rollout.salt
-        )  # fmt: skip
-    return Traffic(state.traffic_record, served, standby=_kept_warm(loop, state))
+            state.traffic_record,
+            champion_number,
+            rollout.version.number,
+            KINDS[rollout.kind],
+            rollout.share,
+            rollout.salt,
+        )
+    return Traffic(state.traffic_record, champion_number, standby=_standby(loop, state))
 
 
-def bring_about(workspace: Workspace) -> list[str]:
-    """Let the target serve what the ledger says; return what had to be changed, a sentence each.
+def reconcile_target(workspace: Workspace) -> list[str]:
+    """Make the target serve the traffic of the ledger; return the changes, a sentence each.
 
-    The ledger is read again after each change until nothing differs, so that of two that do it at once the later
-    record wins.
+    The ledger is read again after each change until nothing differs, so that of two concurrent calls the later record
+    wins.
 
     Raises
     ------
     TargetError
-        If the target cannot be reached, or does not do it; trying again may help.
+        If the target cannot be reached, or does not serve it; trying again may help.
     RolloutError
-        If it has been told something that this ledger does not hold, or a version cannot be given to it.
+        If the target has traffic from a record that is not in this ledger, or cannot load a version.
     """
     target = workspace.target
     changes: list[str] = []
-    told = -1
+    sent = -1
     for _ in range(ATTEMPTS):
         state = workspace.state()
-        wanted, found = wanted_traffic(workspace.loop, state), _found(target)
-        if found is not None and (_does(found, wanted) or _was_taken_out(found, wanted)):
+        wanted, observed = wanted_traffic(workspace.loop, state), _observe(target)
+        if observed is not None and (_serves(observed, wanted) or _was_taken_out(observed, wanted)):
             return changes
-        if found is None and told == wanted.order:
-            raise TargetError(f"{target.name} was told to serve {in_words(wanted)}, and cannot say that it does")
-        told = wanted.order
+        if observed is None and sent == wanted.order:
+            raise TargetError(
+                f"{target.name} was sent {describe_traffic(wanted)}, and its traffic cannot be read to confirm that"
+            )
+        sent = wanted.order
         try:
-            _serve(target, state, found, wanted)
+            _send_traffic(target, state, observed, wanted)
         except OlderTrafficError as error:
             if workspace.state().traffic_record > wanted.order:
                 continue
             raise RolloutError(
-                f"{target.name} was told what this ledger does not hold (record {wanted.order}): {error}; "
+                f"{target.name} refuses record {wanted.order}, the newest of this ledger: {error}; "
                 "two ledgers may be at work on one target"
             ) from error
         except RegistryError as error:
-            # No alias but a version's files: who serves has not followed, and nobody may take that for done.
+            # A version's files are missing, not an alias: the target has not followed, so this must not count as done.
             kind = TargetError if error.retryable else RolloutError
-            raise kind(f"{target.name} cannot be given {in_words(wanted)}: {error}") from error
-        changes.append(f"{target.name} served {in_words(found)}, now serves {in_words(wanted)}")
-    raise TargetError(f"{target.name} serves {in_words(found)} after {ATTEMPTS} attempts, not {in_words(wanted)}")
+            raise kind(f"{target.name} cannot be given {describe_traffic(wanted)}: {error}") from error
+        changes.append(f"{target.name} served {describe_traffic(observed)}, now serves {describe_traffic(wanted)}")
+    raise TargetError(
+        f"{target.name} serves {describe_traffic(observed)} after {ATTEMPTS} attempts, not {describe_traffic(wanted)}"
+    )
 
 
-def in_words(traffic: Traffic | None) -> str:
-    """Return who serves, in words; None is what the target cannot say."""
+def describe_traffic(traffic: Traffic | None) -> str:
+    """Return traffic in words; None stands for a target that could not be observed."""
     if traffic is None:
         return "something it could not name"
     if traffic.champion is None:
@@ -87,30 +96,30 @@ def in_words(traffic: Traffic | None) -> str:
     return words
 
 
-def _found(target: RolloutTarget) -> Traffic | None:
-    """Return what the target serves; None where it cannot say, as replicas that differ: telling it puts that right."""
+def _observe(target: RolloutTarget) -> Traffic | None:
+    """Return the traffic of the target; None, so that it is sent again, if it cannot be observed (replicas differ)."""
     try:
         return target.observe()
     except TargetError as error:
-        LOG.warning("%s cannot say what it serves, and is told again: %s", target.name, error)
+        LOG.warning("the traffic of %s cannot be read, and is sent again: %s", target.name, error)
         return None
 
 
-def _does(found: Traffic, wanted: Traffic) -> bool:
-    """Whether a target serves what is wanted; a challenger by the record of its own rollout, and by no older one.
+def _serves(observed: Traffic, wanted: Traffic) -> bool:
+    """Return whether a target serves the wanted traffic; with a challenger, also under the same record.
 
-    What was seen of an older one is not judged, so that a stage would wait for ever.
+    Telemetry under an older record is not judged, so a stage would wait for ever.
     """
-    return found.serves_like(wanted) and (wanted.challenger is None or found.order == wanted.order)
+    return observed.serves_like(wanted) and (wanted.challenger is None or observed.order == wanted.order)
 
 
-def _was_taken_out(found: Traffic, wanted: Traffic) -> bool:
-    """Whether the target itself has taken the challenger out, which the next look finds and acts on."""
-    return found.order == wanted.order and found.serves_like(replace(wanted, share=0.0))
+def _was_taken_out(observed: Traffic, wanted: Traffic) -> bool:
+    """Return whether the target has taken the challenger out by itself; the next analysis acts on that."""
+    return observed.order == wanted.order and observed.serves_like(replace(wanted, share=0.0))
 
 
-def _serve(target: RolloutTarget, state: LoopState, found: Traffic | None, wanted: Traffic) -> None:
-    served = wanted.champion if found is None else found.champion
+def _send_traffic(target: RolloutTarget, state: LoopState, observed: Traffic | None, wanted: Traffic) -> None:
+    served = wanted.champion if observed is None else observed.champion
     if wanted.challenger is None and wanted.champion is not None and served == wanted.champion:
         # The quickest way back: what serves is loaded, and nothing else is needed.
         target.rollback(wanted)
@@ -124,8 +133,8 @@ def _serve(target: RolloutTarget, state: LoopState, found: Traffic | None, wante
     target.finalize(wanted)
 
 
-def _kept_warm(loop: Loop, state: LoopState) -> str | None:
-    """Return the champion before, where the declared strategy switches back to it at once."""
+def _standby(loop: Loop, state: LoopState) -> str | None:
+    """Return the previous champion, if a declared standby stage keeps it warm for a rollback."""
     if not any(stage.kind == "standby" for stage in loop.rollout.stages):
         return None
     before = state.champions_before[:1]

@@ -1,8 +1,8 @@
-"""Roll out a challenger: enter a stage, look, and go on, hold, or roll back.
+"""Roll out a challenger: enter a stage, analyse it, and advance, hold, or roll back.
 
-The pure function :func:`~airflow_mlops.core.rollout.next_transition.next_move` says what happens next. Every move is
-decided on a ledger record that was read, and loses if another came first. The target and the registry's aliases follow
-the record; a crash between the two is repaired by the retry, by the watch, or by ``reconcile``.
+The pure function :func:`~airflow_mlops.core.rollout.next_transition.next_transition` says what happens next. Every
+transition is decided on a ledger record that was read, and loses if another came first. The target and the registry's
+aliases follow the record; a crash between the two is repaired by the retry, by the watch, or by ``reconcile``.
 """
 
 from __future__ import annotations
@@ -14,20 +14,14 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ledger.training_details import Superseded
 from airflow_mlops.core.rollout.analyse_stage import plain_failure
-from airflow_mlops.core.rollout.end_rollout import (
-    StageOutcome,
-    ended,
-    newest_partition,
-    refuse_older,
-    require_declared,
-    roll_back,
-)
-from airflow_mlops.core.rollout.next_transition import next_move
+from airflow_mlops.core.rollout.next_transition import next_transition
 from airflow_mlops.core.rollout.plan_of_rollout import plan_of_rollout
+from airflow_mlops.core.rollout.preconditions import newest_partition, require_declared, require_not_older
 from airflow_mlops.core.rollout.promotion_policy import require_policy
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
-from airflow_mlops.core.rollout.reconcile_target import bring_about
-from airflow_mlops.core.rollout.run_analysis import look_at_stage
+from airflow_mlops.core.rollout.reconcile_target import reconcile_target
+from airflow_mlops.core.rollout.rollback import StageOutcome, ended_outcome, roll_back
+from airflow_mlops.core.rollout.run_analysis import run_analysis
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import ATTEMPTS
 
@@ -75,36 +69,34 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
     raise RolloutError(f"the rollout could not be started in {ATTEMPTS} attempts: other records keep coming first")
 
 
-def run_stage(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
-    """Enter stage ``index`` of a version's rollout if it is due, and look at it.
-
-    Running it again changes nothing more.
+def run_rollout_step(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
+    """Enter stage ``index`` of a version's rollout if it is due, and analyse it; idempotent.
 
     Raises
     ------
     RolledBackError
         If the version was rolled back, now or before.
     NotReadyError
-        If the look is inconclusive, or the stage is not due: it holds, and a later run looks again.
+        If the analysis is inconclusive, or the stage is not due: it holds, and a later run analyses it again.
     """
     entered = enter_stage(workspace, version, index, as_of)
     if workspace.loop.rollout.stages[index].kind == "live":
         return entered
-    return look_at_stage(workspace, version, index, as_of)
+    return run_analysis(workspace, version, index, as_of)
 
 
 def enter_stage(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
-    """Enter stage ``index`` of a version's rollout if it is due, and let the target serve it; live is the promotion.
+    """Enter stage ``index`` of a version's rollout if it is due, and apply its traffic; live is the promotion.
 
     Raises
     ------
     RolledBackError
         If the version was rolled back, now or before; also where the target cannot serve it, or it has broken since
-        its last look.
+        its last analysis.
     NotReadyError
         If the stage is not due: one before it has not passed, a person paused the rollout, or has to approve.
     RolloutError
-        If the declaration has no longer the stage that is open.
+        If the open stage is no longer declared.
     TargetError
         If the target does not serve what the record says; trying again may help.
     """
@@ -113,33 +105,36 @@ def enter_stage(workspace: Workspace, version: str, index: int, as_of: str) -> S
         state = workspace.state()
         rollout = state.rollout
         if rollout is None or rollout.version.number != version:
-            return ended(workspace, state, version, stage.name)
-        refuse_older(rollout, as_of)
-        move = next_move(workspace.loop.rollout.stages, rollout)
-        if move.to == "roll_back":
-            roll_back(workspace, rollout, move.reason, as_of)
+            return ended_outcome(workspace, state, version, stage.name)
+        require_not_older(rollout, as_of)
+        transition = next_transition(workspace.loop.rollout.stages, rollout)
+        if transition.to == "roll_back":
+            roll_back(workspace, rollout, transition.reason, as_of)
         require_declared(workspace, rollout)
         if rollout.stage >= index:
-            _serve(workspace, rollout, stage.name, as_of)
+            _serve_or_roll_back(workspace, rollout, stage.name, as_of)
             return StageOutcome(version, stage.name, "entered before")
-        if move.stage != index or move.to not in ("enter", "promote"):
-            raise NotReadyError(f"version {version} holds at {_where(workspace, rollout)}: {move.reason or _WAITS}")
-        _require_unbroken(workspace, state, rollout, as_of)
+        if transition.stage != index or transition.to not in ("enter", "promote"):
+            raise NotReadyError(
+                f"version {version} holds at {_stage_name(workspace, rollout)}: {transition.reason or _NOT_PASSED}"
+            )
+        _roll_back_if_broken(workspace, state, rollout, as_of)
         try:
-            if move.to == "promote":
+            if transition.to == "promote":
                 return _promote(workspace, state, version, as_of)
             _enter(workspace, state, index, as_of)
         except StaleLedgerError:
             continue
-        _serve(workspace, rollout, stage.name, as_of)
+        _serve_or_roll_back(workspace, rollout, stage.name, as_of)
         return StageOutcome(version, stage.name, "entered")
     raise RolloutError(f"{stage.name} could not be entered in {ATTEMPTS} attempts: other records keep coming first")
 
 
-_WAITS = "it has not passed"
+_NOT_PASSED = "it has not passed"
 
 
-def _where(workspace: Workspace, rollout: OpenRollout) -> str:
+def _stage_name(workspace: Workspace, rollout: OpenRollout) -> str:
+    """Return the name of the open stage, or ``its start`` before the first."""
     stages = workspace.loop.rollout.stages
     return stages[min(rollout.stage, len(stages) - 1)].name if rollout.stage >= 0 else "its start"
 
@@ -154,17 +149,17 @@ def _enter(workspace: Workspace, state: LoopState, index: int, as_of: str) -> No
     fault_point("stage_entered")
 
 
-def _require_unbroken(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: str) -> None:
-    """Take back a challenger that has broken since its look, as while a person thought about the next stage."""
+def _roll_back_if_broken(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: str) -> None:
+    """Roll back a challenger that has broken since its analysis, such as while a stage waited for approval."""
     broken = plain_failure(workspace, state) if rollout.stage >= 0 else None
     if broken is not None:
-        roll_back(workspace, rollout, f"{_where(workspace, rollout)}: {broken.reason}", as_of)
+        roll_back(workspace, rollout, f"{_stage_name(workspace, rollout)}: {broken.reason}", as_of)
 
 
-def _serve(workspace: Workspace, rollout: OpenRollout, name: str, as_of: str) -> None:
-    """Let the target serve what the ledger says; a challenger that it cannot serve goes back."""
+def _serve_or_roll_back(workspace: Workspace, rollout: OpenRollout, name: str, as_of: str) -> None:
+    """Reconcile the target; roll back a challenger that it cannot serve."""
     try:
-        bring_about(workspace)
+        reconcile_target(workspace)
     except RolloutError as error:
         if error.retryable:
             raise
@@ -175,7 +170,7 @@ def _serve(workspace: Workspace, rollout: OpenRollout, name: str, as_of: str) ->
 def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -> StageOutcome:
     require_policy(workspace, state, state.versions[version])
     if workspace.loop.rollout.is_live:
-        _prepare(workspace, state, version, as_of)
+        _prepare_or_roll_back(workspace, state, version, as_of)
     previous = state.champion.number if state.champion else None
     operation = f"promoted:{version}:{state.rollout.record if state.rollout else 0}"
     draft = workspace.draft(Promoted(version=version, previous=previous), operation, as_of)
@@ -187,8 +182,8 @@ def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -
     return StageOutcome(version, "live_100", f"version {version} is the champion; before it {previous or 'none'}")
 
 
-def _prepare(workspace: Workspace, state: LoopState, version: str, as_of: str) -> None:
-    """Make sure that a version can be served before the ledger says that it is; one that cannot goes back."""
+def _prepare_or_roll_back(workspace: Workspace, state: LoopState, version: str, as_of: str) -> None:
+    """Prepare a version before its promotion is recorded; roll back one that cannot be prepared."""
     try:
         workspace.target.prepare(state.versions[version])
     except RolloutError as error:

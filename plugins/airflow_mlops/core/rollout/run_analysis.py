@@ -1,7 +1,7 @@
-"""Look at the stage that is open: say pass, fail or inconclusive once, record it, and act on it.
+"""Run an interim analysis of the open stage: reach a verdict once, record it, and act on it.
 
-A look is stored with its number. Looking again after a crash finds it there and acts on what it said; it is no
-further look, and a failure stands whatever later numbers would say.
+An analysis is stored with its number. A retry after a crash finds the record and acts on its verdict; it is no further
+analysis, and a failure stands whatever later numbers would show.
 """
 
 from __future__ import annotations
@@ -13,40 +13,34 @@ from airflow_mlops.core.ledger.rollout_details import StageAnalysed
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.rollout.analyse_stage import analyse_stage, plain_failure
-from airflow_mlops.core.rollout.end_rollout import (
-    StageOutcome,
-    ended,
-    newest_partition,
-    refuse_older,
-    require_declared,
-    roll_back,
-)
-from airflow_mlops.core.rollout.verdict import StageVerdict, too_little
+from airflow_mlops.core.rollout.preconditions import newest_partition, require_declared, require_not_older
+from airflow_mlops.core.rollout.rollback import StageOutcome, ended_outcome, roll_back
+from airflow_mlops.core.rollout.verdict import StageVerdict, insufficient_data
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import ATTEMPTS
 
 
-def look_at_stage(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
-    """Look at stage ``index`` of a version's rollout; return that it has passed.
+def run_analysis(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
+    """Analyse stage ``index`` of a version's rollout; return the outcome if it has passed.
 
     Raises
     ------
     RolledBackError
         If the version was rolled back, now or before.
     NotReadyError
-        If the stage holds: the look is inconclusive, none is due yet, or a person paused the rollout.
+        If the stage holds: the analysis is inconclusive, none is due yet, or a person paused the rollout.
     RolloutError
-        If the declaration has no such stage any more.
+        If the open stage is no longer declared.
     TargetError
-        If the target cannot say what it has seen; trying again may help.
+        If the target's telemetry cannot be read; trying again may help.
     """
     stage, as_of = workspace.loop.rollout.stages[index], newest_partition(workspace, as_of)
     for _ in range(ATTEMPTS):
         state = workspace.state()
         rollout = state.rollout
         if rollout is None or rollout.version.number != version:
-            return ended(workspace, state, version, stage.name)
-        refuse_older(rollout, as_of)
+            return ended_outcome(workspace, state, version, stage.name)
+        require_not_older(rollout, as_of)
         if rollout.failed is not None:
             roll_back(workspace, rollout, rollout.failed, as_of)
         require_declared(workspace, rollout)
@@ -55,22 +49,22 @@ def look_at_stage(workspace: Workspace, version: str, index: int, as_of: str) ->
         if rollout.stage < index:
             raise NotReadyError(f"version {version} holds before {stage.name}: it was not entered")
         try:
-            said = _said(workspace, state, rollout, as_of)
+            verdict = _record_verdict(workspace, state, rollout, as_of)
         except StaleLedgerError:
             continue
-        if said.verdict == "fail":
-            roll_back(workspace, rollout, f"{stage.name}: {said.reason}", as_of)
-        if said.verdict == "inconclusive":
-            raise NotReadyError(f"version {version} holds at {stage.name}: {said.reason}")
-        return StageOutcome(version, stage.name, said.reason)
+        if verdict.verdict == "fail":
+            roll_back(workspace, rollout, f"{stage.name}: {verdict.reason}", as_of)
+        if verdict.verdict == "inconclusive":
+            raise NotReadyError(f"version {version} holds at {stage.name}: {verdict.reason}")
+        return StageOutcome(version, stage.name, verdict.reason)
     raise RolloutError(f"{stage.name} could not be looked at in {ATTEMPTS} attempts: other records keep coming first")
 
 
-def comes_by_itself(workspace: Workspace, version: str, index: int, as_of: str) -> bool:
-    """Whether a stage that holds can be waited for: it is the open one, and what a look needs comes in by itself.
+def can_wait(workspace: Workspace, version: str, index: int, as_of: str) -> bool:
+    """Return whether a task can wait for a stage that holds: it is the open one, and live traffic brings new data.
 
-    Not so a stage that was not entered, a rollout that is over, or one that the run is too old for: however long
-    somebody waits, they would be told the same.
+    Waiting changes nothing for a stage that was not entered, a rollout that has ended, or a run whose partition is
+    older than the version.
     """
     rollout = workspace.state().rollout
     if not workspace.loop.rollout.is_live or rollout is None or rollout.version.number != version:
@@ -78,16 +72,16 @@ def comes_by_itself(workspace: Workspace, version: str, index: int, as_of: str) 
     return rollout.stage == index and rollout.version.partition <= newest_partition(workspace, as_of)
 
 
-def _said(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: str) -> StageVerdict:
-    """Return what is said about the open stage, now recorded, or as of the same partition before."""
+def _record_verdict(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: str) -> StageVerdict:
+    """Return the recorded verdict on the open stage: a new one, or on batch that of the same partition."""
     stage = workspace.loop.rollout.stages[rollout.stage]
-    known = [record for record in rollout.looks if record.partition == as_of]
-    if known and not workspace.loop.rollout.is_live:
-        return _as_recorded(known[-1])
+    recorded_before = [record for record in rollout.looks if record.partition == as_of]
+    if recorded_before and not workspace.loop.rollout.is_live:
+        return _from_record(recorded_before[-1])
     if rollout.paused is not None:
-        # Looking without acting on it would be a look that nobody planned. What is plain needs no look.
+        # A paused rollout is not analysed, as nothing would act on the verdict. Gross breakage needs no analysis.
         broken = plain_failure(workspace, state)
-        verdict = broken or too_little(f"paused: {rollout.paused}", 0)
+        verdict = broken or insufficient_data(f"paused: {rollout.paused}", 0)
         if broken is None:
             return verdict
     else:
@@ -96,16 +90,16 @@ def _said(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: s
         return verdict  # asked again in seconds: that there is too little so far is no record
     recorded = workspace.ledger.append(_draft(workspace, rollout, verdict, as_of), read=state.sequence)
     fault_point("stage_analysed")
-    return _as_recorded(recorded)
+    return _from_record(recorded)
 
 
 def _draft(workspace: Workspace, rollout: OpenRollout, verdict: StageVerdict, as_of: str) -> Draft[StageAnalysed]:
-    # On batch a partition is looked at once; where requests are answered, it is the number that makes a look one.
-    which = f"#{len(rollout.looks) + 1}" if workspace.loop.rollout.is_live else as_of
+    # On batch a partition is analysed once; on live traffic the number of the analysis makes the operation unique.
+    key = f"#{len(rollout.looks) + 1}" if workspace.loop.rollout.is_live else as_of
     name = workspace.loop.rollout.stages[rollout.stage].name
-    return workspace.draft(verdict.details(rollout, name), f"look:{rollout.record}:{rollout.stage}:{which}", as_of)
+    return workspace.draft(verdict.details(rollout, name), f"look:{rollout.record}:{rollout.stage}:{key}", as_of)
 
 
-def _as_recorded(record: Record[StageAnalysed]) -> StageVerdict:
+def _from_record(record: Record[StageAnalysed]) -> StageVerdict:
     details = record.details
     return StageVerdict(details.verdict, details.reason, details.rows, details.look)

@@ -1,7 +1,7 @@
 """Score a partition: the champion, and a challenger under way, predict the same rows without labels.
 
-Which model serves a row is decided by the sticky share of the stage that was open before the
-partition. Who was taken back since predicts nothing any more. The label column is not read.
+The sticky share of the stage that was open before the partition decides which model serves a row. A version that was
+taken back since predicts nothing any more. The label column is not read.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from airflow_mlops.core.workspace import Workspace
 
 
 def score_partition(workspace: Workspace, partition: str) -> PredictionsPublished:
-    """Predict the rows of a partition with the models that serve as of it; return what was recorded.
+    """Predict the rows of a partition with the models that serve as of it; return the recorded details.
 
-    A partition is scored once for each content: again is the first record.
+    A partition is scored once for each content: a repetition returns the first record.
 
     Raises
     ------
@@ -43,16 +43,16 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
     snapshot = now.published.get(partition)
     if snapshot is None:
         raise NotReadyError(f"partition {partition} is not published")
-    known = now.scored.get(partition)
-    if known is not None and known.snapshot == snapshot.digest:
-        return known
-    then = without_taken_back(workspace.state(before=partition), workspace.state())
+    previous = now.scored.get(partition)
+    if previous is not None and previous.snapshot == snapshot.digest:
+        return previous
+    then = serving_state(workspace.state(before=partition), workspace.state())
     if then.champion is None:
         raise NotReadyError(f"there is no champion from before {partition}")
     pin = PinnedPartition(partition, snapshot.version, snapshot.digest)
     rows = read_partition(workspace, pin, label=False)
     features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)
-    scored = predictions_of(workspace, then, rows, features)
+    scored = predict_versions(workspace, then, rows, features)
     version = workspace.predictions.write(partition, scored)
     served = scored.column("served_version").value_counts().to_pylist()
     publication = snapshot.publication or 1
@@ -71,27 +71,27 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
     return workspace.record_fact(draft).details
 
 
-def without_taken_back(then: LoopState, newest: LoopState) -> StateMachine:
-    """Return who served before a partition, less the challenger, and with another champion, where one was taken back.
+def serving_state(then: LoopState, newest: LoopState) -> StateMachine:
+    """Return the state before a partition, with versions that were taken back since removed or replaced.
 
     A rollback is recorded for the newest partition. Older ones that wait to be scored were published before it, and
-    serve what is predicted after it.
+    are predicted after it.
     """
     rollout, champion = then.rollout, then.champion
     if rollout is not None and rollout.version.number in newest.quarantined:
         rollout = None
-    passed: set[str] = set()
-    while champion is not None and champion.number in newest.quarantined and champion.number not in passed:
-        passed.add(champion.number)
+    visited: set[str] = set()
+    while champion is not None and champion.number in newest.quarantined and champion.number not in visited:
+        visited.add(champion.number)
         rollback = newest.rolled_back.get(champion.number)
         if rollback is None or rollback.champion is None:
-            break  # quarantined otherwise: there is nobody that the ledger names in its place
+            break  # quarantined otherwise: the ledger names no version in its place
         champion = newest.versions[rollback.champion]
     return replace(then.machine, rollout=rollout, champion=champion)
 
 
 def corrected_partitions(workspace: Workspace, before: str) -> list[str]:
-    """Return the older partitions that were scored, and have been published anew with other content since."""
+    """Return the older partitions that were scored, and republished with other content since."""
     state = workspace.state()
     published = {key: state.published.get(key) for key in state.republished.keys(before=before)}
     return [
@@ -101,32 +101,41 @@ def corrected_partitions(workspace: Workspace, before: str) -> list[str]:
     ]
 
 
-def predictions_of(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, features: pd.DataFrame) -> pa.Table:
-    """Return the predictions of champion and challenger for ``rows``, and which of them serves each row."""
+def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, features: pd.DataFrame) -> pa.Table:
+    """Return a table with the predictions of champion and challenger, and the served one, for each row."""
     loop, champion, rollout = workspace.loop, state.champion, state.rollout
     assert champion is not None
-    theirs = predict(load_version(workspace, champion), features, classifies=loop.classifies)
+    champion_predictions = predict(load_version(workspace, champion), features, classifies=loop.classifies)
     count = len(rows)
-    ours: Floats | None = None
+    challenger_predictions: Floats | None = None
     if rollout is not None:
         try:
-            ours = predict_challenger(workspace, rollout, features)
+            challenger_predictions = predict_challenger(workspace, rollout, features)
         except ChallengerFailedError:
             # The champion serves every row; the next look at the stage sees the same failure and rolls back.
-            ours = None
-    chosen = np.zeros(count, bool)
-    if rollout is not None and ours is not None and rollout.kind in SERVING:
-        chosen = sticky_share(rows[loop.data.key].tolist(), salt=rollout.salt, percent=rollout.share)
-    challenger = rollout.version.number if rollout is not None and ours is not None else None
+            challenger_predictions = None
+    by_challenger = np.zeros(count, bool)
+    if rollout is not None and challenger_predictions is not None and rollout.kind in SERVING:
+        by_challenger = sticky_share(rows[loop.data.key].tolist(), salt=rollout.salt, percent=rollout.share)
+    challenger = rollout.version.number if rollout is not None and challenger_predictions is not None else None
     both = pa.array([champion.number, challenger], pa.string())
     return pa.table(
         {
             "key": pa.array(rows[loop.data.key].astype(str)),
             "champion_version": pa.repeat(both[0], count),
-            "champion_prediction": pa.array(theirs, pa.float64()),
+            "champion_prediction": pa.array(champion_predictions, pa.float64()),
             "challenger_version": pa.repeat(both[1], count),
-            "challenger_prediction": pa.nulls(count, pa.float64()) if ours is None else pa.array(ours),
-            "served_version": both.take(pa.array(chosen.astype(np.int8))),
-            "served_prediction": pa.array(np.where(chosen, theirs if ours is None else ours, theirs), pa.float64()),
+            "challenger_prediction": pa.nulls(count, pa.float64())
+            if challenger_predictions is None
+            else pa.array(challenger_predictions),
+            "served_version": both.take(pa.array(by_challenger.astype(np.int8))),
+            "served_prediction": pa.array(
+                np.where(
+                    by_challenger,
+                    champion_predictions if challenger_predictions is None else challenger_predictions,
+                    champion_predictions,
+                ),
+                pa.float64(),
+            ),
         }
     )

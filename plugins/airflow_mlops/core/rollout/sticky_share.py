@@ -12,7 +12,7 @@ BUCKETS = 10_000
 
 
 class StickySplit:
-    """The split of one rollout, for whoever takes keys one at a time.
+    """The split of one rollout, by key or for many keys.
 
     Parameters
     ----------
@@ -31,18 +31,18 @@ class StickySplit:
         return int.from_bytes(self._digest(key), "big") % BUCKETS
 
     def buckets(self, keys: Iterable[object]) -> npt.NDArray[np.int64]:
-        """Return the bucket of each key, shape (n_keys,): the same, in half the time for many."""
+        """Return the bucket of each key, shape (n_keys,); takes half the time of single calls."""
         digests = b"".join(map(self._digest, keys))
         return (np.frombuffer(digests, ">u8") % BUCKETS).astype(np.int64)
 
     def _digest(self, key: object) -> bytes:
-        of_key = self._start.copy()
-        of_key.update(str(key).encode())
-        return of_key.digest()
+        digest = self._start.copy()
+        digest.update(str(key).encode())
+        return digest.digest()
 
 
 def sticky_share(keys: Iterable[object], *, salt: str, percent: float) -> npt.NDArray[np.bool_]:
-    """Return which keys the challenger serves, shape (n_keys,).
+    """Return a mask of the keys that the challenger serves, shape (n_keys,).
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def sticky_share(keys: Iterable[object], *, salt: str, percent: float) -> npt.ND
     >>> sticky_share(["a", "b"], salt="7", percent=100).tolist()
     [True, True]
     """
-    return StickySplit(salt).buckets(keys) < bound_of(percent)
+    return StickySplit(salt).buckets(keys) < bucket_bound(percent)
 
 
-def bound_of(percent: float) -> float:
-    """Return the bucket below which keys are the challenger's at a share in percent."""
+def bucket_bound(percent: float) -> float:
+    """Return the bucket below which the challenger serves a key, at a share in percent."""
     return percent * BUCKETS / 100

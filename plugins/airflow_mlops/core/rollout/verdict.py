@@ -1,9 +1,9 @@
 """The verdict on a stage, from the verdicts of its metrics: a pure function.
 
 pass          every metric is shown to be no worse than its margin
-fail          one is shown to be worse than its margin, the challenger cannot predict, or the last planned look
+fail          one is shown to be worse than its margin, the challenger cannot predict, or the last planned analysis
               has left the stage undecided
-inconclusive  neither; the stage holds and waits for more
+inconclusive  neither; the stage holds and waits for more data
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook
 
 @dataclass(frozen=True)
 class StageVerdict:
-    """What was said about a stage, with its numbers.
+    """The verdict of an analysis of a stage, with its numbers.
 
-    ``look`` is the number of the planned look that it is, from 1; 0 where none was taken, since there was too little
-    to look at, or none was needed. ``information`` is the share of the planned sample that was in, and ``rows`` how
-    many rows or requests of the challenger that are. ``since`` is the first partition that the stage is judged on.
+    ``look`` is the number of the planned analysis, from 1; 0 if there was too little data for one, or none was needed.
+    ``information`` is the share of the planned sample that was in, and ``rows`` the rows or requests of the
+    challenger. ``since`` is the first partition that the stage is judged on.
     """
 
     verdict: Literal["pass", "fail", "inconclusive"]
@@ -53,15 +53,20 @@ class StageVerdict:
         )
 
 
-def too_little(reason: str, rows: int, since: str | None = None) -> StageVerdict:
-    """Return that there is not enough to look at: the stage holds, and no look is used up."""
+def insufficient_data(reason: str, rows: int, since: str | None = None) -> StageVerdict:
+    """Return an inconclusive verdict for too little data; it uses up no planned analysis."""
     return StageVerdict("inconclusive", reason, rows, since=since)
 
 
 def stage_verdict(
-    looks: Sequence[MetricLook], look: Look, *, rows: int, since: str | None = None,
-    offline: dict[str, Any] | None = None, bakes: str | None = None,
-) -> StageVerdict:  # fmt: skip
+    looks: Sequence[MetricLook],
+    look: Look,
+    *,
+    rows: int,
+    since: str | None = None,
+    offline: dict[str, Any] | None = None,
+    remaining_bake: str | None = None,
+) -> StageVerdict:
     """Return the verdict on a stage.
 
     Parameters
@@ -69,25 +74,25 @@ def stage_verdict(
     looks : sequence of MetricLook
         One for each metric, at least one.
     look : Look
-        Which of the planned looks this is.
+        The planned analysis.
     rows : int
         Rows or requests of the challenger.
     since : str, optional
-        First partition that was looked at.
+        First partition that was analysed.
     offline : dict, optional
         The difference that the gate expected, beside the one observed.
-    bakes : str, optional
-        What the stage still waits for, in words: a pass has to wait, too.
+    remaining_bake : str, optional
+        How long the stage still has to bake, in words; a pass has to wait for it.
     """
-    failed = [each for each in looks if each.verdict == "fail"]
-    open_ = [each for each in looks if each.verdict == "inconclusive"]
-    shown = failed or open_ or looks
-    reason = "; ".join(each.reason for each in shown)
-    said: Literal["pass", "fail", "inconclusive"] = "fail" if failed else "inconclusive" if open_ else "pass"
-    if said == "pass" and bakes is not None:
-        said, reason = "inconclusive", f"{reason}; {bakes}"
-    elif said == "inconclusive" and look.is_last:
-        said, reason = "fail", f"undecided at the last look, {look.number} of {look.planned}: {reason}"
+    failed = [result for result in looks if result.verdict == "fail"]
+    undecided = [result for result in looks if result.verdict == "inconclusive"]
+    decisive = failed or undecided or looks
+    reason = "; ".join(result.reason for result in decisive)
+    verdict: Literal["pass", "fail", "inconclusive"] = "fail" if failed else "inconclusive" if undecided else "pass"
+    if verdict == "pass" and remaining_bake is not None:
+        verdict, reason = "inconclusive", f"{reason}; {remaining_bake}"
+    elif verdict == "inconclusive" and look.is_last:
+        verdict, reason = "fail", f"undecided at the last look, {look.number} of {look.planned}: {reason}"
     return StageVerdict(
-        said, reason, rows, look.number, look.shares[-1], since, tuple(each.to_dict() for each in looks), offline
+        verdict, reason, rows, look.number, look.shares[-1], since, tuple(result.to_dict() for result in looks), offline
     )

@@ -1,4 +1,4 @@
-"""Decide on what the ledger states now, and record it; a writer who comes second reads again and decides again."""
+"""Append a decision by optimistic concurrency: a writer who comes second reads the state and decides again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ D = TypeVar("D", bound=Details)
 ATTEMPTS = 20
 
 
-def append_decision(workspace: Workspace, draft_of: Callable[[LoopState], Draft[D]], *, name: str) -> Record[D]:
-    """Return the record of a decision: compare-and-append, tried again while other records come first.
+def append_decision(workspace: Workspace, make_draft: Callable[[LoopState], Draft[D]], *, name: str) -> Record[D]:
+    """Append a decision and return its record: compare-and-append with retry while other records come first.
 
     Parameters
     ----------
     draft_of : callable
-        Given the state of the loop, returns the draft, or raises where the decision must not be made.
+        Returns the draft for the state of the loop, or raises if the decision must not be made.
     name : str
         The decision in words, for the error.
 
@@ -33,7 +33,7 @@ def append_decision(workspace: Workspace, draft_of: Callable[[LoopState], Draft[
     for _ in range(ATTEMPTS):
         state = workspace.state()
         try:
-            return workspace.ledger.append(draft_of(state), read=state.sequence)
+            return workspace.ledger.append(make_draft(state), read=state.sequence)
         except StaleLedgerError:
             continue
     raise LedgerError(

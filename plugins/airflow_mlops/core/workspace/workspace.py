@@ -1,7 +1,6 @@
-"""Everything a loop works with, in one place: its declaration and its ports.
+"""The workspace of a loop: its declaration and its ports.
 
-A workspace opens nothing by itself; each port is opened by the first stage that touches it, so that
-a stage pays only for what it uses.
+Each port is opened at its first use, so that a stage pays only for the ports that it uses.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ D = TypeVar("D", bound=Details)
 
 @dataclass(frozen=True)
 class Ports:
-    """How to open each port; tests put in-memory twins here."""
+    """Factories of the ports; tests pass in-memory ones."""
 
     source: Callable[[], Source]
     table: Callable[[str], PartitionedTable]
@@ -44,11 +43,11 @@ class Ports:
     keys: Callable[[], SigningKeys]
     shared: Callable[[], LakeFiles | None] = lambda: None
     runner: Callable[[Workspace], StepRunner] | None = None
-    """Where candidates are fitted, if something beside this machine can be reached."""
+    """Fits candidates, if something beside this machine can be reached."""
     target: Callable[[Workspace], RolloutTarget] | None = None
-    """Who serves the model."""
+    """Serves the model."""
     connections: Callable[[], Connections] = NoConnections
-    """What a rollout's metrics may ask: databases and HTTP services by their ids."""
+    """Databases and HTTP services by their ids, for queried metrics of a rollout."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,11 @@ class Workspace:
     scratch : Path
         Folder for fitted candidates and cached models of this loop.
     ports : Ports
-        How to open the ports.
+        Factories of the ports.
     actor : str
-        Who acts, as the ledger shall name them.
+        Name of who acts, for the ledger.
     secret : str, optional
-        What masks personal columns; needed where the contract masks any.
+        Secret that masks personal columns; needed if the contract masks any.
     """
 
     loop: Loop
@@ -80,7 +79,7 @@ class Workspace:
 
     @cached_property
     def contract(self) -> Contract | None:
-        """The declared contract of the data set; None where the first partition says what columns there are.
+        """The declared contract of the data set; None if the first partition defines the columns.
 
         Raises
         ------
@@ -93,7 +92,7 @@ class Workspace:
 
     @cached_property
     def source(self) -> Source:
-        """Where rows come from."""
+        """The source of rows."""
         return self.ports.source()
 
     @cached_property
@@ -108,12 +107,12 @@ class Workspace:
 
     @cached_property
     def predictions(self) -> PartitionedTable:
-        """What each version predicted, and which prediction was served."""
+        """The predictions of each version, and the served one."""
         return self.ports.table("predictions")
 
     @cached_property
     def ledger(self) -> Ledger:
-        """What was decided, in order."""
+        """The decisions of the loop, in order."""
         return self.ports.ledger()
 
     @cached_property
@@ -123,17 +122,17 @@ class Workspace:
 
     @cached_property
     def registry(self) -> ModelRegistry:
-        """Versions and aliases."""
+        """The model registry: versions and aliases."""
         return self.ports.registry()
 
     @cached_property
     def keys(self) -> SigningKeys:
-        """What signs versions, and whose signatures count."""
+        """The key that signs versions, and the trusted public keys."""
         return self.ports.keys()
 
     @cached_property
     def target(self) -> RolloutTarget:
-        """Who serves the model.
+        """The rollout target that serves the model.
 
         Raises
         ------
@@ -152,13 +151,13 @@ class Workspace:
         return self.ports.connections()
 
     def share(self, path: Path) -> None:
-        """Let the other workers have a file below ``scratch``, where that is not a folder they see."""
+        """Copy a file below ``scratch`` to the shared lake, if there is one, for other workers."""
         files = self.ports.shared()
         if files is not None:
             files.put(path.relative_to(self.scratch).as_posix(), path.read_bytes())
 
     def shared(self, path: Path) -> Path:
-        """Return a file below ``scratch``, fetched if another worker made it."""
+        """Return a file below ``scratch``, fetched from the shared lake if another worker wrote it."""
         files = self.ports.shared()
         if files is not None and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,9 +173,9 @@ class Workspace:
         return Draft(details, operation, partition, self.actor, evidence)
 
     def record_fact(self, draft: Draft[D]) -> Record[D]:
-        """Append something that happened whatever else was recorded meanwhile.
+        """Append a fact, retrying while other records come first.
 
-        Decisions do not come here: they state the record they were decided on.
+        Decisions are not appended here, since each depends on the record that it was decided on.
         """
         while True:
             try:

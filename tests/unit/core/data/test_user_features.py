@@ -16,7 +16,7 @@ from airflow_mlops.core.declaration.user_function import require_function
 from airflow_mlops.core.errors import DeclarationError, TrainingError
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.predict import predict
@@ -206,7 +206,7 @@ def test_training_scoring_and_watching_use_the_same_features(tmp_path: Path) -> 
     assert train(workspace, week(3)) == "1"
     version = start_rollout(workspace, week(3))
     for index in range(len(workspace.loop.rollout.stages)):
-        run_stage(workspace, version, index, week(3))
+        run_rollout_step(workspace, version, index, week(3))
     scored = score_partition(workspace, week(4))
     assert scored.rows == 120
     profile = workspace.evidence.get(workspace.state().versions["1"].details.profile)

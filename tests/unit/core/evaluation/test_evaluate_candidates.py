@@ -22,7 +22,7 @@ from airflow_mlops.core.evaluation.gate_report import gate_table
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
 from airflow_mlops.core.registry.model_file import save_model
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.training.assemble import TrainingRequest, assemble_training
 from airflow_mlops.core.training.fit_candidate import candidate_file, fit_candidate
 from airflow_mlops.core.workspace import Workspace
@@ -61,7 +61,7 @@ def spaced(frames: dict[str, pd.DataFrame], tmp_path: Path, **changes: Any) -> W
         ingest(workspace, week(number))
     request, fits = fitted(workspace, week(2))
     register_candidate(workspace, request, evaluate_candidates(workspace, request, fits))
-    run_stage(workspace, start_rollout(workspace, week(2)), 0, week(2))
+    run_rollout_step(workspace, start_rollout(workspace, week(2)), 0, week(2))
     ingest(workspace, week(3))
     return workspace
 

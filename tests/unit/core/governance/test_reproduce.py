@@ -16,7 +16,7 @@ from airflow_mlops.core.governance import reproduce_version as module
 from airflow_mlops.core.governance.environment_change import changed_since
 from airflow_mlops.core.governance.explain_row import explain_row
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -117,7 +117,7 @@ def test_what_is_installed_otherwise_is_named() -> None:
 @pytest.mark.filterwarnings("ignore:The NumPy global RNG")
 def test_a_row_is_traced_through_its_features_to_what_was_served(tmp_path: Path) -> None:
     workspace = with_version(tmp_path)
-    run_stage(workspace, start_rollout(workspace, week(2)), 0, week(2))
+    run_rollout_step(workspace, start_rollout(workspace, week(2)), 0, week(2))
     ingest(workspace, week(3))
     score_partition(workspace, week(3))
     found = explain_row(workspace, "1", "3-5")
@@ -148,7 +148,7 @@ def test_a_row_is_found_by_its_key_of_whatever_type(tmp_path: Path, key: Callabl
     for number in range(3):
         ingest(workspace, week(number))
     train(workspace, week(2))
-    run_stage(workspace, start_rollout(workspace, week(2)), 0, week(2))
+    run_rollout_step(workspace, start_rollout(workspace, week(2)), 0, week(2))
     ingest(workspace, week(3))
     score_partition(workspace, week(3))
     found = explain_row(workspace, "1", named)

@@ -1,4 +1,4 @@
-"""Archives: what would unpack to too much is refused on its table of contents, before a byte of it is read."""
+"""Archives that would unpack beyond the limits are refused by their table of contents, before a byte is read."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from airflow_mlops.core.registry.model_file import file_digest, load_model, save
 
 
 def archive(path: Path, members: dict[str, bytes], *, compression: int = zipfile.ZIP_STORED) -> Path:
-    with zipfile.ZipFile(path, "w", compression) as made:
+    with zipfile.ZipFile(path, "w", compression) as zipped:
         for name, content in members.items():
-            made.writestr(name, content)
+            zipped.writestr(name, content)
     return path
 
 
 def header_of(shape: tuple[int, ...]) -> bytes:
-    """Return an array in numpy's format that says it has a shape and has no byte of it."""
+    """Return the header of an array in numpy's format with a shape, and no data."""
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
     return stream.getvalue()
@@ -39,7 +39,10 @@ def test_what_this_package_writes_is_far_from_the_limits(tmp_path: Path) -> None
 
 def test_a_small_file_that_unpacks_to_much_is_refused_without_using_memory(tmp_path: Path) -> None:
     bomb = tmp_path / "model.skops"
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as made, made.open("1.npy", "w", force_zip64=True) as member:
+    with (
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as zipped,
+        zipped.open("1.npy", "w", force_zip64=True) as member,
+    ):
         member.write(header_of((300 * 1024**2 // 8,)))
         for _ in range(300):
             member.write(b"\0" * 1024**2)
@@ -78,10 +81,10 @@ def test_an_array_of_objects_is_refused_since_only_a_pickle_holds_one(tmp_path: 
 
 def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
-    with zipfile.ZipFile(path, "w") as made:
-        made.writestr("schema.json", "{}")
+    with zipfile.ZipFile(path, "w") as zipped:
+        zipped.writestr("schema.json", "{}")
         with pytest.warns(UserWarning, match="Duplicate name"):
-            made.writestr("schema.json", "[]")
+            zipped.writestr("schema.json", "[]")
     with pytest.raises(RegistryError, match="two members of one name"):
         check_archive(path)
 

@@ -13,7 +13,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
 from airflow_mlops.core.registry.recorded_environment import (
-    environment_said,
+    parse_environment,
     recorded_environment,
     requirements_of,
 )
@@ -40,14 +40,14 @@ def test_the_bill_of_materials_is_valid_cyclonedx() -> None:
 
 
 def test_the_bill_of_materials_is_about_the_model_and_lists_python_and_every_distribution() -> None:
-    found = materials()
-    made = found["metadata"]["component"]  # type: ignore[index]
-    assert made["type"] == "machine-learning-model"
-    assert made["hashes"] == [{"alg": "SHA-256", "content": DIGEST}]
-    names = {component["name"] for component in found["components"]}  # type: ignore[attr-defined]
+    document = materials()
+    component = document["metadata"]["component"]  # type: ignore[index]
+    assert component["type"] == "machine-learning-model"
+    assert component["hashes"] == [{"alg": "SHA-256", "content": DIGEST}]
+    names = {component["name"] for component in document["components"]}  # type: ignore[attr-defined]
     assert {"CPython", "numpy"} <= names
     assert len(names) >= len(recorded_environment()["packages"])
-    assert "timestamp" not in found["metadata"]  # type: ignore[operator]
+    assert "timestamp" not in document["metadata"]  # type: ignore[operator]
 
 
 def test_another_process_writes_the_same_bytes() -> None:
@@ -56,9 +56,12 @@ def test_another_process_writes_the_same_bytes() -> None:
         "print(json.dumps(m(), sort_keys=True))"
     )
     elsewhere = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True,
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "7"},
-    ).stdout  # fmt: skip
+    ).stdout
     assert elsewhere.strip() == json.dumps(materials(), sort_keys=True)
 
 
@@ -68,13 +71,16 @@ def test_another_model_is_another_bill_of_materials() -> None:
 
 
 def test_a_fit_elsewhere_is_recorded_as_it_says_and_no_more_is_claimed() -> None:
-    said = environment_said({"python": "3.9.1", "numpy": "1.26.0", "scikit_learn": "1.4.0", "platform": "Linux-6"})
-    assert said["python"] == "3.9.1"
-    assert [(package["name"], package["version"]) for package in said["packages"]] == [
-        ("numpy", "1.26.0"), ("scikit-learn", "1.4.0")
-    ]  # fmt: skip
-    assert requirements_of(said, ("scikit-learn", "pandas")) == ("scikit-learn==1.4.0",)
+    environment = parse_environment(
+        {"python": "3.9.1", "numpy": "1.26.0", "scikit_learn": "1.4.0", "platform": "Linux-6"}
+    )
+    assert environment["python"] == "3.9.1"
+    assert [(package["name"], package["version"]) for package in environment["packages"]] == [
+        ("numpy", "1.26.0"),
+        ("scikit-learn", "1.4.0"),
+    ]
+    assert requirements_of(environment, ("scikit-learn", "pandas")) == ("scikit-learn==1.4.0",)
     full = recorded_environment()
-    assert environment_said(full) == full
-    document = bill_of_materials(said, model="m", operation="op", digest=DIGEST)
+    assert parse_environment(full) == full
+    document = bill_of_materials(environment, model="m", operation="op", digest=DIGEST)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(document)) is None

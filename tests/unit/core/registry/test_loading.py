@@ -1,4 +1,4 @@
-"""Versions are verified before every load: a good copy serves, a bad one is replaced, and nothing bad is ever read."""
+"""Versions are verified before every load: a valid copy is loaded, an invalid one is replaced and never read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidate
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import GHOST_OF, VersionGoneError
-from airflow_mlops.core.ports.signing_keys import GivenKeys, new_private_key
-from airflow_mlops.core.registry.load import copy_of, load_version, verified_folder
+from airflow_mlops.core.ports.signing_keys import StaticKeys, new_private_key
+from airflow_mlops.core.registry.load import copy_folder, load_version, verified_folder
 from airflow_mlops.core.registry.sign_folder import SignatureError
 from airflow_mlops.core.registry.verify_version import verify_version
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
@@ -46,10 +46,10 @@ def registry(workspace: Workspace) -> InMemoryRegistry:
 
 
 def champion(workspace: Workspace) -> Version:
-    found = workspace.state().champion
-    assert found is not None
-    assert found.number == "1"
-    return found
+    version = workspace.state().champion
+    assert version is not None
+    assert version.number == "1"
+    return version
 
 
 def test_a_version_is_registered_signed_with_its_environment_and_its_bill_of_materials(
@@ -60,8 +60,8 @@ def test_a_version_is_registered_signed_with_its_environment_and_its_bill_of_mat
     assert details.signature is not None
     assert workspace.evidence.get(str(details.sbom))["bomFormat"] == "CycloneDX"
     assert workspace.evidence.get(str(details.installed))["python"] == details.environment["python"]
-    kept = (verified_folder(workspace, champion(workspace)) / "sbom.cdx.json").read_bytes()
-    assert json.loads(kept) == workspace.evidence.get(str(details.sbom))
+    bill = (verified_folder(workspace, champion(workspace)) / "sbom.cdx.json").read_bytes()
+    assert json.loads(bill) == workspace.evidence.get(str(details.sbom))
     report = verify_version(workspace, champion(workspace))
     assert (report.signed, report.verified, report.key) == (True, True, details.signature.key)
 
@@ -77,18 +77,18 @@ def judged(workspace: Workspace, partition: str) -> tuple[TrainingRequest, dict[
 def test_a_registration_that_died_before_its_record_is_adopted_with_the_signature_it_had(
     workspace: Workspace, registry: InMemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = judged(workspace, week(3))
+    evaluated = judged(workspace, week(3))
     with monkeypatch.context() as patched:
         patched.setattr(InMemoryEvidence, "put", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            register_candidate(workspace, *asked)
+            register_candidate(workspace, *evaluated)
     assert list(workspace.state().versions) == ["1"]
-    kept = registry.versions[1].beside["model.sig"]
-    registered = register_candidate(workspace, *asked)
+    signature = registry.versions[1].beside["model.sig"]
+    registered = register_candidate(workspace, *evaluated)
     assert registered["version"] == "2"
-    assert registered == register_candidate(workspace, *asked)
+    assert registered == register_candidate(workspace, *evaluated)
     assert len(registry.versions) == 2
-    assert hashlib.sha256(kept).hexdigest() == workspace.state().versions["2"].details.signature.digest
+    assert hashlib.sha256(signature).hexdigest() == workspace.state().versions["2"].details.signature.digest
 
 
 def interrupt(*_: object) -> str:
@@ -99,7 +99,7 @@ def test_a_copy_is_verified_at_every_load_and_replaced_where_it_was_changed(
     workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
     version = champion(workspace)
-    folder = copy_of(workspace, version)
+    folder = copy_folder(workspace, version)
     for name in ("model.skops", "environment.json"):
         (folder / name).write_bytes(b"tampered")
         with caplog.at_level(logging.WARNING):
@@ -141,11 +141,11 @@ def test_without_a_good_copy_a_changed_version_is_refused_by_the_name_of_the_fil
 
 
 def test_what_an_edited_mlmodel_asks_for_is_never_done(workspace: Workspace, tmp_path: Path) -> None:
-    """Even signed by the project itself, ``MLmodel`` is no instruction to anybody here."""
+    """``MLmodel`` is never executed, even if the project itself has signed it."""
     from airflow_mlops.core.registry.sign_folder import sign_folder
 
     version = champion(workspace)
-    folder = copy_of(workspace, version)
+    folder = copy_folder(workspace, version)
     witness = tmp_path / "it-ran"
 
     class Payload:
@@ -159,13 +159,13 @@ def test_what_an_edited_mlmodel_asks_for_is_never_done(workspace: Workspace, tmp
     (folder / "model.pkl").write_bytes(pickle.dumps(Payload()))
     details = replace(version.details, signature=sign_folder(folder, workspace.keys))
     signed = Version(version.number, version.partition, details)
-    shutil.copytree(folder, copy_of(workspace, signed))
+    shutil.copytree(folder, copy_folder(workspace, signed))
     assert hasattr(load_version(workspace, signed), "predict")
     assert not witness.exists()
 
 
 def test_a_key_that_is_not_trusted_here_is_named_and_no_other_copy_is_tried(workspace: Workspace) -> None:
-    workspace.__dict__["keys"] = GivenKeys(new_private_key())
+    workspace.__dict__["keys"] = StaticKeys(new_private_key())
     with pytest.raises(SignatureError, match="which is not trusted here; give the connection mlops_signing"):
         load_version(workspace, champion(workspace))
 
@@ -182,7 +182,7 @@ def test_a_version_from_before_signatures_is_loaded_by_its_digest_with_a_warning
     report = verify_version(workspace, old)
     assert (report.signed, report.verified) == (False, False)
     assert "it was registered before versions were" in report.reason
-    (copy_of(workspace, old) / "model.skops").write_bytes(b"tampered")
+    (copy_folder(workspace, old) / "model.skops").write_bytes(b"tampered")
     registry.versions[0].content = b"tampered"
     with pytest.raises(RegistryError, match=r"version 1 of toy is refused: model\.skops was changed: its digest is"):
         load_version(workspace, old)
@@ -220,16 +220,16 @@ def test_a_version_that_a_stranger_made_under_the_operation_is_not_adopted(
 
 
 def test_a_number_that_the_registry_gives_twice_is_refused(workspace: Workspace, registry: InMemoryRegistry) -> None:
-    asked = judged(workspace, week(3))
+    evaluated = judged(workspace, week(3))
     registry.versions.clear()
     with pytest.raises(RegistryError, match=r"version 1 of toy is another model in the ledger .*gave it twice"):
-        register_candidate(workspace, *asked)
+        register_candidate(workspace, *evaluated)
     assert champion(workspace).partition == week(2)
 
 
 def test_nothing_is_said_of_a_registry_that_is_as_the_ledger_says(workspace: Workspace) -> None:
-    found = inspect_versions(workspace)
-    assert (found.problems, found.notices) == ([], [])
+    inspection = inspect_versions(workspace)
+    assert (inspection.problems, inspection.notices) == ([], [])
 
 
 def test_a_champion_that_was_deleted_goes_on_serving_and_is_reported(
@@ -261,12 +261,15 @@ def test_the_alias_of_a_deleted_champion_is_no_other_versions(workspace: Workspa
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda kept: kept.tags.update(artefact="f" * 64), "its tag artefact is ffff"),
-        (lambda kept: kept.tags.pop("evaluation"), "its tag evaluation is absent, and was "),
-        (lambda kept: kept.tags.update({GHOST_OF: "7"}), f"somebody tagged it {GHOST_OF}=7"),
-        (lambda kept: setattr(kept, "source", "memory:/versions/other"), "its files are at memory:/versions/other"),
-        (lambda kept: setattr(kept, "content", b"x"), r"model\.skops was changed after it was signed"),
-        (lambda kept: kept.beside.update(MLmodel=b"x"), "MLmodel was added"),
+        (lambda version: version.tags.update(artefact="f" * 64), "its tag artefact is ffff"),
+        (lambda version: version.tags.pop("evaluation"), "its tag evaluation is absent, and was "),
+        (lambda version: version.tags.update({GHOST_OF: "7"}), f"somebody tagged it {GHOST_OF}=7"),
+        (
+            lambda version: setattr(version, "source", "memory:/versions/other"),
+            "its files are at memory:/versions/other",
+        ),
+        (lambda version: setattr(version, "content", b"x"), r"model\.skops was changed after it was signed"),
+        (lambda version: version.beside.update(MLmodel=b"x"), "MLmodel was added"),
     ],
 )
 def test_whatever_is_changed_of_a_released_version_is_named(
@@ -286,14 +289,14 @@ def test_ghosts_are_tagged_and_strangers_named_and_neither_is_ever_aliased(
     first = registry.versions[0]
     registry.versions.append(KeptVersion(first.operation, first.content, first.registration))
     registry.versions.append(KeptVersion("somebody's", b"", first.registration))
-    found = inspect_versions(workspace)
-    assert found.problems == []
-    assert found.notices == [
+    inspection = inspect_versions(workspace)
+    assert inspection.problems == []
+    assert inspection.notices == [
         "version 2 is a ghost of 1; it was tagged",
         "version 3 is in the registry and not in the ledger (made by somebody's); it is never served",
     ]
     assert registry.versions[1].tags[GHOST_OF] == "1"
-    assert inspect_versions(workspace).notices == found.notices[1:]
+    assert inspect_versions(workspace).notices == inspection.notices[1:]
     registry.pointers["champion"] = "3"
     assert reconcile(workspace) == ["alias champion was 3, is now 1"]
     assert set(workspace.state().versions) == {"1"}

@@ -1,4 +1,4 @@
-"""Model files: what was fitted comes back, and nothing else is ever loaded."""
+"""Model files: a fitted model can be loaded again, and no other file is loaded."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ Y = X @ [1.0, 2.0, 3.0]
 @pytest.mark.parametrize(
     "model",
     [
-        LinearRegression(), DecisionTreeRegressor(random_state=0), HistGradientBoostingRegressor(max_iter=3),
+        LinearRegression(),
+        DecisionTreeRegressor(random_state=0),
+        HistGradientBoostingRegressor(max_iter=3),
         HistGradientBoostingRegressor(max_iter=3, loss="absolute_error"),
     ],
     ids=lambda model: type(model).__name__,
-)  # fmt: skip
+)
 def test_a_regressor_predicts_the_same_after_it_was_kept(model: Any, tmp_path: Path) -> None:
     digest = save_model(model.fit(X, Y), tmp_path / "m" / "model.skops")
     again = load_model(tmp_path / "m" / "model.skops", digest)
@@ -68,7 +70,7 @@ def test_a_file_that_is_gone_is_a_registry_error(tmp_path: Path) -> None:
 
 
 def fitted_and_kept(path: str) -> str:
-    """Fit the same model from nothing, keep it at ``path`` and return the digest of the file."""
+    """Fit the same model, save it at ``path`` and return the digest of the file."""
     rows = np.random.default_rng(0).normal(size=(200, 3))
     model = make_pipeline(StandardScaler(), HistGradientBoostingRegressor(max_iter=5, random_state=0))
     return save_model(model.fit(rows, rows.sum(axis=1)), Path(path))
@@ -81,8 +83,11 @@ def test_the_same_fit_is_the_same_file_in_every_process(tmp_path: Path) -> None:
     )
     elsewhere = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "elsewhere.skops")],
-        check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    ).stdout  # fmt: skip
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    ).stdout
     assert elsewhere.strip() == fitted_and_kept(str(tmp_path / "here.skops"))
 
 

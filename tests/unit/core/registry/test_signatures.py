@@ -1,4 +1,4 @@
-"""Signatures: a folder is what was signed, by a key that is trusted here, or it is refused by the name of the file."""
+"""Signatures: a folder that was changed, or signed by an untrusted key, is refused with the names of its files."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ports.signing_keys import (
     PRIVATE_KEY,
-    GivenKeys,
     KeyFolder,
+    StaticKeys,
+    derive_public_key,
     fingerprint,
     new_private_key,
-    public_of,
 )
 from airflow_mlops.core.registry.sign_folder import (
     SIGNATURE_FILE,
     OtherKeyError,
     Signature,
     SignatureError,
+    read_signature,
     sign_folder,
-    signature_of,
     verify_folder,
 )
 
-KEYS = GivenKeys(new_private_key())
+KEYS = StaticKeys(new_private_key())
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "model"
-    (made / "sub").mkdir(parents=True)
-    (made / "MLmodel").write_text("serialization_format: skops\n")
-    (made / "model.skops").write_bytes(b"\0" * 1000)
-    (made / "sub" / "requirements.txt").write_text("numpy==2.4.6\n")
-    return made
+    model_folder = tmp_path / "model"
+    (model_folder / "sub").mkdir(parents=True)
+    (model_folder / "MLmodel").write_text("serialization_format: skops\n")
+    (model_folder / "model.skops").write_bytes(b"\0" * 1000)
+    (model_folder / "sub" / "requirements.txt").write_text("numpy==2.4.6\n")
+    return model_folder
 
 
 def test_a_folder_that_nobody_touched_is_verified_and_names_its_key(folder: Path) -> None:
     signature = sign_folder(folder, KEYS)
     verify_folder(folder, signature, KEYS)
-    assert signature_of(folder, KEYS) == signature
-    assert signature.key == fingerprint(public_of(KEYS.private()))
+    assert read_signature(folder, KEYS) == signature
+    assert signature.key == fingerprint(derive_public_key(KEYS.private()))
 
 
 def change_a_byte(folder: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_symbolic_link_is_refused_even_to_the_same_content(folder: Path, tmp_p
 
 
 def test_another_key_signs_the_changed_folder_in_vain(folder: Path) -> None:
-    first, others = sign_folder(folder, KEYS), GivenKeys(new_private_key())
+    first, others = sign_folder(folder, KEYS), StaticKeys(new_private_key())
     change_a_byte(folder)
     second = sign_folder(folder, others)
     with pytest.raises(SignatureError, match="its signature was replaced"):
@@ -95,7 +95,7 @@ def test_another_key_signs_the_changed_folder_in_vain(folder: Path) -> None:
     with pytest.raises(OtherKeyError, match=r"not trusted here; give the connection mlops_signing that public key"):
         verify_folder(folder, second, KEYS)
     with pytest.raises(OtherKeyError, match="by no key that is trusted here"):
-        signature_of(folder, KEYS)
+        read_signature(folder, KEYS)
     with pytest.raises(SignatureError):
         verify_folder(folder, Signature(second.digest, first.key), KEYS)
 
@@ -112,19 +112,19 @@ def test_a_signature_that_is_no_signature_is_refused_in_words(folder: Path) -> N
 
 
 def test_a_worker_with_the_public_key_alone_verifies_and_cannot_sign(folder: Path) -> None:
-    signature, public = sign_folder(folder, KEYS), public_of(KEYS.private())
-    reader = GivenKeys(None, (public,))
+    signature, public = sign_folder(folder, KEYS), derive_public_key(KEYS.private())
+    reader = StaticKeys(None, (public,))
     verify_folder(folder, signature, reader)
     with pytest.raises(DeclarationError, match="this worker has no key to sign a model with"):
         sign_folder(folder, reader)
 
 
 def test_after_a_change_of_keys_old_versions_are_verified_by_the_old_public_key(folder: Path) -> None:
-    old, new = GivenKeys(new_private_key()), new_private_key()
+    old, new = StaticKeys(new_private_key()), new_private_key()
     signature = sign_folder(folder, old)
-    verify_folder(folder, signature, GivenKeys(new, (public_of(old.private()),)))
+    verify_folder(folder, signature, StaticKeys(new, (derive_public_key(old.private()),)))
     with pytest.raises(OtherKeyError):
-        verify_folder(folder, signature, GivenKeys(new))
+        verify_folder(folder, signature, StaticKeys(new))
 
 
 def test_the_key_of_a_folder_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path, folder: Path) -> None:
@@ -142,20 +142,20 @@ def test_the_key_of_a_folder_is_made_once_and_only_its_owner_can_read_it(tmp_pat
 
 
 def test_of_many_that_make_the_key_at_once_all_get_the_same(tmp_path: Path) -> None:
-    found: list[str] = []
+    keys: list[str] = []
     start = threading.Barrier(8)
 
     def ask() -> None:
         start.wait()
-        found.append(KeyFolder(tmp_path / "keys").private())
+        keys.append(KeyFolder(tmp_path / "keys").private())
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8
-    assert len(set(found)) == 1
+    assert len(keys) == 8
+    assert len(set(keys)) == 1
 
 
 def test_a_public_key_put_beside_the_own_one_is_trusted(tmp_path: Path, folder: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_public_key_put_beside_the_own_one_is_trusted(tmp_path: Path, folder: 
     keys.private()
     with pytest.raises(OtherKeyError):
         verify_folder(folder, signature, keys)
-    (tmp_path / "keys" / "colleague.pub.pem").write_text(public_of(KEYS.private()))
+    (tmp_path / "keys" / "colleague.pub.pem").write_text(derive_public_key(KEYS.private()))
     verify_folder(folder, signature, keys)
 
 
@@ -181,18 +181,18 @@ def pem(key: object) -> str:
 )
 def test_a_key_that_cannot_sign_is_refused_and_never_repeated(key: str) -> None:
     with pytest.raises(DeclarationError) as caught:
-        GivenKeys(key).private()
+        StaticKeys(key).private()
     assert key.splitlines()[-2 if "\n" in key else 0] not in str(caught.value)
-    assert key not in repr(GivenKeys(key))
+    assert key not in repr(StaticKeys(key))
 
 
 def test_model_signings_own_command_verifies_what_we_signed(folder: Path, tmp_path: Path) -> None:
     sign_folder(folder, KEYS)
-    (tmp_path / "public.pem").write_text(public_of(KEYS.private()))
+    (tmp_path / "public.pem").write_text(derive_public_key(KEYS.private()))
     command = [
         *(sys.executable, "-m", "model_signing", "verify", "key", str(folder)),
         *("--signature", str(folder / SIGNATURE_FILE), "--public_key", str(tmp_path / "public.pem")),
         *("--ignore-paths", str(folder / SIGNATURE_FILE)),
     ]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stdout + said.stderr
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr

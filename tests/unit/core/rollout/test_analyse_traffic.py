@@ -1,4 +1,4 @@
-"""A stage where requests are answered: looks come when they are planned, and what is plainly broken needs none."""
+"""A stage on live traffic: looks come as planned, and gross breakage needs none."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from airflow_mlops.core.errors import NotReadyError, RolledBackError
 from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, TargetError, Traffic, UnitSums, VersionTelemetry
-from airflow_mlops.core.rollout.analyse_stage import due
+from airflow_mlops.core.rollout.analyse_stage import reason_to_resume
 from airflow_mlops.core.rollout.control_rollout import control_rollout
-from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import enter_stage, run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -23,8 +23,10 @@ from tests.unit.core.ledger.histories import History, week
 from tests.unit.core.toy_loop import toy_loop
 
 
-def seen(requests: int, *, errors: int = 0, slow: int = 0, constant: bool = False, seed: int = 0) -> VersionTelemetry:
-    """Return what a target saw of a version: requests of as many keys, some of them failed or slow."""
+def telemetry_of(
+    requests: int, *, errors: int = 0, slow: int = 0, constant: bool = False, seed: int = 0
+) -> VersionTelemetry:
+    """Return the telemetry of a version: requests of as many keys, some of them failed or slow."""
     random = np.random.default_rng(seed)
     failed = np.zeros(requests)
     failed[:errors] = 1
@@ -50,27 +52,27 @@ def rolled_out(
 
 
 def look(workspace: Workspace, index: int = 0) -> str:
-    """Look at a stage and return what came of it."""
+    """Analyse a stage and return the outcome."""
     try:
-        run_stage(workspace, "2", index, week(3))
+        run_rollout_step(workspace, "2", index, week(3))
     except (NotReadyError, RolledBackError) as error:
         return f"{type(error).__name__}: {error}"
     return "passed"
 
 
 def looks(workspace: Workspace) -> list[tuple[int, str]]:
-    """Return the looks that stand in the ledger: their numbers and verdicts."""
-    found = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"]
-    return [(each.look, each.verdict) for each in found]
+    """Return number and verdict of each look in the ledger."""
+    analyses = [each.details for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"]
+    return [(each.look, each.verdict) for each in analyses]
 
 
 def test_the_target_serves_the_stage_and_then_the_new_champion(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
     assert (target.observe().champion, target.observe().challenger, target.observe().exposed) == ("1", "2", 10)
-    target.sees(champion=seen(9_000), challenger=seen(1_000, seed=1))
+    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
     assert look(workspace) == "passed"
-    run_stage(workspace, "2", 1, week(3))
+    run_rollout_step(workspace, "2", 1, week(3))
     assert (target.observe().champion, target.observe().challenger) == ("2", None)
     assert workspace.registry.aliases() == {"champion": "2"}
 
@@ -79,9 +81,9 @@ def test_without_requests_a_stage_holds_and_no_look_is_used_up(tmp_path: Path) -
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, min_rows=100)
     for requests in (0, 1, 99):
-        target.sees(champion=seen(1_000), challenger=seen(requests))
+        target.sees(champion=telemetry_of(1_000), challenger=telemetry_of(requests))
         assert f"{requests} requests of the challenger, 100 are needed to say" in look(workspace)
-        assert due(workspace, "2", 0) is None
+        assert reason_to_resume(workspace, "2", 0) is None
     assert looks(workspace) == []
 
 
@@ -91,10 +93,10 @@ def test_looks_come_at_their_share_of_the_sample_and_each_is_stored_once(tmp_pat
     workspace = rolled_out(tmp_path, target, [{"canary": 10, "sample": 1_000}, {"live": 100}], metrics=metrics)
     for requests, number in ((150, 0), (200, 1), (210, 1), (399, 1), (400, 2), (400, 2), (650, 3)):
         # As many errors as the champion: nothing is shown at a margin of nothing.
-        target.sees(champion=seen(9_000, errors=900), challenger=seen(requests, errors=requests // 10))
+        target.sees(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(requests, errors=requests // 10))
         assert "NotReadyError" in look(workspace)
         assert [each for each, _ in looks(workspace)] == list(range(1, number + 1)), requests
-    target.sees(champion=seen(9_000, errors=900), challenger=seen(1_300, errors=130))
+    target.sees(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(1_300, errors=130))
     # The fourth look had the whole sample: nothing is left to wait for.
     assert "undecided at the last look, 4 of 5" in look(workspace)
     assert looks(workspace)[-1] == (4, "fail")
@@ -105,9 +107,9 @@ def test_undecided_after_the_last_planned_look_goes_back_and_says_so(tmp_path: P
     metrics = [{"metric": "errors", "worse_by": 0.0}]
     stages = [{"canary": 10, "sample": 200}, {"live": 100}]
     workspace = rolled_out(tmp_path, target, stages, metrics=metrics, looks=2)
-    target.sees(champion=seen(9_000, errors=900), challenger=seen(100, errors=10))
+    target.sees(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(100, errors=10))
     assert "NotReadyError" in look(workspace)
-    target.sees(champion=seen(9_000, errors=900), challenger=seen(200, errors=20))
+    target.sees(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(200, errors=20))
     assert "RolledBackError" in look(workspace)
     assert "undecided at the last look, 2 of 2" in workspace.state().quarantined["2"]
     assert target.observe().challenger is None
@@ -116,10 +118,10 @@ def test_undecided_after_the_last_planned_look_goes_back_and_says_so(tmp_path: P
 @pytest.mark.parametrize(
     ("challenger", "metrics", "word"),
     [
-        (seen(500, errors=200), [], "errs in 40.00%"),
-        (seen(500, constant=True), [], "predictions"),
-        (seen(500, slow=200), [{"metric": "latency", "at_most": 0.2}], "took the challenger longer"),
-        (seen(500, slow=30), [{"metric": "latency", "at_most": 0.2}], "slower"),
+        (telemetry_of(500, errors=200), [], "errs in 40.00%"),
+        (telemetry_of(500, constant=True), [], "predictions"),
+        (telemetry_of(500, slow=200), [{"metric": "latency", "at_most": 0.2}], "took the challenger longer"),
+        (telemetry_of(500, slow=30), [{"metric": "latency", "at_most": 0.2}], "slower"),
     ],
 )
 def test_a_bad_challenger_is_rolled_back_and_the_target_serves_the_champion(
@@ -127,8 +129,8 @@ def test_a_bad_challenger_is_rolled_back_and_the_target_serves_the_champion(
 ) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, metrics=metrics)
-    target.sees(champion=seen(5_000), challenger=challenger)
-    assert due(workspace, "2", 0) is not None
+    target.sees(champion=telemetry_of(5_000), challenger=challenger)
+    assert reason_to_resume(workspace, "2", 0) is not None
     assert "RolledBackError" in look(workspace)
     assert word in workspace.state().quarantined["2"]
     assert (target.observe().champion, target.observe().challenger) == ("1", None)
@@ -138,11 +140,11 @@ def test_what_the_target_took_out_by_itself_is_rolled_back_also_while_paused(tmp
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
     control_rollout(workspace, "pause", reason="holiday")
-    target.sees(champion=seen(5_000), challenger=seen(500, seed=1))
+    target.sees(champion=telemetry_of(5_000), challenger=telemetry_of(500, seed=1))
     assert "paused: holiday" in look(workspace)
-    assert due(workspace, "2", 0) is None
+    assert reason_to_resume(workspace, "2", 0) is None
     target.trips("30 of 40 requests raised")
-    assert "30 of 40 requests raised" in str(due(workspace, "2", 0))
+    assert "30 of 40 requests raised" in str(reason_to_resume(workspace, "2", 0))
     assert "RolledBackError" in look(workspace)
     assert target.observe().challenger is None
 
@@ -150,15 +152,15 @@ def test_what_the_target_took_out_by_itself_is_rolled_back_also_while_paused(tmp
 def test_a_stage_bakes_for_its_minutes_however_good_it_looks_and_fails_at_once(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"canary": 10, "bake": 10, "sample": 500}, {"live": 100}], looks=2)
-    target.sees(champion=seen(9_000), challenger=seen(600, seed=1))
+    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(600, seed=1))
     target.seconds = 60
     assert "look 1 of 2 comes after 5 minutes; 1 have passed" in look(workspace)
-    assert due(workspace, "2", 0) is None
+    assert reason_to_resume(workspace, "2", 0) is None
     target.seconds = 5 * 60
-    target.sees(champion=seen(90_000), challenger=seen(10_000, seed=1))
+    target.sees(champion=telemetry_of(90_000), challenger=telemetry_of(10_000, seed=1))
     assert "bakes for 5 more minutes" in look(workspace)
     # All of the sample was in at the first look, and more requests alone bring no second one.
-    target.sees(champion=seen(99_000), challenger=seen(11_000, seed=1))
+    target.sees(champion=telemetry_of(99_000), challenger=telemetry_of(11_000, seed=1))
     assert "NotReadyError" in look(workspace)
     target.seconds = 10 * 60
     assert look(workspace) == "passed"
@@ -171,14 +173,14 @@ def test_a_stage_that_stays_undecided_is_given_up_after_its_time(tmp_path: Path)
     target.seconds = 29 * 60
     assert "NotReadyError" in look(workspace)
     target.seconds = 30 * 60
-    assert "max_wait is 30" in str(due(workspace, "2", 0))
+    assert "max_wait is 30" in str(reason_to_resume(workspace, "2", 0))
     assert "RolledBackError" in look(workspace)
 
 
 def test_the_watch_takes_back_what_a_killed_run_left_at_canary(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"canary": 10, "max_wait": 30}, {"live": 100}])
-    target.sees(champion=seen(1_000), challenger=seen(10))
+    target.sees(champion=telemetry_of(1_000), challenger=telemetry_of(10))
     assert watch_rollout(workspace, week(3)) == []
     target.seconds = 31 * 60
     assert "was rolled back at canary_10: undecided after 31 minutes" in watch_rollout(workspace, week(3))[0]
@@ -190,8 +192,8 @@ def test_the_watch_puts_right_a_target_that_forgot_and_says_what_it_did(tmp_path
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
     target._traffic = Traffic(0, "1")
-    (said,) = watch_rollout(workspace, week(3))
-    assert said == "gateway served version 1, now serves version 1 with version 2 at canary 10 %"
+    (repair,) = watch_rollout(workspace, week(3))
+    assert repair == "gateway served version 1, now serves version 1 with version 2 at canary 10 %"
     assert target.observe().challenger == "2"
 
 
@@ -203,7 +205,7 @@ def test_a_target_that_cannot_say_what_it_serves_is_told_again(tmp_path: Path) -
     target.fails("observe", TargetError("replica 1 serves something else than replica 2"))
     assert "now serves version 1 with version 2 at canary 10 %" in watch_rollout(workspace, week(3))[0]
     target.fails("observe", TargetError("no answer"), times=2)
-    with pytest.raises(TargetError, match="cannot say that it does"):
+    with pytest.raises(TargetError, match="cannot be read to confirm that"):
         watch_rollout(workspace, week(3))
 
 
@@ -226,7 +228,7 @@ def test_standby_is_warm_until_it_has_baked_and_then_switches_at_once(tmp_path: 
     assert "bakes for 5 more minutes" in look(workspace)
     target.seconds = 300
     assert look(workspace) == "passed"
-    run_stage(workspace, "2", 1, week(3))
+    run_rollout_step(workspace, "2", 1, week(3))
     # The champion before stays warm, to switch back to.
     assert (target.observe().champion, target.observe().standby) == ("2", "1")
 
@@ -234,8 +236,8 @@ def test_standby_is_warm_until_it_has_baked_and_then_switches_at_once(tmp_path: 
 def test_an_ab_test_is_judged_once_at_its_end(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"ab": 50, "sample": 1_000}, {"live": 100}])
-    target.sees(champion=seen(999), challenger=seen(999, seed=1))
+    target.sees(champion=telemetry_of(999), challenger=telemetry_of(999, seed=1))
     assert "look 1 of 1 comes at 1,000 requests of the challenger; 999 are in" in look(workspace)
-    target.sees(champion=seen(1_000), challenger=seen(1_000, seed=1))
+    target.sees(champion=telemetry_of(1_000), challenger=telemetry_of(1_000, seed=1))
     assert look(workspace) == "passed"
     assert looks(workspace) == [(1, "pass")]

@@ -26,7 +26,7 @@ from airflow_mlops.core.rollout import watch_rollout as watch_module
 from airflow_mlops.core.rollout.control_rollout import approve_stage, control_rollout
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.rollout.reconcile_target import wanted_traffic
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 from airflow_mlops.core.workspace import Workspace
@@ -46,7 +46,7 @@ class CrashedError(BaseException):
 
 
 class Clockwork:
-    """Counts writes, and kills the process before or after the one that a test names."""
+    """Counts writes, and kills the process before or after a given one."""
 
     def __init__(self) -> None:
         self.left: int | None = None
@@ -62,15 +62,15 @@ class Clockwork:
     def around(self, write: Callable[..., Any]) -> Callable[..., Any]:
         def written(*args: Any, **kwargs: Any) -> Any:
             self.tick()
-            found = write(*args, **kwargs)
+            result = write(*args, **kwargs)
             self.tick()
-            return found
+            return result
 
         return written
 
 
 class AnyRollout(RuleBasedStateMachine):
-    """One model, its gateway, and whoever has a hand in its rollouts."""
+    """A state machine of one model, its gateway, and the people and runs that change its rollouts."""
 
     @initialize()
     def begin(self) -> None:
@@ -89,13 +89,17 @@ class AnyRollout(RuleBasedStateMachine):
         History(self.workspace.ledger).publish(*range(4)).promote(2, "1")
         reconcile(self.workspace)
         for owner, name in (
-            (self.workspace.ledger, "append"), (self.target, "apply"), (self.target, "rollback"),
-            (self.target, "prepare"), (self.target, "finalize"), (registry, "set_alias"),
-        ):  # fmt: skip
+            (self.workspace.ledger, "append"),
+            (self.target, "apply"),
+            (self.target, "rollback"),
+            (self.target, "prepare"),
+            (self.target, "finalize"),
+            (registry, "set_alias"),
+        ):
             setattr(owner, name, self.clockwork.around(getattr(owner, name)))
 
     def does(self, crash: int | None, work: Callable[[], object]) -> None:
-        """Do something that may be refused, or killed at a write."""
+        """Call an action that may be refused, or killed at a write."""
         self.stale.append(wanted_traffic(self.workspace.loop, self.workspace.state()))
         self.clockwork.left = crash
         scripted = mock.patch.object(run_analysis, "analyse_stage", self.next_verdict)
@@ -111,11 +115,11 @@ class AnyRollout(RuleBasedStateMachine):
         self.note_failures()
 
     def next_verdict(self, *_: object) -> StageVerdict:
-        said: Any = self.verdicts.pop(0) if self.verdicts else "inconclusive"
-        return StageVerdict(said, "as written", 1, look=1)
+        verdict: Any = self.verdicts.pop(0) if self.verdicts else "inconclusive"
+        return StageVerdict(verdict, "as written", 1, look=1)
 
     def note_failures(self) -> None:
-        """Remember how far each version had come when its failure came to stand in the ledger."""
+        """Store the exposure of each version at the time of its recorded failure."""
         for record in list(self.workspace.ledger.records()):
             failed = record.kind == "rolled_back" or (
                 record.kind == "stage_analysed" and record.details.verdict == "fail"
@@ -141,7 +145,7 @@ class AnyRollout(RuleBasedStateMachine):
         def work() -> None:
             version = start_rollout(self.workspace, week(self.week))
             for index in range(len(STAGES)):
-                run_stage(self.workspace, version, index, week(self.week))
+                run_rollout_step(self.workspace, version, index, week(self.week))
 
         self.does(crash, work)
 
@@ -150,7 +154,7 @@ class AnyRollout(RuleBasedStateMachine):
     def one_task_is_cleared(self, index: int, verdict: str, crash: int | None) -> None:
         self.verdicts = [verdict]
         version = str(self.registered)
-        self.does(crash, lambda: run_stage(self.workspace, version, index, week(self.week)))
+        self.does(crash, lambda: run_rollout_step(self.workspace, version, index, week(self.week)))
 
     @precondition(lambda self: self.workspace.state().rollout is not None)
     @rule(action=st.sampled_from(["pause", "resume", "resume", "skip", "abort"]), crash=CRASHES)
@@ -243,13 +247,14 @@ class AnyRollout(RuleBasedStateMachine):
 
 class TestInAnyOrder(AnyRollout.TestCase):  # type: ignore[misc]
     settings = settings(
-        max_examples=60, stateful_step_count=25,
+        max_examples=60,
+        stateful_step_count=25,
         suppress_health_check=[*settings.default.suppress_health_check, HealthCheck.filter_too_much],
-    )  # fmt: skip
+    )
 
 
 def run_with(verdicts: list[str], crash: int | None) -> AnyRollout:
-    """Return what became of a rollout whose run was killed at a write, before anybody went on with it."""
+    """Return the state of a rollout whose run was killed at a write, before a retry."""
     machine = AnyRollout()
     machine.begin()
     machine.does(None, machine.a_candidate_comes)
@@ -259,16 +264,16 @@ def run_with(verdicts: list[str], crash: int | None) -> AnyRollout:
 
 
 def through_the_stages(machine: AnyRollout) -> None:
-    """Run the rollout as its Dag does, a person approving where one is asked."""
+    """Run the rollout as its Dag does, with the approvals that it needs."""
     version = start_rollout(machine.workspace, week(machine.week))
     for index in range(len(STAGES)):
         if index == 2:
             approve_stage(machine.workspace, index, ("ben",), version=version)
-        run_stage(machine.workspace, version, index, week(machine.week))
+        run_rollout_step(machine.workspace, version, index, week(machine.week))
 
 
 def writes_of(verdicts: list[str]) -> int:
-    """Return how many points there are before and after writes in a run that is not killed."""
+    """Count the points before and after writes in a run that is not killed."""
     machine = AnyRollout()
     machine.begin()
     machine.a_candidate_comes()

@@ -14,7 +14,7 @@ from airflow_mlops.core.rollout.approvals import (
     record_approval,
     record_rejection,
     version_to_approve,
-)  # fmt: skip
+)
 from airflow_mlops.core.rollout.roll_out import start_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -116,9 +116,9 @@ def test_nobody_approves_nothing(tmp_path: Path) -> None:
 
 def test_an_answer_about_a_version_that_no_longer_waits_counts_for_no_other(tmp_path: Path) -> None:
     workspace = waiting_candidate(tmp_path, "toy_train/fit/scheduled")
-    assert version_to_approve(workspace, week(2), asked="1").number == "1"
+    assert version_to_approve(workspace, week(2), expected="1").number == "1"
     with pytest.raises(NotReadyError, match="version 7 was asked about, and version 1 waits now"):
-        version_to_approve(workspace, week(2), asked="7")
+        version_to_approve(workspace, week(2), expected="7")
 
 
 def test_two_answers_on_the_same_record_are_two_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The policy holds a promotion until its tier has everything, whichever way the promotion comes about."""
+"""The policy refuses every promotion until the requirements of the tier are met."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from airflow_mlops.core.governance import reproduce_version as reproduce_version
 from airflow_mlops.core.governance.certify_version import prove_version
 from airflow_mlops.core.governance.model_card import write_model_card
 from airflow_mlops.core.rollout.approvals import record_approval, version_to_approve
-from airflow_mlops.core.rollout.promotion_policy import FILE, read_policy, unmet
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.promotion_policy import FILE, read_policy, unmet_requirements
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
@@ -33,7 +33,7 @@ def registered(tmp_path: Path, **changes: Any) -> Workspace:
 
 def go_live(workspace: Workspace) -> None:
     """Try to promote the candidate."""
-    run_stage(workspace, start_rollout(workspace, week(2)), 0, week(2))
+    run_rollout_step(workspace, start_rollout(workspace, week(2)), 0, week(2))
 
 
 def write_policy(root: Path, text: str) -> None:
@@ -55,11 +55,11 @@ def test_a_high_tier_is_promoted_only_with_all_that_the_policy_names(tmp_path: P
     record_approval(workspace, version, ("ben",), started_by=None)
     with pytest.raises(PolicyError) as refused:
         go_live(workspace)
-    said = str(refused.value)
-    assert said.startswith("version 1 of toy (tier high) may not be promoted: purpose: the declaration does not say")
-    assert "card: no model card was written; airflow-mlops card toy 1" in said
-    assert "reproduced: it was not made again yet; airflow-mlops reproduce toy 1" in said
-    assert "approval" not in said
+    message = str(refused.value)
+    assert message.startswith("version 1 of toy (tier high) may not be promoted: purpose: the declaration does not say")
+    assert "card: no model card was written; airflow-mlops card toy 1" in message
+    assert "reproduced: it was not made again yet; airflow-mlops reproduce toy 1" in message
+    assert "approval" not in message
     assert workspace.state().champion is None
 
 
@@ -68,13 +68,13 @@ def test_what_a_machine_can_prove_is_proved_and_what_only_a_person_can_is_left_o
         tmp_path, tier="high", purpose="tests only", rollout={"approval": "human"}, evaluate={"slices": ["kind"]}
     )
     missing = prove_version(workspace, "1")
-    assert [said.partition(":")[0] for said in missing] == ["approval"]
+    assert [sentence.partition(":")[0] for sentence in missing] == ["approval"]
     assert workspace.state().reproduced["1"].details.verdict == "identical"
     records = workspace.ledger.head().sequence
     assert prove_version(workspace, "1") == missing
     assert workspace.ledger.head().sequence == records
     record_approval(workspace, version_to_approve(workspace, week(2)), ("ben",), started_by=None)
-    assert unmet(workspace, workspace.state(), workspace.state().versions["1"]) == []
+    assert unmet_requirements(workspace, workspace.state(), workspace.state().versions["1"]) == []
     go_live(workspace)
     champion = workspace.state().champion
     assert champion is not None
@@ -110,13 +110,13 @@ def test_a_card_that_lacked_something_counts_anew_once_it_is_declared(tmp_path: 
     assert missing.startswith("card: the model card lacks purpose: declare `purpose`; once nothing is lacking, airflow")
     declared = dataclasses.replace(workspace, loop=workspace.loop.model_copy(update={"purpose": "tests only"}))
     write_model_card(declared, "1")
-    assert unmet(declared, declared.state(), declared.state().versions["1"]) == []
+    assert unmet_requirements(declared, declared.state(), declared.state().versions["1"]) == []
     records = declared.ledger.head().sequence
     write_model_card(declared, "1")
     assert declared.ledger.head().sequence == records
-    assert unmet(workspace, workspace.state(), workspace.state().versions["1"]) == []
+    assert unmet_requirements(workspace, workspace.state(), workspace.state().versions["1"]) == []
     write_model_card(workspace, "1")
-    assert unmet(workspace, workspace.state(), workspace.state().versions["1"]) != []
+    assert unmet_requirements(workspace, workspace.state(), workspace.state().versions["1"]) != []
 
 
 @pytest.mark.parametrize(("allowed", "met"), [("", False), ("tolerance: 0.1\n", False), ("tolerance: 1.5\n", True)])
@@ -125,14 +125,14 @@ def test_how_far_a_version_made_again_may_be_off_is_for_the_policy_to_say(
 ) -> None:
     write_policy(tmp_path, f"tiers:\n  low: [reproduced]\n{allowed}")
     workspace = registered(tmp_path)
-    honest = reproduce_version_module.predict
-    made = iter(range(10))
+    real_predict = reproduce_version_module.predict
+    offsets = iter(range(10))
     monkeypatch.setattr(
-        reproduce_version_module, "predict", lambda *given, **how: honest(*given, **how) + next(made)
-    )  # fmt: skip
-    found = reproduce_version_module.reproduce_version(workspace, "1", tolerance=1e9)
-    assert (found.verdict, found.largest_difference) == ("within tolerance", pytest.approx(1.0))
-    missing = unmet(workspace, workspace.state(), workspace.state().versions["1"])
+        reproduce_version_module, "predict", lambda *args, **kwargs: real_predict(*args, **kwargs) + next(offsets)
+    )
+    report = reproduce_version_module.reproduce_version(workspace, "1", tolerance=1e9)
+    assert (report.verdict, report.largest_difference) == ("within tolerance", pytest.approx(1.0))
+    missing = unmet_requirements(workspace, workspace.state(), workspace.state().versions["1"])
     assert (missing == []) is met
     if not met:
         assert "within tolerance" in missing[0]
@@ -144,9 +144,9 @@ def test_a_tolerance_of_the_policy_is_the_one_a_new_version_is_proved_with(
 ) -> None:
     write_policy(tmp_path, "tiers:\n  low: [reproduced]\ntolerance: 1.5\n")
     workspace = registered(tmp_path)
-    honest, made = reproduce_version_module.predict, iter(range(10))
+    real_predict, offsets = reproduce_version_module.predict, iter(range(10))
     monkeypatch.setattr(
-        reproduce_version_module, "predict", lambda *given, **how: honest(*given, **how) + next(made)
-    )  # fmt: skip
+        reproduce_version_module, "predict", lambda *args, **kwargs: real_predict(*args, **kwargs) + next(offsets)
+    )
     assert prove_version(workspace, "1") == []
     assert workspace.state().reproduced["1"].details.verdict == "within tolerance"

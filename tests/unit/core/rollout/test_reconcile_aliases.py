@@ -1,4 +1,4 @@
-"""Reconcile: what the registry's aliases say is what the ledger says, whoever moved them."""
+"""Reconcile: the registry's aliases follow the ledger after any change."""
 
 from __future__ import annotations
 

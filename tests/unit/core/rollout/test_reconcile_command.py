@@ -1,4 +1,4 @@
-"""``airflow-mlops reconcile`` says what it repaired, and fails where the registry has not what was released."""
+"""``airflow-mlops reconcile`` prints its repairs, and fails if a released version is gone or was changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from airflow_mlops.cli import loop_commands
 from airflow_mlops.core.errors import RegistryError
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry
@@ -25,7 +25,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         ingest(workspace, week(number))
     train(workspace, week(2))
     start_rollout(workspace, week(2))
-    run_stage(workspace, "1", 0, week(2))
+    run_rollout_step(workspace, "1", 0, week(2))
     monkeypatch.setattr(loop_commands, "workspace_of", lambda _: workspace)
     return workspace
 

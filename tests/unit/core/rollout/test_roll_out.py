@@ -16,7 +16,7 @@ from airflow_mlops.core.report.page_html import as_markdown
 from airflow_mlops.core.rollout import analyse_rows, roll_out, run_analysis
 from airflow_mlops.core.rollout import score_partition as score_partition_module
 from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.workspace import Workspace
@@ -32,7 +32,7 @@ Script = Callable[[Sequence[str]], None]
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    """Return what makes the next looks give verdicts in turn, and be inconclusive after that."""
+    """Return a function that scripts the verdicts of the next looks; later ones are inconclusive."""
 
     def use(verdicts: Sequence[str]) -> None:
         left: Iterator[str] = iter(verdicts)
@@ -58,7 +58,7 @@ def run_dag(workspace: Workspace, number: int) -> str | None:
     try:
         version = start_rollout(workspace, week(number))
         for index in range(len(workspace.loop.rollout.stages)):
-            run_stage(workspace, version, index, week(number))
+            run_rollout_step(workspace, version, index, week(number))
     except (NotReadyError, RolledBackError) as error:
         return type(error).__name__
     return None
@@ -79,21 +79,21 @@ def test_over_all_histories_of_verdicts_traffic_never_rises_after_a_failure(
     for history in product(VERDICTS, repeat=length):
         workspace = challenged(tmp_path)
         script(history)
-        seen = []
+        shares = []
         for number in range(3, 4 + length):
             run_dag(workspace, number)
-            seen.append(traffic(workspace))
+            shares.append(traffic(workspace))
         state = workspace.state()
         looks = [each.details.verdict for each in list(workspace.ledger.records()) if each.kind == "stage_analysed"]
         if "fail" in looks:
             assert looks[-1] == "fail", history
-            assert seen[-1] == 0, history
+            assert shares[-1] == 0, history
             assert list(state.quarantined) == ["2"], history
             assert state.champion is not None
             assert state.champion.number == "1", history
         else:
-            assert seen == sorted(seen), history
-        assert (seen[-1] == 100) == (looks.count("pass") == 3), history
+            assert shares == sorted(shares), history
+        assert (shares[-1] == 100) == (looks.count("pass") == 3), history
         verify_chain(list(workspace.ledger.records()))
 
 
@@ -123,9 +123,9 @@ def test_a_stage_run_by_itself_does_not_jump_over_one_that_has_not_passed(tmp_pa
     start_rollout(workspace, week(3))
     for _ in range(2):
         with pytest.raises(NotReadyError, match="version 2 holds at"):
-            run_stage(workspace, "2", 1, week(3))
+            run_rollout_step(workspace, "2", 1, week(3))
         with pytest.raises(NotReadyError, match="holds at shadow_100: as written"):
-            run_stage(workspace, "2", 0, week(3))
+            run_rollout_step(workspace, "2", 0, week(3))
     assert traffic(workspace) == 0
 
 
@@ -135,7 +135,7 @@ def test_running_a_finished_rollout_again_records_nothing_more(tmp_path: Path, s
     assert run_dag(workspace, 3) is None
     before = list(workspace.ledger.records())
     for index in range(4):
-        run_stage(workspace, "2", index, week(3))
+        run_rollout_step(workspace, "2", index, week(3))
     assert list(workspace.ledger.records()) == before
     assert workspace.registry.aliases() == {"champion": "2"}
 
@@ -144,12 +144,12 @@ def test_a_rolled_back_version_is_quarantined_and_every_retry_says_so(tmp_path: 
     workspace = challenged(tmp_path)
     script(["pass", "fail", "pass", "pass"])
     version = start_rollout(workspace, week(3))
-    run_stage(workspace, version, 0, week(3))
+    run_rollout_step(workspace, version, 0, week(3))
     with pytest.raises(RolledBackError, match="rolled back at canary_10: as written; the champion serves"):
-        run_stage(workspace, version, 1, week(3))
+        run_rollout_step(workspace, version, 1, week(3))
     for number, index in product((3, 4, 9), range(4)):
         with pytest.raises(RolledBackError, match="canary_10: as written"):
-            run_stage(workspace, version, index, week(number))
+            run_rollout_step(workspace, version, index, week(number))
     assert dict(workspace.state().quarantined.items()) == {"2": "canary_10: as written"}
     assert workspace.registry.aliases() == {"champion": "1"}
     with pytest.raises(NotReadyError, match="there is no candidate"):
@@ -188,7 +188,7 @@ def test_a_promotion_that_died_anywhere_is_finished_by_the_retry_with_one_champi
     monkeypatch.delenv("AIRFLOW_MLOPS_FAULT")
     for index in (0, 1):
         if workspace.state().rollout is not None or list(workspace.state().promotions.values())[-1] == "2":
-            run_stage(workspace, "2", index, week(3))
+            run_rollout_step(workspace, "2", index, week(3))
     assert traffic(workspace) == 100
     assert workspace.registry.aliases() == {"champion": "2"}
     assert len(workspace.state().promotions) == 2
@@ -204,7 +204,7 @@ def test_there_is_one_rollout_at_a_time_and_starting_again_goes_on_with_it(tmp_p
     assert start_rollout(workspace, week(4)) == "2"
     assert list(workspace.ledger.records()) == before
     with pytest.raises(NotReadyError, match="version 3 is not being rolled out"):
-        run_stage(workspace, "3", 0, week(4))
+        run_rollout_step(workspace, "3", 0, week(4))
 
 
 def test_a_candidate_older_than_the_champion_is_superseded(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_run_for_an_older_partition_starts_and_moves_nothing(tmp_path: Path, s
     version = start_rollout(workspace, week(3))
     before = list(workspace.ledger.records())
     with pytest.raises(NotReadyError, match="is older"):
-        run_stage(workspace, version, 0, week(2))
+        run_rollout_step(workspace, version, 0, week(2))
     assert list(workspace.ledger.records()) == before
     assert workspace.state(as_of=week(2)).rollout is None
 
@@ -254,7 +254,7 @@ def test_a_move_decided_on_an_old_record_loses_and_is_decided_again(
         return append(draft, read=read)
 
     monkeypatch.setattr(workspace.ledger, "append", behind_somebody_else)
-    run_stage(workspace, version, 0, week(3))
+    run_rollout_step(workspace, version, 0, week(3))
     assert [each.kind for each in list(workspace.ledger.records())[-2:]] == ["snapshot_published", "promoted"]
     assert traffic(workspace) == 100
 

@@ -1,4 +1,4 @@
-"""A stage that waits: for what it was planned on and no longer, and goes on or back with what it was waiting for."""
+"""A stage that waits: until its planned sample is in, and then it passes or rolls back on that sample."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 from airflow_mlops.cli.rollout_commands import standing
 from airflow_mlops.core.errors import NotReadyError, RolledBackError, RolloutError
 from airflow_mlops.core.ports.rollout_target import Traffic
-from airflow_mlops.core.rollout.analyse_stage import due
+from airflow_mlops.core.rollout.analyse_stage import reason_to_resume
 from airflow_mlops.core.rollout.control_rollout import approve_stage, control_rollout
-from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import enter_stage, run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory_target import InMemoryTarget
 from tests.unit.core.ledger.histories import History, week
-from tests.unit.core.rollout.test_analyse_traffic import look, looks, rolled_out, seen
+from tests.unit.core.rollout.test_analyse_traffic import look, looks, rolled_out, telemetry_of
 from tests.unit.core.rollout.test_roll_out import challenged, real_loop, run_dag
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows
 
@@ -35,29 +35,29 @@ def test_a_label_metric_of_a_live_stage_looks_at_what_came_while_its_run_waited(
         workspace.__dict__[name] = getattr(batch, name)
     version = start_rollout(workspace, week(5))
     enter_stage(workspace, version, 0, week(5))
-    target.sees(champion=seen(500), challenger=seen(500))
+    target.sees(champion=telemetry_of(500), challenger=telemetry_of(500))
     with pytest.raises(NotReadyError, match="no partition was scored since the stage was entered"):
-        run_stage(workspace, version, 0, week(5))
-    assert due(workspace, version, 0) is None
+        run_rollout_step(workspace, version, 0, week(5))
+    assert reason_to_resume(workspace, version, 0) is None
     rows = toy_rows(6, slope=6, rows=400)
-    for known in (rows.assign(y=float("nan")), rows):
+    for delivery in (rows.assign(y=float("nan")), rows):
         # A look at rows whose labels are not there yet would be a planned one, and the last of them takes it back.
         with pytest.raises(NotReadyError):
-            run_stage(workspace, version, 0, week(5))
-        assert due(workspace, version, 0) is None
-        workspace.source.frames[week(6)] = known  # type: ignore[attr-defined]
+            run_rollout_step(workspace, version, 0, week(5))
+        assert reason_to_resume(workspace, version, 0) is None
+        workspace.source.frames[week(6)] = delivery  # type: ignore[attr-defined]
         ingest(workspace, week(6))
         score_partition(workspace, week(6))
-    assert due(workspace, version, 0) is not None
+    assert reason_to_resume(workspace, version, 0) is not None
     # The run is still that of week 5.
-    assert run_stage(workspace, version, 0, week(5)).stage == "canary_50"
+    assert run_rollout_step(workspace, version, 0, week(5)).stage == "canary_50"
 
 
 def test_the_time_that_other_traffic_was_served_is_no_time_of_the_stage(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"canary": 10, "max_wait": 30}, {"live": 100}])
     target._traffic, target.seconds = Traffic(0, "1"), 99_999.0
-    assert due(workspace, "2", 0) is None
+    assert reason_to_resume(workspace, "2", 0) is None
     assert "NotReadyError" in look(workspace)
     assert not workspace.state().quarantined
 
@@ -91,7 +91,7 @@ def test_the_watch_leaves_the_last_partition_of_a_stage_to_its_look(tmp_path: Pa
 def test_a_challenger_that_breaks_while_a_person_thinks_is_not_promoted(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"canary": 10}, {"live": 100, "approval": "human"}])
-    target.sees(champion=seen(9_000), challenger=seen(1_000, seed=1))
+    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
     assert look(workspace) == "passed"
     with pytest.raises(NotReadyError, match="waits for a person"):
         enter_stage(workspace, "2", 1, week(3))
@@ -112,7 +112,7 @@ def test_a_rollout_whose_stage_is_declared_no_longer_stops_and_says_so(
 ) -> None:
     target = InMemoryTarget()
     before = rolled_out(tmp_path, target, [{"shadow": 100}, {"canary": 10}, {"live": 100}])
-    target.sees(champion=seen(9_000), challenger=seen(9_000, seed=1), paired=None)
+    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(9_000, seed=1), paired=None)
     control_rollout(before, "skip", reason="seen enough")
     enter_stage(before, "2", 1, week(3))
     loop = toy_loop(rollout={"target": "gateway", "stages": list(stages)})
@@ -160,6 +160,6 @@ def test_after_a_restart_of_the_gateway_looks_go_on_where_they_were(tmp_path: Pa
     workspace = rolled_out(tmp_path, target, [{"canary": 10, "sample": 1_000}, {"live": 100}], metrics=metrics)
     # It counts anew: what a look asks for has to come once more, and no look is taken twice.
     for requests, number in ((200, 1), (410, 2), (50, 2), (410, 2), (590, 2), (600, 3)):
-        target.sees(champion=seen(9_000, errors=900), challenger=seen(requests, errors=requests // 10))
+        target.sees(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(requests, errors=requests // 10))
         assert "NotReadyError" in look(workspace)
         assert [each for each, _ in looks(workspace)] == list(range(1, number + 1)), requests

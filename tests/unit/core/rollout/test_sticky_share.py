@@ -19,24 +19,24 @@ shares = st.floats(0, 100)
 
 @given(keys, shares, shares, st.text(max_size=5))
 def test_the_keys_of_a_share_are_among_those_of_every_larger_one(
-    found: list[object], one: float, other: float, salt: str
+    keys: list[object], share: float, other_share: float, salt: str
 ) -> None:
-    small = sticky_share(found, salt=salt, percent=min(one, other))
-    large = sticky_share(found, salt=salt, percent=max(one, other))
+    small = sticky_share(keys, salt=salt, percent=min(share, other_share))
+    large = sticky_share(keys, salt=salt, percent=max(share, other_share))
     assert not np.any(small & ~large)
 
 
 @given(keys, shares, st.randoms(use_true_random=False))
-def test_the_side_of_a_key_depends_on_no_other_key(found: list[object], share: float, order: object) -> None:
-    together = sticky_share(found, salt="s", percent=share).tolist()
-    assert [sticky_share([key], salt="s", percent=share)[0] for key in found] == together
+def test_the_side_of_a_key_depends_on_no_other_key(keys: list[object], share: float, order: object) -> None:
+    together = sticky_share(keys, salt="s", percent=share).tolist()
+    assert [sticky_share([key], salt="s", percent=share)[0] for key in keys] == together
 
 
 @given(keys)
-def test_nobody_is_in_no_share_and_everybody_in_all(found: list[object]) -> None:
-    assert not sticky_share(found, salt="s", percent=0).any()
-    assert sticky_share(found, salt="s", percent=100).all()
-    assert len(sticky_share(found, salt="s", percent=50)) == len(found)
+def test_nobody_is_in_no_share_and_everybody_in_all(keys: list[object]) -> None:
+    assert not sticky_share(keys, salt="s", percent=0).any()
+    assert sticky_share(keys, salt="s", percent=100).all()
+    assert len(sticky_share(keys, salt="s", percent=50)) == len(keys)
 
 
 @pytest.mark.parametrize("percent", [0.5, 1, 10, 33.3, 50, 99])
@@ -47,8 +47,8 @@ def test_the_share_of_keys_is_within_binomial_bounds(percent: float, salt: str) 
 
 
 def test_two_rollouts_try_on_independent_halves() -> None:
-    one, other = (sticky_share(KEYS, salt=salt, percent=50) for salt in ("rollout-1", "rollout-2"))
-    table = np.histogram2d(one, other, bins=2)[0]
+    first, second = (sticky_share(KEYS, salt=salt, percent=50) for salt in ("rollout-1", "rollout-2"))
+    table = np.histogram2d(first, second, bins=2)[0]
     assert chi2_contingency(table).pvalue > 1e-3
 
 
@@ -62,6 +62,6 @@ def test_the_split_is_by_blake2b_of_the_salt_and_the_key_in_ten_thousand_buckets
 
 
 @given(keys, st.text(max_size=5))
-def test_many_keys_at_once_fall_into_the_buckets_that_each_falls_into_alone(found: list[object], salt: str) -> None:
+def test_many_keys_at_once_fall_into_the_buckets_that_each_falls_into_alone(keys: list[object], salt: str) -> None:
     split = StickySplit(salt)
-    assert split.buckets(found).tolist() == [split.bucket(key) for key in found]
+    assert split.buckets(keys).tolist() == [split.bucket(key) for key in keys]

@@ -1,4 +1,4 @@
-"""Taking back: one version and no other, whoever is first and whatever is down, and nobody is told that it is done."""
+"""Taking back: exactly one version, with concurrent callers and with target or registry down, and no false success."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from airflow_mlops.core.errors import RegistryError, RolledBackError, RolloutErr
 from airflow_mlops.core.ports.rollout_target import TargetError
 from airflow_mlops.core.rollout import control_rollout as control_module
 from airflow_mlops.core.rollout.control_rollout import control_rollout
-from airflow_mlops.core.rollout.end_rollout import ended
+from airflow_mlops.core.rollout.manual_rollback import lift_quarantine, roll_back_now
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
-from airflow_mlops.core.rollout.reconcile_target import bring_about
-from airflow_mlops.core.rollout.roll_back import lift_quarantine, roll_back_now
-from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
+from airflow_mlops.core.rollout.reconcile_target import reconcile_target
+from airflow_mlops.core.rollout.roll_out import enter_stage, run_rollout_step, start_rollout
+from airflow_mlops.core.rollout.rollback import ended_outcome
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 from airflow_mlops.testing.in_memory_target import InMemoryTarget, Method
 from tests.unit.core.ledger.histories import History, draft_of, week
-from tests.unit.core.rollout.test_analyse_traffic import looks, rolled_out, seen
+from tests.unit.core.rollout.test_analyse_traffic import looks, rolled_out, telemetry_of
 from tests.unit.core.rollout.test_roll_out import real_loop, run_dag
 from tests.unit.core.toy_loop import ingest, toy_rows
 
@@ -51,9 +51,9 @@ def test_an_abort_with_the_target_and_the_registry_down_says_that_the_challenger
     workspace = rolled_out(tmp_path, target)
     monkeypatch.setattr(InMemoryRegistry, "aliases", down)
     target_down(target)
-    with pytest.raises(TargetError, match=r"who serves has not followed.*airflow-mlops reconcile.*no route") as told:
+    with pytest.raises(TargetError, match=r"the target has not followed.*airflow-mlops reconcile.*no route") as raised:
         control_rollout(workspace, "abort", reason="complaints")
-    assert str(told.value).startswith("version 2 was taken back; that stands in the ledger")
+    assert str(raised.value).startswith("version 2 was taken back; that stands in the ledger")
     assert dict(workspace.state().quarantined.items()) == {"2": "complaints"}
     target_up(target)
     monkeypatch.undo()
@@ -66,14 +66,14 @@ def test_a_failed_look_with_both_down_is_no_finished_rollback_and_the_retry_fini
 ) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
-    target.sees(champion=seen(5_000), challenger=seen(500, errors=200))
+    target.sees(champion=telemetry_of(5_000), challenger=telemetry_of(500, errors=200))
     monkeypatch.setattr(InMemoryRegistry, "aliases", down)
     target.fails("rollback", TargetError("no route to the gateway"))
-    with pytest.raises(TargetError, match=r"version 2 was rolled back at canary_10: .*who serves has not followed"):
-        run_stage(workspace, "2", 0, week(3))
+    with pytest.raises(TargetError, match=r"version 2 was rolled back at canary_10: .*the target has not followed"):
+        run_rollout_step(workspace, "2", 0, week(3))
     assert target.observe().challenger == "2"
     with pytest.raises(RolledBackError, match="the aliases follow with the next reconcile"):
-        run_stage(workspace, "2", 0, week(3))
+        run_rollout_step(workspace, "2", 0, week(3))
     assert target.observe().challenger is None
 
 
@@ -84,7 +84,7 @@ def test_files_that_cannot_be_fetched_are_not_mistaken_for_aliases_that_follow(t
     target._traffic = type(target._traffic)(0, None)
     target.fails("prepare", DownError("MLflow does not answer, and no copy is in the lake"), times=9)
     with pytest.raises(TargetError, match="gateway cannot be given version 1 with version 2 at canary"):
-        bring_about(workspace)
+        reconcile_target(workspace)
     with pytest.raises(TargetError, match=r"version 2 was taken back.*cannot be given version 1"):
         roll_back_now(workspace, reason="complaints")
 
@@ -97,9 +97,9 @@ def test_an_abort_that_comes_behind_a_failed_look_takes_nothing_else_back(
     honest = roll_back_now
 
     def behind_a_look(*args: Any, **kwargs: Any) -> Any:
-        target.sees(champion=seen(5_000), challenger=seen(500, errors=200))
+        target.sees(champion=telemetry_of(5_000), challenger=telemetry_of(500, errors=200))
         with pytest.raises(RolledBackError):
-            run_stage(workspace, "2", 0, week(3))
+            run_rollout_step(workspace, "2", 0, week(3))
         return honest(*args, **kwargs)
 
     monkeypatch.setattr(control_module, "roll_back_now", behind_a_look)
@@ -113,9 +113,9 @@ def test_an_abort_that_comes_behind_a_failed_look_takes_nothing_else_back(
 def second_champion(tmp_path: Path, target: InMemoryTarget) -> Any:
     """Return a loop whose champion 2 came after champion 1, and whose version 3 is at canary."""
     workspace = rolled_out(tmp_path, target)
-    target.sees(champion=seen(9_000), challenger=seen(1_000, seed=1))
+    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
     for index in (0, 1):
-        run_stage(workspace, "2", index, week(3))
+        run_rollout_step(workspace, "2", index, week(3))
     assert isinstance(workspace.registry, InMemoryRegistry)
     workspace.registry.versions.append(KeptVersion("op3", b"", None))  # type: ignore[arg-type]
     History(workspace.ledger).publish(4).register(4, "3")
@@ -128,9 +128,9 @@ def test_a_task_that_takes_back_and_is_tried_again_takes_back_one_version(tmp_pa
     workspace = second_champion(tmp_path, target)
     target_down(target)
     with pytest.raises(TargetError):
-        roll_back_now(workspace, reason="bad", once="my_dag/back/run 1")
+        roll_back_now(workspace, reason="bad", attempt="my_dag/back/run 1")
     target_up(target)
-    done = roll_back_now(workspace, reason="bad", once="my_dag/back/run 1")
+    done = roll_back_now(workspace, reason="bad", attempt="my_dag/back/run 1")
     assert (done.version, done.champion) == ("3", "2")
     assert (target.observe().champion, target.observe().challenger) == ("2", None)
     assert list(workspace.state().quarantined) == ["3"]
@@ -145,7 +145,7 @@ def test_a_promotion_that_was_taken_back_by_hand_is_no_promotion_to_a_retry(tmp_
         draft_of(workspace, "rolled_back", "by hand", week(4), version="2", champion="1", reason="complaints")
     )
     with pytest.raises(RolledBackError, match="version 2 was rolled back: complaints"):
-        ended(workspace, workspace.state(), "2", "live_100")
+        ended_outcome(workspace, workspace.state(), "2", "live_100")
 
 
 def test_a_target_that_missed_the_rollback_counts_anew_for_the_next_rollout_of_the_version(tmp_path: Path) -> None:
@@ -162,9 +162,9 @@ def test_a_target_that_missed_the_rollback_counts_anew_for_the_next_rollout_of_t
     target_up(target)
     assert target.observe() == before
     enter_stage(workspace, start_rollout(workspace, week(3)), 0, week(3))
-    target.sees(champion=seen(9_000), challenger=seen(1_000, seed=1))
+    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
     assert target.telemetry().order == workspace.state().traffic_record
-    run_stage(workspace, "2", 0, week(3))
+    run_rollout_step(workspace, "2", 0, week(3))
     assert looks(workspace)[-1] == (1, "pass")
 
 

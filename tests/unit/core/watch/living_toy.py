@@ -11,7 +11,7 @@ from airflow_mlops.core.errors import GateError, NotReadyError, RolledBackError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
@@ -54,7 +54,7 @@ def train_and_roll_out(workspace: Workspace, key: str) -> None:
     with suppress(NotReadyError, RolledBackError):
         version = start_rollout(workspace, key)
         for index in range(len(workspace.loop.rollout.stages)):
-            run_stage(workspace, version, index, key)
+            run_rollout_step(workspace, version, index, key)
 
 
 def live(workspace: Workspace, weeks: int) -> list[str]:

@@ -17,7 +17,7 @@ from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.ledger.watch_details import PerformanceJudged
 from airflow_mlops.core.ports.partitions import PartitionedTable
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.window import pin_published, pin_window, read_labels, read_partition, read_window
@@ -298,10 +298,10 @@ def test_a_stage_that_is_judged_by_labels_holds_until_they_come(tmp_path: Path) 
     arrive(workspace, 5, rows=ROWS)
     score_partition(workspace, week(5))
     with pytest.raises(NotReadyError, match="0 labelled rows"):
-        run_stage(workspace, "2", 0, week(5))
+        run_rollout_step(workspace, "2", 0, week(5))
     arrive(workspace, 6, rows=ROWS)
     score_partition(workspace, week(6))
-    run_stage(workspace, "2", 0, week(6))
+    run_rollout_step(workspace, "2", 0, week(6))
     rollout = workspace.state().rollout
     assert rollout is not None
     assert rollout.settled

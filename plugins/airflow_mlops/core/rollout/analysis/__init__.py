@@ -1,1 +1,1 @@
-"""How a stage of a rollout is judged."""
+"""The statistics of a stage's verdict: evidence, boundaries of interim analyses, and the result of each metric."""

@@ -1,4 +1,4 @@
-"""What a stage can find: said before it starts, so that nobody waits for what its sample cannot show."""
+"""The minimum detectable difference of a stage: the smallest one that its sample can show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def detectable_difference(
     power: float = 0.8,
     looks: int = 1,
 ) -> float | None:
-    """Return the smallest difference that is found with a chance of ``power``; None if there is none.
+    """Return the smallest difference that a stage detects with a chance of ``power``; None if there is none.
 
     It is the difference beyond the margin. A challenger as good as the champion passes as often if the margin is at
     least as wide.
@@ -38,7 +38,7 @@ def detectable_difference(
     Raises
     ------
     ValueError
-        If it is not exactly one of sd and rate, or one of them cannot be.
+        Unless exactly one of sd and rate is given, and both they and ``power`` are within their ranges.
 
     >>> round(detectable_difference(100, 100, sd=1.0, alpha=0.025), 3)  # 2.8 standard errors
     0.396
@@ -49,22 +49,22 @@ def detectable_difference(
         raise ValueError(f"sd {sd}, rate {rate} or power {power} cannot be")
     if challenger <= 0 or champion <= 0:
         return None
-    surely = boundaries([look / looks for look in range(1, looks + 1)], alpha)[-1]
+    z_alpha = boundaries([look / looks for look in range(1, looks + 1)], alpha)[-1]
     if sd is not None:
-        return (surely + float(ndtri(power))) * sd * sqrt(1 / challenger + 1 / champion)
+        return (z_alpha + float(ndtri(power))) * sd * sqrt(1 / challenger + 1 / champion)
     assert rate is not None
-    return _rise(rate, challenger, champion, surely, float(ndtri(power)))
+    return _detectable_rise(rate, challenger, champion, z_alpha, float(ndtri(power)))
 
 
-def _rise(rate: float, challenger: float, champion: float, surely: float, often: float) -> float | None:
-    """Return the smallest rise of a rate: what is found grows faster with it than what it takes, so by halving."""
+def _detectable_rise(rate: float, challenger: float, champion: float, z_alpha: float, z_power: float) -> float | None:
+    """Return the smallest detectable rise of a rate, by bisection; None if there is none."""
 
     def falls_short(rise: float) -> bool:
         worse = rate + rise
         pooled = (worse * challenger + rate * champion) / (challenger + champion)
         equal = sqrt(pooled * (1 - pooled) * (1 / challenger + 1 / champion))
-        apart = sqrt(worse * (1 - worse) / challenger + rate * (1 - rate) / champion)
-        return rise < surely * equal + often * apart
+        unequal = sqrt(worse * (1 - worse) / challenger + rate * (1 - rate) / champion)
+        return rise < z_alpha * equal + z_power * unequal
 
     low, high = 0.0, 1.0 - rate
     if high <= 0 or falls_short(high):
@@ -75,7 +75,7 @@ def _rise(rate: float, challenger: float, champion: float, surely: float, often:
     return high
 
 
-def said_of_errors(
+def describe_detectable_errors(
     challenger: float,
     champion: float,
     *,
@@ -85,19 +85,21 @@ def said_of_errors(
     looks: int = 1,
     margin: float | None = None,
 ) -> str:
-    """Return in a sentence what rise of the error share a stage finds; see :func:`detectable_difference`.
+    """Return a sentence about the smallest detectable rise of the error rate; see :func:`detectable_difference`.
 
-    >>> print(said_of_errors(200, 1800, rate=0.05, looks=5).partition(", ")[2])
+    >>> print(describe_detectable_errors(200, 1800, rate=0.05, looks=5).partition(", ")[2])
     a rise of the error share from 5.0% by 4.8 points is found 4 times of 5
     """
-    found = detectable_difference(challenger, champion, rate=rate, alpha=alpha, power=power, looks=looks)
-    asked = f"with {challenger:,.0f} requests beside the champion's {champion:,.0f}"
-    if found is None:
-        return f"{asked}, no rise of the error share from {rate:.1%} is found {_times(power)}"
-    said = f"{asked}, a rise of the error share from {rate:.1%} by {100 * found:.2g} points is found {_times(power)}"
-    if margin is not None and margin < found:
-        said += f"; with a margin of {100 * margin:g} points an equal challenger passes less often than that"
-    return said
+    difference = detectable_difference(challenger, champion, rate=rate, alpha=alpha, power=power, looks=looks)
+    sample = f"with {challenger:,.0f} requests beside the champion's {champion:,.0f}"
+    if difference is None:
+        return f"{sample}, no rise of the error share from {rate:.1%} is found {_times(power)}"
+    text = (
+        f"{sample}, a rise of the error share from {rate:.1%} by {100 * difference:.2g} points is found {_times(power)}"
+    )
+    if margin is not None and margin < difference:
+        text += f"; with a margin of {100 * margin:g} points an equal challenger passes less often than that"
+    return text
 
 
 def _times(power: float) -> str:

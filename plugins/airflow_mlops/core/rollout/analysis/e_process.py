@@ -1,8 +1,8 @@
-"""Evidence against a rate that may be looked at all the time: the stop between the planned looks.
+"""An e-process: evidence against an error rate that may be checked at any time, between the planned analyses.
 
 Each error multiplies a stake by p / b and each request without one by (1 - p) / (1 - b), for the bound b and a rate p
 above it that is bet on. As long as the true rate is at most b, no such bet is expected to gain, and the chance that the
-stake ever grows by 1 / alpha is at most alpha, however often it is looked at [1]_ [2]_. Here all rates above the bound
+stake ever grows by 1 / alpha is at most alpha, however often it is checked [1]_ [2]_. Here all rates above the bound
 are bet on at once, weighted by Jeffreys' distribution beyond it, as it is not known how bad a bad version is.
 
 It holds where errors come independently. Where they come by unit, give it units; see
@@ -21,8 +21,8 @@ from math import exp, inf, log, log1p
 from scipy.special import betaincc, betaln
 
 JEFFREYS = 0.5
-LARGEST = 700.0
-"""Logarithm of the largest e-value, and less than nothing is no evidence either: what a float can hold."""
+LARGEST_LOG = 700.0
+"""Largest absolute logarithm of an e-value, so that the e-value is a finite float."""
 
 
 def log_e_value(errors: float, requests: float, bound: float) -> float:
@@ -31,9 +31,9 @@ def log_e_value(errors: float, requests: float, bound: float) -> float:
     Parameters
     ----------
     errors, requests : float
-        Errors so far, and what they are among. They need not be whole.
+        Errors so far, and the requests that they are among. They need not be whole.
     bound : float
-        Rate within (0, 1) that a version may have.
+        Allowed rate of errors, within (0, 1).
 
     Raises
     ------
@@ -51,20 +51,20 @@ def log_e_value(errors: float, requests: float, bound: float) -> float:
         raise ValueError(f"{errors} errors in {requests} requests cannot be")
     if requests == 0:
         return 0.0
-    gained = _log_mass(JEFFREYS + errors, JEFFREYS + requests - errors, bound) - _log_mass(JEFFREYS, JEFFREYS, bound)
-    staked = errors * log(bound) + (requests - errors) * log1p(-bound)
-    return max(gained - staked, -LARGEST)
+    log_gain = _log_mass(JEFFREYS + errors, JEFFREYS + requests - errors, bound) - _log_mass(JEFFREYS, JEFFREYS, bound)
+    log_stake = errors * log(bound) + (requests - errors) * log1p(-bound)
+    return max(log_gain - log_stake, -LARGEST_LOG)
 
 
 def e_value(errors: float, requests: float, bound: float) -> float:
     """Return the e-value against a rate of at most ``bound``; see :func:`log_e_value`."""
-    return exp(min(log_e_value(errors, requests, bound), LARGEST))
+    return exp(min(log_e_value(errors, requests, bound), LARGEST_LOG))
 
 
-def stops(errors: float, requests: float, bound: float, alpha: float) -> bool:
-    """Return whether the rate is shown to be above ``bound``, with a chance of ``alpha`` of ever being wrong.
+def exceeds_bound(errors: float, requests: float, bound: float, alpha: float) -> bool:
+    """Return whether the rate is shown to be above ``bound``; the chance of ever being wrong is at most ``alpha``.
 
-    >>> stops(4, 4, 0.05, alpha=0.001), stops(5, 100, 0.05, alpha=0.001)
+    >>> exceeds_bound(4, 4, 0.05, alpha=0.001), exceeds_bound(5, 100, 0.05, alpha=0.001)
     (True, False)
     """
     return log_e_value(errors, requests, bound) >= -log(alpha)

@@ -1,4 +1,4 @@
-"""Two shares of traffic that were split by entity, compared by entity.
+"""Compare two shares of traffic by the entities that they were split by.
 
 Where every request of a passenger goes to the same version, requests of one passenger are not independent, and a test
 that counts requests believes that it has seen far more than it has. The unit of analysis is the unit of assignment:
@@ -22,7 +22,7 @@ from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.training.row_losses import Floats
 
 FEWEST_ENTITIES = 2
-"""Entities of one version below which nothing can be said of their spread."""
+"""Fewest entities of a version whose variance can be estimated."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ def ratio_of_sums(total: npt.ArrayLike, count: npt.ArrayLike) -> RatioOfSums:
     Parameters
     ----------
     total, count : array_like of float, shape (n_entities,)
-        Of each entity: the sum of the metric over its requests, and how many they are; at least one.
+        Of each entity: the sum of the metric over its requests, and the number of requests, at least 1.
 
     Raises
     ------
     GateError
         If the lengths differ, there are too few entities, or a value is NaN, infinite or counts no request.
 
-    >>> found = ratio_of_sums([1.0, 0.0, 3.0], [2, 2, 4])
-    >>> found.value, found.entities
+    >>> ratio = ratio_of_sums([1.0, 0.0, 3.0], [2, 2, 4])
+    >>> ratio.value, ratio.entities
     (0.5, 3)
     """
     sums, counts = np.asarray(total, np.float64), np.asarray(count, np.float64)
@@ -92,7 +92,7 @@ def ratio_of_sums(total: npt.ArrayLike, count: npt.ArrayLike) -> RatioOfSums:
 def entity_difference(
     challenger: RatioOfSums, champion: RatioOfSums, *, margin: float = 0.0, confidence: float = 0.95
 ) -> EntityDifference:
-    """Return by how much the challenger's mean is above the champion's.
+    """Return the difference of the challenger's mean from the champion's.
 
     Parameters
     ----------

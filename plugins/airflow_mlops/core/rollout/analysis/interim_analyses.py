@@ -1,8 +1,8 @@
-"""Looking several times at a rollout without being fooled more often than stated.
+"""Boundaries of the interim analyses of a rollout, a group-sequential trial: together they err with ``alpha``.
 
-Whoever looks ten times at a good challenger with an ordinary test at 5 % stops it every fifth time. Here the 5 % are
-spent over the planned looks, little at first and most at the end: the spending function of Lan and DeMets [1]_
-in the shape of O'Brien and Fleming [2]_. Each look then has a boundary of its own for its z value.
+Ten analyses of a good challenger with an ordinary test at 5 % stop it every fifth time. Here the 5 % are spent over the
+planned analyses (looks), little at first and most at the end: the spending function of Lan and DeMets [1]_ in the shape
+of O'Brien and Fleming [2]_. Each analysis then has a boundary of its own for its z value.
 
 References
 ----------
@@ -25,17 +25,17 @@ from scipy.stats import norm
 
 Floats = npt.NDArray[np.float64]
 POINTS = 1_201
-"""Points of the grid on which the distribution of the statistic is carried from look to look."""
+"""Points of the grid that carries the distribution of the statistic from analysis to analysis."""
 SMALLEST = 1e-30
-"""Chance that a look spends at least: a boundary beyond eleven standard deviations says no more."""
+"""Smallest chance that an analysis spends: its boundary is eleven standard deviations."""
 REACH = 8.0
 """Standard deviations that the grid spans on the side that does not stop."""
 
 
-def spent_by(information: float, alpha: float) -> float:
-    """Return how much of ``alpha``, one-sided, may be spent by the time a share of the information is in.
+def spent_alpha(information: float, alpha: float) -> float:
+    """Return the part of ``alpha``, one-sided, that is spent once a share of the information is in.
 
-    >>> round(spent_by(1.0, 0.025), 6), spent_by(0.2, 0.025) < 1e-5
+    >>> round(spent_alpha(1.0, 0.025), 6), spent_alpha(0.2, 0.025) < 1e-5
     (0.025, True)
     """
     return float(2 * norm.sf(norm.isf(alpha / 2) / sqrt(information)))
@@ -44,7 +44,7 @@ def spent_by(information: float, alpha: float) -> float:
 def boundaries(
     information: Sequence[float], alpha: float, *, spend_by: Sequence[float] | None = None
 ) -> tuple[float, ...]:
-    """Return the z value that stops at each look, one-sided, so that all looks together err with ``alpha``.
+    """Return the boundary z value of each look, one-sided, so that all looks together err with ``alpha``.
 
     Parameters
     ----------
@@ -75,49 +75,46 @@ def boundaries(
 
 @dataclass(frozen=True)
 class _Undecided:
-    """What has not stopped yet: the density of the sum of what was seen, on a grid; a single point before any look."""
+    """The undecided paths: the density of their summed statistic on a grid, which is empty before the first look."""
 
     grid: Floats
     density: Floats
     information: float
 
     def beyond(self, z: float, share: float) -> float:
-        """Return the chance of getting to the look at ``share`` and exceeding ``z`` there."""
+        """Return the chance to reach the look at ``share`` and exceed ``z`` there."""
         limit, step = z * sqrt(share), self._step(share)
         if self.grid.size == 0:
             return float(norm.sf(limit / step))
         return float(np.trapezoid(self.density * norm.sf((limit - self.grid) / step), self.grid))
 
     def after(self, z: float, share: float) -> _Undecided:
-        """Return what has not stopped after the look at ``share`` with the boundary ``z``."""
+        """Return the undecided paths after the look at ``share`` with the boundary ``z``."""
         step = self._step(share)
-        onto = np.linspace(-REACH * sqrt(share), z * sqrt(share), POINTS)
+        points = np.linspace(-REACH * sqrt(share), z * sqrt(share), POINTS)
         if self.grid.size == 0:
-            return _Undecided(onto, norm.pdf(onto / step) / step, share)
-        kernel = norm.pdf((onto[:, None] - self.grid[None, :]) / step) / step
-        return _Undecided(onto, np.trapezoid(kernel * self.density[None, :], self.grid, axis=1), share)
+            return _Undecided(points, norm.pdf(points / step) / step, share)
+        kernel = norm.pdf((points[:, None] - self.grid[None, :]) / step) / step
+        return _Undecided(points, np.trapezoid(kernel * self.density[None, :], self.grid, axis=1), share)
 
     def _step(self, share: float) -> float:
-        """Return the standard deviation of what comes until ``share``.
-
-        Two looks that are nearly one are kept apart by what the grid can tell: that asks for a little more.
-        """
-        told_apart = float(self.grid[1] - self.grid[0]) if self.grid.size else 0.0
-        return max(sqrt(share - self.information), told_apart)
+        """Return the standard deviation of the increment until ``share``, at least one step of the grid."""
+        grid_step = float(self.grid[1] - self.grid[0]) if self.grid.size else 0.0
+        return max(sqrt(share - self.information), grid_step)
 
 
 @lru_cache(maxsize=256)
 def _boundaries(information: tuple[float, ...], spends: tuple[float, ...], alpha: float) -> tuple[float, ...]:
-    """Walk from look to look, spending at each what the shape allows by then."""
-    found: list[float] = []
+    """Return the boundary of each look, at which it spends its increment of the spending function."""
+    z_values: list[float] = []
     undecided = _Undecided(np.zeros(0), np.zeros(0), 0.0)
-    for share, (before, by) in zip(information, pairwise((0.0, *spends)), strict=True):
-        now = max(spent_by(by, alpha) - (spent_by(before, alpha) if before else 0.0), SMALLEST)
-        z = float(brentq(partial(_too_much, undecided, share, now), 0.0, 12.0, xtol=1e-10))
-        found.append(z)
+    for share, (before, until) in zip(information, pairwise((0.0, *spends)), strict=True):
+        spend = max(spent_alpha(until, alpha) - (spent_alpha(before, alpha) if before else 0.0), SMALLEST)
+        z = float(brentq(partial(_overspend, undecided, share, spend), 0.0, 12.0, xtol=1e-10))
+        z_values.append(z)
         undecided = undecided.after(z, share)
-    return tuple(found)
+    return tuple(z_values)
 
 
-def _too_much(undecided: _Undecided, share: float, spend: float, z: float) -> float:
+def _overspend(undecided: _Undecided, share: float, spend: float, z: float) -> float:
     return undecided.beyond(z, share) - spend

@@ -1,4 +1,4 @@
-"""The share of requests that a version raises on: shown too high, shown fine, or neither.
+"""Judge the share of requests that a version fails: too high, within its limit, or undecided.
 
 The difference from the champion is tested by its score: both counts are compared with what is most likely if the
 challenger is exactly at its limit [1]_. The score is the sum of the two versions' z values, each weighted by its
@@ -21,7 +21,7 @@ from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.ports.rollout_target import Telemetry, VersionTelemetry
 from airflow_mlops.core.rollout.analysis.entity_difference import ratio_of_sums
 from airflow_mlops.core.rollout.analysis.evidence import counts_above, counts_below, z_of_t
-from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, all_of
+from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, combine_results
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ErrorCount:
 def judge_errors(
     telemetry: Telemetry, look: Look, *, worse_by: float | None = None, at_most: float | None = None
 ) -> MetricLook:
-    """Return what the errors of the two versions say.
+    """Return the result of the error metric, from the errors of both versions.
 
     Parameters
     ----------
@@ -58,19 +58,19 @@ def judge_errors(
         If there is no limit, or one that is not within 0 and 1.
     """
     limits = {"worse_by": worse_by, "at_most": at_most}
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    if not given or not all(0 <= limit <= 1 for limit in given.values()):
+    declared = {name: limit for name, limit in limits.items() if limit is not None}
+    if not declared or not all(0 <= limit <= 1 for limit in declared.values()):
         raise ValueError(
-            f"the error share needs a limit within 0 and 1, worse_by or at_most; there is {given or 'none'}"
+            f"the error share needs a limit within 0 and 1, worse_by or at_most; there is {declared or 'none'}"
         )
-    ours, theirs = error_count(telemetry.challenger), error_count(telemetry.champion)
-    each = look.split(len(given))
+    challenger, champion = error_count(telemetry.challenger), error_count(telemetry.champion)
+    part_look = look.split(len(declared))
     parts = []
     if worse_by is not None:
-        parts.append(_against_champion(ours, theirs, each, worse_by))
+        parts.append(_against_champion(challenger, champion, part_look, worse_by))
     if at_most is not None:
-        parts.append(_against_limit(ours, each, at_most))
-    return all_of("errors", parts)
+        parts.append(_against_limit(challenger, part_look, at_most))
+    return combine_results("errors", parts)
 
 
 def error_count(version: VersionTelemetry) -> ErrorCount:
@@ -83,129 +83,153 @@ def error_count(version: VersionTelemetry) -> ErrorCount:
     """
     by_unit = version.errors_by_unit
     if by_unit is None:
-        counted = ErrorCount(float(version.errors), float(version.requests), version.requests, None)
+        count = ErrorCount(float(version.errors), float(version.requests), version.requests, None)
     elif by_unit.count.size < 2:
-        counted = ErrorCount(float(by_unit.total.sum()), float(by_unit.count.sum()), int(by_unit.count.size), 0.0)
+        count = ErrorCount(float(by_unit.total.sum()), float(by_unit.count.sum()), int(by_unit.count.size), 0.0)
     else:
-        found = ratio_of_sums(by_unit.total, by_unit.count)
-        counted = ErrorCount(found.value * found.requests, found.requests, found.entities, found.variance)
-    if not (isfinite(counted.requests) and -1e-9 <= counted.errors <= counted.requests * (1 + 1e-9)):
-        raise GateError(f"{counted.errors:g} errors in {counted.requests:g} requests cannot be")
-    return counted
+        ratio = ratio_of_sums(by_unit.total, by_unit.count)
+        count = ErrorCount(ratio.value * ratio.requests, ratio.requests, ratio.entities, ratio.variance)
+    if not (isfinite(count.requests) and -1e-9 <= count.errors <= count.requests * (1 + 1e-9)):
+        raise GateError(f"{count.errors:g} errors in {count.requests:g} requests cannot be")
+    return count
 
 
-def _against_champion(ours: ErrorCount, theirs: ErrorCount, look: Look, margin: float) -> MetricLook:
-    by_unit = ours.variance is not None and theirs.variance is not None
-    if not ours.requests or not theirs.requests:
-        return MetricLook("worse_by", "inconclusive", _nothing(ours, theirs))
-    if by_unit and min(ours.units, theirs.units) < 2:
-        reason = f"{ours.units} and {theirs.units} units with a request, 2 of each are needed to know how they differ"
+def _against_champion(challenger: ErrorCount, champion: ErrorCount, look: Look, margin: float) -> MetricLook:
+    by_unit = challenger.variance is not None and champion.variance is not None
+    if not challenger.requests or not champion.requests:
+        return MetricLook("worse_by", "inconclusive", _describe_missing(challenger, champion))
+    if by_unit and min(challenger.units, champion.units) < 2:
+        units = f"{challenger.units} and {champion.units} units with a request"
+        reason = f"{units}, 2 of each are needed to know how they differ"
         return MetricLook("worse_by", "inconclusive", reason)
-    widened = _widened(ours, theirs) if by_unit else 1.0
-    worse, within = _evidence(ours, theirs, margin, widened)
+    design_effect = _design_effect(challenger, champion) if by_unit else 1.0
+    worse, within = _evidence(challenger, champion, margin, design_effect)
     if by_unit:
-        degrees = min(ours.units, theirs.units) - 1
+        degrees = min(challenger.units, champion.units) - 1
         worse, within = z_of_t(worse, degrees), z_of_t(within, degrees)
     verdict = look.verdict(worse=worse, within=within)
-    points = 100 * (ours.share - theirs.share)
+    points = 100 * (challenger.share - champion.share)
     reason = (
-        f"{_said(verdict)}: errors in {ours.share:.3%} of {ours.requests:,.0f} requests, the champion's in "
-        f"{theirs.share:.3%} of {theirs.requests:,.0f}; {points:+.3f} points, allowed {100 * margin:+.3f}; "
-        f"{_basis(ours, theirs, by_unit)}"
+        f"{_phrase(verdict)}: errors in {challenger.share:.3%} of {challenger.requests:,.0f} requests, the champion's "
+        f"in {champion.share:.3%} of {champion.requests:,.0f}; {points:+.3f} points, allowed {100 * margin:+.3f}; "
+        f"{_describe_basis(challenger, champion, by_unit)}"
     )
     return MetricLook(
-        "worse_by", verdict, reason,
+        "worse_by",
+        verdict,
+        reason,
         {
-            "difference": ours.share - theirs.share, "margin": margin, "worse": worse, "within": within,
-            "fail_boundary": look.fail_boundary, "pass_boundary": look.pass_boundary, "design_effect": widened,
-            "challenger": ours.share, "challenger_requests": ours.requests, "challenger_units": ours.units,
-            "champion": theirs.share, "champion_requests": theirs.requests, "champion_units": theirs.units,
+            "difference": challenger.share - champion.share,
+            "margin": margin,
+            "worse": worse,
+            "within": within,
+            "fail_boundary": look.fail_boundary,
+            "pass_boundary": look.pass_boundary,
+            "design_effect": design_effect,
+            "challenger": challenger.share,
+            "challenger_requests": challenger.requests,
+            "challenger_units": challenger.units,
+            "champion": champion.share,
+            "champion_requests": champion.requests,
+            "champion_units": champion.units,
         },
-    )  # fmt: skip
+    )
 
 
-def _against_limit(ours: ErrorCount, look: Look, limit: float) -> MetricLook:
-    if not ours.requests:
+def _against_limit(challenger: ErrorCount, look: Look, limit: float) -> MetricLook:
+    if not challenger.requests:
         return MetricLook("at_most", "inconclusive", "the challenger has had no request")
-    widened = _widened(ours) if ours.variance is not None else 1.0
-    errors, requests = ours.errors / widened, ours.requests / widened
+    design_effect = _design_effect(challenger) if challenger.variance is not None else 1.0
+    errors, requests = challenger.errors / design_effect, challenger.requests / design_effect
     worse = counts_above(errors, requests, limit)
     within = counts_below(errors, requests, limit)
-    if ours.variance is not None:
-        worse, within = z_of_t(worse, ours.units - 1), z_of_t(within, ours.units - 1)
+    if challenger.variance is not None:
+        worse, within = z_of_t(worse, challenger.units - 1), z_of_t(within, challenger.units - 1)
     verdict = look.verdict(worse=worse, within=within)
     reason = (
-        f"{_said(verdict, 'above the limit', 'below the limit')}: errors in {ours.share:.3%} of "
-        f"{ours.requests:,.0f} requests, at most {limit:.3%} are allowed; "
-        f"{_basis(ours, ours, ours.variance is not None)}"
+        f"{_phrase(verdict, 'above the limit', 'below the limit')}: errors in {challenger.share:.3%} of "
+        f"{challenger.requests:,.0f} requests, at most {limit:.3%} are allowed; "
+        f"{_describe_basis(challenger, challenger, challenger.variance is not None)}"
     )
     return MetricLook(
-        "at_most", verdict, reason,
+        "at_most",
+        verdict,
+        reason,
         {
-            "limit": limit, "worse": worse, "within": within, "fail_boundary": look.fail_boundary,
-            "pass_boundary": look.pass_boundary, "design_effect": widened, "challenger": ours.share,
-            "challenger_requests": ours.requests, "challenger_units": ours.units,
+            "limit": limit,
+            "worse": worse,
+            "within": within,
+            "fail_boundary": look.fail_boundary,
+            "pass_boundary": look.pass_boundary,
+            "design_effect": design_effect,
+            "challenger": challenger.share,
+            "challenger_requests": challenger.requests,
+            "challenger_units": challenger.units,
         },
-    )  # fmt: skip
-
-
-def _evidence(ours: ErrorCount, theirs: ErrorCount, margin: float, widened: float) -> tuple[float, float]:
-    """Return the evidence that the challenger is worse than the margin, and that it is within it."""
-    champion = champion_share_at(ours, theirs, margin)
-    challenger = min(champion + margin, 1.0)
-    spread = [sqrt(challenger * (1 - challenger) / ours.requests), sqrt(champion * (1 - champion) / theirs.requests)]
-    both = hypot(*spread)
-    if both == 0:
-        return 0.0, 0.0
-    ours_of, theirs_of = (
-        (one.errors / widened, one.requests / widened, share) for one, share in ((ours, challenger), (theirs, champion))
     )
-    worse = spread[0] * counts_above(*ours_of) + spread[1] * counts_below(*theirs_of)
-    within = spread[0] * counts_below(*ours_of) + spread[1] * counts_above(*theirs_of)
-    return worse / both, within / both
 
 
-def champion_share_at(ours: ErrorCount, theirs: ErrorCount, margin: float) -> float:
+def _evidence(challenger: ErrorCount, champion: ErrorCount, margin: float, design_effect: float) -> tuple[float, float]:
+    """Return the evidence that the challenger is worse than the margin, and that it is within it."""
+    champion_share = champion_share_at(challenger, champion, margin)
+    challenger_share = min(champion_share + margin, 1.0)
+    spreads = [
+        sqrt(challenger_share * (1 - challenger_share) / challenger.requests),
+        sqrt(champion_share * (1 - champion_share) / champion.requests),
+    ]
+    total_spread = hypot(*spreads)
+    if total_spread == 0:
+        return 0.0, 0.0
+    challenger_counts, champion_counts = (
+        (count.errors / design_effect, count.requests / design_effect, share)
+        for count, share in ((challenger, challenger_share), (champion, champion_share))
+    )
+    worse = spreads[0] * counts_above(*challenger_counts) + spreads[1] * counts_below(*champion_counts)
+    within = spreads[0] * counts_below(*challenger_counts) + spreads[1] * counts_above(*champion_counts)
+    return worse / total_spread, within / total_spread
+
+
+def champion_share_at(challenger: ErrorCount, champion: ErrorCount, margin: float) -> float:
     """Return the champion's most likely share of errors if the challenger's is exactly ``margin`` above it.
 
     The derivative of the likelihood falls throughout, so its zero is found by halving.
     """
     low, high = 0.0, 1.0 - margin
     for _ in range(50):
-        at = (low + high) / 2
-        above = at + margin
-        if not at > 0 or not above < 1:
+        share = (low + high) / 2
+        above = share + margin
+        if not share > 0 or not above < 1:
             break
         slope = (
-            theirs.errors / at
-            - (theirs.requests - theirs.errors) / (1 - at)
-            + ours.errors / above
-            - (ours.requests - ours.errors) / (1 - above)
+            champion.errors / share
+            - (champion.requests - champion.errors) / (1 - share)
+            + challenger.errors / above
+            - (challenger.requests - challenger.errors) / (1 - above)
         )
-        low, high = (at, high) if slope > 0 else (low, at)
+        low, high = (share, high) if slope > 0 else (low, share)
     return (low + high) / 2
 
 
-def _widened(*versions: ErrorCount) -> float:
-    """Return how many times the variance of independent requests the one by unit is; at least 1.
+def _design_effect(*versions: ErrorCount) -> float:
+    """Return the design effect: the variance by unit over that of independent requests, at least 1.
 
-    Without any error nothing is known of that, and it is 1.
+    Without any error it is unknown, and 1.
     """
-    chance = sum(one.share * (1 - one.share) / one.requests for one in versions)
-    by_unit = sum(one.variance or 0.0 for one in versions)
+    chance = sum(version.share * (1 - version.share) / version.requests for version in versions)
+    by_unit = sum(version.variance or 0.0 for version in versions)
     return max(1.0, by_unit / chance) if chance > 0 else 1.0
 
 
-def _said(verdict: str, worse: str = "worse", within: str = "no worse") -> str:
+def _phrase(verdict: str, worse: str = "worse", within: str = "no worse") -> str:
     return {"fail": worse, "pass": within, "inconclusive": "cannot tell"}[verdict]
 
 
-def _basis(ours: ErrorCount, theirs: ErrorCount, by_unit: bool) -> str:
+def _describe_basis(challenger: ErrorCount, champion: ErrorCount, by_unit: bool) -> str:
     if not by_unit:
         return "by request, as the units of assignment are not known"
-    return f"by unit, {ours.units:,}" + (f" and {theirs.units:,}" if ours is not theirs else "")
+    return f"by unit, {challenger.units:,}" + (f" and {champion.units:,}" if challenger is not champion else "")
 
 
-def _nothing(ours: ErrorCount, theirs: ErrorCount) -> str:
-    none = [name for name, one in (("challenger", ours), ("champion", theirs)) if not one.requests]
-    return f"the {' and the '.join(none)} {'has' if len(none) == 1 else 'have'} had no request"
+def _describe_missing(challenger: ErrorCount, champion: ErrorCount) -> str:
+    missing = [name for name, count in (("challenger", challenger), ("champion", champion)) if not count.requests]
+    return f"the {' and the '.join(missing)} {'has' if len(missing) == 1 else 'have'} had no request"

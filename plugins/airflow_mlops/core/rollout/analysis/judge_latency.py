@@ -1,4 +1,4 @@
-"""How long a version takes: a quantile, against a limit in seconds and against the champion's.
+"""Judge the latency of a version: a quantile, against a limit in seconds and against the champion's.
 
 A quantile is above a limit if more requests than it leaves are slower. That is a count, and its test exact. Only bins
 are known of the latencies: a request counts as slower than a limit only where its whole bin is, and as quicker only
@@ -18,13 +18,13 @@ from scipy.stats import binom
 
 from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, Telemetry
 from airflow_mlops.core.rollout.analysis.evidence import counts_above, counts_below, z_of
-from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, all_of
+from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, combine_results
 
 Counts = npt.NDArray[np.int64]
 UPPER = np.array([*LATENCY_EDGES, inf])
 LOWER = np.array([0.0, *LATENCY_EDGES])
 ROUNDING = 1e-6
-"""Relative difference of a limit from an edge that is none."""
+"""Relative difference up to which a limit counts as equal to an edge."""
 
 
 def judge_latency(
@@ -35,7 +35,7 @@ def judge_latency(
     at_most: float | None = None,
     worse_by: float | None = None,
 ) -> MetricLook:
-    """Return what the latencies of the two versions say.
+    """Return the result of the latency metric, from the latencies of both versions.
 
     Parameters
     ----------
@@ -52,78 +52,100 @@ def judge_latency(
         If there is no limit, one that is not positive, or no such quantile.
     """
     limits = {"at_most": at_most, "worse_by": worse_by}
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    if not given or not all(0 <= limit < inf for limit in given.values()) or at_most == 0:
-        raise ValueError(f"latency needs a limit above 0, at_most in seconds or worse_by; there is {given or 'none'}")
+    declared = {name: limit for name, limit in limits.items() if limit is not None}
+    if not declared or not all(0 <= limit < inf for limit in declared.values()) or at_most == 0:
+        raise ValueError(
+            f"latency needs a limit above 0, at_most in seconds or worse_by; there is {declared or 'none'}"
+        )
     if not 0 < quantile < 1:
         raise ValueError(f"the quantile is {quantile}; it must be within (0, 1)")
-    ours, theirs, each = telemetry.challenger.latency, telemetry.champion.latency, look.split(len(given))
+    challenger, champion = telemetry.challenger.latency, telemetry.champion.latency
+    part_look = look.split(len(declared))
     parts = []
     if at_most is not None:
-        parts.append(_against_limit(ours, each, quantile, at_most))
+        parts.append(_against_limit(challenger, part_look, quantile, at_most))
     if worse_by is not None:
-        parts.append(_against_champion(ours, theirs, each, quantile, worse_by))
-    return all_of("latency", parts)
+        parts.append(_against_champion(challenger, champion, part_look, quantile, worse_by))
+    return combine_results("latency", parts)
 
 
-def _against_limit(ours: Counts, look: Look, quantile: float, limit: float) -> MetricLook:
-    count = float(ours.sum())
+def _against_limit(challenger: Counts, look: Look, quantile: float, limit: float) -> MetricLook:
+    count = float(challenger.sum())
     if not count:
         return MetricLook("at_most", "inconclusive", "no request of the challenger was timed")
-    surely, possibly = slower_than(ours, limit)
+    surely, possibly = slower_than(challenger, limit)
     worse, within = counts_above(surely, count, 1 - quantile), counts_below(possibly, count, 1 - quantile)
     verdict = look.verdict(worse=worse, within=within)
     slow = f"{surely / count:.2%}" + (f" to {possibly / count:.2%}" if possibly > surely else "")
     reason = (
-        f"{_said(verdict)}: {slow} of {count:,.0f} requests took longer than {limit:g} s, "
+        f"{_phrase(verdict)}: {slow} of {count:,.0f} requests took longer than {limit:g} s, "
         f"{1 - quantile:.2%} may; by request"
     )
     return MetricLook(
-        "at_most", verdict, reason,
+        "at_most",
+        verdict,
+        reason,
         {
-            "limit": limit, "quantile": quantile, "slower": surely / count, "possibly_slower": possibly / count,
-            "requests": count, "worse": worse, "within": within, "fail_boundary": look.fail_boundary,
+            "limit": limit,
+            "quantile": quantile,
+            "slower": surely / count,
+            "possibly_slower": possibly / count,
+            "requests": count,
+            "worse": worse,
+            "within": within,
+            "fail_boundary": look.fail_boundary,
             "pass_boundary": look.pass_boundary,
         },
-    )  # fmt: skip
+    )
 
 
-def _against_champion(ours: Counts, theirs: Counts, look: Look, quantile: float, margin: float) -> MetricLook:
+def _against_champion(challenger: Counts, champion: Counts, look: Look, quantile: float, margin: float) -> MetricLook:
     """Compare with a limit on either side of the champion's quantile; each half of the test errs with half."""
-    count, before = float(ours.sum()), float(theirs.sum())
-    if not count or not before:
+    count, champion_count = float(challenger.sum()), float(champion.sum())
+    if not count or not champion_count:
         return MetricLook("worse_by", "inconclusive", "requests of both versions have to be timed")
-    lowest = quantile_bound(theirs, quantile, z=_half(look.pass_boundary), upper=False) * (1 + margin)
-    highest = quantile_bound(theirs, quantile, z=_half(look.fail_boundary), upper=True) * (1 + margin)
-    slow_at_least = slower_than(ours, highest)[0]
-    slow_at_most = slower_about(ours, lowest)
-    worse = _doubled(counts_above(slow_at_least, count, 1 - quantile))
-    within = _doubled(counts_below(slow_at_most, count, 1 - quantile))
+    lowest = quantile_bound(champion, quantile, z=_halve_tail(look.pass_boundary), upper=False) * (1 + margin)
+    highest = quantile_bound(champion, quantile, z=_halve_tail(look.fail_boundary), upper=True) * (1 + margin)
+    slow_at_least = slower_than(challenger, highest)[0]
+    slow_at_most = slower_about(challenger, lowest)
+    worse = _double_tail(counts_above(slow_at_least, count, 1 - quantile))
+    within = _double_tail(counts_below(slow_at_most, count, 1 - quantile))
     verdict = look.verdict(worse=worse, within=within)
-    seen, seen_before = (value_slower(latency, (1 - quantile) * float(latency.sum())) for latency in (ours, theirs))
+    challenger_seconds, champion_seconds = (
+        value_slower(latency, (1 - quantile) * float(latency.sum())) for latency in (challenger, champion)
+    )
     reason = (
-        f"{_said(verdict)}: {quantile:.4g} of {count:,.0f} requests within about {seen:.3g} s, of the champion's "
-        f"{before:,.0f} within {seen_before:.3g} s; allowed {margin:+.0%}; by request"
+        f"{_phrase(verdict)}: {quantile:.4g} of {count:,.0f} requests within about {challenger_seconds:.3g} s, of the "
+        f"champion's {champion_count:,.0f} within {champion_seconds:.3g} s; allowed {margin:+.0%}; by request"
     )
     return MetricLook(
-        "worse_by", verdict, reason,
+        "worse_by",
+        verdict,
+        reason,
         {
-            "margin": margin, "quantile": quantile, "challenger": seen, "champion": seen_before,
-            "requests": count, "champion_requests": before, "worse": worse, "within": within,
-            "fail_boundary": look.fail_boundary, "pass_boundary": look.pass_boundary,
+            "margin": margin,
+            "quantile": quantile,
+            "challenger": challenger_seconds,
+            "champion": champion_seconds,
+            "requests": count,
+            "champion_requests": champion_count,
+            "worse": worse,
+            "within": within,
+            "fail_boundary": look.fail_boundary,
+            "pass_boundary": look.pass_boundary,
         },
-    )  # fmt: skip
+    )
 
 
 def slower_than(latency: Counts, limit: float) -> tuple[float, float]:
-    """Return how many requests surely took longer than a limit in seconds, and how many possibly did."""
+    """Count the requests that surely took longer than a limit in seconds, and those that possibly did."""
     surely = latency[limit * (1 - ROUNDING) <= LOWER].sum()
     possibly = latency[limit * (1 + ROUNDING) < UPPER].sum()
     return float(surely), float(possibly)
 
 
 def slower_about(latency: Counts, limit: float) -> float:
-    """Return how many requests took longer than a limit, those of its bin spread evenly by ratio."""
+    """Estimate the number of requests that took longer than a limit, those of its bin spread evenly by ratio."""
     surely, possibly = slower_than(latency, limit)
     place = int(np.searchsorted(UPPER, limit))
     if limit <= LOWER[1] or place >= UPPER.size - 1:
@@ -149,7 +171,7 @@ def quantile_bound(latency: Counts, quantile: float, *, z: float, upper: bool) -
 
 
 def value_slower(latency: Counts, slower: float) -> float:
-    """Return the seconds that about so many requests took longer than, spread evenly by ratio within a bin."""
+    """Return the seconds that ``slower`` requests exceed, those of a bin spread evenly by ratio."""
     beyond = np.append(np.cumsum(latency[::-1])[::-1], 0.0)
     place = int(np.flatnonzero(beyond[1:] <= slower)[0])
     if place >= LOWER.size - 1:
@@ -160,13 +182,13 @@ def value_slower(latency: Counts, slower: float) -> float:
     return float(high * (low / high) ** share)
 
 
-def _half(z: float) -> float:
+def _halve_tail(z: float) -> float:
     return z_of(float(ndtr(-z)) / 2)
 
 
-def _doubled(z: float) -> float:
+def _double_tail(z: float) -> float:
     return z_of(min(1.0, 2 * float(ndtr(-z))))
 
 
-def _said(verdict: str) -> str:
+def _phrase(verdict: str) -> str:
     return {"fail": "slower", "pass": "not slower", "inconclusive": "cannot tell"}[verdict]

@@ -1,8 +1,8 @@
-"""What one metric says at one look: shown worse, shown no worse, or neither.
+"""The result of one metric at one interim analysis (look): shown worse, shown no worse, or neither.
 
     fail          the evidence that it is worse than the limit reaches the look's boundary
     pass          the evidence that it is within the limit does
-    inconclusive  neither does; with little data that is always so, and it never passes for want of evidence
+    inconclusive  neither does; too little data is always inconclusive and never passes
 
 Evidence is a z value; see :mod:`airflow_mlops.core.rollout.analysis.evidence`.
 """
@@ -21,16 +21,16 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 
 @dataclass(frozen=True)
 class Look:
-    """Which look of a stage this is, and how sure it has to be.
+    """An interim analysis (look) of a stage, and the evidence that its verdicts need.
 
     Parameters
     ----------
     number : int
         Of the look, from 1.
     shares : tuple of float
-        Share of the stage's planned sample that was in at each look so far, this one last; rising.
+        Share of the stage's planned sample that was in at each look so far, this one last, increasing.
     planned : int
-        Looks that were planned. The last of them spends what is left, whatever its share is.
+        Planned number of looks. The last of them spends what is left of alpha, whatever its share is.
     alpha : float
         Chance that a challenger exactly at its limit is stopped at any look by any metric; and for each metric the
         chance that it passes there.
@@ -56,17 +56,17 @@ class Look:
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing is left to spend after it."""
+        """True if this is the last look, which spends the rest of alpha."""
         return self.number == self.planned or self.shares[-1] >= 1
 
     @property
     def fail_boundary(self) -> float:
-        """Evidence that says worse."""
+        """Evidence, as a z value, from which the metric fails."""
         return self._boundary(self.alpha / self.metrics)
 
     @property
     def pass_boundary(self) -> float:
-        """Evidence that says no worse."""
+        """Evidence, as a z value, from which the metric passes."""
         return self._boundary(self.alpha)
 
     def split(self, limits: int) -> Look:
@@ -74,7 +74,7 @@ class Look:
         return replace(self, metrics=self.metrics * limits)
 
     def verdict(self, *, worse: float, within: float) -> Verdict:
-        """Return what the evidence for being worse than the limit, and for being within it, amounts to."""
+        """Return the verdict for the evidence of being worse than the limit, and of being within it."""
         if worse >= self.fail_boundary:
             return "fail"
         return "pass" if within >= self.pass_boundary else "inconclusive"
@@ -86,7 +86,7 @@ class Look:
 
 @dataclass(frozen=True)
 class MetricLook:
-    """What a metric said at a look, with a sentence and the numbers behind it, none of them NaN or infinite."""
+    """The result of a metric at a look, with a reason in words and its numbers, none of them NaN or infinite."""
 
     metric: str
     verdict: Verdict
@@ -103,22 +103,23 @@ class MetricLook:
         return asdict(self)
 
 
-def all_of(metric: str, parts: Sequence[MetricLook]) -> MetricLook:
-    """Return several limits of one metric, or several metrics, as one: each has to pass, and any of them fails it.
+def combine_results(metric: str, parts: Sequence[MetricLook]) -> MetricLook:
+    """Combine the results of several limits or metrics into one: all have to pass, and any of them fails it.
 
     The numbers are those of the parts, ``name.number`` where there are several.
 
-    >>> both = all_of("latency", [MetricLook("at_most", "pass", "quick"), MetricLook("worse_by", "fail", "slower")])
-    >>> both.verdict, both.reason
+    >>> parts = [MetricLook("at_most", "pass", "quick"), MetricLook("worse_by", "fail", "slower")]
+    >>> combined = combine_results("latency", parts)
+    >>> combined.verdict, combined.reason
     ('fail', 'slower; quick')
     """
     order: tuple[Verdict, ...] = ("fail", "inconclusive", "pass")
     if len(parts) == 1:
         return replace(parts[0], metric=metric)
-    by_weight = sorted(parts, key=lambda part: order.index(part.verdict))
+    by_severity = sorted(parts, key=lambda part: order.index(part.verdict))
     return MetricLook(
         metric,
-        by_weight[0].verdict if by_weight else "inconclusive",
-        "; ".join(part.reason for part in by_weight) or "nothing was compared",
+        by_severity[0].verdict if by_severity else "inconclusive",
+        "; ".join(part.reason for part in by_severity) or "nothing was compared",
         {f"{part.metric}.{name}": value for part in parts for name, value in part.numbers.items()},
     )

@@ -1,4 +1,4 @@
-"""Whether two versions predict alike, without any label: by their distributions, and row by row where both predicted.
+"""Compare the predictions of two versions without labels: their distributions, and row by row where both predicted.
 
 The distance of two distributions is Kuiper's: the largest difference of the shares that fall into one same interval. It
 is 0 for equal ones and 1 for a constant beside anything that varies continuously, whatever the constant is; the one of
@@ -19,14 +19,14 @@ import numpy as np
 
 from airflow_mlops.core.ports.rollout_target import Telemetry
 from airflow_mlops.core.rollout.analysis.evidence import counts_above, counts_below, z_of
-from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, all_of
+from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, combine_results
 from airflow_mlops.core.training.row_losses import Floats
 
 TOLERANCE = 0.25
-"""Difference of two predictions for one row, in spreads of the champion's, up to which they agree."""
+"""Largest difference of two agreeing predictions for a row, in spreads of the champion's predictions."""
 
 LARGEST = 1e150
-"""Prediction beyond which larger ones are as this: their differences have to be numbers, too."""
+"""Absolute value at which predictions are clipped, so that their differences are finite."""
 
 
 def judge_predictions(
@@ -37,7 +37,7 @@ def judge_predictions(
     disagree_at_most: float | None = None,
     tolerance: float = TOLERANCE,
 ) -> MetricLook:
-    """Return what the predictions of the two versions say.
+    """Return the result of the prediction metric, from the predictions of both versions.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def judge_predictions(
         Share of the rows on which both may differ by more than ``tolerance`` spreads of the champion's predictions.
         Needs rows that both predicted, as in a shadow.
     tolerance : float
-        See above.
+        Largest difference of two agreeing predictions, in spreads of the champion's predictions.
 
     Raises
     ------
@@ -58,24 +58,24 @@ def judge_predictions(
         raise ValueError(
             f"limits {at_most}, {disagree_at_most} must be within 0 and 1, tolerance {tolerance} not below 0"
         )
-    each = look.split(1 if disagree_at_most is None else 2)
-    ours, theirs = telemetry.challenger.predictions, telemetry.champion.predictions
-    if telemetry.paired.size and not (ours.size and theirs.size):
-        theirs, ours = telemetry.paired[:, 0], telemetry.paired[:, 1]
-    parts = [_distance(_numbers(ours), _numbers(theirs), each, at_most)]
+    part_look = look.split(1 if disagree_at_most is None else 2)
+    challenger, champion = telemetry.challenger.predictions, telemetry.champion.predictions
+    if telemetry.paired.size and not (challenger.size and champion.size):
+        champion, challenger = telemetry.paired[:, 0], telemetry.paired[:, 1]
+    parts = [_distance(_finite(challenger), _finite(champion), part_look, at_most)]
     if disagree_at_most is not None:
-        parts.append(_disagreement(telemetry.paired, each, disagree_at_most, tolerance))
-    return all_of("predictions", parts)
+        parts.append(_disagreement(telemetry.paired, part_look, disagree_at_most, tolerance))
+    return combine_results("predictions", parts)
 
 
-def kuiper_distance(ours: Floats, theirs: Floats) -> float:
+def kuiper_distance(challenger: Floats, champion: Floats) -> float:
     """Return the largest difference of the shares of two samples, each of at least one value, within one interval.
 
     >>> kuiper_distance(np.array([2.0, 2.0]), np.array([1.0, 2.0, 2.0, 3.0]))
     0.5
     """
-    at = np.concatenate([ours, theirs])
-    shares = [np.searchsorted(np.sort(one), at, side="right") / one.size for one in (ours, theirs)]
+    values = np.concatenate([challenger, champion])
+    shares = [np.searchsorted(np.sort(sample), values, side="right") / sample.size for sample in (challenger, champion)]
     difference = shares[0] - shares[1]
     return float(max(difference.max(), 0.0) - min(difference.min(), 0.0))
 
@@ -92,32 +92,41 @@ def kuiper_tail(size: float) -> float:
     return min(sum(terms), 1.0)
 
 
-def _distance(ours: Floats, theirs: Floats, look: Look, limit: float) -> MetricLook:
-    if not ours.size or not theirs.size:
-        reason = f"{ours.size:,} predictions of the challenger and {theirs.size:,} of the champion are known"
+def _distance(challenger: Floats, champion: Floats, look: Look, limit: float) -> MetricLook:
+    if not challenger.size or not champion.size:
+        reason = f"{challenger.size:,} predictions of the challenger and {champion.size:,} of the champion are known"
         return MetricLook("distance", "inconclusive", reason)
-    distance = kuiper_distance(ours, theirs)
-    unit = 1 / sqrt(ours.size) + 1 / sqrt(theirs.size)
+    distance = kuiper_distance(challenger, champion)
+    unit = 1 / sqrt(challenger.size) + 1 / sqrt(champion.size)
     worse = z_of(min(2 * kuiper_tail((distance - limit) / unit), 1.0)) if distance > limit else z_of(1.0)
     within = z_of(min(2 * kuiper_tail((limit - distance) / unit), 1.0)) if distance < limit else z_of(1.0)
     verdict = look.verdict(worse=worse, within=within)
-    said = {"fail": "unlike", "pass": "alike", "inconclusive": "cannot tell"}[verdict]
-    median, median_before = float(np.median(ours)), float(np.median(theirs))
-    constant = ours.size > 1 and bool((ours == ours[0]).all())
+    phrase = {"fail": "unlike", "pass": "alike", "inconclusive": "cannot tell"}[verdict]
+    median, champion_median = float(np.median(challenger)), float(np.median(champion))
+    constant = challenger.size > 1 and bool((challenger == challenger[0]).all())
     reason = (
-        f"{said}: distance {distance:.3f} of {ours.size:,} predictions from {theirs.size:,} of the champion's, "
-        f"at most {limit:g} is allowed; "
+        f"{phrase}: distance {distance:.3f} of {challenger.size:,} predictions from {champion.size:,} of the "
+        f"champion's, at most {limit:g} is allowed; "
         + (f"each is {median:.4g}" if constant else f"their median is {median:.4g}")
-        + f", the champion's {median_before:.4g}"
+        + f", the champion's {champion_median:.4g}"
     )
     return MetricLook(
-        "distance", verdict, reason,
+        "distance",
+        verdict,
+        reason,
         {
-            "distance": distance, "limit": limit, "worse": worse, "within": within,
-            "fail_boundary": look.fail_boundary, "pass_boundary": look.pass_boundary, "median": median,
-            "champion_median": median_before, "predictions": ours.size, "champion_predictions": theirs.size,
+            "distance": distance,
+            "limit": limit,
+            "worse": worse,
+            "within": within,
+            "fail_boundary": look.fail_boundary,
+            "pass_boundary": look.pass_boundary,
+            "median": median,
+            "champion_median": champion_median,
+            "predictions": challenger.size,
+            "champion_predictions": champion.size,
         },
-    )  # fmt: skip
+    )
 
 
 def _disagreement(paired: Floats, look: Look, limit: float, tolerance: float) -> MetricLook:
@@ -130,23 +139,32 @@ def _disagreement(paired: Floats, look: Look, limit: float, tolerance: float) ->
     differ, rows = int(np.count_nonzero(gap > tolerance * spread)), len(both)
     worse, within = counts_above(differ, rows, limit), counts_below(differ, rows, limit)
     verdict = look.verdict(worse=worse, within=within)
-    said = {"fail": "disagree", "pass": "agree", "inconclusive": "cannot tell"}[verdict]
+    phrase = {"fail": "disagree", "pass": "agree", "inconclusive": "cannot tell"}[verdict]
     reason = (
-        f"{said}: {differ / rows:.1%} of {rows:,} rows that both predicted differ by more than {tolerance:g} of the "
+        f"{phrase}: {differ / rows:.1%} of {rows:,} rows that both predicted differ by more than {tolerance:g} of the "
         f"champion's spread, at most {limit:.1%} may; by {gap.mean():.3g} on average, the spread is {spread:.3g}"
     )
     return MetricLook(
-        "disagreement", verdict, reason,
+        "disagreement",
+        verdict,
+        reason,
         {
-            "differ": differ / rows, "limit": limit, "rows": rows, "tolerance": tolerance, "spread": spread,
-            "mean_difference": float(gap.mean()), "worse": worse, "within": within,
-            "fail_boundary": look.fail_boundary, "pass_boundary": look.pass_boundary,
+            "differ": differ / rows,
+            "limit": limit,
+            "rows": rows,
+            "tolerance": tolerance,
+            "spread": spread,
+            "mean_difference": float(gap.mean()),
+            "worse": worse,
+            "within": within,
+            "fail_boundary": look.fail_boundary,
+            "pass_boundary": look.pass_boundary,
         },
-    )  # fmt: skip
+    )
 
 
-def _numbers(predictions: Floats) -> Floats:
-    """Return the predictions that are numbers; those that are none are errors, and counted there."""
+def _finite(predictions: Floats) -> Floats:
+    """Return the finite predictions, clipped; the others count as errors."""
     return np.clip(predictions[np.isfinite(predictions)], -LARGEST, LARGEST)
 
 

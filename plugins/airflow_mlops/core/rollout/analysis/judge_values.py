@@ -1,4 +1,4 @@
-"""The mean of a value: a business figure of two shares of traffic, or the losses of two models on the same rows.
+"""Judge the mean of a value: a business figure of two shares of traffic, or the losses of two models on the same rows.
 
 The margin is a share of the champion's mean, which is itself only estimated. So what is tested is the challenger's mean
 less (1 + margin) times the champion's, and both count in its variance. Units of assignment are what varies: all rows of
@@ -24,61 +24,62 @@ from airflow_mlops.core.training.row_losses import Floats
 
 Better = Literal["lower", "higher"]
 ROUNDING = 1e-12
-"""Spread, relative to the values, that is nothing but rounding."""
+"""Spread, relative to the values, up to which it counts as rounding."""
 
 
 def judge_values(
-    ours: UnitSums, theirs: UnitSums, look: Look, *, margin: float, better: Better, metric: str = "value"
+    challenger: UnitSums, champion: UnitSums, look: Look, *, margin: float, better: Better, metric: str = "value"
 ) -> MetricLook:
-    """Return what a value of each request, by unit of assignment, says of two versions that had different units.
+    """Return the result for a value by unit of assignment, of two versions that had different units.
 
     Parameters
     ----------
-    ours, theirs : UnitSums
-        Challenger's and champion's sums and counts. Units without a request are left out.
+    challenger, champion : UnitSums
+        Sums and counts of each version. Units without a request are left out.
     margin : float
         Share of the champion's mean by which the challenger's may be worse.
     better : str
-        Which way is better.
+        Direction of improvement: ``lower`` or ``higher``.
     metric : str
         Name for the record.
     """
-    _checked(margin)
+    _require_margin(margin)
     try:
-        challenger, champion = ratio_of_sums(ours.total, ours.count), ratio_of_sums(theirs.total, theirs.count)
+        challenger_mean = ratio_of_sums(challenger.total, challenger.count)
+        champion_mean = ratio_of_sums(champion.total, champion.count)
     except GateError as unusable:
         return MetricLook(metric, "inconclusive", f"cannot tell: {unusable}")
     worse = 1.0 if better == "lower" else -1.0
-    allowed = 1 + worse * margin * float(np.sign(champion.value))
-    beyond = worse * (challenger.value - allowed * champion.value)
-    error = sqrt(challenger.variance + allowed**2 * champion.variance)
-    if error <= ROUNDING * (abs(challenger.value) + abs(champion.value)):
-        units = challenger.entities + champion.entities
-        z = z_without_spread(beyond, log_choose(units, challenger.entities))
+    allowed = 1 + worse * margin * float(np.sign(champion_mean.value))
+    beyond = worse * (challenger_mean.value - allowed * champion_mean.value)
+    error = sqrt(challenger_mean.variance + allowed**2 * champion_mean.variance)
+    if error <= ROUNDING * (abs(challenger_mean.value) + abs(champion_mean.value)):
+        units = challenger_mean.entities + champion_mean.entities
+        z = z_without_spread(beyond, log_choose(units, challenger_mean.entities))
     else:
-        z = z_of_t(beyond / error, _degrees(challenger, champion, allowed))
+        z = z_of_t(beyond / error, _welch_degrees(challenger_mean, champion_mean, allowed))
     basis = (
-        f"{challenger.requests:,.0f} and {champion.requests:,.0f} requests of {challenger.entities:,} and "
-        f"{champion.entities:,} units"
+        f"{challenger_mean.requests:,.0f} and {champion_mean.requests:,.0f} requests of {challenger_mean.entities:,} "
+        f"and {champion_mean.entities:,} units"
     )
-    return _judged(metric, look, _Seen(challenger, champion, beyond, error, z, margin), basis)
+    return _to_result(metric, look, _Comparison(challenger_mean, champion_mean, beyond, error, z, margin), basis)
 
 
 def judge_paired(
-    ours: Floats,
-    theirs: Floats,
+    challenger: Floats,
+    champion: Floats,
     look: Look,
     *,
     margin: float,
     units: npt.ArrayLike | None = None,
     metric: str = "loss",
 ) -> MetricLook:
-    """Return what the losses of two models on the same rows say; less is better.
+    """Return the result for the losses of two models on the same rows; lower is better.
 
     Parameters
     ----------
-    ours, theirs : ndarray of float, shape (n_rows,)
-        Losses of challenger and champion, in the same order.
+    challenger, champion : ndarray of float, shape (n_rows,)
+        Losses of both models, in the same order.
     margin : float
         Share of the champion's mean loss by which the challenger's may be worse.
     units : array_like, shape (n_rows,), optional
@@ -91,59 +92,70 @@ def judge_paired(
     GateError
         If the lengths differ.
     """
-    _checked(margin)
-    if ours.shape != theirs.shape or ours.ndim != 1:
-        raise GateError(f"{ours.shape} losses of the challenger for {theirs.shape} of the champion")
-    counts, of_unit = _units(units, ours.size)
+    _require_margin(margin)
+    if challenger.shape != champion.shape or challenger.ndim != 1:
+        raise GateError(f"{challenger.shape} losses of the challenger for {champion.shape} of the champion")
+    counts, of_unit = _count_units(units, challenger.size)
     if counts.size < 2:
-        reason = f"cannot tell: {ours.size:,} rows of {counts.size} units; 2 units are needed to know how they differ"
+        reason = (
+            f"cannot tell: {challenger.size:,} rows of {counts.size} units; 2 units are needed to know how they differ"
+        )
         return MetricLook(metric, "inconclusive", reason)
-    bad = int(np.count_nonzero(~np.isfinite(ours) | ~np.isfinite(theirs)))
+    bad = int(np.count_nonzero(~np.isfinite(challenger) | ~np.isfinite(champion)))
     if bad:
-        return MetricLook(metric, "inconclusive", f"cannot tell: {bad:,} of {ours.size:,} losses are NaN or infinite")
-    challenger, champion, contrast = (
+        return MetricLook(
+            metric, "inconclusive", f"cannot tell: {bad:,} of {challenger.size:,} losses are NaN or infinite"
+        )
+    challenger_mean, champion_mean, contrast = (
         ratio_of_sums(np.bincount(of_unit, weights=losses, minlength=counts.size), counts)
-        for losses in (ours, theirs, ours - _allowed(theirs, margin) * theirs)
+        for losses in (challenger, champion, challenger - _allowed_factor(champion, margin) * champion)
     )
     error = sqrt(contrast.variance)
-    if error <= ROUNDING * (abs(challenger.value) + abs(champion.value)):
+    if error <= ROUNDING * (abs(challenger_mean.value) + abs(champion_mean.value)):
         z = z_without_spread(contrast.value, counts.size * log(2))  # a sign test: each of the units has one
     else:
         z = z_of_t(contrast.value / error, counts.size - 1)
-    basis = f"{ours.size:,} rows" + ("" if units is None else f" of {counts.size:,} units")
-    return _judged(metric, look, _Seen(challenger, champion, contrast.value, error, z, margin), basis)
+    basis = f"{challenger.size:,} rows" + ("" if units is None else f" of {counts.size:,} units")
+    return _to_result(
+        metric, look, _Comparison(challenger_mean, champion_mean, contrast.value, error, z, margin), basis
+    )
 
 
-def judge_mean(ours: UnitSums, look: Look, *, at_most: float, metric: str = "value") -> MetricLook:
-    """Return whether the challenger's mean is above a limit, whatever the champion's is."""
+def judge_mean(challenger: UnitSums, look: Look, *, at_most: float, metric: str = "value") -> MetricLook:
+    """Return the result for the challenger's mean against a limit, without regard to the champion."""
     try:
-        challenger = ratio_of_sums(ours.total, ours.count)
+        mean = ratio_of_sums(challenger.total, challenger.count)
     except GateError as unusable:
         return MetricLook(metric, "inconclusive", f"cannot tell: {unusable}")
-    beyond, error = challenger.value - at_most, sqrt(challenger.variance)
-    if error <= ROUNDING * (abs(challenger.value) + abs(at_most)):
-        z = z_without_spread(beyond, challenger.entities * log(2))
+    beyond, error = mean.value - at_most, sqrt(mean.variance)
+    if error <= ROUNDING * (abs(mean.value) + abs(at_most)):
+        z = z_without_spread(beyond, mean.entities * log(2))
     else:
-        z = z_of_t(beyond / error, challenger.entities - 1)
+        z = z_of_t(beyond / error, mean.entities - 1)
     verdict = look.verdict(worse=z, within=-z)
-    said = {"fail": "above the limit", "pass": "within the limit", "inconclusive": "cannot tell"}[verdict]
+    phrase = {"fail": "above the limit", "pass": "within the limit", "inconclusive": "cannot tell"}[verdict]
     reason = (
-        f"{said}: {challenger.value:.4g}, at most {at_most:.4g} is allowed; on {challenger.requests:,.0f} requests of "
-        f"{challenger.entities:,} units"
+        f"{phrase}: {mean.value:.4g}, at most {at_most:.4g} is allowed; on {mean.requests:,.0f} requests of "
+        f"{mean.entities:,} units"
     )
     numbers = {
-        "challenger": challenger.value, "limit": at_most, "standard_error": error, "z": z,
-        "fail_boundary": look.fail_boundary, "pass_boundary": look.pass_boundary,
-        "challenger_units": challenger.entities, "challenger_requests": challenger.requests,
-    }  # fmt: skip
+        "challenger": mean.value,
+        "limit": at_most,
+        "standard_error": error,
+        "z": z,
+        "fail_boundary": look.fail_boundary,
+        "pass_boundary": look.pass_boundary,
+        "challenger_units": mean.entities,
+        "challenger_requests": mean.requests,
+    }
     if not all(isfinite(number) for number in numbers.values()):
         return MetricLook(metric, "inconclusive", "cannot tell: the values are too large to be added up")
     return MetricLook(metric, verdict, reason, numbers)
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """Two means, by how much the challenger's is beyond what is allowed, and the evidence for that."""
+class _Comparison:
+    """Two means, the difference of the challenger's from the allowed one, and the evidence for it."""
 
     challenger: RatioOfSums
     champion: RatioOfSums
@@ -153,40 +165,48 @@ class _Seen:
     margin: float
 
 
-def _judged(metric: str, look: Look, seen: _Seen, basis: str) -> MetricLook:
-    verdict = look.verdict(worse=seen.z, within=-seen.z)
-    said = {"fail": "worse", "pass": "no worse", "inconclusive": "cannot tell"}[verdict]
-    before = seen.champion.value
-    relative = (seen.challenger.value - before) / abs(before) if before else 0.0
-    change = f"{relative:+.2%}" if before else f"{seen.challenger.value - before:+.4g}"
+def _to_result(metric: str, look: Look, comparison: _Comparison, basis: str) -> MetricLook:
+    verdict = look.verdict(worse=comparison.z, within=-comparison.z)
+    phrase = {"fail": "worse", "pass": "no worse", "inconclusive": "cannot tell"}[verdict]
+    champion_value = comparison.champion.value
+    relative = (comparison.challenger.value - champion_value) / abs(champion_value) if champion_value else 0.0
+    change = f"{relative:+.2%}" if champion_value else f"{comparison.challenger.value - champion_value:+.4g}"
     reason = (
-        f"{said}: {seen.challenger.value:.4g} against the champion's {before:.4g} ({change}, allowed to be worse by "
-        f"{seen.margin:.2%}) on {basis}"
+        f"{phrase}: {comparison.challenger.value:.4g} against the champion's {champion_value:.4g} ({change}, "
+        f"allowed to be worse by {comparison.margin:.2%}) on {basis}"
     )
     numbers = {
-        "challenger": seen.challenger.value, "champion": before,
-        "difference": seen.challenger.value - before, "relative": relative, "margin": seen.margin,
-        "beyond": seen.beyond, "standard_error": seen.error, "z": seen.z, "fail_boundary": look.fail_boundary,
-        "pass_boundary": look.pass_boundary, "challenger_units": seen.challenger.entities,
-        "champion_units": seen.champion.entities, "challenger_requests": seen.challenger.requests,
-        "champion_requests": seen.champion.requests,
-    }  # fmt: skip
+        "challenger": comparison.challenger.value,
+        "champion": champion_value,
+        "difference": comparison.challenger.value - champion_value,
+        "relative": relative,
+        "margin": comparison.margin,
+        "beyond": comparison.beyond,
+        "standard_error": comparison.error,
+        "z": comparison.z,
+        "fail_boundary": look.fail_boundary,
+        "pass_boundary": look.pass_boundary,
+        "challenger_units": comparison.challenger.entities,
+        "champion_units": comparison.champion.entities,
+        "challenger_requests": comparison.challenger.requests,
+        "champion_requests": comparison.champion.requests,
+    }
     if not all(isfinite(number) for number in numbers.values()):
         return MetricLook(metric, "inconclusive", f"cannot tell: the values are too large to be added up, on {basis}")
     return MetricLook(metric, verdict, reason, numbers)
 
 
-def _checked(margin: float) -> None:
+def _require_margin(margin: float) -> None:
     if not 0 <= margin < float("inf"):
         raise ValueError(f"margin is {margin}; it must be a share of the champion's mean, at least 0")
 
 
-def _allowed(theirs: Floats, margin: float) -> float:
-    return 1 + margin * float(np.sign(theirs.mean()))
+def _allowed_factor(champion: Floats, margin: float) -> float:
+    return 1 + margin * float(np.sign(champion.mean()))
 
 
-def _units(units: npt.ArrayLike | None, rows: int) -> tuple[Floats, npt.NDArray[Any]]:
-    """Return how many rows each unit has, and the number of the unit of each row; a null is a unit of its own."""
+def _count_units(units: npt.ArrayLike | None, rows: int) -> tuple[Floats, npt.NDArray[Any]]:
+    """Return the rows of each unit, and the index of the unit of each row; a null is a unit of its own."""
     if units is None:
         return np.ones(rows), np.arange(rows)
     codes, _ = pd.factorize(np.asarray(units), use_na_sentinel=False)
@@ -195,9 +215,11 @@ def _units(units: npt.ArrayLike | None, rows: int) -> tuple[Floats, npt.NDArray[
     return np.bincount(codes).astype(np.float64), codes
 
 
-def _degrees(challenger: RatioOfSums, champion: RatioOfSums, allowed: float) -> float:
+def _welch_degrees(challenger_mean: RatioOfSums, champion_mean: RatioOfSums, allowed: float) -> float:
     """Return Welch's degrees of freedom."""
-    ours, theirs = challenger.variance, allowed**2 * champion.variance
-    most = max(ours, theirs)
-    ours, theirs = ours / most, theirs / most
-    return (ours + theirs) ** 2 / (ours**2 / (challenger.entities - 1) + theirs**2 / (champion.entities - 1))
+    challenger_part, champion_part = challenger_mean.variance, allowed**2 * champion_mean.variance
+    largest = max(challenger_part, champion_part)
+    challenger_part, champion_part = challenger_part / largest, champion_part / largest
+    return (challenger_part + champion_part) ** 2 / (
+        challenger_part**2 / (challenger_mean.entities - 1) + champion_part**2 / (champion_mean.entities - 1)
+    )

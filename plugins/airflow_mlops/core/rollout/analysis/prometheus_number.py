@@ -21,11 +21,11 @@ ATTEMPTS = 3
 PAUSE = 0.5
 TIMEOUT = 10.0
 LARGEST = 1 << 20
-"""Bytes of the largest answer that is taken; one number needs a few hundred."""
+"""Bytes of the largest accepted answer; one number needs a few hundred."""
 
 
 def query_for(query: str, version: str) -> str:
-    """Return a query with the number of a version in place of ``$version``.
+    """Return a query with the number of a version for ``$version``.
 
     >>> query_for('rate(errors{version="$version"}[5m])', "12")
     'rate(errors{version="12"}[5m])'
@@ -33,7 +33,7 @@ def query_for(query: str, version: str) -> str:
     Raises
     ------
     DeclarationError
-        If a version has another name than letters, digits, ``_``, ``.`` and ``-``: it might end the text it stands in.
+        If a version has other characters than letters, digits, ``_``, ``.`` and ``-``: it could change the query.
     """
     if not VERSION.fullmatch(version):
         raise DeclarationError(f"version {version!r} cannot stand in a query", key="rollout.metrics.query")
@@ -77,29 +77,29 @@ def prometheus_number(
                 problem = f"broke off or did not answer ({type(error).__name__})"
                 continue
             if not is_busy(status):
-                return _number(status, body, name)
+                return _parse_number(status, body, name)
             problem = f"answered {status}"
     raise SourceUnreachableError(f"{name} {problem}, {ATTEMPTS} times")
 
 
-def _number(status: int, body: bytes, name: str) -> float | None:
+def _parse_number(status: int, body: bytes, name: str) -> float | None:
     try:
         answer = json.loads(body)
     except ValueError:
         raise SourceUnreadableError(f"{name} answered {status}, and not in JSON") from None
     if status != 200 or not isinstance(answer, dict) or answer.get("status") != "success":
-        why = str(answer.get("error", ""))[:200] if isinstance(answer, dict) else ""
-        raise SourceUnreadableError(f"{name} answered {status}" + (f": {why}" if why else ""))
+        reason = str(answer.get("error", ""))[:200] if isinstance(answer, dict) else ""
+        raise SourceUnreadableError(f"{name} answered {status}" + (f": {reason}" if reason else ""))
     try:
-        text = _only(answer["data"], name)
+        text = _single_value(answer["data"], name)
         number = float("nan") if text is None else float(text)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise SourceUnreadableError(f"{name} did not answer with a number") from error
     return number if isfinite(number) else None
 
 
-def _only(data: dict[str, Any], name: str) -> str | None:
-    """Return the text of the only number in an answer; None where there is none."""
+def _single_value(data: dict[str, Any], name: str) -> str | None:
+    """Return the text of the only number in an answer; None if there is no number."""
     kind, result = data["resultType"], data["result"]
     if kind == "scalar":
         return str(result[1])

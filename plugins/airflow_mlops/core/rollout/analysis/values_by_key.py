@@ -1,4 +1,4 @@
-"""A business figure from a database: what a query says of each key, with keys told apart by who served them."""
+"""A business figure from a database: the values of a query by key, split by the version that served the key."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def values_by_key(
     salt, percent : str, float
         Of the sticky split: which keys are the challenger's.
     name : str
-        What a person calls the database, for the errors.
+        Name of the database in the errors.
 
     Raises
     ------
@@ -48,27 +48,31 @@ def values_by_key(
     SourceUnreachableError, SourceUnreadableError
         If the database does not answer, refuses, or gives a value that is no number.
     """
-    rows = _rows(connect, query, since, f"the query on {name}")
+    rows = _query_rows(connect, query, since, f"the query on {name}")
     frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-    known = frame.dropna()
+    complete = frame.dropna()
     try:
-        values = known["value"].to_numpy(object).astype(np.float64)
+        values = complete["value"].to_numpy(object).astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise SourceUnreadableError(f"the query on {name}: a value is no number") from error
     # The text of a key is what the split goes by.
-    codes, keys = pd.factorize(known["key"].astype(str))
+    codes, keys = pd.factorize(complete["key"].astype(str))
     total = np.bincount(codes, weights=values, minlength=len(keys)).astype(np.float64)
     count = np.bincount(codes, minlength=len(keys)).astype(np.float64)
-    ours = sticky_share(keys, salt=salt, percent=percent)
-    lost = len(frame) - len(known)
-    return UnitSums(total[ours], count[ours]), UnitSums(total[~ours], count[~ours]), lost
+    by_challenger = sticky_share(keys, salt=salt, percent=percent)
+    skipped = len(frame) - len(complete)
+    return (
+        UnitSums(total[by_challenger], count[by_challenger]),
+        UnitSums(total[~by_challenger], count[~by_challenger]),
+        skipped,
+    )
 
 
-def _rows(connect: Callable[[], Any], query: str, since: str, where: str) -> list[Sequence[Any]]:
+def _query_rows(connect: Callable[[], Any], query: str, since: str, where: str) -> list[Sequence[Any]]:
     moment = datetime.fromisoformat(since)
     naive = (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None)
-    with closing(_Opened(connect, where)) as opened:
-        driver = driver_of(opened.connection)
+    with closing(_OpenConnection(connect, where)) as open_connection:
+        driver = driver_of(open_connection.connection)
         value = naive.isoformat(" ") if driver == "sqlite3" else naive
         try:
             statement, values = bind_values(
@@ -77,18 +81,18 @@ def _rows(connect: Callable[[], Any], query: str, since: str, where: str) -> lis
         except DeclarationError as error:
             raise DeclarationError(error.message, key="rollout.metrics.query") from error
         with translate_errors(where, driver):
-            cursor = open_reading_cursor(opened.connection, driver, named=True)
+            cursor = open_reading_cursor(open_connection.connection, driver, named=True)
             try:
                 cursor.execute(statement, values)
                 first = cursor.fetchmany(FETCHED)
-                order = _order([column[0] for column in cursor.description], where)
-                return _fetched(cursor, first, order, where)
+                order = _column_order([column[0] for column in cursor.description], where)
+                return _fetch_rows(cursor, first, order, where)
             finally:
                 close_quietly(cursor)
 
 
-class _Opened:
-    """A connection that is closed with what it has read."""
+class _OpenConnection:
+    """A database connection for ``contextlib.closing``, whose errors become SourceUnreachableError."""
 
     def __init__(self, connect: Callable[[], Any], where: str) -> None:
         try:
@@ -103,20 +107,20 @@ class _Opened:
         close_quietly(self.connection)
 
 
-def _order(found: list[str], where: str) -> list[int]:
-    lower = [name.lower() for name in found]
-    if sorted(lower) != sorted(COLUMNS):
+def _column_order(columns: list[str], where: str) -> list[int]:
+    names = [name.lower() for name in columns]
+    if sorted(names) != sorted(COLUMNS):
         raise DeclarationError(
-            f"{where} gives the columns {', '.join(found)}; it must give key and value", key="rollout.metrics.query"
+            f"{where} gives the columns {', '.join(columns)}; it must give key and value", key="rollout.metrics.query"
         )
-    return [lower.index(name) for name in COLUMNS]
+    return [names.index(name) for name in COLUMNS]
 
 
-def _fetched(cursor: Any, rows: list[Any], order: list[int], where: str) -> list[Sequence[Any]]:
-    kept: list[Sequence[Any]] = []
+def _fetch_rows(cursor: Any, rows: list[Any], order: list[int], where: str) -> list[Sequence[Any]]:
+    collected: list[Sequence[Any]] = []
     while rows:
-        kept += [[row[place] for place in order] for row in rows]
-        if len(kept) > ROWS:
+        collected += [[row[column] for column in order] for row in rows]
+        if len(collected) > ROWS:
             raise SourceUnreadableError(f"{where} gives more than {ROWS:,} rows; add up by key in the database")
         rows = cursor.fetchmany(FETCHED)
-    return kept
+    return collected

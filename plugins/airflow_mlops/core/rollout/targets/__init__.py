@@ -1,1 +1,1 @@
-"""Who serves a model: one room for each target."""
+"""Rollout targets: a package for each."""

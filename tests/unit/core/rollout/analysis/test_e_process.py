@@ -1,4 +1,4 @@
-"""The stop between looks: asked all the time, it is wrong as seldom as stated, and quick where it is right."""
+"""The e-process between looks: at any number of tests it keeps its error rate, and it stops a bad version quickly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import beta
 
-from airflow_mlops.core.rollout.analysis.e_process import e_value, log_e_value, stops
+from airflow_mlops.core.rollout.analysis.e_process import e_value, exceeds_bound, log_e_value
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,10 @@ def test_a_version_at_the_bound_is_hardly_ever_stopped_though_it_is_asked_after_
     wrong = 0
     for _ in range(runs):
         errors = np.cumsum(random.random(requests) < bound)
-        wrong += any(stops(int(seen), count, bound, alpha) for count, seen in enumerate(errors.tolist(), start=1))
+        wrong += any(
+            exceeds_bound(int(errors_so_far), count, bound, alpha)
+            for count, errors_so_far in enumerate(errors.tolist(), start=1)
+        )
     # Three standard errors above what is promised for ever.
     assert wrong / runs <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
 
@@ -53,7 +56,7 @@ def test_the_mean_of_the_e_value_at_the_bound_is_one() -> None:
 
 
 def test_a_version_that_always_errs_is_stopped_within_a_handful_of_requests() -> None:
-    needed = next(count for count in range(1, 100) if stops(count, count, 0.05, alpha=0.001))
+    needed = next(count for count in range(1, 100) if exceeds_bound(count, count, 0.05, alpha=0.001))
     assert needed <= 4
 
 
@@ -62,29 +65,31 @@ def test_five_times_the_bound_is_found_in_a_few_hundred_requests() -> None:
     needed = []
     for _ in range(100):
         errors = np.cumsum(random.random(1_000) < 0.10)
-        needed.append(next(n for n in range(10, 1_000) if stops(int(errors[n - 1]), n, 0.02, alpha=0.001)))
+        needed.append(next(n for n in range(10, 1_000) if exceeds_bound(int(errors[n - 1]), n, 0.02, alpha=0.001)))
     assert np.quantile(needed, 0.9) <= 300
 
 
 @given(st.integers(0, 5_000), st.integers(0, 100_000), st.floats(1e-6, 1 - 1e-6))
 def test_it_is_always_a_number_and_an_error_more_is_never_less_evidence(errors: int, others: int, bound: float) -> None:
     requests = errors + others
-    found = log_e_value(errors, requests, bound)
-    assert math.isfinite(found)
+    evidence = log_e_value(errors, requests, bound)
+    assert math.isfinite(evidence)
     assert math.isfinite(e_value(errors, requests, bound))
     if errors < requests:
-        assert log_e_value(errors + 1, requests, bound) >= found - 1e-6 * max(1.0, abs(found))
+        assert log_e_value(errors + 1, requests, bound) >= evidence - 1e-6 * max(1.0, abs(evidence))
 
 
 @given(st.floats(1e-6, 1 - 1e-6))
 def test_no_request_and_no_error_are_no_evidence(bound: float) -> None:
     assert log_e_value(0, 0, bound) == 0
     assert log_e_value(0, 500, bound) <= 0
-    assert not stops(0, 0, bound, alpha=0.05)
+    assert not exceeds_bound(0, 0, bound, alpha=0.05)
 
 
-@pytest.mark.parametrize(("errors", "requests", "bound"), [(1, 10, 0.0), (1, 10, 1.0), (11, 10, 0.5), (-1, 10, 0.5),
-                                                           (math.nan, 10, 0.5), (1, math.inf, 0.5)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("errors", "requests", "bound"),
+    [(1, 10, 0.0), (1, 10, 1.0), (11, 10, 0.5), (-1, 10, 0.5), (math.nan, 10, 0.5), (1, math.inf, 0.5)],
+)
 def test_what_cannot_be_is_refused(errors: float, requests: float, bound: float) -> None:
     with pytest.raises(ValueError, match=r"must be|cannot be"):
         log_e_value(errors, requests, bound)

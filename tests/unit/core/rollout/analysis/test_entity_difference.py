@@ -27,25 +27,29 @@ def test_equal_versions_are_told_apart_as_seldom_as_stated_whatever_entities_are
     for _ in range(runs):
         (bad, of), (bad_before, of_before) = (traffic(random, count, spread) for count in (300, 900))
         by_entity.append(entity_difference(ratio_of_sums(bad, of), ratio_of_sums(bad_before, of_before)).z)
-        ours, theirs = bad.sum() / of.sum(), bad_before.sum() / of_before.sum()
-        error = np.sqrt(ours * (1 - ours) / of.sum() + theirs * (1 - theirs) / of_before.sum())
-        by_request.append((ours - theirs) / error)
+        challenger_rate, champion_rate = bad.sum() / of.sum(), bad_before.sum() / of_before.sum()
+        error = np.sqrt(
+            challenger_rate * (1 - challenger_rate) / of.sum() + champion_rate * (1 - champion_rate) / of_before.sum()
+        )
+        by_request.append((challenger_rate - champion_rate) / error)
     limit = norm.isf(0.025)
-    seen = np.mean(np.abs(by_entity) > limit)
-    assert seen == pytest.approx(0.05, abs=0.02)
+    rejected = np.mean(np.abs(by_entity) > limit)
+    assert rejected == pytest.approx(0.05, abs=0.02)
     if spread == 0.5:
         assert np.mean(np.abs(by_request) > limit) > 0.15
 
 
 def test_one_request_for_each_entity_is_the_ordinary_difference_of_two_means() -> None:
     random = np.random.default_rng(3)
-    ours, theirs = random.normal(1.0, 2.0, 400), random.normal(0.5, 1.0, 500)
-    found = entity_difference(ratio_of_sums(ours, np.ones(400)), ratio_of_sums(theirs, np.ones(500)), margin=0.1)
-    error = np.sqrt(ours.var(ddof=1) / 400 + theirs.var(ddof=1) / 500)
-    assert found.difference == pytest.approx(ours.mean() - theirs.mean())
-    assert found.standard_error == pytest.approx(error)
-    assert found.z == pytest.approx((found.difference - 0.1) / error)
-    assert (found.high - found.low) / 2 == pytest.approx(norm.isf(0.025) * error)
+    challenger, champion = random.normal(1.0, 2.0, 400), random.normal(0.5, 1.0, 500)
+    difference = entity_difference(
+        ratio_of_sums(challenger, np.ones(400)), ratio_of_sums(champion, np.ones(500)), margin=0.1
+    )
+    error = np.sqrt(challenger.var(ddof=1) / 400 + champion.var(ddof=1) / 500)
+    assert difference.difference == pytest.approx(challenger.mean() - champion.mean())
+    assert difference.standard_error == pytest.approx(error)
+    assert difference.z == pytest.approx((difference.difference - 0.1) / error)
+    assert (difference.high - difference.low) / 2 == pytest.approx(norm.isf(0.025) * error)
 
 
 @pytest.mark.parametrize(

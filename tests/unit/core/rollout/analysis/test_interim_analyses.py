@@ -1,4 +1,4 @@
-"""Boundaries of planned looks agree with the published ones, and keep what they promise."""
+"""Boundaries of planned looks agree with the published ones, and keep their error rate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from airflow_mlops.core.rollout.analysis.interim_analyses import boundaries, spent_by
+from airflow_mlops.core.rollout.analysis.interim_analyses import boundaries, spent_alpha
 
 PUBLISHED = [
     # Five evenly spaced looks, one-sided 0.025 (Lan and DeMets, O'Brien-Fleming shape), as tables print them.
@@ -21,10 +21,11 @@ PUBLISHED = [
     ((0.25, 0.5, 0.75, 1.0), 0.05, (3.74955, 2.53993, 2.01604, 1.72014)),
     # Ten looks, one-sided 0.025.
     (
-        tuple(look / 10 for look in range(1, 11)), 0.025,
+        tuple(look / 10 for look in range(1, 11)),
+        0.025,
         (6.991, 4.877, 3.930, 3.367, 2.989, 2.715, 2.504, 2.336, 2.197, 2.081),
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("information", "alpha", "expected"), PUBLISHED)
@@ -50,9 +51,9 @@ def test_a_challenger_at_the_limit_is_stopped_as_often_as_stated(looks: int) -> 
 @given(st.lists(st.floats(0.05, 1.0), min_size=1, max_size=6, unique_by=lambda share: round(share, 2)))
 @settings(max_examples=25)
 def test_the_last_look_asks_for_no_less_than_one_look_alone_would(shares: list[float]) -> None:
-    found = boundaries(sorted(shares), 0.025)
-    assert found[-1] >= norm.isf(spent_by(max(shares), 0.025)) - 1e-6
-    assert all(z > 0 for z in found)
+    z_values = boundaries(sorted(shares), 0.025)
+    assert z_values[-1] >= norm.isf(spent_alpha(max(shares), 0.025)) - 1e-6
+    assert all(z > 0 for z in z_values)
 
 
 @pytest.mark.parametrize("came", [0.6, 1.0, 1.5], ids=["less than planned", "as planned", "more than planned"])

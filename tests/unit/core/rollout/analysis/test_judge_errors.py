@@ -1,4 +1,4 @@
-"""The error share stops no good challenger more often than stated, passes none unseen, and finds bad ones."""
+"""The error metric keeps its error rates, passes no challenger without data, and detects bad ones."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def by_unit(errors: npt.ArrayLike, requests: npt.ArrayLike) -> VersionTelemetry:
     return VersionTelemetry(int(sums.count.sum()), int(sums.total.sum()), sums)
 
 
-def seen(challenger: VersionTelemetry, champion: VersionTelemetry) -> Telemetry:
+def telemetry_of(challenger: VersionTelemetry, champion: VersionTelemetry) -> Telemetry:
     return Telemetry(order=1, seconds=60.0, champion=champion, challenger=challenger)
 
 
 def test_no_error_passes_only_once_so_many_requests_would_have_shown_one() -> None:
     # 0.99 ** 298 is above 5 %, 0.99 ** 299 below.
-    too_few = judge_errors(seen(by_request(0, 298), by_request(0, 100_000)), ONCE, worse_by=0.01)
-    enough = judge_errors(seen(by_request(0, 299), by_request(0, 100_000)), ONCE, worse_by=0.01)
+    too_few = judge_errors(telemetry_of(by_request(0, 298), by_request(0, 100_000)), ONCE, worse_by=0.01)
+    enough = judge_errors(telemetry_of(by_request(0, 299), by_request(0, 100_000)), ONCE, worse_by=0.01)
     assert (too_few.verdict, enough.verdict) == ("inconclusive", "pass")
     assert "by request" in enough.reason
 
 
 def test_no_error_at_all_never_passes_a_margin_of_nothing() -> None:
-    found = judge_errors(seen(by_request(0, 10_000), by_request(0, 10_000)), ONCE, worse_by=0.0)
-    assert found.verdict == "inconclusive"
+    result = judge_errors(telemetry_of(by_request(0, 10_000), by_request(0, 10_000)), ONCE, worse_by=0.0)
+    assert result.verdict == "inconclusive"
 
 
 def test_one_error_too_many_by_chance_stops_nobody() -> None:
-    found = judge_errors(seen(by_request(1, 100), by_request(0, 1_000)), ONCE, worse_by=0.0)
-    assert found.verdict == "inconclusive"
+    result = judge_errors(telemetry_of(by_request(1, 100), by_request(0, 1_000)), ONCE, worse_by=0.0)
+    assert result.verdict == "inconclusive"
     exact = fisher_exact([[1, 99], [0, 1_000]], alternative="greater").pvalue
-    assert norm.sf(found.numbers["worse"]) == pytest.approx(exact, abs=0.02)
+    assert norm.sf(result.numbers["worse"]) == pytest.approx(exact, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -59,18 +59,18 @@ def test_one_error_too_many_by_chance_stops_nobody() -> None:
 def test_without_a_margin_the_evidence_is_about_that_of_fishers_exact_test(
     challenger: tuple[int, int], champion: tuple[int, int]
 ) -> None:
-    found = judge_errors(seen(by_request(*challenger), by_request(*champion)), ONCE, worse_by=0.0)
+    result = judge_errors(telemetry_of(by_request(*challenger), by_request(*champion)), ONCE, worse_by=0.0)
     table = [[errors, requests - errors] for errors, requests in (challenger, champion)]
     exact = norm.isf(fisher_exact(table, alternative="greater").pvalue)
-    assert found.numbers["worse"] == pytest.approx(exact, abs=0.25)
+    assert result.numbers["worse"] == pytest.approx(exact, abs=0.25)
 
 
 def test_a_challenger_that_raises_on_every_request_is_stopped_at_the_first_of_ten_looks() -> None:
     every = by_unit(np.full(40, 3), np.full(40, 3))
-    found = judge_errors(seen(every, by_unit(np.zeros(900), np.full(900, 3))), FIRST_OF_TEN, worse_by=0.01)
-    assert found.verdict == "fail"
-    assert "100.000% of 120 requests" in found.reason
-    assert "40 and 900" in found.reason
+    result = judge_errors(telemetry_of(every, by_unit(np.zeros(900), np.full(900, 3))), FIRST_OF_TEN, worse_by=0.01)
+    assert result.verdict == "fail"
+    assert "100.000% of 120 requests" in result.reason
+    assert "40 and 900" in result.reason
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_a_challenger_that_raises_on_every_request_is_stopped_at_the_first_of_te
 def test_who_was_not_asked_or_only_by_one_unit_neither_passes_nor_fails(
     challenger: VersionTelemetry, champion: VersionTelemetry
 ) -> None:
-    found = judge_errors(seen(challenger, champion), ONCE, worse_by=0.05, at_most=0.1)
-    assert found.verdict == "inconclusive"
+    result = judge_errors(telemetry_of(challenger, champion), ONCE, worse_by=0.05, at_most=0.1)
+    assert result.verdict == "inconclusive"
 
 
 def test_errors_of_one_unit_count_less_than_as_many_of_many() -> None:
@@ -98,7 +98,7 @@ def test_errors_of_one_unit_count_less_than_as_many_of_many() -> None:
     lumped = np.zeros(100)
     lumped[:3] = 10
     many, few = (
-        judge_errors(seen(by_unit(errors, np.full(100, 10)), champion), ONCE, worse_by=0.0)
+        judge_errors(telemetry_of(by_unit(errors, np.full(100, 10)), champion), ONCE, worse_by=0.0)
         for errors in (spread, lumped)
     )
     assert many.numbers["difference"] == pytest.approx(few.numbers["difference"])
@@ -109,11 +109,11 @@ def test_errors_of_one_unit_count_less_than_as_many_of_many() -> None:
 
 def test_the_hard_limit_looks_at_the_challenger_alone() -> None:
     bad_champion = by_request(500, 1_000)
-    above = judge_errors(seen(by_request(50, 1_000), bad_champion), ONCE, at_most=0.02)
-    below = judge_errors(seen(by_request(2, 1_000), bad_champion), ONCE, at_most=0.02)
-    unsure = judge_errors(seen(by_request(20, 1_000), bad_champion), ONCE, at_most=0.02)
-    assert [found.verdict for found in (above, below, unsure)] == ["fail", "pass", "inconclusive"]
-    both = judge_errors(seen(by_request(50, 1_000), bad_champion), ONCE, at_most=0.02, worse_by=0.01)
+    above = judge_errors(telemetry_of(by_request(50, 1_000), bad_champion), ONCE, at_most=0.02)
+    below = judge_errors(telemetry_of(by_request(2, 1_000), bad_champion), ONCE, at_most=0.02)
+    unsure = judge_errors(telemetry_of(by_request(20, 1_000), bad_champion), ONCE, at_most=0.02)
+    assert [result.verdict for result in (above, below, unsure)] == ["fail", "pass", "inconclusive"]
+    both = judge_errors(telemetry_of(by_request(50, 1_000), bad_champion), ONCE, at_most=0.02, worse_by=0.01)
     assert both.verdict == "fail"
     assert {"worse_by.difference", "at_most.limit"} <= set(both.numbers)
 
@@ -125,34 +125,36 @@ def test_a_challenger_exactly_at_the_margin_fails_and_passes_as_seldom_as_stated
     champion_rate: float, margin: float, requests: int
 ) -> None:
     random, runs = np.random.default_rng(5), 1_500
-    ours, theirs = (random.binomial(count, rate, runs) for count, rate in (
-        (requests, champion_rate + margin), (4 * requests, champion_rate)))  # fmt: skip
-    found = [
-        judge_errors(seen(by_request(a, requests), by_request(b, 4 * requests)), ONCE, worse_by=margin).verdict
-        for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)
+    challenger, champion = (
+        random.binomial(count, rate, runs)
+        for count, rate in ((requests, champion_rate + margin), (4 * requests, champion_rate))
+    )
+    verdicts = [
+        judge_errors(telemetry_of(by_request(a, requests), by_request(b, 4 * requests)), ONCE, worse_by=margin).verdict
+        for a, b in zip(challenger.tolist(), champion.tolist(), strict=True)
     ]
     # Three standard errors of the simulation above 5 %; an exact test of few errors stays below.
-    assert found.count("fail") / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
-    assert found.count("pass") / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
+    assert verdicts.count("fail") / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
+    assert verdicts.count("pass") / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
 
 
 @given(st.tuples(*[st.integers(0, 500)] * 4), st.floats(0, 1), st.floats(0, 1))
 def test_whatever_was_counted_gives_a_result_that_can_be_recorded(
     counts: tuple[int, int, int, int], worse_by: float, at_most: float
 ) -> None:
-    ours, fine, theirs, rest = counts
-    told = seen(by_request(ours, ours + fine), by_request(theirs, theirs + rest))
-    found = judge_errors(told, FIRST_OF_TEN, worse_by=worse_by, at_most=at_most)
-    json.dumps(found.to_dict(), allow_nan=False)
-    assert found.reason
-    if ours + fine == 0:
-        assert found.verdict == "inconclusive"
+    challenger, fine, champion, rest = counts
+    telemetry = telemetry_of(by_request(challenger, challenger + fine), by_request(champion, champion + rest))
+    result = judge_errors(telemetry, FIRST_OF_TEN, worse_by=worse_by, at_most=at_most)
+    json.dumps(result.to_dict(), allow_nan=False)
+    assert result.reason
+    if challenger + fine == 0:
+        assert result.verdict == "inconclusive"
 
 
 @given(st.integers(0, 200), st.floats(0, 0.3))
 def test_one_error_more_never_makes_a_challenger_look_better(errors: int, margin: float) -> None:
     less, more = (
-        judge_errors(seen(by_request(count, 201), by_request(30, 1_000)), ONCE, worse_by=margin).numbers
+        judge_errors(telemetry_of(by_request(count, 201), by_request(30, 1_000)), ONCE, worse_by=margin).numbers
         for count in (errors, errors + 1)
     )
     assert more["worse"] >= less["worse"] - 1e-9
@@ -161,30 +163,31 @@ def test_one_error_more_never_makes_a_challenger_look_better(errors: int, margin
 
 @given(st.integers(0, 50), st.integers(1, 50), st.integers(0, 50), st.integers(1, 50), st.floats(0, 0.5))
 def test_the_champions_share_at_the_limit_is_the_most_likely_one(
-    ours: int, of: int, theirs: int, of_theirs: int, margin: float
+    challenger: int, challenger_requests: int, champion: int, champion_requests: int, margin: float
 ) -> None:
-    a, b = ErrorCount(min(ours, of), of, of, None), ErrorCount(min(theirs, of_theirs), of_theirs, of_theirs, None)
+    a = ErrorCount(min(challenger, challenger_requests), challenger_requests, challenger_requests, None)
+    b = ErrorCount(min(champion, champion_requests), champion_requests, champion_requests, None)
 
     def likelihood(share: float) -> float:
         total = 0.0
-        for one, rate in ((a, share + margin), (b, share)):
+        for count, rate in ((a, share + margin), (b, share)):
             with np.errstate(divide="ignore"):
-                for hits, of_rate in ((one.errors, rate), (one.requests - one.errors, 1 - rate)):
+                for hits, of_rate in ((count.errors, rate), (count.requests - count.errors, 1 - rate)):
                     total += hits * float(np.log(max(of_rate, 1e-300))) if hits else 0.0
         return total
 
-    found = champion_share_at(a, b, margin)
+    likeliest = champion_share_at(a, b, margin)
     grid = np.linspace(0, 1 - margin, 101)
-    assert 0 <= found <= 1 - margin
-    assert likelihood(found) >= max(likelihood(float(share)) for share in grid) - 1e-6
+    assert 0 <= likeliest <= 1 - margin
+    assert likelihood(likeliest) >= max(likelihood(float(share)) for share in grid) - 1e-6
 
 
 def test_numbers_that_cannot_be_counts_are_refused() -> None:
     with pytest.raises(GateError, match="12 errors in 10 requests"):
-        judge_errors(seen(by_request(12, 10), by_request(0, 10)), ONCE, worse_by=0.1)
+        judge_errors(telemetry_of(by_request(12, 10), by_request(0, 10)), ONCE, worse_by=0.1)
     odd = VersionTelemetry(6, 0, UnitSums(np.array([np.nan, 0.0]), np.array([3.0, 3.0])))
     with pytest.raises(GateError, match="NaN"):
-        judge_errors(seen(odd, by_request(0, 10)), ONCE, worse_by=0.1)
+        judge_errors(telemetry_of(odd, by_request(0, 10)), ONCE, worse_by=0.1)
     for limits in ({}, {"worse_by": -0.1}, {"at_most": 1.5}):
         with pytest.raises(ValueError, match="limit within 0 and 1"):
-            judge_errors(seen(by_request(0, 10), by_request(0, 10)), ONCE, **limits)
+            judge_errors(telemetry_of(by_request(0, 10), by_request(0, 10)), ONCE, **limits)

@@ -1,4 +1,4 @@
-"""A look is as sure as it has to be; the sentence and the numbers of a metric can always be recorded."""
+"""A look has the boundaries of its alpha; the reason and the numbers of a metric can always be recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_mlops.core.rollout.analysis.evidence import (
     z_of_t,
     z_without_spread,
 )
-from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, Verdict, all_of
+from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook, Verdict, combine_results
 
 
 def test_alpha_is_shared_by_what_can_fail_a_stage_and_not_by_what_has_to_pass() -> None:
@@ -34,8 +34,8 @@ def test_alpha_is_shared_by_what_can_fail_a_stage_and_not_by_what_has_to_pass() 
 
 def test_each_planned_look_asks_for_less_than_the_one_before() -> None:
     looks = [Look(number, tuple(k / 10 for k in range(1, number + 1)), 10) for number in range(1, 11)]
-    found = [look.fail_boundary for look in looks]
-    assert found == sorted(found, reverse=True)
+    fail_boundaries = [look.fail_boundary for look in looks]
+    assert fail_boundaries == sorted(fail_boundaries, reverse=True)
     assert [look.is_last for look in looks] == [False] * 9 + [True]
 
 
@@ -65,37 +65,42 @@ def test_no_number_that_the_ledger_could_not_read_gets_into_a_result() -> None:
     for number in (math.nan, math.inf):
         with pytest.raises(ValueError, match="errors: share must be finite"):
             MetricLook("errors", "pass", "fine", {"share": number})
-    found = MetricLook("errors", "pass", "fine", {"share": 0.5})
-    assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == {
-        "metric": "errors", "verdict": "pass", "reason": "fine", "numbers": {"share": 0.5},
-    }  # fmt: skip
+    result = MetricLook("errors", "pass", "fine", {"share": 0.5})
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False)) == {
+        "metric": "errors",
+        "verdict": "pass",
+        "reason": "fine",
+        "numbers": {"share": 0.5},
+    }
 
 
 def test_several_pass_only_if_each_does_and_fail_if_any_does() -> None:
     verdicts: tuple[Verdict, ...] = ("pass", "fail", "inconclusive")
     for three in product(verdicts, repeat=3):
-        found = all_of("all", [MetricLook(str(place), said, f"{place} {said}") for place, said in enumerate(three)])
+        combined = combine_results(
+            "all", [MetricLook(str(place), verdict, f"{place} {verdict}") for place, verdict in enumerate(three)]
+        )
         expected = "fail" if "fail" in three else "inconclusive" if "inconclusive" in three else "pass"
-        assert found.verdict == expected
-        assert found.reason.split()[1].startswith(expected)
-    assert all_of("all", []).verdict == "inconclusive"
+        assert combined.verdict == expected
+        assert combined.reason.split()[1].startswith(expected)
+    assert combine_results("all", []).verdict == "inconclusive"
 
 
 @given(st.integers(0, 400), st.integers(1, 400), st.floats(1e-4, 0.999))
 def test_exact_evidence_is_that_of_the_binomial_distribution(hits: int, of: int, share: float) -> None:
     hits = min(hits, of)
     above, below = counts_above(hits, of, share), counts_below(hits, of, share)
-    for found, tail in ((above, binom.sf(hits - 1, of, share)), (below, binom.cdf(hits, of, share))):
-        assert math.isfinite(found)
+    for evidence, tail in ((above, binom.sf(hits - 1, of, share)), (below, binom.cdf(hits, of, share))):
+        assert math.isfinite(evidence)
         if 1e-200 < tail < 1 - 1e-9:
-            assert found == pytest.approx(norm.isf(tail), abs=1e-6)
+            assert evidence == pytest.approx(norm.isf(tail), abs=1e-6)
 
 
 @given(st.floats(-50, 50), st.floats(0.1, 1e6))
 def test_students_t_is_as_improbable_as_the_normal_value_it_becomes(t: float, degrees: float) -> None:
-    found = z_of_t(t, degrees)
-    assert abs(found) <= abs(t) + 1e-6
-    assert norm.sf(found) == pytest.approx(student.sf(t, degrees), rel=1e-6)
+    z = z_of_t(t, degrees)
+    assert abs(z) <= abs(t) + 1e-6
+    assert norm.sf(z) == pytest.approx(student.sf(t, degrees), rel=1e-6)
 
 
 def test_values_that_do_not_vary_say_as_much_as_their_arrangements() -> None:

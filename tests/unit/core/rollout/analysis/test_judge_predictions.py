@@ -21,9 +21,10 @@ ONCE = Look(1, (1.0,), 1, alpha=0.05)
 FIRST_OF_TEN = Look(1, (0.1,), 10, alpha=0.05, metrics=4)
 
 
-def seen(challenger: npt.ArrayLike, champion: npt.ArrayLike) -> Telemetry:
-    ours, theirs = (VersionTelemetry(predictions=np.asarray(values, float)) for values in (challenger, champion))
-    return Telemetry(order=1, seconds=10.0, champion=theirs, challenger=ours)
+def telemetry_of(challenger: npt.ArrayLike, champion: npt.ArrayLike) -> Telemetry:
+    sides = {"challenger": challenger, "champion": champion}
+    versions = {name: VersionTelemetry(predictions=np.asarray(values, float)) for name, values in sides.items()}
+    return Telemetry(order=1, seconds=10.0, **versions)
 
 
 def shadow(champion: npt.ArrayLike, challenger: npt.ArrayLike) -> Telemetry:
@@ -34,17 +35,17 @@ def shadow(champion: npt.ArrayLike, challenger: npt.ArrayLike) -> Telemetry:
 @pytest.mark.parametrize("constant", [-100.0, 0.0, 0.5, 100.0])
 def test_a_constant_is_found_in_400_predictions_at_the_first_of_ten_looks_whatever_it_is(constant: float) -> None:
     champion = np.random.default_rng(1).normal(size=3_000)
-    found = judge_predictions(seen(np.full(400, constant), champion), FIRST_OF_TEN)
-    assert found.verdict == "fail"
-    assert f"each is {constant:.4g}" in found.reason
+    result = judge_predictions(telemetry_of(np.full(400, constant), champion), FIRST_OF_TEN)
+    assert result.verdict == "fail"
+    assert f"each is {constant:.4g}" in result.reason
     # Which the distance of Kolmogorov and Smirnov would not show of a constant in the middle.
     assert constant or ks_2samp(np.full(400, constant), champion).statistic < 0.53
 
 
 def test_a_retrained_model_that_predicts_nearly_the_same_passes() -> None:
     random = np.random.default_rng(2)
-    found = judge_predictions(seen(random.normal(0.1, 1.1, 400), random.normal(size=3_000)), ONCE)
-    assert found.verdict == "pass"
+    result = judge_predictions(telemetry_of(random.normal(0.1, 1.1, 400), random.normal(size=3_000)), ONCE)
+    assert result.verdict == "pass"
 
 
 def test_a_shadow_says_more_than_the_distributions_do() -> None:
@@ -54,29 +55,29 @@ def test_a_shadow_says_more_than_the_distributions_do() -> None:
     shuffled = shadow(champion, random.permutation(champion))
     assert judge_predictions(close, ONCE, disagree_at_most=0.5).verdict == "pass"
     assert judge_predictions(shuffled, ONCE).verdict == "pass"
-    said = judge_predictions(shuffled, ONCE, disagree_at_most=0.5)
-    assert said.verdict == "fail"
-    assert "differ by more than 0.25 of the champion's spread" in said.reason
+    result = judge_predictions(shuffled, ONCE, disagree_at_most=0.5)
+    assert result.verdict == "fail"
+    assert "differ by more than 0.25 of the champion's spread" in result.reason
     constant = judge_predictions(shadow(champion[:400], np.full(400, 50.0)), FIRST_OF_TEN, disagree_at_most=0.5)
     assert constant.verdict == "fail"
 
 
 def test_predictions_that_are_no_numbers_are_left_out() -> None:
     random = np.random.default_rng(4)
-    ours = random.normal(size=500)
-    ours[:100] = np.nan
-    found = judge_predictions(seen(ours, random.normal(size=3_000)), ONCE)
-    assert found.numbers["predictions"] == 400
+    challenger = random.normal(size=500)
+    challenger[:100] = np.nan
+    result = judge_predictions(telemetry_of(challenger, random.normal(size=3_000)), ONCE)
+    assert result.numbers["predictions"] == 400
     pairs = shadow(random.normal(size=50), np.full(50, np.nan))
     assert judge_predictions(pairs, ONCE, disagree_at_most=0.5).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [([], []), ([1.0], []), ([], [1.0]), ([1.0], [1.0]), ([1.0] * 5, [2.0] * 5)]
+    ("challenger", "champion"), [([], []), ([1.0], []), ([], [1.0]), ([1.0], [1.0]), ([1.0] * 5, [2.0] * 5)]
 )
-def test_with_few_predictions_neither_is_shown(ours: list[float], theirs: list[float]) -> None:
-    assert judge_predictions(seen(ours, theirs), ONCE, disagree_at_most=0.9).verdict == "inconclusive"
-    assert judge_predictions(seen(ours, theirs), ONCE).verdict == "inconclusive"
+def test_with_few_predictions_neither_is_shown(challenger: list[float], champion: list[float]) -> None:
+    assert judge_predictions(telemetry_of(challenger, champion), ONCE, disagree_at_most=0.9).verdict == "inconclusive"
+    assert judge_predictions(telemetry_of(challenger, champion), ONCE).verdict == "inconclusive"
 
 
 def test_the_tail_bounds_the_error_of_a_sample() -> None:
@@ -94,12 +95,12 @@ def test_the_tail_bounds_the_error_of_a_sample() -> None:
 
 def test_two_versions_exactly_at_the_limit_are_told_apart_less_often_than_stated() -> None:
     random, runs = np.random.default_rng(6), 400
-    said = [
-        judge_predictions(seen(random.uniform(0.5, 1.5, 300), random.random(1_000)), ONCE, at_most=0.5).verdict
+    verdicts = [
+        judge_predictions(telemetry_of(random.uniform(0.5, 1.5, 300), random.random(1_000)), ONCE, at_most=0.5).verdict
         for _ in range(runs)
     ]
-    assert said.count("fail") / runs <= 0.05
-    assert said.count("pass") / runs <= 0.05
+    assert verdicts.count("fail") / runs <= 0.05
+    assert verdicts.count("pass") / runs <= 0.05
 
 
 VALUES = arrays(np.float64, st.integers(1, 20), elements=st.floats(-1e308, 1e308) | st.sampled_from([0.0, 1.0]))
@@ -107,20 +108,20 @@ VALUES = arrays(np.float64, st.integers(1, 20), elements=st.floats(-1e308, 1e308
 
 @given(VALUES, VALUES)
 def test_the_distance_is_within_0_and_1_the_same_both_ways_and_never_below_that_of_kolmogorov(
-    ours: Floats, theirs: Floats
+    challenger: Floats, champion: Floats
 ) -> None:
-    found = kuiper_distance(ours, theirs)
-    at = np.concatenate([ours, theirs])
-    apart = max(abs(np.mean(ours <= value) - np.mean(theirs <= value)) for value in at)
-    assert apart - 1e-9 <= found <= 1 + 1e-9
-    assert found == pytest.approx(kuiper_distance(theirs, ours))
-    assert kuiper_distance(ours, ours) == 0
-    both = min(ours.size, theirs.size)
-    result = judge_predictions(shadow(theirs[:both], ours[:both]), ONCE, disagree_at_most=0.1)
+    distance = kuiper_distance(challenger, champion)
+    at = np.concatenate([challenger, champion])
+    apart = max(abs(np.mean(challenger <= value) - np.mean(champion <= value)) for value in at)
+    assert apart - 1e-9 <= distance <= 1 + 1e-9
+    assert distance == pytest.approx(kuiper_distance(champion, challenger))
+    assert kuiper_distance(challenger, challenger) == 0
+    both = min(challenger.size, champion.size)
+    result = judge_predictions(shadow(champion[:both], challenger[:both]), ONCE, disagree_at_most=0.1)
     json.dumps(result.to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize("limits", [{"at_most": 1.5}, {"disagree_at_most": -0.1}, {"tolerance": float("nan")}])
 def test_limits_outside_of_what_can_be_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="within 0 and 1"):
-        judge_predictions(seen([1.0], [1.0]), ONCE, **limits)
+        judge_predictions(telemetry_of([1.0], [1.0]), ONCE, **limits)

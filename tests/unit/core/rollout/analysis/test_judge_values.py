@@ -21,41 +21,42 @@ ONCE = Look(1, (1.0,), 1, alpha=0.05)
 
 
 def single(values: npt.ArrayLike) -> UnitSums:
-    """Return values that each are the only one of their unit."""
+    """Return the sums of values with a unit of their own each."""
     total = np.asarray(values, float)
     return UnitSums(total, np.ones(total.size))
 
 
 def test_with_one_value_for_each_unit_it_is_welchs_test() -> None:
     random = np.random.default_rng(3)
-    ours, theirs = random.normal(1.0, 2.0, 12), random.normal(0.5, 1.0, 20)
-    found = judge_values(single(ours), single(theirs), ONCE, margin=0.0, better="lower")
-    expected = ttest_ind(ours, theirs, equal_var=False, alternative="greater").pvalue
-    assert norm.sf(found.numbers["z"]) == pytest.approx(expected, rel=1e-6)
-    other = judge_values(single(ours), single(theirs), ONCE, margin=0.0, better="higher")
-    assert other.numbers["z"] == pytest.approx(-found.numbers["z"])
+    challenger, champion = random.normal(1.0, 2.0, 12), random.normal(0.5, 1.0, 20)
+    result = judge_values(single(challenger), single(champion), ONCE, margin=0.0, better="lower")
+    expected = ttest_ind(challenger, champion, equal_var=False, alternative="greater").pvalue
+    assert norm.sf(result.numbers["z"]) == pytest.approx(expected, rel=1e-6)
+    other = judge_values(single(challenger), single(champion), ONCE, margin=0.0, better="higher")
+    assert other.numbers["z"] == pytest.approx(-result.numbers["z"])
 
 
 def test_paired_losses_of_independent_rows_are_the_paired_t_test() -> None:
     random = np.random.default_rng(4)
-    theirs = random.gamma(2.0, 1.0, 15)
-    ours = theirs + random.normal(0.1, 0.5, 15)
-    found = judge_paired(ours, theirs, ONCE, margin=0.05)
-    expected = ttest_1samp(ours - 1.05 * theirs, 0.0, alternative="greater").pvalue
-    assert norm.sf(found.numbers["z"]) == pytest.approx(expected, rel=1e-6)
+    champion = random.gamma(2.0, 1.0, 15)
+    challenger = champion + random.normal(0.1, 0.5, 15)
+    result = judge_paired(challenger, champion, ONCE, margin=0.05)
+    expected = ttest_1samp(challenger - 1.05 * champion, 0.0, alternative="greater").pvalue
+    assert norm.sf(result.numbers["z"]) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("better", ["lower", "higher"])
 @pytest.mark.parametrize("level", [100.0, -100.0])
 def test_the_margin_is_a_share_of_the_champions_mean_whatever_its_sign(better: str, level: float) -> None:
     random = np.random.default_rng(6)
-    theirs = level + random.normal(size=4_000)
+    champion = level + random.normal(size=4_000)
     worse = 1.0 if better == "lower" else -1.0
     verdicts = [
-        judge_values(single(level + worse * by + random.normal(size=4_000)), single(theirs), ONCE,
-                     margin=0.02, better=better).verdict  # type: ignore[arg-type]
+        judge_values(
+            single(level + worse * by + random.normal(size=4_000)), single(champion), ONCE, margin=0.02, better=better
+        ).verdict  # type: ignore[arg-type]
         for by in (0.0, 1.5, 2.0, 2.5)
-    ]  # fmt: skip
+    ]
     assert verdicts == ["pass", "pass", "inconclusive", "fail"]
 
 
@@ -65,35 +66,42 @@ def test_rows_of_one_unit_are_one_observation() -> None:
     for _ in range(runs):
         units = np.repeat(np.arange(60), 10)
         shift = np.repeat(random.normal(size=60), 10)
-        theirs = 5 + random.normal(size=600)
-        ours = theirs + shift + 0.3 * random.normal(size=600)
+        champion = 5 + random.normal(size=600)
+        challenger = champion + shift + 0.3 * random.normal(size=600)
         named = np.array([f"customer {unit}" for unit in units], object)
-        fails["by unit"] += judge_paired(ours, theirs, ONCE, margin=0.0, units=named).verdict == "fail"
-        fails["by row"] += judge_paired(ours, theirs, ONCE, margin=0.0).verdict == "fail"
+        fails["by unit"] += judge_paired(challenger, champion, ONCE, margin=0.0, units=named).verdict == "fail"
+        fails["by row"] += judge_paired(challenger, champion, ONCE, margin=0.0).verdict == "fail"
     assert fails["by unit"] / runs == pytest.approx(0.05, abs=0.03)
     assert fails["by row"] / runs > 0.15
 
 
 def test_a_challenger_exactly_at_the_margin_fails_and_passes_as_seldom_as_stated() -> None:
     random, runs = np.random.default_rng(9), 2_000
-    said = [
-        judge_values(single(random.normal(11.0, 3.0, 80)), single(random.normal(10.0, 3.0, 300)), ONCE,
-                     margin=0.1, better="lower").verdict
+    results = [
+        judge_values(
+            single(random.normal(11.0, 3.0, 80)),
+            single(random.normal(10.0, 3.0, 300)),
+            ONCE,
+            margin=0.1,
+            better="lower",
+        ).verdict
         for _ in range(runs)
-    ]  # fmt: skip
+    ]
     for verdict in ("fail", "pass"):
-        assert said.count(verdict) / runs == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / runs))
+        assert results.count(verdict) / runs == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / runs))
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"),
+    ("challenger", "champion"),
     [([], [1.0, 2.0]), ([1.0], [1.0, 2.0]), ([1.0, np.nan], [1.0, 2.0]), ([1e308] * 9, [-1e308] * 9)],
 )
-def test_too_little_or_what_is_no_number_neither_passes_nor_fails(ours: list[float], theirs: list[float]) -> None:
+def test_too_little_or_what_is_no_number_neither_passes_nor_fails(
+    challenger: list[float], champion: list[float]
+) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
-        found = judge_values(single(ours), single(theirs), ONCE, margin=0.5, better="lower")
-    assert found.verdict == "inconclusive"
-    assert "cannot tell" in found.reason
+        result = judge_values(single(challenger), single(champion), ONCE, margin=0.5, better="lower")
+    assert result.verdict == "inconclusive"
+    assert "cannot tell" in result.reason
 
 
 def test_values_that_never_vary_need_some_units_to_say_anything() -> None:
@@ -133,16 +141,16 @@ FINITE = st.floats(-1e300, 1e300)
 
 @given(arrays(np.float64, st.integers(0, 8), elements=FINITE), arrays(np.float64, st.integers(0, 8), elements=FINITE))
 def test_whatever_the_values_are_the_result_can_be_recorded(
-    ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]
+    challenger: npt.NDArray[np.float64], champion: npt.NDArray[np.float64]
 ) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
-        found = judge_values(single(ours), single(theirs), ONCE, margin=0.1, better="higher")
-        both = min(ours.size, theirs.size)
-        paired = judge_paired(ours[:both], theirs[:both], ONCE, margin=0.1)
-    for result in (found, paired):
-        json.dumps(result.to_dict(), allow_nan=False)
-    if min(ours.size, theirs.size) < 2:
-        assert found.verdict == paired.verdict == "inconclusive"
+        result = judge_values(single(challenger), single(champion), ONCE, margin=0.1, better="higher")
+        both = min(challenger.size, champion.size)
+        paired = judge_paired(challenger[:both], champion[:both], ONCE, margin=0.1)
+    for judged in (result, paired):
+        json.dumps(judged.to_dict(), allow_nan=False)
+    if min(challenger.size, champion.size) < 2:
+        assert result.verdict == paired.verdict == "inconclusive"
 
 
 def test_a_limit_of_the_challengers_own_mean_asks_for_enough_units_as_well() -> None:

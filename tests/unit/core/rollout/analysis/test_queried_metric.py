@@ -1,4 +1,4 @@
-"""Metrics that are asked elsewhere: keys go to who served them, and no answer is never a pass."""
+"""Queried metrics: keys are split by the version that served them, and a missing answer never passes."""
 
 from __future__ import annotations
 
@@ -38,40 +38,45 @@ SINCE = "2026-01-05T10:00:00+01:00"
 
 @pytest.fixture
 def connect(tmp_path: Path) -> Callable[[], Any]:
-    """Return what connects to a database of orders: two of each of 400 customers, after and before 9 o'clock UTC."""
+    """Return a connect function: the database has two orders of 400 customers each, after and before 9:00 UTC."""
     path = tmp_path / "shop.db"
-    with closing(sqlite3.connect(path)) as made:
-        made.execute("CREATE TABLE orders (customer INTEGER, at TEXT, revenue REAL)")
-        rows = [(customer, f"2026-01-05 {hour}", float(customer)) for customer in range(400)
-                for hour in ("08:59:59", "09:00:01")]  # fmt: skip
-        made.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
-        made.commit()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (customer INTEGER, at TEXT, revenue REAL)")
+        rows = [
+            (customer, f"2026-01-05 {hour}", float(customer))
+            for customer in range(400)
+            for hour in ("08:59:59", "09:00:01")
+        ]
+        connection.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
+        connection.commit()
     return lambda: sqlite3.connect(path)
 
 
-def asked(connect: Callable[[], Any], query: str) -> Any:
+def query_values(connect: Callable[[], Any], query: str) -> Any:
     return values_by_key(connect, query, since=SINCE, salt="rollout-7", percent=25, name="shop")
 
 
 def test_each_key_belongs_to_the_version_that_the_sticky_split_gave_it(connect: Callable[[], Any]) -> None:
-    ours, theirs, lost = asked(connect, "SELECT customer AS key, revenue AS value FROM orders")
+    challenger, champion, lost = query_values(connect, "SELECT customer AS key, revenue AS value FROM orders")
     served = sticky_share(range(400), salt="rollout-7", percent=25)
-    assert sorted(ours.total / 2) == np.flatnonzero(served).tolist()
-    assert sorted(theirs.total / 2) == np.flatnonzero(~served).tolist()
-    assert set(ours.count) == set(theirs.count) == {2.0}
+    assert sorted(challenger.total / 2) == np.flatnonzero(served).tolist()
+    assert sorted(champion.total / 2) == np.flatnonzero(~served).tolist()
+    assert set(challenger.count) == set(champion.count) == {2.0}
     assert lost == 0
 
 
 def test_since_is_when_the_stage_was_entered_in_utc(connect: Callable[[], Any]) -> None:
-    ours, theirs, _ = asked(connect, "SELECT revenue AS VALUE, customer AS KEY FROM orders WHERE at >= :since")
-    assert ours.count.sum() + theirs.count.sum() == 400
+    challenger, champion, _ = query_values(
+        connect, "SELECT revenue AS VALUE, customer AS KEY FROM orders WHERE at >= :since"
+    )
+    assert challenger.count.sum() + champion.count.sum() == 400
 
 
 def test_rows_without_key_or_value_are_left_out_and_counted(connect: Callable[[], Any]) -> None:
-    _, _, lost = asked(connect, "SELECT nullif(customer, 5) AS key, nullif(revenue, 9) AS value FROM orders")
+    _, _, lost = query_values(connect, "SELECT nullif(customer, 5) AS key, nullif(revenue, 9) AS value FROM orders")
     assert lost == 4
-    ours, theirs, lost = asked(connect, "SELECT customer AS key, revenue AS value FROM orders WHERE 0")
-    assert (ours.total.size, theirs.total.size, lost) == (0, 0, 0)
+    challenger, champion, lost = query_values(connect, "SELECT customer AS key, revenue AS value FROM orders WHERE 0")
+    assert (challenger.total.size, champion.total.size, lost) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -87,21 +92,21 @@ def test_a_query_that_cannot_be_meant_is_refused_as_a_declaration(
     connect: Callable[[], Any], query: str, words: str
 ) -> None:
     with pytest.raises(DeclarationError, match=words) as refused:
-        asked(connect, query)
+        query_values(connect, query)
     assert refused.value.key == "rollout.metrics.query"
 
 
 def test_what_a_database_refuses_or_cannot_be_a_number_is_said(connect: Callable[[], Any]) -> None:
     with pytest.raises(SourceUnreadableError, match="no such table"):
-        asked(connect, "SELECT 1 AS key, 2 AS value FROM missing")
+        query_values(connect, "SELECT 1 AS key, 2 AS value FROM missing")
     with pytest.raises(SourceUnreadableError, match="a value is no number"):
-        asked(connect, "SELECT customer AS key, at AS value FROM orders")
+        query_values(connect, "SELECT customer AS key, at AS value FROM orders")
 
     def refused() -> Any:
         raise OSError("host=secret.example password=hush")
 
     with pytest.raises(SourceUnreachableError, match="no connection") as lost:
-        asked(refused, "SELECT 1 AS key, 2 AS value")
+        query_values(refused, "SELECT 1 AS key, 2 AS value")
     assert "hush" not in str(lost.value)
 
 
@@ -119,8 +124,8 @@ def test_the_number_of_a_version_is_asked_of_the_service_that_the_connection_nam
     with small_service(answer) as service:
         address = HttpAddress(f"{service.address.url}/prom/", "me", "hush", trust_env=False)
         query = 'sum(rate(failed{version="$version"}[5m]))'
-        found = [prometheus_number(address, query_for(query, version), name="prom") for version in ("12", "13")]
-        assert found == [0.25, 0.5]
+        numbers = [prometheus_number(address, query_for(query, version), name="prom") for version in ("12", "13")]
+        assert numbers == [0.25, 0.5]
         assert all(path.startswith("/prom/api/v1/query?") for path in service.paths)
 
 
@@ -174,27 +179,27 @@ def test_a_version_that_could_end_the_text_it_stands_in_is_refused(version: str)
 
 
 def test_a_bare_number_fails_at_any_look_and_passes_at_the_last() -> None:
-    def said(ours: float, theirs: float | None, look: Look, **limits: Any) -> str:
+    def verdict_of(challenger: float, champion: float | None, look: Look, **limits: Any) -> str:
         usual: dict[str, Any] = {"at_most": None, "worse_by": None, "better": "lower", "metric": "slow"}
-        return judge_number(ours, theirs, look, **{**usual, **limits}).verdict
+        return judge_number(challenger, champion, look, **{**usual, **limits}).verdict
 
-    assert said(0.3, None, FIRST, at_most=0.2) == "fail"
-    assert said(0.1, None, FIRST, at_most=0.2) == "inconclusive"
-    assert said(0.1, None, LAST, at_most=0.2) == "pass"
-    assert said(1.05, 1.0, LAST, worse_by=0.1) == "pass"
-    assert said(1.2, 1.0, FIRST, worse_by=0.1) == "fail"
-    assert said(0.95, 1.0, LAST, worse_by=0.1, better="higher") == "pass"
-    assert said(0.8, 1.0, LAST, worse_by=0.1, better="higher") == "fail"
-    assert said(-1.05, -1.0, LAST, worse_by=0.1, better="higher") == "pass"
-    assert said(-0.8, -1.0, LAST, worse_by=0.1) == "fail"
-    assert said(1.0, None, LAST, worse_by=0.1) == "inconclusive"
-    assert said(1.0, None, LAST) == "inconclusive"
-    assert said(0.1, 1.0, LAST, at_most=0.05, worse_by=0.1) == "fail"
+    assert verdict_of(0.3, None, FIRST, at_most=0.2) == "fail"
+    assert verdict_of(0.1, None, FIRST, at_most=0.2) == "inconclusive"
+    assert verdict_of(0.1, None, LAST, at_most=0.2) == "pass"
+    assert verdict_of(1.05, 1.0, LAST, worse_by=0.1) == "pass"
+    assert verdict_of(1.2, 1.0, FIRST, worse_by=0.1) == "fail"
+    assert verdict_of(0.95, 1.0, LAST, worse_by=0.1, better="higher") == "pass"
+    assert verdict_of(0.8, 1.0, LAST, worse_by=0.1, better="higher") == "fail"
+    assert verdict_of(-1.05, -1.0, LAST, worse_by=0.1, better="higher") == "pass"
+    assert verdict_of(-0.8, -1.0, LAST, worse_by=0.1) == "fail"
+    assert verdict_of(1.0, None, LAST, worse_by=0.1) == "inconclusive"
+    assert verdict_of(1.0, None, LAST) == "inconclusive"
+    assert verdict_of(0.1, 1.0, LAST, at_most=0.05, worse_by=0.1) == "fail"
 
 
 @dataclass(frozen=True)
 class Place(NoConnections):
-    """The connections of a place with one database and one service."""
+    """Connections to one database and one service."""
 
     connect: Callable[[], Any]
     address: HttpAddress
@@ -270,8 +275,8 @@ def test_prometheus_decides_a_stage_by_one_number_of_each_version(tmp_path: Path
         numbers["7"] = prometheus("0.12")
         assert judge_query(workspace, state, asked_for, LAST).verdict == "pass"
         numbers["6"] = prometheus()
-        found = judge_query(workspace, state, asked_for, LAST)
-        assert (found.verdict, found.reason) == ("inconclusive", "prom has no number of the champion, 6")
+        result = judge_query(workspace, state, asked_for, LAST)
+        assert (result.verdict, result.reason) == ("inconclusive", "prom has no number of the champion, 6")
         assert judge_query(workspace, state, OnlineMetric(**usual, at_most=0.2), LAST).verdict == "pass"
         numbers["7"] = prometheus("NaN")
         assert judge_query(workspace, state, OnlineMetric(**usual, at_most=0.2), LAST).verdict == "inconclusive"

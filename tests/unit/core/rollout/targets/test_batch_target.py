@@ -1,4 +1,4 @@
-"""The target batch serves what the ledger says, from the next partition on, and nothing has to be told to it."""
+"""The batch target serves the traffic of the ledger, from the next partition on, without being changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError
-from airflow_mlops.core.rollout.reconcile_target import bring_about
+from airflow_mlops.core.rollout.reconcile_target import reconcile_target
 from airflow_mlops.core.rollout.roll_out import enter_stage, start_rollout
 from tests.unit.core.toy_loop import loop_with_champion, train, week
 
@@ -23,7 +23,7 @@ def test_it_serves_what_the_ledger_says_and_refuses_what_it_said_before(tmp_path
     enter_stage(workspace, start_rollout(workspace, week(3)), 0, week(3))
     both = workspace.target.observe()
     assert (both.champion, both.challenger, both.kind, both.exposed) == ("1", "2", "shadow", 0.0)
-    assert bring_about(workspace) == []
+    assert reconcile_target(workspace) == []
     with pytest.raises(OlderTrafficError):
         workspace.target.apply(alone)
     with pytest.raises(OlderTrafficError):

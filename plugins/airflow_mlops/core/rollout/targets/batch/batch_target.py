@@ -49,7 +49,7 @@ class BatchTarget:
         return Telemetry(self.observe().order, 0.0, nothing, nothing)
 
     def rollback(self, traffic: Traffic) -> None:
-        """Do as :meth:`apply`."""
+        """Raise OlderTrafficError if the ledger has newer traffic, as :meth:`apply` does."""
         self.apply(traffic)
 
     def finalize(self, traffic: Traffic) -> None:

@@ -19,7 +19,7 @@ from airflow_mlops.core.declaration.declared import Declared, Listed
 
 
 class EndpointSettings(Declared):
-    """Where and how SageMaker serves the versions of a model."""
+    """Settings of the SageMaker endpoint that serves the versions of a model."""
 
     image: str = Field(min_length=1, max_length=255, description="container image that answers /ping and /invocations")
     role: str = Field(
@@ -32,7 +32,7 @@ class EndpointSettings(Declared):
     instances: int = Field(default=1, ge=1, description="of each version when it is first put on the endpoint")
     environment: dict[str, str] = Field(default={}, description="of the container, beside the version's name")
     alarms: Annotated[tuple[str, ...], Listed] = Field(
-        default=(), max_length=10, description="CloudWatch alarms: one that is in ALARM is told as a failure"
+        default=(), max_length=10, description="CloudWatch alarms: one that is in ALARM fails the challenger"
     )
     capture: int = Field(default=0, ge=0, le=100, description="percent of the requests that are kept in storage")
     wait_minutes: float = Field(default=60.0, gt=0, description="how long a change of the endpoint may take")

@@ -33,7 +33,7 @@ class AppliedTraffic:
         """
         values = {**asdict(self.traffic), "since": self.since}
         del values["order"]
-        value = " ".join(f"{name}={encode(str(value_))}" for name, value_ in values.items() if value_ not in (None, ""))
+        value = " ".join(f"{name}={encode(str(part))}" for name, part in values.items() if part not in (None, ""))
         if len(value) > LONGEST:
             raise RolloutError(f"the traffic of record {self.traffic.order} does not fit into a tag: {value!r}")
         return {"Key": f"{PREFIX}{self.traffic.order}", "Value": value}

@@ -94,7 +94,7 @@ def has_variants(description: Mapping[str, Any], traffic: Traffic, *, exactly: b
 
 
 def target_variants(traffic: Traffic, present: Collection[str]) -> tuple[set[str], dict[str, float]]:
-    """Return the production variants of ``traffic``, and the shadow variants with their weights; see `needed`."""
+    """Return the production variants of ``traffic``, and its shadow variants with their weights."""
     names = {variant_name(number) for number in versions_needed(traffic, present)}
     if traffic.kind != "shadow" or traffic.challenger is None:
         return names, {}

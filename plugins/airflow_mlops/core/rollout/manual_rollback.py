@@ -1,7 +1,7 @@
-"""Roll back in one step, by a person: the challenger under way, or the champion to one from before.
+"""Roll back by hand, in one step: the challenger under way, or the champion to an earlier one.
 
-The record stands before the effect, and the registry is not needed: where it is down, the aliases follow
-with the next ``reconcile``. The version that is taken back is quarantined until a person lifts that.
+The record stands before the effect, and the registry is not needed: if it is down, the aliases follow with the next
+``reconcile``. The version that is taken back is quarantined until a person lifts that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from airflow_mlops.core.ledger.rollout_details import QuarantineLifted
 from airflow_mlops.core.ledger.rollout_details import RolledBack as Taken
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.rollout.end_rollout import bring_effects
+from airflow_mlops.core.rollout.rollback import apply_side_effects
 from airflow_mlops.core.workspace import Workspace
 
 ATTEMPTS = 20
@@ -22,7 +22,7 @@ ATTEMPTS = 20
 
 @dataclass(frozen=True)
 class RolledBack:
-    """What a rollback did: which version was taken back, who serves now, and what could not be done at once."""
+    """The result of a rollback: the version taken back, the champion that serves now, and notes on delayed effects."""
 
     version: str
     champion: str | None
@@ -30,11 +30,11 @@ class RolledBack:
 
 
 def roll_back_now(
-    workspace: Workspace, *, reason: str, to: str | None = None, only: str | None = None, once: str | None = None
+    workspace: Workspace, *, reason: str, to: str | None = None, only: str | None = None, attempt: str | None = None
 ) -> RolledBack:
     """Take back the challenger under way; where there is none, the champion.
 
-    Of two who do it at once one writes the record, and the other is told.
+    Of two concurrent rollbacks one writes the record, and the other adopts its result.
 
     Parameters
     ----------
@@ -44,34 +44,34 @@ def roll_back_now(
         Number of the version that shall serve; the champion before this one if not given. While a rollout is under
         way that is the champion, and no other can be named.
     only : str, optional
-        Number of the version that is meant: where somebody else has taken it back already, nothing else goes.
+        Number of the version that may be taken back: if it is taken back already, no other one is.
     once : str, optional
-        Names the attempt, as the run of a task: tried again, it finishes what it began and takes nothing else back.
+        Name of the attempt, such as the run of a task: a retry finishes its rollback and takes nothing else back.
 
     Raises
     ------
     TargetError
-        If who serves has not followed; the record stands.
+        If the target has not followed; the record stands.
     RolloutError
         If there is nothing to go back from or to, the version to go back to may not serve or cannot be loaded, or
         somebody changed meanwhile what would be taken back.
     """
-    meant = only
+    expected = only
     for _ in range(ATTEMPTS):
         state = workspace.state()
-        begun = state.rollback_attempts.get(once) if once else None
-        if begun is not None:
-            return _finished(workspace, state, begun)
-        if meant is not None and meant in state.quarantined:
-            return _joined(workspace, state, meant, to)
-        version, champion, notes = _what_goes(workspace, state, to)
-        if meant not in (None, version):
+        recorded = state.rollback_attempts.get(attempt) if attempt else None
+        if recorded is not None:
+            return _finish_rollback(workspace, state, recorded)
+        if expected is not None and expected in state.quarantined:
+            return _adopt_rollback(workspace, state, expected, to)
+        version, champion, notes = _choose_versions(workspace, state, to)
+        if expected not in (None, version):
             raise RolloutError(
-                f"version {meant} was to be taken back, and meanwhile version {version} would be; look where the loop "
-                f"stands and ask again: airflow-mlops status {workspace.loop.model}"
+                f"version {expected} was to be taken back, and meanwhile version {version} would be; look where the "
+                f"loop stands and ask again: airflow-mlops status {workspace.loop.model}"
             )
-        meant, as_of = version, state.published.newest()
-        details = Taken(version=version, reason=reason, champion=champion or None, once=once or None)
+        expected, as_of = version, state.published.newest()
+        details = Taken(version=version, reason=reason, champion=champion or None, once=attempt or None)
         # Two who ask for the same on the same record are one rollback.
         operation = f"rolled_back:{version}:by_hand:{champion or 'stays'}:{state.sequence}"
         try:
@@ -80,12 +80,14 @@ def roll_back_now(
             continue
         fault_point("rolled_back_by_hand")
         serves = champion or (state.champion.number if state.champion else None)
-        return RolledBack(version, serves, (*notes, *bring_effects(workspace, f"version {version} was taken back")))
+        return RolledBack(
+            version, serves, (*notes, *apply_side_effects(workspace, f"version {version} was taken back"))
+        )
     raise RolloutError(f"nothing was rolled back in {ATTEMPTS} attempts: other records keep coming first; try again")
 
 
 def lift_quarantine(workspace: Workspace, version: str, *, reason: str) -> None:
-    """Let a version that was taken back serve again, as a person's decision.
+    """Lift the quarantine of a version that was taken back, by a person's decision.
 
     One that was the champion can be rolled back to; one that never was waits for its rollout, and an approval, again.
 
@@ -97,8 +99,8 @@ def lift_quarantine(workspace: Workspace, version: str, *, reason: str) -> None:
     for _ in range(ATTEMPTS):
         state = workspace.state()
         if version not in state.quarantined:
-            held = ", ".join(sorted(state.quarantined, key=int)) or "none"
-            raise RolloutError(f"version {version} is not in quarantine; in quarantine: {held}")
+            listed = ", ".join(sorted(state.quarantined, key=int)) or "none"
+            raise RolloutError(f"version {version} is not in quarantine; in quarantine: {listed}")
         if state.in_flight is not None and not state.was_champion(version):
             raise RolloutError(
                 f"version {version} was never the champion and would wait for its rollout again, and "
@@ -110,28 +112,28 @@ def lift_quarantine(workspace: Workspace, version: str, *, reason: str) -> None:
             workspace.ledger.append(draft, read=state.sequence)
         except StaleLedgerError:
             continue
-        bring_effects(workspace, f"version {version} is out of quarantine")
+        apply_side_effects(workspace, f"version {version} is out of quarantine")
         return
     raise RolloutError(f"nothing was lifted in {ATTEMPTS} attempts: other records keep coming first; try again")
 
 
-def _joined(workspace: Workspace, state: LoopState, version: str, to: str | None) -> RolledBack:
-    """Say what a rollback did that somebody else recorded first, or that it is not the one that was asked for."""
+def _adopt_rollback(workspace: Workspace, state: LoopState, version: str, to: str | None) -> RolledBack:
+    """Return the result of a rollback that somebody else recorded first; raise if its champion is not ``to``."""
     serves = state.champion.number if state.champion else None
     if to not in (None, serves):
         raise RolloutError(f"version {version} was taken back meanwhile, and version {serves} serves, not version {to}")
-    done = _finished(workspace, state, version)
-    return RolledBack(version, serves, (f"somebody else was first: {state.quarantined[version]}", *done.notes))
+    finished = _finish_rollback(workspace, state, version)
+    return RolledBack(version, serves, (f"somebody else was first: {state.quarantined[version]}", *finished.notes))
 
 
-def _finished(workspace: Workspace, state: LoopState, version: str) -> RolledBack:
-    """Return what a rollback that is recorded did, once who serves has followed."""
-    notes = bring_effects(workspace, f"version {version} was taken back")
+def _finish_rollback(workspace: Workspace, state: LoopState, version: str) -> RolledBack:
+    """Return the result of a recorded rollback, after applying its side effects."""
+    notes = apply_side_effects(workspace, f"version {version} was taken back")
     return RolledBack(version, state.champion.number if state.champion else None, notes)
 
 
-def _what_goes(workspace: Workspace, state: LoopState, to: str | None) -> tuple[str, str | None, tuple[str, ...]]:
-    """Return the version that is taken back, the champion that comes back if one does, and what to tell."""
+def _choose_versions(workspace: Workspace, state: LoopState, to: str | None) -> tuple[str, str | None, tuple[str, ...]]:
+    """Return the version to take back, the champion to restore, if any, and notes for the user."""
     if state.rollout is None:
         return _change_champion(workspace, state, to)
     challenger, champion = state.rollout.version.number, state.champion.number if state.champion else None
@@ -141,13 +143,13 @@ def _what_goes(workspace: Workspace, state: LoopState, to: str | None) -> tuple[
 
 
 def _change_champion(workspace: Workspace, state: LoopState, to: str | None) -> tuple[str, str, tuple[str, ...]]:
-    """Return the champion that goes, the version that shall serve, and what could not be made sure of it."""
+    """Return the champion to take back, the version that shall serve, and notes on checks that could not be made."""
     if state.champion is None:
         raise RolloutError("there is no champion yet; nothing can be rolled back")
-    now = state.champion.number
-    target = to or _champion_before(state)
-    if target == now:
-        raise RolloutError(f"version {now} is the champion already")
+    current = state.champion.number
+    target = to or _previous_champion(state)
+    if target == current:
+        raise RolloutError(f"version {current} is the champion already")
     if target not in state.versions:
         raise RolloutError(f"there is no version {target}; versions: {', '.join(sorted(state.versions, key=int))}")
     if target in state.quarantined:
@@ -165,12 +167,12 @@ def _change_champion(workspace: Workspace, state: LoopState, to: str | None) -> 
     except RegistryError as error:
         if not error.retryable:
             raise RolloutError(f"version {target} cannot serve: {error}") from error
-        return now, target, (f"version {target} could not be loaded to make sure: {error}",)
-    return now, target, ()
+        return current, target, (f"version {target} could not be loaded to make sure: {error}",)
+    return current, target, ()
 
 
-def _champion_before(state: LoopState) -> str:
-    """Return the newest champion from before that is not in quarantine."""
+def _previous_champion(state: LoopState) -> str:
+    """Return the newest earlier champion that is not in quarantine."""
     assert state.champion is not None
     usable = [number for number in state.champions_before if number not in state.quarantined]
     if not usable:

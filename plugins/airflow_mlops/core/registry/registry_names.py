@@ -1,7 +1,7 @@
-"""What a registry may be asked for: names of models, numbers of versions, and places of artefacts.
+"""The allowed names of models, numbers of versions and addresses of artefacts in a registry.
 
-A registry takes any text for these, and lets a version point to somebody else's bucket. What this package
-reads lies below places that it was told of, or it is not read.
+A registry accepts any text for these, and lets a version point to somebody else's bucket. This package reads artefacts
+only below declared addresses.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 VERSION_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
 
-def checked_model(name: str) -> str:
-    """Return the name of a model.
+def require_model_name(name: str) -> str:
+    """Return the name of a model if it is allowed.
 
     Raises
     ------
     RegistryError
         If it is not 1 to 63 lower-case letters, digits, ``_`` or ``-``, a letter or digit first.
 
-    >>> checked_model("flight_air_time")
+    >>> require_model_name("flight_air_time")
     'flight_air_time'
     """
     if not MODEL_NAME.fullmatch(name):
@@ -36,8 +36,8 @@ def checked_model(name: str) -> str:
     return name
 
 
-def checked_version(number: str) -> str:
-    """Return the number of a version.
+def require_version_number(number: str) -> str:
+    """Return the number of a version if it is allowed.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def checked_version(number: str) -> str:
 
 
 def require_allowed(source: str, prefixes: Sequence[str]) -> None:
-    """Let an artefact through whose address lies below one of ``prefixes``.
+    """Raise RegistryError unless the address of an artefact lies below one of ``prefixes``.
 
     Raises
     ------
     RegistryError
-        If it lies elsewhere; says where and what is allowed.
+        If it lies elsewhere; names the address and the allowed prefixes.
     """
     if not any(lies_below(source, prefix) for prefix in prefixes):
         raise RegistryError(
@@ -65,7 +65,7 @@ def require_allowed(source: str, prefixes: Sequence[str]) -> None:
 
 
 def lies_below(source: str, prefix: str) -> bool:
-    """Whether an address is below another: same scheme, same host, and the folders of the prefix before its own.
+    """Return whether an address is below another: same scheme, same host, and the folders of the prefix before its own.
 
     >>> lies_below("s3://company/models/7/x", "s3://company/models")
     True
@@ -74,14 +74,14 @@ def lies_below(source: str, prefix: str) -> bool:
     >>> lies_below("s3://company/models/../secrets", "s3://company/models")
     False
     """
-    asked, allowed = parts_of(source), parts_of(prefix)
-    if asked is None or allowed is None:
+    inner, outer = split_address(source), split_address(prefix)
+    if inner is None or outer is None:
         return False
-    return asked[0] == allowed[0] and len(asked[1]) > len(allowed[1]) and asked[1][: len(allowed[1])] == allowed[1]
+    return inner[0] == outer[0] and len(inner[1]) > len(outer[1]) and inner[1][: len(outer[1])] == outer[1]
 
 
-def parts_of(address: str) -> tuple[str, tuple[str, ...]] | None:
-    """Return scheme with host, and the folders, of an address; None if the address could mean two places."""
+def split_address(address: str) -> tuple[str, tuple[str, ...]] | None:
+    """Return scheme with host, and the folders, of an address; None if the address is ambiguous."""
     try:
         split = urlsplit(address)
         path = unquote(split.path, errors="strict")

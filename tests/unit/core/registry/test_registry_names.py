@@ -1,11 +1,16 @@
-"""Names, numbers and places: only what this package makes itself is asked of a registry."""
+"""Names, numbers and addresses: only those of the form that this package writes are allowed."""
 
 from __future__ import annotations
 
 import pytest
 
 from airflow_mlops.core.errors import RegistryError
-from airflow_mlops.core.registry.checked_names import checked_model, checked_version, lies_below, require_allowed
+from airflow_mlops.core.registry.registry_names import (
+    lies_below,
+    require_allowed,
+    require_model_name,
+    require_version_number,
+)
 
 FILE = "file:" + "/" * 2
 
@@ -15,12 +20,12 @@ FILE = "file:" + "/" * 2
 )
 def test_a_name_outside_the_pattern_is_refused(name: str) -> None:
     with pytest.raises(RegistryError, match="no model may be called"):
-        checked_model(name)
+        require_model_name(name)
 
 
 @pytest.mark.parametrize("name", ["a", "7", "flight_air_time", "a-b", "a" * 63])
 def test_a_name_inside_the_pattern_is_taken(name: str) -> None:
-    assert checked_model(name) == name
+    assert require_model_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -28,8 +33,8 @@ def test_a_name_inside_the_pattern_is_taken(name: str) -> None:
 )
 def test_a_version_is_a_decimal_number_from_1(number: str) -> None:
     with pytest.raises(RegistryError, match="versions are the decimal numbers from 1"):
-        checked_version(number)
-    assert checked_version("12") == "12"
+        require_version_number(number)
+    assert require_version_number("12") == "12"
 
 
 @pytest.mark.parametrize(

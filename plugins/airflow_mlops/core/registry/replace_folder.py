@@ -1,4 +1,4 @@
-"""Folders of versions on this machine: made aside, and put in place whole."""
+"""Replace the folder of a version as a whole, like :func:`airflow_mlops.core.lake.replace_file`."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def put_in_place(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; afterwards it is ``folder``, and what was there before is gone.
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces ``folder`` when the context ends.
 
-    Whoever reads the old one meanwhile keeps the files that are open; nobody sees half of the new one.
+    A reader of the old folder keeps the files that it has open; no reader sees half of the new one.
     """
     name = uuid.uuid4().hex
     part, old = (folder.with_name(f".{folder.name[:16]}.{name}.{end}") for end in ("part", "old"))
     part.mkdir(parents=True)
     try:
         yield part
-        while not moved(part, folder):
+        while not try_move(part, folder):
             move_away(folder, old)
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def fetched_into(folder: Path, files: LakeFiles, place: str) -> bool:
-    """Fill ``folder`` with the files that a lake keeps below ``place``; False if there are none."""
+def fetch_folder(folder: Path, files: LakeFiles, place: str) -> bool:
+    """Fill ``folder`` with the files of a lake below ``place``; return False if there are none."""
     names = files.names(place)
     if not names:
         return False
-    with put_in_place(folder) as part:
+    with replace_folder(folder) as part:
         for name in names:
             path = part / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,8 +44,8 @@ def fetched_into(folder: Path, files: LakeFiles, place: str) -> bool:
     return True
 
 
-def moved(part: Path, folder: Path) -> bool:
-    """Move ``part`` to ``folder``; False if something is there."""
+def try_move(part: Path, folder: Path) -> bool:
+    """Move ``part`` to ``folder``; return False if ``folder`` exists."""
     try:
         part.rename(folder)
     except OSError:
@@ -56,7 +56,7 @@ def moved(part: Path, folder: Path) -> bool:
 
 
 def move_away(folder: Path, old: Path) -> None:
-    """Move a folder out of the way, unless somebody else just did."""
+    """Move a folder out of the way, unless another process has done so."""
     shutil.rmtree(old, ignore_errors=True)
     try:
         folder.rename(old)

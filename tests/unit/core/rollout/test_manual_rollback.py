@@ -1,4 +1,4 @@
-"""Rolling back by hand: one step, to a champion from before, without the registry if need be."""
+"""Rolling back by hand: in one step, to an earlier champion, without the registry if it is down."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout import run_analysis
 from airflow_mlops.core.rollout.approvals import record_approval, record_rejection, version_to_approve
-from airflow_mlops.core.rollout.roll_back import lift_quarantine, roll_back_now
-from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
+from airflow_mlops.core.rollout.manual_rollback import lift_quarantine, roll_back_now
+from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.workspace import Workspace
@@ -29,9 +29,10 @@ LIVE = {"stages": [{"shadow": 100}, {"live": 100}], "margin": 10.0, "min_rows": 
 def three_champions(tmp_path: Path) -> Workspace:
     """Return a loop in which versions 1, 2 and 3 became the champion, one a week from week 2 on."""
     workspace = in_memory_workspace(
-        toy_loop(rollout=LIVE, retrain={"cooldown": 0}), {week(number): toy_rows(number) for number in range(8)},
+        toy_loop(rollout=LIVE, retrain={"cooldown": 0}),
+        {week(number): toy_rows(number) for number in range(8)},
         scratch=tmp_path,
-    )  # fmt: skip
+    )
     for number in range(5):
         ingest(workspace, week(number))
         if number >= 2:
@@ -46,7 +47,7 @@ def roll_out(workspace: Workspace, key: str) -> None:
     """Take the candidate through its stages as of a partition."""
     version = start_rollout(workspace, key)
     for index in range(len(workspace.loop.rollout.stages)):
-        run_stage(workspace, version, index, key)
+        run_rollout_step(workspace, version, index, key)
 
 
 def champion_of(state: LoopState) -> str:
@@ -147,7 +148,7 @@ def test_a_loop_without_a_champion_has_nothing_to_roll_back(tmp_path: Path) -> N
 
 
 def before_the_next_record(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Let something happen between what the next writer reads and what it writes."""
+    """Run an action between the read and the write of the next writer."""
     ledger = workspace.ledger
     honest = ledger.append
 
@@ -160,7 +161,7 @@ def before_the_next_record(workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 
 
 def note(workspace: Workspace) -> None:
-    """Record something that has nothing to do with it."""
+    """Append an unrelated record."""
     workspace.record_fact(draft_of(workspace, "approval_void", "note", week(4), version="1", by="x", reason="y"))
 
 
