@@ -62,7 +62,7 @@ class TidyLakeOperator(StageOperator):
 
     def run_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.data.apply_retention import tidy_lake
+        from airflow_mlops.core.data.apply_retention import apply_retention
 
-        done = tidy_lake(workspace)
+        done = apply_retention(workspace)
         return {"expired": {table: len(gone) for table, gone in done.expired.items()}, "files": done.files}

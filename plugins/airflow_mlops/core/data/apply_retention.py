@@ -18,14 +18,14 @@ TABLES = ("snapshots", "predictions", "quarantine")
 
 
 @dataclass
-class Tidied:
+class RetentionResult:
     """Partitions that expired and files that were deleted, by table."""
 
     expired: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
 
 
-def tidy_lake(workspace: Workspace, *, after_hours: int = 24) -> Tidied:
+def apply_retention(workspace: Workspace, *, after_hours: int = 24) -> RetentionResult:
     """Expire what is beyond its retention, record it, and delete the files that nothing needs.
 
     Parameters
@@ -33,7 +33,7 @@ def tidy_lake(workspace: Workspace, *, after_hours: int = 24) -> Tidied:
     after_hours : int
         Files that became needless less long ago stay for the next time: an ingest may be under way.
     """
-    state, done = workspace.state(), Tidied()
+    state, done = workspace.state(), RetentionResult()
     for name in TABLES:
         gone = expired(workspace, state, name)
         if gone:

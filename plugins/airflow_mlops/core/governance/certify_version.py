@@ -9,7 +9,7 @@ from airflow_mlops.core.rollout.promotion_policy import read_policy, unmet
 from airflow_mlops.core.workspace import Workspace
 
 
-def prove_version(workspace: Workspace, number: str) -> list[str]:
+def certify_version(workspace: Workspace, number: str) -> list[str]:
     """Write the card of a version, make the version again where the policy asks for it; return what is still missing.
 
     What has been proved before is not proved again. A version that cannot be made again is a thing that is

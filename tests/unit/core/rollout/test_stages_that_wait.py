@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mlops.cli.rollout_commands import standing
+from airflow_mlops.cli.rollout_commands import status_lines
 from airflow_mlops.core.errors import NotReadyError, RolledBackError, RolloutError
 from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.rollout.analyse_stage import due
@@ -125,7 +125,7 @@ def test_a_rollout_whose_stage_is_declared_no_longer_stops_and_says_so(
             enter_stage(workspace, "2", index, week(3))
     assert (
         "hold canary_10 (the declaration has no canary 10 % as stage 2 any more)"
-        in standing(workspace, workspace.state())[0]
+        in status_lines(workspace, workspace.state())[0]
     )
     assert watch_rollout(workspace, week(3)) == []
     assert target.observe().exposed == 10

@@ -14,7 +14,7 @@ from airflow_mlops.core.rollout.control_rollout import control_rollout
 from airflow_mlops.core.rollout.end_rollout import ended
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.rollout.reconcile_target import bring_about
-from airflow_mlops.core.rollout.roll_back import lift_quarantine, roll_back_now
+from airflow_mlops.core.rollout.roll_back import roll_back_now, unquarantine_version
 from airflow_mlops.core.rollout.roll_out import enter_stage, run_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
@@ -156,7 +156,7 @@ def test_a_target_that_missed_the_rollback_counts_anew_for_the_next_rollout_of_t
     with pytest.raises(TargetError):
         control_rollout(workspace, "abort", reason="complaints")
     with pytest.raises(TargetError):
-        lift_quarantine(workspace, "2", reason="it was not the model")
+        unquarantine_version(workspace, "2", reason="it was not the model")
     with pytest.raises(TargetError):
         start_rollout(workspace, week(3))
     target_up(target)

@@ -145,8 +145,8 @@ def mapping(value: Any, lines: Lines, key: str) -> dict[str, Any]:
     raise DeclarationError("must be a mapping", file=FILE, line=line_of(lines, key), key=key or None)
 
 
-def shown(score: Score) -> Iterator[str]:
-    """Yield the score as lines for people."""
+def score_lines(score: Score) -> Iterator[str]:
+    """Yield the score as lines of text."""
     yield f"ML Test Score of {score.model}: {score.total:g} of 7, the smallest of its four sections"
     for section, items in score.sections.items():
         yield ""
