@@ -53,7 +53,7 @@ def row_losses(metric: MetricName, label: npt.ArrayLike, predicted: npt.ArrayLik
 
 
 def checked_rows(what: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Return labels and predictions as arrays of shape (n_rows,).
+    """Return labels and predictions as finite float arrays of shape (n_rows,).
 
     Raises
     ------

@@ -92,7 +92,7 @@ def test_a_stale_model_is_worse_by_what_the_metric_calls_worse(
 ) -> None:
     workspace = lived(tmp_path)
     judged = {"metrics": {metric: fresh}, "champion_metrics": {metric: stale}}
-    monkeypatch.setattr(View, "judged_of", lambda *_: judged)
+    monkeypatch.setattr(View, "evaluation_of", lambda *_: judged)
     monkeypatch.setattr(Loop, "metric", metric)
     (first,) = workspace.state().versions.values()
     second = Version("2", week(2), replace(first.details, champion="1"))

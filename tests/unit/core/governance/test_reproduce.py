@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression, SGDRegressor
 from airflow_mlops.core.data.forget_subject import forget_subject
 from airflow_mlops.core.errors import ReproductionError
 from airflow_mlops.core.governance import reproduce_version as module
-from airflow_mlops.core.governance.environment_change import changed_since
+from airflow_mlops.core.governance.environment_change import environment_changes
 from airflow_mlops.core.governance.explain_row import explain_row
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.rollout.roll_out import run_stage, start_rollout
@@ -110,8 +110,8 @@ def test_a_version_that_never_was_is_refused_with_those_that_are(tmp_path: Path)
 
 def test_what_is_installed_otherwise_is_named() -> None:
     then, now = {"numpy": "2.3.0", "python": "3.11.7"}, {"numpy": "2.4.6", "python": "3.11.7", "scipy": "1.16"}
-    assert changed_since(then, now) == ("numpy 2.3.0, now 2.4.6", "scipy absent, now 1.16")
-    assert changed_since({}, now) == ()
+    assert environment_changes(then, now) == ("numpy 2.3.0, now 2.4.6", "scipy absent, now 1.16")
+    assert environment_changes({}, now) == ()
 
 
 @pytest.mark.filterwarnings("ignore:The NumPy global RNG")

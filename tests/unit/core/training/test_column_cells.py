@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import power_divergence
 
-from airflow_mlops.core.training.column_cells import TEST_CELLS, cells_of, joined_bins
+from airflow_mlops.core.training.column_cells import TEST_CELLS, cells_of, join_bins
 from airflow_mlops.core.watch.drift.column_drift import cressie_read, measure_column
 from airflow_mlops.core.watch.drift.reference_spread import Spread, spread_of
 
@@ -19,7 +19,7 @@ counts = st.lists(st.integers(0, 200), min_size=3, max_size=66)
 
 @given(counts, st.integers(0, 100))
 def test_joining_keeps_the_order_of_bins_and_every_group_has_enough_rows(total: list[int], least: int) -> None:
-    group = joined_bins(np.array(total), least)
+    group = join_bins(np.array(total), least)
     assert group[0] == 0
     assert set(np.diff(group)) <= {0, 1}
     if group.max() > 0:

@@ -10,7 +10,7 @@ import numpy as np
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.profiles.partition_profile import ColumnProfile
 from airflow_mlops.core.ledger.watch_details import DriftJudged
-from airflow_mlops.core.training.column_cells import ODD, Counts, joined_bins
+from airflow_mlops.core.training.column_cells import ODD, Counts, join_bins
 from airflow_mlops.core.training.reference_profile import ReferenceProfile
 from airflow_mlops.core.watch.drift.column_findings import ColumnFinding, What, column_findings
 from airflow_mlops.core.watch.drift.drift_verdict import DriftVerdict, judge_columns, rate_of_one, worth_of
@@ -165,7 +165,7 @@ def column_distances(total: Counts, reference: ReferenceProfile, column: ColumnP
     now = column.bin_counts
     if not total.sum() or not now.sum():
         return {}
-    group = np.append(joined_bins((total + now)[:-ODD], 1.0), [0] * ODD)
+    group = np.append(join_bins((total + now)[:-ODD], 1.0), [0] * ODD)
     group[-ODD:] = group.max() + 1 + np.arange(ODD)
     whole, here = (np.bincount(group, counts) for counts in (total, now))
     found = {"psi": population_stability_index(whole, here), "jensen_shannon": jensen_shannon(whole, here)}
