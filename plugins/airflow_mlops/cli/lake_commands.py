@@ -53,13 +53,13 @@ def add_commands(commands: Commands) -> None:
 def list_quarantine(args: argparse.Namespace) -> None:
     """Print a line for each partition with bad rows: how many, and why."""
     from airflow_mlops.core.data.quarantined_rows import rule_name
-    from airflow_mlops.core.validation.release_quarantine import held_rows
+    from airflow_mlops.core.validation.release_quarantine import read_quarantine
 
     workspace = workspace_of(args)
     state = workspace.state()
     partitions = workspace.quarantine.partitions()
     for partition in partitions:
-        rows = held_rows(workspace, partition)
+        rows = read_quarantine(workspace, partition)
         rules = Counter(rule_name(why) for text in rows.column("reasons").to_pylist() for why in json.loads(text))
         where = "refused" if partition in state.refused else "published"
         reasons = ", ".join(f"{rule} ({count:,})" for rule, count in rules.most_common(3))
@@ -70,9 +70,9 @@ def list_quarantine(args: argparse.Namespace) -> None:
 
 def show_rows(args: argparse.Namespace) -> None:
     """Print the bad rows of a partition with their reasons."""
-    from airflow_mlops.core.validation.release_quarantine import held_rows
+    from airflow_mlops.core.validation.release_quarantine import read_quarantine
 
-    all_rows = held_rows(workspace_of(args), partition_key(args.partition))
+    all_rows = read_quarantine(workspace_of(args), partition_key(args.partition))
     rows = all_rows if args.json else all_rows.slice(0, args.rows)
     for row in rows.to_pylist():
         printed: dict[str, Any] = {**row, "reasons": json.loads(row["reasons"]), "row": json.loads(row["row"])}

@@ -141,7 +141,7 @@ def _features(candidate: Mapping[str, Any]) -> Section:
     )
     stability = importance["stability"]
     texts = [
-                f"{importance['unit']} where the feature is shuffled, over {importance['rows']:,} rows and "
+        f"{importance['unit']} where the feature is shuffled, over {importance['rows']:,} rows and "
         f"{importance['shuffles']} shuffles; the {len(largest)} of {len(permutation)} features with the largest."
     ]
     if stability:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.contract_over_time import apply_contract
-from airflow_mlops.core.data.labels.labels_of import LabelReader, pin_labels, wholly_labelled, with_labels
+from airflow_mlops.core.data.labels.labels_of import LabelReader, fully_labelled_partitions, pin_labels, with_labels
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.train import Train
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
@@ -57,7 +57,7 @@ def trainable_partitions(state: LoopState, as_of: str, *, own_labels: bool | Non
     keys = state.published.keys(until=as_of)
     if own_labels is None:
         own_labels = bool(state.labels)
-    return wholly_labelled(state.labels, keys, as_of) if own_labels else keys
+    return fully_labelled_partitions(state.labels, keys, as_of) if own_labels else keys
 
 
 def pin_window(state: LoopState, declared: Train, as_of: str, *, own_labels: bool | None = None) -> TrainingWindow:
