@@ -27,7 +27,7 @@ from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.replay.past_partitions import PastPartition
 from airflow_mlops.core.training.assemble import describe_candidates
-from airflow_mlops.core.training.fit_estimator import candidate_of, fitted, seeded
+from airflow_mlops.core.training.fit_estimator import candidate_of, fit_or_search, seed_generators
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import ModelRows
@@ -183,8 +183,10 @@ def _fit(job: _Job) -> Any:
             return _baselines(job, features, label)
         moment = np.repeat(np.arange(len(window)), [int(kept.sum()) for kept in known])
         try:
-            with seeded(job.request.seed):
-                model = fitted(candidate_of(job.request), job.request, FitRows(features, _typed(job, label), moment))[0]
+            with seed_generators(job.request.seed):
+                model = fit_or_search(
+                    candidate_of(job.request), job.request, FitRows(features, _typed(job, label), moment)
+                )[0]
             found = {
                 position: predict(model, _rows(position).features, classifies=job.request.classifies)
                 for position in job.predicted

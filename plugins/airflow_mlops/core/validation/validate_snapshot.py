@@ -76,7 +76,7 @@ def validate_snapshot(workspace: Workspace, manifest: SnapshotManifest, validato
             )
         results = check_expectations(workspace, manifest, validator, expectations)
         findings = judge_history(workspace, manifest)
-        return _SnapshotSplit(workspace, manifest, results, findings, suite).published()
+        return _SnapshotSplit(workspace, manifest, results, findings, suite).split_rows()
 
 
 def rules_digest(workspace: Workspace, expectations: list[Expectation]) -> str:
