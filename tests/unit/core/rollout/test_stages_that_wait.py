@@ -35,7 +35,7 @@ def test_a_label_metric_of_a_live_stage_looks_at_what_came_while_its_run_waited(
         workspace.__dict__[name] = getattr(batch, name)
     version = start_rollout(workspace, week(5))
     enter_stage(workspace, version, 0, week(5))
-    target.sees(champion=seen(500), challenger=seen(500))
+    target.set_telemetry(champion=seen(500), challenger=seen(500))
     with pytest.raises(NotReadyError, match="no partition was scored since the stage was entered"):
         run_stage(workspace, version, 0, week(5))
     assert due(workspace, version, 0) is None
@@ -91,11 +91,11 @@ def test_the_watch_leaves_the_last_partition_of_a_stage_to_its_look(tmp_path: Pa
 def test_a_challenger_that_breaks_while_a_person_thinks_is_not_promoted(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"canary": 10}, {"live": 100, "approval": "human"}])
-    target.sees(champion=seen(9_000), challenger=seen(1_000, seed=1))
+    target.set_telemetry(champion=seen(9_000), challenger=seen(1_000, seed=1))
     assert look(workspace) == "passed"
     with pytest.raises(NotReadyError, match="waits for a person"):
         enter_stage(workspace, "2", 1, week(3))
-    target.trips("40 of 50 requests raised")
+    target.trip("40 of 50 requests raised")
     approve_stage(workspace, 1, ("ben",))
     with pytest.raises(RolledBackError, match=r"canary_10: .*40 of 50 requests raised"):
         enter_stage(workspace, "2", 1, week(3))
@@ -112,7 +112,7 @@ def test_a_rollout_whose_stage_is_declared_no_longer_stops_and_says_so(
 ) -> None:
     target = InMemoryTarget()
     before = rolled_out(tmp_path, target, [{"shadow": 100}, {"canary": 10}, {"live": 100}])
-    target.sees(champion=seen(9_000), challenger=seen(9_000, seed=1), paired=None)
+    target.set_telemetry(champion=seen(9_000), challenger=seen(9_000, seed=1), paired=None)
     control_rollout(before, "skip", reason="seen enough")
     enter_stage(before, "2", 1, week(3))
     loop = toy_loop(rollout={"target": "gateway", "stages": list(stages)})
@@ -129,7 +129,7 @@ def test_a_rollout_whose_stage_is_declared_no_longer_stops_and_says_so(
     )
     assert watch_rollout(workspace, week(3)) == []
     assert target.observe().exposed == 10
-    target.trips("40 of 50 requests raised")
+    target.trip("40 of 50 requests raised")
     assert "was rolled back at canary_10" in watch_rollout(workspace, week(3))[0]
     assert target.observe().challenger is None
 
@@ -138,7 +138,7 @@ def test_the_watch_repairs_aliases_where_the_target_refuses_to_speak(tmp_path: P
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
     workspace.registry.set_alias("champion", "2")
-    target.fails("telemetry", RolloutError("401: the control token is wrong"), times=9)
+    target.fail_next("telemetry", RolloutError("401: the control token is wrong"), times=9)
     with pytest.raises(RolloutError, match="control token"):
         watch_rollout(workspace, week(3))
     assert workspace.registry.aliases()["champion"] == "1"
@@ -148,7 +148,7 @@ def test_a_stage_that_the_target_cannot_serve_is_named(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"shadow": 100}, {"canary": 10}, {"live": 100}])
     control_rollout(workspace, "skip", reason="seen enough")
-    target.fails("apply", RolloutError("it takes other columns"))
+    target.fail_next("apply", RolloutError("it takes other columns"))
     with pytest.raises(RolledBackError, match="canary_10: it cannot be served: it takes other columns"):
         enter_stage(workspace, "2", 1, week(3))
     assert looks(workspace) == []
@@ -160,6 +160,6 @@ def test_after_a_restart_of_the_gateway_looks_go_on_where_they_were(tmp_path: Pa
     workspace = rolled_out(tmp_path, target, [{"canary": 10, "sample": 1_000}, {"live": 100}], metrics=metrics)
     # It counts anew: what a look asks for has to come once more, and no look is taken twice.
     for requests, number in ((200, 1), (410, 2), (50, 2), (410, 2), (590, 2), (600, 3)):
-        target.sees(champion=seen(9_000, errors=900), challenger=seen(requests, errors=requests // 10))
+        target.set_telemetry(champion=seen(9_000, errors=900), challenger=seen(requests, errors=requests // 10))
         assert "NotReadyError" in look(workspace)
         assert [each for each, _ in looks(workspace)] == list(range(1, number + 1)), requests
