@@ -180,7 +180,7 @@ class EndpointsDouble:
             and name
             not in {variant["VariantPropertyType"] for variant in request.get("ExcludeRetainedVariantProperties", [])}
         ]
-        alarms = [variant["AlarmName"] for variant in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
+        alarms = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
         before = {variant["VariantName"]: variant for variant in endpoint["ProductionVariants"]}
         retained = {
             name: {
