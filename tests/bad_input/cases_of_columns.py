@@ -25,8 +25,8 @@ def appended(name: str, values: Any = None) -> Any:
 
 def same_order_as_declared(world: World) -> None:
     """Assert that columns which came in another order are kept in the contract's, each with its own values."""
-    kept = world.reader.snapshots.read(BAD).select(list(COLUMNS_DECLARED))
-    assert kept.sort_by("id").equals(good_rows(BAD).sort_by("id").cast(kept.schema))
+    stored = world.reader.snapshots.read(BAD).select(list(COLUMNS_DECLARED))
+    assert stored.sort_by("id").equals(good_rows(BAD).sort_by("id").cast(stored.schema))
 
 
 def without_column(name: str) -> Any:

@@ -62,7 +62,7 @@ def ingest(workspace: Workspace) -> SnapshotPublished:
     return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator())).details
 
 
-def held(workspace: Workspace) -> dict[str, list[str]]:
+def quarantined_rows(workspace: Workspace) -> dict[str, list[str]]:
     """Return the reasons of the rows in quarantine by their keys."""
     return {row["key"]: json.loads(row["reasons"]) for row in workspace.quarantine.read(KEY).to_pylist()}
 
@@ -70,7 +70,7 @@ def held(workspace: Workspace) -> dict[str, list[str]]:
 def test_bad_rows_of_contract_and_suite_lie_side_by_side_with_their_reasons(tmp_path: Path) -> None:
     workspace = opened(tmp_path)
     published = ingest(workspace)
-    assert held(workspace) == {
+    assert quarantined_rows(workspace) == {
         "0-3": ["x: expect_column_values_to_be_between"],
         "0-4": ["x: expect_column_values_to_be_between"],
         "0-7": ["kind: is null"],
@@ -89,15 +89,15 @@ def test_rows_that_meet_the_suite_after_a_fix_join_their_partition_as_a_new_vers
     workspace = opened(tmp_path)
     first = ingest(workspace)
     (tmp_path / "suite.yaml").write_text(SUITE.format(limit=11.8))
-    done = release_quarantine(again(workspace), KEY, GxValidator())
-    assert (done.released, done.kept) == (1, 2)
+    result = release_quarantine(again(workspace), KEY, GxValidator())
+    assert (result.released, result.kept) == (1, 2)
     published = workspace.state().published[KEY]
     assert (published.rows, published.quarantined, published.publication) == (198, 2, 2)
     rows = workspace.snapshots.read(KEY, version=published.version)
     assert content_digest(rows) == published.digest
     assert 11.5 in rows.column("x").to_pylist()
     assert workspace.snapshots.read(KEY, version=first.version).num_rows == 197
-    assert set(held(workspace)) == {"0-4", "0-7"}
+    assert set(quarantined_rows(workspace)) == {"0-4", "0-7"}
 
 
 def test_a_released_partition_holds_exactly_what_arrived(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_rows_are_accepted_against_the_suite_only_with_a_reason_that_the_ledger_
     workspace = opened(tmp_path)
     ingest(workspace)
     assert release_quarantine(again(workspace), KEY, GxValidator()).released == 0
-    done = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-3"], accept="measured by hand")
-    assert done.released == 1
+    result = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-3"], accept="measured by hand")
+    assert result.released == 1
     record = list(workspace.ledger.records())[-1]
     assert (record.actor, record.details.accepted_because) == ("person", "measured by hand")
 
@@ -125,8 +125,8 @@ def test_rows_are_accepted_against_the_suite_only_with_a_reason_that_the_ledger_
 def test_no_reason_releases_a_row_that_breaks_the_contract(tmp_path: Path) -> None:
     workspace = opened(tmp_path)
     ingest(workspace)
-    done = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-7"], accept="let it in")
-    assert (done.released, done.reasons) == (0, {"kind: is null": 1})
+    result = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-7"], accept="let it in")
+    assert (result.released, result.reasons) == (0, {"kind: is null": 1})
 
 
 def test_an_ingest_of_the_same_delivery_keeps_what_was_released(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_a_key_that_is_back_in_the_partition_by_now_is_not_released_twice(tmp_pa
     rows.loc[len(rows)] = rows.loc[9]  # a copy
     rows.loc[len(rows) - 1, "x"] = 99.0
     ingest(workspace)
-    assert held(workspace)["0-9"] == ["id: is not unique: '0-9' stands there 2 times with different values"]
-    done = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-9"], accept="which of them?")
-    assert done.released == 0
+    assert quarantined_rows(workspace)["0-9"] == ["id: is not unique: '0-9' stands there 2 times with different values"]
+    result = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-9"], accept="which of them?")
+    assert result.released == 0
 
 
 def test_a_partition_that_was_refused_has_to_be_ingested_again(tmp_path: Path) -> None:
