@@ -27,7 +27,7 @@ def finer_times(rows: pa.Table) -> pa.Array:
     return pa.array(times).cast(pa.timestamp("ns", tz="UTC"))
 
 
-def unsigned(rows: pa.Table) -> pa.Array:
+def unsigned_numbers(rows: pa.Table) -> pa.Array:
     """Return unsigned numbers, the first beyond the largest signed one."""
     return pa.array([2**63 + 5, *rows["n"].to_pylist()[1:]], pa.uint64())
 
@@ -114,7 +114,7 @@ VALUES: list[Case] = [
     quarantined(
         "an unsigned number beyond the signed ones in a Parquet file",
         "n: 9223372036854775813 is no int",
-        deliver=column("n", unsigned),
+        deliver=column("n", unsigned_numbers),
     ),
     quarantined(
         "a float beyond all floats where the contract says finite: false",

@@ -34,7 +34,7 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connect]:
 def seeded(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Callable[[SourceKind, bool], World]:
-    """Return what gives a loop of a kind with its history, made once; it must only be copied."""
+    """Return a function that makes the loop of a kind with its history, once; callers only copy it."""
     worlds: dict[tuple[SourceKind, bool], World] = {}
 
     def get(source: SourceKind, contract: bool) -> World:
@@ -52,7 +52,7 @@ def seeded(
 
 @pytest.fixture
 def open_world(tmp_path: Path, seeded: Callable[[SourceKind, bool], World], request: pytest.FixtureRequest) -> Open:
-    """Return what opens the loop of a case, its history behind it."""
+    """Return a function that opens the loop of a case with its history."""
 
     def open_case(case: Case) -> World:
         contract = None if case.contract is None else {**CONTRACT, **case.contract}

@@ -1,4 +1,4 @@
-"""What claims to be large is turned away, and what is large goes through, in little memory; a process each."""
+"""Deliveries that claim to be huge are refused, and large ones are published, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.bad_input.world import BAD, HISTORY, World
 from tests.wiped_parquet import wipe_rows
 
 
-def ingested(folder: Path, results: multiprocessing.SimpleQueue[tuple[str, float]]) -> None:
+def report_ingest(folder: Path, results: multiprocessing.SimpleQueue[tuple[str, float]]) -> None:
     """Ingest the waiting partition and report the outcome, and by how many MB the peak rose."""
     world = World(folder)
     world.put(HISTORY[0])
@@ -28,10 +28,10 @@ def ingested(folder: Path, results: multiprocessing.SimpleQueue[tuple[str, float
 
 
 def ingest_in_process(world: World) -> tuple[str, float]:
-    """Return what :func:`ingested` reports from a process of its own."""
+    """Return the report of :func:`report_ingest` in a process of its own."""
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
-    child = context.Process(target=ingested, args=(world.folder, results))
+    child = context.Process(target=report_ingest, args=(world.folder, results))
     child.start()
     child.join(120)
     assert child.exitcode == 0

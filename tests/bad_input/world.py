@@ -120,7 +120,7 @@ class Warehouse(NoConnections):
     connect: Connect
 
     def sql(self, conn_id: str) -> Connect:
-        """Return what opens a connection."""
+        """Return a function that opens a connection."""
         assert conn_id == "warehouse"
         return self.connect
 
@@ -182,7 +182,7 @@ class World:
         return replace(self, data={}, texts={}).workspace
 
     def file(self, key: str) -> Path:
-        """Return where the delivery of a week stands."""
+        """Return the path of the delivery of a week."""
         path = self.folder / "in" / f"{partition_slug(key)}.{self.source}"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path

@@ -47,7 +47,7 @@ def not_a_number(label: Any, predicted: Any) -> float:
 
 
 def euros(label: Any, predicted: Any) -> float:
-    """Return what the errors cost: two euros for each unit."""
+    """Return the cost of the errors: two euros for each unit."""
     return float(2 * np.abs(label - predicted).mean())
 
 

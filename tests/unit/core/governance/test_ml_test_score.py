@@ -31,7 +31,7 @@ def loop_with_version(tmp_path: Path, **changes: Any) -> Workspace:
 
 
 def point_of(workspace: Workspace, code: str) -> Point:
-    """Return what an item got."""
+    """Return the point of an item."""
     items = [item for section in ml_test_score(workspace).sections.values() for item in section]
     return next(item.point for item in items if item.code == code)
 

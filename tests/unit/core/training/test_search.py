@@ -210,11 +210,11 @@ def test_the_search_of_a_loop_never_sees_the_holdout_and_its_result_says_what_wo
 
 
 def test_the_settings_of_a_search_are_part_of_the_request_only_where_there_is_one(module: str, tmp_path: Path) -> None:
-    one, other = (
+    first, other = (
         assemble_training(decided_loop(module, tmp_path, scratch=name, search={"candidates": count}), week(3))
         for name, count in (("a", 5), ("b", 6))
     )
-    assert one.operation != other.operation
+    assert first.operation != other.operation
     plain = [
         assemble_training(
             decided_loop("tests.unit.core.toy_loop", tmp_path / name, function="candidates", **changes), week(3)

@@ -30,16 +30,16 @@ def publish_weeks(tmp_path: Path, count: int = 4, frames: dict[str, Any] | None 
 
 
 @pytest.mark.parametrize(
-    ("window", "holdout", "fitted", "held"),
+    ("window", "holdout", "fitted", "expected_holdout"),
     [(2, 1, [2, 3], [4]), (2, 2, [1, 2], [3, 4]), ("all", 1, [0, 1, 2, 3], [4]), (4, 1, [0, 1, 2, 3], [4])],
 )
 def test_the_window_is_the_newest_partitions_before_the_holdout(
-    window: Any, holdout: int, fitted: list[int], held: list[int]
+    window: Any, holdout: int, fitted: list[int], expected_holdout: list[int]
 ) -> None:
     declared = toy_loop(train={"function": "a:b", "window": window, "holdout": holdout}).train
     pinned = pin_window(History().publish(*range(7)).state(), declared, week(4))
     assert [pin.partition for pin in pinned.fitted] == [week(number) for number in fitted]
-    assert [pin.partition for pin in pinned.holdout] == [week(number) for number in held]
+    assert [pin.partition for pin in pinned.holdout] == [week(number) for number in expected_holdout]
     assert pinned.fitted[0].digest == f"d{fitted[0]}"
 
 
@@ -81,9 +81,9 @@ def test_the_same_request_again_is_superseded_and_makes_no_second_version(tmp_pa
 
 
 def test_a_request_survives_json_and_its_operation_is_of_its_content(tmp_path: Path) -> None:
-    one, other = (publish_weeks(tmp_path / name) for name in ("a", "b"))
+    first, other = (publish_weeks(tmp_path / name) for name in ("a", "b"))
     requests = []
-    for workspace in (one, other):
+    for workspace in (first, other):
         decide_and_record(workspace, week(3), trigger="nightly")
         requests.append(assemble_training(workspace, week(3)))
     assert requests[0] == requests[1]
