@@ -1,1 +1,1 @@
-"""Benchmarks: each figure beside a peer, measured side by side in one run. ``make bench`` runs them."""
+"""Benchmarks: each measures a figure and that of a peer in one run. ``make bench`` runs them."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME …]``: run benchmarks, print the table, keep it in ``build/bench.json``."""
+"""``python -m benchmarks [NAME …]``: run benchmarks, print the table, and store it in ``build/bench.json``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUILD = Path(__file__).resolve().parents[1] / "build"
 
 
 def main() -> int:
-    """Run the benchmarks that the command line names, or all; 0 only if every bar was reached."""
+    """Run the benchmarks that the command line names, or all; return 0 only if every bar was reached."""
     with tempfile.TemporaryDirectory(prefix="airflow-home-") as home:
         isolate_airflow(Path(home))
         from benchmarks.auc_gate import auc_gate
@@ -39,37 +39,50 @@ def main() -> int:
         from benchmarks.slices import slices
         from benchmarks.validate_clean import validate_clean
 
-        known = {
-            "parse_per_dag": parse_per_dag, "ingest": ingest, "ingest_memory_growth": ingest_memory_growth,
-            "validate_clean": validate_clean, "auc_gate": auc_gate, "slices": slices, "register": register,
-            "false_aborts": false_aborts, "batch_score": batch_score,
-            "gateway_requests": gateway_requests, "gateway_hot_swaps": gateway_hot_swaps,
-            "profile_vs_decode": profile_vs_decode, "profile_vs_evidently": profile_vs_evidently,
-            "profile_vs_nannyml": profile_vs_nannyml, "profile_memory_growth": profile_memory_growth,
-            "merge_365": merge_365, "alarm_rates": alarm_rates, "power": power,
-            "state_1m": state_1m, "verify_1m": verify_1m, "partition_growth": partition_growth,
-        }  # fmt: skip
-        asked = sys.argv[1:] or list(known)
-        unknown = sorted(set(asked) - set(known))
+        benchmarks = {
+            "parse_per_dag": parse_per_dag,
+            "ingest": ingest,
+            "ingest_memory_growth": ingest_memory_growth,
+            "validate_clean": validate_clean,
+            "auc_gate": auc_gate,
+            "slices": slices,
+            "register": register,
+            "false_aborts": false_aborts,
+            "batch_score": batch_score,
+            "gateway_requests": gateway_requests,
+            "gateway_hot_swaps": gateway_hot_swaps,
+            "profile_vs_decode": profile_vs_decode,
+            "profile_vs_evidently": profile_vs_evidently,
+            "profile_vs_nannyml": profile_vs_nannyml,
+            "profile_memory_growth": profile_memory_growth,
+            "merge_365": merge_365,
+            "alarm_rates": alarm_rates,
+            "power": power,
+            "state_1m": state_1m,
+            "verify_1m": verify_1m,
+            "partition_growth": partition_growth,
+        }
+        names = sys.argv[1:] or list(benchmarks)
+        unknown = sorted(set(names) - set(benchmarks))
         if unknown:
-            print(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
+            print(f"no benchmark {unknown[0]!r}; there are {', '.join(benchmarks)}", file=sys.stderr)
             return 2
         rows: list[Row] = []
-        for name in asked:
+        for name in names:
             print(f"==> {name}", flush=True)
-            rows.extend(known[name]())
+            rows.extend(benchmarks[name]())
     BUILD.mkdir(exist_ok=True)
-    kept = {row["name"]: row for row in measured_before()} | {row.name: asdict(row) for row in rows}
-    (BUILD / "bench.json").write_text(json.dumps(list(kept.values()), indent=2) + "\n")
+    rows_by_name = {row["name"]: row for row in earlier_rows()} | {row.name: asdict(row) for row in rows}
+    (BUILD / "bench.json").write_text(json.dumps(list(rows_by_name.values()), indent=2) + "\n")
     print_rows(rows)
     return 0 if all(row.reached for row in rows) else 1
 
 
-def measured_before() -> list[dict[str, Any]]:
-    """Return the rows of earlier runs, so that measuring one again keeps the others."""
+def earlier_rows() -> list[dict[str, Any]]:
+    """Return the rows of earlier runs; a new run replaces only its own."""
     path = BUILD / "bench.json"
-    found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    return found
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    return rows
 
 
 def print_rows(rows: list[Row]) -> None:

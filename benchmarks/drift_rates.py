@@ -1,7 +1,7 @@
-"""How often windows without drift alarm, from 100 to 100,000 rows, and how often a small shift is found.
+"""Measure the false alarm rate of windows of 100 to 100,000 rows, and the power for a small shift.
 
-Ours is the verdict over 20 columns at the stated rate, against eight partitions of 5,000 rows, with no minimum effect:
-on flights and on three made-up distributions, the row being the one that is farthest from what is stated. Evidently's
+Ours is the verdict over 20 columns at the stated rate, against eight partitions of 5,000 rows, with no minimum effect,
+on flights and on three synthetic distributions; the row is the one farthest from the stated rate. Evidently's
 preset, as it comes, judges some of the same windows.
 """
 
@@ -42,24 +42,31 @@ def alarm_rates(references: int = REFERENCES, sizes: Sequence[str] = tuple(SIZES
     for size in sizes:
         measured, peers = {}, []
         for stream in streams:
-            measured[stream.name] = measured_rates(stream, SIZES[size], references)
+            measured[stream.name] = measure_alarm_rates(stream, SIZES[size], references)
             peers.append(peer_rates(stream, SIZES[size], PEER_RUNS[size]))
-            told = ", ".join(f"{found:.4f} at {rate:g}" for rate, found in measured[stream.name].items())
-            print(f"    {size} rows of {stream.name}: {told}; Evidently: {of_peer(*peers[-1])}", flush=True)
-        ratios = [found / rate for of in measured.values() for rate, found in of.items()]
-        farthest = max((of[RATE] for of in measured.values()), key=lambda found: abs(np.log(max(found, 1e-9) / RATE)))
+            rates_text = ", ".join(f"{share:.4f} at {rate:g}" for rate, share in measured[stream.name].items())
+            print(f"    {size} rows of {stream.name}: {rates_text}; Evidently: {describe_peer(*peers[-1])}", flush=True)
+        all_peers = describe_peer(*(sum(counts) for counts in zip(*peers, strict=True)))
+        ratios = [share / rate for shares in measured.values() for rate, share in shares.items()]
+        farthest = max(
+            (shares[RATE] for shares in measured.values()), key=lambda share: abs(np.log(max(share, 1e-9) / RATE))
+        )
         rows.append(
             Row(
-                name=f"alarm_rate_{size}", ours=round(farthest, 4), peer=RATE, unit="share",
-                peer_name=f"declared; Evidently: {of_peer(*(sum(each) for each in zip(*peers, strict=True)))}",
-                ratio=round(farthest / RATE, 3), bar=f"{BAND[0]} <= ratio <= {BAND[1]}",
+                name=f"alarm_rate_{size}",
+                ours=round(farthest, 4),
+                peer=RATE,
+                unit="share",
+                peer_name=f"declared; Evidently: {all_peers}",
+                ratio=round(farthest / RATE, 3),
+                bar=f"{BAND[0]} <= ratio <= {BAND[1]}",
                 reached=all(BAND[0] <= ratio <= BAND[1] for ratio in ratios),
             )
-        )  # fmt: skip
+        )
     return rows
 
 
-def measured_rates(stream: Stream, rows: int, references: int) -> dict[float, float]:
+def measure_alarm_rates(stream: Stream, rows: int, references: int) -> dict[float, float]:
     """Return the share of windows that alarm, for both rates."""
     random = np.random.default_rng([rows, *stream.name.encode()])
     alarms = dict.fromkeys((RATE, OTHER_RATE), 0)
@@ -69,24 +76,28 @@ def measured_rates(stream: Stream, rows: int, references: int) -> dict[float, fl
         reference = stream.counts(random, PARTITION_ROWS, PARTITIONS)
         windows = stream.counts(random, rows, WINDOWS)
         for place in range(WINDOWS):
-            verdict = judged(stream, reference, {name: counts[place] for name, counts in windows.items()})
+            verdict = judge_counts(stream, reference, {name: counts[place] for name, counts in windows.items()})
             for rate in alarms:
-                alarms[rate] += alarmed(verdict, stream, rate)
-    return {rate: found / (references * WINDOWS) for rate, found in alarms.items()}
+                alarms[rate] += is_alarm(verdict, stream, rate)
+    return {rate: count / (references * WINDOWS) for rate, count in alarms.items()}
 
 
-def judged(
+def judge_counts(
     stream: Stream, reference: dict[str, np.ndarray], window: dict[str, np.ndarray], *, min_effect: float = 0.0
 ) -> DriftVerdict:
     """Return the verdict on a window."""
     return judge_columns(
-        reference, window, alarm_rate=RATE, min_effect=min_effect, effective=stream.effective,
+        reference,
+        window,
+        alarm_rate=RATE,
+        min_effect=min_effect,
+        effective=stream.effective,
         unordered=stream.unordered,
-    )  # fmt: skip
+    )
 
 
-def alarmed(verdict: DriftVerdict, stream: Stream, rate: float) -> bool:
-    """Whether a verdict would be an alarm at a rate."""
+def is_alarm(verdict: DriftVerdict, stream: Stream, rate: float) -> bool:
+    """Return whether a verdict is an alarm at a rate."""
     if rate == RATE:
         return verdict.verdict == "alarm"
     p_values = [column.p_value for column in verdict.columns]
@@ -95,49 +106,53 @@ def alarmed(verdict: DriftVerdict, stream: Stream, rate: float) -> bool:
 
 
 def peer_rates(stream: Stream, rows: int, runs: int) -> tuple[int, int, int]:
-    """Return how often Evidently's preset finds drift of the data set, the columns it calls drifted, and the runs."""
-    whole, columns = 0, 0
+    """Return the counts of drifted data sets and drifted columns by Evidently's preset, and the number of runs."""
+    data_sets, columns = 0, 0
     for run in range(runs):
         random = np.random.default_rng([run, rows])
         stream.begin(random, PARTITION_ROWS)
-        found = evidently_drift(stream.frame(random, PARTITION_ROWS), stream.frame(random, rows))
-        whole, columns = whole + found.dataset, columns + len(found.columns)
-    return whole, columns, runs
+        drift = evidently_drift(stream.frame(random, PARTITION_ROWS), stream.frame(random, rows))
+        data_sets, columns = data_sets + drift.dataset, columns + len(drift.columns)
+    return data_sets, columns, runs
 
 
-def of_peer(whole: int, columns: int, runs: int) -> str:
-    """Return what the peer did, in a few words."""
-    return f"data set {whole} of {runs}, {columns / runs:.1f} columns of 20"
+def describe_peer(data_sets: int, columns: int, runs: int) -> str:
+    """Return the peer's counts as text."""
+    return f"data set {data_sets} of {runs}, {columns / runs:.1f} columns of 20"
 
 
 def power() -> list[Row]:
     """Return the rows: the share of windows in which a small shift of one column of twenty is found."""
     rows = []
-    for size, (count, shift, least) in POWER.items():
-        stream, random, found = Numbers(), np.random.default_rng(count), 0
+    for size, (count, shift, min_effect) in POWER.items():
+        stream, random, hits = Numbers(), np.random.default_rng(count), 0
         for _ in range(POWER_RUNS):
             stream.shift = 0.0
             stream.begin(random, PARTITIONS * count)
             reference = stream.counts(random, count, PARTITIONS)
             stream.shift = shift
             window = {name: counts[0] for name, counts in stream.counts(random, count, 1).items()}
-            found += "x00" in judged(stream, reference, window, min_effect=least).drifted
-        share, peers = found / POWER_RUNS, []
+            hits += "x00" in judge_counts(stream, reference, window, min_effect=min_effect).drifted
+        share, peers = hits / POWER_RUNS, []
         for run in range(POWER_PEER_RUNS[size]):
-            seeded = np.random.default_rng([run, count])
+            peer_random = np.random.default_rng([run, count])
             stream.shift = 0.0
-            before = stream.frame(seeded, count)
+            before = stream.frame(peer_random, count)
             stream.shift = shift
-            peers.append(evidently_drift(before, stream.frame(seeded, count)))
-        named = sum("x00" in each.columns for each in peers)
-        whole = sum(each.dataset for each in peers) / len(peers)
+            peers.append(evidently_drift(before, stream.frame(peer_random, count)))
+        column_hits = sum("x00" in drift.columns for drift in peers)
+        data_set_share = sum(drift.dataset for drift in peers) / len(peers)
         print(f"    {shift:g} sigma at {size} rows: found in {share:.4f} of {POWER_RUNS}", flush=True)
         rows.append(
             Row(
-                name=f"power_{size}", ours=share, peer=whole, unit="share found",
-                peer_name=f"Evidently's default, data set; the column in {named} of {len(peers)}",
-                ratio=round(share / max(whole, 1e-9), 3) if whole else 0.0, bar=f"ours >= {POWER_BAR:g}",
+                name=f"power_{size}",
+                ours=share,
+                peer=data_set_share,
+                unit="share found",
+                peer_name=f"Evidently's default, data set; the column in {column_hits} of {len(peers)}",
+                ratio=round(share / max(data_set_share, 1e-9), 3) if data_set_share else 0.0,
+                bar=f"ours >= {POWER_BAR:g}",
                 reached=share >= POWER_BAR,
             )
-        )  # fmt: skip
+        )
     return rows

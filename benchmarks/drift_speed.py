@@ -1,9 +1,9 @@
-"""What it costs to profile a million rows of 20 columns and to judge them, beside decoding them, and beside peers.
+"""Measure the cost of profiling and judging a million rows of 20 columns, against decoding and against peers.
 
-Ours reads the Parquet file batch by batch, counts it on the bins of a reference, and judges it; the reference's
-profile is read from JSON, as it is kept. The peers take both samples, which are in memory before their clock starts:
-Evidently has nothing to keep of a reference, and of NannyML the part that the current sample takes is told beside.
-Every measurement is a process of its own with one thread.
+Ours reads the Parquet file batch by batch, counts it on the bins of a reference, and judges it; the profile of the
+reference is read from JSON, as it is stored. The peers take both samples from memory before their clock starts:
+Evidently stores nothing of a reference, and for NannyML the part for the current sample is reported too. Every
+measurement is a process of its own with one thread.
 """
 
 from __future__ import annotations
@@ -38,21 +38,26 @@ MERGED, MERGED_COLUMNS = 365, 50
 def profile_vs_decode(rows: int = ROWS) -> list[Row]:
     """Return the row: CPU seconds of profile and verdict, beside decoding the file."""
     with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
-        prepared(Path(folder), rows)
+        write_samples(Path(folder), rows)
         ours, peer = [], []
         for number in range(ROUNDS):
-            ours.append(measured("ours", Path(folder))["cpu"])
-            peer.append(measured("decode", Path(folder))["cpu"])
+            ours.append(run_measurement("ours", Path(folder))["cpu"])
+            peer.append(run_measurement("decode", Path(folder))["cpu"])
             print(f"\r    round {number + 1}/{ROUNDS}", end="", flush=True)
     print()
-    mine, theirs = median(ours), median(peer)
+    our_median, peer_median = median(ours), median(peer)
     return [
         Row(
-            name="profile_vs_decode", ours=round(mine, 3), peer=round(theirs, 3), unit="CPU s",
-            peer_name="decoding the Parquet file alone", ratio=round(mine / theirs, 3),
-            bar=f"ratio <= {DECODE_BAR:g}", reached=mine <= DECODE_BAR * theirs,
+            name="profile_vs_decode",
+            ours=round(our_median, 3),
+            peer=round(peer_median, 3),
+            unit="CPU s",
+            peer_name="decoding the Parquet file alone",
+            ratio=round(our_median / peer_median, 3),
+            bar=f"ratio <= {DECODE_BAR:g}",
+            reached=our_median <= DECODE_BAR * peer_median,
         )
-    ]  # fmt: skip
+    ]
 
 
 def profile_vs_evidently(rows: int = ROWS) -> list[Row]:
@@ -65,55 +70,72 @@ def profile_vs_nannyml(rows: int = ROWS) -> list[Row]:
     return [against("nannyml", rows, NANNYML_BAR, "NannyML's UnivariateDriftCalculator, fitted and used")]
 
 
-def against(who: str, rows: int, bar: float, named: str) -> Row:
-    """Return the row of ours beside a peer that is to cost ``bar`` times as much."""
+def against(peer: str, rows: int, bar: float, peer_name: str) -> Row:
+    """Return the row that compares ours with a peer, which should cost at least ``bar`` times as much."""
     with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
-        prepared(Path(folder), rows)
-        ours = [measured("ours", Path(folder)) for _ in range(ROUNDS)]
-        peers = [measured(who, Path(folder)) for _ in range(PEER_ROUNDS)]
-    mine, theirs = (median(one["cpu"] for one in of) for of in (ours, peers))
-    peaks = [max(one["peak_mb"] for one in of) for of in (ours, peers)]
+        write_samples(Path(folder), rows)
+        ours = [run_measurement("ours", Path(folder)) for _ in range(ROUNDS)]
+        peers = [run_measurement(peer, Path(folder)) for _ in range(PEER_ROUNDS)]
+    our_median, peer_median = (median(result["cpu"] for result in results) for results in (ours, peers))
+    peaks = [max(result["peak_mb"] for result in results) for results in (ours, peers)]
     print(f"    peak memory {peaks[0]:.0f} MB beside {peaks[1]:.0f} MB", flush=True)
     part = f", {peers[0]['current']:.1f} s of it on the current sample" if "current" in peers[0] else ""
     return Row(
-        name=f"profile_vs_{who}", ours=round(mine, 3), peer=round(theirs, 2), unit="CPU s", peer_name=named + part,
-        ratio=round(mine / theirs, 5), bar=f"peer >= {bar:g} x ours", reached=theirs >= bar * mine,
-    )  # fmt: skip
+        name=f"profile_vs_{peer}",
+        ours=round(our_median, 3),
+        peer=round(peer_median, 2),
+        unit="CPU s",
+        peer_name=peer_name + part,
+        ratio=round(our_median / peer_median, 5),
+        bar=f"peer >= {bar:g} x ours",
+        reached=peer_median >= bar * our_median,
+    )
 
 
 def profile_memory_growth(many: int = MANY, rows: int = ROWS) -> list[Row]:
     """Return the row: peak memory of profiling a hundred files of a million rows, beside one of them."""
     peaks: dict[int, list[float]] = {rows: [], many: []}
     with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
-        prepared(Path(folder), rows)
-        for count, found in peaks.items():
+        write_samples(Path(folder), rows)
+        for count, values in peaks.items():
             for number in range(MEMORY_ROUNDS if count == rows else 1):
-                found.append(measured("ours", Path(folder), count // rows)["peak_mb"])
+                values.append(run_measurement("ours", Path(folder), count // rows)["peak_mb"])
                 print(f"\r    {count:,} rows, round {number + 1}   ", end="", flush=True)
     print()
-    most, one = median(peaks[many]), median(peaks[rows])
+    peak_of_many, peak_of_one = median(peaks[many]), median(peaks[rows])
     return [
         Row(
-            name="profile_memory_growth", ours=round(most, 1), peer=round(one, 1), unit="MB peak",
-            peer_name=f"the same for {rows:,} rows, not {many:,}", ratio=round(most / one, 3),
-            bar=f"ratio <= {MEMORY_BAR:g}", reached=most <= MEMORY_BAR * one,
+            name="profile_memory_growth",
+            ours=round(peak_of_many, 1),
+            peer=round(peak_of_one, 1),
+            unit="MB peak",
+            peer_name=f"the same for {rows:,} rows, not {many:,}",
+            ratio=round(peak_of_many / peak_of_one, 3),
+            bar=f"ratio <= {MEMORY_BAR:g}",
+            reached=peak_of_many <= MEMORY_BAR * peak_of_one,
         )
-    ]  # fmt: skip
+    ]
 
 
 def merge_365() -> list[Row]:
     """Return the row: CPU seconds of adding up a year of profiles of 50 columns, and of judging a day by them."""
     with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
-        spent = median(measured("merge", Path(folder))["cpu"] for _ in range(ROUNDS))
+        spent = median(run_measurement("merge", Path(folder))["cpu"] for _ in range(ROUNDS))
     return [
         Row(
-            name="merge_365", ours=round(spent, 4), peer=MERGE_BAR, unit="CPU s", peer_name="what is allowed",
-            ratio=round(spent / MERGE_BAR, 3), bar=f"ours <= {MERGE_BAR:g}", reached=spent <= MERGE_BAR,
+            name="merge_365",
+            ours=round(spent, 4),
+            peer=MERGE_BAR,
+            unit="CPU s",
+            peer_name="what is allowed",
+            ratio=round(spent / MERGE_BAR, 3),
+            bar=f"ours <= {MERGE_BAR:g}",
+            reached=spent <= MERGE_BAR,
         )
-    ]  # fmt: skip
+    ]
 
 
-def prepared(folder: Path, rows: int) -> None:
+def write_samples(folder: Path, rows: int) -> None:
     """Write a reference and a current sample of 20 columns: half of the numbers skewed, and four of 20 categories."""
     for name, seed in (("reference", 1), ("current", 2)):
         random = np.random.default_rng(seed)
@@ -129,31 +151,35 @@ def prepared(folder: Path, rows: int) -> None:
                 numbers[:SKEWED] = np.exp(numbers[:SKEWED])
                 texts = [words.take(pa.array(random.integers(0, 20, count))) for _ in range(WORDS)]
                 writer.write_table(pa.table([*map(pa.array, numbers), *texts], schema=schema))
-    measured("reference", folder)
+    run_measurement("reference", folder)
 
 
-def measured(who: str, folder: Path, files: int = 1) -> dict[str, float]:
+def run_measurement(subject: str, folder: Path, files: int = 1) -> dict[str, float]:
     """Run one measurement in a process of its own, on one thread; return its CPU seconds and peak memory."""
     samples = [str(folder / f"{name}.parquet") for name in ("reference", "current")]
     command = {
         "evidently": [sys.executable, "-m", "benchmarks.evidently_drift", *samples],
         "nannyml": [str(NANNYML), "-m", "benchmarks.nannyml_drift", *samples],
-    }.get(who, [sys.executable, "-m", "benchmarks.drift_speed", who, str(folder), str(files)])
+    }.get(subject, [sys.executable, "-m", "benchmarks.drift_speed", subject, str(folder), str(files)])
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_NUM_THREADS"), "1")
     # NannyML's environment has nothing of ours installed.
     quiet = {"DO_NOT_TRACK": "1", "NML_DISABLE_USAGE_LOGGING": "1", "PYTHONPATH": str(HERE.parent / "plugins")}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **threads, **quiet},
+    process = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **threads, **quiet},
         cwd=HERE.parent,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    )
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{process.stderr}")
+    result: dict[str, float] = json.loads(process.stdout.strip().splitlines()[-1])
+    return result
 
 
 def of_reference(folder: Path, _: int) -> float:
-    """Keep the profile of the reference, in eight parts, as a training window's is kept."""
+    """Write the profile of the reference, in eight parts like the partitions of a training window."""
     from airflow_mlops.core.training.reference_profile import profile_window
 
     frame = pq.read_table(folder / "reference.parquet").to_pandas()
@@ -179,10 +205,10 @@ def of_ours(folder: Path, files: int) -> float:
         for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
             observer.update(batch)
     assert observer is not None
-    found = judge_window(reference, observer.result(), alarm_rate=0.01, min_effect=0.1)
+    verdict = judge_window(reference, observer.result(), alarm_rate=0.01, min_effect=0.1)
     spent = time.process_time() - began
-    if found.verdict != "no alarm" or len(found.judged.columns) != NUMBERS + WORDS:
-        raise RuntimeError(f"the same distribution is {found.verdict}: {found.message}")
+    if verdict.verdict != "no alarm" or len(verdict.judged.columns) != NUMBERS + WORDS:
+        raise RuntimeError(f"the same distribution is {verdict.verdict}: {verdict.message}")
     return spent
 
 
@@ -212,12 +238,12 @@ def of_merge(_: Path, __: int) -> float:
     bins = profile_window({"first": day()}).bins
     days = [observe_features(day(), bins) for _ in range(MERGED + 1)]
     began = time.process_time()
-    profiles = {f"d{number:03}": seen.profile for number, seen in enumerate(days[:-1])}
-    whole = PartitionProfile.merge_all(list(profiles.values()))
+    profiles = {f"d{number:03}": observed.profile for number, observed in enumerate(days[:-1])}
+    merged = PartitionProfile.merge_all(list(profiles.values()))
     judge_window(ReferenceProfile(bins, profiles), days[-1], alarm_rate=0.01, min_effect=0.1)
     spent = time.process_time() - began
-    if whole.rows != MERGED * 1_000:
-        raise RuntimeError(f"{whole.rows} rows were added up")
+    if merged.rows != MERGED * 1_000:
+        raise RuntimeError(f"{merged.rows} rows were added up")
     return spent
 
 

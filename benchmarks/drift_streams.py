@@ -1,4 +1,4 @@
-"""Windows without drift, and windows with one: counts and rows of flights and of three made-up distributions.
+"""Streams of windows with and without drift: counts and rows of flights and of three synthetic distributions.
 
 Rows of a window are independent draws, so of a made-up column the counts are drawn as they are; their bins are the
 quantiles of the reference's own rows. Flights are drawn row by row, since their columns go together.
@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Stream(ABC):
-    """Where windows come from. After :meth:`begin` all windows are of one distribution, until it is begun again."""
+    """A source of windows; after :meth:`begin` all windows follow one distribution until the next call of it."""
 
     name: str
     effective: Effective = ()
@@ -38,7 +38,7 @@ class Stream(ABC):
 
     @abstractmethod
     def begin(self, random: np.random.Generator, rows: int) -> None:
-        """Begin anew, with bins as a reference of ``rows`` rows gives them."""
+        """Start a new distribution, with the bins of a reference of ``rows`` rows."""
 
     @abstractmethod
     def counts(self, random: np.random.Generator, rows: int, windows: int) -> dict[str, Counts]:
@@ -46,11 +46,11 @@ class Stream(ABC):
 
     @abstractmethod
     def frame(self, random: np.random.Generator, rows: int) -> pd.DataFrame:
-        """Return rows of a window as a peer takes them."""
+        """Return the rows of a window in the form that a peer takes."""
 
 
 class Numbers(Stream):
-    """Twenty independent columns that are normal underneath."""
+    """Twenty independent columns, each a transformation of normal values."""
 
     name = "normal"
 
@@ -61,32 +61,33 @@ class Numbers(Stream):
     def begin(self, random: np.random.Generator, rows: int) -> None:
         """See :class:`Stream`."""
         places = (np.arange(1, BINS) * rows) // BINS
-        self._edges = [np.unique(np.partition(self._made(random.normal(size=rows)), places)[places])
-                       for _ in range(COLUMNS)]  # fmt: skip
+        self._edges = [
+            np.unique(np.partition(self._measure(random.normal(size=rows)), places)[places]) for _ in range(COLUMNS)
+        ]
 
     def counts(self, random: np.random.Generator, rows: int, windows: int) -> dict[str, Counts]:
         """See :class:`Stream`; the first column is moved by ``shift`` standard deviations."""
-        found = {}
+        counts = {}
         for place, edges in enumerate(self._edges):
-            below = norm.cdf(self._underneath(edges) - (self.shift if place == 0 else 0.0))
+            below = norm.cdf(self._invert(edges) - (self.shift if place == 0 else 0.0))
             shares = np.diff(np.concatenate([[0.0], below, [1.0]])) * (1 - self._infinite - self._null)
-            found[f"x{place:02}"] = random.multinomial(rows, [*shares, self._infinite, self._null], size=windows)
-        return found
+            counts[f"x{place:02}"] = random.multinomial(rows, [*shares, self._infinite, self._null], size=windows)
+        return counts
 
     def frame(self, random: np.random.Generator, rows: int) -> pd.DataFrame:
         """See :class:`Stream`."""
         values = random.normal(size=(rows, COLUMNS))
         values[:, 0] += self.shift
-        return pd.DataFrame(self._made(values), columns=[f"x{place:02}" for place in range(COLUMNS)])
+        return pd.DataFrame(self._measure(values), columns=[f"x{place:02}" for place in range(COLUMNS)])
 
     _infinite = _null = 0.0
 
-    def _made(self, values: Floats) -> Floats:
-        """Return what is measured of what is underneath."""
+    def _measure(self, values: Floats) -> Floats:
+        """Transform normal values into measured values."""
         return values
 
-    def _underneath(self, edges: Floats) -> Floats:
-        """Return up to where it is underneath what is measured up to each edge."""
+    def _invert(self, edges: Floats) -> Floats:
+        """Return the normal values that correspond to measured edges."""
         return edges
 
 
@@ -96,10 +97,10 @@ class Amounts(Numbers):
     name = "rounded lognormal"
     _infinite, _null = 0.0003, 0.03
 
-    def _made(self, values: Floats) -> Floats:
+    def _measure(self, values: Floats) -> Floats:
         return np.asarray(np.round(np.exp(values), 1), np.float64)
 
-    def _underneath(self, edges: Floats) -> Floats:
+    def _invert(self, edges: Floats) -> Floats:
         return np.log(edges + 0.05)
 
 
@@ -114,8 +115,8 @@ class Categories(Stream):
 
     @staticmethod
     def _of_column(place: int) -> Floats:
-        held = (2, 3, 5, 10, 20, 60)[place % 6]
-        shares = 1 / np.arange(1, held + 1) ** (0.5 + place % 3 / 2)
+        size = (2, 3, 5, 10, 20, 60)[place % 6]
+        shares = 1 / np.arange(1, size + 1) ** (0.5 + place % 3 / 2)
         null, rest = (0.0, 0.03, 0.0004)[place % 3], (0.0, 0.002)[place % 2]
         return np.array([*shares / shares.sum() * (1 - null - rest), rest, null])
 
@@ -155,10 +156,11 @@ class Flights(Stream):
         self.effective = effective_columns(self.table, bins)
         self.unordered = frozenset(name for name, kind in bins.kinds.items() if kind == "category")
         self._sizes = [
-            2 + (len(of.edges) + 1 if of.categories is None else len(of.categories)) for of in bins.columns.values()
+            2 + (len(column.edges) + 1 if column.categories is None else len(column.categories))
+            for column in bins.columns.values()
         ]
         self._starts = np.cumsum([0, *self._sizes])
-        codes = [bin_codes(self.table[name].combine_chunks(), of) for name, of in bins.columns.items()]
+        codes = [bin_codes(self.table[name].combine_chunks(), column) for name, column in bins.columns.items()]
         self._codes = (np.stack(codes, axis=1) + self._starts[:-1]).astype(np.int32)
         self._order = np.argsort(self.table["scheduled_departure"].to_numpy(), kind="stable")
         self._pool = self._order
@@ -171,11 +173,11 @@ class Flights(Stream):
 
     def counts(self, random: np.random.Generator, rows: int, windows: int) -> dict[str, Counts]:
         """See :class:`Stream`."""
-        whole = []
+        samples = []
         for _ in range(windows):
-            taken = self._codes[self._pool[random.integers(0, len(self._pool), rows)]]
-            whole.append(np.bincount(taken.ravel(), minlength=self._starts[-1]))
-        table = np.array(whole)
+            codes = self._codes[self._pool[random.integers(0, len(self._pool), rows)]]
+            samples.append(np.bincount(codes.ravel(), minlength=self._starts[-1]))
+        table = np.array(samples)
         return {
             name: table[:, self._starts[place] : self._starts[place + 1]]
             for place, name in enumerate(self.table.column_names)
@@ -183,6 +185,6 @@ class Flights(Stream):
 
     def frame(self, random: np.random.Generator, rows: int) -> pd.DataFrame:
         """See :class:`Stream`; without the time itself, which no peer takes for a column."""
-        taken = self.table.take(pa.array(self._pool[random.integers(0, len(self._pool), rows)]))
-        frame: pd.DataFrame = taken.drop_columns(["scheduled_departure"]).to_pandas()
+        sample = self.table.take(pa.array(self._pool[random.integers(0, len(self._pool), rows)]))
+        frame: pd.DataFrame = sample.drop_columns(["scheduled_departure"]).to_pandas()
         return frame

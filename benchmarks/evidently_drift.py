@@ -19,15 +19,15 @@ from airflow_mlops.testing.peak_memory import peak_mb
 
 
 @dataclass(frozen=True)
-class Found:
-    """Whether the data set drifted, by the preset's own limit of half of the columns, and which columns did."""
+class DriftResult:
+    """The drift of the data set, by the preset's limit of half of the columns, and the drifted columns."""
 
     dataset: bool
     columns: tuple[str, ...]
 
 
-def evidently_drift(reference: pd.DataFrame, current: pd.DataFrame) -> Found:
-    """Return what the preset says of two frames."""
+def evidently_drift(reference: pd.DataFrame, current: pd.DataFrame) -> DriftResult:
+    """Return the drift of two frames by the preset."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -47,13 +47,13 @@ def evidently_drift(reference: pd.DataFrame, current: pd.DataFrame) -> Found:
                 columns.append(str(config["column"]))
     if share is None:
         raise RuntimeError("the preset says nothing of the data set")
-    return Found(share >= 0, tuple(columns))
+    return DriftResult(share >= 0, tuple(columns))
 
 
 if __name__ == "__main__":
     frames = [pd.read_parquet(path) for path in sys.argv[1:3]]
     evidently_drift(frames[0][:500], frames[1][:500])  # imports and whatever else happens once
     began = time.process_time()
-    found = evidently_drift(*frames)
+    result = evidently_drift(*frames)
     spent = time.process_time() - began
-    print(json.dumps({"cpu": spent, "peak_mb": peak_mb(), "drifted": len(found.columns)}))
+    print(json.dumps({"cpu": spent, "peak_mb": peak_mb(), "drifted": len(result.columns)}))

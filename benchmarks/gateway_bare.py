@@ -1,6 +1,6 @@
-"""``python -m benchmarks.gateway_bare PORT MODEL DIGEST``: what somebody writes who needs a prediction over HTTP."""
+"""``python -m benchmarks.gateway_bare PORT MODEL DIGEST``: the plain FastAPI peer of the gateway."""
 
-# No postponed annotations: FastAPI would not find the class of a row, which is made in a function.
+# No postponed annotations: FastAPI could not resolve the class of a row, which is local to a function.
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def application(model: Any) -> FastAPI:
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal ends the process."""
     port, file, digest = sys.argv[1:4]
     uvicorn.run(application(load_model(Path(file), digest)), port=int(port), access_log=False, log_level="warning")
 

@@ -1,4 +1,4 @@
-"""Clients that cost little: eight connections that are kept, each asking as soon as it was answered."""
+"""Cheap HTTP clients: eight persistent connections, each sending the next request after the answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLIENTS = 8
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent to a server, over and over."""
+    """A request to send repeatedly."""
 
     port: int
     path: str
@@ -21,28 +21,28 @@ class Request:
 
     @property
     def raw(self) -> bytes:
-        """The request as it goes over the wire."""
-        shown = f"Authorization: Bearer {self.token}\r\n" if self.token else ""
+        """The bytes of the HTTP request."""
+        authorization = f"Authorization: Bearer {self.token}\r\n" if self.token else ""
         head = (
-            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{shown}"
+            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{authorization}"
             f"Content-Length: {len(self.body)}\r\n\r\n"
         )
         return head.encode() + self.body
 
 
 def ask(request: Request, count: int) -> Counter[bytes]:
-    """Send a request ``count`` times by eight clients; return how often each status and body came back."""
+    """Send a request ``count`` times by eight clients; return the counts of each status and body."""
     return asyncio.run(_ask(request, count))
 
 
 async def _ask(request: Request, count: int) -> Counter[bytes]:
-    found: Counter[bytes] = Counter()
+    answers: Counter[bytes] = Counter()
     numbers = iter(range(count))
-    await asyncio.gather(*[_client(request, numbers, found) for _ in range(CLIENTS)])
-    return found
+    await asyncio.gather(*[_client(request, numbers, answers) for _ in range(CLIENTS)])
+    return answers
 
 
-async def _client(request: Request, numbers: Iterator[int], found: Counter[bytes]) -> None:
+async def _client(request: Request, numbers: Iterator[int], answers: Counter[bytes]) -> None:
     raw = request.raw
     reader, writer = await asyncio.open_connection("127.0.0.1", request.port)
     for _number in numbers:
@@ -50,8 +50,8 @@ async def _client(request: Request, numbers: Iterator[int], found: Counter[bytes
             writer.write(raw)
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-            found[head.split(b" ", 2)[1] + b" " + await reader.readexactly(length)] += 1
+            answers[head.split(b" ", 2)[1] + b" " + await reader.readexactly(length)] += 1
         except (OSError, asyncio.IncompleteReadError) as error:
-            found[repr(error).encode()] += 1
+            answers[repr(error).encode()] += 1
             reader, writer = await asyncio.open_connection("127.0.0.1", request.port)
     writer.close()

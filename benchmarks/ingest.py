@@ -1,4 +1,4 @@
-"""What it costs to take a partition in, beside a plain read and write of the same file by pyarrow.
+"""Measure the cost of ingesting a partition, against a plain read and write of the same file by pyarrow.
 
 Ours reads the file, holds every row to a contract, tells repeated keys, takes the digest and the profile
 and commits the rows to Delta, all in one pass; so does a loop every week. Its first partition, which also
@@ -41,46 +41,56 @@ CONTRACT = (
 
 
 def ingest() -> list[Row]:
-    """Return the row: CPU seconds of taking in a million rows of 20 columns."""
+    """Return the row: CPU seconds of ingesting a million rows of 20 columns."""
     with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
-        project = prepared(Path(folder), ROWS)
+        project = write_project(Path(folder), ROWS)
         ours, peer = [], []
         for number in range(ROUNDS):
-            ours.append(measured("ours", project)["cpu"])
-            peer.append(measured("peer", project)["cpu"])
+            ours.append(run_measurement("ours", project)["cpu"])
+            peer.append(run_measurement("peer", project)["cpu"])
             print(f"\r    round {number + 1}/{ROUNDS}", end="", flush=True)
     print()
-    mine, theirs = median(ours), median(peer)
+    our_median, peer_median = median(ours), median(peer)
     return [
         Row(
-            name="ingest", ours=round(mine, 3), peer=round(theirs, 3), unit="CPU s",
-            peer_name="pyarrow reads and writes the same file", ratio=round(mine / theirs, 3),
-            bar=f"ratio <= {COST_BAR:g}", reached=mine <= COST_BAR * theirs,
+            name="ingest",
+            ours=round(our_median, 3),
+            peer=round(peer_median, 3),
+            unit="CPU s",
+            peer_name="pyarrow reads and writes the same file",
+            ratio=round(our_median / peer_median, 3),
+            bar=f"ratio <= {COST_BAR:g}",
+            reached=our_median <= COST_BAR * peer_median,
         )
-    ]  # fmt: skip
+    ]
 
 
 def ingest_memory_growth() -> list[Row]:
-    """Return the row: peak memory of taking in ten million rows, beside one million."""
+    """Return the row: peak memory of ingesting ten million rows, against one million."""
     peaks: dict[int, list[float]] = {ROWS: [], MANY: []}
-    for rows, found in peaks.items():
+    for rows, values in peaks.items():
         with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
-            project = prepared(Path(folder), rows)
+            project = write_project(Path(folder), rows)
             for number in range(MEMORY_ROUNDS):
-                found.append(measured("ours", project)["peak_mb"])
+                values.append(run_measurement("ours", project)["peak_mb"])
                 print(f"\r    {rows:,} rows, round {number + 1}/{MEMORY_ROUNDS}   ", end="", flush=True)
     print()
-    many, one = median(peaks[MANY]), median(peaks[ROWS])
+    peak_of_many, peak_of_one = median(peaks[MANY]), median(peaks[ROWS])
     return [
         Row(
-            name="ingest_memory_growth", ours=round(many, 1), peer=round(one, 1), unit="MB peak",
-            peer_name="the same for one million rows", ratio=round(many / one, 3),
-            bar=f"ratio <= {MEMORY_BAR:g}", reached=many <= MEMORY_BAR * one,
+            name="ingest_memory_growth",
+            ours=round(peak_of_many, 1),
+            peer=round(peak_of_one, 1),
+            unit="MB peak",
+            peer_name="the same for one million rows",
+            ratio=round(peak_of_many / peak_of_one, 3),
+            bar=f"ratio <= {MEMORY_BAR:g}",
+            reached=peak_of_many <= MEMORY_BAR * peak_of_one,
         )
-    ]  # fmt: skip
+    ]
 
 
-def prepared(folder: Path, rows: int) -> Path:
+def write_project(folder: Path, rows: int) -> Path:
     """Write a project with a contract, a small first partition and one of ``rows`` rows; return its folder."""
     (folder / "in").mkdir()
     (folder / "contract.yaml").write_text(CONTRACT)
@@ -107,18 +117,18 @@ def write(path: Path, rows: int, key: str) -> None:
             writer.write_table(pa.table([pa.array(ids), times, *words, *numbers], schema=schema))
 
 
-def measured(who: str, project: Path) -> dict[str, float]:
+def run_measurement(name: str, project: Path) -> dict[str, float]:
     """Run one measurement in a process of its own and return its CPU seconds and peak memory."""
-    command = [sys.executable, "-m", "benchmarks.ingest", who, str(project)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    command = [sys.executable, "-m", "benchmarks.ingest", name, str(project)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{process.stderr}")
+    result: dict[str, float] = json.loads(process.stdout)
+    return result
 
 
 def of_ours(project: Path) -> float:
-    """Take the partition in on fresh stores and return the CPU seconds."""
+    """Ingest the partition into fresh stores and return the CPU seconds."""
     from airflow_mlops.core.data.take_snapshot import take_snapshot
     from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.open_workspace import Stores, open_workspace
@@ -126,12 +136,18 @@ def of_ours(project: Path) -> float:
     from airflow_mlops.core.validation.validate_snapshot import ValidatedSnapshot
 
     loop = Loop(
-        model="bench", owner="bench", train={"function": "none:none"}, gates=[{"metric": "mae", "at_most": 1.0}],
+        model="bench",
+        owner="bench",
+        train={"function": "none:none"},
+        gates=[{"metric": "mae", "at_most": 1.0}],
         data={
-            "source": {"kind": "parquet", "uri": "in/{partition}.parquet"}, "contract": "contract.yaml",
-            "key": "id", "time": "at", "label": "y",
+            "source": {"kind": "parquet", "uri": "in/{partition}.parquet"},
+            "contract": "contract.yaml",
+            "key": "id",
+            "time": "at",
+            "label": "y",
         },
-    )  # fmt: skip
+    )
     with tempfile.TemporaryDirectory(dir=project) as home:
         workspace = open_workspace(loop, Stores.embedded(Path(home)), root=project, actor="bench")
         first = take_snapshot(workspace, FIRST)
@@ -140,10 +156,10 @@ def of_ours(project: Path) -> float:
             workspace, first, ValidatedSnapshot(FIRST, first.version, first.digest, first.rows, first.rejected, report)
         )
         began = time.process_time()
-        taken = take_snapshot(workspace, MEASURED)
+        manifest = take_snapshot(workspace, MEASURED)
         spent = time.process_time() - began
-        if taken.rejected or not taken.profile:
-            raise RuntimeError(f"{taken.rejected} rows of the benchmark were rejected")
+        if manifest.rejected or not manifest.profile:
+            raise RuntimeError(f"{manifest.rejected} rows of the benchmark were rejected")
     return spent
 
 

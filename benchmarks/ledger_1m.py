@@ -1,4 +1,4 @@
-"""What a ledger of a million records costs to read the state of, and to verify; each in a process of its own.
+"""Measure reading the state of a ledger of a million records, and verifying it, each in a process of its own.
 
 python -m benchmarks.ledger_1m state <URL>
 python -m benchmarks.ledger_1m verify <URL> <RECORDS>
@@ -25,47 +25,62 @@ STATE_BAR, VERIFY_BAR, MEMORY_BAR = 0.05, 60.0, 1.1
 def state_1m() -> list[Row]:
     """Return the row: CPU seconds of the state of a million records in a fresh process, beyond imports."""
     many, few = ledger_of(RECORDS), ledger_of(FEWER)
-    ours = median(measured("state", many)["cpu"] for _ in range(ROUNDS))
-    fewer = median(measured("state", few)["cpu"] for _ in range(ROUNDS))
+    ours = median(run_measurement("state", many)["cpu"] for _ in range(ROUNDS))
+    fewer = median(run_measurement("state", few)["cpu"] for _ in range(ROUNDS))
     return [
         Row(
-            name="state_1m", ours=round(ours, 4), peer=round(fewer, 4), unit="CPU s",
-            peer_name="the same of 100,000 records", ratio=round(ours / fewer, 3),
-            bar=f"ours <= {STATE_BAR:g} CPU s", reached=ours <= STATE_BAR,
+            name="state_1m",
+            ours=round(ours, 4),
+            peer=round(fewer, 4),
+            unit="CPU s",
+            peer_name="the same of 100,000 records",
+            ratio=round(ours / fewer, 3),
+            bar=f"ours <= {STATE_BAR:g} CPU s",
+            reached=ours <= STATE_BAR,
         )
-    ]  # fmt: skip
+    ]
 
 
 def verify_1m() -> list[Row]:
     """Return the rows: CPU seconds of verifying a million records, and their peak memory beside 100,000."""
     url = ledger_of(RECORDS)
-    few, many = measured("verify", url, FEWER), measured("verify", url, RECORDS)
+    few, many = run_measurement("verify", url, FEWER), run_measurement("verify", url, RECORDS)
     return [
         Row(
-            name="verify_1m", ours=round(many["cpu"], 2), peer=round(few["cpu"], 2), unit="CPU s",
-            peer_name="the first 100,000 records", ratio=round(many["cpu"] / few["cpu"], 3),
-            bar=f"ours <= {VERIFY_BAR:g} CPU s", reached=many["cpu"] <= VERIFY_BAR,
+            name="verify_1m",
+            ours=round(many["cpu"], 2),
+            peer=round(few["cpu"], 2),
+            unit="CPU s",
+            peer_name="the first 100,000 records",
+            ratio=round(many["cpu"] / few["cpu"], 3),
+            bar=f"ours <= {VERIFY_BAR:g} CPU s",
+            reached=many["cpu"] <= VERIFY_BAR,
         ),
         Row(
-            name="verify_1m_memory", ours=round(many["peak_mb"], 1), peer=round(few["peak_mb"], 1), unit="MB peak",
-            peer_name="the first 100,000 records", ratio=round(many["peak_mb"] / few["peak_mb"], 3),
-            bar=f"ratio <= {MEMORY_BAR:g}", reached=many["peak_mb"] <= MEMORY_BAR * few["peak_mb"],
+            name="verify_1m_memory",
+            ours=round(many["peak_mb"], 1),
+            peer=round(few["peak_mb"], 1),
+            unit="MB peak",
+            peer_name="the first 100,000 records",
+            ratio=round(many["peak_mb"] / few["peak_mb"], 3),
+            bar=f"ratio <= {MEMORY_BAR:g}",
+            reached=many["peak_mb"] <= MEMORY_BAR * few["peak_mb"],
         ),
-    ]  # fmt: skip
+    ]
 
 
-def measured(*arguments: object) -> dict[str, float]:
+def run_measurement(*arguments: object) -> dict[str, float]:
     """Run one measurement in a process of its own and return its CPU seconds and peak memory."""
     command = [sys.executable, "-m", "benchmarks.ledger_1m", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
-    result: dict[str, float] = json.loads(done.stdout)
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{process.stderr}")
+    result: dict[str, float] = json.loads(process.stdout)
     return result
 
 
 def read_state(url: str) -> None:
-    """Read the state, and of it who serves and what is newest."""
+    """Read the state with its champion and its newest partitions."""
     from airflow_mlops.core.ledger.sql_ledger import SqlLedger
 
     state = SqlLedger(url, MODEL).state()

@@ -1,4 +1,4 @@
-"""A ledger of many records of an hourly loop: made once by the ledger's own code, and kept below ``build/``.
+"""A ledger of many records of an hourly loop: written once by the ledger's own code, and cached below ``build/``.
 
 Each hour is published, scored, judged twice and decided on; every fiftieth one brings a new champion through shadow
 and canary.
@@ -39,7 +39,7 @@ COLUMNS = {"id": "text", "at": "time", "x1": "float", "x2": "float", "place": "t
 
 
 def ledger_of(records: int) -> str:
-    """Return the URL of a ledger of so many records, made where it is not there yet."""
+    """Return the URL of a ledger of so many records; writes it if it does not exist."""
     path = FOLDER / f"{records}.db"
     if not path.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def ledger_of(records: int) -> str:
 
 
 def write(path: Path, count: int) -> None:
-    """Write the records, and bring the projection up to them; print the CPU seconds of both."""
+    """Write the records and their projection; print the CPU seconds of both."""
     began = time.process_time()
     ledger = SqlLedger(f"sqlite:///{path}", MODEL)
     append_all(ledger, f"sqlite:///{path}", islice(drafts(), count))
@@ -70,9 +70,12 @@ def append_all(ledger: SqlLedger, url: str, history: Iterator[Draft[Details]]) -
             for draft in batch:
                 sequence += 1
                 record = chain_record(
-                    draft, model=ledger.model, sequence=sequence, previous_hash=previous,
+                    draft,
+                    model=ledger.model,
+                    sequence=sequence,
+                    previous_hash=previous,
                     recorded_at=START.isoformat(),
-                )  # fmt: skip
+                )
                 previous = record.hash
                 rows.append(record.to_json())
             connection.execute(insert(LEDGER), rows)
@@ -129,33 +132,69 @@ def hour_drafts(number: int, champion: str | None, version: str | None, sequence
 
 
 def published_details(number: int, digest: str) -> SnapshotPublished:
-    """Return what the publication of an hour states."""
+    """Return the details of the publication of an hour."""
     return SnapshotPublished(
-        version=number, digest=digest, rows=1_000, report=digest, suite="s", arrived_version=number,
-        arrived_digest=digest, snapshot_digest=digest, snapshot_rows=1_000, columns=COLUMNS, contract="c" * 16,
-        origin={"uri": f"s3://bucket/{number}.parquet", "size": 81_920}, profile=digest, bins=digest, publication=1,
-    )  # fmt: skip
+        version=number,
+        digest=digest,
+        rows=1_000,
+        report=digest,
+        suite="s",
+        arrived_version=number,
+        arrived_digest=digest,
+        snapshot_digest=digest,
+        snapshot_rows=1_000,
+        columns=COLUMNS,
+        contract="c" * 16,
+        origin={"uri": f"s3://bucket/{number}.parquet", "size": 81_920},
+        profile=digest,
+        bins=digest,
+        publication=1,
+    )
 
 
 def judged_details(champion: str, digest: str, number: int) -> Iterator[Details]:
-    """Yield what is stated once a champion has scored an hour."""
+    """Yield the details of the predictions and judgements of an hour."""
     yield PredictionsPublished(
-        champion=champion, version=number, digest=digest, rows=1_000, snapshot=digest, snapshot_version=number,
+        champion=champion,
+        version=number,
+        digest=digest,
+        rows=1_000,
+        snapshot=digest,
+        snapshot_version=number,
         served={champion: 1_000},
-    )  # fmt: skip
+    )
     yield DriftJudged(
-        verdict="no alarm", message="0 of 4 columns differ", rows=1_000, snapshot=digest, champion=champion,
-        report=digest, alarm_rate=0.01, needed=120,
-    )  # fmt: skip
+        verdict="no alarm",
+        message="0 of 4 columns differ",
+        rows=1_000,
+        snapshot=digest,
+        champion=champion,
+        report=digest,
+        alarm_rate=0.01,
+        needed=120,
+    )
     yield PerformanceJudged(
-        verdict="no alarm", message="mae 1.02 in [0.98, 1.06]", rows=1_000, snapshot=digest, champion=champion,
-        report=digest, alarm_rate=0.01, metric="mae", scored=1_000, value=1.02, low=0.98, high=1.06, reference=1.0,
-        worse_by=0.02, limit=0.5, p_value=0.4,
-    )  # fmt: skip
+        verdict="no alarm",
+        message="mae 1.02 in [0.98, 1.06]",
+        rows=1_000,
+        snapshot=digest,
+        champion=champion,
+        report=digest,
+        alarm_rate=0.01,
+        metric="mae",
+        scored=1_000,
+        value=1.02,
+        low=0.98,
+        high=1.06,
+        reference=1.0,
+        worse_by=0.02,
+        limit=0.5,
+        p_value=0.4,
+    )
 
 
 def version_details(number: int, version: str, decision: int) -> list[tuple[Details, str]]:
-    """Return what is stated of a version from its training to its promotion, each with its operation."""
+    """Return the details of a version from its training to its promotion, each with its operation."""
     pins = [PinnedPartition(hour(hours), hours, f"{hours:064x}") for hours in range(number - 23, number + 1)]
     window = TrainingWindow(tuple(pins[:-6]), tuple(pins[-6:]))
     rollout: int = decision + 3
@@ -169,11 +208,15 @@ def version_details(number: int, version: str, decision: int) -> list[tuple[Deta
         (TrainingStarted(decision=decision, request=f"r{version}", window=window), "started"),
         (
             CandidateRegistered(
-                version=version, decision=decision, request=f"r{version}", metrics={"mae": 1.0}, window=window,
+                version=version,
+                decision=decision,
+                request=f"r{version}",
+                metrics={"mae": 1.0},
+                window=window,
             ),
             "registered",
         ),
         (RolloutStarted(version=version), "rollout"),
         *stages,
         (Promoted(version=version), "promoted"),
-    ]  # fmt: skip
+    ]

@@ -21,7 +21,7 @@ from airflow_mlops.testing.peak_memory import peak_mb  # noqa: E402
 
 
 def main() -> None:
-    """Judge the current rows, and print what it took."""
+    """Judge the current rows, and print the cost."""
     reference, current = (pd.read_parquet(path) for path in sys.argv[1:3])
     calculator = nml.UnivariateDriftCalculator(column_names=list(reference.columns))
     began = time.process_time()

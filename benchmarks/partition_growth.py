@@ -1,4 +1,4 @@
-"""What one partition of an hourly loop costs after 5,000 partitions, beside what it costs after 100.
+"""Measure one partition of an hourly loop after 5,000 partitions, against one after 100.
 
 The loop is a real one on its embedded stores: Delta on disk, a SQLite ledger, MLflow. A first champion is trained and
 rolled out; then comes a history that the stores write themselves, quickly: small partitions with predictions and
@@ -52,34 +52,39 @@ START = datetime(2013, 1, 6)  # noqa: DTZ001
 
 def partition_growth() -> list[Row]:
     """Return the row: CPU seconds of one partition after 5,000 others, beside after 100."""
-    few, many = measured(FEW), measured(MANY)
+    few, many = measure_partitions(FEW), measure_partitions(MANY)
     print(f"    CPU s after {FEW}: {few}\n    CPU s after {MANY:,}: {many}")
-    ours, theirs = median(many), median(few)
+    median_of_many, median_of_few = median(many), median(few)
     return [
         Row(
-            name="partition_growth", ours=round(ours, 3), peer=round(theirs, 3), unit="CPU s",
-            peer_name=f"the same after {FEW} partitions", ratio=round(ours / theirs, 3),
-            bar=f"ratio <= {BAR:g}", reached=ours <= BAR * theirs,
+            name="partition_growth",
+            ours=round(median_of_many, 3),
+            peer=round(median_of_few, 3),
+            unit="CPU s",
+            peer_name=f"the same after {FEW} partitions",
+            ratio=round(median_of_many / median_of_few, 3),
+            bar=f"ratio <= {BAR:g}",
+            reached=median_of_many <= BAR * median_of_few,
         )
-    ]  # fmt: skip
+    ]
 
 
-def measured(partitions: int) -> list[float]:
-    """Return the CPU seconds of each partition that is measured after so many."""
-    kept = FOLDER / str(partitions)
-    if not kept.exists():
-        unfinished = kept.with_suffix(".unfinished")
+def measure_partitions(partitions: int) -> list[float]:
+    """Return the CPU seconds of each measured partition after ``partitions`` others."""
+    history_folder = FOLDER / str(partitions)
+    if not history_folder.exists():
+        unfinished = history_folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         write_history(unfinished, partitions)
-        unfinished.rename(kept)
+        unfinished.rename(history_folder)
     with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as scratch:
         folder = Path(scratch) / "loop"
-        shutil.copytree(kept, folder)
+        shutil.copytree(history_folder, folder)
         command = [sys.executable, "-m", "benchmarks.partition_growth", str(folder), str(partitions)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
-    seconds: list[float] = json.loads(done.stdout.splitlines()[-1])
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{process.stderr}")
+    seconds: list[float] = json.loads(process.stdout.splitlines()[-1])
     return seconds
 
 
@@ -114,28 +119,32 @@ def rows_of(number: int) -> pa.Table:
     )
 
 
-def opened(folder: Path) -> Any:
-    """Return the workspace of the loop, opened anew."""
+def open_loop(folder: Path) -> Any:
+    """Open the workspace of the loop."""
     from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.open_workspace import Stores, open_workspace
 
     loop = Loop(
-        model=MODEL, owner="benchmarks",
+        model=MODEL,
+        owner="benchmarks",
         data={
-            "source": {"kind": "parquet", "uri": "in/{partition}.parquet"}, "every": "@hourly",
-            "key": "id", "time": "at", "label": "y",
+            "source": {"kind": "parquet", "uri": "in/{partition}.parquet"},
+            "every": "@hourly",
+            "key": "id",
+            "time": "at",
+            "label": "y",
         },
         train={"function": "benchmarks.partition_growth:candidates", "window": 2},
         gates=[{"metric": "mae", "at_most": 4.0}],
         rollout={"stages": [{"shadow": 100}, {"live": 100}], "min_rows": 20},
         watch={"drift": {"alarm_rate": 0.001}, "performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}},
         retrain={"policy": {"regret": 1e6}},
-    )  # fmt: skip
+    )
     return open_workspace(loop, Stores.embedded(folder / "home"), root=folder, actor="benchmark")
 
 
-def put(folder: Path, number: int) -> None:
-    """Put the file of a partition where the source finds it."""
+def write_source_file(folder: Path, number: int) -> None:
+    """Write the source file of a partition."""
     from airflow_mlops.core.declaration.partition_key import partition_slug
 
     path = folder / "in" / f"{partition_slug(hour(number))}.parquet"
@@ -143,8 +152,8 @@ def put(folder: Path, number: int) -> None:
     pq.write_table(rows_of(number), path)
 
 
-def live_through(folder: Path, number: int) -> None:
-    """Take a partition in and do what follows from it, as the Dags do; a champion must have scored it or come of it."""
+def run_partition(folder: Path, number: int) -> None:
+    """Ingest a partition and run all later stages, as the Dags do."""
     from airflow_mlops.core.data.take_snapshot import take_snapshot
     from airflow_mlops.core.errors import NotReadyError
     from airflow_mlops.core.retrain.decide_retrain import decide_and_record
@@ -156,7 +165,7 @@ def live_through(folder: Path, number: int) -> None:
     from airflow_mlops.core.watch.measure_regret import measure_regret
     from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 
-    workspace, key = opened(folder), hour(number)
+    workspace, key = open_loop(folder), hour(number)
     manifest = take_snapshot(workspace, key)
     publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator()))
     if workspace.state(before=key).champion is not None:
@@ -172,7 +181,7 @@ def live_through(folder: Path, number: int) -> None:
 
 
 def roll_out_first(workspace: Any, key: str) -> None:
-    """Train and roll out a version where a retrain was decided."""
+    """Train and roll out a version if a retrain was decided."""
     from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
     from airflow_mlops.core.evaluation.register_candidate import register_candidate
     from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
@@ -189,12 +198,12 @@ def roll_out_first(workspace: Any, key: str) -> None:
 
 
 def write_history(folder: Path, partitions: int) -> None:
-    """Write a loop that has seen so many partitions, the first ones whole."""
+    """Write a loop with a history of so many partitions; the first ones run through all stages."""
     folder.mkdir(parents=True)
     for number in range(REAL):
-        put(folder, number)
-        live_through(folder, number)
-    workspace = opened(folder)
+        write_source_file(folder, number)
+        run_partition(folder, number)
+    workspace = open_loop(folder)
     state = workspace.state()
     if state.champion is None or hour(REAL - 1) not in state.scored:
         raise RuntimeError("the history of the benchmark has no champion")
@@ -220,58 +229,62 @@ def write_partitions(folder: Path, rows: pa.Table, numbers: range) -> dict[int, 
 
 
 def history(workspace: Any, versions: dict[str, dict[int, int]], numbers: range) -> Iterator[Draft[Details]]:
-    """Yield what a ledger would state of the partitions, oldest first."""
+    """Yield the records of the partitions, oldest first."""
     state = workspace.state()
     real, sequence, champion = hour(REAL - 1), state.sequence, state.champion
-    kept: list[Details] = [state.published[real], state.scored[real]]
-    judged = [state.judged(check)[real] for check in ("drift", "performance", "regret")]
+    template: list[Details] = [state.published[real], state.scored[real]]
+    judgements = [state.judged(check)[real] for check in ("drift", "performance", "regret")]
     for number in numbers:
         key = hour(number)
-        stated = of_partition(kept, judged, versions, number, champion)
+        details = partition_details(template, judgements, versions, number, champion)
         promotes = number % PERIOD == PERIOD - 1
-        stated.append(RetrainDecided(retrain=promotes, cause="clock" if promotes else "no alarm", trigger="nightly"))
+        details.append(RetrainDecided(retrain=promotes, cause="clock" if promotes else "no alarm", trigger="nightly"))
         if promotes:
             # The last promotion is of the version that is in the registry, so that its model can be loaded.
             last = number + PERIOD >= numbers.stop
             name = state.champion.number if last else f"h{number // PERIOD}"
-            stated += of_version(state.champion, name, sequence + len(stated))
-        for place, details in enumerate(stated):
-            yield workspace.draft(details, f"history:{key}:{place}", key)
-        sequence += len(stated)
+            details += version_details(state.champion, name, sequence + len(details))
+        for place, entry in enumerate(details):
+            yield workspace.draft(entry, f"history:{key}:{place}", key)
+        sequence += len(details)
         if promotes:
             champion = replace(state.champion, number=name)
 
 
-def of_partition(
-    kept: list[Details], judged: list[Any], versions: dict[str, dict[int, int]], number: int, champion: Version
+def partition_details(
+    template: list[Details], judgements: list[Any], versions: dict[str, dict[int, int]], number: int, champion: Version
 ) -> list[Details]:
-    """Return what is stated of a partition like that of the last whole one."""
-    published, scored = kept
+    """Return the details of a partition after the template of the last real one."""
+    published, scored = template
     assert isinstance(published, SnapshotPublished)
     assert isinstance(scored, PredictionsPublished)
     snapshot = versions["snapshots"][number]
     return [
         replace(published, version=snapshot, arrived_version=snapshot, publication=None),
         replace(
-            scored, version=versions["predictions"][number], snapshot_version=snapshot, champion=champion.number,
-            challenger=None, served={champion.number: ROWS},
+            scored,
+            version=versions["predictions"][number],
+            snapshot_version=snapshot,
+            champion=champion.number,
+            challenger=None,
+            served={champion.number: ROWS},
         ),
-        *(quiet(details, champion) for details in judged),
-    ]  # fmt: skip
+        *(without_alarm(details, champion) for details in judgements),
+    ]
 
 
-def quiet(details: DriftJudged | PerformanceJudged | RegretMeasured, champion: Version) -> Details:
-    """Return a judgement of another champion, which did not alarm."""
+def without_alarm(details: DriftJudged | PerformanceJudged | RegretMeasured, champion: Version) -> Details:
+    """Return a judgement of another champion, without an alarm."""
     verdict = "measured" if isinstance(details, RegretMeasured) else "no alarm"
     return replace(details, champion=champion.number, verdict=verdict)
 
 
-def of_version(real: Version, name: str, decision: int) -> list[Details]:
-    """Return what is stated of a version that is made and promoted as of one partition."""
-    made = replace(real.details, version=name, decision=decision, request=f"{real.details.request}-{name}")
+def version_details(version: Version, name: str, decision: int) -> list[Details]:
+    """Return the details of a version that is trained and promoted as of one partition."""
+    registered = replace(version.details, version=name, decision=decision, request=f"{version.details.request}-{name}")
     return [
-        TrainingStarted(decision=decision, window=made.window),
-        made,
+        TrainingStarted(decision=decision, window=registered.window),
+        registered,
         RolloutStarted(version=name),
         Promoted(version=name),
     ]
@@ -281,15 +294,15 @@ def main(folder: Path, partitions: int) -> None:
     """Run partitions after a history, and print the CPU seconds of those after the first few as JSON."""
     seconds = []
     for number in range(partitions, partitions + WARM + MEASURED):
-        put(folder, number)
+        write_source_file(folder, number)
         before = os.times()
-        live_through(folder, number)
+        run_partition(folder, number)
         after = os.times()
         seconds.append(round(sum(after[:4]) - sum(before[:4]), 3))
-    state, key = opened(folder).state(), hour(partitions + WARM + MEASURED - 1)
-    judged = [key in state.scored, key in state.drift, key in state.performance, state.regret[key].regret is not None]
-    if not all(judged):
-        raise RuntimeError(f"the last partition of the benchmark was not scored and judged: {judged}")
+    state, key = open_loop(folder).state(), hour(partitions + WARM + MEASURED - 1)
+    complete = [key in state.scored, key in state.drift, key in state.performance, state.regret[key].regret is not None]
+    if not all(complete):
+        raise RuntimeError(f"the last partition of the benchmark was not scored and judged: {complete}")
     print(json.dumps(seconds[WARM:]))
 
 

@@ -1,1 +1,1 @@
-"""What a user of the pack owns: declarations, expectations, training functions and data preparation."""
+"""The files that a user of the package owns: declarations, expectations, training functions, data preparation."""

@@ -46,15 +46,15 @@ def main() -> int:
         print(f"==> 2013, week after week, through {len(loops)} loops")
         replay_year(stack, loops, weeks=arguments.weeks)
         print("==> summary")
-        opened = [open_loop(loop, stack, ROOT, home) for loop in loops]
-        summary = summarise(opened, stack.client, minutes=(time.monotonic() - began) / 60)
-        summary["proof"] = {workspace.loop.model: prove_champion(workspace, build) for workspace in opened}
-        summary["replay"] = {workspace.loop.model: compare_with_replay(workspace) for workspace in opened}
+        workspaces = [open_loop(loop, stack, ROOT, home) for loop in loops]
+        summary = summarise(workspaces, stack.client, minutes=(time.monotonic() - began) / 60)
+        summary["proof"] = {workspace.loop.model: prove_champion(workspace, build) for workspace in workspaces}
+        summary["replay"] = {workspace.loop.model: compare_with_replay(workspace) for workspace in workspaces}
         (build / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
         draw_picture(summary, build / "picture.png")
         print_table(summary)
-        for model, replayed in summary["replay"].items():
-            print(replay_line(model, replayed))
+        for model, comparison in summary["replay"].items():
+            print(replay_line(model, comparison))
         for model, proof in summary["proof"].items():
             print_proof(model, proof)
         print(f"\nwritten: summary.json, picture.png and a model card of each champion in {build}")
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Return what the command line asks for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m include.demo", description="Replay 2013 through both loops.")
     parser.add_argument("--keep", action="store_true", help="leave Airflow and MLflow up afterwards")
     parser.add_argument("--stop", action="store_true", help="stop what an earlier --keep left up")
@@ -77,7 +77,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def step(line: str) -> None:
-    """Print a step of the start."""
+    """Print a step of the start-up."""
     print(f"    {line}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Whether the loop, live in Airflow, decided as a replay of its own history says that it would."""
+"""Compare the decisions of a live loop with those of a replay of its own history."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def compare_with_replay(workspace: Workspace) -> dict[str, Any] | None:
     replayed = PolicyComparison(history).replay("declared")
     partitions_of = {
         "retrained": retrained,
-        "retrained_replayed": [keys[at] for at in replayed.decided],
+        "retrained_replayed": [keys[position] for position in replayed.decided],
         "promoted": [key.partition("|")[0] for key in state.promotions],
-        "promoted_replayed": [keys[at] for at in replayed.promoted],
+        "promoted_replayed": [keys[position] for position in replayed.promoted],
     }
     same = all(partitions_of[name] == partitions_of[f"{name}_replayed"] for name in ("retrained", "promoted"))
     return {**partitions_of, "same": same}

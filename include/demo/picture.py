@@ -18,27 +18,34 @@ LOOP, NEVER, BACK = "#0b6e4f", "#b0b7c3", "#c0392b"
 def draw_picture(summary: dict[str, Any], path: Path) -> None:
     """Draw one panel for each loop into a PNG file."""
     figure, panels = plt.subplots(len(summary["loops"]), 1, figsize=(10, 6.2), sharex=True, squeeze=False)
-    for panel, (model, of) in zip(panels[:, 0], summary["loops"].items(), strict=True):
-        draw_panel(panel, model, of)
+    for panel, (model, comparison) in zip(panels[:, 0], summary["loops"].items(), strict=True):
+        draw_panel(panel, model, comparison)
     panels[-1, 0].set_xlabel("week of 2013; every prediction was made before that week's labels were read")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
-def draw_panel(panel: Any, model: str, of: dict[str, Any]) -> None:
+def draw_panel(panel: Any, model: str, comparison: dict[str, Any]) -> None:
     """Draw one loop: two lines, and a mark for every promotion and rollback."""
-    weeks = [day(week["partition"]) for week in of["weeks"]]
-    panel.plot(weeks, [week["never_retrained"] for week in of["weeks"]], color=NEVER, label="never retrained", lw=2)
-    panel.plot(weeks, [week["loop"] for week in of["weeks"]], color=LOOP, label="the loop", lw=2)
+    weeks = [day(week["partition"]) for week in comparison["weeks"]]
+    panel.plot(
+        weeks, [week["never_retrained"] for week in comparison["weeks"]], color=NEVER, label="never retrained", lw=2
+    )
+    panel.plot(weeks, [week["loop"] for week in comparison["weeks"]], color=LOOP, label="the loop", lw=2)
     low, high = panel.get_ylim()
-    for partitions, colour, name in ((of["promoted"], LOOP, "new champion"), (of["rolled_back"], BACK, "rolled back")):
+    for partitions, colour, name in (
+        (comparison["promoted"], LOOP, "new champion"),
+        (comparison["rolled_back"], BACK, "rolled back"),
+    ):
         if partitions:
             marks = [day(partition) for partition in partitions]
             panel.scatter(marks, [low] * len(marks), marker="^", color=colour, label=name, zorder=3, clip_on=False)
     panel.set_ylim(low, high)
-    panel.set_ylabel(UNITS.get(of["metric"], of["metric"]))
-    panel.set_title(f"{model}: {of['loop']:.4g} against {of['never_retrained']:.4g} never retrained", loc="left")
+    panel.set_ylabel(UNITS.get(comparison["metric"], comparison["metric"]))
+    panel.set_title(
+        f"{model}: {comparison['loop']:.4g} against {comparison['never_retrained']:.4g} never retrained", loc="left"
+    )
     panel.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)

@@ -1,4 +1,4 @@
-"""What the demo can show for its last champions: made again, a model card, and the score of each loop."""
+"""The proof of the demo's last champions: reproduction, model card and ML Test Score."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from airflow_mlops.core.workspace import Workspace
 
 
 def prove_champion(workspace: Workspace, build: Path) -> dict[str, Any]:
-    """Make the champion again, write its card into ``build``, and return the verdict and the score of the loop."""
+    """Reproduce the champion, write its card into ``build``, and return the verdict and the score of the loop."""
     champion = workspace.state().champion
     assert champion is not None, f"{workspace.loop.model} has no champion"
-    again = reproduce_version(workspace, champion.number)
+    reproduction = reproduce_version(workspace, champion.number)
     page = build / f"{workspace.loop.model}-card.html"
     page.write_text(as_html(model_card(workspace, champion.number)), encoding="utf-8")
     score = ml_test_score(workspace)
     sections = {section.lower(): score.sum_of(section) for section in score.sections}
-    return {"champion": champion.number, "reproduced": again.verdict, "rows": again.rows, "score": sections}
+    return {
+        "champion": champion.number,
+        "reproduced": reproduction.verdict,
+        "rows": reproduction.rows,
+        "score": sections,
+    }
 
 
 def print_proof(model: str, proof: dict[str, Any]) -> None:
-    """Print what was proved of a loop in a line."""
+    """Print the proof of a loop in a line."""
     points = ", ".join(f"{section} {points:g}" for section, points in proof["score"].items())
     print(
         f"{model}: version {proof['champion']} made again is {proof['reproduced']} on {proof['rows']:,} rows; "

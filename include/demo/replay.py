@@ -1,4 +1,4 @@
-"""Replay the year: each week is ingested through Airflow's API, the next one when the loop has come to rest.
+"""Replay the year: ingest each week through Airflow's API, and the next one when the loop is idle.
 
 A bare backfill of ingest would run ahead of training; here the weeks arrive as they would have.
 Each loop goes at its own pace, in a thread of its own.
@@ -25,14 +25,14 @@ SETTLE_SECONDS = 300.0
 
 
 def replay_year(stack: LocalStack, loops: list[Loop], *, weeks: int | None) -> None:
-    """Replay all weeks, or the first so many, through every loop; returns when all have come to rest."""
+    """Replay all weeks, or the first ``weeks``, through every loop; returns when all loops are idle."""
     dag_ids = [f"{loop.model}_{name}" for loop in loops for name in DAGS]
     stack.client.wait_for_dags(*dag_ids)
     # Consumers first: an event that comes while its consumer is paused is dropped for good.
     stack.client.unpause(*sorted(dag_ids, key=lambda dag_id: dag_id.endswith(("_ingest", "_nightly"))))
     with ThreadPoolExecutor(len(loops)) as threads:
-        for done in [threads.submit(replay_loop, stack, loop, weeks) for loop in loops]:
-            done.result()
+        for future in [threads.submit(replay_loop, stack, loop, weeks) for loop in loops]:
+            future.result()
 
 
 def replay_loop(stack: LocalStack, loop: Loop, weeks: int | None) -> None:
@@ -53,12 +53,12 @@ def partitions_of(loop: Loop) -> list[str]:
     assert loop.data.until is not None
     assert isinstance(loop.data.source, ParquetSource)
     tick, until = datetime.fromisoformat(loop.data.from_), datetime.fromisoformat(loop.data.until)
-    source, found = ParquetFiles(loop.data.source.uri, root=ROOT), []
+    source, keys = ParquetFiles(loop.data.source.uri, root=ROOT), []
     while tick <= until:
         if source.path(tick.isoformat()).exists():
-            found.append(tick.isoformat())
+            keys.append(tick.isoformat())
         tick += timedelta(weeks=1)
-    return found
+    return keys
 
 
 def nightly_key(partition: str) -> str:

@@ -1,4 +1,4 @@
-"""What the demo prints: a line for every week of a loop, and the table at the end."""
+"""The printed report of the demo: a line for every week of a loop, and the table at the end."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from airflow_mlops.core.retrain.retrain_policy import alarms_of
 
 def week_line(loop: Loop, state: LoopState, partition: str, seconds: float) -> str:
     """Return one line about a week: champion, error, alarms, retrain."""
-    judged = state.performance.get(partition)
-    value = None if judged is None else judged.value
+    performance = state.performance.get(partition)
+    value = None if performance is None else performance.value
     error = f"{loop.metric}       -" if value is None else f"{loop.metric} {value:7.3f}"
     champion = f"v{state.champion.number}" if state.champion else "-"
     alarms = ", ".join(cause.split(":")[0] for cause in alarms_of(state, partition)) or "-"
@@ -24,18 +24,18 @@ def week_line(loop: Loop, state: LoopState, partition: str, seconds: float) -> s
 
 
 def promotions(state: LoopState) -> dict[str, str]:
-    """Return the versions that became the champion, by the partition as of which they did."""
+    """Return the promoted versions by the partition of their promotion."""
     entries = ((key.partition("|")[0], number) for key, number in state.promotions.items())
     return dict(entries)
 
 
 def print_table(summary: dict[str, Any]) -> None:
-    """Print what the loop did beside the same model never retrained."""
+    """Print the table that compares each loop with the same model never retrained."""
     print(f"\n{'':<18}{'metric':<10}{'loop':>8}{'never':>9}{'ratio':>8}{'retrains':>10}{'live':>6}{'back':>6}")
-    for model, of in summary["loops"].items():
+    for model, comparison in summary["loops"].items():
         numbers = summary[model]
         print(
-            f"{model:<18}{of['metric']:<10}{of['loop']:>8.4f}{of['never_retrained']:>9.4f}{of['ratio']:>8.3f}"
+            f"{model:<18}{comparison['metric']:<10}{comparison['loop']:>8.4f}{comparison['never_retrained']:>9.4f}{comparison['ratio']:>8.3f}"
             f"{len(numbers['retrains']):>10}{numbers['promotions']:>6}{numbers['rollbacks']:>6}"
         )
     for model in summary["loops"]:
@@ -47,7 +47,7 @@ def print_table(summary: dict[str, Any]) -> None:
 
 
 def speed_line(model: str, speed: dict[str, float] | None) -> str:
-    """Return a line about how long an alarm took to become a new champion."""
+    """Return a line about the time from an alarm to the new champion."""
     if speed is None:
         return f"{model}: no alarm led to a new champion"
     return (

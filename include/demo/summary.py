@@ -1,4 +1,4 @@
-"""What the year came to, computed from the ledger, the predictions and Airflow's own records."""
+"""The summary of the year, computed from the ledger, the predictions and Airflow's own records."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def summarise(workspaces: list[Workspace], client: AirflowClient, *, minutes: fl
         verify_chain(workspace.ledger.records())
     figures = {workspace.loop.model: summarise_loop(workspace, instances) for workspace in workspaces}
     return {
-        **{model: found["numbers"] for model, found in figures.items()},
-        "loops": {model: found["comparison"] for model, found in figures.items()},
+        **{model: summary["numbers"] for model, summary in figures.items()},
+        "loops": {model: summary["comparison"] for model, summary in figures.items()},
         "failed_tasks": sum(instance["state"] in ("failed", "upstream_failed") for instance in instances),
         "tasks": len(instances),
         "ledger_verified": True,
@@ -48,11 +48,11 @@ def summarise_loop(workspace: Workspace, instances: list[dict[str, Any]]) -> dic
     weeks = [week_errors(workspace, state, partition) for partition in state.scored]
     rollbacks = [record.partition for record in workspace.ledger.records(RolledBack)]
     rows = sum(week["rows"] for week in weeks)
-    ours = sum(week["loop"] * week["rows"] for week in weeks) / rows
-    never = sum(week["never_retrained"] * week["rows"] for week in weeks) / rows
+    loop_error = sum(week["loop"] * week["rows"] for week in weeks) / rows
+    fixed_error = sum(week["never_retrained"] * week["rows"] for week in weeks) / rows
     numbers = {
-        f"{loop.metric}_loop": ours,
-        f"{loop.metric}_never_retrained": never,
+        f"{loop.metric}_loop": loop_error,
+        f"{loop.metric}_never_retrained": fixed_error,
         "retrains": [
             {"partition": record.partition, "cause": record.details.cause, "ledger": record.sequence}
             for _, record in state.retrains.items()
@@ -65,10 +65,14 @@ def summarise_loop(workspace: Workspace, instances: list[dict[str, Any]]) -> dic
         "seconds_from_alarm_to_live": alarm_to_live(workspace, records, instances),
     }
     comparison = {
-        "metric": loop.metric, "loop": ours, "never_retrained": never, "ratio": ours / never, "weeks": weeks,
+        "metric": loop.metric,
+        "loop": loop_error,
+        "never_retrained": fixed_error,
+        "ratio": loop_error / fixed_error,
+        "weeks": weeks,
         "promoted": [key.partition("|")[0] for key in state.promotions],
         "rolled_back": rollbacks,
-    }  # fmt: skip
+    }
     return {"numbers": numbers, "comparison": comparison}
 
 
@@ -89,26 +93,26 @@ def week_errors(workspace: Workspace, state: LoopState, partition: str) -> dict[
 
 
 def staged_promotions(records: list[AnyRecord]) -> int:
-    """Return how many promoted versions were looked at in shadow and in canary beside a champion."""
-    seen: dict[str, set[str]] = {}
+    """Return the number of promoted versions that passed an analysis in shadow and in canary."""
+    stages: dict[str, set[str]] = {}
     for details in (record.details for record in records):
         if isinstance(details, StageAnalysed) and details.verdict == "pass" and details.rows:
-            seen.setdefault(details.version, set()).add(details.name.split("_")[0])
+            stages.setdefault(details.version, set()).add(details.name.split("_")[0])
     promoted = {record.details.version for record in records if isinstance(record.details, Promoted)}
-    return sum({"shadow", "canary"} <= seen.get(version, set()) for version in promoted)
+    return sum({"shadow", "canary"} <= stages.get(version, set()) for version in promoted)
 
 
 def predicted_first(records: list[AnyRecord], state: LoopState) -> bool:
-    """Tell whether every week was scored before its labels were read, by a model made of earlier weeks only."""
+    """Return whether every week was scored before its labels were read, by a model of earlier weeks only."""
     scored = {
         str(record.partition): (record.sequence, record.details.champion)
         for record in records
         if isinstance(record.details, PredictionsPublished)
     }
-    judged = {str(record.partition): record for record in records if isinstance(record.details, PerformanceJudged)}
+    judgements = {str(record.partition): record for record in records if isinstance(record.details, PerformanceJudged)}
     for partition, (sequence, champion) in scored.items():
         newest = max(pin.partition for pin in state.versions[champion].details.window.pins)
-        if newest >= partition or (partition in judged and judged[partition].sequence < sequence):
+        if newest >= partition or (partition in judgements and judgements[partition].sequence < sequence):
             return False
     return True
 
@@ -116,7 +120,7 @@ def predicted_first(records: list[AnyRecord], state: LoopState) -> bool:
 def alarm_to_live(
     workspace: Workspace, records: list[AnyRecord], instances: list[dict[str, Any]]
 ) -> dict[str, float] | None:
-    """Return the median seconds from an alarm to the new champion, and where they went; None without any."""
+    """Return the median seconds from an alarm to the new champion and its parts; None without alarms."""
     figures = []
     for decision in records:
         if not isinstance(decision.details, RetrainDecided) or not decision.details.cause.startswith("alarm"):
@@ -147,21 +151,21 @@ def alarm_to_live(
 
 def first_record(records: list[AnyRecord], kind: type[D], **details: Any) -> Record[D] | None:
     """Return the first record of a kind with these details."""
-    wanted = details.items()
+    fields = details.items()
     matches = (
         record
         for record in records
-        if isinstance(record.details, kind) and all(getattr(record.details, name) == value for name, value in wanted)
+        if isinstance(record.details, kind) and all(getattr(record.details, name) == value for name, value in fields)
     )
     return cast("Record[D] | None", next(matches, None))
 
 
 def busy_seconds(instances: list[dict[str, Any]], prefix: str, began: float, ended: float) -> float:
-    """Return for how much of a span at least one task of these Dags was running."""
+    """Return the seconds of a span in which at least one task of these Dags was running."""
     spans = sorted(
-        (max(moment(each["start_date"]), began), min(moment(each["end_date"]), ended))
-        for each in instances
-        if each["dag_id"].startswith(prefix) and each["start_date"] and each["end_date"]
+        (max(moment(instance["start_date"]), began), min(moment(instance["end_date"]), ended))
+        for instance in instances
+        if instance["dag_id"].startswith(prefix) and instance["start_date"] and instance["end_date"]
     )
     busy, until = 0.0, began
     for start, end in spans:

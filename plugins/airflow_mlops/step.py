@@ -62,7 +62,7 @@ def answered(step: str, given: bytes) -> Dict[str, Any]:  # noqa: UP006
     except ImportError as error:
         return {"error": f"package {error.name!r} is missing there; install requirements-step.lock", "unfit": True}
     from airflow_mlops.core.errors import MlopsError
-    from airflow_mlops.core.training.usable_model import chain_of
+    from airflow_mlops.core.training.usable_model import error_chain
 
     try:
         request = json.loads(given)
@@ -70,7 +70,7 @@ def answered(step: str, given: bytes) -> Dict[str, Any]:  # noqa: UP006
             return {"result": list_candidates(request["function"], Path(request["root"]), request["seed"])}
         return {"result": fit_file(FitRequest.from_dict(request)).to_dict()}
     except (MlopsError, MemoryError) as error:
-        hungry = any(isinstance(one, MemoryError) for one in chain_of(error))
+        hungry = any(isinstance(cause, MemoryError) for cause in error_chain(error))
         return {"error": str(error) or type(error).__name__, "out_of_memory": hungry}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from airflow_mlops.core.data.apply_retention import tidy_lake
+from airflow_mlops.core.data.apply_retention import apply_retention
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, PartitionRefusedError
@@ -143,7 +143,7 @@ def test_tidying_never_removes_what_a_registered_model_needs(tmp_path: Path) -> 
     ingest(opened(tmp_path), 3)
     assert files(tmp_path) == 8
     # Only the first delivery of week 3 went into no model.
-    assert tidy_lake(opened(tmp_path), after_hours=0).files["snapshots"] == 1
+    assert apply_retention(opened(tmp_path), after_hours=0).files["snapshots"] == 1
     assert files(tmp_path) == 7
     for pin in pins.pins:
         assert opened(tmp_path).snapshots.read(pin.partition, version=pin.version).num_rows == 120
@@ -154,9 +154,9 @@ def test_what_an_ingest_under_way_has_just_replaced_stays_for_the_next_night(tmp
     for rows in (toy_rows(0), toy_rows(0, rows=130)):
         deliver(tmp_path, 0, rows)
         ingest(opened(tmp_path), 0)
-    assert tidy_lake(opened(tmp_path)).files["snapshots"] == 0
+    assert apply_retention(opened(tmp_path)).files["snapshots"] == 0
     assert files(tmp_path) == 2
-    assert tidy_lake(opened(tmp_path), after_hours=0).files["snapshots"] == 1
+    assert apply_retention(opened(tmp_path), after_hours=0).files["snapshots"] == 1
 
 
 def test_retention_lets_go_of_old_partitions_and_keeps_those_of_a_model(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_retention_lets_go_of_old_partitions_and_keeps_those_of_a_model(tmp_path
     for number in range(3, 7):
         deliver(tmp_path, number)
         ingest(opened(tmp_path), number)
-    done = tidy_lake(opened(tmp_path, retention={"snapshots": 2}), after_hours=0)
+    done = apply_retention(opened(tmp_path, retention={"snapshots": 2}), after_hours=0)
     assert done.expired == {"snapshots": [week(number) for number in range(5)]}
     workspace = opened(tmp_path)
     assert sorted(workspace.state().published) == workspace.snapshots.partitions() == [week(5), week(6)]
@@ -176,7 +176,7 @@ def test_retention_lets_go_of_old_partitions_and_keeps_those_of_a_model(tmp_path
     assert workspace.snapshots.read(pin.partition, version=pin.version).num_rows == 120
     with pytest.raises(DataError):
         workspace.snapshots.read(week(4), version=5)
-    assert tidy_lake(opened(tmp_path, retention={"snapshots": 2}), after_hours=0).expired == {}
+    assert apply_retention(opened(tmp_path, retention={"snapshots": 2}), after_hours=0).expired == {}
 
 
 def test_what_a_crash_between_record_and_effect_left_is_let_go_by_the_next_run(
@@ -188,8 +188,8 @@ def test_what_a_crash_between_record_and_effect_left_is_let_go_by_the_next_run(
         ingest(opened(tmp_path), number)
     monkeypatch.setenv("AIRFLOW_MLOPS_FAULT", "expired:raise")
     with pytest.raises(RuntimeError, match="fault injected"):
-        tidy_lake(opened(tmp_path, retention={"snapshots": 2}), after_hours=0)
+        apply_retention(opened(tmp_path, retention={"snapshots": 2}), after_hours=0)
     monkeypatch.delenv("AIRFLOW_MLOPS_FAULT")
     assert len(opened(tmp_path).snapshots.partitions()) == 3
-    tidy_lake(opened(tmp_path, retention={"snapshots": 2}), after_hours=0)
+    apply_retention(opened(tmp_path, retention={"snapshots": 2}), after_hours=0)
     assert opened(tmp_path).snapshots.partitions() == [week(1), week(2)]

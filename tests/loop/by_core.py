@@ -8,7 +8,7 @@ from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.errors import GateError, NotReadyError, RolledBackError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
-from airflow_mlops.core.governance.certify_version import prove_version
+from airflow_mlops.core.governance.certify_version import certify_version
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decide_by_hand
 from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
@@ -59,6 +59,6 @@ def live_through(workspace: Workspace, key: str) -> None:
     decide_and_record(workspace, key, trigger="nightly")
     # Nothing was decided, a candidate was refused, a rollout holds or was taken back: the ledger says so.
     with suppress(NotReadyError, GateError):
-        prove_version(workspace, register(workspace, key))
+        certify_version(workspace, register(workspace, key))
     with suppress(NotReadyError, RolledBackError):
         roll_out(workspace, key)

@@ -1,4 +1,4 @@
-"""The commands by which people govern: rollback, lift, history and audit, on a loop with two champions."""
+"""The commands by which people govern: rollback, unquarantine, history and audit, on a loop with two champions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_rollback_and_its_lifting_are_one_command_each(project: Project, capsy
     assert project.workspace.registry.aliases() == {"champion": "1"}
     assert run(project, "rollback", "--to", "2") == 1
     assert "version 2 is in quarantine: complaints" in capsys.readouterr().err
-    assert run(project, "lift", "2", "--reason", "the label was late") == 0
+    assert run(project, "unquarantine", "2", "--reason", "the label was late") == 0
     assert f"airflow-mlops rollback {project.model} --to 2 lets it serve" in capsys.readouterr().out
     assert run(project, "rollback", "--to", "2") == 0
     assert project.workspace.registry.aliases() == {"champion": "2"}

@@ -63,7 +63,7 @@ def test_every_kind_of_flight_model_is_made_again_bit_for_bit(
 def test_the_score_of_air_time_is_five_of_seven_for_data_and_model_and_names_what_is_missing(
     home: Path, command: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["score", "flight_air_time", "--root", str(ROOT)]) == 0
+    assert main(["ml-test-score", "flight_air_time", "--root", str(ROOT)]) == 0
     out = capsys.readouterr().out
     sums = {name: float(points) for name, points in re.findall(r"^(\w+): ([\d.]+) of 7$", out, re.MULTILINE)}
     assert list(sums) == ["Data", "Model", "Infrastructure", "Monitoring"]
@@ -78,7 +78,7 @@ def test_the_score_of_air_time_is_five_of_seven_for_data_and_model_and_names_wha
 def test_every_point_names_evidence_that_is_there(
     home: Path, command: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["score", "flight_air_time", "--root", str(ROOT)]) == 0
+    assert main(["ml-test-score", "flight_air_time", "--root", str(ROOT)]) == 0
     count = opened(home, "flight_air_time").ledger.head().sequence
     lines = capsys.readouterr().out.splitlines()
     for item, following in zip(lines, [*lines[1:], ""], strict=True):

@@ -7,11 +7,11 @@
     airflow-mlops rollout status|pause|resume|skip|abort|approve MODEL   a rollout under way
     airflow-mlops serve MODEL       answer requests: the gateway, a process of its own
     airflow-mlops rollback MODEL    take back the rollout under way, or the champion
-    airflow-mlops lift MODEL VERSION       let a version that was taken back serve again
+    airflow-mlops unquarantine MODEL VERSION   let a version that was taken back serve again
     airflow-mlops reproduce MODEL VERSION  make a version again and compare its predictions
     airflow-mlops explain MODEL VERSION    trace one row through its features to its prediction
     airflow-mlops card MODEL VERSION       the model card of a version, as Markdown or HTML
-    airflow-mlops score MODEL       the ML Test Score of a loop, with the evidence of each point
+    airflow-mlops ml-test-score MODEL   the ML Test Score of a loop, with the evidence of each point
     airflow-mlops audit verify|anchor|export MODEL   is the ledger whole; take it elsewhere
     airflow-mlops reconcile MODEL   make target and registry say what the ledger says, and watch over a rollout
     airflow-mlops replay MODEL      what other retrain policies would have made of its history
@@ -51,10 +51,10 @@ from airflow_mlops.core.errors import MlopsError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, or 1 with one line on standard error that says why."""
-    asked = parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     try:
-        run: Callable[[argparse.Namespace], None] = asked.run
-        run(asked)
+        run: Callable[[argparse.Namespace], None] = args.run
+        run(args)
     except MlopsError as error:
         print(f"airflow-mlops: {error}", file=sys.stderr)
         return 1
@@ -64,14 +64,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     summary = (__doc__ or "").splitlines()
-    whole = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog="airflow-mlops", description="\n".join(summary[2:]), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = whole.add_subparsers(required=True, metavar="COMMAND")
+    commands = command_line.add_subparsers(required=True, metavar="COMMAND")
     modules = (
-        loop_commands, rollout_commands, rollback_commands, proof_commands, audit_commands, contract_commands,
-        lake_commands, skew_command, serve_command, replay_command, report_command,
-    )  # fmt: skip
+        loop_commands,
+        rollout_commands,
+        rollback_commands,
+        proof_commands,
+        audit_commands,
+        contract_commands,
+        lake_commands,
+        skew_command,
+        serve_command,
+        replay_command,
+        report_command,
+    )
     for module in modules:
         module.add_commands(commands)
-    return whole
+    return command_line

@@ -1,4 +1,4 @@
-"""The commands of ``airflow-mlops`` that concern data; ``add_commands`` hangs them below the others.
+"""The command ``airflow-mlops contract suggest``: draft a contract and a suite from files.
 
 airflow-mlops contract suggest FILE...   draft a contract and a first suite from Parquet or CSV files
 """
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from airflow_mlops.cli.asked_loop import Commands
+    from airflow_mlops.cli.loop_argument import Commands
 
 
 def add_commands(commands: Commands) -> None:
     """Add the commands of this module to those of the command line."""
     contract = commands.add_parser("contract", help="draft the contract of a data set")
-    below = contract.add_subparsers(required=True, metavar="COMMAND")
-    add_suggest(below, suggest)
+    subcommands = contract.add_subparsers(required=True, metavar="COMMAND")
+    add_suggest(subcommands, suggest)
 
 
 def add_suggest(commands: Commands, run: Callable[[argparse.Namespace], None]) -> None:
@@ -33,26 +33,28 @@ def add_suggest(commands: Commands, run: Callable[[argparse.Namespace], None]) -
     command.add_argument("--name", help="name of the data set; that of the file, or of its folder, if not given")
     command.add_argument("--delimiter", default=",", help="character between two values of a CSV file")
     command.add_argument(
-        "--into", type=Path, metavar="FOLDER",
+        "--into",
+        type=Path,
+        metavar="FOLDER",
         help="write FOLDER/contracts/NAME.yaml and FOLDER/expectations/NAME.yaml, and replace nothing",
-    )  # fmt: skip
+    )
     command.set_defaults(run=run)
 
 
-def suggest(asked: argparse.Namespace) -> None:
+def suggest(args: argparse.Namespace) -> None:
     """Print the drafts, or write them where nothing stands yet."""
     from airflow_mlops.core.data.drafting.learn_columns import learn_table
     from airflow_mlops.core.data.drafting.suggest_contract import data_set_name, draft_contract
     from airflow_mlops.core.validation.suggest_suite import draft_suite
 
-    name = asked.name or data_set_name(asked.files)
-    with learn_table(asked.files, delimiter=asked.delimiter) as table:
-        draft = draft_contract(table, asked.files, name=name, key=asked.key, time=asked.time)
-        suite = draft_suite(table, asked.files, key=draft.key, hidden=draft.personal)
-    if asked.into is None:
+    name = args.name or data_set_name(args.files)
+    with learn_table(args.files, delimiter=args.delimiter) as table:
+        draft = draft_contract(table, args.files, name=name, key=args.key, time=args.time)
+        suite = draft_suite(table, args.files, key=draft.key, hidden=draft.personal)
+    if args.into is None:
         print(f"{draft.text}---\n{suite}", end="")
         return
-    texts = {asked.into / "contracts" / f"{name}.yaml": draft.text, asked.into / "expectations" / f"{name}.yaml": suite}
+    texts = {args.into / "contracts" / f"{name}.yaml": draft.text, args.into / "expectations" / f"{name}.yaml": suite}
     for path in texts:
         if path.exists():
             raise DeclarationError("stands there already and is not replaced; move it away first", file=str(path))

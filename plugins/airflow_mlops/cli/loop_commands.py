@@ -1,4 +1,4 @@
-"""The commands of ``airflow-mlops`` about a declaration and what its ledger says."""
+"""The commands of ``airflow-mlops`` about a declaration, and about the state and history of its loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.cli.asked_loop import add_command, loop_of, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, loop_of, workspace_of
 from airflow_mlops.core.check_declaration import check_declaration
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
@@ -15,17 +15,32 @@ from airflow_mlops.core.ledger.training_details import RetrainDecided
 from airflow_mlops.core.ledger.watch_details import WindowJudged
 
 if TYPE_CHECKING:
-    from airflow_mlops.cli.asked_loop import Commands
+    from airflow_mlops.cli.loop_argument import Commands
     from airflow_mlops.core.ledger.details import Details
     from airflow_mlops.core.ledger.state import LoopState
     from airflow_mlops.core.ledger.state_machine import Version
     from airflow_mlops.core.workspace import Workspace
 
-SHOWN_KINDS = frozenset({
-    "partition_refused", "retrain_decided", "training_failed", "candidate_refused", "candidate_registered",
-    "rollout_started", "stage_analysed", "promoted", "rolled_back", "superseded", "approved", "rejected",
-    "approval_void", "quarantine_lifted", "reproduced", "escalated",
-})  # fmt: skip
+SHOWN_KINDS = frozenset(
+    {
+        "partition_refused",
+        "retrain_decided",
+        "training_failed",
+        "candidate_refused",
+        "candidate_registered",
+        "rollout_started",
+        "stage_analysed",
+        "promoted",
+        "rolled_back",
+        "superseded",
+        "approved",
+        "rejected",
+        "approval_void",
+        "quarantine_lifted",
+        "reproduced",
+        "escalated",
+    }
+)
 
 
 def add_commands(commands: Commands) -> None:
@@ -33,8 +48,8 @@ def add_commands(commands: Commands) -> None:
     commands.add_parser("schema", help="print the JSON schema of declarations").set_defaults(run=schema)
     add_command(commands, "check", check, "read a declaration and say what is wrong with it")
     add_command(commands, "status", status, "say where a loop stands")
-    told = add_command(commands, "history", history, "list what was decided, by whom, when and why")
-    told.add_argument("--all", action="store_true", help="also the facts of every partition")
+    command = add_command(commands, "history", history, "list what was decided, by whom, when and why")
+    command.add_argument("--all", action="store_true", help="also the facts of every partition")
     add_command(
         commands,
         "reconcile",
@@ -43,7 +58,7 @@ def add_commands(commands: Commands) -> None:
     )
 
 
-def schema(_asked: argparse.Namespace) -> None:
+def schema(_args: argparse.Namespace) -> None:
     """Print the JSON schema of declarations."""
     print(json.dumps(loop_schema(), indent=2))
 
@@ -57,22 +72,22 @@ def loop_schema() -> dict[str, Any]:
     }
 
 
-def check(asked: argparse.Namespace) -> None:
+def check(args: argparse.Namespace) -> None:
     """Check a declaration, and the files and packages that it refers to."""
-    loop = loop_of(asked)
-    check_declaration(loop, asked.root.resolve(), file=str(asked.loop))
-    print(f"{asked.loop}: {loop.model} is well declared")
+    loop = loop_of(args)
+    check_declaration(loop, args.root.resolve(), file=str(args.loop))
+    print(f"{args.loop}: {loop.model} is well declared")
 
 
-def status(asked: argparse.Namespace) -> None:
+def status(args: argparse.Namespace) -> None:
     """Print where a loop stands."""
-    workspace = workspace_of(asked)
+    workspace = workspace_of(args)
     state = workspace.state()
     champion, rollout = state.champion, state.rollout
     newest = state.published.newest() or "none"
     print(f"champion          {f'version {champion.number}, live since {state.promoted_at}' if champion else 'none'}")
-    shown = f"version {rollout.version.number}, {rollout.kind} {rollout.share} %" if rollout else "none"
-    print(f"rollout           {shown}")
+    rollout_text = f"version {rollout.version.number}, {rollout.kind} {rollout.share} %" if rollout else "none"
+    print(f"rollout           {rollout_text}")
     print(f"under way         {state.in_flight or 'nothing'}")
     print(f"newest partition  {newest}  ({len(state.published)} published, {len(state.refused)} refused)")
     rollbacks = sum(1 for _ in workspace.ledger.records(RolledBack))
@@ -87,17 +102,17 @@ def status(asked: argparse.Namespace) -> None:
 def corrected_since(state: LoopState, version: Version) -> list[str]:
     """Return the partitions that a version was fitted or judged on, and that now hold other content."""
     pins = ((pin, state.published.get(pin.partition)) for pin in version.details.window.pins)
-    return sorted(pin.partition for pin, known in pins if known is not None and known.digest != pin.digest)
+    return sorted(pin.partition for pin, published in pins if published is not None and published.digest != pin.digest)
 
 
-def history(asked: argparse.Namespace) -> None:
+def history(args: argparse.Namespace) -> None:
     """Print the records of decisions, or all records, oldest first."""
-    workspace = workspace_of(asked)
+    workspace = workspace_of(args)
     state = workspace.state()
     for record in workspace.ledger.records():
         details = record.details
         quiet = isinstance(details, RetrainDecided) and not details.retrain
-        if asked.all or (record.kind in SHOWN_KINDS and not quiet):
+        if args.all or (record.kind in SHOWN_KINDS and not quiet):
             summary = why_promoted(workspace, state, details) if isinstance(details, Promoted) else summarise(details)
             print(
                 f"{record.sequence:>6}  {record.recorded_at[:19]}  {record.partition or '-':<19}  "
@@ -106,7 +121,7 @@ def history(asked: argparse.Namespace) -> None:
 
 
 def why_promoted(workspace: Workspace, state: LoopState, promoted: Promoted) -> str:
-    """Return which version became the champion, in whose place, why it was made and who approved it."""
+    """Return the promoted version, the previous champion, the reason of its training and its approval as text."""
     decision = workspace.ledger.record(state.versions[promoted.version].details.decision)
     parts = [f"version {promoted.version}, before it {promoted.previous or 'none'}"]
     if decision is not None:
@@ -136,18 +151,18 @@ def summarise(details: Details) -> str:
     return " ".join(word for word in words if word)
 
 
-def reconcile_aliases(asked: argparse.Namespace) -> None:
+def reconcile_aliases(args: argparse.Namespace) -> None:
     """Make target and registry say what the ledger says, and take back a challenger that has to go."""
     from airflow_mlops.core.errors import RegistryError
     from airflow_mlops.core.rollout.inspect_versions import inspect_versions
     from airflow_mlops.core.rollout.watch_rollout import watch_rollout
 
-    workspace = workspace_of(asked)
+    workspace = workspace_of(args)
     repairs = watch_rollout(workspace, workspace.state().published.newest() or "")
-    found = inspect_versions(workspace)
+    inspection = inspect_versions(workspace)
     print(
-        "\n".join([*repairs, *found.notices])
+        "\n".join([*repairs, *inspection.notices])
         or "nothing to repair: who serves, and every alias, is what the ledger says"
     )
-    if found.problems:
-        raise RegistryError("; ".join(found.problems))
+    if inspection.problems:
+        raise RegistryError("; ".join(inspection.problems))

@@ -1,4 +1,4 @@
-"""The commands ``reproduce``, ``explain``, ``card`` and ``score``: proof about a version, or about a whole loop."""
+"""The commands ``reproduce``, ``explain``, ``card`` and ``ml-test-score``: proof about a version or a loop."""
 
 from __future__ import annotations
 
@@ -6,30 +6,33 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.asked_loop import add_command, workspace_of, writing
+from airflow_mlops.cli.loop_argument import add_command, name_unwritable_file, workspace_of
 
 if TYPE_CHECKING:
-    from airflow_mlops.cli.asked_loop import Commands, Run
+    from airflow_mlops.cli.loop_argument import Commands, Run
 
 
 def add_commands(commands: Commands) -> None:
     """Add the commands of this module to those of the command line."""
     words = "make a version again from its stored request, and compare what it predicts"
-    again = _about_version(commands, "reproduce", reproduce, words)
-    again.add_argument(
-        "--tolerance", type=float, default=0.0, metavar="UNITS",
+    command = _about_version(commands, "reproduce", reproduce, words)
+    command.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.0,
+        metavar="UNITS",
         help="largest difference of a prediction that counts as the same; 0, bit for bit, if not given",
-    )  # fmt: skip
+    )
     words = "trace one row: as published, as the model saw it, what each feature did, what was served"
-    told = _about_version(commands, "explain", explain, words)
-    told.add_argument("--row", required=True, metavar="KEY", help="key of the row, as it stands in the source")
-    told.add_argument("--partition", metavar="KEY", help="where to look; everywhere, newest first, if not given")
-    card = _about_version(commands, "card", write_card, "the model card of a version, as of now")
-    card.add_argument(
+    command = _about_version(commands, "explain", explain, words)
+    command.add_argument("--row", required=True, metavar="KEY", help="key of the row, as it stands in the source")
+    command.add_argument("--partition", metavar="KEY", help="where to look; everywhere, newest first, if not given")
+    command = _about_version(commands, "card", write_card, "the model card of a version, as of now")
+    command.add_argument(
         "--to", type=Path, metavar="FILE", help="file to write: .md or .html; standard output if not given"
     )
     words = "the ML Test Score of a loop (28 points of Breck et al. 2017), with the evidence of each"
-    add_command(commands, "score", score, words)
+    add_command(commands, "ml-test-score", print_ml_test_score, words)
 
 
 def _about_version(commands: Commands, name: str, run: Run, words: str) -> argparse.ArgumentParser:
@@ -38,62 +41,62 @@ def _about_version(commands: Commands, name: str, run: Run, words: str) -> argpa
     return command
 
 
-def reproduce(asked: argparse.Namespace) -> None:
-    """Make a version again, print the verdict, and fail where predictions differ beyond the tolerance."""
+def reproduce(args: argparse.Namespace) -> None:
+    """Reproduce a version, print the verdict, and fail where predictions differ beyond the tolerance."""
     from airflow_mlops.core.errors import ReproductionError
     from airflow_mlops.core.governance.reproduce_version import reproduce_version
 
-    workspace = workspace_of(asked)
-    found = reproduce_version(workspace, asked.version, tolerance=asked.tolerance)
-    if found.verdict == "different":
-        raise ReproductionError(f"{workspace.loop.model} version {found.version}: {found.reason}")
-    file = "the model file is the same byte for byte" if found.same_file else "the model file differs"
-    print(f"{workspace.loop.model} version {found.version}: {found.reason}; {file}")
+    workspace = workspace_of(args)
+    result = reproduce_version(workspace, args.version, tolerance=args.tolerance)
+    if result.verdict == "different":
+        raise ReproductionError(f"{workspace.loop.model} version {result.version}: {result.reason}")
+    file = "the model file is the same byte for byte" if result.same_file else "the model file differs"
+    print(f"{workspace.loop.model} version {result.version}: {result.reason}; {file}")
 
 
-def explain(asked: argparse.Namespace) -> None:
+def explain(args: argparse.Namespace) -> None:
     """Print the trace of a row."""
     from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.governance.explain_row import explain_row
 
-    partition = partition_key(asked.partition) if asked.partition else None
-    found = explain_row(workspace_of(asked), asked.version, asked.row, partition)
-    print(f"row {found.key} of {found.partition}, snapshot {found.snapshot[:12]}…")
-    print(f"version {found.version}: {found.used_for}")
+    partition = partition_key(args.partition) if args.partition else None
+    trace = explain_row(workspace_of(args), args.version, args.row, partition)
+    print(f"row {trace.key} of {trace.partition}, snapshot {trace.snapshot[:12]}…")
+    print(f"version {trace.version}: {trace.used_for}")
     print("as published")
-    for name, value in found.row.items():
+    for name, value in trace.row.items():
         print(f"  {name:<24} {value}")
-    print(f"what each feature adds to {found.base:.6g}, the mean prediction of rows of the holdout")
-    for one in found.contributions:
-        print(f"  {one.feature:<24} {one.value!s:<24} {one.added:+.6g}")
-    print(f"prediction                 {found.prediction!r}")
-    if found.logged is None:
+    print(f"what each feature adds to {trace.base:.6g}, the mean prediction of rows of the holdout")
+    for contribution in trace.contributions:
+        print(f"  {contribution.feature:<24} {contribution.value!s:<24} {contribution.added:+.6g}")
+    print(f"prediction                 {trace.prediction!r}")
+    if trace.logged is None:
         print("served                     the partition was not scored, or the row was not in it")
     else:
-        said = found.logged
-        print(f"served                     {said['served_prediction']!r} by version {said['served_version']}")
+        logged = trace.logged
+        print(f"served                     {logged['served_prediction']!r} by version {logged['served_version']}")
 
 
-def write_card(asked: argparse.Namespace) -> None:
+def write_card(args: argparse.Namespace) -> None:
     """Print or write the model card; it is kept as evidence where none is, or the one that is lacks other things."""
     from airflow_mlops.core.errors import DeclarationError
     from airflow_mlops.core.governance.model_card import write_model_card
     from airflow_mlops.core.report.page_html import as_html, as_markdown
 
-    if asked.to is not None and asked.to.suffix not in (".md", ".html"):
-        raise DeclarationError(f"the card can be written as .md or .html, not {asked.to.suffix or 'without ending'!r}")
-    card = write_model_card(workspace_of(asked), asked.version)
-    if asked.to is None:
+    if args.to is not None and args.to.suffix not in (".md", ".html"):
+        raise DeclarationError(f"the card can be written as .md or .html, not {args.to.suffix or 'without ending'!r}")
+    card = write_model_card(workspace_of(args), args.version)
+    if args.to is None:
         print(as_markdown(card))
         return
-    with writing(asked.to):
-        asked.to.write_text(as_html(card) if asked.to.suffix == ".html" else as_markdown(card), encoding="utf-8")
-    print(f"{card.title}: {asked.to}" + (f"; it lacks {', '.join(card.missing)}" if card.missing else ""))
+    with name_unwritable_file(args.to):
+        args.to.write_text(as_html(card) if args.to.suffix == ".html" else as_markdown(card), encoding="utf-8")
+    print(f"{card.title}: {args.to}" + (f"; it lacks {', '.join(card.missing)}" if card.missing else ""))
 
 
-def score(asked: argparse.Namespace) -> None:
+def print_ml_test_score(args: argparse.Namespace) -> None:
     """Print the score, section by section, with the evidence of each point and what is missing."""
-    from airflow_mlops.core.governance.ml_test_score.ml_test_score import ml_test_score, shown
+    from airflow_mlops.core.governance.ml_test_score.ml_test_score import ml_test_score, score_lines
 
-    for line in shown(ml_test_score(workspace_of(asked))):
+    for line in score_lines(ml_test_score(workspace_of(args))):
         print(line)

@@ -1,4 +1,4 @@
-"""The command ``airflow-mlops replay``: what other retrain policies would have made of a loop's history."""
+"""The command ``airflow-mlops replay``: compare retrain policies on a loop's history."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.asked_loop import add_command, loop_of, workspace_of, writing
+from airflow_mlops.cli.loop_argument import add_command, loop_of, name_unwritable_file, workspace_of
 from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from airflow_mlops.cli.asked_loop import Commands
+    from airflow_mlops.cli.loop_argument import Commands
     from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.workspace import Workspace
 
@@ -28,9 +28,11 @@ def add_commands(commands: Commands) -> None:
     words = "replay retrain policies over the loop's history, and suggest one"
     command = add_command(commands, "replay", replay, words)
     command.add_argument(
-        "--policies", default=POLICIES, metavar="LIST",
+        "--policies",
+        default=POLICIES,
+        metavar="LIST",
         help=f"with commas between: declared, never, nightly, clock:N, alarm, alarm:K/N, regret:COST ({POLICIES})",
-    )  # fmt: skip
+    )
     command.add_argument("--window", metavar="N|all", help="train on another window than the declared one")
     command.add_argument("--until", metavar="KEY", help="key of the last partition; the newest by default")
     command.add_argument("--split", metavar="KEY", help="choose the cost up to this key, judge it after; the middle")
@@ -39,8 +41,8 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("--into", type=Path, metavar="DIR", help="folder of replay.json and replay.png")
 
 
-def replay(asked: argparse.Namespace) -> None:
-    """Fit the history once, replay the policies, print the table, and write figures and picture."""
+def replay(args: argparse.Namespace) -> None:
+    """Fit the history once, replay the policies, print the table, and write the figures and the picture."""
     from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.replay.compare_policies import PolicyComparison, policy_of
     from airflow_mlops.core.replay.fit_history import fit_history
@@ -49,21 +51,23 @@ def replay(asked: argparse.Namespace) -> None:
     from airflow_mlops.core.replay.replay_policy import LEFT_OUT
     from airflow_mlops.core.replay.replay_report import report_replay, table
 
-    loop = with_window(loop_of(asked), asked.window)
-    names = [name.strip() for name in asked.policies.split(",") if name.strip()]
+    loop = with_window(loop_of(args), args.window)
+    names = [name.strip() for name in args.policies.split(",") if name.strip()]
     for name in names:
-        policy_of(loop, name)  # a wrong name is told before hours of fits, not after
-    split = None if asked.split is None else partition_key(asked.split)
-    until = None if asked.until is None else partition_key(asked.until)
-    into = asked.into or asked.root / "build" / "replay" / loop.model
-    with writing(into):
+        policy_of(loop, name)  # a wrong name fails before hours of fits, not after
+    split = None if args.split is None else partition_key(args.split)
+    until = None if args.until is None else partition_key(args.until)
+    into = args.into or args.root / "build" / "replay" / loop.model
+    with name_unwritable_file(into):
         into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="replay-lake-") as folder:
-        workspace = workspace_with_history(asked, loop, Path(folder), until=until)
+        workspace = workspace_with_history(args, loop, Path(folder), until=until)
         partitions = past_partitions(workspace, until=until)
-        history = fit_history(workspace, partitions, processes=max(1, asked.processes), progress=counted("fit"))
-    report = report_replay(PolicyComparison(history), names, split=split, progress=lambda name: said(f"replay {name}"))
-    with writing(into / "replay.json"):
+        history = fit_history(workspace, partitions, processes=max(1, args.processes), progress=progress_printer("fit"))
+    report = report_replay(
+        PolicyComparison(history), names, split=split, progress=lambda name: print_progress(f"replay {name}")
+    )
+    with name_unwritable_file(into / "replay.json"):
         (into / "replay.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n")
     draw_replay(report, into / "replay.png")
     first, split_at = report.partitions[report.first][:10], report.partitions[report.split][:10]
@@ -87,20 +91,20 @@ def with_window(loop: Loop, window: str | None) -> Loop:
         return loop
     if window != "all" and not (window.isdecimal() and int(window) > 0):
         raise DeclarationError(f"--window {window!r} is neither a number of partitions nor all")
-    wanted = "all" if window == "all" else int(window)
-    # The first training comes when it would have come: another window is another memory, not another start.
-    kept = {"window": wanted, "at_least": loop.train.partitions_needed - loop.train.holdout}
-    return loop.model_copy(update={"train": loop.train.model_copy(update=kept)})
+    partitions = "all" if window == "all" else int(window)
+    # The first training happens when it would have: the window changes how much is remembered, not the start.
+    changes = {"window": partitions, "at_least": loop.train.partitions_needed - loop.train.holdout}
+    return loop.model_copy(update={"train": loop.train.model_copy(update=changes)})
 
 
-def workspace_with_history(asked: argparse.Namespace, loop: Loop, folder: Path, *, until: str | None) -> Workspace:
-    """Return the loop's own workspace if partitions are published in it; else one that takes them from the source."""
+def workspace_with_history(args: argparse.Namespace, loop: Loop, folder: Path, *, until: str | None) -> Workspace:
+    """Return the loop's own workspace if it has published partitions; else a new one filled from the source."""
     from dataclasses import replace
 
     from airflow_mlops.core.open_workspace import Stores, open_workspace
 
-    own = replace(workspace_of(asked), loop=loop)
-    if not asked.from_source and own.state().published:
+    own = replace(workspace_of(args), loop=loop)
+    if not args.from_source and own.state().published:
         return own
     from airflow_mlops.core.replay.take_history import take_history
     from airflow_mlops.core.validation.gx_validator import GxValidator
@@ -108,19 +112,19 @@ def workspace_with_history(asked: argparse.Namespace, loop: Loop, folder: Path, 
     stores = replace(Stores.embedded(folder), secret=own.secret, connections=own.connections)
     workspace = open_workspace(loop, stores, root=own.root, actor=own.actor)
     last = until or time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
-    take_history(workspace, GxValidator(), until=last, progress=counted("take"))
+    take_history(workspace, GxValidator(), until=last, progress=progress_printer("take"))
     return workspace
 
 
-def counted(what: str) -> Callable[[int, int, str], None]:
-    """Return what tells how many of a step are done."""
+def progress_printer(action: str) -> Callable[[int, int, str], None]:
+    """Return a progress callback that prints how many units of ``action`` are done."""
 
-    def tell(done: int, of: int, which: str) -> None:
-        said(f"{what} {done}/{of}: {which}")
+    def print_count(done: int, total: int, name: str) -> None:
+        print_progress(f"{action} {done}/{total}: {name}")
 
-    return tell
+    return print_count
 
 
-def said(line: str) -> None:
-    """Tell how far it is: on standard error, since standard output is the table."""
+def print_progress(line: str) -> None:
+    """Print a line of progress on standard error; standard output is for the table."""
     print(line, file=sys.stderr, flush=True)

@@ -7,10 +7,10 @@ import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.asked_loop import add_command, workspace_of, writing
+from airflow_mlops.cli.loop_argument import add_command, name_unwritable_file, workspace_of
 
 if TYPE_CHECKING:
-    from airflow_mlops.cli.asked_loop import Commands
+    from airflow_mlops.cli.loop_argument import Commands
 
 
 def add_commands(commands: Commands) -> None:
@@ -19,25 +19,27 @@ def add_commands(commands: Commands) -> None:
     command = add_command(commands, "report", report, words)
     command.add_argument("--partition", metavar="KEY", help="a scored partition; the newest one if not given")
     command.add_argument(
-        "--engine", choices=("own", "evidently"), default="own",
+        "--engine",
+        choices=("own", "evidently"),
+        default="own",
         help="whose page: ours, or Evidently's of the inputs, which needs the extra 'evidently' (own)",
-    )  # fmt: skip
+    )
     command.add_argument("--into", type=Path, metavar="FILE", help="HTML file to write as well")
 
 
-def report(asked: argparse.Namespace) -> None:
-    """Draw the page, keep it as evidence, and say where it is."""
+def report(args: argparse.Namespace) -> None:
+    """Draw the page, store it as evidence, and print its location."""
     from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.errors import NotReadyError
     from airflow_mlops.core.report.kept_reports import keep_report, load_page
 
-    workspace = workspace_of(asked)
-    partition = partition_key(asked.partition) if asked.partition else workspace.state().scored.newest()
+    workspace = workspace_of(args)
+    partition = partition_key(args.partition) if args.partition else workspace.state().scored.newest()
     if partition is None:
         raise NotReadyError("no partition is scored yet")
-    digest = keep_report(workspace, partition, f"{getpass.getuser()} asked for it", engine=asked.engine)
+    digest = keep_report(workspace, partition, f"{getpass.getuser()} asked for it", engine=args.engine)
     print(f"{workspace.loop.model}, partition {partition}: kept as {workspace.evidence.location(digest)}")
-    if asked.into is not None:
-        with writing(asked.into):
-            asked.into.write_text(load_page(workspace.evidence, digest), encoding="utf-8")
-        print(f"written: {asked.into}")
+    if args.into is not None:
+        with name_unwritable_file(args.into):
+            args.into.write_text(load_page(workspace.evidence, digest), encoding="utf-8")
+        print(f"written: {args.into}")

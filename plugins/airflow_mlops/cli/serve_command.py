@@ -6,27 +6,27 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.asked_loop import add_command, loop_of
+from airflow_mlops.cli.loop_argument import add_command, loop_of
 
 if TYPE_CHECKING:
-    from airflow_mlops.cli.asked_loop import Commands
+    from airflow_mlops.cli.loop_argument import Commands
 
 
 def add_commands(commands: Commands) -> None:
-    """Add the command."""
+    """Add the command of this module to those of the command line."""
     from airflow_mlops.gateway.settings import add_arguments
 
     words = "answer requests with the champion, and in a rollout with the challenger; needs the extra gateway"
     add_arguments(add_command(commands, "serve", serve, words))
 
 
-def serve(asked: argparse.Namespace) -> None:
-    """Serve until a signal ends it."""
+def serve(args: argparse.Namespace) -> None:
+    """Run the gateway until a signal ends it."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before scikit-learn is imported: one row needs no threads
-    loop = loop_of(asked)
+    loop = loop_of(args)
     from airflow_mlops.gateway.settings import build_settings
 
-    settings = build_settings(asked, loop, os.environ)
+    settings = build_settings(args, loop, os.environ)
     from airflow_mlops.gateway.server import run
 
     run(settings)

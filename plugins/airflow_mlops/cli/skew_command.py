@@ -1,14 +1,14 @@
-"""The command ``airflow-mlops skew``: is a row the same to the model alone as it is among others?"""
+"""The command ``airflow-mlops skew``: compare scored rows replayed one by one and all together."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.asked_loop import add_command, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, workspace_of
 
 if TYPE_CHECKING:
-    from airflow_mlops.cli.asked_loop import Commands
+    from airflow_mlops.cli.loop_argument import Commands
 
 
 def add_commands(commands: Commands) -> None:
@@ -20,20 +20,26 @@ def add_commands(commands: Commands) -> None:
 
 
 def positive(text: str) -> int:
-    """Return a whole number of at least 1, as argparse asks."""
+    """Parse a whole number of at least 1, for argparse.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If the number is below 1.
+    """
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} rows; at least 1 must go")
     return number
 
 
-def skew(asked: argparse.Namespace) -> None:
-    """Replay, and print what agreed; the first difference is an error with the column, the key and both values."""
+def skew(args: argparse.Namespace) -> None:
+    """Replay scored rows and print the numbers compared; the first difference is an error that names the cell."""
     from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.watch.training_serving_skew import replay_rows, require_no_skew
 
-    partition = partition_key(asked.partition) if asked.partition else None
-    report = replay_rows(workspace_of(asked), partition, rows=asked.rows)
+    partition = partition_key(args.partition) if args.partition else None
+    report = replay_rows(workspace_of(args), partition, rows=args.rows)
     require_no_skew(report)
     print(
         f"{report.partition}, version {report.version}: {report.features} features and the predictions of "

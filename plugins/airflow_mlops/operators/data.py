@@ -62,9 +62,9 @@ class TidyLakeOperator(StageOperator):
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.data.apply_retention import tidy_lake
+        from airflow_mlops.core.data.apply_retention import apply_retention
 
-        retention = tidy_lake(workspace)
+        retention = apply_retention(workspace)
         return {
             "expired": {table: len(partitions) for table, partitions in retention.expired.items()},
             "files": retention.files,

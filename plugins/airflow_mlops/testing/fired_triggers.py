@@ -1,4 +1,4 @@
-"""A triggerer for the length of a test: runs the triggers that deferred tasks wait for, in this process."""
+"""Run the triggers of deferred tasks in this process, in place of a triggerer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def fire_triggers(timeout_seconds: float) -> int:
-    """Run every trigger that a deferred task waits for, each until its first event; return how many fired.
+    """Run the trigger of every deferred task until its first event; return the number that fired.
 
     :param timeout_seconds: for all of them together, since they run at once
     """
@@ -22,8 +22,8 @@ def fire_triggers(timeout_seconds: float) -> int:
     from sqlalchemy import select
 
     with session_scope() as session:
-        waited_for = select(TaskInstance.trigger_id).where(TaskInstance.state == "deferred")
-        rows = session.scalars(select(Trigger).where(Trigger.id.in_(waited_for))).all()
+        trigger_ids = select(TaskInstance.trigger_id).where(TaskInstance.state == "deferred")
+        rows = session.scalars(select(Trigger).where(Trigger.id.in_(trigger_ids))).all()
         triggers = {row.id: import_string(row.classpath)(**row.kwargs) for row in rows}
     events = asyncio.run(_first_events(triggers, timeout_seconds))
     with session_scope() as session:
@@ -41,8 +41,8 @@ async def _first_events(triggers: dict[int, BaseTrigger], timeout_seconds: float
     running = [asyncio.create_task(first(number, trigger)) for number, trigger in triggers.items()]
     if not running:
         return {}
-    done, late = await asyncio.wait(running, timeout=timeout_seconds)
-    for task in late:
+    done, pending = await asyncio.wait(running, timeout=timeout_seconds)
+    for task in pending:
         task.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
+    await asyncio.gather(*pending, return_exceptions=True)
     return dict(task.result() for task in done)

@@ -1,4 +1,4 @@
-"""A gateway as its own process, for tests: started on a free port, spoken to over its socket, stopped by its id."""
+"""A gateway as a child process on a free port, for tests."""
 
 from __future__ import annotations
 
@@ -48,29 +48,46 @@ class GatewayProcess:
     child: Child | None = None
 
     def start(self, *, until: str = "/health", timeout_seconds: float = 60) -> GatewayProcess:
-        """Start the process and wait until the page ``until`` says 200; on the port of before, if there was one."""
+        """Start the process and wait until the page ``until`` answers 200; a restart uses the same port."""
         self.port = self.port or free_port()
         command = [
-            str(self.python), "-m", "airflow_mlops.gateway", str(self.loop), "--root", str(self.root),
-            "--lake", str(self.lake), "--state-dir", str(self.state), "--log-dir", str(self.log),
-            "--port", str(self.port), *(part for file in self.keys for part in ("--public-key", str(file))), *self.more,
-        ]  # fmt: skip
+            str(self.python),
+            "-m",
+            "airflow_mlops.gateway",
+            str(self.loop),
+            "--root",
+            str(self.root),
+            "--lake",
+            str(self.lake),
+            "--state-dir",
+            str(self.state),
+            "--log-dir",
+            str(self.log),
+            "--port",
+            str(self.port),
+            *(part for file in self.keys for part in ("--public-key", str(file))),
+            *self.more,
+        ]
         plugins = str(Path(airflow_mlops.__file__).parents[1])
         environment = {
-            **os.environ, "PYTHONPATH": plugins, TOKEN: PREDICT_TOKEN, CONTROL_TOKEN: TELL_TOKEN, **self.environment,
-        }  # fmt: skip
+            **os.environ,
+            "PYTHONPATH": plugins,
+            TOKEN: PREDICT_TOKEN,
+            CONTROL_TOKEN: TELL_TOKEN,
+            **self.environment,
+        }
         self.child = start_child("gateway", command, environment, self.home / "gateway.out")
-        wait_until_ready(self.child, lambda: self.says(until) == 200, timeout_seconds=timeout_seconds)
+        wait_until_ready(self.child, lambda: self.page_status(until) == 200, timeout_seconds=timeout_seconds)
         return self
 
     @property
     def url(self) -> str:
-        """The address."""
+        """The base URL."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def connection(self) -> str:
-        """The Airflow connection by which the rollout reaches it, as JSON."""
+        """The Airflow connection to the gateway, as JSON."""
         return json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": self.port, "password": TELL_TOKEN})
 
     @property
@@ -83,8 +100,8 @@ class GatewayProcess:
         """The folder of its prediction log."""
         return self.home / "log"
 
-    def says(self, page: str) -> int:
-        """Return the status of a page; 0 where nothing answers."""
+    def page_status(self, page: str) -> int:
+        """Return the HTTP status of a page; 0 without an answer."""
         try:
             with httpx.Client(trust_env=False) as client:
                 return client.get(f"{self.url}{page}", timeout=5).status_code
@@ -92,7 +109,7 @@ class GatewayProcess:
             return 0
 
     def client(self, token: str | None = PREDICT_TOKEN) -> httpx.Client:
-        """Return a client that shows a token; to be closed."""
+        """Return an HTTP client that sends a token; the caller closes it."""
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
@@ -103,13 +120,13 @@ class GatewayProcess:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def control(self, method: str, path: str, said: Any = None) -> httpx.Response:
+    def control(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """Return the answer to a control request."""
         with self.client(TELL_TOKEN) as client:
-            return client.request(method, f"/control/{path}", json=said)
+            return client.request(method, f"/control/{path}", json=body)
 
     def stop(self, number: signal.Signals = signal.SIGTERM, *, patience_seconds: float = 20) -> None:
-        """Send a signal and wait until it has ended; whatever is left of its session is killed then."""
+        """Send a signal, wait for the exit, and kill the remaining processes of the session."""
         if self.child is None:
             return
         if self.child.process.poll() is None:
@@ -118,18 +135,18 @@ class GatewayProcess:
         stop_sessions([self.child.pid], patience_seconds=2)
         self.child = None
 
-    def stopped(self) -> Any:
-        """Return what it counted in the run that a signal has ended."""
+    def final_counts(self) -> Any:
+        """Return the counters that the process wrote when a signal stopped it."""
         return json.loads((self.state / "stopped.json").read_text())
 
     def lines(self, folder: str = ".") -> list[dict[str, Any]]:
-        """Return the lines of the prediction log that are on disk, oldest file first."""
+        """Return the entries of the prediction log on disk, oldest file first."""
         files = sorted((self.log / folder).glob("*.parquet"))
         return [line for file in files for line in pq.ParquetFile(file).read().to_pylist()]
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
+    """Return a free port of the loopback interface."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

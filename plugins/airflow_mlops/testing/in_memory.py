@@ -1,7 +1,7 @@
-"""In-memory twins of the ports, so that whole loops of the core run in milliseconds.
+"""In-memory implementations of the ports, so that whole loops of the core run in milliseconds.
 
-They keep every promise of the port and nothing on disk, save model files: those are read and written by
-scikit-learn's own tools, so they go to a scratch folder. Each twin stands the same tests as the real store.
+They fulfil the contract of each port and write nothing to disk but model files, which are read and written by
+skops and so go to a scratch folder. Each passes the same tests as the real store.
 
     workspace = in_memory_workspace(loop, {"2013-01-06T00:00:00": frame}, scratch=tmp_path)
     take_snapshot(workspace, "2013-01-06T00:00:00")
@@ -44,7 +44,7 @@ D = TypeVar("D", bound=Details)
 
 
 class InMemorySource:
-    """Rows by partition key. An exception in the place of rows is raised when they are read.
+    """Rows by partition key; an exception in the place of rows is raised on reading.
 
     :param frames: a pandas frame or an Arrow table for each partition key; may be changed between reads
     """
@@ -66,7 +66,7 @@ class InMemorySource:
 
 
 class InMemoryTable:
-    """A versioned table: a list of what each version held, by partition. The first version is 0."""
+    """A versioned table: a list of the partitions of each version. The first version is 0."""
 
     def __init__(self) -> None:
         self._versions: list[dict[str, pa.Table]] = []
@@ -74,10 +74,10 @@ class InMemoryTable:
 
     def write(self, partition: str, rows: pa.Table | pa.RecordBatchReader) -> int:
         """Replace a partition; see :meth:`airflow_mlops.core.ports.partitions.PartitionedTable.write`."""
-        whole = rows if isinstance(rows, pa.Table) else rows.read_all()
+        table = rows if isinstance(rows, pa.Table) else rows.read_all()
         with self._lock:
             newest = self._versions[-1] if self._versions else {}
-            self._versions.append({**newest, partition: whole})
+            self._versions.append({**newest, partition: table})
             return len(self._versions) - 1
 
     def batches(
@@ -87,16 +87,16 @@ class InMemoryTable:
         return self.read(partition, version=version, columns=columns).to_reader(max_chunksize=BATCH_ROWS)
 
     def partitions(self) -> list[str]:
-        """Return the keys of the partitions that are there now, in order."""
+        """Return the keys of the present partitions, in order."""
         newest = self._versions[-1] if self._versions else {}
         return sorted(key for key, rows in newest.items() if rows.num_rows)
 
     def vacuum(self, keep: Sequence[tuple[str, int]], *, after_hours: int = 24) -> int:  # noqa: ARG002
-        """Keep everything: memory has no files to tidy."""
+        """Do nothing: memory has no files to delete."""
         return 0
 
     def purge(self, partition: str) -> int:
-        """Forget a partition in every version but the newest; return from how many it went."""
+        """Delete a partition from every version but the newest; return the number of versions changed."""
         with self._lock:
             older = [version for version in self._versions[:-1] if partition in version]
             for version in older:
@@ -111,14 +111,14 @@ class InMemoryTable:
         rows = self._versions[number].get(partition)
         if rows is None or rows.num_rows == 0:
             raise DataError(f"the table in memory holds no partition {partition} in version {version}")
-        strange = sorted(set(columns or ()) - set(rows.column_names))
-        if strange:
-            raise DataError(f"the table in memory has no column {strange[0]!r}")
+        unknown = sorted(set(columns or ()) - set(rows.column_names))
+        if unknown:
+            raise DataError(f"the table in memory has no column {unknown[0]!r}")
         return rows.select(list(columns)) if columns else rows
 
 
 class InMemoryLedger:
-    """Records in a list, and the projection that they make; a :class:`~airflow_mlops.core.ledger.protocols.Ledger`.
+    """Records in a list, and their projection; a :class:`~airflow_mlops.core.ledger.protocols.Ledger`.
 
     :param model: name of the model
     :param clock: returns the time to note on a record; always the same by default, so that runs compare equal
@@ -146,12 +146,12 @@ class InMemoryLedger:
                 yield record
 
     def record(self, sequence: int) -> Record[Any] | None:
-        """Return the record of a number; None where there is none."""
+        """Return the record with a sequence number; None if there is none."""
         with self._lock:
             return self._records[sequence - 1] if 0 < sequence <= len(self._records) else None
 
     def recorded(self, operation: str) -> Record[Any] | None:
-        """Return the record of an operation; None where it was not recorded."""
+        """Return the record of an operation; None if there is none."""
         with self._lock:
             return self._operations.get(operation)
 
@@ -169,9 +169,9 @@ class InMemoryLedger:
     def append(self, draft: Draft[D], *, read: int) -> Record[D]:
         """Append ``draft`` as number ``read + 1``; see :meth:`airflow_mlops.core.ledger.protocols.Ledger.append`."""
         with self._lock:
-            known = self._operations.get(draft.operation)
-            if known is not None:
-                return known
+            existing = self._operations.get(draft.operation)
+            if existing is not None:
+                return existing
             count = len(self._records)
             if read > count:
                 raise LedgerError(f"{self.model}: there is no record {read} to append to")
@@ -194,7 +194,7 @@ class InMemoryLedger:
 
 
 class InMemoryEvidence:
-    """JSON documents by their digest. ``contents`` holds their bytes."""
+    """JSON documents by digest; ``contents`` holds their bytes."""
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
@@ -216,18 +216,18 @@ class InMemoryEvidence:
         return json.loads(content)
 
     def location(self, digest: str) -> str:
-        """Return that the document of ``digest`` is in memory."""
+        """Return a URI of the document of ``digest``."""
         return f"memory:{digest}.json"
 
 
 class AcceptingValidator:
-    """A validator by which every row is good."""
+    """A validator that accepts every row."""
 
     def check(self, rows: pa.Table, expectations: Sequence[Expectation]) -> list[ExpectationResult]:  # noqa: ARG002
         """Return a success for each expectation, in order."""
         return [
-            ExpectationResult(each.type, each.kwargs.get("column"), each.severity, True, 0, False)
-            for each in expectations
+            ExpectationResult(expectation.type, expectation.kwargs.get("column"), expectation.severity, True, 0, False)
+            for expectation in expectations
         ]
 
 
@@ -238,15 +238,20 @@ def in_memory_workspace(
 
     :param frames: the rows of each partition key, as pandas or Arrow; partitions may be added later
     :param scratch: folder for model files
-    :param root: project folder that the suite and the training function are looked for in; ``scratch`` if not given
-    :param actor: who acts, as the ledger shall name them
+    :param root: project folder with the suite and the training function; ``scratch`` by default
+    :param actor: the actor that the ledger records
     """
     source, ledger = InMemorySource(frames), InMemoryLedger(loop.model)
     evidence, registry = InMemoryEvidence(), InMemoryRegistry()
     keys = StaticKeys(new_private_key())
     tables = {name: InMemoryTable() for name in ("snapshots", "quarantine", "predictions", "labels")}
     ports = Ports(
-        source=lambda: source, table=tables.__getitem__, ledger=lambda: ledger, evidence=lambda: evidence,
-        registry=lambda: registry, keys=lambda: keys, target=default_target,
-    )  # fmt: skip
+        source=lambda: source,
+        table=tables.__getitem__,
+        ledger=lambda: ledger,
+        evidence=lambda: evidence,
+        registry=lambda: registry,
+        keys=lambda: keys,
+        target=default_target,
+    )
     return Workspace(loop, root or scratch, scratch, ports, actor)

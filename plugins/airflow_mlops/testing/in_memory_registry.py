@@ -1,4 +1,4 @@
-"""The in-memory twin of the model registry."""
+"""An in-memory implementation of the model registry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_mlops.core.registry.replace_folder import replace_folder
 
 @dataclass
 class KeptVersion:
-    """A version of the registry in memory: its operation, the bytes of its model file and of those beside it."""
+    """A version of the registry in memory: its operation, and the bytes of its model file and other files."""
 
     operation: str
     content: bytes
@@ -37,7 +37,7 @@ class KeptVersion:
 class InMemoryRegistry:
     """Versions and aliases of one model. The number of a version is its place in ``versions``, from 1.
 
-    ``deleted`` holds the numbers of versions that somebody deleted.
+    ``deleted`` holds the numbers of deleted versions.
     """
 
     versions: list[KeptVersion] = field(default_factory=list)
@@ -45,9 +45,11 @@ class InMemoryRegistry:
     deleted: set[str] = field(default_factory=set)
 
     def register(self, registration: Registration) -> str:
-        """Return the number of the version of an operation, its model file verified when it is made."""
-        known = [each.number for each in self.all_versions() if each.tags[OPERATION] == registration.operation]
-        if not known:
+        """Register a version, its model file verified, and return its number; idempotent by operation."""
+        numbers = [
+            version.number for version in self.all_versions() if version.tags[OPERATION] == registration.operation
+        ]
+        if not numbers:
             check_model_file(registration.model_file, registration.digest)
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch)
@@ -60,38 +62,38 @@ class InMemoryRegistry:
             self.versions.append(
                 KeptVersion(registration.operation, files.pop(MODEL_FILE), registration, files, dict(registration.tags))
             )
-            known = [str(len(self.versions))]
+            numbers = [str(len(self.versions))]
         self.mark_ghosts()
-        return known[0]
+        return numbers[0]
 
     def all_versions(self) -> list[RegisteredVersion]:
         """Return every version, the oldest first."""
         return [
-            RegisteredVersion(str(number), each.source, {OPERATION: each.operation, **each.tags})
-            for number, each in enumerate(self.versions, start=1)
+            RegisteredVersion(str(number), version.source, {OPERATION: version.operation, **version.tags})
+            for number, version in enumerate(self.versions, start=1)
             if str(number) not in self.deleted
         ]
 
     def mark_ghosts(self) -> dict[str, str]:
-        """Tag the ghosts that are not tagged yet."""
+        """Tag untagged duplicates of an operation, and return the first version of each by its number."""
         versions = self.all_versions()
-        known = {version.number: version.tags.get(GHOST_OF) for version in versions}
-        found = {ghost: first for ghost, first in ghosts_of(versions).items() if known[ghost] != first}
-        for ghost, first in found.items():
-            self._kept(ghost).tags[GHOST_OF] = first
-        return found
+        tagged = {version.number: version.tags.get(GHOST_OF) for version in versions}
+        untagged = {ghost: first for ghost, first in ghosts_of(versions).items() if tagged[ghost] != first}
+        for ghost, first in untagged.items():
+            self._version(ghost).tags[GHOST_OF] = first
+        return untagged
 
     def fetch(self, version: str, into: Path) -> Path:
-        """Return the path of a version's model file, its folder written to ``into``."""
-        kept = self._kept(version)
-        require_allowed(kept.source, ["memory:/versions"])
+        """Write the folder of a version to ``into``, and return the path of its model file."""
+        stored = self._version(version)
+        require_allowed(stored.source, ["memory:/versions"])
         with replace_folder(into) as part:
-            for name, content in {MODEL_FILE: kept.content, **kept.beside}.items():
+            for name, content in {MODEL_FILE: stored.content, **stored.beside}.items():
                 (part / name).write_bytes(content)
         return into / MODEL_FILE
 
     def aliases(self) -> dict[str, str]:
-        """Return which version each alias points to."""
+        """Return the versions by alias."""
         return dict(self.pointers)
 
     def set_alias(self, alias: str, version: str | None) -> None:
@@ -99,14 +101,14 @@ class InMemoryRegistry:
         if version is None:
             self.pointers.pop(alias, None)
         else:
-            self._kept(version)
+            self._version(version)
             self.pointers[alias] = version
 
     def describe(self) -> dict[str, Any]:
-        """Return that there is no page to look at."""
+        """Return a description without a URL: there is no page."""
         return {"url": None}
 
-    def _kept(self, version: str) -> KeptVersion:
+    def _version(self, version: str) -> KeptVersion:
         number = int(require_version_number(version))
         if number > len(self.versions) or version in self.deleted:
             raise VersionGoneError(f"the registry in memory has no version {version}; it has {len(self.versions)}")

@@ -1,10 +1,10 @@
-"""The in-memory twin of a rollout target: it serves nobody, and keeps every promise of the port.
+"""An in-memory implementation of a rollout target, which fulfils the contract of the port.
 
 target = InMemoryTarget()
 target.prepare(version)
 target.apply(Traffic(order=7, champion="1", challenger="2", kind="canary", share=10))
-target.sees(champion=VersionTelemetry(900, 9), challenger=VersionTelemetry(100, 30))
-target.fails("apply", TargetError("no route"), times=2)
+target.set_telemetry(champion=VersionTelemetry(900, 9), challenger=VersionTelemetry(100, 30))
+target.fail_next("apply", TargetError("no route"), times=2)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Method = Literal["prepare", "apply", "observe", "telemetry", "rollback", "finali
 
 @dataclass
 class Fault:
-    """An error that a method raises some more times, before or after it has done its work."""
+    """An error that a method raises for a number of calls, before or after its work."""
 
     error: BaseException
     times: int
@@ -37,20 +37,20 @@ class Fault:
 
 @dataclass
 class InMemoryTarget:
-    """A target that remembers what it was told. ``observe`` starts with nothing served.
+    """A target that records its calls; it starts without traffic.
 
     Attributes
     ----------
     prepared : set of str
         Numbers of the versions that are ready.
     calls : list of (str, object)
-        Every call in order: the method and what it was given, also where it then failed.
+        Every call in order: the method and its argument, also of calls that failed.
     history : list of Traffic
-        Every traffic that was really served, in order.
+        Every traffic that was served, in order.
     seconds : float
-        What the telemetry says has passed since the traffic was applied; a test moves it.
+        Seconds since the traffic was applied, as the telemetry reports; set by the test.
     tripped : str or None
-        Why the challenger was taken out; see :meth:`trips`.
+        Reason why the challenger was taken out; see :meth:`trip`.
     """
 
     name: str = "gateway"
@@ -60,39 +60,39 @@ class InMemoryTarget:
     seconds: float = 0.0
     tripped: str | None = None
     _traffic: Traffic = field(default_factory=lambda: Traffic(0, None))
-    _seen: Telemetry | None = None
+    _telemetry: Telemetry | None = None
     _faults: dict[str, list[Fault]] = field(default_factory=dict)
-    _instead: Traffic | None = None
+    _override: Traffic | None = None
 
     def prepare(self, version: Version) -> None:
-        """Note that a version is ready."""
-        self._called("prepare", version)
+        """Mark a version as ready."""
+        self._record_call("prepare", version)
         self.prepared.add(version.number)
-        self._done("prepare")
+        self._raise_after("prepare")
 
     def apply(self, traffic: Traffic) -> None:
         """Serve ``traffic``; see :meth:`airflow_mlops.core.ports.rollout_target.RolloutTarget.apply`.
 
-        A challenger that was not prepared is a :class:`TargetError`, as one that was taken out before is.
+        Raises :class:`TargetError` for a challenger that was not prepared, or was taken out before.
         """
-        self._called("apply", traffic)
+        self._record_call("apply", traffic)
         if traffic.challenger is not None and traffic.challenger not in self.prepared:
             raise TargetError(f"version {traffic.challenger} was not prepared")
         self._serve(traffic)
-        self._done("apply")
+        self._raise_after("apply")
 
     def observe(self) -> Traffic:
-        """Return what is served; a challenger that was taken out has a share of 0."""
-        self._called("observe", None)
-        self._done("observe")
+        """Return the served traffic; a challenger that was taken out has a share of 0."""
+        self._record_call("observe", None)
+        self._raise_after("observe")
         return replace(self._traffic, share=0.0) if self.tripped else self._traffic
 
     def telemetry(self) -> Telemetry:
-        """Return what :meth:`sees` was given since the traffic was applied; nothing where it was not called."""
-        self._called("telemetry", None)
-        self._done("telemetry")
-        seen = self._seen or Telemetry(self._traffic.order, 0.0, VersionTelemetry(), VersionTelemetry())
-        return replace(seen, order=self._traffic.order, seconds=self.seconds, tripped=self.tripped)
+        """Return the telemetry set by :meth:`set_telemetry` since the traffic was applied; empty by default."""
+        self._record_call("telemetry", None)
+        self._raise_after("telemetry")
+        telemetry = self._telemetry or Telemetry(self._traffic.order, 0.0, VersionTelemetry(), VersionTelemetry())
+        return replace(telemetry, order=self._traffic.order, seconds=self.seconds, tripped=self.tripped)
 
     def rollback(self, traffic: Traffic) -> None:
         """Serve ``traffic``, which has no challenger; nothing needs to be prepared.
@@ -100,47 +100,47 @@ class InMemoryTarget:
         Raises
         ------
         RolloutError
-            If it has one.
+            If the traffic has a challenger.
         """
-        self._called("rollback", traffic)
+        self._record_call("rollback", traffic)
         if traffic.challenger is not None:
             raise RolloutError(f"a rollback has no challenger; this one has version {traffic.challenger}")
         self._serve(traffic)
-        self._done("rollback")
+        self._raise_after("rollback")
 
     def finalize(self, traffic: Traffic) -> None:
         """Forget the versions that ``traffic`` does not need."""
-        self._called("finalize", traffic)
+        self._record_call("finalize", traffic)
         self.prepared &= {traffic.champion or "", traffic.challenger or "", traffic.standby or ""}
-        self._done("finalize")
+        self._raise_after("finalize")
 
-    # --- what a test sets ---------------------------------------------------------------------------------------
+    # --- set by tests -------------------------------------------------------------------------------------------
 
-    def sees(
+    def set_telemetry(
         self,
         *,
         champion: VersionTelemetry | None = None,
         challenger: VersionTelemetry | None = None,
         paired: Floats | None = None,
     ) -> None:
-        """Set what the telemetry says from now on, until other traffic is applied."""
-        ours, theirs = champion or VersionTelemetry(), challenger or VersionTelemetry()
-        seen = Telemetry(self._traffic.order, self.seconds, ours, theirs)
-        self._seen = seen if paired is None else replace(seen, paired=paired)
+        """Set the telemetry until other traffic is applied."""
+        champion_telemetry, challenger_telemetry = champion or VersionTelemetry(), challenger or VersionTelemetry()
+        telemetry = Telemetry(self._traffic.order, self.seconds, champion_telemetry, challenger_telemetry)
+        self._telemetry = telemetry if paired is None else replace(telemetry, paired=paired)
 
-    def fails(self, method: Method, error: BaseException, *, times: int = 1, after: bool = False) -> None:
-        """Let the next ``times`` calls of a method raise ``error``, or lose the answer: ``after`` its work is done."""
+    def fail_next(self, method: Method, error: BaseException, *, times: int = 1, after: bool = False) -> None:
+        """Make the next ``times`` calls of a method raise ``error``, before or ``after`` its work."""
         self._faults.setdefault(method, []).append(Fault(error, times, after))
 
-    def trips(self, reason: str) -> None:
-        """Take the challenger out as a breaker in the target would; it stays out until it is no longer asked for."""
+    def trip(self, reason: str) -> None:
+        """Take the challenger out as a circuit breaker would, until other traffic without it is applied."""
         self.tripped = reason
 
-    def serves_instead(self, traffic: Traffic | None) -> None:
-        """Let it serve ``traffic`` whatever it is told, as a target that rolls back by itself; None ends that."""
-        self._instead = traffic
+    def override_traffic(self, traffic: Traffic | None) -> None:
+        """Serve ``traffic`` regardless of :meth:`apply`, like a target that rolls back by itself; None ends that."""
+        self._override = traffic
 
-    # --- how it keeps its promises ------------------------------------------------------------------------------
+    # --- the contract of the port -------------------------------------------------------------------------------
 
     def _serve(self, traffic: Traffic) -> None:
         if traffic.order < self._traffic.order:
@@ -149,9 +149,9 @@ class InMemoryTarget:
             )
         if traffic.order == self._traffic.order and traffic != self._traffic:
             raise OlderTrafficError(f"record {traffic.order} has already set other traffic")
-        if self._instead is not None:
-            self._traffic = self._instead
-            raise TargetError(f"was told {traffic}, and serves {self._instead}")
+        if self._override is not None:
+            self._traffic = self._override
+            raise TargetError(f"was told {traffic}, and serves {self._override}")
         if traffic != self._traffic:
             self._replace(traffic)
         if self.tripped:
@@ -161,15 +161,15 @@ class InMemoryTarget:
         before, self._traffic = self._traffic, traffic
         self.history.append(traffic)
         if (before.kind, before.share, before.challenger) != (traffic.kind, traffic.share, traffic.challenger):
-            self._seen, self.seconds = None, 0.0
+            self._telemetry, self.seconds = None, 0.0
         if (before.challenger, before.salt) != (traffic.challenger, traffic.salt):
             self.tripped = None
 
-    def _called(self, method: Method, argument: object) -> None:
+    def _record_call(self, method: Method, argument: object) -> None:
         self.calls.append((method, argument))
         self._raise(method, after=False)
 
-    def _done(self, method: Method) -> None:
+    def _raise_after(self, method: Method) -> None:
         self._raise(method, after=True)
 
     def _raise(self, method: Method, *, after: bool) -> None:

@@ -45,11 +45,11 @@ def forget_everything() -> None:
     """Delete Dags, runs, events, variables and connections from the metadata database; keep its tables."""
     from airflow.models.base import Base
 
-    kept = {"log_template", "slot_pool", "alembic_version"}
+    kept_tables = {"log_template", "slot_pool", "alembic_version"}
     with session_scope() as session:
         present = set(_table_names(session))
         for table in reversed(Base.metadata.sorted_tables):
-            if table.name in present - kept:
+            if table.name in present - kept_tables:
                 session.execute(table.delete())
 
 
@@ -91,7 +91,7 @@ def read_runs() -> list[RunRecord]:
 
 
 def read_xcom(dag_id: str, run_id: str, task_id: str) -> Any:
-    """Return what a task returned, the first of a mapped task, or None where it returned nothing."""
+    """Return the return value of a task, of a mapped task the first; None without one."""
     from airflow.models.xcom import XComModel
 
     query = XComModel.get_many(key="return_value", run_id=run_id, dag_ids=dag_id, task_ids=task_id)

@@ -55,14 +55,14 @@ class OwnProcessExecutor(BaseExecutor):
         self.success(ti.key)
 
     def end(self) -> None:
-        """Do nothing: every task ended before the scheduler heard of it."""
+        """Do nothing: every task has ended before the scheduler continues."""
 
     def terminate(self) -> None:
         """Do nothing: there is no worker."""
 
 
 class PromptSchedulerJobRunner(SchedulerJobRunner):
-    """The scheduler, with the second taken out that SQLite makes each new run wait.
+    """The scheduler without the delay of a second that SQLite causes for each new run.
 
     A queued run starts when its ``run_after`` is not later than the database's now, and SQLite's now is
     the last whole second: a run that was created within this second would wait for the next one.

@@ -1,4 +1,4 @@
-"""The most memory that this process has used: a process's own, unlike ``ru_maxrss``, which a child inherits.
+"""The peak resident memory of this process; unlike ``ru_maxrss``, it is not inherited from the parent.
 
     forget_peak()
     work()
@@ -16,20 +16,20 @@ PROCESS = Path("/proc/self")
 
 
 def peak_mb() -> float:
-    """Return the most resident memory of this process in MB, since it began or :func:`forget_peak` was called.
+    """Return the peak resident memory of this process in MB, since its start or :func:`forget_peak`.
 
     Raises
     ------
     RuntimeError
-        If the system does not say.
+        If the system does not report it.
     """
     status = PROCESS / "status"
-    said = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text() if status.exists() else "", re.MULTILINE)
-    if said is None:
+    match = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text() if status.exists() else "", re.MULTILINE)
+    if match is None:
         raise RuntimeError(f"{status} tells no VmHWM: peak memory is measured on Linux only")
-    return int(said[1]) / 1024
+    return int(match[1]) / 1024
 
 
 def forget_peak() -> None:
-    """Let the peak begin anew at what is resident now."""
+    """Reset the peak to the present resident memory."""
     (PROCESS / "clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""SageMaker's training jobs without SageMaker: jobs have states, can be stopped, and really run, on this machine.
+"""A local double of SageMaker's training jobs: jobs have states, can be stopped, and run on this machine.
 
     with SageMakerDouble(s3_endpoint="http://127.0.0.1:5000") as sagemaker:
         connection = {"conn_type": "aws", "login": "key", "password": "secret", "extra": {
@@ -7,7 +7,7 @@
 
 It answers ``CreateTrainingJob``, ``DescribeTrainingJob`` and ``StopTrainingJob`` over HTTP as SageMaker does. The
 container is a process of this interpreter in a folder that stands for ``/opt/ml``; inputs and outputs are in any S3,
-moto's for one. The image is not looked at.
+such as moto's. The image is ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ENDED = ("Completed", "Failed", "Stopped")
 
 
 class RefusedCallError(Exception):
-    """A call is answered with an error: its code and its message."""
+    """A call that is answered with an error: code and message."""
 
 
 class SageMakerDouble:
@@ -38,13 +38,16 @@ class SageMakerDouble:
     :param s3_endpoint: address of the S3 that holds inputs and outputs
     :param key: access key there
     :param secret: secret of that key
-    :param held: whether jobs wait, in progress, until ``release`` is called
+    :param held: whether jobs wait in progress until ``release`` is called
     """
 
     def __init__(self, *, s3_endpoint: str, key: str = "key", secret: str = "secret", held: bool = False) -> None:
         self.files = S3FileSystem(
-            access_key=key, secret_key=secret, region="us-east-1", endpoint_override=s3_endpoint,
-        )  # fmt: skip
+            access_key=key,
+            secret_key=secret,
+            region="us-east-1",
+            endpoint_override=s3_endpoint,
+        )
         self.jobs: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
         self._may_run = threading.Event()
@@ -67,23 +70,23 @@ class SageMakerDouble:
         self._server.server_close()
 
     def release(self) -> None:
-        """Let the jobs run that wait, and those that come."""
+        """Run the waiting jobs, and all later ones at once."""
         self._may_run.set()
 
     def count(self, call: str) -> int:
-        """Return how often a call was made."""
-        return sum(made == call for made, _ in self.calls)
+        """Return the number of calls of a name."""
+        return sum(name == call for name, _ in self.calls)
 
-    def answer(self, call: str, given: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, call: str, request: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a call of the API.
 
         :raises RefusedCallError: as SageMaker refuses it
         """
-        name = str(given.get("TrainingJobName", ""))
+        name = str(request.get("TrainingJobName", ""))
         with self._lock:
             self.calls.append((call, name))
             if call == "CreateTrainingJob":
-                return self._create(name, given)
+                return self._create(name, request)
             if name not in self.jobs:
                 raise RefusedCallError("ValidationException", "Requested resource not found.")
             if call == "DescribeTrainingJob":
@@ -92,15 +95,18 @@ class SageMakerDouble:
                 return self._stop(name)
         raise RefusedCallError("UnknownOperationException", call)
 
-    def _create(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+    def _create(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
         if name in self.jobs:
             raise RefusedCallError(
                 "ResourceInUse", "Training job names must be unique within an AWS account and region"
             )
         arn = f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}"
         self.jobs[name] = {
-            **given, "TrainingJobArn": arn, "TrainingJobStatus": "InProgress", "SecondaryStatus": "Starting",
-        }  # fmt: skip
+            **request,
+            "TrainingJobArn": arn,
+            "TrainingJobStatus": "InProgress",
+            "SecondaryStatus": "Starting",
+        }
         threading.Thread(target=self._run, args=(name,), daemon=True).start()
         return {"TrainingJobArn": arn}
 
@@ -113,7 +119,7 @@ class SageMakerDouble:
         return {}
 
     def _end(self, name: str, status: str, secondary: str, **more: Any) -> None:
-        """Give a job its last state, once, and let its process go."""
+        """Set the final state of a job, once, and kill its process."""
         job = self.jobs[name]
         if job["TrainingJobStatus"] in ENDED:
             return
@@ -127,8 +133,8 @@ class SageMakerDouble:
         job = self.jobs[name]
         if job["TrainingJobStatus"] in ENDED:
             return
-        with tempfile.TemporaryDirectory(prefix="opt-ml-") as made:
-            folder = Path(made)
+        with tempfile.TemporaryDirectory(prefix="opt-ml-") as path:
+            folder = Path(path)
             for part in ("input/data", "model", "output"):
                 (folder / part).mkdir(parents=True)
             for channel in job["InputDataConfig"]:
@@ -140,8 +146,8 @@ class SageMakerDouble:
                 self._end(name, "Stopped", "MaxRuntimeExceeded")
             elif code:
                 failure = folder / "output" / "failure"
-                said = failure.read_text() if failure.exists() else ""
-                self._end(name, "Failed", "Failed", FailureReason=f"AlgorithmError: {said}, exit code: {code}")
+                message = failure.read_text() if failure.exists() else ""
+                self._end(name, "Failed", "Failed", FailureReason=f"AlgorithmError: {message}, exit code: {code}")
             else:
                 artifacts = self._upload(
                     f"{job['OutputDataConfig']['S3OutputPath']}/{name}/output/model.tar.gz", folder
@@ -149,7 +155,7 @@ class SageMakerDouble:
                 self._end(name, "Completed", "Completed", ModelArtifacts={"S3ModelArtifacts": artifacts})
 
     def _in_container(self, name: str, job: dict[str, Any], folder: Path) -> int | None:
-        """Run the container's command and return its exit code; None where it took too long."""
+        """Run the container's command and return its exit code; None after a timeout."""
         run = job["AlgorithmSpecification"]
         command = [
             part.replace("/opt/ml", str(folder)) for part in (*run["ContainerEntrypoint"], *run["ContainerArguments"])
@@ -184,14 +190,14 @@ class SageMakerDouble:
 
 
 def handler_of(double: SageMakerDouble) -> type[BaseHTTPRequestHandler]:
-    """Return the class that speaks HTTP for a double."""
+    """Return the HTTP request handler class of a double."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            given = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
             call = self.headers["X-Amz-Target"].rpartition(".")[2]
             try:
-                status, body = 200, double.answer(call, given)
+                status, body = 200, double.answer(call, request)
             except RefusedCallError as error:
                 code, message = error.args
                 status, body = 400, {"__type": code, "message": message}
@@ -203,6 +209,6 @@ def handler_of(double: SageMakerDouble) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler

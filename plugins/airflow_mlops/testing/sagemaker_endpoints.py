@@ -1,4 +1,4 @@
-"""SageMaker endpoints without SageMaker: what moto lacks of them, as a state that tests can look at and disturb.
+"""A local double of SageMaker endpoints: the calls that moto lacks, with state that tests can read and change.
 
 Imitated, from the API reference of SageMaker and the developer guide on deployment guardrails and shadow variants:
 
@@ -31,17 +31,17 @@ PROPERTIES = {"DesiredInstanceCount": "InstanceCount", "DesiredWeight": "Weight"
 
 
 class RefusedCallError(Exception):
-    """A call is answered with an error: its code and its message."""
+    """A call that is answered with an error: code and message."""
 
 
-def refused(message: str) -> RefusedCallError:
-    """Return the error that SageMaker answers most refusals with."""
+def validation_error(message: str) -> RefusedCallError:
+    """Return a ValidationException, SageMaker's usual error."""
     return RefusedCallError("ValidationException", message)
 
 
 @dataclass
 class Invocation:
-    """A request that a variant was given, and when, by the clock of the double."""
+    """A request to a variant, with its time by the clock of the double."""
 
     endpoint: str
     variant: str
@@ -54,8 +54,8 @@ class Invocation:
 class EndpointsDouble:
     """Models, endpoint configurations and endpoints of one account and region.
 
-    :param change_seconds: how long a change of an endpoint takes
-    :param ringing: returns which of some CloudWatch alarms are in ALARM
+    :param change_seconds: duration of a change of an endpoint
+    :param ringing: returns those of the given CloudWatch alarms that are in ALARM
     """
 
     change_seconds: float = 0.0
@@ -74,8 +74,8 @@ class EndpointsDouble:
         """Return the time of the double, in seconds since 1970."""
         return time.time() + self.ahead
 
-    def answer(self, call: str, given: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the answer to a call of SageMaker's API; None if this is none that is imitated.
+    def answer(self, call: str, request: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the answer to a call of SageMaker's API; None for a call that is not imitated.
 
         :raises RefusedCallError: as SageMaker refuses it
         """
@@ -83,116 +83,145 @@ class EndpointsDouble:
             for name in list(self.things["Endpoint"]):
                 self._finish(name)
             verb, kind = next(
-                ((verb, kind) for verb in ("Create", "Describe", "Delete", "List") for kind in NAMED
-                 if call in (f"{verb}{kind}", f"{verb}{kind}s")),
+                (
+                    (verb, kind)
+                    for verb in ("Create", "Describe", "Delete", "List")
+                    for kind in NAMED
+                    if call in (f"{verb}{kind}", f"{verb}{kind}s")
+                ),
                 ("", ""),
-            )  # fmt: skip
+            )
             handler = getattr(self, f"_{call}", None)
             if handler is None and not verb:
                 return None
-            self.calls.append((call, given))
-            return dict(handler(given)) if handler else dict(getattr(self, f"_{verb.lower()}")(kind, given))
+            self.calls.append((call, request))
+            return dict(handler(request)) if handler else dict(getattr(self, f"_{verb.lower()}")(kind, request))
 
     # --- models, configurations, endpoints: by their names ----------------------------------------------------------
 
-    def _create(self, kind: str, given: dict[str, Any]) -> dict[str, Any]:
-        name = given[NAMED[kind]]
+    def _create(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        name = request[NAMED[kind]]
         if name in self.things[kind]:
-            raise refused(f'Cannot create already existing {kind.lower()} "{arn(kind, name)}".')
+            raise validation_error(f'Cannot create already existing {kind.lower()} "{arn(kind, name)}".')
         if kind == "EndpointConfig":
-            self._require_config(given)
-        made = {**given, f"{kind}Arn": arn(kind, name), "CreationTime": self.now()}
-        self.tags[arn(kind, name)] = {tag["Key"]: tag["Value"] for tag in made.pop("Tags", [])}
+            self._require_config(request)
+        resource = {**request, f"{kind}Arn": arn(kind, name), "CreationTime": self.now()}
+        self.tags[arn(kind, name)] = {tag["Key"]: tag["Value"] for tag in resource.pop("Tags", [])}
         if kind == "Endpoint":
-            config = self._get("EndpointConfig", given["EndpointConfigName"])
-            made |= {**summaries(config, {}), "EndpointStatus": "Creating", "LastModifiedTime": self.now()}
-            made["pending"] = {"at": self.now() + self.change_seconds}
-        self.things[kind][name] = made
+            config = self._get("EndpointConfig", request["EndpointConfigName"])
+            resource |= {**summaries(config, {}), "EndpointStatus": "Creating", "LastModifiedTime": self.now()}
+            resource["pending"] = {"at": self.now() + self.change_seconds}
+        self.things[kind][name] = resource
         return {f"{kind}Arn": arn(kind, name)}
 
     def _get(self, kind: str, name: str) -> dict[str, Any]:
         if name not in self.things[kind]:
-            raise refused(f'Could not find {kind.lower()} "{arn(kind, name)}".')
+            raise validation_error(f'Could not find {kind.lower()} "{arn(kind, name)}".')
         return self.things[kind][name]
 
-    def _describe(self, kind: str, given: dict[str, Any]) -> dict[str, Any]:
-        found = self._get(kind, given[NAMED[kind]])
-        config = found.get("pending", {}).get("change", {}).get("EndpointConfigName")
-        under_way = {"PendingDeploymentSummary": {"EndpointConfigName": config}} if config else {}
-        return {**{name: value for name, value in found.items() if name != "pending"}, **under_way}
+    def _describe(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        resource = self._get(kind, request[NAMED[kind]])
+        config = resource.get("pending", {}).get("change", {}).get("EndpointConfigName")
+        pending = {"PendingDeploymentSummary": {"EndpointConfigName": config}} if config else {}
+        return {**{name: value for name, value in resource.items() if name != "pending"}, **pending}
 
-    def _delete(self, kind: str, given: dict[str, Any]) -> dict[str, Any]:
-        self._get(kind, given[NAMED[kind]])
-        del self.things[kind][given[NAMED[kind]]]
+    def _delete(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        self._get(kind, request[NAMED[kind]])
+        del self.things[kind][request[NAMED[kind]]]
         return {}
 
-    def _list(self, kind: str, given: dict[str, Any]) -> dict[str, Any]:
-        part, keys = given.get("NameContains", ""), (NAMED[kind], f"{kind}Arn", "CreationTime")
-        found = [{key: one[key] for key in keys} for name, one in self.things[kind].items() if part in name]
-        return {f"{kind}s": found}
+    def _list(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        part, keys = request.get("NameContains", ""), (NAMED[kind], f"{kind}Arn", "CreationTime")
+        entries = [{key: resource[key] for key in keys} for name, resource in self.things[kind].items() if part in name]
+        return {f"{kind}s": entries}
 
-    def _require_config(self, given: dict[str, Any]) -> None:
-        production, shadow = given["ProductionVariants"], given.get("ShadowProductionVariants", [])
+    def _require_config(self, request: dict[str, Any]) -> None:
+        production, shadow = request["ProductionVariants"], request.get("ShadowProductionVariants", [])
         if shadow and (len(production), len(shadow)) != (1, 1):
-            raise refused("Only one production variant and one shadow production variant can be specified.")
+            raise validation_error("Only one production variant and one shadow production variant can be specified.")
         for variant in (*production, *shadow):
             self._get("Model", variant["ModelName"])
 
     # --- tags -------------------------------------------------------------------------------------------------------
 
-    def _AddTags(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        held = self._tags(given)
-        held |= {tag["Key"]: tag["Value"] for tag in given["Tags"]}
-        return {"Tags": listed(held)}
+    def _AddTags(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        tags = self._tags(request)
+        tags |= {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+        return {"Tags": tag_list(tags)}
 
-    def _ListTags(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        return {"Tags": listed(self._tags(given))}
+    def _ListTags(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"Tags": tag_list(self._tags(request))}
 
-    def _DeleteTags(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        for key in given["TagKeys"]:
-            self._tags(given).pop(key, None)
+    def _DeleteTags(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        for key in request["TagKeys"]:
+            self._tags(request).pop(key, None)
         return {}
 
-    def _tags(self, given: dict[str, Any]) -> dict[str, str]:
-        return self.tags.setdefault(given["ResourceArn"], {})
+    def _tags(self, request: dict[str, Any]) -> dict[str, str]:
+        return self.tags.setdefault(request["ResourceArn"], {})
 
     # --- changes of an endpoint -------------------------------------------------------------------------------------
 
-    def _UpdateEndpoint(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        endpoint = self._changeable(given["EndpointName"])
-        config = self._get("EndpointConfig", given["EndpointConfigName"])
-        deployment = given.get("DeploymentConfig", {})
-        names = {one["VariantName"] for one in endpoint["ProductionVariants"]}
-        if deployment and names != {one["VariantName"] for one in config["ProductionVariants"]}:
-            raise refused("DeploymentConfig requires the same variant names in the old and the new configuration.")
+    def _UpdateEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        endpoint = self._changeable(request["EndpointName"])
+        config = self._get("EndpointConfig", request["EndpointConfigName"])
+        deployment = request.get("DeploymentConfig", {})
+        names = {variant["VariantName"] for variant in endpoint["ProductionVariants"]}
+        if deployment and names != {variant["VariantName"] for variant in config["ProductionVariants"]}:
+            raise validation_error(
+                "DeploymentConfig requires the same variant names in the old and the new configuration."
+            )
         if "RollingUpdatePolicy" in deployment and len(names) > 1:
-            raise refused("RollingUpdatePolicy is not supported for endpoints with multiple variants.")
-        kept = [PROPERTIES[name] for name in PROPERTIES if given.get("RetainAllVariantProperties") and name not in {
-            one["VariantPropertyType"] for one in given.get("ExcludeRetainedVariantProperties", [])}]  # fmt: skip
-        alarms = [one["AlarmName"] for one in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
-        before = {one["VariantName"]: one for one in endpoint["ProductionVariants"]}
-        retained = {name: {f"Current{each}": one[f"Current{each}"] for each in kept} for name, one in before.items()}
+            raise validation_error("RollingUpdatePolicy is not supported for endpoints with multiple variants.")
+        retained_properties = [
+            PROPERTIES[name]
+            for name in PROPERTIES
+            if request.get("RetainAllVariantProperties")
+            and name
+            not in {variant["VariantPropertyType"] for variant in request.get("ExcludeRetainedVariantProperties", [])}
+        ]
+        alarms = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
+        before = {variant["VariantName"]: variant for variant in endpoint["ProductionVariants"]}
+        retained = {
+            name: {
+                f"Current{property_name}": variant[f"Current{property_name}"] for property_name in retained_properties
+            }
+            for name, variant in before.items()
+        }
         change = {"EndpointConfigName": config["EndpointConfigName"], **summaries(config, retained)}
         change.setdefault("ShadowProductionVariants", None)
         self._begin(endpoint, {**change, "LastDeploymentConfig": deployment or None}, alarms)
         return {"EndpointArn": endpoint["EndpointArn"]}
 
-    def _UpdateEndpointWeightsAndCapacities(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        endpoint = self._changeable(given["EndpointName"])
-        desired = {one["VariantName"]: one for one in given["DesiredWeightsAndCapacities"]}
-        strange = desired.keys() - {one["VariantName"] for one in endpoint["ProductionVariants"]}
-        if strange:
-            raise refused(f"The variant name(s) {sorted(strange)} is/are not present within endpoint configuration.")
-        changed = [{**one, **desired.get(one["VariantName"], {})} for one in endpoint["ProductionVariants"]]
-        endpoint["ProductionVariants"] = changed
-        done = [{**one, **{f"Current{each}": one[f"Desired{each}"] for each in PROPERTIES.values()}} for one in changed]
-        self._begin(endpoint, {"ProductionVariants": done}, [])
+    def _UpdateEndpointWeightsAndCapacities(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        endpoint = self._changeable(request["EndpointName"])
+        desired = {variant["VariantName"]: variant for variant in request["DesiredWeightsAndCapacities"]}
+        unknown = desired.keys() - {variant["VariantName"] for variant in endpoint["ProductionVariants"]}
+        if unknown:
+            raise validation_error(
+                f"The variant name(s) {sorted(unknown)} is/are not present within endpoint configuration."
+            )
+        variants = [
+            {**variant, **desired.get(variant["VariantName"], {})} for variant in endpoint["ProductionVariants"]
+        ]
+        endpoint["ProductionVariants"] = variants
+        applied = [
+            {
+                **variant,
+                **{
+                    f"Current{property_name}": variant[f"Desired{property_name}"]
+                    for property_name in PROPERTIES.values()
+                },
+            }
+            for variant in variants
+        ]
+        self._begin(endpoint, {"ProductionVariants": applied}, [])
         return {"EndpointArn": endpoint["EndpointArn"]}
 
     def _changeable(self, name: str) -> dict[str, Any]:
         endpoint = self._get("Endpoint", name)
         if endpoint["EndpointStatus"] != "InService":
-            raise refused(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
+            raise validation_error(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
         return endpoint
 
     def _begin(self, endpoint: dict[str, Any], change: dict[str, Any], alarms: list[str]) -> None:
@@ -200,7 +229,7 @@ class EndpointsDouble:
         endpoint["pending"] = {"at": self.now() + self.change_seconds, "change": change, "alarms": alarms}
 
     def _finish(self, name: str) -> None:
-        """Let a change take effect whose time has come, or roll it back."""
+        """Complete a change whose time has come, or roll it back."""
         endpoint = self.things["Endpoint"][name]
         pending = endpoint.get("pending")
         if pending is None or self.now() < pending["at"]:
@@ -217,42 +246,51 @@ class EndpointsDouble:
         endpoint.pop("FailureReason", None)
         if reason:
             endpoint["FailureReason"] = reason
-            for one in endpoint["ProductionVariants"]:
-                one |= {f"Desired{each}": one[f"Current{each}"] for each in PROPERTIES.values()}
+            for variant in endpoint["ProductionVariants"]:
+                variant |= {
+                    f"Desired{property_name}": variant[f"Current{property_name}"]
+                    for property_name in PROPERTIES.values()
+                }
             return
         endpoint |= pending.get("change", {})
-        for gone in [key for key, value in endpoint.items() if value is None]:
-            del endpoint[gone]
+        for key in [key for key, value in endpoint.items() if value is None]:
+            del endpoint[key]
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def invoke(self, name: str, target: str | None) -> tuple[int, str, str]:
-        """Return status, body and variant of a request; its shadow sees a copy, by the ratio of the weights.
+        """Return status, body and variant of a request; a shadow variant gets a copy, by the ratio of the weights.
 
         :raises RefusedCallError: if there is no such endpoint or variant
         """
         with self.lock:
             endpoint = self._get("Endpoint", name)
             self._finish(name)
-            weights = {one["VariantName"]: one["CurrentWeight"] for one in endpoint["ProductionVariants"]}
+            weights = {variant["VariantName"]: variant["CurrentWeight"] for variant in endpoint["ProductionVariants"]}
             if target is not None and target not in weights:
-                raise refused(f"Variant {target} not found for endpoint {name}.")
+                raise validation_error(f"Variant {target} not found for endpoint {name}.")
             chosen = target or self._random.choices([*weights], [*weights.values()])[0]
             for shadow in endpoint.get("ShadowProductionVariants", []):
                 if self._random.random() < shadow["CurrentWeight"] / max(weights.values()):
-                    self._predicted(endpoint, shadow["VariantName"])
-            status, body = self._predicted(endpoint, chosen)
+                    self._predict(endpoint, shadow["VariantName"])
+            status, body = self._predict(endpoint, chosen)
             return status, body, chosen
 
-    def _predicted(self, endpoint: dict[str, Any], variant: str) -> tuple[int, str]:
+    def _predict(self, endpoint: dict[str, Any], variant: str) -> tuple[int, str]:
         config = self._get("EndpointConfig", endpoint["EndpointConfigName"])
         variants = [*config["ProductionVariants"], *config.get("ShadowProductionVariants", [])]
-        model = next(one["ModelName"] for one in variants if one["VariantName"] == variant)
-        canned: dict[str, Any] = next((one for one in reversed(self.predictors) if one["model"] in model), {})
-        status = int(canned.get("status", 200)) if self._random.random() < canned.get("share", 1.0) else 200
-        seen = Invocation(endpoint["EndpointName"], variant, self.now(), status, float(canned.get("seconds", 0.005)))
-        self.invocations.append(seen)
-        return status, str(canned.get("body", '{"predictions": [1.0]}'))
+        model = next(
+            variant_config["ModelName"] for variant_config in variants if variant_config["VariantName"] == variant
+        )
+        predictor: dict[str, Any] = next(
+            (variant_config for variant_config in reversed(self.predictors) if variant_config["model"] in model), {}
+        )
+        status = int(predictor.get("status", 200)) if self._random.random() < predictor.get("share", 1.0) else 200
+        invocation = Invocation(
+            endpoint["EndpointName"], variant, self.now(), status, float(predictor.get("seconds", 0.005))
+        )
+        self.invocations.append(invocation)
+        return status, str(predictor.get("body", '{"predictions": [1.0]}'))
 
 
 def arn(kind: str, name: str) -> str:
@@ -260,24 +298,24 @@ def arn(kind: str, name: str) -> str:
     return f"{ARN}:{ {'Model': 'model', 'EndpointConfig': 'endpoint-config', 'Endpoint': 'endpoint'}[kind] }/{name}"
 
 
-def listed(tags: dict[str, str]) -> list[dict[str, str]]:
-    """Return tags as the API lists them."""
+def tag_list(tags: dict[str, str]) -> list[dict[str, str]]:
+    """Return tags in the form of the API."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def summaries(config: dict[str, Any], retained: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the variants of a configuration as an endpoint describes them, with what is retained of each."""
-    found: dict[str, Any] = {}
+    """Return the variants of a configuration as an endpoint describes them, with the retained properties."""
+    described: dict[str, Any] = {}
     for kind in ("ProductionVariants", "ShadowProductionVariants"):
         if kind in config:
-            found[kind] = []
-            for one in config[kind]:
+            described[kind] = []
+            for variant in config[kind]:
                 name, weight, count = (
-                    one["VariantName"],
-                    one.get("InitialVariantWeight", 1.0),
-                    one["InitialInstanceCount"],
+                    variant["VariantName"],
+                    variant.get("InitialVariantWeight", 1.0),
+                    variant["InitialInstanceCount"],
                 )
                 current = {"CurrentWeight": weight, "CurrentInstanceCount": count, **retained.get(name, {})}
                 desired = {f"Desired{key.removeprefix('Current')}": value for key, value in current.items()}
-                found[kind].append({"VariantName": name, **current, **desired})
-    return found
+                described[kind].append({"VariantName": name, **current, **desired})
+    return described

@@ -28,7 +28,7 @@ from typing import Any, Self
 
 from airflow_mlops.testing.child_processes import Child, start_child, stop_sessions, wait_until_ready
 from airflow_mlops.testing.sagemaker_endpoints import EndpointsDouble, RefusedCallError
-from airflow_mlops.testing.sagemaker_statistics import let_moto_count
+from airflow_mlops.testing.sagemaker_statistics import patch_moto_statistics
 
 MODEL_ERROR = 424
 Answer = tuple[int, dict[str, str], bytes]
@@ -37,8 +37,8 @@ Answer = tuple[int, dict[str, str], bytes]
 class SageMakerEndpoints:
     """The server as a child process.
 
-    :param log: file for what it says
-    :param change_seconds: how long a change of an endpoint takes
+    :param log: file for its output
+    :param change_seconds: duration of a change of an endpoint
     """
 
     def __init__(self, log: Path, *, change_seconds: float = 0.0) -> None:
@@ -66,27 +66,27 @@ class SageMakerEndpoints:
         extra = {"region_name": "us-east-1", "endpoint_url": self.url, **extra}
         return json.dumps({"conn_type": "aws", "login": "key", "password": "secret", "extra": extra})
 
-    def ask(self, what: str, **given: Any) -> Any:
-        """Ask the double itself, and return its answer.
+    def ask(self, command: str, **parameters: Any) -> Any:
+        """Send a command to the double itself, and return its state.
 
         ``state``: calls, models, configurations, endpoints, tags, invocations · ``predictor`` (``model``, ``status``,
         ``share``, ``seconds``, ``body``): how models answer whose name contains ``model`` · ``advance``
         (``seconds``): move its clock · ``fail`` (``reason``): roll the next change back · ``slow`` (``seconds``): how
         long changes take from now on.
         """
-        return self._post(f"double/{what}", given)
+        return self._post(f"double/{command}", parameters)
 
     def reset(self) -> None:
-        """Forget everything, moto's buckets and alarms too."""
+        """Delete all state, also moto's buckets and alarms."""
         self._post("double/reset", {})
         self._post("moto-api/reset", {})
 
     def count(self, call: str) -> int:
-        """Return how often a call of the API was made."""
-        return sum(made == call for made, _ in self.ask("state")["calls"])
+        """Return the number of API calls of a name."""
+        return sum(name == call for name, _ in self.ask("state")["calls"])
 
-    def _post(self, path: str, given: dict[str, Any]) -> Any:
-        request = urllib.request.Request(f"{self.url}/{path}", data=json.dumps(given).encode(), method="POST")
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(f"{self.url}/{path}", data=json.dumps(body).encode(), method="POST")
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=30) as response:
             return json.load(response)
@@ -100,7 +100,7 @@ class SageMakerEndpoints:
 
 
 class Front:
-    """The WSGI application: the double where it knows the call, otherwise what stands behind it.
+    """The WSGI application: the double answers the calls that it imitates, moto all others.
 
     :param behind: moto's WSGI application
     """
@@ -121,26 +121,26 @@ class Front:
 
     def _answer(self, environ: dict[str, Any]) -> Answer | None:
         path, target = environ["PATH_INFO"], environ.get("HTTP_X_AMZ_TARGET", "")
-        invoked = re.fullmatch(r"/endpoints/([^/]+)/invocations", path)
-        if not (target.startswith("SageMaker.") or invoked or path.startswith("/double/")):
+        invocation = re.fullmatch(r"/endpoints/([^/]+)/invocations", path)
+        if not (target.startswith("SageMaker.") or invocation or path.startswith("/double/")):
             return None
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         try:
-            if invoked:
-                return self._invoked(invoked[1], environ.get("HTTP_X_AMZN_SAGEMAKER_TARGET_VARIANT"))
-            given = json.loads(body or b"{}")
+            if invocation:
+                return self._invoke(invocation[1], environ.get("HTTP_X_AMZN_SAGEMAKER_TARGET_VARIANT"))
+            request = json.loads(body or b"{}")
             if path.startswith("/double/"):
-                return said(200, asked(self.double, path.removeprefix("/double/"), given))
-            answer = self.double.answer(target.removeprefix("SageMaker."), given)
+                return json_answer(200, control_double(self.double, path.removeprefix("/double/"), request))
+            answer = self.double.answer(target.removeprefix("SageMaker."), request)
         except RefusedCallError as error:
             code, message = error.args
-            return said(400, {"__type": code, "message": message})
+            return json_answer(400, {"__type": code, "message": message})
         if answer is None:
             environ["wsgi.input"] = io.BytesIO(body)
             return None
-        return said(200, answer)
+        return json_answer(200, answer)
 
-    def _invoked(self, name: str, variant: str | None) -> Answer:
+    def _invoke(self, name: str, variant: str | None) -> Answer:
         status, body, chosen = self.double.invoke(name, variant)
         if status == 200:
             headers = {"Content-Type": "application/json", "x-Amzn-Invoked-Production-Variant": chosen}
@@ -149,27 +149,27 @@ class Front:
         return MODEL_ERROR, {"x-amzn-ErrorType": "ModelError"}, json.dumps(error).encode()
 
 
-def said(status: int, body: dict[str, Any]) -> Answer:
-    """Return an answer in JSON, as SageMaker gives it."""
+def json_answer(status: int, body: dict[str, Any]) -> Answer:
+    """Return an answer in JSON, in the form of SageMaker."""
     return status, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(body).encode()
 
 
-def asked(double: EndpointsDouble, what: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Do what a test asks of the double; see `SageMakerEndpoints.ask`."""
+def control_double(double: EndpointsDouble, command: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Run a command of `SageMakerEndpoints.ask` on the double, and return its state."""
     with double.lock:
-        if what == "predictor":
-            double.predictors.append(given)
-        elif what == "advance":
-            double.ahead += given["seconds"]
-        elif what == "fail":
-            double.failures.append(given["reason"])
-        elif what == "slow":
-            double.change_seconds = given["seconds"]
-        elif what == "reset":
+        if command == "predictor":
+            double.predictors.append(parameters)
+        elif command == "advance":
+            double.ahead += parameters["seconds"]
+        elif command == "fail":
+            double.failures.append(parameters["reason"])
+        elif command == "slow":
+            double.change_seconds = parameters["seconds"]
+        elif command == "reset":
             fresh = EndpointsDouble(change_seconds=0.0, ringing=double.ringing, lock=double.lock)
             double.__dict__.update(fresh.__dict__)
-        seen = [vars(one) for one in double.invocations]
-        return {"calls": double.calls, "tags": double.tags, "invocations": seen, **double.things}
+        invocations = [vars(invocation) for invocation in double.invocations]
+        return {"calls": double.calls, "tags": double.tags, "invocations": invocations, **double.things}
 
 
 def main() -> None:
@@ -180,20 +180,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--change-seconds", type=float, default=0.0)
-    given = parser.parse_args()
-    double = EndpointsDouble(change_seconds=given.change_seconds)
-    let_moto_count(double)
+    args = parser.parse_args()
+    double = EndpointsDouble(change_seconds=args.change_seconds)
+    patch_moto_statistics(double)
 
     class Handler(MotoRequestHandler):
         def date_time_string(self, timestamp: float | None = None) -> str:
-            """Return the time of the double, for the header that says what time it is at AWS."""
+            """Return the time of the double, for the Date header."""
             return formatdate(double.now() if timestamp is None else timestamp, usegmt=True)
 
         def log(self, type: str, message: str, *args: Any) -> None:
-            """Say nothing of requests."""
+            """Log no requests."""
 
     app = Front(double, DomainDispatcherApplication(create_backend_app))
-    make_server("127.0.0.1", given.port, app, threaded=True, request_handler=Handler).serve_forever()
+    make_server("127.0.0.1", args.port, app, threaded=True, request_handler=Handler).serve_forever()
 
 
 if __name__ == "__main__":

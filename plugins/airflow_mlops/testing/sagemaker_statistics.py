@@ -23,55 +23,66 @@ def statistic(stat: str, values: list[float]) -> float:
         return float(sum(float(trimmed[1]) < value <= float(trimmed[2]) for value in values))
     if re.fullmatch(r"p[0-9.]+", stat):
         return float(np.percentile(values, float(stat[1:])))
-    whole: dict[str, Callable[[list[float]], Any]] = {
+    functions: dict[str, Callable[[list[float]], Any]] = {
         "Sum": sum,
         "SampleCount": len,
         "Average": np.mean,
         "Minimum": min,
         "Maximum": max,
     }
-    return float(whole[stat](values))
+    return float(functions[stat](values))
 
 
 METRICS: dict[str, Callable[[Invocation], float]] = {
-    "Invocations": lambda _one: 1.0,
-    "Invocation4XXErrors": lambda one: float(400 <= one.status < 500),
-    "Invocation5XXErrors": lambda one: float(one.status >= 500),
-    "ModelLatency": lambda one: one.seconds * 1e6,
+    "Invocations": lambda _invocation: 1.0,
+    "Invocation4XXErrors": lambda invocation: float(400 <= invocation.status < 500),
+    "Invocation5XXErrors": lambda invocation: float(invocation.status >= 500),
+    "ModelLatency": lambda invocation: invocation.seconds * 1e6,
 }
 
 
 def metric_data(
     invocations: list[Invocation], query: dict[str, Any], start: float, end: float
 ) -> tuple[list[float], list[float]]:
-    """Return the start of each period that holds data, and its statistic, for one query of ``GetMetricData``."""
-    asked_for = query["MetricStat"]
-    where = {one["Name"]: one["Value"] for one in asked_for["Metric"]["Dimensions"]}
-    value, period = METRICS[asked_for["Metric"]["MetricName"]], int(asked_for["Period"])
-    held: dict[float, list[float]] = {}
-    for one in invocations:
-        if (one.endpoint, one.variant) == (where["EndpointName"], where["VariantName"]) and start <= one.at < end:
-            held.setdefault(one.at // period * period, []).append(value(one))
-    return list(held), [statistic(asked_for["Stat"], values) for values in held.values()]
+    """Return the start and the statistic of each period with data, for one query of ``GetMetricData``."""
+    metric_stat = query["MetricStat"]
+    where = {dimension["Name"]: dimension["Value"] for dimension in metric_stat["Metric"]["Dimensions"]}
+    value, period = METRICS[metric_stat["Metric"]["MetricName"]], int(metric_stat["Period"])
+    by_period: dict[float, list[float]] = {}
+    for invocation in invocations:
+        if (invocation.endpoint, invocation.variant) == (
+            where["EndpointName"],
+            where["VariantName"],
+        ) and start <= invocation.at < end:
+            by_period.setdefault(invocation.at // period * period, []).append(value(invocation))
+    return list(by_period), [statistic(metric_stat["Stat"], values) for values in by_period.values()]
 
 
-def let_moto_count(double: EndpointsDouble) -> None:
-    """Let moto's CloudWatch answer about ``AWS/SageMaker`` from the invocations of a double."""
+def patch_moto_statistics(double: EndpointsDouble) -> None:
+    """Patch moto's CloudWatch to compute statistics of ``AWS/SageMaker`` from the invocations of a double."""
     from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 
-    usual = CloudWatchBackend.get_metric_data
+    original = CloudWatchBackend.get_metric_data
 
     def get_metric_data(self: Any, queries: Any, start_time: Any, end_time: Any, **more: Any) -> Any:
-        ours = [
-            one for one in queries if one.get("MetricStat", {}).get("Metric", {}).get("Namespace") == "AWS/SageMaker"
+        counted = [
+            query
+            for query in queries
+            if query.get("MetricStat", {}).get("Metric", {}).get("Namespace") == "AWS/SageMaker"
         ]
-        others = [one for one in queries if one not in ours]
-        results = usual(self, others, start_time, end_time, **more) if others else []
-        for one in ours:
-            times, values = metric_data(double.invocations, one, start_time.timestamp(), end_time.timestamp())
+        others = [query for query in queries if query not in counted]
+        results = original(self, others, start_time, end_time, **more) if others else []
+        for query in counted:
+            times, values = metric_data(double.invocations, query, start_time.timestamp(), end_time.timestamp())
             stamps = [datetime.fromtimestamp(at, UTC).replace(tzinfo=None) for at in times]
             results.append(
-                {"id": one["Id"], "label": one["Id"], "values": values, "timestamps": stamps, "status_code": "Complete"}
+                {
+                    "id": query["Id"],
+                    "label": query["Id"],
+                    "values": values,
+                    "timestamps": stamps,
+                    "status_code": "Complete",
+                }
             )
         return results
 
@@ -79,6 +90,6 @@ def let_moto_count(double: EndpointsDouble) -> None:
 
     def ringing(names: list[str]) -> list[str]:
         backend = cloudwatch_backends["123456789012"]["us-east-1"]
-        return [one.name for one in backend.alarms.values() if one.name in names and one.state_value == "ALARM"]
+        return [alarm.name for alarm in backend.alarms.values() if alarm.name in names and alarm.state_value == "ALARM"]
 
     double.ringing = ringing

@@ -1,4 +1,4 @@
-"""Airflow's own scheduler, run to rest inside the calling process.
+"""Airflow's own scheduler, run until idle inside the calling process.
 
 `InProcessScheduler` is for tests of Dags that start each other: it loads a folder of Dags into the metadata
 database, lets the real `SchedulerJobRunner` create runs and queue tasks, and executes every task in this
@@ -104,11 +104,11 @@ class InProcessScheduler:
         self._dags = dict(bag.dags)
 
     def unpause(self, *dag_ids: str) -> None:
-        """Let the Dags run, and hear the events of their assets from now on."""
+        """Unpause the Dags; they receive asset events from now on."""
         self._set_paused(dag_ids, False)
 
     def pause(self, *dag_ids: str) -> None:
-        """Stop the Dags; events that arrive meanwhile are lost to them, as in any Airflow."""
+        """Pause the Dags; events that arrive meanwhile are lost to them, as in any Airflow."""
         self._set_paused(dag_ids, True)
 
     def trigger(
@@ -124,15 +124,18 @@ class InProcessScheduler:
         from airflow.utils.types import DagRunTriggeredByType
 
         run = trigger_dag(
-            dag_id, triggered_by=DagRunTriggeredByType.TEST, partition_key=partition_key, conf=conf or {},
+            dag_id,
+            triggered_by=DagRunTriggeredByType.TEST,
+            partition_key=partition_key,
+            conf=conf or {},
             triggering_user_name=user,
-        )  # fmt: skip
+        )
         if run is None:
             raise LookupError(f"Airflow created no run of {dag_id!r}; the loaded Dags are {self.dag_ids}.")
         return str(run.run_id)
 
     def emit(self, uri: str, *, partition_key: str | None = None, **extra: Any) -> None:
-        """Emit an event of the asset with a URI, as a monitor outside would; who listens is woken by the next run."""
+        """Emit an asset event, as an external monitor would; the next scheduler run starts the consumers."""
         from airflow.assets.manager import asset_manager
         from airflow.models.asset import AssetModel
         from sqlalchemy import select
@@ -141,9 +144,7 @@ class InProcessScheduler:
             asset = session.scalar(select(AssetModel).where(AssetModel.uri == uri))
             if asset is None:
                 raise LookupError(f"no loaded Dag knows an asset {uri!r}")
-            asset_manager.register_asset_change(
-                asset=asset, extra=extra, partition_key=partition_key, session=session
-            )  # fmt: skip
+            asset_manager.register_asset_change(asset=asset, extra=extra, partition_key=partition_key, session=session)
 
     def run_until_idle(self, *, timeout_seconds: float = 120.0) -> None:
         """Run until no Dag run and no partition that could start one is left waiting.
@@ -171,7 +172,7 @@ class InProcessScheduler:
             before = now
 
     def run_triggers(self, *, timeout_seconds: float = 30.0) -> int:
-        """Run the triggers of deferred tasks until each has fired once, and resume the tasks; return how many.
+        """Run the triggers of deferred tasks until each has fired once, and resume the tasks; return the number fired.
 
         A trigger that has not fired when its time is up is left, and its task waits on.
         """
@@ -180,12 +181,12 @@ class InProcessScheduler:
         return fire_triggers(timeout_seconds)
 
     def respond(self, dag_id: str, task_id: str, chosen: str, *, user: str, **params: Any) -> None:
-        """Answer, as ``user``, what a task of the newest run asks a person; the next run of the scheduler goes on.
+        """Respond, as ``user``, to the human-in-the-loop task of the newest run; the next scheduler run continues.
 
         Raises
         ------
         fastapi.HTTPException
-            As Airflow's own route does: nobody was asked, or it was answered before.
+            As Airflow's own route does: no response is pending, or it was given before.
         """
         from airflow.api_fastapi.core_api.datamodels.hitl import UpdateHITLDetailPayload
         from airflow.api_fastapi.core_api.routes.public.hitl import update_hitl_detail
@@ -209,21 +210,21 @@ class InProcessScheduler:
 
     def failures(self) -> list[tuple[TaskRecord, str]]:
         """Return the task instances that failed, each with the traceback of its last attempt."""
-        bad = {"failed", "upstream_failed"}
+        failed_states = {"failed", "upstream_failed"}
         errors = self._executor.errors if self._executor else {}
         return [
             (record, _explain(errors.get((record.dag_id, record.run_id, record.task_id, record.map_index))))
             for record in self.task_instances()
-            if record.state in bad
+            if record.state in failed_states
         ]
 
     def xcom(self, dag_id: str, task_id: str, *, partition_key: str | None = None) -> Any:
-        """Return what a task returned in the newest run of its Dag (and partition), or None."""
+        """Return the return value of a task in the newest run of its Dag (and partition), or None."""
         runs = [run for run in self.dag_runs(dag_id) if partition_key in (None, run.partition_key)]
         return read_xcom(dag_id, runs[-1].run_id, task_id) if runs else None
 
     def close(self) -> None:
-        """Give back the environment variable that named the folder of the Dags."""
+        """Remove the environment variable that names the folder of the Dags."""
         os.environ.pop("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", None)
 
     def _run_scheduler(self) -> None:
@@ -264,7 +265,7 @@ class InProcessScheduler:
 
 @dataclass(frozen=True)
 class _Person:
-    """A user, as much as a route asks of one."""
+    """The part of a user that the route needs."""
 
     name: str
 

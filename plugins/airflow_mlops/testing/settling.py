@@ -1,8 +1,8 @@
-"""Whether an Airflow has come to rest, read from its metadata database.
+"""Find unsettled work of an Airflow in its metadata database.
 
-A chain of Dags joined by assets is at rest when no run is queued or running **and** no partition waits to
-become a run. Looking at runs alone is not enough: between the event of a finished producer and the run of
-its consumer lies one pass of the scheduler, in which nothing seems to happen.
+A chain of Dags joined by assets is idle when no run is queued or running **and** no partition waits for its run. Runs
+alone are not enough: between the event of a finished producer and the run of its consumer lies one pass of the
+scheduler, in which there is neither.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """What still moves: runs and partitions of Dags that are not paused, and tasks that await a retry."""
+class UnsettledWork:
+    """Unfinished runs and partitions of unpaused Dags, and tasks that await a retry."""
 
     runs: tuple[tuple[str, str | None, str], ...]
     partitions: tuple[tuple[str, str], ...]
@@ -37,7 +37,7 @@ class Waiting:
         )
 
 
-def unsettled_work(session: Session) -> Waiting:
+def unsettled_work(session: Session) -> UnsettledWork:
     """Return the runs and partitions of unpaused Dags that are not finished yet."""
     from airflow.models import DagRun
     from airflow.models.asset import AssetPartitionDagRun
@@ -59,7 +59,7 @@ def unsettled_work(session: Session) -> Waiting:
         .order_by(AssetPartitionDagRun.id)
     ).all()
     retries = session.scalar(select(func.count()).select_from(TaskInstance).where(TaskInstance.state == "up_for_retry"))
-    return Waiting(
+    return UnsettledWork(
         tuple((dag_id, key, str(state)) for dag_id, key, state in runs),
         tuple((dag_id, key) for dag_id, key in partitions),
         int(retries or 0),

@@ -1,4 +1,4 @@
-"""A real Airflow on this machine, for the demo and the end-to-end tests, and gone afterwards.
+"""A temporary real Airflow on this machine, for the demo and the end-to-end tests.
 
 `LocalStack` starts an embedded PostgreSQL (Airflow's metadata and a second database for the ledger), an
 MLflow server on SQLite, and Airflow's scheduler (LocalExecutor), Dag processor and API server, all on free
@@ -93,12 +93,12 @@ class LocalStack:
 
     @property
     def api_url(self) -> str:
-        """Where Airflow answers."""
+        """URL of Airflow."""
         return self.settings.api_url
 
     @property
     def mlflow_url(self) -> str:
-        """Where MLflow answers: the tracking URI."""
+        """URL of MLflow: the tracking URI."""
         return self.settings.mlflow_url
 
     @property
@@ -140,7 +140,7 @@ class LocalStack:
         return self._running_postgres().uri(database, driver)
 
     def unsettled(self, prefix: str = "") -> int:
-        """Return runs that are not finished plus partitions without a run, in one consistent look.
+        """Return the number of unfinished runs and of partitions without a run, in one query.
 
         :param prefix: count only Dags whose id starts with it; letters, digits, ``_`` and ``-``
         """
@@ -149,16 +149,16 @@ class LocalStack:
         return int(self._running_postgres().scalar("airflow", _UNSETTLED.format(prefix=prefix)))
 
     def settled(self) -> bool:
-        """Tell whether nothing is left to do."""
+        """Return whether no work is left."""
         return self.unsettled() == 0
 
     def wait_until_settled(self, prefix: str = "", *, timeout_seconds: float = 300.0) -> float:
-        """Wait until nothing is left to do, in Dags of that prefix, and return the seconds it took.
+        """Wait until Dags with the prefix have no work left, and return the seconds it took.
 
         Raises
         ------
         AirflowApiError
-            If something still moves when the time is up.
+            If work is left when the time is up.
         """
         return self.client.wait_until_settled(
             timeout_seconds=timeout_seconds, poll_seconds=0.1, count=lambda: self.unsettled(prefix)
@@ -181,7 +181,7 @@ class LocalStack:
 
     @staticmethod
     def stop_pids(home: Path) -> None:
-        """Stop a stack that was left running in ``home``; a process id in other hands by now is spared."""
+        """Stop a stack that was left running in ``home``; a process id that was reused is left alone."""
         record = home.resolve() / "stack.json"
         if record.exists():
             saved = json.loads(record.read_text(encoding="utf-8"))
@@ -190,32 +190,36 @@ class LocalStack:
             record.unlink()
 
     def _start(self) -> None:
-        began = time.monotonic()
+        started = time.monotonic()
         self._postgres = EmbeddedPostgres(self.home / "postgres", databases=("airflow", "mlops"))
         self._postgres.start()
-        self._report(f"PostgreSQL is up ({time.monotonic() - began:.1f} s)")
+        self._report(f"PostgreSQL is up ({time.monotonic() - started:.1f} s)")
         self.environment = stack_environment(self.settings, self._postgres.socket_folder, self._extra)
         write_password_file(self.settings)
         mlflow = self._launch("mlflow", self._mlflow_command())
         migrate = self._launch("migrate", _airflow("db", "migrate"))
         finish_child(migrate, timeout_seconds=180)
-        self._report(f"Airflow's metadata tables exist ({time.monotonic() - began:.1f} s)")
-        scheduler = ["-m", "airflow_mlops.warm_scheduler"] if self._preload else ["-m", "airflow", "scheduler"]
+        self._report(f"Airflow's metadata tables exist ({time.monotonic() - started:.1f} s)")
+        scheduler_command = ["-m", "airflow_mlops.warm_scheduler"] if self._preload else ["-m", "airflow", "scheduler"]
         api = self._launch(
             "api-server", _airflow("api-server", "--host", "127.0.0.1", "--port", str(self.settings.api_port))
         )
-        tasks = self._launch("scheduler", [sys.executable, *scheduler, "--skip-serve-logs"])
-        parser = self._launch("dag-processor", _airflow("dag-processor"))
-        parts = ((mlflow, self._mlflow_answers), (api, self._answers("metadatabase")),
-                 (parser, self._answers("dag_processor")), (tasks, self._answers("scheduler")))  # fmt: skip
-        for child, ready in parts:
+        scheduler_child = self._launch("scheduler", [sys.executable, *scheduler_command, "--skip-serve-logs"])
+        dag_processor = self._launch("dag-processor", _airflow("dag-processor"))
+        checks = (
+            (mlflow, self._mlflow_answers),
+            (api, self._answers("metadatabase")),
+            (dag_processor, self._answers("dag_processor")),
+            (scheduler_child, self._answers("scheduler")),
+        )
+        for child, ready in checks:
             wait_until_ready(child, ready, timeout_seconds=180)
-            self._report(f"{child.name} answers ({time.monotonic() - began:.1f} s)")
+            self._report(f"{child.name} answers ({time.monotonic() - started:.1f} s)")
 
     def _launch(self, name: str, command: list[str]) -> Child:
         child = start_child(name, command, self.environment, self.home / "logs" / f"{name}.log")
         self._children.append(child)
-        sessions = [(each.pid, _started_at(each.pid)) for each in self._children]
+        sessions = [(started.pid, _started_at(started.pid)) for started in self._children]
         (self.home / "stack.json").write_text(json.dumps({"sessions": sessions}), encoding="utf-8")
         return child
 
@@ -226,7 +230,7 @@ class LocalStack:
             *("--workers", "1", "--backend-store-uri", f"sqlite:///{store}"),
             *("--artifacts-destination", str(artefacts)),
             *("--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"),
-        ]  # fmt: skip
+        ]
 
     def _mlflow_answers(self) -> bool:
         try:

@@ -16,7 +16,7 @@ _WORKERS_PER_SLOT = 3
 
 @dataclass(frozen=True)
 class StackSettings:
-    """What a stack is made of: folders, ports, secrets and the address of its PostgreSQL socket."""
+    """The settings of a stack: folders, ports and secrets."""
 
     home: Path
     dags_folder: Path
@@ -66,7 +66,7 @@ def postgres_uri(socket_folder: str, database: str, driver: str) -> str:
 
 
 def write_password_file(settings: StackSettings) -> Path:
-    """Write the password of the only user where the simple auth manager reads it, readable by nobody else."""
+    """Write the password file of the simple auth manager, readable by its owner only."""
     file = settings.home / "passwords.json"
     file.touch(mode=0o600)
     file.write_text(json.dumps({settings.user: settings.password}), encoding="utf-8")
@@ -126,14 +126,14 @@ def _airflow_addresses(settings: StackSettings, socket_folder: str) -> dict[str,
 
 
 def _loop_connections(settings: StackSettings, socket_folder: str) -> dict[str, str]:
-    """Return the connections by which the loops find their ledger and their registry."""
+    """Return the connections of the loops to their ledger and their registry."""
     ledger = {"conn_type": "postgres", "login": "postgres", "schema": "mlops", "extra": {"host": socket_folder}}
     registry = {"conn_type": "http", "host": "http://127.0.0.1", "port": settings.mlflow_port}
     return {"AIRFLOW_CONN_MLOPS_LEDGER": json.dumps(ledger), "AIRFLOW_CONN_MLOPS_REGISTRY": json.dumps(registry)}
 
 
 def _airflow_pace(settings: StackSettings) -> dict[str, str]:
-    """Return the settings that decide how soon something happens, and how much at a time.
+    """Return the settings of intervals and parallelism.
 
     The supervisor of a finished task keeps its worker for up to one heartbeat interval (it sleeps when the
     task closes its sockets a moment before it exits). So there are several workers per task at a time, and
@@ -157,9 +157,9 @@ def _airflow_pace(settings: StackSettings) -> dict[str, str]:
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        for open_socket in sockets:
+            open_socket.bind(("127.0.0.1", 0))
+        return [int(open_socket.getsockname()[1]) for open_socket in sockets]
     finally:
-        for each in sockets:
-            each.close()
+        for open_socket in sockets:
+            open_socket.close()

@@ -94,7 +94,7 @@ def test_after_a_sigterm_under_load_counters_and_lines_agree_every_time(project:
             client.join()
         answered = sum((client.answered for client in clients), Counter())
         lines = gateway.lines()[before:]
-        counted = gateway.stopped()
+        counted = gateway.final_counts()
         assert Counter(entry["key"] for entry in lines) == answered
         assert counted["rows"] == counted["lines"] == counted["requests"]["200"] == answered.total()
         assert counted["lost"] == 0
@@ -143,19 +143,19 @@ def test_a_row_that_nobody_answers_has_a_line_that_says_why(project: ToyProject)
     [entry] = gateway.lines()
     assert (entry["key"], entry["version"], entry["prediction"]) == ("a", None, None)
     assert entry["error"] == "the model gave inf"
-    assert gateway.stopped()["requests"] == {"422": 1, "503": 1}
+    assert gateway.final_counts()["requests"] == {"422": 1, "503": 1}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_while_it_drains_it_is_not_ready_and_still_answers(project: ToyProject, number: signal.Signals) -> None:
     gateway = start_with_canary(project, project.gateway("gateway", "--drain-seconds", "1.5"))
     assert gateway.child is not None
-    assert gateway.says("/ready") == 200
+    assert gateway.page_status("/ready") == 200
     gateway.child.process.send_signal(number)
-    while gateway.says("/ready") == 200:
+    while gateway.page_status("/ready") == 200:
         threading.Event().wait(0.01)
-    assert gateway.says("/ready") == 503
-    assert gateway.says("/health") == 200
+    assert gateway.page_status("/ready") == 503
+    assert gateway.page_status("/health") == 200
     gateway.predict(row())
     assert gateway.child.process.wait(20) == 0
     assert len(gateway.lines()) == 1

@@ -152,7 +152,7 @@ def test_a_challenger_whose_files_are_spoiled_is_taken_out_after_a_restart_and_t
 
 def test_without_a_champion_it_lives_and_is_not_ready_and_says_why(project: ToyProject) -> None:
     gateway = project.gateway().start()
-    assert (gateway.says("/health"), gateway.says("/ready")) == (200, 503)
+    assert (gateway.page_status("/health"), gateway.page_status("/ready")) == (200, 503)
     with gateway.client() as client:
         answer = client.post("/predict", json=row())
     assert answer.status_code == 503

@@ -1,14 +1,14 @@
-"""Tidy the lake: let go of partitions beyond their retention, and of files that nothing needs any more.
+"""Apply retention: expire partitions beyond it, and delete files that nothing needs.
 
 Every version of a table that a registered model was made from, that is published, or that was scored, stays
-readable; so what is pinned for a model outlives its retention, and goes when the model does.
+readable. So a partition pinned by a model outlives its retention, and expires with the model.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from airflow_mlops.core.data.point_in_time import looked_back_on
+from airflow_mlops.core.data.point_in_time import history_pins
 from airflow_mlops.core.ledger.data_details import PartitionsExpired
 from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.state import LoopState
@@ -18,48 +18,48 @@ TABLES = ("snapshots", "predictions", "quarantine")
 
 
 @dataclass
-class Tidied:
-    """Partitions that expired and files that were deleted, by table."""
+class RetentionResult:
+    """Partitions that expired, and numbers of deleted files, by table."""
 
     expired: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
 
 
-def tidy_lake(workspace: Workspace, *, after_hours: int = 24) -> Tidied:
-    """Expire what is beyond its retention, record it, and delete the files that nothing needs.
+def apply_retention(workspace: Workspace, *, after_hours: int = 24) -> RetentionResult:
+    """Expire partitions beyond their retention, record that, and delete the files that nothing needs.
 
     Parameters
     ----------
     after_hours : int
-        Files that became needless less long ago stay for the next time: an ingest may be under way.
+        Files that became unneeded more recently stay until the next run: an ingest may still use them.
     """
-    state, done = workspace.state(), Tidied()
+    state, result = workspace.state(), RetentionResult()
     for name in TABLES:
-        gone = expired(workspace, state, name)
-        if gone:
-            done.expired[name] = gone
-    if done.expired:
+        keys = expired_partitions(workspace, state, name)
+        if keys:
+            result.expired[name] = keys
+    if result.expired:
         newest = state.published.newest()
         operation = f"expired:{newest}:{state.sequence}"
-        tables = {name: tuple(keys) for name, keys in done.expired.items()}
+        tables = {name: tuple(keys) for name, keys in result.expired.items()}
         workspace.record_fact(workspace.draft(PartitionsExpired(tables=tables), operation, newest))
         fault_point("expired")
-    # The record stands before the effect: what a crash left in a table is taken out here by the next run.
+    # The record is written before the effect: the next run removes here what a crash left in a table.
     state = workspace.state()
     for name in TABLES:
         table = getattr(workspace, name)
         present = table.partitions()
         for partition in sorted(set(state.expired(name)) & set(present)):
             table.write(partition, table.read(partition).slice(0, 0))
-        keep = needed(state, name)
+        keep = needed_pins(state, name)
         if name == "snapshots" and workspace.loop.data.features is not None:
-            keep = [*keep, *looked_back_on(workspace.ledger, state)]
-        done.files[name] = table.vacuum(keep, after_hours=after_hours)
-    return done
+            keep = [*keep, *history_pins(workspace.ledger, state)]
+        result.files[name] = table.vacuum(keep, after_hours=after_hours)
+    return result
 
 
-def expired(workspace: Workspace, state: LoopState, table: str) -> list[str]:
-    """Return the partitions of a table that are older than the newest that its retention keeps."""
+def expired_partitions(workspace: Workspace, state: LoopState, table: str) -> list[str]:
+    """Return the partitions of a table that are beyond its retention."""
     keep = getattr(workspace.loop.data.retention, table)
     if keep is None or state.published.count() <= keep:
         return []
@@ -69,12 +69,12 @@ def expired(workspace: Workspace, state: LoopState, table: str) -> list[str]:
     return (state.published if table == "snapshots" else state.scored).keys(before=oldest)
 
 
-def needed(state: LoopState, table: str) -> list[tuple[str, int]]:
-    """Return the partitions of a table, each in a version, that something refers to."""
+def needed_pins(state: LoopState, table: str) -> list[tuple[str, int]]:
+    """Return the pairs of partition and version of a table that the ledger still refers to."""
     if table == "predictions":
         return sorted({(key, scored.version) for key, scored in state.scored.items()})
     names = ("quarantine_version", "rejected_version") if table == "quarantine" else ("version", "arrived_version")
-    versions = ((key, getattr(known, name)) for key, known in state.published.items() for name in names)
+    versions = ((key, getattr(published, name)) for key, published in state.published.items() for name in names)
     pins = {(key, int(version)) for key, version in versions if version is not None}
     if table == "snapshots":
         windows = (version.details.window for _, version in state.versions.items())
@@ -83,8 +83,8 @@ def needed(state: LoopState, table: str) -> list[tuple[str, int]]:
     return sorted(pins)
 
 
-def made_from(state: LoopState, partition: str, version: int) -> list[str]:
-    """Return the versions of the model that were fitted or judged on a partition in this version of the snapshots."""
+def versions_made_from(state: LoopState, partition: str, version: int) -> list[str]:
+    """Return the versions of the model that were fitted or evaluated on this version of a partition."""
     pinned = (partition, version)
     return [
         number

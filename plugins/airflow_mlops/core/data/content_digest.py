@@ -69,14 +69,14 @@ class ContentDigest:
 
     def hexdigest(self) -> str:
         """Return the digest of the rows added so far, 64 hexadecimal digits."""
-        total = hashlib.sha256(FORM.encode())
+        digest = hashlib.sha256(FORM.encode())
         # Each word is preceded by its length, so that different lists of words never give the same text.
         words = [str(self.rows), *(word for pair in sorted((self._kinds or {}).items()) for word in pair)]
         for word in words:
-            total.update(f"|{len(word.encode())}:{word}".encode())
+            digest.update(f"|{len(word.encode())}:{word}".encode())
         for part in self._sums:
-            total.update(part.to_bytes(8, "little"))
-        return total.hexdigest()
+            digest.update(part.to_bytes(8, "little"))
+        return digest.hexdigest()
 
 
 def content_digest(table: pa.Table) -> str:

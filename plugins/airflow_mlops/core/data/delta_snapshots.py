@@ -228,7 +228,7 @@ class DeltaPartitions:
         actions = self._actions(version) or []
         schema = next((action["commitInfo"].get(SCHEMA) for action in actions if "commitInfo" in action), None)
         added = [action["add"] for action in actions if "add" in action]
-        paths = [one["path"] for one in added if one["partitionValues"].get(PARTITION) == partition]
+        paths = [action["path"] for action in added if action["partitionValues"].get(PARTITION) == partition]
         if schema is None or not paths:
             return None
         arrow = pa.schema(DeltaSchema.from_json(schema).to_arrow())

@@ -1,4 +1,4 @@
-"""Leave out the rows of forgotten subjects: a source may still hold them, a snapshot never does again."""
+"""Drop the rows of erased subjects at ingest: a source may still deliver them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Erasure:
-    """Takes the rows of forgotten subjects out of batches; ``rows`` counts them."""
+    """Drops the rows of erased subjects from batches; ``rows`` counts them."""
 
     def __init__(self, workspace: Workspace, state: LoopState) -> None:
         self.rows = 0
@@ -27,20 +27,20 @@ class Erasure:
         if self._forgotten:
             refuse_other_key(self._key, state.mask_key)
 
-    def rest(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yield the batches without those rows."""
+    def drop_forgotten(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yield the batches without the rows of erased subjects."""
         for batch in batches:
             if not self._forgotten or self._column not in batch.schema.names:
                 yield batch
                 continue
             texts = format_column(batch.column(self._column)).dictionary_encode()
-            gone = np.array(
+            is_forgotten = np.array(
                 [text is not None and self._is_forgotten(text) for text in texts.dictionary.to_pylist()], bool
             )
             codes = texts.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            theirs = np.append(gone, False)[codes]
-            self.rows += int(theirs.sum())
-            yield batch.filter(pa.array(~theirs)) if theirs.any() else batch
+            mask = np.append(is_forgotten, False)[codes]
+            self.rows += int(mask.sum())
+            yield batch.filter(pa.array(~mask)) if mask.any() else batch
 
     def _is_forgotten(self, text: str) -> bool:
         return subject_hash(text, self._key) in self._forgotten
@@ -53,5 +53,5 @@ def subject_column(workspace: Workspace) -> str:
 
 
 def subject_hash(subject: str, key: bytes) -> str:
-    """Return the keyed hash by which the ledger knows a forgotten subject."""
+    """Return the keyed hash under which the ledger records an erased subject."""
     return keyed_hash(f"forgotten:{subject}", key)

@@ -1,9 +1,9 @@
-"""Forget a subject: erase their rows from snapshots, predictions and quarantine, and say who had learnt from them.
+"""Erase a subject: delete their rows from snapshots, predictions and quarantine, and name the affected versions.
 
-The rows leave the tables first, then the ledger says so, then the files that still held them are deleted,
-in every version. What a model has learnt stays in the model: the record names the versions that had seen
-the rows, for a person to decide. The subject themselves stands there only as a keyed hash, which later
-ingests look for, so that a source which still holds the subject does not bring them back.
+The tables are rewritten first, then the erasure is recorded, then the files of older versions are deleted. What a
+model has learned stays in the model: the record names the versions that were made from the rows, for a person to
+decide. The ledger holds the subject only as a keyed hash, which later ingests check, so that a source which still
+delivers the subject does not bring them back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mlops.core.data.apply_retention import made_from, needed
+from airflow_mlops.core.data.apply_retention import needed_pins, versions_made_from
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.erasure import subject_column, subject_hash
 from airflow_mlops.core.data.labels.erase_labels import erase_labels
@@ -39,8 +39,8 @@ from airflow_mlops.core.workspace import Workspace
 
 
 @dataclass
-class Forgotten:
-    """What was erased: rows by table, the partitions, and the versions of the model that had seen them."""
+class ErasureResult:
+    """The result of an erasure: rows by table, partitions, and the versions of the model made from the rows."""
 
     snapshots: int = 0
     predictions: int = 0
@@ -50,8 +50,8 @@ class Forgotten:
     files: int = 0
 
 
-def forget_subject(workspace: Workspace, subject: str) -> Forgotten:
-    """Erase everything about a subject and record that it was done.
+def forget_subject(workspace: Workspace, subject: str) -> ErasureResult:
+    """Erase everything about a subject, and record the erasure.
 
     Parameters
     ----------
@@ -62,52 +62,58 @@ def forget_subject(workspace: Workspace, subject: str) -> Forgotten:
     Raises
     ------
     DeclarationError
-        If there is no key to hash with: the ledger must not hold the subject's name.
+        If there is no key to hash with; the ledger must not hold the subject's name.
     """
-    erasing = _Erasing(workspace, subject)
+    erasure = _SubjectErasure(workspace, subject)
     state = workspace.state()
     for partition in sorted({*state.published, *workspace.quarantine.partitions()}):
-        erasing.erase(state, partition)
-    erasing.erase_labels(state)
-    done = erasing.done
-    # Also where no row was found: a source that delivers them later shall not bring them in.
-    if done.partitions or erasing.hash not in state.forgotten:
+        erasure.erase(state, partition)
+    erasure.erase_labels(state)
+    result = erasure.result
+    # Also if no row was found: a source may deliver the subject later.
+    if result.partitions or erasure.hash not in state.forgotten:
         workspace.record_fact(
             workspace.draft(
                 SubjectForgotten(
-                    subject=erasing.hash,
-                    column=erasing.column,
-                    mask_key=erasing.fingerprint,
-                    partitions=done.partitions,
-                    models=tuple(sorted(done.models)),
-                    rows={"snapshots": done.snapshots, "predictions": done.predictions, "quarantine": done.quarantine},
+                    subject=erasure.hash,
+                    column=erasure.column,
+                    mask_key=erasure.fingerprint,
+                    partitions=result.partitions,
+                    models=tuple(sorted(result.models)),
+                    rows={
+                        "snapshots": result.snapshots,
+                        "predictions": result.predictions,
+                        "quarantine": result.quarantine,
+                    },
                 ),
-                f"forgotten:{erasing.hash}:{state.sequence}",
+                f"forgotten:{erasure.hash}:{state.sequence}",
                 None,
             )
         )
     fault_point("forgotten")
-    done.files = purge_forgotten(workspace, erasing.hash)
-    return done
+    result.files = purge_forgotten(workspace, erasure.hash)
+    return result
 
 
 def purge_forgotten(workspace: Workspace, subject: str) -> int:
-    """Delete every file that older versions keep of the partitions a subject was erased from; return how many."""
-    touched: dict[str, set[str]] = {}
+    """Delete the files of older versions of the partitions that held a subject; return their number."""
+    partitions: dict[str, set[str]] = {}
     for record in workspace.ledger.records(SubjectForgotten):
         if record.details.subject != subject:
             continue
         for partition, change in record.details.partitions.items():
-            # What was predicted of rows lies beside them, of every publication that they were in.
+            # Predictions of the rows exist for every publication that held them.
             tables = {*change.tables, "predictions"} if change.snapshots is not None else set(change.tables)
             for table in tables:
-                touched.setdefault(table, set()).add(partition)
+                partitions.setdefault(table, set()).add(partition)
     return sum(
-        workspace.ports.table(table).purge(partition) for table, keys in touched.items() for partition in sorted(keys)
+        workspace.ports.table(table).purge(partition)
+        for table, keys in partitions.items()
+        for partition in sorted(keys)
     )
 
 
-class _Erasing:
+class _SubjectErasure:
     def __init__(self, workspace: Workspace, subject: str) -> None:
         self.workspace, self.subject = workspace, subject
         self.column = subject_column(workspace)
@@ -116,12 +122,12 @@ class _Erasing:
         self.hash, self.fingerprint = subject_hash(subject, key), fingerprint(key)
         contract = workspace.contract
         masks = contract is not None and self.column in contract.columns and contract.columns[self.column].mask
-        self.kept_as = keyed_hash(subject, mask_key(workspace.secret, self.column)) if masks else subject
-        self.done = Forgotten()
+        self.stored_subject = keyed_hash(subject, mask_key(workspace.secret, self.column)) if masks else subject
+        self.result = ErasureResult()
         self.keys: set[str] = set()
 
     def erase(self, state: LoopState, partition: str) -> None:
-        """Write each table's partition without the subject, where it holds them."""
+        """Rewrite a partition without the subject, in each table that holds them."""
         snapshots, predictions, quarantine = None, None, None
         published = state.published.get(partition)
         if published is not None:
@@ -134,86 +140,86 @@ class _Erasing:
             quarantine = self._from_quarantine(partition)
         change = PartitionErasure(snapshots=snapshots, predictions=predictions, quarantine=quarantine)
         if change.tables:
-            self.done.partitions[partition] = change
+            self.result.partitions[partition] = change
 
     def erase_labels(self, state: LoopState) -> None:
-        """Write the deliveries of labels without those of the subject."""
-        own = {self.kept_as} if self.column == self.workspace.loop.data.key else set()
+        """Rewrite the deliveries of labels without the labels of the subject."""
+        own = {self.stored_subject} if self.column == self.workspace.loop.data.key else set()
         for tick, labels in erase_labels(self.workspace, state, self.keys | own).items():
-            change = self.done.partitions.get(tick, PartitionErasure())
-            self.done.partitions[tick] = replace(change, labels=labels)
+            change = self.result.partitions.get(tick, PartitionErasure())
+            self.result.partitions[tick] = replace(change, labels=labels)
 
     def _from_snapshot(
         self, state: LoopState, partition: str, published: SnapshotPublished
     ) -> tuple[set[str], ErasedSnapshot | None]:
-        """Erase the subject from a snapshot; return the keys of their rows, and what was changed."""
+        """Erase the subject from a snapshot; return the keys of their rows, and the new snapshot if any."""
         if published.rows == 0:
             return set(), None
         keys: set[str] = set()
         table, key = self.workspace.snapshots, self.workspace.loop.data.key
-        # The rows may be in the published version, in the one that arrived, or in one that a model was made from.
-        gone_before = state.purged.get(partition) or -1
-        for version in {version for name, version in needed(state, "snapshots") if name == partition}:
-            if version < gone_before:
+        # The rows may be in the published version, in the version that arrived, or in one that a model was made from.
+        oldest_readable = state.purged.get(partition) or -1
+        for version in {version for name, version in needed_pins(state, "snapshots") if name == partition}:
+            if version < oldest_readable:
                 continue
-            here: set[str] = set()
+            keys_in_version: set[str] = set()
             for batch in table.batches(partition, version=version, columns=sorted({self.column, key})):
-                here.update(format_column(batch.column(key)).filter(self._mask(batch)).to_pylist())
-            if here:
-                keys |= here
-                self.done.models.update(made_from(state, partition, version))
+                keys_in_version.update(format_column(batch.column(key)).filter(self._mask(batch)).to_pylist())
+            if keys_in_version:
+                keys |= keys_in_version
+                self.result.models.update(versions_made_from(state, partition, version))
         if not keys:
             return keys, None
-        counted = ContentDigest()
+        digest = ContentDigest()
         reader = table.batches(partition, version=published.version)
-        rest = pa.RecordBatchReader.from_batches(reader.schema, self._without(reader, counted))
-        version = table.write(partition, rest)
-        self.done.snapshots += len(keys)
+        remaining = pa.RecordBatchReader.from_batches(reader.schema, self._rows_without_subject(reader, digest))
+        version = table.write(partition, remaining)
+        self.result.snapshots += len(keys)
         return keys, ErasedSnapshot(
             version=version,
             arrived_version=version,
-            digest=counted.hexdigest(),
-            rows=counted.rows,
-            snapshot_digest=counted.hexdigest(),
-            snapshot_rows=counted.rows,
+            digest=digest.hexdigest(),
+            rows=digest.rows,
+            snapshot_digest=digest.hexdigest(),
+            snapshot_rows=digest.rows,
             was=published.digest,
         )
 
     def _from_predictions(self, partition: str, scored: PredictionsPublished, keys: set[str]) -> ErasedPredictions:
         rows = self.workspace.predictions.read(partition, version=scored.version)
-        gone = pc.is_in(rows.column("key"), value_set=pa.array(sorted(keys), pa.string()))
-        rest = rows.filter(pc.invert(gone))
-        self.done.predictions += rows.num_rows - rest.num_rows
-        counted = ContentDigest()
-        for batch in rest.to_batches():
-            counted.update(batch)
-        version = self.workspace.predictions.write(partition, rest)
-        return ErasedPredictions(version=version, rows=rest.num_rows, digest=counted.hexdigest())
+        is_erased = pc.is_in(rows.column("key"), value_set=pa.array(sorted(keys), pa.string()))
+        remaining = rows.filter(pc.invert(is_erased))
+        self.result.predictions += rows.num_rows - remaining.num_rows
+        digest = ContentDigest()
+        for batch in remaining.to_batches():
+            digest.update(batch)
+        version = self.workspace.predictions.write(partition, remaining)
+        return ErasedPredictions(version=version, rows=remaining.num_rows, digest=digest.hexdigest())
 
     def _from_quarantine(self, partition: str) -> ErasedQuarantine | None:
         rows = self.workspace.quarantine.read(partition)
-        stay = np.array([not self._is_theirs(json.loads(text)) for text in rows.column("row").to_pylist()])
-        if stay.all():
+        keep = np.array([not self._names_subject(json.loads(text)) for text in rows.column("row").to_pylist()])
+        if keep.all():
             return None
-        rest = rows.filter(pa.array(stay))
-        self.done.quarantine += rows.num_rows - rest.num_rows
-        version = self.workspace.quarantine.write(partition, rest)
+        remaining = rows.filter(pa.array(keep))
+        self.result.quarantine += rows.num_rows - remaining.num_rows
+        version = self.workspace.quarantine.write(partition, remaining)
         return ErasedQuarantine(
-            quarantine_version=version if rest.num_rows else None,
-            quarantined=rest.num_rows,
-            erased=rows.num_rows - rest.num_rows,
+            quarantine_version=version if remaining.num_rows else None,
+            quarantined=remaining.num_rows,
+            erased=rows.num_rows - remaining.num_rows,
         )
 
-    def _is_theirs(self, row: dict[str, str | None]) -> bool:
+    def _names_subject(self, row: dict[str, str | None]) -> bool:
         if is_broken(row):
             return self.subject in str(row[""])
-        return row.get(self.column) == self.kept_as
+        return row.get(self.column) == self.stored_subject
 
     def _mask(self, batch: pa.RecordBatch) -> Any:
-        return pc.fill_null(pc.equal(format_column(batch.column(self.column)), self.kept_as), False)
+        return pc.fill_null(pc.equal(format_column(batch.column(self.column)), self.stored_subject), False)
 
-    def _without(self, reader: pa.RecordBatchReader, counted: ContentDigest) -> Iterator[pa.RecordBatch]:
+    def _rows_without_subject(self, reader: pa.RecordBatchReader, digest: ContentDigest) -> Iterator[pa.RecordBatch]:
         for batch in reader:
-            rest = batch.filter(pc.invert(self._mask(batch)))
-            counted.update(rest)
-            yield rest
+            remaining = batch.filter(pc.invert(self._mask(batch)))
+            digest.update(remaining)
+            yield remaining

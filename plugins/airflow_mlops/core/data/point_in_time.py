@@ -1,7 +1,7 @@
-"""The past as it was known when a partition was published: what features may look back on.
+"""The point-in-time history of a partition: the earlier rows that its features may use.
 
-A correction that came later does not reach back: a row is given the same past in training as it was given
-when it was scored, however often older partitions were taken again in between.
+Later corrections do not apply: a row gets the same history in training as in scoring, however often earlier
+partitions were ingested again in between.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from airflow_mlops.core.workspace import Workspace
 
 KEPT_READS = 32
 PAST: tuple[type[Details], ...] = (SnapshotPublished, SubjectForgotten, PartitionsExpired)
-"""Kinds of records that say which versions of a partition there were."""
+"""Kinds of records that determine the version of a partition at a point in time."""
 
 Reads = OrderedDict[tuple[str, int, tuple[str, ...]], pd.DataFrame]
 
@@ -39,13 +39,13 @@ class History:
     Parameters
     ----------
     workspace : Workspace
-        Where the rows are kept.
+        The loop and its stores.
     partition : str
-        The partition whose past this is.
+        The partition whose history this is.
     version : int, optional
-        Version of the partition's snapshot; for one that is not published, the past is what is published now.
+        Version of the partition's snapshot; without one, the history is what is published now.
     reads : OrderedDict, optional
-        What was read before; shared by the histories of several partitions.
+        Cache of rows; shared by the histories of several partitions.
     """
 
     def __init__(
@@ -56,28 +56,28 @@ class History:
 
     @property
     def partitions(self) -> list[str]:
-        """Keys of the partitions of the past, oldest first."""
+        """Keys of the earlier partitions, oldest first."""
         return sorted(self._past.versions)
 
     def rows(self, partitions: int | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return rows of the past, oldest partition first and by key within it, the label included.
+        """Return the rows of earlier partitions, oldest first and by key within each, with the label.
 
         Parameters
         ----------
         partitions : int, optional
-            How many of the newest partitions; all if not given.
+            Number of the newest partitions; all by default.
         columns : sequence of str, optional
-            Which columns; all but those that the contract hides if not given. Read only what you need.
+            Columns to read; by default all but those that the contract hides. Read only what you need.
 
         Returns
         -------
         DataFrame
-            Without any row, and with those columns that were asked for by name, where there is no past.
+            Empty, with the requested columns, if there is no earlier partition.
 
         Raises
         ------
         TrainingError
-            If a column is asked for that the contract hides from models.
+            If a column is hidden from models by the contract, or ``partitions`` reaches beyond the retention.
         """
         if partitions is not None and partitions < 1:
             raise TrainingError(f"history.rows(partitions={partitions}): ask for at least 1")
@@ -88,10 +88,10 @@ class History:
             if name in hidden:
                 raise TrainingError(f"history.rows: {name!r} is hidden from models by the contract (feature: false)")
         keys = self.partitions if partitions is None else self.partitions[-partitions:]
-        gone = sorted(key for key in self._past.expired if partitions is not None and len(keys) < partitions)
-        if gone:
+        expired = sorted(key for key in self._past.expired if partitions is not None and len(keys) < partitions)
+        if expired:
             raise TrainingError(
-                f"the past of {self._partition} needs {partitions} partitions, and {gone[-1]} is beyond "
+                f"the past of {self._partition} needs {partitions} partitions, and {expired[-1]} is beyond "
                 "data.retention.snapshots: keep more, or look back on fewer"
             )
         parts = [self._read(key, tuple(columns or ()), hidden) for key in keys]
@@ -101,27 +101,27 @@ class History:
 
     @cached_property
     def _past(self) -> Past:
-        return known_at(self._workspace.ledger.records(*PAST), self._partition, self._version)
+        return past_as_of(self._workspace.ledger.records(*PAST), self._partition, self._version)
 
     def _read(self, key: str, columns: tuple[str, ...], hidden: frozenset[str]) -> pd.DataFrame:
-        asked = (key, self._past.versions[key], columns)
-        if asked in self._reads:
-            self._reads.move_to_end(asked)
-            return self._reads[asked]
+        cache_key = (key, self._past.versions[key], columns)
+        if cache_key in self._reads:
+            self._reads.move_to_end(cache_key)
+            return self._reads[cache_key]
         order, version = self._workspace.loop.data.key, self._past.versions[key]
-        held = self._workspace.snapshots.batches(key, version=version).schema.names
-        names = list(columns) or [name for name in held if name not in hidden]
-        self._refuse_unknown([name for name in names if name not in held], key)
-        wanted = [name for name in dict.fromkeys([*names, order]) if name in held]
-        table = self._workspace.snapshots.read(key, version=version, columns=wanted).sort_by(order)
+        present = self._workspace.snapshots.batches(key, version=version).schema.names
+        names = list(columns) or [name for name in present if name not in hidden]
+        self._refuse_unknown([name for name in names if name not in present], key)
+        read_columns = [name for name in dict.fromkeys([*names, order]) if name in present]
+        table = self._workspace.snapshots.read(key, version=version, columns=read_columns).sort_by(order)
         frame: pd.DataFrame = table.to_pandas().reindex(columns=names)
-        self._reads[asked] = frame
+        self._reads[cache_key] = frame
         while len(self._reads) > KEPT_READS:
             self._reads.popitem(last=False)
         return frame
 
     def _refuse_unknown(self, missing: Sequence[str], key: str) -> None:
-        # A column that the contract has got since is null in older partitions, as it is everywhere else.
+        # A column that was added to the contract later is null in older partitions.
         contract = self._workspace.contract
         unknown = [name for name in missing if contract is None or name not in contract.columns]
         if unknown:
@@ -130,35 +130,34 @@ class History:
 
 @dataclass(frozen=True)
 class Past:
-    """Which version of each earlier partition is looked back on, and which earlier partitions are let go."""
+    """The version of each earlier partition, and the earlier partitions that have expired."""
 
     versions: dict[str, int]
     expired: frozenset[str] = frozenset()
 
 
-def known_at(records: Iterable[AnyRecord], partition: str, version: int | None) -> Past:
-    """Return the past of a partition in a version: what was current when that version was published.
+def past_as_of(records: Iterable[AnyRecord], partition: str, version: int | None) -> Past:
+    """Return the versions that were current when a version of a partition was published.
 
-    Two things reach back all the same: a subject that was erased is seen by nobody again, and what is beyond
-    its retention is gone.
+    Two later events apply all the same: the erasure of a subject, and the expiry of partitions.
 
     Parameters
     ----------
     records : iterable of Record
-        Those of :data:`PAST`, oldest first.
+        Records of the kinds :data:`PAST`, oldest first.
     """
-    kept = list(records)
-    until = published_by(kept, partition, version)
+    history = list(records)
+    until = publication_sequence(history, partition, version)
     versions: dict[str, int] = {}
     expired: set[str] = set()
-    for record in kept:
+    for record in history:
         details, at = record.details, str(record.partition)
         if isinstance(details, SnapshotPublished):
             if at < partition and (until is None or record.sequence < until):
                 versions[at] = details.version
                 expired.discard(at)
         elif isinstance(details, SubjectForgotten):
-            for key, snapshot in erased_in(details).items():
+            for key, snapshot in erased_snapshots(details).items():
                 if key in versions:
                     versions[key] = snapshot.version
         elif isinstance(details, PartitionsExpired):
@@ -166,8 +165,8 @@ def known_at(records: Iterable[AnyRecord], partition: str, version: int | None) 
     return Past({key: number for key, number in versions.items() if key not in expired}, frozenset(expired))
 
 
-def published_by(records: Iterable[AnyRecord], partition: str, version: int | None) -> int | None:
-    """Return the number of the record that published a partition in a version, or of what was erased from it."""
+def publication_sequence(records: Iterable[AnyRecord], partition: str, version: int | None) -> int | None:
+    """Return the sequence of the record that published a version of a partition, or that an erasure replaced."""
     newest = match = None
     for record in records:
         details = record.details
@@ -175,23 +174,23 @@ def published_by(records: Iterable[AnyRecord], partition: str, version: int | No
             newest = record.sequence
             match = newest if details.version == version else match
         elif isinstance(details, SubjectForgotten):
-            snapshot = erased_in(details).get(partition)
+            snapshot = erased_snapshots(details).get(partition)
             if snapshot is not None and snapshot.version == version:
                 match = newest
     return match
 
 
-def erased_in(forgotten: SubjectForgotten) -> dict[str, ErasedSnapshot]:
-    """Return the snapshots that the erasure of a subject has replaced, by partition."""
+def erased_snapshots(forgotten: SubjectForgotten) -> dict[str, ErasedSnapshot]:
+    """Return the snapshots that the erasure of a subject rewrote, by partition."""
     changes = forgotten.partitions.items()
     return {partition: change.snapshots for partition, change in changes if change.snapshots is not None}
 
 
-def looked_back_on(ledger: Ledger, state: LoopState) -> list[tuple[str, int]]:
-    """Return the partitions, each in a version, that the features of published partitions look back on.
+def history_pins(ledger: Ledger, state: LoopState) -> list[tuple[str, int]]:
+    """Return the pairs of partition and version in the histories of all published partitions.
 
-    Where a loop declares ``data.features``, they must stay readable as those do that a model was made from.
+    Where a loop declares ``data.features``, they must stay readable like those that a model was made from.
     """
     records = list(ledger.records(*PAST))
-    pasts = (known_at(records, key, published.version) for key, published in state.published.items())
+    pasts = (past_as_of(records, key, published.version) for key, published in state.published.items())
     return sorted({pin for past in pasts for pin in past.versions.items()})

@@ -1,7 +1,7 @@
-"""Take a snapshot: read a partition from its source, hold it to its contract, keep it in full.
+"""Take a snapshot: read a partition from its source, enforce its contract, and store all of its rows.
 
-Good rows become a version of the snapshots, bad rows go to quarantine with their reasons, all in one pass.
-A partition that was published before is looked at first, and written only if its content is another one.
+Good rows become a version of the snapshots, bad rows go to quarantine with their reasons, all in one pass. A partition
+that was published before is read and compared first, and written only if its content has changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.erasure import Erasure
-from airflow_mlops.core.data.profiles.profile_snapshot import SnapshotProfiler, counted_columns
+from airflow_mlops.core.data.profiles.profile_snapshot import SnapshotProfiler, countable_columns
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool
 from airflow_mlops.core.data.read_partition import KeysRepeatError, PartitionPass, RepeatedKeys, Watcher
 from airflow_mlops.core.data.shape import Shape, derive_shape
@@ -36,10 +36,10 @@ Consume = Callable[[pa.RecordBatchReader], int | None]
 
 @dataclass(frozen=True)
 class SnapshotManifest:
-    """A partition as it arrived: where it is kept and what it holds.
+    """A partition as it arrived: the version and the content of its snapshot.
 
-    ``rows`` are in the snapshot, ``rejected`` in quarantine by the contract, ``erased`` are of subjects that
-    are forgotten; together they are what arrived.
+    The arrived rows are ``rows`` in the snapshot, ``rejected`` by the contract and in quarantine, and ``erased``, those
+    of erased subjects.
     """
 
     partition: str
@@ -72,52 +72,52 @@ class SnapshotManifest:
 
 
 def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
-    """Keep the rows of a partition as they arrived and return their manifest.
+    """Store the rows of a partition as they arrived, and return their manifest.
 
-    The same content again adopts the snapshot that was published before, and writes nothing.
+    If the content is unchanged, the published snapshot is adopted and nothing is written.
 
     Raises
     ------
     SourceMissingError
-        If there is nothing yet.
+        If the source has no data yet.
     DataError
-        If what is there cannot be read or used; the ledger says so too.
+        If the data cannot be read or used; the refusal is recorded.
     """
-    with refusing(workspace, partition, "snapshot"):
+    with record_refusal(workspace, partition, "snapshot"):
         state = workspace.state(as_of=partition)
-        taking = _Taking(workspace, partition, state)
-        known = state.published.get(partition)
-        if known is not None:
-            same_rules = known.contract == taking.contract
-            seen = taking.read(_drain, known=known.origin if same_rules else None)
-            if seen is None or seen.content == known.arrived_digest:
-                return adopt(partition, known, seen.warnings if seen else ())
-        taken = taking.read(lambda rows: workspace.snapshots.write(partition, rows), keep=True)
-        assert taken is not None
-        return taken
+        reader = _SnapshotReader(workspace, partition, state)
+        published = state.published.get(partition)
+        if published is not None:
+            same_rules = published.contract == reader.contract
+            checked = reader.read(_drain, known=published.origin if same_rules else None)
+            if checked is None or checked.content == published.arrived_digest:
+                return adopt_snapshot(partition, published, checked.warnings if checked else ())
+        manifest = reader.read(lambda rows: workspace.snapshots.write(partition, rows), keep=True)
+        assert manifest is not None
+        return manifest
 
 
-def adopt(partition: str, known: SnapshotPublished, warnings: tuple[str, ...] = ()) -> SnapshotManifest:
-    """Return the manifest of a snapshot that is published already; the warnings are those of today."""
-    assert known.arrived_version is not None, "a publication names the version that arrived"
+def adopt_snapshot(partition: str, published: SnapshotPublished, warnings: tuple[str, ...] = ()) -> SnapshotManifest:
+    """Return the manifest of a published snapshot, with the warnings of the present reading."""
+    assert published.arrived_version is not None, "a publication names the version that arrived"
     return SnapshotManifest(
         partition,
-        known.arrived_version,
-        known.snapshot_digest,
-        known.snapshot_rows,
-        dict(known.columns),
+        published.arrived_version,
+        published.snapshot_digest,
+        published.snapshot_rows,
+        dict(published.columns),
         adopted=True,
-        rejected=known.rejected,
-        rejected_version=known.rejected_version,
-        content=known.arrived_digest,
-        contract=known.contract,
-        profile=known.profile,
-        bins=known.bins,
-        late=known.late,
-        erased=known.erased,
-        mask_key=known.mask_key,
-        ignored=known.ignored,
-        origin=dict(known.origin),
+        rejected=published.rejected,
+        rejected_version=published.rejected_version,
+        content=published.arrived_digest,
+        contract=published.contract,
+        profile=published.profile,
+        bins=published.bins,
+        late=published.late,
+        erased=published.erased,
+        mask_key=published.mask_key,
+        ignored=published.ignored,
+        origin=dict(published.origin),
         warnings=warnings,
     )
 
@@ -127,8 +127,8 @@ def _drain(rows: pa.RecordBatchReader) -> None:
         pass
 
 
-class _Taking:
-    """The reading of one partition, as often as it takes."""
+class _SnapshotReader:
+    """Reads one partition, again if keys may repeat."""
 
     def __init__(self, workspace: Workspace, partition: str, state: LoopState) -> None:
         self.workspace, self.partition, self.state = workspace, partition, state
@@ -138,84 +138,108 @@ class _Taking:
     def read(
         self, consume: Consume, *, known: Mapping[str, Any] | None = None, keep: bool = False
     ) -> SnapshotManifest | None:
-        """Read the partition and return its manifest, or None if the source says that nothing changed.
+        """Read the partition and return its manifest, or None if the source reports no change.
 
         Parameters
         ----------
         consume : callable
-            Takes the good rows; an error from below reaches it before it could commit them.
+            Consumes the good rows; an error while reading reaches it before it can commit.
         known : mapping, optional
-            Origin of the snapshot before.
+            Origin of the published snapshot.
         keep : bool
-            Whether bad rows go to quarantine and the profile is kept.
+            Whether to write the bad rows to quarantine and store the profile.
         """
         repeated: RepeatedKeys | None = None
         for _ in range(PASSES):
             try:
-                return self._once(consume, known, repeated, keep=keep)
-            except KeysRepeatError as found:
-                repeated = self._collect(found)
+                return self._read_once(consume, known, repeated, keep=keep)
+            except KeysRepeatError as error:
+                repeated = self._collect(error)
         raise PartitionRefusedError(f"the source gave other keys at each of {PASSES} readings; ingest it again")
 
-    def _once(
+    def _read_once(
         self, consume: Consume, known: Mapping[str, Any] | None, repeated: RepeatedKeys | None, *, keep: bool
     ) -> SnapshotManifest | None:
         data = self.workspace.loop.data
-        with ExitStack() as opened:
-            arrival = opened.enter_context(self.workspace.source.open(self.partition, known=known))
-            spool = opened.enter_context(Spool())
+        with ExitStack() as stack:
+            arrival = stack.enter_context(self.workspace.source.open(self.partition, known=known))
+            spool = stack.enter_context(Spool())
             if arrival.unchanged:
                 return None
-            refuse_nothing(arrival)
+            require_rows(arrival)
             erasure = Erasure(self.workspace, self.state)
-            arrival.batches = erasure.rest(arrival.batches)
+            arrival.batches = erasure.drop_forgotten(arrival.batches)
             enforcement = self._enforcement(arrival)
-            profiler = opened.enter_context(closing(self._profiler(enforcement.shape))) if keep else None
+            profiler = stack.enter_context(closing(self._profiler(enforcement.shape))) if keep else None
             watchers: list[Watcher] = [profiler] if profiler else []
-            reading = PartitionPass(enforcement, data, spool, repeated, watchers)
+            partition_pass = PartitionPass(enforcement, data, spool, repeated, watchers)
             schema = enforcement.shape.schema
             try:
-                version = consume(pa.RecordBatchReader.from_batches(schema, reading.good_rows(arrival)))
+                version = consume(pa.RecordBatchReader.from_batches(schema, partition_pass.good_rows(arrival)))
             except PartitionRefusedError:
                 if keep:
                     self._quarantine(spool)
                 raise
             rejected = self._quarantine(spool) if keep else None
-            content, digest, rows = reading.content, reading.digest.hexdigest(), reading.digest.rows
+            content, digest, rows = (
+                partition_pass.content,
+                partition_pass.digest.hexdigest(),
+                partition_pass.digest.rows,
+            )
             profile = profiler.keep(self.partition, version) if profiler and version is not None else (None, None)
             return SnapshotManifest(
-                self.partition, -1 if version is None else version, digest, rows, enforcement.shape.columns,
-                adopted=False, rejected=spool.rows, rejected_version=rejected, content=content,
-                contract=self.contract, profile=profile[0], bins=profile[1], late=enforcement.late, erased=erasure.rows,
+                self.partition,
+                -1 if version is None else version,
+                digest,
+                rows,
+                enforcement.shape.columns,
+                adopted=False,
+                rejected=spool.rows,
+                rejected_version=rejected,
+                content=content,
+                contract=self.contract,
+                profile=profile[0],
+                bins=profile[1],
+                late=enforcement.late,
+                erased=erasure.rows,
                 mask_key=enforcement.mask_key,
-                ignored=enforcement.shape.ignored, origin=arrival.origin, warnings=tuple(arrival.warnings),
-            )  # fmt: skip
+                ignored=enforcement.shape.ignored,
+                origin=arrival.origin,
+                warnings=tuple(arrival.warnings),
+            )
 
-    def _collect(self, found: KeysRepeatError) -> RepeatedKeys:
+    def _collect(self, error: KeysRepeatError) -> RepeatedKeys:
         with self.workspace.source.open(self.partition) as arrival, Spool() as spool:
-            arrival.batches = Erasure(self.workspace, self.state).rest(arrival.batches)
-            repeated = RepeatedKeys(found.hashes)
+            arrival.batches = Erasure(self.workspace, self.state).drop_forgotten(arrival.batches)
+            repeated = RepeatedKeys(error.hashes)
             return PartitionPass(self._enforcement(arrival), self.workspace.loop.data, spool, repeated).collect(arrival)
 
     def _profiler(self, shape: Shape) -> SnapshotProfiler:
-        return SnapshotProfiler(self.workspace, self.state, counted_columns(self.workspace, list(shape.columns)))
+        return SnapshotProfiler(self.workspace, self.state, countable_columns(self.workspace, list(shape.columns)))
 
     def _enforcement(self, arrival: Arrival) -> Enforcement:
         data = self.workspace.loop.data
         return Enforcement(
-            self._shape(arrival), data, Interval.between(previous_tick(data.every, self.partition), self.partition),
-            self.workspace.secret, known_key=self.workspace.state().mask_key,
-        )  # fmt: skip
+            self._shape(arrival),
+            data,
+            Interval.between(previous_tick(data.every, self.partition), self.partition),
+            self.workspace.secret,
+            known_key=self.workspace.state().mask_key,
+        )
 
     def _shape(self, arrival: Arrival) -> Shape:
         earlier = earlier_columns(self.state, self.partition, newest=self.workspace.contract is not None)
         return derive_shape(
-            self.workspace.loop.data, self.workspace.contract, arrival.schema, earlier, typed=arrival.typed,
+            self.workspace.loop.data,
+            self.workspace.contract,
+            arrival.schema,
+            earlier,
+            typed=arrival.typed,
             texts=arrival.texts,
-        )  # fmt: skip
+        )
 
     def _quarantine(self, spool: Spool) -> int | None:
-        """Replace what the quarantine holds of the partition; return the version, None where nothing is there."""
+        """Replace the quarantined rows of the partition; return the version, None without bad rows."""
         if spool.rows:
             return self.workspace.quarantine.write(self.partition, spool.reader())
         if self.partition in self.workspace.quarantine.partitions():
@@ -223,8 +247,8 @@ class _Taking:
         return None
 
 
-def refuse_nothing(arrival: Arrival) -> None:
-    """Refuse an arrival without a single row, whose columns need not have types either."""
+def require_rows(arrival: Arrival) -> None:
+    """Raise PartitionRefusedError if an arrival has no row; without rows its columns may have no types."""
     first = next((batch for batch in arrival.batches if batch.num_rows), None)
     if first is not None:
         arrival.batches = chain([first], arrival.batches)
@@ -233,17 +257,17 @@ def refuse_nothing(arrival: Arrival) -> None:
 
 
 @contextmanager
-def refusing(workspace: Workspace, partition: str, stage: str) -> Iterator[None]:
-    """Record in the ledger that a partition was refused, and let the error go on."""
+def record_refusal(workspace: Workspace, partition: str, stage: str) -> Iterator[None]:
+    """Record the refusal of a partition if the body raises DataError, and raise the error again."""
     try:
         yield
     except NotReadyError:
         raise
     except DataError as error:
         reason = str(error)
-        # Numbered like publications, so that the same fault after a good delivery is told again.
-        known = workspace.state().published.get(partition)
-        number = 0 if known is None else known.publication
+        # Numbered like publications, so that the same fault after a good delivery is recorded again.
+        published = workspace.state().published.get(partition)
+        number = 0 if published is None else published.publication
         operation = f"refused:{partition}:{number}:{sha256(reason.encode()).hexdigest()[:16]}"
         workspace.record_fact(workspace.draft(PartitionRefused(stage=stage, reason=reason), operation, partition))
         raise
@@ -259,5 +283,5 @@ def earlier_columns(state: LoopState, partition: str, *, newest: bool) -> dict[s
 
 
 def digest_of(document: object) -> str:
-    """Return the SHA-256 of JSON values, 16 digits of it: enough to tell one revision from another."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of JSON values, to identify a revision."""
     return sha256(canonical_json(document).encode()).hexdigest()[:16]

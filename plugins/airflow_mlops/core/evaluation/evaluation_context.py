@@ -1,4 +1,4 @@
-"""What all candidates of a training are judged on: the same rows, the same champion, the same baselines."""
+"""The evaluation context that all candidates of a training share: holdout, champion and baselines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from airflow_mlops.core.workspace import Workspace
 
 @dataclass(frozen=True)
 class JudgedModel:
-    """A fitted model with what it predicts for the holdout, shape (n_rows,), and the bytes of its file."""
+    """A fitted model, its predictions for the holdout, shape (n_rows,), and the size of its file in bytes."""
 
     model: Any
     predictions: Floats
@@ -40,7 +40,7 @@ class JudgedModel:
 
     @classmethod
     def of(cls, model: Any, holdout: ModelRows, *, size: int | None, classifies: bool) -> JudgedModel:
-        """Return a model that has predicted the holdout; raises as :func:`predict` does."""
+        """Predict the holdout with a model; raises as :func:`predict` does."""
         return cls(model, predict(model, holdout.features, classifies=classifies), size, classifies)
 
     def predict(self, features: pd.DataFrame) -> Floats:
@@ -49,8 +49,11 @@ class JudgedModel:
 
 
 @dataclass(frozen=True)
-class CommonGround:
-    """See the module. ``champion_failed`` says why a champion that there is cannot be compared with."""
+class EvaluationContext:
+    """The data and models for the judgement of a candidate.
+
+    ``champion_failed`` is the reason why an existing champion cannot be compared.
+    """
 
     loop: Loop
     request: TrainingRequest
@@ -66,11 +69,11 @@ class CommonGround:
 
     @cached_property
     def champion_importance(self) -> dict[str, float] | None:
-        """How much the champion leans on each feature, on the same shuffles as the candidates."""
+        """The permutation importance of the champion, on the same shuffles as the candidates."""
         return None if self.champion is None else self.importance(self.champion.predict)
 
     def importance(self, predict_rows: Callable[[pd.DataFrame], Floats]) -> dict[str, float] | None:
-        """Return how much a model leans on each feature; None where it cannot predict shuffled rows."""
+        """Return the permutation importance of a model; None if it cannot predict shuffled rows."""
         try:
             return permutation_importance(
                 predict_rows, self.holdout.features, self.label, self.loop.metric, seed=self.request.seed
@@ -79,13 +82,15 @@ class CommonGround:
             return None
 
 
-def lay_ground(workspace: Workspace, request: TrainingRequest, *, window_rows: int | None = None) -> CommonGround:
-    """Return what the candidates of a request are judged on.
+def build_context(
+    workspace: Workspace, request: TrainingRequest, *, window_rows: int | None = None
+) -> EvaluationContext:
+    """Return the evaluation context of a request.
 
     Raises
     ------
     GateError
-        If no row of the holdout has a label, or a declared column is not there.
+        If no row of the holdout has a label, or a declared column is missing.
     """
     loop = workspace.loop
     holdout = read_window(workspace, request.window.holdout)
@@ -98,26 +103,32 @@ def lay_ground(workspace: Workspace, request: TrainingRequest, *, window_rows: i
     groups = {name: list(Slices.from_column(column_of(training, name)).names) for name in grouping_columns(loop)}
     user = tuple(_user_metric(workspace, declared) for declared in loop.evaluate.metrics)
     version = workspace.state(as_of=request.partition).champion
-    champion, failed = (None, None) if version is None else _champion(workspace, version, holdout)
-    return CommonGround(
-        loop, request, holdout, label, columns, metrics_of_label(user, classifies=loop.classifies),
-        fit_baselines(
-            training, loop.data.label, holdout.features, classifies=loop.classifies, window_rows=window_rows
-        ),
-        champion, None if version is None else version.number, failed, groups,
-    )  # fmt: skip
+    champion, champion_failed = (None, None) if version is None else _champion(workspace, version, holdout)
+    return EvaluationContext(
+        loop,
+        request,
+        holdout,
+        label,
+        columns,
+        metrics_of_label(user, classifies=loop.classifies),
+        fit_baselines(training, loop.data.label, holdout.features, classifies=loop.classifies, window_rows=window_rows),
+        champion,
+        None if version is None else version.number,
+        champion_failed,
+        groups,
+    )
 
 
 def declared_columns(loop: Loop) -> list[str]:
     """Return the columns by which gates or reports slice or group."""
-    sliced = [name for gate in loop.gates for name in gate.slices]
-    return list(dict.fromkeys([*sliced, *loop.evaluate.slices, *grouping_columns(loop)]))
+    gate_slices = [name for gate in loop.gates for name in gate.slices]
+    return list(dict.fromkeys([*gate_slices, *loop.evaluate.slices, *grouping_columns(loop)]))
 
 
 def grouping_columns(loop: Loop) -> list[str]:
     """Return the columns whose groups are compared for fairness."""
-    gated = [gate.group for gate in loop.gates if gate.group is not None]
-    return list(dict.fromkeys([*gated, *loop.evaluate.groups]))
+    gate_groups = [gate.group for gate in loop.gates if gate.group is not None]
+    return list(dict.fromkeys([*gate_groups, *loop.evaluate.groups]))
 
 
 def training_sample(workspace: Workspace, request: TrainingRequest) -> ModelRows:
@@ -127,13 +138,13 @@ def training_sample(workspace: Workspace, request: TrainingRequest) -> ModelRows
         parts.insert(0, read_window(workspace, [pin]))
         if sum(len(part.rows) for part in parts) >= FITTED_ROWS:
             break
-    whole = ModelRows(
+    rows = ModelRows(
         pd.concat([part.rows for part in parts], ignore_index=True),
         pd.concat([part.features for part in parts], ignore_index=True),
     )
-    kept = np.zeros(len(whole.rows), bool)
-    kept[np.random.default_rng(request.seed).permutation(len(kept))[:FITTED_ROWS]] = True
-    return whole.where(kept)
+    mask = np.zeros(len(rows.rows), bool)
+    mask[np.random.default_rng(request.seed).permutation(len(mask))[:FITTED_ROWS]] = True
+    return rows.where(mask)
 
 
 def _champion(workspace: Workspace, version: Version, holdout: ModelRows) -> tuple[JudgedModel | None, str | None]:

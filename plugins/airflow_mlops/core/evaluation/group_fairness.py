@@ -130,8 +130,8 @@ def _compare_classes(
     cells = np.bincount(groups.codes * 4 + label * 2 + predicted, minlength=4 * len(groups.names))
     names = np.repeat(groups.names, 4)
     truths, answers = (np.tile(values, len(groups.names)) for values in ([0, 0, 1, 1], [0, 1, 0, 1]))
-    kept = np.isin(names, compared) & (cells > 0)
-    names, truths, answers, weights = names[kept], truths[kept], answers[kept], cells[kept]
+    is_compared = np.isin(names, compared) & (cells > 0)
+    names, truths, answers, weights = names[is_compared], truths[is_compared], answers[is_compared], cells[is_compared]
     value = getattr(fairlearn, measure)(truths, answers, sensitive_features=names, sample_weight=weights)
     by_group = {}
     for group in compared:
@@ -152,15 +152,15 @@ def _compare_numbers(
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.bincount(groups.codes, values, count) / groups.rows
         spreads = np.sqrt(np.bincount(groups.codes, (values - means[groups.codes]) ** 2, count) / groups.rows)
-    kept = [groups.names.index(group) for group in compared]
+    numbers = [groups.names.index(group) for group in compared]
     # One row for each group, its mean: MetricFrame then compares means, and does not see the rows.
     frame = MetricFrame(
-        metrics=mean_prediction, y_true=means[kept], y_pred=means[kept], sensitive_features=np.array(compared)
+        metrics=mean_prediction, y_true=means[numbers], y_pred=means[numbers], sensitive_features=np.array(compared)
     )
     value = frame.ratio() if measure.endswith("ratio") else frame.difference()
     return float(value), {
         groups.names[number]: {name: float(means[number]), "spread": float(spreads[number]), "rows": rows}
-        for number in kept
+        for number in numbers
         for rows in [int(groups.rows[number])]
     }
 

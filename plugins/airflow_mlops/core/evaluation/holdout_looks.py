@@ -1,7 +1,7 @@
-"""How often a holdout was looked at: each candidate that is judged on the same rows makes the best of them luckier.
+"""Count the uses of a holdout: the best of many candidates on the same rows is partly luck.
 
-One of twenty candidates that are worth nothing passes a gate at 5 %. Nothing here forbids another look; the number is
-stated beside the verdicts, so that a person knows how much to believe them.
+One of twenty worthless candidates passes a gate at 5 %. Nothing here forbids another use; the report states the number
+beside the verdicts, so that a reader can judge how reliable they are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from airflow_mlops.core.training.assemble import TrainingRequest
 
 @dataclass(frozen=True)
 class Looks:
-    """Trainings and candidates that were judged before on a holdout that shares partitions with this one."""
+    """Earlier trainings and candidates that were judged on partitions of this holdout."""
 
     trainings: int
     candidates: int
@@ -39,27 +39,27 @@ class Looks:
 
 
 def count_looks(ledger: Ledger, request: TrainingRequest, evidence: EvidenceStore) -> Looks:
-    """Return how often the partitions of a request's holdout were looked at before.
+    """Return the number of earlier uses of the partitions of a request's holdout.
 
-    A look is a training whose candidates were judged: one became a version, or they were refused. How many candidates
-    it had stands in its report; it counts as one where that is gone.
+    A use is a training whose candidates were judged: one became a version, or they were refused. The number of its
+    candidates is in its report; without the report it counts as one.
     """
     holdout = {pin.partition for pin in request.window.holdout}
-    shared: dict[int, set[str]] = {}
-    judged: dict[int, int] = {}
+    shared_partitions: dict[int, set[str]] = {}
+    candidates: dict[int, int] = {}
     for record in ledger.records(TrainingStarted, CandidateRegistered, CandidateRefused):
         details = record.details
         if details.decision == request.decision:
             continue
         if isinstance(details, TrainingStarted):
-            shared[details.decision] = holdout & {pin.partition for pin in details.window.holdout}
-        elif shared.get(details.decision):
-            judged[details.decision] = _candidates(details.report, evidence)
-    seen = set().union(*(shared[decision] for decision in judged))
-    return Looks(len(judged), sum(judged.values()), tuple(sorted(seen)))
+            shared_partitions[details.decision] = holdout & {pin.partition for pin in details.window.holdout}
+        elif shared_partitions.get(details.decision):
+            candidates[details.decision] = _count_candidates(details.report, evidence)
+    partitions = set().union(*(shared_partitions[decision] for decision in candidates))
+    return Looks(len(candidates), sum(candidates.values()), tuple(sorted(partitions)))
 
 
-def _candidates(report: str | None, evidence: EvidenceStore) -> int:
+def _count_candidates(report: str | None, evidence: EvidenceStore) -> int:
     if report is None:
         return 1
     try:

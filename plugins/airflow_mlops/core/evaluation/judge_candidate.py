@@ -7,7 +7,7 @@ from typing import Any
 from airflow_mlops.core.declaration.evaluate import PERTURBATIONS
 from airflow_mlops.core.evaluation.compare_models import MetricReport, compare_metric, defined_values
 from airflow_mlops.core.evaluation.error_analysis import confusion, residuals
-from airflow_mlops.core.evaluation.evaluation_context import CommonGround, JudgedModel
+from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, JudgedModel
 from airflow_mlops.core.evaluation.feature_importance import (
     SHUFFLED_ROWS,
     SHUFFLES,
@@ -24,7 +24,7 @@ from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, descri
 from airflow_mlops.core.training.row_losses import row_losses
 
 
-def judge_candidate(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any]:
+def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Any]:
     """Return the report of a candidate, as in :class:`CandidateEntry`.
 
     Raises
@@ -32,50 +32,50 @@ def judge_candidate(ground: CommonGround, candidate: JudgedModel) -> dict[str, A
     GateError
         If there are no rows, or a label or a prediction is NaN or infinite.
     """
-    loop, label, predicted = ground.loop, ground.label, candidate.predictions
-    holdout = build_holdout(ground, candidate)
-    reports = {name: compare_metric(holdout.on_rows(name)) for name in ground.metrics}
-    costs = measure_costs_of(ground, candidate)
-    robustness = measure_robustness_of(ground, candidate)
-    importance = ground.importance(candidate.predict)
-    stability = measure_stability(ground, importance)
-    has_champion = ground.champion_number is not None
+    loop, label, predicted = context.loop, context.label, candidate.predictions
+    holdout = build_holdout(context, candidate)
+    reports = {name: compare_metric(holdout.on_rows(name)) for name in context.metrics}
+    costs = measure_costs_of(context, candidate)
+    robustness = measure_robustness_of(context, candidate)
+    importance = context.importance(candidate.predict)
+    stability = measure_stability(context, importance)
+    has_champion = context.champion_number is not None
     measurements = CandidateMeasurements(robustness, costs, stability, has_champion, int(label.size))
     gates = evaluate_gates(loop.gates, holdout, measurements)
-    champion_predictions = None if ground.champion is None else ground.champion.predictions
+    champion_predictions = None if context.champion is None else context.champion.predictions
     return {
         "loss": float(row_losses(loop.metric, label, predicted).mean()),
         "metrics": _defined_values(reports),
         "champion_metrics": None
         if champion_predictions is None
-        else defined_values(ground.metrics, label, champion_predictions),
+        else defined_values(context.metrics, label, champion_predictions),
         "gates": [gate.to_dict() for gate in gates],
         "passed": gates_pass(gates),
         "metric_reports": {name: report.to_dict() for name, report in reports.items()},
         "confusion": confusion(label, predicted) if loop.classifies else None,
         "residuals": None if loop.classifies else residuals(label, predicted),
-        "slices": report_all_slices(ground, candidate),
-        "fairness": report_fairness(ground, candidate),
+        "slices": report_all_slices(context, candidate),
+        "fairness": report_fairness(context, candidate),
         "robustness": {name: report.to_dict() for name, report in robustness.items()},
         "cost": {name: cost.to_dict() for name, cost in costs.items()} | {"how": describe_method(int(label.size))},
-        "importance": report_importance(ground, importance, stability),
-        "shap": report_shap(ground, candidate),
+        "importance": report_importance(context, importance, stability),
+        "shap": report_shap(context, candidate),
     }
 
 
-def build_holdout(ground: CommonGround, candidate: JudgedModel) -> Holdout:
+def build_holdout(context: EvaluationContext, candidate: JudgedModel) -> Holdout:
     """Return the rows on which the gates judge a candidate."""
     return Holdout(
-        ground.label,
+        context.label,
         candidate.predictions,
-        None if ground.champion is None else ground.champion.predictions,
-        ground.columns,
-        ground.baselines.predictions,
-        {name: metric for name, metric in ground.metrics.items() if name not in METRICS},
-        ground.champion_failed,
-        ground.baselines.reasons,
-        ground.expected_groups,
-        ground.request.seed,
+        None if context.champion is None else context.champion.predictions,
+        context.columns,
+        context.baselines.predictions,
+        {name: metric for name, metric in context.metrics.items() if name not in METRICS},
+        context.champion_failed,
+        context.baselines.reasons,
+        context.expected_groups,
+        context.request.seed,
     )
 
 
@@ -83,70 +83,70 @@ def _defined_values(reports: dict[str, MetricReport]) -> dict[str, float]:
     return {name: report.value for name, report in reports.items() if report.value is not None}
 
 
-def report_all_slices(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any]:
+def report_all_slices(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Any]:
     """Return the metrics of each declared slice: those that follow from sums, and those of gates with slices.
 
     The other metrics would cost a sort for each slice.
     """
-    evaluate = ground.loop.evaluate
-    names = dict.fromkeys([*evaluate.slices, *(name for gate in ground.loop.gates for name in gate.slices)])
-    gated = {gate.metric for gate in ground.loop.gates if gate.slices}
-    metrics = {name: metric for name, metric in ground.metrics.items() if metric.terms is not None or name in gated}
-    champion = None if ground.champion is None else ground.champion.predictions
-    columns = {name: ground.columns[name] for name in names}
-    return report_slices(metrics, ground.label, (candidate.predictions, champion), columns, min_rows=evaluate.min_rows)
+    evaluate = context.loop.evaluate
+    names = dict.fromkeys([*evaluate.slices, *(name for gate in context.loop.gates for name in gate.slices)])
+    gated = {gate.metric for gate in context.loop.gates if gate.slices}
+    metrics = {name: metric for name, metric in context.metrics.items() if metric.terms is not None or name in gated}
+    champion = None if context.champion is None else context.champion.predictions
+    columns = {name: context.columns[name] for name in names}
+    return report_slices(metrics, context.label, (candidate.predictions, champion), columns, min_rows=evaluate.min_rows)
 
 
-def report_fairness(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any]:
+def report_fairness(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Any]:
     """Return the fairness measures of each column by which the declaration or a gate groups."""
-    loop = ground.loop
+    loop = context.loop
     return {
         column: {
             measure: report.to_dict()
             for measure, report in measure_fairness(
-                ground.label,
+                context.label,
                 candidate.predictions,
-                ground.columns[column],
+                context.columns[column],
                 column,
                 classifies=loop.classifies,
                 min_rows=loop.evaluate.min_rows,
                 expected=expected,
-                seed=ground.request.seed,
+                seed=context.request.seed,
             ).items()
         }
-        for column, expected in ground.expected_groups.items()
+        for column, expected in context.expected_groups.items()
     }
 
 
-def measure_robustness_of(ground: CommonGround, candidate: JudgedModel) -> dict[str, RobustnessReport]:
+def measure_robustness_of(context: EvaluationContext, candidate: JudgedModel) -> dict[str, RobustnessReport]:
     """Return the effect of each perturbation of the holdout on a candidate."""
-    loop = ground.loop
+    loop = context.loop
     reports = measure_robustness(
         candidate.predict,
-        ground.holdout.features,
-        ground.label,
+        context.holdout.features,
+        context.label,
         loop.metric,
         loop.evaluate.robustness,
-        seed=ground.request.seed,
+        seed=context.request.seed,
     )
     assert set(reports) in ({*PERTURBATIONS}, set())
     return reports
 
 
-def measure_costs_of(ground: CommonGround, candidate: JudgedModel) -> dict[str, PredictionCost]:
+def measure_costs_of(context: EvaluationContext, candidate: JudgedModel) -> dict[str, PredictionCost]:
     """Return the costs of candidate and champion, measured in turns."""
-    models = {"candidate": candidate} | ({} if ground.champion is None else {"champion": ground.champion})
+    models = {"candidate": candidate} | ({} if context.champion is None else {"champion": context.champion})
     return measure_costs(
         {name: model.predict for name, model in models.items()},
         {name: model.model for name, model in models.items()},
         {name: model.size for name, model in models.items()},
-        ground.holdout.features,
+        context.holdout.features,
     )
 
 
-def measure_stability(ground: CommonGround, importance: dict[str, float] | None) -> Stability | None:
+def measure_stability(context: EvaluationContext, importance: dict[str, float] | None) -> Stability | None:
     """Return the agreement of the feature rankings of both models; None without a champion that predicts."""
-    champion_importance = ground.champion_importance
+    champion_importance = context.champion_importance
     if champion_importance is None:
         return None
     if importance is None:
@@ -155,23 +155,23 @@ def measure_stability(ground: CommonGround, importance: dict[str, float] | None)
 
 
 def report_importance(
-    ground: CommonGround, importance: dict[str, float] | None, stability: Stability | None
+    context: EvaluationContext, importance: dict[str, float] | None, stability: Stability | None
 ) -> dict[str, Any]:
     """Return the report of the permutation importance of both models."""
     return {
         "permutation": importance,
-        "champion": ground.champion_importance,
-        "unit": f"rise of the mean loss of a row ({ground.loop.metric})",
-        "rows": min(SHUFFLED_ROWS, int(ground.label.size)),
+        "champion": context.champion_importance,
+        "unit": f"rise of the mean loss of a row ({context.loop.metric})",
+        "rows": min(SHUFFLED_ROWS, int(context.label.size)),
         "shuffles": SHUFFLES,
         "stability": None if stability is None else stability.to_dict(),
     }
 
 
-def report_shap(ground: CommonGround, candidate: JudgedModel) -> dict[str, Any] | None:
+def report_shap(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Any] | None:
     """Return the mean absolute SHAP values; None if they are not declared."""
-    if not ground.loop.evaluate.shap:
+    if not context.loop.evaluate.shap:
         return None
     from airflow_mlops.core.evaluation.shap_values import mean_absolute_shap
 
-    return mean_absolute_shap(candidate.model, candidate.predict, ground.holdout.features, seed=ground.request.seed)
+    return mean_absolute_shap(candidate.model, candidate.predict, context.holdout.features, seed=context.request.seed)

@@ -92,15 +92,15 @@ def count_bytes(model: Any) -> int:
     >>> count_bytes(np.zeros(1000)) >= 8000
     True
     """
-    seen: set[int] = set()
+    visited: set[int] = set()
     waiting: list[Any] = [model]
     alive: list[Any] = []  # a freed object could give its id to a later one
     total = 0
     while waiting:
         item = waiting.pop()
-        if id(item) in seen or isinstance(item, type) or (callable(item) and not hasattr(item, "get_params")):
+        if id(item) in visited or isinstance(item, type) or (callable(item) and not hasattr(item, "get_params")):
             continue
-        seen.add(id(item))
+        visited.add(id(item))
         alive.append(item)
         if isinstance(item, np.ndarray):
             total += int(item.nbytes)

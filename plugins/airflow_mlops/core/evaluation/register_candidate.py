@@ -1,4 +1,4 @@
-"""Register a candidate whose gates passed: once, whatever is retried, signed, with its bill of materials."""
+"""Register a candidate whose gates passed, signed and with its bill of materials; idempotent under retries."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy")
 
 
 def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated: dict[str, Any]) -> dict[str, Any]:
-    """Make the candidate a version of the model, and return its number and record.
+    """Register the candidate as a version of the model, and return its number and record.
 
-    The request, the digest of the evaluation, the environment and the bill of materials are kept with it, and all
+    The request, the digest of the evaluation, the environment and the bill of materials are stored with it, and all
     of its files are signed. The alias ``candidate`` follows the record.
 
     Raises
     ------
     RegistryError
-        If what the registry then has is not what was registered.
+        If the registry returns something else than was registered.
     """
     name = str(evaluated["candidate"])
     environment = environment_of(workspace, evaluated)
@@ -61,18 +61,20 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
             digest=str(evaluated["digest"]),
             metrics={f"holdout_{metric}": value for metric, value in evaluated["metrics"].items()},
             params={
-                "candidate": name, "seed": str(request.seed), "function": request.function,
+                "candidate": name,
+                "seed": str(request.seed),
+                "function": request.function,
                 **{parameter: str(value) for parameter, value in best_params.items()},
             },
             tags=tags_of(details, request.partition),
             requirements=requirements_of(environment, REQUIREMENTS),
             datasets={pin.partition: pin.digest for pin in request.window.fitted},
-            files={"environment.json": as_bytes(environment), "sbom.cdx.json": as_bytes(materials)},
+            files={"environment.json": to_json_bytes(environment), "sbom.cdx.json": to_json_bytes(materials)},
             seal=lambda folder: sign_folder(folder, workspace.keys),
         )
-    )  # fmt: skip
+    )
     registered, signature = adopt_version(workspace, number, details)
-    kept = {"environment": workspace.evidence.put(environment), "sbom": workspace.evidence.put(materials)}
+    documents = {"environment": workspace.evidence.put(environment), "sbom": workspace.evidence.put(materials)}
     details = replace(
         details,
         version=number,
@@ -85,11 +87,11 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
         best_params=best_params,
         source=registered.source,
         signature=signature,
-        sbom=kept["sbom"],
-        environment=evaluated.get("environment") or short(environment),
-        installed=kept["environment"],
+        sbom=documents["sbom"],
+        environment=evaluated.get("environment") or model_requirements(environment),
+        installed=documents["environment"],
     )
-    evidence = (str(evaluated["report"]), request.profile, *kept.values())
+    evidence = (str(evaluated["report"]), request.profile, *documents.values())
     draft = workspace.draft(details, f"candidate:{operation}", request.partition, evidence=evidence)
     record = workspace.record_fact(draft)
     if workspace.state().candidate is not None:
@@ -98,13 +100,17 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
 
 
 def environment_of(workspace: Workspace, evaluated: Mapping[str, Any]) -> Environment:
-    """Return where the candidate was fitted: here, or what a fit elsewhere says of itself."""
-    said = evaluated.get("environment")
-    return parse_environment(said) if said and workspace.loop.train.runs_on.kind != "worker" else recorded_environment()
+    """Return the environment of the fit: the one a remote fit reported, or that of this process."""
+    fit_environment = evaluated.get("environment")
+    return (
+        parse_environment(fit_environment)
+        if fit_environment and workspace.loop.train.runs_on.kind != "worker"
+        else recorded_environment()
+    )
 
 
 def tags_of(details: CandidateRegistered, partition: str) -> dict[str, str]:
-    """Return the tags of a version, made of what its ledger record says; nobody changes them afterwards."""
+    """Return the tags of a version from its ledger record; they never change afterwards."""
     return {
         "partition": partition,
         "request": details.request,
@@ -117,9 +123,9 @@ def tags_of(details: CandidateRegistered, partition: str) -> dict[str, str]:
 def adopt_version(
     workspace: Workspace, number: str, details: CandidateRegistered
 ) -> tuple[RegisteredVersion, Signature]:
-    """Return what the registry now says of a version, and the signature of its files as they came back from there.
+    """Return a version as the registry has it, and the signature of its files after a round trip.
 
-    They are kept below the scratch folder, so that the version can be loaded when the registry is down.
+    The files are cached below the scratch folder, so that the version can be loaded while the registry is down.
 
     Raises
     ------
@@ -127,10 +133,10 @@ def adopt_version(
         If the files are not signed by this project, are not those of the candidate, or the number is taken.
     """
     name = f"version {number} of {workspace.loop.model}"
-    known = workspace.state().versions.get(number)
-    if known is not None and known.details.request != details.request:
-        raise RegistryError(f"{name} is another model in the ledger ({known.partition}): the registry gave it twice")
-    registered = next((each for each in workspace.registry.all_versions() if each.number == number), None)
+    existing = workspace.state().versions.get(number)
+    if existing is not None and existing.details.request != details.request:
+        raise RegistryError(f"{name} is another model in the ledger ({existing.partition}): the registry gave it twice")
+    registered = next((version for version in workspace.registry.all_versions() if version.number == number), None)
     if registered is None:
         raise RegistryError(f"{name} was registered, and the registry does not list it")
     folder = workspace.scratch / "models" / f"registered-{number}"
@@ -149,12 +155,12 @@ def adopt_version(
     return registered, signature
 
 
-def as_bytes(document: object) -> bytes:
-    """Return a document as JSON that people can read, the same for the same content."""
+def to_json_bytes(document: object) -> bytes:
+    """Return a document as indented JSON with sorted keys."""
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
 
-def short(environment: Environment) -> dict[str, str]:
-    """Return the versions that predictions depend on: of Python and of what a model is made with."""
+def model_requirements(environment: Environment) -> dict[str, str]:
+    """Return the versions of Python and of the packages that predictions depend on."""
     pinned = dict(line.split("==", 1) for line in requirements_of(environment, REQUIREMENTS))
     return {"python": environment["python"], **pinned}

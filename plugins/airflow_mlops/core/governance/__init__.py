@@ -1,1 +1,1 @@
-"""Governance: the ledger of what was decided, the state folded from it, and its repair."""
+"""Governance: evidence about a version or a loop - model card, reproduction, explained rows, ML Test Score."""

@@ -1,4 +1,4 @@
-"""The part of a model card that comes from the evaluation report: how good, for whom, how sturdy, at what cost."""
+"""The sections of a model card that come from the evaluation report."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ from typing import Any
 from airflow_mlops.core.report.page_parts import Section, Table
 
 FEATURES = 15
-"""Features that the card shows, those that a model leans on most."""
+"""Number of features that the card shows, by falling importance."""
 
 
-def evaluation_sections(report: Mapping[str, Any], judged: Mapping[str, Any]) -> list[Section]:
+def evaluation_sections(report: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[Section]:
     """Return the sections about one candidate of an :class:`EvaluationReport`."""
     return [
-        _metrics(report, judged), _gates(report, judged), _slices(judged), _fairness(judged), _robustness(judged),
-        _features(judged), _cost(judged),
-    ]  # fmt: skip
+        _metrics(report, candidate),
+        _gates(report, candidate),
+        _slices(candidate),
+        _fairness(candidate),
+        _robustness(candidate),
+        _features(candidate),
+        _cost(candidate),
+    ]
 
 
-def gaps_in_evaluation(judged: Mapping[str, Any]) -> list[str]:
-    """Return what a complete card would say of the evaluation besides."""
-    gaps = [f"{name}: {one['reason']}" for name, one in judged["metric_reports"].items() if one["value"] is None]
-    if not judged["slices"]:
+def gaps_in_evaluation(candidate: Mapping[str, Any]) -> list[str]:
+    """Return the gaps of the evaluation that keep a card from being complete, as texts."""
+    gaps = [
+        f"{name}: {metric['reason']}" for name, metric in candidate["metric_reports"].items() if metric["value"] is None
+    ]
+    if not candidate["slices"]:
         gaps.append("slices: declare `evaluate.slices`")
     return gaps
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number as people read it; a dash where it is not known.
+    """Format a number with ``digits`` significant digits; a dash if it is None.
 
     >>> number(8.02041), number(None), number(0.000012)
     ('8.02', '-', '1.2e-05')
@@ -36,21 +43,26 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
-def _between(found: Mapping[str, Any] | None) -> str:
-    known = found is not None and found.get("low") is not None
-    return f"{number(found['low'])} to {number(found['high'])}" if found is not None and known else "-"
+def _format_interval(interval: Mapping[str, Any] | None) -> str:
+    has_bounds = interval is not None and interval.get("low") is not None
+    return f"{number(interval['low'])} to {number(interval['high'])}" if interval is not None and has_bounds else "-"
 
 
-def _metrics(report: Mapping[str, Any], judged: Mapping[str, Any]) -> Section:
+def _metrics(report: Mapping[str, Any], candidate: Mapping[str, Any]) -> Section:
     rows = []
-    for name, one in judged["metric_reports"].items():
-        theirs, baselines = one["champion"], one["baselines"]
-        rows.append((
-            f"{name} ({one['better']} is better)", f"{number(one['value'])} {one['unit']}".strip(), _between(one),
-            str(one["method"] or "-"), number(theirs["value"]) if theirs else "-",
-            _between(theirs.get("interval")) if theirs else "-",
-            *(number((baselines.get(name) or {}).get("value")) for name in ("dummy", "linear")),
-        ))  # fmt: skip
+    for name, metric in candidate["metric_reports"].items():
+        champion, baselines = metric["champion"], metric["baselines"]
+        rows.append(
+            (
+                f"{name} ({metric['better']} is better)",
+                f"{number(metric['value'])} {metric['unit']}".strip(),
+                _format_interval(metric),
+                str(metric["method"] or "-"),
+                number(champion["value"]) if champion else "-",
+                _format_interval(champion.get("interval")) if champion else "-",
+                *(number((baselines.get(name) or {}).get("value")) for name in ("dummy", "linear")),
+            )
+        )
     head = ("metric", "value", "interval of 95 %", "by", "champion then", "difference, 95 %", "dummy", "linear")
     texts = [
         f"On {report['rows']:,} rows of the holdout that have a label. Baselines were fitted on "
@@ -60,71 +72,77 @@ def _metrics(report: Mapping[str, Any], judged: Mapping[str, Any]) -> Section:
     ]
     tables = [Table(head, tuple(rows))]
     for words, key in (("At a probability of 0.5", "confusion"), ("Prediction less label", "residuals")):
-        if judged.get(key):
-            texts.append(f"{words}: {', '.join(f'{name} {number(value)}' for name, value in judged[key].items())}.")
+        if candidate.get(key):
+            texts.append(f"{words}: {', '.join(f'{name} {number(value)}' for name, value in candidate[key].items())}.")
     return Section("How good it is", tuple(texts), tuple(tables))
 
 
-def _gates(report: Mapping[str, Any], judged: Mapping[str, Any]) -> Section:
+def _gates(report: Mapping[str, Any], candidate: Mapping[str, Any]) -> Section:
     first = ("This was the first run: gates against a champion had none.",) if report["first_run"] else ()
-    rows = tuple((gate["gate"], gate["verdict"], gate["reason"]) for gate in judged["gates"])
+    rows = tuple((gate["gate"], gate["verdict"], gate["reason"]) for gate in candidate["gates"])
     return Section("Gates", first, (Table(("gate", "verdict", "reason"), rows),))
 
 
-def _slices(judged: Mapping[str, Any]) -> Section:
+def _slices(candidate: Mapping[str, Any]) -> Section:
     texts, tables = [], []
-    for column, found in judged["slices"].items():
-        names = sorted({name for one in found["slices"] for name in one["metrics"]})
+    for column, by_column in candidate["slices"].items():
+        names = sorted({name for piece in by_column["slices"] for name in piece["metrics"]})
         rows = [
-            (one["value"], f"{one['rows']:,}", *(number(one["metrics"].get(name)) for name in names))
-            if one["verdict"] == "measured"
-            else (one["value"], f"{one['rows']:,}", *("too little data" for _ in names))
-            for one in found["slices"]
+            (piece["value"], f"{piece['rows']:,}", *(number(piece["metrics"].get(name)) for name in names))
+            if piece["verdict"] == "measured"
+            else (piece["value"], f"{piece['rows']:,}", *("too little data" for _ in names))
+            for piece in by_column["slices"]
         ]
         tables.append(Table((column, "rows", *names), tuple(rows)))
-        if found["left_out"]:
-            texts.append(f"{found['left_out']} smaller slices of {column} are not shown.")
+        if by_column["left_out"]:
+            texts.append(f"{by_column['left_out']} smaller slices of {column} are not shown.")
     return Section("By slice", tuple(texts) or (() if tables else ("No slice is declared.",)), tuple(tables))
 
 
-def _fairness(judged: Mapping[str, Any]) -> Section:
+def _fairness(candidate: Mapping[str, Any]) -> Section:
     rows = [
         (
-            column, measure, number(one["value"]), _between(one), f"{one['rows']:,}",
-            ", ".join(f"{group} ({count})" for group, count in one["too_small"].items()) or "-",
-            str(one["reason"] or "-"),
+            column,
+            measure,
+            number(estimate["value"]),
+            _format_interval(estimate),
+            f"{estimate['rows']:,}",
+            ", ".join(f"{group} ({count})" for group, count in estimate["too_small"].items()) or "-",
+            str(estimate["reason"] or "-"),
         )
-        for column, measures in judged["fairness"].items()
-        for measure, one in measures.items()
-    ]  # fmt: skip
+        for column, measures in candidate["fairness"].items()
+        for measure, estimate in measures.items()
+    ]
     if not rows:
         return Section("Fairness", ("No groups are declared: whether it treats any alike is not known.",))
     head = ("groups", "measure", "value", "interval of 95 %", "rows", "too little data about", "reason")
     return Section("Fairness", (), (Table(head, tuple(rows)),))
 
 
-def _robustness(judged: Mapping[str, Any]) -> Section:
+def _robustness(candidate: Mapping[str, Any]) -> Section:
     rows = [
-        (name, one["verdict"], "-" if one["worse_by"] is None else f"{one['worse_by']:+.1%}", one["reason"])
-        for name, one in judged["robustness"].items()
+        (name, result["verdict"], "-" if result["worse_by"] is None else f"{result['worse_by']:+.1%}", result["reason"])
+        for name, result in candidate["robustness"].items()
     ]
     if not rows:
         return Section("On disturbed rows", ("It was not tried on disturbed rows.",))
     return Section("On disturbed rows", (), (Table(("disturbance", "verdict", "worse by", "reason"), tuple(rows)),))
 
 
-def _features(judged: Mapping[str, Any]) -> Section:
-    found = judged["importance"]
-    leans = found["permutation"]
-    if not leans:
+def _features(candidate: Mapping[str, Any]) -> Section:
+    importance = candidate["importance"]
+    permutation = importance["permutation"]
+    if not permutation:
         return Section("What it leans on", ("It cannot predict shuffled rows, so this is not known.",))
-    theirs, shap = found["champion"] or {}, (judged.get("shap") or {}).get("values") or {}
-    most = sorted(leans, key=lambda name: -leans[name])[:FEATURES]
-    rows = tuple((name, number(leans[name]), number(theirs.get(name)), number(shap.get(name))) for name in most)
-    stability = found["stability"]
+    of_champion, shap = importance["champion"] or {}, (candidate.get("shap") or {}).get("values") or {}
+    largest = sorted(permutation, key=lambda name: -permutation[name])[:FEATURES]
+    rows = tuple(
+        (name, number(permutation[name]), number(of_champion.get(name)), number(shap.get(name))) for name in largest
+    )
+    stability = importance["stability"]
     texts = [
-        f"{found['unit']} where the feature is shuffled, over {found['rows']:,} rows and {found['shuffles']} shuffles; "
-        f"the {len(most)} of {len(leans)} features with the largest."
+        f"{importance['unit']} where the feature is shuffled, over {importance['rows']:,} rows and "
+        f"{importance['shuffles']} shuffles; the {len(largest)} of {len(permutation)} features with the largest."
     ]
     if stability:
         texts.append(f"Ranking beside the champion's: {stability['reason']}.")
@@ -132,12 +150,16 @@ def _features(judged: Mapping[str, Any]) -> Section:
     return Section("What it leans on", tuple(texts), (Table(head, rows),))
 
 
-def _cost(judged: Mapping[str, Any]) -> Section:
-    cost = judged["cost"]
+def _cost(candidate: Mapping[str, Any]) -> Section:
+    cost = candidate["cost"]
     units = {
-        "batch_latency": "CPU s a row, in a batch", "row_latency": "CPU s of one row alone",
-        "model_bytes": "bytes of the file", "model_memory": "bytes in memory",
-    }  # fmt: skip
-    theirs = cost.get("champion") or {}
-    rows = tuple((words, number(cost["candidate"][name]), number(theirs.get(name))) for name, words in units.items())
+        "batch_latency": "CPU s a row, in a batch",
+        "row_latency": "CPU s of one row alone",
+        "model_bytes": "bytes of the file",
+        "model_memory": "bytes in memory",
+    }
+    of_champion = cost.get("champion") or {}
+    rows = tuple(
+        (words, number(cost["candidate"][name]), number(of_champion.get(name))) for name, words in units.items()
+    )
     return Section("What it costs", (str(cost["how"]),), (Table(("what", "candidate", "champion then"), rows),))

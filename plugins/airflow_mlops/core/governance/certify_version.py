@@ -1,4 +1,4 @@
-"""Gather the proof of a new version: its card always, and what its tier asks for besides."""
+"""Certify a new version: write its model card, and reproduce it where the policy of its tier asks for that."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from airflow_mlops.core.rollout.promotion_policy import read_policy, unmet_requi
 from airflow_mlops.core.workspace import Workspace
 
 
-def prove_version(workspace: Workspace, number: str) -> list[str]:
-    """Write the card of a version, make the version again where the policy asks for it; return what is still missing.
+def certify_version(workspace: Workspace, number: str) -> list[str]:
+    """Write the card of a version, reproduce the version if its tier asks for it, and return what is still missing.
 
-    What has been proved before is not proved again. A version that cannot be made again is a thing that is
-    missing, and no error: the policy is asked again at the promotion.
+    A version that was reproduced before is not reproduced again. One that cannot be reproduced is reported as
+    missing evidence and raises nothing: the promotion checks the policy again.
     """
     policy = read_policy(workspace.root)
-    trouble = []
+    failures = []
     if "reproduced" in policy.of(workspace.loop.tier) and number not in workspace.state().reproduced:
         try:
             reproduce_version(workspace, number, tolerance=policy.tolerance)
         except ReproductionError as error:
-            trouble.append(str(error))
+            failures.append(str(error))
     write_model_card(workspace, number)
     state = workspace.state()
-    return [*trouble, *unmet_requirements(workspace, state, state.versions[number])]
+    return [*failures, *unmet_requirements(workspace, state, state.versions[number])]

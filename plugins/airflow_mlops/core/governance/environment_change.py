@@ -1,4 +1,4 @@
-"""What is installed in another version than for the version before: a change that nobody may have meant."""
+"""Compare the environment of a version with that of the version before it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.workspace import Workspace
 
 
-def changed_since(then: dict[str, Any], now: dict[str, Any]) -> tuple[str, ...]:
-    """Return what differs between two environments; nothing where that of then is not known.
+def environment_changes(then: dict[str, Any], now: dict[str, Any]) -> tuple[str, ...]:
+    """Return the differences of two environments as texts; none if the earlier environment is not known.
 
-    >>> changed_since({"numpy": "2.3.0"}, {"numpy": "2.4.6", "scipy": "1.16"})
+    >>> environment_changes({"numpy": "2.3.0"}, {"numpy": "2.4.6", "scipy": "1.16"})
     ('numpy 2.3.0, now 2.4.6', 'scipy absent, now 1.16')
     """
     names = sorted(name for name in {*then, *now} if then.get(name) != now.get(name)) if then else []
@@ -26,23 +26,23 @@ def version_before(state: LoopState, version: Version) -> Version | None:
     return state.versions[max(older, key=int)] if older else None
 
 
-def installed_for(workspace: Workspace, version: Version) -> dict[str, str]:
-    """Return what was installed where a version was made, by name; empty where that is not known."""
+def environment_of(workspace: Workspace, version: Version) -> dict[str, str]:
+    """Return the installed versions by package name for a version of the model; empty if they are not known."""
     digest = version.details.installed
     if digest is None:
         return {}
     try:
-        found = workspace.evidence.get(str(digest))
+        document = workspace.evidence.get(str(digest))
     except LedgerError:
         return {}
-    named = {package["name"]: package["version"] for package in found["packages"]}
-    return {**named, **{name: found[name] for name in ("python", "system", "machine")}}
+    packages = {package["name"]: package["version"] for package in document["packages"]}
+    return {**packages, **{name: document[name] for name in ("python", "system", "machine")}}
 
 
-def installed_otherwise(workspace: Workspace, version: Version) -> tuple[str, tuple[str, ...]] | None:
-    """Return the version before and what was installed otherwise for it; None if the two cannot be compared."""
+def compare_environments(workspace: Workspace, version: Version) -> tuple[str, tuple[str, ...]] | None:
+    """Return the previous version and the environment changes since it; None if they cannot be compared."""
     before = version_before(workspace.state(), version)
-    then, now = ({} if one is None else installed_for(workspace, one) for one in (before, version))
+    then, now = ({} if compared is None else environment_of(workspace, compared) for compared in (before, version))
     if before is None or not then or not now:
         return None
-    return before.number, changed_since(then, now)
+    return before.number, environment_changes(then, now)

@@ -1,6 +1,6 @@
-"""Trace one row: as it was published, as the model saw it, what each feature did to the prediction, what was served.
+"""Explain one row: its published values, its features, their contributions, and the prediction that was served.
 
-What each feature did is its Shapley value against rows of the version's own holdout, by shap's permutation
+The contribution of a feature is its Shapley value against rows of the version's own holdout, by shap's permutation
 explainer: the mean prediction of those rows and the values add up to the prediction of the row.
 """
 
@@ -15,7 +15,7 @@ import pandas as pd
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError, MlopsError, ReproductionError
-from airflow_mlops.core.governance.reproduce_version import request_of, version_called
+from airflow_mlops.core.governance.reproduce_version import find_version, request_of
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
@@ -25,7 +25,7 @@ from airflow_mlops.core.training.window import read_partition, read_rows
 from airflow_mlops.core.workspace import Workspace
 
 BACKGROUND = 50
-"""Rows of the holdout that a row is compared with."""
+"""Number of holdout rows that a row is compared with."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Contribution:
 
 @dataclass(frozen=True)
 class ExplainedRow:
-    """One row on its way to a prediction.
+    """A row, its prediction, and the contribution of each feature to it.
 
     ``logged`` is what was recorded when its partition was scored, or None; ``used_for`` says whether the version
     was fitted or judged on the row; ``base`` is the mean prediction of the rows it is compared with.
@@ -58,7 +58,7 @@ class ExplainedRow:
 
 
 def explain_row(workspace: Workspace, number: str, key: str, partition: str | None = None) -> ExplainedRow:
-    """Return how a version comes to its prediction of a row.
+    """Return the contributions of the features of one row to the prediction of a version.
 
     Parameters
     ----------
@@ -72,29 +72,35 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
     ReproductionError
         If there is no such version, or no published row with that key.
     """
-    version = version_called(workspace, number)
-    pin, whole = _found(workspace, kept_key(workspace, key), partition)
-    at = int(np.flatnonzero(whole[workspace.loop.data.key].astype(str) == kept_key(workspace, key))[0])
+    version = find_version(workspace, number)
+    pin, rows = _find_row(workspace, stored_key(workspace, key), partition)
+    position = int(np.flatnonzero(rows[workspace.loop.data.key].astype(str) == stored_key(workspace, key))[0])
     model = load_version(workspace, version)
-    features = as_fitted(model, FeatureMaker(workspace).make(whole, pin.partition, pin.version))
+    features = as_fitted(model, FeatureMaker(workspace).make(rows, pin.partition, pin.version))
     background = _background(workspace, version, model)
-    alone = features.iloc[[at]].reset_index(drop=True)
-    kind = workspace.loop.classifies
-    added, base = shapley_values(lambda frame: predict(model, frame, classifies=kind), alone, background)
+    row = features.iloc[[position]].reset_index(drop=True)
+    classifies = workspace.loop.classifies
+    values, base = shapley_values(lambda frame: predict(model, frame, classifies=classifies), row, background)
     contributions = [
-        Contribution(str(name), plain(alone[name].iloc[0]), value)
-        for name, value in zip(alone.columns, added, strict=True)
+        Contribution(str(name), plain(row[name].iloc[0]), value)
+        for name, value in zip(row.columns, values, strict=True)
     ]
     return ExplainedRow(
-        key, pin.partition, pin.digest, number, _used_for(version, pin.partition),
-        {str(name): plain(value) for name, value in whole.iloc[at].items()},
-        float(predict(model, alone, classifies=kind)[0]), base,
-        tuple(sorted(contributions, key=lambda one: -abs(one.added))), _logged(workspace, pin.partition, key),
-    )  # fmt: skip
+        key,
+        pin.partition,
+        pin.digest,
+        number,
+        _used_for(version, pin.partition),
+        {str(name): plain(value) for name, value in rows.iloc[position].items()},
+        float(predict(model, row, classifies=classifies)[0]),
+        base,
+        tuple(sorted(contributions, key=lambda contribution: -abs(contribution.added))),
+        _logged_prediction(workspace, pin.partition, key),
+    )
 
 
-def kept_key(workspace: Workspace, key: str) -> str:
-    """Return a key as the snapshots hold it: masked where the contract masks it."""
+def stored_key(workspace: Workspace, key: str) -> str:
+    """Return a key as it is stored in the snapshots: masked if the contract masks it."""
     contract, column = workspace.contract, workspace.loop.data.key
     if contract is None or not contract.columns[column].mask:
         return key
@@ -102,7 +108,7 @@ def kept_key(workspace: Workspace, key: str) -> str:
 
 
 def shapley_values(model: Any, row: pd.DataFrame, background: pd.DataFrame) -> tuple[list[float], float]:
-    """Return what each column of the one ``row`` adds to the mean prediction over ``background``, and that mean.
+    """Return the Shapley value of each column of ``row``, and the mean prediction over ``background``.
 
     Parameters
     ----------
@@ -114,34 +120,36 @@ def shapley_values(model: Any, row: pd.DataFrame, background: pd.DataFrame) -> t
     import shap
 
     # shap works on numbers: each column is given as positions in the list of its values, text and nulls included.
-    whole = pd.concat([background, row], ignore_index=True)
-    codes = np.column_stack([pd.factorize(whole[name], use_na_sentinel=False)[0] for name in whole.columns])
-    places = [np.unique(codes[:, at], return_index=True)[1] for at in range(codes.shape[1])]
+    frame = pd.concat([background, row], ignore_index=True)
+    codes = np.column_stack([pd.factorize(frame[name], use_na_sentinel=False)[0] for name in frame.columns])
+    first_rows = [np.unique(codes[:, column], return_index=True)[1] for column in range(codes.shape[1])]
 
-    def of_codes(asked: Any) -> Floats:
-        taken = np.asarray(asked).astype(int)
+    def predict_codes(matrix: Any) -> Floats:
+        positions = np.asarray(matrix).astype(int)
         columns = {
-            name: whole[name].iloc[places[at][taken[:, at]]].reset_index(drop=True)
-            for at, name in enumerate(whole.columns)
+            name: frame[name].iloc[first_rows[column][positions[:, column]]].reset_index(drop=True)
+            for column, name in enumerate(frame.columns)
         }
-        found: Floats = model(pd.DataFrame(columns))
-        return found
+        predictions: Floats = model(pd.DataFrame(columns))
+        return predictions
 
-    explainer = shap.explainers.Permutation(of_codes, shap.maskers.Independent(codes[:-1], max_samples=len(background)))
+    explainer = shap.explainers.Permutation(
+        predict_codes, shap.maskers.Independent(codes[:-1], max_samples=len(background))
+    )
     explained = explainer(codes[-1:], max_evals=10 * (2 * codes.shape[1] + 1), silent=True)
     return [float(value) for value in explained.values[0]], float(np.ravel(explained.base_values)[0])
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value as a JSON value; text for what JSON has no type for."""
     if pd.isna(value):
         return None
     value = value.item() if isinstance(value, np.generic) else value
     return value if isinstance(value, int | float | str | bool) else str(value)
 
 
-def _found(workspace: Workspace, kept: str, partition: str | None) -> tuple[PinnedPartition, pd.DataFrame]:
-    """Return the published partition that holds a row, and its rows."""
+def _find_row(workspace: Workspace, row_key: str, partition: str | None) -> tuple[PinnedPartition, pd.DataFrame]:
+    """Return the published partition that has a row with this key, and all rows of the partition."""
     published = workspace.state().published
     keys = [partition] if partition is not None else published.keys()[::-1]
     column = workspace.loop.data.key
@@ -149,9 +157,9 @@ def _found(workspace: Workspace, kept: str, partition: str | None) -> tuple[Pinn
         if key not in published:
             raise ReproductionError(f"partition {key} is not published")
         version = published[key].version
-        held = workspace.snapshots.read(key, version=version, columns=[column]).column(column)
+        column_values = workspace.snapshots.read(key, version=version, columns=[column]).column(column)
         # As text the way predictions are keyed by it.
-        if held.to_pandas().astype(str).eq(kept).any():
+        if column_values.to_pandas().astype(str).eq(row_key).any():
             pin = PinnedPartition(key, version, published[key].digest)
             return pin, read_partition(workspace, pin, label=False)
     where = f"partition {partition}" if partition else f"any of the {len(published)} published partitions"
@@ -164,8 +172,8 @@ def _background(workspace: Workspace, version: Version, model: Any) -> pd.DataFr
         features = as_fitted(model, read_rows(workspace, holdout).features)
     except (DataError, MlopsError) as error:
         raise ReproductionError(f"the rows that version {version.number} was judged on: {error}") from error
-    taken = np.unique(np.linspace(0, len(features) - 1, min(BACKGROUND, len(features))).round().astype(int))
-    return features.iloc[taken].reset_index(drop=True)
+    positions = np.unique(np.linspace(0, len(features) - 1, min(BACKGROUND, len(features))).round().astype(int))
+    return features.iloc[positions].reset_index(drop=True)
 
 
 def _used_for(version: Version, partition: str) -> str:
@@ -176,10 +184,10 @@ def _used_for(version: Version, partition: str) -> str:
     return "neither fitted nor judged on it"
 
 
-def _logged(workspace: Workspace, partition: str, key: str) -> dict[str, Any] | None:
+def _logged_prediction(workspace: Workspace, partition: str, key: str) -> dict[str, Any] | None:
     scored = workspace.state().scored.get(partition)
     if scored is None:
         return None
-    kept = kept_key(workspace, key)
+    row_key = stored_key(workspace, key)
     rows = workspace.predictions.read(partition, version=scored.version).to_pylist()
-    return next((row for row in rows if row["key"] == kept), None)
+    return next((row for row in rows if row["key"] == row_key), None)

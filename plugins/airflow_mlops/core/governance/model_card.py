@@ -1,14 +1,14 @@
-"""The model card of a version: what it is for, made from, good at, bad at, and what became of it.
+"""The model card of a version: purpose, evaluation, limits, data, lineage, approvals and rollout.
 
-The card of the time of registration is kept as evidence; asked for later, it is made anew with the approvals and
-the rollout history since. What it lacks is named on top: a policy may ask for a complete card.
+The card as of registration is stored as evidence; a card requested later includes the approvals and the rollout
+history since. It lists first what it lacks: a policy may require a complete card.
 """
 
 from __future__ import annotations
 
 from airflow_mlops.core.governance.card_evaluation import evaluation_sections, gaps_in_evaluation
-from airflow_mlops.core.governance.environment_change import installed_otherwise
-from airflow_mlops.core.governance.reproduce_version import request_of, version_called
+from airflow_mlops.core.governance.environment_change import compare_environments
+from airflow_mlops.core.governance.reproduce_version import find_version, request_of
 from airflow_mlops.core.ledger import rollout_details as rollout
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.protocols import Ledger
@@ -44,30 +44,30 @@ def model_card(workspace: Workspace, number: str) -> ModelCard:
     ReproductionError
         If there is no such version.
     """
-    version = version_called(workspace, number)
+    version = find_version(workspace, number)
     report = workspace.evidence.get(str(version.details.report))
-    judged = next(one for one in report["candidates"] if one["candidate"] == version.details.candidate)
+    candidate = next(entry for entry in report["candidates"] if entry["candidate"] == version.details.candidate)
     sections = [
         _purpose(workspace, version),
-        *evaluation_sections(report, judged),
+        *evaluation_sections(report, candidate),
         _limits(workspace, version),
         _data(workspace, version),
         _lineage(workspace, version),
         _history(workspace, version),
     ]
     missing = [] if workspace.loop.purpose else ["purpose: declare `purpose`"]
-    missing += gaps_in_evaluation(judged)
+    missing += gaps_in_evaluation(candidate)
     return ModelCard(f"Model card: {workspace.loop.model}, version {number}", tuple(sections), tuple(missing))
 
 
 def write_model_card(workspace: Workspace, number: str) -> ModelCard:
-    """Return the card of a version; kept as evidence if none is, or if the one that is kept lacks other things."""
-    card, kept = model_card(workspace, number), workspace.state().cards.get(number)
-    if kept is None or kept.details.missing != card.missing:
-        operation = f"card:{number}" + (f":{kept.sequence}" if kept else "")
+    """Return the card of a version, and store it as evidence if there is none or the list of gaps has changed."""
+    card, record = model_card(workspace, number), workspace.state().cards.get(number)
+    if record is None or record.details.missing != card.missing:
+        operation = f"card:{number}" + (f":{record.sequence}" if record else "")
         details = CardWritten(version=number, missing=card.missing)
         evidence = (workspace.evidence.put(card.to_dict()),)
-        partition = version_called(workspace, number).partition
+        partition = find_version(workspace, number).partition
         workspace.record_fact(workspace.draft(details, operation, partition, evidence=evidence))
     return card
 
@@ -98,15 +98,15 @@ def _purpose(workspace: Workspace, version: Version) -> Section:
 def _limits(workspace: Workspace, version: Version) -> Section:
     window = version.details.window
     first, last = window.fitted[0].partition, window.fitted[-1].partition
-    held = ", ".join(pin.partition for pin in window.holdout)
-    watched = workspace.loop.watch
-    watch = "drift of its inputs" * bool(watched.drift) + ", " * bool(watched.drift and watched.performance)
-    watch += "its error once labels arrive" * bool(watched.performance)
+    holdout = ", ".join(pin.partition for pin in window.holdout)
+    declared = workspace.loop.watch
+    watch = "drift of its inputs" * bool(declared.drift) + ", " * bool(declared.drift and declared.performance)
+    watch += "its error once labels arrive" * bool(declared.performance)
     return Section(
         "Limits",
         (
-            f"It has seen rows of {first} to {last} and nothing else; it was judged on {held} only. About other times, "
-            "and rows unlike those, the figures here say nothing.",
+            f"It has seen rows of {first} to {last} and nothing else; it was judged on {holdout} only. About other "
+            "times, and rows unlike those, the figures here say nothing.",
             f"While it serves, this is watched: {watch}." if watch else "While it serves, nothing is watched.",
         ),
     )
@@ -119,9 +119,9 @@ def _data(workspace: Workspace, version: Version) -> Section:
     for part, use in (("fitted", "fitted"), ("holdout", "judged")):
         for pin in getattr(window, part):
             published = state.published.get(pin.partition)
-            same = published is not None and published.digest == pin.digest
-            since = "the same now" if same else "published anew since" if published else "not kept any more"
-            rows.append((pin.partition, use, str(pin.version), pin.digest, since))
+            unchanged = published is not None and published.digest == pin.digest
+            status = "the same now" if unchanged else "published anew since" if published else "not kept any more"
+            rows.append((pin.partition, use, str(pin.version), pin.digest, status))
     head = ("partition", "used to be", "snapshot version", "digest of the content", "today")
     contract = f"Contract: {workspace.loop.data.contract}." if workspace.loop.data.contract else "No contract."
     return Section("Data", (contract,), (Table(head, tuple(rows)),))
@@ -146,20 +146,20 @@ def _lineage(workspace: Workspace, version: Version) -> Section:
     ]
     facts += [("sbom", details.sbom)] if details.sbom else []
     facts += [(f"parameter {name}", str(value)) for name, value in sorted(details.best_params.items())]
-    return Section("Lineage", (_installed(workspace, version),), (Table(("what", "value"), tuple(facts)),))
+    return Section("Lineage", (_environment_text(workspace, version),), (Table(("what", "value"), tuple(facts)),))
 
 
-def _installed(workspace: Workspace, version: Version) -> str:
-    found = installed_otherwise(workspace, version)
-    if found is None:
+def _environment_text(workspace: Workspace, version: Version) -> str:
+    comparison = compare_environments(workspace, version)
+    if comparison is None:
         return "What is installed could not be compared with another version."
-    before, changes = found
+    before, changes = comparison
     return f"Installed otherwise than for version {before}: {'; '.join(changes) or 'nothing'}."
 
 
 def _history(workspace: Workspace, version: Version) -> Section:
-    decided = workspace.ledger.record(version.details.decision)
-    rows = [] if decided is None else [_row(decided, f"a retrain was decided: {decided.details.reason}")]
+    decision = workspace.ledger.record(version.details.decision)
+    rows = [] if decision is None else [_row(decision, f"a retrain was decided: {decision.details.reason}")]
     rows += [
         _row(record, f"{record.kind.replace('_', ' ')}: {_summarise(record.details)}")
         for record in records_about(workspace.ledger, version.number)

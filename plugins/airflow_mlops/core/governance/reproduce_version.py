@@ -1,8 +1,8 @@
-"""Make a version again from what is stored about it, and compare what it predicts.
+"""Reproduce a version from its stored request, and compare the predictions.
 
 The stored request pins the partitions by content, the function and its code, the seed and the candidate. It is
-fitted where the declaration says, into a scratch file, and both models predict the holdout of then. Nothing of it
-becomes a version; the verdict is recorded.
+fitted where the declaration says, into a scratch file, and both models predict the original holdout. The second
+model never becomes a version; the verdict is recorded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.errors import DataError, ReproductionError, TrainingError
-from airflow_mlops.core.governance.environment_change import changed_since
+from airflow_mlops.core.governance.environment_change import environment_changes
 from airflow_mlops.core.ledger.record import canonical_json
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import Reproduced
@@ -32,7 +32,7 @@ from airflow_mlops.core.workspace import Workspace
 
 @dataclass(frozen=True)
 class Reproduction:
-    """How a version compares with its second making.
+    """The comparison of a version with its reproduction.
 
     ``verdict`` is ``identical`` (every prediction bit for bit), ``within tolerance`` or ``different``;
     ``largest_difference`` is in units of the prediction, over ``rows`` rows of the holdout; ``same_file`` says
@@ -63,35 +63,40 @@ def reproduce_version(workspace: Workspace, number: str, *, tolerance: float = 0
     Raises
     ------
     ReproductionError
-        If it cannot be tried: the code is another one, or rows of then are not there any more.
+        If it cannot be tried: the code has changed, or the original rows are gone.
     """
-    version = version_called(workspace, number)
+    version = find_version(workspace, number)
     request = request_of(workspace, version)
-    refuse_other_code(workspace, request, number)
+    require_same_code(workspace, request, number)
     try:
         holdout = read_rows(workspace, request.window.holdout)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "model.skops"
             fitted = run_fit(workspace, fit_request_of(workspace, request, str(version.details.candidate), path))
-            again = load_model(path, fitted.digest)
+            refitted = load_model(path, fitted.digest)
     except (DataError, TrainingError) as error:
         raise ReproductionError(f"version {number} cannot be made again: {error}") from error
     kind = workspace.loop.classifies
     first = predict(load_version(workspace, version), holdout.features, classifies=kind)
-    second = predict(again, holdout.features, classifies=kind)
+    second = predict(refitted, holdout.features, classifies=kind)
     largest = float(np.abs(first - second).max(initial=0.0))
     identical = bool(np.array_equal(first, second))
     verdict = "identical" if identical else "within tolerance" if largest <= tolerance else "different"
-    changed = changed_since(dict(version.details.environment or {}), fitted.environment)
-    found = Reproduction(
-        number, verdict, said(verdict, len(first), largest, tolerance, changed), len(first), largest,
-        fitted.digest == version.details.artefact, changed,
-    )  # fmt: skip
-    record_reproduction(workspace, version, found)
-    return found
+    changed = environment_changes(dict(version.details.environment or {}), fitted.environment)
+    reproduction = Reproduction(
+        number,
+        verdict,
+        describe_verdict(verdict, len(first), largest, tolerance, changed),
+        len(first),
+        largest,
+        fitted.digest == version.details.artefact,
+        changed,
+    )
+    record_reproduction(workspace, version, reproduction)
+    return reproduction
 
 
-def version_called(workspace: Workspace, number: str) -> Version:
+def find_version(workspace: Workspace, number: str) -> Version:
     """Return a version by its number.
 
     Raises
@@ -101,8 +106,8 @@ def version_called(workspace: Workspace, number: str) -> Version:
     """
     versions = workspace.state().versions
     if number not in versions:
-        known = ", ".join(sorted(versions, key=int)) or "none"
-        raise ReproductionError(f"{workspace.loop.model} has no version {number}; versions: {known}")
+        numbers = ", ".join(sorted(versions, key=int)) or "none"
+        raise ReproductionError(f"{workspace.loop.model} has no version {number}; versions: {numbers}")
     return versions[number]
 
 
@@ -111,13 +116,13 @@ def request_of(workspace: Workspace, version: Version) -> TrainingRequest:
     return TrainingRequest.from_dict(workspace.evidence.get(str(version.details.report))["request"])
 
 
-def refuse_other_code(workspace: Workspace, request: TrainingRequest, number: str) -> None:
-    """Refuse to compare with code that is not the one of then.
+def require_same_code(workspace: Workspace, request: TrainingRequest, number: str) -> None:
+    """Raise ReproductionError unless the user's code has the digest that the request recorded.
 
     Raises
     ------
     ReproductionError
-        Naming the function, the digests and the commit of then.
+        If it has another one; names the function, both digests and the recorded commit.
     """
     now = features_digest(workspace, request.function)
     if now == request.source:
@@ -130,8 +135,8 @@ def refuse_other_code(workspace: Workspace, request: TrainingRequest, number: st
     )
 
 
-def said(verdict: str, rows: int, largest: float, tolerance: float, changed: tuple[str, ...]) -> str:
-    """Return the verdict in words."""
+def describe_verdict(verdict: str, rows: int, largest: float, tolerance: float, changed: tuple[str, ...]) -> str:
+    """Return the verdict as a sentence."""
     words = {
         "identical": f"identical: all {rows:,} predictions of its holdout are the same, bit for bit",
         "within tolerance": f"within tolerance: {rows:,} predictions differ by at most {largest:g} of {tolerance:g}",
@@ -140,11 +145,13 @@ def said(verdict: str, rows: int, largest: float, tolerance: float, changed: tup
     return words[verdict] + (f"; installed otherwise: {'; '.join(changed)}" if changed else "")
 
 
-def record_reproduction(workspace: Workspace, version: Version, found: Reproduction) -> None:
-    """Record the comparison, as a fact about now."""
+def record_reproduction(workspace: Workspace, version: Version, reproduction: Reproduction) -> None:
+    """Append the comparison to the ledger."""
     state = workspace.state()
-    # Two that were made at the same time may have come out otherwise, and both count.
-    content = hashlib.sha256(canonical_json(found.to_dict()).encode()).hexdigest()[:12]
+    # Two reproductions at the same time may differ, and both are recorded.
+    content = hashlib.sha256(canonical_json(reproduction.to_dict()).encode()).hexdigest()[:12]
     operation = f"reproduced:{version.number}:{state.sequence}:{content}"
     newest = state.published.newest() or version.partition
-    workspace.record_fact(workspace.draft(Reproduced(**asdict(found)), operation, max(newest, version.partition)))
+    workspace.record_fact(
+        workspace.draft(Reproduced(**asdict(reproduction)), operation, max(newest, version.partition))
+    )

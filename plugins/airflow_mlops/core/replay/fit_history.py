@@ -26,8 +26,8 @@ from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, fit_base
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.replay.past_partitions import PastPartition
-from airflow_mlops.core.training.assemble import listed_candidates
-from airflow_mlops.core.training.fit_estimator import candidate_of, fitted, seeded
+from airflow_mlops.core.training.assemble import describe_candidates
+from airflow_mlops.core.training.fit_estimator import candidate_of, fit_or_search, seed_generators
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import ModelRows
@@ -136,7 +136,7 @@ def fit_history(
 
 def _jobs(workspace: Workspace, count: int) -> Any:
     loop = workspace.loop
-    listed = listed_candidates(workspace)
+    listed = describe_candidates(workspace)
     search = {**loop.train.search.model_dump(), "metric": loop.metric} if listed["searched"] else None
     needs_baselines = any(gate.better_than is not None for gate in loop.gates)
     for as_of in range(loop.train.partitions_needed - 1, count):
@@ -192,8 +192,8 @@ def _fit(job: _Job) -> Any:
             return _baselines(job, features, label)
         moment = np.repeat(np.arange(len(window)), [int(mask.sum()) for mask in labelled])
         try:
-            with seeded(job.request.seed):
-                model = fitted(
+            with seed_generators(job.request.seed):
+                model = fit_or_search(
                     candidate_of(job.request), job.request, FitRows(features, _cast_label(job, label), moment)
                 )[0]
             predictions = {

@@ -18,7 +18,7 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Clock, Regret
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.watch_details import REGRET, RegretMeasured
-from airflow_mlops.core.training.window import trainable
+from airflow_mlops.core.training.window import trainable_partitions
 
 Trigger = Literal["watch", "nightly", "outside", "person"]
 BUDGET_PERIOD = 52
@@ -65,7 +65,7 @@ def decide_retrain(
     if high_water is not None and partition < high_water:
         reason = f"partition {partition} is historical; {high_water} was decided on before"
         return RetrainDecision(False, "historical", reason)
-    ready = trainable(state, partition, own_labels=loop.data.labels is not None)
+    ready = trainable_partitions(state, partition, own_labels=loop.data.labels is not None)
     if len(ready) < loop.train.partitions_needed:
         state_phrase = "are published" if loop.data.labels is None else "have all their labels"
         reason = f"{len(ready)} partitions {state_phrase}; the first training needs {loop.train.partitions_needed}"

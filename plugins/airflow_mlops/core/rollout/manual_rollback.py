@@ -86,7 +86,7 @@ def roll_back_now(
     raise RolloutError(f"nothing was rolled back in {ATTEMPTS} attempts: other records keep coming first; try again")
 
 
-def lift_quarantine(workspace: Workspace, version: str, *, reason: str) -> None:
+def unquarantine_version(workspace: Workspace, version: str, *, reason: str) -> None:
     """Lift the quarantine of a version that was taken back, by a person's decision.
 
     One that was the champion can be rolled back to; one that never was waits for its rollout, and an approval, again.
@@ -155,7 +155,7 @@ def _change_champion(workspace: Workspace, state: LoopState, to: str | None) -> 
     if target in state.quarantined:
         raise RolloutError(
             f"version {target} is in quarantine: {state.quarantined[target]}; "
-            f"a person lifts that first: airflow-mlops lift {workspace.loop.model} {target} --reason WHY"
+            f"a person lifts that first: airflow-mlops unquarantine {workspace.loop.model} {target} --reason WHY"
         )
     if not state.was_champion(target):
         raise RolloutError(

@@ -1,1 +1,1 @@
-"""Training: the pinned window, the user's function, the fitted candidates."""
+"""Training: the pinned window, the user's function, the fit of the candidates."""

@@ -1,4 +1,4 @@
-"""Assemble a training: pick up the decision, pin the window, list the candidates."""
+"""Assemble a training request: take the open decision, pin the window, list the candidates."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class TrainingRequest:
         window = TrainingWindow.from_dict(values["window"])
         return cls(**{**values, "window": window, "candidates": tuple(values["candidates"])})
 
-    def digested(self) -> dict[str, Any]:
-        """Return what ``operation`` is the digest of."""
+    def operation_fields(self) -> dict[str, Any]:
+        """Return the fields that the digest ``operation`` covers."""
         left_out = {"decision", "operation", "code"} | ({"search"} if self.search is None else set())
         return {name: value for name, value in self.to_dict().items() if name not in left_out}
 
 
 def assemble_training(workspace: Workspace, as_of: str) -> TrainingRequest:
-    """Return the request of the training that was decided, recording that it has started.
+    """Return the request of the training that was decided, and record its start.
 
     A run that a person started decides first; see
     :func:`~airflow_mlops.core.retrain.decide_retrain.decide_by_hand`.
@@ -83,8 +83,8 @@ def assemble_training(workspace: Workspace, as_of: str) -> TrainingRequest:
         raise NotReadyError(f"no decision to retrain is open as of {as_of}")
     partition = str(decision.partition)
     try:
-        own = workspace.loop.data.labels is not None
-        window = pin_window(workspace.state(as_of=partition), workspace.loop.train, partition, own_labels=own)
+        own_labels = workspace.loop.data.labels is not None
+        window = pin_window(workspace.state(as_of=partition), workspace.loop.train, partition, own_labels=own_labels)
         request = _request(workspace, decision, window)
     except NotReadyError as error:
         close_decision(workspace, Superseded(decision=decision.sequence, reason=str(error)), partition)
@@ -93,9 +93,9 @@ def assemble_training(workspace: Workspace, as_of: str) -> TrainingRequest:
         reason = f"{error}{label_hint(error, workspace.loop.data.label)}"
         close_decision(workspace, TrainingFailed(decision=decision.sequence, reason=reason), partition)
         raise type(error)(reason) from error
-    known = workspace.state().requests.get(request.operation)
-    if known is not None:
-        reason = f"nothing new: version {known} was made from the same data, code and seed"
+    existing = workspace.state().requests.get(request.operation)
+    if existing is not None:
+        reason = f"nothing new: version {existing} was made from the same data, code and seed"
         close_decision(workspace, Superseded(decision=decision.sequence, reason=reason), partition)
         raise NotReadyError(reason)
     workspace.record_fact(
@@ -109,36 +109,42 @@ def assemble_training(workspace: Workspace, as_of: str) -> TrainingRequest:
 
 
 def stored_request(workspace: Workspace, digest: str) -> TrainingRequest:
-    """Return the request that is kept as evidence under ``digest``."""
+    """Return the request that is stored as evidence under ``digest``."""
     return TrainingRequest.from_dict(workspace.evidence.get(digest))
 
 
 def close_decision(
     workspace: Workspace, details: Superseded | TrainingFailed | CandidateRefused, partition: str
 ) -> None:
-    """Record how a decision to retrain ended without a candidate."""
+    """Record that a decision to retrain ended without a candidate."""
     workspace.record_fact(workspace.draft(details, f"{details.KIND}:{details.decision}", partition))
 
 
 def _request(workspace: Workspace, decision: Record[RetrainDecided], window: TrainingWindow) -> TrainingRequest:
     train = workspace.loop.train
-    listed = listed_candidates(workspace)
+    candidates = describe_candidates(workspace)
     frames = {pin.partition: read_window(workspace, [pin]) for pin in window.fitted}
     labels = pd.concat([frame.rows[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
     check_labels(labels, classifies=workspace.loop.classifies)
     profile = profile_window({key: frame.features for key, frame in frames.items()})
     request = TrainingRequest(
-        str(decision.partition), decision.sequence, train.function, features_digest(workspace, train.function),
-        train.seed, window, tuple(listed["names"]), workspace.evidence.put(profile.to_dict()),
-        search={**train.search.model_dump(), "metric": workspace.loop.metric} if listed["searched"] else None,
+        str(decision.partition),
+        decision.sequence,
+        train.function,
+        features_digest(workspace, train.function),
+        train.seed,
+        window,
+        tuple(candidates["names"]),
+        workspace.evidence.put(profile.to_dict()),
+        search={**train.search.model_dump(), "metric": workspace.loop.metric} if candidates["searched"] else None,
         code=code_state(workspace.root),
-    )  # fmt: skip
-    body = {**request.digested(), "model": workspace.loop.model}
-    return replace(request, operation=hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32])
+    )
+    content = {**request.operation_fields(), "model": workspace.loop.model}
+    return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
 
 
-def listed_candidates(workspace: Workspace) -> dict[str, Any]:
-    """Return the ``names`` of the user's candidates, and whether any is ``searched``.
+def describe_candidates(workspace: Workspace) -> dict[str, Any]:
+    """Return ``names`` (of the user's candidates) and ``searched`` (whether any has a search space).
 
     Within limits, or with an interpreter of its own, the function is called in a process like the fits are.
 
@@ -148,23 +154,29 @@ def listed_candidates(workspace: Workspace) -> dict[str, Any]:
         If the function gives no model, or meets a limit.
     """
     train = workspace.loop.train
-    other = workspace.root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
-    if other is None and train.limits.minutes is None and train.limits.memory_mb is None:
+    python = workspace.root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
+    if python is None and train.limits.minutes is None and train.limits.memory_mb is None:
         return list_candidates(train.function, workspace.root, train.seed)
     from airflow_mlops.core.training.child_step import ChildStep
 
-    return ChildStep(python=other, limits=train.limits).list_candidates(train.function, workspace.root, train.seed)
+    return ChildStep(python=python, limits=train.limits).list_candidates(train.function, workspace.root, train.seed)
 
 
 def check_labels(labels: pd.Series[Any], *, classifies: bool) -> None:
-    """Raise :class:`TrainingError` where a window's labels cannot teach anything."""
+    """Raise TrainingError unless the labels of a window can be learned.
+
+    Raises
+    ------
+    TrainingError
+        If there are no labels, all are equal, or labels of classes are neither 0 nor 1.
+    """
     if labels.empty:
         raise TrainingError("no row of the training window has a label")
     values = labels.unique()
     if len(values) == 1:
-        what = "one class" if classifies else "one value"
+        kind = "one class" if classifies else "one value"
         raise TrainingError(
-            f"all {len(labels):,} labels {labels.name!r} of the training window are of {what}: {values[0]}"
+            f"all {len(labels):,} labels {labels.name!r} of the training window are of {kind}: {values[0]}"
         )
     if classifies and not set(values) <= {0, 1}:
         raise TrainingError(f"labels {labels.name!r} must be 0 or 1; there are {len(values)}, such as {values[0]!r}")

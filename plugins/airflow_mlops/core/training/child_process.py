@@ -1,7 +1,7 @@
-"""A process of its own that is attended: watched while it runs, and gone with everything it started when it ends.
+"""A child process that is watched while it runs and killed with all its descendants at the end.
 
-It leads a session, so that whatever it starts can be found and killed with it. Its standard input stays open as long
-as somebody attends it: a child that reads its end ends itself, so nothing is left where the worker was killed.
+It leads a session, so that its descendants can be found and killed with it. Its standard input stays open as long
+as the parent lives: a child that reads its end exits, so none is left over when the worker is killed.
 """
 
 from __future__ import annotations
@@ -23,33 +23,51 @@ PAUSE_SECONDS = 0.1
 LONGEST_LINE = 2_000
 JOIN_SECONDS = 5
 INHERITED = (
-    "PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHASHSEED",
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "LOKY_MAX_CPU_COUNT",
-    "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES",
-)  # fmt: skip
-"""Variables that a child gets of this process: nothing of Airflow, no connection, no credentials."""
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "PYTHONHASHSEED",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+    "OMP_WAIT_POLICY",
+    "CUDA_VISIBLE_DEVICES",
+)
+"""Environment variables that a child inherits: nothing of Airflow, no connection, no credentials."""
 
 
 class AttendedChild:
-    """A running child. It is read while it runs, and must be left by ``kill``.
+    """A running child process whose output is read while it runs; the caller must ``close`` it.
 
     Parameters
     ----------
     command : sequence of str
-        What to start. It is seen by everybody on the machine.
-    given : bytes
+        Program and arguments. Every user of the machine can see them.
+    request : bytes
         One line for its standard input.
     variables : mapping
-        Environment beside :data:`INHERITED`.
+        Environment variables beside :data:`INHERITED`.
     """
 
-    def __init__(self, command: Sequence[str], given: bytes, variables: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], request: bytes, variables: Mapping[str, str]) -> None:
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603
-            list(command), env=inherited | dict(variables), start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            list(command),
+            env=inherited | dict(variables),
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         assert self.process.stdin
         assert self.process.stdout
         assert self.process.stderr
@@ -61,8 +79,8 @@ class AttendedChild:
         ]
         for reader in self._readers:
             reader.start()
-        with suppress(BrokenPipeError):  # it ended before it read; its exit code says why
-            self.process.stdin.write(given + b"\n")
+        with suppress(BrokenPipeError):  # it exited before it read; the exit code tells why
+            self.process.stdin.write(request + b"\n")
             self.process.stdin.flush()
 
     @property
@@ -71,7 +89,7 @@ class AttendedChild:
         return time.monotonic() - self.started
 
     def attend(self, watch: Callable[[AttendedChild], None]) -> int:
-        """Wait for the end, calling ``watch`` now and then, and return the exit code; what it raises is raised."""
+        """Wait for the exit, call ``watch`` every 0.1 s, and return the exit code; errors of ``watch`` propagate."""
         while True:
             with suppress(subprocess.TimeoutExpired):
                 code = self.process.wait(timeout=PAUSE_SECONDS)
@@ -81,7 +99,7 @@ class AttendedChild:
             watch(self)
 
     def kill(self) -> None:
-        """Kill what is left of the child and of everything it started; may be called again."""
+        """Kill the child and all its descendants; safe to call again."""
         for pid in {self.process.pid, *session_of(self.process.pid)}:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -89,7 +107,7 @@ class AttendedChild:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill what is left, and close the pipes."""
+        """Kill the child if it still runs, and close the pipes."""
         if self.process.poll() is None or session_of(self.process.pid):
             self.kill()
         self.process.wait()
@@ -101,9 +119,9 @@ class AttendedChild:
                     pipe.close()
 
     def resident_mb(self) -> float | None:
-        """Return the resident memory of the child and all it started, in MB; None where the system does not tell.
+        """Return the resident memory of the child and its descendants in MB; None without ``/proc``.
 
-        Pages that processes share are counted for each of them.
+        Shared pages count once for each process.
         """
         if not PROCESSES.is_dir():
             return None
@@ -122,19 +140,19 @@ class AttendedChild:
 
 
 def session_of(leader: int) -> list[int]:
-    """Return the processes of a session, where the system tells."""
+    """Return the process ids of a session; empty without ``/proc``."""
     return [pid for pid, _ in processes_in(leader)]
 
 
 def processes_in(session: int) -> list[tuple[int, int]]:
-    """Return id and resident pages of each process of a session, those left out that have ended."""
-    found = []
+    """Return id and resident pages of each process of a session; without zombies."""
+    processes = []
     for folder in PROCESSES.glob("[0-9]*"):
         try:
             # The name of the program, in brackets, may hold anything; what follows it is numbers.
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # it has exited meanwhile
         if int(fields[3]) == session and fields[0] != "Z":
-            found.append((int(folder.name), int(fields[21])))
-    return found
+            processes.append((int(folder.name), int(fields[21])))
+    return processes

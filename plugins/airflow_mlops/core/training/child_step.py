@@ -1,7 +1,7 @@
-"""Fits run in a process of their own: by this interpreter within limits, or by another with packages of its own.
+"""Fit in a child process: by this interpreter within limits, or by another with packages of its own.
 
-The rows go as a file that only its owner can read and that is removed afterwards, the request on standard input, and
-the environment is cut down to a list of names: the user's code meets no secret of Airflow.
+The rows go in a file that only its owner can read and that is removed afterwards, the request on standard input, and
+the environment is reduced to a list of names: the user's code sees no secret of Airflow.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.training.child_process import AttendedChild
 
 STEP = Path(__file__).resolve().parents[2] / "step.py"
-"""Started as a file: with ``-m`` everything that is installed beside the package would come along."""
+"""The script of the child. Run as a file: with ``-m``, packages installed beside this one would be importable."""
 
 ROWS = "rows-"
-"""How the names of folders begin that hold the rows of a fit under way."""
+"""Prefix of the folders that hold the rows of a running fit."""
 
 SPARE_MB = 4_096
-"""Address space beyond the limit of memory, for what libraries reserve and do not use."""
+"""Address space in MB beyond the memory limit, for what libraries reserve and do not use."""
 
 
 class ChildStep:
@@ -39,7 +39,7 @@ class ChildStep:
     python : Path, optional
         The interpreter; by default this one.
     limits : FitLimits, optional
-        What a fit may take.
+        Limits of time and memory.
     """
 
     def __init__(self, *, python: Path | None = None, limits: FitLimits | None = None) -> None:
@@ -48,7 +48,7 @@ class ChildStep:
         self._stopped = False
 
     def fit(self, request: FitRequest, rows: FitRows) -> FitResult:
-        """Fit; see the port.
+        """Fit a candidate in the child; see the port.
 
         Raises
         ------
@@ -58,24 +58,24 @@ class ChildStep:
         self._stopped = False
         file = Path(request.file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        for left in file.parent.glob(f"{ROWS}*"):  # by a try whose worker was killed
-            shutil.rmtree(left)
+        for leftover in file.parent.glob(f"{ROWS}*"):  # of an attempt whose worker was killed
+            shutil.rmtree(leftover)
         with tempfile.TemporaryDirectory(prefix=ROWS, dir=file.parent) as folder:
-            asked = replace(request, rows=str(Path(folder) / "rows.parquet"))
-            rows.write(Path(asked.rows))
-            answer = self._answer("fit", asked.to_dict(), f"candidate {request.candidate!r}")
+            stored_request = replace(request, rows=str(Path(folder) / "rows.parquet"))
+            rows.write(Path(stored_request.rows))
+            answer = self._answer("fit", stored_request.to_dict(), f"candidate {request.candidate!r}")
             return FitResult.from_dict(answer)
 
     def list_candidates(self, function: str, root: Path, seed: int) -> dict[str, Any]:
-        """Return what :func:`~airflow_mlops.core.declaration.user_function.list_candidates` says there.
+        """Run :func:`~airflow_mlops.core.declaration.user_function.list_candidates` in the child and return its result.
 
         Raises
         ------
         TrainingError
             If the function gives none, or meets a limit.
         """
-        asked = {"function": function, "root": str(root.absolute()), "seed": seed}
-        return self._answer("candidates", asked, function)
+        request = {"function": function, "root": str(root.absolute()), "seed": seed}
+        return self._answer("candidates", request, function)
 
     def stop(self) -> None:
         """Kill the fit and everything it has started."""
@@ -95,61 +95,61 @@ class ChildStep:
         return command
 
     def _variables(self) -> dict[str, str]:
-        # The folder of step.py holds modules called `core` and `testing`; nobody shall find them there.
+        # The folder of step.py holds modules called `core` and `testing`, which must not be importable by these names.
         variables = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
         if self.python is None and "PYTHONPATH" in os.environ:
             variables["PYTHONPATH"] = os.environ["PYTHONPATH"]
         return variables
 
-    def _answer(self, step: str, asked: dict[str, Any], what: str) -> dict[str, Any]:
-        """Start the child, wait for it, and return its result; ``what`` is what reasons are about."""
+    def _answer(self, step: str, request: dict[str, Any], subject: str) -> dict[str, Any]:
+        """Start the child, wait for it, and return its result; ``subject`` begins each error message."""
         try:
-            child = AttendedChild(self._command(step), json.dumps(asked).encode(), self._variables())
+            child = AttendedChild(self._command(step), json.dumps(request).encode(), self._variables())
         except OSError as error:
             raise TrainingError(
                 f"interpreter {self.interpreter} cannot be started: {error.strerror or error}; see train.runs_on.python"
             ) from error
         self._child = child
         try:
-            code = child.attend(lambda seen: self._keep_limits(seen, what))
+            code = child.attend(lambda running: self._keep_limits(running, subject))
         finally:
             child.close()
             self._child = None
         if self._stopped:
-            raise FitStoppedError(f"{what}: the fit was stopped after {child.seconds:.0f} s")
+            raise FitStoppedError(f"{subject}: the fit was stopped after {child.seconds:.0f} s")
         try:
             answer = dict(json.loads(child.answer))
         except ValueError:
-            raise TrainingError(self._died(what, code, child)) from None
-        self._refuse(answer, what)
+            raise TrainingError(self._failure(subject, code, child)) from None
+        self._raise_error(answer, subject)
         return dict(answer["result"])
 
-    def _keep_limits(self, child: AttendedChild, what: str) -> None:
+    def _keep_limits(self, child: AttendedChild, subject: str) -> None:
         limits = self.limits
         if self._stopped:  # before there was a child to kill
             child.kill()
         if limits.minutes is not None and child.seconds > 60 * limits.minutes:
             raise TrainingError(
-                f"{what} took longer than {limits.minutes:g} minutes (train.limits.minutes); "
+                f"{subject} took longer than {limits.minutes:g} minutes (train.limits.minutes); "
                 f"it was killed after {child.seconds:.1f} s"
             )
         resident = None if limits.memory_mb is None else child.resident_mb()
         if limits.memory_mb is not None and resident is not None and resident > limits.memory_mb:
-            raise TrainingError(f"{self._too_much(what)}; it was killed at {resident:,.0f} MB")
+            raise TrainingError(f"{self._memory_exceeded(subject)}; it was killed at {resident:,.0f} MB")
 
-    def _too_much(self, what: str) -> str:
-        return f"{what} used more than {self.limits.memory_mb} MB of memory (train.limits.memory_mb)"
+    def _memory_exceeded(self, subject: str) -> str:
+        return f"{subject} used more than {self.limits.memory_mb} MB of memory (train.limits.memory_mb)"
 
-    def _died(self, what: str, code: int, child: AttendedChild) -> str:
-        """Return why there is no answer."""
-        said = f"; it last said: {child.last_lines[-1]}" if child.last_lines else ""
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        return f"{what}: {self.interpreter} ended {how} and gave no model{said}"
+    def _failure(self, subject: str, code: int, child: AttendedChild) -> str:
+        """Return the error message for a child that exited without an answer."""
+        last_line = f"; it last said: {child.last_lines[-1]}" if child.last_lines else ""
+        ending = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        return f"{subject}: {self.interpreter} ended {ending} and gave no model{last_line}"
 
-    def _refuse(self, answer: dict[str, Any], what: str) -> None:
-        """Raise what an answer says, if it holds no result."""
+    def _raise_error(self, answer: dict[str, Any], subject: str) -> None:
+        """Raise TrainingError if an answer holds an error."""
         if answer.get("out_of_memory") and self.limits.memory_mb is not None:
-            raise TrainingError(f"{self._too_much(what)}: {answer['error']}")
+            raise TrainingError(f"{self._memory_exceeded(subject)}: {answer['error']}")
         if answer.get("unfit"):
             raise TrainingError(f"interpreter {self.interpreter} cannot fit: {answer['error']}")
         if "error" in answer:

@@ -1,4 +1,4 @@
-"""Which commit the user's code was at, as far as git knows."""
+"""The git commit of the user's code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PATIENCE_SECONDS = 20
 
 
 def code_state(root: Path) -> dict[str, Any] | None:
-    """Return ``commit`` and ``dirty`` of the project folder; None where it is in no repository, or there is no git.
+    """Return ``commit`` and ``dirty`` of the project folder; None if it is in no repository or git is missing.
 
     ``dirty`` says whether a file of it is changed or not yet known to git; None where git does not say in time.
     """
@@ -22,12 +22,15 @@ def code_state(root: Path) -> dict[str, Any] | None:
 
 
 def git(root: Path, *arguments: str) -> str | None:
-    """Return what git prints about a folder; None if it is not there, or refuses."""
+    """Return the output of a git command in a folder; None if git is missing or fails."""
     try:
-        ended = subprocess.run(  # noqa: S603
+        process = subprocess.run(  # noqa: S603
             ["git", "--no-optional-locks", "-C", str(root), *arguments],  # noqa: S607 - whichever git the worker has
-            check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS,
-        )  # fmt: skip
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return ended.stdout
+    return process.stdout

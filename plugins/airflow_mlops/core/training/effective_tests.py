@@ -1,7 +1,7 @@
-"""How many independent columns the features are worth: columns that say the same alarm together.
+"""The effective number of independent tests among the feature columns.
 
-Twenty columns that are copies of one alarm as often as one. The rows of the training window tell how far their
-columns go together, so the stated alarm rate need not be shared among more columns than there really are.
+Twenty copies of one column alarm as often as one column. The rows of the training window show how dependent the
+columns are, so that the alarm rate is divided among no more tests than there effectively are.
 """
 
 from __future__ import annotations
@@ -19,69 +19,69 @@ Effective = tuple[tuple[float, float], ...]
 SEED = 11
 ROWS, DRAWS = 10_000, 20_000
 TOGETHER = 40
-"""Columns that are looked at together; of more, each block is worth what it is by itself, which is the careful side."""
+"""Largest block of columns judged together. Blocks are added up as if independent, which is conservative."""
 RATES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 WINDOW_ROWS = 1_000
 
 
 def effective_columns(sample: pa.Table, bins: ProfileBins) -> Effective:
-    """Return how many independent columns the columns of a sample are worth, for some rates of alarms.
+    """Return the effective number of tests of a sample's columns for several alarm rates.
 
-    For large windows the deviations of all cells are normal, with the covariances that the rows' cells have. Windows
-    without drift are drawn from that, and the least p-value of their columns is compared with that of independent
-    columns.
+    For large windows the deviations of all cells are normal, with the covariances of the rows' cells. Windows without
+    drift are drawn from that distribution, and the smallest p-value of their columns is compared with that of
+    independent columns.
 
     Parameters
     ----------
     sample : pyarrow.Table
         Rows of the reference.
     bins : ProfileBins
-        Of its columns.
+        Bins of the columns.
 
     Returns
     -------
     tuple of (float, float)
-        Pairs of an alarm rate and a number of columns; empty where there are fewer than two columns, or no rows.
+        Pairs of an alarm rate and a number of tests; empty if there are fewer than two columns or two rows.
     """
     names = list(bins.columns)
     if len(names) < 2 or sample.num_rows < 2:
         return ()
     rows = sample.take(pa.array(np.linspace(0, sample.num_rows - 1, min(ROWS, sample.num_rows)).astype(np.int64)))
     cells = [cell_codes(rows.column(name).combine_chunks(), bins, name) for name in names]
-    worth = np.zeros(len(RATES))
+    effective = np.zeros(len(RATES))
     for start in range(0, len(cells), TOGETHER):
-        worth += worth_of_block(cells[start : start + TOGETHER])
-    return tuple((rate, float(found)) for rate, found in zip(RATES, worth, strict=True))
+        effective += effective_tests_of_block(cells[start : start + TOGETHER])
+    return tuple((rate, float(number)) for rate, number in zip(RATES, effective, strict=True))
 
 
 def cell_codes(column: pa.Array, bins: ProfileBins, name: str) -> npt.NDArray[np.int64]:
     """Return the cell of each row of a column, shape (n_rows,)."""
-    of = bins.columns[name]
-    size = (len(of.edges) + 1 if of.categories is None else len(of.categories)) + 2
-    codes = bin_codes(column, of)
+    column_bins = bins.columns[name]
+    size = (len(column_bins.edges) + 1 if column_bins.categories is None else len(column_bins.categories)) + 2
+    codes = bin_codes(column, column_bins)
     counts = np.bincount(codes, minlength=size)
     group = cells_of(counts[None], counts * WINDOW_ROWS // max(len(codes), 1)).group
     return np.asarray(np.where(group < 0, group.max(), group)[codes], np.int64)
 
 
-def worth_of_block(cells: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.float64]:
-    """Return how many independent columns a block of columns is worth, shape (n_rates,)."""
-    marks, freedom = [], []
+def effective_tests_of_block(cells: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.float64]:
+    """Return the effective number of tests of a block of columns at each alarm rate, shape (n_rates,)."""
+    blocks, freedom = [], []
     for codes in cells:
         shares = np.bincount(codes) / len(codes)
-        held = np.flatnonzero(shares)
-        freedom.append(len(held) - 1)
-        marks.append(((codes[:, None] == held) - shares[held]) / np.sqrt(shares[held]))
-    if sum(one > 0 for one in freedom) < 2:
+        present = np.flatnonzero(shares)
+        freedom.append(len(present) - 1)
+        blocks.append(((codes[:, None] == present) - shares[present]) / np.sqrt(shares[present]))
+    if sum(degrees > 0 for degrees in freedom) < 2:
         return np.ones(len(RATES))
-    whole = np.hstack(marks).astype(np.float32)
-    values, vectors = np.linalg.eigh(whole.T @ whole / len(whole))
+    matrix = np.hstack(blocks).astype(np.float32)
+    values, vectors = np.linalg.eigh(matrix.T @ matrix / len(matrix))
     root = (vectors * np.sqrt(np.maximum(values, 0))).T.astype(np.float32)
-    drawn = np.random.default_rng(SEED).standard_normal((DRAWS, len(root)), np.float32) @ root
-    edges = np.cumsum([0, *(one + 1 for one in freedom[:-1])])
-    statistics = np.add.reduceat(drawn.astype(np.float64) ** 2, edges, axis=1)
+    draws = np.random.default_rng(SEED).standard_normal((DRAWS, len(root)), np.float32) @ root
+    edges = np.cumsum([0, *(degrees + 1 for degrees in freedom[:-1])])
+    statistics = np.add.reduceat(draws.astype(np.float64) ** 2, edges, axis=1)
     varied = np.array(freedom) > 0
-    least = chdtrc(np.array(freedom)[varied], statistics[:, varied]).min(axis=1)
-    single = np.quantile(least, RATES)
-    found: npt.NDArray[np.float64] = np.log1p(-np.array(RATES)) / np.log1p(-single)
-    return np.clip(found, 1.0, len(cells))
+    smallest = chdtrc(np.array(freedom)[varied], statistics[:, varied]).min(axis=1)
+    quantiles = np.quantile(smallest, RATES)
+    number: npt.NDArray[np.float64] = np.log1p(-np.array(RATES)) / np.log1p(-quantiles)
+    return np.clip(number, 1.0, len(cells))

@@ -1,4 +1,4 @@
-"""Fit one candidate on the pinned window, where the declaration says, and keep it as a model file."""
+"""Fit one candidate on the pinned window, where the declaration says, and store it as a model file."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from airflow_mlops.core.workspace import Workspace
 
 
 def candidate_file(workspace: Workspace, operation: str, candidate: str) -> Path:
-    """Return where the model file of a candidate is kept."""
+    """Return the path of a candidate's model file."""
     return workspace.scratch / "candidates" / operation / candidate / "model.skops"
 
 
 def fit_candidate(
     workspace: Workspace, request: TrainingRequest, candidate: str, runner: StepRunner | None = None
 ) -> dict[str, Any]:
-    """Fit one of the user's candidates; return its name, the digest of its file, and what the fit was.
+    """Fit one of the user's candidates; return the fit result as JSON values.
 
     Parameters
     ----------
     runner : StepRunner, optional
-        Where to fit; by default where the declaration says.
+        The port that fits; by default the one of the declaration.
 
     Raises
     ------
@@ -49,23 +49,30 @@ def fit_candidate(
 
 
 def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: str, file: Path) -> FitRequest:
-    """Return what is asked of a fit into ``file``.
+    """Return the request of a fit into ``file``.
 
     A fit into another file than the candidate's own is another attempt, which adopts nothing of the first.
     """
     loop = workspace.loop
-    own = file == candidate_file(workspace, request.operation, candidate)
+    is_own_file = file == candidate_file(workspace, request.operation, candidate)
     return FitRequest(
-        model=loop.model, operation=request.operation, candidate=candidate,
-        attempt=str(request.decision) if own else uuid.uuid4().hex, function=request.function, seed=request.seed,
-        classifies=loop.classifies, label=loop.data.label,
-        window=tuple(pin.to_dict() for pin in request.window.fitted), search=request.search,
-        file=str(file.absolute()), root=str(workspace.root.absolute()),
-    )  # fmt: skip
+        model=loop.model,
+        operation=request.operation,
+        candidate=candidate,
+        attempt=str(request.decision) if is_own_file else uuid.uuid4().hex,
+        function=request.function,
+        seed=request.seed,
+        classifies=loop.classifies,
+        label=loop.data.label,
+        window=tuple(pin.to_dict() for pin in request.window.fitted),
+        search=request.search,
+        file=str(file.absolute()),
+        root=str(workspace.root.absolute()),
+    )
 
 
 def run_fit(workspace: Workspace, request: FitRequest, runner: StepRunner | None = None) -> FitResult:
-    """Fit on the rows of the pinned window, and make sure that the file is the one that the result names.
+    """Fit on the rows of the pinned window, and check the model file against the result.
 
     Raises
     ------
@@ -77,23 +84,23 @@ def run_fit(workspace: Workspace, request: FitRequest, runner: StepRunner | None
     runner = runner or (workspace.ports.runner or runner_of)(workspace)
     result = runner.fit(request, rows_of(workspace, request))
     file = Path(request.file)
-    found = file_digest(file) if file.exists() else "absent"
-    if found != result.digest:
+    digest = file_digest(file) if file.exists() else "absent"
+    if digest != result.digest:
         raise TrainingError(
-            f"candidate {request.candidate!r}: the model file is {found[:12]}, and the fit said {result.digest[:12]}"
+            f"candidate {request.candidate!r}: the model file is {digest[:12]}, and the fit said {result.digest[:12]}"
         )
-    ours, theirs = environment()["scikit-learn"], result.environment["scikit-learn"]
-    if ours.split(".")[:2] != theirs.split(".")[:2]:
+    installed, used = environment()["scikit-learn"], result.environment["scikit-learn"]
+    if installed.split(".")[:2] != used.split(".")[:2]:
         file.unlink()
         raise TrainingError(
-            f"candidate {request.candidate!r} was fitted by scikit-learn {theirs}, and the workers have {ours}: a "
+            f"candidate {request.candidate!r} was fitted by scikit-learn {used}, and the workers have {installed}: a "
             "model of one cannot be trusted in the other; install the same minor version in both"
         )
     return result
 
 
 def rows_of(workspace: Workspace, request: FitRequest) -> FitRows:
-    """Return the labelled rows of the pinned window; with their place in time where a search needs it."""
+    """Return the labelled rows of the pinned window, with their times if a search needs them."""
     window = read_window(workspace, [PinnedPartition(**pin) for pin in request.window])
     data = workspace.loop.data
     moment = None if request.search is None else moments(window.rows[data.time])
@@ -101,21 +108,21 @@ def rows_of(workspace: Workspace, request: FitRequest) -> FitRows:
 
 
 def runner_of(workspace: Workspace) -> StepRunner:
-    """Return where the declaration has candidates fitted, as far as that needs no Airflow.
+    """Return the step runner that the declaration names, if it needs no Airflow connection.
 
     Raises
     ------
     DeclarationError
-        If it does.
+        If it needs one.
     """
     train = workspace.loop.train
     if isinstance(train.runs_on, OnSageMaker):
         raise DeclarationError("SageMaker is reached through a connection of Airflow", key="train.runs_on.kind")
-    other = workspace.root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
-    if other is None and train.limits.minutes is None and train.limits.memory_mb is None:
+    python = workspace.root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
+    if python is None and train.limits.minutes is None and train.limits.memory_mb is None:
         from airflow_mlops.core.training.in_process_step import InProcessStep
 
         return InProcessStep()
     from airflow_mlops.core.training.child_step import ChildStep
 
-    return ChildStep(python=other, limits=train.limits)
+    return ChildStep(python=python, limits=train.limits)

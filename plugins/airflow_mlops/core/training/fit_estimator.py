@@ -1,4 +1,4 @@
-"""Fit one candidate: a function from a request and its rows to a result, the same wherever it runs."""
+"""Fit one candidate from a request and its rows; the same code wherever it runs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,29 @@ from airflow_mlops.core.training.usable_model import check_usable, label_hint
 
 
 def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
-    """Fit the candidate that is asked for, make sure that it is a model, and write its file.
+    """Fit the requested candidate, check that it is a usable model, and write its file.
 
     Raises
     ------
     TrainingError
         If there is no such candidate, its fit raises, it is no usable model, or cannot be kept as a file.
     """
-    with seeded(request.seed):
+    with seed_generators(request.seed):
         candidate = candidate_of(request)
         started = time.monotonic()
-        model, best, search = fitted(candidate, request, rows)
+        model, best, search = fit_or_search(candidate, request, rows)
         seconds = time.monotonic() - started
         check_usable(model, request, rows)
     return FitResult(
-        request.candidate, save_model(model, Path(request.file)), round(seconds, 3), len(rows.label), request.seed,
-        environment(), best, search,
-    )  # fmt: skip
+        request.candidate,
+        save_model(model, Path(request.file)),
+        round(seconds, 3),
+        len(rows.label),
+        request.seed,
+        environment(),
+        best,
+        search,
+    )
 
 
 def fit_file(request: FitRequest) -> FitResult:
@@ -46,23 +52,25 @@ def fit_file(request: FitRequest) -> FitResult:
 
 
 def candidate_of(request: FitRequest) -> Candidate:
-    """Return the candidate that is asked for, not fitted.
+    """Return the requested candidate, not fitted.
 
     Raises
     ------
     TrainingError
         If the user's function gives none of that name.
     """
-    found = build_candidates(request.function, Path(request.root), request.seed)
-    if request.candidate not in found:
-        raise TrainingError(f"{request.function} gives no candidate {request.candidate!r}; it gives {', '.join(found)}")
-    return found[request.candidate]
+    candidates = build_candidates(request.function, Path(request.root), request.seed)
+    if request.candidate not in candidates:
+        raise TrainingError(
+            f"{request.function} gives no candidate {request.candidate!r}; it gives {', '.join(candidates)}"
+        )
+    return candidates[request.candidate]
 
 
-def fitted(
+def fit_or_search(
     candidate: Candidate, request: FitRequest, rows: FitRows
 ) -> tuple[Any, dict[str, Any], dict[str, Any] | None]:
-    """Return the fitted model, the parameters that a search chose, and what the search tried.
+    """Return the fitted model, the parameters that a search chose, and the summary of the search.
 
     Raises
     ------
@@ -83,13 +91,13 @@ def fitted(
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed what an estimator without a ``random_state`` draws from, and leave it afterwards as it was."""
-    numbers, arrays = random.getstate(), np.random.get_state()
+def seed_generators(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python and numpy, and restore their states at the end."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)
     try:
         yield
     finally:
-        random.setstate(numbers)
-        np.random.set_state(arrays)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

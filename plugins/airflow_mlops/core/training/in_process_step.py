@@ -1,4 +1,4 @@
-"""Fits run where they are asked for: no process, no file but the model's."""
+"""Fit in the calling process: no child process, no file but the model's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class InProcessStep:
     """Fits in this process; a :class:`~airflow_mlops.core.ports.step_runner.StepRunner` without limits."""
 
     def fit(self, request: FitRequest, rows: FitRows) -> FitResult:
-        """Fit; see the port."""
+        """Fit a candidate in this process; see the port."""
         return fit_request(request, rows)
 
     def stop(self) -> None:
-        """Do nothing: who stops this process stops the fit."""
+        """Do nothing: the fit ends with this process."""

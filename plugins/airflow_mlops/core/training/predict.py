@@ -1,4 +1,4 @@
-"""Predictions of a fitted model as one number a row: a value, or the probability of class 1."""
+"""Predict one number per row with a fitted model: a value, or the probability of class 1."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
     """
     features = as_fitted(model, features)
     try:
-        with np.errstate(all="ignore"):  # NaN and infinity are looked for in what comes back
+        with np.errstate(all="ignore"):  # the result is checked for NaN and infinity below
             if classifies:
-                found = np.asarray(model.predict_proba(features), np.float64)[:, list(model.classes_).index(1)]
+                predictions = np.asarray(model.predict_proba(features), np.float64)[:, list(model.classes_).index(1)]
             else:
-                found = np.asarray(model.predict(features), np.float64)
+                predictions = np.asarray(model.predict(features), np.float64)
     except Exception as error:  # a model may raise anything
         if type(error).__name__ == "NotFittedError":
             raise TrainingError(f"the model is not fitted: {error}") from error
         raise TrainingError(f"the model raised {type(error).__name__} in predict: {error}") from error
-    if found.shape != (len(features),):
-        raise TrainingError(f"the model gave predictions of shape {found.shape} for {len(features):,} rows")
-    bad = int(np.count_nonzero(~np.isfinite(found)))
+    if predictions.shape != (len(features),):
+        raise TrainingError(f"the model gave predictions of shape {predictions.shape} for {len(features):,} rows")
+    bad = int(np.count_nonzero(~np.isfinite(predictions)))
     if bad:
         raise TrainingError(f"the model gave {bad:,} NaN or infinite predictions for {len(features):,} rows")
-    return found
+    return predictions
 
 
 def as_fitted(model: Any, features: pd.DataFrame) -> pd.DataFrame:
-    """Return those of the features that a model was fitted on, in its order.
+    """Return the feature columns that a model was fitted on, in its order.
 
-    Without the order, a model on arrays would take one column for another and say nothing. A model that does
-    not know the names of its features gets all of them.
+    Without the order, a model on arrays would silently take one column for another. A model without feature names
+    gets all columns.
 
     Raises
     ------
     TrainingError
-        Naming the features that are missing.
+        If features are missing; names them.
     """
     names = getattr(model, "feature_names_in_", None)
     if names is None or list(names) == list(features.columns):
         return features
     missing = [str(name) for name in names if name not in features.columns]
     if missing:
-        shown = ", ".join(map(repr, missing[:5]))
+        listed = ", ".join(map(repr, missing[:5]))
         raise TrainingError(
-            f"the model was fitted on {len(names)} features, and {shown} "
+            f"the model was fitted on {len(names)} features, and {listed} "
             f"{'is' if len(missing) == 1 else 'are'} missing; there are {', '.join(map(str, features.columns))}"
         )
     return features[list(names)]

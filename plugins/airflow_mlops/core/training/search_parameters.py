@@ -1,7 +1,7 @@
 """Search parameters by scikit-learn's successive halving, validated on the newest part of the window.
 
 Time is never shuffled: parameters are fitted on the older rows of the window and compared on the newer ones. The
-holdout is not in the window, so the search cannot see it. Each round fits fewer parameters on more rows; what wins
+holdout is not in the window, so the search cannot see it. Each round fits fewer parameters on more rows; the winner
 is fitted once more on all of them.
 """
 
@@ -19,13 +19,13 @@ from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
 
 KEPT_TRIALS = 50
-"""Trials that a result names one by one, the best first; what there was beyond them it counts."""
+"""Most trials that a result lists, the best first; it counts the others."""
 
 
 def search_parameters(
     estimator: Any, space: Mapping[str, Any], request: FitRequest, rows: FitRows
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Return the estimator fitted with the parameters that won, those parameters, and what was tried.
+    """Return the estimator fitted with the best parameters, those parameters, and the summary of the search.
 
     Raises
     ------
@@ -38,35 +38,43 @@ def search_parameters(
     settings = request.search or {}
     metric = str(settings["metric"])
     older, newer = split_in_time(rows.moment, settings["validation"])
-    given = {
-        "factor": settings["factor"], "min_resources": "exhaust", "cv": [(older, newer)],
-        "scoring": scorer(metric), "random_state": request.seed,
-    }  # fmt: skip
+    options = {
+        "factor": settings["factor"],
+        "min_resources": "exhaust",
+        "cv": [(older, newer)],
+        "scoring": scorer(metric),
+        "random_state": request.seed,
+    }
     size = grid_size(space)
     if size is not None and size <= settings["candidates"]:
-        search = HalvingGridSearchCV(estimator, dict(space), **given)
+        search = HalvingGridSearchCV(estimator, dict(space), **options)
     else:
-        search = HalvingRandomSearchCV(estimator, dict(space), n_candidates=settings["candidates"], **given)
+        search = HalvingRandomSearchCV(estimator, dict(space), n_candidates=settings["candidates"], **options)
     search.fit(rows.features, rows.label)
     best = float(search.best_score_)
     if not math.isfinite(best):
         raise TrainingError(
             f"no parameters that were tried gave a {metric}; the first were {search.cv_results_['params'][0]}"
         )
-    found = {
-        "method": type(search).__name__, "metric": metric, "tried": int(search.n_candidates_[0]),
-        "rounds": [{"candidates": int(tried), "rows": int(used)}
-                   for tried, used in zip(search.n_candidates_, search.n_resources_, strict=True)],
-        "validated_on": len(newer), "best_score": readable(metric, best),
+    summary = {
+        "method": type(search).__name__,
+        "metric": metric,
+        "tried": int(search.n_candidates_[0]),
+        "rounds": [
+            {"candidates": int(tried), "rows": int(used)}
+            for tried, used in zip(search.n_candidates_, search.n_resources_, strict=True)
+        ],
+        "validated_on": len(newer),
+        "best_score": readable_score(metric, best),
         "trials": trials(search.cv_results_, metric),
-    }  # fmt: skip
-    return search.best_estimator_, plain(search.best_params_), found
+    }
+    return search.best_estimator_, plain(search.best_params_), summary
 
 
 def split_in_time(
     moment: npt.NDArray[np.int64] | None, validation: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the places of the older rows and of the newer ones, about ``validation`` percent of them.
+    """Return the indices of the older rows and of the newer ones, about ``validation`` percent of them.
 
     Rows of one moment stay together, so the newer part may be larger than asked for, and each older row is older
     than each newer one.
@@ -88,7 +96,7 @@ def split_in_time(
 
 
 def grid_size(space: Mapping[str, Any]) -> int | None:
-    """Return how many combinations a space of lists has; None if part of it is a distribution.
+    """Return the number of combinations of a space of lists; None if part of it is a distribution.
 
     >>> grid_size({"a": [1, 2], "b": [1, 2, 3]})
     6
@@ -99,21 +107,23 @@ def grid_size(space: Mapping[str, Any]) -> int | None:
 
 
 def scorer(metric: str) -> Any:
-    """Return scikit-learn's scorer of a metric; of scorers, more is always better.
+    """Return scikit-learn's scorer of a metric; a higher score is always better.
 
     Raises
     ------
     TrainingError
-        If there is none.
+        If there is no scorer of that metric.
     """
     from sklearn.metrics import get_scorer, log_loss, make_scorer
 
     if metric == "log_loss":  # also where the newer rows are of one class
         return make_scorer(log_loss, greater_is_better=False, response_method="predict_proba", labels=[0, 1])
     names = {
-        "mae": "neg_mean_absolute_error", "rmse": "neg_root_mean_squared_error", "brier": "neg_brier_score",
+        "mae": "neg_mean_absolute_error",
+        "rmse": "neg_root_mean_squared_error",
+        "brier": "neg_brier_score",
         "accuracy": "accuracy",
-    }  # fmt: skip
+    }
     if metric not in names:
         raise TrainingError(
             f"a search cannot compare by {metric!r}; it can by {', '.join(sorted([*names, 'log_loss']))}"
@@ -121,36 +131,38 @@ def scorer(metric: str) -> Any:
     return get_scorer(names[metric])
 
 
-def readable(metric: str, score: float) -> float | None:
-    """Return a score as the metric is read: scikit-learn negates those where less is better."""
+def readable_score(metric: str, score: float) -> float | None:
+    """Return the metric's value of a score: scikit-learn negates metrics where less is better."""
     if not math.isfinite(score):
         return None
     return score if metric == "accuracy" else -score
 
 
 def trials(results: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
-    """Return what was tried as JSON values: latest round first, and in it the best score first."""
+    """Return the trials as JSON values: latest round first, and best score first within a round."""
     scores = np.nan_to_num(np.asarray(results["mean_test_score"]), nan=-np.inf)
     order = np.lexsort((-scores, -np.asarray(results["iter"])))[:KEPT_TRIALS]
     return [
         {
-            "params": plain(results["params"][at]), "score": readable(metric, float(scores[at])),
-            "round": int(results["iter"][at]), "rows": int(results["n_resources"][at]),
+            "params": plain(results["params"][index]),
+            "score": readable_score(metric, float(scores[index])),
+            "round": int(results["iter"][index]),
+            "rows": int(results["n_resources"][index]),
         }
-        for at in order
-    ]  # fmt: skip
+        for index in order
+    ]
 
 
 def plain(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters as JSON values; what is none is written as Python shows it.
+    """Return parameters as JSON values; any other value as its ``repr``.
 
     >>> plain({"alpha": np.float64(0.5), "loss": "log", "shape": (1, 2)})
     {'alpha': 0.5, 'loss': 'log', 'shape': '(1, 2)'}
     """
-    found = {name: value.item() if isinstance(value, np.generic) else value for name, value in sorted(params.items())}
+    values = {name: value.item() if isinstance(value, np.generic) else value for name, value in sorted(params.items())}
     return {
         name: value if value is None or isinstance(value, str | bool | int) or _finite(value) else repr(value)
-        for name, value in found.items()
+        for name, value in values.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""Whether what came out of a fit is a model: fitted, and one finite prediction for each row."""
+"""Check that the result of a fit is a fitted model with one finite prediction per row."""
 
 from __future__ import annotations
 
@@ -14,54 +14,56 @@ TRIAL_ROWS = 100
 
 
 def check_usable(model: Any, request: FitRequest, rows: FitRows) -> None:
-    """Let a model go on that is fitted and predicts one finite number for each of the last rows of the window.
+    """Raise TrainingError unless a model is fitted and gives one finite prediction per row.
+
+    It predicts the last :data:`TRIAL_ROWS` rows of the window.
 
     Raises
     ------
     TrainingError
-        Naming the function, the candidate, and what is wrong with it.
+        If it does not; names the function, the candidate and the fault.
     """
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
 
-    who = f"{request.function}: candidate {request.candidate!r}"
+    subject = f"{request.function}: candidate {request.candidate!r}"
     if not hasattr(model, "predict"):
-        raise TrainingError(f"{who} gave a {type(model).__name__} from fit; it must give the fitted model")
+        raise TrainingError(f"{subject} gave a {type(model).__name__} from fit; it must give the fitted model")
     try:
         check_is_fitted(model)
     except (NotFittedError, TypeError) as error:
-        raise TrainingError(f"{who} is not fitted after fit: {error}") from error
+        raise TrainingError(f"{subject} is not fitted after fit: {error}") from error
     try:
         predict(model, rows.features.tail(TRIAL_ROWS), classifies=request.classifies)
     except TrainingError as error:
-        raise TrainingError(f"{who} gives no usable predictions: {error}") from error
+        raise TrainingError(f"{subject} gives no usable predictions: {error}") from error
 
 
 def label_hint(error: BaseException, label: str) -> str:
-    """Return what to add to the reason of an error that comes from asking for the label; else nothing.
+    """Return a hint for errors that come from reading the label column; an empty text for others.
 
     >>> label_hint(KeyError("y"), "y")
     "; the label 'y' is not given to models or features, in training as little as in scoring"
     >>> label_hint(KeyError("x"), "y"), label_hint(ValueError("Found unknown categories ['y'] in column 0"), "y")
     ('', '')
     """
-    if not any(_asks_for(one, label) for one in chain_of(error)):
+    if not any(_misses_column(cause, label) for cause in error_chain(error)):
         return ""
     return f"; the label {label!r} is not given to models or features, in training as little as in scoring"
 
 
-def _asks_for(error: BaseException, label: str) -> bool:
-    """Return whether an error says that a column of this name is not there, as pandas and scikit-learn say it."""
-    said = str(error)
-    missing = isinstance(error, KeyError | AttributeError) or "of the dataframe" in said
-    return missing and (label in error.args or f"'{label}'" in said)
+def _misses_column(error: BaseException, label: str) -> bool:
+    """Return whether pandas or scikit-learn raised the error because a column of this name is missing."""
+    message = str(error)
+    missing = isinstance(error, KeyError | AttributeError) or "of the dataframe" in message
+    return missing and (label in error.args or f"'{label}'" in message)
 
 
-def chain_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, what it was raised from, and what was being handled then."""
-    seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__
+def error_chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its chain of causes and contexts."""
+    visited: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in visited:
+        visited.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__

@@ -1,4 +1,4 @@
-"""Judge a snapshot by the loop's own history, and its features by what they give away of the label."""
+"""Check a snapshot against the loop's history, and its features for leakage of the label."""
 
 from __future__ import annotations
 
@@ -13,36 +13,40 @@ from airflow_mlops.core.validation.leakage import check_leakage
 from airflow_mlops.core.workspace import Workspace
 
 HISTORY = 26
-"""Partitions that are looked back at; older ones say little about what may come."""
+"""Largest number of earlier partitions to compare with; older ones say little about the present."""
 SAMPLE_ROWS = 50_000
 
 
 def judge_history(workspace: Workspace, manifest: SnapshotManifest) -> list[Finding]:
-    """Return what the declared checks say of a snapshot, as of its partition."""
+    """Return the findings of the declared checks of a snapshot, as of its partition."""
     data, contract = workspace.loop.data, workspace.contract
     published = workspace.state(before=manifest.partition).published
-    earlier = [kept_profile(workspace, str(published[key].profile)) for key in published.last(HISTORY)]
+    earlier = [load_profile(workspace, str(published[key].profile)) for key in published.last(HISTORY)]
     assert manifest.profile is not None, "a snapshot that is validated was profiled"
-    found = check_history(kept_profile(workspace, manifest.profile), earlier, data.checks, label=data.label)
+    findings = check_history(load_profile(workspace, manifest.profile), earlier, data.checks, label=data.label)
     leaks = check_leakage(
-        sample_of(workspace, manifest), data.checks.leakage, label=data.label, key=data.key, time=data.time,
+        sample_rows(workspace, manifest),
+        data.checks.leakage,
+        label=data.label,
+        key=data.key,
+        time=data.time,
         hidden=contract.hidden if contract else frozenset(),
-    )  # fmt: skip
-    return [*found, *leaks]
+    )
+    return [*findings, *leaks]
 
 
-def kept_profile(workspace: Workspace, digest: str) -> PartitionProfile:
-    """Return the profile that is kept as evidence under ``digest``."""
+def load_profile(workspace: Workspace, digest: str) -> PartitionProfile:
+    """Return the profile that is stored as evidence under ``digest``."""
     return PartitionProfile.from_dict(workspace.evidence.get(digest))
 
 
-def sample_of(workspace: Workspace, manifest: SnapshotManifest) -> pa.Table:
-    """Return rows of a snapshot, each as likely as any other, shuffled; the same for the same snapshot."""
+def sample_rows(workspace: Workspace, manifest: SnapshotManifest) -> pa.Table:
+    """Return a uniform sample of the rows of a snapshot in random order; the same for the same snapshot."""
     random = np.random.default_rng(manifest.rows)
     chosen = np.sort(random.choice(manifest.rows, min(manifest.rows, SAMPLE_ROWS), replace=False))
     parts, start = [], 0
     for batch in workspace.snapshots.batches(manifest.partition, version=manifest.version):
-        here = chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start
-        parts.append(batch.take(pa.array(here)))
+        positions = chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start
+        parts.append(batch.take(pa.array(positions)))
         start += batch.num_rows
     return pa.Table.from_batches(parts).take(pa.array(random.permutation(len(chosen))))

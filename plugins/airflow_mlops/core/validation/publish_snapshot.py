@@ -1,4 +1,4 @@
-"""Publish a snapshot: from this ledger record on, the partition may be used."""
+"""Publish a snapshot: the ledger record that makes the partition usable."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from airflow_mlops.core.workspace import Workspace
 def publish_snapshot(
     workspace: Workspace, manifest: SnapshotManifest, validated: ValidatedSnapshot
 ) -> Record[SnapshotPublished]:
-    """Record that a partition may be used, and return the record.
+    """Publish a validated snapshot, and return the record.
 
-    Publishing the same content again changes nothing. Where it replaces other content, the record names the
-    versions of the model that were made from that.
+    Publishing the same content again changes nothing. If it replaces other content, the record names the versions of
+    the model that were made from the old content.
     """
     details = SnapshotPublished(
         version=validated.version,
@@ -49,18 +49,18 @@ def publish_snapshot(
 
 
 def record_publication(workspace: Workspace, partition: str, details: SnapshotPublished) -> Record[SnapshotPublished]:
-    """Return the record of a publication of a partition: a new one, or the one that stands if its content is the same.
+    """Record the publication of a partition and return the record; the existing one if the content is the same.
 
-    Where it replaces other content, it names the versions of the model that were made from that.
+    If it replaces other content, it names the versions of the model that were made from the old content.
     """
     state = workspace.state()
-    known = state.published.get(partition)
-    number = 1 if known is None else known.publication or 1
-    if known is not None and (known.arrived_digest, known.digest) != (details.arrived_digest, details.digest):
+    previous = state.published.get(partition)
+    number = 1 if previous is None else previous.publication or 1
+    if previous is not None and (previous.arrived_digest, previous.digest) != (details.arrived_digest, details.digest):
         number += 1
-        outdated = tuple(outdated_versions(state, partition, known.digest))
-        details = replace(details, replaces=known.digest, outdated=outdated)
-    # Numbered, so that content which comes back after another one is published again.
+        outdated = tuple(outdated_versions(state, partition, previous.digest))
+        details = replace(details, replaces=previous.digest, outdated=outdated)
+    # Numbered, so that content which returns after other content is published again.
     operation = f"snapshot:{partition}:{number}:{details.arrived_digest}:{details.digest[:16]}"
     evidence = tuple(digest for digest in (details.report, details.profile) if digest)
     details = replace(details, publication=None)

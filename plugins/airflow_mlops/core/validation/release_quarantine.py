@@ -1,4 +1,4 @@
-"""Release rows from quarantine after a fix: judged once more, they join their partition as a new version."""
+"""Release rows from quarantine after a fix: rows that now pass join their partition as a new version."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Release:
-    """What a release did: rows that joined their partition, and those that stay, with the reasons of today."""
+    """The result of a release: rows that joined their partition, and rows that stay, with the present reasons."""
 
     partition: str
     released: int
@@ -38,19 +38,19 @@ class Release:
     outdated: tuple[str, ...] = ()
 
 
-def held_rows(workspace: Workspace, partition: str) -> pa.Table:
-    """Return the rows of a partition in quarantine, as its publication left them, or its refusal.
+def read_quarantine(workspace: Workspace, partition: str) -> pa.Table:
+    """Return the quarantined rows of a partition, of its publication or of its newest refusal.
 
     Raises
     ------
     DataError
-        If there are none.
+        If there are no such rows.
     """
-    known = workspace.state().published.get(partition)
-    if known is not None and partition not in workspace.state().refused:
-        if known.quarantine_version is None:
+    published = workspace.state().published.get(partition)
+    if published is not None and partition not in workspace.state().refused:
+        if published.quarantine_version is None:
             raise DataError(f"partition {partition} has no rows in quarantine")
-        return workspace.quarantine.read(partition, version=known.quarantine_version)
+        return workspace.quarantine.read(partition, version=published.quarantine_version)
     return workspace.quarantine.read(partition)
 
 
@@ -69,16 +69,16 @@ def release_quarantine(
     keys : sequence of str, optional
         Only rows with these keys.
     accept : str, optional
-        Why rows are good that the suite finds bad: they are released all the same, and the ledger names the
-        reason and the person. The contract holds for them too.
+        Reason to release rows that the suite finds bad; the ledger records the reason and the person. The contract
+        still applies.
 
     Raises
     ------
     DataError
         If the partition is not published, or holds no bad rows.
     """
-    known = workspace.state().published.get(partition)
-    if known is None:
+    published = workspace.state().published.get(partition)
+    if published is None:
         raise DataError(
             f"partition {partition} is not published: correct the contract, the suite or data.tolerance and "
             "ingest it again"
@@ -88,28 +88,33 @@ def release_quarantine(
             f"the newest delivery of partition {partition} was refused, and what is in quarantine is of that delivery: "
             "correct it and ingest the partition again"
         )
-    held = held_rows(workspace, partition)
-    releasing = _Releasing(workspace, partition, known, held, keys)
-    releasing.judge_by_contract()
+    quarantined = read_quarantine(workspace, partition)
+    release = _QuarantineRelease(workspace, partition, published, quarantined, keys)
+    release.judge_by_contract()
     if accept is None:
-        releasing.judge_by_suite(validator)
-    if not releasing.good:
-        return Release(partition, 0, held.num_rows, releasing.reasons(), None)
-    return releasing.publish(accept)
+        release.judge_by_suite(validator)
+    if not release.good:
+        return Release(partition, 0, quarantined.num_rows, release.reasons(), None)
+    return release.publish(accept)
 
 
-class _Releasing:
+class _QuarantineRelease:
     def __init__(
-        self, workspace: Workspace, partition: str, known: SnapshotPublished, held: pa.Table, keys: Sequence[str] | None
+        self,
+        workspace: Workspace,
+        partition: str,
+        published: SnapshotPublished,
+        quarantined: pa.Table,
+        keys: Sequence[str] | None,
     ) -> None:
-        self.workspace, self.partition, self.known, self.held = workspace, partition, known, held
-        self.shape = shape_in_ledger(workspace, known.columns)
-        rows = [json.loads(text) for text in held.column("row").to_pylist()]
-        asked = None if keys is None else set(keys)
-        self.asked = [
+        self.workspace, self.partition, self.published, self.quarantined = workspace, partition, published, quarantined
+        self.shape = published_shape(workspace, published.columns)
+        rows = [json.loads(text) for text in quarantined.column("row").to_pylist()]
+        wanted_keys = None if keys is None else set(keys)
+        self.selected = [
             at
-            for at, key in enumerate(held.column("key").to_pylist())
-            if not is_broken(rows[at]) and (asked is None or key in asked)
+            for at, key in enumerate(quarantined.column("key").to_pylist())
+            if not is_broken(rows[at]) and (wanted_keys is None or key in wanted_keys)
         ]
         self.bad: dict[int, list[str]] = {}
         self.rows = self.shape.schema.empty_table()
@@ -117,39 +122,39 @@ class _Releasing:
     @property
     def good(self) -> list[int]:
         """Positions in the quarantine of the rows to release."""
-        return [at for at in self.asked if at not in self.bad]
+        return [at for at in self.selected if at not in self.bad]
 
     def judge_by_contract(self) -> None:
-        """Read the rows by the contract; what cannot be read, or whose key is there already, stays."""
+        """Check the rows by the contract; rows that break it, or whose key is in the partition already, stay."""
         data = self.workspace.loop.data
         interval = Interval.between(previous_tick(data.every, self.partition), self.partition)
         enforcement = Enforcement(self.shape, data, interval, raw=False)
-        texts = split_columns(self.held.take(pa.array(self.asked, pa.int64())), self.shape.schema.names)
-        kept, reasons = enforcement.read(texts)
-        keys = kept.column(data.key)
-        there = self._keys_in_partition(keys)
-        again = pc.value_counts(keys)
-        twice = {entry["values"] for entry in again.to_pylist() if entry["counts"] > 1}
+        texts = split_columns(self.quarantined.take(pa.array(self.selected, pa.int64())), self.shape.schema.names)
+        rows, reasons = enforcement.read(texts)
+        keys = rows.column(data.key)
+        existing_keys = self._keys_in_partition(keys)
+        key_counts = pc.value_counts(keys)
+        repeated = {entry["values"] for entry in key_counts.to_pylist() if entry["counts"] > 1}
         for at, key in enumerate(keys.to_pylist()):
-            if key in there:
+            if key in existing_keys:
                 reasons.setdefault(at, []).append(f"{data.key}: is not unique: {key!r} is in the partition already")
-            elif key in twice:
+            elif key in repeated:
                 reasons.setdefault(at, []).append(f"{data.key}: is not unique: {key!r} is in quarantine more than once")
-        self.bad = {self.asked[at]: why for at, why in reasons.items()}
-        self.rows = pa.Table.from_batches([kept])
+        self.bad = {self.selected[at]: row_reasons for at, row_reasons in reasons.items()}
+        self.rows = pa.Table.from_batches([rows])
 
     def judge_by_suite(self, validator: Validator) -> None:
-        """Hold the rows that are left, together with those of the partition, against the suite."""
+        """Check the remaining rows, together with those of the partition, by the suite."""
         data = self.workspace.loop.data
         suite: list[Expectation] = read_suite(self.workspace.root / data.expectations) if data.expectations else []
         if not suite or not self.good:
             return
         columns = columns_read(suite) or self.shape.schema.names
-        there = self.workspace.snapshots.read(self.partition, version=self.known.version, columns=columns)
-        candidates = self._released().select(columns)
-        whole = pa.concat_tables([there, candidates.cast(there.schema)])
+        existing = self.workspace.snapshots.read(self.partition, version=self.published.version, columns=columns)
+        candidates = self._released_rows().select(columns)
+        partition_rows = pa.concat_tables([existing, candidates.cast(existing.schema)])
         positions = self.good
-        for result in validator.check(whole, suite):
+        for result in validator.check(partition_rows, suite):
             if result.severity != "critical" or result.success:
                 continue
             if not result.by_row:
@@ -157,31 +162,40 @@ class _Releasing:
                     f"released, the rows would break {result.summary} of the whole partition; none was released"
                 )
             for row in result.rows:
-                if row >= there.num_rows:
-                    self.bad.setdefault(positions[row - there.num_rows], []).append(result.reason)
+                if row >= existing.num_rows:
+                    self.bad.setdefault(positions[row - existing.num_rows], []).append(result.reason)
 
     def publish(self, accept: str | None) -> Release:
-        """Write the partition with the released rows, the quarantine without them, and record both."""
-        workspace, counted = self.workspace, ContentDigest()
-        released = self._released()
+        """Write the partition with the released rows and the quarantine without them, and record the release."""
+        workspace, digest = self.workspace, ContentDigest()
+        released = self._released_rows()
         version = workspace.snapshots.write(
-            self.partition, pa.RecordBatchReader.from_batches(self.shape.schema, self._joined(released, counted))
+            self.partition, pa.RecordBatchReader.from_batches(self.shape.schema, self._join_rows(released, digest))
         )
         good = set(self.good)
-        stay = self.held.take(pa.array([at for at in range(self.held.num_rows) if at not in good], pa.int64()))
-        kept = workspace.quarantine.write(self.partition, stay.select(SCHEMA.names))
-        report = workspace.evidence.put({
-            "partition": self.partition, "released": len(good), "kept": stay.num_rows, "accepted_because": accept,
-            "keys": sorted(str(key) for key in self.held.column("key").take(pa.array(sorted(good))).to_pylist()),
-            "reasons_of_old": self.held.column("reasons").take(pa.array(sorted(good))).to_pylist(),
-        })  # fmt: skip
+        remaining = self.quarantined.take(
+            pa.array([at for at in range(self.quarantined.num_rows) if at not in good], pa.int64())
+        )
+        quarantine_version = workspace.quarantine.write(self.partition, remaining.select(SCHEMA.names))
+        report = workspace.evidence.put(
+            {
+                "partition": self.partition,
+                "released": len(good),
+                "kept": remaining.num_rows,
+                "accepted_because": accept,
+                "keys": sorted(
+                    str(key) for key in self.quarantined.column("key").take(pa.array(sorted(good))).to_pylist()
+                ),
+                "reasons_of_old": self.quarantined.column("reasons").take(pa.array(sorted(good))).to_pylist(),
+            }
+        )
         details = replace(
-            self.known,
+            self.published,
             version=version,
-            digest=counted.hexdigest(),
-            rows=counted.rows,
-            quarantined=stay.num_rows,
-            quarantine_version=kept if stay.num_rows else None,
+            digest=digest.hexdigest(),
+            rows=digest.rows,
+            quarantined=remaining.num_rows,
+            quarantine_version=quarantine_version if remaining.num_rows else None,
             report=report,
             released=len(good),
             accepted_because=accept,
@@ -190,49 +204,49 @@ class _Releasing:
         )
         record = record_publication(workspace, self.partition, details)
         outdated = record.details.outdated or ()
-        return Release(self.partition, len(good), stay.num_rows, self.reasons(), record.sequence, outdated)
+        return Release(self.partition, len(good), remaining.num_rows, self.reasons(), record.sequence, outdated)
 
     def reasons(self) -> dict[str, int]:
-        """Return how often each reason keeps a row back."""
-        found: dict[str, int] = {}
-        for why in self.bad.values():
-            for reason in why:
-                found[reason] = found.get(reason, 0) + 1
-        return found
+        """Return the number of rows that stay, by reason."""
+        counts: dict[str, int] = {}
+        for row_reasons in self.bad.values():
+            for reason in row_reasons:
+                counts[reason] = counts.get(reason, 0) + 1
+        return counts
 
-    def _released(self) -> pa.Table:
-        places = [place for place, at in enumerate(self.asked) if at not in self.bad]
+    def _released_rows(self) -> pa.Table:
+        places = [place for place, at in enumerate(self.selected) if at not in self.bad]
         return self.rows.take(pa.array(places, pa.int64()))
 
-    def _joined(self, released: pa.Table, counted: ContentDigest) -> Iterator[pa.RecordBatch]:
-        there = self.workspace.snapshots.batches(self.partition, version=self.known.version)
+    def _join_rows(self, released: pa.Table, digest: ContentDigest) -> Iterator[pa.RecordBatch]:
+        existing = self.workspace.snapshots.batches(self.partition, version=self.published.version)
         for batch in released.to_batches():
-            counted.update(batch)
+            digest.update(batch)
             yield batch
-        for batch in there:
-            same = batch.select(self.shape.schema.names).cast(self.shape.schema)
-            counted.update(same)
-            yield same
+        for batch in existing:
+            stored = batch.select(self.shape.schema.names).cast(self.shape.schema)
+            digest.update(stored)
+            yield stored
 
     def _keys_in_partition(self, keys: pa.Array) -> set[Any]:
         name = self.workspace.loop.data.key
-        found: set[Any] = set()
-        for batch in self.workspace.snapshots.batches(self.partition, version=self.known.version, columns=[name]):
+        present: set[Any] = set()
+        for batch in self.workspace.snapshots.batches(self.partition, version=self.published.version, columns=[name]):
             column = batch.column(name)
-            found.update(column.filter(pc.is_in(column, value_set=keys.cast(column.type))).to_pylist())
-        return found
+            present.update(column.filter(pc.is_in(column, value_set=keys.cast(column.type))).to_pylist())
+        return present
 
 
-def shape_in_ledger(workspace: Workspace, columns: dict[str, str]) -> Shape:
-    """Return the shape that a partition was published in, for rows of text; the contract's rules hold today."""
+def published_shape(workspace: Workspace, columns: dict[str, str]) -> Shape:
+    """Return the published shape of a partition for rows of text, with the present rules of the contract."""
     contract, key = workspace.contract, workspace.loop.data.key
     rules = []
     for place, (name, kind) in enumerate(columns.items()):
         declared = contract.columns.get(name) if contract else None
-        found = parse_type(kind)
-        assert found is not None, f"{name}: {kind} was published"
+        stored_type = parse_type(kind)
+        assert stored_type is not None, f"{name}: {kind} was published"
         nullable = name != key if declared is None else declared.nullable and name != key
         finite = declared is None or declared.finite
-        rules.append(Rule(name, found, place, nullable, finite, declared is not None and declared.mask))
+        rules.append(Rule(name, stored_type, place, nullable, finite, declared is not None and declared.mask))
     late, early = (contract.late, contract.early) if contract else ("accept", "accept")
     return Shape(tuple(rules), typed=False, nulls=(), late=late, early=early)

@@ -10,7 +10,7 @@ from airflow_mlops.core.validation.suite import ExpectationResult
 
 
 @dataclass(frozen=True)
-class Routed:
+class RoutedFailures:
     """The failed results by consequence.
 
     Parameters
@@ -44,11 +44,11 @@ class Routed:
         }
 
 
-def route_failures(results: Iterable[ExpectationResult]) -> Routed:
+def route_failures(results: Iterable[ExpectationResult]) -> RoutedFailures:
     """Return the failed results by consequence; a success has none."""
     failed = [result for result in results if not result.success]
     critical = [result for result in failed if result.severity == "critical"]
-    return Routed(
+    return RoutedFailures(
         critical_rows=tuple(result for result in critical if result.by_row),
         critical_whole=tuple(result for result in critical if not result.by_row),
         warnings=tuple(result for result in failed if result.severity == "warning"),

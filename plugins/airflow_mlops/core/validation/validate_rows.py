@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceMissingError, SourceUnreadableError
-from airflow_mlops.core.validation.severities import Routed, route_failures, summarise_results
+from airflow_mlops.core.validation.severities import RoutedFailures, route_failures, summarise_results
 from airflow_mlops.core.validation.suite import (
     Expectation,
     ExpectationResult,
@@ -32,7 +32,7 @@ class Findings:
     results: tuple[ExpectationResult, ...]
 
     @property
-    def routed(self) -> Routed:
+    def routed(self) -> RoutedFailures:
         """The failed results by consequence."""
         return route_failures(self.results)
 

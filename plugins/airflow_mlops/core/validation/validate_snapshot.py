@@ -1,7 +1,7 @@
-"""Validate a snapshot: split good rows from bad, keep the bad with every reason, or refuse it all.
+"""Validate a snapshot: split good rows from bad, store the bad rows with every reason, or refuse the partition.
 
-The expectations see only the columns that they mention; the rows themselves are copied, batch by batch,
-only where some are bad. Then the partition is held against the loop's own history.
+The expectations get only the columns that they mention; the rows are copied, batch by batch, only if some are bad. Then
+the partition is checked against the loop's own history.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow as pa
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool, quarantine_rows
 from airflow_mlops.core.data.read_partition import refuse_too_bad
-from airflow_mlops.core.data.take_snapshot import SnapshotManifest, digest_of, refusing
+from airflow_mlops.core.data.take_snapshot import SnapshotManifest, digest_of, record_refusal
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.validation.finding import Finding
 from airflow_mlops.core.validation.judge_history import judge_history
@@ -27,7 +27,7 @@ from airflow_mlops.core.workspace import Workspace
 
 @dataclass(frozen=True)
 class ValidatedSnapshot:
-    """A snapshot whose good rows may be published. ``rows + quarantined`` is what arrived."""
+    """A snapshot whose good rows may be published; ``rows + quarantined`` is the number of arrived rows."""
 
     partition: str
     version: int
@@ -55,43 +55,52 @@ def validate_snapshot(workspace: Workspace, manifest: SnapshotManifest, validato
     Raises
     ------
     PartitionRefusedError
-        If an expectation about the whole partition fails, or more rows are bad than declared
-        (``data.tolerance``), or the partition does not fit the loop's history. The ledger says so; the
-        bad rows are kept all the same.
+        If an expectation about the whole partition fails, more rows are bad than ``data.tolerance`` allows, or the
+        partition does not fit the loop's history. The refusal is recorded, and the bad rows are in quarantine.
     """
     partition, data = manifest.partition, workspace.loop.data
-    known = workspace.state(as_of=partition).published.get(partition)
-    with refusing(workspace, partition, "validation"):
+    published = workspace.state(as_of=partition).published.get(partition)
+    with record_refusal(workspace, partition, "validation"):
         expectations = read_suite(workspace.root / data.expectations) if data.expectations else []
         suite = rules_digest(workspace, expectations)
-        if known is not None and manifest.adopted and known.suite == suite:
+        if published is not None and manifest.adopted and published.suite == suite:
             return ValidatedSnapshot(
                 partition,
-                known.version,
-                known.digest,
-                known.rows,
-                known.quarantined,
-                str(known.report),
-                known.suite,
-                known.quarantine_version,
+                published.version,
+                published.digest,
+                published.rows,
+                published.quarantined,
+                str(published.report),
+                published.suite,
+                published.quarantine_version,
             )
-        results = check(workspace, manifest, validator, expectations)
+        results = check_expectations(workspace, manifest, validator, expectations)
         findings = judge_history(workspace, manifest)
-        return _Split(workspace, manifest, results, findings, suite).published()
+        return _SnapshotSplit(workspace, manifest, results, findings, suite).split_rows()
 
 
 def rules_digest(workspace: Workspace, expectations: list[Expectation]) -> str:
-    """Return a digest of everything that a snapshot is judged by: another one means to judge it again."""
+    """Return a digest of all rules by which a snapshot is judged; if it changes, the snapshot is judged again."""
     data = workspace.loop.data
-    return digest_of([
-        [one.model_dump(mode="json") for one in expectations], data.tolerance, data.checks.model_dump(mode="json"),
-    ])  # fmt: skip
+    return digest_of(
+        [
+            [expectation.model_dump(mode="json") for expectation in expectations],
+            data.tolerance,
+            data.checks.model_dump(mode="json"),
+        ]
+    )
 
 
-def check(
+def check_expectations(
     workspace: Workspace, manifest: SnapshotManifest, validator: Validator, expectations: list[Expectation]
 ) -> list[ExpectationResult]:
-    """Return what each expectation says of the snapshot, reading only the columns that they need."""
+    """Return the result of each expectation on the snapshot, from only the columns that they need.
+
+    Raises
+    ------
+    PartitionRefusedError
+        If the snapshot lacks a column that the suite needs.
+    """
     columns = columns_read(expectations)
     if columns is not None:
         missing = sorted(set(columns) - set(manifest.columns))
@@ -100,7 +109,7 @@ def check(
                 f"the suite {workspace.loop.data.expectations} could not be evaluated: the snapshot has no column "
                 f"{missing[0]!r}; it has {', '.join(manifest.columns)}"
             )
-        # Without any column an expectation still counts rows: the key stands for them.
+        # An expectation without a column still counts rows: read the key.
         columns = columns or [workspace.loop.data.key]
     if not expectations:
         return []
@@ -109,7 +118,7 @@ def check(
 
 
 def reasons_by_row(results: list[ExpectationResult]) -> dict[int, list[str]]:
-    """Return every reason against each bad row, by its position; only critical ones count."""
+    """Return the reasons of critical expectations against each bad row, by its position."""
     reasons: dict[int, list[str]] = {}
     for result in results:
         if result.severity == "critical":
@@ -118,8 +127,8 @@ def reasons_by_row(results: list[ExpectationResult]) -> dict[int, list[str]]:
     return reasons
 
 
-class _Split:
-    """Parts the good rows of a snapshot from the bad, or refuses it."""
+class _SnapshotSplit:
+    """Splits a snapshot into good and bad rows, or refuses it."""
 
     def __init__(
         self,
@@ -136,7 +145,7 @@ class _Split:
         self.warnings = (
             *manifest.warnings,
             *(result.summary for result in self.routed.warnings),
-            *(f"{each.check}: {each.words}" for each in self.failed if each.severity == "warning"),
+            *(f"{finding.check}: {finding.words}" for finding in self.failed if finding.severity == "warning"),
         )
         self.report = workspace.evidence.put(
             {
@@ -151,13 +160,19 @@ class _Split:
             }
         )
 
-    def published(self) -> ValidatedSnapshot:
-        """Return the good rows as a snapshot; the bad ones are in quarantine."""
+    def split_rows(self) -> ValidatedSnapshot:
+        """Write the bad rows to quarantine and return the good rows as a snapshot.
+
+        Raises
+        ------
+        PartitionRefusedError
+            If a critical expectation or a critical check of the whole partition failed, or too many rows are bad.
+        """
         manifest, workspace = self.manifest, self.workspace
         arrived, bad = manifest.rows + manifest.rejected, manifest.rejected + len(self.reasons)
-        kept = manifest.rejected_version
+        quarantine_version = manifest.rejected_version
         if self.reasons:
-            kept = self._quarantine()
+            quarantine_version = self._quarantine()
         for result in self.routed.critical_whole:
             raise PartitionRefusedError(
                 f"{result.reason} failed for the whole partition; observed {result.observed}"
@@ -166,42 +181,50 @@ class _Split:
         for finding in self.failed:
             if finding.severity == "critical":
                 raise PartitionRefusedError(f"{finding.check}: {finding.words}")
-        version, digest = manifest.version, manifest.digest
+        version, content_digest = manifest.version, manifest.digest
         if self.reasons:
-            counted = ContentDigest()
-            reader = pa.RecordBatchReader.from_batches(self._schema(), self._good(counted))
-            version, digest = workspace.snapshots.write(manifest.partition, reader), counted.hexdigest()
+            digest = ContentDigest()
+            reader = pa.RecordBatchReader.from_batches(self._schema(), self._good_batches(digest))
+            version, content_digest = workspace.snapshots.write(manifest.partition, reader), digest.hexdigest()
         return ValidatedSnapshot(
-            manifest.partition, version, digest, arrived - bad, bad, self.report, self.suite, kept, self.warnings
-        )  # fmt: skip
+            manifest.partition,
+            version,
+            content_digest,
+            arrived - bad,
+            bad,
+            self.report,
+            self.suite,
+            quarantine_version,
+            self.warnings,
+        )
 
     def _quarantine(self) -> int:
-        """Keep the rows that the expectations found bad beside those that the contract did; refuse too many."""
+        """Write the rows that break the contract or the suite to quarantine; refuse too many."""
         manifest, data = self.manifest, self.workspace.loop.data
         with Spool() as spool:
             if manifest.rejected:
-                held = self.workspace.quarantine.batches(manifest.partition, version=manifest.rejected_version)
-                for batch in held:
+                rejected = self.workspace.quarantine.batches(manifest.partition, version=manifest.rejected_version)
+                for batch in rejected:
                     spool.add(pa.Table.from_batches([batch]).select(SCHEMA.names))
             for batch, start in self._batches():
-                here = [at for at in range(start, start + batch.num_rows) if at in self.reasons]
-                if here:
-                    bad = batch.take(pa.array([at - start for at in here], pa.int64()))
-                    reasons = [self.reasons[at] for at in here]
+                positions = [at for at in range(start, start + batch.num_rows) if at in self.reasons]
+                if positions:
+                    bad = batch.take(pa.array([at - start for at in positions], pa.int64()))
+                    reasons = [self.reasons[at] for at in positions]
                     spool.add(quarantine_rows(bad, reasons, key=data.key, stage="expectations"))
             version = self.workspace.quarantine.write(manifest.partition, spool.reader())
             if not self.routed.critical_whole:
                 refuse_too_bad(spool, manifest.rows + manifest.rejected, data.tolerance)
         return version
 
-    def _good(self, counted: ContentDigest) -> Iterator[pa.RecordBatch]:
+    def _good_batches(self, digest: ContentDigest) -> Iterator[pa.RecordBatch]:
         bad = np.array(sorted(self.reasons), np.int64)
         for batch, start in self._batches():
-            here = bad[(bad >= start) & (bad < start + batch.num_rows)] - start
+            bad_positions = bad[(bad >= start) & (bad < start + batch.num_rows)] - start
             mask = np.ones(batch.num_rows, bool)
-            mask[here] = False
-            good = batch.filter(pa.array(mask)) if len(here) else batch
-            counted.update(good)
+            mask[bad_positions] = False
+            good = batch.filter(pa.array(mask)) if len(bad_positions) else batch
+            digest.update(good)
             yield good
 
     def _batches(self) -> Iterator[tuple[pa.RecordBatch, int]]:

@@ -13,7 +13,7 @@ from hashlib import sha256
 from itertools import takewhile
 from typing import Any
 
-from airflow_mlops.core.data.labels.labels_of import counting
+from airflow_mlops.core.data.labels.labels_of import relevant_deliveries
 from airflow_mlops.core.data.labels.open_labels import ticks_before
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.partition_key import partition_key, previous_tick
@@ -164,7 +164,7 @@ def _overdue_labels(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
     waiting = [key for key, _ in takewhile(lambda entry: not _has_labels(state, loop, entry[0]), ripe)][::-1]
     if not waiting:
         return []
-    unknown = sum(delivery.unknown for delivery in counting(state.labels, waiting[-1]).values())
+    unknown = sum(delivery.unknown for delivery in relevant_deliveries(state.labels, waiting[-1]).values())
     message = f"labels are overdue: {_describe_partitions(waiting)} without any"
     message += f", {delay} ticks after their own" if delay else ""
     message += f"; {unknown:,} labels came of keys that no partition has" if unknown else ""
@@ -181,7 +181,7 @@ def _overdue_labels(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
 
 def _has_labels(state: LoopState, loop: Loop, partition: str) -> bool:
     """Return whether any record shows labels of a partition."""
-    deliveries = counting(state.labels, partition).values()
+    deliveries = relevant_deliveries(state.labels, partition).values()
     if any(partition in delivery.touches for delivery in deliveries):
         return True
     performance = state.performance.get(partition)

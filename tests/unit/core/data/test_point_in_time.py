@@ -1,4 +1,4 @@
-"""Which past a row has: what was current when its partition was published, less what was erased or let go."""
+"""The history of a row is what was current when its partition was published, less erased and expired partitions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mlops.core.data.point_in_time import PAST, Past, known_at, looked_back_on
+from airflow_mlops.core.data.point_in_time import PAST, Past, history_pins, past_as_of
 from airflow_mlops.core.ledger.kinds import read_details
 from airflow_mlops.core.ledger.record import Draft
 from airflow_mlops.testing.in_memory import InMemoryLedger
@@ -22,7 +22,7 @@ def ledger(*facts: tuple[str, str, dict[str, Any]]) -> InMemoryLedger:
 
 def past_of(facts: list[tuple[str, str, dict[str, Any]]], partition: str, version: int | None) -> Past:
     """Return the past of a partition, as the facts have it."""
-    return known_at(ledger(*facts).records(*PAST), partition, version)
+    return past_as_of(ledger(*facts).records(*PAST), partition, version)
 
 
 def publish(partition: str, version: int) -> tuple[str, str, dict[str, Any]]:
@@ -83,4 +83,4 @@ def test_what_is_let_go_is_named_apart() -> None:
 
 def test_versions_that_are_looked_back_on_are_those_of_every_published_partition() -> None:
     records = ledger(A, B, C, publish("a", 3), publish("d", 4))
-    assert looked_back_on(records, records.state()) == [("a", 0), ("a", 3), ("b", 1), ("c", 2)]
+    assert history_pins(records, records.state()) == [("a", 0), ("a", 3), ("b", 1), ("c", 2)]

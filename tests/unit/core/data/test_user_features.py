@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from airflow_mlops.core.data.apply_retention import tidy_lake
+from airflow_mlops.core.data.apply_retention import apply_retention
 from airflow_mlops.core.data.user_features import FeatureMaker, features_digest
 from airflow_mlops.core.declaration.user_function import require_function
 from airflow_mlops.core.errors import DeclarationError, TrainingError
@@ -148,12 +148,12 @@ def test_history_reads_a_partition_once_and_hides_what_the_contract_hides(tmp_pa
     reads: list[str] = []
     read = workspace.snapshots.read
 
-    def counting(partition: str, **kwargs: Any) -> Any:
+    def count_reads(partition: str, **kwargs: Any) -> Any:
         if kwargs.get("columns"):  # asking for the schema alone reads no rows
             reads.append(partition)
         return read(partition, **kwargs)
 
-    workspace.snapshots.read = counting  # type: ignore[method-assign]
+    workspace.snapshots.read = count_reads  # type: ignore[method-assign]
     maker = FeatureMaker(workspace)
     for number in (2, 3):
         maker.make(toy_rows(number), week(number), workspace.state().published[week(number)].version)
@@ -177,7 +177,7 @@ def test_tidying_keeps_the_versions_that_features_look_back_on(tmp_path: Path) -
     for slope in (5.0, 6.0):
         deliver(1, slope)
     # The correction in between was nobody's past.
-    assert tidy_lake(workspace, after_hours=0).files["snapshots"] == 1
+    assert apply_retention(workspace, after_hours=0).files["snapshots"] == 1
     assert make_features(workspace, 2).equals(before)
 
 

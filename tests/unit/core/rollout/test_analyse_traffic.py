@@ -202,7 +202,7 @@ def test_a_target_that_cannot_say_what_it_serves_is_told_again(tmp_path: Path) -
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
     target._traffic = Traffic(0, "1")
-    target.fails("observe", TargetError("replica 1 serves something else than replica 2"))
+    target.fail_next("observe", TargetError("replica 1 serves something else than replica 2"))
     assert "now serves version 1 with version 2 at canary 10 %" in watch_rollout(workspace, week(3))[0]
     target.fails("observe", TargetError("no answer"), times=2)
     with pytest.raises(TargetError, match="cannot be read to confirm that"):
@@ -213,9 +213,9 @@ def test_a_target_that_is_down_does_not_keep_the_aliases_from_being_repaired(tmp
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
     workspace.registry.set_alias("champion", "2")
-    target.fails("observe", TargetError("no route to the gateway"), times=9)
-    target.fails("telemetry", TargetError("no route to the gateway"), times=9)
-    target.fails("apply", TargetError("no route to the gateway"), times=9)
+    target.fail_next("observe", TargetError("no route to the gateway"), times=9)
+    target.fail_next("telemetry", TargetError("no route to the gateway"), times=9)
+    target.fail_next("apply", TargetError("no route to the gateway"), times=9)
     with pytest.raises(TargetError, match="no route"):
         watch_rollout(workspace, week(3))
     assert workspace.registry.aliases()["champion"] == "1"

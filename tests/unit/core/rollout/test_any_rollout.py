@@ -172,7 +172,7 @@ class AnyRollout(RuleBasedStateMachine):
 
     @rule(method=st.sampled_from(["apply", "rollback", "prepare", "observe"]), after=st.booleans())
     def the_target_fails_once(self, method: Any, after: bool) -> None:
-        self.target.fails(method, TargetError("no route"), after=after)
+        self.target.fail_next(method, TargetError("no route"), after=after)
 
     @precondition(lambda self: self.stale != [])
     @rule()

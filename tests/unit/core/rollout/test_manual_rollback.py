@@ -14,7 +14,7 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout import run_analysis
 from airflow_mlops.core.rollout.approvals import record_approval, record_rejection, version_to_approve
-from airflow_mlops.core.rollout.manual_rollback import lift_quarantine, roll_back_now
+from airflow_mlops.core.rollout.manual_rollback import roll_back_now, unquarantine_version
 from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.verdict import StageVerdict
@@ -79,9 +79,9 @@ def test_rolling_back_again_goes_one_further_and_never_in_a_circle(tmp_path: Pat
 def test_a_version_in_quarantine_serves_again_only_after_a_person_lifted_it(tmp_path: Path) -> None:
     workspace = three_champions(tmp_path)
     roll_back_now(workspace, reason="bad")
-    with pytest.raises(RolloutError, match=r"version 3 is in quarantine: bad; .* airflow-mlops lift toy 3"):
+    with pytest.raises(RolloutError, match=r"version 3 is in quarantine: bad; .* airflow-mlops unquarantine toy 3"):
         roll_back_now(workspace, reason="back", to="3")
-    lift_quarantine(workspace, "3", reason="the label was wrong, not the model")
+    unquarantine_version(workspace, "3", reason="the label was wrong, not the model")
     assert roll_back_now(workspace, reason="back", to="3").champion == "3"
     assert dict(workspace.state().quarantined.items()) == {"2": "back"}
 
@@ -93,7 +93,7 @@ def test_a_rollback_names_what_it_cannot_go_to(tmp_path: Path) -> None:
             roll_back_now(workspace, reason="bad", to=to)
     assert roll_back_now(workspace, reason="bad", to="1").champion == "1"
     with pytest.raises(RolloutError, match="version 2 is not in quarantine; in quarantine: 3"):
-        lift_quarantine(workspace, "2", reason="why not")
+        unquarantine_version(workspace, "2", reason="why not")
 
 
 def test_while_a_rollout_is_under_way_its_challenger_is_taken_back_and_the_champion_stays(tmp_path: Path) -> None:
@@ -212,14 +212,14 @@ def test_lifting_goes_on_when_another_record_comes_first(tmp_path: Path, monkeyp
     workspace = three_champions(tmp_path)
     roll_back_now(workspace, reason="bad")
     before_the_next_record(workspace, monkeypatch, lambda: note(workspace))
-    lift_quarantine(workspace, "3", reason="why not")
+    unquarantine_version(workspace, "3", reason="why not")
     assert not workspace.state().quarantined
 
 
 def test_the_champion_before_is_the_one_that_was_replaced_whatever_was_lifted_since(tmp_path: Path) -> None:
     workspace = three_champions(tmp_path)
     roll_back_now(workspace, reason="bad")
-    lift_quarantine(workspace, "3", reason="the label was wrong")
+    unquarantine_version(workspace, "3", reason="the label was wrong")
     ingest(workspace, week(5))
     score_partition(workspace, week(5))
     train(workspace, week(5))
@@ -243,7 +243,7 @@ def test_a_rejected_version_that_was_lifted_waits_again_and_for_an_approval_of_i
     version = version_to_approve(workspace, week(5))
     record_approval(workspace, version, ("ann",), started_by=None)
     record_rejection(workspace, version, "ben", "by mistake")
-    lift_quarantine(workspace, "4", reason="ben meant another one")
+    unquarantine_version(workspace, "4", reason="ben meant another one")
     assert not workspace.state().approved
     with pytest.raises(NotReadyError, match="version 4 waits for a person's approval"):
         start_rollout(workspace, week(5))
@@ -262,7 +262,7 @@ def test_a_challenger_that_was_lifted_can_be_taken_back_a_second_time(
             roll_out(workspace, week(5))
         assert workspace.state().rollout is None
         assert "4" in workspace.state().quarantined
-        lift_quarantine(workspace, "4", reason="once more")
+        unquarantine_version(workspace, "4", reason="once more")
 
 
 def test_a_version_that_never_served_is_lifted_only_where_it_can_wait_for_its_rollout(tmp_path: Path) -> None:
@@ -270,5 +270,5 @@ def test_a_version_that_never_served_is_lifted_only_where_it_can_wait_for_its_ro
     record_rejection(workspace, workspace.state().versions["4"], "ben", "")
     decide_and_record(workspace, week(5), trigger="person")
     with pytest.raises(RolloutError, match=r"version 4 was never the champion .* the retrain of record \d+ is under"):
-        lift_quarantine(workspace, "4", reason="why not")
+        unquarantine_version(workspace, "4", reason="why not")
     assert "4" in workspace.state().quarantined

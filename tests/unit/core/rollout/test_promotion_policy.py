@@ -10,7 +10,7 @@ import pytest
 
 from airflow_mlops.core.errors import DeclarationError, PolicyError
 from airflow_mlops.core.governance import reproduce_version as reproduce_version_module
-from airflow_mlops.core.governance.certify_version import prove_version
+from airflow_mlops.core.governance.certify_version import certify_version
 from airflow_mlops.core.governance.model_card import write_model_card
 from airflow_mlops.core.rollout.approvals import record_approval, version_to_approve
 from airflow_mlops.core.rollout.promotion_policy import FILE, read_policy, unmet_requirements
@@ -71,7 +71,7 @@ def test_what_a_machine_can_prove_is_proved_and_what_only_a_person_can_is_left_o
     assert [sentence.partition(":")[0] for sentence in missing] == ["approval"]
     assert workspace.state().reproduced["1"].details.verdict == "identical"
     records = workspace.ledger.head().sequence
-    assert prove_version(workspace, "1") == missing
+    assert certify_version(workspace, "1") == missing
     assert workspace.ledger.head().sequence == records
     record_approval(workspace, version_to_approve(workspace, week(2)), ("ben",), started_by=None)
     assert unmet_requirements(workspace, workspace.state(), workspace.state().versions["1"]) == []
@@ -84,7 +84,7 @@ def test_what_a_machine_can_prove_is_proved_and_what_only_a_person_can_is_left_o
 def test_a_card_that_lacks_something_holds_a_promotion_by_name(tmp_path: Path) -> None:
     write_policy(tmp_path, "tiers:\n  low: [card]\n")
     workspace = registered(tmp_path)
-    prove_version(workspace, "1")
+    certify_version(workspace, "1")
     with pytest.raises(PolicyError, match="card: the model card lacks purpose"):
         go_live(workspace)
 
@@ -106,7 +106,7 @@ def test_a_wrong_policy_is_refused_with_its_line(tmp_path: Path, text: str, word
 def test_a_card_that_lacked_something_counts_anew_once_it_is_declared(tmp_path: Path) -> None:
     write_policy(tmp_path, "tiers:\n  low: [card]\n")
     workspace = registered(tmp_path, evaluate={"slices": ["kind"]})
-    (missing,) = prove_version(workspace, "1")
+    (missing,) = certify_version(workspace, "1")
     assert missing.startswith("card: the model card lacks purpose: declare `purpose`; once nothing is lacking, airflow")
     declared = dataclasses.replace(workspace, loop=workspace.loop.model_copy(update={"purpose": "tests only"}))
     write_model_card(declared, "1")

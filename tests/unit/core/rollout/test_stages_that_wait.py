@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mlops.cli.rollout_commands import standing
+from airflow_mlops.cli.rollout_commands import status_lines
 from airflow_mlops.core.errors import NotReadyError, RolledBackError, RolloutError
 from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.rollout.analyse_stage import reason_to_resume
@@ -95,7 +95,7 @@ def test_a_challenger_that_breaks_while_a_person_thinks_is_not_promoted(tmp_path
     assert look(workspace) == "passed"
     with pytest.raises(NotReadyError, match="waits for a person"):
         enter_stage(workspace, "2", 1, week(3))
-    target.trips("40 of 50 requests raised")
+    target.trip("40 of 50 requests raised")
     approve_stage(workspace, 1, ("ben",))
     with pytest.raises(RolledBackError, match=r"canary_10: .*40 of 50 requests raised"):
         enter_stage(workspace, "2", 1, week(3))
@@ -125,11 +125,11 @@ def test_a_rollout_whose_stage_is_declared_no_longer_stops_and_says_so(
             enter_stage(workspace, "2", index, week(3))
     assert (
         "hold canary_10 (the declaration has no canary 10 % as stage 2 any more)"
-        in standing(workspace, workspace.state())[0]
+        in status_lines(workspace, workspace.state())[0]
     )
     assert watch_rollout(workspace, week(3)) == []
     assert target.observe().exposed == 10
-    target.trips("40 of 50 requests raised")
+    target.trip("40 of 50 requests raised")
     assert "was rolled back at canary_10" in watch_rollout(workspace, week(3))[0]
     assert target.observe().challenger is None
 
@@ -138,7 +138,7 @@ def test_the_watch_repairs_aliases_where_the_target_refuses_to_speak(tmp_path: P
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
     workspace.registry.set_alias("champion", "2")
-    target.fails("telemetry", RolloutError("401: the control token is wrong"), times=9)
+    target.fail_next("telemetry", RolloutError("401: the control token is wrong"), times=9)
     with pytest.raises(RolloutError, match="control token"):
         watch_rollout(workspace, week(3))
     assert workspace.registry.aliases()["champion"] == "1"
@@ -148,7 +148,7 @@ def test_a_stage_that_the_target_cannot_serve_is_named(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"shadow": 100}, {"canary": 10}, {"live": 100}])
     control_rollout(workspace, "skip", reason="seen enough")
-    target.fails("apply", RolloutError("it takes other columns"))
+    target.fail_next("apply", RolloutError("it takes other columns"))
     with pytest.raises(RolledBackError, match="canary_10: it cannot be served: it takes other columns"):
         enter_stage(workspace, "2", 1, week(3))
     assert looks(workspace) == []

@@ -11,7 +11,7 @@ from airflow_mlops.core.errors import RegistryError, RolledBackError, RolloutErr
 from airflow_mlops.core.ports.rollout_target import TargetError
 from airflow_mlops.core.rollout import control_rollout as control_module
 from airflow_mlops.core.rollout.control_rollout import control_rollout
-from airflow_mlops.core.rollout.manual_rollback import lift_quarantine, roll_back_now
+from airflow_mlops.core.rollout.manual_rollback import roll_back_now, unquarantine_version
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.rollout.reconcile_target import reconcile_target
 from airflow_mlops.core.rollout.roll_out import enter_stage, run_rollout_step, start_rollout
@@ -36,7 +36,7 @@ def down(*_: object) -> Any:
 def target_down(target: InMemoryTarget) -> None:
     methods: tuple[Method, ...] = ("observe", "apply", "rollback", "prepare", "telemetry")
     for method in methods:
-        target.fails(method, TargetError("no route to the gateway"), times=99)
+        target.fail_next(method, TargetError("no route to the gateway"), times=99)
 
 
 def target_up(target: InMemoryTarget) -> None:
@@ -82,7 +82,7 @@ def test_files_that_cannot_be_fetched_are_not_mistaken_for_aliases_that_follow(t
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
     target._traffic = type(target._traffic)(0, None)
-    target.fails("prepare", DownError("MLflow does not answer, and no copy is in the lake"), times=9)
+    target.fail_next("prepare", DownError("MLflow does not answer, and no copy is in the lake"), times=9)
     with pytest.raises(TargetError, match="gateway cannot be given version 1 with version 2 at canary"):
         reconcile_target(workspace)
     with pytest.raises(TargetError, match=r"version 2 was taken back.*cannot be given version 1"):
@@ -156,7 +156,7 @@ def test_a_target_that_missed_the_rollback_counts_anew_for_the_next_rollout_of_t
     with pytest.raises(TargetError):
         control_rollout(workspace, "abort", reason="complaints")
     with pytest.raises(TargetError):
-        lift_quarantine(workspace, "2", reason="it was not the model")
+        unquarantine_version(workspace, "2", reason="it was not the model")
     with pytest.raises(TargetError):
         start_rollout(workspace, week(3))
     target_up(target)

@@ -64,7 +64,7 @@ def learn_table(files: Sequence[Path], *, delimiter: str = ",") -> Iterator[Lear
                         facts.add(column, typed=arrival.typed)
                 broken += len(arrival.broken)
         if not rows:
-            raise DataError(f"{', '.join(map(str, files))}: there is no row, so nothing can be learn_table")
+            raise DataError(f"{', '.join(map(str, files))}: there is no row, so no column can be learned")
         yield LearnedTable(rows, broken, columns)
     finally:
         for facts in columns.values():

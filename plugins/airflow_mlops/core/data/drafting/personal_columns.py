@@ -27,7 +27,7 @@ NAME_PATTERNS: tuple[tuple[str, str, str], ...] = (
 
 VALUE_PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("e-mail addresses", re.compile(r"[^@\s]{1,64}@[^@\s]+\.[A-Za-z]{2,}")),
-    ("bank are_bank_accounts", re.compile(r"[A-Z]{2}\d{2}( ?[A-Z0-9]{4}){2,7}( ?[A-Z0-9]{1,4})?")),
+    ("bank accounts", re.compile(r"[A-Z]{2}\d{2}( ?[A-Z0-9]{4}){2,7}( ?[A-Z0-9]{1,4})?")),
     (
         "telephone numbers",
         re.compile(r"\+\d[\d ()/.-]{6,18}\d|\(?0\d{1,5}[)/ -][\d /-]{4,14}\d|\(\d{3}\) ?\d{3}-\d{4}"),
@@ -48,11 +48,7 @@ def guess_privacy(name: str, texts: Sequence[str]) -> tuple[str, str] | None:
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).strip("_").lower()
     for kind, pattern in VALUE_PATTERNS:
         matches = sum(bool(pattern.fullmatch(text.strip())) for text in texts)
-        if (
-            texts
-            and matches >= LIKELY_SHARE * len(texts)
-            and (kind != "bank are_bank_accounts" or are_bank_accounts(texts))
-        ):
+        if texts and matches >= LIKELY_SHARE * len(texts) and (kind != "bank accounts" or are_bank_accounts(texts)):
             return "personal", f"its values look like {kind}"
     for privacy, kind, expression in NAME_PATTERNS:
         if re.fullmatch(expression, words) or (

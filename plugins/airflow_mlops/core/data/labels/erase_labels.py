@@ -1,4 +1,4 @@
-"""Erase the labels of a subject who is forgotten from every delivery that holds them."""
+"""Erase the labels of a subject from every delivery that holds them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from airflow_mlops.core.workspace import Workspace
 
 
 def erase_labels(workspace: Workspace, state: LoopState, keys: Set[str]) -> dict[str, ErasedLabels]:
-    """Write the deliveries that label any of these keys without them; return what has changed, by tick.
+    """Rewrite the deliveries that label any of these keys without those labels; return the changes by tick.
 
     Parameters
     ----------
     keys : set of str
-        As the rows of snapshots have them: masked where the contract says so.
+        Keys as in the snapshots: masked if the contract masks the key.
 
     Returns
     -------
@@ -28,18 +28,18 @@ def erase_labels(workspace: Workspace, state: LoopState, keys: Set[str]) -> dict
         The new version of each delivery that was changed, by tick.
     """
     changed: dict[str, ErasedLabels] = {}
-    gone = pa.array(sorted(keys), pa.string())
+    erased_keys = pa.array(sorted(keys), pa.string())
     table = workspace.ports.table(TABLE)
-    for tick, known in state.labels.items():
-        if not known.rows:
+    for tick, delivery in state.labels.items():
+        if not delivery.rows:
             continue
-        rows = table.read(tick, version=known.version)
-        rest = rows.filter(pc.invert(pc.is_in(rows["key"], value_set=gone)))
-        if rest.num_rows < rows.num_rows:
+        rows = table.read(tick, version=delivery.version)
+        remaining = rows.filter(pc.invert(pc.is_in(rows["key"], value_set=erased_keys)))
+        if remaining.num_rows < rows.num_rows:
             changed[tick] = ErasedLabels(
-                version=table.write(tick, rest),
-                digest=content_digest(rest),
-                rows=rest.num_rows,
-                erased=known.erased + rows.num_rows - rest.num_rows,
+                version=table.write(tick, remaining),
+                digest=content_digest(remaining),
+                rows=remaining.num_rows,
+                erased=delivery.erased + rows.num_rows - remaining.num_rows,
             )
     return changed

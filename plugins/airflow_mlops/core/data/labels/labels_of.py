@@ -1,11 +1,11 @@
-"""The labels of a partition's rows: what deliveries have said of them, seen as of a partition.
+"""The labels of a partition's rows, from the deliveries up to a tick.
 
     pin = pin_labels(state.labels, "2013-03-10T00:00:00", as_of="2013-03-24T00:00:00")
     labels_of(workspace, "2013-03-10T00:00:00", pin)
 
-A pin names no labels, it says up to where they count: deliveries of ticks up to ``until``, in the versions of the table
-``labels`` up to ``version``. The ledger knows each delivery with its version and its digest and forgets none, so a
-pin gives the same labels for ever, however often they are corrected.
+A pin selects the deliveries of ticks up to ``until``, in versions of the table ``labels`` up to ``version``. The ledger
+has every delivery with its version and its digest, so a pin gives the same labels for ever, however often they are
+corrected.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from airflow_mlops.core.workspace import Workspace
 _PIN = re.compile(r"([0-9T:-]{19})@([0-9]+)")
 
 Deliveries = Facts[LabelsArrived]
-"""The deliveries that the ledger knows, by their ticks: ``LoopState.labels``."""
+"""The recorded deliveries by tick: ``LoopState.labels``."""
 
 
 @dataclass(frozen=True)
 class LabelPin:
-    """Up to which tick, and which version of the table, deliveries count. ``str`` is how it is kept."""
+    """The last tick and the last version of the table up to which deliveries count; stored as its ``str``."""
 
     until: str
     version: int
@@ -54,41 +54,43 @@ class LabelPin:
         Raises
         ------
         DataError
-            If it is none.
+            If the text is no pin.
         """
-        found = _PIN.fullmatch(text)
-        if found is None:
+        match = _PIN.fullmatch(text)
+        if match is None:
             raise DataError(f"{text!r} does not pin labels; 2013-03-24T00:00:00@7 would")
-        return cls(found[1], int(found[2]))
+        return cls(match[1], int(match[2]))
 
 
-def counting(labels: Deliveries, partition: str, as_of: str | None = None) -> dict[str, LabelsArrived]:
+def relevant_deliveries(labels: Deliveries, partition: str, as_of: str | None = None) -> dict[str, LabelsArrived]:
     """Return the deliveries that may label a partition's rows, of ticks up to ``as_of``; all by default."""
-    return {tick: known for tick, known in labels.items(since=partition, until=as_of) if known.since <= partition}
+    return {
+        tick: delivery for tick, delivery in labels.items(since=partition, until=as_of) if delivery.since <= partition
+    }
 
 
 def pin_labels(labels: Deliveries, partition: str, as_of: str | None = None) -> str | None:
     """Return the pin of a partition's labels as of a tick; None where no delivery counts."""
-    deliveries = counting(labels, partition, as_of)
+    deliveries = relevant_deliveries(labels, partition, as_of)
     if not deliveries:
         return None
-    return str(LabelPin(max(deliveries), max(known.version for known in deliveries.values())))
+    return str(LabelPin(max(deliveries), max(delivery.version for delivery in deliveries.values())))
 
 
 def digest_of_labels(labels: Deliveries, partition: str, as_of: str | None = None) -> str:
-    """Return 16 digits that tell a partition's labels as of a tick from others; empty where none is known to be its.
+    """Return 16 digits that identify the labels of a partition as of a tick; empty if it has none.
 
-    A delivery that was corrected elsewhere gives the same.
+    Corrections of labels of other partitions do not change them.
     """
-    deliveries = counting(labels, partition, as_of).items()
-    parts = [f"{tick}:{known.touched[partition]}" for tick, known in deliveries if partition in known.touched]
+    deliveries = relevant_deliveries(labels, partition, as_of).items()
+    parts = [f"{tick}:{delivery.touched[partition]}" for tick, delivery in deliveries if partition in delivery.touched]
     return sha256(" ".join(parts).encode()).hexdigest()[:16] if parts else ""
 
 
-def wholly_labelled(labels: Deliveries, partitions: Iterable[str], as_of: str) -> list[str]:
-    """Return the partitions, oldest first, to whose labels no delivery after ``as_of`` can add any.
+def fully_labelled_partitions(labels: Deliveries, partitions: Iterable[str], as_of: str) -> list[str]:
+    """Return the partitions, oldest first, to which no delivery after ``as_of`` can add labels.
 
-    One is left out that surely has none: no key of any delivery was its, and none was unknown.
+    A partition that certainly has no label is left out: no delivery had one of its keys or an unknown key.
     """
     newest = labels.newest(until=as_of)
     if newest is None:
@@ -98,23 +100,23 @@ def wholly_labelled(labels: Deliveries, partitions: Iterable[str], as_of: str) -
 
 
 def _may_have_labels(labels: Deliveries, partition: str, as_of: str) -> bool:
-    deliveries = counting(labels, partition, as_of).values()
-    return any(partition in known.touches or known.unknown for known in deliveries)
+    deliveries = relevant_deliveries(labels, partition, as_of).values()
+    return any(partition in delivery.touches or delivery.unknown for delivery in deliveries)
 
 
 def labels_of(workspace: Workspace, partition: str, pin: str | None) -> pd.Series[float]:
-    """Return the labels of a partition's rows, by key as text; of two deliveries, that of the newer tick counts.
+    """Return the labels of a partition's rows by key as text; the delivery of the newest tick wins.
 
     Raises
     ------
     DataError
-        If a delivery is not what the ledger says.
+        If a delivery differs from its digest in the ledger.
     """
     return LabelReader(workspace).of(partition, pin)
 
 
 class LabelReader:
-    """Reads the labels of one partition after another; what deliveries hold is kept between them."""
+    """Reads the labels of one partition after another, and caches deliveries between them."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -124,14 +126,14 @@ class LabelReader:
     def of(self, partition: str, pin: str | None) -> pd.Series[float]:
         """Return the labels of a partition's rows; see :func:`labels_of`."""
         if pin is None:
-            return nothing()
-        asked = LabelPin.of(pin)
-        wanted = self._deliveries(partition, asked)
+            return no_labels()
+        label_pin = LabelPin.of(pin)
+        deliveries = self._deliveries(partition, label_pin)
         # Deliveries of a window overlap, those of a far later partition do not.
-        self._read = {at: rows for at, rows in self._read.items() if at[0] >= partition}
-        parts = [self._delivery(tick, of) for tick, of in sorted(wanted.items())]
-        whole = pd.concat([part for part in parts if len(part)] or parts[:1])
-        return whole[~whole.index.duplicated(keep="last")]
+        self._read = {key: rows for key, rows in self._read.items() if key[0] >= partition}
+        parts = [self._delivery(tick, delivery) for tick, delivery in sorted(deliveries.items())]
+        labels = pd.concat([part for part in parts if len(part)] or parts[:1])
+        return labels[~labels.index.duplicated(keep="last")]
 
     def _deliveries(self, partition: str, pin: LabelPin) -> dict[str, LabelsArrived]:
         if self._records is None:
@@ -140,36 +142,36 @@ class LabelReader:
         for record in self._records:
             tick, details = str(record.partition), record.details
             if isinstance(details, SubjectForgotten):
-                deliveries |= erased_in(details, deliveries, pin)
+                deliveries |= erased_deliveries(details, deliveries, pin)
             elif details.since <= partition <= tick <= pin.until and details.version <= pin.version:
                 deliveries[tick] = details
         if not deliveries:
             raise DataError(f"the ledger knows no labels of {partition} up to {pin}")
         return deliveries
 
-    def _delivery(self, tick: str, known: LabelsArrived) -> pd.Series[float]:
-        at = (tick, known.version)
-        if at not in self._read:
-            self._read[at] = self._rows(tick, known)
-        return self._read[at]
+    def _delivery(self, tick: str, delivery: LabelsArrived) -> pd.Series[float]:
+        key = (tick, delivery.version)
+        if key not in self._read:
+            self._read[key] = self._rows(tick, delivery)
+        return self._read[key]
 
-    def _rows(self, tick: str, known: LabelsArrived) -> pd.Series[float]:
-        if known.rows == 0:
-            return nothing()
-        rows = self._workspace.ports.table(TABLE).read(tick, version=known.version)
+    def _rows(self, tick: str, delivery: LabelsArrived) -> pd.Series[float]:
+        if delivery.rows == 0:
+            return no_labels()
+        rows = self._workspace.ports.table(TABLE).read(tick, version=delivery.version)
         digest = content_digest(rows)
-        if digest != known.digest:
+        if digest != delivery.digest:
             raise DataError(
-                f"labels {tick} in version {known.version} have the digest {digest[:12]}…, the ledger states "
-                f"{known.digest[:12]}…"
+                f"labels {tick} in version {delivery.version} have the digest {digest[:12]}…, the ledger states "
+                f"{delivery.digest[:12]}…"
             )
         return pd.Series(rows["label"].to_numpy(), pd.Index(rows["key"].to_pylist(), dtype=str))
 
 
-def erased_in(
+def erased_deliveries(
     forgotten: SubjectForgotten, deliveries: Mapping[str, LabelsArrived], pin: LabelPin
 ) -> dict[str, LabelsArrived]:
-    """Return those of the deliveries that the erasure of a subject has replaced, as they are since."""
+    """Return the deliveries that the erasure of a subject rewrote, in their new versions."""
     changes = {tick: change.labels for tick, change in forgotten.partitions.items() if tick in deliveries}
     return {
         tick: replace(deliveries[tick], **asdict(labels))
@@ -178,25 +180,25 @@ def erased_in(
     }
 
 
-def nothing() -> pd.Series[float]:
-    """Return the labels of no row."""
-    found: pd.Series[float] = pd.Series(np.zeros(0), pd.Index([], dtype=str))
-    return found
+def no_labels() -> pd.Series[float]:
+    """Return an empty series of labels."""
+    labels: pd.Series[float] = pd.Series(np.zeros(0), pd.Index([], dtype=str))
+    return labels
 
 
 def with_labels(frame: pd.DataFrame, keys: pa.ChunkedArray, labels: pd.Series[float], column: str) -> pd.DataFrame:
-    """Return rows with their labels in a column of floats; NaN where there is none.
+    """Return rows with their labels in a column of floats, NaN without a label.
 
     Parameters
     ----------
     frame : DataFrame, shape (n_rows, n_columns)
-        What a delivery says of a row counts before the label that the row has itself.
+        The rows; a delivered label takes precedence over the label in the row itself.
     keys : pyarrow.ChunkedArray, shape (n_rows,)
         Keys of the rows.
     """
     texts = [text for chunk in keys.chunks for text in format_column(chunk).to_pylist()]
     delivered = labels.reindex(texts).to_numpy(np.float64)
     if column in frame.columns:
-        own = frame[column].to_numpy(np.float64, na_value=np.nan)
-        delivered = np.where(np.isnan(delivered), own, delivered)
+        own_labels = frame[column].to_numpy(np.float64, na_value=np.nan)
+        delivered = np.where(np.isnan(delivered), own_labels, delivered)
     return frame.assign(**{column: delivered})

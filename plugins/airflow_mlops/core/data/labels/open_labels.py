@@ -1,4 +1,4 @@
-"""Open the declared source of labels, and know which ticks a delivery of it may touch."""
+"""Open the declared source of labels, and compute the ticks that a delivery may label."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from airflow_mlops.core.workspace import Workspace
 
 
 def declared_labels(loop: Loop) -> Labels:
-    """Return what is declared of labels from a source of their own.
+    """Return the declared source of labels.
 
     Raises
     ------
     NotReadyError
-        If nothing is.
+        If no source of labels is declared.
     """
     if loop.data.labels is None:
         raise NotReadyError("the labels come with the rows: data.labels is not declared")
@@ -27,34 +27,42 @@ def declared_labels(loop: Loop) -> Labels:
 
 
 def open_labels(workspace: Workspace) -> Source:
-    """Return where deliveries of labels come from; nothing is read yet.
+    """Open the source of labels; nothing is read yet.
 
     Raises
     ------
     DeclarationError
-        If a connection is not there or is of another kind.
+        If a connection is missing or is of another kind.
     """
     data, labels = workspace.loop.data, declared_labels(workspace.loop)
     if isinstance(labels.source, HttpSource):
-        return _answers(workspace, labels, labels.source)
+        return _open_http(workspace, labels, labels.source)
     rows = data.model_copy(update={"source": labels.source, "time": labels.time or data.time, "contract": None})
     try:
-        stands_in = workspace.loop.model_copy(update={"data": rows})
-        return open_source(stands_in, workspace.connections, root=workspace.root)
+        label_loop = workspace.loop.model_copy(update={"data": rows})
+        return open_source(label_loop, workspace.connections, root=workspace.root)
     except DeclarationError as error:
         raise DeclarationError(str(error).replace("data.source", "data.labels.source")) from None
 
 
-def _answers(workspace: Workspace, labels: Labels, source: HttpSource) -> Source:
+def _open_http(workspace: Workspace, labels: Labels, source: HttpSource) -> Source:
     from airflow_mlops.core.sources.http_source import HttpAnswers
 
     data = workspace.loop.data
     columns = (labels.key or data.key, labels.label or data.label)
     return HttpAnswers(
-        workspace.connections.http(source.conn_id), source.path, name=source.conn_id, form=source.format,
-        records=source.records, pages=source.pages, attempts=source.attempts, timeout=source.timeout, columns=columns,
-        required=frozenset(columns[:1]), limits=data.limits,
-    )  # fmt: skip
+        workspace.connections.http(source.conn_id),
+        source.path,
+        name=source.conn_id,
+        form=source.format,
+        records=source.records,
+        pages=source.pages,
+        attempts=source.attempts,
+        timeout=source.timeout,
+        columns=columns,
+        required=frozenset(columns[:1]),
+        limits=data.limits,
+    )
 
 
 def ticks_before(every: str, key: str, count: int) -> list[str]:
@@ -63,15 +71,15 @@ def ticks_before(every: str, key: str, count: int) -> list[str]:
     >>> ticks_before("@weekly", "2013-01-20T00:00:00", 2)
     ['2013-01-13T00:00:00', '2013-01-06T00:00:00']
     """
-    found: list[str] = []
-    while len(found) < count:
-        tick = previous_tick(every, found[-1] if found else key)
+    ticks: list[str] = []
+    while len(ticks) < count:
+        tick = previous_tick(every, ticks[-1] if ticks else key)
         if datetime.fromisoformat(tick).year < 1900:
             break  # a key of year 1 is a broken clock, and there is nothing before it
-        found.append(tick)
-    return found
+        ticks.append(tick)
+    return ticks
 
 
-def earliest_touched(loop: Loop, tick: str) -> str:
-    """Return the oldest partition that a delivery may hold labels of: ``delay`` ticks before its own."""
+def earliest_labelled_partition(loop: Loop, tick: str) -> str:
+    """Return the oldest partition that a delivery may label: ``delay`` ticks before its own."""
     return ([tick, *ticks_before(loop.data.every, tick, declared_labels(loop).delay)])[-1]

@@ -1,7 +1,7 @@
-"""Read a delivery of labels: one number for each key, and what is wrong with the rest of it.
+"""Read a delivery of labels: one number for each key, and the counts of bad rows by reason.
 
-A row is left out, and counted by its reason, that has no key, no number, or another number than an earlier row of the
-same key: of two labels nobody knows which is meant. Beyond ``data.tolerance`` the whole delivery is refused.
+A row without a key, without a number, or with another number than an earlier row of the same key is dropped and counted
+by its reason. If more rows are bad than ``data.tolerance`` allows, the delivery is refused.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass
 class Delivery:
-    """A delivery as it may be kept.
+    """The labels of a delivery, and the counts of its rows.
 
     Parameters
     ----------
     rows : pyarrow.Table
-        Key, as text and masked where the contract says so, and label; one row for each key.
+        Key (as text, masked if the contract masks it) and label; one row for each key.
     delivered, empty, duplicates : int
-        Rows that came, those without a label, and those that said the same again.
+        Numbers of rows that arrived, of rows without a label, and of rows that repeat a label.
     bad : Counter
-        Rows that were left out, by reason.
+        Numbers of dropped rows by reason.
     erased : int
-        Rows of subjects that are forgotten.
+        Number of rows of erased subjects.
     names_subject : bool
-        Whether it says of each row whose it is.
+        Whether the rows name their subject.
     origin : dict
-        Where they came from.
+        Origin of the delivery.
     """
 
     rows: pa.Table = field(default_factory=SCHEMA.empty_table)
@@ -70,44 +70,44 @@ class Delivery:
 
     @property
     def bad_in_words(self) -> str:
-        """The reasons, each with how many rows it is about."""
+        """The reasons with their numbers of rows."""
         return ", ".join(f"{reason}: {rows:,}" for reason, rows in sorted(self.bad.items()) if rows)
 
 
 def read_delivery(workspace: Workspace, state: LoopState, tick: str) -> Delivery:
-    """Return the labels of a tick's delivery.
+    """Read the delivery of a tick.
 
     Raises
     ------
     SourceMissingError
-        If nothing has come yet.
+        If nothing has arrived yet.
     DataError
-        If what came cannot be read.
+        If the delivery cannot be read.
     PartitionRefusedError
-        If a column is missing or of a type that is no number, or too many rows are bad.
+        If a column is missing, the label is not numeric, or too many rows are bad.
     """
-    reading = _Reading(workspace, state)
+    reader = _DeliveryReader(workspace, state)
     with open_labels(workspace).open(tick) as arrival:
-        named = reading.named(arrival.batches, reading.columns_of(arrival))
-        parts = [reading.labels_in(batch, arrival) for batch in reading.erasure.rest(named)]
-        found = reading.found
-        found.bad[BROKEN] += len(arrival.broken)
-        found.delivered += len(arrival.broken)
-        found.origin, found.erased = arrival.origin, reading.erasure.rows
-    found.rows = reading.one_for_each_key(pa.Table.from_batches(parts, SCHEMA))
-    bad = sum(found.bad.values())
-    if bad > workspace.loop.data.tolerance * found.delivered:
+        rename_columns = reader.rename_columns(arrival.batches, reader.columns_of(arrival))
+        parts = [reader.good_rows(batch, arrival) for batch in reader.erasure.drop_forgotten(rename_columns)]
+        delivery = reader.delivery
+        delivery.bad[BROKEN] += len(arrival.broken)
+        delivery.delivered += len(arrival.broken)
+        delivery.origin, delivery.erased = arrival.origin, reader.erasure.rows
+    delivery.rows = reader.merge_keys(pa.Table.from_batches(parts, SCHEMA))
+    bad = sum(delivery.bad.values())
+    if bad > workspace.loop.data.tolerance * delivery.delivered:
         raise PartitionRefusedError(
-            f"labels of {tick}: {bad:,} of {found.delivered:,} rows are bad ({found.bad_in_words}); "
+            f"labels of {tick}: {bad:,} of {delivery.delivered:,} rows are bad ({delivery.bad_in_words}); "
             f"data.tolerance allows {workspace.loop.data.tolerance:.1%}"
         )
-    return found
+    return delivery
 
 
-class _Reading:
+class _DeliveryReader:
     def __init__(self, workspace: Workspace, state: LoopState) -> None:
         self.workspace, self.loop, self.declared = workspace, workspace.loop, declared_labels(workspace.loop)
-        self.found, self.erasure = Delivery(), Erasure(workspace, state)
+        self.delivery, self.erasure = Delivery(), Erasure(workspace, state)
         self.key = self.declared.key or self.loop.data.key
         self.label = self.declared.label or self.loop.data.label
         self.kind = key_type(workspace, state)
@@ -116,71 +116,72 @@ class _Reading:
         self.mask = contract is not None and contract.columns[self.loop.data.key].mask
 
     def columns_of(self, arrival: Arrival) -> dict[str, str]:
-        """Return the columns that are read, by the names they get: the key's becomes that of the rows.
+        """Return the arriving names of the columns to read by their new names; the key gets the name that rows use.
 
         Raises
         ------
-        PartitionRefusedError
+                PartitionRefusedError
+            If a column is missing or repeats, or the label is not numeric.
         """
-        there = arrival.schema.names
+        present = arrival.schema.names
         for role, name in (("key", self.key), ("label", self.label)):
-            if there.count(name) != 1:
-                times = "is missing" if name not in there else f"stands there {there.count(name)} times"
+            if present.count(name) != 1:
+                times = "is missing" if name not in present else f"stands there {present.count(name)} times"
                 raise PartitionRefusedError(
                     f"labels: column {name!r}, the declared {role} of data.labels, {times}; there are "
-                    f"{', '.join(there)}"
+                    f"{', '.join(present)}"
                 )
         kind = arrival.schema.field(self.label).type
         if arrival.typed and not is_number(kind):
             raise PartitionRefusedError(f"labels: column {self.label!r} has the type {kind}; a label is a number")
         names = {self.loop.data.key: self.key, LABEL: self.label}
-        # The subject of a row, if it comes along: the labels of those who are forgotten stay out.
+        # With the subject of each row, if it is delivered, labels of erased subjects can be dropped.
         subject = subject_column(self.workspace)
-        self.found.names_subject = subject in names or subject in there
-        return {subject: subject, **names} if subject in there and subject not in names else names
+        self.delivery.names_subject = subject in names or subject in present
+        return {subject: subject, **names} if subject in present and subject not in names else names
 
-    def named(self, batches: Iterator[pa.RecordBatch], names: dict[str, str]) -> Iterator[pa.RecordBatch]:
-        """Yield the batches with the names that the rows of the loop have."""
+    def rename_columns(self, batches: Iterator[pa.RecordBatch], names: dict[str, str]) -> Iterator[pa.RecordBatch]:
+        """Yield the batches with the column names of the loop's rows."""
         for batch in batches:
             yield pa.RecordBatch.from_arrays([batch.column(old) for old in names.values()], list(names))
 
-    def labels_in(self, batch: pa.RecordBatch, arrival: Arrival) -> pa.RecordBatch:
-        """Return the good rows of a batch, counting the others."""
-        label, reasons = numbers(batch.column(LABEL), self.nulls if not arrival.typed else ())
-        keys = key_texts(batch.column(self.loop.data.key), self.kind)
-        nameless = as_mask(pc.or_kleene(pc.is_null(keys), pc.equal(keys, "")))
+    def good_rows(self, batch: pa.RecordBatch, arrival: Arrival) -> pa.RecordBatch:
+        """Return the good rows of a batch, and count the others."""
+        label, reasons = parse_labels(batch.column(LABEL), self.nulls if not arrival.typed else ())
+        keys = format_keys(batch.column(self.loop.data.key), self.kind)
+        has_no_key = as_mask(pc.or_kleene(pc.is_null(keys), pc.equal(keys, "")))
         empty = as_mask(pc.is_null(label)) & ~reasons[NO_NUMBER]
         values = label.to_numpy(zero_copy_only=False)
         reasons[NOT_FINITE] = ~empty & ~reasons[NO_NUMBER] & ~np.isfinite(values)
-        left = ~empty
-        for reason, bad in ((NO_KEY, nameless), *reasons.items()):
-            self.found.bad[reason] += int((bad & left).sum())
-            left &= ~bad
+        is_good = ~empty
+        for reason, bad in ((NO_KEY, has_no_key), *reasons.items()):
+            self.delivery.bad[reason] += int((bad & is_good).sum())
+            is_good &= ~bad
         if self.loop.classifies:
-            strange = left & ~np.isin(values, (0.0, 1.0))
-            self.found.bad[NO_CLASS] += int(strange.sum())
-            left &= ~strange
-        self.found.delivered += batch.num_rows
-        self.found.empty += int(empty.sum())
-        keys = keys.filter(pa.array(left))
+            is_no_class = is_good & ~np.isin(values, (0.0, 1.0))
+            self.delivery.bad[NO_CLASS] += int(is_no_class.sum())
+            is_good &= ~is_no_class
+        self.delivery.delivered += batch.num_rows
+        self.delivery.empty += int(empty.sum())
+        keys = keys.filter(pa.array(is_good))
         if self.mask:
             keys = mask_column(keys, mask_key(self.workspace.secret, self.loop.data.key))
-        return pa.RecordBatch.from_arrays([keys, pa.array(values[left])], schema=SCHEMA)
+        return pa.RecordBatch.from_arrays([keys, pa.array(values[is_good])], schema=SCHEMA)
 
-    def one_for_each_key(self, rows: pa.Table) -> pa.Table:
-        """Return one row for each key; keys with several labels are left out, and what stands there twice counted."""
+    def merge_keys(self, rows: pa.Table) -> pa.Table:
+        """Return one row for each key; keys with several labels are dropped, and repeated rows are counted."""
         grouped = rows.group_by("key").aggregate([("label", "min"), ("label", "max"), ("label", "count")])
-        same = pc.equal(grouped["label_min"], grouped["label_max"])
-        conflicting = grouped.filter(pc.invert(same))["label_count"]
-        self.found.bad[TWO_LABELS] += int(pc.sum(conflicting).as_py() or 0)
-        kept = grouped.filter(same)
-        self.found.duplicates += int(pc.sum(kept["label_count"]).as_py() or 0) - kept.num_rows
-        found = pa.table([kept["key"], kept["label_min"]], SCHEMA.names).cast(SCHEMA)
-        return found.sort_by("key").combine_chunks()
+        has_one_label = pc.equal(grouped["label_min"], grouped["label_max"])
+        conflicting = grouped.filter(pc.invert(has_one_label))["label_count"]
+        self.delivery.bad[TWO_LABELS] += int(pc.sum(conflicting).as_py() or 0)
+        merged = grouped.filter(has_one_label)
+        self.delivery.duplicates += int(pc.sum(merged["label_count"]).as_py() or 0) - merged.num_rows
+        labels = pa.table([merged["key"], merged["label_min"]], SCHEMA.names).cast(SCHEMA)
+        return labels.sort_by("key").combine_chunks()
 
 
 def key_type(workspace: Workspace, state: LoopState) -> pa.DataType | None:
-    """Return the type that the key of rows is read as; None where nothing is known of it."""
+    """Return the type of the key in the loop's rows; None if it is not known yet."""
     key, contract = workspace.loop.data.key, workspace.contract
     if contract is not None:
         return contract.columns[key].source_type
@@ -188,47 +189,52 @@ def key_type(workspace: Workspace, state: LoopState) -> pa.DataType | None:
     return None if newest is None else parse_type(str(state.published[newest].columns.get(key, "")))
 
 
-def key_texts(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
-    """Return keys as the text by which rows are joined; null where one cannot be read as the key of rows is.
+def format_keys(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
+    """Return keys as the text by which rows are joined; null if a key cannot be parsed as ``kind``.
 
-    >>> key_texts(pa.array(["007", "8"]), pa.int64()).to_pylist(), key_texts(pa.array([7.0]), pa.int64()).to_pylist()
-    (['7', '8'], ['7'])
+    >>> format_keys(pa.array(["007", "8"]), pa.int64()).to_pylist()
+    ['7', '8']
+    >>> format_keys(pa.array([7.0]), pa.int64()).to_pylist()
+            ['7']
     """
-    found = canonical_type(column.type)
-    if kind is not None and found is not None and found != kind:
-        if pa.types.is_string(found):
+    present_type = canonical_type(column.type)
+    if kind is not None and present_type is not None and present_type != kind:
+        if pa.types.is_string(present_type):
             column = parse_column(column.cast(pa.string()), kind)[0]
-        elif pa.types.is_floating(found) and pa.types.is_integer(kind):
-            # As frames with a missing key have them.
-            whole = pc.equal(pc.floor(column), column)
-            column = pc.if_else(whole, column, None).cast(kind)
+        elif pa.types.is_floating(present_type) and pa.types.is_integer(kind):
+            # pandas turns integers with a missing value into floats.
+            is_whole = pc.equal(pc.floor(column), column)
+            column = pc.if_else(is_whole, column, None).cast(kind)
     return format_column(column)
 
 
-def numbers(column: pa.Array, nulls: tuple[str, ...]) -> tuple[pa.Array, dict[str, Mask]]:
-    """Return labels as floats, and where there is text that is no number, shape (n_rows,) each."""
-    nowhere = np.zeros(len(column), bool)
+def parse_labels(column: pa.Array, nulls: tuple[str, ...]) -> tuple[pa.Array, dict[str, Mask]]:
+    """Return labels as floats, and a mask of texts that are no number; shape (n_rows,) each."""
+    none_bad = np.zeros(len(column), bool)
     if pa.types.is_null(column.type):
-        return pa.nulls(len(column), pa.float64()), {NO_NUMBER: nowhere}
+        return pa.nulls(len(column), pa.float64()), {NO_NUMBER: none_bad}
     if not pa.types.is_string(column.type):
-        return column.cast(pa.float64(), safe=False), {NO_NUMBER: nowhere}
-    absent = pc.is_in(column, value_set=pa.array(nulls, pa.string()))
-    text = pc.if_else(absent, pa.scalar(None, pa.string()), column)
-    truth = pc.utf8_lower(text)
-    said = pc.if_else(pc.equal(truth, "true"), "1", pc.if_else(pc.equal(truth, "false"), "0", text))
-    read, bad = parse_column(said, pa.float64())
-    return read, {NO_NUMBER: bad}
+        return column.cast(pa.float64(), safe=False), {NO_NUMBER: none_bad}
+    is_null = pc.is_in(column, value_set=pa.array(nulls, pa.string()))
+    text = pc.if_else(is_null, pa.scalar(None, pa.string()), column)
+    lower = pc.utf8_lower(text)
+    number_text = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", text))
+    values, bad = parse_column(number_text, pa.float64())
+    return values, {NO_NUMBER: bad}
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether values of a type can be labels: numbers, truth values, and nothing but nulls."""
-    found = pa.types
+    """Return whether values of a type can be labels: numbers, booleans, or only nulls."""
+    types = pa.types
     return bool(
-        found.is_integer(kind) or found.is_floating(kind) or found.is_boolean(kind) or found.is_decimal(kind)
-        or found.is_null(kind)
-    )  # fmt: skip
+        types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_boolean(kind)
+        or types.is_decimal(kind)
+        or types.is_null(kind)
+    )
 
 
 def as_mask(values: pa.Array) -> Mask:
-    """Return truth values as an array, null as true."""
+    """Return booleans as an array, null as true."""
     return np.asarray(pc.fill_null(values, True).to_numpy(zero_copy_only=False), bool)

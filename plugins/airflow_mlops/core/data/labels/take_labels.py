@@ -1,8 +1,8 @@
-"""Take labels: read a delivery, keep what is good of it, and say which published rows it is about.
+"""Take labels: read a delivery, store its good rows, and count the published rows that it labels.
 
-A delivery is named by a tick, as a partition is, and replaces what was delivered for that tick before. Of two
-deliveries that label the same row, the newer tick counts. Rows whose key stands in no published partition yet are kept
-too, and counted: their own partition may still come.
+A delivery is named by a tick, as a partition is, and replaces the earlier delivery of that tick. Of two deliveries that
+label the same row, the newer tick wins. Rows whose key is in no published partition yet are stored and counted too:
+their partition may still arrive.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.data.labels.open_labels import declared_labels, earliest_touched, ticks_before
+from airflow_mlops.core.data.labels.open_labels import declared_labels, earliest_labelled_partition, ticks_before
 from airflow_mlops.core.data.labels.read_delivery import Delivery, read_delivery
 from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.declaration.partition_key import partition_key
@@ -30,54 +30,54 @@ TABLE = "labels"
 
 
 def take_due_labels(workspace: Workspace, as_of: str) -> dict[str, LabelsArrived]:
-    """Take the delivery of a tick, and those before it that never came and may still touch something.
+    """Take the delivery of a tick, and earlier ones that are missing and may still label rows.
 
     Returns
     -------
     dict of str to LabelsArrived
-        What the ledger states of each delivery that came, by tick, oldest first.
+        The record of each delivery that arrived, by tick, oldest first.
 
     Raises
     ------
     NotReadyError
-        If none has come.
+        If none has arrived.
     DataError, SourceUnreachableError
-        Of the first delivery that could not be taken, after the others were.
+        If a delivery could not be taken: the error of the first, after the others were taken.
     """
     loop, as_of = workspace.loop, partition_key(as_of)
-    known, first = workspace.state(as_of=as_of).labels, loop.data.from_ or ""
+    deliveries, first = workspace.state(as_of=as_of).labels, loop.data.from_ or ""
     earlier = [tick for tick in ticks_before(loop.data.every, as_of, declared_labels(loop).delay) if tick >= first]
-    taken: dict[str, LabelsArrived] = {}
-    failed: MlopsError | None = None
-    for tick in [*(tick for tick in reversed(earlier) if tick not in known), as_of]:
+    arrived: dict[str, LabelsArrived] = {}
+    first_error: MlopsError | None = None
+    for tick in [*(tick for tick in reversed(earlier) if tick not in deliveries), as_of]:
         try:
-            taken[tick] = take_labels(workspace, tick)
+            arrived[tick] = take_labels(workspace, tick)
         except SourceMissingError:
             continue
         except MlopsError as error:
-            failed = failed or error
-    if failed is not None:
-        raise failed
-    if not taken:
+            first_error = first_error or error
+    if first_error is not None:
+        raise first_error
+    if not arrived:
         raise NotReadyError(f"no labels have come by {as_of}")
-    return taken
+    return arrived
 
 
 def take_labels(workspace: Workspace, tick: str) -> LabelsArrived:
-    """Keep the labels of a tick's delivery and return what the ledger says of them.
+    """Store the labels of a tick's delivery, and return their record.
 
-    The same delivery again changes nothing.
+    An unchanged delivery changes nothing.
 
     Raises
     ------
     SourceMissingError
-        If nothing has come yet.
+        If nothing has arrived yet.
     DataError
-        If what came cannot be used; the ledger says why, as the check ``labels`` of the tick.
+        If the delivery cannot be used; the reason is recorded as the check ``labels`` of the tick.
     """
     tick = partition_key(tick)
     state = workspace.state(as_of=tick)
-    since = earliest_touched(workspace.loop, tick)
+    since = earliest_labelled_partition(workspace.loop, tick)
     try:
         delivery = read_delivery(workspace, state, tick)
     except SourceMissingError:
@@ -85,20 +85,20 @@ def take_labels(workspace: Workspace, tick: str) -> LabelsArrived:
     except DataError as error:
         _record_refusal(workspace, state, tick, str(error))
         raise
-    touching = _Touching(workspace, state, since, tick, delivery.rows)
+    touched = _TouchedPartitions(workspace, state, since, tick, delivery.rows)
     if state.forgotten and not delivery.names_subject:
-        # Whose a row of an unknown key is, nobody can say; it may be somebody's who is forgotten.
-        delivery.rows = delivery.rows.filter(pa.array(touching.known))
-        delivery.erased += touching.unknown
-        touching.unknown = 0
-    return _record(workspace, state, delivery, touching)
+        # A row of an unknown key may belong to an erased subject.
+        delivery.rows = delivery.rows.filter(pa.array(touched.is_known))
+        delivery.erased += touched.unknown
+        touched.unknown = 0
+    return _record(workspace, state, delivery, touched)
 
 
-class _Touching:
-    """Which published partitions hold the keys of a delivery, and how many of them each.
+class _TouchedPartitions:
+    """The published partitions that hold keys of a delivery, each with its number of keys.
 
-    ``digests`` are of each partition's own labels, so that a correction shows which of them it corrects. ``known``
-    says of each key whether a partition has it; ``ambiguous`` counts keys that several have.
+    ``digests`` cover the labels of each partition alone, so that a correction shows which partitions it changes.
+    ``is_known`` marks the keys that some partition has; ``ambiguous`` counts the keys that several have.
     """
 
     def __init__(self, workspace: Workspace, state: LoopState, since: str, tick: str, rows: pa.Table) -> None:
@@ -107,13 +107,13 @@ class _Touching:
         self.digests: dict[str, str] = {}
         keys, times = rows["key"], np.zeros(rows.num_rows, np.int64)
         for partition, published in state.published.items(since=since, until=tick):
-            held = keys_of(workspace, partition, published.version)
-            here = np.asarray(pc.is_in(keys, value_set=held).to_numpy(), bool)
-            if here.any():
-                self.partitions[partition] = int(here.sum())
-                self.digests[partition] = content_digest(rows.filter(pa.array(here)))[:16]
-            times += here
-        self.known = times > 0
+            partition_keys = keys_of(workspace, partition, published.version)
+            is_in_partition = np.asarray(pc.is_in(keys, value_set=partition_keys).to_numpy(), bool)
+            if is_in_partition.any():
+                self.partitions[partition] = int(is_in_partition.sum())
+                self.digests[partition] = content_digest(rows.filter(pa.array(is_in_partition)))[:16]
+            times += is_in_partition
+        self.is_known = times > 0
         self.unknown = int((times == 0).sum())
         self.ambiguous = int((times > 1).sum())
 
@@ -125,20 +125,20 @@ def keys_of(workspace: Workspace, partition: str, version: int) -> pa.Array:
     return pa.concat_arrays([pa.array([], pa.string()), *(format_column(batch.column(0)) for batch in batches)])
 
 
-def _record(workspace: Workspace, state: LoopState, delivery: Delivery, touching: _Touching) -> LabelsArrived:
-    """Return what the ledger states of a delivery: a new record, or what is known of the same content."""
-    known, digest = state.labels.get(touching.tick), content_digest(delivery.rows)
-    if known is not None and (known.digest, known.since) == (digest, touching.since):
-        return known
-    version = workspace.ports.table(TABLE).write(touching.tick, delivery.rows)
+def _record(workspace: Workspace, state: LoopState, delivery: Delivery, touched: _TouchedPartitions) -> LabelsArrived:
+    """Return the record of a delivery: a new one, or the previous one if the content is the same."""
+    previous, digest = state.labels.get(touched.tick), content_digest(delivery.rows)
+    if previous is not None and (previous.digest, previous.since) == (digest, touched.since):
+        return previous
+    version = workspace.ports.table(TABLE).write(touched.tick, delivery.rows)
     fault_point("labels_written")
-    number = 1 if known is None else known.delivery + 1
+    number = 1 if previous is None else previous.delivery + 1
     details = LabelsArrived(
         delivery=number,
         version=version,
         origin=delivery.origin,
-        replaces=None if known is None else known.digest,
-        since=touching.since,
+        replaces=None if previous is None else previous.digest,
+        since=touched.since,
         digest=digest,
         rows=delivery.rows.num_rows,
         delivered=delivery.delivered,
@@ -146,18 +146,18 @@ def _record(workspace: Workspace, state: LoopState, delivery: Delivery, touching
         empty=delivery.empty,
         erased=delivery.erased,
         bad={reason: count for reason, count in sorted(delivery.bad.items()) if count},
-        unknown=touching.unknown,
-        ambiguous=touching.ambiguous,
-        touches=touching.partitions,
-        touched=touching.digests,
+        unknown=touched.unknown,
+        ambiguous=touched.ambiguous,
+        touches=touched.partitions,
+        touched=touched.digests,
     )
-    details = replace(details, message=summarise_delivery(details, touching.tick))
-    operation = f"labels:{touching.tick}:{number}:{digest[:16]}"
-    return workspace.record_fact(workspace.draft(details, operation, touching.tick)).details
+    details = replace(details, message=summarise_delivery(details, touched.tick))
+    operation = f"labels:{touched.tick}:{number}:{digest[:16]}"
+    return workspace.record_fact(workspace.draft(details, operation, touched.tick)).details
 
 
 def summarise_delivery(details: LabelsArrived, tick: str) -> str:
-    """Return a delivery in a sentence."""
+    """Return the summary of a delivery as a sentence."""
     touched = ", ".join(f"{key[:16]} ({rows:,})" for key, rows in sorted(details.touches.items()))
     counts = (
         (details.unknown, "keys stand in no published partition"),
@@ -171,7 +171,7 @@ def summarise_delivery(details: LabelsArrived, tick: str) -> str:
 
 
 def _record_refusal(workspace: Workspace, state: LoopState, tick: str, reason: str) -> None:
-    """Record that a delivery could not be used. That is no alarm: it has no bearing on the model."""
+    """Record that a delivery could not be used; no alarm, because it says nothing about the model."""
     labels, published = state.labels.get(tick), state.published.get(tick)
     number = 0 if labels is None else labels.delivery
     details = WindowJudged(

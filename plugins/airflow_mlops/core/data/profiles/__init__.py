@@ -1,1 +1,1 @@
-"""Profiles: what the rows of a partition look like, as counts that add up."""
+"""Profiles: counts of the rows of a partition that merge by addition."""

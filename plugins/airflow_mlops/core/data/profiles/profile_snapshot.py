@@ -1,7 +1,7 @@
-"""Profile a snapshot in the pass that takes it, on the bins that the loop's first partition gave.
+"""Profile a snapshot in the pass that takes it, on the bins of the loop's first partition.
 
-The first partition, and one with a new column, has no bins yet: a sample of it makes them, and the
-written snapshot is read once more to be counted on them.
+The first partition, and one with a new column, has no bins yet: they are made from a sample, and the written snapshot
+is read once more and counted on them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ NO_BINS = ProfileBins({}, {})
 
 
 class SnapshotProfiler:
-    """Watches the good rows of a pass and keeps their profile as evidence.
+    """Profiles the good rows of a pass, and stores the profile as evidence.
 
     Parameters
     ----------
     columns : list of str
-        Columns of the snapshot whose values may be counted: neither the key nor anything personal.
+        Columns of the snapshot whose values may be counted: not the key and no personal column.
     """
 
     def __init__(self, workspace: Workspace, state: LoopState, columns: list[str]) -> None:
         self._workspace = workspace
         self._columns = columns
-        self._bins = known_bins(workspace, state)
+        self._bins = current_bins(workspace, state)
         self._unbinned = [name for name in columns if name not in self._bins.columns]
         counted = {name: self._bins.columns[name] for name in columns if name in self._bins.columns}
         self._profiler = Profiler(ProfileBins(self._bins.kinds, counted))
@@ -39,7 +39,7 @@ class SnapshotProfiler:
         self._rest = KeySpool()
 
     def update(self, batch: pa.RecordBatch, hashed: HashedRows) -> None:
-        """Take in the good rows of a batch and their hashes."""
+        """Add the good rows of a batch and their hashes."""
         if hashed.rest is not None:
             self._rest.add(hashed.rest)
         if self._unbinned:
@@ -48,20 +48,20 @@ class SnapshotProfiler:
             self._profiler.update(batch)
 
     def close(self) -> None:
-        """Remove the files that a large partition needed meanwhile."""
+        """Remove the temporary files of a large partition."""
         self._rest.close()
 
     def keep(self, partition: str, version: int) -> tuple[str, str]:
         """Store the profile of the written snapshot, and the bins; return the digests of both."""
         duplicates = self._rest.surplus()
         if self._unbinned:
-            profile = self._counted_again(partition, version, duplicates)
+            profile = self._count_again(partition, version, duplicates)
         else:
             profile = self._profiler.profile(duplicates=duplicates)
         evidence = self._workspace.evidence
         return evidence.put(profile.to_dict()), evidence.put(self._bins.to_dict())
 
-    def _counted_again(self, partition: str, version: int, duplicates: int) -> PartitionProfile:
+    def _count_again(self, partition: str, version: int, duplicates: int) -> PartitionProfile:
         sample = self._sample.table()
         assert sample is not None, "a partition without rows is refused before"
         self._bins = self._bins.extend(sample) if self._bins.columns else profile_bins(sample)
@@ -72,16 +72,16 @@ class SnapshotProfiler:
         return profiler.profile(duplicates=duplicates)
 
 
-def known_bins(workspace: Workspace, state: LoopState) -> ProfileBins:
-    """Return the bins of the newest partition; none before the first."""
+def current_bins(workspace: Workspace, state: LoopState) -> ProfileBins:
+    """Return the bins of the newest partition; empty bins before the first."""
     newest = state.published.newest()
     if newest is None:
         return NO_BINS
     return ProfileBins.from_dict(workspace.evidence.get(str(state.published[newest].bins)))
 
 
-def counted_columns(workspace: Workspace, columns: list[str]) -> list[str]:
-    """Return the columns whose values a profile may hold: all but the key and what is personal."""
+def countable_columns(workspace: Workspace, columns: list[str]) -> list[str]:
+    """Return the columns whose values a profile may hold: all but the key and personal columns."""
     contract = workspace.contract
     personal = (
         set()

@@ -1,4 +1,4 @@
-"""The ML Test Score of a loop, after Breck et al. [1]_: is it ready for production, and how would anybody know?
+"""The ML Test Score of a loop after Breck et al. [1]_: 28 checks of production readiness, with evidence.
 
 28 items, seven each for data, model, infrastructure and monitoring: a whole point for what happens by itself, half
 a point for what a person does or what holds in part. The score is the smallest of the four sums, so that a strong
@@ -28,7 +28,7 @@ from airflow_mlops.core.declaration.read_loop import Lines, line_of, read_strict
 from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.governance.ml_test_score import score_data, score_infrastructure, score_model, score_monitoring
-from airflow_mlops.core.governance.ml_test_score.points import Items, Point, View, half
+from airflow_mlops.core.governance.ml_test_score.points import Items, Point, View, half_point
 from airflow_mlops.core.workspace import Workspace
 
 FILE = "include/attestations.yaml"
@@ -42,7 +42,7 @@ NAMES = {code: title for items in SECTIONS.values() for code, (title, _) in item
 
 
 class Attestation(Declared):
-    """What a person says about an item, and where it can be looked at."""
+    """A person's statement about an item, with its evidence."""
 
     says: str = Field(min_length=1, description="what was done")
     evidence: str = Field(min_length=1, description="a file below the project folder")
@@ -52,7 +52,7 @@ class Attestation(Declared):
 
 @dataclass(frozen=True)
 class Item:
-    """An item of the score and what it got."""
+    """An item of the score and its point."""
 
     code: str
     title: str
@@ -85,74 +85,76 @@ def ml_test_score(workspace: Workspace) -> Score:
         If ``include/attestations.yaml`` is wrong.
     """
     view = View(workspace)
-    attested = read_attestations(workspace.root).get(workspace.loop.model, {})
+    attestations = read_attestations(workspace.root).get(workspace.loop.model, {})
     return Score(
         workspace.loop.model,
         {
-            section: tuple(Item(code, title, with_attestation(view, judge(view), attested.get(code)))
-            for code, (title, judge) in items.items())
+            section: tuple(
+                Item(code, title, with_attestation(view, judge(view), attestations.get(code)))
+                for code, (title, judge) in items.items()
+            )
             for section, items in SECTIONS.items()
         },
-    )  # fmt: skip
+    )
 
 
 def with_attestation(view: View, point: Point, attestation: Attestation | None) -> Point:
-    """Return the point, or half of one where there was none and a person attests with evidence that is there."""
+    """Return the point, or half a point if it was 0 and an attestation names evidence that exists."""
     if attestation is None or point.points > 0:
         return point
     if not view.file(attestation.evidence):
-        return Point(0.0, f"{point.said}; attested by {attestation.by}, and {attestation.evidence} is not there")
-    return half(f"by hand: {attestation.says} ({attestation.by}, {attestation.at})", attestation.evidence)
+        return Point(0.0, f"{point.reason}; attested by {attestation.by}, and {attestation.evidence} is not there")
+    return half_point(f"by hand: {attestation.says} ({attestation.by}, {attestation.at})", attestation.evidence)
 
 
 def read_attestations(root: Path) -> dict[str, dict[str, Attestation]]:
-    """Return what people attest, by model and item; empty where there is no file.
+    """Return the attestations by model and item; empty if there is no file.
 
     Raises
     ------
     DeclarationError
-        Naming the file, the line and the key that is wrong.
+        If the file is wrong; names the line and the key.
     """
     if not (root / FILE).exists():
         return {}
     data, lines = read_strict_yaml(root / FILE)
-    found: dict[str, dict[str, Attestation]] = {}
-    for model, items in mapping(data or {}, lines, "").items():
-        for code, fields in mapping(items, lines, model).items():
+    attestations: dict[str, dict[str, Attestation]] = {}
+    for model, items in require_mapping(data or {}, lines, "").items():
+        for code, fields in require_mapping(items, lines, model).items():
             key = f"{model}.{code}"
             if code not in NAMES:
                 message = f"no such item; {suggest_name(code, list(NAMES), kind='items')}"
                 raise DeclarationError(message, file=FILE, line=line_of(lines, key), key=key)
             try:
-                found.setdefault(model, {})[code] = Attestation.model_validate(fields)
+                attestations.setdefault(model, {})[code] = Attestation.model_validate(fields)
             except ValidationError as error:
                 fault = error.errors()[0]
                 where = ".".join([key, *map(str, fault["loc"])])
                 raise DeclarationError(fault["msg"], file=FILE, line=line_of(lines, where), key=where) from None
-    return found
+    return attestations
 
 
-def mapping(value: Any, lines: Lines, key: str) -> dict[str, Any]:
-    """Return what stands under a key if it is a mapping.
+def require_mapping(value: Any, lines: Lines, key: str) -> dict[str, Any]:
+    """Return a value that must be a mapping.
 
     Raises
     ------
     DeclarationError
-        Naming the line of the key.
+        If it is not one; names the line of the key.
     """
     if isinstance(value, dict):
         return value
     raise DeclarationError("must be a mapping", file=FILE, line=line_of(lines, key), key=key or None)
 
 
-def shown(score: Score) -> Iterator[str]:
-    """Yield the score as lines for people."""
+def score_lines(score: Score) -> Iterator[str]:
+    """Yield the score as lines of text."""
     yield f"ML Test Score of {score.model}: {score.total:g} of 7, the smallest of its four sections"
     for section, items in score.sections.items():
         yield ""
         yield f"{section}: {score.sum_of(section):g} of 7"
         for item in items:
-            yield f"  {item.code:<4} {item.point.points:>3g}  {item.title}: {item.point.said}"
+            yield f"  {item.code:<4} {item.point.points:>3g}  {item.title}: {item.point.reason}"
             yield from (f"             see {where}" for where in item.point.evidence)
         missing = [f"{item.code} {item.title}" for item in items if item.point.points < 1]
         yield f"  not full: {', '.join(missing)}" if missing else "  nothing is missing"

@@ -1,4 +1,4 @@
-"""A point of the score, and what it is judged on: the loop, its ledger, and the report of its newest version."""
+"""The points of the ML Test Score, and the read-only view of a loop that its checks use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.workspace import Workspace
 
 TESTS = 400_000
-"""Bytes of a test file beyond which it is not read."""
+"""Size in bytes above which a test file is not read."""
 
 
 D = TypeVar("D", bound=Details)
@@ -24,31 +24,31 @@ D = TypeVar("D", bound=Details)
 
 @dataclass(frozen=True)
 class Point:
-    """What one item of the score got: 0, 0.5 (by hand, or in part) or 1, why, and where that can be looked at."""
+    """The points of one item: 0, 0.5 (by hand, or in part) or 1, with the reason and the evidence."""
 
     points: float
-    said: str
+    reason: str
     evidence: tuple[str, ...] = ()
 
 
-def none(said: str) -> Point:
-    """Return no point, and what is missing."""
-    return Point(0.0, said)
+def no_point(reason: str) -> Point:
+    """Return a point of 0 with the reason."""
+    return Point(0.0, reason)
 
 
-def half(said: str, *evidence: str) -> Point:
-    """Return half a point."""
-    return Point(0.5, said, evidence)
+def half_point(reason: str, *evidence: str) -> Point:
+    """Return half a point with its reason and evidence."""
+    return Point(0.5, reason, evidence)
 
 
-def full(said: str, *evidence: str) -> Point:
-    """Return a whole point, which nothing but evidence gives."""
-    return Point(1.0, said, evidence) if evidence else Point(0.0, f"{said}, without evidence to open")
+def full_point(reason: str, *evidence: str) -> Point:
+    """Return a whole point; 0 if there is no evidence."""
+    return Point(1.0, reason, evidence) if evidence else Point(0.0, f"{reason}, without evidence to open")
 
 
 @dataclass(frozen=True)
 class View:
-    """What the score looks at. Nothing of it is changed, and no model is fitted."""
+    """A read-only view of a loop: state, ledger, evidence and files."""
 
     workspace: Workspace
 
@@ -64,54 +64,59 @@ class View:
         return self.state.champion or (self.state.versions[newest] if newest else None)
 
     @cached_property
-    def judged(self) -> Mapping[str, Any]:
-        """What the evaluation found out about that version; empty where there is none."""
-        return self.judged_of(self.version) if self.version else {}
+    def evaluation(self) -> Mapping[str, Any]:
+        """The evaluation report of that version; empty if there is no version."""
+        return self.evaluation_of(self.version) if self.version else {}
 
-    def judged_of(self, version: Version) -> Mapping[str, Any]:
-        """Return what the evaluation found out about a version."""
+    def evaluation_of(self, version: Version) -> Mapping[str, Any]:
+        """Return the evaluation report of a version's candidate."""
         report = self.workspace.evidence.get(str(version.details.report))
         name = version.details.candidate
-        found: Mapping[str, Any] = next(one for one in report["candidates"] if one["candidate"] == name)
-        return found
+        candidate: Mapping[str, Any] = next(
+            candidate_report for candidate_report in report["candidates"] if candidate_report["candidate"] == name
+        )
+        return candidate
 
     def of_kind(self, kind: type[D]) -> list[Record[D]]:
         """Return the records of a kind, oldest first."""
         return list(self.workspace.ledger.records(kind))
 
     def report_of(self, version: Version | None = None) -> str:
-        """Return where the evaluation report of a version lies, as a reader opens it."""
-        shown = version or self.version
-        assert shown is not None
-        return self.document(str(shown.details.report))
+        """Return the location of a version's evaluation report."""
+        described = version or self.version
+        assert described is not None
+        return self.document(str(described.details.report))
 
     def document(self, digest: str) -> str:
-        """Return where a document of evidence lies."""
+        """Return the location of a document of evidence."""
         return self.workspace.evidence.location(digest)
 
     def record(self, record: Record[Any]) -> str:
-        """Return how a reader finds a record."""
+        """Return the sequence number of a record and the command that prints it."""
         model = self.workspace.loop.model
         return f"record {record.sequence} of airflow-mlops history {model} --all"
 
     def file(self, path: str | Path | None) -> tuple[str, ...]:
-        """Return a file below the project folder, if it is there."""
+        """Return the path as a tuple of one if it is a file below the project folder; else an empty tuple."""
         if not path:
             return ()
         root = self.workspace.root.resolve()
-        found = (root / path).resolve()
-        return (str(path),) if found.is_file() and found.is_relative_to(root) else ()
+        full_path = (root / path).resolve()
+        return (str(path),) if full_path.is_file() and full_path.is_relative_to(root) else ()
 
     def tests_that_name(self, *words: Sequence[str]) -> tuple[str, ...]:
-        """Return the test files of the project, below ``tests/``, that hold one of each of the words as a whole."""
-        wanted = [re.compile("|".join(rf"(?<![\w.]){re.escape(word)}(?!\w)" for word in some)) for some in words]
-        found = []
+        """Return the test files below ``tests/`` that contain, for each argument, at least one of its words."""
+        patterns = [
+            re.compile("|".join(rf"(?<![\w.]){re.escape(word)}(?!\w)" for word in alternatives))
+            for alternatives in words
+        ]
+        files = []
         for file in sorted((self.workspace.root / "tests").rglob("test_*.py")):
             if file.stat().st_size <= TESTS:
                 text = file.read_text(encoding="utf-8", errors="replace")
-                if all(pattern.search(text) for pattern in wanted):
-                    found.append(str(file.relative_to(self.workspace.root)))
-        return tuple(found)
+                if all(pattern.search(text) for pattern in patterns):
+                    files.append(str(file.relative_to(self.workspace.root)))
+        return tuple(files)
 
 
 Items: TypeAlias = dict[str, tuple[str, Callable[[View], Point]]]

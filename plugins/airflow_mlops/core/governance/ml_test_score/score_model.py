@@ -1,71 +1,73 @@
-"""Model: was it chosen well, and is it good for everybody?"""
+"""The seven model items of the ML Test Score."""
 
 from __future__ import annotations
 
 from statistics import median
 
-from airflow_mlops.core.governance.ml_test_score.points import Items, Point, View, full, half, none
+from airflow_mlops.core.governance.ml_test_score.points import Items, Point, View, full_point, half_point, no_point
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.watch_details import PerformanceJudged
 from airflow_mlops.core.training.code_state import code_state
 from airflow_mlops.core.training.row_losses import relative_loss
 
 AGREES = 0.25
-"""Relative loss between the holdout and what was served up to which the two agree."""
+"""Largest relative loss of served predictions against the holdout at which the two still agree."""
 WINDOWS = 3
-"""Judged partitions, or comparisons of a champion with a fresh model, that say something."""
+"""Fewest judged partitions, or comparisons of a champion with a fresh model, that give a point."""
 
 
-def reviewed(view: View) -> Point:
+def code_review(view: View) -> Point:
     """M1: the declaration and the code are in a repository, as they were reviewed."""
     if view.version is None:
-        return none("there is no version yet")
+        return no_point("there is no version yet")
     code = code_state(view.workspace.root)
     if code is None:
-        return none("the project is in no git repository")
+        return no_point("the project is in no git repository")
     function = view.workspace.loop.train.function.partition(":")[0].replace(".", "/") + ".py"
     where = (f"git show {code['commit']}", *view.file(function))
-    return half("in the repository, and changed since the commit", *where) if code["dirty"] else full(
-        f"declaration and code are those of commit {code['commit'][:12]}", *where
-    )  # fmt: skip
+    return (
+        half_point("in the repository, and changed since the commit", *where)
+        if code["dirty"]
+        else full_point(f"declaration and code are those of commit {code['commit'][:12]}", *where)
+    )
 
 
 def metrics_agree(view: View) -> Point:
     """M2: what the holdout promised is what serving gave."""
-    judged = [record for record in view.of_kind(PerformanceJudged) if record.details.worse_by is not None]
-    if len(judged) < WINDOWS:
-        return none(f"{len(judged)} served partitions were held against their labels; {WINDOWS} say something")
-    middle = median(record.details.worse_by or 0.0 for record in judged)
-    metric = judged[-1].details.metric
-    said = f"on {len(judged)} served partitions {metric} was in the median {middle:+.0%} against the holdout"
-    where = (view.record(judged[0]), view.record(judged[-1]))
-    return full(said, *where) if abs(middle) <= AGREES else half(f"{said}: beyond {AGREES:.0%}", *where)
+    records = [record for record in view.of_kind(PerformanceJudged) if record.details.worse_by is not None]
+    if len(records) < WINDOWS:
+        return no_point(f"{len(records)} served partitions were held against their labels; {WINDOWS} say something")
+    middle = median(record.details.worse_by or 0.0 for record in records)
+    metric = records[-1].details.metric
+    reason = f"on {len(records)} served partitions {metric} was in the median {middle:+.0%} against the holdout"
+    where = (view.record(records[0]), view.record(records[-1]))
+    return full_point(reason, *where) if abs(middle) <= AGREES else half_point(f"{reason}: beyond {AGREES:.0%}", *where)
 
 
-def tuned(view: View) -> Point:
+def tuning(view: View) -> Point:
     """M3: hyperparameters were searched for."""
     if view.version is None:
-        return none("there is no version yet")
+        return no_point("there is no version yet")
     report = view.workspace.evidence.get(str(view.version.details.report))
-    searched = [one for one in report["candidates"] if one.get("search")]
+    searched = [candidate for candidate in report["candidates"] if candidate.get("search")]
     if searched:
-        names = ", ".join(one["candidate"] for one in searched)
-        return full(f"successive halving searched the parameters of {names}", view.report_of())
+        names = ", ".join(candidate["candidate"] for candidate in searched)
+        return full_point(f"successive halving searched the parameters of {names}", view.report_of())
     if len(report["candidates"]) > 1:
-        names = ", ".join(one["candidate"] for one in report["candidates"])
-        return half(f"{names} were compared; no parameters were searched for", view.report_of())
-    return none("one candidate, and no parameters to search")
+        names = ", ".join(candidate["candidate"] for candidate in report["candidates"])
+        return half_point(f"{names} were compared; no parameters were searched for", view.report_of())
+    return no_point("one candidate, and no parameters to search")
 
 
 def staleness(view: View) -> Point:
     """M4: what a stale model costs is known."""
-    compared = [found for version in versions_of(view) if (found := stale_loss(view, version))]
+    compared = [comparison for version in versions_of(view) if (comparison := stale_loss(view, version))]
     if len(compared) < WINDOWS:
-        return none(f"{len(compared)} champions were compared with a fresh model; {WINDOWS} say something")
+        return no_point(f"{len(compared)} champions were compared with a fresh model; {WINDOWS} say something")
     loss = median(worse for worse, _ in compared)
-    said = f"a champion of {min(age for _, age in compared)} to {max(age for _, age in compared)} partitions"
-    said += f" was in the median {loss:+.1%} worse than a fresh model on the same rows"
-    return full(said, *(view.report_of(version) for version in versions_of(view)[-WINDOWS:]))
+    reason = f"a champion of {min(age for _, age in compared)} to {max(age for _, age in compared)} partitions"
+    reason += f" was in the median {loss:+.1%} worse than a fresh model on the same rows"
+    return full_point(reason, *(view.report_of(version) for version in versions_of(view)[-WINDOWS:]))
 
 
 def versions_of(view: View) -> list[Version]:
@@ -74,58 +76,66 @@ def versions_of(view: View) -> list[Version]:
 
 
 def stale_loss(view: View, version: Version) -> tuple[float, int] | None:
-    """Return by how much the champion of then was worse than a fresh version, and how old it was, in partitions."""
+    """Return the relative loss of the champion against a fresh version, and the champion's age in partitions."""
     champion = view.state.versions.get(str(version.details.champion))
-    judged = view.judged_of(version)
+    evaluation = view.evaluation_of(version)
     metric = view.workspace.loop.metric
-    if champion is None or not judged.get("champion_metrics"):
+    if champion is None or not evaluation.get("champion_metrics"):
         return None
-    ours, theirs = float(judged["metrics"][metric]), float(judged["champion_metrics"][metric])
+    value, champion_value = float(evaluation["metrics"][metric]), float(evaluation["champion_metrics"][metric])
     keys = view.state.published.keys(after=champion.partition, until=version.partition)
-    perfect = ours == (1 if metric == "accuracy" else 0)
-    return None if perfect else (relative_loss(metric, theirs, ours), len(keys))
+    perfect = value == (1 if metric == "accuracy" else 0)
+    return None if perfect else (relative_loss(metric, champion_value, value), len(keys))
 
 
 def baselines(view: View) -> Point:
     """M5: a simpler model is not as good."""
-    found = view.judged.get("metric_reports", {}).get(view.workspace.loop.metric, {}).get("baselines") or {}
-    known = {name: one for name, one in found.items() if one.get("value") is not None}
-    if not known:
-        return none("no baseline was fitted")
-    said = ", ".join(f"{name} {one['value']:.4g} ({one['worse_by']:+.1%})" for name, one in known.items())
-    ours = view.judged["metrics"][view.workspace.loop.metric]
-    words = f"{view.workspace.loop.metric} {ours:.4g}; baselines, and the candidate against them: {said}"
-    better = all(one["candidate_is_better"] for one in known.values())
-    return full(words, view.report_of()) if better else half(words, view.report_of())
+    reports = view.evaluation.get("metric_reports", {}).get(view.workspace.loop.metric, {}).get("baselines") or {}
+    measured = {name: report for name, report in reports.items() if report.get("value") is not None}
+    if not measured:
+        return no_point("no baseline was fitted")
+    reason = ", ".join(f"{name} {report['value']:.4g} ({report['worse_by']:+.1%})" for name, report in measured.items())
+    value = view.evaluation["metrics"][view.workspace.loop.metric]
+    words = f"{view.workspace.loop.metric} {value:.4g}; baselines, and the candidate against them: {reason}"
+    better = all(report["candidate_is_better"] for report in measured.values())
+    return full_point(words, view.report_of()) if better else half_point(words, view.report_of())
 
 
 def slices(view: View) -> Point:
     """M6: quality is sufficient on important slices."""
-    found = view.judged.get("slices") or {}
-    measured = [one for column in found.values() for one in column["slices"] if one["verdict"] == "measured"]
+    by_column = view.evaluation.get("slices") or {}
+    measured = [piece for column in by_column.values() for piece in column["slices"] if piece["verdict"] == "measured"]
     if not measured:
-        return none("no slice is declared, or none had enough rows")
+        return no_point("no slice is declared, or none had enough rows")
     gated = sorted({column for gate in view.workspace.loop.gates for column in gate.slices})
-    said = f"{len(measured)} slices of {', '.join(found)} were measured"
-    return full(f"{said}; gates limit {', '.join(gated)}", view.report_of()) if gated else half(
-        f"{said}; no gate limits any", view.report_of()
-    )  # fmt: skip
+    reason = f"{len(measured)} slices of {', '.join(by_column)} were measured"
+    return (
+        full_point(f"{reason}; gates limit {', '.join(gated)}", view.report_of())
+        if gated
+        else half_point(f"{reason}; no gate limits any", view.report_of())
+    )
 
 
 def fairness(view: View) -> Point:
     """M7: the model was tested for fairness."""
-    found = view.judged.get("fairness") or {}
-    known = [
-        f"{measure} of {column} {one['value']:.3g}"
-        for column, measures in found.items() for measure, one in measures.items() if one["value"] is not None
-    ]  # fmt: skip
-    return full("; ".join(known), view.report_of()) if known else none("no groups are declared, or too few have rows")
+    by_column = view.evaluation.get("fairness") or {}
+    measured = [
+        f"{measure} of {column} {estimate['value']:.3g}"
+        for column, measures in by_column.items()
+        for measure, estimate in measures.items()
+        if estimate["value"] is not None
+    ]
+    return (
+        full_point("; ".join(measured), view.report_of())
+        if measured
+        else no_point("no groups are declared, or too few have rows")
+    )
 
 
 ITEMS: Items = {
-    "M1": ("declaration and code are reviewed and in the repository", reviewed),
+    "M1": ("declaration and code are reviewed and in the repository", code_review),
     "M2": ("offline and served metrics agree", metrics_agree),
-    "M3": ("hyperparameters are tuned", tuned),
+    "M3": ("hyperparameters are tuned", tuning),
     "M4": ("the cost of staleness is known", staleness),
     "M5": ("no simpler model is as good", baselines),
     "M6": ("quality on slices", slices),

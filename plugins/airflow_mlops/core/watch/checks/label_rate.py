@@ -16,7 +16,7 @@ from math import sqrt
 import numpy as np
 
 from airflow_mlops.core.data.labels.labels_of import LabelReader
-from airflow_mlops.core.data.labels.open_labels import earliest_touched
+from airflow_mlops.core.data.labels.open_labels import earliest_labelled_partition
 from airflow_mlops.core.errors import DataError, NotReadyError
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import pin_scored, read_labels
@@ -59,7 +59,9 @@ class LabelCounts:
 def check_label_rate(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
     """Judge whether the share of labelled rows, or the mean of their labels, differs from the reference."""
     workspace = window.workspace
-    if workspace.loop.data.labels is not None and window.partition > earliest_touched(workspace.loop, window.until):
+    if workspace.loop.data.labels is not None and window.partition > earliest_labelled_partition(
+        workspace.loop, window.until
+    ):
         return cannot_tell(f"labels of {window.partition} may still come after {window.until}")
     state, reader = workspace.state(as_of=window.until), LabelReader(workspace)
     pins, past = window.champion.details.window, []

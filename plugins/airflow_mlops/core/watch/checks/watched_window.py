@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
-from airflow_mlops.core.data.labels.open_labels import earliest_touched
+from airflow_mlops.core.data.labels.open_labels import earliest_labelled_partition
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ledger.data_details import PredictionsPublished
@@ -92,7 +92,7 @@ class WatchedWindow:
     def labels_are_final(self) -> bool:
         """True if no delivery after ``until`` may label its rows."""
         loop = self.workspace.loop
-        return loop.data.labels is None or self.partition <= earliest_touched(loop, self.until)
+        return loop.data.labels is None or self.partition <= earliest_labelled_partition(loop, self.until)
 
     @cached_property
     def scored_by_champion(self) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.profiles.partition_profile import ColumnProfile
 from airflow_mlops.core.ledger.watch_details import DriftJudged
-from airflow_mlops.core.training.column_cells import ODD, Counts, joined_bins
+from airflow_mlops.core.training.column_cells import ODD, Counts, join_bins
 from airflow_mlops.core.training.reference_profile import ReferenceProfile
 from airflow_mlops.core.watch.drift.column_findings import ColumnFinding, FindingKind, column_findings
 from airflow_mlops.core.watch.drift.drift_verdict import (
@@ -184,7 +184,7 @@ def column_distances(total: Counts, reference: ReferenceProfile, column: ColumnP
     window_counts = column.bin_counts
     if not total.sum() or not window_counts.sum():
         return {}
-    group = np.append(joined_bins((total + window_counts)[:-ODD], 1.0), [0] * ODD)
+    group = np.append(join_bins((total + window_counts)[:-ODD], 1.0), [0] * ODD)
     group[-ODD:] = group.max() + 1 + np.arange(ODD)
     reference_bins, window_bins = (np.bincount(group, counts) for counts in (total, window_counts))
     distances = {

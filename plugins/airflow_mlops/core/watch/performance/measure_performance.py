@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
-from airflow_mlops.core.data.labels.open_labels import earliest_touched
+from airflow_mlops.core.data.labels.open_labels import earliest_labelled_partition
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import MlopsError, NotReadyError
@@ -149,7 +149,7 @@ class _Judgement:
     @cached_property
     def oldest_open(self) -> str:
         """The oldest partition that a delivery of this tick may label."""
-        return earliest_touched(self.workspace.loop, self.as_of) if self.has_label_source else self.as_of
+        return earliest_labelled_partition(self.workspace.loop, self.as_of) if self.has_label_source else self.as_of
 
     @cached_property
     def historical(self) -> bool:

@@ -1,4 +1,4 @@
-"""The loop that a command is about: its declaration, and its stores as a task finds them."""
+"""The MODEL argument of a command: the declared loop, and its stores as a task finds them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     Run = Callable[[argparse.Namespace], None]
 
 
-def add_command(commands: Commands, name: str, run: Run, words: str) -> argparse.ArgumentParser:
+def add_command(commands: Commands, name: str, run: Run, description: str) -> argparse.ArgumentParser:
     """Add a command that is about a loop, and return it for further arguments."""
-    command = commands.add_parser(name, help=words, description=words)
-    words = "name of the model, or path of its YAML declaration or Dag file"
-    command.add_argument("loop", type=Path, metavar="MODEL", help=words)
+    command = commands.add_parser(name, help=description, description=description)
+    model_help = "name of the model, or path of its YAML declaration or Dag file"
+    command.add_argument("loop", type=Path, metavar="MODEL", help=model_help)
     command.add_argument("--root", type=Path, default=Path(), help="project folder that relative paths start from")
     command.set_defaults(run=run)
     return command
 
 
-def loop_of(asked: argparse.Namespace) -> Loop:
+def loop_of(args: argparse.Namespace) -> Loop:
     """Return the declared loop: that of a model of the project, from YAML, or from a Dag file that declares one."""
-    file: Path = asked.loop
+    file: Path = args.loop
     if file.suffix == ".py":
         loops = loops_of(file)
         if len(loops) != 1:
@@ -42,10 +42,10 @@ def loop_of(asked: argparse.Namespace) -> Loop:
         return loops[0]
     if file.suffix in (".yaml", ".yml") or file.is_file():
         return read_loop(file)
-    return loop_called(str(file), asked.root)
+    return loop_of_model(str(file), args.root)
 
 
-def loop_called(model: str, root: Path) -> Loop:
+def loop_of_model(model: str, root: Path) -> Loop:
     """Return the loop of a model, from ``include/loops/`` or, where it is declared in Python, from ``dags/``.
 
     A broken file of another model stops nobody, even where it speaks of this one.
@@ -70,9 +70,9 @@ def loop_called(model: str, root: Path) -> Loop:
         except Exception as error:  # a Dag file may raise anything
             broken.append(f"{file} ({type(error).__name__}: {error})")
             continue
-        found = next((loop for loop in loops if loop.model == model), None)
-        if found is not None:
-            return found
+        match = next((loop for loop in loops if loop.model == model), None)
+        if match is not None:
+            return match
     raise DeclarationError(
         f"no declaration of a model {model!r} in include/loops/*.yaml or dags/*.py below {root}; "
         "name the file, or say --root" + (f"; could not be read: {', '.join(broken)}" if broken else "")
@@ -80,8 +80,14 @@ def loop_called(model: str, root: Path) -> Loop:
 
 
 @contextmanager
-def writing(file: Path) -> Iterator[None]:
-    """Say of a file that cannot be written which one it is, and why."""
+def name_unwritable_file(file: Path) -> Iterator[None]:
+    """Turn an OSError of writing ``file`` into an error that names the file and the cause.
+
+    Raises
+    ------
+    DeclarationError
+        If the file cannot be written.
+    """
     try:
         yield
     except OSError as error:
@@ -95,9 +101,9 @@ def loops_of(file: Path) -> list[Loop]:
     return loops_in(file)
 
 
-def workspace_of(asked: argparse.Namespace) -> Workspace:
+def workspace_of(args: argparse.Namespace) -> Workspace:
     """Return the workspace of the declared loop, acting in the name of the person at the keyboard."""
     from airflow_mlops.hooks.workspace import WorkspaceHook
 
-    loop = loop_of(asked)
-    return WorkspaceHook().workspace(loop, root=asked.root.resolve(), actor=f"person:{getpass.getuser()}")
+    loop = loop_of(args)
+    return WorkspaceHook().workspace(loop, root=args.root.resolve(), actor=f"person:{getpass.getuser()}")
