@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_mlops.core.ledger import sql_facts, sql_ledger
-from benchmarks.partition_growth import PERIOD, live_through, opened, put, write_history
+from benchmarks.partition_growth import PERIOD, open_loop, run_partition, write_history, write_source_file
 
 SINCE_THE_PROMOTION = PERIOD // 2
 HISTORIES = (PERIOD + SINCE_THE_PROMOTION, 3 * PERIOD + SINCE_THE_PROMOTION)
@@ -29,16 +29,16 @@ def reads_of_a_partition(folder: Path, partitions: int, monkeypatch: pytest.Monk
     """Return how many records a partition adds, and what its steps read, after a history of so many partitions."""
     write_history(folder, partitions)
     for number in range(partitions, partitions + WARM):
-        put(folder, number)
-        live_through(folder, number)
+        write_source_file(folder, number)
+        run_partition(folder, number)
     counts: Counter[str] = Counter()
-    before = opened(folder).ledger.head().sequence
-    put(folder, partitions + WARM)
+    before = open_loop(folder).ledger.head().sequence
+    write_source_file(folder, partitions + WARM)
     with monkeypatch.context() as patch:
         patch.setattr(sql_ledger, "_record_of", counted(sql_ledger._record_of, "records", counts))
         patch.setattr(sql_facts, "decode", counted(sql_facts.decode, "facts", counts))
-        live_through(folder, partitions + WARM)
-    return opened(folder).ledger.head().sequence - before, counts
+        run_partition(folder, partitions + WARM)
+    return open_loop(folder).ledger.head().sequence - before, counts
 
 
 def test_a_partition_reads_the_records_that_are_new_and_as_many_facts_as_before(

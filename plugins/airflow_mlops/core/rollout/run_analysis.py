@@ -52,12 +52,18 @@ def run_analysis(workspace: Workspace, version: str, index: int, as_of: str) -> 
             verdict = _record_verdict(workspace, state, rollout, as_of)
         except StaleLedgerError:
             continue
-        if verdict.verdict == "fail":
-            roll_back(workspace, rollout, f"{stage.name}: {verdict.reason}", as_of)
-        if verdict.verdict == "inconclusive":
-            raise NotReadyError(f"version {version} holds at {stage.name}: {verdict.reason}")
-        return StageOutcome(version, stage.name, verdict.reason)
+        return _act_on(workspace, rollout, verdict, as_of)
     raise RolloutError(f"{stage.name} could not be looked at in {ATTEMPTS} attempts: other records keep coming first")
+
+
+def _act_on(workspace: Workspace, rollout: OpenRollout, verdict: StageVerdict, as_of: str) -> StageOutcome:
+    """Return the outcome of a stage that passed; roll back where it failed, NotReadyError where it holds."""
+    version, name = rollout.version.number, workspace.loop.rollout.stages[rollout.stage].name
+    if verdict.verdict == "fail":
+        roll_back(workspace, rollout, f"{name}: {verdict.reason}", as_of)
+    if verdict.verdict == "inconclusive":
+        raise NotReadyError(f"version {version} holds at {name}: {verdict.reason}")
+    return StageOutcome(version, name, verdict.reason)
 
 
 def can_wait(workspace: Workspace, version: str, index: int, as_of: str) -> bool:

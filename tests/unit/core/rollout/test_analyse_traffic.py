@@ -70,7 +70,7 @@ def test_the_target_serves_the_stage_and_then_the_new_champion(tmp_path: Path) -
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
     assert (target.observe().champion, target.observe().challenger, target.observe().exposed) == ("1", "2", 10)
-    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
+    target.set_telemetry(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
     assert look(workspace) == "passed"
     run_rollout_step(workspace, "2", 1, week(3))
     assert (target.observe().champion, target.observe().challenger) == ("2", None)
@@ -81,7 +81,7 @@ def test_without_requests_a_stage_holds_and_no_look_is_used_up(tmp_path: Path) -
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, min_rows=100)
     for requests in (0, 1, 99):
-        target.sees(champion=telemetry_of(1_000), challenger=telemetry_of(requests))
+        target.set_telemetry(champion=telemetry_of(1_000), challenger=telemetry_of(requests))
         assert f"{requests} requests of the challenger, 100 are needed to say" in look(workspace)
         assert reason_to_resume(workspace, "2", 0) is None
     assert looks(workspace) == []
@@ -93,10 +93,12 @@ def test_looks_come_at_their_share_of_the_sample_and_each_is_stored_once(tmp_pat
     workspace = rolled_out(tmp_path, target, [{"canary": 10, "sample": 1_000}, {"live": 100}], metrics=metrics)
     for requests, number in ((150, 0), (200, 1), (210, 1), (399, 1), (400, 2), (400, 2), (650, 3)):
         # As many errors as the champion: nothing is shown at a margin of nothing.
-        target.sees(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(requests, errors=requests // 10))
+        target.set_telemetry(
+            champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(requests, errors=requests // 10)
+        )
         assert "NotReadyError" in look(workspace)
         assert [each for each, _ in looks(workspace)] == list(range(1, number + 1)), requests
-    target.sees(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(1_300, errors=130))
+    target.set_telemetry(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(1_300, errors=130))
     # The fourth look had the whole sample: nothing is left to wait for.
     assert "undecided at the last look, 4 of 5" in look(workspace)
     assert looks(workspace)[-1] == (4, "fail")
@@ -107,9 +109,9 @@ def test_undecided_after_the_last_planned_look_goes_back_and_says_so(tmp_path: P
     metrics = [{"metric": "errors", "worse_by": 0.0}]
     stages = [{"canary": 10, "sample": 200}, {"live": 100}]
     workspace = rolled_out(tmp_path, target, stages, metrics=metrics, looks=2)
-    target.sees(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(100, errors=10))
+    target.set_telemetry(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(100, errors=10))
     assert "NotReadyError" in look(workspace)
-    target.sees(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(200, errors=20))
+    target.set_telemetry(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(200, errors=20))
     assert "RolledBackError" in look(workspace)
     assert "undecided at the last look, 2 of 2" in workspace.state().quarantined["2"]
     assert target.observe().challenger is None
@@ -129,7 +131,7 @@ def test_a_bad_challenger_is_rolled_back_and_the_target_serves_the_champion(
 ) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, metrics=metrics)
-    target.sees(champion=telemetry_of(5_000), challenger=challenger)
+    target.set_telemetry(champion=telemetry_of(5_000), challenger=challenger)
     assert reason_to_resume(workspace, "2", 0) is not None
     assert "RolledBackError" in look(workspace)
     assert word in workspace.state().quarantined["2"]
@@ -140,10 +142,10 @@ def test_what_the_target_took_out_by_itself_is_rolled_back_also_while_paused(tmp
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
     control_rollout(workspace, "pause", reason="holiday")
-    target.sees(champion=telemetry_of(5_000), challenger=telemetry_of(500, seed=1))
+    target.set_telemetry(champion=telemetry_of(5_000), challenger=telemetry_of(500, seed=1))
     assert "paused: holiday" in look(workspace)
     assert reason_to_resume(workspace, "2", 0) is None
-    target.trips("30 of 40 requests raised")
+    target.trip("30 of 40 requests raised")
     assert "30 of 40 requests raised" in str(reason_to_resume(workspace, "2", 0))
     assert "RolledBackError" in look(workspace)
     assert target.observe().challenger is None
@@ -152,15 +154,15 @@ def test_what_the_target_took_out_by_itself_is_rolled_back_also_while_paused(tmp
 def test_a_stage_bakes_for_its_minutes_however_good_it_looks_and_fails_at_once(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"canary": 10, "bake": 10, "sample": 500}, {"live": 100}], looks=2)
-    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(600, seed=1))
+    target.set_telemetry(champion=telemetry_of(9_000), challenger=telemetry_of(600, seed=1))
     target.seconds = 60
     assert "look 1 of 2 comes after 5 minutes; 1 have passed" in look(workspace)
     assert reason_to_resume(workspace, "2", 0) is None
     target.seconds = 5 * 60
-    target.sees(champion=telemetry_of(90_000), challenger=telemetry_of(10_000, seed=1))
+    target.set_telemetry(champion=telemetry_of(90_000), challenger=telemetry_of(10_000, seed=1))
     assert "bakes for 5 more minutes" in look(workspace)
     # All of the sample was in at the first look, and more requests alone bring no second one.
-    target.sees(champion=telemetry_of(99_000), challenger=telemetry_of(11_000, seed=1))
+    target.set_telemetry(champion=telemetry_of(99_000), challenger=telemetry_of(11_000, seed=1))
     assert "NotReadyError" in look(workspace)
     target.seconds = 10 * 60
     assert look(workspace) == "passed"
@@ -180,7 +182,7 @@ def test_a_stage_that_stays_undecided_is_given_up_after_its_time(tmp_path: Path)
 def test_the_watch_takes_back_what_a_killed_run_left_at_canary(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"canary": 10, "max_wait": 30}, {"live": 100}])
-    target.sees(champion=telemetry_of(1_000), challenger=telemetry_of(10))
+    target.set_telemetry(champion=telemetry_of(1_000), challenger=telemetry_of(10))
     assert watch_rollout(workspace, week(3)) == []
     target.seconds = 31 * 60
     assert "was rolled back at canary_10: undecided after 31 minutes" in watch_rollout(workspace, week(3))[0]
@@ -204,7 +206,7 @@ def test_a_target_that_cannot_say_what_it_serves_is_told_again(tmp_path: Path) -
     target._traffic = Traffic(0, "1")
     target.fail_next("observe", TargetError("replica 1 serves something else than replica 2"))
     assert "now serves version 1 with version 2 at canary 10 %" in watch_rollout(workspace, week(3))[0]
-    target.fails("observe", TargetError("no answer"), times=2)
+    target.fail_next("observe", TargetError("no answer"), times=2)
     with pytest.raises(TargetError, match="cannot be read to confirm that"):
         watch_rollout(workspace, week(3))
 
@@ -236,8 +238,8 @@ def test_standby_is_warm_until_it_has_baked_and_then_switches_at_once(tmp_path: 
 def test_an_ab_test_is_judged_once_at_its_end(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"ab": 50, "sample": 1_000}, {"live": 100}])
-    target.sees(champion=telemetry_of(999), challenger=telemetry_of(999, seed=1))
+    target.set_telemetry(champion=telemetry_of(999), challenger=telemetry_of(999, seed=1))
     assert "look 1 of 1 comes at 1,000 requests of the challenger; 999 are in" in look(workspace)
-    target.sees(champion=telemetry_of(1_000), challenger=telemetry_of(1_000, seed=1))
+    target.set_telemetry(champion=telemetry_of(1_000), challenger=telemetry_of(1_000, seed=1))
     assert look(workspace) == "passed"
     assert looks(workspace) == [(1, "pass")]

@@ -67,7 +67,7 @@ def test_what_a_machine_can_prove_is_proved_and_what_only_a_person_can_is_left_o
     workspace = registered(
         tmp_path, tier="high", purpose="tests only", rollout={"approval": "human"}, evaluate={"slices": ["kind"]}
     )
-    missing = prove_version(workspace, "1")
+    missing = certify_version(workspace, "1")
     assert [sentence.partition(":")[0] for sentence in missing] == ["approval"]
     assert workspace.state().reproduced["1"].details.verdict == "identical"
     records = workspace.ledger.head().sequence
@@ -148,5 +148,5 @@ def test_a_tolerance_of_the_policy_is_the_one_a_new_version_is_proved_with(
     monkeypatch.setattr(
         reproduce_version_module, "predict", lambda *args, **kwargs: real_predict(*args, **kwargs) + next(offsets)
     )
-    assert prove_version(workspace, "1") == []
+    assert certify_version(workspace, "1") == []
     assert workspace.state().reproduced["1"].details.verdict == "within tolerance"

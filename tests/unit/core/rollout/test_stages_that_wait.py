@@ -35,7 +35,7 @@ def test_a_label_metric_of_a_live_stage_looks_at_what_came_while_its_run_waited(
         workspace.__dict__[name] = getattr(batch, name)
     version = start_rollout(workspace, week(5))
     enter_stage(workspace, version, 0, week(5))
-    target.sees(champion=telemetry_of(500), challenger=telemetry_of(500))
+    target.set_telemetry(champion=telemetry_of(500), challenger=telemetry_of(500))
     with pytest.raises(NotReadyError, match="no partition was scored since the stage was entered"):
         run_rollout_step(workspace, version, 0, week(5))
     assert reason_to_resume(workspace, version, 0) is None
@@ -91,7 +91,7 @@ def test_the_watch_leaves_the_last_partition_of_a_stage_to_its_look(tmp_path: Pa
 def test_a_challenger_that_breaks_while_a_person_thinks_is_not_promoted(tmp_path: Path) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target, [{"canary": 10}, {"live": 100, "approval": "human"}])
-    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
+    target.set_telemetry(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
     assert look(workspace) == "passed"
     with pytest.raises(NotReadyError, match="waits for a person"):
         enter_stage(workspace, "2", 1, week(3))
@@ -112,7 +112,7 @@ def test_a_rollout_whose_stage_is_declared_no_longer_stops_and_says_so(
 ) -> None:
     target = InMemoryTarget()
     before = rolled_out(tmp_path, target, [{"shadow": 100}, {"canary": 10}, {"live": 100}])
-    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(9_000, seed=1), paired=None)
+    target.set_telemetry(champion=telemetry_of(9_000), challenger=telemetry_of(9_000, seed=1), paired=None)
     control_rollout(before, "skip", reason="seen enough")
     enter_stage(before, "2", 1, week(3))
     loop = toy_loop(rollout={"target": "gateway", "stages": list(stages)})
@@ -160,6 +160,8 @@ def test_after_a_restart_of_the_gateway_looks_go_on_where_they_were(tmp_path: Pa
     workspace = rolled_out(tmp_path, target, [{"canary": 10, "sample": 1_000}, {"live": 100}], metrics=metrics)
     # It counts anew: what a look asks for has to come once more, and no look is taken twice.
     for requests, number in ((200, 1), (410, 2), (50, 2), (410, 2), (590, 2), (600, 3)):
-        target.sees(champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(requests, errors=requests // 10))
+        target.set_telemetry(
+            champion=telemetry_of(9_000, errors=900), challenger=telemetry_of(requests, errors=requests // 10)
+        )
         assert "NotReadyError" in look(workspace)
         assert [each for each, _ in looks(workspace)] == list(range(1, number + 1)), requests

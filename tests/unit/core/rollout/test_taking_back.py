@@ -66,9 +66,9 @@ def test_a_failed_look_with_both_down_is_no_finished_rollback_and_the_retry_fini
 ) -> None:
     target = InMemoryTarget()
     workspace = rolled_out(tmp_path, target)
-    target.sees(champion=telemetry_of(5_000), challenger=telemetry_of(500, errors=200))
+    target.set_telemetry(champion=telemetry_of(5_000), challenger=telemetry_of(500, errors=200))
     monkeypatch.setattr(InMemoryRegistry, "aliases", down)
-    target.fails("rollback", TargetError("no route to the gateway"))
+    target.fail_next("rollback", TargetError("no route to the gateway"))
     with pytest.raises(TargetError, match=r"version 2 was rolled back at canary_10: .*the target has not followed"):
         run_rollout_step(workspace, "2", 0, week(3))
     assert target.observe().challenger == "2"
@@ -97,7 +97,7 @@ def test_an_abort_that_comes_behind_a_failed_look_takes_nothing_else_back(
     honest = roll_back_now
 
     def behind_a_look(*args: Any, **kwargs: Any) -> Any:
-        target.sees(champion=telemetry_of(5_000), challenger=telemetry_of(500, errors=200))
+        target.set_telemetry(champion=telemetry_of(5_000), challenger=telemetry_of(500, errors=200))
         with pytest.raises(RolledBackError):
             run_rollout_step(workspace, "2", 0, week(3))
         return honest(*args, **kwargs)
@@ -113,7 +113,7 @@ def test_an_abort_that_comes_behind_a_failed_look_takes_nothing_else_back(
 def second_champion(tmp_path: Path, target: InMemoryTarget) -> Any:
     """Return a loop whose champion 2 came after champion 1, and whose version 3 is at canary."""
     workspace = rolled_out(tmp_path, target)
-    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
+    target.set_telemetry(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
     for index in (0, 1):
         run_rollout_step(workspace, "2", index, week(3))
     assert isinstance(workspace.registry, InMemoryRegistry)
@@ -162,7 +162,7 @@ def test_a_target_that_missed_the_rollback_counts_anew_for_the_next_rollout_of_t
     target_up(target)
     assert target.observe() == before
     enter_stage(workspace, start_rollout(workspace, week(3)), 0, week(3))
-    target.sees(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
+    target.set_telemetry(champion=telemetry_of(9_000), challenger=telemetry_of(1_000, seed=1))
     assert target.telemetry().order == workspace.state().traffic_record
     run_rollout_step(workspace, "2", 0, week(3))
     assert looks(workspace)[-1] == (1, "pass")
