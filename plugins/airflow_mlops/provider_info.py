@@ -1,4 +1,4 @@
-"""What Airflow asks of every provider package."""
+"""The metadata that Airflow reads from a provider package."""
 
 from __future__ import annotations
 

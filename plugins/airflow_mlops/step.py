@@ -31,17 +31,17 @@ def main(arguments: Optional[List[str]] = None) -> int:  # noqa: UP045, UP006
     parser.add_argument("--attended", action="store_true", help="end as soon as standard input is closed")
     parser.add_argument("--address-space-mb", type=int, help="limit of the address space")
     parser.add_argument("--folder", help="folder of a SageMaker container; instead of standard input and output")
-    asked = parser.parse_args(arguments)
-    if asked.folder:
-        return fit_in_container(asked.folder)
+    args = parser.parse_args(arguments)
+    if args.folder:
+        return fit_in_container(args.folder)
     answering = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what user code prints is a log line, not an answer
-    given = sys.stdin.buffer.readline() if asked.attended else sys.stdin.buffer.read()
-    if asked.attended:
+    given = sys.stdin.buffer.readline() if args.attended else sys.stdin.buffer.read()
+    if args.attended:
         threading.Thread(target=end_with_parent, daemon=True).start()
-    if asked.address_space_mb:
-        limit_address_space(asked.address_space_mb)
-    answer = answered(asked.step, given)
+    if args.address_space_mb:
+        limit_address_space(args.address_space_mb)
+    answer = answered(args.step, given)
     answering.write(json.dumps(answer))
     answering.close()
     return REFUSED if "error" in answer else 0
@@ -121,7 +121,7 @@ def end_with_parent() -> None:
 
 
 def limit_address_space(megabytes: int) -> None:
-    """Let an allocation far beyond the limit of memory fail at once, before anybody looks; where the system can."""
+    """Limit the address space, so that a huge allocation fails at once; warn where the system has no limit."""
     import resource
 
     try:

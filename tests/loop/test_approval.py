@@ -119,7 +119,7 @@ def test_what_is_chosen_when_the_time_is_up_is_no_approval(tmp_path: Path, airfl
     run.partition_key = KEYS[1]
     context: Any = {"ti": instance, "dag_run": run}
     with pytest.raises(AirflowFailException, match="nobody answered about version 1"):
-        operator.execute_complete(context, {**event, "responded_by_user": None}, asked="1")
+        operator.execute_complete(context, {**event, "responded_by_user": None}, shown_version="1")
     assert not project.workspace.state().approved
 
 

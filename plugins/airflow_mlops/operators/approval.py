@@ -54,18 +54,20 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
             HITLOperator.execute(self, context)
         except TaskAwaitingInput as waits:
             # The answer may come weeks later, when another version waits: it is about the one that was shown.
-            waits.kwargs = {**(waits.kwargs or {}), "asked": version}
+            waits.kwargs = {**(waits.kwargs or {}), "shown_version": version}
             raise
         raise AssertionError("unreachable: the task waits")
 
-    def execute_complete(self, context: Context, event: dict[str, Any], *, asked: str = "none") -> dict[str, Any]:
-        """Record the answer of a person about the version ``asked``."""
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], *, shown_version: str = "none"
+    ) -> dict[str, Any]:
+        """Record the answer of a person about the version that was shown."""
         answer: Any = HITLOperator.execute_complete(self, context, event)
         names = names_of(answer["responded_by_user"])
         with self.opened(context) as (workspace, partition):
             from airflow_mlops.core.rollout.approvals import record_approval, record_rejection, version_to_approve
 
-            version = version_to_approve(workspace, partition, expected=asked)
+            version = version_to_approve(workspace, partition, expected=shown_version)
             if answer["chosen_options"] != [APPROVE]:
                 person, reason = names[0] if names else "nobody", str((answer["params_input"] or {}).get("reason", ""))
                 record_rejection(workspace, version, person, reason)
@@ -106,8 +108,10 @@ class ApproveStageOperator(ApproveVersionOperator):
         self.notify_waiting(workspace, context)
         return self.ask(context, version.number)
 
-    def execute_complete(self, context: Context, event: dict[str, Any], *, asked: str = "none") -> dict[str, Any]:
-        """Record the answer of a person about the version ``asked``."""
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], *, shown_version: str = "none"
+    ) -> dict[str, Any]:
+        """Record the answer of a person about the version that was shown."""
         answer: Any = HITLOperator.execute_complete(self, context, event)
         names = names_of(answer["responded_by_user"])
         with self.opened(context) as (workspace, _):
@@ -118,12 +122,12 @@ class ApproveStageOperator(ApproveVersionOperator):
             if answer["chosen_options"] != [APPROVE]:
                 person, reason = names[0] if names else "nobody", str((answer["params_input"] or {}).get("reason", ""))
                 state = workspace.state()
-                if state.rollout is not None and state.rollout.version.number == asked:
+                if state.rollout is not None and state.rollout.version.number == shown_version:
                     message = f"{stage.name}: rejected by {person}" + (f": {reason}" if reason else "")
-                    roll_back_now(workspace, reason=message, only=asked)
-                raise AirflowSkipException(f"version {asked} was rejected by {person} before {stage.name}")
-            approve_stage(workspace, self.index, names, version=asked, started_by=started_by(context))
-        return {"version": asked, "stage": stage.name, "by": names[0]}
+                    roll_back_now(workspace, reason=message, only=shown_version)
+                raise AirflowSkipException(f"version {shown_version} was rejected by {person} before {stage.name}")
+            approve_stage(workspace, self.index, names, version=shown_version, started_by=started_by(context))
+        return {"version": shown_version, "stage": stage.name, "by": names[0]}
 
 
 def format_analyses(workspace: Workspace) -> str:

@@ -79,7 +79,7 @@ class SageMakerEndpointOperator(BaseOperator):
             endpoint.wait_until_settled()
             return self.verify_change(endpoint, request)
 
-    def execute_complete(self, context: Context, event: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
         """Go on once the endpoint has settled.
 
         :raises TargetError: if it has not in time
@@ -90,7 +90,7 @@ class SageMakerEndpointOperator(BaseOperator):
             seconds = self.waiter_delay * self.waiter_max_attempts
             raise TargetError(f"endpoint {self.endpoint_name} has not settled in {seconds:g} s: {event['message']}")
         with self.fail_without_retry():
-            return self.verify_change(self.endpoint(), asked)
+            return self.verify_change(self.endpoint(), request)
 
     def endpoint(self) -> Endpoint:
         """Return the endpoint."""
@@ -151,7 +151,7 @@ class SageMakerEndpointOperator(BaseOperator):
                 botocore_config=self.botocore_config,
             ),
             method_name="execute_complete",
-            kwargs={"asked": request},
+            kwargs={"request": request},
             timeout=timedelta(seconds=self.waiter_delay * self.waiter_max_attempts + 300),
         )
 

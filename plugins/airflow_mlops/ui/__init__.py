@@ -1,1 +1,1 @@
-"""What the package adds to Airflow itself."""
+"""Pages and links that the package adds to the Airflow UI."""

@@ -71,15 +71,15 @@ def read_anchors(file: Path, model: str) -> list[Anchor]:
         raise LedgerError(f"anchors cannot be read from {file}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise LedgerError(f"anchors cannot be read from {file}: no UTF-8 at byte {error.start}") from None
-    found = []
+    anchors = []
     for number, line in enumerate(lines, start=1):
         try:
-            found.append(Anchor(**json.loads(line)))
+            anchors.append(Anchor(**json.loads(line)))
         except (ValueError, TypeError):
             raise LedgerError(f"{file}:{number} is no anchor: {line[:80]!r}") from None
-    own = [anchor for anchor in found if anchor.model == model]
+    own = [anchor for anchor in anchors if anchor.model == model]
     if not own:
-        raise LedgerError(f"{file} holds {len(found)} anchors and none of {model}")
+        raise LedgerError(f"{file} holds {len(anchors)} anchors and none of {model}")
     return own
 
 

@@ -1,4 +1,4 @@
-"""What each record changes: the values of some keys in tables of facts, the state machine's among them.
+"""The effects of each kind of record: changes of keys in the tables of facts and of the state machine.
 
 These rules are the definition of the state. A fold applies them to one picture of the loop; a projection applies them
 to the picture as of each partition at which a value changes (:mod:`~airflow_mlops.core.ledger.projection`).
@@ -39,7 +39,7 @@ class Effect:
 
 
 def effects_of(record: Record[Any], before: FactSource) -> list[Effect]:
-    """Return what a record changes.
+    """Return the effects of a record on the facts.
 
     Parameters
     ----------

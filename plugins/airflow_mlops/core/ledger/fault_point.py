@@ -12,10 +12,10 @@ import signal
 
 def fault_point(name: str) -> None:
     """Kill the process or raise here if the environment asks for it: ``NAME:kill`` or ``NAME:raise``."""
-    asked = os.environ.get("AIRFLOW_MLOPS_FAULT")
-    if not asked:
+    fault = os.environ.get("AIRFLOW_MLOPS_FAULT")
+    if not fault:
         return
-    point, _, how = asked.partition(":")
+    point, _, how = fault.partition(":")
     if point != name:
         return
     if how == "kill":

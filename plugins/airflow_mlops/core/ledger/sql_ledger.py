@@ -151,10 +151,10 @@ class SqlLedger:
         if sequence == 0:
             return GENESIS
         query = select(LEDGER.c.hash).where(LEDGER.c.model == self.model, LEDGER.c.sequence == sequence)
-        found = connection.execute(query).scalar()
-        if found is None:
+        stored = connection.execute(query).scalar()
+        if stored is None:
             raise LedgerError(f"{self.model}: there is no record {sequence} to append to")
-        return str(found)
+        return str(stored)
 
     def _brought_up(self, connection: Connection) -> Head:
         """Apply the records that the projection does not include yet, and return the last one."""

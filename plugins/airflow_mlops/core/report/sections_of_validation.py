@@ -15,7 +15,7 @@ EXPECTATIONS = {
     "unexpected": "rows",
     "observed": "observed",
 }
-HISTORY = {"check": "check", "column": "column", "severity": "severity", "verdict": "verdict", "words": "said"}
+HISTORY = {"check": "check", "column": "column", "severity": "severity", "verdict": "verdict", "words": "message"}
 
 
 def validation_sections(findings: PartitionFindings) -> list[Section]:

@@ -24,9 +24,9 @@ COLUMNS = {
     "jensen_shannon": "Jensen–Shannon",
     "ks": "KS",
     "wasserstein": "Wasserstein",
-    "said": "said",
+    "message": "message",
 }
-FINDINGS = {"column": "column", "what": "what", "verdict": "verdict", "said": "said"}
+FINDINGS = {"column": "column", "what": "what", "verdict": "verdict", "message": "message"}
 SLICES = {
     "column": "column",
     "slice": "value",

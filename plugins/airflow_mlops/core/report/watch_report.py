@@ -47,7 +47,7 @@ def summary_section(findings: PartitionFindings) -> Section:
     lines = [(name, format_value(part.verdict), format_value(part.message)) for name, part in judged]
     if findings.regret:
         lines.append(("regret", format_value(findings.regret.regret), format_value(findings.regret.message)))
-    tables = [Table(("what", "verdict", "said"), tuple(lines))] if lines else []
+    tables = [Table(("what", "verdict", "message"), tuple(lines))] if lines else []
     texts = [] if lines else ["Nothing was judged of this partition."]
     if any(part.historical for _, part in judged):
         texts.append("Historical: newer partitions were decided on before, so nothing here raises an alarm.")

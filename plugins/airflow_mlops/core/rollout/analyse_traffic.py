@@ -158,7 +158,7 @@ def reason_to_analyse(workspace: Workspace, state: LoopState, stage: RolloutStag
 
 
 def _reason_to_wait(open_: OpenStage) -> str | None:
-    """Return what an analysis has to wait for, in words; None if it is due."""
+    """Return the reason why an analysis is not due yet, as a sentence; None if it is due."""
     record, count, least = open_.state.traffic_record, open_.requests, open_.declared.min_rows
     if open_.telemetry.order != record:
         return f"the target has seen record {open_.telemetry.order}, and record {record} says what it serves"

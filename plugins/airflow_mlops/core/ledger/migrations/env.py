@@ -1,4 +1,4 @@
-"""What Alembic runs to migrate: it is handed the connection, which holds the lock already."""
+"""Alembic's environment: run the migrations on a connection that is passed in and already holds the lock."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def judge_stream(stream: LossStream, terms: CheckTerms) -> CheckResult:
         "limit": terms.worse_by,
         "changes": len(changes),
         "since": str(stream.partitions[last]),
-        "found": str(stream.partitions[edges[changes[-1].found]]),
+        "found": str(stream.partitions[edges[changes[-1].detected]]),
     }
     message = (
         f"the errors changed in {numbers['since']}: {terms.metric} is {now:.4g} since then and was {before:.4g} "

@@ -24,9 +24,9 @@ NOT_INSTALLED = "the check concept needs river, which is not installed: pip inst
 
 @dataclass(frozen=True)
 class Change:
-    """A change of the mean: detected at the point ``found``, and begun at the point ``began``."""
+    """A change of the mean: detected at the point ``detected``, and begun at the point ``began``."""
 
-    found: int
+    detected: int
     began: int
 
 

@@ -20,12 +20,12 @@ FindingKind = Literal["missing", "retyped", "empty", "infinite", "constant", "ne
 
 @dataclass(frozen=True)
 class ColumnFinding:
-    """A finding about a column: ``what`` is its kind, ``said`` its description, ``alarms`` whether it is an alarm."""
+    """A finding about a column: ``what`` is its kind, ``message`` describes it, ``alarms`` tells whether it alarms."""
 
     column: str
     what: FindingKind
     alarms: bool
-    said: str
+    message: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""

@@ -92,14 +92,14 @@ def judge_by_evidently(
 
 
 def judge_column(name: str, reference: pd.Series, window: pd.Series, declared: Drift) -> dict[str, Any]:
-    """Return Evidently's verdict on a column as JSON values; without a ``score``, ``said`` is the reason."""
+    """Return Evidently's verdict on a column as JSON values; without a ``score``, ``message`` is the reason."""
     assert declared.method is not None
     assert declared.threshold is not None
     verdict: dict[str, Any] = {"column": name, "method": declared.method, "score": None, "drifted": False}
     column = comparable_column(reference, window)
     score = column if isinstance(column, str) else score_column(column, declared.method, declared.threshold)
     if isinstance(score, str):
-        return {**verdict, "verdict": "insufficient data", "said": score}
+        return {**verdict, "verdict": "insufficient data", "message": score}
     return {
         **verdict,
         "score": score.score,
@@ -117,7 +117,7 @@ def summary_sentence(
         f"Evidently's {declared.method} at {declared.threshold:g} for each column by itself, {rows:,} rows against "
         f"{reference_rows:,}"
     )
-    alarms = [f"{finding.column!r} {finding.said}" for finding in alarming]
+    alarms = [f"{finding.column!r} {finding.message}" for finding in alarming]
     alarms += [f"{column['column']!r} scored {column['score']:.3g}" for column in columns if column["drifted"]]
     if alarms:
         more = f" and {len(alarms) - SHOWN} more" if len(alarms) > SHOWN else ""

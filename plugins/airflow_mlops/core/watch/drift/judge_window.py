@@ -78,7 +78,7 @@ class WindowJudgement:
     @property
     def message(self) -> str:
         """The finding in a sentence with its numbers."""
-        alarms = [f"{finding.column!r} {finding.said}" for finding in self.findings if finding.alarms]
+        alarms = [f"{finding.column!r} {finding.message}" for finding in self.findings if finding.alarms]
         alarms += [
             f"{column.column!r} moved by {column.distance:.3g} (p = {column.p_value:.2g})"
             for column in self.judged.columns
