@@ -44,10 +44,10 @@ PLAN = [Look(number, tuple(k / LOOKS for k in range(1, number + 1)), LOOKS, ALPH
 
 def false_aborts() -> list[Row]:
     """Return the rows: good challengers that are stopped, the gap in power, and how soon a gross one is stopped."""
-    return [*_aborted(), _power_gap(), _gross_regression()]
+    return [*_false_abort_rows(), _power_gap(), _gross_regression()]
 
 
-def _aborted() -> list[Row]:
+def _false_abort_rows() -> list[Row]:
     rows = []
     for name, spread in SPREADS.items():
         random = np.random.default_rng(1)

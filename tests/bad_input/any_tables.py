@@ -72,8 +72,8 @@ WRONG: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
 @st.composite
 def columns(draw: st.DrawFn, name: str, rows: int) -> pa.Array:
     """Draw the values of a column of the contract; one time in forty of a type that is none of its own."""
-    kind, one = draw(st.sampled_from(WRONG if draw(st.integers(0, 39)) == 0 else RIGHT[name]))
-    values = draw(st.lists(one, min_size=rows, max_size=rows))
+    kind, strategy = draw(st.sampled_from(WRONG if draw(st.integers(0, 39)) == 0 else RIGHT[name]))
+    values = draw(st.lists(strategy, min_size=rows, max_size=rows))
     empty = draw(st.sets(st.integers(0, max(rows - 1, 0)), max_size=2))
     return pa.array([None if place in empty else value for place, value in enumerate(values)], kind)
 
@@ -84,13 +84,13 @@ def tables(draw: st.DrawFn) -> pa.Table:
     rows = draw(st.integers(0, 30))
     names = draw(st.permutations(NAMES))
     left_out = draw(st.integers(0, 59))
-    kept = [name for place, name in enumerate(names) if place != left_out]
-    arrays = [draw(columns(name, rows)) for name in kept]
+    column_names = [name for place, name in enumerate(names) if place != left_out]
+    arrays = [draw(columns(name, rows)) for name in column_names]
     if draw(st.integers(0, 7)) == 0:
-        kind, one = draw(st.sampled_from(WRONG))
-        arrays.append(pa.array(draw(st.lists(one, min_size=rows, max_size=rows)), kind))
-        kept = [*kept, draw(odd_names)]
-    return pa.Table.from_arrays(arrays, names=kept)
+        kind, strategy = draw(st.sampled_from(WRONG))
+        arrays.append(pa.array(draw(st.lists(strategy, min_size=rows, max_size=rows)), kind))
+        column_names = [*column_names, draw(odd_names)]
+    return pa.Table.from_arrays(arrays, names=column_names)
 
 
 cell = st.one_of(st.sampled_from(["", "1", "1.5", "nan", "inf", "1e400", "abc", "9" * 30, 'a"b', "a\nb"]), words)
@@ -107,12 +107,12 @@ own_cells: dict[str, st.SearchStrategy[str]] = {
 @st.composite
 def csv_rows(draw: st.DrawFn) -> list[list[str]]:
     """Draw the rows of a CSV file with the contract's header: some cells, and the length of some rows, are wrong."""
-    found = []
+    rows = []
     for _ in range(draw(st.integers(0, 25))):
         row = [draw(cell if draw(st.integers(0, 14)) == 0 else own_cells[name]) for name in NAMES]
         odd = draw(st.integers(0, 24))
-        found.append(row[:-1] if odd == 0 else [*row, "more"] if odd == 1 else row)
-    return found
+        rows.append(row[:-1] if odd == 0 else [*row, "more"] if odd == 1 else row)
+    return rows
 
 
 any_texts = st.one_of(

@@ -1,7 +1,7 @@
-"""What a case of bad input is: what arrives, what becomes of it, and the words in which that is said.
+"""A case of bad input: the delivery, its outcome, and the words of the message.
 
-The cases are data: ``test_bad_input.py`` goes through them, and the page ``docs/reference/bad-input.md`` is
-written from them.
+The cases are data: ``test_bad_input.py`` runs them, and the page ``docs/reference/bad-input.md`` is generated from
+them.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ class Case:
     Parameters
     ----------
     line : str
-        What arrives, for people.
+        The delivery in words.
     outcome : str
-        What becomes of it.
+        The outcome.
     words : tuple of str
-        What the ledger's reason must hold of a refusal, the reasons in quarantine of rows that are set aside,
-        the warnings of a publication, the error of a declaration.
+        Texts that the message must contain: the reason of a refusal, the reasons of quarantined rows, the warnings
+        of a publication, the error of a declaration.
     deliver : callable
-        Puts it where the source looks.
+        Writes the delivery to the source.
     source : str
-        Which kind of source it arrives by.
+        Kind of the source.
     arrived : int
-        Rows that arrive; None where that cannot be said.
+        Number of arriving rows; None if it is not known.
     bad : int
-        Rows that are in quarantine afterwards.
+        Number of quarantined rows.
     data : dict
         Keys of the declaration's ``data`` that differ from the usual ones.
     contract : dict or None
@@ -46,11 +46,11 @@ class Case:
     changed : dict
         Keys of the contract that change with this delivery.
     fresh : bool
-        Whether there is no history.
+        Whether the loop has no history.
     stage : str
         The stage that refuses.
     check : callable
-        What else must hold afterwards.
+        Further assertions on the world.
     """
 
     line: str
@@ -70,17 +70,17 @@ class Case:
 
 
 def refused(line: str, *words: str, deliver: Deliver, **more: Any) -> Case:
-    """Return a case of which nothing goes on."""
+    """Return a case of a refused delivery."""
     return Case(line, "refused", words, deliver, **more)
 
 
 def quarantined(line: str, *words: str, deliver: Deliver, bad: int = 1, **more: Any) -> Case:
-    """Return a case of which the good rows go on."""
+    """Return a case with quarantined rows whose good rows are published."""
     return Case(line, "quarantined", words, deliver, bad=bad, **more)
 
 
 def published(line: str, *words: str, deliver: Deliver, **more: Any) -> Case:
-    """Return a case of which everything goes on."""
+    """Return a case of a delivery that is published."""
     return Case(line, "published", words, deliver, **more)
 
 
@@ -133,11 +133,11 @@ def texts(columns: Mapping[str, Sequence[str]]) -> Deliver:
     """Deliver the good week as CSV with the first values of some columns replaced by texts."""
 
     def deliver(world: World) -> None:
-        found = as_text(good_rows(BAD))
+        cells = as_text(good_rows(BAD))
         for name, first in columns.items():
             for row, text in enumerate(first, start=1):
-                found[row][found[0].index(name)] = text
-        world.file(BAD).write_bytes(as_csv(found))
+                cells[row][cells[0].index(name)] = text
+        world.file(BAD).write_bytes(as_csv(cells))
 
     return deliver
 
@@ -157,7 +157,7 @@ def file_text(name: str, text: str | bytes) -> Deliver:
     return deliver
 
 
-def declared_wrong(line: str, *words: str, deliver: Deliver, **more: Any) -> Case:
+def bad_declaration(line: str, *words: str, deliver: Deliver, **more: Any) -> Case:
     """Return a case of a declaration that is refused before anything is read."""
     return Case(line, "declaration error", words, deliver, **more)
 

@@ -18,15 +18,15 @@ def changed(**columns: Any) -> dict[str, Any]:
     return {"columns": {name: declared for name, declared in merged.items() if declared is not None}}
 
 
-def appended(name: str, values: Any = None) -> Any:
+def append_column(name: str, values: Any = None) -> Any:
     """Deliver the good week with one more column."""
     return table(lambda rows: rows.append_column(name, rows.column("x") if values is None else values(rows)))
 
 
 def same_order_as_declared(world: World) -> None:
     """Assert that columns which came in another order are kept in the contract's, each with its own values."""
-    kept = world.reader.snapshots.read(BAD).select(list(COLUMNS_DECLARED))
-    assert kept.sort_by("id").equals(good_rows(BAD).sort_by("id").cast(kept.schema))
+    stored = world.reader.snapshots.read(BAD).select(list(COLUMNS_DECLARED))
+    assert stored.sort_by("id").equals(good_rows(BAD).sort_by("id").cast(stored.schema))
 
 
 def without_column(name: str) -> Any:
@@ -94,15 +94,15 @@ COLUMNS: list[Case] = [
     refused(
         "a column that the contract does not have",
         "column 'z' (double) is new; the contract has no such column",
-        deliver=appended("z"),
+        deliver=append_column("z"),
     ),
     refused(
         "a column that was not there before, without a contract",
         "column 'z' is new; the partitions before have no such column",
-        deliver=appended("z"),
+        deliver=append_column("z"),
         contract=None,
     ),
-    refused("two columns of one name", "column 'x' stands there 2 times", deliver=appended("x")),
+    refused("two columns of one name", "column 'x' stands there 2 times", deliver=append_column("x")),
     refused(
         "two columns of one name in a CSV file",
         "column 'x' stands there 2 times",
@@ -110,7 +110,7 @@ COLUMNS: list[Case] = [
         source="csv",
     ),
     refused(
-        "names that differ in the case of their letters alone", "column 'X' (double) is new", deliver=appended("X")
+        "names that differ in the case of their letters alone", "column 'X' (double) is new", deliver=append_column("X")
     ),
     published(
         "columns in another order",
@@ -120,23 +120,25 @@ COLUMNS: list[Case] = [
     refused(
         "a column that the contract denies",
         "column 'passport_number' is denied by the contract ('*passport*')",
-        deliver=appended("passport_number"),
+        deliver=append_column("passport_number"),
     ),
-    published("a column that the contract ignores", deliver=appended("_loaded_by"), check=without_column("_loaded_by")),
+    published(
+        "a column that the contract ignores", deliver=append_column("_loaded_by"), check=without_column("_loaded_by")
+    ),
     refused(
         "a column name with markup in it",
         "column '<img src=x onerror=alert(1)>' has a name that is refused",
-        deliver=appended("<img src=x onerror=alert(1)>"),
+        deliver=append_column("<img src=x onerror=alert(1)>"),
     ),
     refused(
         "a column named like one that snapshots need",
         "column 'partition' has a name that snapshots need",
-        deliver=appended("partition"),
+        deliver=append_column("partition"),
     ),
-    refused("a column without a name", "column '' has a name that is refused", deliver=appended("")),
+    refused("a column without a name", "column '' has a name that is refused", deliver=append_column("")),
     published(
         "the contract adds a nullable column, and says evolution: additive",
-        deliver=appended("discount"),
+        deliver=append_column("discount"),
         changed={"evolution": "additive", **changed(discount={"type": "float"})},
         check=old_partitions_still_train,
     ),
@@ -144,14 +146,14 @@ COLUMNS: list[Case] = [
         "the contract adds a column, and does not say evolution: additive",
         CONTRACT_CHANGED,
         "+ 'discount' (double) is new, and the contract does not say evolution: additive",
-        deliver=appended("discount"),
+        deliver=append_column("discount"),
         changed=changed(discount={"type": "float"}),
     ),
     refused(
         "the contract adds a column that must not be null",
         CONTRACT_CHANGED,
         "+ 'discount' (double) is new and not nullable",
-        deliver=appended("discount"),
+        deliver=append_column("discount"),
         changed={"evolution": "additive", **changed(discount={"type": "float", "nullable": False})},
     ),
     refused(

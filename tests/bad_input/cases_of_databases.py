@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.bad_input.case import Case, Deliver, declared_wrong, published, quarantined, refused, statement
+from tests.bad_input.case import Case, Deliver, bad_declaration, published, quarantined, refused, statement
 from tests.bad_input.world import BAD, World
 
 HOSTILE = "Robert'); DROP TABLE orders; --"
 ONE = "WHERE id = '2013-01-27-7'"
 
 
-def mended(text: str) -> Any:
+def change_back(text: str) -> Any:
     """Return a check that changes the table back, for the week that follows."""
     return lambda world: world.run(text.replace("{table}", world.table))
 
@@ -26,22 +26,22 @@ def hostile_value_is_kept(world: World) -> None:
     assert HOSTILE in world.reader.snapshots.read(BAD)["kind"].to_pylist()
 
 
-def delivered(world: World) -> None:
+def deliver_good_week(world: World) -> None:
     """Deliver the good week."""
     world.put(BAD)
 
 
 def sql(line: str, change: str, back: str, *words: str) -> Case:
     """Return a case of a table that is changed by a statement and refused, and is changed back."""
-    return refused(line, *words, deliver=statement(change), source="sql", check=mended(back))
+    return refused(line, *words, deliver=statement(change), source="sql", check=change_back(back))
 
 
 def wrong(line: str, *words: str, **keys: Any) -> Case:
     """Return a case of a declared source that is refused before the database is asked."""
-    return declared_wrong(line, *words, deliver=delivered, source="sql", data=source(**keys))
+    return bad_declaration(line, *words, deliver=deliver_good_week, source="sql", data=source(**keys))
 
 
-DELIVER: Deliver = delivered
+DELIVER: Deliver = deliver_good_week
 DATABASES: list[Case] = [
     Case(
         "no rows of the partition yet",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.bad_input.case import Case, declared_wrong, file_text
+from tests.bad_input.case import Case, bad_declaration, file_text
 from tests.bad_input.world import CONTRACT, SUITE
 
 LOOP = """\
@@ -46,13 +46,13 @@ def wrong(file: str, line: str, *words: str, add: str = "", swap: tuple[str, str
     text = TEXTS[file]
     assert swap[0] in text
     text = text.replace(*swap, 1)
-    return declared_wrong(f"{line} in {NAMES[file]}", file, *words, deliver=file_text(file, text + add))
+    return bad_declaration(f"{line} in {NAMES[file]}", file, *words, deliver=file_text(file, text + add))
 
 
 def model_named(line: str, name: str) -> Case:
     """Return a case of a model with a name that is refused."""
     text = LOOP.replace("model: orders", f"model: {json.dumps(name)}")
-    return declared_wrong(
+    return bad_declaration(
         line,
         "loop.yaml:1: model",
         "should match pattern '^[a-z0-9][a-z0-9_-]{0,62}$'",
@@ -63,7 +63,7 @@ def model_named(line: str, name: str) -> Case:
 def uri(line: str, address: str, *words: str) -> Case:
     """Return a case of a source at an address that is refused."""
     text = LOOP.replace("in/{partition}.parquet", address)
-    return declared_wrong(line, *words, deliver=file_text("loop.yaml", text))
+    return bad_declaration(line, *words, deliver=file_text("loop.yaml", text))
 
 
 YAML: list[Case] = [

@@ -14,12 +14,12 @@ from tests.bad_input.world import BAD, World, good_rows
 CLAIMED = 200_000_000
 
 
-def folder(world: World) -> None:
+def deliver_folder(world: World) -> None:
     """Deliver a folder where a file is declared."""
     world.file(BAD).mkdir()
 
 
-def claiming(world: World) -> None:
+def deliver_many_rows(world: World) -> None:
     """Deliver a Parquet file of less than 1 MB with 200 million rows, every value of which is the same."""
     block = pa.table({"n": np.zeros(5_000_000, np.int64)})
     with pq.ParquetWriter(world.file(BAD), block.schema, compression="zstd", data_page_size=1 << 26) as writer:
@@ -28,7 +28,7 @@ def claiming(world: World) -> None:
     assert world.file(BAD).stat().st_size < 1_000_000
 
 
-def bomb(world: World) -> None:
+def deliver_bomb(world: World) -> None:
     """Deliver a compressed CSV file of a few kilobytes that holds 30 MB."""
     header, first = lines_of(world)[:2]
     content = header + first * (30_000_000 // len(first))
@@ -40,9 +40,9 @@ def bomb(world: World) -> None:
 def lines_of(world: World) -> list[bytes]:
     """Return the lines of the good week's CSV file."""
     world.put(BAD)
-    found = world.file(BAD).read_bytes().splitlines(keepends=True)
+    lines = world.file(BAD).read_bytes().splitlines(keepends=True)
     world.file(BAD).unlink()
-    return found
+    return lines
 
 
 FILES: list[Case] = [
@@ -87,16 +87,18 @@ FILES: list[Case] = [
         deliver=lambda world: pq.write_table(good_rows(BAD), world.file(BAD)),
         source="csv",
     ),
-    refused("a folder in place of a file", "in/2013-01-27.parquet cannot be read", "it is a folder", deliver=folder),
+    refused(
+        "a folder in place of a file", "in/2013-01-27.parquet cannot be read", "it is a folder", deliver=deliver_folder
+    ),
     refused(
         "a Parquet file of less than 1 MB that holds 200 million rows",
         "it has at least 200,000,000 rows, and data.limits.rows is 100,000,000",
-        deliver=claiming,
+        deliver=deliver_many_rows,
     ),
     refused(
         "a compressed CSV file of a few kilobytes that holds 30 MB",
         "and data.limits.bytes is 10,000,000",
-        deliver=bomb,
+        deliver=deliver_bomb,
         source="csv",
         data={"limits": {"bytes": 10_000_000}, "source": {"kind": "csv", "uri": "in/{partition}.csv*"}},
     ),

@@ -15,7 +15,7 @@ from tests.bad_input.world import BAD, CONTRACT, ROWS, World, good_rows
 MILLION = 1_000_000
 
 
-def again(rows: pa.Table, suffix: str) -> pa.Table:
+def with_other_keys(rows: pa.Table, suffix: str) -> pa.Table:
     """Return the rows under other keys."""
     return rows.set_column(0, "id", pc.binary_join_element_wise(rows["id"], suffix, ""))
 
@@ -25,7 +25,7 @@ def nulls(name: str) -> Deliver:
     return column(name, lambda rows: pa.nulls(rows.num_rows, rows[name].type))
 
 
-def distinct(world: World) -> None:
+def deliver_distinct(world: World) -> None:
     """Deliver a million rows, each with a category of its own."""
     rows = good_rows(BAD, 1000)
     many = pa.concat_tables([rows] * (MILLION // rows.num_rows)).combine_chunks()
@@ -46,8 +46,8 @@ def no_warnings(world: World) -> None:
 
 def one_copy_is_kept(world: World) -> None:
     """Assert that of two equal rows one was published."""
-    kept = world.reader.snapshots.read(BAD)["id"].to_pylist()
-    assert sorted(kept) == sorted(good_rows(BAD)["id"].to_pylist())
+    stored = world.reader.snapshots.read(BAD)["id"].to_pylist()
+    assert sorted(stored) == sorted(good_rows(BAD)["id"].to_pylist())
 
 
 OPTIONAL: dict[str, Any] = {"columns": {**CONTRACT["columns"], "n": {"type": "int", "optional": True}}}
@@ -114,7 +114,7 @@ WHOLE: list[Case] = [
         "label: the label's mean is",
         deliver=column("y", lambda rows: pc.add(rows["y"], 9.0)),
     ),
-    published("a million rows, each with a category of its own", deliver=distinct, arrived=MILLION, fresh=True),
+    published("a million rows, each with a category of its own", deliver=deliver_distinct, arrived=MILLION, fresh=True),
     published(
         "categories that were never there before",
         "categories: kind: 100.0% of the values are none of the 3 known",
@@ -134,14 +134,14 @@ WHOLE: list[Case] = [
     published(
         "a delivery that is there twice under other keys",
         "duplicates: 50.00% of the rows repeat another one in all but the key",
-        deliver=table(lambda rows: pa.concat_tables([rows, again(rows, "b")])),
+        deliver=table(lambda rows: pa.concat_tables([rows, with_other_keys(rows, "b")])),
         arrived=2 * ROWS,
     ),
     published(
         "a delivery that is there three times under other keys",
         "row_count: 600 rows",
         "duplicates:",
-        deliver=table(lambda rows: pa.concat_tables([rows, again(rows, "b"), again(rows, "c")])),
+        deliver=table(lambda rows: pa.concat_tables([rows, with_other_keys(rows, "b"), with_other_keys(rows, "c")])),
         arrived=3 * ROWS,
     ),
     refused(

@@ -14,20 +14,20 @@ from tests.bad_input.world import BAD, CONTRACT, World, good_rows
 EDGE = datetime.fromisoformat(BAD)
 
 
-def declared(name: str, **changes: Any) -> dict[str, Any]:
+def contract_with(name: str, **changes: Any) -> dict[str, Any]:
     """Return the contract with one column declared otherwise."""
     columns = CONTRACT["columns"]
     return {"columns": {**columns, name: {**columns[name], **changes}}}
 
 
-def finer(rows: pa.Table) -> pa.Array:
+def finer_times(rows: pa.Table) -> pa.Array:
     """Return the times in nanoseconds, the first with one of them too many."""
     times = rows["at"].combine_chunks().cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64()).to_numpy().copy()
     times[0] += 1
     return pa.array(times).cast(pa.timestamp("ns", tz="UTC"))
 
 
-def unsigned(rows: pa.Table) -> pa.Array:
+def unsigned_numbers(rows: pa.Table) -> pa.Array:
     """Return unsigned numbers, the first beyond the largest signed one."""
     return pa.array([2**63 + 5, *rows["n"].to_pylist()[1:]], pa.uint64())
 
@@ -70,7 +70,7 @@ VALUES: list[Case] = [
     published(
         "NaN where the contract says finite: false",
         deliver=values("y", float("nan")),
-        contract=declared("y", finite=False),
+        contract=contract_with("y", finite=False),
     ),
     quarantined(
         "inf and nan as text in a CSV file",
@@ -114,14 +114,14 @@ VALUES: list[Case] = [
     quarantined(
         "an unsigned number beyond the signed ones in a Parquet file",
         "n: 9223372036854775813 is no int",
-        deliver=column("n", unsigned),
+        deliver=column("n", unsigned_numbers),
     ),
     quarantined(
         "a float beyond all floats where the contract says finite: false",
         "x: '1e400' is no float",
         deliver=cells("x", "1e400"),
         source="csv",
-        contract=declared("x", finite=False),
+        contract=contract_with("x", finite=False),
     ),
     quarantined("a float beyond all floats", "x: '1e400' is no float", deliver=cells("x", "1e400"), source="csv"),
     quarantined(
@@ -167,7 +167,7 @@ VALUES: list[Case] = [
         "column 'at' has the type timestamp[us]; the contract says time with zone UTC",
         deliver=column("at", lambda rows: rows["at"].cast(pa.timestamp("us"))),
     ),
-    quarantined("a time finer than a microsecond", "is no time with a zone", deliver=column("at", finer)),
+    quarantined("a time finer than a microsecond", "is no time with a zone", deliver=column("at", finer_times)),
     published(
         "a late row: its time lies before the partition", deliver=at(EDGE - timedelta(days=30)), check=late_counted
     ),

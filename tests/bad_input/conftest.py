@@ -34,32 +34,32 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connect]:
 def seeded(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Callable[[SourceKind, bool], World]:
-    """Return what gives a loop of a kind with its history, made once; it must only be copied."""
-    made: dict[tuple[SourceKind, bool], World] = {}
+    """Return a function that makes the loop of a kind with its history, once; callers only copy it."""
+    worlds: dict[tuple[SourceKind, bool], World] = {}
 
     def get(source: SourceKind, contract: bool) -> World:
-        if (source, contract) not in made:
+        if (source, contract) not in worlds:
             world = World(tmp_path_factory.mktemp("seeded"), source, contract=CONTRACT if contract else None)
             if source == "sql":
                 world.connect = request.getfixturevalue("connect")
                 world.create()
             list(world.seed())
-            made[source, contract] = world
-        return made[source, contract]
+            worlds[source, contract] = world
+        return worlds[source, contract]
 
     return get
 
 
 @pytest.fixture
 def open_world(tmp_path: Path, seeded: Callable[[SourceKind, bool], World], request: pytest.FixtureRequest) -> Open:
-    """Return what opens the loop of a case, its history behind it."""
+    """Return a function that opens the loop of a case with its history."""
 
-    def opened(case: Case) -> World:
+    def open_case(case: Case) -> World:
         contract = None if case.contract is None else {**CONTRACT, **case.contract}
         world = World(tmp_path, case.source, contract=contract, data=case.data)
         if case.source == "sql":
             world.connect, world.table = request.getfixturevalue("connect"), f"orders_{next(_SERIAL)}"
             world.create(**case.types)
-        return world if case.fresh else world.copied_from(seeded(case.source, case.contract is not None))
+        return world if case.fresh else world.copy_stores(seeded(case.source, case.contract is not None))
 
-    return opened
+    return open_case

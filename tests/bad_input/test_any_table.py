@@ -32,14 +32,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("any")
 
 
-def opened(folder: Path, source: SourceKind) -> World:
+def open_world(folder: Path, source: SourceKind) -> World:
     """Return a loop without a history that bears nearly any share of bad rows."""
     place = folder / str(next(_SERIAL))
     place.mkdir()
     return World(place, source, contract=CONTRACT, data={"tolerance": 0.99})
 
 
-def outcome(world: World) -> dict[str, Any] | str:
+def ingest_or_reason(world: World) -> dict[str, Any] | str:
     """Ingest the partition; return what its record says, or why it was refused."""
     try:
         return world.ingest(BAD)
@@ -52,20 +52,20 @@ def versions(world: World) -> list[Path]:
     return sorted((world.folder / "home" / "lake").glob("**/_delta_log/*.json"))
 
 
-def assert_kept_or_refused(world: World, arrived: int | None, said: dict[str, Any] | str) -> None:
+def assert_kept_or_refused(world: World, arrived: int | None, result: dict[str, Any] | str) -> None:
     """Assert what the ledger, the snapshots and the quarantine hold, against what arrived."""
     state = world.reader.state()
     assert verify_chain(list(world.reader.ledger.records())) == 1
-    if isinstance(said, str):
-        assert state.refused[BAD].reason == said
+    if isinstance(result, str):
+        assert state.refused[BAD].reason == result
         assert not state.published
         return
-    rows = world.reader.snapshots.read(BAD, version=said.version)
-    held = world.held(BAD)
-    assert (rows.num_rows, len(held)) == (said.rows, said.quarantined)
+    rows = world.reader.snapshots.read(BAD, version=result.version)
+    quarantined = world.quarantined(BAD)
+    assert (rows.num_rows, len(quarantined)) == (result.rows, result.quarantined)
     if arrived is not None:
-        assert rows.num_rows + len(held) == arrived
-    assert all(row["reasons"] != "[]" for row in held)
+        assert rows.num_rows + len(quarantined) == arrived
+    assert all(row["reasons"] != "[]" for row in quarantined)
     assert_meets_the_contract(rows)
 
 
@@ -82,7 +82,7 @@ def assert_meets_the_contract(rows: pa.Table) -> None:
     assert all(time < END for time in times)
 
 
-def written(world: World, rows: pa.Table, seed: int) -> None:
+def write_shuffled(world: World, rows: pa.Table, seed: int) -> None:
     """Deliver the same rows in another order, of rows and of columns, in other groups and encodings."""
     source = random.Random(seed)
     order = source.sample(range(rows.num_rows), rows.num_rows)
@@ -97,17 +97,17 @@ def written(world: World, rows: pa.Table, seed: int) -> None:
 @quick
 @given(rows=tables(), seed=st.integers(0, 1000))
 def test_any_table_is_refused_or_kept_whole_and_never_twice(folder: Path, rows: pa.Table, seed: int) -> None:
-    world = opened(folder, "parquet")
+    world = open_world(folder, "parquet")
     pq.write_table(rows, world.file(BAD))
-    said = outcome(world)
-    assert_kept_or_refused(world, rows.num_rows, said)
-    event(said[:30] if isinstance(said, str) else "published")
+    result = ingest_or_reason(world)
+    assert_kept_or_refused(world, rows.num_rows, result)
+    event(result[:30] if isinstance(result, str) else "published")
     before = versions(world)
-    written(world, rows, seed)
-    again = outcome(world)
-    assert isinstance(again, str) == isinstance(said, str)
-    if not isinstance(said, str):
-        assert again == said
+    write_shuffled(world, rows, seed)
+    again = ingest_or_reason(world)
+    assert isinstance(again, str) == isinstance(result, str)
+    if not isinstance(result, str):
+        assert again == result
         assert versions(world) == before
         assert world.reader.state().sequence == 1
 
@@ -115,18 +115,18 @@ def test_any_table_is_refused_or_kept_whole_and_never_twice(folder: Path, rows: 
 @quick
 @given(rows=csv_rows(), seed=st.integers(0, 1000))
 def test_any_cells_of_a_csv_file_are_refused_or_kept_whole(folder: Path, rows: list[list[str]], seed: int) -> None:
-    world = opened(folder, "csv")
+    world = open_world(folder, "csv")
     header = list(CONTRACT["columns"])
     world.file(BAD).write_bytes(as_csv([header, *rows]))
-    said = outcome(world)
-    assert_kept_or_refused(world, len(rows), said)
-    event(said[:30] if isinstance(said, str) else "published")
+    result = ingest_or_reason(world)
+    assert_kept_or_refused(world, len(rows), result)
+    event(result[:30] if isinstance(result, str) else "published")
     before = versions(world)
     shuffled = random.Random(seed).sample(rows, len(rows))
     world.file(BAD).write_bytes(as_csv([header, *shuffled]))
-    again = outcome(world)
-    if not isinstance(said, str):
-        assert again == said
+    again = ingest_or_reason(world)
+    if not isinstance(result, str):
+        assert again == result
         assert versions(world) == before
         assert world.reader.state().sequence == 1
 
@@ -134,9 +134,9 @@ def test_any_cells_of_a_csv_file_are_refused_or_kept_whole(folder: Path, rows: l
 @quick
 @given(content=any_texts)
 def test_any_bytes_in_a_csv_file_are_refused_or_kept(folder: Path, content: bytes) -> None:
-    world = opened(folder, "csv")
+    world = open_world(folder, "csv")
     world.file(BAD).write_bytes(content)
-    said = outcome(world)
-    assert_kept_or_refused(world, None, said)
-    assert outcome(world) == said
+    result = ingest_or_reason(world)
+    assert_kept_or_refused(world, None, result)
+    assert ingest_or_reason(world) == result
     assert world.reader.state().sequence == 1

@@ -43,28 +43,28 @@ def test_what_arrives_has_the_outcome_that_is_promised(case: Case, open_world: O
     assert_goes_on(case, world)
 
 
-def assert_nothing_downstream(case: Case, world: World, said: str) -> None:
+def assert_nothing_downstream(case: Case, world: World, message: str) -> None:
     """Assert that nothing was published, and that the ledger says why, unless there was nothing to say yet."""
     assert BAD not in world.reader.state().published
     for word in case.words:
-        assert word in said
+        assert word in message
     records = world.records("partition_refused", BAD)
     assert len(records) == (case.outcome == "refused")
     for record in records:
-        assert record.details == PartitionRefused(stage=case.stage, reason=said)
-    assert len(world.held(BAD)) == case.bad
+        assert record.details == PartitionRefused(stage=case.stage, reason=message)
+    assert len(world.quarantined(BAD)) == case.bad
 
 
-def assert_conserved(case: Case, world: World, said: SnapshotPublished) -> None:
+def assert_conserved(case: Case, world: World, record: SnapshotPublished) -> None:
     """Assert that every row is published or in quarantine, and the good ones are what was published."""
-    held = world.held(BAD)
+    quarantined = world.quarantined(BAD)
     if case.arrived is not None:
-        assert said.rows + said.quarantined + said.erased == case.arrived
-    assert len(held) == said.quarantined == case.bad
-    published = world.reader.snapshots.read(BAD, version=said.version)
-    assert published.num_rows == said.rows
+        assert record.rows + record.quarantined + record.erased == case.arrived
+    assert len(quarantined) == record.quarantined == case.bad
+    published = world.reader.snapshots.read(BAD, version=record.version)
+    assert published.num_rows == record.rows
     if case.outcome == "quarantined":
-        reasons = [reason for row in held for reason in json.loads(row["reasons"])]
+        reasons = [reason for row in quarantined for reason in json.loads(row["reasons"])]
         for word in case.words:
             assert any(word in reason for reason in reasons), reasons
         good = good_rows(BAD)
@@ -73,14 +73,14 @@ def assert_conserved(case: Case, world: World, said: SnapshotPublished) -> None:
     else:
         assert case.bad == 0
         for word in case.words:
-            assert any(word in warning for warning in said.warnings), said.warnings
+            assert any(word in warning for warning in record.warnings), record.warnings
 
 
 def assert_goes_on(case: Case, world: World) -> None:
     """Assert that the next week is published whole, and the ledger's chain holds."""
     world.put(NEXT, after(case, world))
-    said = world.ingest(NEXT)
-    assert (said.rows, said.quarantined) == (ROWS, 0)
+    record = world.ingest(NEXT)
+    assert (record.rows, record.quarantined) == (ROWS, 0)
     state = world.reader.state()
     history = [] if case.fresh else HISTORY
     assert sorted(state.published) == sorted([*history, NEXT, *([BAD] if case.outcome not in ERRORS else [])])

@@ -1,4 +1,4 @@
-"""What claims to be large is turned away, and what is large goes through, in little memory; a process each."""
+"""Deliveries that claim to be huge are refused, and large ones are published, in bounded memory."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.testing.peak_memory import forget_peak, peak_mb
-from tests.bad_input.cases_of_files import claiming
-from tests.bad_input.cases_of_partitions import distinct
+from tests.bad_input.cases_of_files import deliver_many_rows
+from tests.bad_input.cases_of_partitions import deliver_distinct
 from tests.bad_input.world import BAD, HISTORY, World
 from tests.wiped_parquet import wipe_rows
 
 
-def ingested(folder: Path, results: multiprocessing.SimpleQueue[tuple[str, float]]) -> None:
+def report_ingest(folder: Path, results: multiprocessing.SimpleQueue[tuple[str, float]]) -> None:
     """Ingest the waiting partition and report the outcome, and by how many MB the peak rose."""
     world = World(folder)
     world.put(HISTORY[0])
@@ -21,17 +21,17 @@ def ingested(folder: Path, results: multiprocessing.SimpleQueue[tuple[str, float
     forget_peak()
     before = peak_mb()
     try:
-        said = f"{world.ingest(BAD).rows:,} rows"
+        message = f"{world.ingest(BAD).rows:,} rows"
     except DataError as error:
-        said = str(error)
-    results.put((said, peak_mb() - before))
+        message = str(error)
+    results.put((message, peak_mb() - before))
 
 
-def measured(world: World) -> tuple[str, float]:
-    """Return what :func:`ingested` reports from a process of its own."""
+def ingest_in_process(world: World) -> tuple[str, float]:
+    """Return the report of :func:`report_ingest` in a process of its own."""
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
-    child = context.Process(target=ingested, args=(world.folder, results))
+    child = context.Process(target=report_ingest, args=(world.folder, results))
     child.start()
     child.join(120)
     assert child.exitcode == 0
@@ -41,16 +41,16 @@ def measured(world: World) -> tuple[str, float]:
 
 def test_200_million_rows_in_a_small_file_are_refused_from_the_footer_alone(tmp_path: Path) -> None:
     world = World(tmp_path)
-    claiming(world)
+    deliver_many_rows(world)
     wipe_rows(world.file(BAD))
-    said, megabytes = measured(world)
-    assert "it has at least 200,000,000 rows, and data.limits.rows is 100,000,000" in said
+    message, megabytes = ingest_in_process(world)
+    assert "it has at least 200,000,000 rows, and data.limits.rows is 100,000,000" in message
     assert megabytes < 20
 
 
 def test_a_million_categories_go_through_in_less_memory_than_their_frame_would_take(tmp_path: Path) -> None:
     world = World(tmp_path)
-    distinct(world)
-    said, megabytes = measured(world)
-    assert said == "1,000,000 rows"
+    deliver_distinct(world)
+    message, megabytes = ingest_in_process(world)
+    assert message == "1,000,000 rows"
     assert megabytes < 300

@@ -120,7 +120,7 @@ class Warehouse(NoConnections):
     connect: Connect
 
     def sql(self, conn_id: str) -> Connect:
-        """Return what opens a connection."""
+        """Return a function that opens a connection."""
         assert conn_id == "warehouse"
         return self.connect
 
@@ -167,9 +167,9 @@ class World:
     @property
     def workspace(self) -> Workspace:
         """The loop's workspace, opened afresh as each task of a Dag does."""
-        usual = {"loop.yaml": self.fields, "contract.yaml": self.contract, "suite.yaml": self.suite}
-        for name, said in usual.items():
-            (self.folder / name).write_bytes(self.texts.get(name, json.dumps(said).encode()))
+        defaults = {"loop.yaml": self.fields, "contract.yaml": self.contract, "suite.yaml": self.suite}
+        for name, content in defaults.items():
+            (self.folder / name).write_bytes(self.texts.get(name, json.dumps(content).encode()))
         loop = read_loop(self.folder / "loop.yaml")
         stores = Stores.embedded(self.folder / "home")
         if self.connect is not None:
@@ -182,7 +182,7 @@ class World:
         return replace(self, data={}, texts={}).workspace
 
     def file(self, key: str) -> Path:
-        """Return where the delivery of a week stands."""
+        """Return the path of the delivery of a week."""
         path = self.folder / "in" / f"{partition_slug(key)}.{self.source}"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -229,9 +229,11 @@ class World:
 
     def records(self, kind: str, key: str) -> list[Record]:
         """Return the records of a kind about a week."""
-        return [one for one in list(self.reader.ledger.records()) if one.kind == kind and one.partition == key]
+        return [
+            record for record in list(self.reader.ledger.records()) if record.kind == kind and record.partition == key
+        ]
 
-    def held(self, key: str) -> list[dict[str, Any]]:
+    def quarantined(self, key: str) -> list[dict[str, Any]]:
         """Return the rows of a week in quarantine."""
         if key not in self.reader.quarantine.partitions():
             return []
@@ -245,7 +247,7 @@ class World:
             self.ingest(key)
             yield key
 
-    def copied_from(self, other: World) -> World:
+    def copy_stores(self, other: World) -> World:
         """Take over the stores of another world, as they are now."""
         shutil.copytree(other.folder / "home", self.folder / "home")
         return self

@@ -60,7 +60,7 @@ def list_quarantine(args: argparse.Namespace) -> None:
     partitions = workspace.quarantine.partitions()
     for partition in partitions:
         rows = read_quarantine(workspace, partition)
-        rules = Counter(rule_name(why) for text in rows.column("reasons").to_pylist() for why in json.loads(text))
+        rules = Counter(rule_name(reason) for text in rows.column("reasons").to_pylist() for reason in json.loads(text))
         where = "refused" if partition in state.refused else "published"
         reasons = ", ".join(f"{rule} ({count:,})" for rule, count in rules.most_common(3))
         print(f"{partition}  {rows.num_rows:>7,} rows  {where:<9}  {reasons}")

@@ -121,7 +121,7 @@ def history(args: argparse.Namespace) -> None:
 
 
 def why_promoted(workspace: Workspace, state: LoopState, promoted: Promoted) -> str:
-    """Return which version became the champion, in whose place, why it was made and who approved it."""
+    """Return the promoted version, the previous champion, the reason of its training and its approval as text."""
     decision = workspace.ledger.record(state.versions[promoted.version].details.decision)
     parts = [f"version {promoted.version}, before it {promoted.previous or 'none'}"]
     if decision is not None:

@@ -195,10 +195,10 @@ def _hash_decimals(name: str, column: Any) -> Hashes:
         raise DataError(
             f"column {name!r} of the type {column.type} has values of more than 38 digits before or after the point"
         ) from error
-    whole = np.frombuffer(wide.buffers()[1], np.uint64).reshape(-1, 4)[wide.offset : wide.offset + len(wide)]
+    parts = np.frombuffer(wide.buffers()[1], np.uint64).reshape(-1, 4)[wide.offset : wide.offset + len(wide)]
     words = np.zeros(len(wide), np.uint64)
     for place in range(4):
-        words = mix(words + whole[:, place] + np.uint64(place))
+        words = mix(words + parts[:, place] + np.uint64(place))
     return words
 
 

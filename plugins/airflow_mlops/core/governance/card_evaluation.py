@@ -25,7 +25,7 @@ def evaluation_sections(report: Mapping[str, Any], candidate: Mapping[str, Any])
 
 
 def gaps_in_evaluation(candidate: Mapping[str, Any]) -> list[str]:
-    """Return what the evaluation lacks for a complete card, one text each."""
+    """Return the gaps of the evaluation that keep a card from being complete, as texts."""
     gaps = [
         f"{name}: {metric['reason']}" for name, metric in candidate["metric_reports"].items() if metric["value"] is None
     ]
@@ -43,7 +43,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
-def _between(interval: Mapping[str, Any] | None) -> str:
+def _format_interval(interval: Mapping[str, Any] | None) -> str:
     has_bounds = interval is not None and interval.get("low") is not None
     return f"{number(interval['low'])} to {number(interval['high'])}" if interval is not None and has_bounds else "-"
 
@@ -56,10 +56,10 @@ def _metrics(report: Mapping[str, Any], candidate: Mapping[str, Any]) -> Section
             (
                 f"{name} ({metric['better']} is better)",
                 f"{number(metric['value'])} {metric['unit']}".strip(),
-                _between(metric),
+                _format_interval(metric),
                 str(metric["method"] or "-"),
                 number(champion["value"]) if champion else "-",
-                _between(champion.get("interval")) if champion else "-",
+                _format_interval(champion.get("interval")) if champion else "-",
                 *(number((baselines.get(name) or {}).get("value")) for name in ("dummy", "linear")),
             )
         )
@@ -105,7 +105,7 @@ def _fairness(candidate: Mapping[str, Any]) -> Section:
             column,
             measure,
             number(estimate["value"]),
-            _between(estimate),
+            _format_interval(estimate),
             f"{estimate['rows']:,}",
             ", ".join(f"{group} ({count})" for group, count in estimate["too_small"].items()) or "-",
             str(estimate["reason"] or "-"),

@@ -42,7 +42,7 @@ def environment_of(workspace: Workspace, version: Version) -> dict[str, str]:
 def compare_environments(workspace: Workspace, version: Version) -> tuple[str, tuple[str, ...]] | None:
     """Return the previous version and the environment changes since it; None if they cannot be compared."""
     before = version_before(workspace.state(), version)
-    then, now = ({} if one is None else environment_of(workspace, one) for one in (before, version))
+    then, now = ({} if compared is None else environment_of(workspace, compared) for compared in (before, version))
     if before is None or not then or not now:
         return None
     return before.number, environment_changes(then, now)

@@ -95,7 +95,7 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
         float(predict(model, row, classifies=classifies)[0]),
         base,
         tuple(sorted(contributions, key=lambda contribution: -abs(contribution.added))),
-        _logged(workspace, pin.partition, key),
+        _logged_prediction(workspace, pin.partition, key),
     )
 
 
@@ -184,7 +184,7 @@ def _used_for(version: Version, partition: str) -> str:
     return "neither fitted nor judged on it"
 
 
-def _logged(workspace: Workspace, partition: str, key: str) -> dict[str, Any] | None:
+def _logged_prediction(workspace: Workspace, partition: str, key: str) -> dict[str, Any] | None:
     scored = workspace.state().scored.get(partition)
     if scored is None:
         return None

@@ -146,10 +146,10 @@ def _lineage(workspace: Workspace, version: Version) -> Section:
     ]
     facts += [("sbom", details.sbom)] if details.sbom else []
     facts += [(f"parameter {name}", str(value)) for name, value in sorted(details.best_params.items())]
-    return Section("Lineage", (_installed(workspace, version),), (Table(("what", "value"), tuple(facts)),))
+    return Section("Lineage", (_environment_text(workspace, version),), (Table(("what", "value"), tuple(facts)),))
 
 
-def _installed(workspace: Workspace, version: Version) -> str:
+def _environment_text(workspace: Workspace, version: Version) -> str:
     comparison = compare_environments(workspace, version)
     if comparison is None:
         return "What is installed could not be compared with another version."

@@ -63,7 +63,7 @@ class ReferenceProfile:
     def sums(self, column: str) -> npt.NDArray[np.float64] | None:
         """Return the sum of the values in each bin, shape (n_bins - 2,); None where they were not kept."""
         sums = [window.columns[column].sums for window in self._with(column)]
-        return np.array([sum(each) for each in zip(*sums, strict=True)]) if all(sums) else None
+        return np.array([sum(bin_sums) for bin_sums in zip(*sums, strict=True)]) if all(sums) else None
 
     def _with(self, column: str) -> list[PartitionProfile]:
         return [window for window in self.windows.values() if column in window.columns]

@@ -20,13 +20,13 @@ SMALLEST_PROBABILITY = 1e-15
 _LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "mae": lambda label, predicted: np.abs(label - predicted),
     "rmse": lambda label, predicted: (label - predicted) ** 2,
-    "log_loss": lambda label, predicted: -np.log(np.where(label > 0.5, _clipped(predicted), 1 - _clipped(predicted))),
+    "log_loss": lambda label, predicted: -np.log(np.where(label > 0.5, _clip(predicted), 1 - _clip(predicted))),
     "brier": lambda label, predicted: (label - predicted) ** 2,
     "accuracy": lambda label, predicted: ((predicted >= 0.5) != (label > 0.5)).astype(np.float64),
 }
 
 
-def _clipped(probability: Floats) -> Floats:
+def _clip(probability: Floats) -> Floats:
     return np.clip(probability, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
 
 
@@ -52,7 +52,7 @@ def row_losses(metric: MetricName, label: npt.ArrayLike, predicted: npt.ArrayLik
     return _LOSSES[metric](labels, predictions)
 
 
-def checked_rows(what: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Floats, Floats]:
+def checked_rows(subject: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Floats, Floats]:
     """Return labels and predictions as finite float arrays of shape (n_rows,).
 
     Raises
@@ -62,13 +62,13 @@ def checked_rows(what: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -> t
     """
     labels, predictions = np.asarray(label, np.float64), np.asarray(predicted, np.float64)
     if labels.shape != predictions.shape or labels.ndim != 1:
-        raise GateError(f"{what}: {predictions.shape} predictions for {labels.shape} labels")
+        raise GateError(f"{subject}: {predictions.shape} predictions for {labels.shape} labels")
     if labels.size == 0:
-        raise GateError(f"{what}: no rows with a label")
+        raise GateError(f"{subject}: no rows with a label")
     for name, values in (("label", labels), ("prediction", predictions)):
         bad = int(np.count_nonzero(~np.isfinite(values)))
         if bad:
-            raise GateError(f"{what}: {bad:,} of {values.size:,} {name}s are NaN or infinite")
+            raise GateError(f"{subject}: {bad:,} of {values.size:,} {name}s are NaN or infinite")
     return labels, predictions
 
 

@@ -96,7 +96,7 @@ def split_in_time(
 
 
 def grid_size(space: Mapping[str, Any]) -> int | None:
-    """Return how many combinations a space of lists has; None if part of it is a distribution.
+    """Return the number of combinations of a space of lists; None if part of it is a distribution.
 
     >>> grid_size({"a": [1, 2], "b": [1, 2, 3]})
     6

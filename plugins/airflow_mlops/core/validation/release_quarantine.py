@@ -140,7 +140,7 @@ class _QuarantineRelease:
                 reasons.setdefault(at, []).append(f"{data.key}: is not unique: {key!r} is in the partition already")
             elif key in repeated:
                 reasons.setdefault(at, []).append(f"{data.key}: is not unique: {key!r} is in quarantine more than once")
-        self.bad = {self.selected[at]: why for at, why in reasons.items()}
+        self.bad = {self.selected[at]: row_reasons for at, row_reasons in reasons.items()}
         self.rows = pa.Table.from_batches([rows])
 
     def judge_by_suite(self, validator: Validator) -> None:
@@ -209,8 +209,8 @@ class _QuarantineRelease:
     def reasons(self) -> dict[str, int]:
         """Return the number of rows that stay, by reason."""
         counts: dict[str, int] = {}
-        for why in self.bad.values():
-            for reason in why:
+        for row_reasons in self.bad.values():
+            for reason in row_reasons:
                 counts[reason] = counts.get(reason, 0) + 1
         return counts
 

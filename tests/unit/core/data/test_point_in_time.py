@@ -1,4 +1,4 @@
-"""Which past a row has: what was current when its partition was published, less what was erased or let go."""
+"""The history of a row is what was current when its partition was published, less erased and expired partitions."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from tests.unit.core.toy_loop import ingest, toy_fields, toy_loop, toy_rows, wee
 GOOD = pa.Table.from_pandas(toy_rows(0), preserve_index=False)
 
 
-def opened(tmp_path: Path, **frames: Any) -> Workspace:
+def open_loop(tmp_path: Path, **frames: Any) -> Workspace:
     """Return a loop with rows for weeks given as ``w0=…``."""
     rows = {week(int(name[1:])): frame for name, frame in frames.items()}
     return in_memory_workspace(toy_loop(), rows, scratch=tmp_path)
@@ -55,7 +55,7 @@ def with_column(name: str, values: pa.Array) -> pa.Table:
 def test_a_table_that_cannot_be_a_partition_is_refused_with_the_column_and_the_rule(
     tmp_path: Path, rows: pa.Table, message: str
 ) -> None:
-    workspace = opened(tmp_path, w0=GOOD, w1=rows)
+    workspace = open_loop(tmp_path, w0=GOOD, w1=rows)
     ingest(workspace, week(0))
     with pytest.raises(PartitionRefusedError, match=message):
         take_snapshot(workspace, week(1))
@@ -63,7 +63,7 @@ def test_a_table_that_cannot_be_a_partition_is_refused_with_the_column_and_the_r
 
 @pytest.mark.parametrize("role", ["id", "at", "y"])
 def test_a_first_partition_without_a_declared_column_is_refused(tmp_path: Path, role: str) -> None:
-    workspace = opened(tmp_path, w0=without(role))
+    workspace = open_loop(tmp_path, w0=without(role))
     with pytest.raises(PartitionRefusedError, match=f"column '{role}', the declared .*, is missing; there are"):
         take_snapshot(workspace, week(0))
 
@@ -79,7 +79,7 @@ def test_a_first_partition_without_a_declared_column_is_refused(tmp_path: Path, 
     ids=["order", "large text", "categories", "nothing known"],
 )
 def test_the_order_of_columns_and_the_encoding_of_values_do_not_count(tmp_path: Path, rows: pa.Table) -> None:
-    workspace = opened(tmp_path, w0=GOOD, w1=rows)
+    workspace = open_loop(tmp_path, w0=GOOD, w1=rows)
     ingest(workspace, week(0))
     assert take_snapshot(workspace, week(1)).columns == workspace.state().published[week(0)].columns
 
@@ -113,17 +113,17 @@ def rows_with_keys(*keys: str | None) -> pa.Table:
 def test_a_bad_row_goes_to_quarantine_with_its_reason_and_the_others_go_on(
     tmp_path: Path, rows: pa.Table, bad: list[str | None], reason: str
 ) -> None:
-    workspace = opened(tmp_path, w0=rows)
+    workspace = open_loop(tmp_path, w0=rows)
     manifest = take_snapshot(workspace, week(0))
-    held = workspace.quarantine.read(week(0)).to_pylist()
-    assert [row["key"] for row in held] == bad
-    assert {tuple(json.loads(row["reasons"])) for row in held} == {(reason,)}
+    quarantined = workspace.quarantine.read(week(0)).to_pylist()
+    assert [row["key"] for row in quarantined] == bad
+    assert {tuple(json.loads(row["reasons"])) for row in quarantined} == {(reason,)}
     assert (manifest.rows, manifest.rejected) == (rows.num_rows - len(bad), len(bad))
     assert workspace.snapshots.read(week(0)).num_rows == manifest.rows
 
 
 def test_more_bad_rows_than_declared_refuse_the_partition_and_all_are_kept(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, w0=rows_with_keys(*[None] * 11))
+    workspace = open_loop(tmp_path, w0=rows_with_keys(*[None] * 11))
     with pytest.raises(PartitionRefusedError, match=r"11 of 1,000 rows are bad \(1.10%\).*most often id: is null"):
         take_snapshot(workspace, week(0))
     assert workspace.quarantine.read(week(0)).num_rows == 11
@@ -132,7 +132,7 @@ def test_more_bad_rows_than_declared_refuse_the_partition_and_all_are_kept(tmp_p
 
 
 def test_a_good_delivery_empties_the_quarantine_of_the_bad_one(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, w0=rows_with_keys(*[None] * 11))
+    workspace = open_loop(tmp_path, w0=rows_with_keys(*[None] * 11))
     with pytest.raises(PartitionRefusedError):
         take_snapshot(workspace, week(0))
     workspace.source.frames[week(0)] = rows_with_keys()  # type: ignore[attr-defined]
@@ -149,7 +149,7 @@ def test_more_rows_than_the_limits_allow_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_refusal_stands_in_the_ledger_once_and_the_next_partition_goes_on(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, w0=GOOD, w1=GOOD.slice(0, 0), w2=toy_rows(2))
+    workspace = open_loop(tmp_path, w0=GOOD, w1=GOOD.slice(0, 0), w2=toy_rows(2))
     ingest(workspace, week(0))
     for _ in range(2):
         with pytest.raises(PartitionRefusedError):
@@ -158,11 +158,11 @@ def test_a_refusal_stands_in_the_ledger_once_and_the_next_partition_goes_on(tmp_
     state = workspace.state()
     assert state.refused[week(1)] == PartitionRefused(stage="snapshot", reason="the partition is empty: 0 rows arrived")
     assert sorted(state.published) == [week(0), week(2)]
-    assert [each.kind for each in list(workspace.ledger.records())].count("partition_refused") == 1
+    assert [record.kind for record in list(workspace.ledger.records())].count("partition_refused") == 1
 
 
 def test_what_is_unreadable_is_recorded_and_what_is_not_there_yet_is_not(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, w0=SourceUnreadableError("file.parquet cannot be read: truncated"))
+    workspace = open_loop(tmp_path, w0=SourceUnreadableError("file.parquet cannot be read: truncated"))
     with pytest.raises(SourceUnreadableError):
         take_snapshot(workspace, week(0))
     with pytest.raises(SourceMissingError):
@@ -171,14 +171,14 @@ def test_what_is_unreadable_is_recorded_and_what_is_not_there_yet_is_not(tmp_pat
 
 
 def test_a_type_that_no_snapshot_keeps_is_refused_and_recorded(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, w0=GOOD.append_column("list", pa.array([[1]] * 120)))
+    workspace = open_loop(tmp_path, w0=GOOD.append_column("list", pa.array([[1]] * 120)))
     with pytest.raises(DataError, match="column 'list' has the type"):
         take_snapshot(workspace, week(0))
     assert list(workspace.state().refused) == [week(0)]
 
 
 def test_the_same_content_again_is_adopted_and_changes_nothing(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, w0=toy_rows(0))
+    workspace = open_loop(tmp_path, w0=toy_rows(0))
     first = ingest(workspace, week(0))
     workspace.source.frames[week(0)] = toy_rows(0).sample(frac=1, random_state=1)  # type: ignore[attr-defined]
     before = list(workspace.ledger.records())
@@ -189,7 +189,7 @@ def test_the_same_content_again_is_adopted_and_changes_nothing(tmp_path: Path) -
 
 
 def test_changed_content_is_a_new_version_and_the_old_one_stays_readable(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, w0=toy_rows(0))
+    workspace = open_loop(tmp_path, w0=toy_rows(0))
     first = ingest(workspace, week(0))
     workspace.source.frames[week(0)] = toy_rows(0, rows=130)  # type: ignore[attr-defined]
     second = ingest(workspace, week(0))
@@ -200,7 +200,7 @@ def test_changed_content_is_a_new_version_and_the_old_one_stays_readable(tmp_pat
 
 def test_a_replaced_first_partition_must_keep_its_own_columns(tmp_path: Path) -> None:
     # A store would turn text back into the numbers that stood there before, without a word.
-    workspace = opened(tmp_path, w0=toy_rows(0))
+    workspace = open_loop(tmp_path, w0=toy_rows(0))
     ingest(workspace, week(0))
     changed: pd.DataFrame = toy_rows(0).assign(x="7")
     workspace.source.frames[week(0)] = changed  # type: ignore[attr-defined]
@@ -220,7 +220,7 @@ def test_a_source_that_repeats_other_keys_at_each_reading_is_refused(tmp_path: P
             rows = rows_with_keys(*[f"twice-{self.readings}"] * 2)
             yield Arrival(rows.schema, iter(rows.to_batches()))
 
-    workspace = opened(tmp_path)
+    workspace = open_loop(tmp_path)
     ports = replace(workspace.ports, source=Restless)
     with pytest.raises(PartitionRefusedError, match="other keys at each of 3 readings"):
         take_snapshot(replace(workspace, ports=ports), week(0))

@@ -148,12 +148,12 @@ def test_history_reads_a_partition_once_and_hides_what_the_contract_hides(tmp_pa
     reads: list[str] = []
     read = workspace.snapshots.read
 
-    def counting(partition: str, **kwargs: Any) -> Any:
+    def count_reads(partition: str, **kwargs: Any) -> Any:
         if kwargs.get("columns"):  # asking for the schema alone reads no rows
             reads.append(partition)
         return read(partition, **kwargs)
 
-    workspace.snapshots.read = counting  # type: ignore[method-assign]
+    workspace.snapshots.read = count_reads  # type: ignore[method-assign]
     maker = FeatureMaker(workspace)
     for number in (2, 3):
         maker.make(toy_rows(number), week(number), workspace.state().published[week(number)].version)

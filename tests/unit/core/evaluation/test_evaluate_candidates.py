@@ -47,11 +47,11 @@ def not_a_number(label: Any, predicted: Any) -> float:
 
 
 def euros(label: Any, predicted: Any) -> float:
-    """Return what the errors cost: two euros for each unit."""
+    """Return the cost of the errors: two euros for each unit."""
     return float(2 * np.abs(label - predicted).mean())
 
 
-def spaced(frames: dict[str, pd.DataFrame], tmp_path: Path, **changes: Any) -> Workspace:
+def with_champion(frames: dict[str, pd.DataFrame], tmp_path: Path, **changes: Any) -> Workspace:
     """Return a workspace with a champion from the first three weeks, and the fourth ingested."""
     workspace = in_memory_workspace(
         toy_loop(**{"retrain": {"cooldown": 0}, "rollout": {"stages": [{"live": 100}]}, **changes}), frames,
@@ -59,15 +59,15 @@ def spaced(frames: dict[str, pd.DataFrame], tmp_path: Path, **changes: Any) -> W
     )  # fmt: skip
     for number in range(3):
         ingest(workspace, week(number))
-    request, fits = fitted(workspace, week(2))
+    request, fits = fit_all(workspace, week(2))
     register_candidate(workspace, request, evaluate_candidates(workspace, request, fits))
     run_stage(workspace, start_rollout(workspace, week(2)), 0, week(2))
     ingest(workspace, week(3))
     return workspace
 
 
-def weeks(**made: Any) -> dict[str, pd.DataFrame]:
-    return {week(number): toy_rows(number, rows=ROWS, **made) for number in range(8)}
+def weeks(**changes: Any) -> dict[str, pd.DataFrame]:
+    return {week(number): toy_rows(number, rows=ROWS, **changes) for number in range(8)}
 
 
 def as_classes(frames: dict[str, pd.DataFrame], *, one_class_from: int = 99) -> dict[str, pd.DataFrame]:
@@ -78,13 +78,13 @@ def as_classes(frames: dict[str, pd.DataFrame], *, one_class_from: int = 99) -> 
     }
 
 
-def fitted(workspace: Workspace, key: str) -> tuple[TrainingRequest, list[dict[str, Any]]]:
+def fit_all(workspace: Workspace, key: str) -> tuple[TrainingRequest, list[dict[str, Any]]]:
     decide_and_record(workspace, key, trigger="person")
     request = assemble_training(workspace, key)
     return request, [fit_candidate(workspace, request, name) for name in request.candidates]
 
 
-def handed_in(workspace: Workspace, request: TrainingRequest, model: Any, name: str) -> dict[str, Any]:
+def fit_of_model(workspace: Workspace, request: TrainingRequest, model: Any, name: str) -> dict[str, Any]:
     """Return the fit of a model that stands where the candidate's file is looked for."""
     path = candidate_file(workspace, request.operation, name)
     return {"candidate": name, "digest": save_model(model, path), "fit_seconds": 0.0, "rows": 1}
@@ -96,7 +96,7 @@ def report_of(workspace: Workspace, evaluated: dict[str, Any]) -> Any:
 
 def refused_reason(workspace: Workspace) -> str:
     record = [
-        each for each in list(workspace.ledger.records()) if each.kind in ("candidate_refused", "training_failed")
+        record for record in list(workspace.ledger.records()) if record.kind in ("candidate_refused", "training_failed")
     ][-1]
     return str(record.details.reason)
 
@@ -132,8 +132,8 @@ EVERYTHING: dict[str, Any] = {
 
 
 def test_the_report_holds_everything_that_its_page_says_and_nothing_that_is_no_number(tmp_path: Path) -> None:
-    workspace = spaced(weeks(), tmp_path, **EVERYTHING)
-    request, fits = fitted(workspace, week(3))
+    workspace = with_champion(weeks(), tmp_path, **EVERYTHING)
+    request, fits = fit_all(workspace, week(3))
     evaluated = evaluate_candidates(workspace, request, fits)
     assert set(evaluated) >= {
         "candidate", "digest", "metrics", "gates", "passed", "champion", "report", "fit_seconds", "rows",
@@ -152,7 +152,7 @@ def test_the_report_holds_everything_that_its_page_says_and_nothing_that_is_no_n
     assert set(mae["baselines"]) == {"dummy", "linear"}
     assert entry["metric_reports"]["euros"]["unit"] == "EUR"
     assert entry["metrics"]["euros"] == pytest.approx(2 * entry["metrics"]["mae"])
-    assert [each["value"] for each in entry["slices"]["kind"]["slices"]] == ["a", "b", "c"]
+    assert [entry["value"] for entry in entry["slices"]["kind"]["slices"]] == ["a", "b", "c"]
     assert set(entry["fairness"]["kind"]) == {
         "group_error_difference", "group_error_ratio", "group_prediction_difference",
     }  # fmt: skip
@@ -173,7 +173,7 @@ def test_the_first_run_is_stated_and_relative_gates_say_that_they_do_not_decide(
     workspace = in_memory_workspace(toy_loop(**EVERYTHING), weeks(), scratch=tmp_path)
     for number in range(3):
         ingest(workspace, week(number))
-    request, fits = fitted(workspace, week(2))
+    request, fits = fit_all(workspace, week(2))
     evaluated = evaluate_candidates(workspace, request, fits)
     report = report_of(workspace, evaluated)
     assert (report["first_run"], report["champion"], evaluated["champion"]) == (True, None, None)
@@ -204,9 +204,9 @@ def two_columns() -> LinearRegression:
 def test_a_model_that_cannot_predict_fails_the_training_and_the_champion_stays(
     tmp_path: Path, model: Any, reason: str
 ) -> None:
-    workspace = spaced(weeks(), tmp_path)
-    request, _ = fitted(workspace, week(3))
-    bad = handed_in(workspace, request, model, "bad")
+    workspace = with_champion(weeks(), tmp_path)
+    request, _ = fit_all(workspace, week(3))
+    bad = fit_of_model(workspace, request, model, "bad")
     with pytest.raises(TrainingError) as raised:
         evaluate_candidates(workspace, request, [bad])
     assert f"candidate 'bad': {reason}" in str(raised.value)
@@ -214,10 +214,10 @@ def test_a_model_that_cannot_predict_fails_the_training_and_the_champion_stays(
 
 
 def test_a_candidate_that_cannot_predict_does_not_stop_the_others(tmp_path: Path) -> None:
-    workspace = spaced(weeks(), tmp_path)
-    request, fits = fitted(workspace, week(3))
+    workspace = with_champion(weeks(), tmp_path)
+    request, fits = fit_all(workspace, week(3))
     evaluated = evaluate_candidates(
-        workspace, request, [handed_in(workspace, request, nan_everywhere(), "bad"), *fits]
+        workspace, request, [fit_of_model(workspace, request, nan_everywhere(), "bad"), *fits]
     )  # fmt: skip
     assert (evaluated["candidate"], evaluated["passed"]) == ("line", True)
     bad = report_of(workspace, evaluated)["candidates"][0]
@@ -238,8 +238,8 @@ def test_a_metric_that_divides_by_zero_fails_a_gate_and_is_unknown_where_none_as
 ) -> None:
     cost = {"name": "cost_per_sale", "function": f"{__name__}:{function}", "unit": "EUR"}
     gates = [{"metric": "mae", "at_most": 5}]
-    workspace = spaced(weeks(), tmp_path, evaluate={"metrics": [cost]}, gates=gates)
-    request, fits = fitted(workspace, week(3))
+    workspace = with_champion(weeks(), tmp_path, evaluate={"metrics": [cost]}, gates=gates)
+    request, fits = fit_all(workspace, week(3))
     evaluated = evaluate_candidates(workspace, request, fits)
     unknown = report_of(workspace, evaluated)["candidates"][0]["metric_reports"]["cost_per_sale"]
     assert (evaluated["passed"], unknown["value"]) == (True, None)
@@ -266,8 +266,8 @@ CLASSES: dict[str, Any] = {
 
 
 def test_a_holdout_of_one_class_passes_no_gate_that_needs_both(tmp_path: Path) -> None:
-    workspace = spaced(as_classes(weeks(), one_class_from=3), tmp_path, **CLASSES)
-    request, fits = fitted(workspace, week(3))
+    workspace = with_champion(as_classes(weeks(), one_class_from=3), tmp_path, **CLASSES)
+    request, fits = fit_all(workspace, week(3))
     evaluated = evaluate_candidates(workspace, request, fits)
     entry = report_of(workspace, evaluated)["candidates"][0]
     verdicts = {gate["gate"].split(" ")[0]: gate["verdict"] for gate in entry["gates"]}
@@ -280,8 +280,8 @@ def test_a_holdout_of_one_class_passes_no_gate_that_needs_both(tmp_path: Path) -
 
 
 def test_a_classifier_is_judged_by_every_metric_of_classes(tmp_path: Path) -> None:
-    workspace = spaced(as_classes(weeks()), tmp_path, **CLASSES)
-    request, fits = fitted(workspace, week(3))
+    workspace = with_champion(as_classes(weeks()), tmp_path, **CLASSES)
+    request, fits = fit_all(workspace, week(3))
     evaluated = evaluate_candidates(workspace, request, fits)
     assert set(evaluated["metrics"]) == {
         "accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc", "log_loss", "brier", "calibration_error",
@@ -300,8 +300,8 @@ def test_a_group_with_no_rows_in_the_holdout_has_too_little_data_and_is_named(tm
         {"metric": "mae", "at_most": 5},
         {"metric": "group_error_difference", "group": "kind", "at_most": 3, "min_rows": 20},
     ]
-    workspace = spaced(frames, tmp_path, gates=gates)
-    request, fits = fitted(workspace, week(3))
+    workspace = with_champion(frames, tmp_path, gates=gates)
+    request, fits = fit_all(workspace, week(3))
     evaluated = evaluate_candidates(workspace, request, fits)
     gone = next(gate for gate in evaluated["gates"] if gate["gate"].endswith("of c"))
     assert (gone["verdict"], gone["rows"]) == ("too little data", 0)
@@ -314,8 +314,8 @@ def test_fairness_of_one_group_alone_passes_nobody(tmp_path: Path) -> None:
     frames = weeks()
     frames[week(3)] = frames[week(3)].assign(kind="a")
     gates = [{"metric": "group_error_difference", "group": "kind", "at_most": 3, "min_rows": 20}]
-    workspace = spaced(frames, tmp_path, gates=gates)
-    request, fits = fitted(workspace, week(3))
+    workspace = with_champion(frames, tmp_path, gates=gates)
+    request, fits = fit_all(workspace, week(3))
     evaluated = evaluate_candidates(workspace, request, fits)
     with pytest.raises(GateError, match="no gate had enough data to pass"):
         require_gates(workspace, request, evaluated)
@@ -323,8 +323,8 @@ def test_fairness_of_one_group_alone_passes_nobody(tmp_path: Path) -> None:
 
 
 def test_evidence_about_other_rows_another_model_or_other_verdicts_fails(tmp_path: Path) -> None:
-    workspace = spaced(weeks(), tmp_path)
-    request, fits = fitted(workspace, week(3))
+    workspace = with_champion(weeks(), tmp_path)
+    request, fits = fit_all(workspace, week(3))
     evaluated = evaluate_candidates(workspace, request, fits)
     report = report_of(workspace, evaluated)
     (pin,) = request.window.holdout
@@ -337,16 +337,16 @@ def test_evidence_about_other_rows_another_model_or_other_verdicts_fails(tmp_pat
         (request, {**evaluated, "report": workspace.evidence.put(forged)}, "its gates say something else"),
         (request, {**evaluated, "report": workspace.evidence.put({"old": 1})}, "about the holdout none"),
     ]
-    for asked, handed, why in cases:
+    for request_to_check, handed_over, reason in cases:
         with pytest.raises(GateError, match="the evidence is stale") as raised:
-            require_gates(workspace, asked, handed)
-        assert why in str(raised.value)
+            require_gates(workspace, request_to_check, handed_over)
+        assert reason in str(raised.value)
     assert_champion_stays(workspace, "the evidence is stale")
 
 
 def test_looks_at_one_holdout_are_counted_over_trainings_and_candidates(tmp_path: Path) -> None:
-    workspace = spaced(weeks(), tmp_path, gates=[{"metric": "mae", "at_most": 5}])
-    seen = []
+    workspace = with_champion(weeks(), tmp_path, gates=[{"metric": "mae", "at_most": 5}])
+    looks = []
     for seed in range(3):
         strict = replace(
             workspace,
@@ -355,17 +355,17 @@ def test_looks_at_one_holdout_are_counted_over_trainings_and_candidates(tmp_path
                 train={"function": f"{__name__}:seeded", "window": 2, "seed": seed},
             ),
         )  # fmt: skip
-        request, fits = fitted(strict, week(3))
+        request, fits = fit_all(strict, week(3))
         evaluated = evaluate_candidates(strict, request, fits)
         again = evaluate_candidates(strict, request, fits)
         assert report_of(strict, again)["looks"] == report_of(strict, evaluated)["looks"]
-        seen.append(report_of(strict, evaluated)["looks"])
+        looks.append(report_of(strict, evaluated)["looks"])
         with pytest.raises(GateError):
             require_gates(strict, request, evaluated)
-    assert [(look["trainings"], look["candidates"]) for look in seen] == [(0, 0), (1, 2), (2, 4)]
-    assert seen[0]["words"] == "no candidate was judged on these partitions before"
-    assert seen[2]["partitions"] == [week(3)]
-    assert "4 candidates of 2 trainings were judged before" in seen[2]["words"]
+    assert [(look["trainings"], look["candidates"]) for look in looks] == [(0, 0), (1, 2), (2, 4)]
+    assert looks[0]["words"] == "no candidate was judged on these partitions before"
+    assert looks[2]["partitions"] == [week(3)]
+    assert "4 candidates of 2 trainings were judged before" in looks[2]["words"]
 
 
 def seeded(seed: int) -> dict[str, Any]:
@@ -377,8 +377,8 @@ def seeded(seed: int) -> dict[str, Any]:
 def test_a_champion_that_cannot_predict_any_more_is_stated_and_absolute_gates_decide(tmp_path: Path) -> None:
     frames = weeks()
     gates = [{"metric": "mae", "at_most": 5}]
-    workspace = spaced(frames, tmp_path, gates=gates)
-    request, fits = fitted(workspace, week(3))
+    workspace = with_champion(frames, tmp_path, gates=gates)
+    request, fits = fit_all(workspace, week(3))
     from airflow_mlops.core.evaluation import evaluation_context
 
     real = evaluation_context.load_version
@@ -394,8 +394,8 @@ def test_a_champion_that_cannot_predict_any_more_is_stated_and_absolute_gates_de
 
 
 def test_a_slice_by_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    workspace = spaced(weeks(), tmp_path)
-    request, fits = fitted(workspace, week(3))
+    workspace = with_champion(weeks(), tmp_path)
+    request, fits = fit_all(workspace, week(3))
     sliced = replace(workspace, loop=toy_loop(evaluate={"slices": ["region"]}))
     with pytest.raises(MlopsError, match="slices by 'region'; the data has no such column"):
         evaluate_candidates(sliced, request, fits)
@@ -403,10 +403,10 @@ def test_a_slice_by_a_column_that_is_not_there_is_refused(tmp_path: Path) -> Non
 
 
 def test_shap_is_computed_only_where_it_is_declared(tmp_path: Path) -> None:
-    workspace = spaced(weeks(), tmp_path)
-    request, fits = fitted(workspace, week(3))
+    workspace = with_champion(weeks(), tmp_path)
+    request, fits = fit_all(workspace, week(3))
     assert report_of(workspace, evaluate_candidates(workspace, request, fits))["candidates"][0]["shap"] is None
     declared = replace(workspace, loop=toy_loop(evaluate={"shap": True}))
-    found = report_of(workspace, evaluate_candidates(declared, request, fits))["candidates"][0]["shap"]
-    assert (found["explainer"], list(found["values"])) == ("linear", ["x"])
-    assert math.isfinite(found["values"]["x"])
+    shap = report_of(workspace, evaluate_candidates(declared, request, fits))["candidates"][0]["shap"]
+    assert (shap["explainer"], list(shap["values"])) == ("linear", ["x"])
+    assert math.isfinite(shap["values"]["x"])

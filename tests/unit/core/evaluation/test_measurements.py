@@ -1,4 +1,4 @@
-"""What is found out about a model beside its metrics: fairness, robustness, cost, importance, baselines."""
+"""Measurements of a model beside its metrics: fairness, robustness, cost, importance, baselines."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
 
 
-def lived(tmp_path: Path, **changes: Any) -> Workspace:
+def loop_with_version(tmp_path: Path, **changes: Any) -> Workspace:
     """Return a loop with version 1."""
     workspace = in_memory_workspace(
         toy_loop(**changes), {week(number): toy_rows(number) for number in range(3)}, scratch=tmp_path
@@ -31,7 +31,7 @@ def lived(tmp_path: Path, **changes: Any) -> Workspace:
 
 
 def point_of(workspace: Workspace, code: str) -> Point:
-    """Return what an item got."""
+    """Return the point of an item."""
     items = [item for section in ml_test_score(workspace).sections.values() for item in section]
     return next(item.point for item in items if item.code == code)
 
@@ -43,7 +43,7 @@ def write(root: Path, name: str, text: str) -> None:
 
 
 def test_a_test_that_uses_the_word_of_the_function_for_something_else_is_no_test_of_it(tmp_path: Path) -> None:
-    workspace = lived(tmp_path)
+    workspace = loop_with_version(tmp_path)
     write(tmp_path, "tests/test_people.py", "candidates = ['ann', 'ben']\n")
     assert point_of(workspace, "I2").points == 0
     write(tmp_path, "tests/test_model.py", "from tests.unit.core.toy_loop import toy_rows, candidates\n")
@@ -51,7 +51,7 @@ def test_a_test_that_uses_the_word_of_the_function_for_something_else_is_no_test
 
 
 def test_a_loop_test_of_a_model_of_a_longer_name_is_none_of_this_one(tmp_path: Path) -> None:
-    workspace = lived(tmp_path)
+    workspace = loop_with_version(tmp_path)
     write(tmp_path, "tests/loop/test_other.py", "MODEL = 'toy_two'; toys = 'of toyland'\n")
     assert point_of(workspace, "I3").points == 0
     write(tmp_path, "tests/loop/test_own.py", "MODEL = 'toy'\n")
@@ -59,7 +59,7 @@ def test_a_loop_test_of_a_model_of_a_longer_name_is_none_of_this_one(tmp_path: P
 
 
 def test_a_command_that_nobody_could_have_used_yet_is_no_half_point(tmp_path: Path) -> None:
-    workspace = lived(tmp_path)
+    workspace = loop_with_version(tmp_path)
     assert point_of(workspace, "Mo3") == Point(0.0, "no row was scored yet, so none was replayed")
     assert point_of(workspace, "I7").points == 0
 
@@ -69,7 +69,7 @@ def test_only_a_file_below_the_project_shows_what_a_person_attests(tmp_path: Pat
     root = tmp_path / "project"
     outside = tmp_path / "outside.md"
     outside.write_text("anything")
-    workspace = lived(root)
+    workspace = loop_with_version(root)
     named = evidence.replace("{outside}", str(outside))
     write(root, FILE, f'toy:\n  D6: {{says: done, evidence: "{named}", by: ann, at: "2013-02-01"}}\n')
     assert point_of(workspace, "D6").points == 0
@@ -80,7 +80,7 @@ def test_only_a_file_below_the_project_shows_what_a_person_attests(tmp_path: Pat
 
 @pytest.mark.parametrize("text", ["- toy\n", "toy: yes it is\n", "toy: [D6]\n"])
 def test_attestations_that_are_no_mapping_are_refused_with_their_file(tmp_path: Path, text: str) -> None:
-    workspace = lived(tmp_path)
+    workspace = loop_with_version(tmp_path)
     write(tmp_path, FILE, text)
     with pytest.raises(DeclarationError, match=r"include/attestations.yaml:1: .*must be a mapping"):
         ml_test_score(workspace)
@@ -90,12 +90,12 @@ def test_attestations_that_are_no_mapping_are_refused_with_their_file(tmp_path: 
 def test_a_stale_model_is_worse_by_what_the_metric_calls_worse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, fresh: float, stale: float
 ) -> None:
-    workspace = lived(tmp_path)
+    workspace = loop_with_version(tmp_path)
     judged = {"metrics": {metric: fresh}, "champion_metrics": {metric: stale}}
     monkeypatch.setattr(View, "evaluation_of", lambda *_: judged)
     monkeypatch.setattr(Loop, "metric", metric)
     (first,) = workspace.state().versions.values()
     second = Version("2", week(2), replace(first.details, champion="1"))
-    found = stale_loss(View(workspace), second)
-    assert found is not None
-    assert found[0] == pytest.approx(0.1)
+    loss = stale_loss(View(workspace), second)
+    assert loss is not None
+    assert loss[0] == pytest.approx(0.1)

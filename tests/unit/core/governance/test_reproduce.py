@@ -65,9 +65,9 @@ def with_version(tmp_path: Path, function: str = "candidates", **changes: Any) -
 @pytest.mark.parametrize("function", ["candidates", "seeded"])
 def test_a_version_made_again_predicts_the_same_bits_and_is_the_same_file(tmp_path: Path, function: str) -> None:
     workspace = with_version(tmp_path, function)
-    found = reproduce_version(workspace, "1")
-    assert (found.verdict, found.rows, found.largest_difference, found.same_file) == ("identical", 120, 0.0, True)
-    assert found.reason == "identical: all 120 predictions of its holdout are the same, bit for bit"
+    result = reproduce_version(workspace, "1")
+    assert (result.verdict, result.rows, result.largest_difference, result.same_file) == ("identical", 120, 0.0, True)
+    assert result.reason == "identical: all 120 predictions of its holdout are the same, bit for bit"
     assert workspace.state().reproduced["1"].details.verdict == "identical"
     assert set(workspace.state().versions) == {"1"}
 
@@ -77,9 +77,9 @@ def test_a_version_that_comes_out_otherwise_is_different_or_within_the_stated_to
 ) -> None:
     workspace = with_version(tmp_path, "nudged")
     monkeypatch.setitem(globals(), "NOISE", [0.5])
-    found = reproduce_version(workspace, "1")
-    assert (found.verdict, found.same_file) == ("different", False)
-    assert "differ by up to 0.5 on 120 rows" in found.reason
+    result = reproduce_version(workspace, "1")
+    assert (result.verdict, result.same_file) == ("different", False)
+    assert "differ by up to 0.5 on 120 rows" in result.reason
     assert reproduce_version(workspace, "1", tolerance=0.6).verdict == "within tolerance"
     assert reproduce_version(workspace, "1", tolerance=0.4).verdict == "different"
 
@@ -120,15 +120,17 @@ def test_a_row_is_traced_through_its_features_to_what_was_served(tmp_path: Path)
     run_stage(workspace, start_rollout(workspace, week(2)), 0, week(2))
     ingest(workspace, week(3))
     score_partition(workspace, week(3))
-    found = explain_row(workspace, "1", "3-5")
+    trace = explain_row(workspace, "1", "3-5")
     row = toy_rows(3).iloc[5]
-    assert (found.partition, found.used_for) == (week(3), "neither fitted nor judged on it")
-    assert found.row["x"] == pytest.approx(row["x"])
-    assert "y" not in found.row
-    assert found.logged is not None
-    assert found.logged["served_prediction"] == pytest.approx(found.prediction)
-    assert found.base + sum(one.added for one in found.contributions) == pytest.approx(found.prediction)
-    assert found.contributions[0].feature == "x"
+    assert (trace.partition, trace.used_for) == (week(3), "neither fitted nor judged on it")
+    assert trace.row["x"] == pytest.approx(row["x"])
+    assert "y" not in trace.row
+    assert trace.logged is not None
+    assert trace.logged["served_prediction"] == pytest.approx(trace.prediction)
+    assert trace.base + sum(contribution.added for contribution in trace.contributions) == pytest.approx(
+        trace.prediction
+    )
+    assert trace.contributions[0].feature == "x"
     assert explain_row(workspace, "1", "1-5").used_for == "fitted on it"
     with pytest.raises(ReproductionError, match="no row of toy with that key in any of the 4 published partitions"):
         explain_row(workspace, "1", "9-9")
@@ -151,7 +153,7 @@ def test_a_row_is_found_by_its_key_of_whatever_type(tmp_path: Path, key: Callabl
     run_stage(workspace, start_rollout(workspace, week(2)), 0, week(2))
     ingest(workspace, week(3))
     score_partition(workspace, week(3))
-    found = explain_row(workspace, "1", named)
-    assert found.row["x"] == pytest.approx(frames[week(3)]["x"].iloc[5])
-    assert found.logged is not None
-    assert found.logged["served_prediction"] == pytest.approx(found.prediction)
+    trace = explain_row(workspace, "1", named)
+    assert trace.row["x"] == pytest.approx(frames[week(3)]["x"].iloc[5])
+    assert trace.logged is not None
+    assert trace.logged["served_prediction"] == pytest.approx(trace.prediction)

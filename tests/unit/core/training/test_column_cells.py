@@ -39,10 +39,10 @@ def test_a_column_that_is_one_value_nearly_always_is_watched_all_the_same(rest: 
     moved[place] -= 0.1
     moved[(place + 1) % 10] += 0.1
     past = source.multinomial(5_000, shares, size=8)
-    found = measure_column("x", past, source.multinomial(2_000, moved))
-    assert found.freedom >= 1
-    assert found.distance == pytest.approx(0.1, abs=0.03)
-    assert found.statistic > 100
+    distance = measure_column("x", past, source.multinomial(2_000, moved))
+    assert distance.freedom >= 1
+    assert distance.distance == pytest.approx(0.1, abs=0.03)
+    assert distance.statistic > 100
 
 
 @given(counts, counts)
@@ -52,8 +52,8 @@ def test_every_row_is_in_one_cell_or_is_rare(first: list[int], second: list[int]
     if not total.sum() or not window.sum():
         return
     cells = cells_of(total[None], window)
-    for each in (total, window):
-        assert cells.count(each).sum() + sum(each[place] for place in cells.rare) == each.sum()
+    for counted in (total, window):
+        assert cells.count(counted).sum() + sum(counted[place] for place in cells.rare) == counted.sum()
     assert np.array_equal(cells.count(np.array([total, window])), [cells.count(total), cells.count(window)])
 
 
@@ -73,9 +73,9 @@ def test_nulls_are_a_cell_where_they_are_common_and_apart_where_they_are_rare() 
 
 
 def test_a_reference_without_any_value_is_compared_all_the_same() -> None:
-    found = measure_column("x", np.array([[0, 0, 0, 0, 900]]), np.array([300, 300, 300, 0, 0]))
-    assert found.distance == pytest.approx(1.0)
-    assert found.statistic > 500
+    distance = measure_column("x", np.array([[0, 0, 0, 0, 900]]), np.array([300, 300, 300, 0, 0]))
+    assert distance.distance == pytest.approx(1.0)
+    assert distance.statistic > 500
 
 
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(0, 300)), min_size=2, max_size=10))
@@ -85,8 +85,8 @@ def test_the_statistic_is_that_of_cressie_and_read(pairs: list[tuple[int, int]])
         return
     table = np.array([first, second])
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    theirs = power_divergence(table.ravel(), expected.ravel(), lambda_="cressie-read").statistic
-    assert cressie_read(first, second) == pytest.approx(theirs, rel=1e-9, abs=1e-9)
+    expected_statistic = power_divergence(table.ravel(), expected.ravel(), lambda_="cressie-read").statistic
+    assert cressie_read(first, second) == pytest.approx(expected_statistic, rel=1e-9, abs=1e-9)
 
 
 def test_the_spread_of_independent_rows_is_one_and_that_of_weeks_is_more_and_goes_one_way() -> None:

@@ -25,12 +25,12 @@ def frame_of(values: list[Any]) -> pd.DataFrame:
 
 @given(st.one_of(numbers, words), st.integers(0, 60))
 def test_every_row_is_counted_once_and_parts_add_up(values: list[Any], cut: int) -> None:
-    whole = frame_of(values)
-    profile = profile_window({"whole": whole, "first": whole[:cut], "rest": whole[cut:]})
+    frame = frame_of(values)
+    profile = profile_window({"whole": frame, "first": frame[:cut], "rest": frame[cut:]})
     counts = profile.counts("x")
     assert counts[0].sum() == len(values)
     np.testing.assert_array_equal(counts[1] + counts[2], counts[0])
-    np.testing.assert_array_equal(observe_features(whole, profile.bins).profile.columns["x"].bin_counts, counts[0])
+    np.testing.assert_array_equal(observe_features(frame, profile.bins).profile.columns["x"].bin_counts, counts[0])
 
 
 def test_bins_are_closed_on_the_right() -> None:

@@ -26,35 +26,35 @@ ORACLES: dict[str, Any] = {
 }
 
 
-def ours(metric: Any, rows: list[tuple[float, float]]) -> float:
+def metric_of(metric: Any, rows: list[tuple[float, float]]) -> float:
     label, predicted = zip(*rows, strict=True)
     return metric_value(metric, row_losses(metric, label, predicted))
 
 
 @given(regression, st.sampled_from(["mae", "rmse"]))
 def test_regression_metrics_are_those_of_scikit_learn(rows: list[tuple[float, float]], metric: str) -> None:
-    assert ours(metric, rows) == pytest.approx(ORACLES[metric](*zip(*rows, strict=True)), rel=1e-9, abs=1e-9)
+    assert metric_of(metric, rows) == pytest.approx(ORACLES[metric](*zip(*rows, strict=True)), rel=1e-9, abs=1e-9)
 
 
 @given(classification, st.sampled_from(["brier", "accuracy"]))
 def test_classification_metrics_are_those_of_scikit_learn(rows: list[tuple[float, float]], metric: str) -> None:
-    assert ours(metric, rows) == pytest.approx(ORACLES[metric](*zip(*rows, strict=True)), rel=1e-9, abs=1e-9)
+    assert metric_of(metric, rows) == pytest.approx(ORACLES[metric](*zip(*rows, strict=True)), rel=1e-9, abs=1e-9)
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.floats(1e-9, 1 - 1e-9)), min_size=1, max_size=40))
 def test_log_loss_is_that_of_scikit_learn(rows: list[tuple[float, float]]) -> None:
     label, probability = zip(*rows, strict=True)
-    assert ours("log_loss", rows) == pytest.approx(oracle.log_loss(label, probability, labels=[0, 1]), rel=1e-7)
+    assert metric_of("log_loss", rows) == pytest.approx(oracle.log_loss(label, probability, labels=[0, 1]), rel=1e-7)
 
 
 def test_a_certain_and_wrong_probability_costs_much_and_not_infinity() -> None:
-    assert 30 < ours("log_loss", [(1, 0.0)]) < 40
-    assert 30 < ours("log_loss", [(0, 1.0)]) < 40
+    assert 30 < metric_of("log_loss", [(1, 0.0)]) < 40
+    assert 30 < metric_of("log_loss", [(0, 1.0)]) < 40
 
 
 @pytest.mark.parametrize("metric", ["mae", "rmse", "log_loss", "brier", "accuracy"])
 @pytest.mark.parametrize(
-    ("label", "predicted", "said"),
+    ("label", "predicted", "message"),
     [
         ([], [], "no rows with a label"),
         ([1.0, 0.0], [1.0], r"\(1,\) predictions for \(2,\) labels"),
@@ -63,8 +63,8 @@ def test_a_certain_and_wrong_probability_costs_much_and_not_infinity() -> None:
         ([1.0, 0.0], [float("nan"), float("inf")], "2 of 2 predictions are NaN or infinite"),
     ],
 )
-def test_what_gives_no_number_is_a_gate_error(metric: Any, label: Any, predicted: Any, said: str) -> None:
-    with pytest.raises(GateError, match=f"{metric}: .*{said}"):
+def test_what_gives_no_number_is_a_gate_error(metric: Any, label: Any, predicted: Any, message: str) -> None:
+    with pytest.raises(GateError, match=f"{metric}: .*{message}"):
         row_losses(metric, label, predicted)
 
 
@@ -97,7 +97,7 @@ class Saying:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (ValueError("no such category"), "raised ValueError in predict: no such category"),
         ([1.0], r"shape \(1,\) for 2 rows"),
@@ -107,8 +107,8 @@ class Saying:
         (None, "gave predictions of shape"),
     ],
 )
-def test_a_model_that_says_no_number_for_each_row_is_a_training_error(answer: Any, said: str) -> None:
-    with pytest.raises(TrainingError, match=said):
+def test_a_model_that_says_no_number_for_each_row_is_a_training_error(answer: Any, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
         predict(Saying(answer), [[1], [2]], classifies=False)  # type: ignore[arg-type]
 
 

@@ -130,16 +130,16 @@ def test_a_small_grid_is_tried_whole_and_a_larger_space_is_sampled_by_the_seed(a
         assert (first.search["method"], first.search["tried"]) == ("HalvingRandomSearchCV", 9)
         assert (first.digest, first.search) == (again.digest, again.search)
         assert first.search != other.search
-        assert [one["candidates"] for one in first.search["rounds"]] == [9, 3, 1]
+        assert [round_["candidates"] for round_ in first.search["rounds"]] == [9, 3, 1]
 
 
 def test_the_score_is_written_as_the_metric_is_read_and_belongs_to_the_parameters_that_won(ask: Any) -> None:
-    found = fit_request(ask("searched"), line())
-    assert found.search is not None
-    best = found.search["trials"][0]
-    assert (best["params"], best["score"]) == (found.best_params, found.search["best_score"])
+    result = fit_request(ask("searched"), line())
+    assert result.search is not None
+    best = result.search["trials"][0]
+    assert (best["params"], best["score"]) == (result.best_params, result.search["best_score"])
     assert 0.05 < best["score"] < 0.2  # the noise has a mean absolute error of 0.08
-    assert FitResult.from_dict(found.to_dict()) == found
+    assert FitResult.from_dict(result.to_dict()) == result
 
 
 def test_classes_are_compared_by_log_loss_also_where_the_newest_rows_are_of_one_class(ask: Any) -> None:
@@ -148,9 +148,9 @@ def test_classes_are_compared_by_log_loss_also_where_the_newest_rows_are_of_one_
     label[400:] = 1
     search = {"candidates": 9, "factor": 3, "validation": 20, "metric": "log_loss"}
     request = ask("classes", classifies=True, search=search)
-    found = fit_request(request, FitRows(rows.features, label, rows.moment))
-    assert found.search is not None
-    assert found.search["best_score"] > 0
+    result = fit_request(request, FitRows(rows.features, label, rows.moment))
+    assert result.search is not None
+    assert result.search["best_score"] > 0
 
 
 @pytest.mark.parametrize("metric", ["mae", "rmse", "log_loss", "brier", "accuracy"])
@@ -165,7 +165,7 @@ def test_a_search_in_which_nothing_can_be_fitted_says_so(ask: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         ("misspelt", r"has no parameter 'ridge__alfa' to search; did you mean 'ridge__alpha'\?"),
         ("empty", "the search space of 'model' is empty; give a dict"),
@@ -175,15 +175,17 @@ def test_a_search_in_which_nothing_can_be_fitted_says_so(ask: Any) -> None:
         ("odd_name", r"calls a candidate '../a'; a name has letters"),
     ],
 )
-def test_a_space_that_cannot_be_searched_is_named(module: str, tmp_path: Path, function: str, said: str) -> None:
-    with pytest.raises(TrainingError, match=said):
+def test_a_space_that_cannot_be_searched_is_named(module: str, tmp_path: Path, function: str, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
         build_candidates(f"{module}:{function}", tmp_path, 0)
 
 
 # --- in a loop --------------------------------------------------------------------------------------------------
 
 
-def decided(module: str, tmp_path: Path, *, function: str = "searched", scratch: str = "s", **train: Any) -> Workspace:
+def decided_loop(
+    module: str, tmp_path: Path, *, function: str = "searched", scratch: str = "s", **train: Any
+) -> Workspace:
     """Return a loop with four weeks and a decision to retrain."""
     frames = {week(number): toy_rows(number) for number in range(4)}
     fields = {"function": f"{module}:{function}", "window": 2, **train}
@@ -195,27 +197,27 @@ def decided(module: str, tmp_path: Path, *, function: str = "searched", scratch:
 
 
 def test_the_search_of_a_loop_never_sees_the_holdout_and_its_result_says_what_won(module: str, tmp_path: Path) -> None:
-    workspace = decided(module, tmp_path, search={"candidates": 9})
+    workspace = decided_loop(module, tmp_path, search={"candidates": 9})
     request = assemble_training(workspace, week(3))
     assert request.search == {"candidates": 9, "factor": 3, "validation": 20, "metric": "mae"}
-    asked = fit_request_of(workspace, request, "model", candidate_file(workspace, request.operation, "model"))
-    rows = rows_of(workspace, asked)
+    fit_inputs = fit_request_of(workspace, request, "model", candidate_file(workspace, request.operation, "model"))
+    rows = rows_of(workspace, fit_inputs)
     # Two weeks, each of one moment; the third is the holdout. The newer week validates.
     assert np.unique(np.asarray(rows.moment)).tolist() == [0, 1]
-    found = fit_candidate(workspace, request, "model")
-    assert found["search"]["validated_on"] == 120
-    assert (found["rows"], found["seed"], list(found["best_params"])) == (240, 0, ["ridge__alpha"])
+    fit = fit_candidate(workspace, request, "model")
+    assert fit["search"]["validated_on"] == 120
+    assert (fit["rows"], fit["seed"], list(fit["best_params"])) == (240, 0, ["ridge__alpha"])
 
 
 def test_the_settings_of_a_search_are_part_of_the_request_only_where_there_is_one(module: str, tmp_path: Path) -> None:
-    one, other = (
-        assemble_training(decided(module, tmp_path, scratch=name, search={"candidates": count}), week(3))
+    first, other = (
+        assemble_training(decided_loop(module, tmp_path, scratch=name, search={"candidates": count}), week(3))
         for name, count in (("a", 5), ("b", 6))
     )
-    assert one.operation != other.operation
+    assert first.operation != other.operation
     plain = [
         assemble_training(
-            decided("tests.unit.core.toy_loop", tmp_path / name, function="candidates", **changes), week(3)
+            decided_loop("tests.unit.core.toy_loop", tmp_path / name, function="candidates", **changes), week(3)
         )
         for name, changes in (("c", {}), ("d", {"search": {"candidates": 5}}))
     ]
@@ -224,7 +226,7 @@ def test_the_settings_of_a_search_are_part_of_the_request_only_where_there_is_on
 
 
 def test_a_request_written_before_there_were_searches_can_be_read(tmp_path: Path) -> None:
-    request = assemble_training(decided("tests.unit.core.toy_loop", tmp_path, function="candidates"), week(3))
+    request = assemble_training(decided_loop("tests.unit.core.toy_loop", tmp_path, function="candidates"), week(3))
     old = {name: value for name, value in request.to_dict().items() if name not in ("search", "code")}
     read = TrainingRequest.from_dict(old)
     assert (read.search, read.code, read.operation) == (None, None, request.operation)
@@ -233,7 +235,7 @@ def test_a_request_written_before_there_were_searches_can_be_read(tmp_path: Path
 def test_what_a_search_chose_is_kept_with_the_version_in_the_registry_and_in_the_ledger(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = decided(module, tmp_path, search={"candidates": 9})
+    workspace = decided_loop(module, tmp_path, search={"candidates": 9})
     registered: list[Registration] = []
     register = workspace.registry.register
     monkeypatch.setattr(workspace.registry, "register", lambda given: registered.append(given) or register(given))

@@ -20,7 +20,7 @@ from tests.unit.core.ledger.histories import History
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
 
 
-def published(tmp_path: Path, count: int = 4, frames: dict[str, Any] | None = None, **changes: Any) -> Workspace:
+def publish_weeks(tmp_path: Path, count: int = 4, frames: dict[str, Any] | None = None, **changes: Any) -> Workspace:
     """Return the toy loop with so many partitions published."""
     rows = {week(number): toy_rows(number) for number in range(count)} | (frames or {})
     workspace = in_memory_workspace(toy_loop(**changes), rows, scratch=tmp_path)
@@ -30,17 +30,17 @@ def published(tmp_path: Path, count: int = 4, frames: dict[str, Any] | None = No
 
 
 @pytest.mark.parametrize(
-    ("window", "holdout", "fitted", "held"),
+    ("window", "holdout", "fitted", "expected_holdout"),
     [(2, 1, [2, 3], [4]), (2, 2, [1, 2], [3, 4]), ("all", 1, [0, 1, 2, 3], [4]), (4, 1, [0, 1, 2, 3], [4])],
 )
 def test_the_window_is_the_newest_partitions_before_the_holdout(
-    window: Any, holdout: int, fitted: list[int], held: list[int]
+    window: Any, holdout: int, fitted: list[int], expected_holdout: list[int]
 ) -> None:
     declared = toy_loop(train={"function": "a:b", "window": window, "holdout": holdout}).train
-    found = pin_window(History().publish(*range(7)).state(), declared, week(4))
-    assert [pin.partition for pin in found.fitted] == [week(number) for number in fitted]
-    assert [pin.partition for pin in found.holdout] == [week(number) for number in held]
-    assert found.fitted[0].digest == f"d{fitted[0]}"
+    pinned = pin_window(History().publish(*range(7)).state(), declared, week(4))
+    assert [pin.partition for pin in pinned.fitted] == [week(number) for number in fitted]
+    assert [pin.partition for pin in pinned.holdout] == [week(number) for number in expected_holdout]
+    assert pinned.fitted[0].digest == f"d{fitted[0]}"
 
 
 def test_a_window_waits_for_enough_partitions() -> None:
@@ -49,7 +49,7 @@ def test_a_window_waits_for_enough_partitions() -> None:
 
 
 def test_rows_that_are_not_those_that_were_pinned_are_refused(tmp_path: Path) -> None:
-    workspace = published(tmp_path)
+    workspace = publish_weeks(tmp_path)
     window = pin_window(workspace.state(), workspace.loop.train, week(3))
     changed = workspace.snapshots.read(week(1)).slice(1)
     forged = workspace.snapshots.write(week(1), changed)
@@ -59,7 +59,7 @@ def test_rows_that_are_not_those_that_were_pinned_are_refused(tmp_path: Path) ->
 
 
 def test_a_training_makes_a_version_whose_record_says_what_it_was_made_of(tmp_path: Path) -> None:
-    workspace = published(tmp_path)
+    workspace = publish_weeks(tmp_path)
     assert train(workspace, week(3)) == "1"
     version = workspace.state().versions["1"]
     assert version.partition == week(3)
@@ -70,7 +70,7 @@ def test_a_training_makes_a_version_whose_record_says_what_it_was_made_of(tmp_pa
 
 
 def test_the_same_request_again_is_superseded_and_makes_no_second_version(tmp_path: Path) -> None:
-    workspace = published(tmp_path)
+    workspace = publish_weeks(tmp_path)
     train(workspace, week(3))
     History(workspace.ledger).add("rollout_started", 3, version="1")
     History(workspace.ledger).add("promoted", 3, version="1")
@@ -81,9 +81,9 @@ def test_the_same_request_again_is_superseded_and_makes_no_second_version(tmp_pa
 
 
 def test_a_request_survives_json_and_its_operation_is_of_its_content(tmp_path: Path) -> None:
-    one, other = (published(tmp_path / name) for name in ("a", "b"))
+    first, other = (publish_weeks(tmp_path / name) for name in ("a", "b"))
     requests = []
-    for workspace in (one, other):
+    for workspace in (first, other):
         decide_and_record(workspace, week(3), trigger="nightly")
         requests.append(assemble_training(workspace, week(3)))
     assert requests[0] == requests[1]
@@ -91,7 +91,7 @@ def test_a_request_survives_json_and_its_operation_is_of_its_content(tmp_path: P
 
 
 def test_no_training_without_a_decision(tmp_path: Path) -> None:
-    workspace = published(tmp_path)
+    workspace = publish_weeks(tmp_path)
     with pytest.raises(NotReadyError, match="no decision to retrain is open"):
         assemble_training(workspace, week(3))
     decide_and_record(workspace, week(3), trigger="nightly")
@@ -100,7 +100,7 @@ def test_no_training_without_a_decision(tmp_path: Path) -> None:
 
 
 def test_a_decision_is_emitted_until_a_training_has_picked_it_up(tmp_path: Path) -> None:
-    workspace = published(tmp_path)
+    workspace = publish_weeks(tmp_path)
     assert decision_to_emit(workspace, week(3)) is None
     decision = decide_and_record(workspace, week(3), trigger="nightly")
     for _ in range(2):
@@ -110,7 +110,7 @@ def test_a_decision_is_emitted_until_a_training_has_picked_it_up(tmp_path: Path)
 
 
 def test_deciding_again_for_one_partition_is_the_first_decision(tmp_path: Path) -> None:
-    workspace = published(tmp_path)
+    workspace = publish_weeks(tmp_path)
     first = decide_and_record(workspace, week(3), trigger="nightly")
     assert decide_and_record(workspace, week(3), trigger="nightly") == first
     with pytest.raises(NotReadyError, match="no partition is published by"):
@@ -123,31 +123,31 @@ def with_labels(value: Any) -> dict[str, pd.DataFrame]:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [(3.0, "all 240 labels 'y' of the training window are of one value: 3.0"), (float("nan"), "has a label")],
 )
-def test_labels_that_teach_nothing_end_the_decision_with_a_reason(tmp_path: Path, value: Any, said: str) -> None:
-    workspace = published(tmp_path, 3, with_labels(value))
+def test_labels_that_teach_nothing_end_the_decision_with_a_reason(tmp_path: Path, value: Any, message: str) -> None:
+    workspace = publish_weeks(tmp_path, 3, with_labels(value))
     decide_and_record(workspace, week(2), trigger="nightly")
-    with pytest.raises(TrainingError, match=said):
+    with pytest.raises(TrainingError, match=message):
         assemble_training(workspace, week(2))
     last = list(workspace.ledger.records())[-1]
     assert (last.kind, workspace.state().open_decision) == ("training_failed", None)
-    assert said in last.details.reason
+    assert message in last.details.reason
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [([], "no row"), ([1, 1], "are of one class: 1"), ([0, 2], "must be 0 or 1"), ([0.5, 0, 1], "must be 0 or 1")],
 )
-def test_classes_must_be_two_named_0_and_1(labels: list[float], said: str) -> None:
-    with pytest.raises(TrainingError, match=said):
+def test_classes_must_be_two_named_0_and_1(labels: list[float], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
         check_labels(pd.Series(labels, name="y", dtype="float64"), classifies=True)
     check_labels(pd.Series([0, 1], name="y"), classifies=True)
 
 
 def test_a_candidate_that_does_not_pass_is_refused_with_its_numbers_and_the_champion_stays(tmp_path: Path) -> None:
-    workspace = published(tmp_path, gates=[{"metric": "mae", "at_most": 0.01}])
+    workspace = publish_weeks(tmp_path, gates=[{"metric": "mae", "at_most": 0.01}])
     with pytest.raises(GateError, match=r"candidate 'line' does not pass: mae at most 0.01: 0\.\d+ on 120 rows"):
         train(workspace, week(3))
     state = workspace.state()
@@ -156,7 +156,7 @@ def test_a_candidate_that_does_not_pass_is_refused_with_its_numbers_and_the_cham
 
 
 def test_a_gate_by_a_column_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
-    workspace = published(tmp_path, gates=[{"metric": "mae", "at_most": 9, "slices": ["colour"]}])
+    workspace = publish_weeks(tmp_path, gates=[{"metric": "mae", "at_most": 9, "slices": ["colour"]}])
     with pytest.raises(GateError, match="slices by 'colour'; the data has no such column"):
         train(workspace, week(3))
 
@@ -166,7 +166,7 @@ def test_a_model_file_changed_between_fit_and_evaluation_is_never_registered(tmp
     from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
     from airflow_mlops.core.training.fit_candidate import fit_candidate
 
-    workspace = published(tmp_path)
+    workspace = publish_weeks(tmp_path)
     decide_and_record(workspace, week(3), trigger="nightly")
     request = assemble_training(workspace, week(3))
     fits = [fit_candidate(workspace, request, "line")]
@@ -178,17 +178,17 @@ def test_a_model_file_changed_between_fit_and_evaluation_is_never_registered(tmp
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         ("breaking", "candidate 'breaking' raised ZeroDivisionError in fit: 240 rows are too many"),
         ("strange", "types that are not trusted for loading: .*Strange"),
     ],
 )
 def test_a_candidate_that_cannot_be_fitted_or_kept_ends_the_decision_with_the_reason(
-    tmp_path: Path, function: str, said: str
+    tmp_path: Path, function: str, message: str
 ) -> None:
-    workspace = published(tmp_path, train={"function": f"tests.unit.core.toy_loop:{function}", "window": 2})
-    with pytest.raises(TrainingError, match=said):
+    workspace = publish_weeks(tmp_path, train={"function": f"tests.unit.core.toy_loop:{function}", "window": 2})
+    with pytest.raises(TrainingError, match=message):
         train(workspace, week(3))
     state = workspace.state()
     assert list(workspace.ledger.records())[-1].kind == "training_failed"
@@ -196,21 +196,21 @@ def test_a_candidate_that_cannot_be_fitted_or_kept_ends_the_decision_with_the_re
 
 
 def test_a_person_who_starts_a_training_by_hand_makes_the_decision_by_the_same_policy(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 2)
+    workspace = publish_weeks(tmp_path, 2)
     with pytest.raises(NotReadyError, match="the first training needs 3"):
         decide_by_hand(workspace, week(1))
     workspace.source.frames[week(2)] = toy_rows(2)  # type: ignore[attr-defined]
     ingest(workspace, week(2))
-    made = decide_by_hand(workspace, week(2))
+    first_decision = decide_by_hand(workspace, week(2))
     request = assemble_training(workspace, week(2))
     decision = list(workspace.state().retrains.values())[-1]
     assert (decision.details.cause, decision.sequence) == ("person", request.decision)
-    assert decide_by_hand(workspace, week(2)) == made
+    assert decide_by_hand(workspace, week(2)) == first_decision
     assert assemble_training(workspace, week(2)) == request
 
 
 def test_a_window_that_cannot_be_read_ends_the_decision(tmp_path: Path) -> None:
-    workspace = published(tmp_path)
+    workspace = publish_weeks(tmp_path)
     decide_and_record(workspace, week(3), trigger="nightly")
     workspace.snapshots._versions.clear()  # type: ignore[attr-defined]
     with pytest.raises(DataError):

@@ -37,7 +37,7 @@ def loop_of(tmp_path: Path, **train: Any) -> Workspace:
     return in_memory_workspace(toy_loop(train=declared), frames, scratch=tmp_path / "scratch", root=tmp_path)
 
 
-def decided(workspace: Workspace) -> Workspace:
+def decide(workspace: Workspace) -> Workspace:
     for number in range(4):
         ingest(workspace, week(number))
     decide_and_record(workspace, week(3), trigger="nightly")
@@ -45,7 +45,7 @@ def decided(workspace: Workspace) -> Workspace:
 
 
 def test_without_limits_a_fit_stays_in_the_process_and_writes_the_model_alone(tmp_path: Path) -> None:
-    workspace = decided(loop_of(tmp_path))
+    workspace = decide(loop_of(tmp_path))
     assert isinstance(runner_of(workspace), InProcessStep)
     request = assemble_training(workspace, week(3))
     fitted = fit_candidate(workspace, request, "line")
@@ -65,10 +65,10 @@ def test_with_a_limit_a_fit_has_a_process_of_its_own(tmp_path: Path, limits: dic
 
 
 def test_a_declared_interpreter_is_looked_for_below_the_project_folder(tmp_path: Path) -> None:
-    for python, found in (("envs/model/bin/python", tmp_path / "envs/model/bin/python"), ("/opt/p", Path("/opt/p"))):
+    for python, expected in (("envs/model/bin/python", tmp_path / "envs/model/bin/python"), ("/opt/p", Path("/opt/p"))):
         runner = runner_of(loop_of(tmp_path, runs_on={"kind": "interpreter", "python": python}))
         assert isinstance(runner, ChildStep)
-        assert runner.python == found
+        assert runner.python == expected
 
 
 def test_sagemaker_is_reached_through_airflow_alone(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_sagemaker_is_reached_through_airflow_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("train", "said"),
+    ("train", "message"),
     [
         ({"runs_on": SAGEMAKER, "limits": {"memory_mb": 900}}, "cannot be kept on SageMaker; choose an instance_type"),
         ({"runs_on": {**SAGEMAKER, "role": "admin"}}, "role"),
@@ -87,23 +87,23 @@ def test_sagemaker_is_reached_through_airflow_alone(tmp_path: Path) -> None:
         ({"search": {"validation": 100}}, "search.validation"),
     ],
 )
-def test_a_place_or_a_limit_that_cannot_be_is_refused_by_its_key(tmp_path: Path, train: Any, said: str) -> None:
-    with pytest.raises(DeclarationError, match=said):
+def test_a_place_or_a_limit_that_cannot_be_is_refused_by_its_key(tmp_path: Path, train: Any, message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
         loop_of(tmp_path, **train)
 
 
 class Elsewhere:
     """A runner that says what a test wants."""
 
-    def __init__(self, **said: Any) -> None:
-        self.said, self.asked = said, list[FitRequest]()
+    def __init__(self, **changes: Any) -> None:
+        self.changes, self.requests = changes, list[FitRequest]()
 
     def fit(self, request: FitRequest, rows: FitRows) -> FitResult:
         from sklearn.linear_model import LinearRegression
 
-        self.asked.append(request)
+        self.requests.append(request)
         digest = save_model(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), Path(request.file))
-        fields: dict[str, Any] = {"digest": digest, "environment": environment(), **self.said}
+        fields: dict[str, Any] = {"digest": digest, "environment": environment(), **self.changes}
         return FitResult(request.candidate, fit_seconds=1.0, rows=len(rows.label), seed=request.seed, **fields)
 
     def stop(self) -> None:
@@ -111,7 +111,7 @@ class Elsewhere:
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("changes", "reason"),
     [
         ({"digest": "0" * 64}, r"the model file is [0-9a-f]{12}, and the fit said 000000000000"),
         (
@@ -120,17 +120,17 @@ class Elsewhere:
         ),
     ],
 )
-def test_a_model_that_cannot_be_trusted_here_ends_the_decision(tmp_path: Path, said: Any, reason: str) -> None:
-    workspace = decided(loop_of(tmp_path))
+def test_a_model_that_cannot_be_trusted_here_ends_the_decision(tmp_path: Path, changes: Any, reason: str) -> None:
+    workspace = decide(loop_of(tmp_path))
     request = assemble_training(workspace, week(3))
     with pytest.raises(TrainingError, match=reason):
-        fit_candidate(workspace, request, "line", Elsewhere(**said))
+        fit_candidate(workspace, request, "line", Elsewhere(**changes))
     assert list(workspace.ledger.records())[-1].kind == "training_failed"
     assert workspace.state().open_decision is None
 
 
 def test_a_fit_into_another_file_is_another_attempt_on_the_same_rows(tmp_path: Path) -> None:
-    workspace = decided(loop_of(tmp_path))
+    workspace = decide(loop_of(tmp_path))
     request = assemble_training(workspace, week(3))
     own = candidate_file(workspace, request.operation, "line")
     first, retry = (fit_request_of(workspace, request, "line", own) for _ in range(2))
@@ -182,7 +182,7 @@ def test_the_commit_is_kept_and_whether_files_differ_from_it(tmp_path: Path) -> 
     (tmp_path / "training.py").write_text("x = 2\n")
     assert code_state(tmp_path) == {"commit": commit, "dirty": True}
 
-    workspace = decided(loop_of(tmp_path))
+    workspace = decide(loop_of(tmp_path))
     request = assemble_training(workspace, week(3))
     assert request.code == {"commit": commit, "dirty": True}
     assert replace(request, code=None).operation_fields() == request.operation_fields()
@@ -207,7 +207,7 @@ def test_a_features_function_that_reads_the_label_is_told_that_there_is_none(tmp
 def test_a_function_that_hangs_itself_is_killed_at_the_limit_and_ends_the_decision(tmp_path: Path) -> None:
     name = f"hanging_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text("import time\n\ndef candidates(seed):\n    time.sleep(600)\n")
-    workspace = decided(loop_of(tmp_path, function=f"{name}:candidates", limits={"minutes": 0.1}))
+    workspace = decide(loop_of(tmp_path, function=f"{name}:candidates", limits={"minutes": 0.1}))
     with pytest.raises(
         TrainingError, match=rf"{name}:candidates took longer than 0\.1 minutes \(train\.limits\.minutes\)"
     ):

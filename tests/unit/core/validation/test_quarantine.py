@@ -37,7 +37,7 @@ columns:
 """
 
 
-def opened(tmp_path: Path, *, contract: bool = True) -> Workspace:
+def open_loop(tmp_path: Path, *, contract: bool = True) -> Workspace:
     """Return a loop of 200 rows: two with an x beyond 10, one without a kind, which the contract forbids."""
     rows = toy_rows(0, rows=200)
     rows.loc[[3, 4], "x"] = [11.5, 12.0]
@@ -62,15 +62,15 @@ def ingest(workspace: Workspace) -> SnapshotPublished:
     return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator())).details
 
 
-def held(workspace: Workspace) -> dict[str, list[str]]:
+def quarantined_rows(workspace: Workspace) -> dict[str, list[str]]:
     """Return the reasons of the rows in quarantine by their keys."""
     return {row["key"]: json.loads(row["reasons"]) for row in workspace.quarantine.read(KEY).to_pylist()}
 
 
 def test_bad_rows_of_contract_and_suite_lie_side_by_side_with_their_reasons(tmp_path: Path) -> None:
-    workspace = opened(tmp_path)
+    workspace = open_loop(tmp_path)
     published = ingest(workspace)
-    assert held(workspace) == {
+    assert quarantined_rows(workspace) == {
         "0-3": ["x: expect_column_values_to_be_between"],
         "0-4": ["x: expect_column_values_to_be_between"],
         "0-7": ["kind: is null"],
@@ -79,29 +79,29 @@ def test_bad_rows_of_contract_and_suite_lie_side_by_side_with_their_reasons(tmp_
 
 
 def test_a_row_is_kept_as_it_arrived(tmp_path: Path) -> None:
-    workspace = opened(tmp_path)
+    workspace = open_loop(tmp_path)
     ingest(workspace)
     (row,) = [row for row in workspace.quarantine.read(KEY).to_pylist() if row["key"] == "0-3"]
     assert json.loads(row["row"])["x"] == "11.5"
 
 
 def test_rows_that_meet_the_suite_after_a_fix_join_their_partition_as_a_new_version(tmp_path: Path) -> None:
-    workspace = opened(tmp_path)
+    workspace = open_loop(tmp_path)
     first = ingest(workspace)
     (tmp_path / "suite.yaml").write_text(SUITE.format(limit=11.8))
-    done = release_quarantine(again(workspace), KEY, GxValidator())
-    assert (done.released, done.kept) == (1, 2)
+    result = release_quarantine(again(workspace), KEY, GxValidator())
+    assert (result.released, result.kept) == (1, 2)
     published = workspace.state().published[KEY]
     assert (published.rows, published.quarantined, published.publication) == (198, 2, 2)
     rows = workspace.snapshots.read(KEY, version=published.version)
     assert content_digest(rows) == published.digest
     assert 11.5 in rows.column("x").to_pylist()
     assert workspace.snapshots.read(KEY, version=first.version).num_rows == 197
-    assert set(held(workspace)) == {"0-4", "0-7"}
+    assert set(quarantined_rows(workspace)) == {"0-4", "0-7"}
 
 
 def test_a_released_partition_holds_exactly_what_arrived(tmp_path: Path) -> None:
-    workspace = opened(tmp_path)
+    workspace = open_loop(tmp_path)
     ingest(workspace)
     (tmp_path / "suite.yaml").write_text(SUITE.format(limit=100))
     (tmp_path / "contract.yaml").write_text(CONTRACT % "true")
@@ -113,24 +113,24 @@ def test_a_released_partition_holds_exactly_what_arrived(tmp_path: Path) -> None
 
 
 def test_rows_are_accepted_against_the_suite_only_with_a_reason_that_the_ledger_keeps(tmp_path: Path) -> None:
-    workspace = opened(tmp_path)
+    workspace = open_loop(tmp_path)
     ingest(workspace)
     assert release_quarantine(again(workspace), KEY, GxValidator()).released == 0
-    done = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-3"], accept="measured by hand")
-    assert done.released == 1
+    result = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-3"], accept="measured by hand")
+    assert result.released == 1
     record = list(workspace.ledger.records())[-1]
     assert (record.actor, record.details.accepted_because) == ("person", "measured by hand")
 
 
 def test_no_reason_releases_a_row_that_breaks_the_contract(tmp_path: Path) -> None:
-    workspace = opened(tmp_path)
+    workspace = open_loop(tmp_path)
     ingest(workspace)
-    done = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-7"], accept="let it in")
-    assert (done.released, done.reasons) == (0, {"kind: is null": 1})
+    result = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-7"], accept="let it in")
+    assert (result.released, result.reasons) == (0, {"kind: is null": 1})
 
 
 def test_an_ingest_of_the_same_delivery_keeps_what_was_released(tmp_path: Path) -> None:
-    workspace = opened(tmp_path)
+    workspace = open_loop(tmp_path)
     ingest(workspace)
     release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-3"], accept="measured by hand")
     before = list(workspace.ledger.records())
@@ -140,18 +140,18 @@ def test_an_ingest_of_the_same_delivery_keeps_what_was_released(tmp_path: Path) 
 
 
 def test_a_key_that_is_back_in_the_partition_by_now_is_not_released_twice(tmp_path: Path) -> None:
-    workspace = opened(tmp_path, contract=False)
+    workspace = open_loop(tmp_path, contract=False)
     rows = workspace.source.frames[KEY]  # type: ignore[attr-defined]
     rows.loc[len(rows)] = rows.loc[9]  # a copy
     rows.loc[len(rows) - 1, "x"] = 99.0
     ingest(workspace)
-    assert held(workspace)["0-9"] == ["id: is not unique: '0-9' stands there 2 times with different values"]
-    done = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-9"], accept="which of them?")
-    assert done.released == 0
+    assert quarantined_rows(workspace)["0-9"] == ["id: is not unique: '0-9' stands there 2 times with different values"]
+    result = release_quarantine(again(workspace), KEY, GxValidator(), keys=["0-9"], accept="which of them?")
+    assert result.released == 0
 
 
 def test_a_partition_that_was_refused_has_to_be_ingested_again(tmp_path: Path) -> None:
-    workspace = opened(tmp_path)
+    workspace = open_loop(tmp_path)
     (tmp_path / "suite.yaml").write_text(SUITE.format(limit=0))
     with pytest.raises(DataError, match="rows are bad"):
         ingest(workspace)
@@ -162,7 +162,7 @@ def test_a_partition_that_was_refused_has_to_be_ingested_again(tmp_path: Path) -
 
 
 def test_rows_of_a_refused_delivery_do_not_join_the_one_that_is_published(tmp_path: Path) -> None:
-    workspace = opened(tmp_path)
+    workspace = open_loop(tmp_path)
     ingest(workspace)
     workspace.source.frames[KEY] = toy_rows(0, rows=200).assign(x=99.0)  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="200 of 200 rows are bad"):

@@ -203,8 +203,8 @@ def format_keys(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
             column = parse_column(column.cast(pa.string()), kind)[0]
         elif pa.types.is_floating(present_type) and pa.types.is_integer(kind):
             # pandas turns integers with a missing value into floats.
-            whole = pc.equal(pc.floor(column), column)
-            column = pc.if_else(whole, column, None).cast(kind)
+            is_whole = pc.equal(pc.floor(column), column)
+            column = pc.if_else(is_whole, column, None).cast(kind)
     return format_column(column)
 
 

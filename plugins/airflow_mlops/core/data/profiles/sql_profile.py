@@ -145,7 +145,7 @@ def quote_name(name: str) -> quoted_name:
 
 
 def sql_column_kind(sql_type: Any) -> ColumnKind:
-    """Return how values of a type of the database are counted; see :func:`column_kind`."""
+    """Return the kind as which values of a database type are counted; see :func:`column_kind`."""
     kinds: tuple[tuple[type[Any], ColumnKind], ...] = (
         # A Boolean is no number, and DateTime comes before Date: the first match counts.
         (sa.Boolean, "category"),

@@ -119,8 +119,8 @@ def read_attestations(root: Path) -> dict[str, dict[str, Attestation]]:
         return {}
     data, lines = read_strict_yaml(root / FILE)
     attestations: dict[str, dict[str, Attestation]] = {}
-    for model, items in mapping(data or {}, lines, "").items():
-        for code, fields in mapping(items, lines, model).items():
+    for model, items in require_mapping(data or {}, lines, "").items():
+        for code, fields in require_mapping(items, lines, model).items():
             key = f"{model}.{code}"
             if code not in NAMES:
                 message = f"no such item; {suggest_name(code, list(NAMES), kind='items')}"
@@ -134,7 +134,7 @@ def read_attestations(root: Path) -> dict[str, dict[str, Attestation]]:
     return attestations
 
 
-def mapping(value: Any, lines: Lines, key: str) -> dict[str, Any]:
+def require_mapping(value: Any, lines: Lines, key: str) -> dict[str, Any]:
     """Return a value that must be a mapping.
 
     Raises

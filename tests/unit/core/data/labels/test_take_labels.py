@@ -32,7 +32,7 @@ from tests.unit.core.toy_loop import ingest, toy_rows, week
 ROWS = weeks(5)
 
 
-def published(folder: Path, *numbers: int, **changes: Any) -> Workspace:
+def publish_weeks(folder: Path, *numbers: int, **changes: Any) -> Workspace:
     """Return a workspace in which weeks are published, without their labels."""
     workspace = labelled_workspace(folder, ROWS, **changes)
     for number in numbers:
@@ -40,84 +40,84 @@ def published(folder: Path, *numbers: int, **changes: Any) -> Workspace:
     return workspace
 
 
-def known(workspace: Workspace, number: int, *, as_of: int) -> dict[str, float]:
+def labels_as_of(workspace: Workspace, number: int, *, as_of: int) -> dict[str, float]:
     """Return the labels of a week as of another."""
     pin = pin_labels(workspace.state().labels, week(number), week(as_of))
     return {str(key): value for key, value in labels_of(workspace, week(number), pin).items()}
 
 
-def taken(workspace: Workspace, number: int, labels: Any) -> dict[str, Any]:
+def deliver_and_take(workspace: Workspace, number: int, labels: Any) -> dict[str, Any]:
     """Deliver labels for a week's tick and take them."""
     deliver(workspace, week(number), labels)
     return take_labels(workspace, week(number))
 
 
 def test_a_delivery_labels_the_rows_of_its_delay_and_the_ledger_counts_them(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1)
+    workspace = publish_weeks(tmp_path, 0, 1)
     labels = labels_by_key(ROWS[week(0)])
-    found = taken(workspace, 1, labels | {"nobody": 1.0})
-    assert (found.rows, found.unknown, found.touches) == (121, 1, {week(0): 120})
-    assert found.since == week(0)
-    assert "1 keys stand in no published partition" in found.message
-    assert known(workspace, 0, as_of=1) == labels | {"nobody": 1.0}
-    assert workspace.state().labels[week(1)].digest == found.digest
+    record = deliver_and_take(workspace, 1, labels | {"nobody": 1.0})
+    assert (record.rows, record.unknown, record.touches) == (121, 1, {week(0): 120})
+    assert record.since == week(0)
+    assert "1 keys stand in no published partition" in record.message
+    assert labels_as_of(workspace, 0, as_of=1) == labels | {"nobody": 1.0}
+    assert workspace.state().labels[week(1)].digest == record.digest
 
 
 def test_a_run_sees_only_what_was_delivered_by_its_partition(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1, 2, delay=2)
-    taken(workspace, 1, {"0-1": 1.0, "0-2": 2.0})
-    taken(workspace, 2, {"0-2": 9.0, "0-3": 3.0})
-    assert known(workspace, 0, as_of=0) == {}
-    assert known(workspace, 0, as_of=1) == {"0-1": 1.0, "0-2": 2.0}
-    assert known(workspace, 0, as_of=2) == {"0-1": 1.0, "0-2": 9.0, "0-3": 3.0}
+    workspace = publish_weeks(tmp_path, 0, 1, 2, delay=2)
+    deliver_and_take(workspace, 1, {"0-1": 1.0, "0-2": 2.0})
+    deliver_and_take(workspace, 2, {"0-2": 9.0, "0-3": 3.0})
+    assert labels_as_of(workspace, 0, as_of=0) == {}
+    assert labels_as_of(workspace, 0, as_of=1) == {"0-1": 1.0, "0-2": 2.0}
+    assert labels_as_of(workspace, 0, as_of=2) == {"0-1": 1.0, "0-2": 9.0, "0-3": 3.0}
 
 
 def test_of_two_deliveries_the_newer_tick_counts_whichever_was_taken_first(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1, 2, delay=2)
-    taken(workspace, 2, {"0-2": 9.0})
-    taken(workspace, 1, {"0-2": 2.0})
-    assert known(workspace, 0, as_of=2) == {"0-2": 9.0}
-    assert known(workspace, 0, as_of=1) == {"0-2": 2.0}
+    workspace = publish_weeks(tmp_path, 0, 1, 2, delay=2)
+    deliver_and_take(workspace, 2, {"0-2": 9.0})
+    deliver_and_take(workspace, 1, {"0-2": 2.0})
+    assert labels_as_of(workspace, 0, as_of=2) == {"0-2": 9.0}
+    assert labels_as_of(workspace, 0, as_of=1) == {"0-2": 2.0}
 
 
 def test_a_label_that_comes_after_the_delay_joins_nothing(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1, 2)
-    found = taken(workspace, 2, {"0-1": 1.0})
-    assert (found.unknown, found.touches) == (1, {})
-    assert known(workspace, 0, as_of=2) == {}
+    workspace = publish_weeks(tmp_path, 0, 1, 2)
+    record = deliver_and_take(workspace, 2, {"0-1": 1.0})
+    assert (record.unknown, record.touches) == (1, {})
+    assert labels_as_of(workspace, 0, as_of=2) == {}
 
 
 def test_the_same_delivery_again_changes_nothing_and_a_corrected_one_replaces_it(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1)
-    first = taken(workspace, 1, {"0-1": 1.0})
+    workspace = publish_weeks(tmp_path, 0, 1)
+    first = deliver_and_take(workspace, 1, {"0-1": 1.0})
     before = list(workspace.ledger.records())
     assert take_labels(workspace, week(1)) == first
     assert list(workspace.ledger.records()) == before
     pin = pin_labels(workspace.state().labels, week(0))
-    corrected = taken(workspace, 1, {"0-1": 5.0})
+    corrected = deliver_and_take(workspace, 1, {"0-1": 5.0})
     assert corrected.replaces == first.digest
-    assert known(workspace, 0, as_of=1) == {"0-1": 5.0}
-    again = taken(workspace, 1, {"0-1": 1.0})
+    assert labels_as_of(workspace, 0, as_of=1) == {"0-1": 5.0}
+    again = deliver_and_take(workspace, 1, {"0-1": 1.0})
     assert (again.digest, again.delivery) == (first.digest, 3)
-    assert known(workspace, 0, as_of=1) == {"0-1": 1.0}
+    assert labels_as_of(workspace, 0, as_of=1) == {"0-1": 1.0}
     assert dict(labels_of(workspace, week(0), pin).items()) == {"0-1": 1.0}
 
 
 def test_a_pin_gives_the_labels_of_then_after_they_were_corrected(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1, 2, delay=2)
-    taken(workspace, 1, {"0-1": 1.0})
+    workspace = publish_weeks(tmp_path, 0, 1, 2, delay=2)
+    deliver_and_take(workspace, 1, {"0-1": 1.0})
     pin = pin_labels(workspace.state().labels, week(0))
-    taken(workspace, 2, {"0-1": 7.0})
-    taken(workspace, 1, {"0-1": 5.0})
+    deliver_and_take(workspace, 2, {"0-1": 7.0})
+    deliver_and_take(workspace, 1, {"0-1": 5.0})
     assert dict(labels_of(workspace, week(0), pin).items()) == {"0-1": 1.0}
-    assert known(workspace, 0, as_of=2) == {"0-1": 7.0}
+    assert labels_as_of(workspace, 0, as_of=2) == {"0-1": 7.0}
 
 
 def test_labels_that_come_before_their_rows_are_found_once_the_rows_are_there(tmp_path: Path) -> None:
-    workspace = published(tmp_path, delay=0)
-    assert taken(workspace, 0, labels_by_key(ROWS[week(0)])).unknown == 120
+    workspace = publish_weeks(tmp_path, delay=0)
+    assert deliver_and_take(workspace, 0, labels_by_key(ROWS[week(0)])).unknown == 120
     ingest(workspace, week(0))
-    assert known(workspace, 0, as_of=0) == labels_by_key(ROWS[week(0)])
+    assert labels_as_of(workspace, 0, as_of=0) == labels_by_key(ROWS[week(0)])
 
 
 GOOD = labels_by_key(ROWS[week(0)])
@@ -148,22 +148,22 @@ def put(workspace: Workspace, table: pa.Table, number: int = 1) -> None:
 def test_bad_rows_are_left_out_and_counted_by_their_reason(
     tmp_path: Path, keys: list[Any], labels: list[float], bad: dict[str, int], rows: int
 ) -> None:
-    workspace = published(tmp_path, 0, 1, tolerance=0.02)
+    workspace = publish_weeks(tmp_path, 0, 1, tolerance=0.02)
     put(workspace, arrow(keys, labels))
-    found = take_labels(workspace, week(1))
-    assert (found.bad, found.rows, found.delivered) == (bad, rows, 120 + len(keys))
-    assert f"left out: {next(iter(bad))}" in found.message
+    record = take_labels(workspace, week(1))
+    assert (record.bad, record.rows, record.delivered) == (bad, rows, 120 + len(keys))
+    assert f"left out: {next(iter(bad))}" in record.message
 
 
 def test_rows_that_say_the_same_again_or_nothing_are_no_fault(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1)
+    workspace = publish_weeks(tmp_path, 0, 1)
     put(workspace, arrow(["0-1", "0-1", "0-2", "x"], [GOOD["0-1"], GOOD["0-1"], None, None]))
-    found = take_labels(workspace, week(1))
-    assert (found.duplicates, found.empty, found.bad, found.rows) == (2, 2, {}, 120)
+    record = take_labels(workspace, week(1))
+    assert (record.duplicates, record.empty, record.bad, record.rows) == (2, 2, {}, 120)
 
 
 def test_too_many_bad_rows_refuse_the_delivery_and_the_ledger_says_why(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1)
+    workspace = publish_weeks(tmp_path, 0, 1)
     put(workspace, arrow(["a", "b"], [math.inf, math.inf]))
     for _ in range(2):
         with pytest.raises(PartitionRefusedError, match=r"2 of 122 rows are bad \(NaN or infinite: 2\).* 1\.0%"):
@@ -173,19 +173,19 @@ def test_too_many_bad_rows_refuse_the_delivery_and_the_ledger_says_why(tmp_path:
     assert not state.refused, "the rows themselves are not refused"
     assert state.checks_of(week(1))["labels"].verdict == "insufficient data"
     assert "2 of 122 rows are bad" in state.checks_of(week(1))["labels"].message
-    assert [one.kind for one in list(workspace.ledger.records())].count("window_judged") == 1
+    assert [entry.kind for entry in list(workspace.ledger.records())].count("window_judged") == 1
 
 
 def test_a_refused_correction_leaves_the_labels_that_were_there(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1)
-    taken(workspace, 1, {"0-1": 1.0})
+    workspace = publish_weeks(tmp_path, 0, 1)
+    deliver_and_take(workspace, 1, {"0-1": 1.0})
     with pytest.raises(PartitionRefusedError):
-        taken(workspace, 1, {"0-1": math.inf})
-    assert known(workspace, 0, as_of=1) == {"0-1": 1.0}
+        deliver_and_take(workspace, 1, {"0-1": math.inf})
+    assert labels_as_of(workspace, 0, as_of=1) == {"0-1": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         (pa.table({"id": ["a"]}), "column 'y', the declared label of data.labels, is missing; there are id"),
         (pa.table({"y": [1.0]}), "column 'id', the declared key of data.labels, is missing; there are y"),
@@ -194,15 +194,15 @@ def test_a_refused_correction_leaves_the_labels_that_were_there(tmp_path: Path) 
         (pa.table([["a"], ["b"], [1.0]], ["id", "id", "y"]), "column 'id', the declared key .* stands there 2 times"),
     ],
 )
-def test_a_delivery_of_other_columns_is_refused(tmp_path: Path, table: pa.Table, said: str) -> None:
-    workspace = published(tmp_path, 0)
+def test_a_delivery_of_other_columns_is_refused(tmp_path: Path, table: pa.Table, message: str) -> None:
+    workspace = publish_weeks(tmp_path, 0)
     put(workspace, table)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         take_labels(workspace, week(1))
 
 
 def test_a_broken_file_is_unreadable_and_a_missing_one_not_there_yet(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0)
+    workspace = publish_weeks(tmp_path, 0)
     with pytest.raises(SourceMissingError, match="not there yet"):
         take_labels(workspace, week(1))
     assert not workspace.state().checked
@@ -214,18 +214,18 @@ def test_a_broken_file_is_unreadable_and_a_missing_one_not_there_yet(tmp_path: P
 
 
 def test_an_empty_delivery_says_that_there_are_no_labels(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1)
+    workspace = publish_weeks(tmp_path, 0, 1)
     put(workspace, arrow([], []).slice(0, 0))
     assert take_labels(workspace, week(1)).rows == 0
-    assert known(workspace, 0, as_of=1) == {}
+    assert labels_as_of(workspace, 0, as_of=1) == {}
 
 
 def test_whole_numbers_and_truth_values_are_labels_of_classes(tmp_path: Path) -> None:
     classes = {"gates": [{"metric": "log_loss", "at_most": 5}]}
-    workspace = published(tmp_path, 0, 1, tolerance=0.5, **classes)
+    workspace = publish_weeks(tmp_path, 0, 1, tolerance=0.5, **classes)
     put(workspace, pa.table({"id": ["0-1", "0-2"], "y": pa.array([True, False])}))
     take_labels(workspace, week(1))
-    assert known(workspace, 0, as_of=1) == {"0-1": 1.0, "0-2": 0.0}
+    assert labels_as_of(workspace, 0, as_of=1) == {"0-1": 1.0, "0-2": 0.0}
     put(workspace, pa.table({"id": ["0-1", "0-2", "0-3"], "y": pa.array([0, 0, 2])}))
     assert take_labels(workspace, week(1)).bad == {"neither 0 nor 1": 1}
 
@@ -234,13 +234,13 @@ def test_text_files_have_their_numbers_read_and_their_columns_named(tmp_path: Pa
     labels = {
         "source": {"kind": "csv", "uri": "labels/{partition}.csv"}, "key": "order", "label": "outcome",
     }  # fmt: skip
-    workspace = published(tmp_path, 0, 1, labels=labels, tolerance=0.5)
+    workspace = publish_weeks(tmp_path, 0, 1, labels=labels, tolerance=0.5)
     (tmp_path / "labels").mkdir()
     text = "order,outcome,id\n0-1,1.5,x\n0-2,,y\n0-3,nan,z\n0-4,TRUE,z\n0-5,1e400,z\n"
     (tmp_path / "labels" / f"{week(1)[:10]}.csv").write_text(text)
-    found = take_labels(workspace, week(1))
-    assert known(workspace, 0, as_of=1) == {"0-1": 1.5, "0-4": 1.0}
-    assert (found.empty, found.bad) == (1, {"no number": 2})
+    record = take_labels(workspace, week(1))
+    assert labels_as_of(workspace, 0, as_of=1) == {"0-1": 1.5, "0-4": 1.0}
+    assert (record.empty, record.bad) == (1, {"no number": 2})
 
 
 def test_keys_are_compared_as_the_rows_have_them(tmp_path: Path) -> None:
@@ -255,8 +255,8 @@ def test_keys_are_compared_as_the_rows_have_them(tmp_path: Path) -> None:
     ingest(other, week(0))
     (tmp_path / "text" / "labels").mkdir(parents=True)
     (tmp_path / "text" / "labels" / f"{week(1)[:10]}.csv").write_text("id,y\n007,1.0\nseven,2.0\n")
-    found = take_labels(other, week(1))
-    assert (found.touches, found.bad) == ({week(0): 1}, {"no key": 1})
+    record = take_labels(other, week(1))
+    assert (record.touches, record.bad) == ({week(0): 1}, {"no key": 1})
 
 
 def test_a_key_in_several_partitions_of_the_delay_is_told(tmp_path: Path) -> None:
@@ -264,9 +264,9 @@ def test_a_key_in_several_partitions_of_the_delay_is_told(tmp_path: Path) -> Non
     workspace = labelled_workspace(tmp_path, rows)
     for number in range(2):
         ingest(workspace, week(number))
-    found = taken(workspace, 1, {"0-1": 1.0})
-    assert found.ambiguous == 1
-    assert "1 keys stand in several partitions" in found.message
+    record = deliver_and_take(workspace, 1, {"0-1": 1.0})
+    assert record.ambiguous == 1
+    assert "1 keys stand in several partitions" in record.message
 
 
 def test_keys_are_masked_as_those_of_the_rows_are(tmp_path: Path) -> None:
@@ -287,41 +287,41 @@ columns:
     workspace = replace(workspace, loop=Loop(**fields), secret="a secret of enough bytes")
     for number in range(2):
         ingest(workspace, week(number))
-    assert taken(workspace, 1, GOOD).touches == {week(0): 120}
-    assert not set(GOOD) & set(known(workspace, 0, as_of=1))
+    assert deliver_and_take(workspace, 1, GOOD).touches == {week(0): 120}
+    assert not set(GOOD) & set(labels_as_of(workspace, 0, as_of=1))
 
 
 def test_labels_of_the_forgotten_stay_out(tmp_path: Path) -> None:
     from airflow_mlops.core.data.forget_subject import forget_subject
 
-    workspace = replace(published(tmp_path, 0, 1), secret="a secret of enough bytes")
+    workspace = replace(publish_weeks(tmp_path, 0, 1), secret="a secret of enough bytes")
     forget_subject(workspace, "0-1")
-    found = taken(workspace, 1, GOOD)
-    assert (found.erased, found.rows, found.unknown) == (1, 119, 0)
-    assert "0-1" not in known(workspace, 0, as_of=1)
+    record = deliver_and_take(workspace, 1, GOOD)
+    assert (record.erased, record.rows, record.unknown) == (1, 119, 0)
+    assert "0-1" not in labels_as_of(workspace, 0, as_of=1)
 
 
 def test_deliveries_that_came_late_are_taken_with_the_next_one(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1, 2, 3, delay=2)
+    workspace = publish_weeks(tmp_path, 0, 1, 2, 3, delay=2)
     with pytest.raises(NotReadyError, match="no labels have come"):
         take_due_labels(workspace, week(1))
     for number in (0, 1, 3):
         deliver(workspace, week(number), {"1-1": float(number)})
     assert list(take_due_labels(workspace, week(3))) == [week(1), week(3)]
-    assert known(workspace, 1, as_of=1) == {"1-1": 1.0}
+    assert labels_as_of(workspace, 1, as_of=1) == {"1-1": 1.0}
 
 
 def test_one_delivery_that_cannot_be_taken_does_not_stop_the_others(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1, 2, delay=2)
+    workspace = publish_weeks(tmp_path, 0, 1, 2, delay=2)
     deliver(workspace, week(1), {"1-1": math.inf})
     deliver(workspace, week(2), {"1-2": 2.0})
     with pytest.raises(PartitionRefusedError, match=week(1)):
         take_due_labels(workspace, week(2))
-    assert known(workspace, 1, as_of=2) == {"1-2": 2.0}
+    assert labels_as_of(workspace, 1, as_of=2) == {"1-2": 2.0}
 
 
 def test_a_tick_with_a_zone_is_no_tick_and_daylight_saving_moves_none(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0)
+    workspace = publish_weeks(tmp_path, 0)
     with pytest.raises(DataError, match="carries a time zone"):
         take_labels(workspace, "2013-01-13T00:00:00+01:00")
     # In Berlin the clocks went forward on 2013-03-31 and back on 2013-10-27.
@@ -337,30 +337,30 @@ def test_ticks_of_a_broken_clock_end_before_time_began() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         ({"delay": -1}, r"data\.labels\.delay"), ({"delay": 1, "late": True}, "late"),
         ({"delay": 1, "source": {"kind": "csv", "uri": "labels.csv"}}, "partition"),
         ({"delay": 1, "source": {"kind": "feast", "repo": "f"}}, r"data\.labels\.source"),
     ],
 )  # fmt: skip
-def test_a_wrong_declaration_of_labels_names_its_key(labels: dict[str, Any], said: str) -> None:
+def test_a_wrong_declaration_of_labels_names_its_key(labels: dict[str, Any], message: str) -> None:
     fields = labelled_fields()
     fields["data"]["labels"] |= labels
-    with pytest.raises(DeclarationError, match=said):
+    with pytest.raises(DeclarationError, match=message):
         Loop(**fields)
 
 
 def test_a_source_that_cannot_be_opened_names_the_key_of_the_labels(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, labels={"source": {"kind": "parquet", "uri": "gs://b/{partition}"}})
+    workspace = publish_weeks(tmp_path, 0, labels={"source": {"kind": "parquet", "uri": "gs://b/{partition}"}})
     with pytest.raises(DeclarationError, match=r"data\.labels\.source\.uri"):
         take_labels(workspace, week(1))
 
 
 def test_erased_labels_are_in_no_delivery_that_the_ledger_names_afterwards(tmp_path: Path) -> None:
-    workspace = published(tmp_path, 0, 1, 2, delay=2)
-    taken(workspace, 1, {"0-1": 1.0, "0-2": 2.0})
-    taken(workspace, 2, {"0-2": 9.0})
+    workspace = publish_weeks(tmp_path, 0, 1, 2, delay=2)
+    deliver_and_take(workspace, 1, {"0-1": 1.0, "0-2": 2.0})
+    deliver_and_take(workspace, 2, {"0-2": 9.0})
     before = pin_labels(workspace.state().labels, week(0))
     changed = erase_labels(workspace, workspace.state(), {"0-1", "nobody"})
     assert {tick: (of.rows, of.erased) for tick, of in changed.items()} == {week(1): (1, 1)}
