@@ -140,6 +140,7 @@ class OurRegistration:
         import shutil
 
         from airflow_mlops.core.evaluation.register_candidate import register_candidate
+        from airflow_mlops.core.ledger.training_details import TrainingWindow
         from airflow_mlops.core.training.fit_candidate import candidate_file
 
         operation = f"{number:064x}"
@@ -153,7 +154,7 @@ class OurRegistration:
             function="f",
             decision=number,
             profile="0" * 64,
-            window=SimpleNamespace(fitted=[], to_dict=lambda: {"fitted": [], "holdout": []}),
+            window=TrainingWindow((), ()),
         )
         evaluated = {
             "candidate": "trees",
