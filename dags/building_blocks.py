@@ -63,9 +63,7 @@ with DAG(
     # Data: taken as it arrived, checked, published.
     snapshot = TakeSnapshotOperator(task_id="snapshot", **STEP)
     validated = ValidateSnapshotOperator(task_id="validate", manifest=snapshot.output, **STEP)
-    publish = PublishSnapshotOperator(
-        task_id="publish", manifest=snapshot.output, validated=validated.output, **STEP
-    )  # fmt: skip
+    publish = PublishSnapshotOperator(task_id="publish", manifest=snapshot.output, validated=validated.output, **STEP)
 
     # Serve and watch: skipped while there is no champion.
     score = ScorePartitionOperator(task_id="score", **STEP)

@@ -32,7 +32,10 @@ if "airflow.configuration" not in sys.modules:
 
 # No clock decides: a machine may be busy. CI tries the same examples every time, so that a change is what fails it.
 settings.register_profile(
-    "house", max_examples=150, deadline=None, derandomize="CI" in os.environ,
+    "house",
+    max_examples=150,
+    deadline=None,
+    derandomize="CI" in os.environ,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)  # fmt: skip
+)
 settings.load_profile("house")

@@ -36,12 +36,23 @@ def dom_of(address: str, profile: Path, *, milliseconds: int = 5_000) -> str:
     """
     ended = subprocess.run(
         [
-            chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-background-networking", f"--user-data-dir={profile}", f"--virtual-time-budget={milliseconds}",
-            "--dump-dom", address,
+            chromium(),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            f"--user-data-dir={profile}",
+            f"--virtual-time-budget={milliseconds}",
+            "--dump-dom",
+            address,
         ],
-        capture_output=True, text=True, timeout=SECONDS, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert "</html>" in ended.stdout, f"no document: {ended.stderr[-2000:]}"
     return ended.stdout

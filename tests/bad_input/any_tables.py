@@ -52,7 +52,7 @@ RIGHT: dict[str, list[tuple[pa.DataType, st.SearchStrategy[Any]]]] = {
     ],
     "kind": [(pa.string(), words), (pa.dictionary(pa.int32(), pa.string()), words), (pa.null(), st.none())],
     "y": [(pa.float64(), floats), (pa.null(), st.none())],
-}  # fmt: skip
+}
 WRONG: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
     (pa.string(), words),
     (pa.int64(), st.integers(-9, 9)),

@@ -81,7 +81,7 @@ YAML: list[Case] = [
     wrong("loop.yaml", "a key that stands twice", "owner: stands here a second time", add="owner: another\n"),
     wrong("contract.yaml", "a key that stands twice", "stands here a second time", add="  x: {type: int}\n"),
     wrong("suite.yaml", "a key that stands twice", "expectations: stands here a second time", add="expectations: []\n"),
-]  # fmt: skip
+]
 VALUES: list[Case] = [
     wrong(
         "loop.yaml",

@@ -89,9 +89,13 @@ def write_shuffled(world: World, rows: pa.Table, seed: int) -> None:
     names = source.sample(range(rows.num_columns), rows.num_columns)
     shuffled = rows.take(pa.array(order, pa.int64())).select(names)
     pq.write_table(
-        shuffled, world.file(BAD), row_group_size=source.choice([1, 7, 1000]), use_dictionary=source.random() < 0.5,
-        compression=source.choice(["none", "zstd", "gzip"]), data_page_version=source.choice(["1.0", "2.0"]),
-    )  # fmt: skip
+        shuffled,
+        world.file(BAD),
+        row_group_size=source.choice([1, 7, 1000]),
+        use_dictionary=source.random() < 0.5,
+        compression=source.choice(["none", "zstd", "gzip"]),
+        data_page_version=source.choice(["1.0", "2.0"]),
+    )
 
 
 @quick

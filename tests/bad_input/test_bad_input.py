@@ -17,8 +17,10 @@ from tests.bad_input.conftest import Open
 from tests.bad_input.world import BAD, HISTORY, NEXT, ROWS, World, good_rows
 
 ERRORS: dict[str, type[Exception]] = {
-    "refused": DataError, "not ready": NotReadyError, "declaration error": DeclarationError,
-}  # fmt: skip
+    "refused": DataError,
+    "not ready": NotReadyError,
+    "declaration error": DeclarationError,
+}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.line.replace(" ", "_"))

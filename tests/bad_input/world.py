@@ -42,9 +42,16 @@ KEYS = [f"{date(2013, 1, 6) + timedelta(weeks=number)}T00:00:00" for number in r
 HISTORY, BAD, NEXT = KEYS[:3], KEYS[3], KEYS[4]
 ROWS = 200
 TYPES = {
-    "id": "text", "at": "timestamptz", "x": "double precision", "n": "bigint", "kind": "text", "paid": "boolean",
-    "day": "date", "price": "numeric(9, 2)", "y": "double precision",
-}  # fmt: skip
+    "id": "text",
+    "at": "timestamptz",
+    "x": "double precision",
+    "n": "bigint",
+    "kind": "text",
+    "paid": "boolean",
+    "day": "date",
+    "price": "numeric(9, 2)",
+    "y": "double precision",
+}
 CONTRACT: dict[str, Any] = {
     "contract": "orders",
     "key": "id",
@@ -151,9 +158,14 @@ class World:
         else:
             source |= {"uri": f"in/{{partition}}.{self.source}"}
         data = {
-            "source": source, "key": "id", "time": "at", "label": "y", "expectations": "suite.yaml",
-            "checks": {"at_least": len(HISTORY)}, **self.data,
-        }  # fmt: skip
+            "source": source,
+            "key": "id",
+            "time": "at",
+            "label": "y",
+            "expectations": "suite.yaml",
+            "checks": {"at_least": len(HISTORY)},
+            **self.data,
+        }
         if self.contract is not None:
             data["contract"] = "contract.yaml"
         return {

@@ -90,10 +90,15 @@ def registration(model_file: tuple[Path, str]) -> Register:
 
     def make(operation: str) -> Registration:
         return Registration(
-            operation, path, digest, metrics={"holdout_mae": 1.5}, params={"candidate": "line"},
-            tags={"partition": "2013-01-06T00:00:00"}, requirements=(f"scikit-learn=={version('scikit-learn')}",),
+            operation,
+            path,
+            digest,
+            metrics={"holdout_mae": 1.5},
+            params={"candidate": "line"},
+            tags={"partition": "2013-01-06T00:00:00"},
+            requirements=(f"scikit-learn=={version('scikit-learn')}",),
             datasets={"2013-01-06T00:00:00": "d1"},
-        )  # fmt: skip
+        )
 
     return make
 
@@ -118,6 +123,9 @@ def object_store_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def object_store(object_store_url: str) -> S3FileSystem:
     return S3FileSystem(
-        access_key="key", secret_key="hunter2", region="us-east-1", endpoint_override=object_store_url,
+        access_key="key",
+        secret_key="hunter2",
+        region="us-east-1",
+        endpoint_override=object_store_url,
         allow_bucket_creation=True,
-    )  # fmt: skip
+    )

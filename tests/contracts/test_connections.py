@@ -65,9 +65,14 @@ def test_a_connection_of_type_postgres_is_opened_by_its_provider(
     url = make_url(postgres_url)
     host = url.host or url.query["host"]
     declare(
-        monkeypatch, "warehouse", conn_type="postgres", host=host, login=url.username, password="hunter2",
+        monkeypatch,
+        "warehouse",
+        conn_type="postgres",
+        host=host,
+        login=url.username,
+        password="hunter2",
         schema=url.database,
-    )  # fmt: skip
+    )
     with closing(AirflowConnections().sql("warehouse")()) as connection, closing(connection.cursor()) as cursor:
         cursor.execute("DROP TABLE IF EXISTS toy")
         cursor.execute("CREATE TABLE toy AS SELECT 'a' AS id, TIMESTAMP '2013-01-02' AS at, 1.5::float8 AS y")
@@ -121,9 +126,15 @@ def test_a_connection_of_type_http_gives_address_login_and_headers(
     with small_service(lambda *_: Answer(json.dumps(body).encode())) as at:
         extra = {"X-Key": "k1", "headers": {"X-Other": "k2"}, "trust_env": False, "timeout": 3}
         declare(
-            monkeypatch, "api", conn_type="http", host="127.0.0.1", port=at.port, login="me", password="hunter2",
+            monkeypatch,
+            "api",
+            conn_type="http",
+            host="127.0.0.1",
+            port=at.port,
+            login="me",
+            password="hunter2",
             extra=extra,
-        )  # fmt: skip
+        )
         found = rows_of(opened(tmp_path, kind="http", conn_id="api", path="rows/{partition}"))
         path, headers = at.requests[0]
     assert found == [{"id": "a", "at": "2013-01-02", "y": "1.5", "note": None}]

@@ -21,9 +21,7 @@ DOCUMENT = {"b": [1, 2.5, None, "ü"], "a": {"x": True}}
 def store_and_change(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[EvidenceStore, Change]:
     if request.param == "files":
         folder = tmp_path / "evidence"
-        return EvidenceFiles(folder), lambda digest, content: (
-            (folder / f"{digest}.json").write_bytes(content) and None
-        )  # fmt: skip
+        return EvidenceFiles(folder), lambda digest, content: (folder / f"{digest}.json").write_bytes(content) and None
     store = InMemoryEvidence()
     return store, lambda digest, content: store.contents.update({digest: content})
 

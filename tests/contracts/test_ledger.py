@@ -206,12 +206,18 @@ def test_two_first_users_at_once_make_one_table(fresh_name: str, tmp_path: Path)
 @pytest.mark.parametrize(
     "change",
     [
-        {"details": {"rows": 99}}, {"actor": "eve"}, {"kind": "promoted"}, {"partition": "2014-01-05T00:00:00"},
-        {"evidence": []}, {"operation": "other"}, {"recorded_at": "2000-01-01"}, {"hash": "0" * 64},
+        {"details": {"rows": 99}},
+        {"actor": "eve"},
+        {"kind": "promoted"},
+        {"partition": "2014-01-05T00:00:00"},
+        {"evidence": []},
+        {"operation": "other"},
+        {"recorded_at": "2000-01-01"},
+        {"hash": "0" * 64},
         {"previous_hash": "1" * 64},
     ],
     ids=lambda change: next(iter(change)),
-)  # fmt: skip
+)
 def test_a_changed_row_of_the_table_is_found(url: str, fresh_name: str, change: dict[str, object]) -> None:
     ledger = SqlLedger(url, fresh_name)
     filled(ledger, 4)

@@ -153,8 +153,9 @@ def database(name: str, folder: Path, request: pytest.FixtureRequest) -> Kind:
     query = f"SELECT id, word FROM {table} WHERE at >= :start AND at < :end"
     return Kind(
         lambda limits: SqlRows(connect, name="db", every="@weekly", time="at", query=query, limits=limits),
-        fill, zero_rows=False,
-    )  # fmt: skip
+        fill,
+        zero_rows=False,
+    )
 
 
 def service(name: str) -> Iterator[Kind]:
@@ -169,8 +170,9 @@ def service(name: str) -> Iterator[Kind]:
             lambda limits: HttpAnswers(
                 at.address, "rows/{partition}", name="api", form="json" if name == "json" else "csv", limits=limits
             ),
-            fill, None if name == "json" else "",
-        )  # fmt: skip
+            fill,
+            None if name == "json" else "",
+        )
 
 
 def rows_of(source: Source, key: str = KEY) -> list[dict[str, Any]]:

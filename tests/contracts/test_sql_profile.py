@@ -24,10 +24,19 @@ from airflow_mlops.core.errors import SourceUnreachableError, SourceUnreadableEr
 HOSTILE = """Robert"); DROP TABLE students; -- %(x)s :y '"""
 ROWS = 5_000
 COLUMNS = {
-    "amount": "double precision", "whole": "bigint", "price": "numeric(12, 2)", "kind": "text", "paid": "boolean",
-    "at": "timestamptz", "local": "timestamp", "day": "date", HOSTILE: "real", "nothing": "text", "id": "uuid",
+    "amount": "double precision",
+    "whole": "bigint",
+    "price": "numeric(12, 2)",
+    "kind": "text",
+    "paid": "boolean",
+    "at": "timestamptz",
+    "local": "timestamp",
+    "day": "date",
+    HOSTILE: "real",
+    "nothing": "text",
+    "id": "uuid",
     "extra": "bigint",
-}  # fmt: skip
+}
 Load = Callable[[pa.Table], str]
 
 
@@ -42,18 +51,31 @@ def drawn(rows: int = ROWS) -> pa.Table:
     start = datetime(2013, 1, 6, 12, tzinfo=UTC)
     times = [start + timedelta(microseconds=int(one)) for one in random.integers(-(10**12), 10**12, rows)]
     columns = {
-        "amount": amount.tolist(), "whole": random.integers(-(2**40), 2**40, rows).tolist(),
+        "amount": amount.tolist(),
+        "whole": random.integers(-(2**40), 2**40, rows).tolist(),
         "price": [Decimal(int(one)) / 100 for one in random.integers(-5_000, 90_000, rows)],
-        "kind": kinds.tolist(), "paid": (random.random(rows) < 0.3).tolist(), "at": times,
-        "local": [one.replace(tzinfo=None) for one in times], "day": [one.date() for one in times],
-        HOSTILE: random.normal(size=rows).astype(np.float32).tolist(), "nothing": [None] * rows,
+        "kind": kinds.tolist(),
+        "paid": (random.random(rows) < 0.3).tolist(),
+        "at": times,
+        "local": [one.replace(tzinfo=None) for one in times],
+        "day": [one.date() for one in times],
+        HOSTILE: random.normal(size=rows).astype(np.float32).tolist(),
+        "nothing": [None] * rows,
         "id": [str(uuid.UUID(int=int(one))) for one in random.integers(0, 9, rows)],
-    }  # fmt: skip
+    }
     types = {
-        "amount": pa.float64(), "whole": pa.int64(), "price": pa.decimal128(12, 2), "kind": pa.string(),
-        "paid": pa.bool_(), "at": pa.timestamp("us", tz="UTC"), "local": pa.timestamp("us"), "day": pa.date32(),
-        HOSTILE: pa.float32(), "nothing": pa.string(), "id": pa.string(),
-    }  # fmt: skip
+        "amount": pa.float64(),
+        "whole": pa.int64(),
+        "price": pa.decimal128(12, 2),
+        "kind": pa.string(),
+        "paid": pa.bool_(),
+        "at": pa.timestamp("us", tz="UTC"),
+        "local": pa.timestamp("us"),
+        "day": pa.date32(),
+        HOSTILE: pa.float32(),
+        "nothing": pa.string(),
+        "id": pa.string(),
+    }
     gone = {name: random.random(rows) < 0.03 for name in columns}
     return pa.table(
         {

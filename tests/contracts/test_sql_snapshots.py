@@ -23,8 +23,11 @@ from tests.unit.core.toy_loop import ingest, toy_fields, toy_loop
 
 KEY = "2013-01-06T00:00:00"
 COLUMNS: dict[str, Any] = {
-    "id": {"type": "text"}, "at": {"type": "time", "zone": "none"}, "day": {"type": "date"}, "y": {"type": "float"},
-}  # fmt: skip
+    "id": {"type": "text"},
+    "at": {"type": "time", "zone": "none"},
+    "day": {"type": "date"},
+    "y": {"type": "float"},
+}
 
 
 class Warehouse(NoConnections):
@@ -43,9 +46,11 @@ def opened(folder: Path, connect: Callable[[], Any], source: dict[str, Any], col
     document = {"contract": "toy", "key": "id", "time": "at", "columns": columns}
     (folder / "contract.yaml").write_text(json.dumps(document))
     data = {
-        **toy_fields()["data"], "contract": "contract.yaml", "tolerance": 0.4,
+        **toy_fields()["data"],
+        "contract": "contract.yaml",
+        "tolerance": 0.4,
         "source": {"kind": "sql", "conn_id": "warehouse", **source},
-    }  # fmt: skip
+    }
     stores = Stores(**{**vars(Stores.embedded(folder / "home")), "connections": Warehouse(connect)})
     return open_workspace(toy_loop(data=data), stores, root=folder, actor="tests")
 

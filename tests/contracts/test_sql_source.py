@@ -100,18 +100,37 @@ def test_every_type_arrives_as_it_is(connect: Connect, table: Any) -> None:
     rows = rows_of(source(connect, name))
     assert rows.schema == pa.schema(
         {
-            "i": pa.int64(), "b": pa.int64(), "f": pa.float64(), "n": pa.decimal128(10, 2), "w": pa.decimal128(38, 3),
-            "s": pa.string(), "c": pa.string(), "o": pa.bool_(), "d": pa.date32(), "at": pa.timestamp("us"),
-            "z": pa.timestamp("us", tz="UTC"), "y": pa.binary(), "e": pa.string(),
+            "i": pa.int64(),
+            "b": pa.int64(),
+            "f": pa.float64(),
+            "n": pa.decimal128(10, 2),
+            "w": pa.decimal128(38, 3),
+            "s": pa.string(),
+            "c": pa.string(),
+            "o": pa.bool_(),
+            "d": pa.date32(),
+            "at": pa.timestamp("us"),
+            "z": pa.timestamp("us", tz="UTC"),
+            "y": pa.binary(),
+            "e": pa.string(),
         }
-    )  # fmt: skip
+    )
     found = rows.to_pylist()[0]
     assert found.pop("f") != found.get("f")
     assert found == {
-        "i": 1, "b": 9007199254740993, "n": Decimal("1.10"), "w": Decimal("0.001"), "s": "x'y", "c": "abc", "o": True,
-        "d": date(2013, 1, 2), "at": datetime.fromisoformat("2013-01-02T03:04:05.678901"), "y": b"\x00\xff", "e": None,
+        "i": 1,
+        "b": 9007199254740993,
+        "n": Decimal("1.10"),
+        "w": Decimal("0.001"),
+        "s": "x'y",
+        "c": "abc",
+        "o": True,
+        "d": date(2013, 1, 2),
+        "at": datetime.fromisoformat("2013-01-02T03:04:05.678901"),
+        "y": b"\x00\xff",
+        "e": None,
         "z": datetime(2013, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=13))).astimezone(UTC),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(("kind", "value"), [("json", "'{}'"), ("jsonb", "'[1]'"), ("int[]", "'{1}'")])
@@ -169,9 +188,13 @@ def test_a_query_binds_its_ticks_and_a_quote_in_the_data_changes_nothing(connect
     """
     found = rows_of(source(connect, query=query)).to_pylist()
     assert found[0] == {
-        "id": "o'hara; DROP TABLE x --", "day": date(2013, 1, 2), "word": ":start", "odd": 1, "escaped": "':end",
+        "id": "o'hara; DROP TABLE x --",
+        "day": date(2013, 1, 2),
+        "word": ":start",
+        "odd": 1,
+        "escaped": "':end",
         "dollars": ":end",
-    }  # fmt: skip
+    }
     assert [row["id"] for row in found] == ["o'hara; DROP TABLE x --", "b%s"]
 
 

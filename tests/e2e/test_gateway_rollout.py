@@ -137,16 +137,19 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     (folder / "challengers").mkdir()
     (folder / "challengers" / "training.py").write_text(TRAINING)
     loop = Loop(
-        model="flights_online", owner="tests",
+        model="flights_online",
+        owner="tests",
         data={
             "source": {"kind": "parquet", "uri": "include/data/flights_air_time/{partition}.parquet"},
             "contract": "include/contracts/flights_air_time.yaml",
-            "key": "flight_id", "time": "scheduled_departure", "label": "air_time",
+            "key": "flight_id",
+            "time": "scheduled_departure",
+            "label": "air_time",
         },
         train={"function": "challengers.training:good", "window": 1},
         gates=[{"metric": "mae", "at_most": 1000.0}],
         rollout={"target": "gateway", "stages": STAGES, "min_rows": 60, "metrics": METRICS},
-    )  # fmt: skip
+    )
     (folder / "loop.yaml").write_text(json.dumps(loop.to_dict()))
     port = free_port()
     command = [
@@ -165,7 +168,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         (folder / "trusted.pem").write_text("".join(keys.trusted().values()))
         gateway = GatewayProcess(
             folder / "loop.yaml", folder, folder / "mlops" / "lake", folder / "gateway", [folder / "trusted.pem"]
-        ).start()  # fmt: skip
+        ).start()
         address = gateway.url
         ports = replace(opened.ports, target=lambda at: GatewayTarget(at, [address], TELL_TOKEN))
         made = Town(folder, replace(opened, ports=ports), gateway, url, mlflow)
@@ -296,8 +299,13 @@ def test_a_rollback_with_mlflow_down_takes_less_than_a_minute(town: Town) -> Non
     }
     ended = subprocess.run(
         [sys.executable, "-m", "airflow_mlops.cli", "rollback", "loop.yaml", "--reason", "the drill"],
-        cwd=town.folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=town.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ended.returncode == 0, ended.stderr
     assert served_by(town)["champion"] == before
     assert "the aliases follow with the next reconcile" in ended.stdout

@@ -71,10 +71,14 @@ def project(tmp_path: Path) -> Path:
         tmp_path,
         FIRST,
         [
-            ("a", 1, "2013-01-03 11:59:59", 1.0), ("b", 1, "2013-01-03 12:00", 2.0), ("c", 2, "2013-01-04", 3.0),
-            ("d", 1, "2013-01-03 12:00", 4.0), ("e", 3, "2013-01-04", None), ("f", None, "2013-01-04", 6.0),
+            ("a", 1, "2013-01-03 11:59:59", 1.0),
+            ("b", 1, "2013-01-03 12:00", 2.0),
+            ("c", 2, "2013-01-04", 3.0),
+            ("d", 1, "2013-01-03 12:00", 4.0),
+            ("e", 3, "2013-01-04", None),
+            ("f", None, "2013-01-04", 6.0),
         ],
-    )  # fmt: skip
+    )
     deliver(tmp_path, SECOND, [("g", 1, "2013-01-12", 7.0), ("h", 2, "2013-01-12", 8.0)])
     return tmp_path
 
@@ -133,14 +137,20 @@ def test_a_snapshot_holds_what_was_known_at_the_time_of_each_row_and_loses_none(
     assert kept(workspace, SECOND) == {"g": (12.0, 3, "a"), "h": (20.0, 4, "b")}
     published = workspace.state().published[FIRST]
     assert published.columns == {
-        "id": "string", "driver": "int64", "at": "timestamp[us]", "y": "double", "speed": "double", "rides": "int64",
+        "id": "string",
+        "driver": "int64",
+        "at": "timestamp[us]",
+        "y": "double",
+        "speed": "double",
+        "rides": "int64",
         "grade": "string",
-    }  # fmt: skip
+    }
     entities = {"files": published.origin["entities"]["files"]}
     assert published.origin == {
-        "repo": "features", "entities": entities,
+        "repo": "features",
+        "entities": entities,
         **({"feature_service": "model"} if "feature_service" in wanted else {"features": BOTH["features"]}),
-    }  # fmt: skip
+    }
 
 
 def test_a_value_that_becomes_known_afterwards_changes_no_earlier_partition(project: Path) -> None:

@@ -190,6 +190,7 @@ def test_the_same_weeks_alarm_and_retrain_when_they_come_in_time(tmp_path: Path,
     state, key = workspace.state(), week(LATE[0])
     assert state.drift[key].verdict == state.performance[key].verdict == "alarm"
     assert {name for name, check in state.checks_of(key).items() if check.verdict == "alarm"} >= {
-        "predictions", "multivariate",
-    }  # fmt: skip
+        "predictions",
+        "multivariate",
+    }
     assert list(state.retrains.values())[-1].partition == week(asking)

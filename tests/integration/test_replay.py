@@ -131,9 +131,12 @@ def test_every_policy_has_its_mark_inside_the_picture_and_its_figure_beside(
 ) -> None:
     report = report_replay(comparison, ["never", "nightly"], split=week(8))
     beyond = (
-        figures("better than nightly", 1.3, 1.1), figures("harmful", -7.0, 0.2), figures("far beyond", 9.0, -3.0),
-        figures("unknown", None, None), figures("nightly", 1.0, 1.0, 20),
-    )  # fmt: skip
+        figures("better than nightly", 1.3, 1.1),
+        figures("harmful", -7.0, 0.2),
+        figures("far beyond", 9.0, -3.0),
+        figures("unknown", None, None),
+        figures("nightly", 1.0, 1.0, 20),
+    )
     monkeypatch.setattr(plt, "close", lambda drawing: None)
     draw_replay(replace(report, whole=beyond, later=beyond[3:4]), tmp_path / "replay.png")
     drawing = plt.gcf()
@@ -151,8 +154,12 @@ def test_every_policy_has_its_mark_inside_the_picture_and_its_figure_beside(
             assert low < benefits[row] < high
     assert benefits[names.index("better than nightly")] == 1.3
     assert {text.get_text() for text in whole.texts} == {
-        "130% at 25%", "-700% at 25%", "900% at 25%", "unknown at 25%", "100% at 100%",
-    }  # fmt: skip
+        "130% at 25%",
+        "-700% at 25%",
+        "900% at 25%",
+        "unknown at 25%",
+        "100% at 100%",
+    }
     assert [text.get_text() for text in later.texts] == ["unknown at 25%"]
 
 

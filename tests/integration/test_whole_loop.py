@@ -89,9 +89,22 @@ def run(tmp_path: Path, rows: dict[str, pd.DataFrame], *, ahead: bool = False) -
 def said(workspace: Workspace, *, until: int = WEEKS) -> list[Any]:
     """Return what was scored, judged, decided, trained and promoted for weeks before one, without record numbers."""
     names = (
-        "digest", "champion", "challenger", "served", "verdict", "drifted", "value", "reference", "retrain", "cause",
-        "version", "metrics", "artefact", "window", "reason",
-    )  # fmt: skip
+        "digest",
+        "champion",
+        "challenger",
+        "served",
+        "verdict",
+        "drifted",
+        "value",
+        "reference",
+        "retrain",
+        "cause",
+        "version",
+        "metrics",
+        "artefact",
+        "window",
+        "reason",
+    )
     facts = ("predictions_published", "window_judged", "retrain_decided", "candidate_registered")
     kinds = (*facts, "stage_analysed", "promoted", "rolled_back")
     window_free = [

@@ -22,9 +22,17 @@ CHANGE = KEYS[4]
 # bytes of a model file (it holds the time of its writing), what is named by any of them or by the name of the model,
 # and how long a fit took.
 NOT_COMPARED = {
-    "arrived_version", "snapshot_version", "decision", "request", "artefact", "rollout", "fit_seconds", "signature",
-    "source", "sbom",
-}  # fmt: skip
+    "arrived_version",
+    "snapshot_version",
+    "decision",
+    "request",
+    "artefact",
+    "rollout",
+    "fit_seconds",
+    "signature",
+    "source",
+    "sbom",
+}
 STAGED = {"stages": [{"shadow": 100, "bake": 1}, {"canary": 50, "bake": 1}, {"live": 100}], "min_rows": 20}
 
 
@@ -103,9 +111,15 @@ def test_what_a_partition_scored_judged_and_trained_does_not_depend_on_later_par
     assert published(ahead, PAST[-1]) == published(alone, PAST[-1])
     kinds = {kind for kind, _, _ in expected}
     assert kinds >= {
-        "predictions_published", "window_judged", "retrain_decided", "training_started",
-        "candidate_refused", "candidate_registered", "stage_analysed", "promoted",
-    }  # fmt: skip
+        "predictions_published",
+        "window_judged",
+        "retrain_decided",
+        "training_started",
+        "candidate_refused",
+        "candidate_registered",
+        "stage_analysed",
+        "promoted",
+    }
     assert {details["check"] for kind, _, details in expected if kind == "window_judged"} >= {"drift", "performance"}
     assert sum(kind == "promoted" for kind, _, _ in expected) == 2
     for key in PAST[2:]:

@@ -91,13 +91,17 @@ BAD_PARTITIONS = [
     spoilt(lambda rows: rows.drop_columns(["y"]), "'y'", "declared label", "missing"),
     spoilt(
         lambda rows: rows.set_column(2, "x1", rows["x1"].cast(pa.string())),
-        "'x1'", "has the type string", "the partitions before have double",
+        "'x1'",
+        "has the type string",
+        "the partitions before have double",
     ),
     spoilt(
         lambda rows: pa.concat_tables([rows, rows.slice(3, 4)]),
-        "4 of 124 rows are bad", "declared tolerance is 1.00%", "id: is not unique",
+        "4 of 124 rows are bad",
+        "declared tolerance is 1.00%",
+        "id: is not unique",
     ),
-]  # fmt: skip
+]
 
 
 def test_partitions_that_cannot_be_are_refused_by_path_column_and_rule_and_the_next_one_goes_on(
@@ -108,8 +112,10 @@ def test_partitions_that_cannot_be_are_refused_by_path_column_and_rule_and_the_n
         words = deliver(project, key)
         project.ingest(scheduler, key)
         assert states(scheduler, project.dag("ingest"), key) == {
-            "snapshot": "failed", "validate": "upstream_failed", "publish": "upstream_failed"
-        }  # fmt: skip
+            "snapshot": "failed",
+            "validate": "upstream_failed",
+            "publish": "upstream_failed",
+        }
         reason, error = project.details_of("partition_refused", key).reason, failures_of(scheduler, "snapshot")[-1]
         for word in words:
             assert word in reason

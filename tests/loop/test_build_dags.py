@@ -49,8 +49,11 @@ def parse(project: Project, *, seed: str = "0", only: str = "") -> dict[str, Any
     """Return what a new process finds in the Dag folder of a project."""
     ended = subprocess.run(
         [sys.executable, "-c", PARSE, str(project.dags), only],
-        env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     parsed: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     assert parsed["errors"] == {}
     return parsed
@@ -76,9 +79,14 @@ def test_the_dags_meet_through_partitioned_assets_only(tmp_path: Path, start_sch
     scheduler = start_scheduler(project.dags)
     heard = {"score": "snapshot", "watch": "predictions", "train": "retrain", "rollout": "candidate"}
     emitted = {
-        "ingest": ["snapshot"], "score": ["predictions"], "watch": ["candidate?", "retrain?"],
-        "nightly": ["retrain?"], "train": ["candidate"], "rollout": ["champion"], "control": [],
-    }  # fmt: skip
+        "ingest": ["snapshot"],
+        "score": ["predictions"],
+        "watch": ["candidate?", "retrain?"],
+        "nightly": ["retrain?"],
+        "train": ["candidate"],
+        "rollout": ["champion"],
+        "control": [],
+    }
     assert scheduler.dag_ids == [project.dag(stage) for stage in STAGES]
     for stage in STAGES:
         dag = scheduler._dags[project.dag(stage)]
@@ -102,12 +110,14 @@ def test_what_is_declared_to_be_watched_has_its_task_and_its_place(tmp_path: Pat
 
     fields = make_project(tmp_path).fields
     source = {"kind": "parquet", "uri": "include/labels/{partition}.parquet"}
-    watched = Loop(**{
-        **fields,
-        "data": {**fields["data"], "labels": {"source": source, "delay": 1}},
-        "watch": {**fields["watch"], "checks": ["predictions"], "max_age": 9, "overdue": 48},
-        "retrain": {"policy": {"regret": 0.1}},
-    })  # fmt: skip
+    watched = Loop(
+        **{
+            **fields,
+            "data": {**fields["data"], "labels": {"source": source, "delay": 1}},
+            "watch": {**fields["watch"], "checks": ["predictions"], "max_age": 9, "overdue": 48},
+            "retrain": {"policy": {"regret": 0.1}},
+        }
+    )
     dags = build_dags(watched, root=tmp_path)
     ingest, watch, nightly = (dags[f"{watched.model}_{name}"] for name in ("ingest", "watch", "nightly"))
     assert ingest.task_dict["snapshot"].upstream_task_ids == {"labels"}

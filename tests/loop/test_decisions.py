@@ -67,8 +67,10 @@ def test_two_nights_of_one_partition_decide_once(tmp_path: Path, start_scheduler
     assert len(project.of_kind("retrain_decided")) == 1
     assert len(project.of_kind("training_started")) == 1
     assert len(project.of_kind("promoted")) == 1
-    records = {scheduler.xcom(project.dag("nightly"), "decide", partition_key=f"2013-01-{day}T02:00:00")["record"]
-               for day in (13, 14, 15)}  # fmt: skip
+    records = {
+        scheduler.xcom(project.dag("nightly"), "decide", partition_key=f"2013-01-{day}T02:00:00")["record"]
+        for day in (13, 14, 15)
+    }
     assert len(records) == 1
     assert_invariants(project.workspace)
 

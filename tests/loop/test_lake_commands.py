@@ -22,8 +22,10 @@ def project(tmp_path: Path, airflow_home: Path) -> Project:
     """Return a loop with a model; its third week holds a row that its suite finds bad."""
     made = make_project(tmp_path)
     made.fields["data"] |= {
-        "expectations": "include/suite.yaml", "tolerance": 0.05, "retention": {"predictions": 1, "snapshots": 2}
-    }  # fmt: skip
+        "expectations": "include/suite.yaml",
+        "tolerance": 0.05,
+        "retention": {"predictions": 1, "snapshots": 2},
+    }
     (tmp_path / "include" / "suite.yaml").write_text(SUITE.format(limit=50))
     (tmp_path / "include" / "loops" / f"{made.model}.yaml").write_text(json.dumps(made.fields))
     made.seed(KEYS[:2])
@@ -96,8 +98,14 @@ def test_a_subject_is_forgotten_with_the_key_of_the_privacy_connection(
 def test_tidying_says_what_it_let_go_of(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(project, "tidy") == 0
     assert capsys.readouterr().out.splitlines()[0].split() == [
-        "snapshots", "1", "partitions", "expired,", "0", "files", "deleted",
-    ]  # fmt: skip
+        "snapshots",
+        "1",
+        "partitions",
+        "expired,",
+        "0",
+        "files",
+        "deleted",
+    ]
     assert sorted(project.workspace.state().published) == KEYS[1:3]
     assert_invariants(project.workspace)
 

@@ -138,6 +138,7 @@ def test_the_dags_of_a_loop_take_its_labels_and_retrain_on_what_they_say(
     state = project.workspace.state()
     assert state.performance[KEYS[4]].verdict == "alarm"
     assert [(record.partition, record.details.cause) for record in state.retrains.values()] == [
-        (KEYS[2], "first model"), (KEYS[5], "alarm: performance"),
-    ]  # fmt: skip
+        (KEYS[2], "first model"),
+        (KEYS[5], "alarm: performance"),
+    ]
     assert_invariants(project.workspace)

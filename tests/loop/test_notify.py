@@ -68,9 +68,14 @@ def test_a_rollback_that_the_watch_made_is_told_though_no_task_failed(
     rollout = workspace.state().rollout
     assert rollout is not None
     failed: dict[str, Any] = {
-        "version": version, "rollout": rollout.record, "stage": 0, "name": "shadow_100", "verdict": "fail",
-        "reason": "as written", "rows": 120,
-    }  # fmt: skip
+        "version": version,
+        "rollout": rollout.record,
+        "stage": 0,
+        "name": "shadow_100",
+        "verdict": "fail",
+        "reason": "as written",
+        "rows": 120,
+    }
     # The run that looked was killed before it took the version back.
     workspace.record_fact(draft_of(workspace, "stage_analysed", "look:as-written", KEYS[2], **failed))
     scheduler = start_scheduler(project.dags)

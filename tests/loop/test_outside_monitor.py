@@ -41,9 +41,13 @@ def monitor(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> Iterator[Small
 
     with small_service(answer) as service:
         connection = {
-            "conn_type": "http", "host": "127.0.0.1", "port": service.port, "login": "loop", "password": "secret",
+            "conn_type": "http",
+            "host": "127.0.0.1",
+            "port": service.port,
+            "login": "loop",
+            "password": "secret",
             "extra": {"trust_env": False, "X-Tenant": "shops"},
-        }  # fmt: skip
+        }
         monkeypatch.setenv("AIRFLOW_CONN_MONITOR", json.dumps(connection))
         yield service
 
@@ -163,8 +167,9 @@ def test_alarms_of_a_monitor_that_is_watched_or_calls_become_one_training(
     assert recorded == [(KEYS[2], "found a1; found a2"), (KEYS[2], "found a3 and 2 more")]
     decided = [record for record in project.of_kind("retrain_decided") if record.details.trigger == "outside"]
     assert [(record.partition, record.details.cause) for record in decided] == [
-        (KEYS[2], "alarm: outside"), (KEYS[2], "joined"),
-    ]  # fmt: skip
+        (KEYS[2], "alarm: outside"),
+        (KEYS[2], "joined"),
+    ]
     (started,) = [record for record in project.of_kind("training_started") if record.partition == KEYS[2]]
     assert started.details.decision == decided[0].sequence
     assert [run.partition_key for run in scheduler.dag_runs(project.dag("train"))] == [KEYS[2]]

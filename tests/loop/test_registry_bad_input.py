@@ -118,9 +118,7 @@ def test_a_forged_alias_moves_no_traffic_and_is_put_back(live: tuple[Project, In
     watch = states(scheduler, project.dag("watch"), NEXT)
     assert (watch["reconcile"], watch["verify"], watch["decide"]) == ("success", "success", "success")
     assert project.workspace.registry.aliases() == {"champion": "1"}
-    results = {
-        task: scheduler.xcom(project.dag("watch"), task, partition_key=NEXT) for task in ("reconcile", "verify")
-    }  # fmt: skip
+    results = {task: scheduler.xcom(project.dag("watch"), task, partition_key=NEXT) for task in ("reconcile", "verify")}
     assert results["reconcile"] == ["alias champion was 2, is now 1"]
     assert results["verify"] == [
         "version 2 is in the registry and not in the ledger (made by somebody else than the loop); it is never served"

@@ -82,8 +82,11 @@ def test_an_alarm_has_its_pages_a_calm_week_has_none_unless_it_is_always_drawn(
     scheduler.trigger("reports")
     scheduler.run_until_idle()
     assert states(scheduler, "reports") == {
-        "moved": "success", "calm": "skipped", "calm_too": "success", "unknown": "skipped",
-    }  # fmt: skip
+        "moved": "success",
+        "calm": "skipped",
+        "calm_too": "success",
+        "unknown": "skipped",
+    }
     drawn, evidence = scheduler.xcom("reports", "moved"), project.workspace.evidence
     assert drawn["page"] == f"/airflow-mlops/reports/{project.model}/{KEYS[3]}"
     assert link_of("moved") == drawn["page"]
@@ -95,9 +98,10 @@ def test_an_alarm_has_its_pages_a_calm_week_has_none_unless_it_is_always_drawn(
         (record.partition, record.details.engine): record.details.why for record in project.of_kind("report_rendered")
     }
     assert whys == {
-        (KEYS[3], "own"): "alarm: drift", (KEYS[3], "evidently"): "alarm: drift",
+        (KEYS[3], "own"): "alarm: drift",
+        (KEYS[3], "evidently"): "alarm: drift",
         (KEYS[2], "own"): "drawn on every partition",
-    }  # fmt: skip
+    }
 
 
 def test_a_person_gets_the_newest_scored_partition_as_a_file(

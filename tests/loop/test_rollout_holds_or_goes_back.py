@@ -34,18 +34,22 @@ def challenger_in_shadow(project: Project, scheduler: InProcessScheduler, places
         project.put(key, level=6.0, places=places)
         project.ingest(scheduler, key)
     assert states(scheduler, project.dag("rollout")) == {
-        "start": "success", "shadow_100.enter": "success", "shadow_100.analyse": "skipped",
+        "start": "success",
+        "shadow_100.enter": "success",
+        "shadow_100.analyse": "skipped",
         "live_100.promote": "skipped",
-    }  # fmt: skip
+    }
     assert project.workspace.registry.aliases() == {"champion": "1", "challenger": "2"}
 
 
 def assert_rolled_back(project: Project, scheduler: InProcessScheduler, *words: str) -> None:
     """Assert that version 2 went back at the fifth week, saying why, and that version 1 serves on."""
     assert states(scheduler, project.dag("rollout"), KEYS[4]) == {
-        "start": "success", "shadow_100.enter": "success", "shadow_100.analyse": "failed",
+        "start": "success",
+        "shadow_100.enter": "success",
+        "shadow_100.analyse": "failed",
         "live_100.promote": "upstream_failed",
-    }  # fmt: skip
+    }
     (record,) = project.of_kind("rolled_back")
     assert (record.partition, record.details.version) == (KEYS[4], "2")
     for word in words:
@@ -65,9 +69,10 @@ def test_a_rollout_without_enough_rows_holds_and_the_next_partition_wakes_it(
     tmp_path: Path, start_scheduler: SchedulerFactory
 ) -> None:
     project = make_project(
-        tmp_path, watch=PERFORMANCE,
+        tmp_path,
+        watch=PERFORMANCE,
         rollout={"stages": [{"shadow": 100}, {"canary": 50}, {"live": 100}], "min_rows": 150},
-    )  # fmt: skip
+    )
     project.seed(KEYS[:2])
     scheduler = start_scheduler(project.dags)
     for key in KEYS[2:4]:

@@ -116,9 +116,11 @@ def test_sagemaker_goes_live_on_invocations_and_waits_without_a_worker_slot(
     project = make_project(tmp_path, watch=NO_DRIFT, rollout={"target": "sagemaker", **ROLLOUT, "metrics": BY_ERRORS})
     serving = {
         "image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/serve:1",
-        "role": "arn:aws:iam::123456789012:role/serve", "storage": "s3://serving/models",
-        "poll_seconds": 0.05, "wait_minutes": 0.5,
-    }  # fmt: skip
+        "role": "arn:aws:iam::123456789012:role/serve",
+        "storage": "s3://serving/models",
+        "poll_seconds": 0.05,
+        "wait_minutes": 0.5,
+    }
     with SageMakerEndpoints(tmp_path / "sagemaker.out") as aws:
         monkeypatch.setenv("AIRFLOW_CONN_MLOPS_SAGEMAKER", aws.connection(serving=serving))
         keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
@@ -147,9 +149,13 @@ def answered(client: httpx.Client, row: dict[str, Any]) -> None:
 def assert_waits(scheduler: InProcessScheduler, project: Project) -> None:
     """Assert that the first stage waits for requests, in the triggerer."""
     assert states(scheduler, project.dag("rollout")) == {
-        "start": "success", "shadow_100.enter": "success", "shadow_100.analyse": "deferred",
-        "canary_50.enter": None, "canary_50.analyse": None, "live_100.promote": None,
-    }, scheduler.failures()  # fmt: skip
+        "start": "success",
+        "shadow_100.enter": "success",
+        "shadow_100.analyse": "deferred",
+        "canary_50.enter": None,
+        "canary_50.analyse": None,
+        "live_100.promote": None,
+    }, scheduler.failures()
 
 
 def assert_went_live(scheduler: InProcessScheduler, project: Project) -> None:

@@ -55,7 +55,7 @@ BAD_MODELS = [
         odd(model=IN_PIPELINE.replace("x2", "y")),
         ["raised ValueError in fit", "the label 'y' is not given to models or features"],
     ),
-]  # fmt: skip
+]
 TOO_MUCH = [
     (
         odd(FIT, "    while True:", "        time.sleep(0.1)"),
@@ -65,7 +65,7 @@ TOO_MUCH = [
         odd(FIT, "    k = []", "    while True:", "        k += [np.ones(2_000_000)]", "        time.sleep(0.01)"),
         ["candidate 'odd' used more than 700 MB of memory (train.limits.memory_mb)", "it was killed at"],
     ),
-]  # fmt: skip
+]
 
 
 def loop_with_champion(tmp_path: Path, start: SchedulerFactory, **train: Any) -> tuple[Project, InProcessScheduler]:

@@ -280,8 +280,11 @@ def test_a_table_is_validated_where_it_lies(
 def connect(monkeypatch: pytest.MonkeyPatch, postgres: EmbeddedPostgres, name: str = "SHOP_DB") -> None:
     """Declare the connection as a person would, by its fields."""
     fields: dict[str, Any] = {
-        "conn_type": "postgres", "login": "postgres", "schema": "shop", "host": postgres.socket_folder
-    }  # fmt: skip
+        "conn_type": "postgres",
+        "login": "postgres",
+        "schema": "shop",
+        "host": postgres.socket_folder,
+    }
     monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(fields))
 
 

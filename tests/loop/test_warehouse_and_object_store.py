@@ -57,11 +57,17 @@ def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[psyco
         info = connection.info
         monkeypatch.setenv(
             "AIRFLOW_CONN_WAREHOUSE",
-            json.dumps({
-                "conn_type": "postgres", "host": info.host, "port": info.port, "login": info.user,
-                "password": info.password, "schema": info.dbname,
-            }),
-        )  # fmt: skip
+            json.dumps(
+                {
+                    "conn_type": "postgres",
+                    "host": info.host,
+                    "port": info.port,
+                    "login": info.user,
+                    "password": info.password,
+                    "schema": info.dbname,
+                }
+            ),
+        )
         connection.execute(
             'create schema shop; create table shop.sales (id text, "at" timestamptz, x1 double precision,'
             " x2 double precision, place text, y double precision)"
@@ -89,8 +95,9 @@ def test_a_loop_over_postgresql_goes_from_rows_to_served_predictions(
     project = make_project(tmp_path)
     data = project.fields["data"] | {
         "source": {"kind": "sql", "conn_id": "warehouse", "table": "shop.sales"},
-        "contract": "include/contract.yaml", "expectations": "include/suite.yaml",
-    }  # fmt: skip
+        "contract": "include/contract.yaml",
+        "expectations": "include/suite.yaml",
+    }
     rewrite(project, data)
     scheduler = start_scheduler(project.dags)
 
@@ -111,8 +118,11 @@ def test_a_loop_over_postgresql_goes_from_rows_to_served_predictions(
 
     published = {record.partition: record.details for record in project.of_kind("snapshot_published")}
     assert [(published[key].rows, published[key].quarantined) for key in KEYS[:4]] == [
-        (400, 0), (398, 2), (400, 0), (400, 0),
-    ]  # fmt: skip
+        (400, 0),
+        (398, 2),
+        (400, 0),
+        (400, 0),
+    ]
     assert "hunter2" not in json.dumps([record.stored for record in project.records])
     assert project.details_of("predictions_published", KEYS[3]).rows == 400
     assert_invariants(project.workspace)
@@ -143,15 +153,20 @@ def object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3
     endpoint = f"http://127.0.0.1:{port}"
     wait_until_ready(child, lambda: answers(endpoint), timeout_seconds=60)
     connection = {
-        "conn_type": "aws", "login": "key", "password": "hunter2",
+        "conn_type": "aws",
+        "login": "key",
+        "password": "hunter2",
         "extra": {"region_name": "us-east-1", "endpoint_url": endpoint, "path": "s3://company/lake"},
-    }  # fmt: skip
+    }
     for name in ("STORE", "MLOPS_LAKE"):
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
     files = S3FileSystem(
-        access_key="key", secret_key="hunter2", region="us-east-1", endpoint_override=endpoint,
+        access_key="key",
+        secret_key="hunter2",
+        region="us-east-1",
+        endpoint_override=endpoint,
         allow_bucket_creation=True,
-    )  # fmt: skip
+    )
     files.create_dir("company")
     yield files
     stop_sessions([child.pid], patience_seconds=2)
@@ -196,8 +211,11 @@ def test_a_loop_in_s3_goes_from_files_to_served_predictions(
     folder = f"company/lake/{project.model}"
     kept = listing(object_store, folder)
     assert {path.removeprefix(f"{folder}/").split("/")[0] for path in kept} >= {
-        "snapshots", "predictions", "evidence", "shared",
-    }  # fmt: skip
+        "snapshots",
+        "predictions",
+        "evidence",
+        "shared",
+    }
     for key in KEYS[:3]:
         project.ingest(scheduler, key)
     assert listing(object_store, folder) == kept

@@ -85,15 +85,20 @@ def sagemaker(monkeypatch: pytest.MonkeyPatch) -> Iterator[SageMakerDouble]:
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
     S3FileSystem(
-        access_key="key", secret_key="hunter2", region="us-east-1", endpoint_override=endpoint,
+        access_key="key",
+        secret_key="hunter2",
+        region="us-east-1",
+        endpoint_override=endpoint,
         allow_bucket_creation=True,
-    ).create_dir("company")  # fmt: skip
+    ).create_dir("company")
     with SageMakerDouble(s3_endpoint=endpoint, secret="hunter2") as double:
         services = {"s3": {"endpoint_url": endpoint}, "sagemaker": {"endpoint_url": double.url}}
         connection = {
-            "conn_type": "aws", "login": "key", "password": "hunter2",
+            "conn_type": "aws",
+            "login": "key",
+            "password": "hunter2",
             "extra": {"region_name": "us-east-1", "service_config": services},
-        }  # fmt: skip
+        }
         monkeypatch.setenv("AIRFLOW_CONN_AWS_MODELS", json.dumps(connection))
         yield double
     server.stop()
@@ -106,9 +111,12 @@ def declare(project: Project, runs_on: dict[str, Any]) -> None:
 
 
 def test_a_loop_closes_by_another_interpreter_and_then_by_sagemaker(
-    tmp_path: Path, start_scheduler: SchedulerFactory, environment_of_its_own: str, sagemaker: SageMakerDouble,
+    tmp_path: Path,
+    start_scheduler: SchedulerFactory,
+    environment_of_its_own: str,
+    sagemaker: SageMakerDouble,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     project = make_project(tmp_path, training=TRAINING)
     declare(project, {"kind": "interpreter", "python": environment_of_its_own})
     scheduler = start_scheduler(project.dags)
@@ -118,10 +126,16 @@ def test_a_loop_closes_by_another_interpreter_and_then_by_sagemaker(
     assert f"candidates are made by {tmp_path / environment_of_its_own}" in caplog.text
     first = project.details_of("candidate_registered", KEYS[1])
 
-    declare(project, {
-        "kind": "sagemaker", "image": "step:1", "role": "arn:aws:iam::123456789012:role/fits",
-        "storage": "s3://company/fits", "connection": "aws_models",
-    })  # fmt: skip
+    declare(
+        project,
+        {
+            "kind": "sagemaker",
+            "image": "step:1",
+            "role": "arn:aws:iam::123456789012:role/fits",
+            "storage": "s3://company/fits",
+            "connection": "aws_models",
+        },
+    )
     scheduler.sync()
     for key in KEYS[2:4]:
         project.put(key, level=6.0)

@@ -67,12 +67,19 @@ def test_a_fit_there_gives_the_very_file_that_a_fit_here_gives(tmp_path: Path, c
 
     def asked(name: str) -> FitRequest:
         return FitRequest(
-            model="toy", operation="0123456789abcdef", candidate=candidate, attempt=name,
-            function="step_of_its_own.training:candidates", seed=3, classifies=False, label="y",
+            model="toy",
+            operation="0123456789abcdef",
+            candidate=candidate,
+            attempt=name,
+            function="step_of_its_own.training:candidates",
+            seed=3,
+            classifies=False,
+            label="y",
             window=({"partition": "p", "version": 0, "digest": "d"},),
             search={"candidates": 9, "factor": 3, "validation": 20, "metric": "mae"},
-            file=str(tmp_path / name / "model.skops"), root=str(tmp_path),
-        )  # fmt: skip
+            file=str(tmp_path / name / "model.skops"),
+            root=str(tmp_path),
+        )
 
     here = InProcessStep().fit(asked("here"), rows)
     there = ChildStep(python=PYTHON).fit(asked("there"), rows)

@@ -59,10 +59,12 @@ class Stores:
         """Return the defaults of one machine: everything below ``home``."""
         home.mkdir(parents=True, exist_ok=True)
         return cls(
-            Lake.on_disk(home / "lake"), f"sqlite:///{home / 'ledger.db'}", f"sqlite:///{home / 'mlflow.db'}",
+            Lake.on_disk(home / "lake"),
+            f"sqlite:///{home / 'ledger.db'}",
+            f"sqlite:///{home / 'mlflow.db'}",
             (home / "mlartifacts").as_uri(),
             scratch=home / "scratch",
-        )  # fmt: skip
+        )
 
 
 def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Workspace:
@@ -97,9 +99,11 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
         from airflow_mlops.core.registry.mlflow_registry import MlflowRegistry
 
         return MlflowRegistry(
-            stores.tracking_uri, loop.model, artifact_location=stores.artifact_location,
+            stores.tracking_uri,
+            loop.model,
+            artifact_location=stores.artifact_location,
             artefact_prefixes=stores.artefact_prefixes,
-        )  # fmt: skip
+        )
 
     def keys() -> SigningKeys:
         from airflow_mlops.core.ports.signing_keys import KeyFolder
@@ -109,9 +113,16 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
 
     shared = None if folder.is_local else LakeFiles(folder / "shared")
     ports = Ports(
-        source, table, ledger, lambda: EvidenceFiles(folder / "evidence"), registry, keys,  # type: ignore[arg-type]
-        lambda: shared, target=default_target, connections=lambda: stores.connections,
-    )  # fmt: skip
+        source,
+        table,
+        ledger,
+        lambda: EvidenceFiles(folder / "evidence"),
+        registry,
+        keys,  # type: ignore[arg-type]
+        lambda: shared,
+        target=default_target,
+        connections=lambda: stores.connections,
+    )
     return Workspace(loop, root, scratch, ports, actor[:250], stores.secret)
 
 

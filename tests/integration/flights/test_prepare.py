@@ -25,9 +25,7 @@ from include.flights.prepare import (
 
 DEPARTURES = 336_776
 CANCELLED_OR_DIVERTED = 9_430
-KNOWN_ONLY_AFTERWARDS = {
-    "dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "arrived_late", "tailnum"
-}  # fmt: skip
+KNOWN_ONLY_AFTERWARDS = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "arrived_late", "tailnum"}
 SETS = pytest.mark.parametrize("target", [AIR_TIME, DELAY], ids=lambda target: target.folder)
 
 

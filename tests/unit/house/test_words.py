@@ -15,12 +15,42 @@ OPENINGS = re.compile(r"(Let|Say|Tell|What|Whatever|Whoever|Return what|Return w
 VARIABLES = {"said", "found", "asked", "told", "theirs", "ours"}
 IN_BENCH_JSON = {"ours"}  # beside "peer", a column of build/bench.json
 RETIRED = {
-    "answering", "ask_again", "bring_about", "bring_effects", "common_ground", "dependent_columns", "disturbed_rows",
-    "end_rollout", "first_that_agrees", "held_versions", "how_it_misses", "instead", "kept_state", "key_spool",
-    "lay_ground", "lift", "look_at_stage", "model_forms", "next_look", "next_move", "prove_version",
-    "run_stage", "sagemaker_place", "sagemaker_seen", "sagemaker_told", "test_score", "text_feed", "tidy_lake",
-    "told", "within_limits", "worth_of", "Lane", "Move", "Told", "WakeTrainingOperator",
-}  # fmt: skip
+    "answering",
+    "ask_again",
+    "bring_about",
+    "bring_effects",
+    "common_ground",
+    "dependent_columns",
+    "disturbed_rows",
+    "end_rollout",
+    "first_that_agrees",
+    "held_versions",
+    "how_it_misses",
+    "instead",
+    "kept_state",
+    "key_spool",
+    "lay_ground",
+    "lift",
+    "look_at_stage",
+    "model_forms",
+    "next_look",
+    "next_move",
+    "prove_version",
+    "run_stage",
+    "sagemaker_place",
+    "sagemaker_seen",
+    "sagemaker_told",
+    "test_score",
+    "text_feed",
+    "tidy_lake",
+    "told",
+    "within_limits",
+    "worth_of",
+    "Lane",
+    "Move",
+    "Told",
+    "WakeTrainingOperator",
+}
 
 
 def python_files(*folders: str) -> list[Path]:

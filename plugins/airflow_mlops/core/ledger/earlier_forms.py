@@ -21,9 +21,22 @@ from airflow_mlops.core.ledger.watch_details import (
 Values = dict[str, Any]
 
 DRIFT_FIELDS = {
-    "verdict", "message", "rows", "snapshot", "champion", "historical", "report", "alarm_rate", "needed", "drifted",
-    "missing", "restless", "engine", "method", "threshold",
-}  # fmt: skip
+    "verdict",
+    "message",
+    "rows",
+    "snapshot",
+    "champion",
+    "historical",
+    "report",
+    "alarm_rate",
+    "needed",
+    "drifted",
+    "missing",
+    "restless",
+    "engine",
+    "method",
+    "threshold",
+}
 
 
 def present_form(kind: str, stored: Mapping[str, Any]) -> tuple[str, Values]:

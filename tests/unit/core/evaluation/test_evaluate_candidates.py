@@ -54,9 +54,10 @@ def euros(label: Any, predicted: Any) -> float:
 def with_champion(frames: dict[str, pd.DataFrame], tmp_path: Path, **changes: Any) -> Workspace:
     """Return a workspace with a champion from the first three weeks, and the fourth ingested."""
     workspace = in_memory_workspace(
-        toy_loop(**{"retrain": {"cooldown": 0}, "rollout": {"stages": [{"live": 100}]}, **changes}), frames,
+        toy_loop(**{"retrain": {"cooldown": 0}, "rollout": {"stages": [{"live": 100}]}, **changes}),
+        frames,
         scratch=tmp_path,
-    )  # fmt: skip
+    )
     for number in range(3):
         ingest(workspace, week(number))
     request, fits = fit_all(workspace, week(2))
@@ -136,8 +137,16 @@ def test_the_report_holds_everything_that_its_page_says_and_nothing_that_is_no_n
     request, fits = fit_all(workspace, week(3))
     evaluated = evaluate_candidates(workspace, request, fits)
     assert set(evaluated) >= {
-        "candidate", "digest", "metrics", "gates", "passed", "champion", "report", "fit_seconds", "rows",
-    }  # fmt: skip
+        "candidate",
+        "digest",
+        "metrics",
+        "gates",
+        "passed",
+        "champion",
+        "report",
+        "fit_seconds",
+        "rows",
+    }
     assert "metric_reports" not in evaluated
     report = report_of(workspace, evaluated)
     assert set(report) == set(EvaluationReport.__annotations__)
@@ -154,8 +163,10 @@ def test_the_report_holds_everything_that_its_page_says_and_nothing_that_is_no_n
     assert entry["metrics"]["euros"] == pytest.approx(2 * entry["metrics"]["mae"])
     assert [entry["value"] for entry in entry["slices"]["kind"]["slices"]] == ["a", "b", "c"]
     assert set(entry["fairness"]["kind"]) == {
-        "group_error_difference", "group_error_ratio", "group_prediction_difference",
-    }  # fmt: skip
+        "group_error_difference",
+        "group_error_ratio",
+        "group_prediction_difference",
+    }
     assert set(entry["robustness"]) == {"noise", "missing_values", "swapped_categories", "out_of_range"}
     assert set(entry["cost"]) == {"candidate", "champion", "how"}
     assert entry["cost"]["champion"]["model_bytes"] > 0
@@ -218,7 +229,7 @@ def test_a_candidate_that_cannot_predict_does_not_stop_the_others(tmp_path: Path
     request, fits = fit_all(workspace, week(3))
     evaluated = evaluate_candidates(
         workspace, request, [fit_of_model(workspace, request, nan_everywhere(), "bad"), *fits]
-    )  # fmt: skip
+    )
     assert (evaluated["candidate"], evaluated["passed"]) == ("line", True)
     bad = report_of(workspace, evaluated)["candidates"][0]
     assert (bad["candidate"], bad["passed"]) == ("bad", False)
@@ -284,8 +295,16 @@ def test_a_classifier_is_judged_by_every_metric_of_classes(tmp_path: Path) -> No
     request, fits = fit_all(workspace, week(3))
     evaluated = evaluate_candidates(workspace, request, fits)
     assert set(evaluated["metrics"]) == {
-        "accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc", "log_loss", "brier", "calibration_error",
-    }  # fmt: skip
+        "accuracy",
+        "precision",
+        "recall",
+        "f1",
+        "roc_auc",
+        "pr_auc",
+        "log_loss",
+        "brier",
+        "calibration_error",
+    }
     entry = report_of(workspace, evaluated)["candidates"][0]
     assert sum(entry["confusion"].values()) == ROWS
     assert entry["metric_reports"]["roc_auc"]["method"] == "DeLong"
@@ -351,10 +370,11 @@ def test_looks_at_one_holdout_are_counted_over_trainings_and_candidates(tmp_path
         strict = replace(
             workspace,
             loop=toy_loop(
-                gates=[{"metric": "mae", "at_most": 0.01}], retrain={"cooldown": 0},
+                gates=[{"metric": "mae", "at_most": 0.01}],
+                retrain={"cooldown": 0},
                 train={"function": f"{__name__}:seeded", "window": 2, "seed": seed},
             ),
-        )  # fmt: skip
+        )
         request, fits = fit_all(strict, week(3))
         evaluated = evaluate_candidates(strict, request, fits)
         again = evaluate_candidates(strict, request, fits)

@@ -63,8 +63,15 @@ class AnyLedger(AnyHistory):
     def forget(self, touched: set[int], rows: int, labels: bool, predictions: bool) -> None:
         changes: dict[str, Any] = {}
         for number in touched:
-            snapshot = {"version": 9, "arrived_version": 9, "digest": "e", "rows": rows, "snapshot_digest": "e",
-                        "snapshot_rows": rows, "was": f"d{number}"}  # fmt: skip
+            snapshot = {
+                "version": 9,
+                "arrived_version": 9,
+                "digest": "e",
+                "rows": rows,
+                "snapshot_digest": "e",
+                "snapshot_rows": rows,
+                "was": f"d{number}",
+            }
             changes[week(number)] = {"snapshots": snapshot}
             if labels:
                 changes[week(number)]["labels"] = {"version": 8, "digest": "m", "rows": 2, "erased": 1}

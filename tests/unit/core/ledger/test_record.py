@@ -17,12 +17,15 @@ from airflow_mlops.core.ledger.watch_details import PerformanceJudged
 
 json_values = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(),
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**53), 2**53),
+        st.text(),
         st.floats(allow_nan=False, allow_infinity=False),
     ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
-)  # fmt: skip
+)
 
 
 def chain(numbers: list[dict[str, Any]]) -> list[Record[RetrainDecided]]:
@@ -36,9 +39,18 @@ def chain(numbers: list[dict[str, Any]]) -> list[Record[RetrainDecided]]:
 
 
 CHANGES: dict[str, Any] = {
-    "model": "other", "sequence": 99, "operation": "x", "kind": "rolled_back", "actor": "eve", "partition": None,
-    "stored": {"changed": 1}, "evidence": (), "recorded_at": "then", "previous_hash": "f" * 64, "hash": "f" * 64,
-}  # fmt: skip
+    "model": "other",
+    "sequence": 99,
+    "operation": "x",
+    "kind": "rolled_back",
+    "actor": "eve",
+    "partition": None,
+    "stored": {"changed": 1},
+    "evidence": (),
+    "recorded_at": "then",
+    "previous_hash": "f" * 64,
+    "hash": "f" * 64,
+}
 
 
 @given(st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=6))

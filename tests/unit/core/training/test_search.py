@@ -68,12 +68,19 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def ask(module: str, tmp_path: Path) -> Callable[..., FitRequest]:
     def request(function: str, **changes: Any) -> FitRequest:
         fields: dict[str, Any] = {
-            "model": "toy", "operation": "o", "candidate": "model", "attempt": "1", "function": f"{module}:{function}",
-            "seed": 0, "classifies": False, "label": "y", "window": (),
+            "model": "toy",
+            "operation": "o",
+            "candidate": "model",
+            "attempt": "1",
+            "function": f"{module}:{function}",
+            "seed": 0,
+            "classifies": False,
+            "label": "y",
+            "window": (),
             "search": {"candidates": 9, "factor": 3, "validation": 20, "metric": "mae"},
             "file": str(tmp_path / "model.skops"),
             "root": str(tmp_path),
-        }  # fmt: skip
+        }
         return FitRequest(**{**fields, **changes})
 
     return request
@@ -249,5 +256,8 @@ def test_what_a_search_chose_is_kept_with_the_version_in_the_registry_and_in_the
     assert report["search"]["tried"] == 9
     assert report["best_params"] == {name: chosen}
     assert registered[0].params == {
-        "candidate": "model", "seed": "0", "function": f"{module}:searched", name: str(chosen),
-    }  # fmt: skip
+        "candidate": "model",
+        "seed": "0",
+        "function": f"{module}:searched",
+        name: str(chosen),
+    }

@@ -27,8 +27,11 @@ from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, week
 
 SAGEMAKER = {
-    "kind": "sagemaker", "image": "step:1", "role": "arn:aws:iam::123456789012:role/fits", "storage": "s3://company/m",
-}  # fmt: skip
+    "kind": "sagemaker",
+    "image": "step:1",
+    "role": "arn:aws:iam::123456789012:role/fits",
+    "storage": "s3://company/m",
+}
 
 
 def loop_of(tmp_path: Path, **train: Any) -> Workspace:
@@ -52,8 +55,15 @@ def test_without_limits_a_fit_stays_in_the_process_and_writes_the_model_alone(tm
     files = [path for path in workspace.scratch.rglob("*") if path.is_file()]
     assert files == [candidate_file(workspace, request.operation, "line")]
     assert set(fitted) == {
-        "candidate", "digest", "fit_seconds", "rows", "seed", "environment", "best_params", "search",
-    }  # fmt: skip
+        "candidate",
+        "digest",
+        "fit_seconds",
+        "rows",
+        "seed",
+        "environment",
+        "best_params",
+        "search",
+    }
     assert fitted["environment"]["python"] == sys.version.split()[0]
 
 
@@ -144,12 +154,16 @@ def test_a_fit_into_another_file_is_another_attempt_on_the_same_rows(tmp_path: P
 def test_a_feature_keeps_its_type_through_the_file_of_the_rows(tmp_path: Path) -> None:
     features = pd.DataFrame(
         {
-            "text": ["a", "b", None], "thing": pd.Series(["a", "b", None], dtype=object),
+            "text": ["a", "b", None],
+            "thing": pd.Series(["a", "b", None], dtype=object),
             "nan": pd.Series(["a", np.nan, "b"], dtype=object),
-            "kind": pd.Categorical(["x", "y", "x"]), "count": [1, 2, 3], "number": [1.0, np.nan, 3.0],
-            "time": pd.to_datetime(["2013-01-01"] * 3, utc=True), "maybe": pd.array([1, None, 2], dtype="Int64"),
+            "kind": pd.Categorical(["x", "y", "x"]),
+            "count": [1, 2, 3],
+            "number": [1.0, np.nan, 3.0],
+            "time": pd.to_datetime(["2013-01-01"] * 3, utc=True),
+            "maybe": pd.array([1, None, 2], dtype="Int64"),
         }
-    )  # fmt: skip
+    )
     rows = FitRows(features, np.array([1.0, 2.0, 3.0]), np.array([0, 1, 1]))
     rows.write(tmp_path / "rows.parquet")
     read = FitRows.read(tmp_path / "rows.parquet")

@@ -232,8 +232,10 @@ def test_whole_numbers_and_truth_values_are_labels_of_classes(tmp_path: Path) ->
 
 def test_text_files_have_their_numbers_read_and_their_columns_named(tmp_path: Path) -> None:
     labels = {
-        "source": {"kind": "csv", "uri": "labels/{partition}.csv"}, "key": "order", "label": "outcome",
-    }  # fmt: skip
+        "source": {"kind": "csv", "uri": "labels/{partition}.csv"},
+        "key": "order",
+        "label": "outcome",
+    }
     workspace = publish_weeks(tmp_path, 0, 1, labels=labels, tolerance=0.5)
     (tmp_path / "labels").mkdir()
     text = "order,outcome,id\n0-1,1.5,x\n0-2,,y\n0-3,nan,z\n0-4,TRUE,z\n0-5,1e400,z\n"
@@ -339,11 +341,12 @@ def test_ticks_of_a_broken_clock_end_before_time_began() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"delay": -1}, r"data\.labels\.delay"), ({"delay": 1, "late": True}, "late"),
+        ({"delay": -1}, r"data\.labels\.delay"),
+        ({"delay": 1, "late": True}, "late"),
         ({"delay": 1, "source": {"kind": "csv", "uri": "labels.csv"}}, "partition"),
         ({"delay": 1, "source": {"kind": "feast", "repo": "f"}}, r"data\.labels\.source"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_declaration_of_labels_names_its_key(labels: dict[str, Any], message: str) -> None:
     fields = labelled_fields()
     fields["data"]["labels"] |= labels
