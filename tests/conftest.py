@@ -1,4 +1,4 @@
-"""What holds in every session: folders of its own, idle threads that sleep, one profile of Hypothesis."""
+"""Every session has folders of its own, idle threads that sleep, one profile of Hypothesis."""
 
 from __future__ import annotations
 

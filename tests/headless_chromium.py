@@ -19,9 +19,9 @@ def chromium() -> str:
     AssertionError
         If there is none: what a page does in a browser cannot be told without one.
     """
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    assert found, f"none of {', '.join(NAMES)} is on the PATH; on Debian: apt-get install -y chromium"
-    return found
+    program = next((path for name in NAMES if (path := shutil.which(name))), None)
+    assert program, f"none of {', '.join(NAMES)} is on the PATH; on Debian: apt-get install -y chromium"
+    return program
 
 
 def dom_of(address: str, profile: Path, *, milliseconds: int = 5_000) -> str:

@@ -1,4 +1,4 @@
-"""Whatever arrives: the outcome that its line promises, nothing downstream, no row lost, and the next week goes on."""
+"""Bad input: the promised outcome, nothing downstream, no row lost, and the next week goes on."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.fixture
 def registration(model_file: tuple[Path, str]) -> Register:
-    """Return what makes a registration out of an operation's name."""
+    """Return a function from the name of an operation to a registration."""
     path, digest = model_file
 
     def make(operation: str) -> Registration:

@@ -17,12 +17,12 @@ def wrong_versions(folder: str, number: int, rounds: int) -> list[str]:
         key, value = f"2026-{number:02}-{turn // 2 + 1:02}T00:00:00", 1000 * number + turn
         version = table.write(key, pa.table({"a": [value]}))
         try:
-            found = table.read(key, version=version).column("a").to_pylist()
+            values = table.read(key, version=version).column("a").to_pylist()
         except Exception as error:
             wrong.append(f"{key} in version {version}: {error}")
             continue
-        if found != [value]:
-            wrong.append(f"{key} in version {version} holds {found} and not {value}")
+        if values != [value]:
+            wrong.append(f"{key} in version {version} holds {values} and not {value}")
     return wrong
 
 

@@ -77,8 +77,8 @@ def test_a_connection_of_type_postgres_is_opened_by_its_provider(
         cursor.execute("DROP TABLE IF EXISTS toy")
         cursor.execute("CREATE TABLE toy AS SELECT 'a' AS id, TIMESTAMP '2013-01-02' AS at, 1.5::float8 AS y")
         connection.commit()
-    found = rows_of(opened(tmp_path, kind="sql", conn_id="warehouse", table="toy"))
-    assert [(row["id"], row["y"]) for row in found] == [("a", 1.5)]
+    arrived_rows = rows_of(opened(tmp_path, kind="sql", conn_id="warehouse", table="toy"))
+    assert [(row["id"], row["y"]) for row in arrived_rows] == [("a", 1.5)]
 
 
 def test_a_connection_of_type_sqlite_needs_no_provider_and_makes_no_file(
@@ -135,9 +135,9 @@ def test_a_connection_of_type_http_gives_address_login_and_headers(
             password="hunter2",
             extra=extra,
         )
-        found = rows_of(opened(tmp_path, kind="http", conn_id="api", path="rows/{partition}"))
+        arrived_rows = rows_of(opened(tmp_path, kind="http", conn_id="api", path="rows/{partition}"))
         path, headers = at.requests[0]
-    assert found == [{"id": "a", "at": "2013-01-02", "y": "1.5", "note": None}]
+    assert arrived_rows == [{"id": "a", "at": "2013-01-02", "y": "1.5", "note": None}]
     assert path == "/rows/2013-01-06"
     assert headers["authorization"].startswith("Basic ")
     assert (headers["x-key"], headers["x-other"]) == ("k1", "k2")
@@ -163,7 +163,7 @@ def test_the_address_of_a_service_is_built_as_airflow_builds_it(
 
 
 @pytest.mark.parametrize(
-    ("source", "connection", "said"),
+    ("source", "connection", "message"),
     [
         ({"kind": "sql", "table": "t"}, None, "Airflow has no connection 'c1'"),
         ({"kind": "sql", "table": "t"}, {"conn_type": "http", "host": "h"}, "of type 'http', "),
@@ -177,13 +177,13 @@ def test_the_address_of_a_service_is_built_as_airflow_builds_it(
     ],
 )
 def test_a_connection_that_cannot_serve_a_source_is_an_error_of_the_declaration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, Any], connection: Any, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, Any], connection: Any, message: str
 ) -> None:
     if connection is not None:
         declare(monkeypatch, "c1", **connection)
     with pytest.raises(DeclarationError) as caught:
         opened(tmp_path, conn_id="c1", **source)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_missing_provider_says_which_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What every store of evidence promises: a document is what its name says."""
+"""The contract of every evidence store: the name of a document is the digest of its content."""
 
 from __future__ import annotations
 

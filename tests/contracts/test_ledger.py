@@ -1,4 +1,4 @@
-"""What every ledger promises: one order, one winner, and no change that does not show."""
+"""The contract of every ledger: one order, one winner, and every change shows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql", "in memory"])
 def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Return what opens the ledger of a model; twice the same name is the same ledger."""
+    """Return a function that opens the ledger of a model; the same name opens the same ledger."""
     if request.param == "in memory":
         opened: dict[str, Ledger] = {}
         yield lambda model: opened.setdefault(model, InMemoryLedger(model))
@@ -52,8 +52,8 @@ def draft(operation: str, **details: Any) -> Draft[SnapshotPublished]:
 
 def filled(ledger: Ledger, count: int) -> list[Record[Any]]:
     for number in range(count):
-        told = draft(f"op{number}", rows=number, origin={"share": 0.1 * number, "word": "ünïcode 😀"})
-        ledger.append(told, read=number)
+        outcomes = draft(f"op{number}", rows=number, origin={"share": 0.1 * number, "word": "ünïcode 😀"})
+        ledger.append(outcomes, read=number)
     return list(ledger.records())
 
 
@@ -110,10 +110,10 @@ def test_the_same_operation_again_returns_the_first_record_whatever_was_read(
 
 
 def test_two_models_have_two_ledgers_with_operations_of_their_own(open_ledger: Open, fresh_name: str) -> None:
-    one, other = open_ledger(fresh_name), open_ledger(f"{fresh_name}_b")
-    one.append(draft("a", rows=1), read=0)
+    first_ledger, other = open_ledger(fresh_name), open_ledger(f"{fresh_name}_b")
+    first_ledger.append(draft("a", rows=1), read=0)
     other.append(draft("a", rows=2), read=0)
-    assert [record.details.rows for record in one.records()] == [1]
+    assert [record.details.rows for record in first_ledger.records()] == [1]
     assert [record.details.rows for record in other.records()] == [2]
 
 
@@ -160,29 +160,29 @@ def test_the_state_is_the_fold_of_the_records_now_and_as_of_any_partition(open_l
 def race(ledgers: list[Ledger], drafts: list[Draft[Any]], read: int) -> list[Record[Any] | Exception]:
     """Append every draft at the same moment, all having read the same number; return what each was told."""
     barrier = threading.Barrier(len(drafts))
-    told: list[Any] = [None] * len(drafts)
+    outcomes: list[Any] = [None] * len(drafts)
 
     def run(place: int) -> None:
         barrier.wait()
         try:
-            told[place] = ledgers[place].append(drafts[place], read=read)
+            outcomes[place] = ledgers[place].append(drafts[place], read=read)
         except Exception as error:
-            told[place] = error
+            outcomes[place] = error
 
     threads = [threading.Thread(target=run, args=(place,)) for place in range(len(drafts))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return told
+    return outcomes
 
 
 def test_of_two_concurrent_appenders_exactly_one_wins_in_fifty_rounds(open_ledger: Open, fresh_name: str) -> None:
     ledgers = [open_ledger(fresh_name), open_ledger(fresh_name)]
     ledgers[0].head()
     for turn in range(ROUNDS):
-        told = race(ledgers, [draft(f"{turn}-left"), draft(f"{turn}-right")], turn)
-        assert sorted(type(answer).__name__ for answer in told) == ["Record", "StaleLedgerError"], told
+        outcomes = race(ledgers, [draft(f"{turn}-left"), draft(f"{turn}-right")], turn)
+        assert sorted(type(answer).__name__ for answer in outcomes) == ["Record", "StaleLedgerError"], outcomes
     assert verify_chain(ledgers[0].records()) == ROUNDS
 
 
@@ -199,8 +199,8 @@ def test_of_one_operation_appended_twice_at_once_both_are_told_the_same_record(
 
 def test_two_first_users_at_once_make_one_table(fresh_name: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new.db'}"
-    told = race([SqlLedger(url, fresh_name), SqlLedger(url, fresh_name)], [draft("a"), draft("b")], 0)
-    assert sorted(type(answer).__name__ for answer in told) == ["Record", "StaleLedgerError"], told
+    outcomes = race([SqlLedger(url, fresh_name), SqlLedger(url, fresh_name)], [draft("a"), draft("b")], 0)
+    assert sorted(type(answer).__name__ for answer in outcomes) == ["Record", "StaleLedgerError"], outcomes
 
 
 @pytest.mark.parametrize(
@@ -292,8 +292,8 @@ def test_a_database_of_an_earlier_release_is_migrated_by_its_first_reader(earlie
 
 def test_two_first_readers_of_a_database_of_an_earlier_release_migrate_it_once(earlier_url: str) -> None:
     ledgers = [SqlLedger(earlier_url, "toy_regret"), SqlLedger(earlier_url, "toy_labels")]
-    told = race(ledgers, [draft("left"), draft("right")], 0)  # both have read too little, and both are answered
-    assert [type(answer).__name__ for answer in told] == ["StaleLedgerError"] * 2, told
+    outcomes = race(ledgers, [draft("left"), draft("right")], 0)  # both have read too little, and both are answered
+    assert [type(answer).__name__ for answer in outcomes] == ["StaleLedgerError"] * 2, outcomes
     assert [ledger.head().sequence for ledger in ledgers] == [72, 52]
     assert tables_of(earlier_url)[VERSION_TABLE] == 1
 

@@ -116,21 +116,21 @@ def test_every_version_is_listed_with_its_operation_its_tags_and_where_its_files
     case: Case, registration: Register
 ) -> None:
     numbers = [case.registry.register(registration(f"op{number}")) for number in range(12)]
-    found = case.registry.all_versions()
-    assert [version.number for version in found] == numbers
-    assert [version.tags[OPERATION] for version in found] == [f"op{number}" for number in range(12)]
-    assert {version.tags["partition"] for version in found} == {"2013-01-06T00:00:00"}
-    assert all(":/" in version.source for version in found)
+    versions = case.registry.all_versions()
+    assert [version.number for version in versions] == numbers
+    assert [version.tags[OPERATION] for version in versions] == [f"op{number}" for number in range(12)]
+    assert {version.tags["partition"] for version in versions} == {"2013-01-06T00:00:00"}
+    assert all(":/" in version.source for version in versions)
 
 
 def test_what_is_sealed_is_the_complete_folder_and_comes_back_as_it_was(
     case: Case, registration: Register, tmp_path: Path
 ) -> None:
     keys = StaticKeys(new_private_key())
-    asked = dataclasses.replace(
+    changed = dataclasses.replace(
         registration("op"), files={"sbom.cdx.json": b"{}"}, seal=lambda folder: sign_folder(folder, keys)
     )
-    version = case.registry.register(asked)
+    version = case.registry.register(changed)
     file = case.registry.fetch(version, tmp_path / "out")
     assert file == tmp_path / "out" / "model.skops"
     assert (tmp_path / "out" / "sbom.cdx.json").read_bytes() == b"{}"

@@ -1,4 +1,4 @@
-"""What every table of partitions promises: replaced whole, never mixed, and every version readable for good."""
+"""The contract of every table of partitions: replaced whole, never mixed, and every version readable for good."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def rows(*values: float) -> pa.Table:
     return pa.table({"id": [str(number) for number in range(len(values))], "x": pa.array(values, pa.float64())})
 
 
-def values_of(found: pa.Table) -> list[Any]:
-    return sorted(found.column("x").to_pylist())
+def values_of(stored: pa.Table) -> list[Any]:
+    return sorted(stored.column("x").to_pylist())
 
 
 def test_a_partition_comes_back_as_it_was_written(table: PartitionedTable) -> None:
     table.write(FIRST, rows(1, 2, 3))
-    found = table.read(FIRST)
-    assert values_of(found) == [1, 2, 3]
-    assert found.column_names == ["id", "x"]
+    stored = table.read(FIRST)
+    assert values_of(stored) == [1, 2, 3]
+    assert stored.column_names == ["id", "x"]
 
 
 def test_replacing_a_partition_leaves_the_others_as_they_were(table: PartitionedTable) -> None:
@@ -239,8 +239,8 @@ def test_the_version_that_a_write_returns_holds_what_was_written_whoever_writes_
         )
         for number in range(1, 5)
     ]
-    said = [json.loads(writer.communicate(timeout=120)[0]) for writer in writers]
-    assert said == [[], [], [], []]
+    answers = [json.loads(writer.communicate(timeout=120)[0]) for writer in writers]
+    assert answers == [[], [], [], []]
 
 
 def test_after_many_writes_every_version_and_partition_is_as_it_was(

@@ -90,15 +90,15 @@ def rollout_of(alone: Traffic, kind: str = "canary", share: float = 10.0) -> Tra
 @pytest.mark.parametrize("kind", ["shadow", "standby", "canary", "ab", "rolling"])
 def test_what_was_applied_is_observed_whoever_looks(case: Case, alone: Traffic, kind: str) -> None:
     assert case.target.observe() == alone
-    asked = rollout_of(alone, kind, 50.0)
+    expected = rollout_of(alone, kind, 50.0)
     if kind == "rolling" and case.target.name == "sagemaker":
         with pytest.raises(RolloutError, match="rolling"):
-            case.target.apply(asked)
+            case.target.apply(expected)
         return
-    case.target.apply(asked)
-    assert case.target.observe() == asked
-    assert case.again().observe() == asked
-    assert asked.exposed == (50.0 if kind in SERVING else 0.0)
+    case.target.apply(expected)
+    assert case.target.observe() == expected
+    assert case.again().observe() == expected
+    assert expected.exposed == (50.0 if kind in SERVING else 0.0)
 
 
 def test_the_same_traffic_twice_is_as_if_it_were_told_once(case: Case, alone: Traffic) -> None:

@@ -1,4 +1,4 @@
-"""What every source promises: the rows of a partition as they were put there, or an error that says why not."""
+"""The contract of every source: the rows of a partition as they were put there, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def database(name: str, folder: Path, request: pytest.FixtureRequest) -> Kind:
 
     def fill(key: str, ids: list[str], words: list[str | None]) -> None:
         with closing(connect()) as connection, closing(connection.cursor()) as cursor:
-            rows = [(one, word, IN_TIME[key]) for one, word in zip(ids, words, strict=True)]
+            rows = [(identifier, word, IN_TIME[key]) for identifier, word in zip(ids, words, strict=True)]
             cursor.executemany(f"INSERT INTO {table} VALUES ({mark}, {mark}, {mark})", rows)
             connection.commit()
 
@@ -162,7 +162,7 @@ def service(name: str) -> Iterator[Kind]:
     held: dict[str, bytes] = {}
 
     def fill(key: str, ids: list[str], words: list[str | None]) -> None:
-        rows = [{"id": one, "word": word} for one, word in zip(ids, words, strict=True)]
+        rows = [{"id": identifier, "word": word} for identifier, word in zip(ids, words, strict=True)]
         held[f"/rows/{key[:10]}"] = json.dumps(rows).encode() if name == "json" else as_csv(ids, words)
 
     with small_service(lambda path, _: Answer(held[path]) if path in held else Answer(status=404)) as at:
@@ -192,8 +192,8 @@ def test_a_partition_comes_as_it_was_put_there(kind: Kind) -> None:
     ids = [str(number) for number in range(len(WORDS) + 1)]
     kind.fill(KEY, ids, [*WORDS, None])
     kind.fill(LATER, ["z"], ["other"])
-    found = {row["id"]: row["word"] for row in rows_of(kind.open(Limits()))}
-    assert found == dict(zip(ids, [*WORDS, kind.null], strict=True))
+    words_by_id = {row["id"]: row["word"] for row in rows_of(kind.open(Limits()))}
+    assert words_by_id == dict(zip(ids, [*WORDS, kind.null], strict=True))
     assert rows_of(kind.open(Limits()), LATER) == [{"id": "z", "word": "other"}]
 
 
@@ -248,8 +248,8 @@ def test_batches_are_bounded_and_no_row_is_lost_between_them(kind: Kind) -> None
     with kind.open(Limits()).open(KEY) as arrival:
         batches = list(arrival.batches)
     assert max(batch.num_rows for batch in batches) <= BATCH_ROWS
-    found = sorted(int(value) for batch in batches for value in batch.column("id").to_pylist())
-    assert found == list(range(count))
+    words_by_id = sorted(int(value) for batch in batches for value in batch.column("id").to_pylist())
+    assert words_by_id == list(range(count))
 
 
 @pytest.mark.parametrize("limits", [Limits(rows=9), Limits(cells=19), Limits(bytes=40)])

@@ -49,19 +49,19 @@ def drawn(rows: int = ROWS) -> pa.Table:
     amount[random.random(rows) < 0.01] = -np.inf
     kinds = np.array(["a", "b", "ü", "", "it's", "50 %", "new"])[random.integers(0, 7, rows)]
     start = datetime(2013, 1, 6, 12, tzinfo=UTC)
-    times = [start + timedelta(microseconds=int(one)) for one in random.integers(-(10**12), 10**12, rows)]
+    times = [start + timedelta(microseconds=int(value)) for value in random.integers(-(10**12), 10**12, rows)]
     columns = {
         "amount": amount.tolist(),
         "whole": random.integers(-(2**40), 2**40, rows).tolist(),
-        "price": [Decimal(int(one)) / 100 for one in random.integers(-5_000, 90_000, rows)],
+        "price": [Decimal(int(value)) / 100 for value in random.integers(-5_000, 90_000, rows)],
         "kind": kinds.tolist(),
         "paid": (random.random(rows) < 0.3).tolist(),
         "at": times,
-        "local": [one.replace(tzinfo=None) for one in times],
-        "day": [one.date() for one in times],
+        "local": [value.replace(tzinfo=None) for value in times],
+        "day": [value.date() for value in times],
         HOSTILE: random.normal(size=rows).astype(np.float32).tolist(),
         "nothing": [None] * rows,
-        "id": [str(uuid.UUID(int=int(one))) for one in random.integers(0, 9, rows)],
+        "id": [str(uuid.UUID(int=int(value))) for value in random.integers(0, 9, rows)],
     }
     types = {
         "amount": pa.float64(),
@@ -79,7 +79,7 @@ def drawn(rows: int = ROWS) -> pa.Table:
     gone = {name: random.random(rows) < 0.03 for name in columns}
     return pa.table(
         {
-            name: pa.array([None if lost else one for one, lost in zip(of, gone[name], strict=True)], types[name])
+            name: pa.array([None if lost else value for value, lost in zip(of, gone[name], strict=True)], types[name])
             for name, of in columns.items()
         }
     )
@@ -87,13 +87,13 @@ def drawn(rows: int = ROWS) -> pa.Table:
 
 @pytest.fixture
 def load(postgres_url: str) -> Load:
-    """Return what writes rows to a fresh table of PostgreSQL and says its name."""
+    """Return a function that writes rows to a fresh table of PostgreSQL and returns its name."""
     url = sa.make_url(postgres_url)
 
     def written(table: pa.Table) -> str:
         name = f'T "{uuid.uuid4().hex} %s'
         quoted = name.replace('"', '""')
-        columns = ", ".join(f'"{one.replace(chr(34), chr(34) * 2)}" {COLUMNS[one]}' for one in table.column_names)
+        columns = ", ".join(f'"{value.replace(chr(34), chr(34) * 2)}" {COLUMNS[value]}' for value in table.column_names)
         with psycopg.connect(host=url.host or url.query["host"], user=url.username, dbname=url.database) as connection:
             connection.execute(f'CREATE TABLE "{quoted}" ({columns})'.encode())
             with connection.cursor().copy(f'COPY "{quoted}" FROM STDIN'.encode()) as copy:
@@ -111,9 +111,9 @@ def local(table: pa.Table, bins: ProfileBins) -> ObservedRows:
     return observer.result()
 
 
-def assert_same(theirs: ObservedRows, ours: ObservedRows) -> None:
+def assert_same(database: ObservedRows, expected: ObservedRows) -> None:
     """Assert that two say the same: counts and ranges to the last unit, sums to the order of addition."""
-    first, second = theirs.to_dict(), ours.to_dict()
+    first, second = database.to_dict(), expected.to_dict()
     assert list(first["profile"]["columns"]) == list(second["profile"]["columns"])
     for name, column in first["profile"]["columns"].items():
         twin = second["profile"]["columns"][name]
@@ -164,9 +164,9 @@ def test_missing_new_and_retyped_columns_are_told_of_and_stop_no_other(postgres_
     table = drawn(300)
     changed = table.drop_columns(["kind"]).append_column("extra", pa.array([1] * 300))
     bins = profile_bins(table.set_column(0, "amount", table.column("nothing")))
-    found = observe_table(postgres_url, TableRows(load(changed)), bins)
-    assert (found.missing, found.new, found.retyped) == (("kind",), ("extra",), {"amount": "DOUBLE PRECISION"})
-    assert sorted(found.profile.columns) == sorted(set(table.column_names) - {"kind", "amount"})
+    observed = observe_table(postgres_url, TableRows(load(changed)), bins)
+    assert (observed.missing, observed.new, observed.retyped) == (("kind",), ("extra",), {"amount": "DOUBLE PRECISION"})
+    assert sorted(observed.profile.columns) == sorted(set(table.column_names) - {"kind", "amount"})
 
 
 def test_sqlite_counts_numbers_and_texts_alike(tmp_path: Path) -> None:
@@ -180,9 +180,9 @@ def test_sqlite_counts_numbers_and_texts_alike(tmp_path: Path) -> None:
         connection.execute(sa.insert(made), table.to_pylist())
     engine.dispose()
     bins = profile_bins(table.slice(0, 900))
-    counted, ours = observe_table(url, TableRows("rows"), bins), local(table, bins)
+    counted, expected = observe_table(url, TableRows("rows"), bins), local(table, bins)
     for name, column in counted.profile.columns.items():
-        twin = ours.profile.columns[name]
+        twin = expected.profile.columns[name]
         # SQLite writes NaN as null.
         assert column.bin_counts.tolist() == twin.bin_counts.tolist()
         assert (column.low, column.high, column.only) == (twin.low, twin.high, twin.only)

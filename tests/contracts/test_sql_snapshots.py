@@ -65,14 +65,14 @@ def test_rows_without_a_time_are_a_warning_of_the_publication(tmp_path: Path, po
         connection.execute(f"CREATE TABLE public.{name} (id text, at timestamp, day date, y float8)")
         connection.execute(f"INSERT INTO {name} VALUES ('a', '2013-01-02', NULL, 1), ('b', NULL, NULL, 2)")
         connection.commit()
-    said = ingest(opened(tmp_path, connect, {"table": f"public.{name}"}, COLUMNS), KEY)
-    assert said.warnings == (f"1 row of public.{name} has no time and belongs to no partition",)
-    assert (said.rows, said.origin["without_time"]) == (1, 1)
+    published = ingest(opened(tmp_path, connect, {"table": f"public.{name}"}, COLUMNS), KEY)
+    assert published.warnings == (f"1 row of public.{name} has no time and belongs to no partition",)
+    assert (published.rows, published.origin["without_time"]) == (1, 1)
 
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Callable[[], Any]:
-    """Return what connects to a database with one good row, and one whose date is none."""
+    """Return a function that connects to a database with one good row and one without a valid date."""
     with closing(sqlite3.connect(tmp_path / "rows.db")) as connection:
         connection.execute("CREATE TABLE sales (id TEXT, at TIMESTAMP, day DATE, y REAL)")
         rows = [("a", "2013-01-02 03:04:05", "2013-01-02", 1.0), ("b", "2013-01-02T03:04:05.5", None, 2.0)]
@@ -91,9 +91,9 @@ def test_dates_and_times_of_sqlite_are_read_by_the_contract_and_bad_ones_set_asi
     tmp_path: Path, sqlite: Callable[[], Any], source: dict[str, Any]
 ) -> None:
     workspace = opened(tmp_path, sqlite, source, COLUMNS)
-    said = ingest(workspace, KEY)
-    assert (said.rows, said.quarantined, said.warnings) == (2, 1, ())
-    kept = workspace.snapshots.read(KEY, version=said.version)
+    published = ingest(workspace, KEY)
+    assert (published.rows, published.quarantined, published.warnings) == (2, 1, ())
+    kept = workspace.snapshots.read(KEY, version=published.version)
     assert kept.schema.field("at").type == pa.timestamp("us")
     assert kept.schema.field("day").type == pa.date32()
     assert [str(row["at"]) for row in kept.to_pylist()] == ["2013-01-02 03:04:05", "2013-01-02 03:04:05.500000"]

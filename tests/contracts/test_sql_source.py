@@ -64,8 +64,8 @@ def source(connect: Connect, table: str | None = None, **kwargs: Any) -> SqlRows
     return SqlRows(connect, name="warehouse", every="@weekly", time="at", table=table, **kwargs)
 
 
-def rows_of(one: SqlRows, key: str = KEY) -> pa.Table:
-    with one.open(key) as arrival:
+def rows_of(sql_rows: SqlRows, key: str = KEY) -> pa.Table:
+    with sql_rows.open(key) as arrival:
         assert arrival.typed
         return pa.Table.from_batches(arrival.batches, schema=arrival.schema)
 
@@ -115,9 +115,9 @@ def test_every_type_arrives_as_it_is(connect: Connect, table: Any) -> None:
             "e": pa.string(),
         }
     )
-    found = rows.to_pylist()[0]
-    assert found.pop("f") != found.get("f")
-    assert found == {
+    row_values = rows.to_pylist()[0]
+    assert row_values.pop("f") != row_values.get("f")
+    assert row_values == {
         "i": 1,
         "b": 9007199254740993,
         "n": Decimal("1.10"),
@@ -186,8 +186,8 @@ def test_a_query_binds_its_ticks_and_a_quote_in_the_data_changes_nothing(connect
         SELECT id, at::date AS day, ':start' AS word, 5 % 2 AS odd, E'\\':end' AS escaped, $$:end$$ AS dollars
         FROM {name} WHERE at >= :start AND at < :end::timestamp AND id LIKE '%%' /* :end */ ORDER BY at;
     """
-    found = rows_of(source(connect, query=query)).to_pylist()
-    assert found[0] == {
+    row_values = rows_of(source(connect, query=query)).to_pylist()
+    assert row_values[0] == {
         "id": "o'hara; DROP TABLE x --",
         "day": date(2013, 1, 2),
         "word": ":start",
@@ -195,11 +195,11 @@ def test_a_query_binds_its_ticks_and_a_quote_in_the_data_changes_nothing(connect
         "escaped": "':end",
         "dollars": ":end",
     }
-    assert [row["id"] for row in found] == ["o'hara; DROP TABLE x --", "b%s"]
+    assert [row["id"] for row in row_values] == ["o'hara; DROP TABLE x --", "b%s"]
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         ("DELETE FROM t WHERE at >= :start AND at < :end", "the query must be one SELECT"),
         ("SELECT :start, :end; DROP TABLE t", "the query holds more than one statement"),
@@ -208,8 +208,8 @@ def test_a_query_binds_its_ticks_and_a_quote_in_the_data_changes_nothing(connect
         ("SELECT :start /* :end", r"the query opens /\* and never closes it"),
     ],
 )
-def test_a_query_that_is_more_than_one_select_is_refused(connect: Connect, query: str, said: str) -> None:
-    with pytest.raises(DeclarationError, match=said):
+def test_a_query_that_is_more_than_one_select_is_refused(connect: Connect, query: str, message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
         rows_of(source(connect, query=query))
 
 
@@ -243,8 +243,8 @@ def test_a_hostile_name_never_reaches_the_database(connect: Connect, hostile: st
 def test_a_name_that_sql_knows_as_a_word_is_quoted(connect: Connect) -> None:
     run(connect, 'CREATE SCHEMA IF NOT EXISTS "Select"; DROP TABLE IF EXISTS "Select"."Order"')
     run(connect, """CREATE TABLE "Select"."Order" AS SELECT 1 AS "group", DATE '2013-01-02' AS "from" """)
-    one = SqlRows(connect, name="w", every="@weekly", time="from", table="Select.Order", columns=["group"])
-    assert rows_of(one).to_pydict() == {"group": [1]}
+    sql_rows = SqlRows(connect, name="w", every="@weekly", time="from", table="Select.Order", columns=["group"])
+    assert rows_of(sql_rows).to_pydict() == {"group": [1]}
 
 
 def test_a_missing_table_is_unreadable_and_a_missing_server_is_tried_again(connect: Connect, tmp_path: Path) -> None:

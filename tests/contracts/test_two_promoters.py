@@ -87,11 +87,13 @@ def test_of_two_promoters_on_the_same_state_exactly_one_wins_and_the_other_is_to
             start = time.monotonic() + 0.02
             for promoter in both:
                 promoter.tell(start)
-            said = dict(zip(versions, [promoter.answer() for promoter in both], strict=True))
-            (winner,) = [version for version in versions if said[version] == "won"]
+            answers = dict(zip(versions, [promoter.answer() for promoter in both], strict=True))
+            (winner,) = [version for version in versions if answers[version] == "won"]
             (loser,) = [version for version in versions if version != winner]
-            assert said[loser].startswith(f"lost StaleLedgerError: {fresh_name}: promoted was decided on record"), said
-            assert "another record came first; read the ledger again and decide again" in said[loser]
+            assert answers[loser].startswith(f"lost StaleLedgerError: {fresh_name}: promoted was decided on record"), (
+                answers
+            )
+            assert "another record came first; read the ledger again and decide again" in answers[loser]
             winners.append(winner)
             assert workspace.registry.aliases()["champion"] == winner
     records = list(workspace.ledger.records())

@@ -1,4 +1,4 @@
-"""What every validation engine promises: one result for each expectation, bad rows by position, faults told apart."""
+"""The contract of every validation engine: one result for each expectation, bad rows by position, faults told apart."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Town:
         return replace(self.workspace, loop=loop.model_copy(update={"train": train}))
 
     def challenger(self, training: str) -> str:
-        """Let a new week arrive and bring a version to the beginning of its rollout; return its number."""
+        """Ingest a new week and start the rollout of a new version; return its number."""
         workspace, key = self.workspace_of(training), WEEKS[self.week]
         self.week += 1
         publish(workspace, key)

@@ -115,8 +115,8 @@ def opened(project: Path, **wanted: Any) -> Workspace:
 
 def kept(workspace: Workspace, key: str) -> dict[str, tuple[Any, ...]]:
     """Ingest a week and return the features in its snapshot, by the row's id."""
-    said = ingest(workspace, key)
-    rows = workspace.snapshots.read(key, version=said.version).to_pylist()
+    message = ingest(workspace, key)
+    rows = workspace.snapshots.read(key, version=message.version).to_pylist()
     return {row["id"]: (row["speed"], row["rides"], row["grade"]) for row in rows}
 
 
@@ -167,13 +167,13 @@ def test_a_value_that_becomes_known_afterwards_changes_no_earlier_partition(proj
 def test_a_batch_of_many_rows_is_joined_row_by_row(project: Path) -> None:
     rows = [(str(row), 1 + row % 2, "2013-01-12" if row % 3 else "2013-01-08", float(row)) for row in range(70_000)]
     deliver(project, SECOND, rows)
-    found = kept(opened(project), SECOND)
+    feature_rows = kept(opened(project), SECOND)
     expected = {1: {0: (11.0, 2, "a"), 1: (12.0, 3, "a")}, 2: {0: (None, None, "b"), 1: (20.0, 4, "b")}}
-    assert found == {row[0]: expected[row[1]][int(row[2] == "2013-01-12")] for row in rows}
+    assert feature_rows == {row[0]: expected[row[1]][int(row[2] == "2013-01-12")] for row in rows}
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "message"),
     [
         ({"features": ["trips:spede"]}, "the view 'trips' has no feature 'spede'; it has"),
         ({"features": ["journeys:speed"]}, "cannot be read: FeatureViewNotFoundException: .*journeys"),
@@ -182,8 +182,8 @@ def test_a_batch_of_many_rows_is_joined_row_by_row(project: Path) -> None:
         ({"feature_service": "modle"}, "cannot be read: FeatureServiceNotFoundException: .*modle"),
     ],
 )
-def test_what_the_repository_does_not_have_is_named(project: Path, wanted: dict[str, Any], said: str) -> None:
-    with pytest.raises(SourceUnreadableError, match=said):
+def test_what_the_repository_does_not_have_is_named(project: Path, wanted: dict[str, Any], message: str) -> None:
+    with pytest.raises(SourceUnreadableError, match=message):
         ingest(opened(project, **wanted), FIRST)
 
 

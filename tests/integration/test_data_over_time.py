@@ -86,7 +86,7 @@ def test_a_column_added_by_review_is_null_in_the_partitions_before(tmp_path: Pat
     ingest(opened(tmp_path), 1)
     workspace = opened(tmp_path)
     published = workspace.state().published
-    pins = [PinnedPartition(key, one.version, one.digest) for key, one in sorted(published.items())]
+    pins = [PinnedPartition(key, details.version, details.digest) for key, details in sorted(published.items())]
     frame = read_window(workspace, pins).features
     assert frame["wind"].isna().sum() == 120
     assert (frame["wind"] == 7.0).sum() == 120

@@ -87,13 +87,13 @@ def with_model(workspace: Workspace) -> None:
 
 def everything_on_disk(root: Path) -> str:
     """Return the text of every Parquet file and every other file below the stores."""
-    found = []
+    places = []
     for path in sorted((root / "home").rglob("*")):
         if path.suffix == ".parquet":
-            found.append(json.dumps(pq.read_table(path).to_pylist(), default=str))
+            places.append(json.dumps(pq.read_table(path).to_pylist(), default=str))
         elif path.is_file():
-            found.append(path.read_bytes().decode("latin-1"))
-    return "\n".join(found)
+            places.append(path.read_bytes().decode("latin-1"))
+    return "\n".join(places)
 
 
 def test_a_masked_value_is_nowhere_on_disk(workspace: Workspace, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the steps of a loop read of the ledger: the records that are new, however many came before."""
+"""Steps of a loop read the new records of the ledger, however many came before."""
 
 from __future__ import annotations
 

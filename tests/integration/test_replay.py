@@ -164,7 +164,7 @@ def test_every_policy_has_its_mark_inside_the_picture_and_its_figure_beside(
 
 
 @pytest.mark.parametrize(
-    ("cost", "found", "words"),
+    ("cost", "policy_figures", "words"),
     [
         (0.1, figures("regret:0.1", 0.95, 0.80), "an equal clock, mean over its phases, keeps 80%"),
         (0.1, figures("regret:0.1", 0.95, 0.95), "a plain clock is as good here: retrain: {policy: {clock: 4}}"),
@@ -173,8 +173,10 @@ def test_every_policy_has_its_mark_inside_the_picture_and_its_figure_beside(
         (None, figures("never", 0.0, None), "a person should look"),
     ],
 )
-def test_the_advice_says_when_a_plain_clock_is_as_good(cost: float | None, found: PolicyFigures, words: str) -> None:
-    assert words in advice(cost, [found])
+def test_the_advice_says_when_a_plain_clock_is_as_good(
+    cost: float | None, policy_figures: PolicyFigures, words: str
+) -> None:
+    assert words in advice(cost, [policy_figures])
 
 
 def test_the_clock_beside_a_policy_promotes_as_often_at_any_phase() -> None:

@@ -87,7 +87,7 @@ def run(tmp_path: Path, rows: dict[str, pd.DataFrame], *, ahead: bool = False) -
 
 
 def said(workspace: Workspace, *, until: int = WEEKS) -> list[Any]:
-    """Return what was scored, judged, decided, trained and promoted for weeks before one, without record numbers."""
+    """Return the records about weeks before one, without record numbers."""
     names = (
         "digest",
         "champion",
@@ -254,7 +254,7 @@ def test_content_that_comes_back_after_another_one_is_published_scored_and_judge
 def test_the_same_fault_after_a_good_delivery_is_refused_and_told_again(tmp_path: Path) -> None:
     workspace = in_memory_workspace(toy_loop(**LOOP), frames(), scratch=tmp_path)
     good, empty = toy_rows(0), toy_rows(0, rows=0)
-    told = []
+    messages = []
     for rows in (empty, empty, good, empty):
         workspace.source.frames[week(0)] = rows  # type: ignore[attr-defined]
         if rows is good:
@@ -262,5 +262,5 @@ def test_the_same_fault_after_a_good_delivery_is_refused_and_told_again(tmp_path
         else:
             with pytest.raises(PartitionRefusedError, match="empty"):
                 ingest(workspace, week(0))
-        told.append((workspace.ledger.head().sequence, week(0) in workspace.state().refused))
-    assert told == [(1, True), (1, True), (2, False), (3, True)]
+        messages.append((workspace.ledger.head().sequence, week(0) in workspace.state().refused))
+    assert messages == [(1, True), (1, True), (2, False), (3, True)]

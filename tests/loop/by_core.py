@@ -48,7 +48,7 @@ def roll_out(workspace: Workspace, key: str) -> None:
 
 
 def live_through(workspace: Workspace, key: str) -> None:
-    """Let a partition arrive, and everything follow that follows from it."""
+    """Run one partition through the core: ingest, score, judge, decide, train and roll out."""
     publish(workspace, key)
     if workspace.state(before=key).champion is not None:
         score_partition(workspace, key)

@@ -1,4 +1,4 @@
-"""What must hold after whatever has happened to a loop, read from the ledger, the registry and the lake.
+"""Invariants of a loop, checked against the ledger, the registry and the lake.
 
 ``assert_invariants`` is called at the end of every test that moves a loop. It trusts nothing but the
 records: what they claim about versions, aliases, models and evidence is looked up where it lies.
@@ -112,7 +112,7 @@ def assert_nobody_was_promoted_without_passed_gates(workspace: Workspace, record
 
 
 def assert_nothing_saw_what_came_later(records: list[Record]) -> None:
-    """What was trained, scored, judged and decided for a partition rests on partitions up to it."""
+    """Check that training, scores, verdicts and decisions for a partition rest on partitions up to it."""
     state = fold(records)
     made = {number: version.partition for number, version in state.versions.items()}
     entered: list[str] = []
@@ -194,5 +194,5 @@ def fact_name(details: PredictionsPublished | WindowJudged) -> str:
 
 
 def repeated(values: Any) -> list[Any]:
-    """Return what occurs more than once."""
+    """Return the items that occur more than once."""
     return [value for value, count in Counter(values).items() if count > 1]

@@ -176,7 +176,7 @@ class Project:
         return f"{self.model}_{stage}"
 
     def ingest(self, scheduler: InProcessScheduler, key: str) -> None:
-        """Let a partition arrive and everything follow that follows from it."""
+        """Deliver a partition and run the Dags until nothing is left to do."""
         scheduler.trigger(self.dag("ingest"), partition_key=key)
         scheduler.run_until_idle()
 

@@ -37,7 +37,7 @@ STAGED = {"stages": [{"shadow": 100, "bake": 1}, {"canary": 50, "bake": 1}, {"li
 
 
 def history(project: Project, upto: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return what was recorded about partitions up to a key: kind, partition and everything that is stated."""
+    """Return the records about partitions up to a key: kind, partition and details."""
     return [
         (record.kind, str(record.partition), comparable(record.kind, record.details.to_json()))
         for record in project.records
@@ -61,7 +61,7 @@ def comparable(kind: str, details: dict[str, Any]) -> dict[str, Any]:
 
 
 def published(project: Project, upto: str) -> dict[str, dict[str, Any]]:
-    """Return what was published of each partition up to a key, its content and its report."""
+    """Return the published content and report of each partition up to a key."""
     names = ("digest", "rows", "quarantined", "report", "arrived_digest", "columns")
     state = project.workspace.state()
     return {
@@ -78,7 +78,7 @@ def new_loop(folder: Path) -> Project:
 
 
 def step_by_step(project: Project, scheduler: InProcessScheduler) -> None:
-    """Let each week arrive, everything follow, and the night decide, before the next week arrives."""
+    """Deliver each week, run its Dags and the nightly decision, and go on to the next week."""
     for key in PAST:
         project.ingest(scheduler, key)
         project.at_night(scheduler, key)

@@ -75,7 +75,7 @@ def truncated(project: Project, key: str) -> list[str]:
 
 
 def spoilt(spoil: Callable[[pa.Table], pa.Table], *words: str) -> Callable[[Project, str], list[str]]:
-    """Return what delivers spoilt rows, and the words of their refusal."""
+    """Return a function that delivers bad rows, and the message of their refusal."""
 
     def deliver(project: Project, key: str) -> list[str]:
         project.put(key, spoil(week(key)))

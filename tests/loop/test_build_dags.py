@@ -46,7 +46,7 @@ print("\\n" + json.dumps({"dags": dags, "errors": bag.import_errors, "heavy": he
 
 
 def parse(project: Project, *, seed: str = "0", only: str = "") -> dict[str, Any]:
-    """Return what a new process finds in the Dag folder of a project."""
+    """Return the Dags that a new process parses from the Dag folder of a project."""
     ended = subprocess.run(
         [sys.executable, "-c", PARSE, str(project.dags), only],
         env={**os.environ, "PYTHONHASHSEED": seed},

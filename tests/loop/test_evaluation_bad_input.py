@@ -50,7 +50,7 @@ def loop_with_champion(
 
 
 def train_by_hand(project: Project, scheduler: InProcessScheduler, key: str) -> dict[str, str | None]:
-    """Let a person ask for a training as of a partition; return the states of its tasks."""
+    """Request a training as of a partition by hand; return the states of its tasks."""
     scheduler.trigger(project.dag("train"), partition_key=key)
     scheduler.run_until_idle()
     return states(scheduler, project.dag("train"))

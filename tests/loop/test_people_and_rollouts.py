@@ -1,4 +1,4 @@
-"""What people do to a rollout in the Airflow UI: let a stage begin, pause it, let it go on, skip a stage, abort it."""
+"""Control of a rollout by people in the Airflow UI: approve, pause, resume, skip and abort."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def control(project: Project, scheduler: InProcessScheduler, action: str) -> dic
 
 
 def next_week(project: Project, scheduler: InProcessScheduler, key: str) -> dict[str, str | None]:
-    """Let another week of the new relation arrive; return the states of the rollout's tasks."""
+    """Deliver another week of the new relation; return the states of the rollout's tasks."""
     project.put(key, level=6.0)
     project.ingest(scheduler, key)
     return states(scheduler, project.dag("rollout"), key)

@@ -1,4 +1,4 @@
-"""Whatever somebody does to the registry, the champion of the ledger serves, or nobody does, and a task says why."""
+"""After any tampering with the registry the ledger's champion serves, or no version does and a task says why."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLOUDPICKLE = (
 
 
 class Payload:
-    """What writes a file when it is unpickled."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, witness: Path) -> None:
         self._witness = witness
@@ -65,7 +65,7 @@ def spoil_model(project: Project, witness: Path) -> str:
 
 
 def spoil_mlmodel(project: Project, witness: Path) -> str:
-    """Let MLmodel ask for a cloudpickle, and put it there: MLflow's own loader would run it."""
+    """Declare a cloudpickle in MLmodel and add the file: MLflow's own loader would run it."""
     folder = files_of(project, "1")
     (folder / "MLmodel").write_text(CLOUDPICKLE)
     (folder / "model.pkl").write_bytes(pickle.dumps(Payload(witness)))

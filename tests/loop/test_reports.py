@@ -66,7 +66,7 @@ def report(project: Project, *more: str) -> None:
 
 
 def link_of(task_id: str) -> str | None:
-    """Return what the button of a task opens, as Airflow has stored it."""
+    """Return the link of a task's button as Airflow has stored it."""
     query = select(XComModel).where(XComModel.key == ReportLink().xcom_key, XComModel.task_id == task_id)
     with session_scope() as session:
         row = session.scalars(query).first()

@@ -29,7 +29,7 @@ def candidates(seed):
 
 
 def challenger_in_shadow(project: Project, scheduler: InProcessScheduler, places: str = "ab") -> None:
-    """Let two weeks of a new relation bring version 2 into shadow, where it waits for one more week."""
+    """Deliver two weeks of a new relation, so that version 2 enters shadow and waits for one more week."""
     for key in KEYS[2:4]:
         project.put(key, level=6.0, places=places)
         project.ingest(scheduler, key)

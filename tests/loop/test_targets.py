@@ -76,7 +76,7 @@ def challenged(project: Project, scheduler: InProcessScheduler) -> None:
 
 
 def run_through(scheduler: InProcessScheduler, project: Project, *, rounds: int = 12) -> None:
-    """Let triggers fire and tasks go on until no rollout is under way."""
+    """Fire triggers and resume tasks until no rollout is under way."""
     for _ in range(rounds):
         if project.workspace.state().rollout is None:
             return

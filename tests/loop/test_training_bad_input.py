@@ -81,7 +81,7 @@ def loop_with_champion(tmp_path: Path, start: SchedulerFactory, **train: Any) ->
 
 
 def refuse_each(project: Project, scheduler: InProcessScheduler, bad: list[tuple[str, list[str]]]) -> list[str]:
-    """Let a week that alarms arrive for each bad module; return the weeks once each was refused by name."""
+    """Deliver a week that alarms for each bad module; return the weeks once each module was refused by name."""
     weeks = KEYS[2 : 2 + len(bad)]
     for key, (source, words) in zip(weeks, bad, strict=True):
         project.write_training(source)

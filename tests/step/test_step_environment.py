@@ -41,8 +41,8 @@ NEEDED = ("step", "core.declaration.loop", "core.errors", "core.registry.model_f
 def installed() -> list[str]:
     """Return the distributions of the environment, by name."""
     code = "import importlib.metadata as m, json; print(json.dumps([d.name.lower() for d in m.distributions()]))"
-    said = subprocess.run([str(PYTHON), "-c", code], check=True, capture_output=True, text=True).stdout
-    names: list[str] = json.loads(said)
+    output = subprocess.run([str(PYTHON), "-c", code], check=True, capture_output=True, text=True).stdout
+    names: list[str] = json.loads(output)
     return names
 
 

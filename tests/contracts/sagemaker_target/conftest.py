@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.testing.sagemaker_server import SageMakerEndpoints
-from tests.contracts.sagemaker_target.place import Place, sagemaker_place
+from tests.contracts.sagemaker_target.place import Place, simulated_endpoint
 
 
 @pytest.fixture(scope="session")
@@ -19,5 +19,5 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SageMakerEndpoints
 
 @pytest.fixture
 def place(aws: SageMakerEndpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with sagemaker_place(tmp_path, aws, monkeypatch) as sagemaker:
+    with simulated_endpoint(tmp_path, aws, monkeypatch) as sagemaker:
         yield sagemaker

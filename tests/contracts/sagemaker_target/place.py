@@ -98,7 +98,7 @@ def client_of(url: str, service: str) -> Any:
 
 
 @contextmanager
-def sagemaker_place(folder: Path, aws: SageMakerEndpoints, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def simulated_endpoint(folder: Path, aws: SageMakerEndpoints, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Yield a fresh account with a bucket, and an empty loop in memory.
 
     :param folder: for model files
@@ -117,7 +117,7 @@ def running_place(folder: Path) -> Iterator[Place]:
     with (
         SageMakerEndpoints(folder / "server.log") as aws,
         pytest.MonkeyPatch.context() as monkeypatch,
-        sagemaker_place(folder, aws, monkeypatch) as place,
+        simulated_endpoint(folder, aws, monkeypatch) as place,
     ):
         yield place
 

@@ -1,4 +1,4 @@
-"""What the tests of fits share: a training function for each thing that can happen, and how to wait for it."""
+"""Shared by the tests of fits: a training function for each thing that can happen, and how to wait for it."""
 
 from __future__ import annotations
 

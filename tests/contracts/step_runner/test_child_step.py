@@ -91,10 +91,10 @@ def test_a_fit_whose_task_is_killed_ends_with_it(
         "signal.signal(signal.SIGTERM, lambda *_: runner.stop())\n"
         "runner.fit(request, FitRows.read(Path(sys.argv[2])))\n"
     )
-    asked = json.dumps(ask("hanging").to_dict())
+    payload = json.dumps(ask("hanging").to_dict())
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     worker = subprocess.Popen(
-        [sys.executable, "-c", code, asked, str(tmp_path / "rows.parquet")], env=environment, stderr=subprocess.PIPE
+        [sys.executable, "-c", code, payload, str(tmp_path / "rows.parquet")], env=environment, stderr=subprocess.PIPE
     )
     wait_for(started.exists)
     fits = [pid for pid, words in processes() if "step.py" in words and child_of(pid, worker.pid)]

@@ -52,7 +52,7 @@ def labels_by_key(rows: pd.DataFrame, *, plus: float = 0.0) -> dict[str, float]:
 
 
 def arrive(workspace: Workspace, number: int, *, rows: Mapping[str, pd.DataFrame], delay: int = DELAY) -> None:
-    """Let what comes with a week come: the labels of the week that is ``delay`` older, then the rows."""
+    """Deliver a week: the labels of the week that is ``delay`` older, then the rows."""
     if week(number - delay) in rows:
         deliver(workspace, week(number), labels_by_key(rows[week(number - delay)]))
         take_labels(workspace, week(number))

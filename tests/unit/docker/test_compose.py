@@ -52,9 +52,9 @@ def test_secrets_come_from_the_environment_only(services: dict[str, dict[str, An
 
 
 def test_the_example_names_every_secret_and_fills_none_in() -> None:
-    asked = set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
+    variables = set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
     offered = dict(re.findall(r"^(\w+)=(.*)$", (DOCKER / ".env.example").read_text(), flags=re.MULTILINE))
-    assert offered == dict.fromkeys(asked, "")
+    assert offered == dict.fromkeys(variables, "")
 
 
 def test_mlflow_answers_to_the_name_that_airflow_calls_it_by(services: dict[str, dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""What the pages say can be followed: links lead somewhere, and declarations can be read."""
+"""Pages can be followed: links lead somewhere, and declarations can be read."""
 
 from __future__ import annotations
 

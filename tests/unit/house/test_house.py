@@ -103,7 +103,7 @@ def imports_of(path: Path) -> set[str]:
 
 def found_in_texts(pattern: re.Pattern[str]) -> list[str]:
     """Return ``file:line: match`` of every match in the texts of the repository, this file left out."""
-    found = []
+    modules = []
     for path in files_of_the_repository():
         if path == Path(__file__):
             continue
@@ -114,8 +114,8 @@ def found_in_texts(pattern: re.Pattern[str]) -> list[str]:
         for number, line in enumerate(text.splitlines(), start=1):
             match = pattern.search(line)
             if match:
-                found.append(f"{path.relative_to(HOUSE)}:{number}: {match.group()}")
-    return found
+                modules.append(f"{path.relative_to(HOUSE)}:{number}: {match.group()}")
+    return modules
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_the_public_names_import_without_airflow(tmp_path: Path) -> None:
 def test_every_dependency_is_bounded_on_both_sides_and_says_why_it_is_here() -> None:
     project = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"] | project["dependency-groups"]
-    wanted = [*project["project"]["dependencies"], *(one for extra in extras.values() for one in extra)]
+    wanted = [*project["project"]["dependencies"], *(dependency for extra in extras.values() for dependency in extra)]
     explained = (HOUSE / "docs" / "dependencies.md").read_text(encoding="utf-8")
     for requirement in wanted:
         name = re.split(r"[><=\[]", requirement)[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGE = ("plugins", "include", "dags", "benchmarks")
+PACKAGE = ("plugins", "include", "dags", "benchmarks", "tests")
 OPENINGS = re.compile(r"(Let|Say|Tell|What|Whatever|Whoever|Return what|Return whatever|Yield what|How it|That) ")
 VARIABLES = {"said", "found", "asked", "told", "theirs", "ours"}
 IN_BENCH_JSON = {"ours"}  # beside "peer", a column of build/bench.json

@@ -142,7 +142,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @precondition(lambda self: bool(self.now().quarantined))
     @rule(number=WEEKS)
-    def lift(self, number: int) -> None:
+    def unquarantine(self, number: int) -> None:
         self.history.add("quarantine_lifted", number, version=next(iter(self.now().quarantined)))
 
     @invariant()

@@ -1,4 +1,4 @@
-"""Whatever columns and values are called, no page about them runs anything: told by a parser and by a real browser."""
+"""No name of a column or value makes a page run code, as a parser and a real browser confirm."""
 
 from __future__ import annotations
 

@@ -131,4 +131,7 @@ def test_two_answers_on_the_same_record_are_two_records(tmp_path: Path, monkeypa
         monkeypatch.setattr(Workspace, "state", lambda self, known=answers, **how: next(known, None) or real(self))
         with pytest.raises(PolicyError):
             record_approval(workspace, version, (name,), started_by=name)
-    assert [one.details.by for one in list(workspace.ledger.records()) if one.kind == "approval_void"] == ["ann", "ben"]
+    assert [entry.details.by for entry in list(workspace.ledger.records()) if entry.kind == "approval_void"] == [
+        "ann",
+        "ben",
+    ]

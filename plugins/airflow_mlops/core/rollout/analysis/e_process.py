@@ -17,6 +17,7 @@ References
 from __future__ import annotations
 
 from math import exp, inf, log, log1p
+from sys import float_info
 
 from scipy.special import betaincc, betaln
 
@@ -73,4 +74,6 @@ def exceeds_bound(errors: float, requests: float, bound: float, alpha: float) ->
 def _log_mass(errors: float, others: float, bound: float) -> float:
     """Return the logarithm of the integral of p^(errors - 1) (1 - p)^(others - 1) over the rates above the bound."""
     beyond = float(betaincc(errors, others, bound))
-    return float(betaln(errors, others)) + (log(beyond) if beyond > 0 else -inf)
+    # A subnormal number has lost digits, so its logarithm can fall where the share rises. It counts as zero, which
+    # understates the evidence where there is hardly any.
+    return float(betaln(errors, others)) + (log(beyond) if beyond >= float_info.min else -inf)

@@ -127,8 +127,8 @@ def test_losses_that_cannot_be_compared_say_so() -> None:
         judge_paired(np.ones(3), np.ones(4), ONCE, margin=0.1)
     with pytest.raises(GateError, match="2 units for 3 rows"):
         judge_paired(np.ones(3), np.ones(3), ONCE, margin=0.1, units=["a", "b"])
-    one = judge_paired(np.ones(300), np.ones(300), ONCE, margin=0.1, units=["a"] * 300)
-    assert one.verdict == "inconclusive"
+    single_key = judge_paired(np.ones(300), np.ones(300), ONCE, margin=0.1, units=["a"] * 300)
+    assert single_key.verdict == "inconclusive"
     holes = judge_paired(np.array([1.0, np.nan, 2.0]), np.ones(3), ONCE, margin=0.1)
     assert holes.verdict == "inconclusive"
     assert "1 of 3 losses" in holes.reason

@@ -153,13 +153,13 @@ def test_without_a_declared_check_or_a_scored_partition_there_is_nothing_to_run(
 def test_a_large_window_is_sampled_the_same_way_every_time(tmp_path: Path) -> None:
     large = toy_rows(3, rows=WINDOW_ROWS + 500)
     workspace = scored_loop(tmp_path, checks=("predictions",), changed={3: large})
-    one, other = WatchedWindow(workspace, week(3)).rows, WatchedWindow(workspace, week(3)).rows
-    assert len(one) == WINDOW_ROWS
-    assert (one.keys == other.keys).all()
+    earlier, other = WatchedWindow(workspace, week(3)).rows, WatchedWindow(workspace, week(3)).rows
+    assert len(earlier) == WINDOW_ROWS
+    assert (earlier.keys == other.keys).all()
     by_key: dict[str, Any] = large.set_index("id")["x"].to_dict()
-    assert [by_key[key] for key in one.keys[:50]] == one.features["x"].tolist()[:50]
-    assert one.predictions == pytest.approx(one.predict(one.features))
-    assert one.label[:50] == pytest.approx(large.set_index("id")["y"].loc[one.keys[:50]].to_numpy())
+    assert [by_key[key] for key in earlier.keys[:50]] == earlier.features["x"].tolist()[:50]
+    assert earlier.predictions == pytest.approx(earlier.predict(earlier.features))
+    assert earlier.label[:50] == pytest.approx(large.set_index("id")["y"].loc[earlier.keys[:50]].to_numpy())
 
 
 def test_checks_of_labels_are_made_again_when_these_have_come_and_then_no_more(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_the_rows_least_like_the_reference_come_first_with_their_reasons_and_wit
     assert "reference's largest" in first["reasons"][0]
     assert "reference's smallest" in first["reasons"][1]
     assert second["unlike"] == 1
-    reasons = {one["key"]: one["reasons"] for one in report["unlike"]}
+    reasons = {row["key"]: row["reasons"] for row in report["unlike"]}
     assert reasons["key-42"] == ["d: null or infinite, and the reference has no such value"]
     assert "98765" not in str(report)
     assert "<img" not in str(report)

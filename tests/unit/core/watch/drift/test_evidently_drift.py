@@ -69,7 +69,12 @@ def test_a_week_that_has_not_moved_is_no_alarm_and_the_record_says_by_whom(tmp_p
     assert (verdict.engine, verdict.method, verdict.threshold) == ("evidently", "psi", 0.2)
     assert verdict.alarm_rate is None
     assert detect_drift(workspace, week(3)) == verdict
-    assert len([one for one in list(workspace.ledger.records()) if getattr(one.details, "check", None) == "drift"]) == 1
+    assert (
+        len(
+            [record for record in list(workspace.ledger.records()) if getattr(record.details, "check", None) == "drift"]
+        )
+        == 1
+    )
 
 
 def test_a_week_that_has_moved_alarms_with_the_score_of_each_column(tmp_path: Path) -> None:

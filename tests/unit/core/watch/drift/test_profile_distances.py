@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 ROWS = 200_000
 
 pairs = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=2, max_size=20).filter(
-    lambda found: all(sum(column) for column in zip(*found, strict=True))
+    lambda counts: all(sum(column) for column in zip(*counts, strict=True))
 )
 
 
@@ -68,8 +68,8 @@ def test_wasserstein_of_a_shift_of_all_values_is_the_shift_whatever_the_bins() -
 
 
 @given(pairs)
-def test_distances_of_shares_are_those_of_scipy(found: list[tuple[int, int]]) -> None:
-    first, second = (np.array(column, float) for column in zip(*found, strict=True))
+def test_distances_of_shares_are_those_of_scipy(counts: list[tuple[int, int]]) -> None:
+    first, second = (np.array(column, float) for column in zip(*counts, strict=True))
     p, q = first / first.sum(), second / second.sum()
     assert jensen_shannon(first, second) == pytest.approx(jensenshannon(p, q, base=2), abs=1e-7)
     held = first + second > 0
