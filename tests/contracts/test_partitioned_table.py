@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from airflow_mlops.core.data import delta_snapshots
 from airflow_mlops.core.data.content_digest import content_digest
@@ -227,6 +228,25 @@ def test_a_partition_with_fewer_columns_hides_none_of_the_others(table: Partitio
     table.write(FIRST, rows(1).append_column("more", pa.array([9])))
     table.write(SECOND, rows(2))
     assert table.read(FIRST).column("more").to_pylist() == [9]
+
+
+def test_a_table_that_another_writer_creates_in_the_same_moment_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "rows"
+    opened = DeltaPartitions._table
+
+    def created_meanwhile(self: DeltaPartitions, version: int | None) -> DeltaTable:
+        monkeypatch.setattr(DeltaPartitions, "_table", opened)
+        try:
+            return opened(self, version)
+        finally:
+            DeltaPartitions(folder).write(SECOND, pa.table({"x": [2]}))
+
+    monkeypatch.setattr(DeltaPartitions, "_table", created_meanwhile)
+    table = DeltaPartitions(folder)
+    table.write(FIRST, pa.table({"x": [1]}))
+    assert table.partitions() == [FIRST, SECOND]
 
 
 def test_the_version_that_a_write_returns_holds_what_was_written_whoever_writes_at_the_same_time(

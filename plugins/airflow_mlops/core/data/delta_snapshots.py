@@ -243,9 +243,10 @@ class DeltaPartitions:
         try:
             return self._table(None)
         except TableNotFoundError:
-            # The error is also raised if a folder cannot be reached, and only a missing table is an answer.
+            # The error is also raised if a folder cannot be reached, and only a missing table is an answer. A table may
+            # have been created since: it is opened again, which raises once more where the folder is out of reach.
             if DeltaTable.is_deltatable(self._folder.uri, storage_options=self._folder.storage_options()):
-                raise
+                return self._table(None)
             return None
 
     def _table(self, version: int | None) -> DeltaTable:
