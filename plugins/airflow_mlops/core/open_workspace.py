@@ -14,6 +14,9 @@ from airflow_mlops.core.ports.connections import Connections, NoConnections
 from airflow_mlops.core.workspace import Ports, Workspace
 
 if TYPE_CHECKING:
+    from airflow_mlops.core.ledger.protocols import Ledger
+    from airflow_mlops.core.ports.partitions import PartitionedTable, Source
+    from airflow_mlops.core.ports.registry import ModelRegistry
     from airflow_mlops.core.ports.rollout_target import RolloutTarget
     from airflow_mlops.core.ports.signing_keys import SigningKeys
 
@@ -80,22 +83,22 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
     folder = stores.lake / loop.model
     scratch = folder.path if folder.is_local else scratch_of(stores) / loop.model
 
-    def source() -> object:
+    def source() -> Source:
         from airflow_mlops.core.sources.source_factory import open_source
 
         return open_source(loop, stores.connections, root=root)
 
-    def table(name: str) -> object:
+    def table(name: str) -> PartitionedTable:
         from airflow_mlops.core.data.delta_snapshots import DeltaPartitions
 
         return DeltaPartitions(folder / name)
 
-    def ledger() -> object:
+    def ledger() -> Ledger:
         from airflow_mlops.core.ledger.sql_ledger import SqlLedger
 
         return SqlLedger(stores.ledger_url, loop.model)
 
-    def registry() -> object:
+    def registry() -> ModelRegistry:
         from airflow_mlops.core.registry.mlflow_registry import MlflowRegistry
 
         return MlflowRegistry(
@@ -118,7 +121,7 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
         ledger,
         lambda: EvidenceFiles(folder / "evidence"),
         registry,
-        keys,  # type: ignore[arg-type]
+        keys,
         lambda: shared,
         target=default_target,
         connections=lambda: stores.connections,
