@@ -25,6 +25,15 @@ def counted(function: Callable[..., Any], name: str, counts: Counter[str]) -> Ca
     return call
 
 
+def counted_keys(function: Callable[..., list[str]], counts: Counter[str]) -> Callable[..., list[str]]:
+    def call(*args: Any) -> list[str]:
+        keys = function(*args)
+        counts["keys"] += len(keys)
+        return keys
+
+    return call
+
+
 def reads_of_a_partition(folder: Path, partitions: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, Counter[str]]:
     """Return how many records a partition adds, and what its steps read, after a history of so many partitions."""
     write_history(folder, partitions)
@@ -37,6 +46,7 @@ def reads_of_a_partition(folder: Path, partitions: int, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(sql_ledger, "_record_of", counted(sql_ledger._record_of, "records", counts))
         patch.setattr(sql_facts, "decode", counted(sql_facts.decode, "facts", counts))
+        patch.setattr(sql_facts.SqlFacts, "keys", counted_keys(sql_facts.SqlFacts.keys, counts))
         run_partition(folder, partitions + WARM)
     return open_loop(folder).ledger.head().sequence - before, counts
 
@@ -49,3 +59,4 @@ def test_a_partition_reads_the_records_that_are_new_and_as_many_facts_as_before(
     )
     assert few["records"] == new == also_new == many["records"]
     assert 0 < many["facts"] <= few["facts"]
+    assert 0 < many["keys"] <= few["keys"]

@@ -65,10 +65,11 @@ def decide_retrain(
     if high_water is not None and partition < high_water:
         reason = f"partition {partition} is historical; {high_water} was decided on before"
         return RetrainDecision(False, "historical", reason)
-    ready = trainable_partitions(state, partition, own_labels=loop.data.labels is not None)
-    if len(ready) < loop.train.partitions_needed:
+    needed = loop.train.partitions_needed
+    ready = trainable_partitions(state, partition, own_labels=loop.data.labels is not None, newest=needed)
+    if len(ready) < needed:
         state_phrase = "are published" if loop.data.labels is None else "have all their labels"
-        reason = f"{len(ready)} partitions {state_phrase}; the first training needs {loop.train.partitions_needed}"
+        reason = f"{len(ready)} partitions {state_phrase}; the first training needs {needed}"
         return RetrainDecision(False, "too early", reason, {"published": len(ready)})
     decision = _policy_decision(state, loop, partition, trigger)
     if not decision.retrain or trigger == "person":

@@ -43,7 +43,9 @@ def pin_scored(
     return PinnedPartition(partition, scored.snapshot_version, scored.snapshot, labels)
 
 
-def trainable_partitions(state: LoopState, as_of: str, *, own_labels: bool | None = None) -> list[str]:
+def trainable_partitions(
+    state: LoopState, as_of: str, *, own_labels: bool | None = None, newest: int | None = None
+) -> list[str]:
     """Return the partitions that a training as of a partition may use, oldest first.
 
     Where labels come from a source of their own, only partitions whose labels have all arrived are used: the labels
@@ -53,11 +55,15 @@ def trainable_partitions(state: LoopState, as_of: str, *, own_labels: bool | Non
     ----------
     own_labels : bool, optional
         Whether labels have a source of their own; by default, whether any delivery has arrived.
+    newest : int, optional
+        Number of partitions, the newest ones, that suffice; all by default.
     """
-    keys = state.published.keys(until=as_of)
     if own_labels is None:
         own_labels = bool(state.labels)
-    return fully_labelled_partitions(state.labels, keys, as_of) if own_labels else keys
+    if own_labels:
+        labelled = fully_labelled_partitions(state.labels, state.published.keys(until=as_of), as_of)
+        return labelled if newest is None else labelled[-newest:]
+    return state.published.keys(until=as_of) if newest is None else state.published.last(newest, until=as_of)
 
 
 def pin_window(state: LoopState, declared: Train, as_of: str, *, own_labels: bool | None = None) -> TrainingWindow:
@@ -68,14 +74,16 @@ def pin_window(state: LoopState, declared: Train, as_of: str, *, own_labels: boo
     NotReadyError
         If fewer partitions are published, or have their labels, than the declaration asks for.
     """
-    keys = trainable_partitions(state, as_of, own_labels=own_labels)
+    length = declared.window + declared.holdout if isinstance(declared.window, int) else None
+    newest = None if length is None else max(length, declared.partitions_needed)
+    keys = trainable_partitions(state, as_of, own_labels=own_labels, newest=newest)
     if len(keys) < declared.partitions_needed:
         published = state.published.count(until=as_of)
         have = "are published" if len(keys) == published else f"of {published} published have all their labels"
         needed = declared.partitions_needed
         raise NotReadyError(f"{len(keys)} partitions {have} by {as_of}; the training needs {needed}")
-    if isinstance(declared.window, int):
-        keys = keys[-(declared.window + declared.holdout) :]
+    if length is not None:
+        keys = keys[-length:]
     pins = [pin_published(state, key, as_of) for key in keys]
     return TrainingWindow(tuple(pins[: -declared.holdout]), tuple(pins[-declared.holdout :]))
 
