@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops.cli import main
@@ -267,6 +267,8 @@ def test_columns_that_look_personal_are_tagged(name: str, texts: list[str], tag:
 @settings(max_examples=200)
 @given(text=st.text(min_size=1, max_size=12))
 def test_any_text_is_quoted_so_that_yaml_reads_it_back(text: str, tmp_path_factory: Any) -> None:
+    # A declaration never holds a template, quoted or not: reading refuses it, by a rule of its own.
+    assume(not any(mark in text for mark in ("{{", "{%")))
     file = tmp_path_factory.getbasetemp() / "quoted.yaml"
     file.write_text(f"key: {quote_yaml(text)}\nlist: [{quote_yaml(text, always=True)}]\n", encoding="utf-8", newline="")
     assert read_strict_yaml(file)[0] == {"key": text, "list": [text]}
