@@ -37,7 +37,7 @@ TEXTS: list[Case] = [
     ),
     refused(
         "a UTF-16 file",
-        "it is UTF-16; deliver it in UTF-8",
+        "it is UTF-16; declare data.source.encoding: utf-16, or deliver UTF-8",
         deliver=content(lambda old: old.decode().encode("utf-16")),
         source="csv",
     ),

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mlops.core.data.masking import fingerprint, mask_column, mask_key, refuse_other_key
-from airflow_mlops.core.data.read_text import format_column, parse_column
+from airflow_mlops.core.data.read_text import format_column, moments_of_clocks, parse_column
 from airflow_mlops.core.data.shape import Rule, Shape
 from airflow_mlops.core.declaration.arrow_types import contract_type, is_time
 from airflow_mlops.core.declaration.data import Data
@@ -132,7 +132,9 @@ class Enforcement:
     def _convert(self, rule: Rule, arrived: pa.Array) -> tuple[pa.Array, Mask]:
         """Return a column as values of its declared type, and a mask of the invalid values."""
         if (rule.text or not self.shape.typed) and not pa.types.is_null(arrived.type):
-            return parse_column(arrived, rule.kind)
+            return parse_column(arrived, rule.kind, form=self.data.text_form, time_format=rule.format, clock=rule.clock)
+        if rule.clock is not None and pa.types.is_timestamp(arrived.type) and arrived.type.tz is None:
+            return moments_of_clocks(arrived.cast(pa.timestamp("us"), safe=False), rule.clock)
         if arrived.type == rule.kind:
             return arrived, np.zeros(len(arrived), bool)
         try:

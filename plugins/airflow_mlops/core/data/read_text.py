@@ -3,34 +3,42 @@
 int      -12, +7                         not 12.0, 1e3 or 1,000
 float    1.5, .5, 2e-3                   not nan, inf, 1e400 or 1,5
 decimal  10.25                           not more places than declared
-bool     true, false                     not 1, 0, yes or no
+bool     true, false, t, f               not 1, 0, yes or no
 date     2013-01-06                      not 06.01.2013
 time     2013-01-06 00:00:00+01:00, …Z   with a zone where moments are declared, without where clocks are
+
+A source declares other signs of numbers and other words for truth values; a contract, other forms of dates and times.
 """
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_mlops.core.declaration.text_form import TextForm
+
 Mask = npt.NDArray[np.bool_]
 
-_CLOCK = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
-_ZONE = r"(Z|[+-]\d{2}:?\d{2})"
+_CLOCK = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d{1,6}0*)?)?"
+_ZONE = r" ?(Z|UTC|[+-]\d{2}(:?\d{2})?)"
+_PLAIN = TextForm()
 
 
-def type_pattern(kind: pa.DataType) -> str | None:
+def type_pattern(kind: pa.DataType, form: TextForm = _PLAIN) -> str | None:
     """Return the regular expression that a text of this type matches in full; None if every text is valid."""
+    digits, point = _digits(form), re.escape(form.decimal)
     if pa.types.is_integer(kind):
-        return r"^[+-]?\d{1,19}$"
+        return rf"^[+-]?{digits}$"
     if pa.types.is_floating(kind):
-        return r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?$"
+        return rf"^[+-]?({digits}({point}\d*)?|{point}\d+)([eE][+-]?\d{{1,3}})?$"
     if pa.types.is_decimal(kind):
-        return rf"^[+-]?\d{{1,{kind.precision}}}(\.\d{{1,{max(kind.scale, 1)}}})?$"
+        return rf"^[+-]?{digits}({point}\d{{1,{max(kind.scale, 1)}}})?$"
     if pa.types.is_boolean(kind):
-        return r"^(?i:true|false)$"
+        return rf"^(?i:{'|'.join(map(re.escape, form.true + form.false))})$"
     if pa.types.is_date(kind):
         return r"^\d{4}-\d{2}-\d{2}$"
     if pa.types.is_timestamp(kind):
@@ -38,7 +46,21 @@ def type_pattern(kind: pa.DataType) -> str | None:
     return None
 
 
-def parse_column(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
+def _digits(form: TextForm) -> str:
+    """Return the pattern of a whole number; groups of digits are three digits each, or there are none."""
+    if form.thousands is None:
+        return r"\d+"
+    return rf"(\d+|\d{{1,3}}({re.escape(form.thousands)}\d{{3}})+)"
+
+
+def parse_column(
+    column: pa.Array,
+    kind: pa.DataType,
+    *,
+    form: TextForm = _PLAIN,
+    time_format: str | None = None,
+    clock: str | None = None,
+) -> tuple[pa.Array, Mask]:
     """Return a column of text as values of ``kind``, and a mask of the invalid texts.
 
     Parameters
@@ -47,6 +69,12 @@ def parse_column(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
         Text, shape (n_rows,).
     kind : pyarrow.DataType
         Type of the result.
+    form : TextForm
+        Signs of numbers and words for truth values.
+    time_format : str, optional
+        Form of dates and times, as strptime has it; ISO 8601 if not given.
+    clock : str, optional
+        Time zone of the texts that state none; without one, a moment must state its zone.
 
     Returns
     -------
@@ -55,41 +83,120 @@ def parse_column(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
     invalid : ndarray of bool
         Shape (n_rows,), true for each text that is no value of the type.
     """
-    pattern = type_pattern(kind)
+    if time_format is not None:
+        return _parse_format(column, kind, time_format, clock)
+    if clock is not None:
+        return _parse_clocks(column, kind, clock)
+    pattern = type_pattern(kind, form)
     if pattern is None:
         return column.cast(kind), np.zeros(len(column), bool)
     fits = pc.fill_null(pc.match_substring_regex(column, pattern), True)
     if not pc.all(fits, min_count=0).as_py():
         column = pc.if_else(fits, column, pa.scalar(None, column.type))
     try:
-        values = _cast(column, kind)
+        values = _cast(column, kind, form)
     except pa.ArrowInvalid:
         # A well-formed text may still be no value (the 31st of February): then each text is tried by itself.
-        values = pa.array([_cast_text(text, kind) for text in column.to_pylist()], kind)
+        values = pa.array([_cast_text(text, kind, form) for text in column.to_pylist()], kind)
     if pa.types.is_floating(kind):
         # The pattern admits no text for infinity, so an infinite value is a number beyond the range of floats.
         values = pc.if_else(pc.is_inf(values), pa.scalar(None, kind), values)
-    failed = np.asarray(pc.and_(pc.is_null(values), pc.is_valid(column)).to_numpy(zero_copy_only=False), bool)
-    return values, failed | ~np.asarray(fits.to_numpy(zero_copy_only=False), bool)
+    return values, _is_lost(values, column) | ~_as_mask(fits)
 
 
-def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def _is_lost(values: pa.Array, column: pa.Array) -> Mask:
+    """Return where a text has become null."""
+    return _as_mask(pc.and_(pc.is_null(values), pc.is_valid(column)))
+
+
+def _as_mask(flags: pa.Array) -> Mask:
+    return np.asarray(flags.to_numpy(zero_copy_only=False), bool)
+
+
+def _cast(column: pa.Array, kind: pa.DataType, form: TextForm) -> pa.Array:
+    if pa.types.is_boolean(kind):
+        true = pa.array([word.lower() for word in form.true], column.type)
+        return pc.if_else(pc.is_null(column), pa.scalar(None, kind), pc.is_in(pc.utf8_lower(column), true))
+    if pa.types.is_timestamp(kind):
+        return _plain_time(column).cast(kind)
+    if pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_floating(kind):
+        column = _plain_number(column, form)
     if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
         column = pc.replace_substring_regex(column, r"^\+", "")
-    if pa.types.is_boolean(kind):
-        column = pc.utf8_lower(column)
-    if pa.types.is_timestamp(kind):
-        column = pc.replace_substring_regex(column, r"(\.\d{6})0+", r"\1")
     return column.cast(kind)
 
 
-def _cast_text(text: str | None, kind: pa.DataType) -> object:
+def _plain_number(column: pa.Array, form: TextForm) -> pa.Array:
+    """Return numbers as Arrow reads them: no groups of digits, and a point before the fraction."""
+    if form.thousands is not None:
+        column = pc.replace_substring(column, form.thousands, "")
+    return column if form.decimal == "." else pc.replace_substring(column, form.decimal, ".")
+
+
+def _plain_time(column: pa.Array) -> pa.Array:
+    """Return times as Arrow reads them: a point before the fraction, six places, no space before the zone."""
+    column = pc.replace_substring_regex(column, r",(\d)", r".\1")
+    column = pc.replace_substring_regex(column, r"(\.\d{6})0+", r"\1")
+    return pc.replace_substring_regex(pc.replace_substring(column, "UTC", "Z"), r"(:\d{2}[.0-9]*) ", r"\1")
+
+
+def _cast_text(text: str | None, kind: pa.DataType, form: TextForm) -> object:
     if text is None:
         return None
     try:
-        return _cast(pa.array([text], pa.string()), kind)[0].as_py()
+        return _cast(pa.array([text], pa.string()), kind, form)[0].as_py()
     except pa.ArrowInvalid:
         return None
+
+
+def _parse_clocks(column: pa.Array, kind: pa.DataType, clock: str) -> tuple[pa.Array, Mask]:
+    """Return times of which some state their zone and the others are clocks in a zone; see :func:`parse_column`."""
+    moments, no_moment = parse_column(column, kind)
+    clocks, no_clock = parse_column(column, pa.timestamp(kind.unit))
+    of_clocks, unclear = moments_of_clocks(clocks, clock)
+    return pc.coalesce(moments, of_clocks), no_moment & (no_clock | unclear)
+
+
+def moments_of_clocks(column: pa.Array, zone: str) -> tuple[pa.Array, Mask]:
+    """Return clock times of a zone as moments, and a mask of those that name no moment there, or two.
+
+    Parameters
+    ----------
+    column : pyarrow.Array
+        Times without a zone, shape (n_rows,).
+    zone : str
+        Time zone of the tz database.
+
+    Returns
+    -------
+    moments : pyarrow.Array
+        Times in UTC, shape (n_rows,), null where a clock time is null, was skipped, or came twice.
+    unclear : ndarray of bool
+        Shape (n_rows,), true where a clock was set over the time, forward or back.
+    """
+    first, second = (
+        pc.assume_timezone(column, zone, ambiguous=choice, nonexistent=choice) for choice in ("earliest", "latest")
+    )
+    is_clear = pc.fill_null(pc.equal(first, second), True)
+    utc = pa.timestamp(column.type.unit, tz="UTC")
+    return pc.if_else(is_clear, first, pa.scalar(None, first.type)).cast(utc), ~_as_mask(is_clear)
+
+
+def _parse_format(column: pa.Array, kind: pa.DataType, time_format: str, clock: str | None) -> tuple[pa.Array, Mask]:
+    """Return dates or times written in a declared form; see :func:`parse_column`."""
+    import pandas as pd
+
+    has_zone = kind != pa.date32() and ("%z" in time_format or "%Z" in time_format)
+    texts = pd.Series(column.to_pylist(), dtype=object)
+    read = pd.to_datetime(texts, format=time_format, errors="coerce", utc=has_zone)
+    values = pa.Array.from_pandas(read, type=pa.timestamp("us", tz="UTC" if has_zone else None), safe=False)
+    invalid = _is_lost(values, column)
+    if pa.types.is_date(kind):
+        return values.cast(kind, safe=False), invalid
+    if clock is not None and not has_zone:
+        values, unclear = moments_of_clocks(values, clock)
+        return values, invalid | unclear
+    return values.cast(kind), invalid
 
 
 def format_column(column: pa.Array) -> pa.Array:

@@ -26,7 +26,8 @@ class Rule:
     """The rules of one column.
 
     ``source`` is its position in the arrival; None for an optional column that is missing. ``text`` is true if its
-    values are parsed from text although the source has types.
+    values are parsed from text although the source has types. ``format`` and ``clock`` are the form of its times, and
+    the zone of those that state none.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Rule:
     finite: bool = True
     mask: bool = False
     text: bool = False
+    format: str | None = None
+    clock: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def derive_shape(
                 f"column {column!r}, the declared {role}, is missing; there are {', '.join(arriving.names)}"
             )
     shape = (
-        shape_from_contract(contract, arriving, typed=typed, texts=texts)
+        shape_from_contract(contract, arriving, typed=typed, texts=texts, nulls=data.text_form.nulls)
         if contract
         else shape_from_rows(arriving, earlier, data.key)
     )
@@ -123,9 +126,17 @@ def refuse_names(arriving: pa.Schema) -> None:
 
 
 def shape_from_contract(
-    contract: Contract, arriving: pa.Schema, *, typed: bool, texts: Set[str] = frozenset()
+    contract: Contract,
+    arriving: pa.Schema,
+    *,
+    typed: bool,
+    texts: Set[str] = frozenset(),
+    nulls: tuple[str, ...] | None = None,
 ) -> Shape:
-    """Return the shape that a contract declares for these columns; see :func:`derive_shape`."""
+    """Return the shape that a contract declares for these columns; see :func:`derive_shape`.
+
+    ``nulls`` are the texts that mean null; those of the contract if None.
+    """
     faults: list[str] = []
     rules: list[Rule] = []
     for name, column in contract.columns.items():
@@ -137,7 +148,8 @@ def shape_from_contract(
             continue
         kind = arriving.field(place).type
         text = name in texts and column.type in ("date", "time") and pa.types.is_string(kind)
-        if typed and not text and not is_compatible(kind, column.source_type):
+        is_clock = column.clock is not None and pa.types.is_timestamp(kind) and kind.tz is None
+        if typed and not text and not is_clock and not is_compatible(kind, column.source_type):
             zone = f" with zone {column.zone}" if column.type == "time" else ""
             faults.append(f"column {name!r} has the type {kind}; the contract says {column.type}{zone}")
         rules.append(_rule_from_contract(contract, name, place, text=text))
@@ -148,13 +160,16 @@ def shape_from_contract(
             f"the columns differ from contract {contract.contract!r}: {'; '.join(faults)}. Correct the delivery, or "
             "change the contract by review"
         )
-    return Shape(tuple(rules), typed, contract.nulls, contract.late, contract.early, tuple(ignored))
+    nulls = contract.nulls if nulls is None else nulls
+    return Shape(tuple(rules), typed, nulls, contract.late, contract.early, tuple(ignored))
 
 
 def _rule_from_contract(contract: Contract, name: str, source: int | None, *, text: bool) -> Rule:
     column = contract.columns[name]
     is_required = not column.nullable or name == contract.key
-    return Rule(name, column.source_type, source, not is_required, column.finite, column.mask, text)
+    return Rule(
+        name, column.source_type, source, not is_required, column.finite, column.mask, text, column.format, column.clock
+    )
 
 
 def _sort_new_columns(contract: Contract, arriving: pa.Schema) -> tuple[list[str], list[str]]:

@@ -21,6 +21,7 @@ import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -50,8 +51,14 @@ class Column(BaseModel):
     nullable: bool = Field(default=True, description="whether a row may lack a value")
     optional: bool = Field(default=False, description="whether the whole column may be missing; it is null then")
     finite: bool = Field(default=True, description="whether NaN and infinity make a row bad")
-    zone: Literal["UTC", "none"] = Field(
-        default="UTC", description="of a time: UTC for moments, in whichever zone they arrive; none for local clocks"
+    zone: Annotated[str, Field(pattern=r"^(UTC|none|[A-Za-z_]+(/[A-Za-z0-9_+-]+)+)$")] = Field(
+        default="UTC",
+        description="of a time: UTC for moments, in whichever zone they arrive; Europe/Berlin or another for moments "
+        "that state no zone and are clocks there; none for local clocks that stay clocks",
+    )
+    format: str | None = Field(
+        default=None,
+        description="of a date or time in text: its form, as strptime has it (%d.%m.%Y %H:%M); ISO 8601 if not given",
     )
     unit: str | None = Field(default=None, description="unit of the values, for people")
     privacy: Literal["none", "personal", "sensitive"] = Field(
@@ -60,6 +67,36 @@ class Column(BaseModel):
     mask: bool = Field(default=False, description="replaced by a keyed hash before anything is written")
     feature: bool = Field(default=True, description="whether a model may see it")
     description: str | None = Field(default=None, description="what the column means, for people")
+
+    @model_validator(mode="after")
+    def _require_known_zone(self) -> Column:
+        if self.clock is not None:
+            try:
+                ZoneInfo(self.clock)
+            except (ValueError, OSError, KeyError):
+                raise ValueError(f"zone: {self.zone!r} is no zone of the tz database, like Europe/Berlin") from None
+        return self
+
+    @model_validator(mode="after")
+    def _require_legal_format(self) -> Column:
+        if self.format is None:
+            return self
+        if self.type not in ("date", "time"):
+            raise ValueError(f"format: {self.format!r} goes with a date or a time; the type is {self.type}")
+        has_zone = "%z" in self.format or "%Z" in self.format
+        if self.type == "time" and self.zone == "UTC" and not has_zone:
+            raise ValueError(
+                f"format: {self.format!r} has no zone (%z), so it is no moment; declare the zone of its clocks, "
+                "as in zone: Europe/Berlin, or zone: none for clocks that stay clocks"
+            )
+        if has_zone and (self.type == "date" or self.zone == "none"):
+            raise ValueError(f"format: {self.format!r} has a zone, and a {self.type} with zone {self.zone} has none")
+        return self
+
+    @property
+    def clock(self) -> str | None:
+        """The zone of times that state none; None if they must state one, or have none."""
+        return None if self.zone in ("UTC", "none") or self.type != "time" else self.zone
 
     @property
     def stored_type(self) -> pa.DataType:
@@ -75,7 +112,7 @@ class Column(BaseModel):
         if decimal:
             return pa.decimal128(int(decimal[1]), int(decimal[2]))
         if self.type == "time":
-            return pa.timestamp("us", tz="UTC" if self.zone == "UTC" else None)
+            return pa.timestamp("us", tz=None if self.zone == "none" else "UTC")
         return CONTRACT_TYPES[self.type]
 
 

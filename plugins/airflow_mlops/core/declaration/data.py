@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from airflow_mlops.core.declaration.declared import Cron, Day, Declared, Listed, Reference, section
+from airflow_mlops.core.declaration.text_form import TextForm
 
 
 class Limits(Declared):
@@ -25,6 +26,9 @@ def _require_placeholder(text: str) -> str:
 Template = Annotated[str, AfterValidator(_require_placeholder)]
 
 
+Sign = Annotated[str, Field(min_length=1, max_length=1)]
+
+
 class ParquetSource(Declared):
     """Parquet files: one for each partition, or several that match a ``*``."""
 
@@ -39,7 +43,49 @@ class CsvSource(Declared):
     kind: Literal["csv"] = Field(description="which kind of source")
     uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
-    delimiter: str = Field(default=",", min_length=1, max_length=1, description="character between two values")
+    delimiter: Sign = Field(default=",", description="character between two values")
+    quote: Sign | None = Field(default='"', description="character around a value; null if quotes have no meaning")
+    escape: Sign | None = Field(
+        default=None, description="character that takes the meaning from the next; none by default, as in RFC 4180"
+    )
+    comment: Sign | None = Field(default=None, description="character that begins a line to be skipped")
+    encoding: str = Field(default="utf-8", description="encoding of the text: utf-8, cp1252, utf-16, …")
+    skip_rows: int = Field(default=0, ge=0, le=1000, description="lines before the header that are skipped")
+    header: bool | Annotated[tuple[str, ...], Listed] = Field(
+        default=True,
+        description="true: the first row names the columns; a list of names, or false for those of the contract in "
+        "their order, where no row does",
+    )
+    decimal: Literal[".", ","] = Field(default=".", description="character before the fraction of a number")
+    thousands: Sign | None = Field(default=None, description="character between groups of three digits")
+    true_values: Annotated[tuple[str, ...], Listed] = Field(
+        default=("true", "t"), min_length=1, description="words for true, in any case"
+    )
+    false_values: Annotated[tuple[str, ...], Listed] = Field(
+        default=("false", "f"), min_length=1, description="words for false, in any case"
+    )
+    nulls: Annotated[tuple[str, ...], Listed] | None = Field(
+        default=None, description="texts that mean null; those of the contract if not given"
+    )
+
+    @model_validator(mode="after")
+    def _require_distinct_signs(self) -> Self:
+        signs = [(name, getattr(self, name)) for name in ("delimiter", "quote", "escape", "comment")]
+        for place, (name, sign) in enumerate(signs):
+            same = next((other for other, taken in signs[:place] if sign is not None and taken == sign), None)
+            if same is not None:
+                raise ValueError(f"{name} and {same} are both {sign!r}; each sign has one meaning")
+        if self.thousands is not None and self.thousands in (self.decimal, self.delimiter):
+            raise ValueError(f"thousands is {self.thousands!r}, which is the decimal sign or the delimiter already")
+        both = {word.lower() for word in self.true_values} & {word.lower() for word in self.false_values}
+        if both:
+            raise ValueError(f"{min(both)!r} is among true_values and false_values")
+        return self
+
+    @property
+    def text_form(self) -> TextForm:
+        """The written form of the values."""
+        return TextForm(self.decimal, self.thousands, self.true_values, self.false_values, self.nulls)
 
 
 class SqlSource(Declared):
@@ -205,3 +251,8 @@ class Data(Declared):
         if self.source.kind in ("csv", "http") and self.contract is None:
             raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
         return self
+
+    @property
+    def text_form(self) -> TextForm:
+        """The written form of the values, where the source has no types."""
+        return self.source.text_form if isinstance(self.source, CsvSource) else TextForm()

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from airflow_mlops.core.ports.partitions import BrokenRow
+from airflow_mlops.core.sources.csv_dialect import CsvDialect
 from airflow_mlops.core.sources.csv_rows import CsvRows
 from airflow_mlops.core.sources.csv_source import require_same_columns
 from airflow_mlops.core.sources.http_pages import Page, PageReader
@@ -108,7 +109,12 @@ class CsvAnswers:
         )
         try:
             self._rows = CsvRows(
-                text, name=page.path, partition=self._partition, delimiter=",", meter=self._meter, broken=self._broken
+                text,
+                name=page.path,
+                partition=self._partition,
+                dialect=CsvDialect(),
+                meter=self._meter,
+                broken=self._broken,
             )
         except DAMAGES as error:
             raise self._reader.unreadable(page.path, str(error)) from error

@@ -12,7 +12,8 @@ from pyarrow.fs import FileSystem
 
 from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
-from airflow_mlops.core.sources.csv_rows import CsvRows, require_delimiter
+from airflow_mlops.core.sources.csv_dialect import CsvDialect
+from airflow_mlops.core.sources.csv_rows import CsvRows
 from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged, columns_error
 from airflow_mlops.core.sources.size_limits import Meter
 from airflow_mlops.core.sources.utf8_stream import DAMAGES, Utf8Stream, open_decompressed
@@ -31,8 +32,8 @@ class CsvFiles:
         Folder that a relative template starts from.
     filesystem : pyarrow.fs.FileSystem, optional
         File system of the files; the local disk by default.
-    delimiter : str
-        Character between two values.
+    dialect : CsvDialect, optional
+        Signs of the text; RFC 4180 in UTF-8 by default.
     limits : Limits
         How much a partition may hold.
     """
@@ -43,12 +44,11 @@ class CsvFiles:
         *,
         root: Path,
         filesystem: FileSystem | None = None,
-        delimiter: str = ",",
+        dialect: CsvDialect | None = None,
         limits: Limits | None = None,
     ) -> None:
-        require_delimiter(delimiter)
         self._files = PartitionFiles(template, root=root, filesystem=filesystem)
-        self._delimiter, self._limits = delimiter, limits or Limits()
+        self._dialect, self._limits = dialect or CsvDialect(), limits or Limits()
 
     def path(self, partition: str) -> Path:
         """Return where the file of a partition is expected on the local disk."""
@@ -83,9 +83,10 @@ class CsvFiles:
                     name=file.name,
                     meter=meter,
                     translate_error=lambda error: self._files.translate_error(error, partition, file.name),
+                    encoding=self._dialect.encoding,
                 )
                 yield CsvRows(
-                    text, name=file.name, partition=partition, delimiter=self._delimiter, meter=meter, broken=broken
+                    text, name=file.name, partition=partition, dialect=self._dialect, meter=meter, broken=broken
                 )
         except DAMAGES as error:
             raise self._files.translate_error(error, partition, file.name) from error

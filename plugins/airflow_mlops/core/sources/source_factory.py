@@ -11,7 +11,6 @@ from airflow_mlops.core.declaration.data import (
     Data,
     FeastSource,
     HttpSource,
-    Limits,
     ParquetSource,
     SqlSource,
 )
@@ -19,6 +18,7 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ports.connections import Connections
 from airflow_mlops.core.ports.partitions import Source
+from airflow_mlops.core.sources.csv_dialect import CsvDialect
 
 
 def open_source(loop: Loop, connections: Connections, *, root: Path) -> Source:
@@ -45,18 +45,29 @@ def open_source(loop: Loop, connections: Connections, *, root: Path) -> Source:
         return _http(source, data, connections, root)
     if isinstance(source, FeastSource):
         return _feast(source, data, connections, root)
-    return _files(source, data.limits, connections, root)
+    return _files(source, data, connections, root)
 
 
-def _files(source: ParquetSource | CsvSource, limits: Limits, connections: Connections, root: Path) -> Source:
-    options: dict[str, Any] = {"root": root, "limits": limits, "filesystem": _filesystem(source, connections)}
+def _files(source: ParquetSource | CsvSource, data: Data, connections: Connections, root: Path) -> Source:
+    options: dict[str, Any] = {"root": root, "limits": data.limits, "filesystem": _filesystem(source, connections)}
     if isinstance(source, CsvSource):
         from airflow_mlops.core.sources.csv_source import CsvFiles
 
-        return CsvFiles(source.uri, delimiter=source.delimiter, **options)
+        return CsvFiles(source.uri, dialect=_dialect(source, data, root), **options)
     from airflow_mlops.core.sources.parquet_source import ParquetFiles
 
     return ParquetFiles(source.uri, **options)
+
+
+def _dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
+    """Return the dialect of a text; without a header, the columns are those of the contract."""
+    names = source.header if isinstance(source.header, tuple) else None
+    if source.header is False:
+        assert data.contract is not None, "a declaration without types was refused when it was read"
+        names = tuple(read_contract(root / data.contract).columns)
+    return CsvDialect(
+        source.delimiter, source.quote, source.escape, source.comment, source.encoding, source.skip_rows, names
+    )
 
 
 def _filesystem(source: ParquetSource | CsvSource, connections: Connections) -> Any:
@@ -90,7 +101,7 @@ def _feast(source: FeastSource, data: Data, connections: Connections, root: Path
     if isinstance(source.entities, SqlSource):
         entities = _sql(source.entities, data, connections)
     else:
-        entities = _files(source.entities, data.limits, connections, root)
+        entities = _files(source.entities, data, connections, root)
     return FeastRows(
         entities,
         root / source.repo,

@@ -52,11 +52,13 @@ class Utf8Stream(io.RawIOBase):
         Counts the bytes, so that a decompression bomb ends early.
     translate_error : callable
         Translates an error of reading into one of this package.
+    encoding : str
+        Encoding of the bytes, as Python names it.
 
     Attributes
     ----------
-    ending : bytes
-        Sent after the last byte.
+    encoding : str
+        Name of the encoding for people.
     damaged : bool
         Whether there was an invalid byte so far.
     error : MlopsError or None
@@ -64,13 +66,22 @@ class Utf8Stream(io.RawIOBase):
     """
 
     def __init__(
-        self, raw: Any, *, name: str, meter: Meter, translate_error: Callable[[Exception], MlopsError]
+        self,
+        raw: Any,
+        *,
+        name: str,
+        meter: Meter,
+        translate_error: Callable[[Exception], MlopsError],
+        encoding: str = "utf-8",
     ) -> None:
         super().__init__()
         self._raw, self._name, self._meter, self._translate = raw, name, meter, translate_error
-        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        codec = codecs.lookup(encoding)
+        self.encoding = codec.name.upper()
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+        # Each byte of such an encoding that is ASCII means that character.
+        self._has_ascii_bytes = "a\0".encode(encoding) == b"a\0"
         self._ready, self._position, self._ended = b"", 0, False
-        self.ending = b""
         self.damaged = False
         self.error: MlopsError | None = None
 
@@ -87,8 +98,6 @@ class Utf8Stream(io.RawIOBase):
         try:
             while not self._ready and not self._ended:
                 self._ready = self._next(size)
-            if not self._ready:
-                self._ready, self.ending = self.ending, b""
         except MlopsError as error:
             self.error = error  # the parser may raise an error of its own instead
             raise
@@ -101,22 +110,31 @@ class Utf8Stream(io.RawIOBase):
         except DAMAGES as error:
             raise self._translate(error) from error
         self._meter.add_bytes(len(block), self._name)
-        if not self._position:
-            if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise self._translate(ValueError("it is UTF-16; deliver it in UTF-8"))
-            block = block.removeprefix(codecs.BOM_UTF8)
-        if b"\0" in block:
+        if not self._position and self._has_ascii_bytes:
+            block = self._without_mark(block)
+        if self._has_ascii_bytes and b"\0" in block:
             at = self._position + block.index(b"\0")
-            raise self._translate(ValueError(f"byte {at:,} is NUL, so it is not text in UTF-8"))
+            raise self._translate(ValueError(f"byte {at:,} is NUL, so it is not text in {self.encoding}"))
         self._position += len(block)
         self._ended = not block
-        text = self._decoder.decode(block, final=self._ended)
+        try:
+            text = self._decoder.decode(block, final=self._ended)
+        except UnicodeError as error:
+            raise self._translate(ValueError(f"it is not text in {self.encoding}: {error}")) from error
+        if not self._has_ascii_bytes and "\0" in text:
+            raise self._translate(ValueError(f"it holds NUL, so it is not text in {self.encoding}"))
         try:
             clean = text.encode()
         except UnicodeEncodeError:
             self.damaged = True
             clean = re.sub("[\udc80-\udcff]", _mark_byte, text).encode()
         return clean
+
+    def _without_mark(self, block: bytes) -> bytes:
+        """Return the first block without a byte order mark; raise the error for a mark of another encoding."""
+        if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise self._translate(ValueError("it is UTF-16; declare data.source.encoding: utf-16, or deliver UTF-8"))
+        return block.removeprefix(codecs.BOM_UTF8) if self.encoding == "UTF-8" else block
 
 
 def _mark_byte(match: re.Match[str]) -> str:

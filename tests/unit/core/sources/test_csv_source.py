@@ -13,13 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceUnreadableError
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, BrokenRow
-from airflow_mlops.core.sources import csv_rows
+from airflow_mlops.core.sources import csv_lines, csv_rows
+from airflow_mlops.core.sources.csv_dialect import CsvDialect
 from airflow_mlops.core.sources.csv_source import CsvFiles
 
 KEY = "2013-01-06T00:00:00"
@@ -74,11 +75,14 @@ def test_every_value_is_the_text_that_stands_there(tmp_path: Path) -> None:
 def test_line_ends_marks_delimiters_quotes_and_empty_lines_make_no_difference(
     tmp_path: Path, content: str, delimiter: str
 ) -> None:
-    assert read_csv(tmp_path, content, delimiter=delimiter) == ([{"id": "1", "x": "2"}, {"id": "3", "x": "4"}], [])
+    assert read_csv(tmp_path, content, dialect=CsvDialect(delimiter=delimiter)) == (
+        [{"id": "1", "x": "2"}, {"id": "3", "x": "4"}],
+        [],
+    )
 
 
 def test_quotes_may_hold_line_breaks_delimiters_and_quotes(tmp_path: Path) -> None:
-    rows, broken = read_csv(tmp_path, '"i\nd",x\n"a\r\nb","say ""1,2"""\n"",c"d\n')
+    rows, broken = read_csv(tmp_path, '"i\nd",x\n"a\r\nb","say ""1,2"""\n"","c""d"\n')
     assert rows == [{"i\nd": "a\r\nb", "x": 'say "1,2"'}, {"i\nd": "", "x": 'c"d'}]
     assert broken == []
 
@@ -141,7 +145,7 @@ def test_rows_in_are_rows_out_and_rows_set_aside(tmp_path: Path) -> None:
     [
         (b"", "it is empty: there is not even a header"),
         (b"\n\r\n", "it is empty: there is not even a header"),
-        ("id,x\n1,2\n".encode("utf-16"), "it is UTF-16; deliver it in UTF-8"),
+        ("id,x\n1,2\n".encode("utf-16"), "it is UTF-16; declare data.source.encoding: utf-16, or deliver UTF-8"),
         ("id,x\n1,2\n".encode("utf-16-le"), "byte 1 is NUL, so it is not text in UTF-8"),
         (b"id,x\n1,2\n3,\x00\n", "byte 11 is NUL"),
         (b"PAR1\x15\x04\x15\x00", "byte 7 is NUL"),
@@ -224,7 +228,7 @@ def test_batches_are_no_larger_than_promised(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", ['"', "\n", "\r", "\0", "é"])
 def test_a_delimiter_that_cannot_be_one_is_an_error_of_the_declaration(tmp_path: Path, delimiter: str) -> None:
     with pytest.raises(DeclarationError, match=r"data\.source\.delimiter: .* cannot separate values"):
-        CsvFiles("{partition}.csv", root=tmp_path, delimiter=delimiter)
+        CsvFiles("{partition}.csv", root=tmp_path, dialect=CsvDialect(delimiter=delimiter))
 
 
 CELL = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8) | st.text(
@@ -256,3 +260,158 @@ def test_any_bytes_are_rows_or_broken_rows_or_one_error(
         return
     assert all(len(row) == 2 for row in rows)
     assert len(rows) + len(broken) <= len(content.replace(b"\r", b"\n").split(b"\n"))
+
+
+def strict_rows(text: str) -> list[list[str]] | None:
+    """Return the rows that Python's strict reader finds, None if it refuses the text."""
+    try:
+        return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+    except csv.Error:
+        return None
+
+
+@settings(max_examples=500)
+@given(text=st.text('ab,"\n\r 1', max_size=40))
+@example(text='1,"a\n1,2\nb",5" x,9\n')
+@example(text='1,"a\n1,2\nb"\n')
+def test_of_any_text_no_row_is_read_that_pythons_strict_reader_does_not_find(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    expected = strict_rows(text)
+    try:
+        rows, broken = read_csv(tmp_path_factory.getbasetemp(), "c1,c2\n" + text)
+    except SourceUnreadableError:
+        return
+    read = [list(row.values()) for row in rows]
+    if expected is not None:
+        wide = [row for row in expected if len(row) == 2]
+        assert [row for row in wide if row in read] == read
+        if not broken:
+            assert read == expected
+
+
+@settings(max_examples=300)
+@given(text=st.text('ab,"\n\r 1', max_size=60))
+def test_every_physical_line_is_in_a_row_or_set_aside_or_empty(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    try:
+        rows, broken = read_csv(tmp_path_factory.getbasetemp(), ("c1,c2\n" + text).encode())
+    except SourceUnreadableError:
+        return
+    lines = io.StringIO(text, newline=None).read().splitlines()
+    filled = sum(1 for line in lines if line)
+    within = sum(len(re.findall(r"\r\n|\r|\n", value)) for row in rows for value in row.values())
+    empty_within = sum(
+        1 for row in rows for value in row.values() for line in re.split(r"\r\n|\r|\n", value)[1:-1] if not line
+    )
+    set_aside = sum(1 for row in broken if row.text)
+    assert len({row.at for row in broken}) == len(broken)
+    assert len(rows) + within - empty_within + set_aside == filled
+
+
+QUOTE = {51: '"', 121: '"'}
+STRAY = "".join(f"{n},{QUOTE.get(n, '')}bolt M{n},{n / 2}\n" for n in range(1, 201))
+
+
+def test_a_stray_quote_costs_its_own_line_and_no_other(tmp_path: Path) -> None:
+    rows, broken = read_csv(tmp_path, "id,name,x\n" + STRAY)
+    assert [row.at for row in broken] == ["in.csv, line 52", "in.csv, line 122"]
+    assert [row.text for row in broken] == ['51,"bolt M51,25.5', '121,"bolt M121,60.5']
+    assert "has text behind the quote that closes a value" in broken[0].reason
+    assert "has a quote that opens a value and is never closed" in broken[1].reason
+    assert len(rows) == 198
+    assert all(row["name"] == f"bolt M{row['id']}" and float(row["x"]) == int(row["id"]) / 2 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "kept", "lines"),
+    [
+        ('1,5" nail\n2,b\n', ["2"], [2]),
+        ('1,"5" nail"\n2,b\n', ["2"], [2]),
+        ('1, "a"\n2,b\n', ["2"], [2]),
+        ('1,"a"b\n2,b\n', ["2"], [2]),
+        ('1,"a\n2,b\n3,"c"\n', ["2", "3"], [2]),
+        # The lines between are no rows: one broken value of three lines.
+        ('1,"a\nno row\nc"d\n2,b\n', ["2"], [2, 3, 4]),
+        # A whole value of three lines in a row that is too short, or broken further on: none of its lines is a row.
+        ('1,2,"a\n3,4\nc"\n5,b\n', ["5"], [2, 3, 4]),
+        ('"a\n3,4\nc",5" x\n5,b\n', ["5"], [2, 3, 4]),
+        # After one stray quote the next that is never closed is another, and not the sign of a missing end.
+        ('1,"2\n3,4\n"5,6\n7,8\n', ["3", "7"], [2, 4]),
+        ('1,"2\n3,"4\n' + "5,6\n" * 400_000, ["5"] * 400_000, [2, 3]),
+    ],
+)
+def test_what_the_grammar_does_not_allow_is_set_aside_line_by_line(
+    tmp_path: Path, content: str, kept: list[str], lines: list[int]
+) -> None:
+    rows, broken = read_csv(tmp_path, "id,x\n" + content)
+    assert [row["id"] for row in rows] == kept
+    assert [row.at for row in broken] == [f"in.csv, line {line}" for line in lines]
+
+
+def test_the_place_where_the_text_is_cut_into_blocks_makes_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = read_csv(tmp_path, "id,name,x\r\n" + STRAY.replace("\n", "\r\n") + '7,"a\r\n""b",1\r\n')
+    for size in (1, 2, 3, 7, 64, 1000):
+        monkeypatch.setattr(csv_lines, "BLOCK_BYTES", size)
+        assert read_csv(tmp_path, "id,name,x\r\n" + STRAY.replace("\n", "\r\n") + '7,"a\r\n""b",1\r\n') == whole
+    assert whole[0][-1] == {"id": "7", "name": 'a\r\n"b', "x": "1"}
+
+
+@pytest.mark.parametrize(
+    ("content", "dialect"),
+    [
+        (b"id;x\n1;caf\xe9\n2;\x80\n", {"delimiter": ";", "encoding": "cp1252"}),
+        ("id,x\n1,café\n2,€\n".encode("utf-16"), {"encoding": "utf-16"}),
+        ("Report\n, 2013\nid,x\n1,café\n2,€\n".encode(), {"skip_rows": 2}),
+        ('# made on Monday, "\n\nid,x\n# and, more\n1,café\n# "\n2,€\n'.encode(), {"comment": "#"}),
+        ("1,café\n2,€\n".encode(), {"names": ("id", "x")}),
+        ("id,x,\n1,café,\n2,€,\n".encode(), {}),
+        ("id,x,,\n1,café,,\n2,€,,\n".encode(), {}),
+        ("'id','x'\n'1','café'\n2,€\n".encode(), {"quote": "'"}),
+        ("id\x01x\n1\x01café\n2\x01€\n".encode(), {"delimiter": "\x01", "quote": None}),
+        (b"id|x\n1|caf\xe9\n2|\x80\n3|\x81\n", {"delimiter": "|", "encoding": "cp1252"}),
+    ],
+)
+def test_a_declared_dialect_is_read(tmp_path: Path, content: bytes, dialect: dict[str, Any]) -> None:
+    rows, broken = read_csv(tmp_path, content, dialect=CsvDialect(**dialect))
+    assert rows == [{"id": "1", "x": "café"}, {"id": "2", "x": "€"}]
+    assert [row.reason for row in broken] == (["is not CP1252 in column 'x'"] if b"\x81" in content else [])
+
+
+def test_an_escape_takes_the_meaning_from_a_sign_and_quotes_none(tmp_path: Path) -> None:
+    text = 'id,x\n1,say \\"a\\"\n2,a\\,b\n3,"a\\"b"\n4,a\\\\\n5,"a\\\\"\n'
+    rows, broken = read_csv(tmp_path, text, dialect=CsvDialect(escape="\\"))
+    assert [row["x"] for row in rows] == ['say "a"', "a,b", 'a"b', "a\\", "a\\"]
+    assert broken == []
+    rows, broken = read_csv(tmp_path, 'id,x\n1,5" nail\n2,"a\n3,b"\n', dialect=CsvDialect(quote=None))
+    assert ([row["x"] for row in rows], broken) == (['5" nail', '"a', 'b"'], [])
+
+
+def test_a_value_in_a_column_without_a_name_makes_a_broken_row(tmp_path: Path) -> None:
+    rows, broken = read_csv(tmp_path, "id,x,,\n1,2,,\n3,4,5,\n6,7,,8\n9,0,,\n")
+    assert rows == [{"id": "1", "x": "2"}, {"id": "9", "x": "0"}]
+    assert [(row.text, row.reason, row.at) for row in broken] == [
+        ("3,4,5,", "has a value in a column without a name", "in.csv, line 3"),
+        ("6,7,,8", "has a value in a column without a name", "in.csv, line 4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "words"),
+    [
+        ({"quote": "ab"}, "must be one ASCII character"),
+        ({"escape": "\n"}, "must be one ASCII character"),
+        ({"quote": ","}, "is the delimiter already"),
+        ({"comment": '"'}, "is the quote already"),
+        ({"encoding": "klingon"}, "is no encoding of text"),
+        ({"encoding": "base64"}, "is no encoding of text"),
+    ],
+)
+def test_a_sign_without_a_meaning_of_its_own_is_an_error_of_the_declaration(
+    dialect: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(DeclarationError, match=words):
+        CsvDialect(**dialect)

@@ -15,6 +15,7 @@ from airflow_mlops.core.data.shape import refuse_names
 from airflow_mlops.core.declaration.arrow_types import canonical_type
 from airflow_mlops.core.errors import DataError, DeclarationError
 from airflow_mlops.core.ports.partitions import Arrival
+from airflow_mlops.core.sources.csv_dialect import CsvDialect
 from airflow_mlops.core.sources.csv_source import CsvFiles
 from airflow_mlops.core.sources.parquet_source import ParquetFiles
 
@@ -88,7 +89,11 @@ def open_file(file: Path, files: Sequence[Path], delimiter: str) -> Iterator[Arr
             f"files of the kind {', '.join(sorted(kinds))} were given; all have to be .parquet, or all .csv"
         )
     template, root = str(file.absolute()), Path()
-    source = CsvFiles(template, root=root, delimiter=delimiter) if "csv" in kinds else ParquetFiles(template, root=root)
+    source = (
+        CsvFiles(template, root=root, dialect=CsvDialect(delimiter=delimiter))
+        if "csv" in kinds
+        else ParquetFiles(template, root=root)
+    )
     try:
         with source.open(ANY_PARTITION) as arrival:
             yield arrival
