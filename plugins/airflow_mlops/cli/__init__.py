@@ -1,6 +1,7 @@
 """The command line: ``airflow-mlops``.
 
     airflow-mlops check MODEL       read a declaration and say what is wrong with it
+    airflow-mlops try MODEL         one partition through contract, suite and features; nothing is kept
     airflow-mlops schema            print the JSON schema of declarations, for editors
     airflow-mlops status MODEL      champion, rollout, newest partition, what is under way
     airflow-mlops history MODEL     who promoted what, when and why
@@ -45,6 +46,7 @@ from airflow_mlops.cli import (
     rollout_commands,
     serve_command,
     skew_command,
+    try_command,
 )
 from airflow_mlops.core.errors import MlopsError
 
@@ -70,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     commands = command_line.add_subparsers(required=True, metavar="COMMAND")
     modules = (
         loop_commands,
+        try_command,
         rollout_commands,
         rollback_commands,
         proof_commands,

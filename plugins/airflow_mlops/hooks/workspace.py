@@ -58,18 +58,23 @@ class WorkspaceHook(BaseHook):
         lake = self._connection(self.lake_conn_id)
         ledger = self._connection(self.ledger_conn_id)
         registry = self._connection(self.registry_conn_id)
-        privacy, signing = self._connection(PRIVACY), self._connection(SIGNING)
+        signing = self._connection(SIGNING)
         return Stores(
             lake=embedded.lake if lake is None else lake_of(lake),
             ledger_url=embedded.ledger_url if ledger is None else ledger_url(ledger),
             tracking_uri=embedded.tracking_uri if registry is None else tracking_uri(registry),
             artifact_location=embedded.artifact_location if registry is None else None,
             scratch=embedded.scratch,
-            secret=None if privacy is None else privacy.password,
+            secret=self.secret(),
             connections=AirflowConnections(),
             keys=None if signing is None else signing_keys(signing),
             artefact_prefixes=() if registry is None else artefact_prefixes(registry),
         )
+
+    def secret(self) -> str | None:
+        """Return the secret that masks personal columns; None without its connection."""
+        privacy = self._connection(PRIVACY)
+        return None if privacy is None else privacy.password
 
     def workspace(self, loop: Loop, *, root: Path, actor: str) -> Workspace:
         """Return the workspace of ``loop``; see :func:`airflow_mlops.core.open_workspace.open_workspace`."""

@@ -1,0 +1,48 @@
+"""Find the newest partition that a source has, by going back tick by tick."""
+
+from __future__ import annotations
+
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.partition_key import next_tick, partition_key, previous_tick
+from airflow_mlops.core.errors import SourceMissingError
+from airflow_mlops.core.ports.partitions import Source
+
+MAX_TICKS = {"parquet": 20_000, "csv": 20_000, "sql": 400, "http": 60, "feast": 400}
+"""How many ticks back each kind of source is searched: a missing file costs less than a request."""
+
+
+def newest_partition(loop: Loop, source: Source, now: str) -> str:
+    """Return the key of the newest partition that a source has.
+
+    Parameters
+    ----------
+    loop : Loop
+        The declaration: its ticks, and the first and last of them.
+    source : Source
+        The source of rows.
+    now : str
+        The present time as an ISO time in UTC; no later tick is searched.
+
+    Raises
+    ------
+    SourceMissingError
+        If there is none; names the ticks that were searched.
+    DataError, SourceUnreachableError
+        If a source cannot tell whether it has rows.
+    """
+    data = loop.data
+    last = partition_key(now) if data.until is None else min(partition_key(now), partition_key(data.until))
+    # The tick at or before the end: one step forward reaches beyond it, one back lands on it.
+    tick = previous_tick(data.every, next_tick(data.every, last))
+    first = tick
+    for _ in range(MAX_TICKS[data.source.kind]):
+        if data.from_ is not None and tick < partition_key(data.from_):
+            break
+        try:
+            with source.open(tick):
+                return tick
+        except SourceMissingError:
+            first, tick = tick, previous_tick(data.every, tick)
+    raise SourceMissingError(
+        f"no partition from {first} to {last} is there: correct data.source, or name a partition with --partition"
+    )
