@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from tests.bad_input.world import BAD, ROWS, SourceKind, World, as_csv, as_text, good_rows
+from tests.bad_input.world import BAD, ROWS, SourceKind, World, Writer, as_text, good_rows
 
 Outcome = Literal["refused", "quarantined", "published", "declaration error", "not ready"]
 Deliver = Callable[[World], None]
@@ -47,6 +47,8 @@ class Case:
         Keys of the contract that change with this delivery.
     fresh : bool
         Whether the loop has no history.
+    writer : callable, optional
+        Writes cells as the text of a CSV file, where the case has another dialect.
     stage : str
         The stage that refuses.
     check : callable
@@ -65,6 +67,7 @@ class Case:
     changed: dict[str, Any] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
     fresh: bool = False
+    writer: Writer | None = None
     stage: str = "snapshot"
     check: Callable[[World], None] | None = None
 
@@ -137,7 +140,7 @@ def texts(columns: Mapping[str, Sequence[str]]) -> Deliver:
         for name, first in columns.items():
             for row, text in enumerate(first, start=1):
                 cells[row][cells[0].index(name)] = text
-        world.file(BAD).write_bytes(as_csv(cells))
+        world.file(BAD).write_bytes(world.writer(cells))
 
     return deliver
 

@@ -7,6 +7,7 @@ from tests.bad_input.cases_of_columns import COLUMNS
 from tests.bad_input.cases_of_databases import DATABASES
 from tests.bad_input.cases_of_declarations import VALUES as DECLARED
 from tests.bad_input.cases_of_declarations import YAML
+from tests.bad_input.cases_of_dialects import DIALECTS
 from tests.bad_input.cases_of_files import FILES
 from tests.bad_input.cases_of_partitions import KEYS, WHOLE
 from tests.bad_input.cases_of_texts import TEXTS
@@ -15,6 +16,7 @@ from tests.bad_input.cases_of_values import VALUES
 GROUPS: dict[str, list[Case]] = {
     "Files": FILES,
     "Text": TEXTS,
+    "CSV as other people write it": DIALECTS,
     "Columns and contracts": COLUMNS,
     "Values": VALUES,
     "Keys": KEYS,

@@ -57,6 +57,8 @@ def open_world(tmp_path: Path, seeded: Callable[[SourceKind, bool], World], requ
     def open_case(case: Case) -> World:
         contract = None if case.contract is None else {**CONTRACT, **case.contract}
         world = World(tmp_path, case.source, contract=contract, data=case.data)
+        if case.writer is not None:
+            world.writer = case.writer
         if case.source == "sql":
             world.connect, world.table = request.getfixturevalue("connect"), f"orders_{next(_SERIAL)}"
             world.create(**case.types)

@@ -37,6 +37,7 @@ from airflow_mlops.core.workspace import Workspace
 
 SourceKind = Literal["parquet", "csv", "sql"]
 Connect = Callable[[], Any]
+Writer = Callable[[list[list[str]]], bytes]
 
 KEYS = [f"{date(2013, 1, 6) + timedelta(weeks=number)}T00:00:00" for number in range(6)]
 HISTORY, BAD, NEXT = KEYS[:3], KEYS[3], KEYS[4]
@@ -137,7 +138,7 @@ class World:
     """One loop and its folder. ``contract`` and ``data`` may be changed between deliveries.
 
     ``data`` are keys of the declaration's ``data`` that differ from the usual ones, ``texts`` what files of
-    declarations say instead of the usual, by their names.
+    declarations say instead of the usual, by their names, ``writer`` writes cells as the text of a CSV file.
     """
 
     folder: Path
@@ -148,6 +149,7 @@ class World:
     connect: Connect | None = None
     table: str = "orders"
     texts: dict[str, bytes] = field(default_factory=dict)
+    writer: Writer = as_csv
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -205,7 +207,7 @@ class World:
         if self.source == "parquet":
             pq.write_table(rows, self.file(key))
         elif self.source == "csv":
-            self.file(key).write_bytes(as_csv(as_text(rows)))
+            self.file(key).write_bytes(self.writer(as_text(rows)))
         else:
             self.insert(rows)
 
