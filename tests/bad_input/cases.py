@@ -9,6 +9,7 @@ from tests.bad_input.cases_of_declarations import VALUES as DECLARED
 from tests.bad_input.cases_of_declarations import YAML
 from tests.bad_input.cases_of_dialects import DIALECTS
 from tests.bad_input.cases_of_files import FILES
+from tests.bad_input.cases_of_names import NAMES
 from tests.bad_input.cases_of_partitions import KEYS, WHOLE
 from tests.bad_input.cases_of_texts import TEXTS
 from tests.bad_input.cases_of_values import VALUES
@@ -18,6 +19,7 @@ GROUPS: dict[str, list[Case]] = {
     "Text": TEXTS,
     "CSV as other people write it": DIALECTS,
     "Columns and contracts": COLUMNS,
+    "Names": NAMES,
     "Values": VALUES,
     "Keys": KEYS,
     "Whole partitions": WHOLE,

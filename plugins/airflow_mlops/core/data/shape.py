@@ -14,11 +14,9 @@ import pyarrow as pa
 
 from airflow_mlops.core.data.contract_over_time import refuse_evolution
 from airflow_mlops.core.declaration.arrow_types import canonical_type, is_compatible, parse_type
-from airflow_mlops.core.declaration.contract import COLUMN_NAME, Contract, first_match
+from airflow_mlops.core.declaration.contract import COLUMN_NAME, RESERVED_NAMES, Contract, first_match, normal_name
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.errors import PartitionRefusedError
-
-RESERVED = ("partition",)  # the column that stores add to the rows of a partition
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def derive_shape(
     PartitionRefusedError
         With every difference between the columns and the contract, or the partitions before.
     """
-    refuse_names(arriving)
+    refuse_names(arriving if contract is None else unknown_columns(contract, arriving))
     for role in ("key", "time", "label") if data.labels is None else ("key", "time"):
         column = getattr(data, role)
         if contract is None and column not in arriving.names:
@@ -111,16 +109,34 @@ def derive_shape(
     return shape
 
 
+def unknown_columns(contract: Contract, arriving: pa.Schema) -> pa.Schema:
+    """Return the arriving columns that the contract neither reads under another name nor ignores."""
+    renamed = {normal_name(str(column.from_)) for column in contract.columns.values() if column.from_ is not None}
+    return pa.schema(
+        [
+            field
+            for field in arriving
+            if normal_name(field.name) not in renamed
+            and (normal_name(field.name) in contract.columns or first_match(field.name, contract.ignore) is None)
+        ]
+    )
+
+
 def refuse_names(arriving: pa.Schema) -> None:
     """Raise PartitionRefusedError for names that repeat, are reserved by stores, or hold characters of markup."""
-    for name in arriving.names:
-        if arriving.names.count(name) > 1:
-            raise PartitionRefusedError(f"column {name!r} stands there {arriving.names.count(name)} times")
-        if name in RESERVED:
-            raise PartitionRefusedError(f"column {name!r} has a name that snapshots need; rename it at the source")
+    names = [normal_name(name) for name in arriving.names]
+    for name in names:
+        if names.count(name) > 1:
+            raise PartitionRefusedError(f"column {name!r} stands there {names.count(name)} times")
+        if name in RESERVED_NAMES:
+            raise PartitionRefusedError(
+                f"column {name!r} has a name that snapshots need; declare it in the contract under another name, with "
+                f"from: {name!r}, or ignore it"
+            )
         if not COLUMN_NAME.match(name):
             raise PartitionRefusedError(
-                f"column {name!r} has a name that is refused: 1 to 128 characters, none of < > \" ' ` & ; {{ }}"
+                f"column {name!r} has a name that is refused: 1 to 128 characters, none of < > \" ' ` & ; {{ }}; "
+                f"declare it in the contract under another name, with from: {name!r}, or ignore it"
                 f"{'; is that the delimiter which the file has?' if len(arriving) == 1 else ''}"
             )
 
@@ -139,11 +155,13 @@ def shape_from_contract(
     """
     faults: list[str] = []
     rules: list[Rule] = []
+    places = {normal_name(name): place for place, name in enumerate(arriving.names)}
     for name, column in contract.columns.items():
-        place = arriving.get_field_index(name)
-        if place < 0:
+        place = places.get(contract.arriving[name])
+        if place is None:
             if not column.optional:
-                faults.append(f"column {name!r} ({column.type} in the contract) is missing")
+                arrives = "" if column.from_ is None else f", which arrives as {column.from_!r},"
+                faults.append(f"column {name!r}{arrives} ({column.type} in the contract) is missing")
             rules.append(_rule_from_contract(contract, name, None, text=False))
             continue
         kind = arriving.field(place).type
@@ -175,20 +193,21 @@ def _rule_from_contract(contract: Contract, name: str, source: int | None, *, te
 def _sort_new_columns(contract: Contract, arriving: pa.Schema) -> tuple[list[str], list[str]]:
     """Return the faults of columns that the contract does not declare, and the names of those that it ignores."""
     faults, ignored = [], []
+    declared = set(contract.arriving.values())
     for name in arriving.names:
         denied = first_match(name, contract.deny)
-        if denied:
+        if denied is not None:
             faults.append(f"column {name!r} is denied by the contract ({denied!r}) and must not arrive")
-        elif name not in contract.columns and first_match(name, contract.ignore):
+        elif normal_name(name) not in declared and first_match(name, contract.ignore) is not None:
             ignored.append(name)
-        elif name not in contract.columns:
+        elif normal_name(name) not in declared:
             faults.append(f"column {name!r} ({arriving.field(name).type}) is new; the contract has no such column")
     return faults, ignored
 
 
 def shape_from_rows(arriving: pa.Schema, earlier: Mapping[str, str] | None, key: str) -> Shape:
     """Return the shape of typed rows without a contract; see :func:`derive_shape`."""
-    rules, faults = [], []
+    rules, faults = [], case_twins(arriving.names)
     for place, field in enumerate(arriving):
         kind = canonical_type(field.type)
         if earlier is not None and field.name in earlier and pa.types.is_null(field.type):
@@ -206,6 +225,17 @@ def shape_from_rows(arriving: pa.Schema, earlier: Mapping[str, str] | None, key:
     if faults:
         raise PartitionRefusedError("; ".join(faults))
     return Shape(tuple(rules), typed=True)
+
+
+def case_twins(names: list[str]) -> list[str]:
+    """Return the faults of names that differ from an earlier one only in case."""
+    first: dict[str, str] = {}
+    return [
+        f"columns {first[name.casefold()]!r} and {name!r} differ only in case, and tables keep one of them: declare a "
+        "contract that names one with from:, or ignores it"
+        for name in names
+        if first.setdefault(name.casefold(), name) != name
+    ]
 
 
 def _differences(types: Mapping[str, str], earlier: Mapping[str, str], arriving: list[str]) -> list[str]:

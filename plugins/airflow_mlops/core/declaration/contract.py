@@ -18,6 +18,7 @@ read as strictly as a loop, and applies wherever rows are used: at ingest, in tr
 from __future__ import annotations
 
 import re
+import unicodedata
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,6 +38,9 @@ _DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
 COLUMN_NAME = re.compile(r"^[^\x00-\x1f<>\"'`&{};]{1,128}$")
 """Valid column names. Reports show them in HTML, so characters of markup are excluded."""
 
+RESERVED_NAMES = ("partition",)
+"""Names of columns that stores add to the rows of a partition."""
+
 _strict = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
 
 
@@ -47,6 +51,9 @@ class Column(BaseModel):
 
     type: Annotated[str, Field(pattern=r"^(text|int|float|bool|date|time|decimal\(\d{1,2}, ?\d{1,2}\))$")] = Field(
         description="text, int, float, bool, date, time or decimal(digits, places)"
+    )
+    from_: str | None = Field(
+        default=None, alias="from", max_length=1024, description="name with which it arrives; its own if not given"
     )
     nullable: bool = Field(default=True, description="whether a row may lack a value")
     optional: bool = Field(default=False, description="whether the whole column may be missing; it is null then")
@@ -177,6 +184,35 @@ class Contract(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _require_distinct_columns(self) -> Contract:
+        stored: dict[str, str] = {}
+        arriving: dict[str, str] = {}
+        for name, column in self.columns.items():
+            twin = stored.setdefault(name.casefold(), name)
+            if twin != name:
+                raise ValueError(
+                    f"columns: {twin!r} and {name!r} differ only in case, and tables keep one of them; rename one, and "
+                    "say from: with the name that arrives"
+                )
+            if name in RESERVED_NAMES:
+                raise ValueError(
+                    f"columns: {name!r} is a name that snapshots need; give it another, and say from: {name!r}"
+                )
+            arrives = normal_name(column.from_ if column.from_ is not None else name)
+            other = arriving.setdefault(arrives, name)
+            if other != name:
+                raise ValueError(f"columns: {other!r} and {name!r} both arrive as {arrives!r}")
+        return self
+
+    @property
+    def arriving(self) -> dict[str, str]:
+        """The names with which the columns arrive, in Unicode's form NFC, by their own names."""
+        return {
+            name: normal_name(column.from_ if column.from_ is not None else name)
+            for name, column in self.columns.items()
+        }
+
+    @model_validator(mode="after")
     def _require_time_type(self) -> Contract:
         if self.columns[self.time].type not in ("time", "date") or self.columns[self.time].mask:
             raise ValueError(f"time: {self.time!r} must be a column of type time or date, not masked")
@@ -195,6 +231,15 @@ class Contract(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return the contract as JSON values, under the keys of its YAML file."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def normal_name(name: str) -> str:
+    """Return a name in Unicode's form NFC, so that an accent is the same however it was typed.
+
+    >>> normal_name("cafe" + chr(0x301)) == "caf" + chr(0xE9)
+    True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def first_match(name: str, patterns: tuple[str, ...]) -> str | None:

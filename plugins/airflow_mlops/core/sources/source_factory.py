@@ -64,7 +64,7 @@ def _dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
     names = source.header if isinstance(source.header, tuple) else None
     if source.header is False:
         assert data.contract is not None, "a declaration without types was refused when it was read"
-        names = tuple(read_contract(root / data.contract).columns)
+        names = tuple(read_contract(root / data.contract).arriving.values())
     return CsvDialect(
         source.delimiter, source.quote, source.escape, source.comment, source.encoding, source.skip_rows, names
     )
@@ -118,7 +118,8 @@ def _http(source: HttpSource, data: Data, connections: Connections, root: Path) 
 
     assert data.contract is not None, "a declaration without types was refused when it was read"
     contract = read_contract(root / data.contract)
-    required = frozenset(name for name, column in contract.columns.items() if not column.optional)
+    arriving = contract.arriving
+    required = frozenset(arriving[name] for name, column in contract.columns.items() if not column.optional)
     return HttpAnswers(
         connections.http(source.conn_id),
         source.path,
@@ -128,7 +129,7 @@ def _http(source: HttpSource, data: Data, connections: Connections, root: Path) 
         pages=source.pages,
         attempts=source.attempts,
         timeout=source.timeout,
-        columns=tuple(contract.columns),
+        columns=tuple(arriving.values()),
         required=required,
         ignored=contract.ignore,
         limits=data.limits,
