@@ -31,7 +31,7 @@ def add_suggest(commands: Commands, run: Callable[[argparse.Namespace], None]) -
     command.add_argument("--key", help="column that tells rows apart; guessed if not given")
     command.add_argument("--time", help="column with the time of a row; guessed if not given")
     command.add_argument("--name", help="name of the data set; that of the file, or of its folder, if not given")
-    command.add_argument("--delimiter", default=",", help="character between two values of a CSV file")
+    command.add_argument("--delimiter", help="character between two values of a CSV file; guessed if not given")
     command.add_argument(
         "--into",
         type=Path,
@@ -50,7 +50,7 @@ def suggest(args: argparse.Namespace) -> None:
     name = args.name or data_set_name(args.files)
     with learn_table(args.files, delimiter=args.delimiter) as table:
         draft = draft_contract(table, args.files, name=name, key=args.key, time=args.time)
-        suite = draft_suite(table, args.files, key=draft.key, hidden=draft.personal)
+        suite = draft_suite(table, args.files, key=draft.key, hidden=draft.personal, names=draft.names)
     if args.into is None:
         print(f"{draft.text}---\n{suite}", end="")
         return

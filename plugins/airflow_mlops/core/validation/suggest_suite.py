@@ -7,7 +7,7 @@ expect about as many at most. The rules of the contract (types, never null) are 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,7 +25,14 @@ MIN_FILLED = 0.5
 """Share of rows with a value below which no expectation on nulls is drafted."""
 
 
-def draft_suite(table: LearnedTable, files: Sequence[Path], *, key: str, hidden: Collection[str] = ()) -> str:
+def draft_suite(
+    table: LearnedTable,
+    files: Sequence[Path],
+    *,
+    key: str,
+    hidden: Collection[str] = (),
+    names: Mapping[str, str] | None = None,
+) -> str:
     """Return a suite as YAML that the files from which it was drafted meet.
 
     Parameters
@@ -38,6 +45,8 @@ def draft_suite(table: LearnedTable, files: Sequence[Path], *, key: str, hidden:
         The key, which gets no expectation: the contract covers it.
     hidden : collection of str
         Columns whose values must not be written, such as personal ones.
+    names : mapping of str to str, optional
+        Names of the columns in the contract, by those that arrive; the same by default.
     """
     more = f" and {len(files) - 1} more files" if len(files) > 1 else ""
     name = replace_unprintable(files[0].name)
@@ -50,15 +59,17 @@ def draft_suite(table: LearnedTable, files: Sequence[Path], *, key: str, hidden:
         line
         for column in table.columns.values()
         if column.name != key and not column.unsupported
-        for line in expectation_lines(column, with_values=column.name not in hidden)
+        for line in expectation_lines(
+            column, name=(names or {}).get(column.name, column.name), with_values=column.name not in hidden
+        )
     ]
     return "\n".join([*lines, "expectations:" if body else "expectations: []", *body]) + "\n"
 
 
-def expectation_lines(column: ColumnFacts, *, with_values: bool) -> list[str]:
+def expectation_lines(column: ColumnFacts, *, name: str, with_values: bool) -> list[str]:
     """Return the YAML lines of the expectations of one column; ``with_values`` says whether to write values."""
     lines: list[str] = []
-    name = quote_yaml(column.name)
+    name = quote_yaml(name)
     filled = 1 - column.nulls / column.rows if column.rows else 0.0
     if column.nulls and filled >= MIN_FILLED:
         # Twice the observed share of nulls, and one in a hundred at least.
@@ -70,6 +81,9 @@ def expectation_lines(column: ColumnFacts, *, with_values: bool) -> list[str]:
         ]
     if is_number(column.kind) and with_values and not column.odd:
         lines += range_lines(column, name)
+    if column.missing is not None and with_values:
+        low, high = widen_range(*bounds) if (bounds := column.range_without_missing) else ("", "")
+        lines.append(f"    # REVIEW: {column.missing:g} may stand for a missing value; without it: {low} to {high}")
     if pa.types.is_string(column.kind) and with_values and is_category(column):
         texts = ", ".join(quote_yaml(text, always=True) for text in sorted(column.texts or ()))
         lines += [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,23 +13,32 @@ import pyarrow as pa
 from airflow_mlops.core.data.drafting.column_facts import ColumnFacts
 from airflow_mlops.core.data.drafting.learn_columns import LearnedTable
 from airflow_mlops.core.data.drafting.personal_columns import guess_privacy
-from airflow_mlops.core.declaration.arrow_types import contract_type, is_text, is_time
+from airflow_mlops.core.declaration.arrow_types import contract_type, is_number, is_text, is_time
+from airflow_mlops.core.declaration.contract import COLUMN_NAME, RESERVED_NAMES, normal_name
 from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError
 
 KEY_WORDS = ("id", "key", "uuid", "guid", "number", "no", "code")
 TIME_WORDS = ("time", "timestamp", "at", "datetime", "date", "day", "on")
+ROWS_PER_PARTITION = 200
+"""Rows that a partition should have for checks and metrics to mean something."""
 YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
 @dataclass(frozen=True)
 class ContractDraft:
-    """A contract as YAML, its key, a sentence for each guess, and the columns that may be personal."""
+    """A contract as YAML, its key, a sentence for each guess, and the columns that may be personal.
+
+    ``source`` are the keys of ``data.source`` that the files need, and ``names`` the names in the contract by those
+    that arrive.
+    """
 
     text: str
     key: str
     remarks: tuple[str, ...]
     personal: frozenset[str]
+    source: dict[str, object]
+    names: dict[str, str]
 
 
 def draft_contract(
@@ -64,7 +73,8 @@ def draft_contract(
     personal = {
         column.name: guess
         for column in table.columns.values()
-        if (guess := guess_privacy(column.name, column.examples)) is not None
+        # A date looks like the number of a telephone.
+        if (guess := guess_privacy(column.name, [] if column.time_formats else column.examples)) is not None
     }
     remarks = [remark for remark in (key_remark, time_remark) if remark]
     remarks += [f"{column}: {reason}, so it is tagged {tag}" for column, (tag, reason) in personal.items()]
@@ -72,24 +82,34 @@ def draft_contract(
     remarks += [
         f"{column.name}: its type {column.unsupported} cannot be kept, so it is ignored" for column in unsupported
     ]
+    if len(files) == 1:
+        remarks += suggest_every(table, time)
+    names = contract_names(table.columns)
+    remarks += [f"{name} is the column {arriving!r}" for arriving, name in names.items() if name != arriving]
     if table.broken:
         remarks.append(f"{table.broken:,} rows could not be split into columns and were left out")
+    source = table.sniffed.keys if table.sniffed else {}
+    remarks += [f"NOT DECIDED: {words}" for words in (table.sniffed.undecided if table.sniffed else ())]
+    if source:
+        remarks.append(f"data.source needs {', '.join(f'{key}: {json.dumps(value)}' for key, value in source.items())}")
     lines = [*header_lines(table, files, remarks), f"contract: {quote_yaml(name)}"]
     lines += [
-        f"key: {quote_yaml(key)}",
-        f"time: {quote_yaml(time)}",
+        f"key: {quote_yaml(names[key])}",
+        f"time: {quote_yaml(names[time])}",
     ]
     if unsupported:
         # The names are patterns: brackets around a star make it stand for itself.
-        names = [re.sub(r"([*?\[])", r"[\1]", column.name) for column in unsupported]
-        lines.append(f"ignore: [{', '.join(quote_yaml(pattern, always=True) for pattern in names)}]")
+        patterns = [re.sub(r"([*?\[])", r"[\1]", column.name) for column in unsupported]
+        lines.append(f"ignore: [{', '.join(quote_yaml(pattern, always=True) for pattern in patterns)}]")
     lines.append("columns:")
     lines += [
-        column_line(column, table, personal.get(column.name), has_role=column.name in (key, time))
+        column_line(
+            column, table, personal.get(column.name), name=names[column.name], has_role=column.name in (key, time)
+        )
         for column in table.columns.values()
         if not column.unsupported
     ]
-    return ContractDraft("\n".join(lines) + "\n", key, tuple(remarks), frozenset(personal))
+    return ContractDraft("\n".join(lines) + "\n", key, tuple(remarks), frozenset(personal), source, names)
 
 
 def header_lines(table: LearnedTable, files: Sequence[Path], remarks: Sequence[str]) -> list[str]:
@@ -102,15 +122,36 @@ def header_lines(table: LearnedTable, files: Sequence[Path], remarks: Sequence[s
     ]
 
 
-def column_line(column: ColumnFacts, table: LearnedTable, guess: tuple[str, str] | None, *, has_role: bool) -> str:
+def contract_names(columns: Iterable[str]) -> dict[str, str]:
+    """Return names for a contract by those that arrive: the same, unless a contract or a table cannot have them."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for arriving in columns:
+        name = normal_name(arriving)
+        if not COLUMN_NAME.match(name) or name in RESERVED_NAMES:
+            name = re.sub(r"\W+", "_", name).strip("_").lower() or "unnamed"
+            name = f"{name}_column" if name in RESERVED_NAMES else name
+        number, base = 2, name
+        while name.casefold() in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(name.casefold())
+        names[arriving] = name
+    return names
+
+
+def column_line(
+    column: ColumnFacts, table: LearnedTable, guess: tuple[str, str] | None, *, name: str, has_role: bool
+) -> str:
     """Return the YAML line of one column; one with a role (key, time) is no feature anyway."""
     fields = column_fields(column, table)
+    if name != column.name:
+        fields.append(f"from: {quote_yaml(column.name, always=True)}")
     if guess:
         fields.append(f"privacy: {guess[0]}")
         if not has_role:
             fields.append("feature: false")
     notes = column_notes(column, guess, has_role=has_role)
-    line = f"  {quote_yaml(column.name)}: {{{', '.join(fields)}}}"
+    line = f"  {quote_yaml(name)}: {{{', '.join(fields)}}}"
     return f"{line}  # {replace_unprintable('; '.join(notes))}" if notes else line
 
 
@@ -119,6 +160,10 @@ def column_fields(column: ColumnFacts, table: LearnedTable) -> list[str]:
     fields = [f"type: {yaml_type(column.kind)}"]
     if pa.types.is_timestamp(column.kind) and not column.kind.tz:
         fields.append("zone: none")
+    if column.time_formats and is_time(column.kind):
+        fields.append(f"format: {json.dumps(column.time_formats[0])}")
+    if (unit := unit_in_name(column.name)) is not None and is_number(column.kind):
+        fields.append(f"unit: {quote_yaml(unit)}")
     if not column.nulls and column.rows:
         fields.append("nullable: false")
     if column.rows < table.rows:
@@ -136,6 +181,7 @@ def column_notes(column: ColumnFacts, guess: tuple[str, str] | None, *, has_role
     if column.null_texts:
         texts = ", ".join(map(repr, column.null_texts))
         notes.append(f"REVIEW: {yaml_type(column.value_type)} if {texts} mean null: then add them to nulls")
+    notes += value_notes(column)
     if column.nulls == column.rows:
         notes.append("REVIEW: no value was seen")
     elif column.nulls:
@@ -143,6 +189,59 @@ def column_notes(column: ColumnFacts, guess: tuple[str, str] | None, *, has_role
     if column.odd:
         notes.append("holds NaN or infinity")
     return notes
+
+
+def suggest_every(table: LearnedTable, time: str) -> list[str]:
+    """Return a remark with the schedule that cuts the rows of one file into partitions of some hundred rows."""
+    column = table.columns[time]
+    if column.first is None or column.last is None:
+        return []
+    days = max((column.last - column.first).total_seconds() / 86_400, 1.0)
+    for every, length in (("@hourly", 1 / 24), ("@daily", 1.0), ("@weekly", 7.0), ("@monthly", 30.4)):
+        if table.rows * length / days >= ROWS_PER_PARTITION or every == "@monthly":
+            rows = round(table.rows * min(length, days) / days)
+            return [
+                f"data.every: {every!r} makes partitions of about {rows:,} rows; "
+                f"{time} goes from {column.first:%Y-%m-%d} to {column.last:%Y-%m-%d}"
+            ]
+    return []
+
+
+def value_notes(column: ColumnFacts) -> list[str]:
+    """Return the remarks about values that allow two readings, or that are numbers in part."""
+    notes = []
+    if len(column.time_formats) > 1 and is_time(column.kind):
+        others = ", ".join(column.time_formats[1:])
+        notes.append(f"REVIEW: {column.time_formats[0]}, and every value could be {others} as well")
+    if pa.types.is_string(column.kind) and column.counted and 2 * column.numbers > column.counted:
+        texts = ", ".join(map(repr, column.no_numbers))
+        reason = f"others are not, as {texts}" if texts else "with leading zeros, or too long for one: a name"
+        notes.append(f"REVIEW: {column.numbers / column.counted:.0%} of the values are numbers; {reason}")
+    if column.missing is not None:
+        notes.append(
+            f"REVIEW: {column.missing:g} stands far from all other values, and more than once; if it means missing, "
+            "add it to nulls"
+        )
+    return notes
+
+
+UNITS = re.compile(
+    r"(?i)(k|c|m)?m|mi|ft|m?s|min|h|k?g|mg|t|m?l|eur|usd|gbp|chf|pct|percent|[cfkwva]|kwh?|hz|h?pa|bar|mph|kmh"
+)
+"""Words at the end of a name that are taken for a unit."""
+
+
+def unit_in_name(name: str) -> str | None:
+    """Return the unit that a name ends with; None without one.
+
+    >>> unit_in_name("weight [kg]"), unit_in_name("distance_km"), unit_in_name("items")
+    ('kg', 'km', None)
+    """
+    bracketed = re.search(r"[\[(]([^\])]{1,12})[\])]\s*$", name)
+    if bracketed:
+        return bracketed[1].strip() or None
+    last = re.split(r"[_ ]", name)[-1]
+    return last if "_" in name and UNITS.fullmatch(last) else None
 
 
 def choose_key(table: LearnedTable, name: str | None) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from airflow_mlops.core.data.shape import derive_shape
 from airflow_mlops.core.declaration.contract import Contract, read_contract
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.read_loop import read_strict_yaml
+from airflow_mlops.core.sources.csv_dialect import CsvDialect
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.suggest_suite import widen_range
 from airflow_mlops.core.validation.suite import read_suite
@@ -65,7 +66,7 @@ def assert_accepts(folder: Path, files: list[Path]) -> int:
     )
     batches = []
     for file in files:
-        with open_file(file, files, ",") as arrival:
+        with open_file(file, files, CsvDialect()) as arrival:
             shape = derive_shape(data, contract, arrival.schema, None, typed=arrival.typed)
             enforcement = Enforcement(shape, data, EVER)
             for batch in arrival.batches:
