@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tests.bad_input.case import Case, Deliver, column, published, quarantined, refused, table, values
-from tests.bad_input.world import BAD, CONTRACT, ROWS, World, good_rows
+from tests.bad_input.world import BAD, CONTRACT, HISTORY, ROWS, World, good_rows
 
 MILLION = 1_000_000
 
@@ -77,6 +77,18 @@ KEYS: list[Case] = [
     quarantined("a row without a key", "id: is null", deliver=values("id", None)),
 ]
 WHOLE: list[Case] = [
+    published(
+        "another week's delivery under the name of this one",
+        "200 of 200 rows lie before the partition, which goes from 2013-01-20T00:00:00 to 2013-01-27T00:00:00",
+        "the rows are those of partition 2013-01-20T00:00:00, every one",
+        deliver=lambda world: world.put(BAD, good_rows(HISTORY[-1])),
+    ),
+    published(
+        "a first partition whose rows mostly lie before it",
+        "101 of 200 rows lie before the partition",
+        deliver=lambda world: world.put(BAD, pa.concat_tables([good_rows(HISTORY[-1])[:101], good_rows(BAD)[101:]])),
+        fresh=True,
+    ),
     published("a column of nothing but nulls in the first partition", deliver=nulls("kind"), fresh=True),
     refused(
         "a column of nothing but nulls in the first partition, without a contract",

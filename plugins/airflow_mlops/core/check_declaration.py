@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.core.declaration.user_function import require_function
-from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.declaration.user_function import load_function, require_function
+from airflow_mlops.core.declaration.validation_errors import suggest_name
+from airflow_mlops.core.errors import DeclarationError, TrainingError
 
 if TYPE_CHECKING:
     from airflow_mlops.core.declaration.loop import Loop
@@ -61,6 +62,74 @@ def check_contract(loop: Loop, root: Path) -> None:
     load_contract(loop.data, root)
 
 
+def check_columns(loop: Loop, root: Path) -> None:
+    """Raise DeclarationError if a column of the declaration or the suite is not in the contract, or of a wrong type.
+
+    Without a contract nothing is known about columns before the first partition.
+    """
+    from airflow_mlops.core.declaration.contract import load_contract
+    from airflow_mlops.core.evaluation.evaluation_context import declared_columns
+
+    contract = load_contract(loop.data, root)
+    if contract is None:
+        return
+    columns = sorted(contract.columns)
+    label = contract.columns.get(loop.data.label)
+    if label is not None and not is_label_type(label.source_type, classifies=loop.classifies):
+        kind = "0 and 1, as int, float or bool" if loop.classifies else "numbers: int, float or decimal"
+        raise DeclarationError(
+            f"{loop.data.label!r} is of type {label.type} in {loop.data.contract}, and the gates need labels of {kind}",
+            key="data.label",
+        )
+    # The user's function may make columns that the contract does not have.
+    if loop.data.features is None:
+        for name in declared_columns(loop):
+            if name not in columns and name != loop.data.label:
+                raise DeclarationError(
+                    f"the gates and the evaluation slice by {name!r}, which the contract {loop.data.contract} does not "
+                    f"have; {suggest_name(name, columns)}",
+                    key="evaluate" if name in (*loop.evaluate.slices, *loop.evaluate.groups) else "gates",
+                )
+    if loop.data.expectations:
+        check_suite_columns(root / loop.data.expectations, str(loop.data.contract), columns)
+
+
+def check_suite_columns(file: Path, contract: str, columns: list[str]) -> None:
+    """Raise DeclarationError if an expectation reads a column that the contract lacks."""
+    from airflow_mlops.core.validation.suite import columns_read, read_suite
+
+    for index, expectation in enumerate(read_suite(file)):
+        for name in columns_read([expectation]) or ():
+            if name not in columns:
+                raise DeclarationError(
+                    f"{expectation.type} reads {name!r}, which the contract {contract} does not have; "
+                    f"{suggest_name(name, columns)}",
+                    file=str(file),
+                    key=f"expectations[{index}].kwargs.column",
+                )
+
+
+def is_label_type(kind: Any, *, classifies: bool) -> bool:
+    """Return whether values of a type can be labels for the metrics of the gates."""
+    import pyarrow as pa
+
+    if pa.types.is_boolean(kind):
+        return classifies
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or (pa.types.is_decimal(kind) and not classifies)
+    )
+
+
+def check_notifiers(loop: Loop, root: Path) -> None:
+    """Raise DeclarationError if a notifier does not exist or cannot be imported."""
+    for index, reference in enumerate(loop.notify):
+        require_function(reference, root, key=f"notify[{index}]")
+        try:
+            load_function(reference, root)
+        except TrainingError as error:
+            raise DeclarationError(str(error), key=f"notify[{index}]") from None
+
+
 def check_functions(loop: Loop, root: Path) -> None:
     """Raise DeclarationError if a function of the declaration does not exist."""
     require_function(loop.train.function, root)
@@ -96,6 +165,8 @@ CHECKS: tuple[Callable[[Loop, Path], None], ...] = (
     check_functions,
     check_extras,
     check_suite,
+    check_columns,
+    check_notifiers,
 )
 """Every check, in the order in which faults are reported."""
 CHECKS_AT_PARSE = frozenset({check_functions, check_extras})

@@ -53,3 +53,77 @@ def test_an_optional_package_that_is_not_installed_is_found_in_either_case(
     loop = toy_loop(watch={"drift": drift}, train={"function": "made:candidates", "window": 2})
     with pytest.raises(DeclarationError, match="Evidently is not installed"):
         check_declaration(loop, tmp_path, at_parse=at_parse)
+
+
+CONTRACT = """\
+contract: orders
+key: row_id
+time: at
+columns:
+  row_id: {type: text}
+  at: {type: time}
+  x: {type: float}
+  place: {type: text}
+  y: {type: LABEL}
+"""
+SUITE = "expectations:\n  - type: expect_column_values_to_not_be_null\n    kwargs: {column: COLUMN}\n"
+
+
+def project_with(folder: Path, *, label: str = "float", column: str = "x", **sections: Any) -> Loop:
+    """Return a loop of numbers with a contract, a suite and a training function in a folder."""
+    (folder / "contract.yaml").write_text(CONTRACT.replace("LABEL", label))
+    (folder / "suite.yaml").write_text(SUITE.replace("COLUMN", column))
+    (folder / "made.py").write_text("def candidates(seed): ...\ndef tell(context): ...\n")
+    fields = toy_fields()
+    data = {
+        "source": {"kind": "parquet", "uri": "{partition}.parquet"},
+        "contract": "contract.yaml",
+        "expectations": "suite.yaml",
+        "key": "row_id",
+        "time": "at",
+        "label": "y",
+        **sections.pop("data", {}),
+    }
+    gates = [{"metric": "mae", "at_most": 1.0}]
+    fields |= {"train": {"function": "made:candidates", "window": 2}, "gates": gates, "watch": {}, **sections}
+    return Loop(**{**fields, "data": data})
+
+
+def test_a_declaration_whose_parts_fit_is_well_declared(tmp_path: Path) -> None:
+    loop = project_with(tmp_path, evaluate={"slices": ["place"]}, notify=["made:tell"])
+    check_declaration(loop, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("parts", "key", "words"),
+    [
+        ({"column": "z"}, "expectations[0].kwargs.column", "reads 'z', which the contract contract.yaml does not have"),
+        ({"evaluate": {"slices": ["plaice"]}}, "evaluate", "'plaice', which the contract contract.yaml does not have"),
+        ({"evaluate": {"slices": ["plaice"]}}, "evaluate", "did you mean 'place'?"),
+        ({"evaluate": {"groups": ["region"]}}, "evaluate", "slice by 'region'"),
+        ({"gates": [{"metric": "mae", "at_most": 1.0, "slices": ["region"]}]}, "gates", "slice by 'region'"),
+        ({"label": "text"}, "data.label", "is of type text in contract.yaml, and the gates need labels of numbers"),
+        ({"label": "bool"}, "data.label", "is of type bool in contract.yaml, and the gates need labels of numbers"),
+        ({"label": "text", "gates": [{"metric": "roc_auc", "at_least": 0.6}]}, "data.label", "labels of 0 and 1"),
+        ({"notify": ["made:nobody"]}, "notify[0]", "has no function 'nobody'"),
+        ({"notify": ["nowhere:tell"]}, "notify[0]", "module 'nowhere' does not exist"),
+        ({"notify": ["json:tell"]}, "notify[0]", "json:tell cannot be imported"),
+    ],
+)
+def test_what_does_not_fit_together_is_found_before_a_partition_comes(
+    tmp_path: Path, parts: dict[str, Any], key: str, words: str
+) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        check_declaration(project_with(tmp_path, **parts), tmp_path)
+    assert caught.value.key == key
+    assert words in str(caught.value)
+
+
+def test_a_slice_that_the_features_may_hold_is_no_fault(tmp_path: Path) -> None:
+    loop = project_with(tmp_path, evaluate={"slices": ["distance"]}, data={"features": "made:candidates"})
+    check_declaration(loop, tmp_path)
+
+
+def test_days_in_the_wrong_order_leave_no_partition(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match="until: 2013-01-01 lies before from: 2013-02-01"):
+        project_with(tmp_path, data={"from": "2013-02-01", "until": "2013-01-01"})

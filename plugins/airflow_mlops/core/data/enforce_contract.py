@@ -114,7 +114,8 @@ class Enforcement:
         arrived = batch.column(rule.source)
         if not self.shape.typed and self.shape.nulls and not pa.types.is_null(arrived.type):
             means_null = pc.is_in(arrived, value_set=pa.array(self.shape.nulls, arrived.type))
-            arrived = pc.if_else(means_null, pa.scalar(None, arrived.type), arrived)
+            if means_null.true_count:
+                arrived = pc.if_else(means_null, pa.scalar(None, arrived.type), arrived)
         if rule.mask and not self.raw:
             return arrived.cast(pa.string())
         values, invalid = self._convert(rule, arrived)

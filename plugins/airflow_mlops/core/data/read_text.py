@@ -25,6 +25,8 @@ Mask = npt.NDArray[np.bool_]
 
 _CLOCK = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d{1,6}0*)?)?"
 _ZONE = r" ?(Z|UTC|[+-]\d{2}(:?\d{2})?)"
+_PLAIN_TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}(:?\d{2})?)?$"
+"""Times as Arrow reads them."""
 _PLAIN = TextForm()
 
 
@@ -34,7 +36,7 @@ def type_pattern(kind: pa.DataType, form: TextForm = _PLAIN) -> str | None:
     if pa.types.is_integer(kind):
         return rf"^[+-]?{digits}$"
     if pa.types.is_floating(kind):
-        return rf"^[+-]?({digits}({point}\d*)?|{point}\d+)([eE][+-]?\d{{1,3}})?$"
+        return rf"^[+-]?({digits}({point}\d*)?|{point}\d+)([eE][+-]?\d+)?$"
     if pa.types.is_decimal(kind):
         return rf"^[+-]?{digits}({point}\d{{1,{max(kind.scale, 1)}}})?$"
     if pa.types.is_boolean(kind):
@@ -87,6 +89,9 @@ def parse_column(
         return _parse_format(column, kind, time_format, clock)
     if clock is not None:
         return _parse_clocks(column, kind, clock)
+    quick = _parse_numbers(column, kind, form)
+    if quick is not None:
+        return quick, np.zeros(len(column), bool)
     pattern = type_pattern(kind, form)
     if pattern is None:
         return column.cast(kind), np.zeros(len(column), bool)
@@ -102,6 +107,27 @@ def parse_column(
         # The pattern admits no text for infinity, so an infinite value is a number beyond the range of floats.
         values = pc.if_else(pc.is_inf(values), pa.scalar(None, kind), values)
     return values, _is_lost(values, column) | ~_as_mask(fits)
+
+
+def _parse_numbers(column: pa.Array, kind: pa.DataType, form: TextForm) -> pa.Array | None:
+    """Return numbers of which every text is plainly one; None where texts have to be looked at one by one.
+
+    Arrow reads what the pattern of a type admits, and no more but infinity, NaN and hexadecimal numbers.
+    """
+    if (
+        form.decimal != "."
+        or form.thousands is not None
+        or not (pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    ):
+        return None
+    try:
+        values = column.cast(kind)
+    except pa.ArrowInvalid:
+        return None
+    if pa.types.is_floating(kind):
+        return values if pc.all(pc.is_finite(values), min_count=0).as_py() else None
+    is_hexadecimal = (pc.any(pc.match_substring(column, sign), min_count=0).as_py() for sign in "xX")
+    return None if any(is_hexadecimal) else values
 
 
 def _is_lost(values: pa.Array, column: pa.Array) -> Mask:
@@ -135,6 +161,8 @@ def _plain_number(column: pa.Array, form: TextForm) -> pa.Array:
 
 def _plain_time(column: pa.Array) -> pa.Array:
     """Return times as Arrow reads them: a point before the fraction, six places, no space before the zone."""
+    if pc.all(pc.match_substring_regex(column, _PLAIN_TIME), min_count=0).as_py():
+        return column
     column = pc.replace_substring_regex(column, r",(\d)", r".\1")
     column = pc.replace_substring_regex(column, r"(\.\d{6})0+", r"\1")
     return pc.replace_substring_regex(pc.replace_substring(column, "UTC", "Z"), r"(:\d{2}[.0-9]*) ", r"\1")

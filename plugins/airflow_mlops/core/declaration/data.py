@@ -252,6 +252,12 @@ class Data(Declared):
             raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
         return self
 
+    @model_validator(mode="after")
+    def _require_ordered_days(self) -> Self:
+        if self.from_ is not None and self.until is not None and self.until < self.from_:
+            raise ValueError(f"until: {self.until} lies before from: {self.from_}, so that no partition is left")
+        return self
+
     @property
     def text_form(self) -> TextForm:
         """The written form of the values, where the source has no types."""

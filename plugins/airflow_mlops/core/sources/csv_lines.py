@@ -22,7 +22,7 @@ from airflow_mlops.core.sources.csv_dialect import CsvDialect
 
 Positions = npt.NDArray[np.int64]
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 22
 SMALL_BLOCK_BYTES = 1 << 12
 """Bytes that are split after a line was set aside: where one is broken, the next often is."""
 WITHIN = (

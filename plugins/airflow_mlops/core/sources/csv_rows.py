@@ -178,13 +178,12 @@ class CsvRows:
         dialect = self._dialect
         rows = read_csv(
             pa.BufferReader(block.text),
-            # One thread and one block, so that rows keep their order.
+            # One thread and one block, which ends with a row: no line break within a value can cut it.
             read_options=ReadOptions(use_threads=False, block_size=len(block.text) + 1, column_names=columns),
             parse_options=ParseOptions(
                 delimiter=dialect.delimiter,
                 quote_char=dialect.quote or False,
                 escape_char=dialect.escape or False,
-                newlines_in_values=True,
             ),
             # Nothing is null and nothing is a number until the contract says so.
             convert_options=ConvertOptions(

@@ -20,6 +20,7 @@ from airflow_mlops.core.data.take_snapshot import SnapshotManifest, digest_of, r
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.validation.finding import Finding
 from airflow_mlops.core.validation.judge_history import judge_history
+from airflow_mlops.core.validation.misplaced_delivery import misplaced_warnings
 from airflow_mlops.core.validation.severities import route_failures
 from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, Validator, columns_read, read_suite
 from airflow_mlops.core.workspace import Workspace
@@ -144,6 +145,7 @@ class _SnapshotSplit:
         self.failed = [finding for finding in findings if finding.verdict == "fail"]
         self.warnings = (
             *manifest.warnings,
+            *misplaced_warnings(workspace, manifest),
             *(result.summary for result in self.routed.warnings),
             *(f"{finding.check}: {finding.words}" for finding in self.failed if finding.severity == "warning"),
         )
