@@ -139,6 +139,19 @@ VALUES: list[Case] = [
     quarantined(
         "an empty CSV value in a column that must not be null", "id: is null", deliver=cells("id", ""), source="csv"
     ),
+    quarantined(
+        "a line of totals at the end, without a time",
+        "at: is null",
+        deliver=cells("at", ""),
+        source="csv",
+    ),
+    quarantined("a row without a time in a Parquet file", "at: is null", deliver=values("at", None)),
+    quarantined(
+        "a row without a time in a Parquet file, without a contract",
+        "at: is null",
+        deliver=values("at", None),
+        contract=None,
+    ),
     published("an empty CSV value in a column that may be null", deliver=cells("x", ""), source="csv"),
     quarantined(
         "several faults in one row",

@@ -102,7 +102,7 @@ def derive_shape(
     shape = (
         shape_from_contract(contract, arriving, typed=typed, texts=texts, nulls=data.text_form.nulls)
         if contract
-        else shape_from_rows(arriving, earlier, data.key)
+        else shape_from_rows(arriving, earlier, data)
     )
     if contract is not None and earlier is not None:
         refuse_evolution(contract, shape.columns, earlier)
@@ -184,7 +184,8 @@ def shape_from_contract(
 
 def _rule_from_contract(contract: Contract, name: str, source: int | None, *, text: bool) -> Rule:
     column = contract.columns[name]
-    is_required = not column.nullable or name == contract.key
+    # A row without its time belongs to no partition, as one without its key is no row.
+    is_required = not column.nullable or name in (contract.key, contract.time)
     return Rule(
         name, column.source_type, source, not is_required, column.finite, column.mask, text, column.format, column.clock
     )
@@ -205,7 +206,7 @@ def _sort_new_columns(contract: Contract, arriving: pa.Schema) -> tuple[list[str
     return faults, ignored
 
 
-def shape_from_rows(arriving: pa.Schema, earlier: Mapping[str, str] | None, key: str) -> Shape:
+def shape_from_rows(arriving: pa.Schema, earlier: Mapping[str, str] | None, data: Data) -> Shape:
     """Return the shape of typed rows without a contract; see :func:`derive_shape`."""
     rules, faults = [], case_twins(arriving.names)
     for place, field in enumerate(arriving):
@@ -219,7 +220,7 @@ def shape_from_rows(arriving: pa.Schema, earlier: Mapping[str, str] | None, key:
                 else f"column {field.name!r} has the type {field.type}; text, numbers, booleans, dates, times are kept"
             )
             continue
-        rules.append(Rule(field.name, kind, place, nullable=field.name != key))
+        rules.append(Rule(field.name, kind, place, nullable=field.name not in (data.key, data.time)))
     if earlier is not None:
         faults += _differences({rule.name: str(rule.kind) for rule in rules}, earlier, arriving.names)
     if faults:
