@@ -32,9 +32,20 @@ def model_input(model: Any, features: pd.DataFrame) -> pd.DataFrame:
 
 
 def encodes_categories(model: Any) -> bool:
-    """Return whether an estimator, or one inside it, is an encoder of categories of scikit-learn."""
+    """Return whether an estimator, or one inside it, is an encoder of categories of scikit-learn.
+
+    An estimator that selects its columns by a function, such as ``make_column_selector``, does not count: a selection
+    by type has to see numbers as numbers.
+    """
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
 
     encoders = (OneHotEncoder, OrdinalEncoder, TargetEncoder)
     parameters = model.get_params(deep=True) if hasattr(model, "get_params") else {}
-    return any(isinstance(part, encoders) for part in (model, *parameters.values()))
+    encodes = any(isinstance(part, encoders) for part in (model, *parameters.values()))
+    return encodes and not any(_selects_columns(value) for value in parameters.values())
+
+
+def _selects_columns(value: Any) -> bool:
+    """Return whether a parameter is the list of a ColumnTransformer with a function in the place of column names."""
+    steps = value if isinstance(value, list) else []
+    return any(isinstance(step, tuple) and len(step) == 3 and callable(step[2]) for step in steps)

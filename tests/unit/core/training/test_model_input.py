@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
@@ -45,6 +45,19 @@ def test_any_other_estimator_gets_floats() -> None:
     assert made.dtypes.astype(str).tolist()[:4] == ["float64", "float64", "float64", "int64"]
     assert made["truth"].tolist()[0] == 1.0
     assert made[["whole", "truth", "number"]].isna().to_numpy().tolist() == [[False] * 3, [True] * 3]
+
+
+def test_a_selection_by_type_sees_numbers_as_numbers() -> None:
+    columns = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclude="number")), remainder="passthrough"
+    )
+    model = make_pipeline(columns, HistGradientBoostingRegressor(max_iter=2))
+    assert not encodes_categories(model)
+    made = model_input(model, FRAME)
+    assert made.dtypes.astype(str).tolist()[:2] == ["float64", "float64"]
+    fitted = model.fit(made, [0.0, 1.0])
+    assert columns.transformers[0][2](made) == ["words"]
+    assert fitted.predict(model_input(fitted, FRAME.head(1))).tolist() == fitted.predict(made)[:1].tolist()
 
 
 def test_rows_without_a_null_are_of_the_same_types() -> None:
