@@ -122,10 +122,10 @@ def test_features_are_of_the_same_types_in_every_week(workspace: Workspace) -> N
 
 def test_a_slice_is_called_by_its_whole_number(workspace: Workspace) -> None:
     measure_performance(workspace, week(4))
-    found = documents(workspace)
-    assert f'"{BIG + 1}"' in found
-    assert f'"{float(BIG)}"' not in found
-    assert '"(missing)"' in found
+    evidence = documents(workspace)
+    assert f'"{BIG + 1}"' in evidence
+    assert f'"{float(BIG)}"' not in evidence
+    assert '"(missing)"' in evidence
 
 
 def test_a_row_alone_is_predicted_as_in_its_batch(workspace: Workspace) -> None:

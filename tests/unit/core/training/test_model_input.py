@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
 
+from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.training.model_input import encodes_categories, model_input
 
 FRAME = pd.DataFrame(
@@ -68,3 +70,8 @@ def test_rows_without_a_null_are_of_the_same_types() -> None:
 def test_a_frame_of_plain_types_is_handed_on_as_it_is() -> None:
     frame = pd.DataFrame({"x": [1.0, np.nan], "n": [1, 2], "words": ["a", None]})
     assert model_input(OneHotEncoder(), frame) is frame
+
+
+def test_another_process_gets_rows_of_the_same_types(tmp_path: Path) -> None:
+    FitRows(FRAME, np.array([0.0, 1.0])).write(tmp_path / "rows.parquet")
+    pd.testing.assert_frame_equal(FitRows.read(tmp_path / "rows.parquet").features, FRAME)
