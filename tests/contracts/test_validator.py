@@ -141,3 +141,42 @@ def test_only_the_columns_that_are_mentioned_are_read() -> None:
         expect("column_values_to_not_be_null", column="x", row_condition="y > 1", condition_parser="pandas"),
     ):
         assert columns_read([NOT_NULL, result]) is None
+
+
+WHOLE = pa.table(
+    {
+        "id": pa.array([*(2**60 + number for number in range(8)), None, 2**60], pa.int64()),
+        "few": pa.array([1, 2, None, 1, 2, None, 1, 2, 1, 2], pa.int64()),
+        "many": pa.array([2, 2, 2, 2, 2, 2, None, 2, 0, 9], pa.int64()),
+        "truth": pa.array([True, None] * 5, pa.bool_()),
+    }
+)
+
+
+def test_whole_numbers_of_64_bits_are_told_apart_although_one_is_null(engine: GxValidator) -> None:
+    (unique,) = engine.check(WHOLE, [expect("column_values_to_be_unique", column="id")])
+    assert unique.rows == (0, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "rows"),
+    [
+        ("column_pair_values_a_to_be_greater_than_b", {"column_A": "many", "column_B": "few"}, {1, 4, 7, 2, 5, 6, 8}),
+        ("compound_columns_to_be_unique", {"column_list": ["id", "truth"]}, set()),
+        ("column_values_to_match_regex", {"column": "few", "regex": "^1$"}, {1, 4, 7, 9}),
+    ],
+)
+def test_null_whole_numbers_can_be_compared(engine: GxValidator, name: str, kwargs: dict, rows: set[int]) -> None:
+    (result,) = engine.check(WHOLE, [expect(name, **kwargs)])
+    assert set(result.rows) == rows
+
+
+def test_each_result_stands_at_its_expectation_however_they_are_evaluated(engine: GxValidator) -> None:
+    pair = expect("column_pair_values_to_be_equal", column_A="few", column_B="many")
+    kind = expect("column_values_to_be_in_type_list", column="few", type_list=["int64"])
+    one = expect("column_values_to_be_of_type", column="few", type_="int64")
+    mean = expect("column_mean_to_be_between", column="few", min_value=0, max_value=2)
+    wanted = [pair, mean, kind, pair, one, mean]
+    results = engine.check(WHOLE, wanted)
+    assert [result.type for result in results] == [expectation.type for expectation in wanted]
+    assert [result.success for result in results] == [False, True, True, False, True, True]

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import MlopsError, RolloutError, TrainingError
+from airflow_mlops.core.training.model_input import encodes_categories
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.gateway.row_shape import RowField, RowShape
@@ -103,7 +104,10 @@ def array_columns(model: Any, shape: RowShape, maker: FeatureMaker) -> list[str]
             f"the model was fitted on {', '.join(map(repr, missing[:5]))}, and requests have no such column; "
             f"they have {', '.join(columns)}"
         )
-    return names if all(shape.fields[shape.by_name[name]].numeric for name in names) else None
+    fields = [shape.fields[shape.by_name[name]] for name in names]
+    if encodes_categories(model) and any(pa.types.is_integer(field.kind) for field in fields):
+        return None  # an array of floats would merge integers beyond 2**53, which are categories of their own
+    return names if all(field.numeric for field in fields) else None
 
 
 def fastest_equivalent_backend(

@@ -17,6 +17,7 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 
+from airflow_mlops.core.data.frame_types import frame_of, never_null
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
 from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.declaration.arrow_types import parse_type
@@ -82,6 +83,7 @@ class RowShape:
             [(f"f{index}", field) for index, field in enumerate(fields) if field.masked],
         )
         self._decimals = [(f"f{index}", field) for index, field in enumerate(fields) if pa.types.is_decimal(field.kind)]
+        self._never_null = never_null(contract, key)
         self.key_of = attrgetter(f"f{self.by_name[key]}")
         members: list[Any] = [
             (f"f{index}", field.json_type) if field.required else (f"f{index}", field.json_type | None, None)
@@ -132,8 +134,7 @@ class RowShape:
             field.name: pa.array([getattr(row, f"f{index}") for row in rows], field.snapshot_type)
             for index, field in enumerate(self.fields)
         }
-        frame: pd.DataFrame = pa.table(columns).to_pandas()
-        return frame
+        return frame_of(pa.table(columns), self._never_null)
 
     @property
     def _has_ignored_columns(self) -> bool:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
+import pyarrow as pa
 
+from airflow_mlops.core.data.frame_types import frame_of, never_null
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ledger.data_details import (
     ErasedSnapshot,
@@ -96,7 +98,7 @@ class History:
             )
         parts = [self._read(key, tuple(columns or ()), hidden) for key in keys]
         if not parts:
-            return pd.DataFrame(columns=list(columns or ()))
+            return self._no_rows(list(columns or ()))
         return pd.concat(parts, ignore_index=True)
 
     @cached_property
@@ -114,11 +116,30 @@ class History:
         self._refuse_unknown([name for name in names if name not in present], key)
         read_columns = [name for name in dict.fromkeys([*names, order]) if name in present]
         table = self._workspace.snapshots.read(key, version=version, columns=read_columns).sort_by(order)
-        frame: pd.DataFrame = table.to_pandas().reindex(columns=names)
+        frame = self._add_younger(frame_of(table, self._never_null), names)
         self._reads[cache_key] = frame
         while len(self._reads) > KEPT_READS:
             self._reads.popitem(last=False)
         return frame
+
+    @cached_property
+    def _never_null(self) -> frozenset[str]:
+        return never_null(self._workspace.contract, self._workspace.loop.data.key)
+
+    def _no_rows(self, names: list[str]) -> pd.DataFrame:
+        contract = self._workspace.contract
+        if contract is None or not set(names) <= set(contract.columns):
+            return pd.DataFrame(columns=names)
+        return frame_of(contract.schema.empty_table().select(names), self._never_null)
+
+    def _add_younger(self, frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+        """Return the named columns; those that the contract has and the rows do not are null, in their own type."""
+        younger = [name for name in names if name not in frame.columns]
+        if not younger or self._workspace.contract is None:
+            return frame[list(names)]
+        columns = self._workspace.contract.columns
+        nulls = pa.table({name: pa.nulls(len(frame), columns[name].stored_type) for name in younger})
+        return pd.concat([frame, frame_of(nulls, self._never_null)], axis=1)[list(names)]
 
     def _refuse_unknown(self, missing: Sequence[str], key: str) -> None:
         # A column that was added to the contract later is null in older partitions.

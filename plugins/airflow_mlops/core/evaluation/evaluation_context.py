@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from airflow_mlops.core.data.frame_types import values_of
 from airflow_mlops.core.declaration.evaluate import UserMetric
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import load_function
@@ -161,7 +162,7 @@ def column_of(rows: ModelRows, name: str) -> npt.NDArray[Any]:
     """Return a column of the rows or of their features, shape (n_rows,); GateError where neither has it."""
     for frame in (rows.rows, rows.features):
         if name in frame.columns:
-            return frame[name].to_numpy()
+            return values_of(frame[name])
     raise GateError(f"a gate or the evaluation slices by {name!r}; the data has no such column")
 
 

@@ -145,8 +145,8 @@ def _remove_values(features: pd.DataFrame, declared: Robustness, random: np.rand
         if name in numbers:
             changed[name] = np.where(removed, np.nan, features[name].to_numpy(float, na_value=np.nan))
         else:
-            # A column of booleans has no missing value, one of objects has.
-            column = features[name].astype(object) if features[name].dtype.kind == "b" else features[name]
+            # A plain column of booleans has no missing value, one of objects has.
+            column = features[name].astype(object) if features[name].dtype == np.bool_ else features[name]
             changed[name] = column.mask(removed)
     return features.assign(**changed) if changed else None
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.predict import as_fitted
 from airflow_mlops.core.training.row_losses import Floats
 
@@ -53,7 +54,9 @@ def _explain(
 
     last = model.steps[-1][1] if hasattr(model, "steps") else model
     kind = type(last).__name__
-    transformed: Any = model[:-1].transform(rows) if hasattr(model, "steps") and len(model.steps) > 1 else rows
+    plain_rows = model_input(model, rows)
+    has_steps = hasattr(model, "steps") and len(model.steps) > 1
+    transformed: Any = model[:-1].transform(plain_rows) if has_steps else plain_rows
     if kind.startswith(_TREES) or kind in ("Ridge", "LinearRegression", "Lasso", "ElasticNet", "LogisticRegression"):
         names = _column_names(model, rows, transformed)
         dense = np.asarray(transformed.todense() if hasattr(transformed, "todense") else transformed, np.float64)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import ModelRows
@@ -66,7 +67,7 @@ def fit_baselines(
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")  # a baseline need not converge
-                fitted = model.fit(features, labels.astype(int) if classifies else labels)
+                fitted = model.fit(model_input(model, features), labels.astype(int) if classifies else labels)
                 predictions[name] = predict(fitted, holdout, classifies=classifies)
         except (TrainingError, ValueError, TypeError) as error:
             reasons[name] = f"the {name} baseline cannot be had: {type(error).__name__}: {error}"[:400]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from airflow_mlops.core.data.frame_types import frame_of
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError, MlopsError, ReproductionError
@@ -157,9 +158,9 @@ def _find_row(workspace: Workspace, row_key: str, partition: str | None) -> tupl
         if key not in published:
             raise ReproductionError(f"partition {key} is not published")
         version = published[key].version
-        column_values = workspace.snapshots.read(key, version=version, columns=[column]).column(column)
+        column_values = frame_of(workspace.snapshots.read(key, version=version, columns=[column]), (column,))[column]
         # As text the way predictions are keyed by it.
-        if column_values.to_pandas().astype(str).eq(row_key).any():
+        if column_values.astype(str).eq(row_key).any():
             pin = PinnedPartition(key, version, published[key].digest)
             return pin, read_partition(workspace, pin, label=False)
     where = f"partition {partition}" if partition else f"any of the {len(published)} published partitions"

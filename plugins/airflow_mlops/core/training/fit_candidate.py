@@ -6,6 +6,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from airflow_mlops.core.declaration.train import InInterpreter, OnSageMaker
 from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition, TrainingFailed
@@ -104,7 +108,27 @@ def rows_of(workspace: Workspace, request: FitRequest) -> FitRows:
     window = read_window(workspace, [PinnedPartition(**pin) for pin in request.window])
     data = workspace.loop.data
     moment = None if request.search is None else moments(window.rows[data.time])
-    return FitRows(window.features, window.rows[data.label].to_numpy(), moment)
+    label = encode_label(window.rows[data.label], classifies=request.classifies)
+    return FitRows(window.features, label, moment)
+
+
+def encode_label(label: pd.Series[Any], *, classifies: bool) -> npt.NDArray[Any]:
+    """Return the labels that an estimator is fitted on, shape (n_rows,): integers if they are classes, else floats.
+
+    The encoding does not depend on how the label is stored, nor on whether another row lacks one.
+
+    Raises
+    ------
+    TrainingError
+        If a label is no number.
+    """
+    try:
+        values = label.to_numpy(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TrainingError(
+            f"label {label.name!r} must be a number or a truth value: {error}; turn it into one in the source"
+        ) from error
+    return values.astype(np.int64) if classifies else values
 
 
 def runner_of(workspace: Workspace) -> StepRunner:

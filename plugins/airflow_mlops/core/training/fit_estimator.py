@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.search_parameters import search_parameters
 from airflow_mlops.core.training.usable_model import check_usable, label_hint
 
@@ -78,6 +80,7 @@ def fit_or_search(
         If the user's estimator raises; the message names it.
     """
     try:
+        rows = replace(rows, features=model_input(candidate.estimator, rows.features))
         if candidate.space is None:
             return candidate.estimator.fit(rows.features, rows.label), {}, None
         return search_parameters(candidate.estimator, candidate.space, request, rows)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.row_losses import Floats
 
 
@@ -22,7 +23,7 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
         If a feature is missing that the model was fitted on, or the model raises, gives another number of
         values, or gives NaN or infinity.
     """
-    features = as_fitted(model, features)
+    features = model_input(model, as_fitted(model, features))
     try:
         with np.errstate(all="ignore"):  # the result is checked for NaN and infinity below
             if classifies:

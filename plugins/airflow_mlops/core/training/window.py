@@ -11,6 +11,7 @@ import pandas as pd
 
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.contract_over_time import apply_contract
+from airflow_mlops.core.data.frame_types import frame_of, never_null
 from airflow_mlops.core.data.labels.labels_of import LabelReader, fully_labelled_partitions, pin_labels, with_labels
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.train import Train
@@ -117,7 +118,7 @@ def read_partition(
         where = f"snapshot {pin.partition} in version {pin.version}"
         rows = apply_contract(rows, workspace.contract, where, but=None if label else data.label)
     rows = rows.sort_by(data.key)
-    frame: pd.DataFrame = rows.to_pandas()
+    frame = frame_of(rows, never_null(workspace.contract, data.key))
     if label and (data.labels is not None or pin.labels is not None):
         delivered = (labels or LabelReader(workspace)).of(pin.partition, pin.labels)
         return with_labels(frame, rows[data.key], delivered, data.label)
@@ -133,7 +134,7 @@ def read_labels(workspace: Workspace, pin: PinnedPartition, *, labels: LabelRead
     present = workspace.snapshots.batches(pin.partition, version=pin.version).schema.names
     columns = [name for name in (data.key, data.label) if name in present]
     rows = workspace.snapshots.read(pin.partition, version=pin.version, columns=columns)
-    frame = rows.to_pandas()
+    frame = frame_of(rows, never_null(workspace.contract, data.key))
     if data.labels is not None or pin.labels is not None:
         delivered = (labels or LabelReader(workspace)).of(pin.partition, pin.labels)
         frame = with_labels(frame, rows[data.key], delivered, data.label)

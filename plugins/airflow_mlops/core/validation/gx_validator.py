@@ -10,16 +10,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
+from airflow_mlops.core.data.frame_types import as_objects, fill_nulls, frame_of, nullable_columns
 from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError
-from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, columns_read, read_suite_with_lines
+from airflow_mlops.core.validation.suite import (
+    Expectation,
+    ExpectationResult,
+    columns_read,
+    named_columns,
+    read_suite_with_lines,
+)
 
 PASS_OR_FAIL: dict[str, Any] = {"result_format": "BOOLEAN_ONLY"}
 EVERY_ROW: dict[str, Any] = {"result_format": "COMPLETE"}
@@ -35,7 +43,36 @@ class GxValidator:
             return []
         needed = columns_read(expectations)
         table = rows if needed is None else rows.select([name for name in rows.column_names if name in needed])
-        return evaluate(create_batch(table), expectations, detailed=EVERY_ROW)
+        frame = frame_of(table)
+        forms = [frame_form(expectation, frame) for expectation in expectations]
+        results: dict[int, ExpectationResult] = {}
+        for form in dict.fromkeys(forms):
+            numbers = [number for number, own_form in enumerate(forms) if own_form is form]
+            chosen = [expectations[number] for number in numbers]
+            results |= zip(numbers, evaluate(create_batch(form(frame)), chosen, detailed=EVERY_ROW), strict=True)
+        return [results[number] for number in range(len(expectations))]
+
+
+def frame_form(expectation: Expectation, frame: pd.DataFrame) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Return the function that gives a frame the types in which the engine can evaluate an expectation.
+
+    The engine asks for the truth value of comparisons within a row, which ``pandas.NA`` does not have, and it does not
+    know ``Int64`` among the types of a list. Everything else is evaluated on the frame as it is.
+    """
+    columns = named_columns(expectation)
+    if set(columns).isdisjoint(nullable_columns(frame)):
+        return unchanged
+    if expectation.type in _READS_TYPES:
+        return fill_nulls
+    return as_objects if len(columns) > 1 else unchanged
+
+
+def unchanged(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame itself."""
+    return frame
+
+
+_READS_TYPES = frozenset({"expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list"})
 
 
 @dataclass(frozen=True)
@@ -63,11 +100,8 @@ def create_context() -> Any:
     return context
 
 
-def create_batch(rows: pa.Table) -> Any:
-    """Return the rows as a batch whose index is the position of the row, also without any column."""
-    import pandas as pd
-
-    frame = rows.to_pandas(split_blocks=True) if rows.num_columns else pd.DataFrame(index=range(rows.num_rows))
+def create_batch(frame: pd.DataFrame) -> Any:
+    """Return a frame as a batch whose index is the position of the row, also without any column."""
     frame.index = pd.RangeIndex(len(frame))
     source = create_context().data_sources.add_pandas("pandas")
     definition = source.add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")

@@ -121,14 +121,19 @@ def columns_read(expectations: Sequence[Expectation]) -> list[str] | None:
     """
     names: dict[str, None] = {}
     for expectation in expectations:
-        values = [expectation.kwargs[key] for key in sorted(_COLUMN_KEYS & expectation.kwargs.keys())]
+        columns = named_columns(expectation)
         if expectation.type in _READS_THE_TABLE or expectation.kwargs.get("row_condition") is not None:
             return None
-        if not values and expectation.type not in _READS_NO_COLUMN:
+        if not columns and expectation.type not in _READS_NO_COLUMN:
             return None
-        for value in values:
-            names.update(dict.fromkeys(value if isinstance(value, list) else [value]))
+        names.update(dict.fromkeys(columns))
     return list(names)
+
+
+def named_columns(expectation: Expectation) -> list[str]:
+    """Return the columns that the arguments of an expectation name."""
+    values = [expectation.kwargs[key] for key in sorted(_COLUMN_KEYS & expectation.kwargs.keys())]
+    return [name for value in values for name in (value if isinstance(value, list) else [value])]
 
 
 def read_suite(path: str | Path) -> list[Expectation]:

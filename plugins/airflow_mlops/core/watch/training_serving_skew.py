@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from airflow_mlops.core.data.frame_types import frame_of
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition
@@ -88,7 +89,7 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
     pin = pin_scored(state, key)
     frame = read_partition(workspace, pin, label=False)
     replay = _Replay(workspace, pin, frame, load_version(workspace, champion))
-    logged = workspace.predictions.read(key, version=scored.version).to_pandas()
+    logged = frame_of(workspace.predictions.read(key, version=scored.version))
     positions = np.unique(np.linspace(0, len(frame) - 1, min(rows, len(frame))).round().astype(int))
     difference = replay.first_row_difference(positions.tolist()) or replay.first_logged_difference(logged)
     return SkewReport(key, champion.number, len(positions), replay.features.shape[1], difference)

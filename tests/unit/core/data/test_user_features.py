@@ -201,6 +201,21 @@ def test_a_column_that_the_contract_has_got_since_is_null_in_the_past(tmp_path: 
     assert (features["nulls"].iloc[0], features["columns"].iloc[0]) == (360, 2)
 
 
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_past_has_the_types_of_the_contract_whatever_was_published(tmp_path: Path, number: int) -> None:
+    (tmp_path / "toy.yaml").write_text(CONTRACT)
+    asks = (
+        "def features(frame, history):\n    past = history.rows(columns=['gusts', 'storm', 'x'])\n"
+        "    assert past.dtypes.astype(str).tolist() == ['Int64', 'boolean', 'float64'], past.dtypes\n"
+        "    assert past['gusts'].isna().all()\n    return frame[['x']]\n"
+    )
+    workspace = workspace_with_features(tmp_path, asks, weeks=3, contract="toy.yaml")
+    (tmp_path / "toy.yaml").write_text(CONTRACT.replace("  y:", "  gusts: {type: int}\n  storm: {type: bool}\n  y:"))
+    again = in_memory_workspace(workspace.loop, {}, scratch=tmp_path, root=tmp_path)
+    vars(again).update(snapshots=workspace.snapshots, ledger=workspace.ledger)
+    assert len(FeatureMaker(again).make(toy_rows(number), week(number))) == 120
+
+
 def test_training_scoring_and_watching_use_the_same_features(tmp_path: Path) -> None:
     workspace = workspace_with_features(tmp_path, LEVEL, weeks=5)
     assert train(workspace, week(3)) == "1"

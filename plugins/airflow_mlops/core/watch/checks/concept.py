@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from airflow_mlops.core.data.frame_types import frame_of
 from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
@@ -110,7 +111,8 @@ def scored_losses(window: WatchedWindow, terms: CheckTerms) -> pd.DataFrame:
         if rows.empty:
             continue
         version = window.state.scored[partition].snapshot_version
-        times = workspace.snapshots.read(partition, version=version, columns=[data.key, data.time]).to_pandas()
+        columns = workspace.snapshots.read(partition, version=version, columns=[data.key, data.time])
+        times = frame_of(columns, (data.key,))
         rows = rows.merge(times.astype({data.key: str}), left_on="key", right_on=data.key, suffixes=("", "_of_data"))
         label, predictions = (rows[name].to_numpy(np.float64) for name in ("label", "champion_prediction"))
         frames.append(

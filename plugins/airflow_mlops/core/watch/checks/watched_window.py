@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from airflow_mlops.core.data.frame_types import frame_of
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.labels.open_labels import earliest_labelled_partition
 from airflow_mlops.core.data.user_features import FeatureMaker
@@ -138,7 +139,7 @@ class WatchedWindow:
     def logged(self) -> pd.DataFrame:
         """The champion's predictions of all rows and the labels that have arrived, by key."""
         table = self.workspace.predictions.read(self.partition, version=self.scored.version)
-        frame: pd.DataFrame = table.select(["key", "champion_prediction"]).to_pandas().set_index("key")
+        frame: pd.DataFrame = frame_of(table.select(["key", "champion_prediction"])).set_index("key")
         return frame.assign(label=self.labels.reindex(frame.index))
 
     @cached_property

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from airflow_mlops.core.data.frame_types import values_of
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import LedgerError, NotReadyError
@@ -113,5 +114,5 @@ def columns_of(rows: ModelRows, columns: Sequence[str]) -> dict[str, npt.NDArray
     for name in columns:
         frame = next((table for table in (rows.rows, rows.features) if name in table.columns), None)
         if frame is not None:
-            columns_by_name[name] = frame[name].to_numpy()
+            columns_by_name[name] = values_of(frame[name])
     return columns_by_name

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from airflow_mlops.core.data.frame_types import frame_of
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.labels.open_labels import earliest_labelled_partition
 from airflow_mlops.core.data.user_features import FeatureMaker
@@ -111,7 +112,7 @@ def _match_predictions(
     data = workspace.loop.data
     labels = rows[[data.key, data.label]].assign(row=np.arange(len(rows))).dropna()
     labels = labels.rename(columns={data.key: "key", data.label: "label"}).astype({"key": str})
-    predictions: pd.DataFrame = workspace.predictions.read(partition, version=scored.version).to_pandas()
+    predictions = frame_of(workspace.predictions.read(partition, version=scored.version))
     return predictions.merge(labels, on="key", validate="one_to_one")
 
 
