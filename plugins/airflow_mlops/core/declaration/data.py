@@ -17,8 +17,11 @@ class Limits(Declared):
     bytes: int = Field(default=64_000_000_000, ge=1, description="bytes of a partition once they are decompressed")
 
 
+PLACEHOLDER = re.compile(r"\{(partition|year|month|day|hour)\}")
+
+
 def _require_placeholder(text: str) -> str:
-    if not re.search(r"\{(partition|year|month|day|hour)\}", text):
+    if not is_template(text):
         raise ValueError("must hold {partition}, or {year}, {month}, {day}, {hour}")
     return text
 
@@ -26,22 +29,48 @@ def _require_placeholder(text: str) -> str:
 Template = Annotated[str, AfterValidator(_require_placeholder)]
 
 
+def _require_known_placeholder(text: str) -> str:
+    if not is_template(text) and "{" in text:
+        raise ValueError(
+            "holds a placeholder that is not known; there are {partition}, {year}, {month}, {day}, {hour}, and "
+            "without any of them the files are cut by data.time"
+        )
+    return text
+
+
+def is_template(uri: str) -> bool:
+    """Return whether an address holds a placeholder, so that each partition has files of its own."""
+    return PLACEHOLDER.search(uri) is not None
+
+
+FileAddress = Annotated[str, Field(min_length=1), AfterValidator(_require_known_placeholder)]
+FILE_ADDRESS = (
+    "path with {partition} in it, relative to the project folder, or s3://bucket/key; without a placeholder it is one "
+    "table of all partitions, cut by data.time"
+)
+
+
 Sign = Annotated[str, Field(min_length=1, max_length=1)]
 
 
 class ParquetSource(Declared):
-    """Parquet files: one for each partition, or several that match a ``*``."""
+    """Parquet files: one for each partition, several that match a ``*``, or one of all partitions."""
 
     kind: Literal["parquet"] = Field(description="which kind of source")
-    uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
+    uri: FileAddress = Field(description=FILE_ADDRESS)
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+
+    @property
+    def is_cut_by_time(self) -> bool:
+        """Whether the files hold the rows of all partitions."""
+        return not is_template(self.uri)
 
 
 class CsvSource(Declared):
     """CSV files, plain or compressed (.gz, .bz2, .zst, .xz); they carry no types, so a contract is required."""
 
     kind: Literal["csv"] = Field(description="which kind of source")
-    uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
+    uri: FileAddress = Field(description=FILE_ADDRESS)
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
     delimiter: Sign = Field(default=",", description="character between two values")
     quote: Sign | None = Field(default='"', description="character around a value; null if quotes have no meaning")
@@ -81,6 +110,11 @@ class CsvSource(Declared):
         if both:
             raise ValueError(f"{min(both)!r} is among true_values and false_values")
         return self
+
+    @property
+    def is_cut_by_time(self) -> bool:
+        """Whether the files hold the rows of all partitions."""
+        return not is_template(self.uri)
 
     @property
     def text_form(self) -> TextForm:

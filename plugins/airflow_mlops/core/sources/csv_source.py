@@ -61,16 +61,20 @@ class CsvFiles:
         if are_unchanged(files, known):
             yield Arrival(pa.schema([]), iter(()), typed=False, origin=dict(known or {}), unchanged=True)
             return
+        schema = self._common_schema(files, partition)
+        broken: list[BrokenRow] = []
+        with closing(self._batches(files, schema, partition, broken)) as batches:
+            origin = {"files": [file.origin() for file in files]}
+            yield Arrival(schema, batches, typed=False, origin=origin, broken=broken)
+
+    def _common_schema(self, files: Sequence[PartitionFile], partition: str) -> pa.Schema:
+        """Return the columns that the headers of all files have."""
         names: list[str] | None = None
         for file in files:
             with self._open_rows(file, partition, Meter(self._limits, partition), []) as rows:
                 names = rows.names if names is None else names
                 require_same_columns(rows.names, names, f"partition {partition}: {file.name}", files[0].name)
-        broken: list[BrokenRow] = []
-        schema = pa.schema([pa.field(name, pa.string()) for name in names or ()])
-        with closing(self._batches(files, schema, partition, broken)) as batches:
-            origin = {"files": [file.origin() for file in files]}
-            yield Arrival(schema, batches, typed=False, origin=origin, broken=broken)
+        return pa.schema([pa.field(name, pa.string()) for name in names or ()])
 
     @contextmanager
     def _open_rows(

@@ -33,6 +33,12 @@ class Footer:
     metadata: pq.FileMetaData
 
     @property
+    def batch_rows(self) -> int:
+        """Rows of a batch that hardly exceeds ``BATCH_BYTES``."""
+        fitting: int = BATCH_BYTES * max(self.metadata.num_rows, 1) // max(self.bytes, 1)
+        return max(1, min(BATCH_ROWS, fitting))
+
+    @property
     def bytes(self) -> int:
         """Bytes of the columns, encoded and decompressed."""
         return sum(self.metadata.row_group(group).total_byte_size for group in range(self.metadata.num_row_groups))
@@ -75,9 +81,7 @@ class ParquetFiles:
         for footer in footers:
             meter.add_rows(footer.metadata.num_rows, footer.metadata.num_columns, footer.file.name)
             meter.add_bytes(footer.bytes, footer.file.name)
-        schema = footers[0].schema
-        for footer in footers[1:]:
-            require_same_schema(footer, footers[0], partition)
+        schema = common_schema(footers, partition)
         origin = {"files": [{**footer.file.origin(), "rows": footer.metadata.num_rows} for footer in footers]}
         with closing(self._batches(footers, schema, partition)) as batches:
             yield Arrival(schema, batches, origin=origin)
@@ -93,10 +97,9 @@ class ParquetFiles:
         meter = Meter(self._limits, partition)
         for footer in footers:
             rows = footer.metadata.num_rows
-            fitting = BATCH_BYTES * max(rows, 1) // max(footer.bytes, 1)
             try:
                 with self._files.filesystem.open_input_file(footer.file.path) as stream:
-                    for batch in self._pieces(stream, footer, max(1, min(BATCH_ROWS, fitting))):
+                    for batch in self._pieces(stream, footer, footer.batch_rows):
                         rows -= batch.num_rows
                         # Repeated values take far more memory than the footer says.
                         meter.add_bytes(batch.nbytes, footer.file.name)
@@ -106,28 +109,30 @@ class ParquetFiles:
             except (pa.ArrowException, OSError) as error:
                 raise self._files.translate_error(error, partition, footer.file.name) from error
 
-    def _pieces(self, stream: Any, footer: Footer, size: int) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of a file in batches, with little of it in memory at once."""
+    def _pieces(
+        self, stream: Any, footer: Footer, size: int, groups: Sequence[int] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a file, or of some of its row groups, in batches, with little of it in memory at once."""
         # From an object store a row group is read as a whole: column by column would be many small requests. On a
         # local disk one thread reads a little ahead of each column; with more threads, memory grows with the file.
         remote = not self._files.is_local
         with pq.ParquetFile(
             stream, metadata=footer.metadata, buffer_size=0 if remote else BUFFER_BYTES, pre_buffer=remote
         ) as file:
-            for groups, rows in groups_to_read(stream, footer.metadata, size, one_by_one=remote):
-                yield from file.iter_batches(rows, row_groups=groups, use_threads=remote)
+            for together, rows in groups_to_read(stream, footer.metadata, size, one_by_one=remote, chosen=groups):
+                yield from file.iter_batches(rows, row_groups=together, use_threads=remote)
 
 
 def groups_to_read(
-    stream: Any, metadata: pq.FileMetaData, size: int, *, one_by_one: bool
+    stream: Any, metadata: pq.FileMetaData, size: int, *, one_by_one: bool, chosen: Sequence[int] | None = None
 ) -> Iterator[tuple[list[int], int]]:
-    """Yield row groups to read in one pass, and the number of rows of a batch.
+    """Yield row groups to read in one pass, all or those that are chosen, and the number of rows of a batch.
 
     A few kilobytes of Parquet can expand to gigabytes of text where long values repeat. A row group for which that is
     possible is read alone, in batches that fit its longest values.
     """
     groups: list[int] = []
-    for group in range(metadata.num_row_groups):
+    for group in range(metadata.num_row_groups) if chosen is None else chosen:
         columns = dictionary_columns(metadata.row_group(group), size)
         if not columns and not one_by_one:
             groups.append(group)
@@ -178,6 +183,19 @@ def conform_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     columns = batch.columns if names == schema.names else [batch.column(names.index(name)) for name in schema.names]
     plain = [column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in columns]
     return pa.RecordBatch.from_arrays(plain, schema=schema)
+
+
+def common_schema(footers: Sequence[Footer], partition: str) -> pa.Schema:
+    """Return the columns of the files of a partition.
+
+    Raises
+    ------
+    PartitionRefusedError
+        If the files have different columns.
+    """
+    for footer in footers[1:]:
+        require_same_schema(footer, footers[0], partition)
+    return footers[0].schema
 
 
 def require_same_schema(footer: Footer, first: Footer, partition: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,20 @@ _TRANSIENT = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTER
 class PartitionFile:
     """A file of a partition.
 
-    ``name`` is its path as in the declaration, ``path`` the path on its file system, and ``tag`` the entity tag of an
-    object store.
+    ``name`` is its path as in the declaration, ``path`` the path on its file system, ``tag`` the entity tag of an
+    object store, and ``modified`` the time of its last change in nanoseconds.
     """
 
     name: str
     path: str
     size: int
     tag: str | None = None
+    modified: int | None = field(default=None, compare=False)
+
+    @property
+    def identity(self) -> str:
+        """A text that differs if the file was written since."""
+        return f"{self.size} {self.tag or self.modified}"
 
     def origin(self) -> dict[str, Any]:
         """Return the file as JSON values."""
@@ -87,7 +93,14 @@ class PartitionFiles:
         try:
             infos = sorted(_match_files(self.filesystem, pattern), key=lambda info: str(info.path))
             files = [
-                PartitionFile(self._name(info.path), info.path, info.size or 0, self._tag(info.path)) for info in infos
+                PartitionFile(
+                    self._name(info.path),
+                    info.path,
+                    info.size or 0,
+                    self._tag(info.path),
+                    getattr(info, "mtime_ns", None),
+                )
+                for info in infos
             ]
         except (OSError, pa.ArrowException) as error:
             raise self.translate_error(error, partition, filled) from error
