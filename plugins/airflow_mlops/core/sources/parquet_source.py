@@ -15,7 +15,8 @@ from pyarrow.fs import FileSystem
 
 from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
-from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged, columns_error
+from airflow_mlops.core.sources.common_columns import FileColumns, conform_batch, unite_columns
+from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged
 from airflow_mlops.core.sources.size_limits import Meter
 
 BATCH_BYTES = 64 << 20
@@ -103,7 +104,9 @@ class ParquetFiles:
                         rows -= batch.num_rows
                         # Repeated values take far more memory than the footer says.
                         meter.add_bytes(batch.nbytes, footer.file.name)
-                        yield conform_batch(batch, schema)
+                        yield conform_batch(
+                            batch, schema, f"partition {partition}: {footer.file.name}", footer.file.values
+                        )
                 if rows:
                     raise pa.ArrowInvalid(f"it ends {rows:,} rows before the number that its footer states")
             except (pa.ArrowException, OSError) as error:
@@ -177,14 +180,6 @@ def simplify_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
-def conform_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return a batch with its columns in the order of a schema and without dictionaries."""
-    names = batch.schema.names
-    columns = batch.columns if names == schema.names else [batch.column(names.index(name)) for name in schema.names]
-    plain = [column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in columns]
-    return pa.RecordBatch.from_arrays(plain, schema=schema)
-
-
 def common_schema(footers: Sequence[Footer], partition: str) -> pa.Schema:
     """Return the columns of the files of a partition.
 
@@ -193,32 +188,4 @@ def common_schema(footers: Sequence[Footer], partition: str) -> pa.Schema:
     PartitionRefusedError
         If the files have different columns.
     """
-    for footer in footers[1:]:
-        require_same_schema(footer, footers[0], partition)
-    return footers[0].schema
-
-
-def require_same_schema(footer: Footer, first: Footer, partition: str) -> None:
-    """Raise PartitionRefusedError unless a file has the columns of the first file, in any order.
-
-    Raises
-    ------
-    PartitionRefusedError
-        Naming every column that differs, with both types.
-    """
-    columns, first_columns = sorted(_columns(footer.schema)), sorted(_columns(first.schema))
-    if columns == first_columns:
-        return
-    types, expected = dict(columns), dict(first_columns)
-    differences = [f"column {name!r} is missing" for name in expected if name not in types]
-    differences += [f"column {name!r} ({types[name]}) is new" for name in types if name not in expected]
-    differences += [
-        f"column {name!r} is {types[name]}, there it is {kind}"
-        for name, kind in expected.items()
-        if types.get(name, kind) != kind
-    ]
-    raise columns_error(f"partition {partition}: {footer.file.name}", first.file.name, differences)
-
-
-def _columns(schema: pa.Schema) -> list[tuple[str, str]]:
-    return [(field.name, str(field.type)) for field in schema]
+    return unite_columns([FileColumns(footer.file.name, footer.schema) for footer in footers], partition)

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_mlops.core.ports.partitions import Arrival
-from airflow_mlops.core.sources.parquet_source import Footer, ParquetFiles, common_schema, conform_batch
+from airflow_mlops.core.sources.common_columns import conform_batch
+from airflow_mlops.core.sources.parquet_source import Footer, ParquetFiles, common_schema
 from airflow_mlops.core.sources.partition_files import are_unchanged
 from airflow_mlops.core.sources.size_limits import Meter
 from airflow_mlops.core.sources.time_cut import Interval, TimeColumn, TimedRows, TimePlacer, missing_rows
@@ -65,7 +66,9 @@ class ParquetTable(ParquetFiles):
                     meter.add_rows(batch.num_rows, batch.num_columns, footer.file.name)
                     meter.add_bytes(batch.nbytes, footer.file.name)
                     if batch.num_rows:
-                        yield conform_batch(batch, schema)
+                        yield conform_batch(
+                            batch, schema, f"partition {partition}: {footer.file.name}", footer.file.values
+                        )
             except (pa.ArrowException, OSError) as error:
                 raise self._files.translate_error(error, partition, footer.file.name) from error
 

@@ -34,7 +34,7 @@ class PartitionFile:
     """A file of a partition.
 
     ``name`` is its path as in the declaration, ``path`` the path on its file system, ``tag`` the entity tag of an
-    object store, and ``modified`` the time of its last change in nanoseconds.
+    object store, ``modified`` the time of its last change in nanoseconds, and ``values`` the columns in its path.
     """
 
     name: str
@@ -42,6 +42,7 @@ class PartitionFile:
     size: int
     tag: str | None = None
     modified: int | None = field(default=None, compare=False)
+    values: Mapping[str, str | None] = field(default_factory=dict, compare=False)
 
     @property
     def identity(self) -> str:
