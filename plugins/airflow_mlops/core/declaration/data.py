@@ -53,12 +53,24 @@ FILE_ADDRESS = (
 Sign = Annotated[str, Field(min_length=1, max_length=1)]
 
 
+def _require_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"names {repeated!r} more than once")
+    return names
+
+
+PathColumns = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Listed, AfterValidator(_require_distinct)]
+PATH_COLUMNS = "columns whose values are in the path of a file, as in region=eu/; null is __HIVE_DEFAULT_PARTITION__"
+
+
 class ParquetSource(Declared):
     """Parquet files: one for each partition, several that match a ``*``, or one of all partitions."""
 
     kind: Literal["parquet"] = Field(description="which kind of source")
     uri: FileAddress = Field(description=FILE_ADDRESS)
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+    path_columns: PathColumns = Field(default=(), description=PATH_COLUMNS)
 
     @property
     def is_cut_by_time(self) -> bool:
@@ -72,6 +84,7 @@ class CsvSource(Declared):
     kind: Literal["csv"] = Field(description="which kind of source")
     uri: FileAddress = Field(description=FILE_ADDRESS)
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+    path_columns: PathColumns = Field(default=(), description=PATH_COLUMNS)
     delimiter: Sign = Field(default=",", description="character between two values")
     quote: Sign | None = Field(default='"', description="character around a value; null if quotes have no meaning")
     escape: Sign | None = Field(
@@ -284,6 +297,16 @@ class Data(Declared):
     def _require_typed_columns(self) -> Self:
         if self.source.kind in ("csv", "http") and self.contract is None:
             raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
+        return self
+
+    @model_validator(mode="after")
+    def _require_time_in_rows(self) -> Self:
+        source = self.source
+        if isinstance(source, ParquetSource | CsvSource) and source.is_cut_by_time and self.time in source.path_columns:
+            raise ValueError(
+                f"time: {self.time!r} is among path_columns, and files without a placeholder are cut by the times in "
+                f"their rows; write the folder as a placeholder, as in {self.time}={{partition}}/"
+            )
         return self
 
     @property

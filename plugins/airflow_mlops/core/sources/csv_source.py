@@ -15,6 +15,7 @@ from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
 from airflow_mlops.core.sources.csv_dialect import CsvDialect
 from airflow_mlops.core.sources.csv_rows import CsvRows
 from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged, columns_error
+from airflow_mlops.core.sources.path_columns import add_path_columns, add_path_fields
 from airflow_mlops.core.sources.size_limits import Meter
 from airflow_mlops.core.sources.utf8_stream import DAMAGES, Utf8Stream, open_decompressed
 
@@ -36,6 +37,8 @@ class CsvFiles:
         Signs of the text; RFC 4180 in UTF-8 by default.
     limits : Limits
         How much a partition may hold.
+    path_columns : sequence of str
+        Columns whose values are in the paths of the files.
     """
 
     def __init__(
@@ -46,8 +49,9 @@ class CsvFiles:
         filesystem: FileSystem | None = None,
         dialect: CsvDialect | None = None,
         limits: Limits | None = None,
+        path_columns: Sequence[str] = (),
     ) -> None:
-        self._files = PartitionFiles(template, root=root, filesystem=filesystem)
+        self._files = PartitionFiles(template, root=root, filesystem=filesystem, path_columns=path_columns)
         self._dialect, self._limits = dialect or CsvDialect(), limits or Limits()
 
     def path(self, partition: str) -> Path:
@@ -74,7 +78,8 @@ class CsvFiles:
             with self._open_rows(file, partition, Meter(self._limits, partition), []) as rows:
                 names = rows.names if names is None else names
                 require_same_columns(rows.names, names, f"partition {partition}: {file.name}", files[0].name)
-        return pa.schema([pa.field(name, pa.string()) for name in names or ()])
+        schema = pa.schema([pa.field(name, pa.string()) for name in names or ()])
+        return add_path_fields(schema, files[0].values, f"partition {partition}: {files[0].name}")
 
     @contextmanager
     def _open_rows(
@@ -101,10 +106,10 @@ class CsvFiles:
         meter = Meter(self._limits, partition)
         for file in files:
             with self._open_rows(file, partition, meter, broken) as rows:
-                require_same_columns(rows.names, schema.names, f"partition {partition}: {file.name}", files[0].name)
-                same = rows.names == schema.names
+                names = [name for name in schema.names if name not in file.values]
+                require_same_columns(rows.names, names, f"partition {partition}: {file.name}", files[0].name)
                 for batch in rows.batches():
-                    yield batch if same else batch.select(schema.names)
+                    yield add_path_columns(batch, schema, file.values)
 
 
 def require_same_columns(names: Sequence[str], expected: Sequence[str], name: str, first: str) -> None:

@@ -16,6 +16,7 @@ from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
 from airflow_mlops.core.sources.csv_rows import CsvRows
 from airflow_mlops.core.sources.csv_source import CsvFiles
 from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchanged
+from airflow_mlops.core.sources.path_columns import add_path_columns
 from airflow_mlops.core.sources.size_limits import Meter
 from airflow_mlops.core.sources.table_copies import TableCopies
 from airflow_mlops.core.sources.time_cut import Interval, TimeColumn, TimedRows, TimePlacer, missing_rows
@@ -80,7 +81,7 @@ class CsvTable(CsvFiles):
                     meter.add_rows(part.batch.num_rows + len(part.broken), len(schema), file.name)
                     meter.add_bytes(part.batch.nbytes, file.name)
                     if part.batch.num_rows:
-                        yield part.batch.select(schema.names) if part.batch.schema.names != schema.names else part.batch
+                        yield add_path_columns(part.batch, schema, file.values)
 
     def _rows_of(self, file: PartitionFile, partition: str, interval: Interval) -> Generator[TimedRows]:
         """Yield rows of a file, at least those of an interval, with the times that decide on their partitions."""

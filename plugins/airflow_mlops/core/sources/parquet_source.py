@@ -17,6 +17,7 @@ from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
 from airflow_mlops.core.sources.common_columns import FileColumns, conform_batch, unite_columns
 from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged
+from airflow_mlops.core.sources.path_columns import add_path_fields
 from airflow_mlops.core.sources.size_limits import Meter
 
 BATCH_BYTES = 64 << 20
@@ -58,12 +59,20 @@ class ParquetFiles:
         File system of the files; the local disk by default.
     limits : Limits
         How much a partition may hold; checked against the footers before a row is read.
+    path_columns : sequence of str
+        Columns whose values are in the paths of the files; they arrive as text that the contract reads.
     """
 
     def __init__(
-        self, template: str, *, root: Path, filesystem: FileSystem | None = None, limits: Limits | None = None
+        self,
+        template: str,
+        *,
+        root: Path,
+        filesystem: FileSystem | None = None,
+        limits: Limits | None = None,
+        path_columns: Sequence[str] = (),
     ) -> None:
-        self._files = PartitionFiles(template, root=root, filesystem=filesystem)
+        self._files = PartitionFiles(template, root=root, filesystem=filesystem, path_columns=path_columns)
         self._limits = limits or Limits()
 
     def path(self, partition: str) -> Path:
@@ -85,12 +94,17 @@ class ParquetFiles:
         schema = common_schema(footers, partition)
         origin = {"files": [{**footer.file.origin(), "rows": footer.metadata.num_rows} for footer in footers]}
         with closing(self._batches(footers, schema, partition)) as batches:
-            yield Arrival(schema, batches, origin=origin)
+            yield Arrival(schema, batches, origin=origin, untyped=frozenset(self._files.path_columns))
 
     def _footer(self, file: PartitionFile, partition: str) -> Footer:
         try:
             with self._files.filesystem.open_input_file(file.path) as stream, pq.ParquetFile(stream) as parquet:
-                return Footer(file, simplify_schema(parquet.schema_arrow), parquet.metadata)
+                schema = simplify_schema(parquet.schema_arrow)
+                return Footer(
+                    file,
+                    add_path_fields(schema, file.values, f"partition {partition}: {file.name}"),
+                    parquet.metadata,
+                )
         except (pa.ArrowException, OSError) as error:
             raise self._files.translate_error(error, partition, file.name) from error
 

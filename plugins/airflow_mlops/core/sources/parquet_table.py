@@ -52,7 +52,8 @@ class ParquetTable(ParquetFiles):
             first = next(batches, None)
             if first is None:
                 raise missing_rows(partition, [file.name for file in files], interval)
-            yield Arrival(schema, chain([first], batches), origin=origin)
+            untyped = frozenset(self._files.path_columns)
+            yield Arrival(schema, chain([first], batches), origin=origin, untyped=untyped)
 
     def _within(
         self, footers: Sequence[Footer], schema: pa.Schema, partition: str, interval: Interval

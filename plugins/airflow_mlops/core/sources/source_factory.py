@@ -74,6 +74,7 @@ class _FileSources:
         options: dict[str, Any] = {
             "root": self.root,
             "limits": self.data.limits,
+            "path_columns": source.path_columns,
             "filesystem": _filesystem(source, self.connections),
         }
         if isinstance(source, CsvSource):
