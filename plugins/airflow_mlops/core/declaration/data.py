@@ -231,6 +231,16 @@ class Labels(Declared):
         default=None, description="column of a table with the arrival time of a label; data.time if not given"
     )
 
+    @model_validator(mode="after")
+    def _require_deliveries(self) -> Self:
+        source = self.source
+        if isinstance(source, ParquetSource | CsvSource) and source.is_cut_by_time and self.time is None:
+            raise ValueError(
+                f"source.uri {source.uri!r} must hold {{partition}}, or declare time, the column with the arrival time "
+                "of a label, by which the file is cut into deliveries"
+            )
+        return self
+
 
 class Checks(Declared):
     """Checks of a partition against the loop's history; critical refuses, warning notifies, info is recorded."""
