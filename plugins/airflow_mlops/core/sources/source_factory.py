@@ -52,7 +52,7 @@ def open_source(
     files = _FileSources(loop.data, connections, root, times, scratch)
     data, source = loop.data, loop.data.source
     if isinstance(source, SqlSource):
-        return _sql(source, data, connections)
+        return _sql(source, data, connections, root)
     if isinstance(source, HttpSource):
         return _http(source, data, connections, root)
     if isinstance(source, FeastSource):
@@ -138,9 +138,10 @@ def _filesystem(source: ParquetSource | CsvSource, connections: Connections) -> 
     return None
 
 
-def _sql(source: SqlSource, data: Data, connections: Connections) -> Source:
+def _sql(source: SqlSource, data: Data, connections: Connections, root: Path) -> Source:
     from airflow_mlops.core.sources.sql_source import SqlRows
 
+    columns = read_contract(root / data.contract).columns if data.contract is not None else {}
     return SqlRows(
         connections.sql(source.conn_id),
         name=source.conn_id,
@@ -149,6 +150,7 @@ def _sql(source: SqlSource, data: Data, connections: Connections) -> Source:
         table=source.table,
         query=source.query,
         limits=data.limits,
+        types={name: column.source_type for name, column in columns.items()},
     )
 
 
@@ -156,7 +158,7 @@ def _feast(source: FeastSource, data: Data, connections: Connections, files: _Fi
     from airflow_mlops.core.sources.feast_source import FeastRows
 
     if isinstance(source.entities, SqlSource):
-        entities = _sql(source.entities, data, connections)
+        entities = _sql(source.entities, data, connections, files.root)
     else:
         entities = files.open(source.entities)
     return FeastRows(
