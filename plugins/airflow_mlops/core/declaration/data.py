@@ -135,6 +135,14 @@ class CsvSource(Declared):
         return TextForm(self.decimal, self.thousands, self.true_values, self.false_values, self.nulls)
 
 
+class JsonSource(Declared):
+    """JSON lines, plain or compressed (.gz, .bz2, .zst, .xz): one object on each line; a contract is required."""
+
+    kind: Literal["json"] = Field(description="which kind of source")
+    uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
+    conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+
+
 class SqlSource(Declared):
     """A table, or a query with ``:start`` and ``:end``, of a database with a DB-API connection in Airflow."""
 
@@ -211,7 +219,9 @@ class FeastSource(Declared):
         return self
 
 
-AnySource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource | FeastSource, Field(discriminator="kind")]
+AnySource = Annotated[
+    ParquetSource | CsvSource | JsonSource | SqlSource | HttpSource | FeastSource, Field(discriminator="kind")
+]
 LabelSource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource, Field(discriminator="kind")]
 Severity = Literal["critical", "warning", "info"]
 
@@ -305,7 +315,7 @@ class Data(Declared):
 
     @model_validator(mode="after")
     def _require_typed_columns(self) -> Self:
-        if self.source.kind in ("csv", "http") and self.contract is None:
+        if self.source.kind in ("csv", "json", "http") and self.contract is None:
             raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
         return self
 

@@ -12,6 +12,7 @@ from airflow_mlops.core.declaration.data import (
     Data,
     FeastSource,
     HttpSource,
+    JsonSource,
     ParquetSource,
     SqlSource,
 )
@@ -57,6 +58,8 @@ def open_source(
         return _http(source, data, connections, root)
     if isinstance(source, FeastSource):
         return _feast(source, data, connections, files)
+    if isinstance(source, JsonSource):
+        return _json(source, data, connections, root)
     return files.open(source)
 
 
@@ -127,7 +130,7 @@ def _dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
     )
 
 
-def _filesystem(source: ParquetSource | CsvSource, connections: Connections) -> Any:
+def _filesystem(source: ParquetSource | CsvSource | JsonSource, connections: Connections) -> Any:
     """Return the file system of an object store, None for the local disk."""
     if source.uri.startswith("s3://"):
         return connections.filesystem(source.conn_id)
@@ -175,9 +178,6 @@ def _feast(source: FeastSource, data: Data, connections: Connections, files: _Fi
 def _http(source: HttpSource, data: Data, connections: Connections, root: Path) -> Source:
     from airflow_mlops.core.sources.http_source import HttpAnswers
 
-    assert data.contract is not None, "a declaration without types was refused when it was read"
-    contract = read_contract(root / data.contract)
-    required = frozenset(name for name, column in contract.columns.items() if not column.optional)
     return HttpAnswers(
         connections.http(source.conn_id),
         source.path,
@@ -187,8 +187,21 @@ def _http(source: HttpSource, data: Data, connections: Connections, root: Path) 
         pages=source.pages,
         attempts=source.attempts,
         timeout=source.timeout,
-        columns=tuple(contract.columns),
-        required=required,
-        ignored=contract.ignore,
+        **_json_columns(data, root),
         limits=data.limits,
     )
+
+
+def _json(source: JsonSource, data: Data, connections: Connections, root: Path) -> Source:
+    from airflow_mlops.core.sources.json_source import JsonFiles
+
+    filesystem = _filesystem(source, connections)
+    return JsonFiles(source.uri, root=root, filesystem=filesystem, limits=data.limits, **_json_columns(data, root))
+
+
+def _json_columns(data: Data, root: Path) -> dict[str, Any]:
+    """Return the columns of the contract as records of JSON need them."""
+    assert data.contract is not None, "a declaration without types was refused when it was read"
+    contract = read_contract(root / data.contract)
+    required = frozenset(name for name, column in contract.columns.items() if not column.optional)
+    return {"columns": tuple(contract.columns), "required": required, "ignored": contract.ignore}
