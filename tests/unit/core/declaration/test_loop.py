@@ -196,6 +196,8 @@ SOURCE = '{kind: parquet, uri: "toy/{partition}.parquet"}'
     [
         {"kind": "parquet", "uri": "s3://lake/{year}/{month}/{day}/*.parquet", "conn_id": "lake"},
         {"kind": "csv", "uri": "in/{partition}/", "delimiter": ";"},
+        {"kind": "csv", "uri": "in/all.csv", "path_columns": ["region"]},
+        {"kind": "json", "uri": "in/{partition}.jsonl"},
         {"kind": "sql", "conn_id": "warehouse", "table": "public.flights"},
         {"kind": "sql", "conn_id": "warehouse", "query": "SELECT * FROM f WHERE at >= :start AND at < :end"},
         {"kind": "http", "conn_id": "api", "path": "flights?until={partition}", "pages": {"next": "links.next"}},
@@ -214,7 +216,7 @@ def test_each_kind_of_source_reads_alike_in_python_and_yaml_and_back(read: Any, 
     ("source", "key", "message"),
     [
         ("{kind: parqet, uri: x}", "data.source.kind", "no such kind; did you mean 'parquet'? (value 'parqet')"),
-        ("{kind: ftp, uri: x}", "data.source.kind", "no such kind; valid kinds: csv, feast, http, parquet, sql"),
+        ("{kind: ftp, uri: x}", "data.source.kind", "no such kind; valid kinds: csv, feast, http, json, parquet, sql"),
         ("{uri: 'x/{partition}'}", "data.source.kind", "is required and missing"),
         ("{kid: sql, table: t}", "data.source.kid", "unknown key (value 'sql'); did you mean 'kind'?"),
         ("just/a/path", "data.source", "valid dictionary"),
@@ -241,6 +243,8 @@ def test_each_kind_of_source_reads_alike_in_python_and_yaml_and_back(read: Any, 
         ),
         ("{kind: http, conn_id: a, path: '{day}', attempts: 0}", "data.source.attempts", "greater than or equal to 1"),
         ("{kind: http, conn_id: a, path: all}", "data.source.path", "must hold {partition}"),
+        ("{kind: json, uri: all.jsonl}", "data.source.uri", "must hold {partition}"),
+        ("{kind: csv, uri: 'in/', path_columns: [a, a]}", "data.source.path_columns", "names 'a' more than once"),
     ],
 )
 def test_a_wrong_source_is_named_by_its_key_and_not_by_the_kinds_it_could_be(
