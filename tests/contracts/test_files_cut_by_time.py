@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,24 @@ def test_a_copy_is_read_instead_of_the_text_and_only_its_user_can_read_it(tmp_pa
     copies = list(tmp_path.glob("scratch/*/*.parquet"))
     assert len(copies) == 2
     assert {copy.stat().st_mode & 0o077 for copy in copies} == {0}
+
+
+def test_partitions_that_are_read_at_once_share_one_reading_of_the_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(tmp_path, *(f"{number},2013-01-{number * 7 + 2:02} 00:00:00" for number in range(4)))
+    readings: list[int] = []
+    read = DeclaredTimes.moments
+
+    def count(self: DeclaredTimes, column: pa.Array, *, typed: bool) -> Any:
+        readings.append(len(column))
+        return read(self, column, typed=typed)
+
+    monkeypatch.setattr(DeclaredTimes, "moments", count)
+    with ThreadPoolExecutor(4) as pool:
+        rows = list(pool.map(lambda key: ids_of(csv_table(tmp_path, copied=True), key), ticks(4)))
+    assert rows == [["0"], ["1"], ["2"], ["3"]]
+    assert readings == [4]
 
 
 def test_a_copy_holds_no_column_that_the_contract_does_not_declare(tmp_path: Path) -> None:
