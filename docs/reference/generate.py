@@ -30,6 +30,7 @@ SECTIONS = {
     "Data": "data",
     "ParquetSource": "data.source",
     "CsvSource": "data.source",
+    "JsonSource": "data.source",
     "SqlSource": "data.source",
     "HttpSource": "data.source",
     "Pages": "data.source.pages",

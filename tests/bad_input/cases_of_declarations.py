@@ -150,9 +150,9 @@ VALUES: list[Case] = [
         "is neither a path nor s3://bucket/key",
     ),
     uri(
-        "a source that is the same file for every partition",
-        "in/all.parquet",
+        "a source with a misspelt placeholder",
+        "in/{partitoin}.parquet",
         "data.source.uri",
-        "must hold {partition}",
+        "holds a placeholder that is not known",
     ),
 ]

@@ -26,6 +26,7 @@ from airflow_mlops.core.errors import NotReadyError, PartitionRefusedError, Sour
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival, Source
 from airflow_mlops.core.sources.csv_source import CsvFiles
 from airflow_mlops.core.sources.http_source import HttpAnswers
+from airflow_mlops.core.sources.json_source import JsonFiles
 from airflow_mlops.core.sources.parquet_source import ParquetFiles
 from airflow_mlops.core.sources.sql_source import SqlRows
 from airflow_mlops.testing.in_memory import InMemorySource
@@ -55,6 +56,9 @@ KINDS = (
     "csv on s3",
     "postgresql",
     "sqlite",
+    "jsonl",
+    "jsonl.gz",
+    "jsonl on s3",
     "json",
     "csv over http",
 )
@@ -85,6 +89,18 @@ def as_parquet(ids: list[str], words: list[str | None]) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def as_json_lines(ids: list[str], words: list[str | None]) -> bytes:
+    rows = [{"id": identifier, "word": word} for identifier, word in zip(ids, words, strict=True)]
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode()
+
+
+FILES: dict[str, tuple[Any, Any, str | None]] = {
+    "parquet": (ParquetFiles, as_parquet, None),
+    "csv": (CsvFiles, as_csv, ""),
+    "jsonl": (JsonFiles, as_json_lines, None),
+}
+
+
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kind]:
     name = request.param
@@ -106,14 +122,12 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kind]:
 
 
 def files(name: str, folder: Path, request: pytest.FixtureRequest) -> Kind:
-    source: Any = ParquetFiles if name.startswith("parquet") else CsvFiles
-    suffix = "csv.gz" if name == "csv.gz" else name.split(" ", maxsplit=1)[0]
-    content = as_parquet if source is ParquetFiles else as_csv
-    null = None if source is ParquetFiles else ""
+    suffix = name.split(" ", maxsplit=1)[0]
+    source, content, null = FILES[suffix.split(".")[0]]
 
     def fill(key: str, ids: list[str], words: list[str | None]) -> None:
         made = content(ids, words)
-        made = gzip.compress(made) if suffix == "csv.gz" else made
+        made = gzip.compress(made) if suffix.endswith(".gz") else made
         path = f"in/{key[:10]}.{suffix}"
         if "s3" in name:
             with store.open_output_stream(f"{bucket}/{path}") as stream:
@@ -278,7 +292,7 @@ def read_and_fail(source: Source) -> None:
         raise ValueError("in the reader")
 
 
-@pytest.mark.parametrize("kind", ["parquet on s3", "csv on s3"], indirect=True)
+@pytest.mark.parametrize("kind", ["parquet on s3", "csv on s3", "jsonl on s3"], indirect=True)
 def test_an_object_store_tells_that_nothing_changed(kind: Kind) -> None:
     kind.fill(KEY, ["1"], ["a"])
     source = kind.open(Limits())

@@ -322,6 +322,68 @@ def test_a_column_of_mixed_types_is_refused_by_name(sqlite: Connect) -> None:
         rows_of(source(sqlite, "t"))
 
 
+def fill_late(sqlite: Connect, columns: str, value: Any, *, empty: int = 1500) -> None:
+    run(sqlite, f"CREATE TABLE t ({columns}, at TEXT)")
+    with closing(sqlite()) as connection:
+        connection.executemany("INSERT INTO t VALUES (?, ?)", [(None, "2013-01-02")] * empty + [(value, "2013-01-02")])
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "kind"),
+    [
+        (pa.float64(), 1.5, pa.float64()),
+        (pa.int64(), 7, pa.int64()),
+        (pa.string(), "a", pa.string()),
+        (pa.timestamp("us", tz="UTC"), "2013-01-02 00:00:00+00:00", pa.string()),
+        (pa.date32(), "2013-01-02", pa.string()),
+    ],
+)
+def test_a_column_that_begins_with_nulls_has_the_type_of_the_contract(
+    sqlite: Connect, declared: pa.DataType, value: Any, kind: pa.DataType
+) -> None:
+    fill_late(sqlite, "x", value)
+    query = "SELECT x FROM t WHERE at >= :start AND at < :end ORDER BY x NULLS FIRST"
+    for how in ({"table": "t"}, {"query": query}):
+        rows = rows_of(source(sqlite, types={"x": declared}, **how))
+        assert rows.schema.field("x").type == kind
+        assert rows.column("x").to_pylist() == [None] * 1500 + [value]
+
+
+@pytest.mark.parametrize(("declared", "value"), [("REAL", 1.5), ("BIGINT", 7), ("VARCHAR(9)", "a"), ("DATETIME", "x")])
+def test_a_column_that_begins_with_nulls_has_the_type_of_its_table(sqlite: Connect, declared: str, value: Any) -> None:
+    fill_late(sqlite, f"x {declared}", value)
+    assert rows_of(source(sqlite, "t")).column("x").to_pylist() == [None] * 1500 + [value]
+
+
+def test_a_value_of_another_type_than_the_contract_is_still_refused(sqlite: Connect) -> None:
+    fill_late(sqlite, "x", "a")
+    with pytest.raises(SourceUnreadableError, match="column 'x' is double by the contract or the table, and string"):
+        rows_of(source(sqlite, "t", types={"x": pa.float64()}))
+
+
+def test_decimals_have_the_places_of_the_contract_where_the_database_states_none(connect: Connect, table: Any) -> None:
+    name = table("n numeric, at date", "SELECT 1.5, '2013-01-02'::date FROM generate_series(1, 2000)")
+    run(connect, f"INSERT INTO {name} VALUES (1.2345, '2013-01-02'), (NULL, '2013-01-02')")
+    rows = rows_of(source(connect, name, types={"n": pa.decimal128(9, 4)}))
+    assert rows.schema.field("n").type == pa.decimal128(9, 4)
+    assert sum(value or 0 for value in rows.column("n").to_pylist()) == 3000 + Decimal("1.2345")
+
+
+def test_a_type_of_a_users_own_that_begins_with_nulls_is_text_by_the_contract(connect: Connect, table: Any) -> None:
+    mood = f"mood{uuid.uuid4().hex}"
+    run(connect, f"CREATE TYPE {mood} AS ENUM ('good', 'bad')")
+    name = table(f"x {mood}, at date", "SELECT NULL, '2013-01-02'::date FROM generate_series(1, 1500)")
+    run(connect, f"INSERT INTO {name} VALUES ('good', '2013-01-02')")
+    assert rows_of(source(connect, name, types={"x": pa.string()})).column("x").to_pylist()[-1] == "good"
+
+
+def test_a_function_that_sends_is_refused_before_the_database_sees_it(connect: Connect) -> None:
+    query = "SELECT pg_notify('a', 'b') FROM t WHERE at >= :start AND at < :end"
+    with pytest.raises(DeclarationError, match="only reads, and it holds a call of pg_notify"):
+        rows_of(source(connect, query=query))
+
+
 def test_sqlite_is_only_read(sqlite: Connect) -> None:
     run(sqlite, "CREATE TABLE t (x INTEGER, at TEXT)")
     query = "WITH a AS (SELECT 1) INSERT INTO t SELECT :start, :end"

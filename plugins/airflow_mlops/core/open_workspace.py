@@ -84,9 +84,11 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
     scratch = folder.path if folder.is_local else scratch_of(stores) / loop.model
 
     def source() -> Source:
+        from airflow_mlops.core.data.row_times import DeclaredTimes
         from airflow_mlops.core.sources.source_factory import open_source
 
-        return open_source(loop, stores.connections, root=root)
+        times = DeclaredTimes(loop.data, root)
+        return open_source(loop, stores.connections, root=root, times=times, scratch=scratch)
 
     def table(name: str) -> PartitionedTable:
         from airflow_mlops.core.data.delta_snapshots import DeltaPartitions

@@ -9,6 +9,7 @@ delivers the subject does not bring them back.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,6 +36,7 @@ from airflow_mlops.core.ledger.data_details import (
 )
 from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.sources.table_copies import COPIES
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -91,6 +93,7 @@ def forget_subject(workspace: Workspace, subject: str) -> ErasureResult:
             )
         )
     fault_point("forgotten")
+    shutil.rmtree(workspace.scratch / COPIES, ignore_errors=True)
     result.files = purge_forgotten(workspace, erasure.hash)
     return result
 

@@ -69,6 +69,7 @@ def derive_shape(
     *,
     typed: bool,
     texts: Set[str] = frozenset(),
+    untyped: Set[str] = frozenset(),
 ) -> Shape:
     """Return the shape of an arrival.
 
@@ -86,6 +87,8 @@ def derive_shape(
         Whether the source has types.
     texts : set of str
         Columns of a typed source in which dates and times are text.
+    untyped : set of str
+        Columns of a typed source in which every value is text.
 
     Raises
     ------
@@ -100,7 +103,7 @@ def derive_shape(
                 f"column {column!r}, the declared {role}, is missing; there are {', '.join(arriving.names)}"
             )
     shape = (
-        shape_from_contract(contract, arriving, typed=typed, texts=texts, nulls=data.text_form.nulls)
+        shape_from_contract(contract, arriving, typed=typed, texts=texts, untyped=untyped, nulls=data.text_form.nulls)
         if contract
         else shape_from_rows(arriving, earlier, data)
     )
@@ -147,6 +150,7 @@ def shape_from_contract(
     *,
     typed: bool,
     texts: Set[str] = frozenset(),
+    untyped: Set[str] = frozenset(),
     nulls: tuple[str, ...] | None = None,
 ) -> Shape:
     """Return the shape that a contract declares for these columns; see :func:`derive_shape`.
@@ -165,7 +169,7 @@ def shape_from_contract(
             rules.append(_rule_from_contract(contract, name, None, text=False))
             continue
         kind = arriving.field(place).type
-        text = name in texts and column.type in ("date", "time") and pa.types.is_string(kind)
+        text = name in untyped or (name in texts and column.type in ("date", "time") and pa.types.is_string(kind))
         is_clock = column.clock is not None and pa.types.is_timestamp(kind) and kind.tz is None
         if typed and not text and not is_clock and not is_compatible(kind, column.source_type):
             zone = f" with zone {column.zone}" if column.type == "time" else ""

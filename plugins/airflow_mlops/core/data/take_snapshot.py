@@ -236,6 +236,7 @@ class _SnapshotReader:
             earlier,
             typed=arrival.typed,
             texts=arrival.texts,
+            untyped=arrival.untyped,
         )
 
     def _quarantine(self, spool: Spool) -> int | None:

@@ -17,8 +17,11 @@ class Limits(Declared):
     bytes: int = Field(default=64_000_000_000, ge=1, description="bytes of a partition once they are decompressed")
 
 
+PLACEHOLDER = re.compile(r"\{(partition|year|month|day|hour)\}")
+
+
 def _require_placeholder(text: str) -> str:
-    if not re.search(r"\{(partition|year|month|day|hour)\}", text):
+    if not is_template(text):
         raise ValueError("must hold {partition}, or {year}, {month}, {day}, {hour}")
     return text
 
@@ -26,23 +29,62 @@ def _require_placeholder(text: str) -> str:
 Template = Annotated[str, AfterValidator(_require_placeholder)]
 
 
+def _require_known_placeholder(text: str) -> str:
+    if not is_template(text) and "{" in text:
+        raise ValueError(
+            "holds a placeholder that is not known; there are {partition}, {year}, {month}, {day}, {hour}, and "
+            "without any of them the files are cut by data.time"
+        )
+    return text
+
+
+def is_template(uri: str) -> bool:
+    """Return whether an address holds a placeholder, so that each partition has files of its own."""
+    return PLACEHOLDER.search(uri) is not None
+
+
+FileAddress = Annotated[str, Field(min_length=1), AfterValidator(_require_known_placeholder)]
+FILE_ADDRESS = (
+    "path with {partition} in it, relative to the project folder, or s3://bucket/key; without a placeholder it is one "
+    "table of all partitions, cut by data.time"
+)
+
+
 Sign = Annotated[str, Field(min_length=1, max_length=1)]
 
 
+def _require_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"names {repeated!r} more than once")
+    return names
+
+
+PathColumns = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Listed, AfterValidator(_require_distinct)]
+PATH_COLUMNS = "columns whose values are in the path of a file, as in region=eu/; null is __HIVE_DEFAULT_PARTITION__"
+
+
 class ParquetSource(Declared):
-    """Parquet files: one for each partition, or several that match a ``*``."""
+    """Parquet files: one for each partition, several that match a ``*``, or one of all partitions."""
 
     kind: Literal["parquet"] = Field(description="which kind of source")
-    uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
+    uri: FileAddress = Field(description=FILE_ADDRESS)
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+    path_columns: PathColumns = Field(default=(), description=PATH_COLUMNS)
+
+    @property
+    def is_cut_by_time(self) -> bool:
+        """Whether the files hold the rows of all partitions."""
+        return not is_template(self.uri)
 
 
 class CsvSource(Declared):
     """CSV files, plain or compressed (.gz, .bz2, .zst, .xz); they carry no types, so a contract is required."""
 
     kind: Literal["csv"] = Field(description="which kind of source")
-    uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
+    uri: FileAddress = Field(description=FILE_ADDRESS)
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+    path_columns: PathColumns = Field(default=(), description=PATH_COLUMNS)
     delimiter: Sign = Field(default=",", description="character between two values")
     quote: Sign | None = Field(default='"', description="character around a value; null if quotes have no meaning")
     escape: Sign | None = Field(
@@ -83,9 +125,22 @@ class CsvSource(Declared):
         return self
 
     @property
+    def is_cut_by_time(self) -> bool:
+        """Whether the files hold the rows of all partitions."""
+        return not is_template(self.uri)
+
+    @property
     def text_form(self) -> TextForm:
         """The written form of the values."""
         return TextForm(self.decimal, self.thousands, self.true_values, self.false_values, self.nulls)
+
+
+class JsonSource(Declared):
+    """JSON lines, plain or compressed (.gz, .bz2, .zst, .xz): one object on each line; a contract is required."""
+
+    kind: Literal["json"] = Field(description="which kind of source")
+    uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
+    conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
 
 
 class SqlSource(Declared):
@@ -164,7 +219,9 @@ class FeastSource(Declared):
         return self
 
 
-AnySource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource | FeastSource, Field(discriminator="kind")]
+AnySource = Annotated[
+    ParquetSource | CsvSource | JsonSource | SqlSource | HttpSource | FeastSource, Field(discriminator="kind")
+]
 LabelSource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource, Field(discriminator="kind")]
 Severity = Literal["critical", "warning", "info"]
 
@@ -183,6 +240,16 @@ class Labels(Declared):
     time: str | None = Field(
         default=None, description="column of a table with the arrival time of a label; data.time if not given"
     )
+
+    @model_validator(mode="after")
+    def _require_deliveries(self) -> Self:
+        source = self.source
+        if isinstance(source, ParquetSource | CsvSource) and source.is_cut_by_time and self.time is None:
+            raise ValueError(
+                f"source.uri {source.uri!r} must hold {{partition}}, or declare time, the column with the arrival time "
+                "of a label, by which the file is cut into deliveries"
+            )
+        return self
 
 
 class Checks(Declared):
@@ -248,7 +315,7 @@ class Data(Declared):
 
     @model_validator(mode="after")
     def _require_typed_columns(self) -> Self:
-        if self.source.kind in ("csv", "http") and self.contract is None:
+        if self.source.kind in ("csv", "json", "http") and self.contract is None:
             raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
         return self
 
@@ -256,6 +323,16 @@ class Data(Declared):
     def _require_ordered_days(self) -> Self:
         if self.from_ is not None and self.until is not None and self.until < self.from_:
             raise ValueError(f"until: {self.until} lies before from: {self.from_}, so that no partition is left")
+        return self
+
+    @model_validator(mode="after")
+    def _require_time_in_rows(self) -> Self:
+        source = self.source
+        if isinstance(source, ParquetSource | CsvSource) and source.is_cut_by_time and self.time in source.path_columns:
+            raise ValueError(
+                f"time: {self.time!r} is among path_columns, and files without a placeholder are cut by the times in "
+                f"their rows; write the folder as a placeholder, as in {self.time}={{partition}}/"
+            )
         return self
 
     @property

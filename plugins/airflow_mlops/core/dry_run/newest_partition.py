@@ -7,7 +7,7 @@ from airflow_mlops.core.declaration.partition_key import next_tick, partition_ke
 from airflow_mlops.core.errors import SourceMissingError
 from airflow_mlops.core.ports.partitions import Source
 
-MAX_TICKS = {"parquet": 20_000, "csv": 20_000, "sql": 400, "http": 60, "feast": 400}
+MAX_TICKS = {"parquet": 20_000, "csv": 20_000, "json": 20_000, "sql": 400, "http": 60, "feast": 400}
 """How many ticks back each kind of source is searched: a missing file costs less than a request."""
 
 

@@ -48,6 +48,8 @@ class Arrival:
     texts : frozenset of str
         Columns of a typed source that are text because it has no types for dates and times: where the contract
         says date or time, it reads them as strictly as it reads a CSV file.
+    untyped : frozenset of str
+        Columns of a typed source that are text because they come from its paths: the contract reads them all.
     warnings : tuple of str
         Warnings for a person about these rows; the record of the publication holds them.
     """
@@ -59,6 +61,7 @@ class Arrival:
     unchanged: bool = False
     broken: list[BrokenRow] = field(default_factory=list)
     texts: frozenset[str] = frozenset()
+    untyped: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
 
 

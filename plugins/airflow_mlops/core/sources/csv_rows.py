@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Generator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
@@ -53,6 +54,10 @@ class CsvRows:
     names : list of str
         Names of the columns. Nameless columns at the end, from a delimiter at the end of each line, are left out;
         a row with a value there is broken.
+    lines : ndarray of int
+        Lines on which the rows of the newest batch begin.
+    broken_lines : list of int
+        Lines of the broken rows so far.
 
     Raises
     ------
@@ -73,6 +78,7 @@ class CsvRows:
         self._stream, self._name, self._partition, self._dialect = stream, name, partition, dialect
         self._meter, self._broken = meter, broken
         self._broken_characters = 0
+        self.lines, self.broken_lines = np.array([], np.int64), list[int]()
         header, self._first_line = self._header()
         self.names = header[: len(header) - _nameless_at_end(header)]
         self._width = len(header)
@@ -166,10 +172,12 @@ class CsvRows:
         if self._stream.damaged:
             whole = self._reject_damaged_rows(rows, block)
             intact = whole if intact is None else pc.and_(intact, whole)
+        lines = block.lines
         if intact is not None:
-            rows = rows.filter(intact)
+            rows, lines = rows.filter(intact), lines[intact.to_numpy()]
         for batch in rows.to_batches(max_chunksize=BATCH_ROWS):
             if batch.num_rows:
+                self.lines, lines = lines[: batch.num_rows], lines[batch.num_rows :]
                 yield batch
 
     def _parse(self, block: RowBlock) -> pa.Table:
@@ -243,6 +251,7 @@ class CsvRows:
                 f"the first at {self._broken[0].at}: it {self._broken[0].reason}"
             )
         self._broken.append(BrokenRow(restore_bytes(text), reason, f"{self._name}, line {line}"))
+        self.broken_lines.append(line)
 
     def _unreadable(self, what: str) -> SourceUnreadableError:
         return SourceUnreadableError(f"partition {self._partition}: {self._name} cannot be read: {what}")

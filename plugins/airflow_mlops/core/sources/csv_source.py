@@ -15,6 +15,7 @@ from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
 from airflow_mlops.core.sources.csv_dialect import CsvDialect
 from airflow_mlops.core.sources.csv_rows import CsvRows
 from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged, columns_error
+from airflow_mlops.core.sources.path_columns import add_path_columns, add_path_fields
 from airflow_mlops.core.sources.size_limits import Meter
 from airflow_mlops.core.sources.utf8_stream import DAMAGES, Utf8Stream, open_decompressed
 
@@ -36,6 +37,8 @@ class CsvFiles:
         Signs of the text; RFC 4180 in UTF-8 by default.
     limits : Limits
         How much a partition may hold.
+    path_columns : sequence of str
+        Columns whose values are in the paths of the files.
     """
 
     def __init__(
@@ -46,8 +49,9 @@ class CsvFiles:
         filesystem: FileSystem | None = None,
         dialect: CsvDialect | None = None,
         limits: Limits | None = None,
+        path_columns: Sequence[str] = (),
     ) -> None:
-        self._files = PartitionFiles(template, root=root, filesystem=filesystem)
+        self._files = PartitionFiles(template, root=root, filesystem=filesystem, path_columns=path_columns)
         self._dialect, self._limits = dialect or CsvDialect(), limits or Limits()
 
     def path(self, partition: str) -> Path:
@@ -61,16 +65,21 @@ class CsvFiles:
         if are_unchanged(files, known):
             yield Arrival(pa.schema([]), iter(()), typed=False, origin=dict(known or {}), unchanged=True)
             return
+        schema = self._common_schema(files, partition)
+        broken: list[BrokenRow] = []
+        with closing(self._batches(files, schema, partition, broken)) as batches:
+            origin = {"files": [file.origin() for file in files]}
+            yield Arrival(schema, batches, typed=False, origin=origin, broken=broken)
+
+    def _common_schema(self, files: Sequence[PartitionFile], partition: str) -> pa.Schema:
+        """Return the columns that the headers of all files have."""
         names: list[str] | None = None
         for file in files:
             with self._open_rows(file, partition, Meter(self._limits, partition), []) as rows:
                 names = rows.names if names is None else names
                 require_same_columns(rows.names, names, f"partition {partition}: {file.name}", files[0].name)
-        broken: list[BrokenRow] = []
         schema = pa.schema([pa.field(name, pa.string()) for name in names or ()])
-        with closing(self._batches(files, schema, partition, broken)) as batches:
-            origin = {"files": [file.origin() for file in files]}
-            yield Arrival(schema, batches, typed=False, origin=origin, broken=broken)
+        return add_path_fields(schema, files[0].values, f"partition {partition}: {files[0].name}")
 
     @contextmanager
     def _open_rows(
@@ -97,10 +106,10 @@ class CsvFiles:
         meter = Meter(self._limits, partition)
         for file in files:
             with self._open_rows(file, partition, meter, broken) as rows:
-                require_same_columns(rows.names, schema.names, f"partition {partition}: {file.name}", files[0].name)
-                same = rows.names == schema.names
+                names = [name for name in schema.names if name not in file.values]
+                require_same_columns(rows.names, names, f"partition {partition}: {file.name}", files[0].name)
                 for batch in rows.batches():
-                    yield batch if same else batch.select(schema.names)
+                    yield add_path_columns(batch, schema, file.values)
 
 
 def require_same_columns(names: Sequence[str], expected: Sequence[str], name: str, first: str) -> None:

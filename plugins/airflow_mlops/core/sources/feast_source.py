@@ -87,6 +87,7 @@ class FeastRows:
                     origin={"repo": self._repo, **selection, "entities": arrival.origin},
                     broken=arrival.broken,
                     texts=arrival.texts,
+                    untyped=arrival.untyped,
                     warnings=arrival.warnings,
                 )
 

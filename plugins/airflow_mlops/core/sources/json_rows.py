@@ -90,8 +90,10 @@ class JsonRows:
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
         self._names, self._seen_keys, self._rows = set(names), set[str](), 0
 
-    def batches(self, records: Sequence[Any], place: str) -> Iterator[pa.RecordBatch]:
-        """Yield the records of the page at ``place``, every value as text.
+    def batches(
+        self, records: Sequence[Any], place: str, *, lines: Sequence[int] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the records of the page at ``place``, every value as text; they have lines, or are counted.
 
         Raises
         ------
@@ -99,12 +101,13 @@ class JsonRows:
             If a record has a key without a column, or far too many records are broken.
         """
         rows = []
-        for number, record in enumerate(records, start=1):
-            reason = self._reason_to_reject(record, f"{place}, record {number}")
+        for number, record in enumerate(records):
+            at = f"{place}, record {number + 1}" if lines is None else f"{place}, line {lines[number]}"
+            reason = self._reason_to_reject(record, at)
             if reason is None:
                 rows.append(record)
             else:
-                self._reject_record(record, reason, f"{place}, record {number}")
+                self._reject_record(record, reason, at)
         self._rows += len(rows)
         for start in range(0, len(rows), BATCH_ROWS):
             part = rows[start : start + BATCH_ROWS]

@@ -15,7 +15,9 @@ from pyarrow.fs import FileSystem
 
 from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
-from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged, columns_error
+from airflow_mlops.core.sources.common_columns import FileColumns, conform_batch, unite_columns
+from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged
+from airflow_mlops.core.sources.path_columns import add_path_fields
 from airflow_mlops.core.sources.size_limits import Meter
 
 BATCH_BYTES = 64 << 20
@@ -31,6 +33,12 @@ class Footer:
     file: PartitionFile
     schema: pa.Schema
     metadata: pq.FileMetaData
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a batch that hardly exceeds ``BATCH_BYTES``."""
+        fitting: int = BATCH_BYTES * max(self.metadata.num_rows, 1) // max(self.bytes, 1)
+        return max(1, min(BATCH_ROWS, fitting))
 
     @property
     def bytes(self) -> int:
@@ -51,12 +59,20 @@ class ParquetFiles:
         File system of the files; the local disk by default.
     limits : Limits
         How much a partition may hold; checked against the footers before a row is read.
+    path_columns : sequence of str
+        Columns whose values are in the paths of the files; they arrive as text that the contract reads.
     """
 
     def __init__(
-        self, template: str, *, root: Path, filesystem: FileSystem | None = None, limits: Limits | None = None
+        self,
+        template: str,
+        *,
+        root: Path,
+        filesystem: FileSystem | None = None,
+        limits: Limits | None = None,
+        path_columns: Sequence[str] = (),
     ) -> None:
-        self._files = PartitionFiles(template, root=root, filesystem=filesystem)
+        self._files = PartitionFiles(template, root=root, filesystem=filesystem, path_columns=path_columns)
         self._limits = limits or Limits()
 
     def path(self, partition: str) -> Path:
@@ -75,17 +91,20 @@ class ParquetFiles:
         for footer in footers:
             meter.add_rows(footer.metadata.num_rows, footer.metadata.num_columns, footer.file.name)
             meter.add_bytes(footer.bytes, footer.file.name)
-        schema = footers[0].schema
-        for footer in footers[1:]:
-            require_same_schema(footer, footers[0], partition)
+        schema = common_schema(footers, partition)
         origin = {"files": [{**footer.file.origin(), "rows": footer.metadata.num_rows} for footer in footers]}
         with closing(self._batches(footers, schema, partition)) as batches:
-            yield Arrival(schema, batches, origin=origin)
+            yield Arrival(schema, batches, origin=origin, untyped=frozenset(self._files.path_columns))
 
     def _footer(self, file: PartitionFile, partition: str) -> Footer:
         try:
             with self._files.filesystem.open_input_file(file.path) as stream, pq.ParquetFile(stream) as parquet:
-                return Footer(file, simplify_schema(parquet.schema_arrow), parquet.metadata)
+                schema = simplify_schema(parquet.schema_arrow)
+                return Footer(
+                    file,
+                    add_path_fields(schema, file.values, f"partition {partition}: {file.name}"),
+                    parquet.metadata,
+                )
         except (pa.ArrowException, OSError) as error:
             raise self._files.translate_error(error, partition, file.name) from error
 
@@ -93,41 +112,44 @@ class ParquetFiles:
         meter = Meter(self._limits, partition)
         for footer in footers:
             rows = footer.metadata.num_rows
-            fitting = BATCH_BYTES * max(rows, 1) // max(footer.bytes, 1)
             try:
                 with self._files.filesystem.open_input_file(footer.file.path) as stream:
-                    for batch in self._pieces(stream, footer, max(1, min(BATCH_ROWS, fitting))):
+                    for batch in self._pieces(stream, footer, footer.batch_rows):
                         rows -= batch.num_rows
                         # Repeated values take far more memory than the footer says.
                         meter.add_bytes(batch.nbytes, footer.file.name)
-                        yield conform_batch(batch, schema)
+                        yield conform_batch(
+                            batch, schema, f"partition {partition}: {footer.file.name}", footer.file.values
+                        )
                 if rows:
                     raise pa.ArrowInvalid(f"it ends {rows:,} rows before the number that its footer states")
             except (pa.ArrowException, OSError) as error:
                 raise self._files.translate_error(error, partition, footer.file.name) from error
 
-    def _pieces(self, stream: Any, footer: Footer, size: int) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of a file in batches, with little of it in memory at once."""
+    def _pieces(
+        self, stream: Any, footer: Footer, size: int, groups: Sequence[int] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a file, or of some of its row groups, in batches, with little of it in memory at once."""
         # From an object store a row group is read as a whole: column by column would be many small requests. On a
         # local disk one thread reads a little ahead of each column; with more threads, memory grows with the file.
         remote = not self._files.is_local
         with pq.ParquetFile(
             stream, metadata=footer.metadata, buffer_size=0 if remote else BUFFER_BYTES, pre_buffer=remote
         ) as file:
-            for groups, rows in groups_to_read(stream, footer.metadata, size, one_by_one=remote):
-                yield from file.iter_batches(rows, row_groups=groups, use_threads=remote)
+            for together, rows in groups_to_read(stream, footer.metadata, size, one_by_one=remote, chosen=groups):
+                yield from file.iter_batches(rows, row_groups=together, use_threads=remote)
 
 
 def groups_to_read(
-    stream: Any, metadata: pq.FileMetaData, size: int, *, one_by_one: bool
+    stream: Any, metadata: pq.FileMetaData, size: int, *, one_by_one: bool, chosen: Sequence[int] | None = None
 ) -> Iterator[tuple[list[int], int]]:
-    """Yield row groups to read in one pass, and the number of rows of a batch.
+    """Yield row groups to read in one pass, all or those that are chosen, and the number of rows of a batch.
 
     A few kilobytes of Parquet can expand to gigabytes of text where long values repeat. A row group for which that is
     possible is read alone, in batches that fit its longest values.
     """
     groups: list[int] = []
-    for group in range(metadata.num_row_groups):
+    for group in range(metadata.num_row_groups) if chosen is None else chosen:
         columns = dictionary_columns(metadata.row_group(group), size)
         if not columns and not one_by_one:
             groups.append(group)
@@ -172,35 +194,12 @@ def simplify_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
-def conform_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return a batch with its columns in the order of a schema and without dictionaries."""
-    names = batch.schema.names
-    columns = batch.columns if names == schema.names else [batch.column(names.index(name)) for name in schema.names]
-    plain = [column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in columns]
-    return pa.RecordBatch.from_arrays(plain, schema=schema)
-
-
-def require_same_schema(footer: Footer, first: Footer, partition: str) -> None:
-    """Raise PartitionRefusedError unless a file has the columns of the first file, in any order.
+def common_schema(footers: Sequence[Footer], partition: str) -> pa.Schema:
+    """Return the columns of the files of a partition.
 
     Raises
     ------
     PartitionRefusedError
-        Naming every column that differs, with both types.
+        If the files have different columns.
     """
-    columns, first_columns = sorted(_columns(footer.schema)), sorted(_columns(first.schema))
-    if columns == first_columns:
-        return
-    types, expected = dict(columns), dict(first_columns)
-    differences = [f"column {name!r} is missing" for name in expected if name not in types]
-    differences += [f"column {name!r} ({types[name]}) is new" for name in types if name not in expected]
-    differences += [
-        f"column {name!r} is {types[name]}, there it is {kind}"
-        for name, kind in expected.items()
-        if types.get(name, kind) != kind
-    ]
-    raise columns_error(f"partition {partition}: {footer.file.name}", first.file.name, differences)
-
-
-def _columns(schema: pa.Schema) -> list[tuple[str, str]]:
-    return [(field.name, str(field.type)) for field in schema]
+    return unite_columns([FileColumns(footer.file.name, footer.schema) for footer in footers], partition)

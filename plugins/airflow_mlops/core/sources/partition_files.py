@@ -1,7 +1,8 @@
 """Find the files of a partition by a template, on a local disk or in an object store.
 
 ``in/{partition}.csv`` is one file, ``in/{partition}/*.csv`` and ``in/{partition}-*.csv`` are several in the order of
-their names, and ``in/{partition}/`` is every file in a folder. Names that begin with a dot or an underscore, as
+their names, and ``in/{partition}/`` is every file in a folder. Folders below it are columns, if they are declared, as
+in ``in/{partition}/region=eu/``. Names that begin with a dot or an underscore, as
 ``_SUCCESS`` does, are not taken by a ``*``.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from airflow_mlops.core.errors import (
     SourceUnreachableError,
     SourceUnreadableError,
 )
+from airflow_mlops.core.sources.path_columns import path_values, require_declared_folders
 
 _TRANSIENT = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT|curlCode")
 """Errors of an object store after which the same request may succeed later."""
@@ -33,14 +35,21 @@ _TRANSIENT = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTER
 class PartitionFile:
     """A file of a partition.
 
-    ``name`` is its path as in the declaration, ``path`` the path on its file system, and ``tag`` the entity tag of an
-    object store.
+    ``name`` is its path as in the declaration, ``path`` the path on its file system, ``tag`` the entity tag of an
+    object store, ``modified`` the time of its last change in nanoseconds, and ``values`` the columns in its path.
     """
 
     name: str
     path: str
     size: int
     tag: str | None = None
+    modified: int | None = field(default=None, compare=False)
+    values: Mapping[str, str | None] = field(default_factory=dict, compare=False)
+
+    @property
+    def identity(self) -> str:
+        """A text that differs if the file was written since."""
+        return f"{self.size} {self.tag or self.modified}"
 
     def origin(self) -> dict[str, Any]:
         """Return the file as JSON values."""
@@ -58,10 +67,14 @@ class PartitionFiles:
         Folder that a relative template starts from.
     filesystem : pyarrow.fs.FileSystem, optional
         File system of the files; the local disk by default.
+    path_columns : sequence of str
+        Columns whose values are in the paths, as in ``region=eu/``.
     """
 
-    def __init__(self, template: str, *, root: Path, filesystem: FileSystem | None = None) -> None:
-        self._template = template
+    def __init__(
+        self, template: str, *, root: Path, filesystem: FileSystem | None = None, path_columns: Sequence[str] = ()
+    ) -> None:
+        self._template, self.path_columns = template, tuple(path_columns)
         self.filesystem = filesystem or LocalFileSystem()
         self.is_local = filesystem is None
         self._prefix = f"{root.absolute().as_posix()}/" if self.is_local and not Path(template).is_absolute() else ""
@@ -83,17 +96,52 @@ class PartitionFiles:
             If the object store does not answer.
         """
         filled = fill_template(self._template, partition)
-        pattern = self._prefix + filled.removeprefix("s3://") + ("*" if filled.endswith("/") else "")
+        pattern = self._prefix + filled.removeprefix("s3://")
         try:
-            infos = sorted(_match_files(self.filesystem, pattern), key=lambda info: str(info.path))
-            files = [
-                PartitionFile(self._name(info.path), info.path, info.size or 0, self._tag(info.path)) for info in infos
-            ]
+            infos = self._in_folders(pattern, filled, partition) if filled.endswith("/") else self._matching(pattern)
+            if not infos and "*" in filled:
+                self._in_folders(pattern.rpartition("/")[0] + "/", filled, partition)
+            files = [self._file(info, partition) for info in sorted(infos, key=lambda info: str(info.path))]
         except (OSError, pa.ArrowException) as error:
             raise self.translate_error(error, partition, filled) from error
         if not files:
             raise SourceMissingError(f"partition {partition}: {filled} is not there yet")
         return files
+
+    def _matching(self, pattern: str) -> list[FileInfo]:
+        return list(_match(self.filesystem, pattern, FileType.File))
+
+    def _in_folders(self, pattern: str, filled: str, partition: str) -> list[FileInfo]:
+        """Return the files in the folders that match a pattern, and in the folders of declared columns below them.
+
+        Raises
+        ------
+        SourceUnreadableError
+            If files lie in other folders.
+        """
+        infos: list[FileInfo] = []
+        for base in _match(self.filesystem, pattern.rstrip("/"), FileType.Directory):
+            inside = [
+                (info, info.path[len(base.path) + 1 :].split("/"))
+                for info in self.filesystem.get_file_info(FileSelector(base.path, recursive=True))
+                if info.type == FileType.File
+            ]
+            visible = [(info, parts) for info, parts in inside if not any(part[0] in "._" for part in parts)]
+            folders = ["/".join(parts[:-1]) for _, parts in visible if len(parts) > 1]
+            require_declared_folders(filled, folders, self.path_columns, f"partition {partition}")
+            infos += [info for info, _ in visible]
+        return infos
+
+    def _file(self, info: FileInfo, partition: str) -> PartitionFile:
+        name = self._name(info.path)
+        return PartitionFile(
+            name,
+            info.path,
+            info.size or 0,
+            self._tag(info.path),
+            getattr(info, "mtime_ns", None),
+            path_values(name, self.path_columns, f"partition {partition}: {name}"),
+        )
 
     def translate_error(self, error: Exception, partition: str, name: str) -> MlopsError:
         """Return an error of a file system as an error of this package, without the path of the root."""
@@ -115,10 +163,10 @@ class PartitionFiles:
         return tag.decode().strip('"') if tag else None
 
 
-def _match_files(filesystem: FileSystem, pattern: str) -> Iterator[FileInfo]:
-    """Yield the files that match a pattern, going down the folders level by level."""
+def _match(filesystem: FileSystem, pattern: str, kind: FileType) -> Iterator[FileInfo]:
+    """Yield the files, or the folders, that match a pattern, going down the folders level by level."""
     if "*" not in pattern:
-        yield from _existing_file(filesystem.get_file_info(pattern))
+        yield from _existing(filesystem.get_file_info(pattern), kind)
         return
     parts = pattern.split("/")
     first = next(index for index, part in enumerate(parts) if "*" in part)
@@ -130,18 +178,20 @@ def _match_files(filesystem: FileSystem, pattern: str) -> Iterator[FileInfo]:
             continue
         if first < len(parts) - 1:
             if info.type == FileType.Directory:
-                yield from _match_files(filesystem, "/".join([info.path, *parts[first + 1 :]]))
-        elif info.type == FileType.File:
+                yield from _match(filesystem, "/".join([info.path, *parts[first + 1 :]]), kind)
+        elif info.type == kind:
             yield info
 
 
-def _existing_file(info: FileInfo) -> Iterator[FileInfo]:
-    """Yield a file if it exists; raise OSError for a folder or a special file."""
-    if info.type == FileType.Directory:
-        raise IsADirectoryError("it is a folder; end the template with / to take the files in it")
+def _existing(info: FileInfo, kind: FileType) -> Iterator[FileInfo]:
+    """Yield a file or folder if it exists; raise OSError if the other is there, or a special file."""
     if info.type == FileType.Unknown:
         raise OSError("it is not a regular file")  # reading a named pipe would wait for ever
-    if info.type == FileType.File:
+    if info.type == FileType.Directory and kind == FileType.File:
+        raise IsADirectoryError("it is a folder; end the template with / to take the files in it")
+    if info.type == FileType.File and kind == FileType.Directory:
+        raise NotADirectoryError("it is a file; end the template without / to take it")
+    if info.type == kind:
         yield info
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.declaration.contract import read_contract
 from airflow_mlops.core.declaration.data import (
@@ -11,6 +12,7 @@ from airflow_mlops.core.declaration.data import (
     Data,
     FeastSource,
     HttpSource,
+    JsonSource,
     ParquetSource,
     SqlSource,
 )
@@ -19,9 +21,15 @@ from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ports.connections import Connections
 from airflow_mlops.core.ports.partitions import Source
 from airflow_mlops.core.sources.csv_dialect import CsvDialect
+from airflow_mlops.core.sources.time_cut import RowTimes, TimeColumn
+
+if TYPE_CHECKING:
+    from airflow_mlops.core.sources.table_copies import TableCopies
 
 
-def open_source(loop: Loop, connections: Connections, *, root: Path) -> Source:
+def open_source(
+    loop: Loop, connections: Connections, *, root: Path, times: RowTimes | None = None, scratch: Path | None = None
+) -> Source:
     """Return the source of a loop; nothing is read yet.
 
     Parameters
@@ -32,31 +40,91 @@ def open_source(loop: Loop, connections: Connections, *, root: Path) -> Source:
         Connections by their ids.
     root : Path
         Project folder: base of the relative paths in the declaration.
+    times : RowTimes, optional
+        Reads the times of the rows; needed where files without a placeholder are cut by their time column.
+    scratch : Path, optional
+        Folder of this machine for copies of large files that are cut; without one there are no copies.
 
     Raises
     ------
     DeclarationError
         If a connection does not exist or has another kind, or Feast is declared and not installed.
     """
+    files = _FileSources(loop.data, connections, root, times, scratch)
     data, source = loop.data, loop.data.source
     if isinstance(source, SqlSource):
-        return _sql(source, data, connections)
+        return _sql(source, data, connections, root)
     if isinstance(source, HttpSource):
         return _http(source, data, connections, root)
     if isinstance(source, FeastSource):
-        return _feast(source, data, connections, root)
-    return _files(source, data, connections, root)
+        return _feast(source, data, connections, files)
+    if isinstance(source, JsonSource):
+        return _json(source, data, connections, root)
+    return files.open(source)
 
 
-def _files(source: ParquetSource | CsvSource, data: Data, connections: Connections, root: Path) -> Source:
-    options: dict[str, Any] = {"root": root, "limits": data.limits, "filesystem": _filesystem(source, connections)}
-    if isinstance(source, CsvSource):
-        from airflow_mlops.core.sources.csv_source import CsvFiles
+@dataclass(frozen=True)
+class _FileSources:
+    """Opens sources of files, each a file for one partition or a table that is cut by its time column."""
 
-        return CsvFiles(source.uri, dialect=_dialect(source, data, root), **options)
-    from airflow_mlops.core.sources.parquet_source import ParquetFiles
+    data: Data
+    connections: Connections
+    root: Path
+    times: RowTimes | None
+    scratch: Path | None
 
-    return ParquetFiles(source.uri, **options)
+    def open(self, source: ParquetSource | CsvSource) -> Source:
+        options: dict[str, Any] = {
+            "root": self.root,
+            "limits": self.data.limits,
+            "path_columns": source.path_columns,
+            "filesystem": _filesystem(source, self.connections),
+        }
+        if isinstance(source, CsvSource):
+            options["dialect"] = _dialect(source, self.data, self.root)
+        return self._open_table(source, options) if source.is_cut_by_time else self._open_files(source, options)
+
+    def _open_files(self, source: ParquetSource | CsvSource, options: dict[str, Any]) -> Source:
+        if isinstance(source, CsvSource):
+            from airflow_mlops.core.sources.csv_source import CsvFiles
+
+            return CsvFiles(source.uri, **options)
+        from airflow_mlops.core.sources.parquet_source import ParquetFiles
+
+        return ParquetFiles(source.uri, **options)
+
+    def _open_table(self, source: ParquetSource | CsvSource, options: dict[str, Any]) -> Source:
+        assert self.times is not None, "whoever opens a declared source states how its times are read"
+        time = TimeColumn(_arriving_time(self.data, self.root), self.data.every, self.times)
+        if isinstance(source, CsvSource):
+            from airflow_mlops.core.sources.csv_table import CsvTable
+
+            return CsvTable(source.uri, time=time, copies=self._copies(options["dialect"]), **options)
+        from airflow_mlops.core.sources.parquet_table import ParquetTable
+
+        return ParquetTable(source.uri, time=time, **options)
+
+    def _copies(self, dialect: CsvDialect) -> TableCopies | None:
+        """Return the copies of a text; None where rows are about persons, whose data is masked before it is written."""
+        if self.scratch is None or self.times is None or self.data.contract is None:
+            return None
+        contract = read_contract(self.root / self.data.contract)
+        if contract.subject is not None or any(
+            column.mask or column.privacy != "none" for column in contract.columns.values()
+        ):
+            return None
+        from airflow_mlops.core.sources.table_copies import COPIES, TableCopies
+
+        settings = f"{dialect} {self.data.time} {self.times.settings}"
+        return TableCopies(self.scratch / COPIES, settings=settings, columns=frozenset(contract.arriving.values()))
+
+
+def _arriving_time(data: Data, root: Path) -> str:
+    """Return the name with which the time column arrives."""
+    if data.contract is None:
+        return data.time
+    contract = read_contract(root / data.contract)
+    return contract.arriving.get(data.time, data.time)
 
 
 def _dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
@@ -70,7 +138,7 @@ def _dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
     )
 
 
-def _filesystem(source: ParquetSource | CsvSource, connections: Connections) -> Any:
+def _filesystem(source: ParquetSource | CsvSource | JsonSource, connections: Connections) -> Any:
     """Return the file system of an object store, None for the local disk."""
     if source.uri.startswith("s3://"):
         return connections.filesystem(source.conn_id)
@@ -81,30 +149,35 @@ def _filesystem(source: ParquetSource | CsvSource, connections: Connections) -> 
     return None
 
 
-def _sql(source: SqlSource, data: Data, connections: Connections) -> Source:
+def _sql(source: SqlSource, data: Data, connections: Connections, root: Path) -> Source:
     from airflow_mlops.core.sources.sql_source import SqlRows
 
+    contract = read_contract(root / data.contract) if data.contract is not None else None
+    types = (
+        {contract.arriving[name]: column.source_type for name, column in contract.columns.items()} if contract else {}
+    )
     return SqlRows(
         connections.sql(source.conn_id),
         name=source.conn_id,
         every=data.every,
-        time=data.time,
+        time=_arriving_time(data, root),
         table=source.table,
         query=source.query,
         limits=data.limits,
+        types=types,
     )
 
 
-def _feast(source: FeastSource, data: Data, connections: Connections, root: Path) -> Source:
+def _feast(source: FeastSource, data: Data, connections: Connections, files: _FileSources) -> Source:
     from airflow_mlops.core.sources.feast_source import FeastRows
 
     if isinstance(source.entities, SqlSource):
-        entities = _sql(source.entities, data, connections)
+        entities = _sql(source.entities, data, connections, files.root)
     else:
-        entities = _files(source.entities, data, connections, root)
+        entities = files.open(source.entities)
     return FeastRows(
         entities,
-        root / source.repo,
+        files.root / source.repo,
         repo=source.repo,
         service=source.feature_service,
         features=source.features,
@@ -116,10 +189,6 @@ def _feast(source: FeastSource, data: Data, connections: Connections, root: Path
 def _http(source: HttpSource, data: Data, connections: Connections, root: Path) -> Source:
     from airflow_mlops.core.sources.http_source import HttpAnswers
 
-    assert data.contract is not None, "a declaration without types was refused when it was read"
-    contract = read_contract(root / data.contract)
-    arriving = contract.arriving
-    required = frozenset(arriving[name] for name, column in contract.columns.items() if not column.optional)
     return HttpAnswers(
         connections.http(source.conn_id),
         source.path,
@@ -129,8 +198,22 @@ def _http(source: HttpSource, data: Data, connections: Connections, root: Path) 
         pages=source.pages,
         attempts=source.attempts,
         timeout=source.timeout,
-        columns=tuple(arriving.values()),
-        required=required,
-        ignored=contract.ignore,
+        **_json_columns(data, root),
         limits=data.limits,
     )
+
+
+def _json(source: JsonSource, data: Data, connections: Connections, root: Path) -> Source:
+    from airflow_mlops.core.sources.json_source import JsonFiles
+
+    filesystem = _filesystem(source, connections)
+    return JsonFiles(source.uri, root=root, filesystem=filesystem, limits=data.limits, **_json_columns(data, root))
+
+
+def _json_columns(data: Data, root: Path) -> dict[str, Any]:
+    """Return the columns of the contract as records of JSON need them."""
+    assert data.contract is not None, "a declaration without types was refused when it was read"
+    contract = read_contract(root / data.contract)
+    arriving = contract.arriving
+    required = frozenset(arriving[name] for name, column in contract.columns.items() if not column.optional)
+    return {"columns": tuple(arriving.values()), "required": required, "ignored": contract.ignore}

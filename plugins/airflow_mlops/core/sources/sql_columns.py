@@ -49,8 +49,10 @@ _OIDS = {
 _NUMERIC_OID = 1700
 
 
-def column_type(description: Sequence[Any], values: Sequence[Any], *, oids: bool, where: str) -> pa.DataType:
-    """Return the type of a column from its description and its first values.
+def column_type(
+    description: Sequence[Any], values: Sequence[Any], *, oids: bool, where: str, declared: pa.DataType | None = None
+) -> pa.DataType:
+    """Return the type of a column: that of the database, that of its first values, or the declared one.
 
     Parameters
     ----------
@@ -62,6 +64,9 @@ def column_type(description: Sequence[Any], values: Sequence[Any], *, oids: bool
         Whether the type in the description is an OID of PostgreSQL.
     where : str
         Partition and table, for the error.
+    declared : pyarrow.DataType, optional
+        Type in the contract, or of the column in the table. It counts where the first values are all null, and for
+        the digits and places of decimals of which the database states none.
 
     Raises
     ------
@@ -70,34 +75,38 @@ def column_type(description: Sequence[Any], values: Sequence[Any], *, oids: bool
     """
     name, kind = description[0], description[1]
     if oids and kind == _NUMERIC_OID:
-        return decimal_type(description[4], description[5], values)
+        return decimal_type(description[4], description[5], values, declared)
     if oids and kind in _OIDS:
         return _OIDS[kind]
     seen = {_type_of(value) for value in values if value is not None}
     if not seen:
-        return pa.null()
+        return declared or pa.null()
     if len(seen) > 1:
         raise SourceUnreadableError(f"{where}: column {name!r} mixes values of the types {_list_types(seen)}")
     arrow_type = seen.pop()
     if isinstance(arrow_type, pa.DataType):
-        return decimal_type(None, None, values) if pa.types.is_decimal(arrow_type) else arrow_type
+        return decimal_type(None, None, values, declared) if pa.types.is_decimal(arrow_type) else arrow_type
     raise SourceUnreadableError(
         f"{where}: column {name!r} holds values of the type {arrow_type}, which no column can hold; "
         "cast it in the query, to text for example, or leave it out"
     )
 
 
-def decimal_type(precision: Any, scale: Any, values: Sequence[Any]) -> pa.DataType:
-    """Return the type of a decimal column: as declared in the database, or with the places of the first values."""
+def decimal_type(precision: Any, scale: Any, values: Sequence[Any], declared: pa.DataType | None = None) -> pa.DataType:
+    """Return the type of a decimal column: of the database, as declared, or with the places of the first values."""
     if isinstance(precision, int) and isinstance(scale, int) and 0 < precision <= DECIMAL_DIGITS and scale >= 0:
         return pa.decimal128(precision, scale)
+    if declared is not None and pa.types.is_decimal(declared):
+        return declared
     exponents = [value.as_tuple().exponent for value in values if isinstance(value, Decimal)]
     places = max((-exponent for exponent in exponents if isinstance(exponent, int)), default=0)
     return pa.decimal128(DECIMAL_DIGITS, min(max(0, places), DECIMAL_DIGITS))
 
 
-def arrow_column(name: str, kind: pa.DataType, values: Sequence[Any], *, where: str) -> pa.Array:
-    """Return the values of a column as an Arrow array of type ``kind``.
+def arrow_column(
+    name: str, kind: pa.DataType, values: Sequence[Any], *, where: str, is_declared: bool = False
+) -> pa.Array:
+    """Return the values of a column as an Arrow array of type ``kind``, which is declared or that of the first values.
 
     Raises
     ------
@@ -109,7 +118,12 @@ def arrow_column(name: str, kind: pa.DataType, values: Sequence[Any], *, where: 
         if pa.types.is_null(kind):
             raise SourceUnreadableError(
                 f"{where}: column {name!r} is null in all the first rows and {_list_types(other_types)} later, and the "
-                "database does not say its type; cast it in the query"
+                "database does not say its type; cast it in the query, or declare it in the contract"
+            )
+        if is_declared:
+            raise SourceUnreadableError(
+                f"{where}: column {name!r} is {kind} by the contract or the table, and {_list_types(other_types)} in "
+                "the rows; correct the contract, or cast the column in the query"
             )
         raise SourceUnreadableError(
             f"{where}: column {name!r} holds {kind} in the first rows and {_list_types(other_types)} later"
@@ -123,6 +137,20 @@ def arrow_column(name: str, kind: pa.DataType, values: Sequence[Any], *, where: 
     except (pa.ArrowException, OverflowError, UnicodeEncodeError, ValueError) as error:
         advice = "; cast it in the query to the digits and places it has" if pa.types.is_decimal(kind) else ""
         raise SourceUnreadableError(f"{where}: column {name!r} is no {kind}: {error}{advice}") from error
+
+
+def sqlite_type(declared: str) -> pa.DataType | None:
+    """Return the type of values in a column of SQLite by its declared type; None for numbers of any kind, and blobs.
+
+    >>> sqlite_type("BIGINT"), sqlite_type("varchar(20)"), sqlite_type("DOUBLE PRECISION"), sqlite_type("NUMERIC")
+    (DataType(int64), DataType(string), DataType(double), None)
+    """
+    words = {
+        ("INT",): pa.int64(),
+        ("CHAR", "CLOB", "TEXT", "DATE", "TIME"): pa.string(),
+        ("REAL", "FLOA", "DOUB"): pa.float64(),
+    }
+    return next((kind for parts, kind in words.items() if any(part in declared.upper() for part in parts)), None)
 
 
 def _type_of(value: Any) -> pa.DataType | str:

@@ -14,16 +14,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from airflow_mlops.core.declaration.arrow_types import is_time
 from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import MlopsError, SourceMissingError, SourceUnreachableError, SourceUnreadableError
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
 from airflow_mlops.core.sources.size_limits import Meter
-from airflow_mlops.core.sources.sql_columns import arrow_column, column_type
+from airflow_mlops.core.sources.sql_columns import arrow_column, column_type, sqlite_type
 from airflow_mlops.core.sources.sql_text import bind_values, quote_name
 
 FIRST_ROWS = 1_000
-"""Rows of the first batch, which gives the types of the columns and the size of the other batches."""
+"""Rows of the first batch, which gives the size of the other batches, and types that nothing else states."""
 BATCH_BYTES = 64 << 20
 BATCH_CELLS = 2_000_000
 _POSTGRES = ("psycopg", "psycopg2")
@@ -51,6 +52,8 @@ class SqlRows:
         Whether to use a cursor on the server where the driver has one.
     limits : Limits
         How much a partition may hold.
+    types : mapping of str to pyarrow.DataType, optional
+        Types of columns in the contract, for columns whose type neither the database nor the first rows show.
 
     Raises
     ------
@@ -72,6 +75,7 @@ class SqlRows:
         columns: Sequence[str] | None = None,
         server_side: bool = True,
         limits: Limits | None = None,
+        types: Mapping[str, pa.DataType] | None = None,
     ) -> None:
         if (table is None) == (query is None):
             raise ValueError("a SQL source needs exactly one of table and query")
@@ -79,7 +83,7 @@ class SqlRows:
         quote_name(table or "t", quote='"')
         self._connect, self._name, self._every, self._time = connect, name, every, time
         self._table, self._query, self._columns = table, query, columns
-        self._server_side, self._limits = server_side, limits or Limits()
+        self._server_side, self._limits, self._types = server_side, limits or Limits(), dict(types or {})
 
     @contextmanager
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:  # noqa: ARG002
@@ -104,7 +108,7 @@ class SqlRows:
                 if not rows:
                     warnings = "".join(f"; {warning}" for warning in self._warnings(without))
                     raise SourceMissingError(f"{where}: no rows between {start} and {partition} yet{warnings}")
-                schema = schema_of(cursor.description, rows, driver, where)
+                schema = schema_of(cursor.description, rows, driver, where, self._known_types(connection, driver))
             origin: dict[str, Any] = {"table": self._table} if self._table else {"query": self._query}
             origin |= {"start": start, "end": partition} | ({"without_time": without} if without else {})
             # SQLite has no types for dates and times: only the contract knows which texts are dates or times.
@@ -139,6 +143,20 @@ class SqlRows:
             cursor.execute(f"SELECT count(*) FROM {table} WHERE {moment} IS NULL")  # noqa: S608
             return int(cursor.fetchone()[0])
 
+    def _known_types(self, connection: Any, driver: str) -> dict[str, pa.DataType]:
+        """Return the types of columns in the contract, and in a table of SQLite, as this driver delivers them."""
+        if driver != "sqlite3":
+            return self._types
+        # SQLite delivers dates and times as texts, decimals as numbers, and truth values as integers.
+        known = {name: pa.string() if is_time(kind) else kind for name, kind in self._types.items()}
+        known = {name: kind for name, kind in known.items() if kind in (pa.string(), pa.int64(), pa.float64())}
+        if self._table is None:
+            return known
+        with closing(connection.cursor()) as cursor:
+            cursor.execute("SELECT name, type FROM pragma_table_info(?)", (self._table.rpartition(".")[2],))
+            columns = {name: sqlite_type(declared) for name, declared in cursor.fetchall()}
+        return {name: kind for name, kind in columns.items() if kind is not None} | known
+
     def _warnings(self, without: int) -> tuple[str, ...]:
         if not without:
             return ()
@@ -160,10 +178,14 @@ class SqlRows:
     def _batches(
         self, rows: list[Any], more: Callable[[int], list[Any]], schema: pa.Schema, meter: Meter, where: str
     ) -> Generator[pa.RecordBatch]:
+        # Of these columns the first rows do not show the type.
+        empty = {
+            field.name for field, values in zip(schema, zip(*rows, strict=True), strict=True) if not any_value(values)
+        }
         while rows:
             meter.add_rows(len(rows), len(schema), self._name)
             columns = [
-                arrow_column(field.name, field.type, values, where=where)
+                arrow_column(field.name, field.type, values, where=where, is_declared=field.name in empty)
                 for field, values in zip(schema, zip(*rows, strict=True), strict=True)
             ]
             batch = pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -171,6 +193,11 @@ class SqlRows:
             yield batch
             fitting = BATCH_BYTES * batch.num_rows // max(batch.nbytes, 1)
             rows = more(max(1, min(BATCH_ROWS, fitting, BATCH_CELLS // len(schema))))
+
+
+def any_value(values: Sequence[Any]) -> bool:
+    """Return whether any value is not null."""
+    return any(value is not None for value in values)
 
 
 def close_quietly(connection_or_cursor: Any) -> None:
@@ -189,12 +216,17 @@ def row_fetcher(cursor: Any, driver: str, where: str) -> Callable[[int], list[An
     return fetch
 
 
-def schema_of(description: Sequence[Any], rows: Sequence[Any], driver: str, where: str) -> pa.Schema:
-    """Return the schema of a result from the description of its cursor and its first rows."""
+def schema_of(
+    description: Sequence[Any], rows: Sequence[Any], driver: str, where: str, known: Mapping[str, pa.DataType]
+) -> pa.Schema:
+    """Return the schema of a result from the description of its cursor, its first rows, and types known otherwise."""
     columns = zip(description, zip(*rows, strict=True), strict=True)
     return pa.schema(
         [
-            pa.field(entry[0], column_type(entry, values, oids=driver in _POSTGRES, where=where))
+            pa.field(
+                entry[0],
+                column_type(entry, values, oids=driver in _POSTGRES, where=where, declared=known.get(entry[0])),
+            )
             for entry, values in columns
         ]
     )

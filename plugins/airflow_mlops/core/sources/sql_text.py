@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.sources.sql_functions import writing_function
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -112,8 +113,8 @@ def bind_values(query: str, values: Mapping[str, Any], *, paramstyle: str, drive
 def require_select(query: str, driver: str) -> None:
     """Raise DeclarationError unless a query is one SELECT whose syntax tree holds nothing that writes or locks.
 
-    The check reads the text and not the functions that it calls: ``nextval`` and functions of a user's own are
-    stopped by the read-only transaction, where the database has one.
+    Functions that are known to write are refused by their names. ``nextval`` and functions of a user's own are stopped
+    by the read-only transaction, where the database has one.
 
     Parameters
     ----------
@@ -143,12 +144,12 @@ def require_select(query: str, driver: str) -> None:
     statements = [tree for tree in trees if tree is not None and not isinstance(tree, exp.Semicolon)]
     if len(statements) > 1:
         raise DeclarationError("the query holds more than one statement", key=KEY)
-    part = next(_parts_that_write(statements[0]), None) if statements else "no SELECT"
+    part = next(_parts_that_write(statements[0], driver), None) if statements else "no SELECT"
     if part is not None:
         raise _refusal(part)
 
 
-def _parts_that_write(tree: exp.Expr) -> Iterator[str]:
+def _parts_that_write(tree: exp.Expr, driver: str) -> Iterator[str]:
     """Yield the parts of a statement, as SQL names them, that a reading SELECT cannot have."""
     from sqlglot import exp
 
@@ -159,7 +160,7 @@ def _parts_that_write(tree: exp.Expr) -> Iterator[str]:
     for node in tree.walk():
         if isinstance(node, exp.CTE) and not isinstance(node.this, exp.Select | exp.SetOperation | exp.Subquery):
             yield f"{node.this.key.upper()} in a WITH"
-        part = _name_if_writing(node)
+        part = _name_if_writing(node) or writing_function(node, driver)
         if part:
             yield part
 

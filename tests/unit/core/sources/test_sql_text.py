@@ -33,6 +33,9 @@ POSTGRES, SQLITE, SNOWFLAKE, MYSQL, SQL_SERVER = "psycopg", "sqlite3", "snowflak
         (MYSQL, r"SELECT '\'; DELETE FROM t -- '"),
         (SQL_SERVER, "SELECT TOP 3 a FROM t WITH (NOLOCK)"),
         ("some.driver", "SELECT a FROM t WHERE b = 1"),
+        (POSTGRES, "SELECT pg_size_pretty(a), now(), my_dblink_count(b), 'dblink()' AS c, dblink FROM t"),
+        (POSTGRES, "SELECT nextval('s')"),  # the read-only transaction stops it
+        (SNOWFLAKE, "SELECT nextval FROM t"),
     ],
 )
 def test_a_select_that_only_reads_is_accepted_in_the_dialect_of_its_driver(driver: str, query: str) -> None:
@@ -90,6 +93,21 @@ def test_a_select_that_only_reads_is_accepted_in_the_dialect_of_its_driver(drive
         (SQL_SERVER, "select 1 delete from t", "an alias DELETE"),
         (SQL_SERVER, "EXEC p", "EXECUTE"),
         ("some.driver", "WITH a AS (DELETE FROM t RETURNING *) SELECT * FROM a", "DELETE in a WITH"),
+        (POSTGRES, "SELECT * FROM dblink('host=b', 'DELETE FROM t RETURNING 1') AS t(a int)", "a call of dblink"),
+        (POSTGRES, "SELECT a FROM t WHERE dblink_exec('host=b', 'DELETE FROM t') = ''", "a call of dblink_exec"),
+        (POSTGRES, "SELECT a FROM (SELECT pg_catalog.pg_notify('a', b) AS a FROM t) AS s", "a call of pg_notify"),
+        (POSTGRES, """SELECT "pg_terminate_backend"(1)""", "a call of pg_terminate_backend"),
+        (POSTGRES, "SELECT LO_EXPORT(1, '/tmp/x')", "a call of LO_EXPORT"),
+        (POSTGRES, "SELECT set_config('transaction_read_only', 'off', false)", "a call of set_config"),
+        (POSTGRES, "SELECT pg_try_advisory_lock(1)", "a call of pg_try_advisory_lock"),
+        (SQLITE, "SELECT load_extension('x')", "a call of load_extension"),
+        (MYSQL, "SELECT get_lock('a', 1)", "a call of get_lock"),
+        (MYSQL, "SELECT nextval(s)", "a call of nextval"),
+        (SNOWFLAKE, "SELECT s.nextval", "s.nextval"),
+        (SNOWFLAKE, "SELECT system$cancel_query('x')", "a call of system$cancel_query"),
+        ("oracledb", "SELECT dbms_lock.request(1) FROM dual", "a call of dbms_lock.request"),
+        (SQL_SERVER, "SELECT * FROM openquery(b, 'DELETE FROM t')", "a call of openquery"),
+        (SQL_SERVER, "SELECT NEXT VALUE FOR s", "NEXT VALUE FOR"),
     ],
 )
 def test_a_statement_that_can_write_or_lock_is_refused_by_its_syntax_tree(driver: str, query: str, part: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from airflow_mlops.core.data.row_times import DeclaredTimes
 from airflow_mlops.core.declaration.data import HttpSource, Labels
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.partition_key import previous_tick
@@ -40,7 +41,8 @@ def open_labels(workspace: Workspace) -> Source:
     rows = data.model_copy(update={"source": labels.source, "time": labels.time or data.time, "contract": None})
     try:
         label_loop = workspace.loop.model_copy(update={"data": rows})
-        return open_source(label_loop, workspace.connections, root=workspace.root)
+        times = DeclaredTimes(rows, workspace.root)
+        return open_source(label_loop, workspace.connections, root=workspace.root, times=times)
     except DeclarationError as error:
         raise DeclarationError(str(error).replace("data.source", "data.labels.source")) from None
 

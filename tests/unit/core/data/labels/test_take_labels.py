@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +337,20 @@ def test_a_tick_with_a_zone_is_no_tick_and_daylight_saving_moves_none(tmp_path: 
 
 def test_ticks_of_a_broken_clock_end_before_time_began() -> None:
     assert len(ticks_before("@yearly", "1903-01-01T00:00:00", 50)) == 3
+
+
+@pytest.mark.parametrize("form", ["{day} 12:00:00", "{day}T12:00:00+00:00"])
+def test_one_file_of_all_deliveries_is_cut_by_the_time_at_which_a_label_came(tmp_path: Path, form: str) -> None:
+    declared = {"source": {"kind": "csv", "uri": "labels.csv"}, "time": "came"}
+    workspace = publish_weeks(tmp_path, 0, 1, labels=declared)
+    days = (date.fromisoformat(week(number)[:10]) - timedelta(days=1) for number in (1, 2))
+    lines = [f"{number}-1,{number}.5,{form.format(day=day)}" for number, day in enumerate(days)]
+    (workspace.root / "labels.csv").write_text("\n".join(["id,y,came", *lines, ""]))
+    assert [take_labels(workspace, week(number)).rows for number in (1, 2)] == [1, 1]
+    assert labels_as_of(workspace, 0, as_of=2) == {"0-1": 0.5}
+    assert labels_as_of(workspace, 1, as_of=2) == {"0-1": 0.5, "1-1": 1.5}
+    with pytest.raises(SourceMissingError, match="no rows between"):
+        take_labels(workspace, week(3))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""A source of JSON lines, plain or compressed: one object on each line, one or several files for each partition."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow.fs import FileSystem
+
+from airflow_mlops.core.declaration.data import Limits
+from airflow_mlops.core.errors import SourceUnreadableError
+from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
+from airflow_mlops.core.sources.json_rows import MAX_BROKEN_ROWS, JsonRows, read_json
+from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged
+from airflow_mlops.core.sources.size_limits import Meter
+from airflow_mlops.core.sources.utf8_stream import DAMAGES, MARKS, Utf8Stream, open_decompressed, restore_bytes
+
+LINE_BYTES = 16 << 20
+"""Bytes of the longest line; a file without line ends is no JSON lines."""
+READ_BYTES = 1 << 20
+PAGE_LINES = 10_000
+PAGE_BYTES = 16 << 20
+
+Page = tuple[PartitionFile, list[Any], list[int]]
+"""Records of a file, with their lines."""
+
+
+class JsonFiles:
+    """Files of JSON lines, named by a template; see :mod:`airflow_mlops.core.sources.partition_files`.
+
+    Every value arrives as text: the contract decides on types. A line that is no object with single values goes to
+    quarantine. The columns are the keys of the first 10,000 lines and those of the contract.
+
+    Parameters
+    ----------
+    template : str
+        Path with ``{partition}`` or another placeholder in it; .gz, .bz2, .xz and .zst are decompressed.
+    root : Path
+        Folder that a relative template starts from.
+    filesystem : pyarrow.fs.FileSystem, optional
+        File system of the files; the local disk by default.
+    limits : Limits
+        How much a partition may hold.
+    **contract
+        ``columns``, ``required`` and ``ignored``, as of :class:`airflow_mlops.core.sources.json_rows.JsonRows`.
+    """
+
+    def __init__(
+        self,
+        template: str,
+        *,
+        root: Path,
+        filesystem: FileSystem | None = None,
+        limits: Limits | None = None,
+        **contract: Any,
+    ) -> None:
+        self._files = PartitionFiles(template, root=root, filesystem=filesystem)
+        self._limits, self._contract = limits or Limits(), contract
+
+    @contextmanager
+    def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:
+        """Return the rows of a partition; see :meth:`airflow_mlops.core.ports.partitions.Source.open`."""
+        files = self._files.find(partition)
+        if are_unchanged(files, known):
+            yield Arrival(pa.schema([]), iter(()), typed=False, origin=dict(known or {}), unchanged=True)
+            return
+        broken: list[BrokenRow] = []
+        meter = Meter(self._limits, partition)
+        with closing(self._pages(files, partition, meter, broken)) as pages:
+            first = next(pages, None)
+            where = f"partition {partition}: {files[0].name}"
+            rows = JsonRows(first[1] if first else [], where=where, broken=broken, **self._contract)
+            batches = _batches(rows, chain([first] if first else [], pages), meter)
+            origin = {"files": [file.origin() for file in files]}
+            with closing(batches):
+                yield Arrival(rows.schema, batches, typed=False, origin=origin, broken=broken)
+
+    def _pages(
+        self, files: Sequence[PartitionFile], partition: str, meter: Meter, broken: list[BrokenRow]
+    ) -> Generator[Page]:
+        """Yield the records of the files in pages; lines that are no JSON go to ``broken``."""
+        for file in files:
+            records: list[Any] = []
+            numbers: list[int] = []
+            size = 0
+            for number, line in self._lines(file, partition, meter):
+                if not line.strip():
+                    continue
+                size += len(line)
+                try:
+                    records.append(_parse(line))
+                    numbers.append(number)
+                except ValueError as error:
+                    self._reject(line, str(error), f"{file.name}, line {number}", partition, broken)
+                if len(records) >= PAGE_LINES or size >= PAGE_BYTES:
+                    yield file, records, numbers
+                    records, numbers, size = [], [], 0
+            if records:
+                yield file, records, numbers
+
+    def _lines(self, file: PartitionFile, partition: str, meter: Meter) -> Generator[tuple[int, bytes]]:
+        """Yield the lines of a file with their numbers, from 1."""
+        try:
+            with self._files.filesystem.open_input_stream(file.path, compression=None) as stream:
+                text = Utf8Stream(
+                    open_decompressed(stream, file.name),
+                    name=file.name,
+                    meter=meter,
+                    translate_error=lambda error: self._files.translate_error(error, partition, file.name),
+                )
+                number, rest = 0, b""
+                while content := text.read(READ_BYTES):
+                    *lines, rest = (rest + content).split(b"\n")
+                    for line in lines:
+                        number += 1
+                        yield number, line
+                    if len(rest) > LINE_BYTES:
+                        raise SourceUnreadableError(
+                            f"partition {partition}: {file.name} cannot be read: line {number + 1} is longer than "
+                            f"{LINE_BYTES:,} bytes; kind json reads one object on each line"
+                        )
+                if rest:
+                    yield number + 1, rest
+        except DAMAGES as error:
+            raise self._files.translate_error(error, partition, file.name) from error
+
+    def _reject(self, line: bytes, reason: str, at: str, partition: str, broken: list[BrokenRow]) -> None:
+        if len(broken) >= MAX_BROKEN_ROWS:
+            raise SourceUnreadableError(
+                f"partition {partition}: more than {MAX_BROKEN_ROWS:,} lines are broken, the first at {broken[0].at}: "
+                f"it {broken[0].reason}; kind json reads one object on each line"
+            )
+        broken.append(BrokenRow(restore_bytes(line.decode()), reason, at))
+
+
+def _parse(line: bytes) -> Any:
+    """Return the record on a line.
+
+    Raises
+    ------
+    ValueError
+        With the reason, if it is no JSON in UTF-8.
+    """
+    if re.search(MARKS, line.decode()):
+        raise ValueError("is not UTF-8")
+    try:
+        return read_json(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is no JSON: {error.msg} at character {error.colno}") from None
+    except ValueError as error:
+        raise ValueError(f"is no JSON: {error}") from None
+
+
+def _batches(rows: JsonRows, pages: Iterator[Page], meter: Meter) -> Generator[pa.RecordBatch]:
+    for file, records, numbers in pages:
+        meter.add_rows(len(records), len(rows.schema), file.name)
+        yield from rows.batches(records, file.name, lines=numbers)
+    rows.end()

@@ -1,0 +1,108 @@
+"""A source of Parquet files that hold the rows of every partition, cut by their time column."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from airflow_mlops.core.ports.partitions import Arrival
+from airflow_mlops.core.sources.common_columns import conform_batch
+from airflow_mlops.core.sources.parquet_source import Footer, ParquetFiles, common_schema
+from airflow_mlops.core.sources.partition_files import are_unchanged
+from airflow_mlops.core.sources.size_limits import Meter
+from airflow_mlops.core.sources.time_cut import Interval, TimeColumn, TimedRows, TimePlacer, missing_rows
+
+
+class ParquetTable(ParquetFiles):
+    """Parquet files without a placeholder in their name; see :mod:`airflow_mlops.core.sources.time_cut`.
+
+    A row group whose statistics exclude the partition is not read.
+
+    Parameters
+    ----------
+    template : str
+        Path of one file, or of several with a ``*``.
+    time : TimeColumn
+        The column that assigns rows to partitions.
+    **options
+        As for :class:`airflow_mlops.core.sources.parquet_source.ParquetFiles`; limits count the rows of a partition.
+    """
+
+    def __init__(self, template: str, *, time: TimeColumn, **options: Any) -> None:
+        super().__init__(template, **options)
+        self._time = time
+
+    @contextmanager
+    def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:
+        """Return the rows of a partition; see :meth:`airflow_mlops.core.ports.partitions.Source.open`."""
+        files, interval = self._files.find(partition), self._time.interval(partition)
+        if are_unchanged(files, known):
+            yield Arrival(pa.schema([]), iter(()), origin=dict(known or {}), unchanged=True)
+            return
+        footers = [self._footer(file, partition) for file in files]
+        schema = common_schema(footers, partition)
+        self._time.position(schema.names, f"partition {partition}: {files[0].name}")
+        origin = {"files": [file.origin() for file in files], **interval.origin()}
+        with closing(self._within(footers, schema, partition, interval)) as batches:
+            first = next(batches, None)
+            if first is None:
+                raise missing_rows(partition, [file.name for file in files], interval)
+            untyped = frozenset(self._files.path_columns)
+            yield Arrival(schema, chain([first], batches), origin=origin, untyped=untyped)
+
+    def _within(
+        self, footers: Sequence[Footer], schema: pa.Schema, partition: str, interval: Interval
+    ) -> Generator[pa.RecordBatch]:
+        """Yield the rows of an interval."""
+        meter = Meter(self._limits, partition)
+        for footer in footers:
+            try:
+                for timed in self._timed_rows(footer, partition, interval):
+                    batch = timed.within(interval).batch
+                    meter.add_rows(batch.num_rows, batch.num_columns, footer.file.name)
+                    meter.add_bytes(batch.nbytes, footer.file.name)
+                    if batch.num_rows:
+                        yield conform_batch(
+                            batch, schema, f"partition {partition}: {footer.file.name}", footer.file.values
+                        )
+            except (pa.ArrowException, OSError) as error:
+                raise self._files.translate_error(error, partition, footer.file.name) from error
+
+    def _timed_rows(self, footer: Footer, partition: str, interval: Interval) -> Iterator[TimedRows]:
+        """Yield rows of a file, at least those of an interval, with the times that decide on their partitions."""
+        where = f"partition {partition}: {footer.file.name}"
+        position, placer = self._time.position(footer.schema.names, where), TimePlacer(self._time.name, where)
+        with self._files.filesystem.open_input_file(footer.file.path) as stream:
+            for group in range(footer.metadata.num_row_groups):
+                outside = self._time_outside(footer, group, interval)
+                if outside is not None:
+                    yield from placer.skip(outside)
+                    continue
+                rows = footer.metadata.row_group(group).num_rows
+                for batch in self._pieces(stream, footer, footer.batch_rows, [group]):
+                    rows -= batch.num_rows
+                    column = batch.column(position)
+                    yield from placer.place(batch, self._time.times.moments(column, typed=True))
+                if rows:
+                    raise pa.ArrowInvalid(f"it ends {rows:,} rows before the number that its footer states")
+        placer.end()
+
+    def _time_outside(self, footer: Footer, group: int, interval: Interval) -> np.datetime64 | None:
+        """Return a time of a row group none of whose rows lies in an interval; None if one may."""
+        columns = footer.metadata.row_group(group)
+        leaves = (columns.column(place) for place in range(columns.num_columns))
+        statistics = next((leaf.statistics for leaf in leaves if leaf.path_in_schema == self._time.name), None)
+        if statistics is None or not statistics.has_min_max or not statistics.has_null_count or statistics.null_count:
+            return None
+        kind = footer.schema.field(self._time.name).type
+        try:
+            limits = self._time.times.moments(pa.array([statistics.min, statistics.max], kind), typed=True)
+        except (pa.ArrowException, OverflowError, ValueError):  # times that Python cannot hold, like those of year 0
+            return None
+        first: np.datetime64 = limits[0]
+        return None if np.isnat(limits).any() or interval.overlaps(first, limits[1]) else first
