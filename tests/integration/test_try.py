@@ -179,3 +179,12 @@ def test_a_person_sees_rows_reasons_columns_and_gates(tmp_path: Path, capsys: py
         "warning      candidate linear does not pass the gates",
     ):
         assert words in shown, words
+
+
+def test_the_newest_partition_of_one_file_is_that_of_its_newest_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declared = LOOP.replace("in/{partition}.csv", "in/2013-01-13.csv").replace("@weekly", "@daily")
+    shown = try_loop(write_project(tmp_path, lines(), loop=declared), capsys)
+    assert (shown["partition"], shown["refused"]) == ("2013-01-13T00:00:00", None)
+    assert shown["rows_in"] == shown["published"] == sum(n % 6 == 5 for n in range(100))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.partition_key import next_tick, partition_key, previous_tick
 from airflow_mlops.core.errors import SourceMissingError
 from airflow_mlops.core.ports.partitions import Source
+from airflow_mlops.core.sources.csv_table import CsvTable
+from airflow_mlops.core.sources.parquet_table import ParquetTable
 
 MAX_TICKS = {"parquet": 20_000, "csv": 20_000, "json": 20_000, "sql": 400, "http": 60, "feast": 400}
 """How many ticks back each kind of source is searched: a missing file costs less than a request."""
@@ -31,6 +35,10 @@ def newest_partition(loop: Loop, source: Source, now: str) -> str:
         If a source cannot tell whether it has rows.
     """
     data = loop.data
+    if isinstance(source, CsvTable | ParquetTable):
+        newest = source.newest(partition_key(now))
+        if not np.isnat(newest):
+            return next_tick(data.every, partition_key(str(newest.astype("datetime64[s]"))))
     last = partition_key(now) if data.until is None else min(partition_key(now), partition_key(data.until))
     # The tick at or before the end: one step forward reaches beyond it, one back lands on it.
     tick = previous_tick(data.every, next_tick(data.every, last))

@@ -130,7 +130,7 @@ def try_partition(
         trial = PartitionTrial(partition or "")
         with _refusals(trial):
             progress("find the partition")
-            trial.partition = partition or newest_partition(loop, workspace.source, now)
+            trial.partition = partition or newest_partition(loop, counted.source, now)
             counted.rows = 0
             _ingest(workspace, trial, progress)
             _make_features(workspace, trial, progress)
@@ -214,17 +214,22 @@ class CountedSource:
     ----------
     source : Source
         The source that is read.
+
+    Attributes
+    ----------
+    rows : int
+        Number of rows of the last reading.
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self.source = source
         self.rows = 0
 
     @contextmanager
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:
         """Return the rows of a partition; see :meth:`airflow_mlops.core.ports.partitions.Source.open`."""
         self.rows = 0
-        with self._source.open(partition, known=known) as arrival:
+        with self.source.open(partition, known=known) as arrival:
             arrival.batches = self._count(arrival.batches)
             try:
                 yield arrival

@@ -19,7 +19,7 @@ from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchan
 from airflow_mlops.core.sources.path_columns import add_path_columns
 from airflow_mlops.core.sources.size_limits import Meter
 from airflow_mlops.core.sources.table_copies import TableCopies
-from airflow_mlops.core.sources.time_cut import Interval, TimeColumn, TimedRows, TimePlacer, missing_rows
+from airflow_mlops.core.sources.time_cut import Interval, TimeColumn, TimedRows, TimePlacer, missing_rows, newest_moment
 
 WHOLE_FILE = Limits(rows=1 << 62, cells=1 << 62, bytes=1 << 62)
 """The declared limits are those of a partition; here a file holds many of them."""
@@ -62,6 +62,12 @@ class CsvTable(CsvFiles):
                 raise missing_rows(partition, [file.name for file in files], interval)
             rows = chain([first] if first is not None else [], batches)
             yield Arrival(schema, rows, typed=False, origin=origin, broken=broken)
+
+    def newest(self, partition: str) -> np.datetime64:
+        """Return the newest time of a row, NaT without one; ``partition`` is named in errors."""
+        files = self._files.find(partition)
+        moments = (timed.moments for file in files for timed in self._timed_rows(file, partition))
+        return newest_moment(moments)
 
     def _within(
         self,

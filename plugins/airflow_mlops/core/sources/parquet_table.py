@@ -15,7 +15,15 @@ from airflow_mlops.core.sources.common_columns import conform_batch
 from airflow_mlops.core.sources.parquet_source import Footer, ParquetFiles, common_schema
 from airflow_mlops.core.sources.partition_files import are_unchanged
 from airflow_mlops.core.sources.size_limits import Meter
-from airflow_mlops.core.sources.time_cut import Interval, TimeColumn, TimedRows, TimePlacer, missing_rows
+from airflow_mlops.core.sources.time_cut import (
+    ALWAYS,
+    Interval,
+    TimeColumn,
+    TimedRows,
+    TimePlacer,
+    missing_rows,
+    newest_moment,
+)
 
 
 class ParquetTable(ParquetFiles):
@@ -54,6 +62,12 @@ class ParquetTable(ParquetFiles):
                 raise missing_rows(partition, [file.name for file in files], interval)
             untyped = frozenset(self._files.path_columns)
             yield Arrival(schema, chain([first], batches), origin=origin, untyped=untyped)
+
+    def newest(self, partition: str) -> np.datetime64:
+        """Return the newest time of a row, NaT without one; ``partition`` is named in errors."""
+        footers = [self._footer(file, partition) for file in self._files.find(partition)]
+        parts = (timed for footer in footers for timed in self._timed_rows(footer, partition, ALWAYS))
+        return newest_moment(timed.moments for timed in parts)
 
     def _within(
         self, footers: Sequence[Footer], schema: pa.Schema, partition: str, interval: Interval

@@ -8,7 +8,7 @@ what is appended to a file moves no row that was there before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -64,6 +64,20 @@ class Interval:
     def origin(self) -> dict[str, str]:
         """Return the interval as JSON values."""
         return {"start": self.start, "end": self.end}
+
+
+ALWAYS = Interval("0001-01-01", "9999-12-31")
+"""An interval that leaves out no row."""
+
+
+def newest_moment(parts: Iterable[Moments]) -> np.datetime64:
+    """Return the newest of some times, NaT without one."""
+    newest = NO_TIME
+    for moments in parts:
+        present = moments[~np.isnat(moments)]
+        if len(present) and (np.isnat(newest) or present.max() > newest):
+            newest = present.max()
+    return newest
 
 
 @dataclass(frozen=True)
