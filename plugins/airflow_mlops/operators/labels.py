@@ -16,8 +16,13 @@ class TakeLabelsOperator(StageOperator):
     """Ingest the delivery of labels of a tick, and earlier ones that were missing; returns the new deliveries.
 
     Skips if nothing has arrived, or ``data.labels`` is not declared; fails, and records why, if a delivery cannot be
-    used. Ingestion does not depend on labels: run it with ``trigger_rule="all_done"``.
+    used, or the key of the run is missing or no tick of ``data.every``. Ingestion does not depend on labels: run it
+    with ``trigger_rule="all_done"``.
     """
+
+    def partition_of(self, workspace: Workspace, context: Context) -> str:
+        """Return the key of the run; see :meth:`StageOperator.require_partition`."""
+        return self.require_partition(workspace, context)
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
         """See the class."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from airflow_mlops.core.declaration.declared import Cron, Day, Declared, Listed, Reference, section
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.declaration.text_form import TextForm
 
 
@@ -251,6 +252,21 @@ class Data(Declared):
         if self.source.kind in ("csv", "http") and self.contract is None:
             raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
         return self
+
+    @property
+    def schedule(self) -> PartitionSchedule:
+        """The ticks of the partitions."""
+        return PartitionSchedule(self.every)
+
+    @property
+    def first_moment(self) -> str | None:
+        """The first instant of the day ``from``, as a key."""
+        return None if self.from_ is None else self.schedule.start_of(self.from_)
+
+    @property
+    def last_moment(self) -> str | None:
+        """The first instant of the day ``until``, as a key: the last possible tick."""
+        return None if self.until is None else self.schedule.start_of(self.until)
 
     @property
     def text_form(self) -> TextForm:
