@@ -206,7 +206,7 @@ class _SnapshotReader:
                 mask_key=enforcement.mask_key,
                 ignored=enforcement.shape.ignored,
                 origin=arrival.origin,
-                warnings=tuple(arrival.warnings),
+                warnings=(*arrival.warnings, *([partition_pass.hint] if partition_pass.hint else [])),
             )
 
     def _collect(self, error: KeysRepeatError) -> RepeatedKeys:

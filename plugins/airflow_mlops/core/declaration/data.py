@@ -1,12 +1,12 @@
 """The section ``data``: the source of rows and labels, and the checks before a model sees them."""
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from airflow_mlops.core.declaration.declared import Cron, Day, Declared, Listed, Reference, section
 from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
+from airflow_mlops.core.declaration.path_template import require_placeholder
 from airflow_mlops.core.declaration.text_form import TextForm
 
 
@@ -18,15 +18,7 @@ class Limits(Declared):
     bytes: int = Field(default=64_000_000_000, ge=1, description="bytes of a partition once they are decompressed")
 
 
-def _require_placeholder(text: str) -> str:
-    if not re.search(r"\{(partition|year|month|day|hour)\}", text):
-        raise ValueError("must hold {partition}, or {year}, {month}, {day}, {hour}")
-    return text
-
-
-Template = Annotated[str, AfterValidator(_require_placeholder)]
-
-
+Template = Annotated[str, AfterValidator(require_placeholder)]
 Sign = Annotated[str, Field(min_length=1, max_length=1)]
 
 
@@ -34,7 +26,9 @@ class ParquetSource(Declared):
     """Parquet files: one for each partition, or several that match a ``*``."""
 
     kind: Literal["parquet"] = Field(description="which kind of source")
-    uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
+    uri: Template = Field(
+        description="path with {partition}, {start} or {end} in it, relative to the project folder, or s3://bucket/key"
+    )
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
 
 
@@ -42,7 +36,9 @@ class CsvSource(Declared):
     """CSV files, plain or compressed (.gz, .bz2, .zst, .xz); they carry no types, so a contract is required."""
 
     kind: Literal["csv"] = Field(description="which kind of source")
-    uri: Template = Field(description="path with {partition} in it, relative to the project folder, or s3://bucket/key")
+    uri: Template = Field(
+        description="path with {partition}, {start} or {end} in it, relative to the project folder, or s3://bucket/key"
+    )
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
     delimiter: Sign = Field(default=",", description="character between two values")
     quote: Sign | None = Field(default='"', description="character around a value; null if quotes have no meaning")
@@ -130,7 +126,9 @@ class HttpSource(Declared):
 
     kind: Literal["http"] = Field(description="which kind of source")
     conn_id: str = Field(description="Airflow connection of type http: address, login, password, headers")
-    path: Template = Field(description="path and query with {partition} in it, below the connection's address")
+    path: Template = Field(
+        description="path and query with {partition}, {start} or {end} in it, below the connection's address"
+    )
     format: Literal["json", "csv"] = Field(default="json", description="format of the answers")
     records: str | None = Field(
         default=None, description="dotted path of the list of records in a JSON answer; the answer itself if not given"

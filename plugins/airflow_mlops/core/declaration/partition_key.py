@@ -6,7 +6,6 @@ everything known at a key lies in partitions at or before it, and the order of t
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 
 from airflow_mlops.core.errors import DataError
@@ -40,20 +39,3 @@ def partition_slug(key: str, *, date_only: bool = True) -> str:
     moment = datetime.fromisoformat(key)
     is_date = date_only and moment.time() == datetime.min.time()
     return moment.strftime("%Y-%m-%d" if is_date else "%Y-%m-%dT%H%M")
-
-
-def fill_template(template: str, key: str) -> str:
-    """Return ``template`` with the date of the partition for each ``{partition}``, ``{year}``, ... ``{hour}``.
-
-    >>> fill_template("in/{year}/{month}/{partition}-{hour}.csv", "2013-03-10T06:00:00")
-    'in/2013/03/2013-03-10T0600-06.csv'
-    """
-    moment = datetime.fromisoformat(key)
-    parts = {
-        "partition": partition_slug(key),
-        "year": f"{moment:%Y}",
-        "month": f"{moment:%m}",
-        "day": f"{moment:%d}",
-        "hour": f"{moment:%H}",
-    }
-    return re.sub(r"\{(partition|year|month|day|hour)\}", lambda match: parts[match[1]], template)

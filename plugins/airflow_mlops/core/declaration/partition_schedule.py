@@ -97,9 +97,19 @@ class PartitionSchedule:
         >>> PartitionSchedule("@hourly").slug("2013-03-10T00:00:00")
         '2013-03-10T0000'
         """
+        return partition_slug(key, date_only=self.timezone == "UTC" and self._is_at_midnight)
+
+    @property
+    def local_format(self) -> str:
+        """Format of a tick on the clock of the loop, in which no two ticks are alike."""
+        if self._is_at_midnight:
+            return "%Y-%m-%d"
+        return "%Y-%m-%dT%H%M" if self.timezone == "UTC" else "%Y-%m-%dT%H%M%z"
+
+    @property
+    def _is_at_midnight(self) -> bool:
         minute, hour = self._cron().split()[:2]
-        has_dates = self.timezone == "UTC" and minute in ("0", "00") and hour in ("0", "00")
-        return partition_slug(key, date_only=has_dates)
+        return minute in ("0", "00") and hour in ("0", "00")
 
     def require_tick(self, text: str) -> str:
         """Return the canonical key of a partition.

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem
 
 from airflow_mlops.core.declaration.data import Limits
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
 from airflow_mlops.core.sources.csv_dialect import CsvDialect
 from airflow_mlops.core.sources.csv_rows import CsvRows
@@ -36,6 +37,8 @@ class CsvFiles:
         Signs of the text; RFC 4180 in UTF-8 by default.
     limits : Limits
         How much a partition may hold.
+    schedule : PartitionSchedule, optional
+        The ticks of the partitions; weekly in UTC by default.
     """
 
     def __init__(
@@ -46,8 +49,9 @@ class CsvFiles:
         filesystem: FileSystem | None = None,
         dialect: CsvDialect | None = None,
         limits: Limits | None = None,
+        schedule: PartitionSchedule | None = None,
     ) -> None:
-        self._files = PartitionFiles(template, root=root, filesystem=filesystem)
+        self._files = PartitionFiles(template, root=root, filesystem=filesystem, schedule=schedule)
         self._dialect, self._limits = dialect or CsvDialect(), limits or Limits()
 
     def path(self, partition: str) -> Path:

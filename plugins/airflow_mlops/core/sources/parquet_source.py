@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
 from airflow_mlops.core.declaration.data import Limits
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
 from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged, columns_error
 from airflow_mlops.core.sources.size_limits import Meter
@@ -51,12 +52,20 @@ class ParquetFiles:
         File system of the files; the local disk by default.
     limits : Limits
         How much a partition may hold; checked against the footers before a row is read.
+    schedule : PartitionSchedule, optional
+        The ticks of the partitions; weekly in UTC by default.
     """
 
     def __init__(
-        self, template: str, *, root: Path, filesystem: FileSystem | None = None, limits: Limits | None = None
+        self,
+        template: str,
+        *,
+        root: Path,
+        filesystem: FileSystem | None = None,
+        limits: Limits | None = None,
+        schedule: PartitionSchedule | None = None,
     ) -> None:
-        self._files = PartitionFiles(template, root=root, filesystem=filesystem)
+        self._files = PartitionFiles(template, root=root, filesystem=filesystem, schedule=schedule)
         self._limits = limits or Limits()
 
     def path(self, partition: str) -> Path:

@@ -49,7 +49,12 @@ def open_source(loop: Loop, connections: Connections, *, root: Path) -> Source:
 
 
 def _files(source: ParquetSource | CsvSource, data: Data, connections: Connections, root: Path) -> Source:
-    options: dict[str, Any] = {"root": root, "limits": data.limits, "filesystem": _filesystem(source, connections)}
+    options: dict[str, Any] = {
+        "root": root,
+        "limits": data.limits,
+        "filesystem": _filesystem(source, connections),
+        "schedule": data.schedule,
+    }
     if isinstance(source, CsvSource):
         from airflow_mlops.core.sources.csv_source import CsvFiles
 
@@ -88,6 +93,7 @@ def _sql(source: SqlSource, data: Data, connections: Connections) -> Source:
         connections.sql(source.conn_id),
         name=source.conn_id,
         every=data.every,
+        timezone=data.schedule.timezone,
         time=data.time,
         table=source.table,
         query=source.query,
@@ -132,4 +138,5 @@ def _http(source: HttpSource, data: Data, connections: Connections, root: Path) 
         required=required,
         ignored=contract.ignore,
         limits=data.limits,
+        schedule=data.schedule,
     )

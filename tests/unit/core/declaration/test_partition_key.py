@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlops.core.declaration.partition_key import fill_template, partition_key, partition_slug
+from airflow_mlops.core.declaration.partition_key import partition_key, partition_slug
 from airflow_mlops.core.errors import DataError
 
 moments = st.datetimes(min_value=datetime(1000, 1, 1)).map(lambda moment: moment.replace(microsecond=0))  # noqa: DTZ001
@@ -46,8 +46,3 @@ def test_a_time_zone_is_refused_because_two_keys_could_be_one_moment(text: str) 
 def test_a_midnight_key_is_a_date_in_file_names() -> None:
     assert partition_slug("2013-03-10T00:00:00") == "2013-03-10"
     assert partition_slug("2013-03-10T06:30:00") == "2013-03-10T0630"
-
-
-def test_a_template_is_filled_once_and_other_braces_stay() -> None:
-    filled = fill_template("{partition}/{year}-{month}-{day}T{hour}/{other}.csv", "2013-03-09T06:30:00")
-    assert filled == "2013-03-09T0630/2013-03-09T06/{other}.csv"

@@ -59,6 +59,7 @@ def _open_http(workspace: Workspace, labels: Labels, source: HttpSource) -> Sour
         columns=columns,
         required=frozenset(columns[:1]),
         limits=data.limits,
+        schedule=data.schedule,
     )
 
 
