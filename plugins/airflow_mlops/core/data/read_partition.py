@@ -149,7 +149,7 @@ class PartitionPass:
 
     @property
     def hint(self) -> str | None:
-        """What may be wrong with the names of the files, if most rows lie outside the partition."""
+        """The likely mistake in the names of the files, if most rows lie outside the partition."""
         return naming_hint(self.enforcement, self.arrived)
 
     def _split(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, HashedRows]:

@@ -223,7 +223,7 @@ class _SnapshotReader:
         return Enforcement(
             self._shape(arrival),
             data,
-            Interval.between(data.schedule.previous(self.partition), self.partition),
+            Interval.of(data.schedule, self.partition),
             self.workspace.secret,
             known_key=self.workspace.state().mask_key,
         )

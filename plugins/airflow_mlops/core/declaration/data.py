@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from airflow_mlops.core.declaration.declared import Cron, Day, Declared, Listed, Reference, section
+from airflow_mlops.core.declaration.declared import Cron, Day, Declared, Listed, Reference, Zone, section
 from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.declaration.path_template import require_placeholder
 from airflow_mlops.core.declaration.text_form import TextForm
@@ -94,7 +94,8 @@ class SqlSource(Declared):
         default=None, description="table; the time column assigns its rows to partitions"
     )
     query: str | None = Field(
-        default=None, description="one SELECT that binds :start and :end, the first and last tick of the partition"
+        default=None,
+        description="one SELECT that binds :start and :end, the first and last tick of the partition, in UTC",
     )
 
     @model_validator(mode="after")
@@ -218,6 +219,10 @@ class Data(Declared):
 
     source: AnySource = Field(description="source of the rows of a partition")
     every: Cron = Field(default="@weekly", description="cron expression; one partition for each tick")
+    timezone: Zone = Field(
+        default="UTC",
+        description="IANA name of the time zone whose clock every, from and until are read on; keys stay in UTC",
+    )
     from_: Day | None = Field(default=None, alias="from", description="first tick, an ISO date")
     until: Day | None = Field(default=None, description="last tick, an ISO date")
     contract: str | None = Field(
@@ -254,7 +259,7 @@ class Data(Declared):
     @property
     def schedule(self) -> PartitionSchedule:
         """The ticks of the partitions."""
-        return PartitionSchedule(self.every)
+        return PartitionSchedule(self.every, self.timezone)
 
     @property
     def first_moment(self) -> str | None:

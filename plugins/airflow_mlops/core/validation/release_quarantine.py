@@ -126,7 +126,7 @@ class _QuarantineRelease:
     def judge_by_contract(self) -> None:
         """Check the rows by the contract; rows that break it, or whose key is in the partition already, stay."""
         data = self.workspace.loop.data
-        interval = Interval.between(data.schedule.previous(self.partition), self.partition)
+        interval = Interval.of(data.schedule, self.partition)
         enforcement = Enforcement(self.shape, data, interval, raw=False)
         texts = split_columns(self.quarantined.take(pa.array(self.selected, pa.int64())), self.shape.schema.names)
         rows, reasons = enforcement.read(texts)

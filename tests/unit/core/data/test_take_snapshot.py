@@ -297,3 +297,36 @@ def test_rows_before_their_partition_are_a_warning_with_the_placeholder_for_file
     (warning,) = manifest.warnings
     assert "120 of 120 rows lie before the partition, which starts at 2013-03-02T00:00:00" in warning
     assert "write {end} there" in warning
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2024-03-10", 23), ("2024-11-03", 25), ("2024-11-04", 24)])
+@pytest.mark.parametrize("moments", [True, False])
+def test_the_rows_of_a_local_day_lie_in_its_partition_through_both_changes_of_the_clock(
+    tmp_path: Path, day: str, hours: int, moments: bool
+) -> None:
+    start = pd.Timestamp(day, tz="America/New_York")
+    times = pd.date_range(start, periods=hours, freq="h")
+    assert times[-1].date() == start.date()
+    # With a zone they are moments; without one they are what the clock showed, twice in autumn.
+    rows = toy_rows(0, rows=hours).assign(at=times.tz_convert("UTC") if moments else times.tz_localize(None))
+    outside = [times[0] - pd.Timedelta(minutes=30), times[-1] + pd.Timedelta(minutes=90)]
+    index = pd.DatetimeIndex(outside)
+    more = toy_rows(1, rows=2).assign(at=index.tz_convert("UTC") if moments else index.tz_localize(None))
+    pd.concat([rows, more], ignore_index=True).to_parquet(tmp_path / f"{day}.parquet")
+    fields = toy_fields()
+    uri = "{start:%Y-%m-%d}.parquet"
+    fields["data"] |= {
+        "every": "@daily",
+        "timezone": "America/New_York",
+        "source": {"kind": "parquet", "uri": uri},
+        "contract": "toy.yaml",
+        "tolerance": 0.1,
+    }
+    (tmp_path / "toy.yaml").write_text(CONTRACT.replace("zone: none", f"zone: {'UTC' if moments else 'none'}"))
+    loop = Loop(**fields)
+    files = ParquetFiles(uri, root=tmp_path, schedule=loop.data.schedule)
+    workspace = in_memory_workspace(loop, {}, scratch=tmp_path)
+    workspace = replace(workspace, ports=replace(workspace.ports, source=lambda: files))
+    manifest = take_snapshot(workspace, loop.data.schedule.next(loop.data.schedule.start_of(day)))
+    # The row before the day is late and accepted, the one after it goes to quarantine.
+    assert (manifest.rows, manifest.late, manifest.rejected) == (hours + 1, 1, 1)
