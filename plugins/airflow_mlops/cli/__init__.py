@@ -3,6 +3,7 @@
     airflow-mlops check MODEL       read a declaration and say what is wrong with it
     airflow-mlops schema            print the JSON schema of declarations, for editors
     airflow-mlops status MODEL      champion, rollout, newest partition, what is under way
+    airflow-mlops judge MODEL       judge partitions that a newer one came before, in the order of their keys
     airflow-mlops history MODEL     who promoted what, when and why
     airflow-mlops rollout status|pause|resume|skip|abort|approve MODEL   a rollout under way
     airflow-mlops serve MODEL       answer requests: the gateway, a process of its own
