@@ -80,6 +80,10 @@ class PartitionSchedule:
         """Return the tick whose partition closes at ``key`` or holds that time."""
         return self.next((datetime.fromisoformat(key) - _SECOND).isoformat())
 
+    def tick_by(self, key: str) -> str:
+        """Return the newest tick at or before a time."""
+        return key if self.closing(key) == key else self.previous(key)
+
     def local(self, key: str) -> datetime:
         """Return a key as a time of the zone."""
         return datetime.fromisoformat(key).replace(tzinfo=UTC).astimezone(self.zone)

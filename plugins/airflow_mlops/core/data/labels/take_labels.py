@@ -18,6 +18,7 @@ from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.labels.open_labels import declared_labels, earliest_labelled_partition
 from airflow_mlops.core.data.labels.read_delivery import Delivery, read_delivery
 from airflow_mlops.core.data.read_text import format_column
+from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.errors import DataError, MlopsError, NotReadyError, SourceMissingError
 from airflow_mlops.core.ledger.data_details import LabelsArrived
 from airflow_mlops.core.ledger.fault_point import fault_point
@@ -31,6 +32,8 @@ TABLE = "labels"
 def take_due_labels(workspace: Workspace, as_of: str) -> dict[str, LabelsArrived]:
     """Take the delivery of a tick, and earlier ones that are missing and may still label rows.
 
+    Between two ticks it is the delivery of the one before.
+
     Returns
     -------
     dict of str to LabelsArrived
@@ -41,9 +44,9 @@ def take_due_labels(workspace: Workspace, as_of: str) -> dict[str, LabelsArrived
     NotReadyError
         If none has arrived.
     DataError, SourceUnreachableError
-        If a delivery could not be taken: the error of the first, after the others were taken; or ``as_of`` is no tick.
+        If a delivery could not be taken: the error of the first, after the others were taken.
     """
-    loop, as_of = workspace.loop, workspace.loop.data.schedule.require_tick(as_of)
+    loop, as_of = workspace.loop, workspace.loop.data.schedule.tick_by(partition_key(as_of))
     deliveries, first = workspace.state(as_of=as_of).labels, loop.data.first_moment or ""
     earlier = [tick for tick in loop.data.schedule.before(as_of, declared_labels(loop).delay) if tick >= first]
     arrived: dict[str, LabelsArrived] = {}
