@@ -145,9 +145,9 @@ def open_loop(folder: Path) -> Any:
 
 def write_source_file(folder: Path, number: int) -> None:
     """Write the source file of a partition."""
-    from airflow_mlops.core.declaration.partition_key import partition_slug
+    from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 
-    path = folder / "in" / f"{partition_slug(hour(number))}.parquet"
+    path = folder / "in" / f"{PartitionSchedule('@hourly').slug(hour(number))}.parquet"
     path.parent.mkdir(exist_ok=True)
     pq.write_table(rows_of(number), path)
 

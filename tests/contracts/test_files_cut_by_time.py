@@ -18,7 +18,7 @@ from pyarrow.fs import S3FileSystem
 from airflow_mlops.core.data.forget_subject import forget_subject
 from airflow_mlops.core.data.row_times import DeclaredTimes
 from airflow_mlops.core.declaration.data import Data, Limits
-from airflow_mlops.core.declaration.partition_key import next_tick
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.errors import (
     PartitionRefusedError,
     SourceMissingError,
@@ -47,7 +47,7 @@ columns:
 def ticks(count: int, first: str = FIRST) -> list[str]:
     keys = [first]
     while len(keys) < count:
-        keys.append(next_tick("@weekly", keys[-1]))
+        keys.append(PartitionSchedule("@weekly").next(keys[-1]))
     return keys
 
 
@@ -60,7 +60,7 @@ def time_column(folder: Path, contract: str | None = CONTRACT) -> TimeColumn:
         | ({"contract": "contract.yaml"} if contract else {}),
         strict=False,
     )
-    return TimeColumn("at", "@weekly", DeclaredTimes(data, folder))
+    return TimeColumn("at", PartitionSchedule("@weekly"), DeclaredTimes(data, folder))
 
 
 def csv_table(folder: Path, *, copied: bool = False, uri: str = "in/all.csv", **options: Any) -> CsvTable:

@@ -299,6 +299,30 @@ def test_sqlite_knows_times_in_each_of_its_forms(sqlite: Connect) -> None:
     assert rows_of(source(sqlite, "t")).column("id").to_pylist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("key", "start", "hours"),
+    [
+        ("2024-03-11T04:00:00", "2024-03-10T05:00:00", 23),
+        ("2024-11-04T05:00:00", "2024-11-03T04:00:00", 25),
+        ("2024-11-05T05:00:00", "2024-11-04T05:00:00", 24),
+    ],
+)
+def test_the_ticks_of_a_local_day_are_bound_in_utc(sqlite: Connect, key: str, start: str, hours: int) -> None:
+    first, last = datetime.fromisoformat(start), datetime.fromisoformat(key)
+    run(sqlite, "CREATE TABLE days (id TEXT, at TEXT)")
+    for hour in range(-2, 28):
+        run(sqlite, f"INSERT INTO days VALUES ('{hour}', '{(first + timedelta(hours=hour)).isoformat(' ')}')")
+    of_table = {"table": "days"}
+    of_query = {"query": "SELECT id, at FROM days WHERE at >= :start AND at < :end"}
+    for options in (of_table, of_query):
+        rows = SqlRows(sqlite, name="w", every="@daily", timezone="America/New_York", time="at", **options)
+        with rows.open(key) as arrival:
+            assert (arrival.origin["start"], arrival.origin["end"]) == (start, key)
+            ids = pa.Table.from_batches(arrival.batches, schema=arrival.schema)["id"].to_pylist()
+        assert ids == [str(hour) for hour in range(hours)]
+    assert (last - first) == timedelta(hours=hours)
+
+
 def test_sqlite_takes_no_missing_column_for_a_text(sqlite: Connect) -> None:
     run(sqlite, "CREATE TABLE t (id INTEGER, other TEXT)")
     with pytest.raises(SourceUnreadableError, match="no such column: at"):

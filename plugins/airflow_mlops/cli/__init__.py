@@ -4,6 +4,7 @@
     airflow-mlops try MODEL         one partition through contract, suite and features; nothing is kept
     airflow-mlops schema            print the JSON schema of declarations, for editors
     airflow-mlops status MODEL      champion, rollout, newest partition, what is under way
+    airflow-mlops judge MODEL       judge partitions that a newer one came before, in the order of their keys
     airflow-mlops history MODEL     who promoted what, when and why
     airflow-mlops rollout status|pause|resume|skip|abort|approve MODEL   a rollout under way
     airflow-mlops serve MODEL       answer requests: the gateway, a process of its own

@@ -14,8 +14,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.cli.loop_argument import add_command, workspace_of
-from airflow_mlops.core.declaration.partition_key import partition_key
+from airflow_mlops.cli.loop_argument import add_command, partition_named, workspace_of
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
@@ -72,7 +71,8 @@ def show_rows(args: argparse.Namespace) -> None:
     """Print the bad rows of a partition with their reasons."""
     from airflow_mlops.core.validation.release_quarantine import read_quarantine
 
-    all_rows = read_quarantine(workspace_of(args), partition_key(args.partition))
+    workspace = workspace_of(args)
+    all_rows = read_quarantine(workspace, partition_named(workspace, args.partition))
     rows = all_rows if args.json else all_rows.slice(0, args.rows)
     for row in rows.to_pylist():
         printed: dict[str, Any] = {**row, "reasons": json.loads(row["reasons"]), "row": json.loads(row["row"])}
@@ -91,7 +91,7 @@ def release_rows(args: argparse.Namespace) -> None:
     from airflow_mlops.core.validation.release_quarantine import release_quarantine
 
     workspace = workspace_of(args)
-    partition = partition_key(args.partition)
+    partition = partition_named(workspace, args.partition)
     result = release_quarantine(workspace, partition, GxValidator(), keys=args.key, accept=args.accept)
     print(f"{partition}: {result.released:,} rows released, {result.kept:,} stay in quarantine")
     for reason, count in sorted(result.reasons.items(), key=lambda pair: -pair[1])[:SHOWN]:

@@ -107,3 +107,18 @@ def workspace_of(args: argparse.Namespace) -> Workspace:
 
     loop = loop_of(args)
     return WorkspaceHook().workspace(loop, root=args.root.resolve(), actor=f"person:{getpass.getuser()}")
+
+
+def partition_named(workspace: Workspace, text: str) -> str:
+    """Return the key of a partition that a person named.
+
+    Raises
+    ------
+    DataError
+        If the loop knows no such partition and its time is no tick; the message names the keys that may be meant.
+    """
+    from airflow_mlops.core.declaration.partition_key import partition_key
+
+    key, state = partition_key(text), workspace.state()
+    # A partition of an earlier schedule may lie off the ticks of today.
+    return key if key in state.published or key in state.refused else workspace.loop.data.schedule.require_tick(key)

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.cli.loop_argument import add_command, loop_of, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, loop_of, partition_named, workspace_of
 from airflow_mlops.core.check_declaration import check_declaration
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
@@ -48,6 +48,11 @@ def add_commands(commands: Commands) -> None:
     commands.add_parser("schema", help="print the JSON schema of declarations").set_defaults(run=schema)
     add_command(commands, "check", check, "read a declaration and say what is wrong with it")
     add_command(commands, "status", status, "say where a loop stands")
+    words = "judge partitions that a newer one came before, in the order of their keys"
+    judge_command = add_command(commands, "judge", judge, words)
+    judge_command.add_argument(
+        "--partition", action="append", metavar="KEY", help="only this partition; can be repeated; all if not given"
+    )
     command = add_command(commands, "history", history, "list what was decided, by whom, when and why")
     command.add_argument("--all", action="store_true", help="also the facts of every partition")
     add_command(
@@ -81,6 +86,8 @@ def check(args: argparse.Namespace) -> None:
 
 def status(args: argparse.Namespace) -> None:
     """Print where a loop stands."""
+    from airflow_mlops.core.watch.judge_in_order import describe_out_of_order, partitions_out_of_order
+
     workspace = workspace_of(args)
     state = workspace.state()
     champion, rollout = state.champion, state.rollout
@@ -92,11 +99,30 @@ def status(args: argparse.Namespace) -> None:
     print(f"newest partition  {newest}  ({len(state.published)} published, {len(state.refused)} refused)")
     rollbacks = sum(1 for _ in workspace.ledger.records(RolledBack))
     print(f"retrains          {len(state.retrains)}, promotions {len(state.promotions)}, rollbacks {rollbacks}")
+    late = partitions_out_of_order(workspace)
+    if late:
+        print(f"out of order      {describe_out_of_order(late)}")
     corrected = [] if champion is None else corrected_since(state, champion)
     if corrected:
         print(f"champion's data   published anew since: {', '.join(corrected)}")
     for version, reason in state.quarantined.items():
         print(f"quarantined       version {version}: {reason}")
+
+
+def judge(args: argparse.Namespace) -> None:
+    """Judge partitions that came out of order, in the order of their keys, and print each verdict."""
+    from airflow_mlops.core.watch.judge_in_order import judge_in_order, partitions_out_of_order
+
+    workspace = workspace_of(args)
+    named = [partition_named(workspace, text) for text in args.partition or ()]
+    judged = judge_in_order(workspace, named or partitions_out_of_order(workspace))
+    for partition, checks in judged.items():
+        for name, check in checks.items():
+            print(f"{partition}  {name}: {check.verdict}: {check.message}")
+    if judged:
+        print("the next decision on a retrain counts these verdicts")
+    else:
+        print("no partition came out of order")
 
 
 def corrected_since(state: LoopState, version: Version) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.loop_argument import add_command, name_unwritable_file, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, name_unwritable_file, partition_named, workspace_of
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands, Run
@@ -56,11 +56,11 @@ def reproduce(args: argparse.Namespace) -> None:
 
 def explain(args: argparse.Namespace) -> None:
     """Print the trace of a row."""
-    from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.governance.explain_row import explain_row
 
-    partition = partition_key(args.partition) if args.partition else None
-    trace = explain_row(workspace_of(args), args.version, args.row, partition)
+    workspace = workspace_of(args)
+    partition = partition_named(workspace, args.partition) if args.partition else None
+    trace = explain_row(workspace, args.version, args.row, partition)
     print(f"row {trace.key} of {trace.partition}, snapshot {trace.snapshot[:12]}…")
     print(f"version {trace.version}: {trace.used_for}")
     print("as published")

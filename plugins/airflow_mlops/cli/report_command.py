@@ -7,7 +7,7 @@ import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.loop_argument import add_command, name_unwritable_file, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, name_unwritable_file, partition_named, workspace_of
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
@@ -29,12 +29,11 @@ def add_commands(commands: Commands) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Draw the page, store it as evidence, and print its location."""
-    from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.errors import NotReadyError
     from airflow_mlops.core.report.kept_reports import keep_report, load_page
 
     workspace = workspace_of(args)
-    partition = partition_key(args.partition) if args.partition else workspace.state().scored.newest()
+    partition = partition_named(workspace, args.partition) if args.partition else workspace.state().scored.newest()
     if partition is None:
         raise NotReadyError("no partition is scored yet")
     digest = keep_report(workspace, partition, f"{getpass.getuser()} asked for it", engine=args.engine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.loop_argument import add_command, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, partition_named, workspace_of
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
@@ -35,11 +35,11 @@ def positive(text: str) -> int:
 
 def skew(args: argparse.Namespace) -> None:
     """Replay scored rows and print the numbers compared; the first difference is an error that names the cell."""
-    from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.watch.training_serving_skew import replay_rows, require_no_skew
 
-    partition = partition_key(args.partition) if args.partition else None
-    report = replay_rows(workspace_of(args), partition, rows=args.rows)
+    workspace = workspace_of(args)
+    partition = partition_named(workspace, args.partition) if args.partition else None
+    report = replay_rows(workspace, partition, rows=args.rows)
     require_no_skew(report)
     print(
         f"{report.partition}, version {report.version}: {report.features} features and the predictions of "

@@ -39,7 +39,6 @@ def try_loop(args: argparse.Namespace) -> None:
 def run_trial(args: argparse.Namespace) -> PartitionTrial:
     """Check the declaration and take a partition through it."""
     from airflow_mlops.core.check_declaration import check_declaration
-    from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.dry_run.try_partition import try_partition
     from airflow_mlops.hooks.connections import AirflowConnections
     from airflow_mlops.hooks.workspace import WorkspaceHook
@@ -52,7 +51,7 @@ def run_trial(args: argparse.Namespace) -> PartitionTrial:
         connections=AirflowConnections(),
         secret=WorkspaceHook().secret(),
         now=datetime.fromtimestamp(time.time(), UTC).replace(tzinfo=None).isoformat(),
-        partition=partition_key(args.partition) if args.partition else None,
+        partition=loop.data.schedule.require_tick(args.partition) if args.partition else None,
         fit=args.fit,
         progress=progress_line(),
     )

@@ -142,7 +142,7 @@ class _LoopDags:
         """Return the Dag builders by Dag id."""
         model, data, assets = self.loop.model, self.loop.data, self.assets
         return {
-            f"{model}_ingest": partial(self.ingest, self.cron(data.every)),
+            f"{model}_ingest": partial(self.ingest, self.cron(data.every, data.timezone)),
             f"{model}_score": partial(self.score, self.on(assets.snapshot)),
             f"{model}_watch": partial(self.watch, self.on(assets.predictions)),
             f"{model}_nightly": partial(self.nightly, self.cron(self.loop.train.at)),
@@ -151,13 +151,13 @@ class _LoopDags:
             f"{model}_control": partial(self.control, {"schedule": None}),
         }
 
-    def cron(self, expression: str) -> dict[str, Any]:
+    def cron(self, expression: str, timezone: str = "UTC") -> dict[str, Any]:
         """Return the schedule of a Dag that runs once for every tick between ``from`` and ``until``."""
         data = self.loop.data
         return {
-            "schedule": CronPartitionTimetable(expression, timezone="UTC"),
-            "start_date": moment(data.from_),
-            "end_date": moment(data.until),
+            "schedule": partition_timetable(expression, timezone),
+            "start_date": moment(data.first_moment),
+            "end_date": moment(data.last_moment),
             "catchup": False,
         }
 
@@ -300,6 +300,16 @@ class _LoopDags:
         return dag
 
 
+def partition_timetable(expression: str, timezone: str) -> Any:
+    """Return the timetable whose partition keys are the ticks of an expression in UTC."""
+    if timezone == "UTC":
+        return CronPartitionTimetable(expression, timezone="UTC")
+    # Imported only by loops with a zone: Airflow's own timetable writes keys in local time, twice alike in autumn.
+    from airflow_mlops.timetables.zoned_partitions import ZonedPartitionTimetable
+
+    return ZonedPartitionTimetable(expression, timezone=timezone)
+
+
 def moment(date: str | None) -> datetime | None:
-    """Return an ISO date of the declaration as a time in UTC."""
+    """Return a key as a time in UTC."""
     return None if date is None else pendulum.instance(datetime.fromisoformat(date), tz="UTC")

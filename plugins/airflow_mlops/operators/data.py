@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 class TakeSnapshotOperator(StageOperator):
     """Read a partition from its source and keep it as it arrived; returns its manifest.
 
-    Skips where nothing has arrived yet; fails, and records the refusal, where it cannot be used.
+    Skips where nothing has arrived yet; fails, and records the refusal, where it cannot be used. Fails, too, in a run
+    whose key is missing or no tick of ``data.every``.
     """
+
+    def partition_of(self, workspace: Workspace, context: Context) -> str:
+        """Return the key of the run; see :meth:`StageOperator.require_partition`."""
+        return self.require_partition(workspace, context)
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
@@ -39,6 +44,10 @@ class PublishSnapshotOperator(StageOperator):
         super().__init__(**kwargs)
         self.manifest = manifest
         self.validated = validated
+
+    def partition_of(self, workspace: Workspace, context: Context) -> str:
+        """Return the partition of the manifest."""
+        return str(self.manifest["partition"])
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""

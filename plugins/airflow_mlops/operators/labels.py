@@ -16,8 +16,14 @@ class TakeLabelsOperator(StageOperator):
     """Ingest the delivery of labels of a tick, and earlier ones that were missing; returns the new deliveries.
 
     Skips if nothing has arrived, or ``data.labels`` is not declared; fails, and records why, if a delivery cannot be
-    used. Ingestion does not depend on labels: run it with ``trigger_rule="all_done"``.
+    used, or the run has no key. Between two ticks it takes the delivery of the one before. Ingestion does not depend on
+    labels: run it with ``trigger_rule="all_done"``.
     """
+
+    def partition_of(self, workspace: Workspace, context: Context) -> str:
+        """Return the key of the run; without one, fail as :meth:`StageOperator.require_partition` does."""
+        has_key = self.partition or context["dag_run"].partition_key
+        return super().partition_of(workspace, context) if has_key else self.require_partition(workspace, context)
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> list[dict[str, Any]]:
         """See the class."""

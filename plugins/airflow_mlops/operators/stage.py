@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ class StageOperator(BaseOperator):
     :param loop: the declaration: a :class:`Loop`, its fields as a mapping, or the path of its YAML file
     :param root: project folder that relative paths of the declaration start from
     :param partition: key of the partition; by default the partition of the Dag run, and in a run
-        without one the newest published partition
+        without one the newest published partition (an operator of the ingest then fails)
     :param emits: asset whose event is emitted only on a condition that the operator states
     :param lake_conn_id: connection of the folder of the lake; if it does not exist, the embedded default
     :param ledger_conn_id: connection of the database of the ledger; if it does not exist, the embedded default
@@ -105,6 +106,26 @@ class StageOperator(BaseOperator):
         if newest is None:
             raise NotReadyError("the run has no partition, and no partition is published yet")
         return newest
+
+    def require_partition(self, workspace: Workspace, context: Context) -> str:
+        """Return the key of the partition that a run takes in: a tick of ``data.every``.
+
+        :raises DataError: if the run has no partition, or its time is no tick
+        """
+        from airflow_mlops.core.errors import DataError
+
+        schedule, dag_run = workspace.loop.data.schedule, context["dag_run"]
+        key = self.partition or dag_run.partition_key
+        if key:
+            return schedule.require_tick(key)
+        started = dag_run.run_after.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat()
+        closed = schedule.previous((datetime.fromisoformat(started) + timedelta(seconds=1)).isoformat())
+        following = schedule.next(closed)
+        raise DataError(
+            f"run {dag_run.run_id} has no partition key, so it names no partition to take in; start it again with a "
+            f"key: partition {schedule.describe(closed)} closed last before this run, and "
+            f"{schedule.describe(following)} is the next"
+        )
 
     def _add_partition_to_events(self, partition: str, context: Context) -> None:
         """In a run without a partition, add it to the outlets' events: an event without one starts no Dag here."""

@@ -82,6 +82,10 @@ class ValidateSnapshotOperator(StageOperator):
         with translate_errors():
             return report_findings(self.findings(), context, self.notify, self.root)
 
+    def partition_of(self, workspace: Workspace, context: Context) -> str:
+        """Return the partition of the manifest; without one, that of the run."""
+        return str(self.manifest["partition"]) if self.manifest else super().partition_of(workspace, context)
+
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Validate a snapshot of a loop."""
         if self.manifest is None:

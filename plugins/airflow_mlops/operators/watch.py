@@ -146,6 +146,7 @@ class DecideRetrainOperator(StageOperator):
 
         record = decide_and_record(workspace, partition, trigger=self.trigger)
         self.log.info("retrain %s: %s", record.details.retrain, record.details.reason)
+        late = self._log_out_of_order(workspace) if workspace.is_historical(str(record.partition)) else {}
         escalated = escalate(workspace, record)
         if escalated is not None:
             warning = RuntimeWarning(escalated.details.reason)
@@ -158,7 +159,18 @@ class DecideRetrainOperator(StageOperator):
             "retrain": record.details.retrain,
             "cause": record.details.cause,
             "reason": record.details.reason,
+            **late,
         }
+
+    def _log_out_of_order(self, workspace: Workspace) -> dict[str, Any]:
+        """Warn of partitions that are silent only because a newer one came first; return them for the XCom."""
+        from airflow_mlops.core.watch.judge_in_order import describe_out_of_order, partitions_out_of_order
+
+        partitions = partitions_out_of_order(workspace)
+        if not partitions:
+            return {}
+        self.log.warning("%s", describe_out_of_order(partitions))
+        return {"out_of_order": partitions}
 
 
 class RecordOutsideAlarmOperator(StageOperator):

@@ -1,10 +1,12 @@
-"""The Airflow plugin: register the package, and serve the stored reports in the UI."""
+"""The Airflow plugin: register the package and its timetable, and serve the stored reports in the UI."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from airflow.plugins_manager import AirflowPlugin
+
+from airflow_mlops.timetables.zoned_partitions import ZonedPartitionTimetable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,9 +40,10 @@ class LazyPages:
 
 
 class AirflowMlopsPlugin(AirflowPlugin):
-    """The plugin with the pages of reports, all of which need a login. It imports nothing heavy."""
+    """The plugin with the timetable, and the pages of reports, which all need a login. It imports nothing heavy."""
 
     name = "airflow_mlops"
     fastapi_apps = [  # noqa: RUF012  Airflow reads a class attribute
         {"app": LazyPages(), "url_prefix": PREFIX, "name": "airflow-mlops"}
     ]
+    timetables = [ZonedPartitionTimetable]  # noqa: RUF012  so that the scheduler can read a Dag with it

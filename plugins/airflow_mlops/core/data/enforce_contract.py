@@ -20,22 +20,45 @@ from airflow_mlops.core.data.read_text import format_column, moments_of_clocks, 
 from airflow_mlops.core.data.shape import Rule, Shape
 from airflow_mlops.core.declaration.arrow_types import contract_type, is_time
 from airflow_mlops.core.declaration.data import Data
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 
 Mask = npt.NDArray[np.bool_]
 MAX_VALUE_LENGTH = 60
+_MOMENT = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The time of a partition in UTC: from ``start`` (included) to ``end`` (excluded)."""
+    """The time of a partition in UTC: from ``start`` (included) to ``end`` (excluded).
+
+    A time without a zone is read on the clock of ``zone``.
+    """
 
     start: datetime
     end: datetime
+    zone: str = "UTC"
 
     @classmethod
-    def between(cls, start: str, end: str) -> Interval:
-        """Return the interval between two partition keys."""
-        return cls(datetime.fromisoformat(start), datetime.fromisoformat(end))
+    def of(cls, schedule: PartitionSchedule, key: str) -> Interval:
+        """Return the interval of a partition."""
+        start = datetime.fromisoformat(schedule.previous(key))
+        return cls(start, datetime.fromisoformat(key), schedule.timezone)
+
+    def outside(self, times: pa.Array) -> tuple[Mask, Mask]:
+        """Return masks of the times before and after the interval; a null is neither.
+
+        A local time that came twice is inside if either of its instants is.
+        """
+        is_moment = pa.types.is_timestamp(times.type) and times.type.tz
+        first = last = times.cast(pa.timestamp("us", tz="UTC" if is_moment else None))
+        if self.zone != "UTC" and not is_moment:
+            first, last = (
+                pc.assume_timezone(first, self.zone, ambiguous=choice, nonexistent=choice).cast(_MOMENT)
+                for choice in ("earliest", "latest")
+            )
+        zone = UTC if first.type.tz else None
+        start, end = (pa.scalar(at.replace(tzinfo=zone), first.type) for at in (self.start, self.end))
+        return _as_mask(pc.less(last, start)), _as_mask(pc.greater_equal(first, end))
 
 
 @dataclass
@@ -148,14 +171,8 @@ class Enforcement:
         column = rows.column(self.data.time)
         if not is_time(column.type):
             return
-        zone = UTC if pa.types.is_timestamp(column.type) and column.type.tz else None
-        times = column.cast(pa.timestamp("us", tz="UTC" if zone else None))
-        start, end = (pa.scalar(at.replace(tzinfo=zone), times.type) for at in (self.interval.start, self.interval.end))
-        for outside, word, policy in (
-            (pc.less(times, start), "before", self.shape.late),
-            (pc.greater_equal(times, end), "after", self.shape.early),
-        ):
-            mask = np.asarray(pc.fill_null(outside, False).to_numpy(zero_copy_only=False), bool)
+        before, after = self.interval.outside(column)
+        for mask, word, policy in ((before, "before", self.shape.late), (after, "after", self.shape.early)):
             count = int(mask.sum())
             if word == "before":
                 self.late += count
@@ -165,6 +182,11 @@ class Enforcement:
                 for at in np.flatnonzero(mask).tolist():
                     reason = f"{self.data.time}: {column[at].as_py()} lies {word} the partition"
                     reasons.setdefault(at, []).append(reason)
+
+
+def _as_mask(condition: pa.Array) -> Mask:
+    """Return a condition as an array; null is false."""
+    return np.asarray(pc.fill_null(condition, False).to_numpy(zero_copy_only=False), bool)
 
 
 def _add_reasons(reasons: dict[int, list[str]], mask: Mask, reason: Callable[[int], str]) -> None:

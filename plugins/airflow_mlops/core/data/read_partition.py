@@ -17,6 +17,7 @@ import pyarrow as pa
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.duplicate_keys import KeySpool
 from airflow_mlops.core.data.enforce_contract import Enforcement
+from airflow_mlops.core.data.naming_hint import naming_hint
 from airflow_mlops.core.data.quarantined_rows import Spool, quarantine_broken, quarantine_rows
 from airflow_mlops.core.data.row_hash import HashedRows, Hashes, hash_rows
 from airflow_mlops.core.declaration.data import Data
@@ -146,6 +147,11 @@ class PartitionPass:
             return good
         return hashlib.sha256(f"{good}|{self.rejected.hexdigest()}".encode()).hexdigest()
 
+    @property
+    def hint(self) -> str | None:
+        """The likely mistake in the names of the files, if most rows lie outside the partition."""
+        return naming_hint(self.enforcement, self.arrived)
+
     def _split(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, HashedRows]:
         rows, reasons = self.enforcement.read(batch)
         hashed = hash_rows(rows, key=self.data.key)
@@ -186,7 +192,7 @@ class PartitionPass:
     def _refuse_whole(self) -> None:
         if self.arrived == 0:
             raise PartitionRefusedError("the partition is empty: 0 rows arrived")
-        refuse_too_bad(self.spool, self.arrived, self.data.tolerance)
+        refuse_too_bad(self.spool, self.arrived, self.data.tolerance, hint=self.hint)
 
 
 class Watcher(Protocol):
@@ -196,11 +202,11 @@ class Watcher(Protocol):
         """Observe the good rows of a batch and their hashes."""
 
 
-def refuse_too_bad(spool: Spool, arrived: int, tolerance: float) -> None:
+def refuse_too_bad(spool: Spool, arrived: int, tolerance: float, *, hint: str | None = None) -> None:
     """Raise PartitionRefusedError if more rows are bad than the tolerance allows, a share of those that arrived."""
     bad = spool.rows
     if bad > tolerance * arrived:
         raise PartitionRefusedError(
             f"{bad:,} of {arrived:,} rows are bad ({bad / arrived:.2%}); the declared tolerance is {tolerance:.2%}; "
-            f"{spool.worst}; all of them are in quarantine"
+            f"{spool.worst}; all of them are in quarantine{f'; {hint}' if hint else ''}"
         )

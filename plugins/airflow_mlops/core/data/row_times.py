@@ -37,7 +37,9 @@ class DeclaredTimes:
     def settings(self) -> str:
         """The form of texts, and the column in the contract."""
         column = self._column
-        return f"{self._data.text_form} {self._nulls} {column.model_dump_json() if column else None}"
+        return (
+            f"{self._data.text_form} {self._nulls} {self._data.timezone} {column.model_dump_json() if column else None}"
+        )
 
     def moments(self, column: pa.Array, *, typed: bool) -> npt.NDArray[np.datetime64]:
         """Return the times of a column in microseconds, NaT where a value is null or no time.
@@ -49,7 +51,11 @@ class DeclaredTimes:
         """
         values = self._typed(column) if typed else self._parse(column)
         zone = "UTC" if pa.types.is_timestamp(values.type) and values.type.tz else None
-        numbers = values.cast(pa.timestamp("us", tz=zone), safe=False).cast(pa.int64())
+        times = values.cast(pa.timestamp("us", tz=zone), safe=False)
+        if zone is None and self._data.timezone != "UTC":
+            # Of a local time that came twice the first instant, so that the row is in exactly one partition.
+            times = pc.assume_timezone(times, self._data.timezone, ambiguous="earliest", nonexistent="earliest")
+        numbers = times.cast(pa.int64())
         filled: npt.NDArray[np.int64] = pc.fill_null(numbers, NO_TIME).to_numpy(zero_copy_only=False)
         return filled.view("datetime64[us]")
 

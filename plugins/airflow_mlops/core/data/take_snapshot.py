@@ -21,7 +21,6 @@ from airflow_mlops.core.data.profiles.profile_snapshot import SnapshotProfiler, 
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool
 from airflow_mlops.core.data.read_partition import KeysRepeatError, PartitionPass, RepeatedKeys, Watcher
 from airflow_mlops.core.data.shape import Shape, derive_shape
-from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DataError, NotReadyError, PartitionRefusedError
 from airflow_mlops.core.ledger.data_details import PartitionRefused, SnapshotPublished
 from airflow_mlops.core.ledger.record import canonical_json
@@ -81,8 +80,10 @@ def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
     SourceMissingError
         If the source has no data yet.
     DataError
-        If the data cannot be read or used; the refusal is recorded.
+        If the data cannot be read or used; the refusal is recorded. If the partition is no tick of ``data.every``;
+        that is not recorded, as there is no such partition.
     """
+    partition = workspace.loop.data.schedule.require_tick(partition)
     with record_refusal(workspace, partition, "snapshot"):
         state = workspace.state(as_of=partition)
         reader = _SnapshotReader(workspace, partition, state)
@@ -205,7 +206,7 @@ class _SnapshotReader:
                 mask_key=enforcement.mask_key,
                 ignored=enforcement.shape.ignored,
                 origin=arrival.origin,
-                warnings=tuple(arrival.warnings),
+                warnings=(*arrival.warnings, *([partition_pass.hint] if partition_pass.hint else [])),
             )
 
     def _collect(self, error: KeysRepeatError) -> RepeatedKeys:
@@ -222,7 +223,7 @@ class _SnapshotReader:
         return Enforcement(
             self._shape(arrival),
             data,
-            Interval.between(previous_tick(data.every, self.partition), self.partition),
+            Interval.of(data.schedule, self.partition),
             self.workspace.secret,
             known_key=self.workspace.state().mask_key,
         )

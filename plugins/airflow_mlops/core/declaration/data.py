@@ -1,11 +1,12 @@
 """The section ``data``: the source of rows and labels, and the checks before a model sees them."""
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from airflow_mlops.core.declaration.declared import Cron, Day, Declared, Listed, Reference, section
+from airflow_mlops.core.declaration.declared import Cron, Day, Declared, Listed, Reference, Zone, section
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
+from airflow_mlops.core.declaration.path_template import is_template, require_placeholder
 from airflow_mlops.core.declaration.text_form import TextForm
 
 
@@ -17,39 +18,25 @@ class Limits(Declared):
     bytes: int = Field(default=64_000_000_000, ge=1, description="bytes of a partition once they are decompressed")
 
 
-PLACEHOLDER = re.compile(r"\{(partition|year|month|day|hour)\}")
-
-
-def _require_placeholder(text: str) -> str:
-    if not is_template(text):
-        raise ValueError("must hold {partition}, or {year}, {month}, {day}, {hour}")
-    return text
-
-
-Template = Annotated[str, AfterValidator(_require_placeholder)]
+Template = Annotated[str, AfterValidator(require_placeholder)]
 
 
 def _require_known_placeholder(text: str) -> str:
-    if not is_template(text) and "{" in text:
+    if is_template(text):
+        return require_placeholder(text)
+    if "{" in text:
         raise ValueError(
-            "holds a placeholder that is not known; there are {partition}, {year}, {month}, {day}, {hour}, and "
-            "without any of them the files are cut by data.time"
+            "holds a placeholder that is not known; there are {partition}, {start}, {end}, {year}, {month}, {day}, "
+            "{hour}, and without any of them the files are cut by data.time"
         )
     return text
 
 
-def is_template(uri: str) -> bool:
-    """Return whether an address holds a placeholder, so that each partition has files of its own."""
-    return PLACEHOLDER.search(uri) is not None
-
-
 FileAddress = Annotated[str, Field(min_length=1), AfterValidator(_require_known_placeholder)]
 FILE_ADDRESS = (
-    "path with {partition} in it, relative to the project folder, or s3://bucket/key; without a placeholder it is one "
-    "table of all partitions, cut by data.time"
+    "path with {partition}, {start} or {end} in it, relative to the project folder, or s3://bucket/key; without a "
+    "placeholder it is one table of all partitions, cut by data.time"
 )
-
-
 Sign = Annotated[str, Field(min_length=1, max_length=1)]
 
 
@@ -152,7 +139,8 @@ class SqlSource(Declared):
         default=None, description="table; the time column assigns its rows to partitions"
     )
     query: str | None = Field(
-        default=None, description="one SELECT that binds :start and :end, the first and last tick of the partition"
+        default=None,
+        description="one SELECT that binds :start and :end, the first and last tick of the partition, in UTC",
     )
 
     @model_validator(mode="after")
@@ -184,7 +172,9 @@ class HttpSource(Declared):
 
     kind: Literal["http"] = Field(description="which kind of source")
     conn_id: str = Field(description="Airflow connection of type http: address, login, password, headers")
-    path: Template = Field(description="path and query with {partition} in it, below the connection's address")
+    path: Template = Field(
+        description="path and query with {partition}, {start} or {end} in it, below the connection's address"
+    )
     format: Literal["json", "csv"] = Field(default="json", description="format of the answers")
     records: str | None = Field(
         default=None, description="dotted path of the list of records in a JSON answer; the answer itself if not given"
@@ -286,6 +276,10 @@ class Data(Declared):
 
     source: AnySource = Field(description="source of the rows of a partition")
     every: Cron = Field(default="@weekly", description="cron expression; one partition for each tick")
+    timezone: Zone = Field(
+        default="UTC",
+        description="IANA name of the time zone whose clock every, from and until are read on; keys stay in UTC",
+    )
     from_: Day | None = Field(default=None, alias="from", description="first tick, an ISO date")
     until: Day | None = Field(default=None, description="last tick, an ISO date")
     contract: str | None = Field(
@@ -334,6 +328,21 @@ class Data(Declared):
                 f"their rows; write the folder as a placeholder, as in {self.time}={{partition}}/"
             )
         return self
+
+    @property
+    def schedule(self) -> PartitionSchedule:
+        """The ticks of the partitions."""
+        return PartitionSchedule(self.every, self.timezone)
+
+    @property
+    def first_moment(self) -> str | None:
+        """The first instant of the day ``from``, as a key."""
+        return None if self.from_ is None else self.schedule.start_of(self.from_)
+
+    @property
+    def last_moment(self) -> str | None:
+        """The first instant of the day ``until``, as a key: the last possible tick."""
+        return None if self.until is None else self.schedule.start_of(self.until)
 
     @property
     def text_form(self) -> TextForm:

@@ -4,7 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _require_zone(name: str) -> str:
+    if name == "UTC":
+        return name
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # here, as most loops tick in UTC
+
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"is no time zone of the IANA database; write one such as Europe/Berlin{_meant(name)}"
+        ) from None
+    return name
+
+
+def _meant(name: str) -> str:
+    """Return the zone with a similar name, for a message."""
+    from difflib import get_close_matches
+    from zoneinfo import available_timezones
+
+    close = get_close_matches(name, sorted(available_timezones()), n=1, cutoff=0.7)
+    return f"; is {close[0]} meant?" if close else ""
+
 
 # Patterns list their letters: \w and \d match every script, and compiling them costs milliseconds of each Dag parse.
 Share = Annotated[int, Field(ge=1, le=100, description="percent")]
@@ -16,6 +40,7 @@ Cron = Annotated[
     Field(pattern=r"^(@(hourly|daily|weekly|monthly|quarterly|yearly)|[0-9*/,#?A-Za-z-]+( [0-9*/,#?A-Za-z-]+){4})$"),
 ]
 Day = Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
+Zone = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"), AfterValidator(_require_zone)]
 # A list in YAML is a tuple here, so that a declaration is immutable and hashable as a whole.
 Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import GateError, MlopsError, TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
@@ -96,7 +95,7 @@ def split_in_two(workspace: Workspace, partition: str) -> None:
         raise TrainingError(
             f"partition {partition} has {rows.num_rows} rows: too few to fit on some and judge on others"
         )
-    _publish(workspace, previous_tick(workspace.loop.data.every, partition), rows.slice(0, older), published)
+    _publish(workspace, workspace.loop.data.schedule.previous(partition), rows.slice(0, older), published)
     _publish(workspace, partition, rows.slice(older), published)
 
 

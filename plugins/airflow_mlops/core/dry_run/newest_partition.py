@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from airflow_mlops.core.declaration.loop import Loop
-from airflow_mlops.core.declaration.partition_key import next_tick, partition_key, previous_tick
+from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.errors import SourceMissingError
 from airflow_mlops.core.ports.partitions import Source
 from airflow_mlops.core.sources.csv_table import CsvTable
@@ -38,19 +38,18 @@ def newest_partition(loop: Loop, source: Source, now: str) -> str:
     if isinstance(source, CsvTable | ParquetTable):
         newest = source.newest(partition_key(now))
         if not np.isnat(newest):
-            return next_tick(data.every, partition_key(str(newest.astype("datetime64[s]"))))
-    last = partition_key(now) if data.until is None else min(partition_key(now), partition_key(data.until))
-    # The tick at or before the end: one step forward reaches beyond it, one back lands on it.
-    tick = previous_tick(data.every, next_tick(data.every, last))
+            return data.schedule.next(partition_key(str(newest.astype("datetime64[s]"))))
+    last = min(partition_key(now), data.last_moment or partition_key(now))
+    tick = data.schedule.tick_by(last)
     first = tick
     for _ in range(MAX_TICKS[data.source.kind]):
-        if data.from_ is not None and tick < partition_key(data.from_):
+        if data.first_moment is not None and tick < data.first_moment:
             break
         try:
             with source.open(tick):
                 return tick
         except SourceMissingError:
-            first, tick = tick, previous_tick(data.every, tick)
+            first, tick = tick, data.schedule.previous(tick)
     raise SourceMissingError(
         f"no partition from {first} to {last} is there: correct data.source, or name a partition with --partition"
     )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 
 from airflow_mlops.core.data.take_snapshot import take_snapshot
-from airflow_mlops.core.declaration.partition_key import next_tick
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceMissingError
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.suite import Validator
@@ -22,14 +20,14 @@ def history_keys(workspace: Workspace, *, until: str) -> list[str]:
     DeclarationError
         If the declaration does not say where its history begins.
     """
-    data = workspace.loop.data
-    if data.from_ is None:
+    data, schedule = workspace.loop.data, workspace.loop.data.schedule
+    if data.first_moment is None:
         raise DeclarationError("is not declared; a replay without a lake needs the first partition", key="data.from")
-    key, last = datetime.fromisoformat(data.from_).isoformat(), min(until, data.until or until)
+    key, last = schedule.closing(data.first_moment), min(until, data.last_moment or until)
     keys = []
     while key[: len(last)] <= last:
         keys.append(key)
-        key = next_tick(data.every, key)
+        key = schedule.next(key)
     return keys
 
 

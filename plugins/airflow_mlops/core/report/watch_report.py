@@ -50,7 +50,10 @@ def summary_section(findings: PartitionFindings) -> Section:
     tables = [Table(("what", "verdict", "message"), tuple(lines))] if lines else []
     texts = [] if lines else ["Nothing was judged of this partition."]
     if any(part.historical for _, part in judged):
-        texts.append("Historical: newer partitions were decided on before, so nothing here raises an alarm.")
+        texts.append(
+            "Historical: newer partitions were decided on before, so nothing here raises an alarm. If the partition "
+            "only came out of order, airflow-mlops judge judges it as in the order of the keys."
+        )
     decisions = tuple(
         (
             format_value(decision.trigger),

@@ -63,7 +63,9 @@ def decide_retrain(
         return RetrainDecision(False, "joined", now.in_flight)
     high_water = now.high_water
     if high_water is not None and partition < high_water:
-        reason = f"partition {partition} is historical; {high_water} was decided on before"
+        reason = (
+            f"partition {partition} is historical: {high_water} was decided on before, so nothing of it raises an alarm"
+        )
         return RetrainDecision(False, "historical", reason)
     needed = loop.train.partitions_needed
     ready = trainable_partitions(state, partition, own_labels=loop.data.labels is not None, newest=needed)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem
 
 from airflow_mlops.core.declaration.data import Limits
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
 from airflow_mlops.core.sources.csv_dialect import CsvDialect
 from airflow_mlops.core.sources.csv_rows import CsvRows
@@ -39,6 +40,8 @@ class CsvFiles:
         How much a partition may hold.
     path_columns : sequence of str
         Columns whose values are in the paths of the files.
+    schedule : PartitionSchedule, optional
+        The ticks of the partitions; weekly in UTC by default.
     """
 
     def __init__(
@@ -50,8 +53,11 @@ class CsvFiles:
         dialect: CsvDialect | None = None,
         limits: Limits | None = None,
         path_columns: Sequence[str] = (),
+        schedule: PartitionSchedule | None = None,
     ) -> None:
-        self._files = PartitionFiles(template, root=root, filesystem=filesystem, path_columns=path_columns)
+        self._files = PartitionFiles(
+            template, root=root, filesystem=filesystem, path_columns=path_columns, schedule=schedule
+        )
         self._dialect, self._limits = dialect or CsvDialect(), limits or Limits()
 
     def path(self, partition: str) -> Path:

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Literal
+from urllib.parse import quote
 
 import httpx
 import pyarrow as pa
 
 from airflow_mlops.core.declaration.data import Limits, Pages
-from airflow_mlops.core.declaration.partition_key import fill_template
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
+from airflow_mlops.core.declaration.path_template import fill_template
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ports.connections import HttpAddress
 from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
@@ -49,6 +51,8 @@ class HttpAnswers:
         Rules of the contract for the keys of records; see :class:`airflow_mlops.core.sources.json_rows.JsonRows`.
     limits : Limits
         How much a partition may hold.
+    schedule : PartitionSchedule, optional
+        The ticks of the partitions; weekly in UTC by default.
     sleep : callable
         Waits between tries.
     """
@@ -68,6 +72,7 @@ class HttpAnswers:
         required: frozenset[str] = frozenset(),
         ignored: tuple[str, ...] = (),
         limits: Limits | None = None,
+        schedule: PartitionSchedule | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if form == "csv" and pages and pages.next not in (None, FROM_HEADER):
@@ -78,7 +83,7 @@ class HttpAnswers:
         self._records, self._pages = records, pages
         self._attempts, self._timeout, self._sleep = attempts, timeout, sleep
         self._contract: dict[str, Any] = {"columns": columns, "required": required, "ignored": ignored}
-        self._limits = limits or Limits()
+        self._limits, self._schedule = limits or Limits(), schedule or PartitionSchedule()
 
     @contextmanager
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:
@@ -94,7 +99,7 @@ class HttpAnswers:
             max_bytes=PAGE_BYTES if self._form == "json" else self._limits.bytes,
         )
         with reader:
-            base = reader.url_below(fill_template(self._path, partition))
+            base = reader.url_below(fill_template(self._path, partition, self._schedule, quote=_quote_value))
             if self._is_unchanged(reader, self._url_of_page(base, 0), known):
                 yield Arrival(pa.schema([]), iter(()), typed=False, origin=dict(known or {}), unchanged=True)
                 return
@@ -179,3 +184,8 @@ class HttpAnswers:
             return self._url_of_page(base, index) if form.count else None
         link = page.link if self._pages.next == FROM_HEADER else form.link
         return reader.resolve_link(link, page) if link else None
+
+
+def _quote_value(text: str) -> str:
+    """Return a value as it stands in an address: the ``+`` of an offset would be a space."""
+    return quote(text, safe="/:")

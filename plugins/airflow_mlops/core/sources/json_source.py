@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem
 
 from airflow_mlops.core.declaration.data import Limits
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.errors import SourceUnreadableError
 from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
 from airflow_mlops.core.sources.json_rows import MAX_BROKEN_ROWS, JsonRows, read_json
@@ -47,6 +48,8 @@ class JsonFiles:
         File system of the files; the local disk by default.
     limits : Limits
         How much a partition may hold.
+    schedule : PartitionSchedule, optional
+        The ticks of the partitions; weekly in UTC by default.
     **contract
         ``columns``, ``required`` and ``ignored``, as of :class:`airflow_mlops.core.sources.json_rows.JsonRows`.
     """
@@ -58,9 +61,10 @@ class JsonFiles:
         root: Path,
         filesystem: FileSystem | None = None,
         limits: Limits | None = None,
+        schedule: PartitionSchedule | None = None,
         **contract: Any,
     ) -> None:
-        self._files = PartitionFiles(template, root=root, filesystem=filesystem)
+        self._files = PartitionFiles(template, root=root, filesystem=filesystem, schedule=schedule)
         self._limits, self._contract = limits or Limits(), contract
 
     @contextmanager

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
 from airflow_mlops.core.declaration.data import Limits
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
 from airflow_mlops.core.sources.common_columns import FileColumns, conform_batch, unite_columns
 from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged
@@ -61,6 +62,8 @@ class ParquetFiles:
         How much a partition may hold; checked against the footers before a row is read.
     path_columns : sequence of str
         Columns whose values are in the paths of the files; they arrive as text that the contract reads.
+    schedule : PartitionSchedule, optional
+        The ticks of the partitions; weekly in UTC by default.
     """
 
     def __init__(
@@ -71,8 +74,11 @@ class ParquetFiles:
         filesystem: FileSystem | None = None,
         limits: Limits | None = None,
         path_columns: Sequence[str] = (),
+        schedule: PartitionSchedule | None = None,
     ) -> None:
-        self._files = PartitionFiles(template, root=root, filesystem=filesystem, path_columns=path_columns)
+        self._files = PartitionFiles(
+            template, root=root, filesystem=filesystem, path_columns=path_columns, schedule=schedule
+        )
         self._limits = limits or Limits()
 
     def path(self, partition: str) -> Path:

@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 
-from airflow_mlops.core.declaration.partition_key import fill_template
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
+from airflow_mlops.core.declaration.path_template import fill_template
 from airflow_mlops.core.errors import (
     MlopsError,
     PartitionRefusedError,
@@ -69,19 +70,28 @@ class PartitionFiles:
         File system of the files; the local disk by default.
     path_columns : sequence of str
         Columns whose values are in the paths, as in ``region=eu/``.
+    schedule : PartitionSchedule, optional
+        The ticks of the partitions; weekly in UTC by default.
     """
 
     def __init__(
-        self, template: str, *, root: Path, filesystem: FileSystem | None = None, path_columns: Sequence[str] = ()
+        self,
+        template: str,
+        *,
+        root: Path,
+        filesystem: FileSystem | None = None,
+        path_columns: Sequence[str] = (),
+        schedule: PartitionSchedule | None = None,
     ) -> None:
         self._template, self.path_columns = template, tuple(path_columns)
+        self._schedule = schedule or PartitionSchedule()
         self.filesystem = filesystem or LocalFileSystem()
         self.is_local = filesystem is None
         self._prefix = f"{root.absolute().as_posix()}/" if self.is_local and not Path(template).is_absolute() else ""
 
     def path(self, partition: str) -> Path:
         """Return where the file of a partition is expected on the local disk."""
-        return Path(self._prefix + fill_template(self._template, partition))
+        return Path(self._prefix + fill_template(self._template, partition, self._schedule))
 
     def find(self, partition: str) -> list[PartitionFile]:
         """Return the files of a partition, at least one, in the order of their names.
@@ -95,7 +105,7 @@ class PartitionFiles:
         SourceUnreachableError
             If the object store does not answer.
         """
-        filled = fill_template(self._template, partition)
+        filled = fill_template(self._template, partition, self._schedule)
         pattern = self._prefix + filled.removeprefix("s3://")
         try:
             infos = self._in_folders(pattern, filled, partition) if filled.endswith("/") else self._matching(pattern)

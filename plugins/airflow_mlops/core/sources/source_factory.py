@@ -78,6 +78,7 @@ class _FileSources:
             "root": self.root,
             "limits": self.data.limits,
             "path_columns": source.path_columns,
+            "schedule": self.data.schedule,
             "filesystem": _filesystem(source, self.connections),
         }
         if isinstance(source, CsvSource):
@@ -95,7 +96,7 @@ class _FileSources:
 
     def _open_table(self, source: ParquetSource | CsvSource, options: dict[str, Any]) -> Source:
         assert self.times is not None, "whoever opens a declared source states how its times are read"
-        time = TimeColumn(_arriving_time(self.data, self.root), self.data.every, self.times)
+        time = TimeColumn(_arriving_time(self.data, self.root), self.data.schedule, self.times)
         if isinstance(source, CsvSource):
             from airflow_mlops.core.sources.csv_table import CsvTable
 
@@ -160,6 +161,7 @@ def _sql(source: SqlSource, data: Data, connections: Connections, root: Path) ->
         connections.sql(source.conn_id),
         name=source.conn_id,
         every=data.every,
+        timezone=data.schedule.timezone,
         time=_arriving_time(data, root),
         table=source.table,
         query=source.query,
@@ -200,14 +202,21 @@ def _http(source: HttpSource, data: Data, connections: Connections, root: Path) 
         timeout=source.timeout,
         **_json_columns(data, root),
         limits=data.limits,
+        schedule=data.schedule,
     )
 
 
 def _json(source: JsonSource, data: Data, connections: Connections, root: Path) -> Source:
     from airflow_mlops.core.sources.json_source import JsonFiles
 
-    filesystem = _filesystem(source, connections)
-    return JsonFiles(source.uri, root=root, filesystem=filesystem, limits=data.limits, **_json_columns(data, root))
+    return JsonFiles(
+        source.uri,
+        root=root,
+        filesystem=_filesystem(source, connections),
+        limits=data.limits,
+        schedule=data.schedule,
+        **_json_columns(data, root),
+    )
 
 
 def _json_columns(data: Data, root: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from airflow_mlops.core.declaration.arrow_types import is_time
 from airflow_mlops.core.declaration.data import Limits
-from airflow_mlops.core.declaration.partition_key import previous_tick
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.errors import MlopsError, SourceMissingError, SourceUnreachableError, SourceUnreadableError
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
 from airflow_mlops.core.sources.size_limits import Meter
@@ -40,8 +40,8 @@ class SqlRows:
         Opens a PEP 249 connection.
     name : str
         Name of the database in errors: the id of its connection.
-    every : str
-        Cron expression of the partitions.
+    every, timezone : str
+        Cron expression of the partitions, and the time zone that it is read in.
     time : str
         Time column of ``table``: a partition holds the rows from the tick before its key up to its key.
     table, query : str, optional
@@ -70,6 +70,7 @@ class SqlRows:
         name: str,
         every: str,
         time: str,
+        timezone: str = "UTC",
         table: str | None = None,
         query: str | None = None,
         columns: Sequence[str] | None = None,
@@ -81,14 +82,15 @@ class SqlRows:
             raise ValueError("a SQL source needs exactly one of table and query")
         quote_name(time if table else "t", quote='"')
         quote_name(table or "t", quote='"')
-        self._connect, self._name, self._every, self._time = connect, name, every, time
+        self._connect, self._name, self._time = connect, name, time
+        self._schedule = PartitionSchedule(every, timezone)
         self._table, self._query, self._columns = table, query, columns
         self._server_side, self._limits, self._types = server_side, limits or Limits(), dict(types or {})
 
     @contextmanager
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:  # noqa: ARG002
         """Return the rows of a partition; see :meth:`airflow_mlops.core.ports.partitions.Source.open`."""
-        start = previous_tick(self._every, partition)
+        start = self._schedule.previous(partition)
         where = f"partition {partition}: {self._table or 'the query'} on {self._name}"
         with self._connection(where) as connection, ExitStack() as opened:
             driver = driver_of(connection)

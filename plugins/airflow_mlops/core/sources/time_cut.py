@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from airflow_mlops.core.declaration.partition_key import previous_tick
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.errors import PartitionRefusedError, SourceMissingError
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, BrokenRow
 
@@ -88,19 +88,19 @@ class TimeColumn:
     ----------
     name : str
         Name of the column.
-    every : str
-        Cron expression of the partitions.
+    schedule : PartitionSchedule
+        The ticks of the partitions.
     times : RowTimes
         Reads the values of the column.
     """
 
     name: str
-    every: str
+    schedule: PartitionSchedule
     times: RowTimes
 
     def interval(self, partition: str) -> Interval:
         """Return the interval of a partition."""
-        return Interval(previous_tick(self.every, partition), partition)
+        return Interval(self.schedule.previous(partition), partition)
 
     def position(self, names: Sequence[str], where: str) -> int:
         """Return the position of the column among ``names``.

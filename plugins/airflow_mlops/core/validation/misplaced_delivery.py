@@ -6,7 +6,6 @@ It needs no history but the newest partitions, so that it holds from the first p
 from __future__ import annotations
 
 from airflow_mlops.core.data.take_snapshot import SnapshotManifest
-from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.workspace import Workspace
 
 MOST = 0.5
@@ -20,7 +19,7 @@ def misplaced_warnings(workspace: Workspace, manifest: SnapshotManifest) -> list
     warnings = []
     arrived = manifest.rows + manifest.rejected
     if manifest.late > MOST * arrived:
-        start = previous_tick(workspace.loop.data.every, manifest.partition)
+        start = workspace.loop.data.schedule.previous(manifest.partition)
         warnings.append(
             f"{manifest.late:,} of {arrived:,} rows lie before the partition, which goes from {start} to "
             f"{manifest.partition}: is this the delivery of another partition, or is it named by another tick than the "

@@ -15,7 +15,6 @@ from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, split_columns
 from airflow_mlops.core.data.shape import Rule, Shape
 from airflow_mlops.core.declaration.arrow_types import parse_type
-from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.validation.publish_snapshot import record_publication
@@ -127,7 +126,7 @@ class _QuarantineRelease:
     def judge_by_contract(self) -> None:
         """Check the rows by the contract; rows that break it, or whose key is in the partition already, stay."""
         data = self.workspace.loop.data
-        interval = Interval.between(previous_tick(data.every, self.partition), self.partition)
+        interval = Interval.of(data.schedule, self.partition)
         enforcement = Enforcement(self.shape, data, interval, raw=False)
         texts = split_columns(self.quarantined.take(pa.array(self.selected, pa.int64())), self.shape.schema.names)
         rows, reasons = enforcement.read(texts)

@@ -58,7 +58,8 @@ def measure_regret(workspace: Workspace, partition: str, *, as_of: str | None = 
     scored = state.require_scored(partition)
     labels = digest_of_labels(state.labels, partition, as_of_key)
     recorded = state.regret.get(partition)
-    if recorded is not None and (recorded.snapshot, recorded.labels) == (scored.snapshot, labels):
+    is_current = recorded is not None and (recorded.snapshot, recorded.labels) == (scored.snapshot, labels)
+    if recorded is not None and is_current and workspace.keeps(recorded):
         return recorded
     champion = state.versions[scored.champion]
     try:
@@ -71,9 +72,10 @@ def measure_regret(workspace: Workspace, partition: str, *, as_of: str | None = 
         snapshot=scored.snapshot,
         labels=labels,
         champion=champion.number,
-        historical=workspace.state().is_historical(as_of_key),
+        historical=workspace.is_historical(as_of_key),
     )
     operation = f"regret:{partition}:{scored.publication}" + (f":{labels[:16]}" if labels else "")
+    operation += ":in order" if workspace.in_order else ""
     return workspace.record_fact(workspace.draft(details, operation, partition)).details
 
 

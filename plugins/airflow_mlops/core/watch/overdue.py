@@ -14,9 +14,8 @@ from itertools import takewhile
 from typing import Any
 
 from airflow_mlops.core.data.labels.labels_of import relevant_deliveries
-from airflow_mlops.core.data.labels.open_labels import ticks_before
 from airflow_mlops.core.declaration.loop import Loop
-from airflow_mlops.core.declaration.partition_key import partition_key, previous_tick
+from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.ledger.facts import Facts
 from airflow_mlops.core.ledger.record import canonical_json
 from airflow_mlops.core.ledger.state import LoopState
@@ -111,21 +110,21 @@ def _overdue_partitions(state: LoopState, loop: Loop, due: str) -> list[Overdue]
 
 def _newest_due(loop: Loop, due: str) -> str | None:
     """Return the newest tick of the loop's partitions at or before ``due``; None where there is none."""
-    last, first = loop.data.until, loop.data.from_
-    limit = due if last is None else min(due, f"{last}T00:00:00")
+    last, first = loop.data.last_moment, loop.data.first_moment
+    limit = due if last is None else min(due, last)
     moment = datetime.fromisoformat(limit) + timedelta(seconds=1)
-    tick = previous_tick(loop.data.every, moment.isoformat())
+    tick = loop.data.schedule.previous(moment.isoformat())
     return tick if first is None or tick >= first else None
 
 
 def _missing_ticks(loop: Loop, newest_due: str, newest: str | None) -> list[str]:
     """Return the ticks after ``newest`` up to ``newest_due``, the newest first; ``MOST_MISSING`` at most."""
-    after = newest or loop.data.from_
+    after = newest or loop.data.first_moment
     if after is None:
         return [newest_due]
     missing = [newest_due]
     while len(missing) < MOST_MISSING:
-        tick = previous_tick(loop.data.every, missing[-1])
+        tick = loop.data.schedule.previous(missing[-1])
         if tick <= after if newest is not None else tick < after:
             break
         missing.append(tick)
@@ -157,7 +156,7 @@ def _overdue_labels(state: LoopState, loop: Loop, due: str) -> list[Overdue]:
     delay = 0 if labels is None else labels.delay
     # A partition is due where the tick of the last delivery that may touch it is.
     newest = _newest_due(loop, due)
-    limit = newest and [newest, *ticks_before(loop.data.every, newest, delay)][-1]
+    limit = newest and [newest, *loop.data.schedule.before(newest, delay)][-1]
     if not limit:
         return []
     ripe = (state.published if labels is not None else state.scored).newest_first(until=limit)

@@ -17,6 +17,7 @@ from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
 from airflow_mlops.core.ledger.record import Draft, Record
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.watch_details import WindowJudged
 from airflow_mlops.core.ports.connections import Connections, NoConnections
 from airflow_mlops.core.ports.partitions import PartitionedTable, Source
 from airflow_mlops.core.ports.registry import ModelRegistry
@@ -68,6 +69,8 @@ class Workspace:
         Name of who acts, for the ledger.
     secret : str, optional
         Secret that masks personal columns; needed if the contract masks any.
+    in_order : bool
+        Whether windows are judged as in the order of their keys, whatever was decided on before.
     """
 
     loop: Loop
@@ -76,6 +79,7 @@ class Workspace:
     ports: Ports
     actor: str
     secret: str | None = field(default=None, repr=False)
+    in_order: bool = False
 
     @cached_property
     def contract(self) -> Contract | None:
@@ -167,6 +171,14 @@ class Workspace:
     def state(self, *, as_of: str | None = None, before: str | None = None) -> LoopState:
         """Return the state of the loop, now or as of a partition."""
         return self.ledger.state(as_of=as_of, before=before)
+
+    def is_historical(self, partition: str) -> bool:
+        """Return whether a judgement as of a partition raises no alarm, as a newer one was decided on before."""
+        return not self.in_order and self.state().is_historical(partition)
+
+    def keeps(self, recorded: WindowJudged) -> bool:
+        """Return whether a recorded judgement stays as it is; False if it is to be made again in its order."""
+        return not (self.in_order and recorded.historical)
 
     def draft(self, details: D, operation: str, partition: str | None, *, evidence: tuple[str, ...] = ()) -> Draft[D]:
         """Return a draft of a record in this actor's name."""

@@ -18,6 +18,7 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, PartitionRefusedError, SourceMissingError, SourceUnreadableError
 from airflow_mlops.core.ledger.data_details import PartitionRefused
 from airflow_mlops.core.ports.partitions import Arrival
+from airflow_mlops.core.sources.parquet_source import ParquetFiles
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_fields, toy_loop, toy_rows, week
@@ -225,3 +226,107 @@ def test_a_source_that_repeats_other_keys_at_each_reading_is_refused(tmp_path: P
     with pytest.raises(PartitionRefusedError, match="other keys at each of 3 readings"):
         take_snapshot(replace(workspace, ports=ports), week(0))
     assert workspace.snapshots.partitions() == []
+
+
+CONTRACT = """
+contract: toy
+key: id
+time: at
+columns:
+  id: {type: text, nullable: false}
+  at: {type: time, zone: none, nullable: false}
+  x: {type: float}
+  kind: {type: text}
+  y: {type: float}
+"""
+
+
+def loop_of_files(tmp_path: Path, uri: str, *, contract: bool) -> Workspace:
+    """Return a daily loop that reads Parquet files of a folder."""
+    fields = toy_fields()
+    fields["data"] |= {"every": "@daily", "source": {"kind": "parquet", "uri": uri}}
+    if contract:
+        fields["data"]["contract"] = "toy.yaml"
+        (tmp_path / "toy.yaml").write_text(CONTRACT)
+    loop = Loop(**fields)
+    workspace = in_memory_workspace(loop, {}, scratch=tmp_path)
+    files = ParquetFiles(uri, root=tmp_path, schedule=loop.data.schedule)
+    return replace(workspace, ports=replace(workspace.ports, source=lambda: files))
+
+
+def write_day(tmp_path: Path, day: str) -> None:
+    """Write the rows of a day into a file that is named by it."""
+    rows = toy_rows(0).assign(at=pd.Timestamp(day) + pd.Timedelta(hours=9))
+    rows.to_parquet(tmp_path / f"{day}.parquet")
+
+
+def test_a_file_named_by_the_day_that_it_holds_is_found_by_its_start(tmp_path: Path) -> None:
+    write_day(tmp_path, "2013-03-01")
+    workspace = loop_of_files(tmp_path, "{start:%Y-%m-%d}.parquet", contract=True)
+    manifest = take_snapshot(workspace, "2013-03-02T00:00:00")
+    assert (manifest.rows, manifest.rejected, manifest.late, manifest.warnings) == (120, 0, 0, ())
+
+
+def test_rows_after_their_partition_are_refused_with_the_placeholder_for_files_named_by_their_start(
+    tmp_path: Path,
+) -> None:
+    write_day(tmp_path, "2013-03-01")
+    with pytest.raises(PartitionRefusedError) as raised:
+        take_snapshot(loop_of_files(tmp_path, "{partition}.parquet", contract=True), "2013-03-01T00:00:00")
+    assert "120 of 120 rows lie after the partition, which ends at 2013-03-01T00:00:00" in str(raised.value)
+    assert "{partition} in data.source.uri names that end" in str(raised.value)
+    assert "write {start} there" in str(raised.value)
+
+
+def test_where_rows_after_their_partition_are_accepted_the_wrong_placeholder_is_a_warning(tmp_path: Path) -> None:
+    write_day(tmp_path, "2013-03-01")
+    manifest = take_snapshot(loop_of_files(tmp_path, "{end}.parquet", contract=False), "2013-03-01T00:00:00")
+    assert manifest.rows == 120
+    (warning,) = manifest.warnings
+    assert "{end} in data.source.uri names that end" in warning
+    assert "write {start} there" in warning
+
+
+def test_rows_before_their_partition_are_a_warning_with_the_placeholder_for_files_named_by_their_end(
+    tmp_path: Path,
+) -> None:
+    write_day(tmp_path, "2013-03-01")
+    workspace = loop_of_files(tmp_path, "{start:%Y-%m-%d}.parquet", contract=False)
+    (tmp_path / "2013-03-01.parquet").rename(tmp_path / "2013-03-02.parquet")
+    manifest = take_snapshot(workspace, "2013-03-03T00:00:00")
+    (warning,) = manifest.warnings
+    assert "120 of 120 rows lie before the partition, which starts at 2013-03-02T00:00:00" in warning
+    assert "write {end} there" in warning
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2024-03-10", 23), ("2024-11-03", 25), ("2024-11-04", 24)])
+@pytest.mark.parametrize("moments", [True, False])
+def test_the_rows_of_a_local_day_lie_in_its_partition_through_both_changes_of_the_clock(
+    tmp_path: Path, day: str, hours: int, moments: bool
+) -> None:
+    start = pd.Timestamp(day, tz="America/New_York")
+    times = pd.date_range(start, periods=hours, freq="h")
+    assert times[-1].date() == start.date()
+    # With a zone they are moments; without one they are what the clock showed, twice in autumn.
+    rows = toy_rows(0, rows=hours).assign(at=times.tz_convert("UTC") if moments else times.tz_localize(None))
+    outside = [times[0] - pd.Timedelta(minutes=30), times[-1] + pd.Timedelta(minutes=90)]
+    index = pd.DatetimeIndex(outside)
+    more = toy_rows(1, rows=2).assign(at=index.tz_convert("UTC") if moments else index.tz_localize(None))
+    pd.concat([rows, more], ignore_index=True).to_parquet(tmp_path / f"{day}.parquet")
+    fields = toy_fields()
+    uri = "{start:%Y-%m-%d}.parquet"
+    fields["data"] |= {
+        "every": "@daily",
+        "timezone": "America/New_York",
+        "source": {"kind": "parquet", "uri": uri},
+        "contract": "toy.yaml",
+        "tolerance": 0.1,
+    }
+    (tmp_path / "toy.yaml").write_text(CONTRACT.replace("zone: none", f"zone: {'UTC' if moments else 'none'}"))
+    loop = Loop(**fields)
+    files = ParquetFiles(uri, root=tmp_path, schedule=loop.data.schedule)
+    workspace = in_memory_workspace(loop, {}, scratch=tmp_path)
+    workspace = replace(workspace, ports=replace(workspace.ports, source=lambda: files))
+    manifest = take_snapshot(workspace, loop.data.schedule.next(loop.data.schedule.start_of(day)))
+    # The row before the day is late and accepted, the one after it goes to quarantine.
+    assert (manifest.rows, manifest.late, manifest.rejected) == (hours + 1, 1, 1)

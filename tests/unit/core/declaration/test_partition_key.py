@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlops.core.declaration.partition_key import fill_template, partition_key, partition_slug, previous_tick
-from airflow_mlops.core.errors import DataError, DeclarationError
+from airflow_mlops.core.declaration.partition_key import partition_key, partition_slug
+from airflow_mlops.core.errors import DataError
 
 moments = st.datetimes(min_value=datetime(1000, 1, 1)).map(lambda moment: moment.replace(microsecond=0))  # noqa: DTZ001
 
@@ -46,37 +46,3 @@ def test_a_time_zone_is_refused_because_two_keys_could_be_one_moment(text: str) 
 def test_a_midnight_key_is_a_date_in_file_names() -> None:
     assert partition_slug("2013-03-10T00:00:00") == "2013-03-10"
     assert partition_slug("2013-03-10T06:30:00") == "2013-03-10T0630"
-
-
-@pytest.mark.parametrize(
-    ("every", "before"),
-    [
-        ("@hourly", "2013-03-30T23:00:00"),
-        ("@daily", "2013-03-30T00:00:00"),
-        ("@weekly", "2013-03-24T00:00:00"),
-        ("@monthly", "2013-03-01T00:00:00"),
-        ("@quarterly", "2013-01-01T00:00:00"),
-        ("@yearly", "2013-01-01T00:00:00"),
-        ("30 */6 * * *", "2013-03-30T18:30:00"),
-    ],
-)
-def test_a_partition_begins_at_the_tick_before_its_key_in_utc_where_no_hour_is_lost(every: str, before: str) -> None:
-    assert previous_tick(every, "2013-03-31T00:00:00") == before
-
-
-@given(moments, st.sampled_from(["@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly", "7 3 * * 2"]))
-def test_ticks_follow_each_other_without_a_gap(moment: datetime, every: str) -> None:
-    key = previous_tick(every, moment.isoformat())
-    assert key < moment.isoformat()
-    second = datetime.fromisoformat(key).replace(second=1)
-    assert previous_tick(every, second.isoformat()) == key
-
-
-def test_an_invalid_cron_expression_is_a_declaration_error() -> None:
-    with pytest.raises(DeclarationError, match=r"data\.every: '61 0 \* \* \*' is no cron expression"):
-        previous_tick("61 0 * * *", "2013-03-31T00:00:00")
-
-
-def test_a_template_is_filled_once_and_other_braces_stay() -> None:
-    filled = fill_template("{partition}/{year}-{month}-{day}T{hour}/{other}.csv", "2013-03-09T06:30:00")
-    assert filled == "2013-03-09T0630/2013-03-09T06/{other}.csv"

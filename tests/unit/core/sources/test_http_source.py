@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops.core.declaration.data import Limits, Pages
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.errors import (
     DeclarationError,
     PartitionRefusedError,
@@ -56,6 +57,14 @@ def test_json_values_arrive_as_the_text_that_stands_there_and_null_as_null() -> 
     assert rows == [{"id": "7", "x": "1.50", "y": "1e400", "z": "NaN", "ok": "true", "n": None, "s": "é"}]
     assert broken == []
     assert origin == {"pages": [{"url": "/rows/2013-01-06"}]}
+
+
+def test_a_path_names_the_bounds_of_a_partition_as_an_address_needs_them() -> None:
+    schedule = PartitionSchedule("30 * * * *", "Asia/Kolkata")
+    with small_service(lambda *_: json_answer(ROWS)) as service:
+        read_all(build_source(service, "rows?from={start:%Y-%m-%dT%H:%M%z}&day={end:%d %m}", schedule=schedule))
+        path, _ = service.requests[0]
+    assert path == "/rows?from=2013-01-06T04:30%2B0530&day=06%2001"
 
 
 def test_records_may_stand_below_a_dotted_path() -> None:

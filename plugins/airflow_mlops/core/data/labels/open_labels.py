@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from airflow_mlops.core.data.row_times import DeclaredTimes
 from airflow_mlops.core.declaration.data import HttpSource, Labels
 from airflow_mlops.core.declaration.loop import Loop
-from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
 from airflow_mlops.core.ports.partitions import Source
 from airflow_mlops.core.sources.source_factory import open_source
@@ -64,24 +61,10 @@ def _open_http(workspace: Workspace, labels: Labels, source: HttpSource) -> Sour
         columns=columns,
         required=frozenset(columns[:1]),
         limits=data.limits,
+        schedule=data.schedule,
     )
-
-
-def ticks_before(every: str, key: str, count: int) -> list[str]:
-    """Return ``count`` ticks before ``key``, the newest first.
-
-    >>> ticks_before("@weekly", "2013-01-20T00:00:00", 2)
-    ['2013-01-13T00:00:00', '2013-01-06T00:00:00']
-    """
-    ticks: list[str] = []
-    while len(ticks) < count:
-        tick = previous_tick(every, ticks[-1] if ticks else key)
-        if datetime.fromisoformat(tick).year < 1900:
-            break  # a key of year 1 is a broken clock, and there is nothing before it
-        ticks.append(tick)
-    return ticks
 
 
 def earliest_labelled_partition(loop: Loop, tick: str) -> str:
     """Return the oldest partition that a delivery may label: ``delay`` ticks before its own."""
-    return ([tick, *ticks_before(loop.data.every, tick, declared_labels(loop).delay)])[-1]
+    return ([tick, *loop.data.schedule.before(tick, declared_labels(loop).delay)])[-1]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.data.labels.open_labels import declared_labels, earliest_labelled_partition, ticks_before
+from airflow_mlops.core.data.labels.open_labels import declared_labels, earliest_labelled_partition
 from airflow_mlops.core.data.labels.read_delivery import Delivery, read_delivery
 from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.declaration.partition_key import partition_key
@@ -32,6 +32,8 @@ TABLE = "labels"
 def take_due_labels(workspace: Workspace, as_of: str) -> dict[str, LabelsArrived]:
     """Take the delivery of a tick, and earlier ones that are missing and may still label rows.
 
+    Between two ticks it is the delivery of the one before.
+
     Returns
     -------
     dict of str to LabelsArrived
@@ -44,9 +46,9 @@ def take_due_labels(workspace: Workspace, as_of: str) -> dict[str, LabelsArrived
     DataError, SourceUnreachableError
         If a delivery could not be taken: the error of the first, after the others were taken.
     """
-    loop, as_of = workspace.loop, partition_key(as_of)
-    deliveries, first = workspace.state(as_of=as_of).labels, loop.data.from_ or ""
-    earlier = [tick for tick in ticks_before(loop.data.every, as_of, declared_labels(loop).delay) if tick >= first]
+    loop, as_of = workspace.loop, workspace.loop.data.schedule.tick_by(partition_key(as_of))
+    deliveries, first = workspace.state(as_of=as_of).labels, loop.data.first_moment or ""
+    earlier = [tick for tick in loop.data.schedule.before(as_of, declared_labels(loop).delay) if tick >= first]
     arrived: dict[str, LabelsArrived] = {}
     first_error: MlopsError | None = None
     for tick in [*(tick for tick in reversed(earlier) if tick not in deliveries), as_of]:
@@ -73,9 +75,10 @@ def take_labels(workspace: Workspace, tick: str) -> LabelsArrived:
     SourceMissingError
         If nothing has arrived yet.
     DataError
-        If the delivery cannot be used; the reason is recorded as the check ``labels`` of the tick.
+        If ``tick`` is no tick of ``data.every``, or the delivery cannot be used; the reason against a delivery is
+        recorded as the check ``labels`` of the tick.
     """
-    tick = partition_key(tick)
+    tick = workspace.loop.data.schedule.require_tick(tick)
     state = workspace.state(as_of=tick)
     since = earliest_labelled_partition(workspace.loop, tick)
     try:

@@ -150,7 +150,7 @@ def make_check(
     try:
         basis = LABEL_BASIS[name](window) if name in LABEL_BASIS else ""
         is_current = recorded is not None and (recorded.snapshot, recorded.labels) == (window.scored.snapshot, basis)
-        if is_current and recorded is not None and not recorded.failed:
+        if is_current and recorded is not None and not recorded.failed and window.workspace.keeps(recorded):
             return basis, None
         return basis, CHECKS[name](window, terms)
     except NotReadyError as error:

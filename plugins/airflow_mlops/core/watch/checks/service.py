@@ -96,7 +96,7 @@ def check_service(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
     workspace = window.workspace
     if workspace.loop.rollout.target == "batch":
         return cannot_tell("the target batch answers no requests: there is no latency, error share or availability")
-    if window.historical:
+    if workspace.state().is_historical(window.until):
         return cannot_tell("the target says what it sees now, and this partition is historical")
     try:
         telemetry = workspace.target.telemetry()

@@ -86,8 +86,8 @@ class WatchedWindow:
 
     @cached_property
     def historical(self) -> bool:
-        """True if a newer partition than ``until`` was decided on before."""
-        return self.workspace.state().is_historical(self.until)
+        """True if a newer partition than ``until`` was decided on before, so that nothing alarms."""
+        return self.workspace.is_historical(self.until)
 
     @property
     def labels_are_final(self) -> bool:

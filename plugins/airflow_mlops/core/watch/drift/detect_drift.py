@@ -39,7 +39,7 @@ def detect_drift(workspace: Workspace, partition: str) -> DriftJudged:
     state = workspace.state(as_of=partition)
     scored = state.require_scored(partition)
     recorded = state.drift.get(partition)
-    if recorded is not None and recorded.snapshot == scored.snapshot:
+    if recorded is not None and recorded.snapshot == scored.snapshot and workspace.keeps(recorded):
         return recorded
     champion = state.versions[scored.champion]
     pin = pin_scored(state, partition)
@@ -51,7 +51,7 @@ def detect_drift(workspace: Workspace, partition: str) -> DriftJudged:
     report = workspace.evidence.put(
         {"partition": partition, "champion": champion.number, **details.to_json(), **evidence}
     )
-    historical = workspace.state().is_historical(partition)
+    historical = workspace.is_historical(partition)
     details = replace(
         details,
         verdict=NO_ALARM if historical and details.alarms else details.verdict,
@@ -61,7 +61,7 @@ def detect_drift(workspace: Workspace, partition: str) -> DriftJudged:
         report=report,
         alarm_rate=declared.alarm_rate if declared.engine == "calibrated" else None,
     )
-    operation = f"drift:{partition}:{scored.publication}"
+    operation = f"drift:{partition}:{scored.publication}" + (":in order" if workspace.in_order else "")
     return workspace.record_fact(workspace.draft(details, operation, partition, evidence=(report,))).details
 
 

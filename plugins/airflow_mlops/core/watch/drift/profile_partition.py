@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.profiles.profile_rows import ProfileBins
 from airflow_mlops.core.data.user_features import FeatureMaker
-from airflow_mlops.core.declaration.partition_key import previous_tick
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.training.reference_profile import ReferenceProfile, observe_features
@@ -64,13 +63,16 @@ def profile_table(
     ------
     NotReadyError
         If there is no champion whose bins the table could be counted on.
+    DataError
+        If rows are taken by their time and the partition is no tick of ``data.every``.
     """
     from airflow_mlops.core.data.profiles.sql_profile import TableRows, observe_table
 
     champion, bins = champion_bins(workspace)
     rows, source = TableRows(table, schema), {"table": table, "schema": schema, "time": time}
     if time is not None:
-        ticks = previous_tick(workspace.loop.data.every, partition), partition
+        partition = workspace.loop.data.schedule.require_tick(partition)
+        ticks = workspace.loop.data.schedule.previous(partition), partition
         since, until = (datetime.fromisoformat(tick).replace(tzinfo=UTC) for tick in ticks)
         rows = TableRows(table, schema, time, since, until)
     return keep_profile(workspace, partition, champion, observe_table(url, rows, bins), source)

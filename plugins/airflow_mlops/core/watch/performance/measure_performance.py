@@ -61,10 +61,11 @@ def measure_performance(workspace: Workspace, partition: str, *, as_of: str | No
     if as_of > partition:
         state = workspace.state(as_of=as_of)
     judgement = _Judgement(workspace, declared, state, partition, as_of, previous)
-    if previous is not None and previous.labels == judgement.labels:
+    if previous is not None and previous.labels == judgement.labels and workspace.keeps(previous):
         return previous
     details = judgement.judge()
     suffix = f":{judgement.number - 1}:{judgement.labels}" if previous is not None else ""
+    suffix += ":in order" if workspace.in_order else ""
     operation = f"performance:{partition}:{scored.publication}{suffix}"
     evidence = tuple(digest for digest in (details.report, details.holdout_slices) if digest)
     return workspace.record_fact(workspace.draft(details, operation, partition, evidence=evidence)).details
@@ -156,6 +157,8 @@ class _Judgement:
     def historical(self) -> bool:
         """True if this look may raise no alarm; see the module."""
         previous = self.previous
+        if self.workspace.in_order:
+            return False
         if (previous is not None and previous.historical) or self.workspace.state().is_historical(self.as_of):
             return True
         return self.partition < self.oldest_open and previous is not None and previous.value is not None

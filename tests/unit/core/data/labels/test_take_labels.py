@@ -14,9 +14,9 @@ import pytest
 
 from airflow_mlops.core.data.labels.erase_labels import erase_labels
 from airflow_mlops.core.data.labels.labels_of import labels_of, pin_labels
-from airflow_mlops.core.data.labels.open_labels import ticks_before
 from airflow_mlops.core.data.labels.take_labels import take_due_labels, take_labels
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.errors import (
     DataError,
     DeclarationError,
@@ -328,15 +328,18 @@ def test_a_tick_with_a_zone_is_no_tick_and_daylight_saving_moves_none(tmp_path: 
     with pytest.raises(DataError, match="carries a time zone"):
         take_labels(workspace, "2013-01-13T00:00:00+01:00")
     # In Berlin the clocks went forward on 2013-03-31 and back on 2013-10-27.
-    assert ticks_before("@daily", "2013-04-01T00:00:00", 2) == ["2013-03-31T00:00:00", "2013-03-30T00:00:00"]
-    hours = ticks_before("@hourly", "2013-10-27T04:00:00", 5)
+    assert PartitionSchedule("@daily").before("2013-04-01T00:00:00", 2) == [
+        "2013-03-31T00:00:00",
+        "2013-03-30T00:00:00",
+    ]
+    hours = PartitionSchedule("@hourly").before("2013-10-27T04:00:00", 5)
     assert hours == [
         f"2013-10-{day}" for day in ("27T03:00:00", "27T02:00:00", "27T01:00:00", "27T00:00:00", "26T23:00:00")
     ]
 
 
 def test_ticks_of_a_broken_clock_end_before_time_began() -> None:
-    assert len(ticks_before("@yearly", "1903-01-01T00:00:00", 50)) == 3
+    assert len(PartitionSchedule("@yearly").before("1903-01-01T00:00:00", 50)) == 3
 
 
 @pytest.mark.parametrize("form", ["{day} 12:00:00", "{day}T12:00:00+00:00"])

@@ -1,0 +1,1 @@
+"""Timetables of Airflow for the partitions of a loop."""
