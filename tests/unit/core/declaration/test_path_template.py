@@ -53,13 +53,12 @@ def test_hours_are_named_alike_at_midnight_and_at_one() -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("in/rows.csv", "must hold {partition}, {start} or {end}, or {year}, {month}, {day}, {hour}"),
-        ("in/{begin}.csv", "must hold {partition}, {start} or {end}"),
+        ("in/{begin}.csv", "holds a placeholder that is not known; there are {partition}, {start}, {end}"),
         ("in/{start:}.csv", "has a format without a date or time"),
         ("in/{start:day}.csv", "has a format without a date or time"),
         ("in/{start:%Y-%Q}.csv", "{start:%Y-%Q} has the code '%Q', which is none"),
         ("in/{end:%Y%}.csv", "has the code '%', which is none"),
-        ("in/{partition:%Y}.csv", "must hold {partition}, {start} or {end}"),
+        ("in/{partition:%Y}.csv", "holds a placeholder that is not known; there are {partition}, {start}, {end}"),
     ],
 )
 def test_a_template_that_names_no_partition_is_refused(uri: str, message: str) -> None:
@@ -68,3 +67,11 @@ def test_a_template_that_names_no_partition_is_refused(uri: str, message: str) -
     with pytest.raises(DeclarationError, match=r"data\.source\.uri: ") as raised:
         Loop(**fields)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("path", ["rows", "rows?day={begin}"])
+def test_a_path_of_a_service_that_names_no_partition_is_refused(path: str) -> None:
+    fields = toy_fields()
+    fields["data"] |= {"source": {"kind": "http", "conn_id": "sales", "path": path}, "contract": "contract.yaml"}
+    with pytest.raises(DeclarationError, match=r"data\.source\.path: must hold \{partition\}, \{start\} or \{end\}"):
+        Loop(**fields)
