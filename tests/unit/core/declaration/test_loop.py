@@ -372,7 +372,19 @@ def key_paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 KEY_PATHS = key_paths(FULL)
-KEY_NAMES = {path[-1] for path in KEY_PATHS}
+
+
+def declared_names(schema: Any) -> set[str]:
+    """Return every key that a section of a declaration may have."""
+    if isinstance(schema, list):
+        return {name for item in schema for name in declared_names(item)}
+    if not isinstance(schema, dict):
+        return set()
+    own = schema.get("properties", {})
+    return {*(own if isinstance(own, dict) else ()), *declared_names(list(schema.values()))}
+
+
+KEY_NAMES = {path[-1] for path in KEY_PATHS} | declared_names(Loop.model_json_schema(by_alias=True))
 
 
 @settings(max_examples=200)
