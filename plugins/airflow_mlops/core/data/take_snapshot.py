@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.erasure import Erasure
+from airflow_mlops.core.data.origin import short_origin, whole_origin
 from airflow_mlops.core.data.profiles.profile_snapshot import SnapshotProfiler, countable_columns
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool
 from airflow_mlops.core.data.read_partition import KeysRepeatError, PartitionPass, RepeatedKeys, Watcher
@@ -90,7 +91,7 @@ def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
         published = state.published.get(partition)
         if published is not None:
             same_rules = published.contract == reader.contract
-            checked = reader.read(_drain, known=published.origin if same_rules else None)
+            checked = reader.read(_drain, known=whole_origin(workspace, published.origin) if same_rules else None)
             if checked is None or checked.content == published.arrived_digest:
                 return adopt_snapshot(partition, published, checked.warnings if checked else ())
         manifest = reader.read(lambda rows: workspace.snapshots.write(partition, rows), keep=True)
@@ -205,7 +206,7 @@ class _SnapshotReader:
                 erased=erasure.rows,
                 mask_key=enforcement.mask_key,
                 ignored=enforcement.shape.ignored,
-                origin=arrival.origin,
+                origin=short_origin(self.workspace, arrival.origin) if keep else arrival.origin,
                 warnings=(*arrival.warnings, *([partition_pass.hint] if partition_pass.hint else [])),
             )
 

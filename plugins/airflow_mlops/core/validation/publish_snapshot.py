@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from airflow_mlops.core.data.origin import EVIDENCE
 from airflow_mlops.core.data.take_snapshot import SnapshotManifest
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.ledger.record import Record
@@ -62,7 +63,7 @@ def record_publication(workspace: Workspace, partition: str, details: SnapshotPu
         details = replace(details, replaces=previous.digest, outdated=outdated)
     # Numbered, so that content which returns after other content is published again.
     operation = f"snapshot:{partition}:{number}:{details.arrived_digest}:{details.digest[:16]}"
-    evidence = tuple(digest for digest in (details.report, details.profile) if digest)
+    evidence = tuple(digest for digest in (details.report, details.profile, details.origin.get(EVIDENCE)) if digest)
     details = replace(details, publication=None)
     return workspace.record_fact(workspace.draft(details, operation, partition, evidence=evidence))
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.labels.open_labels import declared_labels, earliest_labelled_partition
 from airflow_mlops.core.data.labels.read_delivery import Delivery, read_delivery
+from airflow_mlops.core.data.origin import EVIDENCE, short_origin
 from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.errors import DataError, MlopsError, NotReadyError, SourceMissingError
@@ -136,10 +137,12 @@ def _record(workspace: Workspace, state: LoopState, delivery: Delivery, touched:
     version = workspace.ports.table(TABLE).write(touched.tick, delivery.rows)
     fault_point("labels_written")
     number = 1 if previous is None else previous.delivery + 1
+    origin = short_origin(workspace, delivery.origin)
+    evidence = (str(origin[EVIDENCE]),) if EVIDENCE in origin else ()
     details = LabelsArrived(
         delivery=number,
         version=version,
-        origin=delivery.origin,
+        origin=origin,
         replaces=None if previous is None else previous.digest,
         since=touched.since,
         digest=digest,
@@ -156,7 +159,7 @@ def _record(workspace: Workspace, state: LoopState, delivery: Delivery, touched:
     )
     details = replace(details, message=summarise_delivery(details, touched.tick))
     operation = f"labels:{touched.tick}:{number}:{digest[:16]}"
-    return workspace.record_fact(workspace.draft(details, operation, touched.tick)).details
+    return workspace.record_fact(workspace.draft(details, operation, touched.tick, evidence=evidence)).details
 
 
 def summarise_delivery(details: LabelsArrived, tick: str) -> str:
