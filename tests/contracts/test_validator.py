@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
+
 import pyarrow as pa
 import pytest
 
@@ -180,3 +183,57 @@ def test_each_result_stands_at_its_expectation_however_they_are_evaluated(engine
     results = engine.check(WHOLE, wanted)
     assert [result.type for result in results] == [expectation.type for expectation in wanted]
     assert [result.success for result in results] == [False, True, True, False, True, True]
+
+
+TYPED = pa.table(
+    {
+        "at": pa.array(["2025-11-01T00:00Z", "2025-12-01T00:00Z", None]).cast(pa.timestamp("us", tz="UTC")),
+        "clock": pa.array(["2025-11-01", "2025-12-01", None]).cast(pa.timestamp("us")),
+        "day": pa.array([date(2025, 11, 1), date(2025, 12, 1), None], pa.date32()),
+        "price": pa.array([Decimal("1.25"), Decimal("10.00"), None], pa.decimal128(9, 2)),
+        "n": pa.array([1, 10, None], pa.int64()),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "limit"),
+    [
+        ("at", "2025-12-01"),
+        ("at", "2025-12-01T01:00:00+01:00"),
+        ("at", "2025-12-01 00:00:00"),
+        ("clock", "2025-12-01"),
+        ("day", "2025-12-01"),
+        ("price", 10),
+        ("price", "10.00"),
+        ("n", "10"),
+    ],
+)
+def test_a_limit_has_the_type_of_its_column(engine: GxValidator, column: str, limit: object) -> None:
+    between = expect("column_values_to_be_between", column=column, min_value=limit)
+    in_set = expect("column_values_to_be_in_set", column=column, value_set=[limit])
+    results = engine.check(TYPED, [between, in_set])
+    assert [set(result.rows) for result in results] == [{0}, {0}]
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "success"),
+    [
+        ("column_mean_to_be_between", {"min_value": 5.6, "max_value": 5.7}, True),
+        ("column_mean_to_be_between", {"min_value": "6", "max_value": "7"}, False),
+        ("column_sum_to_be_between", {"min_value": 11.25, "max_value": 11.25}, True),
+        ("column_max_to_be_between", {"max_value": 9.99}, False),
+        ("column_median_to_be_between", {"min_value": 5, "max_value": 6}, True),
+    ],
+)
+def test_decimals_with_a_null_have_a_mean_and_a_sum(
+    engine: GxValidator, name: str, kwargs: dict[str, object], success: bool
+) -> None:
+    (result,) = engine.check(TYPED, [expect(name, column="price", **kwargs)])
+    assert result.success is success
+
+
+@pytest.mark.parametrize(("column", "limit"), [("at", "soon"), ("at", 5), ("day", "1.12.2025"), ("price", "cheap")])
+def test_a_limit_that_is_no_value_of_the_column_is_no_bad_data(engine: GxValidator, column: str, limit: object) -> None:
+    with pytest.raises(PartitionRefusedError, match=rf"on {column}: min_value is .*, and the column holds"):
+        engine.check(TYPED, [expect("column_values_to_be_between", column=column, min_value=limit)])

@@ -91,13 +91,16 @@ def check_columns(loop: Loop, root: Path) -> None:
                     key="evaluate" if name in (*loop.evaluate.slices, *loop.evaluate.groups) else "gates",
                 )
     if loop.data.expectations:
-        check_suite_columns(root / loop.data.expectations, str(loop.data.contract), columns)
+        types = {name: column.stored_type for name, column in contract.columns.items()}
+        check_suite_columns(root / loop.data.expectations, str(loop.data.contract), types)
 
 
-def check_suite_columns(file: Path, contract: str, columns: list[str]) -> None:
-    """Raise DeclarationError if an expectation reads a column that the contract lacks."""
+def check_suite_columns(file: Path, contract: str, types: dict[str, Any]) -> None:
+    """Raise DeclarationError if an expectation reads a column that the contract lacks, or a limit has another type."""
     from airflow_mlops.core.validation.suite import columns_read, read_suite
+    from airflow_mlops.core.validation.typed_limits import typed_limits
 
+    columns = sorted(types)
     for index, expectation in enumerate(read_suite(file)):
         for name in columns_read([expectation]) or ():
             if name not in columns:
@@ -107,6 +110,10 @@ def check_suite_columns(file: Path, contract: str, columns: list[str]) -> None:
                     file=str(file),
                     key=f"expectations[{index}].kwargs.column",
                 )
+        try:
+            typed_limits(expectation, types.get(str(expectation.kwargs.get("column"))))
+        except DeclarationError as error:
+            raise DeclarationError(error.message, file=str(file), key=f"expectations[{index}].kwargs") from None
 
 
 def is_label_type(kind: Any, *, classifies: bool) -> bool:

@@ -119,6 +119,32 @@ def test_what_does_not_fit_together_is_found_before_a_partition_comes(
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "limit", "words"),
+    [
+        ("at", "5", "min_value is 5, and the column holds timestamp[us, tz=UTC]; write a value such as 2025-12-01"),
+        ("x", "2025-12-01", "min_value is '2025-12-01', and the column holds double"),
+    ],
+)
+def test_a_limit_of_another_type_than_its_column_is_found(tmp_path: Path, column: str, limit: str, words: str) -> None:
+    loop = project_with(tmp_path)
+    kwargs = f"{{column: {column}, min_value: {limit}}}"
+    suite = f"expectations:\n  - type: expect_column_values_to_be_between\n    kwargs: {kwargs}\n"
+    (tmp_path / "suite.yaml").write_text(suite)
+    with pytest.raises(DeclarationError) as caught:
+        check_declaration(loop, tmp_path)
+    assert caught.value.key == "expectations[0].kwargs"
+    assert words in str(caught.value)
+
+
+def test_a_limit_of_a_time_is_written_as_a_date(tmp_path: Path) -> None:
+    loop = project_with(tmp_path)
+    kwargs = "{column: at, min_value: 2025-12-01}"
+    suite = f"expectations:\n  - type: expect_column_values_to_be_between\n    kwargs: {kwargs}\n"
+    (tmp_path / "suite.yaml").write_text(suite)
+    check_declaration(loop, tmp_path)
+
+
 def test_a_slice_that_the_features_may_hold_is_no_fault(tmp_path: Path) -> None:
     loop = project_with(tmp_path, evaluate={"slices": ["distance"]}, data={"features": "made:candidates"})
     check_declaration(loop, tmp_path)

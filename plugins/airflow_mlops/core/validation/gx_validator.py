@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from airflow_mlops.core.validation.suite import (
     named_columns,
     read_suite_with_lines,
 )
+from airflow_mlops.core.validation.typed_limits import typed_limits
 
 PASS_OR_FAIL: dict[str, Any] = {"result_format": "BOOLEAN_ONLY"}
 EVERY_ROW: dict[str, Any] = {"result_format": "COMPLETE"}
@@ -44,6 +46,8 @@ class GxValidator:
         needed = columns_read(expectations)
         table = rows if needed is None else rows.select([name for name in rows.column_names if name in needed])
         frame = frame_of(table)
+        kinds = dict(zip(table.schema.names, table.schema.types, strict=True))
+        expectations = [with_typed_limits(expectation, kinds) for expectation in expectations]
         forms = [frame_form(expectation, frame) for expectation in expectations]
         results: dict[int, ExpectationResult] = {}
         for form in dict.fromkeys(forms):
@@ -53,6 +57,14 @@ class GxValidator:
         return [results[number] for number in range(len(expectations))]
 
 
+def with_typed_limits(expectation: Expectation, kinds: Mapping[str, pa.DataType]) -> Expectation:
+    """Return an expectation with limits of the type of its column; PartitionRefusedError if they have none."""
+    try:
+        return typed_limits(expectation, kinds.get(str(expectation.kwargs.get("column"))))
+    except DeclarationError as error:
+        raise PartitionRefusedError(f"could not be evaluated: {error.message}") from None
+
+
 def frame_form(expectation: Expectation, frame: pd.DataFrame) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """Return the function that gives a frame the types in which the engine can evaluate an expectation.
 
@@ -60,11 +72,31 @@ def frame_form(expectation: Expectation, frame: pd.DataFrame) -> Callable[[pd.Da
     know ``Int64`` among the types of a list. Everything else is evaluated on the frame as it is.
     """
     columns = named_columns(expectation)
+    if not expectation.type.startswith("expect_column_values_") and any(map(is_decimal_column(frame), columns)):
+        return decimals_as_floats
     if set(columns).isdisjoint(nullable_columns(frame)):
         return unchanged
     if expectation.type in _READS_TYPES:
         return fill_nulls
     return as_objects if len(columns) > 1 else unchanged
+
+
+def is_decimal_column(frame: pd.DataFrame) -> Callable[[str], bool]:
+    """Return a function that tells whether a column holds decimals, which pandas keeps as objects."""
+
+    def is_decimal(name: str) -> bool:
+        if name not in frame.columns or frame[name].dtype != object:
+            return False
+        first = frame[name].dropna().head(1)
+        return len(first) > 0 and isinstance(first.iloc[0], Decimal)
+
+    return is_decimal
+
+
+def decimals_as_floats(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with floats for decimals: a mean or a sum of objects with a null among them has no value."""
+    names = [name for name in frame.columns if is_decimal_column(frame)(name)]
+    return frame.assign(**{name: frame[name].astype(float) for name in names})
 
 
 def unchanged(frame: pd.DataFrame) -> pd.DataFrame:
