@@ -11,6 +11,7 @@
     |-- ProfileMismatchError      two profiles have different bins or columns
     |-- TrainingError             the user's function, or a fit, gave no usable model
     |-- FitStoppedError           a fit was stopped from outside; a retry fits again
+    |-- FitPlaceError             the place of a fit has failed, not the fit; a retry fits in another job
     |-- GateError                 a candidate failed its gates
     |-- RegistryError             registry and ledger disagree
     |-- RolloutError              a rollout cannot go on as requested
@@ -88,6 +89,12 @@ class TrainingError(MlopsError):
 
 class FitStoppedError(MlopsError):
     """A fit was stopped from outside; nothing is known about the model."""
+
+    retryable = True
+
+
+class FitPlaceError(MlopsError):
+    """The place of a fit has failed, for want of machines or by a fault of its own: nothing is known of the model."""
 
     retryable = True
 

@@ -1,6 +1,7 @@
 """Fit candidates in SageMaker training jobs, through the amazon provider.
 
 The name of a job is derived from its request: a retry finds the job of the first try and adopts it, whatever its state.
+Only a job that failed for want of machines, or by a fault of SageMaker, is no answer: the retry starts another.
 The rows are in S3 while the job runs, and are deleted when it has ended. The image holds Python and the packages of
 ``requirements-step.lock`` and no project code: the job runs the same lines as the worker, and a changed training
 function needs no new image.
@@ -9,6 +10,7 @@ function needs no new image.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import re
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_mlops.core.errors import FitStoppedError, TrainingError
+from airflow_mlops.core.errors import FitPlaceError, FitStoppedError, TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult
 from airflow_mlops.core.rollout.targets.sagemaker.endpoint import is_not_found
 from airflow_mlops.hooks.sagemaker import aws_clients
@@ -39,6 +41,13 @@ FOLDER = "/opt/ml"
 CHANNEL = "job"
 DEFAULT_SECONDS = 24 * 60 * 60
 """Time limit of a job without a declared one: SageMaker's own default."""
+REFUSED_FOR_NOW = ("ResourceLimitExceeded", "ThrottlingException", "ServiceUnavailable", "InternalFailure")
+"""Codes of a refused start that say nothing about the job."""
+FAULT_OF_PLACE = re.compile(
+    r"^(InternalServerError|CapacityError|ServiceUnavailable)|insufficient\s*capacity|unable to provision",
+    re.IGNORECASE,
+)
+"""Reasons of a failure that say nothing about the model; its own are AlgorithmError and ClientError."""
 IN_PROGRESS = ("InProgress", "Stopping")
 PACKAGE = Path(__file__).resolve().parents[1]
 START = '''"""Unpack this archive and run the step in it."""
@@ -70,10 +79,11 @@ class SageMakerStep:
         """Fit in a job, adopting the job of an earlier try; see the port.
 
         :raises TrainingError: also if the job failed or was stopped, with SageMaker's reason
+        :raises FitPlaceError: if SageMaker had no machine for the job, or failed itself
         :raises FitStoppedError: if the task was stopped
         """
-        name = self._name = job_name(request)
-        job = self._find_job(name)
+        name, job = self._newest_job(request)
+        self._name = name
         if job is None:
             self._start(name, request, rows)
         else:
@@ -95,6 +105,15 @@ class SageMakerStep:
                 self.jobs.stop_training_job(TrainingJobName=self._name)
             except self.jobs.exceptions.ClientError as error:  # it has ended, or was never started
                 LOG.info("SageMaker job %s is not stopped: %s", self._name, error)
+
+    def _newest_job(self, request: FitRequest) -> tuple[str, dict[str, Any] | None]:
+        """Return the job to adopt and its name, or the name of the next job to start and None."""
+        for number in itertools.count(1):
+            name = job_name(request, number)
+            job = self._find_job(name)
+            if job is None or not failed_by_place(job):
+                return name, job
+        raise AssertionError("numbers do not end")
 
     def _find_job(self, name: str) -> dict[str, Any] | None:
         """Return the description of a job; None if there is no job of that name."""
@@ -120,7 +139,10 @@ class SageMakerStep:
         try:
             self.jobs.create_training_job(**describe_job(name, self.place, self.limits, inputs))
         except self.jobs.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] != "ResourceInUse":  # another try was faster, and its job is adopted
+            code = error.response["Error"]["Code"]
+            if code in REFUSED_FOR_NOW:
+                raise FitPlaceError(f"SageMaker does not start job {name} now: {error}; try again later") from error
+            if code != "ResourceInUse":  # another try was faster, and its job is adopted
                 raise
         LOG.info("SageMaker job %s; its log is in the group /aws/sagemaker/TrainingJobs", name)
 
@@ -198,12 +220,14 @@ def unpack(archive: Path, names: tuple[str, ...], folder: Path) -> None:
         ) from error
 
 
-def job_name(request: FitRequest) -> str:
+def job_name(request: FitRequest, number: int = 1) -> str:
     """Return the job name of a request: the same for every try of an attempt, and unique otherwise.
 
     It has at most 63 letters, digits and hyphens.
+
+    :param number: 1 for the first job, 2 for the one after a job that failed for no fault of its own
     """
-    identity = f"{request.operation} {request.candidate} {request.attempt}"
+    identity = f"{request.operation} {request.candidate} {request.attempt}" + (f" {number}" if number > 1 else "")
     digest = hashlib.sha256(identity.encode()).hexdigest()[:24]
     words = re.sub(r"[^A-Za-z0-9]+", "-", f"{request.model}-{request.candidate}")[:32].strip("-")
     return f"mlops-{words}-{digest}"
@@ -252,6 +276,7 @@ def describe_job(name: str, place: OnSageMaker, limits: FitLimits, inputs: str) 
 def require_completed(job: dict[str, Any], candidate: str, limits: FitLimits) -> None:
     """Raise TrainingError unless a job has completed.
 
+    :raises FitPlaceError: if SageMaker had no machine for it, or failed itself
     :raises TrainingError: with SageMaker's own reason, if it failed or was stopped
     """
     name, status = job["TrainingJobName"], job["TrainingJobStatus"]
@@ -261,10 +286,18 @@ def require_completed(job: dict[str, Any], candidate: str, limits: FitLimits) ->
     if job.get("SecondaryStatus") == "MaxRuntimeExceeded":
         minutes = DEFAULT_SECONDS / 60 if limits.minutes is None else limits.minutes
         raise TrainingError(f"{where} took longer than {minutes:g} minutes (train.limits.minutes) and was stopped")
+    if failed_by_place(job):
+        raise FitPlaceError(f"{where} failed: {job['FailureReason']}; a retry starts another job")
     if status == "Failed":
         raise TrainingError(f"{where} failed: {job.get('FailureReason') or 'SageMaker gives no reason'}")
     reason = job.get("FailureReason")
     raise TrainingError(f"{where} is {status.lower()}{f': {reason}' if reason else ''}; it is not started again")
+
+
+def failed_by_place(job: dict[str, Any]) -> bool:
+    """Return whether a job failed for want of machines, or by a fault of SageMaker, and not by its own code."""
+    reason = str(job.get("FailureReason", ""))
+    return job["TrainingJobStatus"] == "Failed" and FAULT_OF_PLACE.search(reason) is not None
 
 
 def write_code(function: str, root: Path, path: Path) -> None:

@@ -50,6 +50,10 @@ class SageMakerDouble:
         )
         self.jobs: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
+        self.faults: list[str] = []
+        """Reasons with which the next jobs fail before their code runs, first to last."""
+        self.refusals: list[str] = []
+        """Codes with which the next starts of a job are refused, first to last."""
         self._may_run = threading.Event()
         self._lock = threading.Lock()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -96,6 +100,8 @@ class SageMakerDouble:
         raise RefusedCallError("UnknownOperationException", call)
 
     def _create(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
+        if self.refusals:
+            raise RefusedCallError(self.refusals.pop(0), "not now")
         if name in self.jobs:
             raise RefusedCallError(
                 "ResourceInUse", "Training job names must be unique within an AWS account and region"
@@ -132,6 +138,9 @@ class SageMakerDouble:
         self._may_run.wait()
         job = self.jobs[name]
         if job["TrainingJobStatus"] in ENDED:
+            return
+        if self.faults:
+            self._end(name, "Failed", "Failed", FailureReason=self.faults.pop(0))
             return
         with tempfile.TemporaryDirectory(prefix="opt-ml-") as path:
             folder = Path(path)

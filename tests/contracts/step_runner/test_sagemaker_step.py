@@ -11,7 +11,7 @@ import pytest
 from pyarrow.fs import FileSelector, S3FileSystem
 
 from airflow_mlops.core.declaration.train import FitLimits
-from airflow_mlops.core.errors import FitStoppedError, TrainingError
+from airflow_mlops.core.errors import FitPlaceError, FitStoppedError, TrainingError
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.testing.sagemaker_double import SageMakerDouble
 from tests.contracts.step_runner.fits import on_sagemaker, place, run_in_background, wait_for
@@ -49,6 +49,38 @@ def test_a_failed_job_is_adopted_too_and_its_reason_is_told_again(
         ):
             on_sagemaker().fit(ask("label"), rows)
     assert sagemaker.count("CreateTrainingJob") == 1
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "InternalServerError: We encountered an internal error.  Please try again.",
+        "CapacityError: Unable to provision requested ML compute capacity.",
+        "InsufficientCapacityError: there is no ml.m5.xlarge",
+    ],
+)
+def test_a_job_that_sagemaker_itself_failed_is_no_answer_and_the_next_try_starts_another(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows, reason: str
+) -> None:
+    sagemaker.faults += [reason, reason]
+    for _ in range(2):
+        with pytest.raises(FitPlaceError, match=r"failed: .*; a retry starts another job") as raised:
+            on_sagemaker().fit(ask("line"), rows)
+        assert raised.value.retryable
+    fitted = on_sagemaker().fit(ask("line"), rows)
+    assert on_sagemaker().fit(ask("line"), rows).digest == fitted.digest
+    assert sagemaker.count("CreateTrainingJob") == 3
+    assert len({name for call, name in sagemaker.calls if call == "CreateTrainingJob"}) == 3
+
+
+def test_a_start_that_is_refused_for_now_is_tried_again_under_the_same_name(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows
+) -> None:
+    sagemaker.refusals += ["ResourceLimitExceeded"]
+    with pytest.raises(FitPlaceError, match="does not start job mlops-toy-line-"):
+        on_sagemaker().fit(ask("line"), rows)
+    on_sagemaker().fit(ask("line"), rows)
+    assert len({name for call, name in sagemaker.calls if call == "CreateTrainingJob"}) == 1
 
 
 def test_a_task_that_is_killed_stops_the_job_and_the_next_try_says_that_it_was_stopped(
