@@ -32,6 +32,7 @@ def main() -> int:
         from benchmarks.false_aborts import false_aborts
         from benchmarks.gateway import gateway_hot_swaps, gateway_requests
         from benchmarks.ingest import ingest, ingest_csv, ingest_memory_growth
+        from benchmarks.ingest_one_file import ingest_one_file
         from benchmarks.ledger_1m import state_1m, verify_1m
         from benchmarks.parse_per_dag import parse_per_dag
         from benchmarks.partition_growth import partition_growth
@@ -43,6 +44,7 @@ def main() -> int:
             "parse_per_dag": parse_per_dag,
             "ingest": ingest,
             "ingest_csv": ingest_csv,
+            "ingest_one_file": ingest_one_file,
             "ingest_memory_growth": ingest_memory_growth,
             "validate_clean": validate_clean,
             "auc_gate": auc_gate,

@@ -24,7 +24,7 @@ from airflow_mlops.core.sources.time_cut import Interval, Moments, TimedRows
 
 COPIES = "table-copies"
 """Folder of the copies below the scratch folder of a loop."""
-LAYOUT = "1"
+LAYOUT = "3"
 """Part of the identity of a copy: another layout needs another copy."""
 WORTHWHILE_BYTES = 16 << 20
 """Files from this size on are copied; smaller ones are read again as fast."""
@@ -152,7 +152,10 @@ class _Writer:
         if self._writer is None:
             names = {f"name{place}": name for place, name in enumerate(self._names)}
             schema = table.schema.with_metadata(names)
-            self._writer = pq.ParquetWriter(self._path, schema, compression="zstd", compression_level=1)
+            # Texts of numbers hardly repeat: a dictionary of them costs more than all the rest.
+            self._writer = pq.ParquetWriter(
+                self._path, schema, compression="none", use_dictionary=False, write_statistics=[_MOMENT]
+            )
             self._path.chmod(0o600)
         self._writer.write_table(table.replace_schema_metadata(self._writer.schema.metadata))
         self._batches = []
