@@ -31,6 +31,7 @@ SECTIONS = {
     "ParquetSource": "data.source",
     "CsvSource": "data.source",
     "JsonSource": "data.source",
+    "DeltaSource": "data.source",
     "SqlSource": "data.source",
     "HttpSource": "data.source",
     "Pages": "data.source.pages",

@@ -73,13 +73,7 @@ class AirflowConnections:
 
         if conn_id is None:
             return S3FileSystem()
-        connection = get_connection(conn_id)
-        if connection.conn_type != "aws":
-            raise DeclarationError(
-                f"connection {conn_id!r} is of type {connection.conn_type!r}; s3:// needs one of type 'aws'",
-                key="data.source.conn_id",
-            )
-        access = s3_access(conn_id)
+        access = self.s3(conn_id)
         names = {
             "key": "access_key",
             "secret": "secret_key",
@@ -88,6 +82,21 @@ class AirflowConnections:
             "endpoint": "endpoint_override",
         }
         return S3FileSystem(**{names[name]: value for name, value in access.items()})
+
+    def s3(self, conn_id: str | None) -> dict[str, str]:
+        """Return the credentials of S3 for a connection of type aws; without an id none, for the environment's count.
+
+        :raises DeclarationError: if there is no such connection, or it has another type
+        """
+        if conn_id is None:
+            return {}
+        connection = get_connection(conn_id)
+        if connection.conn_type != "aws":
+            raise DeclarationError(
+                f"connection {conn_id!r} is of type {connection.conn_type!r}; s3:// needs one of type 'aws'",
+                key="data.source.conn_id",
+            )
+        return s3_access(conn_id)
 
     def http(self, conn_id: str) -> HttpAddress:
         """Return address, login and headers of a service.

@@ -143,6 +143,23 @@ class JsonSource(Declared):
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
 
 
+def _require_no_placeholder(text: str) -> str:
+    if "{" in text:
+        raise ValueError("is one table of all partitions, cut by data.time; it takes no placeholder")
+    return text
+
+
+class DeltaSource(Declared):
+    """A Delta table of all partitions, cut by data.time and read in one version, which the ledger records."""
+
+    kind: Literal["delta"] = Field(description="which kind of source")
+    uri: Annotated[str, Field(min_length=1), AfterValidator(_require_no_placeholder)] = Field(
+        description="folder of the table, relative to the project folder, or s3://bucket/key"
+    )
+    conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+    version: int | None = Field(default=None, ge=0, description="version of the table; the newest if not given")
+
+
 class SqlSource(Declared):
     """A table, or a query with ``:start`` and ``:end``, of a database with a DB-API connection in Airflow."""
 
@@ -220,7 +237,8 @@ class FeastSource(Declared):
 
 
 AnySource = Annotated[
-    ParquetSource | CsvSource | JsonSource | SqlSource | HttpSource | FeastSource, Field(discriminator="kind")
+    ParquetSource | CsvSource | JsonSource | DeltaSource | SqlSource | HttpSource | FeastSource,
+    Field(discriminator="kind"),
 ]
 LabelSource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource, Field(discriminator="kind")]
 Severity = Literal["critical", "warning", "info"]

@@ -9,9 +9,10 @@ from airflow_mlops.core.declaration.partition_key import next_tick, partition_ke
 from airflow_mlops.core.errors import SourceMissingError
 from airflow_mlops.core.ports.partitions import Source
 from airflow_mlops.core.sources.csv_table import CsvTable
+from airflow_mlops.core.sources.lake_table import LakeTable
 from airflow_mlops.core.sources.parquet_table import ParquetTable
 
-MAX_TICKS = {"parquet": 20_000, "csv": 20_000, "json": 20_000, "sql": 400, "http": 60, "feast": 400}
+MAX_TICKS = {"parquet": 20_000, "csv": 20_000, "json": 20_000, "delta": 400, "sql": 400, "http": 60, "feast": 400}
 """How many ticks back each kind of source is searched: a missing file costs less than a request."""
 
 
@@ -35,7 +36,7 @@ def newest_partition(loop: Loop, source: Source, now: str) -> str:
         If a source cannot tell whether it has rows.
     """
     data = loop.data
-    if isinstance(source, CsvTable | ParquetTable):
+    if isinstance(source, CsvTable | ParquetTable | LakeTable):
         newest = source.newest(partition_key(now))
         if not np.isnat(newest):
             return next_tick(data.every, partition_key(str(newest.astype("datetime64[s]"))))

@@ -10,6 +10,7 @@ from airflow_mlops.core.declaration.contract import read_contract
 from airflow_mlops.core.declaration.data import (
     CsvSource,
     Data,
+    DeltaSource,
     FeastSource,
     HttpSource,
     JsonSource,
@@ -60,6 +61,8 @@ def open_source(
         return _feast(source, data, connections, files)
     if isinstance(source, JsonSource):
         return _json(source, data, connections, root)
+    if isinstance(source, DeltaSource):
+        return _delta(source, files)
     return files.open(source)
 
 
@@ -94,8 +97,7 @@ class _FileSources:
         return ParquetFiles(source.uri, **options)
 
     def _open_table(self, source: ParquetSource | CsvSource, options: dict[str, Any]) -> Source:
-        assert self.times is not None, "whoever opens a declared source states how its times are read"
-        time = TimeColumn(_arriving_time(self.data, self.root), self.data.every, self.times)
+        time = self.time_column()
         if isinstance(source, CsvSource):
             from airflow_mlops.core.sources.csv_table import CsvTable
 
@@ -103,6 +105,11 @@ class _FileSources:
         from airflow_mlops.core.sources.parquet_table import ParquetTable
 
         return ParquetTable(source.uri, time=time, **options)
+
+    def time_column(self) -> TimeColumn:
+        """Return the column that cuts a table of all partitions."""
+        assert self.times is not None, "whoever opens a declared source states how its times are read"
+        return TimeColumn(_arriving_time(self.data, self.root), self.data.every, self.times)
 
     def _copies(self, dialect: CsvDialect) -> TableCopies | None:
         """Return the copies of a text; None where rows are about persons, whose data is masked before it is written."""
@@ -140,13 +147,37 @@ def _dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
 
 def _filesystem(source: ParquetSource | CsvSource | JsonSource, connections: Connections) -> Any:
     """Return the file system of an object store, None for the local disk."""
+    return connections.filesystem(source.conn_id) if _is_on_s3(source) else None
+
+
+def _is_on_s3(source: ParquetSource | CsvSource | JsonSource | DeltaSource) -> bool:
+    """Return whether files are in S3.
+
+    Raises
+    ------
+    DeclarationError
+        If they are neither there nor on the local disk, or a connection is declared for the local disk.
+    """
     if source.uri.startswith("s3://"):
-        return connections.filesystem(source.conn_id)
+        return True
     if "://" in source.uri:
         raise DeclarationError(f"{source.uri!r} is neither a path nor s3://bucket/key", key="data.source.uri")
     if source.conn_id is not None:
         raise DeclarationError(f"goes with s3://, and the uri is {source.uri!r}", key="data.source.conn_id")
-    return None
+    return False
+
+
+def _delta(source: DeltaSource, files: _FileSources) -> Source:
+    from airflow_mlops.core.sources.delta_source import DeltaRows
+
+    return DeltaRows(
+        source.uri,
+        root=files.root,
+        s3=files.connections.s3(source.conn_id) if _is_on_s3(source) else {},
+        version=source.version,
+        time=files.time_column(),
+        limits=files.data.limits,
+    )
 
 
 def _sql(source: SqlSource, data: Data, connections: Connections, root: Path) -> Source:
