@@ -32,6 +32,7 @@ SECTIONS = {
     "CsvSource": "data.source",
     "JsonSource": "data.source",
     "DeltaSource": "data.source",
+    "IcebergSource": "data.source",
     "SqlSource": "data.source",
     "HttpSource": "data.source",
     "Pages": "data.source.pages",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -16,15 +17,29 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from pyarrow.fs import S3FileSystem
+from pyiceberg.catalog import load_catalog
+from pyiceberg.types import StringType
 
+from airflow_mlops.core.check_declaration import check_extras
 from airflow_mlops.core.data.row_times import DeclaredTimes
 from airflow_mlops.core.declaration.data import Data, DeltaSource, Limits
-from airflow_mlops.core.errors import PartitionRefusedError, SourceMissingError, SourceUnreadableError
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.errors import (
+    DeclarationError,
+    PartitionRefusedError,
+    SourceMissingError,
+    SourceUnreachableError,
+    SourceUnreadableError,
+)
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
 from airflow_mlops.core.sources.delta_source import DeltaRows
+from airflow_mlops.core.sources.iceberg_source import IcebergRows
 from airflow_mlops.core.sources.lake_table import LakeTable
+from airflow_mlops.core.sources.source_factory import open_source
 from airflow_mlops.core.sources.time_cut import TimeColumn
+from airflow_mlops.hooks.connections import AirflowConnections
 from tests.bad_input.world import KEYS, World, good_rows
+from tests.unit.core.toy_loop import toy_fields
 
 FIRST, SECOND, THIRD = "2013-01-06T00:00:00", "2013-01-13T00:00:00", "2013-01-20T00:00:00"
 NAIVE, MOMENT = pa.timestamp("us"), pa.timestamp("us", tz="UTC")
@@ -70,7 +85,26 @@ def delta(folder: Path) -> Place:
     return Place(append, opened)
 
 
-PLACES: dict[str, Callable[[Path], Place]] = {"delta": delta}
+def catalogue(folder: Path) -> dict[str, str]:
+    """Return the properties of a catalogue in a file of SQLite."""
+    return {"type": "sql", "uri": f"sqlite:///{folder}/catalogue.db", "warehouse": (folder / "warehouse").as_uri()}
+
+
+def iceberg(folder: Path) -> Place:
+    catalog = load_catalog("lake", **catalogue(folder))
+    catalog.create_namespace("shop")
+
+    def append(table: pa.Table) -> None:
+        catalog.create_table_if_not_exists("shop.orders", schema=table.schema).append(table)
+
+    def opened(rule: str | None = None, **options: Any) -> LakeTable:
+        time = time_column(folder, rule)
+        return IcebergRows(catalogue(folder), "shop.orders", conn_id="lake", time=time, **options)
+
+    return Place(append, opened)
+
+
+PLACES: dict[str, Callable[[Path], Place]] = {"delta": delta, "iceberg": iceberg}
 
 
 @pytest.fixture(params=PLACES)
@@ -114,7 +148,7 @@ def test_clocks_are_read_in_the_zone_of_the_contract(place: Place, zone: str, ke
     assert [ids_of(source, tick) for tick in (FIRST, SECOND)] == ([["a"], []] if key == FIRST else [[], ["a"]])
 
 
-def test_values_arrive_with_their_types_and_columns_that_were_added_are_null_before(place: Place) -> None:
+def test_values_arrive_with_the_types_of_the_table(place: Place) -> None:
     place.append(rows(a="2013-01-02"))
     with place.open().open(FIRST) as arrival:
         assert arrival.schema == pa.schema({"id": pa.string(), "at": MOMENT})
@@ -208,6 +242,136 @@ def test_the_newest_time_is_found_without_a_partition(place: Place) -> None:
     place.append(rows(a="2013-01-02", b=None))
     place.append(rows(c="2013-01-09 03:04:05"))
     assert str(place.open().newest(THIRD)) == "2013-01-09T03:04:05.000000"
+
+
+def test_the_current_columns_are_read_from_rows_of_every_age(tmp_path: Path) -> None:
+    place, table = iceberg(tmp_path), "shop.orders"
+    place.append(rows(a="2013-01-02").append_column("cost", pa.array([1.5])))
+    catalog = load_catalog("lake", **catalogue(tmp_path))
+    with place.open().open(FIRST) as arrival:
+        origin = arrival.origin
+    with catalog.load_table(table).update_schema() as update:
+        update.rename_column("cost", "price")
+        update.rename_column("at", "ordered")
+        update.add_column("region", StringType())
+    renamed = IcebergRows(
+        catalogue(tmp_path),
+        table,
+        conn_id="lake",
+        time=TimeColumn("ordered", "@weekly", time_column(tmp_path).times),
+    )
+    later = rows(b="2013-01-03").rename_columns(["id", "ordered"])
+    later = later.append_column("price", pa.array([2.5])).append_column("region", pa.array(["eu"]))
+    with renamed.open(FIRST, known=origin) as arrival:
+        assert not arrival.unchanged
+        assert take(arrival).column("price").to_pylist() == [1.5]
+    catalog.load_table(table).append(later)
+    with renamed.open(FIRST) as arrival:
+        by_id = {row["id"]: (row["price"], row["region"]) for row in take(arrival).to_pylist()}
+    assert by_id == {"a": (1.5, None), "b": (2.5, "eu")}
+
+
+def test_a_snapshot_of_the_ledger_is_named_again(tmp_path: Path) -> None:
+    place = iceberg(tmp_path)
+    place.append(rows(a="2013-01-02"))
+    with place.open().open(FIRST) as arrival:
+        origin = arrival.origin
+    place.append(rows(b="2013-01-03"))
+    with place.open(snapshot=origin["snapshot"]).open(FIRST) as arrival:
+        assert arrival.origin == origin
+        assert take(arrival).column("id").to_pylist() == ["a"]
+    assert ids_of(place.open(), FIRST) == ["a", "b"]
+    with pytest.raises(SourceUnreadableError, match=r"no snapshot 7; it may have expired"):
+        ids_of(place.open(snapshot=7), FIRST)
+
+
+def test_files_of_a_catalogue_that_hold_other_partitions_are_not_read(tmp_path: Path) -> None:
+    place = iceberg(tmp_path)
+    place.append(rows(a="2013-01-02"))
+    before = set((tmp_path / "warehouse").rglob("*.parquet"))
+    place.append(rows(b="2013-02-20"))
+    (path,) = set((tmp_path / "warehouse").rglob("*.parquet")) - before
+    path.write_bytes(b"x" * path.stat().st_size)
+    assert ids_of(place.open(), FIRST) == ["a"]
+    with pytest.raises(SourceUnreadableError, match=r"shop\.orders cannot be read by pyiceberg"):
+        ids_of(place.open(), "2013-02-24T00:00:00")
+
+
+def test_rows_that_were_deleted_from_a_catalogue_are_gone(tmp_path: Path) -> None:
+    place = iceberg(tmp_path)
+    place.append(rows(a="2013-01-02", b="2013-01-03"))
+    load_catalog("lake", **catalogue(tmp_path)).load_table("shop.orders").delete("id = 'a'")
+    assert ids_of(place.open(), FIRST) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("properties", "error", "words"),
+    [
+        ({"type": "sql", "token": "hunter2"}, SourceUnreadableError, r"cannot be opened \(ValueError\).*type and uri"),
+        ({"type": "nothing", "token": "hunter2"}, SourceUnreadableError, r"cannot be opened"),
+        (
+            {"type": "sql", "uri": "sqlite:////nowhere/hunter2.db", "warehouse": Path("/nowhere").as_uri()},
+            SourceUnreachableError,
+            r"'lake' does not answer",
+        ),
+        (
+            {"type": "rest", "uri": "http://127.0.0.1:9", "token": "hunter2"},
+            SourceUnreachableError,
+            r"does not answer \(ConnectionError\)",
+        ),
+    ],
+)
+def test_a_catalogue_that_cannot_be_opened_says_nothing_secret(
+    tmp_path: Path, properties: dict[str, str], error: type[Exception], words: str
+) -> None:
+    source = IcebergRows(properties, "shop.orders", conn_id="lake", time=time_column(tmp_path))
+    with pytest.raises(error, match=words) as caught:
+        ids_of(source, FIRST)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_without_pyiceberg_the_refusal_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyiceberg" else find_spec(name))
+    with pytest.raises(DeclarationError, match=r"airflow-mlops\[iceberg\]"):
+        IcebergRows({}, "shop.orders", conn_id="lake", time=time_column(tmp_path))
+    fields = toy_fields()
+    loop = Loop(
+        **{**fields, "data": {**fields["data"], "source": {"kind": "iceberg", "conn_id": "lake", "table": "a.b"}}}
+    )
+    with pytest.raises(DeclarationError, match=r"airflow-mlops\[iceberg\]"):
+        check_extras(loop, tmp_path)
+
+
+def test_a_declared_iceberg_table_is_opened_through_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iceberg(tmp_path).append(rows(a="2013-01-02"))
+    connection = {"conn_type": "iceberg", "extra": {**catalogue(tmp_path), "name": "lake", "echo": False}}
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_LAKE", json.dumps(connection))
+    fields = toy_fields()
+    source = {"kind": "iceberg", "conn_id": "shop_lake", "table": "shop.orders"}
+    loop = Loop(**{**fields, "data": {**fields["data"], "source": source}})
+    times = DeclaredTimes(loop.data, tmp_path)
+    with open_source(loop, AirflowConnections(), root=tmp_path, times=times).open(FIRST) as arrival:
+        assert take(arrival).column("id").to_pylist() == ["a"]
+    assert AirflowConnections().catalog("shop_lake")["echo"] == "false"
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_LAKE", json.dumps({"conn_type": "http", "host": "x"}))
+    with pytest.raises(DeclarationError, match=r"is of type 'http'.*'iceberg'"):
+        open_source(loop, AirflowConnections(), root=tmp_path, times=times)
+
+
+def test_host_and_login_of_a_connection_are_address_and_credential_of_a_catalogue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = {"conn_type": "iceberg", "host": "https://x.example", "login": "me", "password": "hunter2"}
+    monkeypatch.setenv("AIRFLOW_CONN_REST", json.dumps({**connection, "extra": {"type": "rest"}}))
+    assert AirflowConnections().catalog("rest") == {
+        "name": "rest",
+        "type": "rest",
+        "uri": "https://x.example",
+        "credential": "me:hunter2",
+    }
 
 
 # --- Delta ------------------------------------------------------------------------------------------------------------

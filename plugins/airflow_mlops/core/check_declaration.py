@@ -141,6 +141,10 @@ def check_functions(loop: Loop, root: Path) -> None:
 
 def check_extras(loop: Loop, _root: Path) -> None:
     """Raise DeclarationError if the declaration needs an optional package that is not installed."""
+    if loop.data.source.kind == "iceberg":
+        from airflow_mlops.core.sources.iceberg_source import require_pyiceberg
+
+        require_pyiceberg()
     if "concept" in loop.watch.checks:
         from airflow_mlops.core.watch.checks.river_adwin import require_river
 

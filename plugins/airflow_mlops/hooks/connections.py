@@ -98,6 +98,28 @@ class AirflowConnections:
             )
         return s3_access(conn_id)
 
+    def catalog(self, conn_id: str) -> dict[str, str]:
+        """Return the properties of an Iceberg catalogue: the extra of a connection of type iceberg.
+
+        The host is the ``uri`` and login and password are the ``credential`` where the extra has none, as in Airflow's
+        own provider; ``name`` is the connection's id unless the extra has one.
+
+        :raises DeclarationError: if there is no such connection, or it has another type
+        """
+        connection = get_connection(conn_id)
+        if connection.conn_type != "iceberg":
+            raise DeclarationError(
+                f"connection {conn_id!r} is of type {connection.conn_type!r}; kind iceberg needs one of type "
+                "'iceberg', whose extra holds the properties of the catalogue",
+                key="data.source.conn_id",
+            )
+        properties = {"name": conn_id}
+        if connection.host:
+            properties["uri"] = connection.host
+        if connection.login and connection.password:
+            properties["credential"] = f"{connection.login}:{connection.password}"
+        return properties | {name: _property(value) for name, value in connection.extra_dejson.items()}
+
     def http(self, conn_id: str) -> HttpAddress:
         """Return address, login and headers of a service.
 
@@ -129,6 +151,11 @@ class AirflowConnections:
             verify=verify if isinstance(verify, bool | str) else True,
             trust_env=bool(extra.get("trust_env", True)),
         )
+
+
+def _property(value: Any) -> str:
+    """Return a value of an extra as pyiceberg has properties: as text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def get_connection(conn_id: str) -> Connection:

@@ -160,6 +160,17 @@ class DeltaSource(Declared):
     version: int | None = Field(default=None, ge=0, description="version of the table; the newest if not given")
 
 
+class IcebergSource(Declared):
+    """An Iceberg table of all partitions, cut by data.time and read at one snapshot, which the ledger records."""
+
+    kind: Literal["iceberg"] = Field(description="which kind of source")
+    conn_id: str = Field(description="Airflow connection of type iceberg: its extra holds the catalogue's properties")
+    table: Annotated[str, Field(pattern=r"^[^.\s]+(\.[^.\s]+)+$")] = Field(
+        description="namespace and name of the table, as shop.sales"
+    )
+    snapshot: int | None = Field(default=None, ge=1, description="id of a snapshot; the current one if not given")
+
+
 class SqlSource(Declared):
     """A table, or a query with ``:start`` and ``:end``, of a database with a DB-API connection in Airflow."""
 
@@ -237,7 +248,7 @@ class FeastSource(Declared):
 
 
 AnySource = Annotated[
-    ParquetSource | CsvSource | JsonSource | DeltaSource | SqlSource | HttpSource | FeastSource,
+    ParquetSource | CsvSource | JsonSource | DeltaSource | IcebergSource | SqlSource | HttpSource | FeastSource,
     Field(discriminator="kind"),
 ]
 LabelSource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource, Field(discriminator="kind")]

@@ -12,7 +12,16 @@ from airflow_mlops.core.sources.csv_table import CsvTable
 from airflow_mlops.core.sources.lake_table import LakeTable
 from airflow_mlops.core.sources.parquet_table import ParquetTable
 
-MAX_TICKS = {"parquet": 20_000, "csv": 20_000, "json": 20_000, "delta": 400, "sql": 400, "http": 60, "feast": 400}
+MAX_TICKS = {
+    "parquet": 20_000,
+    "csv": 20_000,
+    "json": 20_000,
+    "delta": 400,
+    "iceberg": 400,
+    "sql": 400,
+    "http": 60,
+    "feast": 400,
+}
 """How many ticks back each kind of source is searched: a missing file costs less than a request."""
 
 

@@ -58,6 +58,15 @@ class Connections(Protocol):
             If there is no such connection, or none to an object store.
         """
 
+    def catalog(self, conn_id: str) -> Mapping[str, str]:
+        """Return the properties of an Iceberg catalogue, and ``name``, its name.
+
+        Raises
+        ------
+        DeclarationError
+            If there is no such connection, or none to a catalogue.
+        """
+
     def http(self, conn_id: str) -> HttpAddress:
         """Return the address of an HTTP service.
 
@@ -81,6 +90,10 @@ class NoConnections:
 
     def s3(self, conn_id: str | None) -> Mapping[str, str]:
         """Refuse; see :meth:`Connections.s3`."""
+        raise self._refusal(conn_id)
+
+    def catalog(self, conn_id: str) -> Mapping[str, str]:
+        """Refuse; see :meth:`Connections.catalog`."""
         raise self._refusal(conn_id)
 
     def http(self, conn_id: str) -> HttpAddress:

@@ -13,6 +13,7 @@ from airflow_mlops.core.declaration.data import (
     DeltaSource,
     FeastSource,
     HttpSource,
+    IcebergSource,
     JsonSource,
     ParquetSource,
     SqlSource,
@@ -49,7 +50,7 @@ def open_source(
     Raises
     ------
     DeclarationError
-        If a connection does not exist or has another kind, or Feast is declared and not installed.
+        If a connection does not exist or has another kind, or what a kind needs is not installed.
     """
     files = _FileSources(loop.data, connections, root, times, scratch)
     data, source = loop.data, loop.data.source
@@ -63,6 +64,8 @@ def open_source(
         return _json(source, data, connections, root)
     if isinstance(source, DeltaSource):
         return _delta(source, files)
+    if isinstance(source, IcebergSource):
+        return _iceberg(source, files)
     return files.open(source)
 
 
@@ -175,6 +178,19 @@ def _delta(source: DeltaSource, files: _FileSources) -> Source:
         root=files.root,
         s3=files.connections.s3(source.conn_id) if _is_on_s3(source) else {},
         version=source.version,
+        time=files.time_column(),
+        limits=files.data.limits,
+    )
+
+
+def _iceberg(source: IcebergSource, files: _FileSources) -> Source:
+    from airflow_mlops.core.sources.iceberg_source import IcebergRows
+
+    return IcebergRows(
+        files.connections.catalog(source.conn_id),
+        source.table,
+        conn_id=source.conn_id,
+        snapshot=source.snapshot,
         time=files.time_column(),
         limits=files.data.limits,
     )
