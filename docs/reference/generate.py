@@ -31,6 +31,7 @@ SECTIONS = {
     "ParquetSource": "data.source",
     "CsvSource": "data.source",
     "JsonSource": "data.source",
+    "XlsxSource": "data.source",
     "DeltaSource": "data.source",
     "IcebergSource": "data.source",
     "SqlSource": "data.source",

@@ -143,6 +143,26 @@ class JsonSource(Declared):
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
 
 
+class XlsxSource(Declared):
+    """A sheet of Excel workbooks: one for each partition, several that match a ``*``, or one of all partitions."""
+
+    kind: Literal["xlsx"] = Field(description="which kind of source")
+    uri: FileAddress = Field(description=FILE_ADDRESS)
+    conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+    sheet: str | None = Field(default=None, min_length=1, description="name of the sheet; the first one if not given")
+    skip_rows: int = Field(default=0, ge=0, le=1000, description="rows above the header that are skipped")
+    header: bool | Annotated[tuple[str, ...], Listed] = Field(
+        default=True,
+        description="true: the first row with a value names the columns; a list of names, or false for those of the "
+        "contract in their order, where no row does",
+    )
+
+    @property
+    def is_cut_by_time(self) -> bool:
+        """Whether the workbooks hold the rows of all partitions."""
+        return not is_template(self.uri)
+
+
 def _require_no_placeholder(text: str) -> str:
     if "{" in text:
         raise ValueError("is one table of all partitions, cut by data.time; it takes no placeholder")
@@ -248,7 +268,15 @@ class FeastSource(Declared):
 
 
 AnySource = Annotated[
-    ParquetSource | CsvSource | JsonSource | DeltaSource | IcebergSource | SqlSource | HttpSource | FeastSource,
+    ParquetSource
+    | CsvSource
+    | JsonSource
+    | DeltaSource
+    | IcebergSource
+    | SqlSource
+    | HttpSource
+    | FeastSource
+    | XlsxSource,
     Field(discriminator="kind"),
 ]
 LabelSource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource, Field(discriminator="kind")]
@@ -344,7 +372,7 @@ class Data(Declared):
 
     @model_validator(mode="after")
     def _require_typed_columns(self) -> Self:
-        if self.source.kind in ("csv", "json", "http") and self.contract is None:
+        if self.source.kind in ("csv", "json", "http", "xlsx") and self.contract is None:
             raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
         return self
 

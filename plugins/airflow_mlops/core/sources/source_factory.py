@@ -17,6 +17,7 @@ from airflow_mlops.core.declaration.data import (
     JsonSource,
     ParquetSource,
     SqlSource,
+    XlsxSource,
 )
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
@@ -66,6 +67,8 @@ def open_source(
         return _delta(source, files)
     if isinstance(source, IcebergSource):
         return _iceberg(source, files)
+    if isinstance(source, XlsxSource):
+        return _xlsx(source, files)
     return files.open(source)
 
 
@@ -148,12 +151,12 @@ def _dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
     )
 
 
-def _filesystem(source: ParquetSource | CsvSource | JsonSource, connections: Connections) -> Any:
+def _filesystem(source: ParquetSource | CsvSource | JsonSource | XlsxSource, connections: Connections) -> Any:
     """Return the file system of an object store, None for the local disk."""
     return connections.filesystem(source.conn_id) if _is_on_s3(source) else None
 
 
-def _is_on_s3(source: ParquetSource | CsvSource | JsonSource | DeltaSource) -> bool:
+def _is_on_s3(source: ParquetSource | CsvSource | JsonSource | DeltaSource | XlsxSource) -> bool:
     """Return whether files are in S3.
 
     Raises
@@ -181,6 +184,34 @@ def _delta(source: DeltaSource, files: _FileSources) -> Source:
         time=files.time_column(),
         limits=files.data.limits,
     )
+
+
+def _xlsx(source: XlsxSource, files: _FileSources) -> Source:
+    from airflow_mlops.core.sources.xlsx_rows import SheetForm
+    from airflow_mlops.core.sources.xlsx_source import XlsxFiles, XlsxTable
+
+    data = files.data
+    assert data.contract is not None, "a declaration without types was refused when it was read"
+    contract = read_contract(files.root / data.contract)
+    arriving = contract.arriving
+    names = tuple(arriving.values()) if source.header is False else None
+    form = SheetForm(
+        source.sheet,
+        source.skip_rows,
+        source.header if isinstance(source.header, tuple) else names,
+        {arriving[name]: column.source_type for name, column in contract.columns.items()},
+        {arriving[name]: column.format for name, column in contract.columns.items() if column.format is not None},
+        tuple(arriving.get(name, name) for name in (data.key, data.time)),
+    )
+    options: dict[str, Any] = {
+        "root": files.root,
+        "form": form,
+        "filesystem": _filesystem(source, files.connections),
+        "limits": data.limits,
+    }
+    if source.is_cut_by_time:
+        return XlsxTable(source.uri, time=files.time_column(), **options)
+    return XlsxFiles(source.uri, **options)
 
 
 def _iceberg(source: IcebergSource, files: _FileSources) -> Source:
