@@ -146,8 +146,20 @@ def check_functions(loop: Loop, root: Path) -> None:
         require_function(metric.function, root, key=f"evaluate.metrics[{index}].function")
 
 
+def _check_source_extras(loop: Loop) -> None:
+    if loop.data.source.kind == "iceberg":
+        from airflow_mlops.core.sources.iceberg_source import require_pyiceberg
+
+        require_pyiceberg()
+    if loop.data.source.kind == "xlsx":
+        from airflow_mlops.core.sources.xlsx_rows import require_calamine
+
+        require_calamine()
+
+
 def check_extras(loop: Loop, _root: Path) -> None:
     """Raise DeclarationError if the declaration needs an optional package that is not installed."""
+    _check_source_extras(loop)
     if "concept" in loop.watch.checks:
         from airflow_mlops.core.watch.checks.river_adwin import require_river
 

@@ -73,13 +73,7 @@ class AirflowConnections:
 
         if conn_id is None:
             return S3FileSystem()
-        connection = get_connection(conn_id)
-        if connection.conn_type != "aws":
-            raise DeclarationError(
-                f"connection {conn_id!r} is of type {connection.conn_type!r}; s3:// needs one of type 'aws'",
-                key="data.source.conn_id",
-            )
-        access = s3_access(conn_id)
+        access = self.s3(conn_id)
         names = {
             "key": "access_key",
             "secret": "secret_key",
@@ -88,6 +82,43 @@ class AirflowConnections:
             "endpoint": "endpoint_override",
         }
         return S3FileSystem(**{names[name]: value for name, value in access.items()})
+
+    def s3(self, conn_id: str | None) -> dict[str, str]:
+        """Return the credentials of S3 for a connection of type aws; without an id none, for the environment's count.
+
+        :raises DeclarationError: if there is no such connection, or it has another type
+        """
+        if conn_id is None:
+            return {}
+        connection = get_connection(conn_id)
+        if connection.conn_type != "aws":
+            raise DeclarationError(
+                f"connection {conn_id!r} is of type {connection.conn_type!r}; s3:// needs one of type 'aws'",
+                key="data.source.conn_id",
+            )
+        return s3_access(conn_id)
+
+    def catalog(self, conn_id: str) -> dict[str, str]:
+        """Return the properties of an Iceberg catalogue: the extra of a connection of type iceberg.
+
+        The host is the ``uri`` and login and password are the ``credential`` where the extra has none, as in Airflow's
+        own provider; ``name`` is the connection's id unless the extra has one.
+
+        :raises DeclarationError: if there is no such connection, or it has another type
+        """
+        connection = get_connection(conn_id)
+        if connection.conn_type != "iceberg":
+            raise DeclarationError(
+                f"connection {conn_id!r} is of type {connection.conn_type!r}; kind iceberg needs one of type "
+                "'iceberg', whose extra holds the properties of the catalogue",
+                key="data.source.conn_id",
+            )
+        properties = {"name": conn_id}
+        if connection.host:
+            properties["uri"] = connection.host
+        if connection.login and connection.password:
+            properties["credential"] = f"{connection.login}:{connection.password}"
+        return properties | {name: _property(value) for name, value in connection.extra_dejson.items()}
 
     def http(self, conn_id: str) -> HttpAddress:
         """Return address, login and headers of a service.
@@ -120,6 +151,11 @@ class AirflowConnections:
             verify=verify if isinstance(verify, bool | str) else True,
             trust_env=bool(extra.get("trust_env", True)),
         )
+
+
+def _property(value: Any) -> str:
+    """Return a value of an extra as pyiceberg has properties: as text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def get_connection(conn_id: str) -> Connection:

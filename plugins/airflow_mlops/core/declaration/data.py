@@ -130,6 +130,54 @@ class JsonSource(Declared):
     conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
 
 
+class XlsxSource(Declared):
+    """A sheet of Excel workbooks: one for each partition, several that match a ``*``, or one of all partitions."""
+
+    kind: Literal["xlsx"] = Field(description="which kind of source")
+    uri: FileAddress = Field(description=FILE_ADDRESS)
+    conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+    sheet: str | None = Field(default=None, min_length=1, description="name of the sheet; the first one if not given")
+    skip_rows: int = Field(default=0, ge=0, le=1000, description="rows above the header that are skipped")
+    header: bool | Annotated[tuple[str, ...], Listed] = Field(
+        default=True,
+        description="true: the first row with a value names the columns; a list of names, or false for those of the "
+        "contract in their order, where no row does",
+    )
+
+    @property
+    def is_cut_by_time(self) -> bool:
+        """Whether the workbooks hold the rows of all partitions."""
+        return not is_template(self.uri)
+
+
+def _require_no_placeholder(text: str) -> str:
+    if "{" in text:
+        raise ValueError("is one table of all partitions, cut by data.time; it takes no placeholder")
+    return text
+
+
+class DeltaSource(Declared):
+    """A Delta table of all partitions, cut by data.time and read in one version, which the ledger records."""
+
+    kind: Literal["delta"] = Field(description="which kind of source")
+    uri: Annotated[str, Field(min_length=1), AfterValidator(_require_no_placeholder)] = Field(
+        description="folder of the table, relative to the project folder, or s3://bucket/key"
+    )
+    conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+    version: int | None = Field(default=None, ge=0, description="version of the table; the newest if not given")
+
+
+class IcebergSource(Declared):
+    """An Iceberg table of all partitions, cut by data.time and read at one snapshot, which the ledger records."""
+
+    kind: Literal["iceberg"] = Field(description="which kind of source")
+    conn_id: str = Field(description="Airflow connection of type iceberg: its extra holds the catalogue's properties")
+    table: Annotated[str, Field(pattern=r"^[^.\s]+(\.[^.\s]+)+$")] = Field(
+        description="namespace and name of the table, as shop.sales"
+    )
+    snapshot: int | None = Field(default=None, ge=1, description="id of a snapshot; the current one if not given")
+
+
 class SqlSource(Declared):
     """A table, or a query with ``:start`` and ``:end``, of a database with a DB-API connection in Airflow."""
 
@@ -210,7 +258,16 @@ class FeastSource(Declared):
 
 
 AnySource = Annotated[
-    ParquetSource | CsvSource | JsonSource | SqlSource | HttpSource | FeastSource, Field(discriminator="kind")
+    ParquetSource
+    | CsvSource
+    | JsonSource
+    | DeltaSource
+    | IcebergSource
+    | SqlSource
+    | HttpSource
+    | FeastSource
+    | XlsxSource,
+    Field(discriminator="kind"),
 ]
 LabelSource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource, Field(discriminator="kind")]
 Severity = Literal["critical", "warning", "info"]
@@ -309,7 +366,7 @@ class Data(Declared):
 
     @model_validator(mode="after")
     def _require_typed_columns(self) -> Self:
-        if self.source.kind in ("csv", "json", "http") and self.contract is None:
+        if self.source.kind in ("csv", "json", "http", "xlsx") and self.contract is None:
             raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
         return self
 

@@ -9,9 +9,21 @@ from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.errors import SourceMissingError
 from airflow_mlops.core.ports.partitions import Source
 from airflow_mlops.core.sources.csv_table import CsvTable
+from airflow_mlops.core.sources.lake_table import LakeTable
 from airflow_mlops.core.sources.parquet_table import ParquetTable
+from airflow_mlops.core.sources.xlsx_source import XlsxTable
 
-MAX_TICKS = {"parquet": 20_000, "csv": 20_000, "json": 20_000, "sql": 400, "http": 60, "feast": 400}
+MAX_TICKS = {
+    "parquet": 20_000,
+    "csv": 20_000,
+    "json": 20_000,
+    "xlsx": 400,
+    "delta": 400,
+    "iceberg": 400,
+    "sql": 400,
+    "http": 60,
+    "feast": 400,
+}
 """How many ticks back each kind of source is searched: a missing file costs less than a request."""
 
 
@@ -35,7 +47,7 @@ def newest_partition(loop: Loop, source: Source, now: str) -> str:
         If a source cannot tell whether it has rows.
     """
     data = loop.data
-    if isinstance(source, CsvTable | ParquetTable):
+    if isinstance(source, CsvTable | ParquetTable | LakeTable | XlsxTable):
         newest = source.newest(partition_key(now))
         if not np.isnat(newest):
             return data.schedule.next(partition_key(str(newest.astype("datetime64[s]"))))

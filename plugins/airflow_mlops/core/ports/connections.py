@@ -49,6 +49,24 @@ class Connections(Protocol):
             If there is no such connection, or none to an object store.
         """
 
+    def s3(self, conn_id: str | None) -> Mapping[str, str]:
+        """Return the credentials of S3 as :class:`airflow_mlops.core.lake.Lake` takes them; none without an id.
+
+        Raises
+        ------
+        DeclarationError
+            If there is no such connection, or none to an object store.
+        """
+
+    def catalog(self, conn_id: str) -> Mapping[str, str]:
+        """Return the properties of an Iceberg catalogue, and ``name``, its name.
+
+        Raises
+        ------
+        DeclarationError
+            If there is no such connection, or none to a catalogue.
+        """
+
     def http(self, conn_id: str) -> HttpAddress:
         """Return the address of an HTTP service.
 
@@ -68,6 +86,14 @@ class NoConnections:
 
     def filesystem(self, conn_id: str | None) -> FileSystem:
         """Refuse; see :meth:`Connections.filesystem`."""
+        raise self._refusal(conn_id)
+
+    def s3(self, conn_id: str | None) -> Mapping[str, str]:
+        """Refuse; see :meth:`Connections.s3`."""
+        raise self._refusal(conn_id)
+
+    def catalog(self, conn_id: str) -> Mapping[str, str]:
+        """Refuse; see :meth:`Connections.catalog`."""
         raise self._refusal(conn_id)
 
     def http(self, conn_id: str) -> HttpAddress:

@@ -10,11 +10,14 @@ from airflow_mlops.core.declaration.contract import read_contract
 from airflow_mlops.core.declaration.data import (
     CsvSource,
     Data,
+    DeltaSource,
     FeastSource,
     HttpSource,
+    IcebergSource,
     JsonSource,
     ParquetSource,
     SqlSource,
+    XlsxSource,
 )
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
@@ -48,7 +51,7 @@ def open_source(
     Raises
     ------
     DeclarationError
-        If a connection does not exist or has another kind, or Feast is declared and not installed.
+        If a connection does not exist or has another kind, or what a kind needs is not installed.
     """
     files = _FileSources(loop.data, connections, root, times, scratch)
     data, source = loop.data, loop.data.source
@@ -60,6 +63,12 @@ def open_source(
         return _feast(source, data, connections, files)
     if isinstance(source, JsonSource):
         return _json(source, data, connections, root)
+    if isinstance(source, DeltaSource):
+        return _delta(source, files)
+    if isinstance(source, IcebergSource):
+        return _iceberg(source, files)
+    if isinstance(source, XlsxSource):
+        return _xlsx(source, files)
     return files.open(source)
 
 
@@ -95,8 +104,7 @@ class _FileSources:
         return ParquetFiles(source.uri, **options)
 
     def _open_table(self, source: ParquetSource | CsvSource, options: dict[str, Any]) -> Source:
-        assert self.times is not None, "whoever opens a declared source states how its times are read"
-        time = TimeColumn(_arriving_time(self.data, self.root), self.data.schedule, self.times)
+        time = self.time_column()
         if isinstance(source, CsvSource):
             from airflow_mlops.core.sources.csv_table import CsvTable
 
@@ -104,6 +112,11 @@ class _FileSources:
         from airflow_mlops.core.sources.parquet_table import ParquetTable
 
         return ParquetTable(source.uri, time=time, **options)
+
+    def time_column(self) -> TimeColumn:
+        """Return the column that cuts a table of all partitions."""
+        assert self.times is not None, "whoever opens a declared source states how its times are read"
+        return TimeColumn(_arriving_time(self.data, self.root), self.data.schedule, self.times)
 
     def _copies(self, dialect: CsvDialect) -> TableCopies | None:
         """Return the copies of a text; None where rows are about persons, whose data is masked before it is written."""
@@ -139,15 +152,80 @@ def _dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
     )
 
 
-def _filesystem(source: ParquetSource | CsvSource | JsonSource, connections: Connections) -> Any:
+def _filesystem(source: ParquetSource | CsvSource | JsonSource | XlsxSource, connections: Connections) -> Any:
     """Return the file system of an object store, None for the local disk."""
+    return connections.filesystem(source.conn_id) if _is_on_s3(source) else None
+
+
+def _is_on_s3(source: ParquetSource | CsvSource | JsonSource | DeltaSource | XlsxSource) -> bool:
+    """Return whether files are in S3.
+
+    Raises
+    ------
+    DeclarationError
+        If they are neither there nor on the local disk, or a connection is declared for the local disk.
+    """
     if source.uri.startswith("s3://"):
-        return connections.filesystem(source.conn_id)
+        return True
     if "://" in source.uri:
         raise DeclarationError(f"{source.uri!r} is neither a path nor s3://bucket/key", key="data.source.uri")
     if source.conn_id is not None:
         raise DeclarationError(f"goes with s3://, and the uri is {source.uri!r}", key="data.source.conn_id")
-    return None
+    return False
+
+
+def _delta(source: DeltaSource, files: _FileSources) -> Source:
+    from airflow_mlops.core.sources.delta_source import DeltaRows
+
+    return DeltaRows(
+        source.uri,
+        root=files.root,
+        s3=files.connections.s3(source.conn_id) if _is_on_s3(source) else {},
+        version=source.version,
+        time=files.time_column(),
+        limits=files.data.limits,
+    )
+
+
+def _xlsx(source: XlsxSource, files: _FileSources) -> Source:
+    from airflow_mlops.core.sources.xlsx_rows import SheetForm
+    from airflow_mlops.core.sources.xlsx_source import XlsxFiles, XlsxTable
+
+    data = files.data
+    assert data.contract is not None, "a declaration without types was refused when it was read"
+    contract = read_contract(files.root / data.contract)
+    arriving = contract.arriving
+    names = tuple(arriving.values()) if source.header is False else None
+    form = SheetForm(
+        source.sheet,
+        source.skip_rows,
+        source.header if isinstance(source.header, tuple) else names,
+        {arriving[name]: column.source_type for name, column in contract.columns.items()},
+        {arriving[name]: column.format for name, column in contract.columns.items() if column.format is not None},
+        tuple(arriving.get(name, name) for name in (data.key, data.time)),
+    )
+    options: dict[str, Any] = {
+        "root": files.root,
+        "form": form,
+        "filesystem": _filesystem(source, files.connections),
+        "limits": data.limits,
+    }
+    if source.is_cut_by_time:
+        return XlsxTable(source.uri, time=files.time_column(), **options)
+    return XlsxFiles(source.uri, **options)
+
+
+def _iceberg(source: IcebergSource, files: _FileSources) -> Source:
+    from airflow_mlops.core.sources.iceberg_source import IcebergRows
+
+    return IcebergRows(
+        files.connections.catalog(source.conn_id),
+        source.table,
+        conn_id=source.conn_id,
+        snapshot=source.snapshot,
+        time=files.time_column(),
+        limits=files.data.limits,
+    )
 
 
 def _sql(source: SqlSource, data: Data, connections: Connections, root: Path) -> Source:

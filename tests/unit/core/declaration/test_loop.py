@@ -216,7 +216,11 @@ def test_each_kind_of_source_reads_alike_in_python_and_yaml_and_back(read: Any, 
     ("source", "key", "message"),
     [
         ("{kind: parqet, uri: x}", "data.source.kind", "no such kind; did you mean 'parquet'? (value 'parqet')"),
-        ("{kind: ftp, uri: x}", "data.source.kind", "no such kind; valid kinds: csv, feast, http, json, parquet, sql"),
+        (
+            "{kind: ftp, uri: x}",
+            "data.source.kind",
+            "no such kind; valid kinds: csv, delta, feast, http, iceberg, json, parquet, sql, xlsx",
+        ),
         ("{uri: 'x/{partition}'}", "data.source.kind", "is required and missing"),
         ("{kid: sql, table: t}", "data.source.kid", "unknown key (value 'sql'); did you mean 'kind'?"),
         ("just/a/path", "data.source", "valid dictionary"),
