@@ -139,6 +139,12 @@ VALUES: list[Case] = [
         "columns.x.type",
         swap=('x: {"type": "float"}', 'x: {"type": "number"}'),
     ),
+    wrong(
+        "contract.yaml",
+        "known_ahead of a number",
+        "known_ahead: true goes with a date or a time; the type is float",
+        swap=('x: {"type": "float"}', 'x: {"type": "float", "known_ahead": true}'),
+    ),
     model_named("a model with markup for a name", "<img src=x onerror=alert(1)>"),
     model_named("a model with a name of 300 characters", "m" * 300),
     model_named("a model with a path for a name", "../another"),

@@ -20,6 +20,21 @@ def with_other_keys(rows: pa.Table, suffix: str) -> pa.Table:
     return rows.set_column(0, "id", pc.binary_join_element_wise(rows["id"], suffix, ""))
 
 
+def with_two_leaks(rows: pa.Table) -> pa.Table:
+    """Return the rows with a copy of the label and a date after every row."""
+    leaking = rows.set_column(rows.column_names.index("x"), "x", pc.multiply(rows["y"], 2.0))
+    return leaking.set_column(rows.column_names.index("day"), "day", pa.array([date(2013, 2, 5)] * rows.num_rows))
+
+
+def with_outage(rows: pa.Table) -> pa.Table:
+    """Return the rows, which are in the order of their time, with a feature and the label null for a sixth of them."""
+    off = pa.array([rows.num_rows // 3 <= row < rows.num_rows // 2 for row in range(rows.num_rows)])
+    for name in ("x", "y"):
+        values = pc.if_else(off, pa.scalar(None, pa.float64()), rows[name])
+        rows = rows.set_column(rows.column_names.index(name), name, values)
+    return rows
+
+
 def nulls(name: str) -> Deliver:
     """Deliver the good week with a column that holds nothing."""
     return column(name, lambda rows: pa.nulls(rows.num_rows, rows[name].type))
@@ -168,5 +183,22 @@ WHOLE: list[Case] = [
         "leakage: day lies after the row's time in 100.0% of the rows",
         deliver=column("day", lambda rows: pa.array([date(2013, 2, 5)] * rows.num_rows)),
         stage="validation",
+    ),
+    refused(
+        "two leaks at once",
+        "x leaves 0.000% of the label's variance open (take it out, or declare it in the contract as feature: false)",
+        "day lies after the row's time in 100.0% of the rows, by up to ",
+        "known_ahead: true if it is known when a prediction is made, otherwise as feature: false",
+        deliver=table(with_two_leaks),
+        stage="validation",
+    ),
+    published(
+        "a date after the event that is known ahead, as a due date is",
+        deliver=column("day", lambda rows: pa.array([date(2013, 2, 5)] * rows.num_rows)),
+        contract={"columns": {**CONTRACT["columns"], "day": {"type": "date", "known_ahead": True}}},
+    ),
+    published(
+        "a sensor that is off for a day, and the label with it",
+        deliver=table(with_outage),
     ),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from airflow_mlops.core.data.enforce_contract import Enforcement
-from airflow_mlops.core.declaration.data import AnySource, FeastSource, HttpSource, SqlSource
+from airflow_mlops.core.declaration.data import AnySource, FeastSource, HttpSource, IcebergSource, SqlSource
 
 _MOST = 0.5
 _BY_END = re.compile(r"\{(partition|year|month|day|hour|end(:[^{}]*)?)\}")
@@ -38,4 +38,4 @@ def _template(source: AnySource) -> tuple[str, str]:
         return "data.source.entities.uri", "" if isinstance(source.entities, SqlSource) else source.entities.uri
     if isinstance(source, HttpSource):
         return "data.source.path", source.path
-    return "data.source.uri", "" if isinstance(source, SqlSource) else source.uri
+    return "data.source.uri", "" if isinstance(source, SqlSource | IcebergSource) else source.uri

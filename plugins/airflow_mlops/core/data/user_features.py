@@ -22,7 +22,19 @@ import pandas as pd
 from airflow_mlops.core.data.point_in_time import History, Reads
 from airflow_mlops.core.declaration.user_function import load_function, source_digest
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.workspace import Workspace
+
+
+def shown_to(workspace: Workspace, *versions: Version | None) -> frozenset[str]:
+    """Return the columns that the contract hides now, and did not hide when one of the versions was made.
+
+    A version keeps the columns that it was fitted on until it is replaced: each model takes its own of the features.
+    """
+    contract = workspace.contract
+    hidden = contract.hidden if contract else frozenset()
+    made = [version.details.hidden for version in versions if version is not None]
+    return frozenset().union(*(hidden.difference(then) for then in made if then is not None))
 
 
 class FeatureMaker:
@@ -32,10 +44,13 @@ class FeatureMaker:
     ----------
     workspace : Workspace
         The loop and its stores.
+    shown : frozenset of str
+        Columns to show although the contract hides them now: those of the versions that predict, see
+        :func:`shown_to`.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    def __init__(self, workspace: Workspace, shown: frozenset[str] = frozenset()) -> None:
+        self.workspace, self.shown = workspace, shown
         self.reference = workspace.loop.data.features
         self._reads: Reads = OrderedDict()
         self._histories: dict[tuple[str, int | None], History] = {}
@@ -74,7 +89,8 @@ class FeatureMaker:
     def hidden(self) -> frozenset[str]:
         """Columns that neither a model nor the function sees: the label, and those that the contract hides."""
         data, contract = self.workspace.loop.data, self.workspace.contract
-        return ((contract.hidden if contract else frozenset()) - {data.key, data.time}) | {data.label}
+        hidden = contract.hidden if contract else frozenset()
+        return (hidden - {data.key, data.time} - self.shown) | {data.label}
 
     @cached_property
     def _function(self) -> Any:

@@ -73,6 +73,11 @@ class Column(BaseModel):
     )
     mask: bool = Field(default=False, description="replaced by a keyed hash before anything is written")
     feature: bool = Field(default=True, description="whether a model may see it")
+    known_ahead: bool = Field(
+        default=False,
+        description="of a date or time that may lie after the row's: whether it is known when a prediction is made, as "
+        "a due date is; it is a feature then, and no leak",
+    )
     description: str | None = Field(default=None, description="what the column means, for people")
 
     @model_validator(mode="after")
@@ -82,6 +87,15 @@ class Column(BaseModel):
                 ZoneInfo(self.clock)
             except (ValueError, OSError, KeyError):
                 raise ValueError(f"zone: {self.zone!r} is no zone of the tz database, like Europe/Berlin") from None
+        return self
+
+    @model_validator(mode="after")
+    def _require_time_known_ahead(self) -> Column:
+        if self.known_ahead and self.type not in ("date", "time"):
+            raise ValueError(
+                f"known_ahead: true goes with a date or a time; the type is {self.type}; leave known_ahead out, and "
+                "declare feature: false if the value is known only after the event"
+            )
         return self
 
     @model_validator(mode="after")
@@ -227,6 +241,11 @@ class Contract(BaseModel):
     def hidden(self) -> frozenset[str]:
         """Names of the columns that a model never sees."""
         return frozenset(name for name, column in self.columns.items() if not column.feature)
+
+    @property
+    def known_ahead(self) -> frozenset[str]:
+        """Names of the dates and times that are known when a prediction is made, though they may lie after it."""
+        return frozenset(name for name, column in self.columns.items() if column.known_ahead)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contract as JSON values, under the keys of its YAML file."""

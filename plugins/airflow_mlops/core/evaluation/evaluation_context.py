@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.frame_types import values_of
+from airflow_mlops.core.data.user_features import shown_to
 from airflow_mlops.core.declaration.evaluate import UserMetric
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import load_function
@@ -32,9 +33,13 @@ from airflow_mlops.core.workspace import Workspace
 
 @dataclass(frozen=True)
 class JudgedModel:
-    """A fitted model, its predictions for the holdout, shape (n_rows,), and the size of its file in bytes."""
+    """A fitted model, the features of the holdout that it can see, its predictions for them, and the size of its file.
+
+    The predictions have shape (n_rows,), the size is in bytes.
+    """
 
     model: Any
+    features: pd.DataFrame
     predictions: Floats
     size: int | None
     classifies: bool
@@ -42,7 +47,8 @@ class JudgedModel:
     @classmethod
     def of(cls, model: Any, holdout: ModelRows, *, size: int | None, classifies: bool) -> JudgedModel:
         """Predict the holdout with a model; raises as :func:`predict` does."""
-        return cls(model, predict(model, holdout.features, classifies=classifies), size, classifies)
+        features = holdout.features
+        return cls(model, features, predict(model, features, classifies=classifies), size, classifies)
 
     def predict(self, features: pd.DataFrame) -> Floats:
         """Return predictions for other rows, shape (n_rows,)."""
@@ -71,14 +77,15 @@ class EvaluationContext:
     @cached_property
     def champion_importance(self) -> dict[str, float] | None:
         """The permutation importance of the champion, on the same shuffles as the candidates."""
-        return None if self.champion is None else self.importance(self.champion.predict)
+        return None if self.champion is None else self.importance(self.champion.predict, self.champion.features)
 
-    def importance(self, predict_rows: Callable[[pd.DataFrame], Floats]) -> dict[str, float] | None:
+    def importance(
+        self, predict_rows: Callable[[pd.DataFrame], Floats], features: pd.DataFrame | None = None
+    ) -> dict[str, float] | None:
         """Return the permutation importance of a model; None if it cannot predict shuffled rows."""
         try:
-            return permutation_importance(
-                predict_rows, self.holdout.features, self.label, self.loop.metric, seed=self.request.seed
-            )
+            rows = self.holdout.features if features is None else features
+            return permutation_importance(predict_rows, rows, self.label, self.loop.metric, seed=self.request.seed)
         except TrainingError:
             return None
 
@@ -104,7 +111,7 @@ def build_context(
     groups = {name: list(Slices.from_column(column_of(training, name)).names) for name in grouping_columns(loop)}
     user = tuple(_user_metric(workspace, declared) for declared in loop.evaluate.metrics)
     version = workspace.state(as_of=request.partition).champion
-    champion, champion_failed = (None, None) if version is None else _champion(workspace, version, holdout)
+    champion, champion_failed = (None, None) if version is None else _champion(workspace, request, version, holdout)
     return EvaluationContext(
         loop,
         request,
@@ -148,8 +155,13 @@ def training_sample(workspace: Workspace, request: TrainingRequest) -> ModelRows
     return rows.where(mask)
 
 
-def _champion(workspace: Workspace, version: Version, holdout: ModelRows) -> tuple[JudgedModel | None, str | None]:
+def _champion(
+    workspace: Workspace, request: TrainingRequest, version: Version, holdout: ModelRows
+) -> tuple[JudgedModel | None, str | None]:
     model = load_version(workspace, version)
+    shown = shown_to(workspace, version)
+    if shown:  # the same rows, with columns that the candidates do not see
+        holdout = read_window(workspace, request.window.holdout, shown=shown)
     file = copy_folder(workspace, version) / MODEL_FILE
     size = file.stat().st_size if file.exists() else None
     try:

@@ -140,7 +140,7 @@ def measure_costs_of(context: EvaluationContext, candidate: JudgedModel) -> dict
         {name: model.predict for name, model in models.items()},
         {name: model.model for name, model in models.items()},
         {name: model.size for name, model in models.items()},
-        context.holdout.features,
+        candidate.features if context.champion is None else context.champion.features,
     )
 
 

@@ -53,6 +53,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
         candidate=name,
         artefact=str(evaluated["digest"]),
         report=str(evaluated["report"]),
+        hidden=tuple(sorted(workspace.contract.hidden)) if workspace.contract else (),
     )
     number = workspace.registry.register(
         Registration(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.labels.labels_of import LabelReader
+from airflow_mlops.core.data.user_features import shown_to
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.rollout import SERVING, OnlineMetric, RolloutStage
 from airflow_mlops.core.errors import GateError, TrainingError
@@ -172,7 +173,8 @@ def compare_rows(
     rollout, champion, loop = state.rollout, state.champion, workspace.loop
     assert rollout is not None
     assert champion is not None
-    rows = read_rows(workspace, [pin_scored(state, key, as_of) for key in partitions])
+    shown = shown_to(workspace, champion, rollout.version)
+    rows = read_rows(workspace, [pin_scored(state, key, as_of) for key in partitions], shown=shown)
     if stage.share < 100:
         rows = rows.where(sticky_share(rows.rows[loop.data.key], salt=rollout.salt, percent=stage.share))
     features, label = rows.features, rows.rows[loop.data.label].to_numpy(float)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
 from airflow_mlops.core.declaration.rollout import SERVING
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.ledger.data_details import PredictionsPublished
@@ -51,7 +51,8 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
         raise NotReadyError(f"there is no champion from before {partition}")
     pin = PinnedPartition(partition, snapshot.version, snapshot.digest)
     rows = read_partition(workspace, pin, label=False)
-    features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)
+    shown = shown_to(workspace, then.champion, then.rollout.version if then.rollout else None)
+    features = FeatureMaker(workspace, shown).make(rows, pin.partition, pin.version)
     scored = predict_versions(workspace, then, rows, features)
     version = workspace.predictions.write(partition, scored)
     served = scored.column("served_version").value_counts().to_pylist()

@@ -159,17 +159,20 @@ class ModelRows:
         return ModelRows(self.rows[mask].reset_index(drop=True), self.features[mask].reset_index(drop=True))
 
 
-def read_rows(workspace: Workspace, pins: Sequence[PinnedPartition]) -> ModelRows:
+def read_rows(
+    workspace: Workspace, pins: Sequence[PinnedPartition], *, shown: frozenset[str] = frozenset()
+) -> ModelRows:
     """Return all rows of pinned partitions with their labels, oldest first, and the features of each partition.
 
-    Features are made from a whole partition at a time, with unlabelled rows, as scoring makes them.
+    Features are made from a whole partition at a time, with unlabelled rows, as scoring makes them, and with the
+    columns ``shown`` to the versions that predict them.
 
     Raises
     ------
     TrainingError
         If the user's function fails, or gives other columns for one partition than for another.
     """
-    maker = FeatureMaker(workspace)
+    maker = FeatureMaker(workspace, shown)
     labels = LabelReader(workspace)
     rows = [read_partition(workspace, pin, label=True, labels=labels) for pin in pins]
     features = [maker.make(frame, pin.partition, pin.version) for frame, pin in zip(rows, pins, strict=True)]
@@ -183,7 +186,9 @@ def read_rows(workspace: Workspace, pins: Sequence[PinnedPartition]) -> ModelRow
     return ModelRows(pd.concat(rows, ignore_index=True), pd.concat(features, ignore_index=True))
 
 
-def read_window(workspace: Workspace, pins: Sequence[PinnedPartition]) -> ModelRows:
+def read_window(
+    workspace: Workspace, pins: Sequence[PinnedPartition], *, shown: frozenset[str] = frozenset()
+) -> ModelRows:
     """Return the rows of pinned partitions that have a label, oldest first, and their features."""
-    rows = read_rows(workspace, pins)
+    rows = read_rows(workspace, pins, shown=shown)
     return rows.where(rows.rows[workspace.loop.data.label].notna().to_numpy())

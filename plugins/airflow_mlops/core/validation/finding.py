@@ -28,3 +28,16 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""
         return asdict(self)
+
+
+def describe_findings(findings: list[Finding]) -> str:
+    """Return all findings in one line, those of a check together.
+
+    >>> leaks = [Finding("leakage", name, "critical", "fail", f"{name} lies after the row's time") for name in "ab"]
+    >>> describe_findings([Finding("empty", "c", "critical", "fail", "c is null throughout"), *leaks])
+    "empty: c is null throughout; leakage: a lies after the row's time; b lies after the row's time"
+    """
+    by_check: dict[str, list[str]] = {}
+    for finding in findings:
+        by_check.setdefault(finding.check, []).append(finding.words)
+    return "; ".join(f"{check}: {'; '.join(words)}" for check, words in by_check.items())

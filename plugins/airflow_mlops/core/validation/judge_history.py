@@ -31,6 +31,7 @@ def judge_history(workspace: Workspace, manifest: SnapshotManifest) -> list[Find
         key=data.key,
         time=data.time,
         hidden=contract.hidden if contract else frozenset(),
+        known_ahead=contract.known_ahead if contract else frozenset(),
     )
     return [*findings, *leaks]
 

@@ -35,10 +35,22 @@ MIN_OF_CATEGORY = 5
 """Rows of a category that the mean of its labels needs."""
 COMPARED_ROWS = 10_000
 """Rows on which likeness is measured, enough to distinguish 0.998 of the variance from 0.99."""
+ROWS_OF_RUN = 5
+"""Mean length of runs of nulls, in the order of time, from which nulls are an outage; single nulls make runs of 1."""
+
+Positions = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 def check_leakage(
-    sample: pa.Table, severity: Severity, *, label: str, key: str, time: str, hidden: frozenset[str] = frozenset()
+    sample: pa.Table,
+    severity: Severity,
+    *,
+    label: str,
+    key: str,
+    time: str,
+    hidden: frozenset[str] = frozenset(),
+    known_ahead: frozenset[str] = frozenset(),
 ) -> list[Finding]:
     """Return a finding for each leak of each feature, or a single finding without a leak.
 
@@ -52,31 +64,53 @@ def check_leakage(
         Columns that are no features.
     hidden : frozenset of str
         Further columns that a model never sees.
+    known_ahead : frozenset of str
+        Dates and times that are known when a prediction is made, wherever they lie: they cannot leak.
     """
     if label not in sample.column_names:  # labels come later from a source of their own
         sample = sample.append_column(label, pa.nulls(sample.num_rows, pa.float64()))
-    features = [name for name in sample.column_names if name not in {label, key, time, *hidden}]
+    features = [name for name in sample.column_names if name not in {label, key, time, *hidden, *known_ahead}]
+    order = time_order(sample.column(time))
     findings = [
-        Finding("leakage", name, severity, "fail", f"{name} {words}", value, limit)
+        Finding("leakage", name, severity, "fail", f"{name} {words} ({remedy(sample.column(name))})", value, limit)
         for name in features
         for value, limit, words in [
             *find_later_times(sample.column(name), sample.column(time)),
-            *find_shared_nulls(sample.column(name), sample.column(label)),
+            *find_shared_nulls(sample.column(name), sample.column(label), order),
         ]
     ]
     compared = sample.slice(0, COMPARED_ROWS)
+    order = time_order(compared.column(time))
     target = to_floats(compared.column(label))
     rows = 0 if target is None else int(np.isfinite(target).sum())
     if target is None or rows < MIN_ROWS:
         words = f"{rows:,} rows of the sample have a label, {MIN_ROWS} are needed to look for features like it"
         return [*findings, Finding("leakage", None, severity, "too little history", words)]
     for name in features:
-        leak = find_likeness(compared.column(name), target)
+        leak = find_likeness(compared.column(name), target, order)
         if leak is not None:
             value, limit, words = leak
-            findings.append(Finding("leakage", name, severity, "fail", f"{name} {words}", value, limit))
+            words = f"{name} {words} ({remedy(compared.column(name))})"
+            findings.append(Finding("leakage", name, severity, "fail", words, value, limit))
     words = f"none of {len(features)} features nearly is the label or is known only after the event"
     return findings or [Finding("leakage", None, severity, "pass", words)]
+
+
+def remedy(column: pa.ChunkedArray) -> str:
+    """Return the advice on a leaking column, by its type: the key of the contract that exempts it."""
+    if is_time(column.type):
+        return (
+            "declare it in the contract as known_ahead: true if it is known when a prediction is made, otherwise as "
+            "feature: false"
+        )
+    return "take it out, or declare it in the contract as feature: false"
+
+
+def time_order(time: pa.ChunkedArray) -> Positions:
+    """Return the positions of the rows in the order of their time, shape (n_rows,); as they are if it is no time."""
+    if not is_time(time.type):
+        return np.arange(len(time))
+    return np.argsort(epoch_values(time, days=False), kind="stable")
 
 
 def find_later_times(column: pa.ChunkedArray, time: pa.ChunkedArray) -> list[tuple[float, float, str]]:
@@ -87,52 +121,103 @@ def find_later_times(column: pa.ChunkedArray, time: pa.ChunkedArray) -> list[tup
     days = "date" in (column_kind(column.type), column_kind(time.type))
     first, second = epoch_values(column, days=days), epoch_values(time, days=days)
     present = ~(np.isnan(first) | np.isnan(second))
-    later = int((first[present] > second[present]).sum())
+    # The text is kept in the ledger, from which nothing is erased: it states a distance, and no value of a row.
+    ahead = first[present] - second[present]
+    later = int((ahead > 0).sum())
     share = later / max(int(present.sum()), 1)
     if later < LATER_ROWS or share <= LATER_SHARE:
         return []
     words = (
-        f"lies after the row's time in {share:.1%} of the rows, so it is not known when a prediction is made; "
-        "take it out, or declare it in the contract as feature: false"
+        f"lies after the row's time in {share:.1%} of the rows, by up to {distance(float(ahead.max()), days=days)}, so "
+        "it may be unknown when a prediction is made"
     )
     return [(share, LATER_SHARE, words)]
 
 
-def find_shared_nulls(column: pa.ChunkedArray, label: pa.ChunkedArray) -> list[tuple[float, float, str]]:
-    """Return a leak if a feature is null in exactly the rows in which the label is null."""
+def distance(value: float, *, days: bool) -> str:
+    """Return a distance in time, in days or microseconds, in words.
+
+    >>> distance(3.0, days=True), distance(5.4e9, days=False), distance(90e6, days=False)
+    ('3 days', '1.5 hours', '1.5 minutes')
+    """
+    seconds = value * 86_400 if days else value / 1e6
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if days or seconds >= length:
+            return f"{seconds / length:.4g} {unit}"
+    return f"{seconds:.4g} seconds"
+
+
+def find_shared_nulls(
+    column: pa.ChunkedArray, label: pa.ChunkedArray, order: Positions
+) -> list[tuple[float, float, str]]:
+    """Return a leak if a feature is null in exactly the rows in which the label is null, and not only for a while."""
     feature, target = (np.asarray(pc.is_null(values).to_numpy()) for values in (column, label))
     nulls = int(target.sum())
     if not MIN_OF_CLASS <= nulls <= len(target) - MIN_OF_CLASS or not np.array_equal(feature, target):
         return []
-    words = (
-        f"is null in exactly the {nulls:,} rows of the sample in which the label is, so it arrives with the label; "
-        "take it out, or declare it in the contract as feature: false"
-    )
+    if is_outage(target[order]):
+        return []
+    words = f"is null in exactly the {nulls:,} rows of the sample in which the label is, so it arrives with the label"
     return [(1.0, 1.0, words)]
 
 
-def find_likeness(column: pa.ChunkedArray, target: Floats) -> tuple[float, float, str] | None:
+def is_outage(nulls: Flags) -> bool:
+    """Return whether nulls, in the order of time, come in long runs, or all in one half of the time.
+
+    Both make it an outage, which takes several columns at once. Nulls of single rows, spread over the partition, do
+    neither: 20 of them lie in one half by chance once in 25,000 times.
+    """
+    positions = np.flatnonzero(nulls)
+    runs = 1 + int((np.diff(positions) > 1).sum())
+    rarer = min(len(positions), len(nulls) - len(positions))
+    span = int(positions[-1] - positions[0]) + 1
+    return runs * ROWS_OF_RUN <= rarer or 2 * span <= len(nulls)
+
+
+def outside_standstill(x: Floats, y: Floats) -> Flags:
+    """Return which rows, in the order of time, lie in no run of rows in which both values stand still.
+
+    A sensor that is off gives a feature and a label of zero for hours; two clouds of points correlate perfectly.
+    """
+    changes = np.flatnonzero((np.diff(x) != 0) | (np.diff(y) != 0)) + 1
+    lengths = np.diff(np.concatenate([[0], changes, [len(x)]]))
+    return np.repeat(lengths < MIN_OF_CLASS, lengths)
+
+
+def find_likeness(column: pa.ChunkedArray, target: Floats, order: Positions) -> tuple[float, float, str] | None:
     """Return a leak if a feature predicts the label nearly perfectly: the value, its limit and an explanation."""
     feature = to_floats(column)
     if feature is None:
         feature = cross_fitted_means(category_text(column.combine_chunks()), target)
+    feature, target = feature[order], target[order]
     present = np.isfinite(feature) & np.isfinite(target)
     x, y = feature[present], target[present]
+    is_binary = set(np.unique(y)) <= {0.0, 1.0}
+    if not is_binary:
+        moving = outside_standstill(x, y)
+        x, y = x[moving], y[moving]
     if len(y) < MIN_ROWS or x.min() == x.max() or y.min() == y.max():
         return None
-    remedy = "take it out, or declare it in the contract as feature: false"
-    if set(np.unique(y)) <= {0.0, 1.0}:
-        if min((y == 0).sum(), (y == 1).sum()) < MIN_OF_CLASS:
-            return None
-        area = roc_area(x, y == 1)
-        if max(area, 1 - area) < MAX_AREA:
-            return None
-        return area, MAX_AREA, f"tells the classes apart by itself (area under the ROC curve {area:.4f}); {remedy}"
+    return compare_with_class(x, y) if is_binary else compare_with_number(x, y)
+
+
+def compare_with_class(x: Floats, y: Floats) -> tuple[float, float, str] | None:
+    """Return a leak if a feature separates a label of 0 and 1."""
+    if min((y == 0).sum(), (y == 1).sum()) < MIN_OF_CLASS:
+        return None
+    area = roc_area(x, y == 1)
+    if max(area, 1 - area) < MAX_AREA:
+        return None
+    return area, MAX_AREA, f"tells the classes apart by itself: area under the ROC curve {area:.4f}"
+
+
+def compare_with_number(x: Floats, y: Floats) -> tuple[float, float, str] | None:
+    """Return a leak if a line or a monotone curve of a feature is nearly the label."""
     # Ranks find a monotone curve of the label, such as its logarithm.
     unexplained = 1 - max(squared_correlation(x, y), squared_correlation(ranks(x), ranks(y)))
     if unexplained > MIN_UNEXPLAINED:
         return None
-    return unexplained, MIN_UNEXPLAINED, f"leaves {unexplained:.3%} of the label's variance open; {remedy}"
+    return unexplained, MIN_UNEXPLAINED, f"leaves {unexplained:.3%} of the label's variance open"
 
 
 def to_floats(column: pa.ChunkedArray) -> Floats | None:

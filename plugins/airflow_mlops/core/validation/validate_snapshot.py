@@ -18,7 +18,7 @@ from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool, quarantine_r
 from airflow_mlops.core.data.read_partition import refuse_too_bad
 from airflow_mlops.core.data.take_snapshot import SnapshotManifest, digest_of, record_refusal
 from airflow_mlops.core.errors import PartitionRefusedError
-from airflow_mlops.core.validation.finding import Finding
+from airflow_mlops.core.validation.finding import Finding, describe_findings
 from airflow_mlops.core.validation.judge_history import judge_history
 from airflow_mlops.core.validation.misplaced_delivery import misplaced_warnings
 from airflow_mlops.core.validation.severities import route_failures
@@ -180,9 +180,9 @@ class _SnapshotSplit:
                 f"{result.reason} failed for the whole partition; observed {result.observed}"
                 f"{f'; declared: {result.declared}' if result.declared else ''}"
             )
-        for finding in self.failed:
-            if finding.severity == "critical":
-                raise PartitionRefusedError(f"{finding.check}: {finding.words}")
+        critical = [finding for finding in self.failed if finding.severity == "critical"]
+        if critical:
+            raise PartitionRefusedError(describe_findings(critical))
         version, content_digest = manifest.version, manifest.digest
         if self.reasons:
             digest = ContentDigest()

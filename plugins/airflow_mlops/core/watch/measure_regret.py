@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
-from airflow_mlops.core.data.user_features import features_digest
+from airflow_mlops.core.data.user_features import features_digest, shown_to
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Regret
@@ -117,7 +117,7 @@ def _measure(workspace: Workspace, state: LoopState, champion: Version, partitio
         raise NotReadyError(f"no partition is published before {partition}")
     separate_labels = loop.data.labels is not None
     window = pin_window(workspace.state(as_of=before), loop.train, before, own_labels=separate_labels)
-    rows = read_window(workspace, [pin_scored(state, partition)])
+    rows = read_window(workspace, [pin_scored(state, partition)], shown=shown_to(workspace, champion))
     labelled, needed = len(rows.rows), required_rows(loop)
     if labelled < needed:
         return insufficient_labels(labelled, needed)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.data.frame_types import frame_of
-from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
@@ -88,7 +88,9 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
     champion = state.versions[scored.champion]
     pin = pin_scored(state, key)
     frame = read_partition(workspace, pin, label=False)
-    replay = _Replay(workspace, pin, frame, load_version(workspace, champion))
+    replay = _Replay(
+        FeatureMaker(workspace, shown_to(workspace, champion)), pin, frame, load_version(workspace, champion)
+    )
     logged = frame_of(workspace.predictions.read(key, version=scored.version))
     positions = np.unique(np.linspace(0, len(frame) - 1, min(rows, len(frame))).round().astype(int))
     difference = replay.first_row_difference(positions.tolist()) or replay.first_logged_difference(logged)
@@ -104,9 +106,9 @@ def require_no_skew(report: SkewReport) -> None:
 class _Replay:
     """The features and predictions of a whole partition, to compare others with."""
 
-    def __init__(self, workspace: Workspace, pin: PinnedPartition, frame: pd.DataFrame, model: Any) -> None:
-        self.loop, self.pin, self.whole, self.model = workspace.loop, pin, frame, model
-        self.maker = FeatureMaker(workspace)
+    def __init__(self, maker: FeatureMaker, pin: PinnedPartition, frame: pd.DataFrame, model: Any) -> None:
+        self.loop, self.pin, self.whole, self.model = maker.workspace.loop, pin, frame, model
+        self.maker = maker
         self.features = self.maker.make(frame, pin.partition, pin.version)
         self.predictions = predict(model, self.features, classifies=self.loop.classifies)
         self.step = ULPS * float(np.spacing(np.abs(self.predictions).max()))

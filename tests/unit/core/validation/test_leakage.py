@@ -37,8 +37,10 @@ def frame(label: Any, **features: Any) -> pa.Table:
     )
 
 
-def check(table: pa.Table, hidden: frozenset[str] = frozenset()) -> list[Finding]:
-    return check_leakage(table, "critical", label="label", key="id", time="at", hidden=hidden)
+def check(
+    table: pa.Table, hidden: frozenset[str] = frozenset(), known_ahead: frozenset[str] = frozenset()
+) -> list[Finding]:
+    return check_leakage(table, "critical", label="label", key="id", time="at", hidden=hidden, known_ahead=known_ahead)
 
 
 def leaking_columns(table: pa.Table) -> set[str | None]:
@@ -128,3 +130,68 @@ def test_without_labels_it_says_so_and_still_looks_at_times() -> None:
 
 def test_few_rows_draw_no_straight_line() -> None:
     assert leaking_columns(frame(MINUTES, leak=MINUTES).slice(0, 150)) == set()
+
+
+def test_a_date_or_time_that_is_known_ahead_is_no_leak() -> None:
+    days = pa.array(START // DAY + 3, pa.int32()).cast(pa.date32())
+    table = frame(MINUTES, due=days, planned=moments(START + DAY), closed=moments(START + DAY))
+    known_ahead = frozenset({"due", "planned"})
+    assert leaking_columns(table) == {"due", "planned", "closed"}
+    assert [finding.column for finding in check(table, known_ahead=known_ahead)] == ["closed"]
+    assert [finding.verdict for finding in check(table.drop("closed"), known_ahead=known_ahead)] == ["pass"]
+
+
+def test_a_leak_states_its_measure_and_the_key_that_exempts_it() -> None:
+    gone = RANDOM.random(ROWS) < 0.05
+    label = pa.array(np.where(gone, np.nan, MINUTES), from_pandas=True)
+    days = pa.array(START // DAY + RANDOM.integers(1, 6, ROWS), pa.int32()).cast(pa.date32())
+    noise = pa.array(np.where(gone, np.nan, RANDOM.normal(size=ROWS)), from_pandas=True)
+    findings = {
+        str(finding.column): finding.words
+        for finding in check(frame(label, due=days, closed=moments(START + 5_400_000_000), copy=MINUTES, noise=noise))
+    }
+    assert sorted(findings) == ["closed", "copy", "due", "noise"]
+    assert "100.0% of the rows, by up to 5 days" in findings["due"]
+    assert "100.0% of the rows, by up to 1.5 hours" in findings["closed"]
+    assert "leaves 0.000% of the label's variance open" in findings["copy"]
+    assert f"exactly the {gone.sum()} rows" in findings["noise"]
+    assert {name for name, words in findings.items() if "known_ahead: true" in words} == {"due", "closed"}
+    assert all("feature: false" in words for words in findings.values())
+
+
+OUTAGES = {
+    "a day": slice(500, 900),
+    "from the middle to the end": slice(2_500, ROWS),
+    "from the beginning": slice(0, 2_500),
+}
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_a_sensor_that_is_off_for_a_while_is_no_leak(outage: str) -> None:
+    off = np.zeros(ROWS, bool)
+    off[OUTAGES[outage]] = True
+    shuffled = RANDOM.permutation(ROWS)
+    label = MINUTES + 5_000
+    values = 9_000 + RANDOM.normal(size=ROWS)
+    for value in (np.nan, 0.0):
+        both = frame(
+            pa.array(np.where(off, value, label), from_pandas=True),
+            sensor=pa.array(np.where(off, value, values), from_pandas=True),
+        )
+        assert leaking_columns(both.take(shuffled)) == set()
+
+
+def test_one_of_several_sensors_and_several_outages_are_no_leak() -> None:
+    rows = np.arange(ROWS)
+    one_machine = (rows % 4 == 1) & (rows < 1_200)
+    five_times = rows % 800 < 100
+    for gone in (one_machine, five_times):
+        label = pa.array(np.where(gone, np.nan, MINUTES), from_pandas=True)
+        sensor = pa.array(np.where(gone, np.nan, RANDOM.normal(size=ROWS)), from_pandas=True)
+        assert leaking_columns(frame(label, sensor=sensor)) == set()
+
+
+def test_a_copy_of_the_label_is_a_leak_beside_an_outage() -> None:
+    off = np.arange(ROWS) < 1_000
+    label = np.where(off, 0.0, MINUTES)
+    assert leaking_columns(frame(label, leak=label * 2)) == {"leak"}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import PinnedPartition
@@ -64,7 +64,7 @@ def reference_features(workspace: Workspace, champion: Version) -> pd.DataFrame:
         If no partition of it can be read any more.
     """
     pins = spread_evenly(champion.details.window.fitted, MOST_PARTITIONS)
-    maker, frames, unreadable = FeatureMaker(workspace), [], []
+    maker, frames, unreadable = FeatureMaker(workspace, shown_to(workspace, champion)), [], []
     for pin in pins:
         try:
             features = maker.make(read_partition(workspace, pin, label=False), pin.partition, pin.version)

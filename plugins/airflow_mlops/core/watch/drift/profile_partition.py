@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.profiles.profile_rows import ProfileBins
-from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.training.reference_profile import ReferenceProfile, observe_features
@@ -34,7 +34,9 @@ def profile_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
         raise NotReadyError(f"partition {partition} is not published")
     pin = pin_published(state, partition)
     rows = read_partition(workspace, pin, label=False)
-    observed = observe_features(FeatureMaker(workspace).make(rows, partition, pin.version), bins)
+    observed = observe_features(
+        FeatureMaker(workspace, shown_to(workspace, champion)).make(rows, partition, pin.version), bins
+    )
     return keep_profile(workspace, partition, champion, observed, {"snapshot": pin.digest})
 
 
