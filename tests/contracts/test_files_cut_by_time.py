@@ -192,7 +192,7 @@ def test_a_file_without_any_readable_time_is_refused_and_not_taken_for_late(
     words = r"readable time in column 'at'.*declare the format"
     with pytest.raises(PartitionRefusedError, match=words), open_csv().open(FIRST):
         pass
-    assert list(tmp_path.glob("scratch/*/*.parquet*")) == []
+    assert list(tmp_path.glob("scratch/*/*.arrow*")) == []
 
 
 def test_a_file_without_the_time_column_is_refused_with_its_columns(tmp_path: Path, open_csv: Any) -> None:
@@ -236,7 +236,7 @@ def test_a_copy_is_read_instead_of_the_text_and_only_its_user_can_read_it(tmp_pa
     path.write_bytes(content.replace(b"b,", b"x,"))
     os.utime(path, ns=(stamp, stamp))  # nothing shows that the text is another one
     assert ids_of(source, "2013-01-13T00:00:00") == ["b"]
-    copies = list(tmp_path.glob("scratch/*/*.parquet"))
+    copies = list(tmp_path.glob("scratch/*/*.arrow"))
     assert len(copies) == 2
     assert {copy.stat().st_mode & 0o077 for copy in copies} == {0}
 
@@ -253,8 +253,9 @@ def test_partitions_that_are_read_at_once_share_one_reading_of_the_text(
         return read(self, column, typed=typed)
 
     monkeypatch.setattr(DeclaredTimes, "moments", count)
+    tables = [csv_table(tmp_path, copied=True) for _ in range(4)]  # each writes the contract that all of them read
     with ThreadPoolExecutor(4) as pool:
-        rows = list(pool.map(lambda key: ids_of(csv_table(tmp_path, copied=True), key), ticks(4)))
+        rows = list(pool.map(ids_of, tables, ticks(4)))
     assert rows == [["0"], ["1"], ["2"], ["3"]]
     assert readings == [4]
 
@@ -296,7 +297,7 @@ def test_a_damaged_file_leaves_no_copy_behind(tmp_path: Path) -> None:
         ids_of(source, FIRST)
     write_csv(tmp_path, "a,2013-01-02 00:00:00")
     assert ids_of(source, FIRST) == ["a"]
-    assert len(list(tmp_path.glob("scratch/*/*.parquet*"))) == 2
+    assert len(list(tmp_path.glob("scratch/*/*.arrow*"))) == 2
 
 
 def test_in_an_object_store_the_entity_tag_is_the_identity(tmp_path: Path, object_store: S3FileSystem) -> None:
@@ -364,7 +365,7 @@ def loop_with_copies(folder: Path, **contract: Any) -> World:
 
 
 def copies_of(folder: Path) -> list[Path]:
-    return list((folder / "home").rglob("table-copies/*/*.parquet"))
+    return list((folder / "home").rglob("table-copies/*/*.arrow"))
 
 
 def test_a_loop_copies_a_large_file_and_an_erasure_deletes_the_copies(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from airflow_mlops.core.check_declaration import check_extras
 from airflow_mlops.core.data.row_times import DeclaredTimes
 from airflow_mlops.core.declaration.data import Data, DeltaSource, Limits
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.errors import (
     DeclarationError,
     PartitionRefusedError,
@@ -58,7 +59,9 @@ def time_column(folder: Path, rule: str | None = None) -> TimeColumn:
     if rule is not None:
         (folder / "contract.yaml").write_text(CONTRACT.format(rule=rule))
         fields["contract"] = "contract.yaml"
-    return TimeColumn("at", "@weekly", DeclaredTimes(Data.model_validate(fields, strict=False), folder))
+    return TimeColumn(
+        "at", PartitionSchedule("@weekly"), DeclaredTimes(Data.model_validate(fields, strict=False), folder)
+    )
 
 
 def rows(kind: pa.DataType = MOMENT, **days: str | None) -> pa.Table:
@@ -258,7 +261,7 @@ def test_the_current_columns_are_read_from_rows_of_every_age(tmp_path: Path) -> 
         catalogue(tmp_path),
         table,
         conn_id="lake",
-        time=TimeColumn("ordered", "@weekly", time_column(tmp_path).times),
+        time=TimeColumn("ordered", PartitionSchedule("@weekly"), time_column(tmp_path).times),
     )
     later = rows(b="2013-01-03").rename_columns(["id", "ordered"])
     later = later.append_column("price", pa.array([2.5])).append_column("region", pa.array(["eu"]))

@@ -19,6 +19,7 @@ from airflow_mlops.core.check_declaration import check_extras
 from airflow_mlops.core.data.row_times import DeclaredTimes
 from airflow_mlops.core.declaration.data import Data, Limits
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.errors import (
     DeclarationError,
     PartitionRefusedError,
@@ -60,7 +61,7 @@ def table(folder: Path, uri: str = "in/all.xlsx", **options: Any) -> XlsxTable:
     data = Data.model_validate(
         {"source": source, "key": "id", "time": "at", "label": "y", "contract": "contract.yaml"}, strict=False
     )
-    time = TimeColumn("at", "@weekly", DeclaredTimes(data, folder))
+    time = TimeColumn("at", PartitionSchedule("@weekly"), DeclaredTimes(data, folder))
     return XlsxTable(
         uri, root=folder, time=time, **{"form": replace(FORM, types={"at": pa.timestamp("us")}), **options}
     )
