@@ -9,14 +9,15 @@ type is the one in which pandas reads the stored type.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from airflow_mlops.core.declaration.contract import Contract
+if TYPE_CHECKING:
+    from airflow_mlops.core.declaration.contract import Contract
 
 NULLABLE_TYPES: dict[pa.DataType, Any] = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 """The pandas types of stored types whose plain type has no missing value."""
