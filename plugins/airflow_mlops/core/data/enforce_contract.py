@@ -21,6 +21,7 @@ from airflow_mlops.core.data.shape import Rule, Shape
 from airflow_mlops.core.declaration.arrow_types import contract_type, is_time
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
+from airflow_mlops.core.declaration.text_form import TextForm
 
 Mask = npt.NDArray[np.bool_]
 MAX_VALUE_LENGTH = 60
@@ -79,6 +80,8 @@ class Enforcement:
         Whether masked columns arrive unmasked, as from a source; rows of the quarantine are masked already.
     known_key : str, optional
         Fingerprint of the key used so far; another key is refused.
+    form : TextForm, optional
+        Written form of the values in text; that of the source by default.
     late, early : int
         Number of rows before and after the interval so far.
 
@@ -94,6 +97,7 @@ class Enforcement:
     secret: str | None = None
     raw: bool = True
     known_key: str | None = None
+    form: TextForm | None = None
     late: int = 0
     early: int = 0
     _keys: dict[str, bytes] = field(default_factory=dict, repr=False)
@@ -156,7 +160,8 @@ class Enforcement:
     def _convert(self, rule: Rule, arrived: pa.Array) -> tuple[pa.Array, Mask]:
         """Return a column as values of its declared type, and a mask of the invalid values."""
         if (rule.text or not self.shape.typed) and not pa.types.is_null(arrived.type):
-            return parse_column(arrived, rule.kind, form=self.data.text_form, time_format=rule.format, clock=rule.clock)
+            form = self.data.text_form if self.form is None else self.form
+            return parse_column(arrived, rule.kind, form=form, time_format=rule.format, clock=rule.clock)
         if rule.clock is not None and pa.types.is_timestamp(arrived.type) and arrived.type.tz is None:
             return moments_of_clocks(arrived.cast(pa.timestamp("us"), safe=False), rule.clock)
         if arrived.type == rule.kind:

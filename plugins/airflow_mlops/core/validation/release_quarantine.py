@@ -15,6 +15,7 @@ from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, split_columns
 from airflow_mlops.core.data.shape import Rule, Shape
 from airflow_mlops.core.declaration.arrow_types import parse_type
+from airflow_mlops.core.declaration.text_form import TextForm
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.validation.publish_snapshot import record_publication
@@ -126,11 +127,8 @@ class _QuarantineRelease:
     def judge_by_contract(self) -> None:
         """Check the rows by the contract; rows that break it, or whose key is in the partition already, stay."""
         data = self.workspace.loop.data
-        interval = Interval.of(data.schedule, self.partition)
-        enforcement = Enforcement(self.shape, data, interval, raw=False)
-        texts = split_columns(self.quarantined.take(pa.array(self.selected, pa.int64())), self.shape.schema.names)
-        rows, reasons = enforcement.read(texts)
-        keys = rows.column(data.key)
+        rows, reasons = self._read_selected()
+        keys = rows.column(data.key).combine_chunks()
         existing_keys = self._keys_in_partition(keys)
         key_counts = pc.value_counts(keys)
         repeated = {entry["values"] for entry in key_counts.to_pylist() if entry["counts"] > 1}
@@ -140,7 +138,28 @@ class _QuarantineRelease:
             elif key in repeated:
                 reasons.setdefault(at, []).append(f"{data.key}: is not unique: {key!r} is in quarantine more than once")
         self.bad = {self.selected[at]: row_reasons for at, row_reasons in reasons.items()}
-        self.rows = pa.Table.from_batches([rows])
+        self.rows = rows
+
+    def _read_selected(self) -> tuple[pa.Table, dict[int, list[str]]]:
+        """Return the selected rows as values, and the reasons against them by their position among these.
+
+        A row that broke the contract has the text of its source; one that broke the suite was read before, and its
+        values are written plainly. The selection is ordered so.
+        """
+        stages = self.quarantined.column("stage").to_pylist()
+        as_read = [at for at in self.selected if stages[at] == "expectations"]
+        as_arrived = [at for at in self.selected if stages[at] != "expectations"]
+        self.selected = [*as_arrived, *as_read]
+        source_shape = with_source_forms(self.shape, self.workspace)
+        data, batches, reasons = self.workspace.loop.data, list[pa.RecordBatch](), dict[int, list[str]]()
+        interval = Interval.of(data.schedule, self.partition)
+        for positions, shape, form in ((as_arrived, source_shape, None), (as_read, self.shape, TextForm())):
+            texts = split_columns(self.quarantined.take(pa.array(positions, pa.int64())), shape.schema.names)
+            batch, faults = Enforcement(shape, data, interval, raw=False, form=form).read(texts)
+            start = sum(other.num_rows for other in batches)
+            reasons |= {start + at: row_reasons for at, row_reasons in faults.items()}
+            batches.append(batch)
+        return pa.Table.from_batches(batches), reasons
 
     def judge_by_suite(self, validator: Validator) -> None:
         """Check the remaining rows, together with those of the partition, by the suite."""
@@ -234,6 +253,21 @@ class _QuarantineRelease:
             column = batch.column(name)
             present.update(column.filter(pc.is_in(column, value_set=keys.cast(column.type))).to_pylist())
         return present
+
+
+def with_source_forms(shape: Shape, workspace: Workspace) -> Shape:
+    """Return a shape whose times are in the form in which the source writes them."""
+    contract = workspace.contract
+    if contract is None:
+        return shape
+    has_text = workspace.loop.data.source.kind in ("csv", "json", "http")
+    declared = {name: (column.format if has_text else None, column.clock) for name, column in contract.columns.items()}
+    rules = (
+        replace(rule, format=form, clock=clock)
+        for rule in shape.rules
+        for form, clock in [declared.get(rule.name, (None, None))]
+    )
+    return replace(shape, rules=tuple(rules))
 
 
 def published_shape(workspace: Workspace, columns: dict[str, str]) -> Shape:
