@@ -233,6 +233,13 @@ def test_decimals_with_a_null_have_a_mean_and_a_sum(
     assert result.success is success
 
 
+def test_decimals_of_nothing_but_nulls_are_evaluated_like_floats(engine: GxValidator) -> None:
+    nothing = pa.table({"price": pa.nulls(3, pa.decimal128(9, 2)), "x": pa.nulls(3, pa.float64())})
+    means = [expect("column_mean_to_be_between", column=name, min_value=1) for name in ("price", "x")]
+    price, x = engine.check(nothing, means)
+    assert price.success == x.success
+
+
 @pytest.mark.parametrize(("column", "limit"), [("at", "soon"), ("at", 5), ("day", "1.12.2025"), ("price", "cheap")])
 def test_a_limit_that_is_no_value_of_the_column_is_no_bad_data(engine: GxValidator, column: str, limit: object) -> None:
     with pytest.raises(PartitionRefusedError, match=rf"on {column}: min_value is .*, and the column holds"):

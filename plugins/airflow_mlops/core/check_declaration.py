@@ -170,6 +170,17 @@ def check_extras(loop: Loop, _root: Path) -> None:
         require_evidently()
 
 
+def check_dialect(loop: Loop, root: Path) -> None:
+    """Raise DeclarationError if a CSV source declares a sign or an encoding that is none."""
+    from airflow_mlops.core.declaration.data import CsvSource
+    from airflow_mlops.core.sources.source_factory import csv_dialect
+
+    sources = [loop.data.source, *([loop.data.labels.source] if loop.data.labels else [])]
+    for source in sources:
+        if isinstance(source, CsvSource):
+            csv_dialect(source, loop.data, root)
+
+
 def check_suite(loop: Loop, root: Path) -> None:
     """Raise DeclarationError if Great Expectations does not accept the expectation suite."""
     if loop.data.expectations:
@@ -183,6 +194,7 @@ CHECKS: tuple[Callable[[Loop, Path], None], ...] = (
     check_contract,
     check_functions,
     check_extras,
+    check_dialect,
     check_suite,
     check_columns,
     check_notifiers,

@@ -66,6 +66,7 @@ columns:
   place: {type: text}
   y: {type: LABEL}
 """
+CSV = {"kind": "csv", "uri": "{partition}.csv"}
 SUITE = "expectations:\n  - type: expect_column_values_to_not_be_null\n    kwargs: {column: COLUMN}\n"
 
 
@@ -105,6 +106,8 @@ def test_a_declaration_whose_parts_fit_is_well_declared(tmp_path: Path) -> None:
         ({"label": "text"}, "data.label", "is of type text in contract.yaml, and the gates need labels of numbers"),
         ({"label": "bool"}, "data.label", "is of type bool in contract.yaml, and the gates need labels of numbers"),
         ({"label": "text", "gates": [{"metric": "roc_auc", "at_least": 0.6}]}, "data.label", "labels of 0 and 1"),
+        ({"data": {"source": CSV | {"encoding": "klingon"}}}, "data.source.encoding", "is no encoding of text"),
+        ({"data": {"source": CSV | {"comment": "é"}}}, "data.source.comment", "must be one ASCII character"),
         ({"notify": ["made:nobody"]}, "notify[0]", "has no function 'nobody'"),
         ({"notify": ["nowhere:tell"]}, "notify[0]", "module 'nowhere' does not exist"),
         ({"notify": ["json:tell"]}, "notify[0]", "json:tell cannot be imported"),

@@ -91,7 +91,7 @@ class _FileSources:
             "filesystem": _filesystem(source, self.connections),
         }
         if isinstance(source, CsvSource):
-            options["dialect"] = _dialect(source, self.data, self.root)
+            options["dialect"] = csv_dialect(source, self.data, self.root)
         return self._open_table(source, options) if source.is_cut_by_time else self._open_files(source, options)
 
     def _open_files(self, source: ParquetSource | CsvSource, options: dict[str, Any]) -> Source:
@@ -141,11 +141,21 @@ def _arriving_time(data: Data, root: Path) -> str:
     return contract.arriving.get(data.time, data.time)
 
 
-def _dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
-    """Return the dialect of a text; without a header, the columns are those of the contract."""
+def csv_dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
+    """Return the dialect of a text; without a header, the columns are those of the contract.
+
+    Raises
+    ------
+    DeclarationError
+        If a sign or the encoding is none.
+    """
     names = source.header if isinstance(source.header, tuple) else None
     if source.header is False:
-        assert data.contract is not None, "a declaration without types was refused when it was read"
+        if data.contract is None:
+            raise DeclarationError(
+                "is false, which takes the names from data.contract, and there is none; list them: header: [id, label]",
+                key="data.source.header",
+            )
         names = tuple(read_contract(root / data.contract).arriving.values())
     return CsvDialect(
         source.delimiter, source.quote, source.escape, source.comment, source.encoding, source.skip_rows, names

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,12 @@ class GxValidator:
         frame = plain_where_full(frame_of(table))
         kinds = dict(zip(table.schema.names, table.schema.types, strict=True))
         expectations = [with_typed_limits(expectation, kinds) for expectation in expectations]
-        forms = [frame_form(expectation, frame) for expectation in expectations]
+        decimals = [name for name, kind in kinds.items() if pa.types.is_decimal(kind)]
+        as_floats = partial(decimals_as_floats, decimals=decimals)
+        forms = [
+            as_floats if is_sum_of_decimals(expectation, decimals) else frame_form(expectation, frame)
+            for expectation in expectations
+        ]
         results: dict[int, ExpectationResult] = {}
         for form in dict.fromkeys(forms):
             numbers = [number for number, own_form in enumerate(forms) if own_form is form]
@@ -84,8 +89,6 @@ def frame_form(expectation: Expectation, frame: pd.DataFrame) -> Callable[[pd.Da
     know ``Int64`` among the types of a list. Everything else is evaluated on the frame as it is.
     """
     columns = named_columns(expectation)
-    if not expectation.type.startswith("expect_column_values_") and any(map(is_decimal_column(frame), columns)):
-        return decimals_as_floats
     if set(columns).isdisjoint(nullable_columns(frame)):
         return unchanged
     if expectation.type in _READS_TYPES:
@@ -93,22 +96,14 @@ def frame_form(expectation: Expectation, frame: pd.DataFrame) -> Callable[[pd.Da
     return as_objects if len(columns) > 1 else unchanged
 
 
-def is_decimal_column(frame: pd.DataFrame) -> Callable[[str], bool]:
-    """Return a function that tells whether a column holds decimals, which pandas keeps as objects."""
-
-    def is_decimal(name: str) -> bool:
-        if name not in frame.columns or frame[name].dtype != object:
-            return False
-        first = frame[name].dropna().head(1)
-        return len(first) > 0 and isinstance(first.iloc[0], Decimal)
-
-    return is_decimal
+def is_sum_of_decimals(expectation: Expectation, decimals: Collection[str]) -> bool:
+    """Return whether an expectation is about a column of decimals as a whole: its mean, sum, or extremes."""
+    return not expectation.type.startswith("expect_column_values_") and expectation.kwargs.get("column") in decimals
 
 
-def decimals_as_floats(frame: pd.DataFrame) -> pd.DataFrame:
+def decimals_as_floats(frame: pd.DataFrame, decimals: Collection[str]) -> pd.DataFrame:
     """Return the frame with floats for decimals: a mean or a sum of objects with a null among them has no value."""
-    names = [name for name in frame.columns if is_decimal_column(frame)(name)]
-    return frame.assign(**{name: frame[name].astype(float) for name in names})
+    return frame.assign(**{name: frame[name].astype(float) for name in decimals})
 
 
 def unchanged(frame: pd.DataFrame) -> pd.DataFrame:
