@@ -11,11 +11,13 @@ from tests.bad_input.cases_of_dialects import DIALECTS
 from tests.bad_input.cases_of_files import FILES
 from tests.bad_input.cases_of_names import NAMES
 from tests.bad_input.cases_of_partitions import KEYS, WHOLE
+from tests.bad_input.cases_of_parts import PARTS_AND_FOLDERS
 from tests.bad_input.cases_of_texts import TEXTS
 from tests.bad_input.cases_of_values import VALUES
 
 GROUPS: dict[str, list[Case]] = {
     "Files": FILES,
+    "Parts and folders": PARTS_AND_FOLDERS,
     "Text": TEXTS,
     "CSV as other people write it": DIALECTS,
     "Columns and contracts": COLUMNS,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from airflow_mlops.cli import main
+from tests.integration.try_project import try_loop
 
 KEY = "2013-01-13T00:00:00"
 LOOP = """\
@@ -73,21 +71,6 @@ def write_project(folder: Path, rows: list[str], *, loop: str = LOOP) -> Path:
     text = "\n".join(["Lager Nord", "id;at;name;size;y", *rows]) + "\n"
     (folder / "in" / "2013-01-13.csv").write_bytes(text.encode("cp1252"))
     return folder / "loop.yaml"
-
-
-def files_of(project: Path) -> list[Path]:
-    """Return the files of a project and of the stores in the home of Airflow, but for compiled modules."""
-    folders = (project, Path(os.environ["AIRFLOW_HOME"]) / "mlops")
-    return sorted(path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts)
-
-
-def try_loop(loop: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    """Return the JSON object that the command prints, after checking that it changed no file."""
-    before = files_of(loop.parent)
-    assert main(["try", str(loop), "--root", str(loop.parent), "--json", *arguments]) == 0
-    assert files_of(loop.parent) == before
-    shown: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return shown
 
 
 def test_the_newest_partition_is_published_and_its_bad_rows_are_listed_by_reason(

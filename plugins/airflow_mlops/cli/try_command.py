@@ -51,7 +51,7 @@ def run_trial(args: argparse.Namespace) -> PartitionTrial:
         connections=AirflowConnections(),
         secret=WorkspaceHook().secret(),
         now=datetime.fromtimestamp(time.time(), UTC).replace(tzinfo=None).isoformat(),
-        partition=loop.data.schedule.require_tick(args.partition) if args.partition else None,
+        partition=args.partition,
         fit=args.fit,
         progress=progress_line(),
     )

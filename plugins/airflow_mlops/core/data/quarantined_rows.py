@@ -99,6 +99,17 @@ def split_columns(rows: pa.Table, names: list[str]) -> pa.RecordBatch:
     )
 
 
+FORMS = {
+    "is no time with a zone": "for clocks without a zone, or another form, declare zone or format in the contract",
+    "is no time": "for another form, declare format in the contract",
+    "is no date": "for another form, declare format in the contract",
+    "is no float": "for other signs than those of 1234.5, declare decimal or thousands in data.source",
+    "is no decimal": "for other signs than those of 1234.5, declare decimal or thousands in data.source",
+    "is no bool": "for other words, declare true_values and false_values in data.source",
+}
+"""Where to declare another written form of values, by the rule that they break."""
+
+
 class Spool:
     """The bad rows of one pass, kept in a file so that memory does not grow with them."""
 
@@ -146,6 +157,12 @@ class Spool:
             return ""
         rule = max(self.reasons, key=lambda name: self.reasons[name])
         return f"most often {rule} ({self.reasons[rule]:,} rows)"
+
+    @property
+    def advice(self) -> str:
+        """Return where to declare another written form, if that is the most frequent reason; empty otherwise."""
+        rule = max(self.reasons, key=lambda name: self.reasons[name], default="")
+        return FORMS.get(rule.partition(": ")[2].partition("(")[0], "")
 
 
 def rule_name(reason: str) -> str:

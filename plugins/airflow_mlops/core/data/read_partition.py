@@ -206,7 +206,8 @@ def refuse_too_bad(spool: Spool, arrived: int, tolerance: float, *, hint: str | 
     """Raise PartitionRefusedError if more rows are bad than the tolerance allows, a share of those that arrived."""
     bad = spool.rows
     if bad > tolerance * arrived:
+        advice = "".join(f"; {text}" for text in (hint, spool.advice) if text)
         raise PartitionRefusedError(
             f"{bad:,} of {arrived:,} rows are bad ({bad / arrived:.2%}); the declared tolerance is {tolerance:.2%}; "
-            f"{spool.worst}; all of them are in quarantine{f'; {hint}' if hint else ''}"
+            f"{spool.worst}; all of them are in quarantine{advice}"
         )

@@ -17,7 +17,7 @@ MAX_TICKS = {
     "parquet": 20_000,
     "csv": 20_000,
     "json": 20_000,
-    "xlsx": 400,
+    "xlsx": 20_000,
     "delta": 400,
     "iceberg": 400,
     "sql": 400,

@@ -112,7 +112,7 @@ def try_partition(
     now : str
         The present time as an ISO time in UTC, from which the newest partition is looked for.
     partition : str, optional
-        Key of the partition; the newest one by default.
+        Key of the partition; the newest one by default. One that is no tick is refused with those that may be meant.
     fit : bool
         Whether to fit, save and judge the candidates, too.
     progress : callable
@@ -130,7 +130,8 @@ def try_partition(
         trial = PartitionTrial(partition or "")
         with _refusals(trial):
             progress("find the partition")
-            trial.partition = partition or newest_partition(loop, counted.source, now)
+            named = loop.data.schedule.require_tick(partition) if partition else None
+            trial.partition = named or newest_partition(loop, counted.source, now)
             counted.rows = 0
             _ingest(workspace, trial, progress)
             _make_features(workspace, trial, progress)

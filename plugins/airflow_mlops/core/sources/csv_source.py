@@ -75,7 +75,8 @@ class CsvFiles:
         broken: list[BrokenRow] = []
         with closing(self._batches(files, schema, partition, broken)) as batches:
             origin = {"files": [file.origin() for file in files]}
-            yield Arrival(schema, batches, typed=False, origin=origin, broken=broken)
+            warnings = self._files.warnings(files, partition)
+            yield Arrival(schema, batches, typed=False, origin=origin, broken=broken, warnings=warnings)
 
     def _common_schema(self, files: Sequence[PartitionFile], partition: str) -> pa.Schema:
         """Return the columns that the headers of all files have."""

@@ -61,7 +61,8 @@ class CsvTable(CsvFiles):
             if first is None and not broken:
                 raise missing_rows(partition, [file.name for file in files], interval)
             rows = chain([first] if first is not None else [], batches)
-            yield Arrival(schema, rows, typed=False, origin=origin, broken=broken)
+            warnings = self._files.warnings(files, partition)
+            yield Arrival(schema, rows, typed=False, origin=origin, broken=broken, warnings=warnings)
 
     def newest(self, partition: str) -> np.datetime64:
         """Return the newest time of a row, NaT without one; ``partition`` is named in errors."""

@@ -100,7 +100,8 @@ class ParquetFiles:
         schema = common_schema(footers, partition)
         origin = {"files": [{**footer.file.origin(), "rows": footer.metadata.num_rows} for footer in footers]}
         with closing(self._batches(footers, schema, partition)) as batches:
-            yield Arrival(schema, batches, origin=origin, untyped=frozenset(self._files.path_columns))
+            untyped, warnings = frozenset(self._files.path_columns), self._files.warnings(files, partition)
+            yield Arrival(schema, batches, origin=origin, untyped=untyped, warnings=warnings)
 
     def _footer(self, file: PartitionFile, partition: str) -> Footer:
         try:

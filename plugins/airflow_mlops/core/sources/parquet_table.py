@@ -60,8 +60,8 @@ class ParquetTable(ParquetFiles):
             first = next(batches, None)
             if first is None:
                 raise missing_rows(partition, [file.name for file in files], interval)
-            untyped = frozenset(self._files.path_columns)
-            yield Arrival(schema, chain([first], batches), origin=origin, untyped=untyped)
+            untyped, warnings = frozenset(self._files.path_columns), self._files.warnings(files, partition)
+            yield Arrival(schema, chain([first], batches), origin=origin, untyped=untyped, warnings=warnings)
 
     def newest(self, partition: str) -> np.datetime64:
         """Return the newest time of a row, NaT without one; ``partition`` is named in errors."""

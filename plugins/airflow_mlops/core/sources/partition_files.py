@@ -26,7 +26,7 @@ from airflow_mlops.core.errors import (
     SourceUnreachableError,
     SourceUnreadableError,
 )
-from airflow_mlops.core.sources.path_columns import path_values, require_declared_folders
+from airflow_mlops.core.sources.path_columns import path_values, require_declared_folders, undeclared_values
 
 _TRANSIENT = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT|curlCode")
 """Errors of an object store after which the same request may succeed later."""
@@ -117,6 +117,17 @@ class PartitionFiles:
         if not files:
             raise SourceMissingError(f"partition {partition}: {filled} is not there yet")
         return files
+
+    def warnings(self, files: Sequence[PartitionFile], partition: str) -> tuple[str, ...]:
+        """Return a warning if a ``*`` stands for folders such as ``region=eu`` whose values are no column."""
+        template = fill_template(self._template, partition, self._schedule).split("/")
+        folders = {
+            folder
+            for file in files
+            for declared, folder in zip(template, file.name.split("/")[:-1], strict=False)
+            if "*" in declared
+        }
+        return undeclared_values(folders, self.path_columns)
 
     def _matching(self, pattern: str) -> list[FileInfo]:
         return list(_match(self.filesystem, pattern, FileType.File))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -58,18 +58,39 @@ def require_declared_folders(base: str, folders: Sequence[str], columns: Sequenc
     SourceUnreadableError
         Naming the folders, and what to declare.
     """
-    names = sorted({name for folder in folders for name in folder.split("/")})
-    new = [name for name in names if unquote(name.split("=", 1)[0]) not in columns or "=" not in name]
+    new = _undeclared({name for folder in folders for name in folder.split("/")}, columns)
     if not new:
         return
-    listed = ", ".join(new[:5]) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
-    keys = sorted({unquote(name.split("=", 1)[0]) for name in new if "=" in name})
     advice = (
-        f"declare {KEY}: [{', '.join([*columns, *keys])}], and the values are columns"
-        if keys
+        f"declare {_key_with(new, columns)}, and the values are columns"
+        if any("=" in name for name in new)
         else "move their files up, or write data.source.uri with a * in the place of the folder"
     )
-    raise SourceUnreadableError(f"{where}: {base} has files in folders that are not declared: {listed}; {advice}")
+    raise SourceUnreadableError(f"{where}: {base} has files in folders that are not declared: {_list(new)}; {advice}")
+
+
+def undeclared_values(folders: Collection[str], columns: Sequence[str]) -> tuple[str, ...]:
+    """Return a warning if folders hold values of columns that are not declared, as ``region=eu`` does."""
+    new = [name for name in _undeclared(folders, columns) if "=" in name]
+    if not new:
+        return ()
+    return (
+        f"the files lie in the folders {_list(new)}, whose values are no columns: declare {_key_with(new, columns)}, "
+        "and let the contract ignore what is not wanted",
+    )
+
+
+def _undeclared(folders: Collection[str], columns: Sequence[str]) -> list[str]:
+    return [name for name in sorted(folders) if "=" not in name or unquote(name.split("=", 1)[0]) not in columns]
+
+
+def _key_with(folders: Sequence[str], columns: Sequence[str]) -> str:
+    keys = sorted({unquote(name.split("=", 1)[0]) for name in folders if "=" in name})
+    return f"{KEY}: [{', '.join([*columns, *keys])}]"
+
+
+def _list(folders: Sequence[str]) -> str:
+    return ", ".join(folders[:5]) + (f" and {len(folders) - 5} more" if len(folders) > 5 else "")
 
 
 def add_path_fields(schema: pa.Schema, values: Mapping[str, str | None], where: str) -> pa.Schema:
