@@ -451,3 +451,40 @@ def test_a_partition_may_be_hundreds_of_files(tmp_path: Path, capsys: Capture) -
     source = {"kind": "csv", "uri": "in/{partition}/*.csv"}
     shown = try_loop(write_project(tmp_path, files, data={"source": source}), capsys)
     assert counts(shown) == (300, 300, 0)
+
+
+LABELS = {"source": {"kind": "csv", "uri": "labels/{partition}.csv"}, "delay": 1}
+
+
+def labels_text(numbers: range) -> str:
+    """Return a delivery of labels of rows."""
+    return as_lines([[str(n), f"{n * 7 % 11}.0"] for n in numbers], header=["id", "y"])
+
+
+def test_labels_of_a_source_of_their_own_are_taken_from_every_delivery_that_may_hold_them(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    files = {
+        DELIVERY: as_lines([row[:4] for row in good_rows()], header=list(COLUMNS)[:4]),
+        "labels/2013-01-13.csv": labels_text(range(90)),
+        "labels/2013-01-20.csv": labels_text(range(80, 100)),
+    }
+    loop = write_project(tmp_path, files, data={"labels": LABELS}, columns={"y": None})
+    shown = try_loop(loop, capsys, "--fit")
+    assert (shown["published"], shown["fit"]["linear"]["kept"], shown["fit"]["linear"]["error"]) == (100, True, None)
+    # The same rows with their labels in them.
+    joined = tmp_path / "joined"
+    joined.mkdir()
+    whole = write_project(joined, {DELIVERY: as_lines(good_rows())})
+    assert try_loop(whole, capsys, "--fit")["fit"] == shown["fit"]
+
+
+def test_labels_that_have_not_come_are_named_with_the_ticks_that_were_searched(tmp_path: Path, capsys: Capture) -> None:
+    files = {DELIVERY: as_lines([row[:4] for row in good_rows()], header=list(COLUMNS)[:4])}
+    loop = write_project(tmp_path, files, data={"labels": LABELS}, columns={"y": None})
+    shown = try_loop(loop, capsys, "--fit")
+    assert shown["published"] == 100
+    assert shown["fit"]["every candidate"]["error"] == (
+        "no labels of 2013-01-13T00:00:00 have come from 2013-01-13T00:00:00 to 2013-01-20T00:00:00: correct "
+        "data.labels, or name an older partition with --partition"
+    )

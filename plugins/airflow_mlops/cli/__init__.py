@@ -32,6 +32,7 @@ mlops_registry, or embedded below AIRFLOW_HOME.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
 
@@ -55,6 +56,8 @@ from airflow_mlops.core.errors import MlopsError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, or 1 with one line on standard error that says why."""
     args = parser().parse_args(arguments)
+    # It logs every step to a new schema, and every trial has one.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         run: Callable[[argparse.Namespace], None] = args.run
         run(args)

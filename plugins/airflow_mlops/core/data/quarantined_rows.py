@@ -156,7 +156,8 @@ class Spool:
         if not self.reasons:
             return ""
         rule = max(self.reasons, key=lambda name: self.reasons[name])
-        return f"most often {rule} ({self.reasons[rule]:,} rows)"
+        count = self.reasons[rule]
+        return f"most often {rule} ({count:,} row{'s' if count > 1 else ''})"
 
     @property
     def advice(self) -> str:

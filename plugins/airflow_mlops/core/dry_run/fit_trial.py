@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import content_digest
+from airflow_mlops.core.dry_run.trial_labels import take_all_labels
 from airflow_mlops.core.errors import GateError, MlopsError, TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
@@ -62,6 +63,9 @@ def try_fit(workspace: Workspace, partition: str, progress: Callable[[str], None
     MlopsError
         If no candidate can be fitted at all: too few rows, no labels, a function that fails.
     """
+    if workspace.loop.data.labels is not None:
+        progress("take the labels")
+        workspace = take_all_labels(workspace, partition)
     split_in_two(workspace, partition)
     # The first half of a pair is fitted, the second is held out.
     train = workspace.loop.train.model_copy(update={"window": 1, "at_least": 1, "holdout": 1})
