@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, split_columns
-from airflow_mlops.core.data.shape import Rule, Shape
+from airflow_mlops.core.data.shape import Rule, Shape, key_rules
 from airflow_mlops.core.declaration.arrow_types import parse_type
+from airflow_mlops.core.declaration.key_columns import key_columns
 from airflow_mlops.core.declaration.text_form import TextForm
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
@@ -273,13 +274,15 @@ def with_source_forms(shape: Shape, workspace: Workspace) -> Shape:
 def published_shape(workspace: Workspace, columns: dict[str, str]) -> Shape:
     """Return the published shape of a partition for rows of text, with the present rules of the contract."""
     contract, key = workspace.contract, workspace.loop.data.key
-    rules = []
-    for place, (name, kind) in enumerate(columns.items()):
+    joined, rules = key_rules(key), list[Rule]()
+    for name, kind in columns.items():
+        if any(rule.name == name for rule in joined):
+            continue
         declared = contract.columns.get(name) if contract else None
         stored_type = parse_type(kind)
         assert stored_type is not None, f"{name}: {kind} was published"
-        nullable = name != key if declared is None else declared.nullable and name != key
+        nullable = name not in key_columns(key) and (declared is None or declared.nullable)
         finite = declared is None or declared.finite
-        rules.append(Rule(name, stored_type, place, nullable, finite, declared is not None and declared.mask))
+        rules.append(Rule(name, stored_type, len(rules), nullable, finite, declared is not None and declared.mask))
     late, early = (contract.late, contract.early) if contract else ("accept", "accept")
-    return Shape(tuple(rules), typed=False, nulls=(), late=late, early=early)
+    return Shape((*rules, *joined), typed=False, nulls=(), late=late, early=early)
