@@ -55,7 +55,8 @@ def order_lines(number: int, orders: int = ORDERS) -> pd.DataFrame:
 
 def lines_fields(kind: str = "csv", contract_file: str | None = "contract.yaml", **data: Any) -> dict[str, Any]:
     """Return the declaration of the loop, with other keys of ``data``."""
-    fields = toy_fields(rollout={"stages": [{"live": 100}]})
+    train = {"function": "tests.unit.core.toy_loop:candidates", "window": 2, "holdout": 1}
+    fields = toy_fields(rollout={"stages": [{"live": 100}]}, train=train)
     fields["data"] = {
         "source": {"kind": kind, "uri": f"in/{{partition}}.{kind}"},
         "key": KEY,

@@ -79,7 +79,7 @@ def forget_subject(workspace: Workspace, subject: str) -> ErasureResult:
             workspace.draft(
                 SubjectForgotten(
                     subject=erasure.hash,
-                    column=erasure.column,
+                    column=str(erasure.column),
                     mask_key=erasure.fingerprint,
                     partitions=result.partitions,
                     models=tuple(sorted(result.models)),
