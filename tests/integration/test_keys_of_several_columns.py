@@ -10,7 +10,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from airflow_mlops.cli import main
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.loop import Loop
@@ -204,3 +206,22 @@ def test_a_contract_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[s
 def test_a_declaration_that_does_not_fit_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(DeclarationError, match=words):
         Loop(**lines_fields(**changes))
+
+
+def test_check_and_try_read_the_declared_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = open_lines(tmp_path)
+    put(workspace, 0, pd.concat([order_lines(0), order_lines(0).iloc[[4]]]))
+    declaration = tmp_path / "loop.yaml"
+    declaration.write_text(yaml.safe_dump({**lines_fields(), "train": {"function": "lines_models:candidates"}}))
+    (tmp_path / "lines_models.py").write_text("from tests.unit.core.toy_loop import candidates as candidates\n")
+    place = ["--root", str(tmp_path)]
+    assert main(["check", str(declaration), *place]) == 0
+    assert "well declared" in capsys.readouterr().out
+    assert main(["try", str(declaration), *place, "--partition", "2013-01-06", "--fit", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["published"], shown["quarantined"], shown["features"]) == (LINES, 1, {"x": "float64"})
+    assert shown["reasons"] == {f"{COLUMN}: is not unique": 1}
+    assert shown["fit"]["line"]["error"] is None
+    declaration.write_text(yaml.safe_dump(lines_fields(key=["order_id", "lien"])))
+    assert main(["check", str(declaration), *place]) != 0
+    assert "the contract says key: ['order_id', 'line'], the loop says ['order_id', 'lien']" in capsys.readouterr().err

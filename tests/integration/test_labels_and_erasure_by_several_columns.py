@@ -18,6 +18,7 @@ from airflow_mlops.core.data.labels.labels_of import pin_labels
 from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.errors import DataError, PartitionRefusedError
+from airflow_mlops.core.governance.explain_row import explain_row
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
@@ -178,6 +179,11 @@ def with_model(workspace: Workspace) -> None:
 def test_one_line_of_an_order_is_forgotten_and_its_neighbours_stay(tmp_path: Path, *, masked: bool) -> None:
     workspace = labelled(tmp_path, declared=contract(order_id=MASKED) if masked else None)
     with_model(workspace)
+    explained = explain_row(workspace, "1", "5000+2", week(4))
+    assert (explained.row["line"], explained.row["x"]) == (2, pytest.approx(order_lines(4)["x"][1]))
+    assert explained.logged is not None
+    assert explained.logged["served_prediction"] == pytest.approx(explained.prediction)
+    assert [contribution.feature for contribution in explained.contributions] == ["x"]
     keys = set(published(workspace, 4)[COLUMN])
     done = forget_subject(workspace, "5000+2")
     assert (done.snapshots, done.predictions, done.quarantine) == (1, 1, 0)
@@ -195,13 +201,16 @@ def test_one_line_of_an_order_is_forgotten_and_its_neighbours_stay(tmp_path: Pat
     assert take_labels(workspace, week(1)).erased == 1
 
 
-def test_a_key_with_too_few_parts_forgets_nobody(tmp_path: Path) -> None:
+def test_a_key_with_too_few_parts_is_refused(tmp_path: Path) -> None:
     workspace = open_lines(tmp_path)
     put(workspace, 0)
     ingest(workspace, 0)
     records = workspace.ledger.head().sequence
-    with pytest.raises(DataError, match="'1000' has 1 parts, and the key is order_id, line"):
+    words = "'1000' has 1 parts, and the key is order_id, line"
+    with pytest.raises(DataError, match=words):
         forget_subject(workspace, "1000")
+    with pytest.raises(DataError, match=words):
+        release_quarantine(workspace, week(0), GxValidator(), keys=["1000"])
     assert workspace.ledger.head().sequence == records
 
 

@@ -66,6 +66,8 @@ def forget_subject(workspace: Workspace, subject: str) -> ErasureResult:
     ------
     DeclarationError
         If there is no key to hash with; the ledger must not hold the subject's name.
+    DataError
+        If the subject is a key with more or fewer parts than the key of the loop has columns.
     """
     erasure = _SubjectErasure(workspace, subject)
     state = workspace.state()

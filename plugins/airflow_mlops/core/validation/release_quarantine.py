@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
+from airflow_mlops.core.data.key_text import require_whole_key
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, split_columns
 from airflow_mlops.core.data.shape import Rule, Shape, key_rules
 from airflow_mlops.core.declaration.arrow_types import parse_type
@@ -68,7 +69,7 @@ def release_quarantine(
     Parameters
     ----------
     keys : sequence of str, optional
-        Only rows with these keys.
+        Only rows with these keys, as the quarantine has them.
     accept : str, optional
         Reason to release rows that the suite finds bad; the ledger records the reason and the person. The contract
         still applies.
@@ -76,8 +77,11 @@ def release_quarantine(
     Raises
     ------
     DataError
-        If the partition is not published, or holds no bad rows.
+        If the partition is not published, or holds no bad rows, or a key has more or fewer parts than the key of the
+        loop has columns.
     """
+    for key in keys or ():
+        require_whole_key(workspace, key)
     published = workspace.state().published.get(partition)
     if published is None:
         raise DataError(
