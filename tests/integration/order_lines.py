@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,15 @@ def order_lines(number: int, orders: int = ORDERS) -> pd.DataFrame:
     )
 
 
-def lines_fields(kind: str = "csv", contract_file: str | None = "contract.yaml", **data: Any) -> dict[str, Any]:
+def lines_fields(
+    kind: str = "csv",
+    contract_file: str | None = "contract.yaml",
+    stages: Sequence[dict[str, int]] = ({"live": 100},),
+    **data: Any,
+) -> dict[str, Any]:
     """Return the declaration of the loop, with other keys of ``data``."""
     train = {"function": "tests.unit.core.toy_loop:candidates", "window": 2, "holdout": 1}
-    fields = toy_fields(rollout={"stages": [{"live": 100}]}, train=train)
+    fields = toy_fields(rollout={"stages": list(stages), "margin": 0.5, "min_rows": 20}, train=train)
     fields["data"] = {
         "source": {"kind": kind, "uri": f"in/{{partition}}.{kind}"},
         "key": KEY,

@@ -212,9 +212,13 @@ def test_check_and_try_read_the_declared_columns(tmp_path: Path, capsys: pytest.
     workspace = open_lines(tmp_path)
     put(workspace, 0, pd.concat([order_lines(0), order_lines(0).iloc[[4]]]))
     declaration = tmp_path / "loop.yaml"
-    declaration.write_text(yaml.safe_dump({**lines_fields(), "train": {"function": "lines_models:candidates"}}))
+    declaration.write_text(
+        yaml.safe_dump({**lines_fields(expectations="suite.yaml"), "train": {"function": "lines_models:candidates"}})
+    )
     (tmp_path / "lines_models.py").write_text("from tests.unit.core.toy_loop import candidates as candidates\n")
     place = ["--root", str(tmp_path)]
+    suite = {"type": "expect_column_value_lengths_to_be_between", "kwargs": {"column": COLUMN, "max_value": 9}}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump({"expectations": [suite]}))
     assert main(["check", str(declaration), *place]) == 0
     assert "well declared" in capsys.readouterr().out
     assert main(["try", str(declaration), *place, "--partition", "2013-01-06", "--fit", "--json"]) == 0
