@@ -15,6 +15,7 @@ from tests.bad_input.case import (
     published,
     quarantined,
     refused,
+    statement,
     table,
     texts,
     values,
@@ -84,6 +85,16 @@ JOINED_KEYS: list[Case] = [
         "parts that hold the sign between the parts of a key",
         deliver=columns_of_text(id=["a+b", "a", "a\\", "a"], kind=["c", "b+c", "+c", "\\+c"]),
         **keyed("id", "kind"),
+    ),
+    quarantined(
+        "two rows of a database with the same values in all columns of the key",
+        "id+n: is not unique: 'twin+7' stands there 2 times with different values",
+        deliver=statement(
+            "UPDATE {table} SET id = 'twin', n = 7 WHERE id IN (SELECT id FROM {table} ORDER BY at DESC LIMIT 2)"
+        ),
+        bad=2,
+        source="sql",
+        **keyed("id", "n"),
     ),
     refused(
         "a file without a part of the key",
