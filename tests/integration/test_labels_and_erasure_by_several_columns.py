@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -254,3 +255,20 @@ def test_a_row_stays_in_quarantine_while_its_key_is_in_the_partition(tmp_path: P
     released = release_quarantine(workspace, week(0), GxValidator())
     assert (released.released, released.kept) == (0, 1)
     assert released.reasons == {f"{COLUMN}: is not unique: '1000+1' is in the partition already": 1}
+
+
+def test_a_masked_part_that_is_missing_is_released_by_nobody_and_another_keeps_its_mask(tmp_path: Path) -> None:
+    masked = {**MASKED, "type": "int"}
+    declared = contract(order_id=masked)
+    workspace, rows = open_lines(tmp_path, declared), order_lines(0).astype({"order_id": str, "line": str})
+    rows.loc[0, "order_id"] = ""
+    rows.loc[[4, 5], "order_id"] = "0001001"
+    rows.loc[4, "x"] = float("inf")
+    put(workspace, 0, rows)
+    assert ingest(workspace, 0).rows == LINES - 2
+    neighbour = workspace.snapshots.read(week(0)).filter(pc.field("line") == 3)[COLUMN].to_pylist()
+    keys = [key for key, _reasons in quarantined(workspace, 0)]
+    assert keys[0] is None
+    assert str(keys[1]).replace("+2", "+3") in neighbour
+    assert release_quarantine(workspace, week(0), GxValidator()).reasons["order_id: is null"] == 1
+    assert forget_subject(workspace, "1001+2").quarantine == 1

@@ -156,7 +156,10 @@ class Enforcement:
             return join_key_columns([self._mask(part, self._part_texts(part, batch)) for part in parts])
         if rule.source is None:
             return pa.nulls(batch.num_rows, pa.string())
-        return self._mask(rule, format_column(batch.column(rule.source)))
+        if rule.mask and self.raw:
+            # The one text of a value, so that it has the mask of the same value in a snapshot.
+            return self._mask(rule, self._part_texts(rule, batch))
+        return format_column(batch.column(rule.source))
 
     def _part_texts(self, rule: Rule, batch: pa.RecordBatch) -> pa.Array:
         texts = self.canonical_texts(batch, rule.name)
@@ -171,13 +174,13 @@ class Enforcement:
             return pa.nulls(batch.num_rows, pa.string() if rule.mask else rule.kind)
         arrived = self._without_nulls(batch.column(rule.source))
         if rule.mask and not self.raw:
-            return arrived.cast(pa.string())
+            masked = arrived.cast(pa.string())
+            _add_nulls(reasons, rule, masked, np.zeros(len(masked), bool))
+            return masked
         values, invalid = self._convert(rule, arrived)
         type_name = expected_type(rule.kind)
         _add_reasons(reasons, invalid, lambda at: f"{rule.name}: {format_value(arrived[at], rule)} is no {type_name}")
-        if not rule.nullable and values.null_count:
-            missing = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), bool) & ~invalid
-            _add_reasons(reasons, missing, lambda _at: f"{rule.name}: is null")
+        _add_nulls(reasons, rule, values, invalid)
         if rule.finite and pa.types.is_floating(rule.kind):
             is_valid = values.is_valid().to_numpy(zero_copy_only=False)
             infinite = ~np.isfinite(values.to_numpy(zero_copy_only=False)) & is_valid
@@ -227,6 +230,13 @@ class Enforcement:
 def _as_mask(condition: pa.Array) -> Mask:
     """Return a condition as an array; null is false."""
     return np.asarray(pc.fill_null(condition, False).to_numpy(zero_copy_only=False), bool)
+
+
+def _add_nulls(reasons: dict[int, list[str]], rule: Rule, values: pa.Array, invalid: Mask) -> None:
+    """Add the reason of each null where the column has to have a value; an invalid value has a reason already."""
+    if not rule.nullable and values.null_count:
+        missing = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), bool) & ~invalid
+        _add_reasons(reasons, missing, lambda _at: f"{rule.name}: is null")
 
 
 def _add_reasons(reasons: dict[int, list[str]], mask: Mask, reason: Callable[[int], str]) -> None:
