@@ -9,6 +9,7 @@ from tests.bad_input.cases_of_declarations import VALUES as DECLARED
 from tests.bad_input.cases_of_declarations import YAML
 from tests.bad_input.cases_of_dialects import DIALECTS
 from tests.bad_input.cases_of_files import FILES
+from tests.bad_input.cases_of_keys import JOINED_KEYS
 from tests.bad_input.cases_of_names import NAMES
 from tests.bad_input.cases_of_partitions import KEYS, WHOLE
 from tests.bad_input.cases_of_parts import PARTS_AND_FOLDERS
@@ -24,6 +25,7 @@ GROUPS: dict[str, list[Case]] = {
     "Names": NAMES,
     "Values": VALUES,
     "Keys": KEYS,
+    "Keys of several columns": JOINED_KEYS,
     "Whole partitions": WHOLE,
     "Databases": DATABASES,
     "Declarations, contracts and suites": [*DECLARED, *YAML],

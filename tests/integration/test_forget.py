@@ -215,3 +215,19 @@ def test_a_subject_who_is_only_in_what_a_model_was_made_from_is_forgotten_there_
     with pytest.raises(DataError):
         workspace.snapshots.read(week(0), version=old.version)
     assert forget_subject(workspace, PERSON).files == 0
+
+
+def test_a_subject_whose_column_arrives_under_another_name_does_not_come_back(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "contract.yaml").write_text(
+        CONTRACT.replace("person: {type: text,", "person: {type: text, from: holder,")
+    )
+    for number in range(2):
+        rows = rows_of(number).rename(columns={"person": "holder"})
+        rows.to_parquet(tmp_path / "toy" / f"{week(number)[:10]}.parquet")
+    renamed = opened(workspace.loop, tmp_path)
+    ingest(renamed, 0)
+    assert forget_subject(renamed, PERSON).snapshots == 3
+    assert take_snapshot(renamed, week(0)).erased == 3
+    assert take_snapshot(renamed, week(1)).erased == 3

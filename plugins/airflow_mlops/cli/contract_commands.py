@@ -28,7 +28,7 @@ def add_suggest(commands: Commands, run: Callable[[argparse.Namespace], None]) -
     words = "draft a contract and a first suite from Parquet or CSV files, for a person to review"
     command = commands.add_parser("suggest", help=words, description=words)
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".parquet files, or .csv, plain or packed")
-    command.add_argument("--key", help="column that tells rows apart; guessed if not given")
+    command.add_argument("--key", help="column that tells rows apart, or several as a,b; guessed if not given")
     command.add_argument("--time", help="column with the time of a row; guessed if not given")
     command.add_argument("--name", help="name of the data set; that of the file, or of its folder, if not given")
     command.add_argument("--delimiter", help="character between two values of a CSV file; guessed if not given")

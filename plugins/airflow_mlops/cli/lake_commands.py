@@ -37,7 +37,12 @@ def add_commands(commands: Commands) -> None:
     release.add_argument("--key", action="append", metavar="ROW", help="only the row with this key; can be repeated")
     release.add_argument("--accept", metavar="WHY", help="release rows that the suite still finds bad, for this reason")
     forget = add_command(commands, "forget", forget_key, "erase a subject from snapshots, predictions and quarantine")
-    forget.add_argument("--key", required=True, metavar="KEY", help="the subject, as it stands in the source")
+    forget.add_argument(
+        "--key",
+        required=True,
+        metavar="KEY",
+        help="the subject, as it stands in the source; a key of several columns as 1017+2",
+    )
     words = "expire partitions beyond their retention, delete files that nothing needs"
     tidy_command = add_command(commands, "tidy", tidy, words)
     tidy_command.add_argument(

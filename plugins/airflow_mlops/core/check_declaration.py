@@ -91,7 +91,7 @@ def check_columns(loop: Loop, root: Path) -> None:
                     key="evaluate" if name in (*loop.evaluate.slices, *loop.evaluate.groups) else "gates",
                 )
     if loop.data.expectations:
-        types = {name: column.stored_type for name, column in contract.columns.items()}
+        types = {name: column.stored_type for name, column in contract.stored.items()}
         check_suite_columns(root / loop.data.expectations, str(loop.data.contract), types)
 
 

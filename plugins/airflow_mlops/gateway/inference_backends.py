@@ -96,7 +96,7 @@ def array_columns(model: Any, shape: RowShape, maker: FeatureMaker) -> list[str]
     if maker.reference is not None:
         return None
     data = maker.workspace.loop.data
-    columns = sorted(field.name for field in shape.fields if field.name not in maker.hidden | {data.key, data.time})
+    columns = sorted(field.name for field in shape.fields if field.name not in maker.hidden | data.key_and_time)
     names = [str(name) for name in getattr(model, "feature_names_in_", columns)]
     missing = [name for name in names if name not in columns]
     if missing:

@@ -18,11 +18,13 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.frame_types import frame_of, never_null
+from airflow_mlops.core.data.key_text import join_key
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
 from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.declaration.arrow_types import parse_type
 from airflow_mlops.core.declaration.contract import Contract, first_match
 from airflow_mlops.core.declaration.data import Data
+from airflow_mlops.core.declaration.key_columns import is_joined, key_columns
 from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.gateway.row_errors import RowError, explain_error
 
@@ -70,7 +72,7 @@ class RowShape:
     fields : sequence of RowField
         Columns of a row, without the label.
     key, label : str
-        Names of these columns. A row may have the label, which is ignored.
+        Names of these columns. A row has every column of the key. It may have the label, which is ignored.
     contract : Contract, optional
         Gives the columns that are denied or ignored.
     """
@@ -84,7 +86,9 @@ class RowShape:
         )
         self._decimals = [(f"f{index}", field) for index, field in enumerate(fields) if pa.types.is_decimal(field.kind)]
         self._never_null = never_null(contract, key)
-        self.key_of = attrgetter(f"f{self.by_name[key]}")
+        self._key = key
+        self._key_parts = [(f"f{self.by_name[name]}", fields[self.by_name[name]]) for name in key_columns(key)]
+        self.key_of = self._join_key if is_joined(key) else attrgetter(f"f{self.by_name[key]}")
         members: list[Any] = [
             (f"f{index}", field.json_type) if field.required else (f"f{index}", field.json_type | None, None)
             for index, field in enumerate(self.fields)
@@ -134,7 +138,13 @@ class RowShape:
             field.name: pa.array([getattr(row, f"f{index}") for row in rows], field.snapshot_type)
             for index, field in enumerate(self.fields)
         }
+        if is_joined(self._key):
+            columns[str(self._key)] = pa.array([self.key_of(row) for row in rows], pa.string())
         return frame_of(pa.table(columns), self._never_null)
+
+    def _join_key(self, row: Any) -> str:
+        """Return the text of a row's key, as snapshots have it."""
+        return join_key([text_of(getattr(row, member), field.snapshot_type) for member, field in self._key_parts])
 
     @property
     def _has_ignored_columns(self) -> bool:
@@ -165,8 +175,12 @@ class RowShape:
             for member, field in self._masked:
                 value = getattr(row, member)
                 if value is not None and field.masked:
-                    text = format_column(pa.array([value], field.kind))[0].as_py()
-                    setattr(row, member, keyed_hash(text, field.masked))
+                    setattr(row, member, keyed_hash(text_of(value, field.kind), field.masked))
+
+
+def text_of(value: Any, kind: pa.DataType) -> str:
+    """Return the one text of a value, as :func:`format_column` writes it."""
+    return value if isinstance(value, str) else str(format_column(pa.array([value], kind))[0].as_py())
 
 
 def python_type(kind: pa.DataType) -> Any:
@@ -203,12 +217,13 @@ def request_shape(
     """
     if contract is not None:
         hidden = contract.hidden | (set() if data.features else {data.time})
+        keys = data.key_columns
         fields = [
             RowField(
                 name,
                 column.source_type,
-                nullable=column.nullable and name != data.key,
-                required=name == data.key or not (column.optional or name in hidden),
+                nullable=column.nullable and name not in keys,
+                required=name in keys or not (column.optional or name in hidden),
                 masked=mask_key(secret, name) if column.mask else None,
             )
             for name, column in contract.columns.items()
@@ -222,7 +237,8 @@ def request_shape(
         kind = parse_type(text)
         if kind is None:
             raise RolloutError(f"column {name!r} is recorded as {text!r}, which is not a type of a column")
-        if name != data.label:
-            optional = name == data.time and not data.features
-            fields.append(RowField(name, kind, nullable=name != data.key, required=not optional))
+        is_key = name in data.key_columns
+        if name != data.label and (is_key or name != data.key):
+            optional = name == data.time and not data.features and not is_key
+            fields.append(RowField(name, kind, nullable=not is_key, required=not optional))
     return RowShape(fields, key=data.key, label=data.label)

@@ -35,7 +35,7 @@ def refuse_evolution(contract: Contract, now: Mapping[str, str], earlier: Mappin
             continue
         if contract.evolution != "additive":
             faults.append(f"+ {name!r} ({now[name]}) is new, and the contract does not say evolution: additive")
-        elif not contract.columns[name].nullable:
+        elif not contract.stored[name].nullable:
             faults.append(f"+ {name!r} ({now[name]}) is new and not nullable, and earlier partitions have no value")
     if faults:
         raise PartitionRefusedError(
@@ -66,7 +66,7 @@ def apply_contract(rows: pa.Table, contract: Contract, where: str, *, but: str |
         If a column is missing or null that may not be null, or has another type.
     """
     columns: dict[str, Any] = {}
-    for name, column in contract.columns.items():
+    for name, column in contract.stored.items():
         if name == but:
             continue
         if name not in rows.column_names:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_mlops.core.data.key_text import join_key_columns
 from airflow_mlops.core.data.masking import fingerprint, mask_column, mask_key, refuse_other_key
 from airflow_mlops.core.data.read_text import format_column, moments_of_clocks, parse_column
 from airflow_mlops.core.data.shape import Rule, Shape
@@ -117,45 +118,82 @@ class Enforcement:
     def read(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, list[str]]]:
         """Return the rows in the stored schema, and the reasons against each bad row by its position."""
         reasons: dict[int, list[str]] = {}
-        columns = [self._read_column(rule, batch, reasons) for rule in self.shape.rules]
-        rows = pa.RecordBatch.from_arrays(columns, schema=self.shape.schema)
+        columns: dict[str, pa.Array] = {}
+        for rule in self.shape.rules:
+            columns[rule.name] = (
+                join_key_columns([columns[name] for name in rule.joins])
+                if rule.joins
+                else self._read_column(rule, batch, reasons)
+            )
+        rows = pa.RecordBatch.from_arrays(list(columns.values()), schema=self.shape.schema)
         self._check_time(rows, reasons)
         return rows, reasons
 
     def format_rows(self, batch: pa.RecordBatch, positions: list[int]) -> pa.RecordBatch:
         """Return the rows at some positions of a batch as text, masked where the contract masks a column."""
-        at = pa.array(positions, pa.int64())
-        columns = []
-        for rule in self.shape.rules:
-            if rule.source is None:
-                columns.append(pa.nulls(len(positions), pa.string()))
-                continue
-            text = format_column(batch.column(rule.source).take(at))
-            columns.append(mask_column(text, self._keys[rule.name]) if rule.mask and self.raw else text)
+        rows = batch.take(pa.array(positions, pa.int64()))
+        columns = [self._format_rule(rule, rows) for rule in self.shape.rules]
         return pa.RecordBatch.from_arrays(columns, names=[rule.name for rule in self.shape.rules])
+
+    def canonical_texts(self, batch: pa.RecordBatch, name: str) -> pa.Array | None:
+        """Return a column of an arrival as the one text of each value, unmasked; None if the column is missing.
+
+        A text that is no value of the column's type stays as it is.
+        """
+        rule = next((rule for rule in self.shape.rules if rule.name == name), None)
+        if rule is None or rule.source is None:
+            return None
+        return self._canonical(rule, self._without_nulls(batch.column(rule.source)))
+
+    def _canonical(self, rule: Rule, arrived: pa.Array) -> pa.Array:
+        values, invalid = self._convert(rule, arrived)
+        return pc.if_else(pa.array(invalid), format_column(arrived), format_column(values))
+
+    def _format_rule(self, rule: Rule, batch: pa.RecordBatch) -> pa.Array:
+        """Return a column of bad rows as text, masked; the key column from the one text of each part."""
+        if rule.joins:
+            parts = [part for name in rule.joins for part in self.shape.rules if part.name == name]
+            return join_key_columns([self._mask(part, self._part_texts(part, batch)) for part in parts])
+        if rule.source is None:
+            return pa.nulls(batch.num_rows, pa.string())
+        if rule.mask and self.raw:
+            # The one text of a value, so that it has the mask of the same value in a snapshot.
+            return self._mask(rule, self._part_texts(rule, batch))
+        return format_column(batch.column(rule.source))
+
+    def _part_texts(self, rule: Rule, batch: pa.RecordBatch) -> pa.Array:
+        texts = self.canonical_texts(batch, rule.name)
+        return pa.nulls(batch.num_rows, pa.string()) if texts is None else texts
+
+    def _mask(self, rule: Rule, texts: pa.Array) -> pa.Array:
+        return mask_column(texts, self._keys[rule.name]) if rule.mask and self.raw else texts
 
     def _read_column(self, rule: Rule, batch: pa.RecordBatch, reasons: dict[int, list[str]]) -> pa.Array:
         """Return a column in its stored type, and add the reasons against its values to ``reasons``."""
         if rule.source is None:
             return pa.nulls(batch.num_rows, pa.string() if rule.mask else rule.kind)
-        arrived = batch.column(rule.source)
-        if not self.shape.typed and self.shape.nulls and not pa.types.is_null(arrived.type):
-            means_null = pc.is_in(arrived, value_set=pa.array(self.shape.nulls, arrived.type))
-            if means_null.true_count:
-                arrived = pc.if_else(means_null, pa.scalar(None, arrived.type), arrived)
+        arrived = self._without_nulls(batch.column(rule.source))
         if rule.mask and not self.raw:
-            return arrived.cast(pa.string())
+            masked = arrived.cast(pa.string())
+            _add_nulls(reasons, rule, masked, np.zeros(len(masked), bool))
+            return masked
         values, invalid = self._convert(rule, arrived)
         type_name = expected_type(rule.kind)
         _add_reasons(reasons, invalid, lambda at: f"{rule.name}: {format_value(arrived[at], rule)} is no {type_name}")
-        if not rule.nullable and values.null_count:
-            missing = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), bool) & ~invalid
-            _add_reasons(reasons, missing, lambda _at: f"{rule.name}: is null")
+        _add_nulls(reasons, rule, values, invalid)
         if rule.finite and pa.types.is_floating(rule.kind):
             is_valid = values.is_valid().to_numpy(zero_copy_only=False)
             infinite = ~np.isfinite(values.to_numpy(zero_copy_only=False)) & is_valid
             _add_reasons(reasons, infinite, lambda at: f"{rule.name}: {values[at].as_py()} is not finite")
         return mask_column(format_column(values), self._keys[rule.name]) if rule.mask else values
+
+    def _without_nulls(self, arrived: pa.Array) -> pa.Array:
+        """Return a column with the texts that mean null as null."""
+        if not self.shape.typed and self.shape.nulls and not pa.types.is_null(arrived.type):
+            means_null = pc.is_in(arrived, value_set=pa.array(self.shape.nulls, arrived.type))
+            if means_null.true_count:
+                return pc.if_else(means_null, pa.scalar(None, arrived.type), arrived)
+        return arrived
 
     def _convert(self, rule: Rule, arrived: pa.Array) -> tuple[pa.Array, Mask]:
         """Return a column as values of its declared type, and a mask of the invalid values."""
@@ -192,6 +230,13 @@ class Enforcement:
 def _as_mask(condition: pa.Array) -> Mask:
     """Return a condition as an array; null is false."""
     return np.asarray(pc.fill_null(condition, False).to_numpy(zero_copy_only=False), bool)
+
+
+def _add_nulls(reasons: dict[int, list[str]], rule: Rule, values: pa.Array, invalid: Mask) -> None:
+    """Add the reason of each null where the column has to have a value; an invalid value has a reason already."""
+    if not rule.nullable and values.null_count:
+        missing = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), bool) & ~invalid
+        _add_reasons(reasons, missing, lambda _at: f"{rule.name}: is null")
 
 
 def _add_reasons(reasons: dict[int, list[str]], mask: Mask, reason: Callable[[int], str]) -> None:

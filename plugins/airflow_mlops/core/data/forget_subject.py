@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 from airflow_mlops.core.data.apply_retention import needed_pins, versions_made_from
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.erasure import subject_column, subject_hash
+from airflow_mlops.core.data.key_text import canonical_parts, masked_text, plain_key, require_whole_key, stored_key
 from airflow_mlops.core.data.labels.erase_labels import erase_labels
-from airflow_mlops.core.data.masking import fingerprint, keyed_hash, mask_key, refuse_other_key
+from airflow_mlops.core.data.masking import fingerprint, mask_key, refuse_other_key
 from airflow_mlops.core.data.quarantined_rows import is_broken
 from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.ledger.data_details import (
@@ -59,12 +60,14 @@ def forget_subject(workspace: Workspace, subject: str) -> ErasureResult:
     ----------
     subject : str
         Value of the contract's subject column, or of the key where the contract names none; as it stands in
-        the source, before any masking.
+        the source, before any masking. Of a key of several columns, the values with ``+`` between them.
 
     Raises
     ------
     DeclarationError
         If there is no key to hash with; the ledger must not hold the subject's name.
+    DataError
+        If the subject is a key with more or fewer parts than the key of the loop has columns.
     """
     erasure = _SubjectErasure(workspace, subject)
     state = workspace.state()
@@ -78,7 +81,7 @@ def forget_subject(workspace: Workspace, subject: str) -> ErasureResult:
             workspace.draft(
                 SubjectForgotten(
                     subject=erasure.hash,
-                    column=erasure.column,
+                    column=str(erasure.column),
                     mask_key=erasure.fingerprint,
                     partitions=result.partitions,
                     models=tuple(sorted(result.models)),
@@ -122,10 +125,13 @@ class _SubjectErasure:
         self.column = subject_column(workspace)
         key = mask_key(workspace.secret, self.column)
         refuse_other_key(key, workspace.state().mask_key)
-        self.hash, self.fingerprint = subject_hash(subject, key), fingerprint(key)
-        contract = workspace.contract
-        masks = contract is not None and self.column in contract.columns and contract.columns[self.column].mask
-        self.stored_subject = keyed_hash(subject, mask_key(workspace.secret, self.column)) if masks else subject
+        is_key = self.column == workspace.loop.data.key
+        if is_key:
+            require_whole_key(workspace, subject)
+        self.plain_parts = canonical_parts(workspace, subject) if is_key else [subject]
+        self.hash = subject_hash(plain_key(workspace, subject) if is_key else subject, key)
+        self.fingerprint = fingerprint(key)
+        self.stored_subject = stored_key(workspace, subject) if is_key else masked_text(workspace, self.column, subject)
         self.result = ErasureResult()
         self.keys: set[str] = set()
 
@@ -215,7 +221,8 @@ class _SubjectErasure:
 
     def _names_subject(self, row: dict[str, str | None]) -> bool:
         if is_broken(row):
-            return self.subject in str(row[""])
+            # A broken row has no columns: whatever may be about the subject is erased.
+            return all(part in str(row[""]) for part in self.plain_parts)
         return row.get(self.column) == self.stored_subject
 
     def _mask(self, batch: pa.RecordBatch) -> Any:

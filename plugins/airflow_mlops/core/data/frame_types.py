@@ -16,6 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from airflow_mlops.core.declaration.key_columns import identifying_columns
+
 if TYPE_CHECKING:
     from airflow_mlops.core.declaration.contract import Contract
 
@@ -34,10 +36,10 @@ def never_null(contract: Contract | None, key: str | None = None) -> frozenset[s
         The key of the rows; that of the contract if not given.
     """
     if contract is None:
-        return frozenset() if key is None else frozenset({key})
+        return frozenset() if key is None else identifying_columns(key)
     columns = contract.columns.items()
     declared = {name for name, column in columns if not (column.nullable or column.optional)}
-    return frozenset(declared | {key or contract.key})
+    return frozenset(declared) | identifying_columns(key or contract.key)
 
 
 def frame_of(rows: pa.Table, present: Collection[str] = ()) -> pd.DataFrame:

@@ -85,7 +85,7 @@ class History:
             raise TrainingError(f"history.rows(partitions={partitions}): ask for at least 1")
         contract = self._workspace.contract
         data = self._workspace.loop.data
-        hidden = (contract.hidden if contract else frozenset()) - {data.key, data.time, data.label}
+        hidden = (contract.hidden if contract else frozenset()) - data.key_and_time - {data.label}
         for name in columns or ():
             if name in hidden:
                 raise TrainingError(f"history.rows: {name!r} is hidden from models by the contract (feature: false)")
@@ -128,7 +128,7 @@ class History:
 
     def _no_rows(self, names: list[str]) -> pd.DataFrame:
         contract = self._workspace.contract
-        if contract is None or not set(names) <= set(contract.columns):
+        if contract is None or not set(names) <= set(contract.stored):
             return pd.DataFrame(columns=names)
         return frame_of(contract.schema.empty_table().select(names), self._never_null)
 
@@ -137,14 +137,14 @@ class History:
         younger = [name for name in names if name not in frame.columns]
         if not younger or self._workspace.contract is None:
             return frame[list(names)]
-        columns = self._workspace.contract.columns
+        columns = self._workspace.contract.stored
         nulls = pa.table({name: pa.nulls(len(frame), columns[name].stored_type) for name in younger})
         return pd.concat([frame, frame_of(nulls, self._never_null)], axis=1)[list(names)]
 
     def _refuse_unknown(self, missing: Sequence[str], key: str) -> None:
         # A column that was added to the contract later is null in older partitions.
         contract = self._workspace.contract
-        unknown = [name for name in missing if contract is None or name not in contract.columns]
+        unknown = [name for name in missing if contract is None or name not in contract.stored]
         if unknown:
             raise TrainingError(f"history.rows: there is no column {unknown[0]!r} in the partition {key}")
 

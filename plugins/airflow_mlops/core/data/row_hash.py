@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from pandas.util import hash_array
 
 from airflow_mlops.core.declaration.arrow_types import is_text
+from airflow_mlops.core.declaration.key_columns import key_columns
 from airflow_mlops.core.errors import DataError
 
 Hashes = npt.NDArray[np.uint64]
@@ -59,7 +60,8 @@ def hash_rows(batch: pa.RecordBatch, *, key: str | None = None) -> HashedRows:
         Columns of text, numbers, booleans, dates or timestamps. Batches of at most 65,536 rows stay in the
         processor's cache.
     key : str, optional
-        Column that identifies a row; its hash, and the hash of the other columns, are returned too.
+        Column that identifies a row; its hash, and the hash of the columns that hold no part of the key, are returned
+        too.
 
     Raises
     ------
@@ -70,6 +72,8 @@ def hash_rows(batch: pa.RecordBatch, *, key: str | None = None) -> HashedRows:
     first, second = (np.full(batch.num_rows, start) for start in column_constants(""))
     kinds: dict[str, str] = {}
     keys = rest = None
+    parts = key_columns(key) if key is not None else ()
+    held = np.zeros(batch.num_rows, np.uint64)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         kinds[name], cells = hash_cells(name, column)
         first_factor, second_factor = column_constants(name)
@@ -79,8 +83,10 @@ def hash_rows(batch: pa.RecordBatch, *, key: str | None = None) -> HashedRows:
         second += cells
         if name == key:
             keys = share
+        if name == key or name in parts:
+            held += share
     if keys is not None:
-        rest = mix(first - keys)
+        rest = mix(first - held)
         keys = mix(keys)
     return HashedRows(kinds, mix(first), mix(second), keys, rest)
 

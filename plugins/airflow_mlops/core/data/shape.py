@@ -16,6 +16,7 @@ from airflow_mlops.core.data.contract_over_time import refuse_evolution
 from airflow_mlops.core.declaration.arrow_types import canonical_type, is_compatible, parse_type
 from airflow_mlops.core.declaration.contract import COLUMN_NAME, RESERVED_NAMES, Contract, first_match, normal_name
 from airflow_mlops.core.declaration.data import Data
+from airflow_mlops.core.declaration.key_columns import is_joined, key_columns
 from airflow_mlops.core.errors import PartitionRefusedError
 
 
@@ -25,7 +26,7 @@ class Rule:
 
     ``source`` is its position in the arrival; None for an optional column that is missing. ``text`` is true if its
     values are parsed from text although the source has types. ``format`` and ``clock`` are the form of its times, and
-    the zone of those that state none.
+    the zone of those that state none. ``joins`` are the columns that a key column is made of.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Rule:
     text: bool = False
     format: str | None = None
     clock: str | None = None
+    joins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def derive_shape(
         With every difference between the columns and the contract, or the partitions before.
     """
     refuse_names(arriving if contract is None else unknown_columns(contract, arriving))
-    for role in ("key", "time", "label") if data.labels is None else ("key", "time"):
-        column = getattr(data, role)
+    roles = [*(("key", name) for name in data.key_columns), ("time", data.time)]
+    for role, column in [*roles, ("label", data.label)] if data.labels is None else roles:
         if contract is None and column not in arriving.names:
             raise PartitionRefusedError(
                 f"column {column!r}, the declared {role}, is missing; there are {', '.join(arriving.names)}"
@@ -183,16 +185,22 @@ def shape_from_contract(
             "change the contract by review"
         )
     nulls = contract.nulls if nulls is None else nulls
+    rules += key_rules(contract.key)
     return Shape(tuple(rules), typed, nulls, contract.late, contract.early, tuple(ignored))
 
 
 def _rule_from_contract(contract: Contract, name: str, source: int | None, *, text: bool) -> Rule:
     column = contract.columns[name]
     # A row without its time belongs to no partition, as one without its key is no row.
-    is_required = not column.nullable or name in (contract.key, contract.time)
+    is_required = not column.nullable or name in (*key_columns(contract.key), contract.time)
     return Rule(
         name, column.source_type, source, not is_required, column.finite, column.mask, text, column.format, column.clock
     )
+
+
+def key_rules(key: str) -> list[Rule]:
+    """Return the rule of the key column of a key of several columns; none for a key of one column."""
+    return [Rule(str(key), pa.string(), None, nullable=False, joins=key_columns(key))] if is_joined(key) else []
 
 
 def _sort_new_columns(contract: Contract, arriving: pa.Schema) -> tuple[list[str], list[str]]:
@@ -212,7 +220,14 @@ def _sort_new_columns(contract: Contract, arriving: pa.Schema) -> tuple[list[str
 
 def shape_from_rows(arriving: pa.Schema, earlier: Mapping[str, str] | None, data: Data) -> Shape:
     """Return the shape of typed rows without a contract; see :func:`derive_shape`."""
+    joined = key_rules(data.key)
     rules, faults = [], case_twins(arriving.names)
+    faults += [
+        f"column {name!r} has the name of the column that holds the whole key {', '.join(data.key_columns)}: declare a "
+        "contract that names it otherwise with from:, or ignores it"
+        for name in arriving.names
+        if joined and name.casefold() == data.key.casefold()
+    ]
     for place, field in enumerate(arriving):
         kind = canonical_type(field.type)
         if earlier is not None and field.name in earlier and pa.types.is_null(field.type):
@@ -224,9 +239,11 @@ def shape_from_rows(arriving: pa.Schema, earlier: Mapping[str, str] | None, data
                 else f"column {field.name!r} has the type {field.type}; text, numbers, booleans, dates, times are kept"
             )
             continue
-        rules.append(Rule(field.name, kind, place, nullable=field.name not in (data.key, data.time)))
+        rules.append(Rule(field.name, kind, place, nullable=field.name not in data.key_and_time))
+    rules += joined
     if earlier is not None:
-        faults += _differences({rule.name: str(rule.kind) for rule in rules}, earlier, arriving.names)
+        types = {rule.name: str(rule.kind) for rule in rules}
+        faults += _differences(types, earlier, [*arriving.names, *types])
     if faults:
         raise PartitionRefusedError("; ".join(faults))
     return Shape(tuple(rules), typed=True)

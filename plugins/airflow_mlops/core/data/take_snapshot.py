@@ -170,8 +170,8 @@ class _SnapshotReader:
                 return None
             require_rows(arrival)
             erasure = Erasure(self.workspace, self.state)
-            arrival.batches = erasure.drop_forgotten(arrival.batches)
             enforcement = self._enforcement(arrival)
+            arrival.batches = erasure.drop_forgotten(arrival.batches, enforcement.canonical_texts)
             profiler = stack.enter_context(closing(self._profiler(enforcement.shape))) if keep else None
             watchers: list[Watcher] = [profiler] if profiler else []
             partition_pass = PartitionPass(enforcement, data, spool, repeated, watchers)
@@ -212,9 +212,10 @@ class _SnapshotReader:
 
     def _collect(self, error: KeysRepeatError) -> RepeatedKeys:
         with self.workspace.source.open(self.partition) as arrival, Spool() as spool:
-            arrival.batches = Erasure(self.workspace, self.state).drop_forgotten(arrival.batches)
-            repeated = RepeatedKeys(error.hashes)
-            return PartitionPass(self._enforcement(arrival), self.workspace.loop.data, spool, repeated).collect(arrival)
+            enforcement, repeated = self._enforcement(arrival), RepeatedKeys(error.hashes)
+            erasure = Erasure(self.workspace, self.state)
+            arrival.batches = erasure.drop_forgotten(arrival.batches, enforcement.canonical_texts)
+            return PartitionPass(enforcement, self.workspace.loop.data, spool, repeated).collect(arrival)
 
     def _profiler(self, shape: Shape) -> SnapshotProfiler:
         return SnapshotProfiler(self.workspace, self.state, countable_columns(self.workspace, list(shape.columns)))

@@ -75,11 +75,11 @@ class FeatureMaker:
         data = self.workspace.loop.data
         visible = [name for name in rows.columns if name not in self.hidden]
         if self.reference is None:
-            return rows[sorted(name for name in visible if name not in (data.key, data.time))]
+            return rows[sorted(name for name in visible if name not in data.key_and_time)]
         frame = rows[visible].reset_index(drop=True)
         features = self._call(frame.copy(), partition, version)
         self._check(features, len(frame))
-        features = features.drop(columns=[name for name in (data.key, data.time) if name in features.columns])
+        features = features.drop(columns=[name for name in data.key_and_time if name in features.columns])
         if features.shape[1] == 0:
             raise TrainingError(f"{self.reference} gave no features: no column but the key and the time")
         features.index = rows.index
@@ -90,7 +90,7 @@ class FeatureMaker:
         """Columns that neither a model nor the function sees: the label, and those that the contract hides."""
         data, contract = self.workspace.loop.data, self.workspace.contract
         hidden = contract.hidden if contract else frozenset()
-        return (hidden - {data.key, data.time} - self.shown) | {data.label}
+        return (hidden - data.key_and_time - self.shown) | {data.label}
 
     @cached_property
     def _function(self) -> Any:

@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from airflow_mlops.core.declaration.arrow_types import CONTRACT_TYPES
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.declared import Listed
+from airflow_mlops.core.declaration.key_columns import Key, is_joined, key_columns, write_key
 from airflow_mlops.core.declaration.read_loop import line_of, read_strict_yaml
 from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError
@@ -144,7 +145,10 @@ class Contract(BaseModel):
 
     contract: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="name of the data set")
     description: str | None = Field(default=None, description="what the data set holds, for people")
-    key: str = Field(description="column that tells rows apart; never null, never twice in a partition")
+    key: Key = Field(
+        description="column that tells rows apart, or a list of columns that do together; never null, never twice in a "
+        "partition"
+    )
     time: str = Field(description="column with the time of the row")
     subject: str | None = Field(
         default=None, description="column that names the person a row is about; the key if not given"
@@ -171,10 +175,25 @@ class Contract(BaseModel):
 
     @model_validator(mode="after")
     def _require_roles(self) -> Contract:
-        for role in ("key", "time", "subject"):
-            name = getattr(self, role)
+        keys = [("key", name) for name in key_columns(self.key)]
+        for role, name in (*keys, ("time", self.time), ("subject", self.subject)):
             if name is not None and name not in self.columns:
                 raise ValueError(f"{role}: {name!r} is none of the columns; {suggest_name(name, list(self.columns))}")
+        return self
+
+    @model_validator(mode="after")
+    def _require_joinable_key(self) -> Contract:
+        if not is_joined(self.key):
+            return self
+        taken = next((name for name in self.columns if name.casefold() == self.key.casefold()), None)
+        if taken is not None:
+            raise ValueError(
+                f"columns: {taken!r} is the name of the column that holds the whole key; give it another, and say "
+                f"from: {taken!r}"
+            )
+        optional = next((name for name in key_columns(self.key) if self.columns[name].optional), None)
+        if optional is not None:
+            raise ValueError(f"key: {optional!r} is optional, and a row without a part of its key is no row")
         return self
 
     @model_validator(mode="after")
@@ -192,7 +211,7 @@ class Contract(BaseModel):
                 column.privacy == "personal"
                 and column.feature
                 and not column.mask
-                and name not in (self.key, self.time)
+                and name not in (*key_columns(self.key), self.time)
             ):
                 raise ValueError(f"columns: {name!r} is personal: declare mask: true, or feature: false")
         return self
@@ -235,7 +254,14 @@ class Contract(BaseModel):
     @property
     def schema(self) -> pa.Schema:
         """The stored columns, in the order of the contract."""
-        return pa.schema([pa.field(name, column.stored_type) for name, column in self.columns.items()])
+        return pa.schema([pa.field(name, column.stored_type) for name, column in self.stored.items()])
+
+    @property
+    def stored(self) -> dict[str, Column]:
+        """The columns of snapshots: those declared, and the key column of a key of several columns."""
+        if not is_joined(self.key):
+            return self.columns
+        return {**self.columns, str(self.key): Column(type="text", nullable=False)}
 
     @property
     def hidden(self) -> frozenset[str]:
@@ -300,7 +326,7 @@ def load_contract(data: Data, root: Path) -> Contract | None:
         return None
     contract = read_contract(root / data.contract)
     for role in ("key", "time"):
-        in_loop, in_contract = getattr(data, role), getattr(contract, role)
+        in_loop, in_contract = (write_key(getattr(declared, role)) for declared in (data, contract))
         if in_loop != in_contract:
             raise DeclarationError(
                 f"the contract says {role}: {in_contract!r}, the loop says {in_loop!r}", file=data.contract, key=role

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from airflow_mlops.core.declaration.declared import Cron, Day, Declared, Listed, Reference, Zone, section
+from airflow_mlops.core.declaration.key_columns import Key, identifying_columns, key_columns
 from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.declaration.path_template import is_template, require_placeholder
 from airflow_mlops.core.declaration.text_form import TextForm
@@ -282,7 +283,10 @@ class Labels(Declared):
         le=1000,
         description="partitions after its own in which the label of a row may arrive; later labels are ignored",
     )
-    key: str | None = Field(default=None, description="column of a delivery with the row's key; data.key if not given")
+    key: Key | None = Field(
+        default=None,
+        description="column of a delivery with the row's key, or a list in the order of data.key; that if not given",
+    )
     label: str | None = Field(default=None, description="column of a delivery with the label; data.label if not given")
     time: str | None = Field(
         default=None, description="column of a table with the arrival time of a label; data.time if not given"
@@ -342,7 +346,10 @@ class Data(Declared):
     contract: str | None = Field(
         default=None, description="path of the contract; without one, the first partition fixes the columns"
     )
-    key: str = Field(description="column that identifies a row; never null, unique in a partition")
+    key: Key = Field(
+        description="column that identifies a row, or a list of columns that do together; never null, unique in a "
+        "partition"
+    )
     time: str = Field(description="column with the time of the row; a model never sees it")
     label: str = Field(description="column to predict; null where the label has not arrived")
     labels: Labels | None = Field(
@@ -371,6 +378,20 @@ class Data(Declared):
         return self
 
     @model_validator(mode="after")
+    def _require_fitting_keys(self) -> Self:
+        if self.label in self.key_columns:
+            raise ValueError(
+                f"key: {self.label!r} is the label, which a key cannot hold: it may arrive later, or change"
+            )
+        delivered = self.labels.key if self.labels is not None else None
+        if delivered is not None and len(key_columns(delivered)) != len(self.key_columns):
+            raise ValueError(
+                f"labels.key names {', '.join(key_columns(delivered))}, and key {', '.join(self.key_columns)}: name as "
+                "many columns, in the same order"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _require_ordered_days(self) -> Self:
         if self.from_ is not None and self.until is not None and self.until < self.from_:
             raise ValueError(f"until: {self.until} lies before from: {self.from_}, so that no partition is left")
@@ -385,6 +406,16 @@ class Data(Declared):
                 f"their rows; write the folder as a placeholder, as in {self.time}={{partition}}/"
             )
         return self
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The declared columns of the key; ``key`` is the one column that holds the whole of it."""
+        return key_columns(self.key)
+
+    @property
+    def key_and_time(self) -> frozenset[str]:
+        """Columns that no model sees: the key, its parts, and the time."""
+        return identifying_columns(self.key) | {self.time}
 
     @property
     def schedule(self) -> PartitionSchedule:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.data.frame_types import frame_of
-from airflow_mlops.core.data.masking import keyed_hash, mask_key
+from airflow_mlops.core.data.key_text import require_whole_key, stored_key
 from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
 from airflow_mlops.core.errors import DataError, MlopsError, ReproductionError
 from airflow_mlops.core.governance.reproduce_version import find_version, request_of
@@ -64,7 +64,7 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
     Parameters
     ----------
     key : str
-        Key of the row as it stands in the source.
+        Key of the row as it stands in the source; of several columns, their values with ``+`` between them.
     partition : str, optional
         Where to look for it; all published partitions, the newest first, if not given.
 
@@ -72,8 +72,11 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
     ------
     ReproductionError
         If there is no such version, or no published row with that key.
+    DataError
+        If the key has more or fewer parts than the key of the loop has columns.
     """
     version = find_version(workspace, number)
+    require_whole_key(workspace, key)
     pin, rows = _find_row(workspace, stored_key(workspace, key), partition)
     position = int(np.flatnonzero(rows[workspace.loop.data.key].astype(str) == stored_key(workspace, key))[0])
     model = load_version(workspace, version)
@@ -99,14 +102,6 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
         tuple(sorted(contributions, key=lambda contribution: -abs(contribution.added))),
         _logged_prediction(workspace, pin.partition, key),
     )
-
-
-def stored_key(workspace: Workspace, key: str) -> str:
-    """Return a key as it is stored in the snapshots: masked if the contract masks it."""
-    contract, column = workspace.contract, workspace.loop.data.key
-    if contract is None or not contract.columns[column].mask:
-        return key
-    return keyed_hash(key, mask_key(workspace.secret, column))
 
 
 def shapley_values(model: Any, row: pd.DataFrame, background: pd.DataFrame) -> tuple[list[float], float]:

@@ -212,7 +212,7 @@ def _xlsx(source: XlsxSource, files: _FileSources) -> Source:
         source.header if isinstance(source.header, tuple) else names,
         {arriving[name]: column.source_type for name, column in contract.columns.items()},
         {arriving[name]: column.format for name, column in contract.columns.items() if column.format is not None},
-        tuple(arriving.get(name, name) for name in (data.key, data.time)),
+        tuple(arriving.get(name, name) for name in (*data.key_columns, data.time)),
     )
     options: dict[str, Any] = {
         "root": files.root,

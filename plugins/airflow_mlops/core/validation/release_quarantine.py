@@ -12,9 +12,11 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
+from airflow_mlops.core.data.key_text import require_whole_key
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, split_columns
-from airflow_mlops.core.data.shape import Rule, Shape
+from airflow_mlops.core.data.shape import Rule, Shape, key_rules
 from airflow_mlops.core.declaration.arrow_types import parse_type
+from airflow_mlops.core.declaration.key_columns import key_columns
 from airflow_mlops.core.declaration.text_form import TextForm
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
@@ -67,7 +69,7 @@ def release_quarantine(
     Parameters
     ----------
     keys : sequence of str, optional
-        Only rows with these keys.
+        Only rows with these keys, as the quarantine has them.
     accept : str, optional
         Reason to release rows that the suite finds bad; the ledger records the reason and the person. The contract
         still applies.
@@ -75,8 +77,11 @@ def release_quarantine(
     Raises
     ------
     DataError
-        If the partition is not published, or holds no bad rows.
+        If the partition is not published, or holds no bad rows, or a key has more or fewer parts than the key of the
+        loop has columns.
     """
+    for key in keys or ():
+        require_whole_key(workspace, key)
     published = workspace.state().published.get(partition)
     if published is None:
         raise DataError(
@@ -273,13 +278,15 @@ def with_source_forms(shape: Shape, workspace: Workspace) -> Shape:
 def published_shape(workspace: Workspace, columns: dict[str, str]) -> Shape:
     """Return the published shape of a partition for rows of text, with the present rules of the contract."""
     contract, key = workspace.contract, workspace.loop.data.key
-    rules = []
-    for place, (name, kind) in enumerate(columns.items()):
+    joined, rules = key_rules(key), list[Rule]()
+    for name, kind in columns.items():
+        if any(rule.name == name for rule in joined):
+            continue
         declared = contract.columns.get(name) if contract else None
         stored_type = parse_type(kind)
         assert stored_type is not None, f"{name}: {kind} was published"
-        nullable = name != key if declared is None else declared.nullable and name != key
+        nullable = name not in key_columns(key) and (declared is None or declared.nullable)
         finite = declared is None or declared.finite
-        rules.append(Rule(name, stored_type, place, nullable, finite, declared is not None and declared.mask))
+        rules.append(Rule(name, stored_type, len(rules), nullable, finite, declared is not None and declared.mask))
     late, early = (contract.late, contract.early) if contract else ("accept", "accept")
-    return Shape(tuple(rules), typed=False, nulls=(), late=late, early=early)
+    return Shape((*rules, *joined), typed=False, nulls=(), late=late, early=early)

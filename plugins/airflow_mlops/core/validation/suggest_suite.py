@@ -17,6 +17,7 @@ from airflow_mlops.core.data.drafting.learn_columns import LearnedTable
 from airflow_mlops.core.data.drafting.suggest_contract import quote_yaml, replace_unprintable
 from airflow_mlops.core.data.profiles.partition_profile import LARGEST
 from airflow_mlops.core.declaration.arrow_types import is_number
+from airflow_mlops.core.declaration.key_columns import key_columns
 
 ROWS_PER_TEXT = 10
 """Rows for each different text below which the texts count as names and not as categories."""
@@ -42,7 +43,7 @@ def draft_suite(
     files : sequence of Path
         The files, for the comment in the draft.
     key : str
-        The key, which gets no expectation: the contract covers it.
+        The key, whose columns get no expectation: the contract covers it.
     hidden : collection of str
         Columns whose values must not be written, such as personal ones.
     names : mapping of str to str, optional
@@ -58,7 +59,7 @@ def draft_suite(
     body = [
         line
         for column in table.columns.values()
-        if column.name != key and not column.unsupported
+        if column.name not in key_columns(key) and not column.unsupported
         for line in expectation_lines(
             column, name=(names or {}).get(column.name, column.name), with_values=column.name not in hidden
         )

@@ -14,6 +14,7 @@ from airflow_mlops.core.data.drafting.column_facts import ColumnFacts
 from airflow_mlops.core.data.drafting.sniff_dialect import SniffedDialect, sniff_dialect
 from airflow_mlops.core.declaration.arrow_types import canonical_type
 from airflow_mlops.core.declaration.text_form import TextForm
+from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DataError, DeclarationError
 from airflow_mlops.core.ports.partitions import Arrival
 from airflow_mlops.core.sources.csv_dialect import CsvDialect
@@ -134,3 +135,16 @@ def refuse_another_type(facts: ColumnFacts, column: pa.Array, file: Path, *, typ
             f"{file.name}: column {facts.name!r} has the type {kind}; the files before have {facts.typed}. "
             "A contract says one type: correct the files, or draft from those that agree"
         )
+
+
+def require_column(table: LearnedTable, name: str) -> ColumnFacts:
+    """Return the facts of a column.
+
+    Raises
+    ------
+    DeclarationError
+        If there is no such column; names the nearest one.
+    """
+    if name not in table.columns:
+        raise DeclarationError(f"there is no column {name!r}; {suggest_name(name, list(table.columns))}")
+    return table.columns[name]

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from airflow_mlops.core.data.drafting.choose_key import choose_key, name_rank
 from airflow_mlops.core.data.drafting.column_facts import ColumnFacts
-from airflow_mlops.core.data.drafting.learn_columns import LearnedTable
+from airflow_mlops.core.data.drafting.learn_columns import LearnedTable, require_column
 from airflow_mlops.core.data.drafting.personal_columns import guess_privacy
-from airflow_mlops.core.declaration.arrow_types import contract_type, is_number, is_text, is_time
+from airflow_mlops.core.declaration.arrow_types import contract_type, is_number, is_time
 from airflow_mlops.core.declaration.contract import COLUMN_NAME, RESERVED_NAMES, normal_name
-from airflow_mlops.core.declaration.validation_errors import suggest_name
+from airflow_mlops.core.declaration.key_columns import key_columns
 from airflow_mlops.core.errors import DeclarationError
 
-KEY_WORDS = ("id", "key", "uuid", "guid", "number", "no", "code")
 TIME_WORDS = ("time", "timestamp", "at", "datetime", "date", "day", "on")
 ROWS_PER_PARTITION = 200
 """Rows that a partition should have for checks and metrics to mean something."""
@@ -58,7 +58,8 @@ def draft_contract(
     files : sequence of Path
         The files, for the comment in the draft and for its default name.
     name, key, time : str, optional
-        Name of the data set, in small letters, and the columns with these roles; guessed if not given.
+        Name of the data set, in small letters, and the columns with these roles; guessed if not given. A key of
+        several columns has commas between them.
 
     Raises
     ------
@@ -68,7 +69,8 @@ def draft_contract(
     name = name or data_set_name(files)
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
         raise DeclarationError(f"{name!r} is no name: small letters, digits, _ and -, at most 63; say one with --name")
-    key, key_remark = choose_key(table, key)
+    key, key_remark = choose_key(table, files, key)
+    keys = key_columns(key)
     time, time_remark = choose_time(table, time)
     personal = {
         column.name: guess
@@ -94,7 +96,7 @@ def draft_contract(
         remarks.append(f"data.source needs {', '.join(f'{key}: {json.dumps(value)}' for key, value in source.items())}")
     lines = [*header_lines(table, files, remarks), f"contract: {quote_yaml(name)}"]
     lines += [
-        f"key: {quote_yaml(names[key])}",
+        f"key: {key_yaml([names[part] for part in keys])}",
         f"time: {quote_yaml(names[time])}",
     ]
     if unsupported:
@@ -104,7 +106,7 @@ def draft_contract(
     lines.append("columns:")
     lines += [
         column_line(
-            column, table, personal.get(column.name), name=names[column.name], has_role=column.name in (key, time)
+            column, table, personal.get(column.name), name=names[column.name], has_role=column.name in (*keys, time)
         )
         for column in table.columns.values()
         if not column.unsupported
@@ -244,35 +246,6 @@ def unit_in_name(name: str) -> str | None:
     return last if "_" in name and UNITS.fullmatch(last) else None
 
 
-def choose_key(table: LearnedTable, name: str | None) -> tuple[str, str]:
-    """Return the key, and a remark if it was guessed.
-
-    Raises
-    ------
-    DeclarationError
-        If the stated column cannot be a key, or no column can.
-    """
-    if name is not None:
-        if not require_column(table, name).unique:
-            raise DeclarationError(
-                f"{name!r} cannot be the key: a key is text or a whole number, never null and never there twice",
-                key="key",
-            )
-        return name, ""
-    candidates = [column.name for column in table.columns.values() if can_be_key(column.value_type) and column.unique]
-    if not candidates:
-        raise DeclarationError(
-            "no column tells all rows apart (text or whole numbers, never null, never twice); say which is the key "
-            "with --key, or draft from files that do not overlap",
-            key="key",
-        )
-    best = min(candidates, key=lambda name: (name_rank(name, KEY_WORDS), list(table.columns).index(name)))
-    others = [name for name in candidates if name != best]
-    return best, f"{best} is the key, as it is never null and never repeats" + (
-        f"; so could be {', '.join(others[:5])}" if others else ""
-    )
-
-
 def choose_time(table: LearnedTable, name: str | None) -> tuple[str, str]:
     """Return the time column, and a remark if it was guessed.
 
@@ -308,28 +281,10 @@ def choose_time(table: LearnedTable, name: str | None) -> tuple[str, str]:
     return best.name, remark + (f"; so could be {', '.join(others[:5])}" if others else "")
 
 
-def require_column(table: LearnedTable, name: str) -> ColumnFacts:
-    """Return the facts of a column.
-
-    Raises
-    ------
-    DeclarationError
-        If there is no such column; names the nearest one.
-    """
-    if name not in table.columns:
-        raise DeclarationError(f"there is no column {name!r}; {suggest_name(name, list(table.columns))}")
-    return table.columns[name]
-
-
-def name_rank(name: str, words: Sequence[str]) -> int:
-    """Return the index in ``words`` of the last word of a name; the number of words if it is none of them."""
-    last = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())[-1]
-    return words.index(last) if last in words else len(words)
-
-
-def can_be_key(kind: pa.DataType) -> bool:
-    """Return whether a column of a type may be a key: text or integers."""
-    return is_text(kind) or bool(pa.types.is_integer(kind))
+def key_yaml(names: Sequence[str]) -> str:
+    """Return the key of a contract as YAML: a name, or a list of several."""
+    written = [quote_yaml(name) for name in names]
+    return written[0] if len(written) == 1 else f"[{', '.join(written)}]"
 
 
 def yaml_type(kind: pa.DataType) -> str:

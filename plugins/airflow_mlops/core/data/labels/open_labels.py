@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow_mlops.core.data.row_times import DeclaredTimes
 from airflow_mlops.core.declaration.data import HttpSource, Labels
+from airflow_mlops.core.declaration.key_columns import key_columns
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
 from airflow_mlops.core.ports.partitions import Source
@@ -48,7 +49,7 @@ def _open_http(workspace: Workspace, labels: Labels, source: HttpSource) -> Sour
     from airflow_mlops.core.sources.http_source import HttpAnswers
 
     data = workspace.loop.data
-    columns = (labels.key or data.key, labels.label or data.label)
+    columns = (*key_columns(labels.key or data.key), labels.label or data.label)
     return HttpAnswers(
         workspace.connections.http(source.conn_id),
         source.path,
@@ -59,7 +60,7 @@ def _open_http(workspace: Workspace, labels: Labels, source: HttpSource) -> Sour
         attempts=source.attempts,
         timeout=source.timeout,
         columns=columns,
-        required=frozenset(columns[:1]),
+        required=frozenset(columns[:-1]),
         limits=data.limits,
         schedule=data.schedule,
     )

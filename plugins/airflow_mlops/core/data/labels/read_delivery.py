@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mlops.core.data.erasure import Erasure, subject_column
+from airflow_mlops.core.data.key_text import join_key_columns
 from airflow_mlops.core.data.labels.open_labels import declared_labels, open_labels
 from airflow_mlops.core.data.masking import mask_column, mask_key
-from airflow_mlops.core.data.read_text import format_column, parse_column
+from airflow_mlops.core.data.read_text import format_column, moments_of_clocks, parse_column
 from airflow_mlops.core.declaration.arrow_types import canonical_type, parse_type
+from airflow_mlops.core.declaration.key_columns import key_columns
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ports.partitions import Arrival
@@ -89,7 +91,10 @@ def read_delivery(workspace: Workspace, state: LoopState, tick: str) -> Delivery
     reader = _DeliveryReader(workspace, state)
     with open_labels(workspace).open(tick) as arrival:
         rename_columns = reader.rename_columns(arrival.batches, reader.columns_of(arrival))
-        parts = [reader.good_rows(batch, arrival) for batch in reader.erasure.drop_forgotten(rename_columns)]
+        parts = [
+            reader.good_rows(batch, arrival)
+            for batch in reader.erasure.drop_forgotten(rename_columns, reader.subject_texts)
+        ]
         delivery = reader.delivery
         delivery.bad[BROKEN] += len(arrival.broken)
         delivery.delivered += len(arrival.broken)
@@ -108,12 +113,10 @@ class _DeliveryReader:
     def __init__(self, workspace: Workspace, state: LoopState) -> None:
         self.workspace, self.loop, self.declared = workspace, workspace.loop, declared_labels(workspace.loop)
         self.delivery, self.erasure = Delivery(), Erasure(workspace, state)
-        self.key = self.declared.key or self.loop.data.key
+        self.keys = key_columns(self.declared.key or self.loop.data.key)
         self.label = self.declared.label or self.loop.data.label
-        self.kind = key_type(workspace, state)
-        contract = workspace.contract
-        self.nulls = contract.nulls if contract else ("",)
-        self.mask = contract is not None and contract.columns[self.loop.data.key].mask
+        self.parts = [key_part(workspace, state, name) for name in self.loop.data.key_columns]
+        self.nulls = workspace.contract.nulls if workspace.contract else ("",)
 
     def columns_of(self, arrival: Arrival) -> dict[str, str]:
         """Return the arriving names of the columns to read by their new names; the key gets the name that rows use.
@@ -124,7 +127,7 @@ class _DeliveryReader:
             If a column is missing or repeats, or the label is not numeric.
         """
         present = arrival.schema.names
-        for role, name in (("key", self.key), ("label", self.label)):
+        for role, name in (*(("key", name) for name in self.keys), ("label", self.label)):
             if present.count(name) != 1:
                 times = "is missing" if name not in present else f"stands there {present.count(name)} times"
                 raise PartitionRefusedError(
@@ -134,10 +137,10 @@ class _DeliveryReader:
         kind = arrival.schema.field(self.label).type
         if arrival.typed and not is_number(kind):
             raise PartitionRefusedError(f"labels: column {self.label!r} has the type {kind}; a label is a number")
-        names = {self.loop.data.key: self.key, LABEL: self.label}
+        names = {**dict(zip(self.loop.data.key_columns, self.keys, strict=True)), LABEL: self.label}
         # With the subject of each row, if it is delivered, labels of erased subjects can be dropped.
         subject = subject_column(self.workspace)
-        self.delivery.names_subject = subject in names or subject in present
+        self.delivery.names_subject = subject in names or subject in present or subject == self.loop.data.key
         return {subject: subject, **names} if subject in present and subject not in names else names
 
     def rename_columns(self, batches: Iterator[pa.RecordBatch], names: dict[str, str]) -> Iterator[pa.RecordBatch]:
@@ -148,8 +151,9 @@ class _DeliveryReader:
     def good_rows(self, batch: pa.RecordBatch, arrival: Arrival) -> pa.RecordBatch:
         """Return the good rows of a batch, and count the others."""
         label, reasons = parse_labels(batch.column(LABEL), self.nulls if not arrival.typed else ())
-        keys = format_keys(batch.column(self.loop.data.key), self.kind)
-        has_no_key = as_mask(pc.or_kleene(pc.is_null(keys), pc.equal(keys, "")))
+        parts = [self.part_texts(batch, part) for part in self.parts]
+        no_part = [as_mask(pc.or_kleene(pc.is_null(texts), pc.equal(texts, ""))) for texts in parts]
+        has_no_key = np.logical_or.reduce(no_part)
         empty = as_mask(pc.is_null(label)) & ~reasons[NO_NUMBER]
         values = label.to_numpy(zero_copy_only=False)
         reasons[NOT_FINITE] = ~empty & ~reasons[NO_NUMBER] & ~np.isfinite(values)
@@ -163,10 +167,25 @@ class _DeliveryReader:
             is_good &= ~is_no_class
         self.delivery.delivered += batch.num_rows
         self.delivery.empty += int(empty.sum())
-        keys = keys.filter(pa.array(is_good))
-        if self.mask:
-            keys = mask_column(keys, mask_key(self.workspace.secret, self.loop.data.key))
+        keys = self.join_parts([texts.filter(pa.array(is_good)) for texts in parts])
         return pa.RecordBatch.from_arrays([keys, pa.array(values[is_good])], schema=SCHEMA)
+
+    def part_texts(self, batch: pa.RecordBatch, part: KeyPart) -> pa.Array:
+        """Return a column of the key as the texts that snapshots would have, unmasked."""
+        return format_keys(batch.column(part.name), part.kind, time_format=part.time_format, clock=part.clock)
+
+    def subject_texts(self, batch: pa.RecordBatch, name: str) -> pa.Array | None:
+        """Return a column of the key in the one text of each value; None of any other column."""
+        part = next((part for part in self.parts if part.name == name), None)
+        return None if part is None else self.part_texts(batch, part)
+
+    def join_parts(self, parts: list[pa.Array]) -> pa.Array:
+        """Return the keys as snapshots have them from the texts of their parts."""
+        masked = [
+            mask_column(texts, mask_key(self.workspace.secret, part.name)) if part.mask else texts
+            for part, texts in zip(self.parts, parts, strict=True)
+        ]
+        return join_key_columns(masked) if len(masked) > 1 else masked[0]
 
     def merge_keys(self, rows: pa.Table) -> pa.Table:
         """Return one row for each key; keys with several labels are dropped, and repeated rows are counted."""
@@ -180,16 +199,29 @@ class _DeliveryReader:
         return labels.sort_by("key").combine_chunks()
 
 
-def key_type(workspace: Workspace, state: LoopState) -> pa.DataType | None:
-    """Return the type of the key in the loop's rows; None if it is not known yet."""
-    key, contract = workspace.loop.data.key, workspace.contract
-    if contract is not None:
-        return contract.columns[key].source_type
+@dataclass(frozen=True)
+class KeyPart:
+    """A column of the key in the loop's rows: its type, None if it is not known yet, and its form in the contract."""
+
+    name: str
+    kind: pa.DataType | None
+    time_format: str | None = None
+    clock: str | None = None
+    mask: bool = False
+
+
+def key_part(workspace: Workspace, state: LoopState, name: str) -> KeyPart:
+    """Return a column of the key as the contract declares it; without one, as the newest partition has it."""
+    if workspace.contract is not None:
+        column = workspace.contract.columns[name]
+        return KeyPart(name, column.source_type, column.format, column.clock, column.mask)
     newest = state.published.newest()
-    return None if newest is None else parse_type(str(state.published[newest].columns.get(key, "")))
+    return KeyPart(name, None if newest is None else parse_type(str(state.published[newest].columns.get(name, ""))))
 
 
-def format_keys(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
+def format_keys(
+    column: pa.Array, kind: pa.DataType | None, *, time_format: str | None = None, clock: str | None = None
+) -> pa.Array:
     """Return keys as the text by which rows are joined; null if a key cannot be parsed as ``kind``.
 
     >>> format_keys(pa.array(["007", "8"]), pa.int64()).to_pylist()
@@ -200,12 +232,22 @@ def format_keys(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
     present_type = canonical_type(column.type)
     if kind is not None and present_type is not None and present_type != kind:
         if pa.types.is_string(present_type):
-            column = parse_column(column.cast(pa.string()), kind)[0]
+            column = parse_keys(column.cast(pa.string()), kind, time_format, clock)
+        elif clock is not None and pa.types.is_timestamp(present_type) and present_type.tz is None:
+            column = moments_of_clocks(column.cast(pa.timestamp("us"), safe=False), clock)[0]
         elif pa.types.is_floating(present_type) and pa.types.is_integer(kind):
             # pandas turns integers with a missing value into floats.
             is_whole = pc.equal(pc.floor(column), column)
             column = pc.if_else(is_whole, column, None).cast(kind)
     return format_column(column)
+
+
+def parse_keys(column: pa.Array, kind: pa.DataType, time_format: str | None, clock: str | None) -> pa.Array:
+    """Return keys in text as values, null for what is none: in the form of the rows, or in the plain form."""
+    plain = parse_column(column, kind, clock=clock)[0]
+    if time_format is None:
+        return plain
+    return pc.coalesce(parse_column(column, kind, time_format=time_format, clock=clock)[0], plain)
 
 
 def parse_labels(column: pa.Array, nulls: tuple[str, ...]) -> tuple[pa.Array, dict[str, Mask]]:

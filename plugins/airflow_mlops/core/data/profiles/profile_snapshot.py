@@ -13,6 +13,7 @@ from airflow_mlops.core.data.profiles.bottom_sample import BottomSample
 from airflow_mlops.core.data.profiles.partition_profile import PartitionProfile
 from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler, profile_bins
 from airflow_mlops.core.data.row_hash import HashedRows
+from airflow_mlops.core.declaration.key_columns import identifying_columns
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
@@ -81,11 +82,12 @@ def current_bins(workspace: Workspace, state: LoopState) -> ProfileBins:
 
 
 def countable_columns(workspace: Workspace, columns: list[str]) -> list[str]:
-    """Return the columns whose values a profile may hold: all but the key and personal columns."""
+    """Return the columns whose values a profile may hold: all but the key, its parts and personal columns."""
     contract = workspace.contract
     personal = (
         set()
         if contract is None
         else {name for name, column in contract.columns.items() if column.mask or column.privacy != "none"}
     )
-    return [name for name in columns if name != workspace.loop.data.key and name not in personal]
+    identifying = identifying_columns(workspace.loop.data.key)
+    return [name for name in columns if name not in identifying and name not in personal]

@@ -22,6 +22,7 @@ from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.shape import derive_shape
 from airflow_mlops.core.declaration.contract import Contract, read_contract
 from airflow_mlops.core.declaration.data import Data
+from airflow_mlops.core.declaration.key_columns import key_columns
 from airflow_mlops.core.declaration.read_loop import read_strict_yaml
 from airflow_mlops.core.sources.csv_dialect import CsvDialect
 from airflow_mlops.core.validation.gx_validator import GxValidator
@@ -55,7 +56,7 @@ def assert_accepts(folder: Path, files: list[Path]) -> int:
     """Assert that the drafts in ``folder`` refuse no row, and return the number of expectations."""
     contract = read_contract(folder / "contracts" / "drafted.yaml")
     suite = read_suite(folder / "expectations" / "drafted.yaml")
-    label = next(name for name in contract.columns if name not in (contract.key, contract.time))
+    label = next(name for name in contract.columns if name not in (*key_columns(contract.key), contract.time))
     data = Data.model_validate(
         {
             "source": {"kind": "parquet", "uri": "{partition}.parquet"},
