@@ -18,7 +18,7 @@ import pytest
 
 from airflow_mlops.testing.child_processes import finish_child, start_child, stop_sessions, wait_until_ready
 
-PACKAGE = "mariadb-server-core"
+PACKAGES = ("mariadb-server-core", "mariadb-client-core")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-mlops" / "mariadb"
 
 
@@ -68,7 +68,7 @@ def apt(*words: str, folder: Path | None = None) -> str:
 
 def unpack_packages(root: Path) -> None:
     """Unpack the server and what it needs into a folder: nothing is installed, so nobody has to be root."""
-    simulated = apt("install", "--simulate", "--no-install-recommends", PACKAGE)
+    simulated = apt("install", "--simulate", "--no-install-recommends", *PACKAGES)
     names = [line.split()[1] for line in simulated.splitlines() if line.startswith("Inst ")]
     packages = root.with_name(f"{root.name}-packages-{os.getpid()}")
     packages.mkdir(parents=True)
@@ -90,12 +90,12 @@ def find_programs() -> Programs:
         if not machine.server.exists() and not cached.server.exists():
             if os.geteuid() == 0:
                 apt("update")
-                apt("install", "--yes", "--no-install-recommends", PACKAGE)
+                apt("install", "--yes", "--no-install-recommends", *PACKAGES)
             else:
                 unpack_packages(CACHE)
     except (OSError, subprocess.SubprocessError) as error:
         reason = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1:]
-        pytest.skip(f"MariaDB is not installed, and apt cannot bring {PACKAGE}: {' '.join(reason)}")
+        pytest.skip(f"MariaDB is not installed, and apt cannot bring {PACKAGES[0]}: {' '.join(reason)}")
     return machine if machine.server.exists() else cached
 
 
