@@ -29,6 +29,7 @@ SECTIONS = {
     "Loop": "",
     "Data": "data",
     "ParquetSource": "data.source",
+    "OrcSource": "data.source",
     "CsvSource": "data.source",
     "JsonSource": "data.source",
     "XlsxSource": "data.source",

@@ -41,7 +41,7 @@ def append(catalog: Catalog, keys: list[str]) -> int:
 
 
 def everything(project: Project) -> object:
-    """Return what a second backfill must leave as it is."""
+    """Return the records, versions, aliases and predictions, which a second backfill must not change."""
     workspace = project.workspace
     state = workspace.state()
     return (

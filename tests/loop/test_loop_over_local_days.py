@@ -69,7 +69,7 @@ def local_rows(keys: list[str]) -> pd.DataFrame:
 
 
 def everything(project: Project) -> object:
-    """Return what a second backfill must leave as it is."""
+    """Return the records, versions, aliases and predictions, which a second backfill must not change."""
     workspace = project.workspace
     state = workspace.state()
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from airflow_mlops.core.declaration.data import (
     HttpSource,
     IcebergSource,
     JsonSource,
+    OrcSource,
     ParquetSource,
     SqlSource,
     XlsxSource,
@@ -54,22 +56,7 @@ def open_source(
         If a connection does not exist or has another kind, or what a kind needs is not installed.
     """
     files = _FileSources(loop.data, connections, root, times, scratch)
-    data, source = loop.data, loop.data.source
-    if isinstance(source, SqlSource):
-        return _sql(source, data, connections, root)
-    if isinstance(source, HttpSource):
-        return _http(source, data, connections, root)
-    if isinstance(source, FeastSource):
-        return _feast(source, data, connections, files)
-    if isinstance(source, JsonSource):
-        return _json(source, data, connections, root)
-    if isinstance(source, DeltaSource):
-        return _delta(source, files)
-    if isinstance(source, IcebergSource):
-        return _iceberg(source, files)
-    if isinstance(source, XlsxSource):
-        return _xlsx(source, files)
-    return files.open(source)
+    return _OPENERS[type(loop.data.source)](loop.data.source, files)
 
 
 @dataclass(frozen=True)
@@ -82,43 +69,22 @@ class _FileSources:
     times: RowTimes | None
     scratch: Path | None
 
-    def open(self, source: ParquetSource | CsvSource) -> Source:
-        options: dict[str, Any] = {
+    def options(self, source: ParquetSource | OrcSource | CsvSource) -> dict[str, Any]:
+        """Return the arguments that sources of files share."""
+        return {
             "root": self.root,
             "limits": self.data.limits,
             "path_columns": source.path_columns,
             "schedule": self.data.schedule,
             "filesystem": _filesystem(source, self.connections),
         }
-        if isinstance(source, CsvSource):
-            options["dialect"] = csv_dialect(source, self.data, self.root)
-        return self._open_table(source, options) if source.is_cut_by_time else self._open_files(source, options)
-
-    def _open_files(self, source: ParquetSource | CsvSource, options: dict[str, Any]) -> Source:
-        if isinstance(source, CsvSource):
-            from airflow_mlops.core.sources.csv_source import CsvFiles
-
-            return CsvFiles(source.uri, **options)
-        from airflow_mlops.core.sources.parquet_source import ParquetFiles
-
-        return ParquetFiles(source.uri, **options)
-
-    def _open_table(self, source: ParquetSource | CsvSource, options: dict[str, Any]) -> Source:
-        time = self.time_column()
-        if isinstance(source, CsvSource):
-            from airflow_mlops.core.sources.csv_table import CsvTable
-
-            return CsvTable(source.uri, time=time, copies=self._copies(options["dialect"]), **options)
-        from airflow_mlops.core.sources.parquet_table import ParquetTable
-
-        return ParquetTable(source.uri, time=time, **options)
 
     def time_column(self) -> TimeColumn:
         """Return the column that cuts a table of all partitions."""
         assert self.times is not None, "whoever opens a declared source states how its times are read"
         return TimeColumn(_arriving_time(self.data, self.root), self.data.schedule, self.times)
 
-    def _copies(self, dialect: CsvDialect) -> TableCopies | None:
+    def copies(self, dialect: CsvDialect) -> TableCopies | None:
         """Return the copies of a text; None where rows are about persons, whose data is masked before it is written."""
         if self.scratch is None or self.times is None or self.data.contract is None:
             return None
@@ -131,6 +97,35 @@ class _FileSources:
 
         settings = f"{dialect} {self.data.time} {self.times.settings}"
         return TableCopies(self.scratch / COPIES, settings=settings, columns=frozenset(contract.arriving.values()))
+
+
+def _parquet(source: ParquetSource, files: _FileSources) -> Source:
+    if source.is_cut_by_time:
+        from airflow_mlops.core.sources.parquet_table import ParquetTable
+
+        return ParquetTable(source.uri, time=files.time_column(), **files.options(source))
+    from airflow_mlops.core.sources.parquet_source import ParquetFiles
+
+    return ParquetFiles(source.uri, **files.options(source))
+
+
+def _orc(source: OrcSource, files: _FileSources) -> Source:
+    from airflow_mlops.core.sources.orc_source import OrcFiles, OrcTable
+
+    if source.is_cut_by_time:
+        return OrcTable(source.uri, time=files.time_column(), **files.options(source))
+    return OrcFiles(source.uri, **files.options(source))
+
+
+def _csv(source: CsvSource, files: _FileSources) -> Source:
+    options = files.options(source) | {"dialect": csv_dialect(source, files.data, files.root)}
+    if source.is_cut_by_time:
+        from airflow_mlops.core.sources.csv_table import CsvTable
+
+        return CsvTable(source.uri, time=files.time_column(), copies=files.copies(options["dialect"]), **options)
+    from airflow_mlops.core.sources.csv_source import CsvFiles
+
+    return CsvFiles(source.uri, **options)
 
 
 def _arriving_time(data: Data, root: Path) -> str:
@@ -162,12 +157,14 @@ def csv_dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
     )
 
 
-def _filesystem(source: ParquetSource | CsvSource | JsonSource | XlsxSource, connections: Connections) -> Any:
+def _filesystem(
+    source: ParquetSource | OrcSource | CsvSource | JsonSource | XlsxSource, connections: Connections
+) -> Any:
     """Return the file system of an object store, None for the local disk."""
     return connections.filesystem(source.conn_id) if _is_on_s3(source) else None
 
 
-def _is_on_s3(source: ParquetSource | CsvSource | JsonSource | DeltaSource | XlsxSource) -> bool:
+def _is_on_s3(source: ParquetSource | OrcSource | CsvSource | JsonSource | DeltaSource | XlsxSource) -> bool:
     """Return whether files are in S3.
 
     Raises
@@ -238,15 +235,16 @@ def _iceberg(source: IcebergSource, files: _FileSources) -> Source:
     )
 
 
-def _sql(source: SqlSource, data: Data, connections: Connections, root: Path) -> Source:
+def _sql(source: SqlSource, files: _FileSources) -> Source:
     from airflow_mlops.core.sources.sql_source import SqlRows
 
+    data, root = files.data, files.root
     contract = read_contract(root / data.contract) if data.contract is not None else None
     types = (
         {contract.arriving[name]: column.source_type for name, column in contract.columns.items()} if contract else {}
     )
     return SqlRows(
-        connections.sql(source.conn_id),
+        files.connections.sql(source.conn_id),
         name=source.conn_id,
         every=data.every,
         timezone=data.schedule.timezone,
@@ -258,29 +256,25 @@ def _sql(source: SqlSource, data: Data, connections: Connections, root: Path) ->
     )
 
 
-def _feast(source: FeastSource, data: Data, connections: Connections, files: _FileSources) -> Source:
+def _feast(source: FeastSource, files: _FileSources) -> Source:
     from airflow_mlops.core.sources.feast_source import FeastRows
 
-    if isinstance(source.entities, SqlSource):
-        entities = _sql(source.entities, data, connections, files.root)
-    else:
-        entities = files.open(source.entities)
     return FeastRows(
-        entities,
+        _OPENERS[type(source.entities)](source.entities, files),
         files.root / source.repo,
         repo=source.repo,
         service=source.feature_service,
         features=source.features,
-        time=data.time,
-        limits=data.limits,
+        time=files.data.time,
+        limits=files.data.limits,
     )
 
 
-def _http(source: HttpSource, data: Data, connections: Connections, root: Path) -> Source:
+def _http(source: HttpSource, files: _FileSources) -> Source:
     from airflow_mlops.core.sources.http_source import HttpAnswers
 
     return HttpAnswers(
-        connections.http(source.conn_id),
+        files.connections.http(source.conn_id),
         source.path,
         name=source.conn_id,
         form=source.format,
@@ -288,22 +282,22 @@ def _http(source: HttpSource, data: Data, connections: Connections, root: Path) 
         pages=source.pages,
         attempts=source.attempts,
         timeout=source.timeout,
-        **_json_columns(data, root),
-        limits=data.limits,
-        schedule=data.schedule,
+        **_json_columns(files.data, files.root),
+        limits=files.data.limits,
+        schedule=files.data.schedule,
     )
 
 
-def _json(source: JsonSource, data: Data, connections: Connections, root: Path) -> Source:
+def _json(source: JsonSource, files: _FileSources) -> Source:
     from airflow_mlops.core.sources.json_source import JsonFiles
 
     return JsonFiles(
         source.uri,
-        root=root,
-        filesystem=_filesystem(source, connections),
-        limits=data.limits,
-        schedule=data.schedule,
-        **_json_columns(data, root),
+        root=files.root,
+        filesystem=_filesystem(source, files.connections),
+        limits=files.data.limits,
+        schedule=files.data.schedule,
+        **_json_columns(files.data, files.root),
     )
 
 
@@ -314,3 +308,18 @@ def _json_columns(data: Data, root: Path) -> dict[str, Any]:
     arriving = contract.arriving
     required = frozenset(arriving[name] for name, column in contract.columns.items() if not column.optional)
     return {"columns": tuple(arriving.values()), "required": required, "ignored": contract.ignore}
+
+
+_OPENERS: dict[type, Callable[[Any, _FileSources], Source]] = {
+    ParquetSource: _parquet,
+    OrcSource: _orc,
+    CsvSource: _csv,
+    JsonSource: _json,
+    XlsxSource: _xlsx,
+    DeltaSource: _delta,
+    IcebergSource: _iceberg,
+    SqlSource: _sql,
+    HttpSource: _http,
+    FeastSource: _feast,
+}
+"""The function that opens each kind of source."""
