@@ -284,7 +284,18 @@ AnySource = Annotated[
     | XlsxSource,
     Field(discriminator="kind"),
 ]
-LabelSource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource, Field(discriminator="kind")]
+LabelSource = Annotated[
+    ParquetSource
+    | OrcSource
+    | CsvSource
+    | JsonSource
+    | DeltaSource
+    | IcebergSource
+    | SqlSource
+    | HttpSource
+    | XlsxSource,
+    Field(discriminator="kind"),
+]
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -306,7 +317,14 @@ class Labels(Declared):
     @model_validator(mode="after")
     def _require_deliveries(self) -> Self:
         source = self.source
-        if isinstance(source, ParquetSource | CsvSource) and source.is_cut_by_time and self.time is None:
+        if self.time is not None:
+            return self
+        if source.kind in ("delta", "iceberg"):
+            raise ValueError(
+                f"source of kind {source.kind} is one table of all deliveries: declare time, the column with the "
+                "arrival time of a label, by which it is cut into deliveries"
+            )
+        if isinstance(source, ParquetSource | OrcSource | CsvSource | XlsxSource) and source.is_cut_by_time:
             raise ValueError(
                 f"source.uri {source.uri!r} must hold {{partition}}, or declare time, the column with the arrival time "
                 "of a label, by which the file is cut into deliveries"

@@ -144,17 +144,28 @@ def csv_dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
     DeclarationError
         If a sign or the encoding is none.
     """
-    names = source.header if isinstance(source.header, tuple) else None
-    if source.header is False:
-        if data.contract is None:
-            raise DeclarationError(
-                "is false, which takes the names from data.contract, and there is none; list them: header: [id, label]",
-                key="data.source.header",
-            )
-        names = tuple(read_contract(root / data.contract).arriving.values())
+    names = header_names(source, data, root)
     return CsvDialect(
         source.delimiter, source.quote, source.escape, source.comment, source.encoding, source.skip_rows, names
     )
+
+
+def header_names(source: CsvSource | XlsxSource, data: Data, root: Path) -> tuple[str, ...] | None:
+    """Return the names of the columns that no row has; None where a row has them.
+
+    Raises
+    ------
+    DeclarationError
+        If they are those of a contract, and there is none.
+    """
+    if source.header is not False:
+        return source.header if isinstance(source.header, tuple) else None
+    if data.contract is None:
+        raise DeclarationError(
+            "is false, which takes the names from data.contract, and there is none; list them: header: [id, label]",
+            key="data.source.header",
+        )
+    return tuple(read_contract(root / data.contract).arriving.values())
 
 
 def _filesystem(
@@ -199,16 +210,15 @@ def _xlsx(source: XlsxSource, files: _FileSources) -> Source:
     from airflow_mlops.core.sources.xlsx_source import XlsxFiles, XlsxTable
 
     data = files.data
-    assert data.contract is not None, "a declaration without types was refused when it was read"
-    contract = read_contract(files.root / data.contract)
-    arriving = contract.arriving
-    names = tuple(arriving.values()) if source.header is False else None
+    contract = None if data.contract is None else read_contract(files.root / data.contract)
+    arriving = contract.arriving if contract else {}
+    columns = contract.columns if contract else {}
     form = SheetForm(
         source.sheet,
         source.skip_rows,
-        source.header if isinstance(source.header, tuple) else names,
-        {arriving[name]: column.source_type for name, column in contract.columns.items()},
-        {arriving[name]: column.format for name, column in contract.columns.items() if column.format is not None},
+        header_names(source, data, files.root),
+        {arriving[name]: column.source_type for name, column in columns.items()},
+        {arriving[name]: column.format for name, column in columns.items() if column.format is not None},
         tuple(arriving.get(name, name) for name in (data.key, data.time)),
     )
     options: dict[str, Any] = {
@@ -302,8 +312,9 @@ def _json(source: JsonSource, files: _FileSources) -> Source:
 
 
 def _json_columns(data: Data, root: Path) -> dict[str, Any]:
-    """Return the columns of the contract as records of JSON need them."""
-    assert data.contract is not None, "a declaration without types was refused when it was read"
+    """Return the columns of the contract as records of JSON need them; without one, as of labels, key and label."""
+    if data.contract is None:
+        return {"columns": (data.key, data.label), "required": frozenset((data.key,))}
     contract = read_contract(root / data.contract)
     arriving = contract.arriving
     required = frozenset(arriving[name] for name, column in contract.columns.items() if not column.optional)

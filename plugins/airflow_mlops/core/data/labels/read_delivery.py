@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mlops.core.data.erasure import Erasure, subject_column
-from airflow_mlops.core.data.labels.open_labels import declared_labels, open_labels
+from airflow_mlops.core.data.labels.open_labels import data_of_labels, declared_labels, open_labels
 from airflow_mlops.core.data.masking import mask_column, mask_key
 from airflow_mlops.core.data.read_text import format_column, parse_column
 from airflow_mlops.core.declaration.arrow_types import canonical_type, parse_type
+from airflow_mlops.core.declaration.text_form import TextForm
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ports.partitions import Arrival
@@ -35,6 +36,7 @@ NO_CLASS = "neither 0 nor 1"
 TWO_LABELS = "two labels for one key"
 BROKEN = "broken line"
 LABEL = "__label__"
+_PLAIN = TextForm()
 
 Mask = npt.NDArray[np.bool_]
 
@@ -111,8 +113,11 @@ class _DeliveryReader:
         self.key = self.declared.key or self.loop.data.key
         self.label = self.declared.label or self.loop.data.label
         self.kind = key_type(workspace, state)
-        contract = workspace.contract
-        self.nulls = contract.nulls if contract else ("",)
+        contract, self.form = workspace.contract, data_of_labels(workspace.loop).text_form
+        if self.form.nulls is not None:
+            self.nulls = self.form.nulls
+        else:
+            self.nulls = contract.nulls if contract else ("",)
         self.mask = contract is not None and contract.columns[self.loop.data.key].mask
 
     def columns_of(self, arrival: Arrival) -> dict[str, str]:
@@ -147,8 +152,9 @@ class _DeliveryReader:
 
     def good_rows(self, batch: pa.RecordBatch, arrival: Arrival) -> pa.RecordBatch:
         """Return the good rows of a batch, and count the others."""
-        label, reasons = parse_labels(batch.column(LABEL), self.nulls if not arrival.typed else ())
-        keys = format_keys(batch.column(self.loop.data.key), self.kind)
+        nulls = self.nulls if not arrival.typed else ()
+        label, reasons = parse_labels(batch.column(LABEL), nulls, self.form)
+        keys = format_keys(without_nulls(batch.column(self.loop.data.key), nulls), self.kind, self.form)
         has_no_key = as_mask(pc.or_kleene(pc.is_null(keys), pc.equal(keys, "")))
         empty = as_mask(pc.is_null(label)) & ~reasons[NO_NUMBER]
         values = label.to_numpy(zero_copy_only=False)
@@ -189,7 +195,15 @@ def key_type(workspace: Workspace, state: LoopState) -> pa.DataType | None:
     return None if newest is None else parse_type(str(state.published[newest].columns.get(key, "")))
 
 
-def format_keys(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
+def without_nulls(column: pa.Array, nulls: tuple[str, ...]) -> pa.Array:
+    """Return a column of text with null for the texts that mean null."""
+    if not pa.types.is_string(column.type):
+        return column
+    means_null = pc.is_in(column, value_set=pa.array(nulls, pa.string()))
+    return pc.if_else(means_null, pa.scalar(None, pa.string()), column)
+
+
+def format_keys(column: pa.Array, kind: pa.DataType | None, form: TextForm = _PLAIN) -> pa.Array:
     """Return keys as the text by which rows are joined; null if a key cannot be parsed as ``kind``.
 
     >>> format_keys(pa.array(["007", "8"]), pa.int64()).to_pylist()
@@ -200,7 +214,7 @@ def format_keys(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
     present_type = canonical_type(column.type)
     if kind is not None and present_type is not None and present_type != kind:
         if pa.types.is_string(present_type):
-            column = parse_column(column.cast(pa.string()), kind)[0]
+            column = parse_column(column.cast(pa.string()), kind, form=form)[0]
         elif pa.types.is_floating(present_type) and pa.types.is_integer(kind):
             # pandas turns integers with a missing value into floats.
             is_whole = pc.equal(pc.floor(column), column)
@@ -208,18 +222,20 @@ def format_keys(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
     return format_column(column)
 
 
-def parse_labels(column: pa.Array, nulls: tuple[str, ...]) -> tuple[pa.Array, dict[str, Mask]]:
-    """Return labels as floats, and a mask of texts that are no number; shape (n_rows,) each."""
+def parse_labels(column: pa.Array, nulls: tuple[str, ...], form: TextForm = _PLAIN) -> tuple[pa.Array, dict[str, Mask]]:
+    """Return labels as floats, and a mask of texts that are no number in a written form; shape (n_rows,) each."""
     none_bad = np.zeros(len(column), bool)
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), pa.float64()), {NO_NUMBER: none_bad}
     if not pa.types.is_string(column.type):
         return column.cast(pa.float64(), safe=False), {NO_NUMBER: none_bad}
-    is_null = pc.is_in(column, value_set=pa.array(nulls, pa.string()))
-    text = pc.if_else(is_null, pa.scalar(None, pa.string()), column)
+    text = without_nulls(column, nulls)
     lower = pc.utf8_lower(text)
-    number_text = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", text))
-    values, bad = parse_column(number_text, pa.float64())
+    is_true, is_false = (
+        pc.is_in(lower, value_set=pa.array([word.lower() for word in words])) for words in (form.true, form.false)
+    )
+    number_text = pc.if_else(is_true, "1", pc.if_else(is_false, "0", text))
+    values, bad = parse_column(number_text, pa.float64(), form=form)
     return values, {NO_NUMBER: bad}
 
 
