@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from airflow_mlops.core.errors import (
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
 from airflow_mlops.core.sources.sql_source import SqlRows
 from airflow_mlops.hooks.connections import AirflowConnections
+from tests.bad_input.world import BAD, HISTORY, World, good_rows
 from tests.contracts.mariadb_server import running_mariadb
 from tests.contracts.test_sql_source import rows_of, run, source
 
@@ -299,6 +301,33 @@ def test_a_query_binds_its_ticks_and_a_quote_in_the_data_changes_nothing(connect
     rows = rows_of(source(connect, query=query)).to_pylist()
     assert rows[0] == {"id": "o'hara; DROP TABLE x --", "day": date(2013, 1, 2), "word": ":start", "odd": 1}
     assert rows[1]["id"] == "b%s"
+
+
+def test_strings_and_comments_are_those_of_mysql(connect: Connect, table: Make) -> None:
+    name = table("id int, at date", "VALUES (1, '2013-01-02')")
+    query = rf"""
+        # not :bound
+        SELECT 'it\'s :start' AS single, "say \":end\" :x" AS double_, 5 --1 AS six, '\\' AS slash, '100 %' AS share
+        FROM {name} WHERE at >= :start AND at < :end -- nor :this
+    """
+    assert rows_of(source(connect, query=query)).to_pylist() == [
+        {"single": "it's :start", "double_": 'say ":end" :x', "six": 6, "slash": "\\", "share": "100 %"}
+    ]
+    with pytest.raises(DeclarationError, match="opens ' and never closes it"):
+        rows_of(source(connect, query=r"SELECT 'it\' WHERE at >= :start AND at < :end"))
+
+
+def test_a_loop_publishes_the_rows_of_mariadb_under_its_contract(access: dict[str, Any], tmp_path: Path) -> None:
+    world = World(tmp_path, "sql", table=f"t{uuid.uuid4().hex}")
+    world.connect = lambda: pymysql.connect(**access, init_command="SET time_zone = '+00:00'")
+    world.create(at="timestamp(6) null", paid="tinyint(1)")
+    assert list(world.seed()) == HISTORY
+    for key in HISTORY:
+        published = world.reader.snapshots.read(key).sort_by("id")
+        assert published.select(good_rows(key).column_names).equals(good_rows(key).sort_by("id"))
+    world.put(BAD)
+    world.run(f"UPDATE {world.table} SET x = NULL, paid = NULL, price = -0.01 WHERE id LIKE '{BAD[:10]}-1%'")
+    assert world.ingest(BAD).rows == good_rows(BAD).num_rows
 
 
 def test_a_name_that_sql_knows_as_a_word_is_quoted(connect: Connect) -> None:
