@@ -29,6 +29,7 @@ SECTIONS = {
     "Loop": "",
     "Data": "data",
     "ParquetSource": "data.source",
+    "OrcSource": "data.source",
     "CsvSource": "data.source",
     "JsonSource": "data.source",
     "XlsxSource": "data.source",
@@ -232,6 +233,7 @@ def bad_input_page() -> str:
     if str(HOUSE) not in sys.path:
         sys.path.append(str(HOUSE))
     from tests.bad_input.cases import GROUPS
+    from tests.bad_input.cases_of_labels import LABELS
 
     parts = [
         "# Bad input\n",
@@ -245,12 +247,14 @@ def bad_input_page() -> str:
         "| refused | nothing goes on; the ledger's record `partition_refused` says why, and the next partition is "
         "ingested as if nothing had been |\n"
         "| declaration error | nothing is read at all; the error names file, line and key |\n"
-        "| not ready | nothing is there yet, so the run is skipped and nothing is recorded |\n",
+        "| not ready | nothing is there yet, so the run is skipped and nothing is recorded |\n"
+        "| left out | single labels of a delivery do not count, the others do; the ledger's record `labels_arrived` "
+        "counts them by their reasons. A delivery that is refused is recorded as the check `labels` |\n",
         "Rows in are rows published, rows in quarantine and rows of forgotten subjects, always. What to do about a "
         "refusal: [fix a refused partition](../how-to/fix-a-refused-partition.md). What a contract can say: "
         "[the contract](contract.md).\n",
     ]
-    for name, cases in GROUPS.items():
+    for name, cases in {**GROUPS, "Labels from a source of their own": LABELS}.items():
         rows = [(in_a_cell(case.line), case.outcome, "<br>".join(map(code, case.words))) for case in cases]
         parts += [f"## {name}\n", table(("what arrives", "what happens", "the words you will see"), rows)]
     parts += [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import orc
 
-from tests.bad_input.case import Case, content, lines, refused, table
+from tests.bad_input.case import Case, column, content, lines, refused, table, values
 from tests.bad_input.world import BAD, World, good_rows
 
 CLAIMED = 200_000_000
@@ -26,6 +28,21 @@ def deliver_many_rows(world: World) -> None:
         for _ in range(CLAIMED // block.num_rows):
             writer.write_table(block, row_group_size=block.num_rows)
     assert world.file(BAD).stat().st_size < 1_000_000
+
+
+def deliver_many_orc_rows(world: World) -> None:
+    """Deliver an ORC file of less than 1 MB with 200 million rows, every value of which is the same."""
+    block = pa.table({"n": np.zeros(5_000_000, np.int64)})
+    with orc.ORCWriter(world.file(BAD), compression="zstd") as writer:
+        for _ in range(CLAIMED // block.num_rows):
+            writer.write(block)
+    assert world.file(BAD).stat().st_size < 1_000_000
+
+
+def deliver_twice_named_orc(world: World) -> None:
+    """Deliver an ORC file in which a name stands twice."""
+    rows = good_rows(BAD)
+    orc.write_table(pa.Table.from_arrays([*rows.columns, rows["x"]], [*rows.column_names, "x"]), world.file(BAD))
 
 
 def deliver_bomb(world: World) -> None:
@@ -80,6 +97,52 @@ FILES: list[Case] = [
         "text in place of Parquet",
         "in/2013-01-27.parquet cannot be read",
         deliver=content(lambda _old: b"id,at,x\n1,2,3\n" * 20),
+    ),
+    refused(
+        "an ORC file of 0 bytes", "in/2013-01-27.orc cannot be read", deliver=content(lambda _old: b""), source="orc"
+    ),
+    refused(
+        "a truncated ORC file",
+        "in/2013-01-27.orc cannot be read",
+        deliver=content(lambda old: old[: len(old) // 2]),
+        source="orc",
+    ),
+    refused(
+        "Parquet in place of ORC",
+        "in/2013-01-27.orc cannot be read",
+        deliver=lambda world: pq.write_table(good_rows(BAD), world.file(BAD)),
+        source="orc",
+    ),
+    refused(
+        "an ORC file without rows",
+        "the partition is empty: 0 rows arrived",
+        deliver=table(lambda rows: rows.slice(0, 0)),
+        source="orc",
+    ),
+    refused(
+        "an ORC file with a list in a column",
+        "column 'x' has the type list<item: double>; the contract says float",
+        deliver=column("x", lambda rows: pa.array([[value] for value in rows["x"].to_pylist()])),
+        source="orc",
+    ),
+    refused(
+        "an ORC file in which a column stands twice",
+        "in/2013-01-27.orc: column 'x' stands there 2 times; deliver it once",
+        deliver=deliver_twice_named_orc,
+        source="orc",
+    ),
+    refused(
+        "an ORC file with a time that nanoseconds cannot hold",
+        "in/2013-01-27.orc cannot be read",
+        "is out of range for nanosecond resolution",
+        deliver=values("at", datetime(9999, 1, 1, tzinfo=UTC)),
+        source="orc",
+    ),
+    refused(
+        "an ORC file of less than 1 MB that holds 200 million rows",
+        "it has at least 200,000,000 rows, and data.limits.rows is 100,000,000",
+        deliver=deliver_many_orc_rows,
+        source="orc",
     ),
     refused(
         "Parquet in place of CSV",

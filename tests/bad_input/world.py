@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import orc
 
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.partition_key import partition_slug
@@ -35,7 +36,7 @@ from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 
-SourceKind = Literal["parquet", "csv", "sql"]
+SourceKind = Literal["parquet", "orc", "csv", "sql"]
 Connect = Callable[[], Any]
 Writer = Callable[[list[list[str]]], bytes]
 
@@ -206,6 +207,8 @@ class World:
         rows = good_rows(key) if rows is None else rows
         if self.source == "parquet":
             pq.write_table(rows, self.file(key))
+        elif self.source == "orc":
+            orc.write_table(rows, self.file(key), compression="zstd")
         elif self.source == "csv":
             self.file(key).write_bytes(self.writer(as_text(rows)))
         else:

@@ -18,6 +18,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import orc
 from pyarrow.fs import S3FileSystem
 from sqlalchemy import make_url
 
@@ -27,6 +28,7 @@ from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival, Source
 from airflow_mlops.core.sources.csv_source import CsvFiles
 from airflow_mlops.core.sources.http_source import HttpAnswers
 from airflow_mlops.core.sources.json_source import JsonFiles
+from airflow_mlops.core.sources.orc_source import OrcFiles
 from airflow_mlops.core.sources.parquet_source import ParquetFiles
 from airflow_mlops.core.sources.sql_source import SqlRows
 from airflow_mlops.testing.in_memory import InMemorySource
@@ -51,6 +53,8 @@ KINDS = (
     "in memory",
     "parquet",
     "parquet on s3",
+    "orc",
+    "orc on s3",
     "csv",
     "csv.gz",
     "csv on s3",
@@ -89,6 +93,12 @@ def as_parquet(ids: list[str], words: list[str | None]) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def as_orc(ids: list[str], words: list[str | None]) -> bytes:
+    sink = pa.BufferOutputStream()
+    orc.write_table(pa.table({"id": pa.array(ids, pa.string()), "word": pa.array(words, pa.string())}), sink)
+    return sink.getvalue().to_pybytes()
+
+
 def as_json_lines(ids: list[str], words: list[str | None]) -> bytes:
     rows = [{"id": identifier, "word": word} for identifier, word in zip(ids, words, strict=True)]
     return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode()
@@ -96,6 +106,7 @@ def as_json_lines(ids: list[str], words: list[str | None]) -> bytes:
 
 FILES: dict[str, tuple[Any, Any, str | None]] = {
     "parquet": (ParquetFiles, as_parquet, None),
+    "orc": (OrcFiles, as_orc, None),
     "csv": (CsvFiles, as_csv, ""),
     "jsonl": (JsonFiles, as_json_lines, None),
 }
@@ -292,7 +303,7 @@ def read_and_fail(source: Source) -> None:
         raise ValueError("in the reader")
 
 
-@pytest.mark.parametrize("kind", ["parquet on s3", "csv on s3", "jsonl on s3"], indirect=True)
+@pytest.mark.parametrize("kind", ["parquet on s3", "orc on s3", "csv on s3", "jsonl on s3"], indirect=True)
 def test_an_object_store_tells_that_nothing_changed(kind: Kind) -> None:
     kind.fill(KEY, ["1"], ["a"])
     source = kind.open(Limits())

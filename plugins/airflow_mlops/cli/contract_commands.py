@@ -1,6 +1,6 @@
 """The command ``airflow-mlops contract suggest``: draft a contract and a suite from files.
 
-airflow-mlops contract suggest FILE...   draft a contract and a first suite from Parquet or CSV files
+airflow-mlops contract suggest FILE...   draft a contract and a first suite from Parquet, ORC, CSV, JSON lines or Excel
 """
 
 from __future__ import annotations
@@ -25,13 +25,29 @@ def add_commands(commands: Commands) -> None:
 
 def add_suggest(commands: Commands, run: Callable[[argparse.Namespace], None]) -> None:
     """Add ``contract suggest`` with its arguments."""
-    words = "draft a contract and a first suite from Parquet or CSV files, for a person to review"
+    words = (
+        "draft a contract and a first suite from files (Parquet, ORC, CSV, JSON lines, Excel), for a person to review"
+    )
     command = commands.add_parser("suggest", help=words, description=words)
-    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".parquet files, or .csv, plain or packed")
+    command.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="files of one kind: .parquet, .orc, .xlsx, or .csv and .jsonl, plain or packed",
+    )
     command.add_argument("--key", help="column that tells rows apart, or several as a,b; guessed if not given")
     command.add_argument("--time", help="column with the time of a row; guessed if not given")
     command.add_argument("--name", help="name of the data set; that of the file, or of its folder, if not given")
     command.add_argument("--delimiter", help="character between two values of a CSV file; guessed if not given")
+    command.add_argument("--sheet", help="name of the sheet of workbooks; the first one if not given")
+    command.add_argument(
+        "--path-column",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="column whose values are in the paths of the files, as in NAME=eu/; may be given several times",
+    )
     command.add_argument(
         "--into",
         type=Path,
@@ -48,7 +64,7 @@ def suggest(args: argparse.Namespace) -> None:
     from airflow_mlops.core.validation.suggest_suite import draft_suite
 
     name = args.name or data_set_name(args.files)
-    with learn_table(args.files, delimiter=args.delimiter) as table:
+    with learn_table(args.files, delimiter=args.delimiter, sheet=args.sheet, path_columns=args.path_column) as table:
         draft = draft_contract(table, args.files, name=name, key=args.key, time=args.time)
         suite = draft_suite(table, args.files, key=draft.key, hidden=draft.personal, names=draft.names)
     if args.into is None:

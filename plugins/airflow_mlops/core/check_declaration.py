@@ -147,11 +147,12 @@ def check_functions(loop: Loop, root: Path) -> None:
 
 
 def _check_source_extras(loop: Loop) -> None:
-    if loop.data.source.kind == "iceberg":
+    kinds = {loop.data.source.kind, *([loop.data.labels.source.kind] if loop.data.labels else [])}
+    if "iceberg" in kinds:
         from airflow_mlops.core.sources.iceberg_source import require_pyiceberg
 
         require_pyiceberg()
-    if loop.data.source.kind == "xlsx":
+    if "xlsx" in kinds:
         from airflow_mlops.core.sources.xlsx_rows import require_calamine
 
         require_calamine()
@@ -172,13 +173,13 @@ def check_extras(loop: Loop, _root: Path) -> None:
 
 def check_dialect(loop: Loop, root: Path) -> None:
     """Raise DeclarationError if a CSV source declares a sign or an encoding that is none."""
+    from airflow_mlops.core.data.labels.open_labels import data_of_labels
     from airflow_mlops.core.declaration.data import CsvSource
     from airflow_mlops.core.sources.source_factory import csv_dialect
 
-    sources = [loop.data.source, *([loop.data.labels.source] if loop.data.labels else [])]
-    for source in sources:
-        if isinstance(source, CsvSource):
-            csv_dialect(source, loop.data, root)
+    for data in (loop.data, *([data_of_labels(loop)] if loop.data.labels else [])):
+        if isinstance(data.source, CsvSource):
+            csv_dialect(data.source, data, root)
 
 
 def check_suite(loop: Loop, root: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,11 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
     from sqlalchemy import URL
 
-EXTRAS = {"postgres": "airflow-mlops[postgres]", "aws": "airflow-mlops[amazon]"}
+EXTRAS = {
+    "postgres": "airflow-mlops[postgres]",
+    "mysql": "airflow-mlops[mysql]",
+    "aws": "airflow-mlops[amazon]",
+}
 """Extra of this package that installs the provider of a connection type."""
 OPTIONS = frozenset(
     {
@@ -44,7 +51,9 @@ class AirflowConnections:
     """Airflow's connections as the :class:`~airflow_mlops.core.ports.connections.Connections` of the core."""
 
     def sql(self, conn_id: str) -> Callable[[], Any]:
-        """Return a function that opens a connection of a database with the hook of its provider; SQLite needs none.
+        """Return a function that opens a connection of a database with the hook of its provider.
+
+        SQLite needs none, and type mysql is opened by PyMySQL where there is none.
 
         :raises DeclarationError: if there is no such connection, or it is not to a database
         """
@@ -55,6 +64,8 @@ class AirflowConnections:
         try:
             hook = connection.get_hook()
         except Exception as error:  # Airflow raises several types for a missing provider
+            if connection.conn_type == "mysql" and find_spec("pymysql") is not None:
+                return partial(open_mysql, connection)
             raise provider_error(connection) from error
         if not hasattr(hook, "get_conn") or not hasattr(hook, "get_records"):
             raise DeclarationError(
@@ -151,6 +162,28 @@ class AirflowConnections:
             verify=verify if isinstance(verify, bool | str) else True,
             trust_env=bool(extra.get("trust_env", True)),
         )
+
+
+def open_mysql(connection: Connection) -> Any:
+    """Return a PyMySQL connection.
+
+    Of the extra it takes ``charset``, ``unix_socket`` and ``ssl``, as Airflow's provider does. ``ssl`` is a mapping, or
+    its JSON, with ``ca``, ``cert``, ``key`` and ``check_hostname``.
+    """
+    import pymysql
+
+    extra = connection.extra_dejson
+    options = {name: extra[name] for name in ("charset", "unix_socket", "ssl") if extra.get(name)}
+    if isinstance(options.get("ssl"), str):
+        options["ssl"] = json.loads(options["ssl"])
+    return pymysql.connect(
+        host=connection.host or "localhost",
+        port=int(connection.port or 3306),
+        user=connection.login or None,
+        password=connection.password or "",
+        database=connection.schema or None,
+        **{"charset": "utf8mb4", **options},
+    )
 
 
 def _property(value: Any) -> str:

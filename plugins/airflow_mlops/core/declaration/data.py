@@ -66,6 +66,20 @@ class ParquetSource(Declared):
         return not is_template(self.uri)
 
 
+class OrcSource(Declared):
+    """ORC files: one for each partition, several that match a ``*``, or one of all partitions."""
+
+    kind: Literal["orc"] = Field(description="which kind of source")
+    uri: FileAddress = Field(description=FILE_ADDRESS)
+    conn_id: str | None = Field(default=None, description="Airflow connection of type aws, for s3://")
+    path_columns: PathColumns = Field(default=(), description=PATH_COLUMNS)
+
+    @property
+    def is_cut_by_time(self) -> bool:
+        """Whether the files hold the rows of all partitions."""
+        return not is_template(self.uri)
+
+
 class CsvSource(Declared):
     """CSV files, plain or compressed (.gz, .bz2, .zst, .xz); they carry no types, so a contract is required."""
 
@@ -260,6 +274,7 @@ class FeastSource(Declared):
 
 AnySource = Annotated[
     ParquetSource
+    | OrcSource
     | CsvSource
     | JsonSource
     | DeltaSource
@@ -270,7 +285,18 @@ AnySource = Annotated[
     | XlsxSource,
     Field(discriminator="kind"),
 ]
-LabelSource = Annotated[ParquetSource | CsvSource | SqlSource | HttpSource, Field(discriminator="kind")]
+LabelSource = Annotated[
+    ParquetSource
+    | OrcSource
+    | CsvSource
+    | JsonSource
+    | DeltaSource
+    | IcebergSource
+    | SqlSource
+    | HttpSource
+    | XlsxSource,
+    Field(discriminator="kind"),
+]
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -295,7 +321,14 @@ class Labels(Declared):
     @model_validator(mode="after")
     def _require_deliveries(self) -> Self:
         source = self.source
-        if isinstance(source, ParquetSource | CsvSource) and source.is_cut_by_time and self.time is None:
+        if self.time is not None:
+            return self
+        if source.kind in ("delta", "iceberg"):
+            raise ValueError(
+                f"source of kind {source.kind} is one table of all deliveries: declare time, the column with the "
+                "arrival time of a label, by which it is cut into deliveries"
+            )
+        if isinstance(source, ParquetSource | OrcSource | CsvSource | XlsxSource) and source.is_cut_by_time:
             raise ValueError(
                 f"source.uri {source.uri!r} must hold {{partition}}, or declare time, the column with the arrival time "
                 "of a label, by which the file is cut into deliveries"
@@ -400,7 +433,9 @@ class Data(Declared):
     @model_validator(mode="after")
     def _require_time_in_rows(self) -> Self:
         source = self.source
-        if isinstance(source, ParquetSource | CsvSource) and source.is_cut_by_time and self.time in source.path_columns:
+        if not isinstance(source, ParquetSource | OrcSource | CsvSource):
+            return self
+        if source.is_cut_by_time and self.time in source.path_columns:
             raise ValueError(
                 f"time: {self.time!r} is among path_columns, and files without a placeholder are cut by the times in "
                 f"their rows; write the folder as a placeholder, as in {self.time}={{partition}}/"

@@ -10,11 +10,13 @@ from airflow_mlops.core.errors import SourceMissingError
 from airflow_mlops.core.ports.partitions import Source
 from airflow_mlops.core.sources.csv_table import CsvTable
 from airflow_mlops.core.sources.lake_table import LakeTable
+from airflow_mlops.core.sources.orc_source import OrcTable
 from airflow_mlops.core.sources.parquet_table import ParquetTable
 from airflow_mlops.core.sources.xlsx_source import XlsxTable
 
 MAX_TICKS = {
     "parquet": 20_000,
+    "orc": 20_000,
     "csv": 20_000,
     "json": 20_000,
     "xlsx": 20_000,
@@ -47,7 +49,7 @@ def newest_partition(loop: Loop, source: Source, now: str) -> str:
         If a source cannot tell whether it has rows.
     """
     data = loop.data
-    if isinstance(source, CsvTable | ParquetTable | LakeTable | XlsxTable):
+    if isinstance(source, CsvTable | ParquetTable | OrcTable | LakeTable | XlsxTable):
         newest = source.newest(partition_key(now))
         if not np.isnat(newest):
             return data.schedule.next(partition_key(str(newest.astype("datetime64[s]"))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from airflow_mlops.core.declaration.data import (
     HttpSource,
     IcebergSource,
     JsonSource,
+    OrcSource,
     ParquetSource,
     SqlSource,
     XlsxSource,
@@ -54,22 +56,7 @@ def open_source(
         If a connection does not exist or has another kind, or what a kind needs is not installed.
     """
     files = _FileSources(loop.data, connections, root, times, scratch)
-    data, source = loop.data, loop.data.source
-    if isinstance(source, SqlSource):
-        return _sql(source, data, connections, root)
-    if isinstance(source, HttpSource):
-        return _http(source, data, connections, root)
-    if isinstance(source, FeastSource):
-        return _feast(source, data, connections, files)
-    if isinstance(source, JsonSource):
-        return _json(source, data, connections, root)
-    if isinstance(source, DeltaSource):
-        return _delta(source, files)
-    if isinstance(source, IcebergSource):
-        return _iceberg(source, files)
-    if isinstance(source, XlsxSource):
-        return _xlsx(source, files)
-    return files.open(source)
+    return _OPENERS[type(loop.data.source)](loop.data.source, files)
 
 
 @dataclass(frozen=True)
@@ -82,43 +69,22 @@ class _FileSources:
     times: RowTimes | None
     scratch: Path | None
 
-    def open(self, source: ParquetSource | CsvSource) -> Source:
-        options: dict[str, Any] = {
+    def options(self, source: ParquetSource | OrcSource | CsvSource) -> dict[str, Any]:
+        """Return the arguments that sources of files share."""
+        return {
             "root": self.root,
             "limits": self.data.limits,
             "path_columns": source.path_columns,
             "schedule": self.data.schedule,
             "filesystem": _filesystem(source, self.connections),
         }
-        if isinstance(source, CsvSource):
-            options["dialect"] = csv_dialect(source, self.data, self.root)
-        return self._open_table(source, options) if source.is_cut_by_time else self._open_files(source, options)
-
-    def _open_files(self, source: ParquetSource | CsvSource, options: dict[str, Any]) -> Source:
-        if isinstance(source, CsvSource):
-            from airflow_mlops.core.sources.csv_source import CsvFiles
-
-            return CsvFiles(source.uri, **options)
-        from airflow_mlops.core.sources.parquet_source import ParquetFiles
-
-        return ParquetFiles(source.uri, **options)
-
-    def _open_table(self, source: ParquetSource | CsvSource, options: dict[str, Any]) -> Source:
-        time = self.time_column()
-        if isinstance(source, CsvSource):
-            from airflow_mlops.core.sources.csv_table import CsvTable
-
-            return CsvTable(source.uri, time=time, copies=self._copies(options["dialect"]), **options)
-        from airflow_mlops.core.sources.parquet_table import ParquetTable
-
-        return ParquetTable(source.uri, time=time, **options)
 
     def time_column(self) -> TimeColumn:
         """Return the column that cuts a table of all partitions."""
         assert self.times is not None, "whoever opens a declared source states how its times are read"
         return TimeColumn(_arriving_time(self.data, self.root), self.data.schedule, self.times)
 
-    def _copies(self, dialect: CsvDialect) -> TableCopies | None:
+    def copies(self, dialect: CsvDialect) -> TableCopies | None:
         """Return the copies of a text; None where rows are about persons, whose data is masked before it is written."""
         if self.scratch is None or self.times is None or self.data.contract is None:
             return None
@@ -131,6 +97,35 @@ class _FileSources:
 
         settings = f"{dialect} {self.data.time} {self.times.settings}"
         return TableCopies(self.scratch / COPIES, settings=settings, columns=frozenset(contract.arriving.values()))
+
+
+def _parquet(source: ParquetSource, files: _FileSources) -> Source:
+    if source.is_cut_by_time:
+        from airflow_mlops.core.sources.parquet_table import ParquetTable
+
+        return ParquetTable(source.uri, time=files.time_column(), **files.options(source))
+    from airflow_mlops.core.sources.parquet_source import ParquetFiles
+
+    return ParquetFiles(source.uri, **files.options(source))
+
+
+def _orc(source: OrcSource, files: _FileSources) -> Source:
+    from airflow_mlops.core.sources.orc_source import OrcFiles, OrcTable
+
+    if source.is_cut_by_time:
+        return OrcTable(source.uri, time=files.time_column(), **files.options(source))
+    return OrcFiles(source.uri, **files.options(source))
+
+
+def _csv(source: CsvSource, files: _FileSources) -> Source:
+    options = files.options(source) | {"dialect": csv_dialect(source, files.data, files.root)}
+    if source.is_cut_by_time:
+        from airflow_mlops.core.sources.csv_table import CsvTable
+
+        return CsvTable(source.uri, time=files.time_column(), copies=files.copies(options["dialect"]), **options)
+    from airflow_mlops.core.sources.csv_source import CsvFiles
+
+    return CsvFiles(source.uri, **options)
 
 
 def _arriving_time(data: Data, root: Path) -> str:
@@ -149,25 +144,38 @@ def csv_dialect(source: CsvSource, data: Data, root: Path) -> CsvDialect:
     DeclarationError
         If a sign or the encoding is none.
     """
-    names = source.header if isinstance(source.header, tuple) else None
-    if source.header is False:
-        if data.contract is None:
-            raise DeclarationError(
-                "is false, which takes the names from data.contract, and there is none; list them: header: [id, label]",
-                key="data.source.header",
-            )
-        names = tuple(read_contract(root / data.contract).arriving.values())
+    names = header_names(source, data, root)
     return CsvDialect(
         source.delimiter, source.quote, source.escape, source.comment, source.encoding, source.skip_rows, names
     )
 
 
-def _filesystem(source: ParquetSource | CsvSource | JsonSource | XlsxSource, connections: Connections) -> Any:
+def header_names(source: CsvSource | XlsxSource, data: Data, root: Path) -> tuple[str, ...] | None:
+    """Return the names of the columns that no row has; None where a row has them.
+
+    Raises
+    ------
+    DeclarationError
+        If they are those of a contract, and there is none.
+    """
+    if source.header is not False:
+        return source.header if isinstance(source.header, tuple) else None
+    if data.contract is None:
+        raise DeclarationError(
+            "is false, which takes the names from data.contract, and there is none; list them: header: [id, label]",
+            key="data.source.header",
+        )
+    return tuple(read_contract(root / data.contract).arriving.values())
+
+
+def _filesystem(
+    source: ParquetSource | OrcSource | CsvSource | JsonSource | XlsxSource, connections: Connections
+) -> Any:
     """Return the file system of an object store, None for the local disk."""
     return connections.filesystem(source.conn_id) if _is_on_s3(source) else None
 
 
-def _is_on_s3(source: ParquetSource | CsvSource | JsonSource | DeltaSource | XlsxSource) -> bool:
+def _is_on_s3(source: ParquetSource | OrcSource | CsvSource | JsonSource | DeltaSource | XlsxSource) -> bool:
     """Return whether files are in S3.
 
     Raises
@@ -202,16 +210,15 @@ def _xlsx(source: XlsxSource, files: _FileSources) -> Source:
     from airflow_mlops.core.sources.xlsx_source import XlsxFiles, XlsxTable
 
     data = files.data
-    assert data.contract is not None, "a declaration without types was refused when it was read"
-    contract = read_contract(files.root / data.contract)
-    arriving = contract.arriving
-    names = tuple(arriving.values()) if source.header is False else None
+    contract = None if data.contract is None else read_contract(files.root / data.contract)
+    arriving = contract.arriving if contract else {}
+    columns = contract.columns if contract else {}
     form = SheetForm(
         source.sheet,
         source.skip_rows,
-        source.header if isinstance(source.header, tuple) else names,
-        {arriving[name]: column.source_type for name, column in contract.columns.items()},
-        {arriving[name]: column.format for name, column in contract.columns.items() if column.format is not None},
+        header_names(source, data, files.root),
+        {arriving[name]: column.source_type for name, column in columns.items()},
+        {arriving[name]: column.format for name, column in columns.items() if column.format is not None},
         tuple(arriving.get(name, name) for name in (*data.key_columns, data.time)),
     )
     options: dict[str, Any] = {
@@ -238,15 +245,16 @@ def _iceberg(source: IcebergSource, files: _FileSources) -> Source:
     )
 
 
-def _sql(source: SqlSource, data: Data, connections: Connections, root: Path) -> Source:
+def _sql(source: SqlSource, files: _FileSources) -> Source:
     from airflow_mlops.core.sources.sql_source import SqlRows
 
+    data, root = files.data, files.root
     contract = read_contract(root / data.contract) if data.contract is not None else None
     types = (
         {contract.arriving[name]: column.source_type for name, column in contract.columns.items()} if contract else {}
     )
     return SqlRows(
-        connections.sql(source.conn_id),
+        files.connections.sql(source.conn_id),
         name=source.conn_id,
         every=data.every,
         timezone=data.schedule.timezone,
@@ -258,29 +266,25 @@ def _sql(source: SqlSource, data: Data, connections: Connections, root: Path) ->
     )
 
 
-def _feast(source: FeastSource, data: Data, connections: Connections, files: _FileSources) -> Source:
+def _feast(source: FeastSource, files: _FileSources) -> Source:
     from airflow_mlops.core.sources.feast_source import FeastRows
 
-    if isinstance(source.entities, SqlSource):
-        entities = _sql(source.entities, data, connections, files.root)
-    else:
-        entities = files.open(source.entities)
     return FeastRows(
-        entities,
+        _OPENERS[type(source.entities)](source.entities, files),
         files.root / source.repo,
         repo=source.repo,
         service=source.feature_service,
         features=source.features,
-        time=data.time,
-        limits=data.limits,
+        time=files.data.time,
+        limits=files.data.limits,
     )
 
 
-def _http(source: HttpSource, data: Data, connections: Connections, root: Path) -> Source:
+def _http(source: HttpSource, files: _FileSources) -> Source:
     from airflow_mlops.core.sources.http_source import HttpAnswers
 
     return HttpAnswers(
-        connections.http(source.conn_id),
+        files.connections.http(source.conn_id),
         source.path,
         name=source.conn_id,
         form=source.format,
@@ -288,29 +292,45 @@ def _http(source: HttpSource, data: Data, connections: Connections, root: Path) 
         pages=source.pages,
         attempts=source.attempts,
         timeout=source.timeout,
-        **_json_columns(data, root),
-        limits=data.limits,
-        schedule=data.schedule,
+        **_json_columns(files.data, files.root),
+        limits=files.data.limits,
+        schedule=files.data.schedule,
     )
 
 
-def _json(source: JsonSource, data: Data, connections: Connections, root: Path) -> Source:
+def _json(source: JsonSource, files: _FileSources) -> Source:
     from airflow_mlops.core.sources.json_source import JsonFiles
 
     return JsonFiles(
         source.uri,
-        root=root,
-        filesystem=_filesystem(source, connections),
-        limits=data.limits,
-        schedule=data.schedule,
-        **_json_columns(data, root),
+        root=files.root,
+        filesystem=_filesystem(source, files.connections),
+        limits=files.data.limits,
+        schedule=files.data.schedule,
+        **_json_columns(files.data, files.root),
     )
 
 
 def _json_columns(data: Data, root: Path) -> dict[str, Any]:
-    """Return the columns of the contract as records of JSON need them."""
-    assert data.contract is not None, "a declaration without types was refused when it was read"
+    """Return the columns of the contract as records of JSON need them; without one, as of labels, key and label."""
+    if data.contract is None:
+        return {"columns": (*data.key_columns, data.label), "required": frozenset(data.key_columns)}
     contract = read_contract(root / data.contract)
     arriving = contract.arriving
     required = frozenset(arriving[name] for name, column in contract.columns.items() if not column.optional)
     return {"columns": tuple(arriving.values()), "required": required, "ignored": contract.ignore}
+
+
+_OPENERS: dict[type, Callable[[Any, _FileSources], Source]] = {
+    ParquetSource: _parquet,
+    OrcSource: _orc,
+    CsvSource: _csv,
+    JsonSource: _json,
+    XlsxSource: _xlsx,
+    DeltaSource: _delta,
+    IcebergSource: _iceberg,
+    SqlSource: _sql,
+    HttpSource: _http,
+    FeastSource: _feast,
+}
+"""The function that opens each kind of source."""

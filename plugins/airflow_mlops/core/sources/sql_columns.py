@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -48,9 +48,32 @@ _OIDS = {
 }
 _NUMERIC_OID = 1700
 
+# The types of MySQL's protocol, the same in each of its drivers. Texts and bytes share theirs, so values decide there.
+_MYSQL_TYPES = {
+    1: pa.int64(),
+    2: pa.int64(),
+    3: pa.int64(),
+    4: pa.float64(),
+    5: pa.float64(),
+    7: _MOMENT,
+    8: pa.int64(),
+    9: pa.int64(),
+    10: pa.date32(),
+    11: pa.duration("us"),
+    12: _LOCAL,
+    13: pa.int64(),
+}
+_MYSQL_DECIMALS = (0, 246)
+_MYSQL_TRUTHS = (1, 16)  # TINYINT, as which BOOLEAN is kept, and BIT
+_TRUTHS = {0: False, 1: True, b"\0": False, b"\1": True}
+
+POSTGRES = ("psycopg", "psycopg2")
+MYSQL = ("pymysql", "MySQLdb", "mysql.connector")
+"""Drivers, by their modules, of one protocol each."""
+
 
 def column_type(
-    description: Sequence[Any], values: Sequence[Any], *, oids: bool, where: str, declared: pa.DataType | None = None
+    description: Sequence[Any], values: Sequence[Any], *, driver: str, where: str, declared: pa.DataType | None = None
 ) -> pa.DataType:
     """Return the type of a column: that of the database, that of its first values, or the declared one.
 
@@ -60,8 +83,8 @@ def column_type(
         Entry of the cursor's ``description`` (PEP 249): name at 0, type at 1, precision and scale at 4 and 5.
     values : sequence
         Values of the column in the first rows.
-    oids : bool
-        Whether the type in the description is an OID of PostgreSQL.
+    driver : str
+        Module of the driver, which says what the type in the description means.
     where : str
         Partition and table, for the error.
     declared : pyarrow.DataType, optional
@@ -73,11 +96,9 @@ def column_type(
     SourceUnreadableError
         If the values have several types, or a type that Arrow cannot hold here.
     """
-    name, kind = description[0], description[1]
-    if oids and kind == _NUMERIC_OID:
-        return decimal_type(description[4], description[5], values, declared)
-    if oids and kind in _OIDS:
-        return _OIDS[kind]
+    name, stated = description[0], _stated_type(description, values, driver, declared)
+    if stated is not None:
+        return stated
     seen = {_type_of(value) for value in values if value is not None}
     if not seen:
         return declared or pa.null()
@@ -92,11 +113,42 @@ def column_type(
     )
 
 
+def _stated_type(
+    description: Sequence[Any], values: Sequence[Any], driver: str, declared: pa.DataType | None
+) -> pa.DataType | None:
+    """Return the type that the database states; None if it states none that is known here."""
+    kind = description[1]
+    if driver in POSTGRES:
+        if kind == _NUMERIC_OID:
+            return decimal_type(description[4], description[5], values, declared)
+        return _OIDS.get(kind)
+    if driver not in MYSQL:
+        return None
+    if kind in _MYSQL_DECIMALS:
+        # The width also counts the sign, of which the description does not say whether there is one.
+        width = None if description[4] is None else min(description[4] - bool(description[5]), DECIMAL_DIGITS)
+        return declared if _is_decimal(declared) else decimal_type(width, description[5], values)
+    if kind in _MYSQL_TRUTHS and declared == pa.bool_():
+        return declared
+    return _MYSQL_TYPES.get(kind)
+
+
+def driver_values(kind: pa.DataType, values: Sequence[Any], driver: str) -> Sequence[Any]:
+    """Return values as their column has them: of MySQL, truth values for 0 and 1, and moments for times in UTC."""
+    if driver not in MYSQL:
+        return values
+    if pa.types.is_boolean(kind):
+        return [_TRUTHS.get(value, value) for value in values]
+    if kind == _MOMENT:
+        return [value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for value in values]
+    return values
+
+
 def decimal_type(precision: Any, scale: Any, values: Sequence[Any], declared: pa.DataType | None = None) -> pa.DataType:
     """Return the type of a decimal column: of the database, as declared, or with the places of the first values."""
     if isinstance(precision, int) and isinstance(scale, int) and 0 < precision <= DECIMAL_DIGITS and scale >= 0:
         return pa.decimal128(precision, scale)
-    if declared is not None and pa.types.is_decimal(declared):
+    if _is_decimal(declared):
         return declared
     exponents = [value.as_tuple().exponent for value in values if isinstance(value, Decimal)]
     places = max((-exponent for exponent in exponents if isinstance(exponent, int)), default=0)
@@ -151,6 +203,10 @@ def sqlite_type(declared: str) -> pa.DataType | None:
         ("REAL", "FLOA", "DOUB"): pa.float64(),
     }
     return next((kind for parts, kind in words.items() if any(part in declared.upper() for part in parts)), None)
+
+
+def _is_decimal(kind: pa.DataType | None) -> bool:
+    return kind is not None and bool(pa.types.is_decimal(kind))
 
 
 def _type_of(value: Any) -> pa.DataType | str:

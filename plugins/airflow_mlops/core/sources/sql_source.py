@@ -20,15 +20,23 @@ from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.errors import MlopsError, SourceMissingError, SourceUnreachableError, SourceUnreadableError
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
 from airflow_mlops.core.sources.size_limits import Meter
-from airflow_mlops.core.sources.sql_columns import arrow_column, column_type, sqlite_type
+from airflow_mlops.core.sources.sql_columns import (
+    MYSQL,
+    POSTGRES,
+    arrow_column,
+    column_type,
+    driver_values,
+    sqlite_type,
+)
 from airflow_mlops.core.sources.sql_text import bind_values, quote_name
 
 FIRST_ROWS = 1_000
 """Rows of the first batch, which gives the size of the other batches, and types that nothing else states."""
 BATCH_BYTES = 64 << 20
 BATCH_CELLS = 2_000_000
-_POSTGRES = ("psycopg", "psycopg2")
-_BACKTICKS = ("sqlite3", "MySQLdb", "pymysql")  # SQLite reads "x" as a string if there is no column x
+_BACKTICKS = ("sqlite3", *MYSQL)  # SQLite reads "x" as a string if there is no column x
+_MYSQL_LOST = frozenset((0, 1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 1969, 3024))
+"""Errors of MySQL that pass: a lost or killed connection, a shutdown, a time that is up, a lock of somebody else."""
 
 
 class SqlRows:
@@ -105,17 +113,19 @@ class SqlRows:
                 cursor = open_reading_cursor(connection, driver, named=self._server_side)
                 opened.callback(close_quietly, cursor)
                 without = self._count_rows_without_time(connection, driver)
+                known_types = self._known_types(connection, driver)
                 cursor.execute(statement, values)
-                rows = cursor.fetchmany(FIRST_ROWS)
+                more = RowFetcher(cursor, driver, where)
+                opened.callback(self._stop_sending, connection, more)
+                rows = more(FIRST_ROWS)
                 if not rows:
                     warnings = "".join(f"; {warning}" for warning in self._warnings(without))
                     raise SourceMissingError(f"{where}: no rows between {start} and {partition} yet{warnings}")
-                schema = schema_of(cursor.description, rows, driver, where, self._known_types(connection, driver))
+                schema = schema_of(cursor.description, rows, driver, where, known_types)
             origin: dict[str, Any] = {"table": self._table} if self._table else {"query": self._query}
             origin |= {"start": start, "end": partition} | ({"without_time": without} if without else {})
             # SQLite has no types for dates and times: only the contract knows which texts are dates or times.
             texts = {field.name for field in schema if driver == "sqlite3" and pa.types.is_string(field.type)}
-            more = row_fetcher(cursor, driver, where)
             with closing(self._batches(rows, more, schema, Meter(self._limits, partition), where)) as batches:
                 yield Arrival(schema, batches, origin=origin, texts=frozenset(texts), warnings=self._warnings(without))
 
@@ -131,6 +141,13 @@ class SqlRows:
             yield connection
         finally:
             close_quietly(connection)
+
+    def _stop_sending(self, connection: Any, more: RowFetcher) -> None:
+        """Stop a query of MySQL of which rows are left; they would all be sent before its cursor can be closed."""
+        if more.driver not in MYSQL or more.is_at_end:
+            return
+        with suppress(Exception), closing(self._connect()) as other, closing(other.cursor()) as cursor:
+            cursor.execute(f"KILL QUERY {int(getattr(connection, 'connection_id', None) or connection.thread_id())}")
 
     def _count_rows_without_time(self, connection: Any, driver: str) -> int:
         """Return the number of rows without a time, which therefore belong to no partition."""
@@ -178,7 +195,7 @@ class SqlRows:
         return f"SELECT {chosen} FROM {table} WHERE {time} >= :start AND {time} < :end"  # noqa: S608
 
     def _batches(
-        self, rows: list[Any], more: Callable[[int], list[Any]], schema: pa.Schema, meter: Meter, where: str
+        self, rows: list[Any], more: RowFetcher, schema: pa.Schema, meter: Meter, where: str
     ) -> Generator[pa.RecordBatch]:
         # Of these columns the first rows do not show the type.
         empty = {
@@ -187,7 +204,13 @@ class SqlRows:
         while rows:
             meter.add_rows(len(rows), len(schema), self._name)
             columns = [
-                arrow_column(field.name, field.type, values, where=where, is_declared=field.name in empty)
+                arrow_column(
+                    field.name,
+                    field.type,
+                    driver_values(field.type, values, more.driver),
+                    where=where,
+                    is_declared=field.name in empty,
+                )
                 for field, values in zip(schema, zip(*rows, strict=True), strict=True)
             ]
             batch = pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -206,16 +229,35 @@ def close_quietly(connection_or_cursor: Any) -> None:
     """Close a connection, which ends its transaction, or a cursor; ignore the errors of a lost connection."""
     with suppress(Exception):
         connection_or_cursor.close()
+    # PyMySQL would read from a lost connection again when the cursor is collected, and print the error.
+    result: Any = getattr(connection_or_cursor, "_result", None)
+    if hasattr(result, "unbuffered_active"):
+        result.unbuffered_active = False
 
 
-def row_fetcher(cursor: Any, driver: str, where: str) -> Callable[[int], list[Any]]:
-    """Return a function that fetches the next rows of a cursor, at most as many as its argument."""
+class RowFetcher:
+    """Fetches the next rows of a cursor, at most as many as its argument.
 
-    def fetch(count: int) -> list[Any]:
-        with translate_errors(where, driver):
-            return list(cursor.fetchmany(count))
+    Parameters
+    ----------
+    cursor : Any
+        Cursor of an executed query.
+    driver : str
+        Module of the driver.
+    where : str
+        Partition and table, for errors.
+    """
 
-    return fetch
+    def __init__(self, cursor: Any, driver: str, where: str) -> None:
+        self.driver, self.is_at_end = driver, False
+        self._cursor, self._where = cursor, where
+
+    def __call__(self, count: int) -> list[Any]:
+        """Return the next rows; none at the end."""
+        with translate_errors(self._where, self.driver):
+            rows = list(self._cursor.fetchmany(count))
+        self.is_at_end = not rows
+        return rows
 
 
 def schema_of(
@@ -227,7 +269,7 @@ def schema_of(
         [
             pa.field(
                 entry[0],
-                column_type(entry, values, oids=driver in _POSTGRES, where=where, declared=known.get(entry[0])),
+                column_type(entry, values, driver=driver, where=where, declared=known.get(entry[0])),
             )
             for entry, values in columns
         ]
@@ -257,15 +299,23 @@ def open_reading_cursor(connection: Any, driver: str, *, named: bool) -> Any:
     Parameters
     ----------
     named : bool
-        Whether to use a server-side cursor on PostgreSQL.
+        Whether to use a cursor on the server, or of MySQL one that reads row by row.
     """
-    if driver in _POSTGRES:
+    if driver in POSTGRES:
         connection.rollback()  # the hook that opened the connection may have begun a transaction
         connection.autocommit = False
         with connection.cursor() as before:
             before.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             before.execute("SET LOCAL TIME ZONE 'UTC'")
         return connection.cursor("airflow_mlops") if named else connection.cursor()
+    if driver in MYSQL:
+        connection.rollback()
+        with closing(connection.cursor()) as before:
+            before.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            before.execute("SET time_zone = '+00:00'")
+            before.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        by_row = getattr(sys.modules.get(f"{driver}.cursors"), "SSCursor", None)
+        return connection.cursor(by_row) if named and by_row is not None else connection.cursor()
     if driver == "sqlite3":
         connection.execute("PRAGMA query_only = ON")
         if not connection.in_transaction:
@@ -285,8 +335,16 @@ def translate_errors(where: str, driver: str) -> Iterator[None]:
         if not isinstance(error, base):
             raise
         message = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-        # SQLite raises OperationalError for a missing table, too.
-        lost = isinstance(error, sys.modules[driver].OperationalError)
-        if lost and (driver != "sqlite3" or "locked" in message):
+        if _passes(error, driver):
             raise SourceUnreachableError(f"{where} does not answer: {message}") from error
         raise SourceUnreadableError(f"{where} cannot be read: {message}") from error
+
+
+def _passes(error: Exception, driver: str) -> bool:
+    """Return whether an error of a driver is one of the connection, so that trying again may help."""
+    if driver in MYSQL:  # its drivers raise OperationalError for most errors of a statement, too
+        code = error.args[0] if error.args else None
+        return isinstance(code, int) and (code in _MYSQL_LOST or 2000 <= code < 3000)
+    lost = isinstance(error, sys.modules[driver].OperationalError)
+    # SQLite raises OperationalError for a missing table, too.
+    return lost and (driver != "sqlite3" or "locked" in str(error))

@@ -51,6 +51,18 @@ _PIECES = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+# MySQL has escapes in every string, double quotes around strings, and # for comments; -- is one before a blank alone.
+_MYSQL_PIECES = re.compile(
+    r"""(?P<kept>
+          '(?:[^'\\]|''|\\.)*' | "(?:[^"\\]|""|\\.)*" | `[^`]*`
+        | \#[^\n]* | --(?=\s)[^\n]* | --\Z | /\*.*?\*/
+      )
+      | (?<!\w):(?P<bind>[A-Za-z_]\w*)
+      | (?P<open>['"`] | /\*)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
 _PLACEHOLDERS = {"qmark": "?", "numeric": ":{place}", "named": ":{name}", "format": "%s", "pyformat": "%({name})s"}
 
 
@@ -94,7 +106,8 @@ def bind_values(query: str, values: Mapping[str, Any], *, paramstyle: str, drive
     DeclarationError
         If the query is not one SELECT that only reads, a quote is not closed, or it binds an unknown name.
     """
-    pieces = list(_split_at_binds(query.strip().rstrip(";")))
+    is_mysql = _DIALECTS.get(driver) == "mysql"
+    pieces = list(_split_at_binds(query.strip().rstrip(";"), _MYSQL_PIECES if is_mysql else _PIECES))
     # The check sees a constant where a value is bound: not every dialect has a syntax for binds.
     require_select("".join("NULL" if name else text for text, name in pieces), driver)
     text, order = "", []
@@ -184,10 +197,10 @@ def _refusal(part: str) -> DeclarationError:
     return DeclarationError(f"the query must be one SELECT that only reads, and it holds {part}", key=KEY)
 
 
-def _split_at_binds(query: str) -> Iterator[tuple[str, str | None]]:
+def _split_at_binds(query: str, pieces: re.Pattern[str]) -> Iterator[tuple[str, str | None]]:
     """Yield the text of a query in pieces, each with the name that it binds if it is a bind."""
     end = 0
-    for match in _PIECES.finditer(query):
+    for match in pieces.finditer(query):
         if match["open"]:
             raise DeclarationError(f"the query opens {match['open']} and never closes it", key=KEY)
         yield query[end : match.start()], None

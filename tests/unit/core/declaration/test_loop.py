@@ -219,7 +219,7 @@ def test_each_kind_of_source_reads_alike_in_python_and_yaml_and_back(read: Any, 
         (
             "{kind: ftp, uri: x}",
             "data.source.kind",
-            "no such kind; valid kinds: csv, delta, feast, http, iceberg, json, parquet, sql, xlsx",
+            "no such kind; valid kinds: csv, delta, feast, http, iceberg, json, orc, parquet, sql, xlsx",
         ),
         ("{uri: 'x/{partition}'}", "data.source.kind", "is required and missing"),
         ("{kid: sql, table: t}", "data.source.kid", "unknown key (value 'sql'); did you mean 'kind'?"),

@@ -170,3 +170,27 @@ def test_a_name_is_quoted_part_by_part_and_never_holds_a_quote() -> None:
     assert quote_name("shop.orders", quote="`") == "`shop`.`orders`"
     with pytest.raises(DeclarationError, match="cannot be a name in a query"):
         quote_name('t"; DROP TABLE x; --', quote='"')
+
+
+@pytest.mark.parametrize(
+    ("kept", "driver"),
+    [
+        (r"'it\'s :start'", MYSQL),
+        ("'two '' :start'", MYSQL),
+        (r'"say \" :start"', MYSQL),
+        ("/* :start */ 1", MYSQL),
+        ("# :start'\n 1", MYSQL),
+        ("-- :start'\n 1", MYSQL),
+        (r"'a backslash \' || 'and :start'", POSTGRES),
+    ],
+)
+def test_no_bind_is_seen_in_the_strings_and_comments_of_a_dialect(kept: str, driver: str) -> None:
+    query = f"SELECT {kept}, :end"
+    statement, values = bind_values(query, {"start": 1, "end": 2}, paramstyle="pyformat", driver=driver)
+    assert statement == f"SELECT {kept}, %(end)s"
+    assert values == {"start": 1, "end": 2}
+
+
+def test_two_minus_signs_of_mysql_are_a_comment_before_a_blank_alone() -> None:
+    statement, _ = bind_values("SELECT 5--:end", {"end": 2}, paramstyle="pyformat", driver=MYSQL)
+    assert statement == "SELECT 5--%(end)s"

@@ -18,7 +18,6 @@ from airflow_mlops.core.data.row_hash import Hashes, column_constants, hash_cell
 from airflow_mlops.core.declaration.arrow_types import is_text, is_time
 from airflow_mlops.core.declaration.key_columns import read_key
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.sources.csv_dialect import CsvDialect
 
 KEY_WORDS = ("id", "key", "uuid", "guid", "number", "no", "code")
 PART_WORDS = (*KEY_WORDS, "line", "position", "pos", "item", "index", "seq", "sequence", "row", "part")
@@ -122,7 +121,7 @@ def unique_together(
     with ExitStack() as stack:
         spools = {key: stack.enter_context(KeySpool()) for key in keys}
         for file in files if spools else ():
-            with open_file(file, files, table.sniffed.dialect if table.sniffed else CsvDialect()) as arrival:
+            with open_file(file, files, table.form) as arrival:
                 for batch in arrival.batches:
                     spools = {key: spool for key, spool in spools.items() if add_batch(spool, batch, key)}
         return [key for key, spool in spools.items() if not len(spool.duplicates())]

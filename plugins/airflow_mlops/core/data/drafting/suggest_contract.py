@@ -90,8 +90,8 @@ def draft_contract(
     remarks += [f"{name} is the column {arriving!r}" for arriving, name in names.items() if name != arriving]
     if table.broken:
         remarks.append(f"{table.broken:,} rows could not be split into columns and were left out")
-    source = table.sniffed.keys if table.sniffed else {}
-    remarks += [f"NOT DECIDED: {words}" for words in (table.sniffed.undecided if table.sniffed else ())]
+    source = table.source
+    remarks += [f"NOT DECIDED: {words}" for words in table.undecided]
     if source:
         remarks.append(f"data.source needs {', '.join(f'{key}: {json.dumps(value)}' for key, value in source.items())}")
     lines = [*header_lines(table, files, remarks), f"contract: {quote_yaml(name)}"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from airflow_mlops.core.data.row_times import DeclaredTimes
-from airflow_mlops.core.declaration.data import HttpSource, Labels
-from airflow_mlops.core.declaration.key_columns import key_columns
+from airflow_mlops.core.declaration.data import Data, Labels
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
 from airflow_mlops.core.ports.partitions import Source
@@ -25,6 +24,23 @@ def declared_labels(loop: Loop) -> Labels:
     return loop.data.labels
 
 
+def data_of_labels(loop: Loop) -> Data:
+    """Return the declaration of the deliveries as one of rows: their source and columns, without a contract.
+
+    Raises
+    ------
+    NotReadyError
+        If no source of labels is declared.
+    """
+    data, labels = loop.data, declared_labels(loop)
+    columns = {
+        "key": labels.key or data.key,
+        "label": labels.label or data.label,
+        "time": labels.time or data.time,
+    }
+    return data.model_copy(update={"source": labels.source, "contract": None, **columns})
+
+
 def open_labels(workspace: Workspace) -> Source:
     """Open the source of labels; nothing is read yet.
 
@@ -33,37 +49,13 @@ def open_labels(workspace: Workspace) -> Source:
     DeclarationError
         If a connection is missing or is of another kind.
     """
-    data, labels = workspace.loop.data, declared_labels(workspace.loop)
-    if isinstance(labels.source, HttpSource):
-        return _open_http(workspace, labels, labels.source)
-    rows = data.model_copy(update={"source": labels.source, "time": labels.time or data.time, "contract": None})
+    label_data = data_of_labels(workspace.loop)
     try:
-        label_loop = workspace.loop.model_copy(update={"data": rows})
-        times = DeclaredTimes(rows, workspace.root)
+        label_loop = workspace.loop.model_copy(update={"data": label_data})
+        times = DeclaredTimes(label_data, workspace.root)
         return open_source(label_loop, workspace.connections, root=workspace.root, times=times)
     except DeclarationError as error:
         raise DeclarationError(str(error).replace("data.source", "data.labels.source")) from None
-
-
-def _open_http(workspace: Workspace, labels: Labels, source: HttpSource) -> Source:
-    from airflow_mlops.core.sources.http_source import HttpAnswers
-
-    data = workspace.loop.data
-    columns = (*key_columns(labels.key or data.key), labels.label or data.label)
-    return HttpAnswers(
-        workspace.connections.http(source.conn_id),
-        source.path,
-        name=source.conn_id,
-        form=source.format,
-        records=source.records,
-        pages=source.pages,
-        attempts=source.attempts,
-        timeout=source.timeout,
-        columns=columns,
-        required=frozenset(columns[:-1]),
-        limits=data.limits,
-        schedule=data.schedule,
-    )
 
 
 def earliest_labelled_partition(loop: Loop, tick: str) -> str:

@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.erasure import Erasure, subject_column
 from airflow_mlops.core.data.key_text import join_key_columns
-from airflow_mlops.core.data.labels.open_labels import declared_labels, open_labels
+from airflow_mlops.core.data.labels.open_labels import data_of_labels, declared_labels, open_labels
 from airflow_mlops.core.data.masking import mask_column, mask_key
 from airflow_mlops.core.data.read_text import format_column, moments_of_clocks, parse_column
 from airflow_mlops.core.declaration.arrow_types import canonical_type, parse_type
 from airflow_mlops.core.declaration.key_columns import key_columns
+from airflow_mlops.core.declaration.text_form import TextForm
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ports.partitions import Arrival
@@ -37,6 +38,7 @@ NO_CLASS = "neither 0 nor 1"
 TWO_LABELS = "two labels for one key"
 BROKEN = "broken line"
 LABEL = "__label__"
+_PLAIN = TextForm()
 
 Mask = npt.NDArray[np.bool_]
 
@@ -92,8 +94,7 @@ def read_delivery(workspace: Workspace, state: LoopState, tick: str) -> Delivery
     with open_labels(workspace).open(tick) as arrival:
         rename_columns = reader.rename_columns(arrival.batches, reader.columns_of(arrival))
         parts = [
-            reader.good_rows(batch, arrival)
-            for batch in reader.erasure.drop_forgotten(rename_columns, reader.subject_texts)
+            reader.good_rows(batch) for batch in reader.erasure.drop_forgotten(rename_columns, reader.subject_texts)
         ]
         delivery = reader.delivery
         delivery.bad[BROKEN] += len(arrival.broken)
@@ -116,17 +117,23 @@ class _DeliveryReader:
         self.keys = key_columns(self.declared.key or self.loop.data.key)
         self.label = self.declared.label or self.loop.data.label
         self.parts = [key_part(workspace, state, name) for name in self.loop.data.key_columns]
-        self.nulls = workspace.contract.nulls if workspace.contract else ("",)
+        contract, self.form = workspace.contract, data_of_labels(workspace.loop).text_form
+        if self.form.nulls is not None:
+            self.nulls = self.form.nulls
+        else:
+            self.nulls = contract.nulls if contract else ("",)
 
     def columns_of(self, arrival: Arrival) -> dict[str, str]:
         """Return the arriving names of the columns to read by their new names; the key gets the name that rows use.
 
         Raises
         ------
-                PartitionRefusedError
+        PartitionRefusedError
             If a column is missing or repeats, or the label is not numeric.
         """
         present = arrival.schema.names
+        if arrival.typed:
+            self.nulls = ()
         for role, name in (*(("key", name) for name in self.keys), ("label", self.label)):
             if present.count(name) != 1:
                 times = "is missing" if name not in present else f"stands there {present.count(name)} times"
@@ -148,9 +155,9 @@ class _DeliveryReader:
         for batch in batches:
             yield pa.RecordBatch.from_arrays([batch.column(old) for old in names.values()], list(names))
 
-    def good_rows(self, batch: pa.RecordBatch, arrival: Arrival) -> pa.RecordBatch:
+    def good_rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the good rows of a batch, and count the others."""
-        label, reasons = parse_labels(batch.column(LABEL), self.nulls if not arrival.typed else ())
+        label, reasons = parse_labels(batch.column(LABEL), self.nulls, self.form)
         parts = [self.part_texts(batch, part) for part in self.parts]
         no_part = [as_mask(pc.or_kleene(pc.is_null(texts), pc.equal(texts, ""))) for texts in parts]
         has_no_key = np.logical_or.reduce(no_part)
@@ -172,7 +179,8 @@ class _DeliveryReader:
 
     def part_texts(self, batch: pa.RecordBatch, part: KeyPart) -> pa.Array:
         """Return a column of the key as the texts that snapshots would have, unmasked."""
-        return format_keys(batch.column(part.name), part.kind, time_format=part.time_format, clock=part.clock)
+        texts = without_nulls(batch.column(part.name), self.nulls)
+        return format_keys(texts, part.kind, time_format=part.time_format, clock=part.clock, form=self.form)
 
     def subject_texts(self, batch: pa.RecordBatch, name: str) -> pa.Array | None:
         """Return a column of the key in the one text of each value; None of any other column."""
@@ -219,8 +227,21 @@ def key_part(workspace: Workspace, state: LoopState, name: str) -> KeyPart:
     return KeyPart(name, None if newest is None else parse_type(str(state.published[newest].columns.get(name, ""))))
 
 
+def without_nulls(column: pa.Array, nulls: tuple[str, ...]) -> pa.Array:
+    """Return a column of text with null for the texts that mean null."""
+    if not pa.types.is_string(column.type):
+        return column
+    means_null = pc.is_in(column, value_set=pa.array(nulls, pa.string()))
+    return pc.if_else(means_null, pa.scalar(None, pa.string()), column)
+
+
 def format_keys(
-    column: pa.Array, kind: pa.DataType | None, *, time_format: str | None = None, clock: str | None = None
+    column: pa.Array,
+    kind: pa.DataType | None,
+    *,
+    time_format: str | None = None,
+    clock: str | None = None,
+    form: TextForm = _PLAIN,
 ) -> pa.Array:
     """Return keys as the text by which rows are joined; null if a key cannot be parsed as ``kind``.
 
@@ -232,7 +253,7 @@ def format_keys(
     present_type = canonical_type(column.type)
     if kind is not None and present_type is not None and present_type != kind:
         if pa.types.is_string(present_type):
-            column = parse_keys(column.cast(pa.string()), kind, time_format, clock)
+            column = parse_keys(column.cast(pa.string()), kind, time_format, clock, form)
         elif clock is not None and pa.types.is_timestamp(present_type) and present_type.tz is None:
             column = moments_of_clocks(column.cast(pa.timestamp("us"), safe=False), clock)[0]
         elif pa.types.is_floating(present_type) and pa.types.is_integer(kind):
@@ -242,26 +263,30 @@ def format_keys(
     return format_column(column)
 
 
-def parse_keys(column: pa.Array, kind: pa.DataType, time_format: str | None, clock: str | None) -> pa.Array:
+def parse_keys(
+    column: pa.Array, kind: pa.DataType, time_format: str | None, clock: str | None, form: TextForm
+) -> pa.Array:
     """Return keys in text as values, null for what is none: in the form of the rows, or in the plain form."""
-    plain = parse_column(column, kind, clock=clock)[0]
+    plain = parse_column(column, kind, clock=clock, form=form)[0]
     if time_format is None:
         return plain
-    return pc.coalesce(parse_column(column, kind, time_format=time_format, clock=clock)[0], plain)
+    return pc.coalesce(parse_column(column, kind, time_format=time_format, clock=clock, form=form)[0], plain)
 
 
-def parse_labels(column: pa.Array, nulls: tuple[str, ...]) -> tuple[pa.Array, dict[str, Mask]]:
-    """Return labels as floats, and a mask of texts that are no number; shape (n_rows,) each."""
+def parse_labels(column: pa.Array, nulls: tuple[str, ...], form: TextForm = _PLAIN) -> tuple[pa.Array, dict[str, Mask]]:
+    """Return labels as floats, and a mask of texts that are no number in a written form; shape (n_rows,) each."""
     none_bad = np.zeros(len(column), bool)
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), pa.float64()), {NO_NUMBER: none_bad}
     if not pa.types.is_string(column.type):
         return column.cast(pa.float64(), safe=False), {NO_NUMBER: none_bad}
-    is_null = pc.is_in(column, value_set=pa.array(nulls, pa.string()))
-    text = pc.if_else(is_null, pa.scalar(None, pa.string()), column)
+    text = without_nulls(column, nulls)
     lower = pc.utf8_lower(text)
-    number_text = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", text))
-    values, bad = parse_column(number_text, pa.float64())
+    is_true, is_false = (
+        pc.is_in(lower, value_set=pa.array([word.lower() for word in words])) for words in (form.true, form.false)
+    )
+    number_text = pc.if_else(is_true, "1", pc.if_else(is_false, "0", text))
+    values, bad = parse_column(number_text, pa.float64(), form=form)
     return values, {NO_NUMBER: bad}
 
 

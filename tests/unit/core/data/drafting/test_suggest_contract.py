@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from datetime import datetime
+import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pyarrow import orc
 
 from airflow_mlops.cli import main
-from airflow_mlops.core.data.drafting.learn_columns import open_file
+from airflow_mlops.core.data.drafting.learn_columns import FileForm, open_file
 from airflow_mlops.core.data.drafting.personal_columns import guess_privacy
 from airflow_mlops.core.data.drafting.suggest_contract import quote_yaml
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
@@ -24,10 +26,11 @@ from airflow_mlops.core.declaration.contract import Contract, read_contract
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.key_columns import key_columns
 from airflow_mlops.core.declaration.read_loop import read_strict_yaml
-from airflow_mlops.core.sources.csv_dialect import CsvDialect
+from airflow_mlops.core.sources.xlsx_rows import SheetForm
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.suggest_suite import widen_range
 from airflow_mlops.core.validation.suite import read_suite
+from tests.unit.core.sources.workbooks import workbook
 
 HOUSE = Path(__file__).parents[5]
 FLIGHTS = HOUSE / "include" / "data" / "flights_air_time"
@@ -52,7 +55,7 @@ def draft(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: object) 
     return read_contract(folder / "contracts" / "drafted.yaml")
 
 
-def assert_accepts(folder: Path, files: list[Path]) -> int:
+def assert_accepts(folder: Path, files: list[Path], form: FileForm | None = None) -> int:
     """Assert that the drafts in ``folder`` refuse no row, and return the number of expectations."""
     contract = read_contract(folder / "contracts" / "drafted.yaml")
     suite = read_suite(folder / "expectations" / "drafted.yaml")
@@ -67,8 +70,8 @@ def assert_accepts(folder: Path, files: list[Path]) -> int:
     )
     batches = []
     for file in files:
-        with open_file(file, files, CsvDialect()) as arrival:
-            shape = derive_shape(data, contract, arrival.schema, None, typed=arrival.typed)
+        with open_file(file, files, form or FileForm()) as arrival:
+            shape = derive_shape(data, contract, arrival.schema, None, typed=arrival.typed, untyped=arrival.untyped)
             enforcement = Enforcement(shape, data, EVER)
             for batch in arrival.batches:
                 rows, reasons = enforcement.read(batch)
@@ -194,6 +197,130 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not (tmp_path / "contracts").exists()
 
 
+RECORDS = [
+    {"order": 1001, "placed": "2013-01-01T10:00:00Z", "price": 1.5, "gift": True, "zip": "01234"},
+    {"order": 1002, "placed": "2013-01-02T10:00:00+01:00", "price": 1e3, "gift": None, "zip": "99999", "note": "x"},
+    {"order": 1003, "placed": "2013-01-03T10:00:00Z", "price": -2, "gift": False, "zip": "10000"},
+]
+
+
+@pytest.mark.parametrize("name", ["orders.jsonl", "orders.ndjson.gz", "orders.json"])
+def test_types_of_json_lines_are_those_that_every_value_plainly_has(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / name
+    content = "".join(f"{json.dumps(record)}\n" for record in RECORDS).encode()
+    file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    contract = draft(tmp_path, capsys, file)
+    assert (contract.key, contract.time) == ("order", "placed")
+    assert {name: column.type for name, column in contract.columns.items()} == {
+        "order": "int",
+        "placed": "time",
+        "price": "float",
+        "gift": "bool",
+        "zip": "text",
+        "note": "text",
+    }
+    assert not contract.columns["price"].nullable
+    assert contract.columns["note"].nullable
+    assert_accepts(tmp_path, [file])
+
+
+def test_lines_that_are_no_records_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "orders.jsonl"
+    file.write_text("".join(f"{json.dumps(record)}\n" for record in RECORDS) + '{"order": 1004, "pl\n[1]\n')
+    code, out, _ = suggest(capsys, file, "--into", tmp_path)
+    assert code == 0
+    assert "guessed: 2 rows could not be split into columns and were left out" in out
+
+
+def orders_sheet(folder: Path, *, titles: bool = True) -> Path:
+    moments = [datetime(2013, 1, day, 10, 30) for day in (1, 2, 3)]  # noqa: DTZ001
+    rows: list[list[Any]] = [["order", "placed", "day", "price", "gift", "zip"]]
+    for number, moment in enumerate(moments):
+        rows.append([1001 + number, moment, moment.date(), number * 1.5, number == 1, f"0123{number}"])
+    above = [["Orders of the week"], [None, "exported by", "the shop"], []] if titles else []
+    file = folder / "orders.xlsx"
+    file.write_bytes(workbook({"notes": [["nothing"]], "orders": [*above, *rows]} if titles else {"orders": rows}))
+    return file
+
+
+def test_a_sheet_is_drafted_from_with_the_titles_above_its_header(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = orders_sheet(tmp_path)
+    code, out, fault = suggest(capsys, file, "--sheet", "orders", "--into", tmp_path, "--name", "drafted")
+    assert code == 0, fault
+    assert 'guessed: data.source needs sheet: "orders", skip_rows: 3' in out
+    contract = read_contract(tmp_path / "contracts" / "drafted.yaml")
+    assert (contract.key, contract.time) == ("order", "placed")
+    types = {name: (column.type, column.zone) for name, column in contract.columns.items()}
+    assert types == {
+        "order": ("int", "UTC"),
+        "placed": ("time", "none"),
+        "day": ("date", "UTC"),
+        "price": ("float", "UTC"),
+        "gift": ("bool", "UTC"),
+        "zip": ("text", "UTC"),
+    }
+    assert_accepts(tmp_path, [file], FileForm(sheet=SheetForm("orders", 3)))
+
+
+def test_a_sheet_whose_first_row_is_its_header_needs_no_key_of_the_source(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, fault = suggest(capsys, orders_sheet(tmp_path, titles=False), "--into", tmp_path)
+    assert code == 0, fault
+    assert "data.source needs" not in out
+
+
+def test_an_orc_file_has_its_own_types(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moments = pa.array([datetime(2013, 1, day, tzinfo=UTC) for day in (1, 2)], pa.timestamp("us", tz="UTC"))
+    table = pa.table({"id": ["a", "b"], "at": moments, "price": pa.array([1, 2], pa.decimal128(9, 2)), "l": [[1], [2]]})
+    file = tmp_path / "orders.orc"
+    orc.write_table(table, file)
+    contract = draft(tmp_path, capsys, file)
+    assert {name: column.type for name, column in contract.columns.items()} == {
+        "id": "text",
+        "at": "time",
+        "price": "decimal(9, 2)",
+    }
+    assert contract.ignore == ("l",)
+    assert_accepts(tmp_path, [file])
+
+
+def put_in_folders(folder: Path, kind: str) -> list[Path]:
+    """Write a file of one row into a folder of each of two shops."""
+    files = []
+    for shop, region in ((7, "S%C3%BCd"), (8, "__HIVE_DEFAULT_PARTITION__")):
+        file = folder / "dt=2013-01-06" / f"shop={shop}" / f"region={region}" / f"a.{kind}"
+        file.parent.mkdir(parents=True)
+        table = pa.table({"id": [f"order-{shop}"], "at": pa.array([datetime(2013, 1, 2)], pa.timestamp("us"))})  # noqa: DTZ001
+        if kind == "csv":
+            file.write_text(f"id,at\norder-{shop},2013-01-02 00:00:00\n")
+        else:
+            (pq if kind == "parquet" else orc).write_table(table, file)
+        files.append(file)
+    return files
+
+
+@pytest.mark.parametrize("kind", ["parquet", "orc", "csv"])
+def test_columns_in_the_paths_are_drafted_where_they_are_named(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = put_in_folders(tmp_path / "in", kind)
+    named = ["--path-column", "shop", "--path-column", "region"]
+    code, out, fault = suggest(capsys, *files, *named, "--into", tmp_path, "--name", "drafted")
+    assert code == 0, fault
+    assert 'guessed: data.source needs path_columns: ["shop", "region"]' in out
+    assert "NOT DECIDED: the files lie in folders dt=…; --path-column dt makes their values a column" in out
+    assert "folders shop=" not in out
+    contract = read_contract(tmp_path / "contracts" / "drafted.yaml")
+    assert {name: contract.columns[name].type for name in ("shop", "region")} == {"shop": "int", "region": "text"}
+    assert (contract.columns["shop"].nullable, contract.columns["region"].nullable) == (False, True)
+    assert_accepts(tmp_path, files, FileForm(path_columns=("shop", "region")))
+
+
 FAULTS: dict[str, tuple[dict[str, str], list[str], str]] = {
     "no key": ({"a.csv": "x,at\n1,2013-01-01\n1,2013-01-01\n"}, [], "no column tells all rows apart"),
     "no time": ({"a.csv": "id\n1\n2\n"}, [], "no column holds dates or times"),
@@ -209,6 +336,20 @@ FAULTS: dict[str, tuple[dict[str, str], list[str], str]] = {
     "a bad name": ({"a.csv": "x,at\n1,2013-01-01\n"}, ["--name", "../A"], "'../A' is no name"),
     "two kinds": ({"a.csv": "x\n1\n", "b.parquet": ""}, [], "files of the kind csv, parquet were given"),
     "no such file": ({}, [], "a.csv is not there yet"),
+    "no kind that is drafted from": ({"a.avro": ""}, [], "all have to be of one kind: .parquet, .orc, .csv, .jsonl or"),
+    "no JSON lines": ({"a.jsonl": "[\n1\n]\n"}, [], "there is no row"),
+    "text in place of a workbook": ({"a.xlsx": "x,at\n"}, [], "a.xlsx cannot be read: it is no xlsx workbook"),
+    "text in place of ORC": ({"a.orc": "x,at\n"}, [], "a.orc cannot be read"),
+    "a path without the column": (
+        {"a.csv": "x,at\n1,2013-01-01\n"},
+        ["--path-column", "region"],
+        "lies in no folder region=…",
+    ),
+    "a kind without columns in paths": (
+        {"a.jsonl": "{}\n"},
+        ["--path-column", "region"],
+        "a json source has no path_columns; leave out --path-column, or deliver parquet, orc, csv",
+    ),
 }
 
 
@@ -225,6 +366,14 @@ def test_what_cannot_be_drafted_is_said_in_one_line(
     assert words in error
     assert "1970" not in error
     assert error.count("\n") == 1
+
+
+def test_a_sheet_that_is_not_there_is_named_beside_those_that_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, fault = suggest(capsys, orders_sheet(tmp_path), "--sheet", "sales")
+    assert code == 1
+    assert "there is no sheet 'sales'; there are notes, orders" in fault
 
 
 def test_files_whose_types_differ_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
