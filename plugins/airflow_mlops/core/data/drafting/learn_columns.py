@@ -88,8 +88,8 @@ def learn_table(
     Parameters
     ----------
     files : sequence of Path
-        ``.parquet``, ``.orc``, ``.xlsx``, or ``.csv``, ``.tsv``, ``.txt``, ``.jsonl``, ``.ndjson`` and ``.json`` (JSON lines) with or
-        without .gz, .bz2, .xz, .zst; all of one kind.
+        ``.parquet``, ``.orc``, ``.xlsx``, or ``.csv``, ``.tsv``, ``.txt``, ``.jsonl``, ``.ndjson`` and ``.json`` (JSON
+        lines) with or without .gz, .bz2, .xz, .zst; all of one kind.
     delimiter : str, optional
         Character between two values of a CSV file; guessed if not given.
     sheet : str, optional
