@@ -151,6 +151,10 @@ class Enforcement:
         if not rule.nullable and values.null_count:
             missing = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), bool) & ~invalid
             _add_reasons(reasons, missing, lambda _at: f"{rule.name}: is null")
+        if rule.levels is not None:
+            unseen = ~np.asarray(pc.is_in(values, value_set=pa.array(rule.levels)).to_numpy(zero_copy_only=False), bool)
+            unseen &= values.is_valid().to_numpy(zero_copy_only=False)
+            _add_reasons(reasons, unseen, lambda at: f"{rule.name}: {format_value(values[at], rule)} is no level")
         if rule.finite and pa.types.is_floating(rule.kind):
             is_valid = values.is_valid().to_numpy(zero_copy_only=False)
             infinite = ~np.isfinite(values.to_numpy(zero_copy_only=False)) & is_valid
