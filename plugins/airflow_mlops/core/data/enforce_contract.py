@@ -25,6 +25,8 @@ from airflow_mlops.core.declaration.text_form import TextForm
 
 Mask = npt.NDArray[np.bool_]
 MAX_VALUE_LENGTH = 60
+MAX_LEVELS = 10
+"""Most levels that a message lists."""
 _MOMENT = pa.timestamp("us", tz="UTC")
 
 
@@ -152,9 +154,11 @@ class Enforcement:
             missing = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), bool) & ~invalid
             _add_reasons(reasons, missing, lambda _at: f"{rule.name}: is null")
         if rule.levels is not None:
+            no_level = f"no level; there are {', '.join(map(repr, rule.levels[:MAX_LEVELS]))}"
+            no_level += ", …" if len(rule.levels) > MAX_LEVELS else ""
             unseen = ~np.asarray(pc.is_in(values, value_set=pa.array(rule.levels)).to_numpy(zero_copy_only=False), bool)
             unseen &= values.is_valid().to_numpy(zero_copy_only=False)
-            _add_reasons(reasons, unseen, lambda at: f"{rule.name}: {format_value(values[at], rule)} is no level")
+            _add_reasons(reasons, unseen, lambda at: f"{rule.name}: {format_value(values[at], rule)} is {no_level}")
         if rule.finite and pa.types.is_floating(rule.kind):
             is_valid = values.is_valid().to_numpy(zero_copy_only=False)
             infinite = ~np.isfinite(values.to_numpy(zero_copy_only=False)) & is_valid

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from airflow_mlops.core.declaration.arrow_types import CONTRACT_TYPES
 from airflow_mlops.core.declaration.data import Data
@@ -42,6 +42,22 @@ RESERVED_NAMES = ("partition",)
 """Names of columns that stores add to the rows of a partition."""
 
 _strict = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
+
+
+def _require_texts(levels: Any) -> Any:
+    others = [level for level in levels if not isinstance(level, str)] if isinstance(levels, tuple | list) else []
+    if others:
+        raise ValueError(
+            f"{others[0]!r} is no text, and a category is text; write the level in quotes, as it stands in the rows"
+        )
+    return levels
+
+
+def _require_known_policy(word: Any) -> Any:
+    if word is None or word == "error":
+        return word
+    advice = "write null without quotes" if word == "null" else "write null, the default, or error"
+    raise ValueError(f"{word!r} is no word for values that are no level; {advice}")
 
 
 class Column(BaseModel):
@@ -78,11 +94,11 @@ class Column(BaseModel):
         description="of a date or time that may lie after the row's: whether it is known when a prediction is made, as "
         "a due date is; it is a feature then, and no leak",
     )
-    levels: Annotated[tuple[str, ...] | None, Listed] = Field(
+    levels: Annotated[tuple[str, ...] | None, BeforeValidator(_require_texts), Listed] = Field(
         default=None,
         description="of a category: its values, in their order; those of the training window, sorted, if not given",
     )
-    unseen: Literal["error"] | None = Field(
+    unseen: Annotated[Literal["error"] | None, BeforeValidator(_require_known_policy)] = Field(
         default=None,
         description="of a category: what becomes of a value that is none of its levels; null: it is null for the model "
         "and counted; error: a bad row where levels are declared, and nothing is predicted from it",
