@@ -269,6 +269,30 @@ def test_a_champion_keeps_its_categories_under_another_contract_and_back(shop: d
     assert score_partition(back, week(4)).unseen == {"1": {"shop": 6}}
 
 
+def test_a_history_shows_a_champion_the_columns_of_its_fit(tmp_path: Path) -> None:
+    made = make_loop(tmp_path, "function")
+    for number in range(4):
+        ingest(made, week(number))
+    go_live(made, week(2))
+    score_partition(made, week(3))
+    hidden = reopened(made, shop={"type": "category", "feature": False})
+    assert replay_rows(hidden, week(3)).difference is None
+    with pytest.raises(TrainingError, match="'shop'"):
+        train(hidden, week(3))
+
+
+def test_a_fit_in_another_process_makes_the_same_file(tmp_path: Path) -> None:
+    digests = set()
+    for name, limits in {"here": {}, "there": {"limits": {"minutes": 5}}}.items():
+        (tmp_path / name).mkdir()
+        made = make_loop(tmp_path / name, "boosted", train={**WAYS["boosted"], "window": 2, **limits})
+        for number in range(3):
+            ingest(made, week(number))
+        train(made, week(2))
+        digests.add(made.state().versions["1"].details.artefact)
+    assert len(digests) == 1
+
+
 def test_a_champion_of_text_keeps_text_when_the_column_becomes_a_category(tmp_path: Path) -> None:
     made = make_loop(tmp_path, "encoded")
     made = reopened(made, shop={"type": "text"}, size={"type": "text"})

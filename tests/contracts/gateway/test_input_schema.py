@@ -20,6 +20,7 @@ from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
+from tests.contracts.gateway.test_shadow import wait_for_telemetry
 from tests.contracts.gateway.toy_project import ToyProject, line
 
 CONTRACT = """
@@ -180,6 +181,19 @@ def test_a_champion_keeps_a_hidden_column_until_it_is_replaced(start: Start) -> 
 
     serve(target, 3, successor)
     assert gateway.predict({**without, "x": 4.0}) == {"prediction": 8.0, "version": "2"}
+
+
+def test_a_shadow_sees_its_own_levels(start: Start) -> None:
+    project, gateway, target = start(CONTRACT)
+    champion = project.version(1, by_kind(OLD), levels=OLD, hidden=("stops",))
+    for version in (champion, project.version(2, by_kind(NEW), levels=NEW, hidden=("stops",))):
+        target.prepare(version)
+    target.apply(Traffic(1, "1", "2", "shadow", 100.0, "salt"))
+    for kind in ("c", None):
+        assert gateway.predict(row(kind=kind)) == {"prediction": pytest.approx(2.0), "version": "1"}
+    wait_for_telemetry(target, lambda seen: seen.challenger.requests == 2)
+    gateway.stop()
+    assert sorted(line["challenger_prediction"] for line in gateway.lines("shadow")) == pytest.approx([2.0, 3.0])
 
 
 def test_a_version_without_a_record_of_hidden_columns_is_served_as_the_contract_says_now(start: Start) -> None:
