@@ -110,9 +110,8 @@ class InputSchema:
 
 
 def category_dtype(levels: Iterable[str]) -> pd.CategoricalDtype:
-    """Return the dtype of a category with these levels, the same that comes out of a Parquet file again."""
-    names = list(levels)
-    return pd.CategoricalDtype(pd.Index(names, dtype="str" if names else object))
+    """Return the dtype of a category, its levels as text even where there are none."""
+    return pd.CategoricalDtype(pd.Index(list(levels), dtype="str"))
 
 
 def unseen_sentence(column: str, value: str, number: str, levels: tuple[str, ...]) -> str:
