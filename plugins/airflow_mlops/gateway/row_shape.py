@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.frame_types import frame_of, never_null
-from airflow_mlops.core.data.input_schema import InputSchema, UnseenValueError
+from airflow_mlops.core.data.input_schema import InputSchema, unseen_sentence
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
 from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.declaration.arrow_types import parse_type
@@ -150,13 +150,13 @@ class RowShape:
         RowError
             For the first such value.
         """
-        if not columns:
-            return
-        try:
-            schema.refuse_unseen(self.to_frame(rows), columns, number=number)
-        except UnseenValueError as error:
-            place = error.row if len(rows) > 1 else None
-            raise RowError(str(error), field=error.column, row=place) from None
+        for name in [name for name in columns if name in schema.known]:
+            known, member = schema.known[name], f"f{self.by_name[name]}"
+            for index, row in enumerate(rows):
+                value = getattr(row, member)
+                if value is not None and value not in known:
+                    sentence = unseen_sentence(name, value, number, schema.levels[name])
+                    raise RowError(sentence, field=name, row=index if len(rows) > 1 else None)
 
     def to_frame(self, rows: Sequence[Any]) -> pd.DataFrame:
         """Return rows as a frame with the columns and types of snapshots."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,14 +31,7 @@ SHOWN_LEVELS = 10
 
 
 class UnseenValueError(DataError):
-    """A row has a value that is none of the levels of the version that has to predict it.
-
-    ``column`` and ``row`` are its place; ``row`` counts the rows at hand from 0.
-    """
-
-    def __init__(self, message: str, *, column: str, row: int) -> None:
-        self.column, self.row = column, row
-        super().__init__(message)
+    """A row has a value that is none of the levels of the version that has to predict it."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +87,24 @@ class InputSchema:
         for name in sorted(set(columns) & self.levels.keys() & set(rows.columns)):
             mask = self._is_unseen(rows, name)
             if mask.any():
-                row = int(mask.argmax())
-                sentence = unseen_sentence(name, str(rows[name].iloc[row]), number, self.levels[name])
+                value = str(rows[name].iloc[int(mask.argmax())])
                 place = f"{where}: {int(mask.sum()):,} rows: " if where else ""
-                raise UnseenValueError(f"{place}{sentence}", column=name, row=row)
+                raise UnseenValueError(f"{place}{unseen_sentence(name, value, number, self.levels[name])}")
+
+    @cached_property
+    def known(self) -> dict[str, frozenset[str]]:
+        """The levels of each category as a set."""
+        return {name: frozenset(levels) for name, levels in self.levels.items()}
+
+    @cached_property
+    def _dtypes(self) -> dict[str, pd.CategoricalDtype]:
+        return {name: category_dtype(levels) for name, levels in self.levels.items()}
 
     def _categorical(self, rows: pd.DataFrame, name: str) -> pd.Categorical:
-        return pd.Categorical.from_codes(self._codes(rows, name).tolist(), dtype=category_dtype(self.levels[name]))
+        return pd.Categorical.from_codes(self._codes(rows, name).tolist(), dtype=self._dtypes[name])
 
     def _codes(self, rows: pd.DataFrame, name: str) -> npt.NDArray[np.intp]:
-        codes: npt.NDArray[np.intp] = category_dtype(self.levels[name]).categories.get_indexer(pd.Index(rows[name]))
+        codes: npt.NDArray[np.intp] = self._dtypes[name].categories.get_indexer(pd.Index(rows[name]))
         return codes
 
     def _is_unseen(self, rows: pd.DataFrame, name: str) -> npt.NDArray[np.bool_]:
