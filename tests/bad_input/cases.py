@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.bad_input.case import Case
+from tests.bad_input.cases_of_categories import CATEGORIES
 from tests.bad_input.cases_of_columns import COLUMNS
 from tests.bad_input.cases_of_databases import DATABASES
 from tests.bad_input.cases_of_declarations import VALUES as DECLARED
@@ -24,6 +25,7 @@ GROUPS: dict[str, list[Case]] = {
     "Columns and contracts": COLUMNS,
     "Names": NAMES,
     "Values": VALUES,
+    "Categories": CATEGORIES,
     "Keys": KEYS,
     "Keys of several columns": JOINED_KEYS,
     "Whole partitions": WHOLE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
 
 from airflow_mlops.core.data.frame_types import frame_of, never_null
+from airflow_mlops.core.data.input_schema import InputSchema, levels_of
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.contract import Contract, read_contract
 from airflow_mlops.core.training.model_input import model_input
@@ -55,6 +57,13 @@ columns:
 """
 
 
+CATEGORY = MIXED.replace("shop: {type: text}", "shop: {type: category}").replace(
+    "size: {type: float}", "size: {type: float}\n  grade: {type: category, levels: [low, mid, high, top]}"
+)
+FITTED = 140
+"""Rows that a model is fitted on; the others have values that it has not seen, too."""
+
+
 def encoded(encoder: Any, model: Any) -> Any:
     columns = [("encoded", encoder, ["account", "member"]), ("numbers", SimpleImputer(), ["count", "known", "size"])]
     return make_pipeline(ColumnTransformer(columns), model)
@@ -63,6 +72,11 @@ def encoded(encoder: Any, model: Any) -> Any:
 def passed_on(model: Any, *steps: Any) -> Any:
     columns = [("numbers", "passthrough", ["account", "count", "member", "known", "size"])]
     return make_pipeline(ColumnTransformer(columns), *steps, model)
+
+
+def of_categories(encoder: Any, model: Any) -> Any:
+    columns = [("encoded", encoder, ["shop", "grade", "account"]), ("numbers", SimpleImputer(), ["count", "size"])]
+    return make_pipeline(ColumnTransformer(columns), model)
 
 
 MODELS: dict[str, Any] = {
@@ -79,10 +93,26 @@ MODELS: dict[str, Any] = {
     "bare": HistGradientBoostingRegressor(max_iter=5),
     "classes": passed_on(HistGradientBoostingClassifier(max_iter=5)),
     "logistic": passed_on(LogisticRegression(), SimpleImputer(), StandardScaler()),
+    "category-boosted": HistGradientBoostingRegressor(max_iter=20, min_samples_leaf=5),
+    "category-classes": HistGradientBoostingClassifier(max_iter=20, min_samples_leaf=5),
+    "category-one-hot": of_categories(OneHotEncoder(handle_unknown="ignore"), Ridge()),
+    "category-ordinal": of_categories(
+        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), HistGradientBoostingRegressor(max_iter=5)
+    ),
+    "category-target": of_categories(TargetEncoder(cv=KFold(5, shuffle=True, random_state=0)), Ridge()),
+    "category-function": HistGradientBoostingRegressor(max_iter=20, min_samples_leaf=5),
     "air_time boosting": air_time_candidates(0)["boosting"],
     "air_time linear": air_time_candidates(0)["linear"],
     "delay boosting": delay_candidates(0)["boosting"],
 }
+
+
+FUNCTION = """
+def features(frame):
+    codes = frame["shop"].cat.codes
+    grades = frame["grade"].cat.as_ordered() >= "mid"
+    return frame[["shop", "grade", "size", "account"]].assign(code=codes, good=grades)
+"""
 
 
 @dataclass(frozen=True)
@@ -107,8 +137,8 @@ class World:
 
     def requests(self, rows: pa.Table) -> list[Any]:
         """Return rows as the gateway decodes them."""
-        names = [(f"f{place}", field.name) for place, field in enumerate(self.shape.fields)]
-        return [self.shape.row_class(**{member: row[name] for member, name in names}) for row in rows.to_pylist()]
+        body = json.dumps(rows.to_pylist(), default=lambda time: time.isoformat()).encode()
+        return self.shape.decode_rows(body)[0]
 
 
 def mixed_rows(count: int = 160) -> pa.Table:
@@ -121,6 +151,7 @@ def mixed_rows(count: int = 160) -> pa.Table:
             ("y", pa.float64()),
         ]
     )
+    account[FITTED:] += random.integers(0, 2, count - FITTED) * 40
     rows = [
         {
             "id": BIG + number,
@@ -136,6 +167,25 @@ def mixed_rows(count: int = 160) -> pa.Table:
         for number in range(count)
     ]
     return pa.Table.from_pylist(rows, schema)
+
+
+def category_rows(count: int = 160) -> pa.Table:
+    """Return rows whose last ones have a shop and a grade that the fitted ones lack, and whose label needs both."""
+    random = np.random.default_rng(1)
+    table = mixed_rows(count)
+    shops = [["a", "b", "B", "a ", None][at] for at in random.integers(0, 5, count)]
+    grades = [["low", "mid", "high", None][at] for at in random.integers(0, 4, count)]
+    for place in range(FITTED, count):
+        shops[place] = ["new", "A", "a", None][place % 4]
+        grades[place] = ["top", "no grade", "mid"][place % 3]
+    effect = [
+        30.0 * (shop == "b") + 15.0 * (shop == "B") + 7.0 * (grade == "mid")
+        for shop, grade in zip(shops, grades, strict=True)
+    ]
+    label = pa.array(effect + random.normal(size=count))
+    table = table.set_column(table.column_names.index("shop"), "shop", pa.array(shops, pa.string()))
+    table = table.set_column(table.column_names.index("y"), "y", label)
+    return table.append_column("grade", pa.array(grades, pa.string()))
 
 
 def flight_rows(contract: Contract, label: str, count: int = 160) -> pa.Table:
@@ -154,6 +204,8 @@ def flight_rows(contract: Contract, label: str, count: int = 160) -> pa.Table:
             columns[name] = [
                 None if number == 0 else value for number, value in zip(numbers, columns[name], strict=True)
             ]
+        if column.type == "text":
+            columns[name][FITTED:] = ["NEW", *columns[name][FITTED + 1 :]]
     columns["flight_id"] = [f"flight-{number}" for number in range(count)]
     columns[label] = [number % 2 for number in range(count)] if label == "arrived_late" else columns["distance"]
     return pa.table(columns, contract.schema)
@@ -170,9 +222,15 @@ def world(name: str, with_contract: bool = True) -> World:
         data |= {"key": contract.key, "time": contract.time, "label": label}
         (folder / "mixed.yaml").write_text((ROOT / f"include/contracts/flights_{flights}.yaml").read_text())
         table = flight_rows(contract, label)
+    elif name.startswith("category"):
+        (folder / "mixed.yaml").write_text(CATEGORY)
+        table = category_rows()
     else:
         (folder / "mixed.yaml").write_text(MIXED)
         table = mixed_rows()
+    if name == "category-function":
+        (folder / "apart.py").write_text(FUNCTION)
+        data["features"] = "apart:features"
     if not with_contract:
         del data["contract"]
     loop = toy_loop(data=data)
@@ -180,20 +238,29 @@ def world(name: str, with_contract: bool = True) -> World:
     contract_used = workspace.contract
     recorded = {field.name: str(field.type) for field in table.schema}
     shape = request_shape(loop.data, contract_used, recorded)
-    classifies = name in ("classes", "logistic", "delay boosting")
+    classifies = name in ("classes", "logistic", "category-classes", "delay boosting")
     label_values = table[loop.data.label].to_pandas().to_numpy(np.float64)
     if classifies:
         label_values = (label_values > np.median(label_values)).astype(np.int64)
-    maker = FeatureMaker(workspace)
+    fitted = table.slice(0, FITTED)
+    levels = {}
+    if name.startswith("category"):
+        levels = {"shop": levels_of([fitted.to_pandas()], "shop"), "grade": ("low", "mid", "high", "top")}
+    maker = FeatureMaker(workspace, InputSchema(levels=levels))
     made = World(table.drop_columns([loop.data.label]), contract_used, maker, shape, clone(MODELS[name]), classifies)
-    features = made.features(made.table)
+    features = made.features(made.table.slice(0, FITTED))
     if name == "bare":
         features = features.drop(columns="shop")
-    made.model.fit(model_input(made.model, features), label_values)
+    made.model.fit(model_input(made.model, features), label_values[:FITTED])
     return made
 
 
-WORLDS = [(name, with_contract) for name in MODELS for with_contract in (True, False)]
+WORLDS = [
+    (name, with_contract)
+    for name in MODELS
+    for with_contract in (True, False)
+    if with_contract or not name.startswith("category")  # only a contract declares categories
+]
 
 
 @pytest.mark.parametrize(("name", "with_contract"), WORLDS)
@@ -242,3 +309,54 @@ def test_a_flight_loop_is_predicted_to_the_last_digit_as_on_plain_frames(name: s
     pd.testing.assert_frame_equal(made.features(made.table)[names], plain, check_exact=True)
     expected = predict(made.model, plain, classifies=made.classifies)
     assert made.batch(made.table).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("category")])
+def test_a_category_tells_its_levels_apart_and_takes_what_is_none_for_null(name: str) -> None:
+    made = world(name)
+    shops, together = made.table["shop"].to_pylist(), made.batch(made.table)
+    means = {shop: together[[shop == other for other in shops]].mean() for shop in ("a", "b")}
+    assert means["b"] > means["a"] + (0.3 if made.classifies else 10)
+    for unseen in ("new", "A", "b ", ""):
+        same = [made.batch(with_shop(made.table, value)) for value in (unseen, None)]
+        np.testing.assert_array_equal(*same)
+        requests = [made.requests(with_shop(made.table.slice(0, 9), value)) for value in (unseen, None)]
+        by_gateway = frame_backend(made.model, made.shape, made.maker, classifies=made.classifies)
+        np.testing.assert_array_equal(by_gateway(requests[0]), by_gateway(requests[1]))
+
+
+def with_shop(rows: pa.Table, value: str | None) -> pa.Table:
+    """Return rows that all have one shop."""
+    return rows.set_column(rows.column_names.index("shop"), "shop", pa.array([value] * len(rows), pa.string()))
+
+
+texts = st.lists(st.none() | st.text(max_size=3) | st.sampled_from(["a", "A", "a ", "é", "e\u0301"]), max_size=12)
+
+
+@settings(deadline=None)
+@given(values=texts, others=texts, order=st.randoms(use_true_random=False))
+def test_levels_are_those_of_the_values_in_whichever_order_they_come(
+    values: list[str | None], others: list[str | None], order: Any
+) -> None:
+    shuffled = [*values]
+    order.shuffle(shuffled)
+    levels = levels_of([shop_column(values)], "shop")
+    assert levels == levels_of([shop_column(shuffled[:4]), shop_column(shuffled[4:])], "shop")
+    assert set(levels) == {value for value in values if value is not None}
+    assert list(levels) == sorted(levels)
+
+    schema = InputSchema(levels={"shop": levels})
+    rows = shop_column([*values, *others])
+    made = schema.with_categories(rows)["shop"]
+    assert list(made.cat.categories) == list(levels)
+    assert [None if pd.isna(value) else value for value in made] == [
+        value if value in levels else None for value in [*values, *others]
+    ]
+    alone = [schema.with_categories(shop_column([value]))["shop"] for value in [*values, *others]]
+    assert all(column.dtype == made.dtype for column in alone)
+    assert schema.unseen(rows).get("shop", 0) == sum(value is not None and value not in levels for value in others)
+
+
+def shop_column(values: list[str | None]) -> pd.DataFrame:
+    """Return a column of text as rows of a snapshot have it."""
+    return frame_of(pa.table({"shop": pa.array(values, pa.string())}))

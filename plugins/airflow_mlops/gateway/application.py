@@ -106,6 +106,8 @@ class Gateway:
             raise RefusedError(503, f"no champion is served: {self.serving.problem}")
         try:
             rows, single = served.shape.decode_rows(body)
+            if served.refuse_unseen is not None:
+                served.refuse_unseen(rows)
             predictions = await self.serving.router.answer(served, rows, body)
         except RowError as error:
             raise RefusedError(422, str(error), field=error.field, row=error.row, reason=error.reason) from None

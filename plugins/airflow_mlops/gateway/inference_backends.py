@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -63,7 +63,7 @@ def choose_backend(
         If the model was fitted on a feature that the rows do not have.
     """
     predict_frame = frame_backend(model, shape, maker, classifies=classifies)
-    sample = generate_rows(shape)
+    sample = generate_rows(shape, levels=maker.schema.levels)
     expected = predict_one_by_one(predict_frame, sample)
     choice: tuple[BackendName, Predict] = ("frame", predict_frame)
     names = array_columns(model, shape, maker)
@@ -226,16 +226,28 @@ def time_single_row(predictor: Predict, sample: Sequence[Any], expected: Floats)
     return float(np.median(times)) if times else float("inf")
 
 
-def generate_rows(shape: RowShape, count: int = SAMPLE_ROWS) -> list[Any]:
-    """Return the same generated rows every time: numbers of several magnitudes, and null where it is allowed."""
+def generate_rows(
+    shape: RowShape, count: int = SAMPLE_ROWS, *, levels: Mapping[str, tuple[str, ...]] | None = None
+) -> list[Any]:
+    """Return the same generated rows every time: numbers of several magnitudes, and null where it is allowed.
+
+    Parameters
+    ----------
+    levels : mapping of str to tuple of str, optional
+        Levels of the categories, of which rows get theirs.
+    """
     random = np.random.default_rng(0)
     rows = []
     for index in range(count):
         size = 10.0 ** (index % 5 - 1)
-        values = {}
+        values: dict[str, Any] = {}
         for position, field in enumerate(shape.fields):
             null = field.nullable and index % 4 == 3 and random.random() < 0.3
-            values[f"f{position}"] = None if null else generate_value(field, random, size)
+            known = (levels or {}).get(field.name)
+            if known and not null:
+                values[f"f{position}"] = known[index % len(known)]
+            else:
+                values[f"f{position}"] = None if null else generate_value(field, random, size)
         rows.append(shape.row_class(**values))
     return rows
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from airflow_mlops.core.data.input_schema import InputSchema, refused_columns, served_schema
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import load_function
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ports.rollout_target import Traffic
+from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.workspace import Ports, Workspace
 from airflow_mlops.gateway.inference_backends import InferenceBackend, choose_backend
 from airflow_mlops.gateway.micro_batcher import MicroBatcher
@@ -24,11 +26,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedVersion:
-    """A loaded, warm version, and the shape of the rows that it takes."""
+    """A loaded, warm version, and the shape of the rows that it takes.
+
+    ``schema`` is the input schema of the version, ``refused`` the categories whose unseen values are refused.
+    """
 
     version: ServedVersion
     backend: InferenceBackend
     shape: RowShape
+    schema: InputSchema
+    refused: tuple[str, ...] = ()
+
+    def refuse_unseen(self, rows: Sequence[Any]) -> None:
+        """Raise RowError if a row has a value that the version has not seen, and the contract refuses it."""
+        self.shape.refuse_unseen(rows, self.schema, self.refused, number=self.version.number)
 
 
 class VersionLoader:
@@ -55,11 +66,10 @@ class VersionLoader:
     def __init__(self, loop: Loop, root: Path, files: VersionFiles, *, secret: str | None, onnx: bool) -> None:
         self.files, self._onnx, self._secret = files, onnx, secret
         self._workspace = Workspace(loop, root, files.kept, Ports(*[refuse_port] * 6), "gateway", secret)
-        self._feature_maker = FeatureMaker(self._workspace)
-        self._shapes: dict[tuple[tuple[str, str], ...], RowShape] = {}
+        self._shapes: dict[Any, RowShape] = {}
         reject_history_features(loop, root)
         if self._workspace.contract is not None:
-            self.shape_for(None)
+            self.shape_for()
 
     def load(self, version: ServedVersion) -> LoadedVersion:
         """Return a version, verified, loaded and warm; this blocks for as long as it takes.
@@ -74,19 +84,30 @@ class VersionLoader:
         shape = self.shape_for(version)
         model = self.files.load(version)
         classifies = self._workspace.loop.classifies
-        return LoadedVersion(
-            version, choose_backend(model, shape, self._feature_maker, classifies=classifies, onnx=self._onnx), shape
-        )
+        schema = served_schema(self._workspace, version.hidden, version.levels)
+        maker = FeatureMaker(self._workspace, schema)
+        backend = choose_backend(model, shape, maker, classifies=classifies, onnx=self._onnx)
+        loaded = LoadedVersion(version, backend, shape, schema, refused_columns(self._workspace))
+        return replace(loaded, backend=refuse_unseen_values(loaded)) if loaded.refused else loaded
 
-    def shape_for(self, version: ServedVersion | None) -> RowShape:
-        """Return the shape of the rows that a version takes; equal columns share one shape."""
-        contract = self._workspace.contract
-        columns: dict[str, str] = {} if contract or not version else dict(version.columns or {})
-        columns_key = tuple(sorted(columns.items()))
-        if columns_key not in self._shapes:
-            data = self._workspace.loop.data
-            self._shapes[columns_key] = request_shape(data, contract, columns, secret=self._secret)
-        return self._shapes[columns_key]
+    def shape_for(self, *versions: ServedVersion) -> RowShape:
+        """Return the shape of the rows that versions take; equal columns share one shape.
+
+        With a contract, a row needs every column that one of the versions sees.
+        """
+        contract, data = self._workspace.contract, self._workspace.loop.data
+        if contract is None:
+            columns = dict(versions[0].columns or {})
+            columns_key = tuple(sorted(columns.items()))
+            if columns_key not in self._shapes:
+                self._shapes[columns_key] = request_shape(data, None, columns, secret=self._secret)
+            return self._shapes[columns_key]
+        hidden = contract.hidden
+        for version in versions:
+            hidden = hidden & served_schema(self._workspace, version.hidden, version.levels).hidden
+        if hidden not in self._shapes:
+            self._shapes[hidden] = request_shape(data, contract, None, secret=self._secret, hidden=hidden)
+        return self._shapes[hidden]
 
 
 class ModelCache:
@@ -123,6 +144,17 @@ class ModelCache:
             if len(self.loaded) > keep:
                 del self.loaded[number]
                 self.batchers.pop(number).close()
+
+
+def refuse_unseen_values(loaded: LoadedVersion) -> InferenceBackend:
+    """Return the backend of a version, which raises RowError for a value that the version has not seen."""
+    backend = loaded.backend
+
+    def predict_seen(rows: Sequence[Any]) -> Floats:
+        loaded.refuse_unseen(rows)
+        return backend.predict(rows)
+
+    return replace(backend, predict=predict_seen)
 
 
 def versions_in(traffic: Traffic) -> set[str]:

@@ -35,6 +35,7 @@ class UnansweredError(Exception):
 class ServingState:
     """An immutable snapshot of what is served; a request keeps its snapshot until it is answered.
 
+    ``refuse_unseen`` raises for rows with values that the champion has not seen, where the contract refuses them.
     Keys of buckets below ``challenger_bound`` belong to the challenger; rows of buckets below ``shadow_bound`` also go
     to the shadow.
     """
@@ -43,6 +44,7 @@ class ServingState:
     champion: MicroBatcher | None = None
     challenger: MicroBatcher | None = None
     shape: RowShape | None = None
+    refuse_unseen: Callable[[Sequence[Any]], None] | None = None
     challenger_bound: float = 0.0
     shadow_bound: float = 0.0
     shadow: ShadowLink | None = None

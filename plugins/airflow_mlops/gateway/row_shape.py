@@ -6,7 +6,7 @@ bad row has the field and the reason. Nothing is coerced except an integer in a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.frame_types import frame_of, never_null
+from airflow_mlops.core.data.input_schema import InputSchema, unseen_sentence
 from airflow_mlops.core.data.key_text import join_key
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
 from airflow_mlops.core.data.read_text import format_column
@@ -132,6 +133,35 @@ class RowShape:
         """Return a function from a row to its values in some columns: a tuple, or a bare value for a single column."""
         return attrgetter(*(f"f{self.by_name[name]}" for name in names))
 
+    def is_compatible(self, other: RowShape) -> bool:
+        """Return whether rows decoded in either shape are rows of the other, if they have what it requires."""
+        return [(field.name, field.kind, field.masked) for field in self.fields] == [
+            (field.name, field.kind, field.masked) for field in other.fields
+        ]
+
+    def refuse_unseen(self, rows: Sequence[Any], schema: InputSchema, columns: Sequence[str], *, number: str) -> None:
+        """Raise RowError if a row has a value that is none of the levels of a version.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Columns to check: those with ``unseen: error`` in the contract.
+        number : str
+            Number of the version, for the message.
+
+        Raises
+        ------
+        RowError
+            For the first such value.
+        """
+        for name in [name for name in columns if name in schema.known]:
+            known, member = schema.known[name], f"f{self.by_name[name]}"
+            for index, row in enumerate(rows):
+                value = getattr(row, member)
+                if value is not None and value not in known:
+                    sentence = unseen_sentence(name, value, number, schema.levels[name])
+                    raise RowError(sentence, field=name, row=index if len(rows) > 1 else None)
+
     def to_frame(self, rows: Sequence[Any]) -> pd.DataFrame:
         """Return rows as a frame with the columns and types of snapshots."""
         columns = {
@@ -199,7 +229,12 @@ def python_type(kind: pa.DataType) -> Any:
 
 
 def request_shape(
-    data: Data, contract: Contract | None, recorded: dict[str, str] | None, *, secret: str | None = None
+    data: Data,
+    contract: Contract | None,
+    recorded: dict[str, str] | None,
+    *,
+    secret: str | None = None,
+    hidden: Set[str] | None = None,
 ) -> RowShape:
     """Return the shape of a loop's rows, by its contract or by the columns that a version was fitted on.
 
@@ -209,6 +244,8 @@ def request_shape(
         Columns and types as in the ledger; needed without a contract.
     secret : str, optional
         Secret that masks columns; needed if the contract masks any.
+    hidden : set of str, optional
+        Columns that no version in traffic sees, so that a row may lack them; by default those that the contract hides.
 
     Raises
     ------
@@ -216,14 +253,14 @@ def request_shape(
         If there is neither a contract nor a record of the columns.
     """
     if contract is not None:
-        hidden = contract.hidden | (set() if data.features else {data.time})
+        unneeded = (contract.hidden if hidden is None else hidden) | (set() if data.features else {data.time})
         keys = data.key_columns
         fields = [
             RowField(
                 name,
                 column.source_type,
                 nullable=column.nullable and name not in keys,
-                required=name in keys or not (column.optional or name in hidden),
+                required=name in keys or not (column.optional or name in unneeded),
                 masked=mask_key(secret, name) if column.mask else None,
             )
             for name, column in contract.columns.items()

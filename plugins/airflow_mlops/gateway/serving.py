@@ -195,7 +195,7 @@ class Serving:
             champion_shape, challenger_shape = (
                 self._cache.loaded[number].shape for number in (traffic.champion, traffic.challenger)
             )
-            if champion_shape is not challenger_shape:
+            if not champion_shape.is_compatible(challenger_shape):
                 raise RolloutError(
                     f"version {traffic.challenger} was fitted on other columns than version {traffic.champion}; "
                     "declare a contract, which fixes the columns of a request"
@@ -242,13 +242,14 @@ class Serving:
         """Serve traffic from the next request on."""
         before, batchers, loaded = self.served, self._cache.batchers, self._cache.loaded
         share = traffic.share if local_share is None else local_share
-        loaded_number = next((number for number in (traffic.champion, traffic.challenger) if number in loaded), None)
+        versions = [loaded[number] for number in (traffic.champion, traffic.challenger) if number in loaded]
         tripped_out = tripped is not None
         self.served = ServingState(
             traffic,
             batchers.get(traffic.champion or ""),
             batchers.get(traffic.challenger or ""),
-            loaded[loaded_number].shape if loaded_number else None,
+            self._loader.shape_for(*(served.version for served in versions)) if versions else None,
+            refuse_unseen=loaded[traffic.champion].refuse_unseen if traffic.champion in loaded else None,
             challenger_bound=0.0 if tripped_out or traffic.kind not in SERVING else bucket_bound(share),
             shadow_bound=0.0 if tripped_out or shadow is None else bucket_bound(share),
             shadow=shadow,

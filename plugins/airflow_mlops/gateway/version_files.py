@@ -41,12 +41,18 @@ class ServedVersion:
         ``digest`` of the signature file and fingerprint of its ``key``, as in the ledger.
     columns : mapping of str to str, optional
         Columns and types that the version was fitted on; needed for a loop without a contract.
+    hidden : tuple of str, optional
+        Columns that the contract hid from the fit; those that it hides now, if that was not recorded.
+    levels : mapping of str to tuple of str, optional
+        Levels of the version's categories by column.
     """
 
     number: str
     artefact: str
     signature: Mapping[str, str]
     columns: Mapping[str, str] | None = None
+    hidden: tuple[str, ...] | None = None
+    levels: Mapping[str, tuple[str, ...]] | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ServedVersion:
@@ -71,11 +77,31 @@ class ServedVersion:
         ):
             raise RolloutError(f"version {number}: columns must be a mapping of names to types")
         trusted_signature = {"digest": str(signature["digest"]), "key": str(signature["key"])}
-        return cls(number, str(artefact), trusted_signature, None if columns is None else dict(columns))
+        columns = None if columns is None else dict(columns)
+        hidden = None if values.get("hidden") is None else parse_texts(values["hidden"], f"version {number}: hidden")
+        return cls(
+            number, str(artefact), trusted_signature, columns, hidden, parse_levels(values.get("levels"), number)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the version as JSON values."""
         return asdict(self)
+
+
+def parse_levels(levels: Any, number: str) -> dict[str, tuple[str, ...]] | None:
+    """Return the levels of categories by column, or raise RolloutError if they are no lists of texts."""
+    if levels is None:
+        return None
+    if not isinstance(levels, Mapping) or not all(isinstance(name, str) for name in levels):
+        raise RolloutError(f"version {number}: levels must be a mapping of columns to lists of texts")
+    return {name: parse_texts(values, f"version {number}: levels of {name!r}") for name, values in levels.items()}
+
+
+def parse_texts(values: Any, name: str) -> tuple[str, ...]:
+    """Return a list of texts as a tuple, or raise RolloutError if it is none."""
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+        raise RolloutError(f"{name} is {str(values)[:80]!r}; it must be a list of texts")
+    return tuple(values)
 
 
 class VersionFiles:

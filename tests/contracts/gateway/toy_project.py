@@ -68,8 +68,11 @@ class ToyProject:
         self._keys.write_text("".join(self.workspace.keys.trusted().values()))
         self._gateways: list[GatewayProcess] = []
 
-    def version(self, number: int, model: Any = None) -> Version:
-        """Return a version that is signed, in the lake and in the ledger; it predicts ``number`` times x by default."""
+    def version(self, number: int, model: Any = None, **recorded: Any) -> Version:
+        """Return a version that is signed, in the lake and in the ledger; it predicts ``number`` times x by default.
+
+        ``recorded`` are further fields of its record.
+        """
         version = self.workspace.state().versions.get(str(number))
         if version is not None:
             return version
@@ -85,6 +88,7 @@ class ToyProject:
             signature=signature,
             request="r",
             window=TrainingWindow(fitted=(PinnedPartition(week(0), 0, ""),)),
+            **recorded,
         )
         self.workspace.record_fact(self.workspace.draft(details, f"candidate:{number}", week(0)))
         return self.workspace.state().versions[str(number)]

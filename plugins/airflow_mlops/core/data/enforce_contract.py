@@ -26,6 +26,8 @@ from airflow_mlops.core.declaration.text_form import TextForm
 
 Mask = npt.NDArray[np.bool_]
 MAX_VALUE_LENGTH = 60
+SHOWN_LEVELS = 10
+"""Most levels that a message lists."""
 _MOMENT = pa.timestamp("us", tz="UTC")
 
 
@@ -181,6 +183,7 @@ class Enforcement:
         type_name = expected_type(rule.kind)
         _add_reasons(reasons, invalid, lambda at: f"{rule.name}: {format_value(arrived[at], rule)} is no {type_name}")
         _add_nulls(reasons, rule, values, invalid)
+        _add_levels(reasons, rule, values)
         if rule.finite and pa.types.is_floating(rule.kind):
             is_valid = values.is_valid().to_numpy(zero_copy_only=False)
             infinite = ~np.isfinite(values.to_numpy(zero_copy_only=False)) & is_valid
@@ -237,6 +240,17 @@ def _add_nulls(reasons: dict[int, list[str]], rule: Rule, values: pa.Array, inva
     if not rule.nullable and values.null_count:
         missing = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), bool) & ~invalid
         _add_reasons(reasons, missing, lambda _at: f"{rule.name}: is null")
+
+
+def _add_levels(reasons: dict[int, list[str]], rule: Rule, values: pa.Array) -> None:
+    """Add the reason of each value that is none of the declared levels, where that makes a row bad."""
+    if rule.levels is None:
+        return
+    listed = ", ".join(map(repr, rule.levels[:SHOWN_LEVELS])) + (", …" if len(rule.levels) > SHOWN_LEVELS else "")
+    unseen = ~np.asarray(pc.is_in(values, value_set=pa.array(rule.levels)).to_numpy(zero_copy_only=False), bool)
+    unseen &= values.is_valid().to_numpy(zero_copy_only=False)
+    reason = f"no level; there are {listed}"
+    _add_reasons(reasons, unseen, lambda at: f"{rule.name}: {format_value(values[at], rule)} is {reason}")
 
 
 def _add_reasons(reasons: dict[int, list[str]], mask: Mask, reason: Callable[[int], str]) -> None:

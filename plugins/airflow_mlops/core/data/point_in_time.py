@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.frame_types import frame_of, never_null
+from airflow_mlops.core.data.input_schema import InputSchema, contract_schema
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ledger.data_details import (
     ErasedSnapshot,
@@ -47,13 +48,22 @@ class History:
     version : int, optional
         Version of the partition's snapshot; without one, the history is what is published now.
     reads : OrderedDict, optional
-        Cache of rows; shared by the histories of several partitions.
+        Cache of rows; shared by the histories of several partitions in the same schema.
+    schema : InputSchema, optional
+        The input schema of the version that predicts; by default the one that the contract gives.
     """
 
     def __init__(
-        self, workspace: Workspace, partition: str, version: int | None = None, *, reads: Reads | None = None
+        self,
+        workspace: Workspace,
+        partition: str,
+        version: int | None = None,
+        *,
+        reads: Reads | None = None,
+        schema: InputSchema | None = None,
     ) -> None:
         self._workspace, self._partition, self._version = workspace, partition, version
+        self._schema = contract_schema(workspace) if schema is None else schema
         self._reads: Reads = OrderedDict() if reads is None else reads
 
     @property
@@ -83,9 +93,8 @@ class History:
         """
         if partitions is not None and partitions < 1:
             raise TrainingError(f"history.rows(partitions={partitions}): ask for at least 1")
-        contract = self._workspace.contract
         data = self._workspace.loop.data
-        hidden = (contract.hidden if contract else frozenset()) - data.key_and_time - {data.label}
+        hidden = self._schema.hidden - data.key_and_time - {data.label}
         for name in columns or ():
             if name in hidden:
                 raise TrainingError(f"history.rows: {name!r} is hidden from models by the contract (feature: false)")
@@ -116,7 +125,7 @@ class History:
         self._refuse_unknown([name for name in names if name not in present], key)
         read_columns = [name for name in dict.fromkeys([*names, order]) if name in present]
         table = self._workspace.snapshots.read(key, version=version, columns=read_columns).sort_by(order)
-        frame = self._add_younger(frame_of(table, self._never_null), names)
+        frame = self._schema.with_categories(self._add_younger(frame_of(table, self._never_null), names))
         self._reads[cache_key] = frame
         while len(self._reads) > KEPT_READS:
             self._reads.popitem(last=False)
@@ -130,7 +139,7 @@ class History:
         contract = self._workspace.contract
         if contract is None or not set(names) <= set(contract.stored):
             return pd.DataFrame(columns=names)
-        return frame_of(contract.schema.empty_table().select(names), self._never_null)
+        return self._schema.with_categories(frame_of(contract.schema.empty_table().select(names), self._never_null))
 
     def _add_younger(self, frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         """Return the named columns; those that the contract has and the rows do not are null, in their own type."""

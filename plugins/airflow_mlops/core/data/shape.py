@@ -26,7 +26,8 @@ class Rule:
 
     ``source`` is its position in the arrival; None for an optional column that is missing. ``text`` is true if its
     values are parsed from text although the source has types. ``format`` and ``clock`` are the form of its times, and
-    the zone of those that state none. ``joins`` are the columns that a key column is made of.
+    the zone of those that state none. ``levels`` are the values outside of which a row is bad. ``joins`` are the
+    columns that a key column is made of.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Rule:
     text: bool = False
     format: str | None = None
     clock: str | None = None
+    levels: tuple[str, ...] | None = None
     joins: tuple[str, ...] = ()
 
 
@@ -194,7 +196,16 @@ def _rule_from_contract(contract: Contract, name: str, source: int | None, *, te
     # A row without its time belongs to no partition, as one without its key is no row.
     is_required = not column.nullable or name in (*key_columns(contract.key), contract.time)
     return Rule(
-        name, column.source_type, source, not is_required, column.finite, column.mask, text, column.format, column.clock
+        name,
+        column.source_type,
+        source,
+        not is_required,
+        column.finite,
+        column.mask,
+        text,
+        column.format,
+        column.clock,
+        column.levels if column.unseen == "error" else None,
     )
 
 

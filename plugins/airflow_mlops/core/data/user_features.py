@@ -4,9 +4,9 @@
     def features(frame, history): ...
 
 *Argument*: the rows of one partition, ordered by key, with all columns but the label and those that the contract
-hides (``feature: false``); key and time are there for look-ups. *Result*: one row for each row, in the same order and
-with the same index. Every column of the result but the key and the time is a feature. Without a function, the features
-are the columns that a model may see, in the order of their names.
+hides (``feature: false``); categories are pandas categoricals, and key and time are there for look-ups. *Result*: one
+row for each row, in the same order and with the same index. Every column of the result but the key and the time is a
+feature. Without a function, the features are the columns that a model may see, in the order of their names.
 """
 
 from __future__ import annotations
@@ -19,22 +19,11 @@ from typing import Any
 
 import pandas as pd
 
+from airflow_mlops.core.data.input_schema import InputSchema, contract_schema
 from airflow_mlops.core.data.point_in_time import History, Reads
 from airflow_mlops.core.declaration.user_function import load_function, source_digest
 from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.workspace import Workspace
-
-
-def shown_to(workspace: Workspace, *versions: Version | None) -> frozenset[str]:
-    """Return the columns that the contract hides now, and did not hide when one of the versions was made.
-
-    A version keeps the columns that it was fitted on until it is replaced: each model takes its own of the features.
-    """
-    contract = workspace.contract
-    hidden = contract.hidden if contract else frozenset()
-    made = [version.details.hidden for version in versions if version is not None]
-    return frozenset().union(*(hidden.difference(then) for then in made if then is not None))
 
 
 class FeatureMaker:
@@ -44,13 +33,13 @@ class FeatureMaker:
     ----------
     workspace : Workspace
         The loop and its stores.
-    shown : frozenset of str
-        Columns to show although the contract hides them now: those of the versions that predict, see
-        :func:`shown_to`.
+    schema : InputSchema, optional
+        The input schema of the version that predicts; by default the one that the contract gives.
     """
 
-    def __init__(self, workspace: Workspace, shown: frozenset[str] = frozenset()) -> None:
-        self.workspace, self.shown = workspace, shown
+    def __init__(self, workspace: Workspace, schema: InputSchema | None = None) -> None:
+        self.workspace = workspace
+        self.schema = contract_schema(workspace) if schema is None else schema
         self.reference = workspace.loop.data.features
         self._reads: Reads = OrderedDict()
         self._histories: dict[tuple[str, int | None], History] = {}
@@ -75,8 +64,9 @@ class FeatureMaker:
         data = self.workspace.loop.data
         visible = [name for name in rows.columns if name not in self.hidden]
         if self.reference is None:
-            return rows[sorted(name for name in visible if name not in data.key_and_time)]
-        frame = rows[visible].reset_index(drop=True)
+            columns = sorted(name for name in visible if name not in data.key_and_time)
+            return self.schema.with_categories(rows[columns])
+        frame = self.schema.with_categories(rows[visible].reset_index(drop=True))
         features = self._call(frame.copy(), partition, version)
         self._check(features, len(frame))
         features = features.drop(columns=[name for name in data.key_and_time if name in features.columns])
@@ -88,9 +78,8 @@ class FeatureMaker:
     @cached_property
     def hidden(self) -> frozenset[str]:
         """Columns that neither a model nor the function sees: the label, and those that the contract hides."""
-        data, contract = self.workspace.loop.data, self.workspace.contract
-        hidden = contract.hidden if contract else frozenset()
-        return (hidden - data.key_and_time - self.shown) | {data.label}
+        data = self.workspace.loop.data
+        return (self.schema.hidden - data.key_and_time) | {data.label}
 
     @cached_property
     def _function(self) -> Any:
@@ -103,9 +92,9 @@ class FeatureMaker:
     def _history(self, partition: str, version: int | None) -> History:
         # The history of a published version never changes, so it is read from the ledger once.
         if version is None:
-            return History(self.workspace, partition, reads=self._reads)
+            return History(self.workspace, partition, reads=self._reads, schema=self.schema)
         at = (partition, version)
-        return self._histories.setdefault(at, History(self.workspace, *at, reads=self._reads))
+        return self._histories.setdefault(at, History(self.workspace, *at, reads=self._reads, schema=self.schema))
 
     def _call(self, frame: pd.DataFrame, partition: str, version: int | None) -> pd.DataFrame:
         arguments = {"history": self._history(partition, version)} if self._wants_history else {}

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from airflow_mlops.core.declaration.arrow_types import CONTRACT_TYPES
 from airflow_mlops.core.declaration.data import Data
@@ -45,13 +45,29 @@ RESERVED_NAMES = ("partition",)
 _strict = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
 
 
+def _require_texts(levels: Any) -> Any:
+    others = [level for level in levels if not isinstance(level, str)] if isinstance(levels, tuple | list) else []
+    if others:
+        raise ValueError(
+            f"{others[0]!r} is no text, and a category is text; write the level in quotes, as it stands in the rows"
+        )
+    return levels
+
+
+def _require_known_policy(word: Any) -> Any:
+    if word is None or word == "error":
+        return word
+    advice = "write null without quotes" if word == "null" else "write null, the default, or error"
+    raise ValueError(f"{word!r} is no word for values that are no level; {advice}")
+
+
 class Column(BaseModel):
     """One column: its type, its nullability and its privacy."""
 
     model_config = _strict
 
-    type: Annotated[str, Field(pattern=r"^(text|int|float|bool|date|time|decimal\(\d{1,2}, ?\d{1,2}\))$")] = Field(
-        description="text, int, float, bool, date, time or decimal(digits, places)"
+    type: Annotated[str, Field(pattern=r"^(text|category|int|float|bool|date|time|decimal\(\d{1,2}, ?\d{1,2}\))$")] = (
+        Field(description="text, category, int, float, bool, date, time or decimal(digits, places)")
     )
     from_: str | None = Field(
         default=None, alias="from", max_length=1024, description="name with which it arrives; its own if not given"
@@ -79,7 +95,29 @@ class Column(BaseModel):
         description="of a date or time that may lie after the row's: whether it is known when a prediction is made, as "
         "a due date is; it is a feature then, and no leak",
     )
+    levels: Annotated[tuple[str, ...] | None, BeforeValidator(_require_texts), Listed] = Field(
+        default=None,
+        description="of a category: its values, in their order; those of the training window, sorted, if not given",
+    )
+    unseen: Annotated[Literal["error"] | None, BeforeValidator(_require_known_policy)] = Field(
+        default=None,
+        description="of a category: what becomes of a value that is none of its levels; null: it is null for the model "
+        "and counted; error: a bad row where levels are declared, and nothing is predicted from it",
+    )
     description: str | None = Field(default=None, description="what the column means, for people")
+
+    @model_validator(mode="after")
+    def _require_category(self) -> Column:
+        if self.type != "category":
+            given = "levels" if self.levels is not None else "unseen" if self.unseen is not None else None
+            if given is not None:
+                raise ValueError(
+                    f"{given} goes with a category; the type is {self.type}; declare type: category, or leave {given} "
+                    "out"
+                )
+        elif self.levels is not None:
+            _require_legal_levels(self.levels, mask=self.mask)
+        return self
 
     @model_validator(mode="after")
     def _require_known_zone(self) -> Column:
@@ -135,7 +173,20 @@ class Column(BaseModel):
             return pa.decimal128(int(decimal[1]), int(decimal[2]))
         if self.type == "time":
             return pa.timestamp("us", tz=None if self.zone == "none" else "UTC")
-        return CONTRACT_TYPES[self.type]
+        return CONTRACT_TYPES["text" if self.type == "category" else self.type]
+
+
+def _require_legal_levels(levels: tuple[str, ...], *, mask: bool) -> None:
+    if not levels:
+        raise ValueError("levels: the list is empty, so every value would be refused; name the levels, or leave it out")
+    if mask:
+        raise ValueError("levels: with mask: true only hashes of the values are kept; leave one of the two out")
+    twice = next((level for level in levels if levels.count(level) > 1), None)
+    if twice is not None:
+        raise ValueError(f"levels: {twice!r} stands there {levels.count(twice)} times; name every level once")
+    empty = next((level for level in levels if not level.strip()), None)
+    if empty is not None:
+        raise ValueError(f"levels: {empty!r} has no character that can be seen; leave it out, and declare it in nulls")
 
 
 class Contract(BaseModel):
@@ -235,6 +286,14 @@ class Contract(BaseModel):
             other = arriving.setdefault(arrives, name)
             if other != name:
                 raise ValueError(f"columns: {other!r} and {name!r} both arrive as {arrives!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _require_seen_categories(self) -> Contract:
+        for role in ("key", "subject"):
+            name = getattr(self, role)
+            if name is not None and self.columns[name].type == "category":
+                raise ValueError(f"{role}: {name!r} is a category, which a model sees as such; declare type: text")
         return self
 
     @property

@@ -27,7 +27,7 @@ from airflow_mlops.core.errors import DeclarationError, MlopsError
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.ports.connections import Connections
 from airflow_mlops.core.ports.partitions import Arrival, Source
-from airflow_mlops.core.training.window import pin_published, read_rows
+from airflow_mlops.core.training.window import fit_schema, pin_published, read_rows
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
@@ -173,7 +173,8 @@ def _ingest(workspace: Workspace, trial: PartitionTrial, progress: Callable[[str
 def _make_features(workspace: Workspace, trial: PartitionTrial, progress: Callable[[str], None]) -> None:
     progress("make the features")
     pin = pin_published(workspace.state(), trial.partition)
-    features = read_rows(workspace, [replace(pin, labels=None)]).features
+    pins = [replace(pin, labels=None)]
+    features = read_rows(workspace, pins, schema=fit_schema(workspace, pins)).features
     trial.features = {str(name): str(kind) for name, kind in features.dtypes.items()}
     trial.feature_rows = features.head(SHOWN_ROWS)
 

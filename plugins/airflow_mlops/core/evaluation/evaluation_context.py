@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.frame_types import values_of
-from airflow_mlops.core.data.user_features import shown_to
+from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.declaration.evaluate import UserMetric
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import load_function
@@ -101,7 +101,7 @@ def build_context(
         If no row of the holdout has a label, or a declared column is missing.
     """
     loop = workspace.loop
-    holdout = read_window(workspace, request.window.holdout)
+    holdout = read_window(workspace, request.window.holdout, schema=request.schema(workspace))
     if holdout.rows.empty:
         raise GateError("no row of the holdout has a label; nothing can be judged on it")
     label = holdout.rows[loop.data.label].to_numpy(float)
@@ -143,7 +143,7 @@ def training_sample(workspace: Workspace, request: TrainingRequest) -> ModelRows
     """Return labelled rows of the newest partitions of the training window, at most ``FITTED_ROWS`` of them."""
     parts: list[ModelRows] = []
     for pin in reversed(request.window.fitted):
-        parts.insert(0, read_window(workspace, [pin]))
+        parts.insert(0, read_window(workspace, [pin], schema=request.schema(workspace)))
         if sum(len(part.rows) for part in parts) >= FITTED_ROWS:
             break
     rows = ModelRows(
@@ -159,9 +159,9 @@ def _champion(
     workspace: Workspace, request: TrainingRequest, version: Version, holdout: ModelRows
 ) -> tuple[JudgedModel | None, str | None]:
     model = load_version(workspace, version)
-    shown = shown_to(workspace, version)
-    if shown:  # the same rows, with columns that the candidates do not see
-        holdout = read_window(workspace, request.window.holdout, shown=shown)
+    schema = version_schema(workspace, version)
+    if schema != request.schema(workspace):  # the same rows, as the champion sees them
+        holdout = read_window(workspace, request.window.holdout, schema=schema)
     file = copy_folder(workspace, version) / MODEL_FILE
     size = file.stat().st_size if file.exists() else None
     try:

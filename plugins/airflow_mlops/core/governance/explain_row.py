@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.data.frame_types import frame_of
+from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.data.key_text import require_whole_key, stored_key
-from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
+from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError, MlopsError, ReproductionError
 from airflow_mlops.core.governance.reproduce_version import find_version, request_of
 from airflow_mlops.core.ledger.state_machine import Version
@@ -80,7 +81,7 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
     pin, rows = _find_row(workspace, stored_key(workspace, key), partition)
     position = int(np.flatnonzero(rows[workspace.loop.data.key].astype(str) == stored_key(workspace, key))[0])
     model = load_version(workspace, version)
-    maker = FeatureMaker(workspace, shown_to(workspace, version))
+    maker = FeatureMaker(workspace, version_schema(workspace, version))
     features = as_fitted(model, maker.make(rows, pin.partition, pin.version))
     background = _background(workspace, version, model)
     row = features.iloc[[position]].reset_index(drop=True)
@@ -166,7 +167,7 @@ def _find_row(workspace: Workspace, row_key: str, partition: str | None) -> tupl
 def _background(workspace: Workspace, version: Version, model: Any) -> pd.DataFrame:
     holdout = request_of(workspace, version).window.holdout
     try:
-        features = as_fitted(model, read_rows(workspace, holdout, shown=shown_to(workspace, version)).features)
+        features = as_fitted(model, read_rows(workspace, holdout, schema=version_schema(workspace, version)).features)
     except (DataError, MlopsError) as error:
         raise ReproductionError(f"the rows that version {version.number} was judged on: {error}") from error
     positions = np.unique(np.linspace(0, len(features) - 1, min(BACKGROUND, len(features))).round().astype(int))

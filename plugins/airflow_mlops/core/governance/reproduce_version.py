@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from airflow_mlops.core.data.input_schema import InputSchema
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.errors import DataError, ReproductionError, TrainingError
 from airflow_mlops.core.governance.environment_change import environment_changes
@@ -68,11 +69,13 @@ def reproduce_version(workspace: Workspace, number: str, *, tolerance: float = 0
     version = find_version(workspace, number)
     request = request_of(workspace, version)
     require_same_code(workspace, request, number)
+    schema = schema_at_fit(workspace, version, request)
     try:
-        holdout = read_rows(workspace, request.window.holdout)
+        holdout = read_rows(workspace, request.window.holdout, schema=schema)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "model.skops"
-            fitted = run_fit(workspace, fit_request_of(workspace, request, str(version.details.candidate), path))
+            fit = fit_request_of(workspace, request, str(version.details.candidate), path)
+            fitted = run_fit(workspace, fit, schema=schema)
             refitted = load_model(path, fitted.digest)
     except (DataError, TrainingError) as error:
         raise ReproductionError(f"version {number} cannot be made again: {error}") from error
@@ -114,6 +117,12 @@ def find_version(workspace: Workspace, number: str) -> Version:
 def request_of(workspace: Workspace, version: Version) -> TrainingRequest:
     """Return the request that a version was made from."""
     return TrainingRequest.from_dict(workspace.evidence.get(str(version.details.report))["request"])
+
+
+def schema_at_fit(workspace: Workspace, version: Version, request: TrainingRequest) -> InputSchema:
+    """Return the input schema in which a version was fitted, whatever the contract hides or shows by now."""
+    schema, hidden = request.schema(workspace), version.details.hidden
+    return schema if hidden is None else InputSchema(frozenset(hidden), schema.levels)
 
 
 def require_same_code(workspace: Workspace, request: TrainingRequest, number: str) -> None:

@@ -148,7 +148,8 @@ class SubjectForgotten(Details):
 class PredictionsPublished(Details):
     """A partition was scored.
 
-    ``snapshot`` and ``snapshot_version`` name the rows; ``served`` counts rows by version.
+    ``snapshot`` and ``snapshot_version`` name the rows; ``served`` counts rows by version. ``unseen`` counts, by
+    version and column, the rows with a value that is none of the levels of a category: it is null for the model.
     """
 
     KIND: ClassVar[str] = "predictions_published"
@@ -163,6 +164,7 @@ class PredictionsPublished(Details):
     snapshot_version: int = 0
     challenger: str | None = None
     served: dict[str, int] = field(default_factory=dict)
+    unseen: dict[str, dict[str, int]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,8 @@ from airflow_mlops.core.errors import TrainingError
 
 LABEL, MOMENT = "__label__", "__moment__"
 """Columns of the file beside the features."""
+LEVELS = b"levels"
+"""Metadata of the file: the levels of each category of text, which Parquet keeps only where rows have them."""
 NAN = b"missing_is_nan"
 """Metadata of the file: which columns of type object have NaN where a value is missing."""
 
@@ -50,7 +52,10 @@ class FitRows:
         except (pa.ArrowException, ValueError, TypeError) as error:
             raise TrainingError(f"the features cannot be handed to another process: {error}") from error
         # Parquet has one missing value, and an estimator may tell None and NaN apart.
-        metadata = table.schema.metadata | {NAN: json.dumps(nan_columns(self.features)).encode()}
+        metadata = table.schema.metadata | {
+            NAN: json.dumps(nan_columns(self.features)).encode(),
+            LEVELS: json.dumps(levels_of_text(self.features)).encode(),
+        }
         table = table.replace_schema_metadata(metadata).append_column(LABEL, pa.array(self.label))
         if self.moment is not None:
             table = table.append_column(MOMENT, pa.array(self.moment))
@@ -70,6 +75,10 @@ class FitRows:
             values = table[name].to_pylist()
             filled = [math.nan if value is None else value for value in values] if name in nan else values
             features[name] = pd.Series(filled, dtype=object)
+        for name, (levels, text) in json.loads(table.schema.metadata[LEVELS]).items():
+            kind = pd.CategoricalDtype(pd.Index(levels, dtype=text))
+            codes = kind.categories.get_indexer(pd.Index(table[name].to_pylist(), dtype=object))
+            features[name] = pd.Categorical.from_codes(codes.tolist(), dtype=kind)
         return cls(features, label, moment)
 
 
@@ -81,6 +90,17 @@ def object_columns(schema: pa.Schema) -> list[str]:
         for column in described
         if column["numpy_type"] == "object" and column["pandas_type"] != "categorical"
     ]
+
+
+def levels_of_text(features: pd.DataFrame) -> dict[str, tuple[list[str], str]]:
+    """Return the levels of the categories of text that have no order, and the type of the levels, by column."""
+    categories = {}
+    for name, kind in features.dtypes.items():
+        if isinstance(kind, pd.CategoricalDtype) and not kind.ordered and kind.categories.dtype in ("str", object):
+            levels = kind.categories.tolist()
+            if all(isinstance(level, str) for level in levels):
+                categories[str(name)] = (levels, str(kind.categories.dtype))
+    return categories
 
 
 def nan_columns(features: pd.DataFrame) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from airflow_mlops.core.data.input_schema import category_dtype, levels_of, open_categories
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.train import InWorker
 from airflow_mlops.core.errors import DeclarationError, TrainingError
@@ -68,12 +69,13 @@ class FittedHistory:
 
 @dataclass(frozen=True)
 class _Job:
-    """One fit: its request, the positions it is fitted on and the positions it predicts."""
+    """One fit: its request, the positions it is fitted on and predicts, and categories without declared levels."""
 
     as_of: int
     request: FitRequest
     fitted: tuple[int, ...]
     predicted: tuple[int, ...]
+    categories: tuple[str, ...] = ()
 
 
 def window_positions(loop: Loop, as_of: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -157,7 +159,7 @@ def _jobs(workspace: Workspace, count: int) -> Any:
                 root=str(workspace.root.absolute()),
             )
             predicted = holdout if candidate == BASELINES else (*holdout, *range(as_of + 1, count))
-            yield _Job(as_of, request, fitted_on, predicted)
+            yield _Job(as_of, request, fitted_on, predicted, open_categories(workspace))
 
 
 def _fit_rows(partition: PastPartition) -> FitRows:
@@ -187,9 +189,11 @@ def _fit(job: _Job) -> Any:
     labelled = [~np.isnan(rows.label) for rows in window]
     label = np.concatenate([rows.label[mask] for rows, mask in zip(window, labelled, strict=True)])
     features = pd.concat([rows.features[mask] for rows, mask in zip(window, labelled, strict=True)], ignore_index=True)
+    levels = _window_levels(job, features)
+    features = with_levels(features, levels)
     with threadpool_limits(1):
         if job.request.candidate == BASELINES:
-            return _baselines(job, features, label)
+            return _baselines(job, features, label, levels)
         moment = np.repeat(np.arange(len(window)), [int(mask.sum()) for mask in labelled])
         try:
             with seed_generators(job.request.seed):
@@ -197,7 +201,9 @@ def _fit(job: _Job) -> Any:
                     candidate_of(job.request), job.request, FitRows(features, _cast_label(job, label), moment)
                 )[0]
             predictions = {
-                position: predict(model, _rows(position).features, classifies=job.request.classifies)
+                position: predict(
+                    model, with_levels(_rows(position).features, levels), classifies=job.request.classifies
+                )
                 for position in job.predicted
             }
         except TrainingError as error:
@@ -221,10 +227,29 @@ def _cast_label(job: _Job, label: Floats) -> Any:
     return label.astype(np.int64) if job.request.classifies else label
 
 
-def _baselines(job: _Job, features: pd.DataFrame, label: Floats) -> dict[str, Floats]:
+def _window_levels(job: _Job, features: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Return the levels of the categories in the labelled rows of a window, of those that are features."""
+    kinds = features.dtypes
+    names = [name for name in job.categories if isinstance(kinds.get(name), pd.CategoricalDtype)]
+    return {name: levels_of([features], name) for name in names}
+
+
+def with_levels(features: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
+    """Return features whose categories have these levels; any other value is null."""
+    columns = {
+        name: features[name].cat.set_categories(category_dtype(known).categories) for name, known in levels.items()
+    }
+    return features.assign(**columns) if columns else features
+
+
+def _baselines(
+    job: _Job, features: pd.DataFrame, label: Floats, levels: Mapping[str, tuple[str, ...]]
+) -> dict[str, Floats]:
     chosen = np.zeros(len(label), bool)
     chosen[np.random.default_rng(job.request.seed).permutation(len(label))[:FITTED_ROWS]] = True
     training = ModelRows(pd.DataFrame({job.request.label: label}), features).where(chosen)
-    holdout = pd.concat([_rows(position).features for position in job.predicted], ignore_index=True)
+    holdout = with_levels(
+        pd.concat([_rows(position).features for position in job.predicted], ignore_index=True), levels
+    )
     baselines = fit_baselines(training, job.request.label, holdout, classifies=job.request.classifies)
     return dict(baselines.predictions)

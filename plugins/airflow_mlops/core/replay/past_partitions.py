@@ -15,7 +15,7 @@ from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.evaluation.evaluation_context import column_of, declared_columns
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.training.row_losses import Floats
-from airflow_mlops.core.training.window import ModelRows, pin_published, read_rows
+from airflow_mlops.core.training.window import ModelRows, fit_schema, pin_published, read_rows
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -47,6 +47,9 @@ class PastPartition:
 def past_partitions(workspace: Workspace, *, until: str | None = None) -> list[PastPartition]:
     """Return the published partitions, oldest first.
 
+    Features are made once, so a feature function sees a category with the levels of the whole history; each model is
+    fitted with those of its own window.
+
     Parameters
     ----------
     until : str, optional
@@ -66,7 +69,8 @@ def past_partitions(workspace: Workspace, *, until: str | None = None) -> list[P
             f"{loop.train.partitions_needed} for the first training, and one to judge its model on"
         )
     pins = [pin_published(state, key) for key in keys]
-    return [past_partition(loop, pin, read_rows(workspace, [pin])) for pin in pins]
+    schema = fit_schema(workspace, pins)
+    return [past_partition(loop, pin, read_rows(workspace, [pin], schema=schema)) for pin in pins]
 
 
 def past_partition(loop: Loop, pin: PinnedPartition, rows: ModelRows) -> PastPartition:

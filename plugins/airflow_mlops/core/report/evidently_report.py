@@ -57,7 +57,7 @@ def evidently_report(workspace: Workspace, partition: str) -> str:
     """
     require_evidently()
     champion, pin = scoring_champion(workspace, partition)
-    selection = select_columns(reference_features(workspace, champion), window_features(workspace, pin))
+    selection = select_columns(reference_features(workspace, champion), window_features(workspace, pin, champion))
     if not selection.columns:
         raise NotReadyError(f"no column of partition {partition} can be compared: {selection.left_out}")
     declared = workspace.loop.watch.drift

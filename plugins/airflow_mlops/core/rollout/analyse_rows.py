@@ -6,6 +6,7 @@ a split of the traffic would need many thousands for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from airflow_mlops.core.data.input_schema import InputSchema, UnseenValueError, refused_columns, version_schema
 from airflow_mlops.core.data.labels.labels_of import LabelReader
-from airflow_mlops.core.data.user_features import shown_to
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.rollout import SERVING, OnlineMetric, RolloutStage
 from airflow_mlops.core.errors import GateError, TrainingError
@@ -29,7 +30,7 @@ from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict, insufficient_data, stage_verdict
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats, row_losses
-from airflow_mlops.core.training.window import pin_scored, read_labels, read_rows
+from airflow_mlops.core.training.window import ModelRows, pin_scored, read_labels, read_rows
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -173,13 +174,22 @@ def compare_rows(
     rollout, champion, loop = state.rollout, state.champion, workspace.loop
     assert rollout is not None
     assert champion is not None
-    shown = shown_to(workspace, champion, rollout.version)
-    rows = read_rows(workspace, [pin_scored(state, key, as_of) for key in partitions], shown=shown)
-    if stage.share < 100:
-        rows = rows.where(sticky_share(rows.rows[loop.data.key], salt=rollout.salt, percent=stage.share))
+    pins = [pin_scored(state, key, as_of) for key in partitions]
+
+    def rows_in(schema: InputSchema) -> ModelRows:
+        rows = read_rows(workspace, pins, schema=schema)
+        if stage.share == 100:
+            return rows
+        return rows.where(sticky_share(rows.rows[loop.data.key], salt=rollout.salt, percent=stage.share))
+
+    schema = version_schema(workspace, champion)
+    rows = rows_in(schema)
     features, label = rows.features, rows.rows[loop.data.label].to_numpy(float)
     champion_predictions = predict(load_version(workspace, champion), features, classifies=loop.classifies)
-    challenger_predictions = predict_challenger(workspace, rollout, features)
+    own_features = challenger_features(
+        workspace, rollout, rows.rows, (schema, features), lambda other: rows_in(other).features
+    )
+    challenger_predictions = predict_challenger(workspace, rollout, own_features)
     labelled = ~np.isnan(label)
     keys = rows.rows[loop.data.key].to_numpy(object)[labelled]
     if not labelled.any():
@@ -190,6 +200,35 @@ def compare_rows(
         keys,
         len(features),
     )
+
+
+def challenger_features(
+    workspace: Workspace,
+    rollout: OpenRollout,
+    rows: pd.DataFrame,
+    champion: tuple[InputSchema, pd.DataFrame],
+    make: Callable[[InputSchema], pd.DataFrame],
+) -> pd.DataFrame:
+    """Return the features of rows in the input schema of the challenger.
+
+    Parameters
+    ----------
+    champion : tuple of InputSchema and DataFrame
+        The champion's input schema and features, which are the challenger's if the schemas are equal.
+    make : callable
+        Function from an input schema to the features of the rows.
+
+    Raises
+    ------
+    ChallengerFailedError
+        If the features cannot be made, or the contract refuses a value that the challenger has not seen.
+    """
+    schema = version_schema(workspace, rollout.version)
+    try:
+        schema.refuse_unseen(rows, refused_columns(workspace), number=rollout.version.number)
+        return champion[1] if schema == champion[0] else make(schema)
+    except (UnseenValueError, TrainingError) as error:
+        raise ChallengerFailedError(str(error)) from error
 
 
 def predict_challenger(workspace: Workspace, rollout: OpenRollout, features: pd.DataFrame) -> Floats:

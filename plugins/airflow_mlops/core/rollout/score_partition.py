@@ -6,14 +6,17 @@ taken back since predicts nothing any more. The label column is not read.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
+from airflow_mlops.core.data.input_schema import refused_columns, version_schema
+from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.rollout import SERVING
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.ledger.data_details import PredictionsPublished
@@ -21,12 +24,14 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import StateMachine
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError, predict_challenger
+from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError, challenger_features, predict_challenger
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import read_partition
 from airflow_mlops.core.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 def score_partition(workspace: Workspace, partition: str) -> PredictionsPublished:
@@ -38,6 +43,8 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
     ------
     NotReadyError
         If the partition is not published, or there is no champion from before it.
+    UnseenValueError
+        If a row has a value that is none of the champion's levels, and the contract says ``unseen: error``.
     """
     now = workspace.state(as_of=partition)
     snapshot = now.published.get(partition)
@@ -51,9 +58,8 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
         raise NotReadyError(f"there is no champion from before {partition}")
     pin = PinnedPartition(partition, snapshot.version, snapshot.digest)
     rows = read_partition(workspace, pin, label=False)
-    shown = shown_to(workspace, then.champion, then.rollout.version if then.rollout else None)
-    features = FeatureMaker(workspace, shown).make(rows, pin.partition, pin.version)
-    scored = predict_versions(workspace, then, rows, features)
+    unseen = count_unseen(workspace, then, rows, partition)
+    scored = predict_versions(workspace, then, rows, pin)
     version = workspace.predictions.write(partition, scored)
     served = scored.column("served_version").value_counts().to_pylist()
     publication = snapshot.publication or 1
@@ -67,9 +73,40 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
         champion=then.champion.number,
         challenger=then.rollout.version.number if then.rollout else None,
         served={str(item["values"]): item["counts"] for item in served},
+        unseen=unseen or None,
     )
     draft = workspace.draft(details, f"predictions:{partition}:{publication}", partition)
     return workspace.record_fact(draft).details
+
+
+def count_unseen(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, partition: str) -> dict[str, Any]:
+    """Return the numbers of rows with an unseen value by version and column, and log a warning about each.
+
+    Raises
+    ------
+    UnseenValueError
+        If the contract refuses such values, and the champion has not seen one.
+    """
+    counts: dict[str, Any] = {}
+    assert state.champion is not None
+    for version in (state.champion, state.rollout.version if state.rollout else None):
+        if version is None:
+            continue
+        schema = version_schema(workspace, version)
+        if version is state.champion:
+            where = f"partition {partition} cannot be scored"
+            schema.refuse_unseen(rows, refused_columns(workspace), number=version.number, where=where)
+        unseen = schema.unseen(rows)
+        if unseen:
+            counts[version.number] = unseen
+            columns = ", ".join(f"{name!r} in {count:,} rows" for name, count in unseen.items())
+            log.warning(
+                "partition %s: version %s has not seen the value of column %s; it is null for the model",
+                partition,
+                version.number,
+                columns,
+            )
+    return counts
 
 
 def serving_state(then: LoopState, newest: LoopState) -> StateMachine:
@@ -102,15 +139,24 @@ def corrected_partitions(workspace: Workspace, before: str) -> list[str]:
     ]
 
 
-def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, features: pd.DataFrame) -> pa.Table:
+def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, pin: PinnedPartition) -> pa.Table:
     """Return a table with the predictions of champion and challenger, and the served one, for each row."""
     loop, champion, rollout = workspace.loop, state.champion, state.rollout
     assert champion is not None
+    schema = version_schema(workspace, champion)
+    features = FeatureMaker(workspace, schema).make(rows, pin.partition, pin.version)
     champion_predictions = predict(load_version(workspace, champion), features, classifies=loop.classifies)
     count = len(rows)
     challenger_predictions: Floats | None = None
     if rollout is not None:
         try:
+            features = challenger_features(
+                workspace,
+                rollout,
+                rows,
+                (schema, features),
+                lambda other: FeatureMaker(workspace, other).make(rows, pin.partition, pin.version),
+            )
             challenger_predictions = predict_challenger(workspace, rollout, features)
         except ChallengerFailedError:
             # The champion serves every row; the next look at the stage sees the same failure and rolls back.

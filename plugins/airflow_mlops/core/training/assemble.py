@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from airflow_mlops.core.data.input_schema import InputSchema, contract_schema
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.declaration.train import InInterpreter
 from airflow_mlops.core.declaration.user_function import list_candidates
@@ -24,7 +25,7 @@ from airflow_mlops.core.ledger.training_details import (
 from airflow_mlops.core.training.code_state import code_state
 from airflow_mlops.core.training.reference_profile import profile_window
 from airflow_mlops.core.training.usable_model import label_hint
-from airflow_mlops.core.training.window import pin_window, read_window
+from airflow_mlops.core.training.window import fit_schema, pin_window, read_window
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -34,7 +35,7 @@ class TrainingRequest:
 
     ``search`` has the settings of a search and its metric, where a candidate has a search space. ``code`` has the
     ``commit`` of the project folder and whether it is ``dirty``, where it is in a repository: it says where to find
-    the ``source`` of that digest again, and is no part of ``operation``.
+    the ``source`` of that digest again, and is no part of ``operation``. ``levels`` are those of the categories.
     """
 
     partition: str
@@ -48,10 +49,17 @@ class TrainingRequest:
     operation: str = ""
     search: dict[str, Any] | None = None
     code: dict[str, Any] | None = None
+    levels: dict[str, list[str]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the request as JSON values."""
-        return {**asdict(self), "window": self.window.to_dict(), "candidates": list(self.candidates)}
+        """Return the request as JSON values, without ``levels`` where there are no categories."""
+        values = {**asdict(self), "window": self.window.to_dict(), "candidates": list(self.candidates)}
+        return {name: value for name, value in values.items() if name != "levels" or value is not None}
+
+    def schema(self, workspace: Workspace) -> InputSchema:
+        """Return the input schema of the candidates."""
+        levels = {name: tuple(values) for name, values in (self.levels or {}).items()}
+        return InputSchema(contract_schema(workspace).hidden, levels)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingRequest:
@@ -123,7 +131,8 @@ def close_decision(
 def _request(workspace: Workspace, decision: Record[RetrainDecided], window: TrainingWindow) -> TrainingRequest:
     train = workspace.loop.train
     candidates = describe_candidates(workspace)
-    frames = {pin.partition: read_window(workspace, [pin]) for pin in window.fitted}
+    schema = fit_schema(workspace, window.fitted)
+    frames = {pin.partition: read_window(workspace, [pin], schema=schema) for pin in window.fitted}
     labels = pd.concat([frame.rows[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
     check_labels(labels, classifies=workspace.loop.classifies)
     profile = profile_window({key: frame.features for key, frame in frames.items()})
@@ -138,6 +147,7 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         workspace.evidence.put(profile.to_dict()),
         search={**train.search.model_dump(), "metric": workspace.loop.metric} if candidates["searched"] else None,
         code=code_state(workspace.root),
+        levels={name: list(levels) for name, levels in schema.levels.items()} or None,
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])

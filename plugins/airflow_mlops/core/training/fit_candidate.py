@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from airflow_mlops.core.data.input_schema import InputSchema
 from airflow_mlops.core.declaration.train import InInterpreter, OnSageMaker
 from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition, TrainingFailed
@@ -44,7 +45,8 @@ def fit_candidate(
     """
     path = candidate_file(workspace, request.operation, candidate)
     try:
-        result = run_fit(workspace, fit_request_of(workspace, request, candidate, path), runner)
+        fit = fit_request_of(workspace, request, candidate, path)
+        result = run_fit(workspace, fit, runner, schema=request.schema(workspace))
     except (TrainingError, DataError) as error:
         close_decision(workspace, TrainingFailed(decision=request.decision, reason=str(error)), request.partition)
         raise
@@ -75,8 +77,10 @@ def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: st
     )
 
 
-def run_fit(workspace: Workspace, request: FitRequest, runner: StepRunner | None = None) -> FitResult:
-    """Fit on the rows of the pinned window, and check the model file against the result.
+def run_fit(
+    workspace: Workspace, request: FitRequest, runner: StepRunner | None = None, *, schema: InputSchema | None = None
+) -> FitResult:
+    """Fit on the rows of the pinned window in an input schema, and check the model file against the result.
 
     Raises
     ------
@@ -86,7 +90,7 @@ def run_fit(workspace: Workspace, request: FitRequest, runner: StepRunner | None
         If the declaration names a place that only Airflow reaches, and there is neither a ``runner`` nor a port.
     """
     runner = runner or (workspace.ports.runner or runner_of)(workspace)
-    result = runner.fit(request, rows_of(workspace, request))
+    result = runner.fit(request, rows_of(workspace, request, schema))
     file = Path(request.file)
     digest = file_digest(file) if file.exists() else "absent"
     if digest != result.digest:
@@ -103,9 +107,9 @@ def run_fit(workspace: Workspace, request: FitRequest, runner: StepRunner | None
     return result
 
 
-def rows_of(workspace: Workspace, request: FitRequest) -> FitRows:
+def rows_of(workspace: Workspace, request: FitRequest, schema: InputSchema | None = None) -> FitRows:
     """Return the labelled rows of the pinned window, with their times if a search needs them."""
-    window = read_window(workspace, [PinnedPartition(**pin) for pin in request.window])
+    window = read_window(workspace, [PinnedPartition(**pin) for pin in request.window], schema=schema)
     data = workspace.loop.data
     moment = None if request.search is None else moments(window.rows[data.time])
     label = encode_label(window.rows[data.label], classifies=request.classifies)

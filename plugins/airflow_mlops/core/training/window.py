@@ -12,6 +12,7 @@ import pandas as pd
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.contract_over_time import apply_contract
 from airflow_mlops.core.data.frame_types import frame_of, never_null
+from airflow_mlops.core.data.input_schema import InputSchema, contract_schema, levels_of, open_categories
 from airflow_mlops.core.data.labels.labels_of import LabelReader, fully_labelled_partitions, pin_labels, with_labels
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.train import Train
@@ -159,20 +160,40 @@ class ModelRows:
         return ModelRows(self.rows[mask].reset_index(drop=True), self.features[mask].reset_index(drop=True))
 
 
-def read_rows(
-    workspace: Workspace, pins: Sequence[PinnedPartition], *, shown: frozenset[str] = frozenset()
-) -> ModelRows:
+def fit_schema(workspace: Workspace, pins: Sequence[PinnedPartition]) -> InputSchema:
+    """Return the input schema of a model that is fitted on pinned partitions.
+
+    The levels of a category are the declared ones, or else its values in the rows that have a label.
+
+    Raises
+    ------
+    TrainingError
+        If a category has too many levels.
+    """
+    schema = contract_schema(workspace)
+    names = list(open_categories(workspace))
+    if not names:
+        return schema
+    labels, frames = LabelReader(workspace), []
+    for pin in pins:
+        frame = read_partition(workspace, pin, label=True, labels=labels)
+        frames.append(frame.loc[frame[workspace.loop.data.label].notna(), names])
+    levels = {**schema.levels, **{name: levels_of(frames, name) for name in names}}
+    return InputSchema(schema.hidden, dict(sorted(levels.items())))
+
+
+def read_rows(workspace: Workspace, pins: Sequence[PinnedPartition], *, schema: InputSchema | None = None) -> ModelRows:
     """Return all rows of pinned partitions with their labels, oldest first, and the features of each partition.
 
-    Features are made from a whole partition at a time, with unlabelled rows, as scoring makes them, and with the
-    columns ``shown`` to the versions that predict them.
+    Features are made from a whole partition at a time, with unlabelled rows, as scoring makes them, in the input
+    ``schema`` of the version that predicts them; by default the one that the contract gives.
 
     Raises
     ------
     TrainingError
         If the user's function fails, or gives other columns for one partition than for another.
     """
-    maker = FeatureMaker(workspace, shown)
+    maker = FeatureMaker(workspace, schema)
     labels = LabelReader(workspace)
     rows = [read_partition(workspace, pin, label=True, labels=labels) for pin in pins]
     features = [maker.make(frame, pin.partition, pin.version) for frame, pin in zip(rows, pins, strict=True)]
@@ -187,8 +208,8 @@ def read_rows(
 
 
 def read_window(
-    workspace: Workspace, pins: Sequence[PinnedPartition], *, shown: frozenset[str] = frozenset()
+    workspace: Workspace, pins: Sequence[PinnedPartition], *, schema: InputSchema | None = None
 ) -> ModelRows:
     """Return the rows of pinned partitions that have a label, oldest first, and their features."""
-    rows = read_rows(workspace, pins, shown=shown)
+    rows = read_rows(workspace, pins, schema=schema)
     return rows.where(rows.rows[workspace.loop.data.label].notna().to_numpy())

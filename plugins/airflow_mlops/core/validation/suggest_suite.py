@@ -12,16 +12,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from airflow_mlops.core.data.drafting.column_facts import MAX_TEXTS, ColumnFacts
+from airflow_mlops.core.data.drafting.column_facts import ColumnFacts, is_category
 from airflow_mlops.core.data.drafting.learn_columns import LearnedTable
 from airflow_mlops.core.data.drafting.suggest_contract import quote_yaml, replace_unprintable
 from airflow_mlops.core.data.profiles.partition_profile import LARGEST
 from airflow_mlops.core.declaration.arrow_types import is_number
 from airflow_mlops.core.declaration.key_columns import key_columns
 
-ROWS_PER_TEXT = 10
-"""Rows for each different text below which the texts count as names and not as categories."""
-LONGEST_TEXT = 60
 MIN_FILLED = 0.5
 """Share of rows with a value below which no expectation on nulls is drafted."""
 
@@ -105,14 +102,6 @@ def range_lines(column: ColumnFacts, name: str) -> list[str]:
         "  - type: expect_column_values_to_be_between",
         f"    kwargs: {{column: {name}, min_value: {low}, max_value: {high}}}",
     ]
-
-
-def is_category(column: ColumnFacts) -> bool:
-    """Return whether the texts of a column are few, short and repeat."""
-    texts, values = column.texts, column.rows - column.nulls
-    if not texts or len(texts) > MAX_TEXTS or values < ROWS_PER_TEXT * len(texts):
-        return False
-    return all(0 < len(text) <= LONGEST_TEXT for text in texts)
 
 
 def widen_range(low: float, high: float) -> tuple[str, str]:

@@ -14,8 +14,11 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
+from airflow_mlops.core.data.input_schema import InputSchema, version_schema
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
-from airflow_mlops.core.data.user_features import features_digest, shown_to
+from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Regret
@@ -31,7 +34,7 @@ from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.training.fit_candidate import run_fit
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
-from airflow_mlops.core.training.window import pin_scored, pin_window, read_window
+from airflow_mlops.core.training.window import fit_schema, pin_scored, pin_window, read_window
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -117,19 +120,24 @@ def _measure(workspace: Workspace, state: LoopState, champion: Version, partitio
         raise NotReadyError(f"no partition is published before {partition}")
     separate_labels = loop.data.labels is not None
     window = pin_window(workspace.state(as_of=before), loop.train, before, own_labels=separate_labels)
-    rows = read_window(workspace, [pin_scored(state, partition)], shown=shown_to(workspace, champion))
+    schema = version_schema(workspace, champion)
+    rows = read_window(workspace, [pin_scored(state, partition)], schema=schema)
     labelled, needed = len(rows.rows), required_rows(loop)
     if labelled < needed:
         return insufficient_labels(labelled, needed)
     label = rows.rows[loop.data.label].to_numpy(float)
 
-    def losses(model: Any) -> Floats:
-        return row_losses(loop.metric, label, predict(model, rows.features, classifies=loop.classifies))
+    def losses(model: Any, features: pd.DataFrame) -> Floats:
+        return row_losses(loop.metric, label, predict(model, features, classifies=loop.classifies))
 
-    champion_losses = losses(load_version(workspace, champion))
+    champion_losses = fresh_losses = losses(load_version(workspace, champion), rows.features)
     # Nothing fresher than the champion could have been made from the same window.
-    same = window == champion.details.window
-    fresh_losses = champion_losses if same else losses(fit_fresh_model(workspace, champion, window))
+    if window != champion.details.window:
+        fresh_schema = fit_schema(workspace, window.fitted)
+        fresh = fit_fresh_model(workspace, champion, window, fresh_schema)
+        if fresh_schema != schema:  # the same rows, as the fresh model sees them
+            rows = read_window(workspace, [pin_scored(state, partition)], schema=fresh_schema)
+        fresh_losses = losses(fresh, rows.features)
     figures = regret_of(loop.metric, champion_losses, fresh_losses)
     message = (
         f"{loop.metric} {figures['champion_value']:.4g}, a fresh model of {before} has {figures['fresh_value']:.4g}"
@@ -150,8 +158,8 @@ def required_rows(loop: Loop) -> int:
     return performance.min_rows if performance is not None else 100
 
 
-def fit_fresh_model(workspace: Workspace, champion: Version, window: TrainingWindow) -> Any:
-    """Fit the champion's candidate on a window, where the declaration runs fits, and return the model.
+def fit_fresh_model(workspace: Workspace, champion: Version, window: TrainingWindow, schema: InputSchema) -> Any:
+    """Fit the champion's candidate on a window in an input schema, where the declaration runs fits; return the model.
 
     Raises
     ------
@@ -185,6 +193,6 @@ def fit_fresh_model(workspace: Workspace, champion: Version, window: TrainingWin
         root=str(workspace.root.absolute()),
     )
     try:
-        return load_model(file, run_fit(workspace, fit_request).digest)
+        return load_model(file, run_fit(workspace, fit_request, schema=schema).digest)
     finally:
         file.unlink(missing_ok=True)

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.data.frame_types import frame_of
-from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
+from airflow_mlops.core.data.input_schema import version_schema
+from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
@@ -89,7 +90,7 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
     pin = pin_scored(state, key)
     frame = read_partition(workspace, pin, label=False)
     replay = _Replay(
-        FeatureMaker(workspace, shown_to(workspace, champion)), pin, frame, load_version(workspace, champion)
+        FeatureMaker(workspace, version_schema(workspace, champion)), pin, frame, load_version(workspace, champion)
     )
     logged = frame_of(workspace.predictions.read(key, version=scored.version))
     positions = np.unique(np.linspace(0, len(frame) - 1, min(rows, len(frame))).round().astype(int))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
-from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
+from tests.unit.core.toy_loop import ingest, toy_fields, toy_loop, toy_rows, train, week
 
 NOISE = [0.0]
 
@@ -49,10 +50,30 @@ def seeded(seed: int) -> Any:
     return make_pipeline(make_column_transformer(("passthrough", ["x"])), SGDRegressor(max_iter=5, tol=None))
 
 
-def with_version(tmp_path: Path, function: str = "candidates", **changes: Any) -> Workspace:
+def plain(seed: int) -> Any:
+    """Return a model of every column that it may see."""
+    return LinearRegression()
+
+
+def write_contract(folder: Path, *, feature: bool) -> None:
+    """Write a contract that shows the column ``z`` to models, or hides it."""
+    columns = {
+        "id": {"type": "text"},
+        "at": {"type": "time", "zone": "none"},
+        "x": {"type": "float", "nullable": False},
+        "z": {"type": "float", "nullable": False, "feature": feature},
+        "y": {"type": "float"},
+    }
+    fields = {"contract": "toy", "key": "id", "time": "at", "ignore": ["kind"], "columns": columns}
+    (folder / "contract.yaml").write_text(json.dumps(fields))
+
+
+def with_version(
+    tmp_path: Path, function: str = "candidates", rows: dict[str, pd.DataFrame] | None = None, **changes: Any
+) -> Workspace:
     """Return a loop with version 1."""
     where = "tests.unit.core.toy_loop" if function == "candidates" else __name__
-    frames = {week(number): toy_rows(number) for number in range(5)}
+    frames = rows or {week(number): toy_rows(number) for number in range(5)}
     fields = {"train": {"function": f"{where}:{function}", "window": 2}, "rollout": {"stages": [{"live": 100}]}}
     workspace = in_memory_workspace(toy_loop(**{**fields, **changes}), frames, scratch=tmp_path)
     for number in range(3):
@@ -82,6 +103,22 @@ def test_a_version_that_comes_out_otherwise_is_different_or_within_the_stated_to
     assert "differ by up to 0.5 on 120 rows" in result.reason
     assert reproduce_version(workspace, "1", tolerance=0.6).verdict == "within tolerance"
     assert reproduce_version(workspace, "1", tolerance=0.4).verdict == "different"
+
+
+@pytest.mark.parametrize("feature", [True, False])
+def test_a_version_is_made_again_with_the_columns_of_its_fit_whatever_is_hidden_by_now(
+    tmp_path: Path, feature: bool
+) -> None:
+    write_contract(tmp_path, feature=feature)
+    data = {**toy_fields()["data"], "contract": "contract.yaml"}
+    frames = {week(number): toy_rows(number).assign(z=lambda rows: rows["x"] ** 2) for number in range(3)}
+    workspace = with_version(tmp_path, "plain", frames, data=data)
+    write_contract(tmp_path, feature=not feature)
+    later = Workspace(workspace.loop, workspace.root, workspace.scratch, workspace.ports, "test")
+    assert later.contract is not None
+    assert later.contract.hidden == (frozenset({"z"}) if feature else frozenset())
+    result = reproduce_version(later, "1")
+    assert (result.verdict, result.same_file) == ("identical", True)
 
 
 def test_code_that_has_changed_since_is_refused_with_both_digests(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from airflow_mlops.core.data.input_schema import InputSchema
 from airflow_mlops.core.errors import DeclarationError, TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows
@@ -170,6 +171,18 @@ def test_a_feature_keeps_its_type_through_the_file_of_the_rows(tmp_path: Path) -
     pd.testing.assert_frame_equal(read.features, features)
     assert (read.label.tolist(), read.label.dtype) == ([1.0, 2.0, 3.0], np.float64)
     assert (tmp_path / "rows.parquet").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("levels", [("b", "a", "never"), ("é", "A", "a", "a "), ()])
+def test_another_process_reads_a_category_with_all_of_its_levels_in_their_order(
+    tmp_path: Path, levels: tuple[str, ...]
+) -> None:
+    rows = pd.DataFrame({"shop": ["a", None, "b", "é"] * 300, "x": 1.0})
+    features = InputSchema(levels={"shop": levels}).with_categories(rows)
+    FitRows(features, np.zeros(len(rows))).write(tmp_path / "rows.parquet")
+    read = FitRows.read(tmp_path / "rows.parquet").features
+    assert list(read["shop"].cat.categories) == list(levels)
+    pd.testing.assert_frame_equal(read, features)
 
 
 def test_a_feature_that_takes_a_name_of_the_file_is_refused(tmp_path: Path) -> None:

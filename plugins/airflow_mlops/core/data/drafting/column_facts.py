@@ -58,6 +58,9 @@ MAYBE_TIME = r"^\d{1,4}[./-]?([A-Za-z]{3}|\d{1,2})[./-]?\d{1,4}([ :T].*)?$"
 NULL_TEXTS = frozenset({"NA", "N/A", "NaN", "nan", "NULL", "null", "None", "-"})
 MAX_TEXTS = 20
 """Largest number of different texts of a column that are stored."""
+ROWS_PER_TEXT = 10
+"""Rows for each different text below which the texts count as names and not as categories."""
+LONGEST_TEXT = 60
 MAX_EXAMPLES = 1_000
 
 
@@ -298,3 +301,11 @@ class ColumnFacts:
         ]
         if self._formats:
             self._add_times(parse_column(texts, pa.timestamp("us"), time_format=self._formats[0])[0].drop_null())
+
+
+def is_category(column: ColumnFacts) -> bool:
+    """Return whether the texts of a column are few, short and repeat."""
+    texts, values = column.texts, column.rows - column.nulls
+    if not texts or len(texts) > MAX_TEXTS or values < ROWS_PER_TEXT * len(texts):
+        return False
+    return all(0 < len(text) <= LONGEST_TEXT for text in texts)

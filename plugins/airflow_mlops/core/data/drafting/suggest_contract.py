@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from airflow_mlops.core.data.drafting.choose_key import choose_key, name_rank
-from airflow_mlops.core.data.drafting.column_facts import ColumnFacts
+from airflow_mlops.core.data.drafting.column_facts import ColumnFacts, is_category
 from airflow_mlops.core.data.drafting.learn_columns import LearnedTable, require_column
 from airflow_mlops.core.data.drafting.personal_columns import guess_privacy
 from airflow_mlops.core.declaration.arrow_types import contract_type, is_number, is_time
@@ -121,7 +121,21 @@ def header_lines(table: LearnedTable, files: Sequence[Path], remarks: Sequence[s
         f"# A draft from {rows}. Review every line before it is used: it says what was,",
         "# not what should be. The label has to stay nullable where it arrives later than its row.",
         *(f"# Guessed: {replace_unprintable(remark)}." for remark in remarks),
+        *category_lines(table),
     ]
+
+
+def category_lines(table: LearnedTable) -> list[str]:
+    """Return a comment that names the texts with few values, which can be categories; none if there are none."""
+    names = [
+        column.name
+        for column in table.columns.values()
+        if pa.types.is_string(column.kind) and not column.unsupported and is_category(column)
+    ]
+    if not names:
+        return []
+    listed = replace_unprintable(", ".join(names[:10])) + (", …" if len(names) > 10 else "")
+    return [f"# Text with few values, which a model reads as such if it is type: category: {listed}."]
 
 
 def contract_names(columns: Iterable[str]) -> dict[str, str]:

@@ -22,9 +22,10 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.data.frame_types import frame_of
+from airflow_mlops.core.data.input_schema import InputSchema, version_schema
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.labels.open_labels import earliest_labelled_partition
-from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
+from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ledger.data_details import PredictionsPublished
 from airflow_mlops.core.ledger.state import LoopState
@@ -118,16 +119,16 @@ class WatchedWindow:
         return self.state.versions[self.scored.champion]
 
     @cached_property
-    def shown(self) -> frozenset[str]:
-        """Columns that the champion was fitted on, and that the contract hides now."""
-        return shown_to(self.workspace, self.champion)
+    def schema(self) -> InputSchema:
+        """The input schema of the champion."""
+        return version_schema(self.workspace, self.champion)
 
     @cached_property
     def rows(self) -> SampledRows:
         """A sample of its rows, with the logged predictions of the champion and the labels that have arrived."""
         pin = PinnedPartition(self.partition, self.scored.snapshot_version, self.scored.snapshot)
         frame = read_partition(self.workspace, pin, label=False)
-        features = FeatureMaker(self.workspace, self.shown).make(frame, pin.partition, pin.version)
+        features = FeatureMaker(self.workspace, self.schema).make(frame, pin.partition, pin.version)
         positions = sample_positions(len(frame), WINDOW_ROWS, pin.digest)
         keys = frame[self.workspace.loop.data.key].astype(str).to_numpy()[positions]
         logged = self.logged.reindex(keys)
@@ -177,11 +178,11 @@ class WatchedWindow:
         data = self.workspace.loop.data
         try:
             if label:
-                model_rows = read_rows(self.workspace, [pin], shown=self.shown)
+                model_rows = read_rows(self.workspace, [pin], schema=self.schema)
                 frame, features = model_rows.rows, model_rows.features
             else:
                 frame = read_partition(self.workspace, pin, label=False)
-                features = FeatureMaker(self.workspace, self.shown).make(frame, pin.partition, pin.version)
+                features = FeatureMaker(self.workspace, self.schema).make(frame, pin.partition, pin.version)
         except DataError as error:
             log.warning("the reference lacks partition %s: %s", pin.partition, error)
             unread[pin.partition] = str(error)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
-from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
+from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.watch import Drift
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.ledger.state_machine import Version
@@ -81,7 +82,7 @@ def _judge(
     """Return the details of the drift record of a partition, and the contents of its evidence."""
     profile = ReferenceProfile.from_dict(workspace.evidence.get(str(champion.details.profile)))
     rows = read_partition(workspace, pin, label=False)
-    features = FeatureMaker(workspace, shown_to(workspace, champion)).make(rows, pin.partition, pin.version)
+    features = FeatureMaker(workspace, version_schema(workspace, champion)).make(rows, pin.partition, pin.version)
     observed = observe_features(features, profile.bins)
     if declared.engine == "evidently":
         from airflow_mlops.core.watch.drift.evidently_drift import WindowOfRows, judge_by_evidently

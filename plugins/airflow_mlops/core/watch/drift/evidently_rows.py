@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
+from airflow_mlops.core.data.input_schema import version_schema
+from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import PinnedPartition
@@ -48,10 +49,11 @@ class ComparableColumn:
     values: Mapping[str, str] = field(default_factory=dict)
 
 
-def window_features(workspace: Workspace, pin: PinnedPartition) -> pd.DataFrame:
-    """Return the features of a partition as the model saw them, at most ``MOST_ROWS`` rows."""
+def window_features(workspace: Workspace, pin: PinnedPartition, champion: Version) -> pd.DataFrame:
+    """Return the features of a partition as the champion saw them, at most ``MOST_ROWS`` rows."""
     rows = read_partition(workspace, pin, label=False)
-    features = FeatureMaker(workspace).make(rows, pin.partition, pin.version)
+    maker = FeatureMaker(workspace, version_schema(workspace, champion))
+    features = maker.make(rows, pin.partition, pin.version)
     return features.iloc[sample_positions(len(features), MOST_ROWS, pin.digest)].reset_index(drop=True)
 
 
@@ -64,7 +66,7 @@ def reference_features(workspace: Workspace, champion: Version) -> pd.DataFrame:
         If no partition of it can be read any more.
     """
     pins = spread_evenly(champion.details.window.fitted, MOST_PARTITIONS)
-    maker, frames, unreadable = FeatureMaker(workspace, shown_to(workspace, champion)), [], []
+    maker, frames, unreadable = FeatureMaker(workspace, version_schema(workspace, champion)), [], []
     for pin in pins:
         try:
             features = maker.make(read_partition(workspace, pin, label=False), pin.partition, pin.version)

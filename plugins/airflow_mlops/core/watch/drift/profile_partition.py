@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.data.profiles.observe_rows import ObservedRows
 from airflow_mlops.core.data.profiles.profile_rows import ProfileBins
-from airflow_mlops.core.data.user_features import FeatureMaker, shown_to
+from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.training.reference_profile import ReferenceProfile, observe_features
@@ -35,7 +36,7 @@ def profile_partition(workspace: Workspace, partition: str) -> dict[str, Any]:
     pin = pin_published(state, partition)
     rows = read_partition(workspace, pin, label=False)
     observed = observe_features(
-        FeatureMaker(workspace, shown_to(workspace, champion)).make(rows, partition, pin.version), bins
+        FeatureMaker(workspace, version_schema(workspace, champion)).make(rows, partition, pin.version), bins
     )
     return keep_profile(workspace, partition, champion, observed, {"snapshot": pin.digest})
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_mlops.core.data.frame_types import values_of
-from airflow_mlops.core.data.user_features import shown_to
+from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import LedgerError, NotReadyError
@@ -82,7 +82,7 @@ def reference_slices(
         if {name: evidence[name] for name in query} == query:
             return digest, _parse_slices(evidence["slices"])
     window = version.details.window
-    holdout = read_window(workspace, window.holdout, shown=shown_to(workspace, version))
+    holdout = read_window(workspace, window.holdout, schema=version_schema(workspace, version))
     if not len(holdout.rows):
         raise NotReadyError(f"no row of the holdout of version {version.number} has a label")
     label = holdout.rows[workspace.loop.data.label].to_numpy(np.float64)

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.data.frame_types import frame_of
+from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.labels.open_labels import earliest_labelled_partition
 from airflow_mlops.core.data.user_features import FeatureMaker
@@ -235,5 +236,6 @@ class _Judgement:
         features = pd.DataFrame(index=rows.index)
         if not set(self.declared.slices) <= set(rows.columns):
             pin = pin_scored(self.state, self.partition)
-            features = FeatureMaker(self.workspace).make(rows, pin.partition, pin.version)
+            maker = FeatureMaker(self.workspace, version_schema(self.workspace, self.version))
+            features = maker.make(rows, pin.partition, pin.version)
         return columns_of(ModelRows(rows, features), self.declared.slices)

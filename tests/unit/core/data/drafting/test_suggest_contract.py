@@ -433,3 +433,20 @@ def test_a_widened_range_holds_what_was_seen_and_keeps_its_sign(first: float, se
     assert below <= low <= high <= above
     assert below >= 0 or low < 0
     assert above <= 0 or high > 0 or low == high == 0
+
+
+def test_texts_with_few_values_are_named_as_possible_categories(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{row},2013-01-01T10:00:00Z,shop{row % 3},free text {row},{row}.5" for row in range(60)]
+    file = tmp_path / "sales.csv"
+    file.write_text("\n".join(["sale,at,shop,remark,pieces", *lines]))
+    contract = draft(tmp_path / "include", capsys, file)
+    text = (tmp_path / "include" / "contracts" / "drafted.yaml").read_text()
+    assert "# Text with few values, which a model reads as such if it is type: category: shop.\n" in text
+    assert contract.columns["shop"].type == "text"
+    as_category = text.replace('"shop": {type: text', '"shop": {type: category').replace(
+        "shop: {type: text", "shop: {type: category"
+    )
+    (tmp_path / "category.yaml").write_text(as_category)
+    assert read_contract(tmp_path / "category.yaml").columns["shop"].type == "category"

@@ -199,6 +199,10 @@ class GatewayTarget:
             "artefact": version.details.artefact,
             "signature": asdict(signature),
         }
+        if version.details.hidden is not None:
+            values["hidden"] = list(version.details.hidden)
+        if version.details.levels is not None:
+            values["levels"] = {name: list(levels) for name, levels in version.details.levels.items()}
         if self._workspace.contract is None:
             newest = max(pin.partition for pin in version.details.window.fitted)
             values["columns"] = self._workspace.state().published[newest].columns
