@@ -8,6 +8,9 @@ import pytest
 
 from airflow_mlops.core.data.point_in_time import History
 from airflow_mlops.core.errors import NotReadyError, TrainingError
+from airflow_mlops.core.replay.compare_policies import PolicyComparison
+from airflow_mlops.core.replay.fit_history import fit_history
+from airflow_mlops.core.replay.past_partitions import past_partitions
 from airflow_mlops.core.rollout.analyse_rows import compare_rows
 from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
@@ -71,3 +74,13 @@ def test_the_past_has_the_parts_and_the_whole_key(workspace: Workspace) -> None:
     assert History(workspace, week(0)).rows(columns=[COLUMN, "line"]).columns.tolist() == [COLUMN, "line"]
     with pytest.raises(TrainingError, match="no column 'lien'"):
         History(workspace, week(2)).rows(columns=["lien"])
+
+
+def test_a_policy_is_replayed_over_these_rows(workspace: Workspace) -> None:
+    partitions = past_partitions(workspace)
+    assert [sorted(map(str, partition.keys)) for partition in partitions] == [
+        published(workspace, number)[COLUMN].tolist() for number in range(5)
+    ]
+    replayed = PolicyComparison(fit_history(workspace, partitions, processes=1)).replay("nightly")
+    assert len(replayed.promoted) > 0
+    assert all(0.5 < loss < 1.5 for loss in replayed.losses.values())
