@@ -63,6 +63,8 @@ _MYSQL_PIECES = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+_PLAIN_PERCENT = ("mysql.connector",)
+"""Drivers that replace their placeholders alone, so that %% would be two signs."""
 _PLACEHOLDERS = {"qmark": "?", "numeric": ":{place}", "named": ":{name}", "format": "%s", "pyformat": "%({name})s"}
 
 
@@ -111,9 +113,10 @@ def bind_values(query: str, values: Mapping[str, Any], *, paramstyle: str, drive
     # The check sees a constant where a value is bound: not every dialect has a syntax for binds.
     require_select("".join("NULL" if name else text for text, name in pieces), driver)
     text, order = "", []
+    percent = "%%" if "format" in paramstyle and driver not in _PLAIN_PERCENT else "%"
     for piece, name in pieces:
         if name is None:
-            text += piece.replace("%", "%%") if "format" in paramstyle else piece
+            text += piece.replace("%", percent)
             continue
         if name not in values:
             allowed = " and ".join(f":{value}" for value in values)

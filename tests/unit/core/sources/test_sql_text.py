@@ -194,3 +194,9 @@ def test_no_bind_is_seen_in_the_strings_and_comments_of_a_dialect(kept: str, dri
 def test_two_minus_signs_of_mysql_are_a_comment_before_a_blank_alone() -> None:
     statement, _ = bind_values("SELECT 5--:end", {"end": 2}, paramstyle="pyformat", driver=MYSQL)
     assert statement == "SELECT 5--%(end)s"
+
+
+@pytest.mark.parametrize(("driver", "percent"), [(MYSQL, "%%"), ("MySQLdb", "%%"), ("mysql.connector", "%")])
+def test_a_percent_sign_is_doubled_for_drivers_that_halve_it(driver: str, percent: str) -> None:
+    statement, _ = bind_values("SELECT 5 % 2, ':end', :end", {"end": 2}, paramstyle="pyformat", driver=driver)
+    assert statement == f"SELECT 5 {percent} 2, ':end', %(end)s"
