@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,9 +70,8 @@ def draft_contract(
     name = name or data_set_name(files)
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
         raise DeclarationError(f"{name!r} is no name: small letters, digits, _ and -, at most 63; say one with --name")
-    key, key_remark = choose_key(table, files, key)
+    (key, key_remark), (time, time_remark) = choose_roles(table, files, key, time)
     keys = key_columns(key)
-    time, time_remark = choose_time(table, time)
     personal = {
         column.name: guess
         for column in table.columns.values()
@@ -112,6 +112,30 @@ def draft_contract(
         if not column.unsupported
     ]
     return ContractDraft("\n".join(lines) + "\n", key, tuple(remarks), frozenset(personal), source, names)
+
+
+def choose_roles(
+    table: LearnedTable, files: Sequence[Path], key: str | None, time: str | None
+) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return the key and the time, each with a remark if it was guessed.
+
+    Raises
+    ------
+    DeclarationError
+        If one of them cannot be chosen, or both: it names all that is wrong, and the columns.
+    """
+    errors: list[str] = []
+    chosen: list[tuple[str, str]] = []
+    choices = {"key": partial(choose_key, table, files, key), "time": partial(choose_time, table, time)}
+    for role, choose in choices.items():
+        try:
+            chosen.append(choose())
+        except DeclarationError as error:
+            errors.append(f"{role}: {error.message}")
+    if errors:
+        columns = ", ".join(f"{column.name} ({yaml_type(column.kind)})" for column in list(table.columns.values())[:50])
+        raise DeclarationError(f"{'; '.join(errors)}; the columns are {columns}")
+    return chosen[0], chosen[1]
 
 
 def header_lines(table: LearnedTable, files: Sequence[Path], remarks: Sequence[str]) -> list[str]:
