@@ -11,6 +11,7 @@ import yaml
 
 from airflow_mlops.core.declaration.watch import CheckName
 from airflow_mlops.core.governance.explain_row import explain_row
+from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.watch.checks.run_checks import run_checks
@@ -95,6 +96,7 @@ def test_a_champion_keeps_a_hidden_column_until_it_is_replaced(way: str, tmp_pat
     assert replay_rows(project.workspace, KEYS[2]).difference is None
     explained = explain_row(project.workspace, "1", str(served["key"][0]), KEYS[2])
     assert [contribution.feature for contribution in explained.contributions] == ["x1", "x2"]
+    assert reproduce_version(project.workspace, "1").verdict == "identical"
 
     # The replacement is fitted without the column, compared with the champion, and takes its place.
     project.register(KEYS[2], by_hand=True)

@@ -75,7 +75,7 @@ class FitRows:
             values = table[name].to_pylist()
             filled = [math.nan if value is None else value for value in values] if name in nan else values
             features[name] = pd.Series(filled, dtype=object)
-        for name, (levels, text) in json.loads(table.schema.metadata[LEVELS]).items():
+        for name, (levels, text) in json.loads(table.schema.metadata.get(LEVELS, b"{}")).items():
             kind = pd.CategoricalDtype(pd.Index(levels, dtype=text))
             codes = kind.categories.get_indexer(pd.Index(table[name].to_pylist(), dtype=object))
             features[name] = pd.Categorical.from_codes(codes.tolist(), dtype=kind)
