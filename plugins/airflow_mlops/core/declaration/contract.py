@@ -290,8 +290,8 @@ class Contract(BaseModel):
 
     @model_validator(mode="after")
     def _require_seen_categories(self) -> Contract:
-        for role in ("key", "subject"):
-            name = getattr(self, role)
+        keys = [("key", name) for name in key_columns(self.key)]
+        for role, name in (*keys, ("subject", self.subject)):
             if name is not None and self.columns[name].type == "category":
                 raise ValueError(f"{role}: {name!r} is a category, which a model sees as such; declare type: text")
         return self
