@@ -488,3 +488,25 @@ def test_labels_that_have_not_come_are_named_with_the_ticks_that_were_searched(t
         "no labels of 2013-01-13T00:00:00 have come from 2013-01-13T00:00:00 to 2013-01-20T00:00:00: correct "
         "data.labels, or name an older partition with --partition"
     )
+
+
+def as_file(kind: str, rows: list[list[str]]) -> bytes:
+    """Return rows of text as a file of a kind."""
+    if kind == "xlsx":
+        return workbook({"bolts": [list(COLUMNS), *rows]})
+    if kind == "json":
+        return "".join(json.dumps(dict(zip(COLUMNS, row, strict=True))) + "\n" for row in rows).encode()
+    return as_lines(rows).encode()
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "xlsx"])
+def test_files_of_each_kind_may_be_named_by_the_start_of_a_day(tmp_path: Path, capsys: Capture, kind: str) -> None:
+    rows = [[str(n), f"2013-01-10T{n % 24:02}:30:00Z", "bolt", f"{n % 10}.5", f"{n * 7 % 11}.0"] for n in range(48)]
+    loop = write_project(
+        tmp_path,
+        {f"in/20130110.{kind}": as_file(kind, rows)},
+        data={"source": {"kind": kind, "uri": f"in/{{start:%Y%m%d}}.{kind}"}, "every": "@daily"},
+    )
+    shown = try_loop(loop, capsys, "--partition", "2013-01-11")
+    assert shown["refused"] is None
+    assert counts(shown) == (48, 48, 0)

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyarrow.fs import FileSystem
 
-from airflow_mlops.core.declaration.data import Limits
-from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
 from airflow_mlops.core.sources.csv_dialect import CsvDialect
 from airflow_mlops.core.sources.csv_rows import CsvRows
-from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged, columns_error
+from airflow_mlops.core.sources.file_source import FileSource
+from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchanged, columns_error
 from airflow_mlops.core.sources.path_columns import add_path_columns, add_path_fields
 from airflow_mlops.core.sources.size_limits import Meter
 from airflow_mlops.core.sources.utf8_stream import DAMAGES, Utf8Stream, open_decompressed
 
 
-class CsvFiles:
+class CsvFiles(FileSource):
     """CSV files named by a template; see :class:`airflow_mlops.core.sources.partition_files.PartitionFiles`.
 
     Every column arrives as text, and an empty value as empty text: the contract decides on types and nulls.
@@ -30,39 +27,15 @@ class CsvFiles:
     ----------
     template : str
         Path with ``{partition}`` or another placeholder in it; .gz, .bz2, .xz and .zst are decompressed.
-    root : Path
-        Folder that a relative template starts from.
-    filesystem : pyarrow.fs.FileSystem, optional
-        File system of the files; the local disk by default.
     dialect : CsvDialect, optional
         Signs of the text; RFC 4180 in UTF-8 by default.
-    limits : Limits
-        How much a partition may hold.
-    path_columns : sequence of str
-        Columns whose values are in the paths of the files.
-    schedule : PartitionSchedule, optional
-        The ticks of the partitions; weekly in UTC by default.
+    **options
+        As of :class:`airflow_mlops.core.sources.file_source.FileSource`.
     """
 
-    def __init__(
-        self,
-        template: str,
-        *,
-        root: Path,
-        filesystem: FileSystem | None = None,
-        dialect: CsvDialect | None = None,
-        limits: Limits | None = None,
-        path_columns: Sequence[str] = (),
-        schedule: PartitionSchedule | None = None,
-    ) -> None:
-        self._files = PartitionFiles(
-            template, root=root, filesystem=filesystem, path_columns=path_columns, schedule=schedule
-        )
-        self._dialect, self._limits = dialect or CsvDialect(), limits or Limits()
-
-    def path(self, partition: str) -> Path:
-        """Return where the file of a partition is expected on the local disk."""
-        return self._files.path(partition)
+    def __init__(self, template: str, *, dialect: CsvDialect | None = None, **options: Any) -> None:
+        super().__init__(template, **options)
+        self._dialect = dialect or CsvDialect()
 
     @contextmanager
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:

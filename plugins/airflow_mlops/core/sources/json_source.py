@@ -7,18 +7,15 @@ import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyarrow.fs import FileSystem
 
-from airflow_mlops.core.declaration.data import Limits
-from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.errors import SourceUnreadableError
 from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
+from airflow_mlops.core.sources.file_source import FileSource
 from airflow_mlops.core.sources.json_rows import MAX_BROKEN_ROWS, JsonRows, read_json
-from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged
+from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchanged
 from airflow_mlops.core.sources.size_limits import Meter
 from airflow_mlops.core.sources.utf8_stream import DAMAGES, MARKS, Utf8Stream, open_decompressed, restore_bytes
 
@@ -32,7 +29,7 @@ Page = tuple[PartitionFile, list[Any], list[int]]
 """Records of a file, with their lines."""
 
 
-class JsonFiles:
+class JsonFiles(FileSource):
     """Files of JSON lines, named by a template; see :mod:`airflow_mlops.core.sources.partition_files`.
 
     Every value arrives as text: the contract decides on types. A line that is no object with single values goes to
@@ -42,30 +39,23 @@ class JsonFiles:
     ----------
     template : str
         Path with ``{partition}`` or another placeholder in it; .gz, .bz2, .xz and .zst are decompressed.
-    root : Path
-        Folder that a relative template starts from.
-    filesystem : pyarrow.fs.FileSystem, optional
-        File system of the files; the local disk by default.
-    limits : Limits
-        How much a partition may hold.
-    schedule : PartitionSchedule, optional
-        The ticks of the partitions; weekly in UTC by default.
-    **contract
-        ``columns``, ``required`` and ``ignored``, as of :class:`airflow_mlops.core.sources.json_rows.JsonRows`.
+    columns, required, ignored
+        The contract, as of :class:`airflow_mlops.core.sources.json_rows.JsonRows`.
+    **options
+        As of :class:`airflow_mlops.core.sources.file_source.FileSource`.
     """
 
     def __init__(
         self,
         template: str,
         *,
-        root: Path,
-        filesystem: FileSystem | None = None,
-        limits: Limits | None = None,
-        schedule: PartitionSchedule | None = None,
-        **contract: Any,
+        columns: Sequence[str] = (),
+        required: frozenset[str] = frozenset(),
+        ignored: tuple[str, ...] = (),
+        **options: Any,
     ) -> None:
-        self._files = PartitionFiles(template, root=root, filesystem=filesystem, schedule=schedule)
-        self._limits, self._contract = limits or Limits(), contract
+        super().__init__(template, **options)
+        self._contract: dict[str, Any] = {"columns": columns, "required": required, "ignored": ignored}
 
     @contextmanager
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:

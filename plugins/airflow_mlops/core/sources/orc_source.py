@@ -10,21 +10,18 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import orc
 from pyarrow.dataset import OrcFileFormat
-from pyarrow.fs import FileSystem
 
-from airflow_mlops.core.declaration.data import Limits
-from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
 from airflow_mlops.core.sources.common_columns import FileColumns, conform_batch, unite_columns
-from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged
+from airflow_mlops.core.sources.file_source import FileSource
+from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchanged
 from airflow_mlops.core.sources.path_columns import add_path_fields
 from airflow_mlops.core.sources.size_limits import Meter
 from airflow_mlops.core.sources.time_cut import (
@@ -51,39 +48,8 @@ class OrcFooter:
     rows: int
 
 
-class OrcFiles:
-    """ORC files named by a template; see :class:`airflow_mlops.core.sources.partition_files.PartitionFiles`.
-
-    Parameters
-    ----------
-    template : str
-        Path with ``{partition}`` or another placeholder in it.
-    root : Path
-        Folder that a relative template starts from.
-    filesystem : pyarrow.fs.FileSystem, optional
-        File system of the files; the local disk by default.
-    limits : Limits
-        How much a partition may hold; rows and cells are checked against the footers before a row is read.
-    path_columns : sequence of str
-        Columns whose values are in the paths of the files; they arrive as text that the contract reads.
-    schedule : PartitionSchedule, optional
-        The ticks of the partitions; weekly in UTC by default.
-    """
-
-    def __init__(
-        self,
-        template: str,
-        *,
-        root: Path,
-        filesystem: FileSystem | None = None,
-        limits: Limits | None = None,
-        path_columns: Sequence[str] = (),
-        schedule: PartitionSchedule | None = None,
-    ) -> None:
-        self._files = PartitionFiles(
-            template, root=root, filesystem=filesystem, path_columns=path_columns, schedule=schedule
-        )
-        self._limits = limits or Limits()
+class OrcFiles(FileSource):
+    """ORC files: limits of rows and cells are checked against their footers before a row is read."""
 
     @contextmanager
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow.fs import FileSystem
 
-from airflow_mlops.core.declaration.data import Limits
-from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
 from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
 from airflow_mlops.core.sources.common_columns import FileColumns, conform_batch, unite_columns
-from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged
+from airflow_mlops.core.sources.file_source import FileSource
+from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchanged
 from airflow_mlops.core.sources.path_columns import add_path_fields
 from airflow_mlops.core.sources.size_limits import Meter
 
@@ -47,43 +44,8 @@ class Footer:
         return sum(self.metadata.row_group(group).total_byte_size for group in range(self.metadata.num_row_groups))
 
 
-class ParquetFiles:
-    """Parquet files named by a template; see :class:`airflow_mlops.core.sources.partition_files.PartitionFiles`.
-
-    Parameters
-    ----------
-    template : str
-        Path with ``{partition}`` or another placeholder in it.
-    root : Path
-        Folder that a relative template starts from.
-    filesystem : pyarrow.fs.FileSystem, optional
-        File system of the files; the local disk by default.
-    limits : Limits
-        How much a partition may hold; checked against the footers before a row is read.
-    path_columns : sequence of str
-        Columns whose values are in the paths of the files; they arrive as text that the contract reads.
-    schedule : PartitionSchedule, optional
-        The ticks of the partitions; weekly in UTC by default.
-    """
-
-    def __init__(
-        self,
-        template: str,
-        *,
-        root: Path,
-        filesystem: FileSystem | None = None,
-        limits: Limits | None = None,
-        path_columns: Sequence[str] = (),
-        schedule: PartitionSchedule | None = None,
-    ) -> None:
-        self._files = PartitionFiles(
-            template, root=root, filesystem=filesystem, path_columns=path_columns, schedule=schedule
-        )
-        self._limits = limits or Limits()
-
-    def path(self, partition: str) -> Path:
-        """Return where the file of a partition is expected on the local disk."""
-        return self._files.path(partition)
+class ParquetFiles(FileSource):
+    """Parquet files: limits are checked against their footers before a row is read."""
 
     @contextmanager
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:

@@ -69,12 +69,12 @@ class _FileSources:
     times: RowTimes | None
     scratch: Path | None
 
-    def options(self, source: ParquetSource | OrcSource | CsvSource) -> dict[str, Any]:
+    def options(self, source: ParquetSource | OrcSource | CsvSource | JsonSource | XlsxSource) -> dict[str, Any]:
         """Return the arguments that sources of files share."""
         return {
             "root": self.root,
             "limits": self.data.limits,
-            "path_columns": source.path_columns,
+            "path_columns": () if isinstance(source, JsonSource | XlsxSource) else source.path_columns,
             "schedule": self.data.schedule,
             "filesystem": _filesystem(source, self.connections),
         }
@@ -221,12 +221,7 @@ def _xlsx(source: XlsxSource, files: _FileSources) -> Source:
         {arriving[name]: column.format for name, column in columns.items() if column.format is not None},
         tuple(arriving.get(name, name) for name in (*data.key_columns, data.time)),
     )
-    options: dict[str, Any] = {
-        "root": files.root,
-        "form": form,
-        "filesystem": _filesystem(source, files.connections),
-        "limits": data.limits,
-    }
+    options = files.options(source) | {"form": form}
     if source.is_cut_by_time:
         return XlsxTable(source.uri, time=files.time_column(), **options)
     return XlsxFiles(source.uri, **options)
@@ -303,10 +298,7 @@ def _json(source: JsonSource, files: _FileSources) -> Source:
 
     return JsonFiles(
         source.uri,
-        root=files.root,
-        filesystem=_filesystem(source, files.connections),
-        limits=files.data.limits,
-        schedule=files.data.schedule,
+        **files.options(source),
         **_json_columns(files.data, files.root),
     )
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow.fs import FileSystem
 
-from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
 from airflow_mlops.core.sources.csv_source import require_same_columns
-from airflow_mlops.core.sources.partition_files import PartitionFile, PartitionFiles, are_unchanged
+from airflow_mlops.core.sources.file_source import FileSource
+from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchanged
 from airflow_mlops.core.sources.size_limits import Meter
 from airflow_mlops.core.sources.time_cut import (
     ALWAYS,
@@ -29,21 +27,17 @@ from airflow_mlops.core.sources.time_cut import (
 from airflow_mlops.core.sources.xlsx_rows import Sheet, SheetForm, SheetRows, require_calamine
 
 
-class XlsxFiles:
+class XlsxFiles(FileSource):
     """Sheets of Excel workbooks; every cell arrives as text, from which the contract reads its types.
 
     Parameters
     ----------
     template : str
-        Path of the workbooks; see :class:`airflow_mlops.core.sources.partition_files.PartitionFiles`.
-    root : Path
-        Folder that a relative template starts from.
-    form : SheetForm
+        Path of the workbooks.
+    form : SheetForm, optional
         How the sheets are laid out.
-    filesystem : pyarrow.fs.FileSystem, optional
-        File system of the files; the local disk by default.
-    limits : Limits, optional
-        How much a partition may hold; the bytes are those of the whole workbook.
+    **options
+        As of :class:`airflow_mlops.core.sources.file_source.FileSource`; bytes are those of the whole workbook.
 
     Raises
     ------
@@ -51,18 +45,10 @@ class XlsxFiles:
         If python-calamine is not installed.
     """
 
-    def __init__(
-        self,
-        template: str,
-        *,
-        root: Path,
-        form: SheetForm | None = None,
-        filesystem: FileSystem | None = None,
-        limits: Limits | None = None,
-    ) -> None:
+    def __init__(self, template: str, *, form: SheetForm | None = None, **options: Any) -> None:
         require_calamine()
-        self._files = PartitionFiles(template, root=root, filesystem=filesystem)
-        self._form, self._limits = form or SheetForm(), limits or Limits()
+        super().__init__(template, **options)
+        self._form = form or SheetForm()
 
     @contextmanager
     def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:
