@@ -32,6 +32,7 @@ from airflow_mlops.core.rollout.analyse_stage import analyse_stage
 from airflow_mlops.core.rollout.roll_out import start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
+from airflow_mlops.core.watch.checks.run_checks import run_checks
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.measure_regret import measure_regret
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance
@@ -98,7 +99,7 @@ def make_loop(folder: Path, classes: list[Any], **changed: Any) -> Workspace:
         "watch": {
             "drift": {"alarm_rate": 0.01},
             "performance": {"metric": "log_loss", "worse_by": 0.5, "slices": ["kind"], "min_rows": 20},
-            "checks": ["multivariate", "reconstruction"],
+            "checks": ["multivariate", "reconstruction", "predictions", "label_rate"],
         },
         **changed,
     }
@@ -192,6 +193,25 @@ def test_the_evaluation_has_the_metrics_and_the_matrix_of_all_classes(three: Wor
 def test_what_reads_features_or_makes_a_version_again_goes_on(three: Workspace) -> None:
     assert not detect_drift(three, week(3)).failed
     assert reproduce_version(three, "1").verdict == "identical"
+
+
+def test_the_rate_of_each_class_is_watched_in_labels_and_predictions(three: Workspace) -> None:
+    results = run_checks(three, week(3))
+    assert {name: result.verdict for name, result in results.items() if result.failed} == {}
+    for name in ("predictions", "label_rate"):
+        assert all(text in results[name].message for text in THREE), results[name].message
+
+
+def test_a_class_that_becomes_frequent_alarms_both_checks(tmp_path: Path) -> None:
+    made = live_loop(tmp_path, THREE)
+    rows = class_rows(5, THREE).to_pandas()
+    often = rows[rows["y"] == "late"]
+    moved = pd.concat([often] * 8).head(240).assign(id=[f"5-{row}" for row in range(240)])
+    made.source.frames[week(5)] = pd.concat([moved, rows.head(60).assign(id=[f"6-{row}" for row in range(60)])])  # type: ignore[attr-defined]
+    ingest(made, week(5))
+    score_partition(made, week(5))
+    results = run_checks(made, week(5))
+    assert results["predictions"].verdict == results["label_rate"].verdict == "alarm"
 
 
 def test_a_replay_predicts_what_the_loop_predicted(three: Workspace) -> None:
@@ -335,7 +355,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "for two classes only",
     ),
     "target": ({"rollout": {"target": "gateway"}}, "rollout.target", "two classes or numbers only"),
-    "checks": ({"watch": {"checks": ["label_rate"]}}, "watch.checks", "two classes or numbers only"),
+    "checks": ({"watch": {"checks": ["concept"]}}, "watch.checks", "two classes or numbers only"),
     "groups": ({"evaluate": {"groups": ["kind"]}}, "evaluate.groups", "two classes or numbers only"),
     "shap": ({"evaluate": {"shap": True}}, "evaluate.shap", "two classes or numbers only"),
     "numbers": ({"gates": [{"metric": "mae", "at_most": 1}], "watch": {}}, "data.classes", "are for numbers"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ClassName = Annotated[str, Field(min_length=1, max_length=200)] | int
 """A class as the data has it."""
-CHECKS_OF_ONE_NUMBER = ("predictions", "label_rate", "estimated_performance", "importance", "concept")
+CHECKS_OF_ONE_NUMBER = ("estimated_performance", "importance", "concept")
 """Checks of the watch that need one number for each prediction."""
 
 

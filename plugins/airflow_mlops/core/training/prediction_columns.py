@@ -41,8 +41,12 @@ def probability_names(model: str, classes: tuple[str, ...]) -> list[str]:
     return [f"{model}_probability_{name}" for name in classes]
 
 
+def read_columns(model: str, classes: tuple[str, ...] | None) -> list[str]:
+    """Return the names of the columns that :func:`stored_predictions` reads."""
+    return [f"{model}_prediction"] if classes is None or len(classes) < 3 else probability_names(model, classes)
+
+
 def stored_predictions(rows: pd.DataFrame, model: str, classes: tuple[str, ...] | None) -> npt.NDArray[Any]:
     """Return stored predictions as a model gave them, shape (n_rows,) or, of three classes or more, (n_rows, n)."""
-    if classes is None or len(classes) < 3:
-        return rows[f"{model}_prediction"].to_numpy()
-    return rows[probability_names(model, classes)].to_numpy(np.float64)
+    columns = read_columns(model, classes)
+    return rows[columns[0]].to_numpy() if len(columns) == 1 else rows[columns].to_numpy(np.float64)
