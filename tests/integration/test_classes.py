@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from airflow_mlops.core.check_declaration import check_declaration
@@ -32,6 +33,7 @@ from airflow_mlops.core.rollout.analyse_stage import analyse_stage
 from airflow_mlops.core.rollout.roll_out import start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
+from airflow_mlops.core.training.search_parameters import class_scorer
 from airflow_mlops.core.watch.checks.run_checks import run_checks
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
 from airflow_mlops.core.watch.measure_regret import measure_regret
@@ -52,6 +54,10 @@ from sklearn.pipeline import make_pipeline
 
 def candidates(seed):
     return {"logistic": make_pipeline(make_column_transformer(("passthrough", ["x"])), LogisticRegression())}
+
+
+def searched(seed):
+    return {"searched": (candidates(seed)["logistic"], {"logisticregression__C": [1e-6, 1.0]})}
 """
 
 
@@ -300,6 +306,31 @@ def test_a_champion_of_other_classes_predicts_nothing(tmp_path: Path) -> None:
     changed = replace(made, loop=made.loop.model_copy(update={"data": data}))
     with pytest.raises(ClassesChangedError, match="fitted on the classes early, on time, late, and data"):
         score_partition(changed, week(5))
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "accuracy", "brier"])
+def test_a_search_scores_the_probabilities_of_all_classes(tmp_path: Path, metric: str) -> None:
+    made = make_loop(
+        tmp_path,
+        THREE,
+        train={"function": "classify:searched", "window": 2},
+        watch={"performance": {"metric": metric}},
+        gates=[{"metric": "log_loss", "at_most": 0.9}],
+    )
+    for number in range(3):
+        ingest(made, week(number))
+    train(made, week(2))
+    details = made.state().versions["1"].details
+    assert details.best_params == {"logisticregression__C": 1.0}
+
+
+def test_a_score_counts_rows_of_a_class_that_the_estimator_has_not_seen() -> None:
+    features, label = np.arange(6.0)[:, None], np.array([0, 0, 0, 2, 2, 2])
+    estimator = LogisticRegression().fit(features, label)
+    assert class_scorer("accuracy", 3)(estimator, features, np.array([0, 0, 0, 2, 2, 1])) == pytest.approx(5 / 6)
+    chances = np.insert(estimator.predict_proba(features), 1, 0.0, axis=1)
+    expected = -log_loss(label, chances, labels=[0, 1, 2])
+    assert class_scorer("log_loss", 3)(estimator, features, label) == pytest.approx(expected)
 
 
 def test_integers_are_classes_too(tmp_path: Path) -> None:
