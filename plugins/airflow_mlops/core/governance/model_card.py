@@ -83,7 +83,7 @@ def records_about(ledger: Ledger, version: str) -> list[AnyRecord]:
 
 
 def _predicted(loop: Loop) -> str:
-    """Return what a version predicts, as words before the name of the label."""
+    """Return the quantity that a version predicts, in words before the name of the label."""
     names = loop.class_names
     if not loop.classifies:
         return "the value of"

@@ -34,7 +34,7 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
         if type(error).__name__ == "NotFittedError":
             raise TrainingError(f"the model is not fitted: {error}") from error
         raise TrainingError(f"the model raised {type(error).__name__} in predict: {error}") from error
-    if len(predictions) != len(features) or predictions.ndim > 1 + int(classifies):
+    if predictions.shape[:1] != (len(features),) or predictions.ndim > 1 + int(classifies):
         raise TrainingError(f"the model gave predictions of shape {predictions.shape} for {len(features):,} rows")
     bad = int(np.count_nonzero(~np.isfinite(predictions)))
     if bad:

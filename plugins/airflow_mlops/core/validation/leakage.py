@@ -102,7 +102,7 @@ def check_leakage(
 
 
 def label_targets(column: pa.ChunkedArray, classes: tuple[str, ...] | None) -> list[Floats]:
-    """Return what features are compared with, each of shape (n_rows,) with NaN for null.
+    """Return the targets that features are compared with, each of shape (n_rows,) with NaN for null.
 
     It is the label itself, or whether it is of a class, for each of three classes or more; empty for text without
     declared classes.
