@@ -106,6 +106,25 @@ def test_a_label_of_truth_values_may_be_missing(tmp_path: Path, capsys: Capture)
     assert shown["fit"]["logistic"]["metrics"]["accuracy"] == 1
 
 
+def test_a_label_may_be_one_of_three_texts(tmp_path: Path, capsys: Capture) -> None:
+    rows = changed("y", *(("early", "on time", "late")[n % 10 // 4] for n in range(100)))
+    rows[3][-1] = ""
+    loop = write_project(
+        tmp_path,
+        {DELIVERY: as_lines(rows)},
+        columns={"y": {"type": "text"}},
+        contract={"nulls": [""]},
+        data={"classes": ["early", "on time", "late"]},
+        train={"function": "fitting:classifiers"},
+        gates=[{"metric": "log_loss", "at_most": 1}, {"metric": "f1_macro", "better_than": "dummy"}],
+    )
+    shown = try_loop(loop, capsys, "--fit")
+    assert counts(shown) == (100, 100, 0)
+    assert (shown["fit"]["logistic"]["kept"], shown["fit"]["logistic"]["error"]) == (True, None)
+    assert shown["fit"]["logistic"]["metrics"]["balanced_accuracy"] > 0.8
+    assert shown["warnings"] == [], "a gate that fails is a warning"
+
+
 @pytest.mark.parametrize("with_contract", [True, False])
 def test_parts_of_several_writers_are_one_partition(tmp_path: Path, capsys: Capture, with_contract: bool) -> None:
     source = {"kind": "parquet", "uri": "in/{partition}/*.parquet"}

@@ -11,6 +11,7 @@ from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError, TrainingError
 
 if TYPE_CHECKING:
+    from airflow_mlops.core.declaration.contract import Column
     from airflow_mlops.core.declaration.loop import Loop
 
 
@@ -75,10 +76,13 @@ def check_columns(loop: Loop, root: Path) -> None:
         return
     columns = sorted(contract.columns)
     label = contract.columns.get(loop.data.label)
-    if label is not None and not is_label_type(label.source_type, classifies=loop.classifies):
+    if label is not None and loop.data.classes is not None:
+        _require_class_type(loop, label)
+    elif label is not None and not is_label_type(label.source_type, classifies=loop.classifies):
         kind = "0 and 1, as int, float or bool" if loop.classifies else "numbers: int, float or decimal"
         raise DeclarationError(
-            f"{loop.data.label!r} is of type {label.type} in {loop.data.contract}, and the gates need labels of {kind}",
+            f"{loop.data.label!r} is of type {label.type} in {loop.data.contract}, and the gates need labels of {kind}"
+            f"{'; name its classes in data.classes' if loop.classifies else ''}",
             key="data.label",
         )
     # The user's function may make columns that the contract does not have.
@@ -93,6 +97,27 @@ def check_columns(loop: Loop, root: Path) -> None:
     if loop.data.expectations:
         types = {name: column.stored_type for name, column in contract.stored.items()}
         check_suite_columns(root / loop.data.expectations, str(loop.data.contract), types)
+
+
+def _require_class_type(loop: Loop, label: Column) -> None:
+    """Raise DeclarationError unless the declared classes are of the type of the label in the contract."""
+    import pyarrow as pa
+
+    kind, classes = label.source_type, loop.data.classes or ()
+    wanted = str if pa.types.is_string(kind) else int if pa.types.is_integer(kind) else None
+    if wanted is None:
+        raise DeclarationError(
+            f"classes are text or integers, and {loop.data.label!r} is of type {label.type} in {loop.data.contract}; "
+            "declare its type as text, category or int, or leave classes out",
+            key="data.classes",
+        )
+    odd = next((name for name in classes if not isinstance(name, wanted)), None)
+    if odd is not None:
+        raise DeclarationError(
+            f"{odd!r} is no value of {loop.data.label!r}, which is of type {label.type} in {loop.data.contract}; "
+            f"write {'text, in quotes where it looks like a number' if wanted is str else 'integers'}",
+            key="data.classes",
+        )
 
 
 def check_suite_columns(file: Path, contract: str, types: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from airflow_mlops.core.declaration.class_names import ClassName
 from airflow_mlops.core.declaration.declared import Cron, Day, Declared, Listed, Reference, Zone, section
 from airflow_mlops.core.declaration.key_columns import Key, identifying_columns, key_columns
 from airflow_mlops.core.declaration.partition_schedule import PartitionSchedule
@@ -385,6 +386,16 @@ class Data(Declared):
     )
     time: str = Field(description="column with the time of the row; a model never sees it")
     label: str = Field(description="column to predict; null where the label has not arrived")
+    classes: Annotated[tuple[ClassName, ...], Listed] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=100,
+        description="classes of the label as the data has them, text or integers; without them a label of classes is "
+        "0 or 1, false or true",
+    )
+    positive: ClassName | None = Field(
+        default=None, description="of two classes, the one whose probability is predicted; the second if not given"
+    )
     labels: Labels | None = Field(
         default=None,
         description="separate source of labels; then the label need not be a column of the rows",
@@ -408,6 +419,18 @@ class Data(Declared):
     def _require_typed_columns(self) -> Self:
         if self.source.kind in ("csv", "json", "http", "xlsx") and self.contract is None:
             raise ValueError(f"a {self.source.kind} source carries no types: declare data.contract")
+        return self
+
+    @model_validator(mode="after")
+    def _require_classes(self) -> Self:
+        classes = self.classes or ()
+        if len({str(name) for name in classes}) < len(classes):
+            raise ValueError(f"classes: two of {', '.join(map(str, classes))} are the same; write each class once")
+        if self.positive is not None and (len(classes) != 2 or self.positive not in classes):
+            raise ValueError(
+                f"positive is {self.positive!r}, and it is one of two declared classes; classes has "
+                f"{', '.join(map(str, classes)) or 'none'}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,17 @@ CLASS_METRICS = (
     "brier",
     "calibration_error",
 )
+ROW_CLASS_METRICS = ("log_loss", "brier", "accuracy")
+"""Metrics that are the same for two classes and for more."""
+SEVERAL_CLASS_METRICS = (
+    "balanced_accuracy",
+    *(f"{name}_{average}" for name in ("precision", "recall", "f1") for average in ("macro", "micro", "weighted")),
+    "roc_auc_ovr",
+    "top_2_accuracy",
+    "cohen_kappa",
+    "expected_calibration_error",
+)
+"""Further metrics of three classes or more."""
 NUMBER_METRICS = ("mae", "rmse", "r2", "p50_error", "p90_error", "p99_error")
 CLASS_FAIRNESS = (
     "demographic_parity_difference",
@@ -34,9 +45,9 @@ ROBUSTNESS = tuple(f"worse_by_{name}" for name in PERTURBATIONS)
 COSTS = ("batch_latency", "row_latency", "model_bytes", "model_memory")
 STABILITY = "importance_stability"
 
-CLASSIFICATION_METRICS = frozenset({*CLASS_METRICS, *CLASS_FAIRNESS})
+CLASSIFICATION_METRICS = frozenset({*CLASS_METRICS, *SEVERAL_CLASS_METRICS, *CLASS_FAIRNESS})
 REGRESSION_METRICS = frozenset({*NUMBER_METRICS, *NUMBER_FAIRNESS})
-GATE_METRICS = (*CLASS_METRICS, *NUMBER_METRICS, *FAIRNESS, *ROBUSTNESS, *COSTS, STABILITY)
+GATE_METRICS = (*CLASS_METRICS, *SEVERAL_CLASS_METRICS, *NUMBER_METRICS, *FAIRNESS, *ROBUSTNESS, *COSTS, STABILITY)
 """The built-in metrics of a gate."""
 
 

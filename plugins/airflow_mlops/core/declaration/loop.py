@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from airflow_mlops.core.declaration.class_names import class_names, require_fitting_classes
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.declared import Declared, Listed, Reference, section
 from airflow_mlops.core.declaration.evaluate import (
@@ -85,6 +86,11 @@ class Loop(Declared):
             raise ValueError(f"no metric says whether the label is a class or a number; add a gate on one ({listing})")
         return self
 
+    @model_validator(mode="after")
+    def _require_classes(self) -> Self:
+        require_fitting_classes(self)
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_templates(cls, fields: Any) -> Any:
@@ -98,8 +104,19 @@ class Loop(Declared):
 
     @property
     def classifies(self) -> bool:
-        """Whether the label is a class (0 or 1), as the metrics of the gates and of the watch imply."""
+        """Whether the label is a class, as the metrics of the gates and of the watch imply."""
         return label_kind(self._metric_names()) == "class"
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the declared classes by their codes, from 0; None where the label is 0 or 1, or a number."""
+        data = self.data
+        return None if data.classes is None else class_names(data.classes, data.positive)
+
+    @property
+    def several_classes(self) -> bool:
+        """Whether three classes or more are declared, so that a prediction is a probability of each."""
+        return self.data.classes is not None and len(self.data.classes) > 2
 
     @property
     def metric(self) -> MetricName:

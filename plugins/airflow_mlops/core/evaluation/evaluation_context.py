@@ -24,6 +24,7 @@ from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baseline
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.load import copy_folder, load_version
+from airflow_mlops.core.registry.recorded_classes import ClassesChangedError
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats, checked_rows
@@ -35,7 +36,7 @@ from airflow_mlops.core.workspace import Workspace
 class JudgedModel:
     """A fitted model, the features of the holdout that it can see, its predictions for them, and the size of its file.
 
-    The predictions have shape (n_rows,), the size is in bytes.
+    The predictions have shape (n_rows,), or (n_rows, n_classes) with three classes or more; the size is in bytes.
     """
 
     model: Any
@@ -118,8 +119,15 @@ def build_context(
         holdout,
         label,
         columns,
-        metrics_of_label(user, classifies=loop.classifies),
-        fit_baselines(training, loop.data.label, holdout.features, classifies=loop.classifies, window_rows=window_rows),
+        metrics_of_label(user, classifies=loop.classifies, several=loop.several_classes),
+        fit_baselines(
+            training,
+            loop.data.label,
+            holdout.features,
+            classifies=loop.classifies,
+            window_rows=window_rows,
+            classes=loop.class_names,
+        ),
         champion,
         None if version is None else version.number,
         champion_failed,
@@ -158,7 +166,10 @@ def training_sample(workspace: Workspace, request: TrainingRequest) -> ModelRows
 def _champion(
     workspace: Workspace, request: TrainingRequest, version: Version, holdout: ModelRows
 ) -> tuple[JudgedModel | None, str | None]:
-    model = load_version(workspace, version)
+    try:
+        model = load_version(workspace, version)
+    except ClassesChangedError as error:
+        return None, str(error)
     schema = version_schema(workspace, version)
     if schema != request.schema(workspace):  # the same rows, as the champion sees them
         holdout = read_window(workspace, request.window.holdout, schema=schema)

@@ -85,7 +85,7 @@ class CandidateEntry(TypedDict, total=False):
     champion_metrics: dict[str, float] | None
     metric_reports: dict[str, MetricEntry]
     """Each metric by name with its unit, interval, champion and baselines."""
-    confusion: dict[str, int] | None
+    confusion: dict[str, Any] | None
     """True and false positives and negatives of a classifier at a probability of 0.5."""
     residuals: dict[str, float] | None
     """Prediction minus label of a regressor: mean, standard deviation, share_positive, least, most, p1 to p99."""

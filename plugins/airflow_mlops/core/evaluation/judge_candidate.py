@@ -21,7 +21,8 @@ from airflow_mlops.core.evaluation.measurement_gates import CandidateMeasurement
 from airflow_mlops.core.evaluation.metrics_by_slice import report_slices
 from airflow_mlops.core.evaluation.perturbations import RobustnessReport, measure_robustness
 from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, describe_method, measure_costs
-from airflow_mlops.core.training.row_losses import row_losses
+from airflow_mlops.core.evaluation.several_classes import confusion_matrix
+from airflow_mlops.core.training.row_losses import Floats, row_losses
 
 
 def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[
         "gates": [gate.to_dict() for gate in gates],
         "passed": gates_pass(gates),
         "metric_reports": {name: report.to_dict() for name, report in reports.items()},
-        "confusion": confusion(label, predicted) if loop.classifies else None,
+        "confusion": _confusion(context, predicted),
         "residuals": None if loop.classifies else residuals(label, predicted),
         "slices": report_all_slices(context, candidate),
         "fairness": report_fairness(context, candidate),
@@ -77,6 +78,14 @@ def build_holdout(context: EvaluationContext, candidate: JudgedModel) -> Holdout
         context.expected_groups,
         context.request.seed,
     )
+
+
+def _confusion(context: EvaluationContext, predicted: Floats) -> dict[str, Any] | None:
+    if not context.loop.classifies:
+        return None
+    if context.loop.several_classes:
+        return confusion_matrix(context.label, predicted, context.loop.class_names or ())
+    return dict(confusion(context.label, predicted))
 
 
 def _defined_values(reports: dict[str, MetricReport]) -> dict[str, float]:

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from airflow_mlops.core.declaration.evaluate import UserMetric
+from airflow_mlops.core.declaration.evaluate import ROW_CLASS_METRICS, UserMetric
 from airflow_mlops.core.errors import GateError
+from airflow_mlops.core.evaluation import several_classes
 from airflow_mlops.core.evaluation.roc_auc import roc_auc
 from airflow_mlops.core.training.row_losses import SMALLEST_PROBABILITY, Floats, row_losses
 
@@ -122,9 +123,11 @@ def to_number(name: str, result: Any) -> float:
     return float(array)
 
 
-def metrics_of_label(user: tuple[Metric, ...] = (), *, classifies: bool) -> dict[str, Metric]:
+def metrics_of_label(user: tuple[Metric, ...] = (), *, classifies: bool, several: bool = False) -> dict[str, Metric]:
     """Return the built-in metrics of a kind of label and the user's metrics, by name."""
     built_in = METRICS_OF_CLASSES if classifies else METRICS_OF_NUMBERS
+    if several:
+        built_in = (*(METRICS[name] for name in ROW_CLASS_METRICS), *METRICS_OF_SEVERAL_CLASSES)
     return {metric.name: metric for metric in (*built_in, *user)}
 
 
@@ -263,6 +266,59 @@ METRICS_OF_CLASSES = (
     ),
 )
 
+MEASURES = {
+    "precision": several_classes.precision_by_class,
+    "recall": several_classes.recall_by_class,
+    "f1": several_classes.f1_by_class,
+}
+AVERAGES = {"macro": several_classes.macro, "micro": several_classes.micro, "weighted": several_classes.weighted}
+
+
+def _of_class_counts(name: str, unit: str, combine: Callable[[Floats, Floats], Floats], undefined: str = "") -> Metric:
+    words = undefined or "no class has a row"
+    return Metric(name, unit, "more", 1.0, several_classes.counts_by_class, combine, undefined=words)
+
+
+METRICS_OF_SEVERAL_CLASSES = (
+    _of_class_counts("balanced_accuracy", "mean recall", several_classes.balanced_accuracy),
+    *(
+        _of_class_counts(f"{measure}_{average}", "share of rows", combine_by(by_class))
+        for measure, by_class in MEASURES.items()
+        for average, combine_by in AVERAGES.items()
+    ),
+    Metric(
+        "roc_auc_ovr",
+        "share of pairs",
+        "more",
+        1.0,
+        compute=several_classes.roc_auc_ovr,
+        undefined="a class has no row, or all rows",
+    ),
+    Metric(
+        "top_2_accuracy",
+        "share of rows",
+        "more",
+        1.0,
+        several_classes.top_2_terms,
+        several_classes.row_mean,
+        mean_over_rows=True,
+    ),
+    _of_class_counts(
+        "cohen_kappa",
+        "share of what chance leaves",
+        several_classes.cohen_kappa,
+        "all rows are of one class, and predicted to be",
+    ),
+    Metric(
+        "expected_calibration_error",
+        f"probability, in {several_classes.BINS} equal bins",
+        "less",
+        None,
+        several_classes.calibration_terms,
+        several_classes.calibration_error,
+    ),
+)
+
 METRICS_OF_NUMBERS = (
     Metric("mae", LABEL_UNIT, "less", **_row_mean("mae"), mean_over_rows=True),
     Metric("rmse", LABEL_UNIT, "less", **_row_mean("rmse", transform=np.sqrt)),
@@ -270,5 +326,7 @@ METRICS_OF_NUMBERS = (
     *_quantiles(),
 )
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*METRICS_OF_CLASSES, *METRICS_OF_NUMBERS)}
+METRICS: dict[str, Metric] = {
+    metric.name: metric for metric in (*METRICS_OF_CLASSES, *METRICS_OF_SEVERAL_CLASSES, *METRICS_OF_NUMBERS)
+}
 """The built-in metrics by name."""

@@ -55,6 +55,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
         report=str(evaluated["report"]),
         hidden=tuple(sorted(workspace.contract.hidden)) if workspace.contract else (),
         levels=None if request.levels is None else {name: tuple(levels) for name, levels in request.levels.items()},
+        classes=None if request.classes is None else tuple(request.classes),
     )
     number = workspace.registry.register(
         Registration(
@@ -71,7 +72,11 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
             tags=tags_of(details, request.partition),
             requirements=requirements_of(environment, REQUIREMENTS),
             datasets={pin.partition: pin.digest for pin in request.window.fitted},
-            files={"environment.json": to_json_bytes(environment), "sbom.cdx.json": to_json_bytes(materials)},
+            files={
+                "environment.json": to_json_bytes(environment),
+                "sbom.cdx.json": to_json_bytes(materials),
+                **({} if request.classes is None else {"classes.json": to_json_bytes(request.classes)}),
+            },
             seal=lambda folder: sign_folder(folder, workspace.keys),
         )
     )

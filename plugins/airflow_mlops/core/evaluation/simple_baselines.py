@@ -21,6 +21,7 @@ from airflow_mlops.core.training.window import ModelRows
 
 FITTED_ROWS = 10_000
 CATEGORIES = 50
+BASELINES = ("dummy", "linear")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,13 @@ class Baselines:
 
 
 def fit_baselines(
-    training: ModelRows, label: str, holdout: pd.DataFrame, *, classifies: bool, window_rows: int | None = None
+    training: ModelRows,
+    label: str,
+    holdout: pd.DataFrame,
+    *,
+    classifies: bool,
+    window_rows: int | None = None,
+    classes: tuple[str, ...] | None = None,
 ) -> Baselines:
     """Fit a dummy and a linear model, and return their predictions for the features of a holdout.
 
@@ -59,8 +66,14 @@ def fit_baselines(
         Whether the label is a class.
     window_rows : int, optional
         Number of rows of the training window, for the report.
+    classes : tuple of str, optional
+        The declared classes; baselines need a row of each.
     """
     labels = training.rows[label].to_numpy(float)
+    missing = [name for code, name in enumerate(classes or ()) if not (labels == code).any()]
+    if missing:
+        reason = f"no row that baselines are fitted on is of the class {missing[0]!r}"
+        return Baselines({}, len(labels), window_rows, dict.fromkeys(BASELINES, reason))
     features = training.features[list(holdout.columns)] if set(holdout) <= set(training.features) else training.features
     predictions, reasons = {}, {}
     for name, model in baseline_models(features, classifies=classifies).items():
@@ -75,7 +88,7 @@ def fit_baselines(
 
 
 def baseline_models(features: pd.DataFrame, *, classifies: bool) -> dict[str, Any]:
-    """Return the unfitted baselines: ``dummy`` predicts the mean or the share of class 1, ``linear`` is linear.
+    """Return the unfitted baselines: ``dummy`` predicts the mean or the shares of the classes, ``linear`` is linear.
 
     Numbers are imputed with the median and standardised, categories are one-hot encoded with the rare ones as one;
     other columns, such as times, are left out.

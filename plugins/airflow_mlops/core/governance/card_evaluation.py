@@ -70,11 +70,21 @@ def _metrics(report: Mapping[str, Any], candidate: Mapping[str, Any]) -> Section
         "There was no champion to compare with." if report["first_run"] else f"Champion then: {report['champion']}.",
         f"Looks at this holdout: {report['looks']['words']}.",
     ]
-    tables = [Table(head, tuple(rows))]
+    tables = [Table(head, tuple(rows)), *_confusion_tables(candidate)]
     for words, key in (("At a probability of 0.5", "confusion"), ("Prediction less label", "residuals")):
-        if candidate.get(key):
+        if candidate.get(key) and "classes" not in candidate[key]:
             texts.append(f"{words}: {', '.join(f'{name} {number(value)}' for name, value in candidate[key].items())}.")
     return Section("How good it is", tuple(texts), tuple(tables))
+
+
+def _confusion_tables(candidate: Mapping[str, Any]) -> list[Table]:
+    """Return the confusion matrix of three classes or more as a table; none of other candidates."""
+    confusion = candidate.get("confusion") or {}
+    if "classes" not in confusion:
+        return []
+    names = tuple(confusion["classes"])
+    rows = [(name, *map(str, counts)) for name, counts in zip(names, confusion["rows"], strict=True)]
+    return [Table(("rows of the class", *(f"predicted {name}" for name in names)), tuple(rows))]
 
 
 def _gates(report: Mapping[str, Any], candidate: Mapping[str, Any]) -> Section:

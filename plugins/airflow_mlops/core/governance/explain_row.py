@@ -72,10 +72,15 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
     Raises
     ------
     ReproductionError
-        If there is no such version, or no published row with that key.
+        If there is no such version, no published row with that key, or a loop of three classes or more.
     DataError
         If the key has more or fewer parts than the key of the loop has columns.
     """
+    if workspace.loop.several_classes:
+        raise ReproductionError(
+            f"{workspace.loop.model}: data.classes declares {len(workspace.loop.class_names or ())}, and a row is "
+            "explained for two classes or numbers only"
+        )
     version = find_version(workspace, number)
     require_whole_key(workspace, key)
     pin, rows = _find_row(workspace, stored_key(workspace, key), partition)

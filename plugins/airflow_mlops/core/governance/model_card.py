@@ -6,6 +6,7 @@ history since. It lists first what it lacks: a policy may require a complete car
 
 from __future__ import annotations
 
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.governance.card_evaluation import evaluation_sections, gaps_in_evaluation
 from airflow_mlops.core.governance.environment_change import compare_environments
 from airflow_mlops.core.governance.reproduce_version import find_version, request_of
@@ -81,14 +82,24 @@ def records_about(ledger: Ledger, version: str) -> list[AnyRecord]:
     ]
 
 
+def _predicted(loop: Loop) -> str:
+    """Return the quantity that a version predicts, in words before the name of the label."""
+    names = loop.class_names
+    if not loop.classifies:
+        return "the value of"
+    if names is None:
+        return "the probability of class 1 of"
+    return f"the classes {', '.join(names)} of" if loop.several_classes else f"the probability of {names[1]!r} of"
+
+
 def _purpose(workspace: Workspace, version: Version) -> Section:
     loop = workspace.loop
-    kind = "the probability of class 1 of" if loop.classifies else "the value of"
+    kind, answer = _predicted(loop), "one probability of each" if loop.several_classes else "one number"
     return Section(
         "What it is for",
         (
             loop.purpose or "The declaration does not say.",
-            f"It predicts {kind} {loop.data.label!r}, one number for each row.",
+            f"It predicts {kind} {loop.data.label!r}, {answer} for each row.",
             f"Owner: {loop.owner}. Tier: {loop.tier}. Candidate {version.details.candidate!r} of "
             f"{loop.train.function}, made as of {version.partition}.",
         ),

@@ -113,7 +113,8 @@ class CandidateRegistered(Details):
     ``artefact`` is the digest of its model file, ``report`` of its evaluation, ``profile`` of the window's profile,
     ``installed`` and ``sbom`` of the environment and the bill of materials. ``fit_seconds`` is wall time, ``rows``
     how many it was fitted on, ``champion`` the version it was compared with. ``hidden`` are the columns that the
-    contract hid from the fit, None where that was not recorded; ``levels`` are those of its categories by column.
+    contract hid from the fit, None where that was not recorded; ``levels`` are those of its categories by column, and
+    ``classes`` those of its label by their codes, None where the label is 0 or 1, or a number.
     """
 
     KIND: ClassVar[str] = "candidate_registered"
@@ -139,6 +140,7 @@ class CandidateRegistered(Details):
     installed: str | None = None
     hidden: tuple[str, ...] | None = None
     levels: dict[str, tuple[str, ...]] | None = None
+    classes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

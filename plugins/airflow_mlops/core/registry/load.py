@@ -16,6 +16,7 @@ from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.model_file import file_digest, load_model
+from airflow_mlops.core.registry.recorded_classes import require_same_classes
 from airflow_mlops.core.registry.replace_folder import fetch_folder
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, SignatureError, verify_folder
 from airflow_mlops.core.workspace import Workspace
@@ -32,7 +33,10 @@ def load_version(workspace: Workspace, version: Version) -> Any:
     ------
     RegistryError
         If the version is gone or was changed, and there is no verified copy of it.
+    ClassesChangedError
+        If it was fitted on other classes than the declaration has.
     """
+    require_same_classes(workspace, version)
     if not version.details.signature:
         log.warning(
             "version %s of %s was registered before versions were signed; it is loaded by its digest alone",

@@ -27,7 +27,7 @@ from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, fit_base
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.replay.past_partitions import PastPartition
-from airflow_mlops.core.training.assemble import describe_candidates
+from airflow_mlops.core.training.assemble import check_classes, describe_candidates
 from airflow_mlops.core.training.fit_estimator import candidate_of, fit_or_search, seed_generators
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
@@ -69,13 +69,14 @@ class FittedHistory:
 
 @dataclass(frozen=True)
 class _Job:
-    """One fit: its request, the positions it is fitted on and predicts, and categories without declared levels."""
+    """One fit: its request, the positions it is fitted on and predicts, categories without declared levels, classes."""
 
     as_of: int
     request: FitRequest
     fitted: tuple[int, ...]
     predicted: tuple[int, ...]
     categories: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
 
 
 def window_positions(loop: Loop, as_of: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -159,7 +160,7 @@ def _jobs(workspace: Workspace, count: int) -> Any:
                 root=str(workspace.root.absolute()),
             )
             predicted = holdout if candidate == BASELINES else (*holdout, *range(as_of + 1, count))
-            yield _Job(as_of, request, fitted_on, predicted, open_categories(workspace))
+            yield _Job(as_of, request, fitted_on, predicted, open_categories(workspace), loop.class_names)
 
 
 def _fit_rows(partition: PastPartition) -> FitRows:
@@ -196,6 +197,8 @@ def _fit(job: _Job) -> Any:
             return _baselines(job, features, label, levels)
         moment = np.repeat(np.arange(len(window)), [int(mask.sum()) for mask in labelled])
         try:
+            if job.classes is not None:
+                check_classes(pd.Series(label, name=job.request.label), job.classes)
             with seed_generators(job.request.seed):
                 model = fit_or_search(
                     candidate_of(job.request), job.request, FitRows(features, _cast_label(job, label), moment)
@@ -251,5 +254,7 @@ def _baselines(
     holdout = with_levels(
         pd.concat([_rows(position).features for position in job.predicted], ignore_index=True), levels
     )
-    baselines = fit_baselines(training, job.request.label, holdout, classifies=job.request.classifies)
+    baselines = fit_baselines(
+        training, job.request.label, holdout, classifies=job.request.classifies, classes=job.classes
+    )
     return dict(baselines.predictions)

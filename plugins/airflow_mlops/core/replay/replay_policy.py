@@ -183,6 +183,7 @@ class _Replay:
             return predictions
         keys = self.history.partitions[position].keys
         mask = sticky_share(keys.tolist(), salt=rollout.salt, percent=rollout.share)
+        mask = mask if predictions.ndim == 1 else mask[:, None]
         return np.where(mask, self._predictions(rollout.version.number, position), predictions)
 
     def _predictions(self, number: str, position: int) -> Floats:

@@ -239,8 +239,8 @@ def predict_challenger(workspace: Workspace, rollout: OpenRollout, features: pd.
     ChallengerFailedError
         If the challenger cannot predict, so that its failure is not taken for the champion's.
     """
-    model = load_version(workspace, rollout.version)
     try:
+        model = load_version(workspace, rollout.version)
         return predict(model, features, classifies=workspace.loop.classifies)
     except TrainingError as error:
         raise ChallengerFailedError(str(error)) from error

@@ -27,6 +27,7 @@ from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError, challenger_features, predict_challenger
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.prediction_columns import prediction_columns
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import read_partition
 from airflow_mlops.core.workspace import Workspace
@@ -140,7 +141,10 @@ def corrected_partitions(workspace: Workspace, before: str) -> list[str]:
 
 
 def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, pin: PinnedPartition) -> pa.Table:
-    """Return a table with the predictions of champion and challenger, and the served one, for each row."""
+    """Return a table with the predictions of champion and challenger, and the served one, for each row.
+
+    With three classes or more a prediction is the most likely class, beside the probability of each.
+    """
     loop, champion, rollout = workspace.loop, state.champion, state.rollout
     assert champion is not None
     schema = version_schema(workspace, champion)
@@ -170,19 +174,19 @@ def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFra
         {
             "key": pa.array(rows[loop.data.key].astype(str)),
             "champion_version": pa.repeat(both[0], count),
-            "champion_prediction": pa.array(champion_predictions, pa.float64()),
+            **prediction_columns("champion", champion_predictions, count, loop.class_names),
             "challenger_version": pa.repeat(both[1], count),
-            "challenger_prediction": pa.nulls(count, pa.float64())
-            if challenger_predictions is None
-            else pa.array(challenger_predictions),
+            **prediction_columns("challenger", challenger_predictions, count, loop.class_names),
             "served_version": both.take(pa.array(by_challenger.astype(np.int8))),
-            "served_prediction": pa.array(
+            **prediction_columns(
+                "served",
                 np.where(
-                    by_challenger,
+                    by_challenger if champion_predictions.ndim == 1 else by_challenger[:, None],
                     champion_predictions if challenger_predictions is None else challenger_predictions,
                     champion_predictions,
                 ),
-                pa.float64(),
+                count,
+                loop.class_names,
             ),
         }
     )

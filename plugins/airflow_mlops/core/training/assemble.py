@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -28,6 +29,11 @@ from airflow_mlops.core.training.usable_model import label_hint
 from airflow_mlops.core.training.window import fit_schema, pin_window, read_window
 from airflow_mlops.core.workspace import Workspace
 
+log = logging.getLogger(__name__)
+
+FEW_ROWS = 30
+"""Rows of a class in the training window below which a warning is logged."""
+
 
 @dataclass(frozen=True)
 class TrainingRequest:
@@ -35,7 +41,8 @@ class TrainingRequest:
 
     ``search`` has the settings of a search and its metric, where a candidate has a search space. ``code`` has the
     ``commit`` of the project folder and whether it is ``dirty``, where it is in a repository: it says where to find
-    the ``source`` of that digest again, and is no part of ``operation``. ``levels`` are those of the categories.
+    the ``source`` of that digest again, and is no part of ``operation``. ``levels`` are those of the categories,
+    ``classes`` those of the label by their codes.
     """
 
     partition: str
@@ -50,11 +57,12 @@ class TrainingRequest:
     search: dict[str, Any] | None = None
     code: dict[str, Any] | None = None
     levels: dict[str, list[str]] | None = None
+    classes: list[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the request as JSON values, without ``levels`` where there are no categories."""
+        """Return the request as JSON values, without ``levels`` and ``classes`` where there are none."""
         values = {**asdict(self), "window": self.window.to_dict(), "candidates": list(self.candidates)}
-        return {name: value for name, value in values.items() if name != "levels" or value is not None}
+        return {name: value for name, value in values.items() if name not in ("levels", "classes") or value is not None}
 
     def schema(self, workspace: Workspace) -> InputSchema:
         """Return the input schema of the candidates."""
@@ -134,7 +142,7 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
     schema = fit_schema(workspace, window.fitted)
     frames = {pin.partition: read_window(workspace, [pin], schema=schema) for pin in window.fitted}
     labels = pd.concat([frame.rows[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
-    check_labels(labels, classifies=workspace.loop.classifies)
+    check_labels(labels, classifies=workspace.loop.classifies, classes=workspace.loop.class_names)
     profile = profile_window({key: frame.features for key, frame in frames.items()})
     request = TrainingRequest(
         str(decision.partition),
@@ -148,6 +156,7 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         search={**train.search.model_dump(), "metric": workspace.loop.metric} if candidates["searched"] else None,
         code=code_state(workspace.root),
         levels={name: list(levels) for name, levels in schema.levels.items()} or None,
+        classes=list(workspace.loop.class_names) if workspace.loop.class_names else None,
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
@@ -172,16 +181,27 @@ def describe_candidates(workspace: Workspace) -> dict[str, Any]:
     return ChildStep(python=python, limits=train.limits).list_candidates(train.function, workspace.root, train.seed)
 
 
-def check_labels(labels: pd.Series[Any], *, classifies: bool) -> None:
-    """Raise TrainingError unless the labels of a window can be learned.
+def check_labels(labels: pd.Series[Any], *, classifies: bool, classes: tuple[str, ...] | None = None) -> None:
+    """Raise TrainingError unless the labels of a window can be learned; log the classes with few rows.
+
+    Parameters
+    ----------
+    labels : Series of float
+        The labels; of declared classes, their codes.
+    classes : tuple of str, optional
+        The declared classes by their codes.
 
     Raises
     ------
     TrainingError
-        If there are no labels, all are equal, or labels of classes are neither 0 nor 1.
+        If there are no labels, all are equal, a declared class has no row, or labels of undeclared classes are neither
+        0 nor 1.
     """
     if labels.empty:
         raise TrainingError("no row of the training window has a label")
+    if classes is not None:
+        check_classes(labels, classes)
+        return
     values = labels.unique()
     if len(values) == 1:
         kind = "one class" if classifies else "one value"
@@ -190,3 +210,23 @@ def check_labels(labels: pd.Series[Any], *, classifies: bool) -> None:
         )
     if classifies and not set(values) <= {0, 1}:
         raise TrainingError(f"labels {labels.name!r} must be 0 or 1; there are {len(values)}, such as {values[0]!r}")
+
+
+def check_classes(labels: pd.Series[Any], classes: tuple[str, ...]) -> None:
+    """Raise TrainingError if a declared class has no row in a window; log those with fewer than ``FEW_ROWS``.
+
+    Raises
+    ------
+    TrainingError
+        Naming the classes without a row: a model cannot learn them.
+    """
+    counts = [int((labels == code).sum()) for code in range(len(classes))]
+    missing = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if missing:
+        raise TrainingError(
+            f"no row of the training window has the label {' or '.join(map(repr, missing))}, which data.classes "
+            f"declares for {labels.name!r}; widen train.window, or leave the class out"
+        )
+    few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < FEW_ROWS]
+    if few:
+        log.warning("the training window has fewer than %s rows of the classes %s", FEW_ROWS, ", ".join(few))

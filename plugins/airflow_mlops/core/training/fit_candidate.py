@@ -18,7 +18,7 @@ from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environm
 from airflow_mlops.core.ports.fit_rows import FitRows, moments
 from airflow_mlops.core.ports.step_runner import StepRunner
 from airflow_mlops.core.registry.model_file import file_digest
-from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
+from airflow_mlops.core.training.assemble import TrainingRequest, check_classes, close_decision
 from airflow_mlops.core.training.window import read_window
 from airflow_mlops.core.workspace import Workspace
 
@@ -112,6 +112,8 @@ def rows_of(workspace: Workspace, request: FitRequest, schema: InputSchema | Non
     window = read_window(workspace, [PinnedPartition(**pin) for pin in request.window], schema=schema)
     data = workspace.loop.data
     moment = None if request.search is None else moments(window.rows[data.time])
+    if workspace.loop.class_names is not None:
+        check_classes(window.rows[data.label], workspace.loop.class_names)
     label = encode_label(window.rows[data.label], classifies=request.classifies)
     return FitRows(window.features, label, moment)
 

@@ -1,4 +1,4 @@
-"""Predict one number per row with a fitted model: a value, or the probability of class 1."""
+"""Predict rows with a fitted model: a value, the probability of class 1, or that of each of three classes or more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_mlops.core.training.row_losses import Floats
 
 
 def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
-    """Return one prediction for each row, shape (n_rows,).
+    """Return one prediction for each row, shape (n_rows,); with three classes or more, shape (n_rows, n_classes).
 
     The model gets the features that it was fitted on, by name and in its order; others are left out.
 
@@ -27,19 +27,27 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
     try:
         with np.errstate(all="ignore"):  # the result is checked for NaN and infinity below
             if classifies:
-                predictions = np.asarray(model.predict_proba(features), np.float64)[:, list(model.classes_).index(1)]
+                predictions = class_probabilities(model, features)
             else:
                 predictions = np.asarray(model.predict(features), np.float64)
     except Exception as error:  # a model may raise anything
         if type(error).__name__ == "NotFittedError":
             raise TrainingError(f"the model is not fitted: {error}") from error
         raise TrainingError(f"the model raised {type(error).__name__} in predict: {error}") from error
-    if predictions.shape != (len(features),):
+    if predictions.shape[:1] != (len(features),) or predictions.ndim > 1 + int(classifies):
         raise TrainingError(f"the model gave predictions of shape {predictions.shape} for {len(features):,} rows")
     bad = int(np.count_nonzero(~np.isfinite(predictions)))
     if bad:
         raise TrainingError(f"the model gave {bad:,} NaN or infinite predictions for {len(features):,} rows")
     return predictions
+
+
+def class_probabilities(model: Any, features: pd.DataFrame) -> Floats:
+    """Return the probability of class 1, or with three classes or more of each class in the order of the codes."""
+    probabilities, codes = np.asarray(model.predict_proba(features), np.float64), list(model.classes_)
+    if len(codes) < 3:
+        return probabilities[:, codes.index(1)]
+    return probabilities[:, [codes.index(code) for code in range(len(codes))]]
 
 
 def as_fitted(model: Any, features: pd.DataFrame) -> pd.DataFrame:

@@ -26,6 +26,19 @@ _LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
 }
 
 
+def _of_row(label: Floats, predicted: Floats) -> Floats:
+    """Return the probability of the class of each row, shape (n_rows,)."""
+    return np.asarray(predicted[np.arange(label.size), label.astype(np.int64)], np.float64)
+
+
+_LOSSES_OF_CLASSES: dict[str, Callable[[Floats, Floats], Floats]] = {
+    "log_loss": lambda label, predicted: -np.log(_clip(_of_row(label, predicted))),
+    "brier": lambda label, predicted: (predicted**2).sum(axis=1) + 1 - 2 * _of_row(label, predicted),
+    "accuracy": lambda label, predicted: (predicted.argmax(axis=1) != label).astype(np.float64),
+}
+"""The losses of three classes or more; Brier's is the sum over the classes, from 0 to 2."""
+
+
 def _clip(probability: Floats) -> Floats:
     return np.clip(probability, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
 
@@ -38,9 +51,10 @@ def row_losses(metric: MetricName, label: npt.ArrayLike, predicted: npt.ArrayLik
     metric : str
         Name of the metric.
     label : array_like of float, shape (n_rows,)
-        For classification 0 or 1.
+        For classification 0 or 1; for three classes or more their codes from 0.
     predicted : array_like of float, shape (n_rows,)
-        For classification the probability of class 1.
+        For classification the probability of class 1; for three classes or more the probabilities of each, shape
+        (n_rows, n_classes).
 
     Raises
     ------
@@ -49,11 +63,11 @@ def row_losses(metric: MetricName, label: npt.ArrayLike, predicted: npt.ArrayLik
         decide about a model.
     """
     labels, predictions = checked_rows(metric, label, predicted)
-    return _LOSSES[metric](labels, predictions)
+    return (_LOSSES if predictions.ndim == 1 else _LOSSES_OF_CLASSES)[metric](labels, predictions)
 
 
 def checked_rows(subject: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Return labels and predictions as finite float arrays of shape (n_rows,).
+    """Return labels, shape (n_rows,), and predictions, shape (n_rows,) or (n_rows, n_classes), as finite floats.
 
     Raises
     ------
@@ -61,7 +75,7 @@ def checked_rows(subject: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -
         Naming ``what`` they are for, if there are no rows, the lengths differ, or a value is NaN or infinite.
     """
     labels, predictions = np.asarray(label, np.float64), np.asarray(predicted, np.float64)
-    if labels.shape != predictions.shape or labels.ndim != 1:
+    if labels.ndim != 1 or predictions.ndim not in (1, 2) or labels.size != len(predictions):
         raise GateError(f"{subject}: {predictions.shape} predictions for {labels.shape} labels")
     if labels.size == 0:
         raise GateError(f"{subject}: no rows with a label")
@@ -69,6 +83,8 @@ def checked_rows(subject: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -
         bad = int(np.count_nonzero(~np.isfinite(values)))
         if bad:
             raise GateError(f"{subject}: {bad:,} of {values.size:,} {name}s are NaN or infinite")
+    if predictions.ndim == 2 and not np.isin(labels, np.arange(predictions.shape[1])).all():
+        raise GateError(f"{subject}: a label is none of the {predictions.shape[1]} classes of the predictions")
     return labels, predictions
 
 

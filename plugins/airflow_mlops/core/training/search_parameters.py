@@ -8,15 +8,17 @@ is fitted once more on all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
+from airflow_mlops.core.training.row_losses import metric_value, row_losses
 
 KEPT_TRIALS = 50
 """Most trials that a result lists, the best first; it counts the others."""
@@ -37,12 +39,13 @@ def search_parameters(
 
     settings = request.search or {}
     metric = str(settings["metric"])
+    classes = int(np.max(rows.label)) + 1 if request.classifies else 0
     older, newer = split_in_time(rows.moment, settings["validation"])
     options = {
         "factor": settings["factor"],
         "min_resources": "exhaust",
         "cv": [(older, newer)],
-        "scoring": scorer(metric),
+        "scoring": scorer(metric) if classes < 3 else class_scorer(metric, classes),
         "random_state": request.seed,
     }
     size = grid_size(space)
@@ -129,6 +132,18 @@ def scorer(metric: str) -> Any:
             f"a search cannot compare by {metric!r}; it can by {', '.join(sorted([*names, 'log_loss']))}"
         )
     return get_scorer(names[metric])
+
+
+def class_scorer(metric: str, classes: int) -> Callable[[Any, Any, Any], float]:
+    """Return a scorer of three classes or more; a class without rows in a part of the window has the probability 0."""
+
+    def score(estimator: Any, features: Any, label: Any) -> float:
+        chances = np.zeros((len(label), classes))
+        chances[:, np.asarray(estimator.classes_, np.int64)] = estimator.predict_proba(features)
+        value = metric_value(cast(MetricName, metric), row_losses(cast(MetricName, metric), label, chances))
+        return value if metric == "accuracy" else -value
+
+    return score
 
 
 def readable_score(metric: str, score: float) -> float | None:

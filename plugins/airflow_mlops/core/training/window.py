@@ -13,6 +13,7 @@ from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.contract_over_time import apply_contract
 from airflow_mlops.core.data.frame_types import frame_of, never_null
 from airflow_mlops.core.data.input_schema import InputSchema, contract_schema, levels_of, open_categories
+from airflow_mlops.core.data.label_classes import encode_column
 from airflow_mlops.core.data.labels.labels_of import LabelReader, fully_labelled_partitions, pin_labels, with_labels
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.train import Train
@@ -93,7 +94,7 @@ def pin_window(state: LoopState, declared: Train, as_of: str, *, own_labels: boo
 def read_partition(
     workspace: Workspace, pin: PinnedPartition, *, label: bool, labels: LabelReader | None = None
 ) -> pd.DataFrame:
-    """Return a pinned partition's rows ordered by key, with or without the label.
+    """Return a pinned partition's rows ordered by key, with or without the label; of classes, with its code.
 
     Parameters
     ----------
@@ -120,6 +121,7 @@ def read_partition(
         rows = apply_contract(rows, workspace.contract, where, but=None if label else data.label)
     rows = rows.sort_by(data.key)
     frame = frame_of(rows, never_null(workspace.contract, data.key))
+    frame = encode_column(frame, data.label, workspace.loop.class_names, f"partition {pin.partition}")
     if label and (data.labels is not None or pin.labels is not None):
         delivered = (labels or LabelReader(workspace)).of(pin.partition, pin.labels)
         return with_labels(frame, rows[data.key], delivered, data.label)
@@ -136,6 +138,7 @@ def read_labels(workspace: Workspace, pin: PinnedPartition, *, labels: LabelRead
     columns = [name for name in (data.key, data.label) if name in present]
     rows = workspace.snapshots.read(pin.partition, version=pin.version, columns=columns)
     frame = frame_of(rows, never_null(workspace.contract, data.key))
+    frame = encode_column(frame, data.label, workspace.loop.class_names, f"partition {pin.partition}")
     if data.labels is not None or pin.labels is not None:
         delivered = (labels or LabelReader(workspace)).of(pin.partition, pin.labels)
         frame = with_labels(frame, rows[data.key], delivered, data.label)

@@ -96,7 +96,9 @@ def check_label(
     past = [moment for moment in moments if moment is not None]
     now = label_moments(profile.columns[label]) if label in profile.columns else None
     if len(past) < declared.at_least or now is None:
-        reason = "" if now else "no row of this partition has a label; "
+        has_label = label in profile.columns and profile.columns[label].values > 0
+        words = "the label has no mean; " if has_label else "no row of this partition has a label; "
+        reason = "" if now else words
         return too_little_history("label", declared, len(past), reason)
     mean, _, rows = now
     spread = float(np.median([deviation for _, deviation, _ in past]))

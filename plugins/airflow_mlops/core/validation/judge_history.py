@@ -32,6 +32,7 @@ def judge_history(workspace: Workspace, manifest: SnapshotManifest) -> list[Find
         time=data.time,
         hidden=(contract.hidden if contract else frozenset()) | data.key_and_time,
         known_ahead=contract.known_ahead if contract else frozenset(),
+        classes=workspace.loop.class_names,
     )
     return [*findings, *leaks]
 

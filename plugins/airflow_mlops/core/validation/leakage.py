@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_mlops.core.data.label_classes import encode_labels
 from airflow_mlops.core.data.profiles.column_bins import Floats
 from airflow_mlops.core.data.profiles.profile_rows import category_text
 from airflow_mlops.core.declaration.arrow_types import column_kind, is_time
@@ -51,6 +52,7 @@ def check_leakage(
     time: str,
     hidden: frozenset[str] = frozenset(),
     known_ahead: frozenset[str] = frozenset(),
+    classes: tuple[str, ...] | None = None,
 ) -> list[Finding]:
     """Return a finding for each leak of each feature, or a single finding without a leak.
 
@@ -66,6 +68,8 @@ def check_leakage(
         Further columns that a model never sees.
     known_ahead : frozenset of str
         Dates and times that are known when a prediction is made, wherever they lie: they cannot leak.
+    classes : tuple of str, optional
+        The declared classes of the label; of three or more, each is compared with the others.
     """
     if label not in sample.column_names:  # labels come later from a source of their own
         sample = sample.append_column(label, pa.nulls(sample.num_rows, pa.float64()))
@@ -81,19 +85,35 @@ def check_leakage(
     ]
     compared = sample.slice(0, COMPARED_ROWS)
     order = time_order(compared.column(time))
-    target = to_floats(compared.column(label))
-    rows = 0 if target is None else int(np.isfinite(target).sum())
-    if target is None or rows < MIN_ROWS:
+    targets = label_targets(compared.column(label), classes)
+    rows = int(np.isfinite(targets[0]).sum()) if targets else 0
+    if rows < MIN_ROWS:
         words = f"{rows:,} rows of the sample have a label, {MIN_ROWS} are needed to look for features like it"
         return [*findings, Finding("leakage", None, severity, "too little history", words)]
     for name in features:
-        leak = find_likeness(compared.column(name), target, order)
+        leaks = (find_likeness(compared.column(name), target, order) for target in targets)
+        leak = next((leak for leak in leaks if leak is not None), None)
         if leak is not None:
             value, limit, words = leak
             words = f"{name} {words} ({remedy(compared.column(name))})"
             findings.append(Finding("leakage", name, severity, "fail", words, value, limit))
     words = f"none of {len(features)} features nearly is the label or is known only after the event"
     return findings or [Finding("leakage", None, severity, "pass", words)]
+
+
+def label_targets(column: pa.ChunkedArray, classes: tuple[str, ...] | None) -> list[Floats]:
+    """Return the targets that features are compared with, each of shape (n_rows,) with NaN for null.
+
+    It is the label itself, or whether it is of a class, for each of three classes or more; empty for text without
+    declared classes.
+    """
+    if classes is None:
+        target = to_floats(column)
+        return [] if target is None else [target]
+    codes = encode_labels(column.to_pandas(), classes)
+    if len(classes) == 2:
+        return [codes]
+    return [np.where(np.isnan(codes), np.nan, codes == code) for code in range(len(classes))]
 
 
 def remedy(column: pa.ChunkedArray) -> str:

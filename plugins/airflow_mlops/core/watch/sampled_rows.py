@@ -33,7 +33,8 @@ class SampledRows:
     predict : callable
         The champion's predict function over features.
     logged : array of float, optional
-        The champion's predictions when the rows were scored; without them the champion predicts the rows again.
+        The champion's predictions when the rows were scored, with three classes or more of shape (n_rows, n_classes);
+        without them the champion predicts the rows again.
     """
 
     partition: str

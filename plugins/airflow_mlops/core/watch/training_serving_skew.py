@@ -18,7 +18,7 @@ import pandas as pd
 from airflow_mlops.core.data.frame_types import frame_of
 from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.data.user_features import FeatureMaker
-from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.errors import NotReadyError, TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
@@ -83,6 +83,11 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
     NotReadyError
         If the partition was not scored.
     """
+    if workspace.loop.several_classes:
+        raise NotReadyError(
+            f"{workspace.loop.model}: data.classes declares {len(workspace.loop.class_names or ())}, and rows are "
+            "compared one by one for two classes or numbers only"
+        )
     state = workspace.state()
     key = partition or state.scored.newest() or ""
     scored = state.require_scored(key)

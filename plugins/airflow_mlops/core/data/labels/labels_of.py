@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import content_digest
+from airflow_mlops.core.data.label_classes import encode_delivered
 from airflow_mlops.core.data.labels.take_labels import TABLE
 from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.errors import DataError
@@ -165,7 +166,8 @@ class LabelReader:
                 f"labels {tick} in version {delivery.version} have the digest {digest[:12]}…, the ledger states "
                 f"{delivery.digest[:12]}…"
             )
-        return pd.Series(rows["label"].to_numpy(), pd.Index(rows["key"].to_pylist(), dtype=str))
+        labels = encode_delivered(rows["label"], self._workspace.loop.class_names)
+        return pd.Series(labels, pd.Index(rows["key"].to_pylist(), dtype=str))
 
 
 def erased_deliveries(

@@ -1,7 +1,7 @@
-"""Read a delivery of labels: one number for each key, and the counts of bad rows by reason.
+"""Read a delivery of labels: one number or one declared class for each key, and the counts of bad rows by reason.
 
-A row without a key, without a number, or with another number than an earlier row of the same key is dropped and counted
-by its reason. If more rows are bad than ``data.tolerance`` allows, the delivery is refused.
+A row without a key, without a number or a declared class, or with another label than an earlier row of the same key is
+dropped and counted by its reason. If more rows are bad than ``data.tolerance`` allows, the delivery is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from airflow_mlops.core.data.erasure import Erasure, subject_column
 from airflow_mlops.core.data.key_text import join_key_columns
+from airflow_mlops.core.data.label_classes import class_text
 from airflow_mlops.core.data.labels.open_labels import data_of_labels, declared_labels, open_labels
 from airflow_mlops.core.data.masking import mask_column, mask_key
 from airflow_mlops.core.data.read_text import format_column, moments_of_clocks, parse_column
@@ -31,10 +32,14 @@ from airflow_mlops.core.workspace import Workspace
 
 SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("label", pa.float64())])
 
+CLASS_SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("label", pa.string())])
+"""Labels of declared classes are stored as the texts that arrived."""
+
 NO_KEY = "no key"
 NO_NUMBER = "no number"
 NOT_FINITE = "NaN or infinite"
 NO_CLASS = "neither 0 nor 1"
+NOT_DECLARED = "none of the declared classes"
 TWO_LABELS = "two labels for one key"
 BROKEN = "broken line"
 LABEL = "__label__"
@@ -100,7 +105,7 @@ def read_delivery(workspace: Workspace, state: LoopState, tick: str) -> Delivery
         delivery.bad[BROKEN] += len(arrival.broken)
         delivery.delivered += len(arrival.broken)
         delivery.origin, delivery.erased = arrival.origin, reader.erasure.rows
-    delivery.rows = reader.merge_keys(pa.Table.from_batches(parts, SCHEMA))
+    delivery.rows = reader.merge_keys(pa.Table.from_batches(parts, reader.schema))
     bad = sum(delivery.bad.values())
     if bad > workspace.loop.data.tolerance * delivery.delivered:
         raise PartitionRefusedError(
@@ -114,6 +119,8 @@ class _DeliveryReader:
     def __init__(self, workspace: Workspace, state: LoopState) -> None:
         self.workspace, self.loop, self.declared = workspace, workspace.loop, declared_labels(workspace.loop)
         self.delivery, self.erasure = Delivery(), Erasure(workspace, state)
+        self.classes = self.loop.class_names
+        self.schema = SCHEMA if self.classes is None else CLASS_SCHEMA
         self.keys = key_columns(self.declared.key or self.loop.data.key)
         self.label = self.declared.label or self.loop.data.label
         self.parts = [key_part(workspace, state, name) for name in self.loop.data.key_columns]
@@ -142,8 +149,9 @@ class _DeliveryReader:
                     f"{', '.join(present)}"
                 )
         kind = arrival.schema.field(self.label).type
-        if arrival.typed and not is_number(kind):
-            raise PartitionRefusedError(f"labels: column {self.label!r} has the type {kind}; a label is a number")
+        if arrival.typed and not (is_number(kind) if self.classes is None else is_class(kind)):
+            rule = "a label is a number" if self.classes is None else "a declared class is text or an integer"
+            raise PartitionRefusedError(f"labels: column {self.label!r} has the type {kind}; {rule}")
         names = {**dict(zip(self.loop.data.key_columns, self.keys, strict=True)), LABEL: self.label}
         # With the subject of each row, if it is delivered, labels of erased subjects can be dropped.
         subject = subject_column(self.workspace)
@@ -157,25 +165,33 @@ class _DeliveryReader:
 
     def good_rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the good rows of a batch, and count the others."""
-        label, reasons = parse_labels(batch.column(LABEL), self.nulls, self.form)
+        values, empty, reasons = self.parse(batch.column(LABEL))
         parts = [self.part_texts(batch, part) for part in self.parts]
         no_part = [as_mask(pc.or_kleene(pc.is_null(texts), pc.equal(texts, ""))) for texts in parts]
         has_no_key = np.logical_or.reduce(no_part)
-        empty = as_mask(pc.is_null(label)) & ~reasons[NO_NUMBER]
-        values = label.to_numpy(zero_copy_only=False)
-        reasons[NOT_FINITE] = ~empty & ~reasons[NO_NUMBER] & ~np.isfinite(values)
         is_good = ~empty
         for reason, bad in ((NO_KEY, has_no_key), *reasons.items()):
             self.delivery.bad[reason] += int((bad & is_good).sum())
             is_good &= ~bad
-        if self.loop.classifies:
+        if self.loop.classifies and self.classes is None:
             is_no_class = is_good & ~np.isin(values, (0.0, 1.0))
             self.delivery.bad[NO_CLASS] += int(is_no_class.sum())
             is_good &= ~is_no_class
         self.delivery.delivered += batch.num_rows
         self.delivery.empty += int(empty.sum())
         keys = self.join_parts([texts.filter(pa.array(is_good)) for texts in parts])
-        return pa.RecordBatch.from_arrays([keys, pa.array(values[is_good])], schema=SCHEMA)
+        labels = pa.array(values[is_good], self.schema.field("label").type)
+        return pa.RecordBatch.from_arrays([keys, labels], schema=self.schema)
+
+    def parse(self, column: pa.Array) -> tuple[npt.NDArray[Any], Mask, dict[str, Mask]]:
+        """Return labels, a mask of those that are null, and a mask of bad ones by reason; shape (n_rows,) each."""
+        if self.classes is not None:
+            return parse_classes(column, self.nulls, self.classes)
+        label, reasons = parse_labels(column, self.nulls, self.form)
+        empty = as_mask(pc.is_null(label)) & ~reasons[NO_NUMBER]
+        values = label.to_numpy(zero_copy_only=False)
+        reasons[NOT_FINITE] = ~empty & ~reasons[NO_NUMBER] & ~np.isfinite(values)
+        return values, empty, reasons
 
     def part_texts(self, batch: pa.RecordBatch, part: KeyPart) -> pa.Array:
         """Return a column of the key as the texts that snapshots would have, unmasked."""
@@ -203,7 +219,7 @@ class _DeliveryReader:
         self.delivery.bad[TWO_LABELS] += int(pc.sum(conflicting).as_py() or 0)
         merged = grouped.filter(has_one_label)
         self.delivery.duplicates += int(pc.sum(merged["label_count"]).as_py() or 0) - merged.num_rows
-        labels = pa.table([merged["key"], merged["label_min"]], SCHEMA.names).cast(SCHEMA)
+        labels = pa.table([merged["key"], merged["label_min"]], SCHEMA.names).cast(self.schema)
         return labels.sort_by("key").combine_chunks()
 
 
@@ -288,6 +304,30 @@ def parse_labels(column: pa.Array, nulls: tuple[str, ...], form: TextForm = _PLA
     number_text = pc.if_else(is_true, "1", pc.if_else(is_false, "0", text))
     values, bad = parse_column(number_text, pa.float64(), form=form)
     return values, {NO_NUMBER: bad}
+
+
+def parse_classes(
+    column: pa.Array, nulls: tuple[str, ...], classes: tuple[str, ...]
+) -> tuple[npt.NDArray[Any], Mask, dict[str, Mask]]:
+    """Return the names of classes, a mask of nulls, and a mask of what is none of the classes; shape (n_rows,) each."""
+    values = without_nulls(decoded(column), nulls).to_pylist()
+    names = np.array([None if value is None else class_text(value) for value in values], dtype=object)
+    empty = np.array([name is None for name in names], bool)
+    return names, empty, {NOT_DECLARED: ~empty & ~np.isin(names, np.array(classes, dtype=object))}
+
+
+def decoded(column: pa.Array) -> pa.Array:
+    """Return a column without a dictionary, and any text as plain text."""
+    kind = canonical_type(column.type)
+    return column.cast(kind) if kind is not None and pa.types.is_string(kind) else column
+
+
+def is_class(kind: pa.DataType) -> bool:
+    """Return whether values of a type can be declared classes: text, integers, whole floats, or only nulls."""
+    stored = canonical_type(kind)
+    if stored is None:
+        return bool(pa.types.is_null(kind))
+    return bool(pa.types.is_string(stored) or pa.types.is_integer(stored) or pa.types.is_floating(stored))
 
 
 def is_number(kind: pa.DataType) -> bool:

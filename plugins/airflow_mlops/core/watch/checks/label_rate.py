@@ -3,13 +3,14 @@
 Two numbers of the window are held against the same numbers of the partitions that the champion was made of: the share
 of rows with a label, and the mean of the labels, which of classes is the rate of class 1. They share the check's alarm
 rate evenly. A shift of the mean matters by the label's own standard deviation, so that a rare class that became three
-times as frequent is seen. While more labels may come of a window, nothing is said of it; and where none has come at
-all, that is absence (``watch.overdue``) and no rate.
+times as frequent is seen. Of three classes or more the rate of each is compared, and they share the half of the alarm
+rate that is otherwise the mean's. While more labels may come of a window, nothing is said of it; and where none has
+come at all, that is absence (``watch.overdue``) and no rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -63,15 +64,80 @@ def check_label_rate(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
         workspace.loop, window.until
     ):
         return cannot_tell(f"labels of {window.partition} may still come after {window.until}")
+    classes = workspace.loop.class_names if workspace.loop.several_classes else None
     state, reader = workspace.state(as_of=window.until), LabelReader(workspace)
-    pins, past = window.champion.details.window, []
+    pins, past_labels = window.champion.details.window, []
     for pin in spread_evenly((*pins.fitted, *pins.holdout), REFERENCE_PARTITIONS):
         try:
-            past.append(LabelCounts.of(read_labels(workspace, pin, labels=reader)["label"].to_numpy()))
+            past_labels.append(read_labels(workspace, pin, labels=reader)["label"].to_numpy())
         except DataError:
             continue  # a lost partition is no reference; judge_label_rate raises where all are lost
     window_labels = read_labels(workspace, pin_scored(state, window.partition, window.until), labels=reader)
-    return judge_label_rate(past, LabelCounts.of(window_labels["label"].to_numpy()), terms)
+    now = window_labels["label"].to_numpy()
+    if classes is not None:
+        return judge_class_rates(past_labels, now, terms, classes)
+    return judge_label_rate([LabelCounts.of(labels) for labels in past_labels], LabelCounts.of(now), terms)
+
+
+def judge_class_rates(past: Sequence[Floats], now: Floats, terms: CheckTerms, classes: tuple[str, ...]) -> CheckResult:
+    """Judge whether the share of labelled rows, or the rate of a class, differs from the windows of the reference.
+
+    Parameters
+    ----------
+    past : sequence of array of float, each shape (n_rows,)
+        Codes of the labels of each window of the reference, NaN without a label.
+    now : array of float, shape (n_rows,)
+        Codes of the labels of the window to judge.
+
+    Raises
+    ------
+    NotReadyError
+        If no row of the reference has a label.
+    """
+    counts = [LabelCounts.of(labels) for labels in past]
+    first, labelled = LabelCounts.of(now), [labels for labels in past if np.isfinite(labels).any()]
+    if not labelled:
+        raise NotReadyError("no labelled row of the champion's training window can be read")
+    if not first.labelled:
+        return cannot_tell(f"none of {first.rows:,} rows has a label", rows=first.rows, labelled=0)
+    share = compare(first.share, [part.share for part in counts], both_sides=True)
+    verdict, needed = share.verdict(rows=first.rows, alarm_rate=terms.alarm_rate / 2, least=terms.min_effect)
+    verdicts, needs, rates = [verdict], [needed], {}
+    for code, name in enumerate(classes):
+        parts = [LabelCounts.of(of_class(labels, code)) for labels in labelled]
+        rate = compare(LabelCounts.of(of_class(now, code)).level, [part.level for part in parts], both_sides=True)
+        deviation = sqrt(float(np.mean([part.deviation**2 for part in parts])))
+        verdict, needed = rate.verdict(
+            rows=first.labelled, alarm_rate=terms.alarm_rate / 2 / len(classes), least=terms.min_effect * deviation
+        )
+        verdicts.append(verdict)
+        needs.append(needed)
+        rates[name] = rate
+    numbers = {
+        "rows": first.rows,
+        "labelled": first.labelled,
+        "share": share.numbers(),
+        "classes": {name: rate.numbers() for name, rate in rates.items()},
+        "needed": None if None in needs else max(need for need in needs if need is not None),
+    }
+    return CheckResult(worst_verdict(*verdicts), class_sentence(first, share, rates), numbers)
+
+
+def class_sentence(now: LabelCounts, share: Comparison, rates: Mapping[str, Comparison]) -> str:
+    """Return a sentence with the share of labelled rows, the rate of each class, and the usual ones."""
+    listed = ", ".join(
+        f"{name} {rate.now.value:.1%} and usually {rate.usual:.1%} (p = {rate.p_value:.2g})"
+        for name, rate in rates.items()
+    )
+    return (
+        f"{now.labelled:,} of {now.rows:,} rows have a label, {share.now.value:.1%} and usually {share.usual:.1%} "
+        f"(p = {share.p_value:.2g}); of these are {listed}"
+    )
+
+
+def of_class(labels: Floats, code: int) -> Floats:
+    """Return 1 for labels of a class, 0 for others and NaN for none, shape (n_rows,)."""
+    return np.where(np.isnan(labels), np.nan, labels == code)
 
 
 def judge_label_rate(past: Sequence[LabelCounts], now: LabelCounts, terms: CheckTerms) -> CheckResult:

@@ -33,6 +33,7 @@ from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.prediction_columns import read_columns, stored_predictions
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import read_partition, read_rows
 from airflow_mlops.core.watch.performance.measure_performance import labelled_predictions
@@ -138,14 +139,15 @@ class WatchedWindow:
             features=features.iloc[positions].reset_index(drop=True),
             label=logged["label"].to_numpy(np.float64),
             predict=self.predict,
-            logged=logged["champion_prediction"].to_numpy(np.float64),
+            logged=stored_predictions(logged, "champion", self.workspace.loop.class_names).astype(np.float64),
         )
 
     @cached_property
     def logged(self) -> pd.DataFrame:
         """The champion's predictions of all rows and the labels that have arrived, by key."""
         table = self.workspace.predictions.read(self.partition, version=self.scored.version)
-        frame: pd.DataFrame = frame_of(table.select(["key", "champion_prediction"])).set_index("key")
+        columns = read_columns("champion", self.workspace.loop.class_names)
+        frame: pd.DataFrame = frame_of(table.select(["key", *columns])).set_index("key")
         return frame.assign(label=self.labels.reindex(frame.index))
 
     @cached_property

@@ -18,6 +18,7 @@ import pandas as pd
 
 from airflow_mlops.core.data.frame_types import frame_of
 from airflow_mlops.core.data.input_schema import version_schema
+from airflow_mlops.core.data.label_classes import count_unknown_labels
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.labels.open_labels import earliest_labelled_partition
 from airflow_mlops.core.data.user_features import FeatureMaker
@@ -27,6 +28,7 @@ from airflow_mlops.core.ledger.data_details import PredictionsPublished
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, PerformanceJudged
+from airflow_mlops.core.training.prediction_columns import stored_predictions
 from airflow_mlops.core.training.window import ModelRows, pin_scored, read_partition
 from airflow_mlops.core.watch.performance.holdout_losses import columns_of, reference_loss, reference_slices
 from airflow_mlops.core.watch.performance.judge_performance import HoldoutLosses, Look, ServedRows, judge_performance
@@ -184,6 +186,7 @@ class _Judgement:
         frame = _match_predictions(self.workspace, rows, self.partition, scored)
         enough = len(frame) >= self.declared.min_rows
         details = self._judge_metric(rows, frame) if enough else self._too_few(len(frame), len(rows))
+        details = self._mention_unknown(details, scored)
         if self.has_label_source:
             uses = enough and details.value is not None and not self.historical
             spent = self.spent + (self.rate if uses else 0.0)
@@ -198,6 +201,14 @@ class _Judgement:
             # An alarm that stands was raised when the window was not historical yet.
             historical=self.historical and not details.alarms,
         )
+
+    def _mention_unknown(self, details: PerformanceJudged, scored: PredictionsPublished) -> PerformanceJudged:
+        """Return the details with the number of rows whose own label is none of the declared classes, if any."""
+        unknown = count_unknown_labels(self.workspace, self.partition, scored.snapshot_version)
+        if not unknown:
+            return details
+        words = f"{unknown:,} rows are left out: their label is none of the declared classes"
+        return replace(details, message=f"{details.message}; {words}")
 
     def _too_few(self, labelled: int, rows: int) -> PerformanceJudged:
         needed = self.declared.min_rows
@@ -220,7 +231,7 @@ class _Judgement:
         positions = frame["row"].to_numpy()
         served = ServedRows(
             frame["label"].to_numpy(float),
-            frame["served_prediction"].to_numpy(),
+            stored_predictions(frame, "served", self.workspace.loop.class_names),
             {name: values[positions] for name, values in columns.items()},
         )
         alarmed = () if self.previous is None else self.previous.alarmed

@@ -1,0 +1,89 @@
+"""The classes of a label: their names, their order, and what a loop of three or more of them may declare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from airflow_mlops.core.declaration.evaluate import (
+    CLASS_METRICS,
+    FAIRNESS,
+    ROW_CLASS_METRICS,
+    SEVERAL_CLASS_METRICS,
+)
+from airflow_mlops.core.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from airflow_mlops.core.declaration.loop import Loop
+
+ClassName = Annotated[str, Field(min_length=1, max_length=200)] | int
+"""A class as the data has it."""
+CHECKS_OF_ONE_NUMBER = ("estimated_performance", "importance", "concept")
+"""Checks of the watch that need one number for each prediction."""
+
+
+def class_names(classes: tuple[str | int, ...], positive: str | int | None) -> tuple[str, ...]:
+    """Return the names of the classes by their codes, from 0; of two classes the positive one has the code 1.
+
+    >>> class_names(("late", "on_time"), "late"), class_names((1, 2, 3), None)
+    (('on_time', 'late'), ('1', '2', '3'))
+    """
+    if positive is not None and positive == classes[0]:
+        classes = classes[::-1]
+    return tuple(map(str, classes))
+
+
+def require_fitting_classes(loop: Loop) -> None:
+    """Raise DeclarationError if the declared classes do not fit the metrics, or a key is for two classes only.
+
+    Raises
+    ------
+    DeclarationError
+        For the first such key.
+    """
+    if loop.data.classes is not None and not loop.classifies:
+        raise DeclarationError(
+            "classes are declared, and the metrics of the gates and of the watch are for numbers; gate on a metric of "
+            "classes such as log_loss, or leave classes out",
+            key="data.classes",
+        )
+    names = [gate.metric for gate in loop.gates]
+    if loop.several_classes:
+        _refuse_metrics_of_two(names, len(loop.class_names or ()))
+        _refuse_keys_of_two(loop)
+        return
+    for index, name in enumerate(names):
+        if name in SEVERAL_CLASS_METRICS:
+            raise DeclarationError(
+                f"{name} is for three classes or more, and data.classes declares none or two; use one of "
+                f"{', '.join(CLASS_METRICS)}",
+                key=f"gates[{index}].metric",
+            )
+
+
+def _refuse_metrics_of_two(names: list[str], count: int) -> None:
+    for index, name in enumerate(names):
+        if name in FAIRNESS or (name in CLASS_METRICS and name not in ROW_CLASS_METRICS):
+            raise DeclarationError(
+                f"{name} is for two classes only, and data.classes declares {count}; use one of "
+                f"{', '.join((*ROW_CLASS_METRICS, *SEVERAL_CLASS_METRICS))}",
+                key=f"gates[{index}].metric",
+            )
+
+
+def _refuse_keys_of_two(loop: Loop) -> None:
+    checks = ", ".join(name for name in loop.watch.checks if name in CHECKS_OF_ONE_NUMBER)
+    refusals = (
+        (loop.rollout.target != "batch", "rollout.target", f"{loop.rollout.target} serves", "use batch"),
+        (bool(checks), "watch.checks", f"{checks}: needs one number for each row and is", "leave it out"),
+        (bool(loop.evaluate.groups), "evaluate.groups", "fairness is measured", "leave it out"),
+        (loop.evaluate.shap, "evaluate.shap", "SHAP values are computed", "leave it out"),
+    )
+    for is_declared, key, words, remedy in refusals:
+        if is_declared:
+            raise DeclarationError(
+                f"{words} for two classes or numbers only, and data.classes declares {len(loop.class_names or ())}; "
+                f"{remedy}",
+                key=key,
+            )
