@@ -41,10 +41,12 @@ def interface_of_candidate(
     RegistryError
         If the model file is not the one that was judged.
     """
+    pins = request.window.holdout[-1:]  # one partition is enough for the types, and the holdout may be long
+    if not pins:
+        return None
     model = load_model(workspace.shared(candidate_file(workspace, request.operation, candidate)), digest)
     try:
-        # One partition is enough for the types, and the holdout may be long.
-        rows = read_window(workspace, request.window.holdout[-1:], schema=request.schema(workspace))
+        rows = read_window(workspace, pins, schema=request.schema(workspace))
     except (DataError, TrainingError) as error:
         log.warning("candidate %r is registered without a signature of MLflow: %s", candidate, error)
         return None
