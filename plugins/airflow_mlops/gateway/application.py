@@ -33,7 +33,7 @@ import msgspec
 import airflow_mlops
 from airflow_mlops.core.errors import MlopsError, RolloutError
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError
-from airflow_mlops.gateway.http import (
+from airflow_mlops.gateway.http_messages import (
     JSON,
     JSON_HEADER,
     Headers,

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from airflow_mlops.gateway.http import JSON, RefusedError
+from airflow_mlops.gateway.http_messages import JSON, RefusedError
 from airflow_mlops.gateway.row_errors import RowError
 from airflow_mlops.gateway.row_shape import RowField, RowShape
 from airflow_mlops.gateway.row_text import (

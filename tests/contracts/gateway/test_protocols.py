@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from airflow_mlops.core.data.masking import keyed_hash, mask_key
 from airflow_mlops.core.ports.rollout_target import Traffic
@@ -591,5 +591,31 @@ columns:
             )
         assert (tensor["id"], tensor["model_version"]) == ("42", single["version"])
         assert predictions(INFER, tensor) == scores["predictions"] == [single["prediction"]]
+    finally:
+        project.close()
+
+
+def test_of_a_class_the_probability_is_named_as_such(tmp_path_factory: pytest.TempPathFactory) -> None:
+    project = ToyProject(tmp_path_factory.mktemp("classes"), gates=[{"metric": "log_loss", "at_most": 5}])
+    try:
+        gateway = project.gateway().start()
+        target = GatewayTarget(project.workspace, [gateway.url], TELL_TOKEN)
+        rows = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
+        target.prepare(project.version(1, LogisticRegression().fit(rows, [0, 0, 1, 1])))
+        target.apply(Traffic(1, "1"))
+        with gateway.client() as client:
+            expected = post(client, "/predict", row(x=1.2))[1]["prediction"]
+            assert 0 < expected < 1
+            outputs = post(client, INFER, tensors([row(x=1.2)]))[1]["outputs"]
+            assert {output["name"]: output["data"] for output in outputs} == {
+                "prediction": [expected],
+                "probability": [expected],
+            }
+            body = {**tensors([row(x=1.2)]), "outputs": [{"name": "probability"}]}
+            assert [output["name"] for output in post(client, INFER, body)[1]["outputs"]] == ["probability"]
+            assert [tensor["name"] for tensor in client.get("/v2/models/toy").json()["outputs"]] == [
+                "prediction",
+                "probability",
+            ]
     finally:
         project.close()
