@@ -22,6 +22,7 @@ from airflow_mlops.testing.gateway_process import PREDICT_TOKEN, GatewayProcess
 from benchmarks.gateway_clients import Request, ask
 from benchmarks.gateway_servers import (
     ROW,
+    TENSORS,
     Server,
     fastapi,
     fit_model,
@@ -53,6 +54,9 @@ def gateway_requests(*, rounds: int = ROUNDS, requests: int = REQUESTS) -> list[
             "mlserver": stack.enter_context(mlserver(folder, histogram)),
             "mlflow": stack.enter_context(mlflow_serve(folder, histogram)),
         }
+        ours = servers["ours"]
+        infer = Request(ours.request.port, "/v2/models/bench/infer", TENSORS, PREDICT_TOKEN)
+        servers["v2"] = Server("gateway, V2", ours.pid, infer)
         cost = measure_costs(servers, rounds, requests)
     for name, milliseconds in cost.items():
         print(f"    {servers[name].name:<22}{milliseconds:>8.3f} CPU ms a request")
@@ -60,6 +64,7 @@ def gateway_requests(*, rounds: int = ROUNDS, requests: int = REQUESTS) -> list[
         ("gateway_vs_mlflow_serve", "ours", "mlflow", "mlflow models serve", 1 / 25, "ours <= peer / 25"),
         ("gateway_vs_mlserver", "ours", "mlserver", "MLServer, in its own environment", 1 / 3, "ours <= peer / 3"),
         ("gateway_vs_bare", "ours", "bare", "a FastAPI route, same array prediction", 0.7, "ours <= 0.7 x peer"),
+        ("gateway_v2", "v2", "ours", "the same row by /predict", 1.5, "ours <= 1.5 x peer"),
         ("gateway_onnx_vs_echo", "onnx", "echo", "a FastAPI route that sends the row back", 1.5, "ours <= 1.5 x peer"),
     )
     return [

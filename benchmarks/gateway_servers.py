@@ -30,6 +30,18 @@ MLSERVER = HERE.parent / ".venv-mlserver" / "bin"
 COLUMNS = [f"x{number}" for number in range(20)]
 VALUES = [round(0.1 * number - 1, 3) for number in range(20)]
 ROW = json.dumps({"id": "a", **dict(zip(COLUMNS, VALUES, strict=True))}).encode()
+TENSORS = json.dumps(
+    {
+        "inputs": [
+            {"name": "id", "datatype": "BYTES", "shape": [1], "data": ["a"]},
+            *(
+                {"name": name, "datatype": "FP64", "shape": [1], "data": [value]}
+                for name, value in zip(COLUMNS, VALUES, strict=True)
+            ),
+        ]
+    }
+).encode()
+"""The same row by the Open Inference Protocol."""
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,7 @@ class OurRegistration:
             decision=number,
             profile="0" * 64,
             window=TrainingWindow((), ()),
+            levels=None,
         )
         evaluated = {
             "candidate": "trees",

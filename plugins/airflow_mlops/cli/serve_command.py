@@ -25,8 +25,6 @@ def serve(args: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before scikit-learn is imported: one row needs no threads
     loop = loop_of(args)
     from airflow_mlops.gateway.settings import build_settings
+    from airflow_mlops.gateway.start import start_gateway
 
-    settings = build_settings(args, loop, os.environ)
-    from airflow_mlops.gateway.server import run
-
-    run(settings)
+    start_gateway(build_settings(args, loop, os.environ))

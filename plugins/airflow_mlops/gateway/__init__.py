@@ -4,7 +4,10 @@ It is a process of its own (``airflow-mlops serve`` or ``python -m airflow_mlops
 or MLflow. The control API says which versions it serves; it verifies their files itself, keeps its state on its own
 disk, and serves the same again after a restart, even if everything else is down.
 
-    application, server                 HTTP in and out, start and stop
+    application, http_messages          HTTP in and out
+    server, start                       start and stop
+    open_inference, invocations         other protocols, rewritten by row_text as the rows of /predict
+    openapi                             every path, described
     row_shape, row_errors               check the rows of a request
     request_router                      champion, challenger, and the champion as fallback
     micro_batcher                       batches of rows for one version

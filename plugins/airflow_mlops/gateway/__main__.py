@@ -17,6 +17,7 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.read_loop import read_loop
 from airflow_mlops.core.errors import DeclarationError, MlopsError
 from airflow_mlops.gateway.settings import add_arguments, build_settings
+from airflow_mlops.gateway.start import start_gateway
 
 
 def main() -> int:
@@ -28,9 +29,7 @@ def main() -> int:
     args = command.parse_args()
     try:
         settings = build_settings(args, find_declaration(args.loop, args.root), os.environ)
-        from airflow_mlops.gateway.server import run
-
-        run(settings)
+        start_gateway(settings)
     except MlopsError as error:
         print(f"airflow-mlops: {error}", file=sys.stderr)  # noqa: T201 - a command line prints
         return 1

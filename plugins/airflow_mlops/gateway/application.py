@@ -1,6 +1,10 @@
 """The gateway as an ASGI application.
 
-    POST /predict              one row, or a list of rows            token for predictions
+    POST /predict              one row, or a list of rows            token for predictions, here and below
+    POST /invocations          the same as MLflow's scoring server
+    POST /v2/models/…/infer    the same by the Open Inference Protocol
+    GET  /v2/models/…          what a row needs
+    GET  /openapi.json         every path, in OpenAPI 3.1            either token
     PUT  /control/prepare      load a version                        token for control, here and below
     PUT  /control/traffic      change the traffic
     PUT  /control/finalize     drop versions
@@ -8,8 +12,11 @@
     GET  /control/telemetry    counts since it was applied
     GET  /metrics              for Prometheus                        either token
     GET  /health, /ready       the process lives; a champion is loaded and warm
+    GET  /v2, /v2/health/…     the same by the Open Inference Protocol
+    GET  /ping, /version       the same as MLflow's scoring server
 
-The answer to a failed request is ``{"error": …}`` with a message; a 422 has the field and the row as well.
+The answer to a failed request is ``{"error": …}`` with a message; a 422 has the field and the row as well. Whatever the
+protocol, rows go one way: rewritten as the JSON of ``/predict``, held to the contract, split, answered, logged.
 """
 
 from __future__ import annotations
@@ -18,37 +25,52 @@ import asyncio
 import hmac
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
+import airflow_mlops
 from airflow_mlops.core.errors import MlopsError, RolloutError
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError
+from airflow_mlops.gateway.http_messages import (
+    JSON,
+    JSON_HEADER,
+    Headers,
+    Message,
+    Receive,
+    RefusedError,
+    Send,
+    media_type,
+    read_body,
+    require_method,
+    send_answer,
+)
+from airflow_mlops.gateway.invocations import (
+    KINDS,
+    SCORING_PROTOCOL,
+    explain_refusal,
+    read_invocation,
+    write_invocation,
+)
 from airflow_mlops.gateway.metrics_page import metrics_page
 from airflow_mlops.gateway.micro_batcher import BusyError
-from airflow_mlops.gateway.request_router import UnansweredError
+from airflow_mlops.gateway.open_inference import metadata, read_request, requested_outputs, write_response
+from airflow_mlops.gateway.openapi import describe_gateway
+from airflow_mlops.gateway.request_router import ServingState, UnansweredError
 from airflow_mlops.gateway.row_errors import RowError
+from airflow_mlops.gateway.row_shape import RowShape
+from airflow_mlops.gateway.row_text import require_keys_once
 from airflow_mlops.gateway.serving import NotPreparedError, Serving
 from airflow_mlops.gateway.settings import Settings
 from airflow_mlops.gateway.state_file import parse_percent, parse_traffic
 from airflow_mlops.gateway.version_files import ServedVersion
 
 log = logging.getLogger(__name__)
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 CONTROL_BYTES = 1_000_000
-_JSON = (b"content-type", b"application/json")
+READ = ("GET", "HEAD")
+PREDICTING = ("/predict", "/invocations")
 _encode = msgspec.json.Encoder().encode
-
-
-class RefusedError(Exception):
-    """A request is refused with a status and a message."""
-
-    def __init__(self, status: int, message: str, **details: Any) -> None:
-        self.status, self.body = status, {"error": message, **details}
-        super().__init__(message)
 
 
 class Gateway:
@@ -76,6 +98,17 @@ class Gateway:
             ("GET", "/control/traffic"): self._observe,
             ("GET", "/control/telemetry"): self._telemetry,
         }
+        self._pages: dict[str, Callable[[Message, Send], Awaitable[None]]] = {
+            "/health": self._health,
+            "/ready": self._ready,
+            "/metrics": self._metrics,
+            "/openapi.json": self._openapi,
+            "/ping": self._ping,
+            "/version": self._version,
+            "/v2": self._v2_server,
+            "/v2/health/live": self._v2_live,
+            "/v2/health/ready": self._v2_ready,
+        }
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -85,6 +118,10 @@ class Gateway:
         try:
             if path == "/predict":
                 await self._predict(scope, receive, send)
+            elif path.startswith("/v2/models/"):
+                await self._v2_model(scope, receive, send)
+            elif path == "/invocations":
+                await self._invocations(scope, receive, send)
             elif path.startswith("/control/"):
                 await self._handle_control(scope, receive, send)
             else:
@@ -96,23 +133,15 @@ class Gateway:
             await self._refuse(send, path, RefusedError(500, "the gateway failed; see its log"))
 
     async def _predict(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["method"] != "POST":
-            raise RefusedError(405, "use POST")
-        headers = scope["headers"]
-        self._require_token(headers, self._token)
-        body = await read_body(headers, receive, self._settings.body_bytes)
-        served = self.serving.served
-        if served.champion is None or served.shape is None:
-            raise RefusedError(503, f"no champion is served: {self.serving.problem}")
+        body = await self._read_rows(scope, receive)
+        served, shape = self._served()
         try:
-            rows, single = served.shape.decode_rows(body)
-            if served.refuse_unseen is not None:
-                served.refuse_unseen(rows)
-            predictions = await self.serving.router.answer(served, rows, body)
+            rows, single = shape.decode_rows(body)
+            if body.count(b":") != shape.required * len(rows):
+                require_keys_once(body)
+            predictions = await self._answer_rows(served, rows, body)
         except RowError as error:
-            raise RefusedError(422, str(error), field=error.field, row=error.row, reason=error.reason) from None
-        except BusyError as error:
-            raise RefusedError(503, f"too many rows wait: {error}") from None
+            raise refuse_row(error) from None
         except UnansweredError as error:
             raise RefusedError(503, error.reason, row=None if single else error.row) from None
         if single:
@@ -123,8 +152,98 @@ class Gateway:
                 "predictions": [prediction for prediction, _version in predictions],
                 "versions": [version for _prediction, version in predictions],
             }
+        await self._send_predictions(send, answer)
+
+    async def _invocations(self, scope: Message, receive: Receive, send: Send) -> None:
+        body = await self._read_rows(scope, receive, KINDS)
+        served, shape = self._served()
+        try:
+            body = read_invocation(shape, body, media_type(scope["headers"]))
+            rows, _single = shape.decode_rows(body)
+            predictions = await self._answer_rows(served, rows, body)
+        except RowError as error:
+            raise refuse_row(error) from None
+        except UnansweredError as error:
+            raise RefusedError(503, error.reason, row=error.row) from None
+        await self._send_predictions(send, write_invocation(predictions))
+
+    async def _v2_model(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer a request below ``/v2/models/``: metadata, ready or infer, of a model or of a version of it."""
+        model, version, action = split_model_path(scope["path"])
+        require_method(scope["method"], ("POST",) if action == "infer" else READ)
+        if model != self._settings.loop.model:
+            raise RefusedError(404, f"there is no model {model[:80]!r}; this gateway serves {self._model!r}")
+        if action == "infer":
+            await self._v2_infer(version, scope, receive, send)
+        elif action == "ready":
+            self._require_ready()
+            self._require_live(version)
+            await send_answer(send, 200, _encode({"name": model, "ready": True}))
+        else:
+            self._require_token(scope["headers"], self._token)
+            served, shape = self._served()
+            self._require_live(version)
+            number, classifies = str(served.traffic.champion), self._settings.loop.classifies
+            await send_answer(send, 200, _encode(metadata(model, number, shape, classifies=classifies)))
+
+    async def _v2_infer(self, version: str | None, scope: Message, receive: Receive, send: Send) -> None:
+        body = await self._read_rows(scope, receive)
+        served, shape = self._served()
+        self._require_live(version)
+        classifies = self._settings.loop.classifies
+        try:
+            request, body = read_request(shape, body)
+            requested_outputs(request, classifies=classifies)
+            rows, single = shape.decode_rows(body)
+            predictions = await self._answer_rows(served, rows, body)
+        except RowError as error:
+            raise refuse_row(error) from None
+        except UnansweredError as error:
+            raise RefusedError(503, error.reason, row=None if single else error.row) from None
+        await self._send_predictions(send, write_response(self._model, request, predictions, classifies=classifies))
+
+    async def _read_rows(self, scope: Message, receive: Receive, kinds: tuple[bytes, ...] = (JSON,)) -> bytes:
+        """Return the body of a request for predictions, after its method and its token."""
+        require_method(scope["method"], ("POST",))
+        self._require_token(scope["headers"], self._token)
+        return await read_body(scope["headers"], receive, self._settings.body_bytes, kinds)
+
+    def _served(self) -> tuple[ServingState, RowShape]:
+        """Return the served state and the shape of its rows; RefusedError without a champion."""
+        served = self.serving.served
+        if served.champion is None or served.shape is None:
+            raise RefusedError(503, f"no champion is served: {self.serving.problem}")
+        return served, served.shape
+
+    async def _answer_rows(self, served: ServingState, rows: list[Any], body: bytes) -> list[tuple[float, str]]:
+        """Return the prediction and the version of each row; ``body`` holds the rows as the JSON of ``/predict``."""
+        if served.refuse_unseen is not None:
+            served.refuse_unseen(rows)
+        try:
+            return await self.serving.router.answer(served, rows, body)
+        except BusyError as error:
+            raise RefusedError(503, f"too many rows wait: {error}") from None
+
+    async def _send_predictions(self, send: Send, answer: Any) -> None:
         self.requests[200] += 1
         await send_answer(send, 200, _encode(answer))
+
+    @property
+    def _model(self) -> str:
+        return self._settings.loop.model
+
+    def _require_live(self, version: str | None) -> None:
+        """Raise RefusedError if a path names another version than the champion."""
+        champion = self.serving.served.traffic.champion
+        if version is not None and version != champion:
+            raise RefusedError(
+                404, f"version {version[:40]!r} of {self._model!r} is not live, {champion!r} is; ask without a version"
+            )
+
+    def _require_ready(self) -> None:
+        """Raise RefusedError unless a champion is loaded and warm, and the gateway is not stopping."""
+        if self.stopping or not self.serving.ready:
+            raise RefusedError(503, "the gateway is stopping" if self.stopping else str(self.serving.problem))
 
     async def _handle_control(self, scope: Message, receive: Receive, send: Send) -> None:
         self._require_token(scope["headers"], self._control)
@@ -174,32 +293,52 @@ class Gateway:
         return await asyncio.to_thread(self.serving.telemetry)
 
     async def _serve_page(self, scope: Message, send: Send) -> None:
-        if scope["method"] not in ("GET", "HEAD"):
-            raise RefusedError(405, "use GET")
-        if scope["path"] == "/health":
-            await send_answer(send, 200, b'{"alive":true}')
-        elif scope["path"] == "/ready":
-            if self.stopping or not self.serving.ready:
-                raise RefusedError(503, "the gateway is stopping" if self.stopping else str(self.serving.problem))
-            await send_answer(send, 200, _encode({"ready": True, "champion": self.serving.served.traffic.champion}))
-        elif scope["path"] == "/metrics":
-            self._require_token(scope["headers"], self._token, self._control)
-            page, kind = await asyncio.to_thread(metrics_page, self.serving, dict(self.requests))
-            await send_answer(send, 200, page, ((b"content-type", kind.encode()),))
-        else:
+        page = self._pages.get(scope["path"].rstrip("/") or "/")
+        if page is None:
             raise RefusedError(404, f"there is no {scope['path']}")
+        require_method(scope["method"], READ)
+        await page(scope, send)
+
+    async def _health(self, _scope: Message, send: Send) -> None:
+        await send_answer(send, 200, b'{"alive":true}')
+
+    async def _ready(self, _scope: Message, send: Send) -> None:
+        self._require_ready()
+        await send_answer(send, 200, _encode({"ready": True, "champion": self.serving.served.traffic.champion}))
+
+    async def _metrics(self, scope: Message, send: Send) -> None:
+        self._require_token(scope["headers"], self._token, self._control)
+        page, kind = await asyncio.to_thread(metrics_page, self.serving, dict(self.requests))
+        await send_answer(send, 200, page, ((b"content-type", kind.encode()),))
+
+    async def _openapi(self, scope: Message, send: Send) -> None:
+        self._require_token(scope["headers"], self._token, self._control)
+        _served, shape = self._served()
+        classifies = self._settings.loop.classifies
+        await send_answer(send, 200, _encode(describe_gateway(self._model, shape, classifies=classifies)))
+
+    async def _ping(self, _scope: Message, send: Send) -> None:
+        await send_answer(send, 200 if self.serving.ready and not self.stopping else 404, b"\n")
+
+    async def _version(self, _scope: Message, send: Send) -> None:
+        await send_answer(send, 200, SCORING_PROTOCOL.encode())
+
+    async def _v2_server(self, _scope: Message, send: Send) -> None:
+        server = {"name": "airflow-mlops", "version": airflow_mlops.__version__, "extensions": []}
+        await send_answer(send, 200, _encode(server))
+
+    async def _v2_live(self, _scope: Message, send: Send) -> None:
+        await send_answer(send, 200, b'{"live":true}')
+
+    async def _v2_ready(self, _scope: Message, send: Send) -> None:
+        self._require_ready()
+        await send_answer(send, 200, b'{"live":true,"ready":true}')
 
     async def _refuse(self, send: Send, path: str, error: RefusedError) -> None:
-        if path == "/predict":
+        if path in PREDICTING or path.endswith("/infer"):
             self.requests[error.status] += 1
-        headers: tuple[tuple[bytes, bytes], ...] = (_JSON,)
-        if error.status == 503:
-            headers = (_JSON, (b"retry-after", b"1"))
-        elif error.status == 401:
-            headers = (_JSON, (b"www-authenticate", b"Bearer"))
-        elif error.status == 413:
-            headers = (_JSON, (b"connection", b"close"))
-        await send_answer(send, error.status, _encode(error.body), headers)
+        headers: Headers = (JSON_HEADER, *error.headers, *HEADERS_OF.get(error.status, ()))
+        await send_answer(send, error.status, _encode(refusal_body(path, error)), headers)
 
     @staticmethod
     def _require_token(headers: list[tuple[bytes, bytes]], *tokens: bytes | None) -> None:
@@ -223,35 +362,43 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-async def read_body(headers: list[tuple[bytes, bytes]], receive: Receive, limit: int) -> bytes:
-    """Return the body of a JSON request of at most ``limit`` bytes.
+HEADERS_OF: dict[int, Headers] = {
+    503: ((b"retry-after", b"1"),),
+    401: ((b"www-authenticate", b"Bearer"),),
+    413: ((b"connection", b"close"),),
+}
+"""Further headers of a refusal, by its status."""
+
+
+def refuse_row(error: RowError) -> RefusedError:
+    """Return the refusal of a row."""
+    return RefusedError(422, str(error), field=error.field, row=error.row, reason=error.reason)
+
+
+def refusal_body(path: str, error: RefusedError) -> dict[str, Any]:
+    """Return the body of a refusal in the form of the protocol that a path belongs to."""
+    if path.startswith("/v2"):
+        row = error.body.get("row")
+        return {"error": error.body["error"] if row is None else f"row {row}: {error.body['error']}"}
+    return explain_refusal(error) if path == "/invocations" else error.body
+
+
+def split_model_path(path: str) -> tuple[str, str | None, str]:
+    """Return the model, the version and the action of a path; the action of metadata is empty.
 
     Raises
     ------
     RefusedError
-        If the request is not JSON, or its body is larger.
+        If there is no such path.
+
+    >>> split_model_path("/v2/models/bakery/versions/2/infer")
+    ('bakery', '2', 'infer')
     """
-    given = dict(headers)
-    kind, length = given.get(b"content-type", b""), given.get(b"content-length", b"")
-    if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
-        raise RefusedError(415, "the Content-Type must be application/json")
-    if length and int(length) > limit:
-        raise RefusedError(413, f"the body has {int(length):,} bytes; the limit is {limit:,}")
-    parts, size, more = [], 0, True
-    while more:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            raise RefusedError(413, f"the body is larger than {limit:,} bytes")
-        more = message.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def send_answer(
-    send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = (_JSON,)
-) -> None:
-    """Send a response."""
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
+    parts = path.removeprefix("/v2/models/").rstrip("/").split("/")
+    model, rest = parts[0], parts[1:]
+    version = None
+    if rest[:1] == ["versions"] and len(rest) > 1:
+        version, rest = rest[1], rest[2:]
+    if not model or rest not in ([], ["ready"], ["infer"]):
+        raise RefusedError(404, f"there is no {path}")
+    return model, version, rest[0] if rest else ""

@@ -76,18 +76,30 @@ class RowShape:
         Names of these columns. A row has every column of the key. It may have the label, which is ignored.
     contract : Contract, optional
         Gives the columns that are denied or ignored.
+    no_features : set of str
+        Columns that a row may have and no version sees.
     """
 
-    def __init__(self, fields: Sequence[RowField], *, key: str, label: str, contract: Contract | None = None) -> None:
-        self.fields = tuple(fields)
+    def __init__(
+        self,
+        fields: Sequence[RowField],
+        *,
+        key: str,
+        label: str,
+        contract: Contract | None = None,
+        no_features: Set[str] = frozenset(),
+    ) -> None:
+        self.fields, self.no_features = tuple(fields), frozenset(no_features)
+        self.required = sum(field.required for field in fields)
         self.by_name = {field.name: index for index, field in enumerate(self.fields)}
+        self.heads = {field.name: msgspec.json.encode(field.name) + b":" for field in fields}
         self._contract, self._masked = (
             contract,
             [(f"f{index}", field) for index, field in enumerate(fields) if field.masked],
         )
         self._decimals = [(f"f{index}", field) for index, field in enumerate(fields) if pa.types.is_decimal(field.kind)]
         self._never_null = never_null(contract, key)
-        self._key = key
+        self._key, self.label = key, label
         self._key_parts = [(f"f{self.by_name[name]}", fields[self.by_name[name]]) for name in key_columns(key)]
         self.key_of = self._join_key if is_joined(key) else attrgetter(f"f{self.by_name[key]}")
         members: list[Any] = [
@@ -116,7 +128,7 @@ class RowShape:
             For the first fault.
         """
         try:
-            decoded = self._decode(body) if not self._has_ignored_columns else self._decode_without_ignored(body)
+            decoded = self._decode(body) if not self.ignores_columns else self._decode_without_ignored(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise explain_error(error, body, self._contract) from None
         except RecursionError:
@@ -177,7 +189,8 @@ class RowShape:
         return join_key([text_of(getattr(row, member), field.snapshot_type) for member, field in self._key_parts])
 
     @property
-    def _has_ignored_columns(self) -> bool:
+    def ignores_columns(self) -> bool:
+        """Whether the contract ignores columns, so that a row may have more than these."""
         return self._contract is not None and bool(self._contract.ignore)
 
     def _decode_without_ignored(self, body: bytes | bytearray) -> Any:
@@ -266,7 +279,8 @@ def request_shape(
             for name, column in contract.columns.items()
             if name != data.label
         ]
-        return RowShape(fields, key=data.key, label=data.label, contract=contract)
+        no_features = (contract.hidden if hidden is None else hidden) | data.key_and_time
+        return RowShape(fields, key=data.key, label=data.label, contract=contract, no_features=no_features)
     if not recorded:
         raise RolloutError("the loop has no contract and the version has no record of its columns: prepare it again")
     fields = []
@@ -278,4 +292,4 @@ def request_shape(
         if name != data.label and (is_key or name != data.key):
             optional = name == data.time and not data.features and not is_key
             fields.append(RowField(name, kind, nullable=not is_key, required=not optional))
-    return RowShape(fields, key=data.key, label=data.label)
+    return RowShape(fields, key=data.key, label=data.label, no_features=data.key_and_time)

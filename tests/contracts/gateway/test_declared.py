@@ -136,6 +136,17 @@ def test_it_does_not_start_where_features_need_the_past_or_masking_needs_a_secre
     assert (code, "'staff' is to be masked, and there is no key" in message) == (1, True)
 
 
+@pytest.mark.parametrize("module", ["httptools", "prometheus_client", "uvicorn", "uvloop"])
+def test_without_its_extra_it_ends_in_a_sentence_that_names_the_extra(folder: Path, module: str) -> None:
+    (folder / "hidden").mkdir()
+    (folder / "hidden" / f"{module}.py").write_text(f"raise ModuleNotFoundError('hidden', name={module!r})")
+    plugins = str(Path(__file__).parents[3] / "plugins")
+    path = os.pathsep.join([str(folder / "hidden"), plugins])
+    code, message = start_and_fail(ToyProject(folder), "--insecure", PYTHONPATH=path)
+    words = f"the gateway needs {module}, which is not installed: pip install 'airflow-mlops[gateway]'"
+    assert (code, message.strip().splitlines()) == (1, [f"airflow-mlops: {words}"])
+
+
 def test_where_too_many_rows_wait_further_ones_are_refused_at_once_and_not_logged(folder: Path) -> None:
     project, statuses, lock = ToyProject(folder), Counter[int](), threading.Lock()
     gateway = project.gateway("gateway", "--most-waiting", "3")

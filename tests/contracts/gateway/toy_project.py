@@ -47,7 +47,9 @@ columns:
 class ToyProject:
     """A loop in a folder, its workspace on a lake there, and gateways that serve it."""
 
-    def __init__(self, folder: Path, *, contract: str | None = CONTRACT, data: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, contract: str | None = CONTRACT, data: dict[str, Any] | None = None, **changes: Any
+    ) -> None:
         self.folder, self.lake = folder, folder / "lake"
         fields = {
             "source": {"kind": "parquet", "uri": "toy/{partition}.parquet"},
@@ -57,7 +59,7 @@ class ToyProject:
             **({"contract": "contract.yaml"} if contract else {}),
             **(data or {}),
         }
-        loop = toy_loop(data=fields)
+        loop = toy_loop(data=fields, **changes)
         if contract:
             (folder / "contract.yaml").write_text(contract)
         (folder / "toy.yaml").write_text(json.dumps(loop.to_dict()))

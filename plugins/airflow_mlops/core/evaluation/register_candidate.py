@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.evaluation.model_interface import interface_of_candidate
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE, RegisteredVersion, Registration
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
@@ -31,8 +32,8 @@ REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy")
 def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated: dict[str, Any]) -> dict[str, Any]:
     """Register the candidate as a version of the model, and return its number and record.
 
-    The request, the digest of the evaluation, the environment and the bill of materials are stored with it, and all
-    of its files are signed. The alias ``candidate`` follows the record.
+    The request, the digest of the evaluation, the environment, the bill of materials and the columns that the model
+    takes are stored with it, and all of its files are signed. The alias ``candidate`` follows the record.
 
     Raises
     ------
@@ -78,6 +79,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
                 **({} if request.classes is None else {"classes.json": to_json_bytes(request.classes)}),
             },
             seal=lambda folder: sign_folder(folder, workspace.keys),
+            interface=interface_of_candidate(workspace, request, name, str(evaluated["digest"])),
         )
     )
     registered, signature = adopt_version(workspace, number, details)

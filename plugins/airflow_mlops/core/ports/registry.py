@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from airflow_mlops.core.errors import RegistryError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+InterfaceType = Literal["boolean", "long", "double", "string", "datetime"]
+"""Types of the columns of an interface, by MLflow's names."""
 
 MODEL_FILE = "model.skops"
 OPERATION = "airflow_mlops.operation"
@@ -17,11 +23,31 @@ GHOST_OF = "airflow_mlops.ghost_of"
 
 
 @dataclass(frozen=True)
+class ModelInterface:
+    """The columns that a model takes, for tools that read a version from the registry.
+
+    Parameters
+    ----------
+    inputs : mapping of str to str
+        Types of the columns by name, in the order of the model.
+    output : str
+        Type of a prediction.
+    example : DataFrame, optional
+        Rows that the model predicts; None where rows must not leave the lake.
+    """
+
+    inputs: Mapping[str, InterfaceType]
+    output: InterfaceType
+    example: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
 class Registration:
     """A fitted model to register as a version.
 
     ``operation`` is unique: registering it again returns the same version. ``files`` are stored beside the model file,
-    and ``seal`` is called with the complete folder before it is uploaded.
+    and ``seal`` is called with the complete folder before it is uploaded. ``interface`` is for the tools of a registry
+    that know one.
     """
 
     operation: str
@@ -34,6 +60,7 @@ class Registration:
     datasets: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     seal: Callable[[Path], object] | None = None
+    interface: ModelInterface | None = None
 
 
 @dataclass(frozen=True)

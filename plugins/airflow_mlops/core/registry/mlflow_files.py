@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from airflow_mlops.core.ports.registry import MODEL_FILE, Registration
+from airflow_mlops.core.ports.registry import MODEL_FILE, ModelInterface, Registration
 from airflow_mlops.core.registry.model_file import TRUSTED_TYPES, check_model_file
 
 
@@ -41,6 +42,8 @@ def write_folder(registration: Registration, folder: Path) -> None:
         code=None,
         skops_trusted_types=list(TRUSTED_TYPES),
     )
+    if registration.interface is not None:
+        add_interface(model, registration.interface, folder)
     model.model_size_bytes = registration.model_file.stat().st_size
     model.save(str(folder / "MLmodel"))
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in registration.requirements))
@@ -52,3 +55,19 @@ def write_folder(registration: Registration, folder: Path) -> None:
         (folder / name).write_bytes(content)
     if registration.seal is not None:
         registration.seal(folder)
+
+
+def add_interface(model: Any, interface: ModelInterface, folder: Path) -> None:
+    """Add MLflow's signature to the metadata of a model, and its input example to the folder.
+
+    MLflow's own tools then refuse a frame that lacks a column or has one of another type.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.models.utils import _save_example
+    from mlflow.types import ColSpec, Schema
+
+    model.signature = ModelSignature(
+        inputs=Schema([ColSpec(kind, name) for name, kind in interface.inputs.items()]),
+        outputs=Schema([ColSpec(interface.output, "prediction")]),
+    )
+    _save_example(model, interface.example, str(folder))

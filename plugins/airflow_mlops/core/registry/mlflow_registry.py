@@ -28,6 +28,7 @@ from airflow_mlops.core.ports.registry import (
     ghosts_of,
 )
 from airflow_mlops.core.registry.mlflow_files import write_folder
+from airflow_mlops.core.registry.reader_notes import reader_notes
 from airflow_mlops.core.registry.registry_names import require_allowed, require_model_name, require_version_number
 from airflow_mlops.core.registry.replace_folder import replace_folder
 
@@ -114,6 +115,8 @@ class MlflowRegistry:
                 if not (downloaded / MODEL_FILE).is_file():
                     raise RegistryError(f"{self._model}: version {number} has no {MODEL_FILE} at {source}")
                 shutil.copytree(downloaded, part, symlinks=True, dirs_exist_ok=True)
+                for note in reader_notes(part):  # a copy is handed on, and needs no note of who has read the version
+                    (part / note).unlink()
         return into / MODEL_FILE
 
     def aliases(self) -> dict[str, str]:

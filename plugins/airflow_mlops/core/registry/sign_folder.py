@@ -2,12 +2,14 @@
 
 The signature is a Sigstore bundle by model-signing: it lists the digest of every file, and lies in the folder itself as
 ``model.sig``. Verification finds a file that was changed, added or removed, and a replaced signature, since its digest
-is in the ledger. There is no signing service: the key is the project's own.
+is in the ledger. The note that MLflow leaves when it reads a version is no such file; see
+:mod:`airflow_mlops.core.registry.reader_notes`. There is no signing service: the key is the project's own.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.training_details import Signature
 from airflow_mlops.core.ports.signing_keys import SigningKeys, derive_public_key, fingerprint, pipe_path
 from airflow_mlops.core.registry.model_file import file_digest
+from airflow_mlops.core.registry.reader_notes import reader_notes
 
 if TYPE_CHECKING:
     from model_signing import hashing
@@ -91,7 +94,7 @@ def verify_folder(folder: Path, recorded: Signature, keys: SigningKeys) -> None:
     with pipe_path(public) as path:
         config = verifying.Config().use_elliptic_key_verifier(public_key=path)
     try:
-        config.set_hashing_config(hashing_config()).verify(folder, file)
+        config.set_hashing_config(hashing_config(reader_notes(folder))).verify(folder, file)
     except Exception as error:  # a signature is input: what parsing a forged one raises is not for us to list
         raise (OtherKeyError if "Key mismatch" in str(error) else SignatureError)(describe_error(error)) from error
 
@@ -100,14 +103,20 @@ class OtherKeyError(SignatureError):
     """The signature is by a key that is not trusted here; no other copy would help."""
 
 
-def hashing_config() -> hashing.Config:
-    """Return the hashing configuration: every file, git's too, but not the signature; symbolic links are refused."""
+def hashing_config(notes: Sequence[str] = ()) -> hashing.Config:
+    """Return the hashing configuration: every file, git's too, but not the signature; symbolic links are refused.
+
+    Parameters
+    ----------
+    notes : sequence of str
+        Names of further files at the top of the folder that are not hashed.
+    """
     from model_signing import hashing
 
     return (
         hashing.Config()
         .use_file_serialization(hashing_algorithm="sha256", allow_symlinks=False)
-        .set_ignored_paths(paths=[SIGNATURE_FILE], ignore_git_paths=False)
+        .set_ignored_paths(paths=[SIGNATURE_FILE, *notes], ignore_git_paths=False)
         .set_allow_symlinks(False)
     )
 
