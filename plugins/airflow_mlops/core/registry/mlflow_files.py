@@ -10,7 +10,8 @@ import shutil
 from pathlib import Path
 
 from airflow_mlops.core.ports.registry import MODEL_FILE, Registration
-from airflow_mlops.core.registry.model_file import TRUSTED_TYPES, check_model_file
+from airflow_mlops.core.registry.model_file import check_model_file
+from airflow_mlops.core.registry.trusted_types import TRUSTED_TYPES
 
 
 def write_folder(registration: Registration, folder: Path) -> None:

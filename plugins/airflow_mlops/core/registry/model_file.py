@@ -24,22 +24,7 @@ with warnings.catch_warnings():
 from airflow_mlops.core.errors import RegistryError, TrainingError
 from airflow_mlops.core.lake import replace_file
 from airflow_mlops.core.registry.archive_limits import check_archive
-
-TRUSTED_TYPES = (
-    "sklearn._loss.link.Interval",
-    "sklearn._loss.link.LogitLink",
-    "sklearn._loss.link.IdentityLink",
-    "sklearn._loss.loss.HalfBinomialLoss",
-    "sklearn._loss.loss.HalfSquaredError",
-    "sklearn._loss.loss.AbsoluteError",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.tree._tree.Tree",
-    "numpy.dtype",
-    # Gradient boosting that reads pandas categories checks them by a partial of this function. The file names the
-    # function of a partial, too, so that only a trusted one can be in it.
-    "functools.partial",
-    "sklearn.utils.validation.check_array",
-)
+from airflow_mlops.core.registry.trusted_types import TRUSTED_TYPES
 
 
 def save_model(model: Any, path: Path) -> str:
