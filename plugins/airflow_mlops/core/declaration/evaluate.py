@@ -20,6 +20,8 @@ CLASS_METRICS = (
     "brier",
     "calibration_error",
 )
+PROBABILITY_METRICS = ("roc_auc", "pr_auc", "log_loss", "brier", "calibration_error")
+"""The metrics of classes that need probabilities; the others judge decisions."""
 NUMBER_METRICS = ("mae", "rmse", "r2", "p50_error", "p90_error", "p99_error")
 CLASS_FAIRNESS = (
     "demographic_parity_difference",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from airflow_mlops.core.data.input_schema import InputSchema, contract_schema
 from airflow_mlops.core.data.user_features import features_digest
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.train import InInterpreter
-from airflow_mlops.core.declaration.user_function import list_candidates
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.ledger.record import Record, canonical_json
 from airflow_mlops.core.ledger.training_details import (
@@ -23,10 +24,13 @@ from airflow_mlops.core.ledger.training_details import (
     TrainingWindow,
 )
 from airflow_mlops.core.training.code_state import code_state
+from airflow_mlops.core.training.inspect_candidates import describe_refusals, inspect_candidates
 from airflow_mlops.core.training.reference_profile import profile_window
 from airflow_mlops.core.training.usable_model import label_hint
 from airflow_mlops.core.training.window import fit_schema, pin_window, read_window
 from airflow_mlops.core.workspace import Workspace
+
+OPTIONAL = ("levels", "refused")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class TrainingRequest:
     ``search`` has the settings of a search and its metric, where a candidate has a search space. ``code`` has the
     ``commit`` of the project folder and whether it is ``dirty``, where it is in a repository: it says where to find
     the ``source`` of that digest again, and is no part of ``operation``. ``levels`` are those of the categories.
+    ``refused`` has the reasons why candidates are not fitted, by their names; it is no part of ``operation`` either.
     """
 
     partition: str
@@ -50,11 +55,12 @@ class TrainingRequest:
     search: dict[str, Any] | None = None
     code: dict[str, Any] | None = None
     levels: dict[str, list[str]] | None = None
+    refused: dict[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the request as JSON values, without ``levels`` where there are no categories."""
+        """Return the request as JSON values, without ``levels`` and ``refused`` where there are none."""
         values = {**asdict(self), "window": self.window.to_dict(), "candidates": list(self.candidates)}
-        return {name: value for name, value in values.items() if name != "levels" or value is not None}
+        return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
 
     def schema(self, workspace: Workspace) -> InputSchema:
         """Return the input schema of the candidates."""
@@ -69,7 +75,7 @@ class TrainingRequest:
 
     def operation_fields(self) -> dict[str, Any]:
         """Return the fields that the digest ``operation`` covers."""
-        left_out = {"decision", "operation", "code"} | ({"search"} if self.search is None else set())
+        left_out = {"decision", "operation", "code", "refused"} | ({"search"} if self.search is None else set())
         return {name: value for name, value in self.to_dict().items() if name not in left_out}
 
 
@@ -130,7 +136,9 @@ def close_decision(
 
 def _request(workspace: Workspace, decision: Record[RetrainDecided], window: TrainingWindow) -> TrainingRequest:
     train = workspace.loop.train
-    candidates = describe_candidates(workspace)
+    candidates = describe_candidates(workspace.loop, workspace.root)
+    if not candidates["names"]:
+        raise TrainingError(describe_refusals(train.function, candidates["refused"]))
     schema = fit_schema(workspace, window.fitted)
     frames = {pin.partition: read_window(workspace, [pin], schema=schema) for pin in window.fitted}
     labels = pd.concat([frame.rows[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
@@ -148,13 +156,14 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         search={**train.search.model_dump(), "metric": workspace.loop.metric} if candidates["searched"] else None,
         code=code_state(workspace.root),
         levels={name: list(levels) for name, levels in schema.levels.items()} or None,
+        refused=candidates["refused"] or None,
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
 
 
-def describe_candidates(workspace: Workspace) -> dict[str, Any]:
-    """Return ``names`` (of the user's candidates) and ``searched`` (whether any has a search space).
+def describe_candidates(loop: Loop, root: Path) -> dict[str, Any]:
+    """Return the usable candidates of a loop and the refused ones; see :func:`inspect_candidates`.
 
     Within limits, or with an interpreter of its own, the function is called in a process like the fits are.
 
@@ -163,13 +172,15 @@ def describe_candidates(workspace: Workspace) -> dict[str, Any]:
     TrainingError
         If the function gives no model, or meets a limit.
     """
-    train = workspace.loop.train
-    python = workspace.root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
+    train = loop.train
+    judged: dict[str, Any] = {"classifies": loop.classifies, "probability_metrics": list(loop.probability_metrics)}
+    python = root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
     if python is None and train.limits.minutes is None and train.limits.memory_mb is None:
-        return list_candidates(train.function, workspace.root, train.seed)
+        return inspect_candidates(train.function, root, train.seed, **judged)
     from airflow_mlops.core.training.child_step import ChildStep
 
-    return ChildStep(python=python, limits=train.limits).list_candidates(train.function, workspace.root, train.seed)
+    step = ChildStep(python=python, limits=train.limits)
+    return step.inspect_candidates(train.function, root, train.seed, **judged)
 
 
 def check_labels(labels: pd.Series[Any], *, classifies: bool) -> None:

@@ -1,4 +1,4 @@
-"""Predict one number per row with a fitted model: a value, or the probability of class 1."""
+"""Predict one number per row with a fitted model: a value, the probability of class 1, or the decision for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
     try:
         with np.errstate(all="ignore"):  # the result is checked for NaN and infinity below
             if classifies:
-                predictions = np.asarray(model.predict_proba(features), np.float64)[:, list(model.classes_).index(1)]
+                predictions = predict_class(model, features)
             else:
                 predictions = np.asarray(model.predict(features), np.float64)
     except Exception as error:  # a model may raise anything
@@ -40,6 +40,19 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
     if bad:
         raise TrainingError(f"the model gave {bad:,} NaN or infinite predictions for {len(features):,} rows")
     return predictions
+
+
+def gives_decisions(model: Any) -> bool:
+    """Return whether a classifier gives decisions and no probabilities."""
+    return not hasattr(model, "predict_proba")
+
+
+def predict_class(model: Any, features: Any) -> Floats:
+    """Return the probability of class 1 of each row, or its decision, 0 or 1, if the model gives no probabilities."""
+    positive = list(model.classes_).index(1)
+    if gives_decisions(model):
+        return np.asarray(np.asarray(model.predict(features)) == model.classes_[positive], np.float64)
+    return np.asarray(model.predict_proba(features), np.float64)[:, positive]
 
 
 def as_fitted(model: Any, features: pd.DataFrame) -> pd.DataFrame:
