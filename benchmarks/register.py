@@ -91,7 +91,7 @@ def log_and_register(model: Any) -> None:
     import mlflow
     import mlflow.sklearn
 
-    from airflow_mlops.core.registry.model_file import TRUSTED_TYPES
+    from airflow_mlops.core.registry.trusted_types import TRUSTED_TYPES
 
     with mlflow.start_run():
         mlflow.log_metric("holdout_mae", 1.0)

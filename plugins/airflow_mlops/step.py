@@ -1,7 +1,7 @@
 """One step of a loop in a process of its own: a request comes in, a result goes out, and it knows nothing else.
 
     python -m airflow_mlops.step fit            request on standard input, result on standard output
-    python -m airflow_mlops.step candidates     function, root and seed in, the names of the candidates out
+    python -m airflow_mlops.step candidates     function, root, seed and metrics in, candidates and refusals out
     python .../airflow_mlops/step.py fit        the same by an interpreter where the package is not installed
     python .../code.zip fit --folder /opt/ml    the same in a SageMaker container
 
@@ -54,9 +54,9 @@ def answered(step: str, given: bytes) -> Dict[str, Any]:  # noqa: UP006
         return {"error": unfit, "unfit": True}
     find_package()
     try:
-        from airflow_mlops.core.declaration.user_function import list_candidates
         from airflow_mlops.core.ports.fit_request import FitRequest, environment
         from airflow_mlops.core.training.fit_estimator import fit_file
+        from airflow_mlops.core.training.inspect_candidates import inspect_candidates
 
         environment()
     except ImportError as error:
@@ -67,7 +67,7 @@ def answered(step: str, given: bytes) -> Dict[str, Any]:  # noqa: UP006
     try:
         request = json.loads(given)
         if step == "candidates":
-            return {"result": list_candidates(request["function"], Path(request["root"]), request["seed"])}
+            return {"result": inspect_candidates(**{**request, "root": Path(request["root"])})}
         return {"result": fit_file(FitRequest.from_dict(request)).to_dict()}
     except (MlopsError, MemoryError) as error:
         hungry = any(isinstance(cause, MemoryError) for cause in error_chain(error))

@@ -54,15 +54,16 @@ from pathlib import Path
 from sklearn.linear_model import LinearRegression
 
 
-class Hanging(LinearRegression):
-    def fit(self, X, y, sample_weight=None):
-        Path(__file__).with_name("started").write_text("x")
-        while True:
-            time.sleep(0.05)
+def hang(X, y):
+    Path(__file__).with_name("started").write_text("x")
+    while True:
+        time.sleep(0.05)
 
 
 def candidates(seed):
-    return Hanging()
+    model = LinearRegression()
+    model.fit = hang
+    return model
 """
 
 

@@ -78,9 +78,9 @@ def loop_schema() -> dict[str, Any]:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check a declaration, and the files and packages that it refers to."""
+    """Check a declaration, the files and packages that it refers to, and the candidates of its training function."""
     loop = loop_of(args)
-    check_declaration(loop, args.root.resolve(), file=str(args.loop))
+    check_declaration(loop, args.root.resolve(), candidates=True, file=str(args.loop))
     print(f"{args.loop}: {loop.model} is well declared")
 
 

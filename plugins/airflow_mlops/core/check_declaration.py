@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from airflow_mlops.core.declaration.loop import Loop
 
 
-def check_declaration(loop: Loop, root: Path, *, at_parse: bool = False, file: str | None = None) -> None:
+def check_declaration(
+    loop: Loop, root: Path, *, at_parse: bool = False, candidates: bool = False, file: str | None = None
+) -> None:
     """Raise DeclarationError if the loop does not fit the files and packages that it refers to.
 
     Parameters
@@ -26,6 +28,8 @@ def check_declaration(loop: Loop, root: Path, *, at_parse: bool = False, file: s
         Project folder, where relative paths start.
     at_parse : bool, default False
         Whether to make only the checks that are cheap enough for the parse of a Dag file.
+    candidates : bool, default False
+        Whether to call the training function, too, and look at the candidates that it gives.
     file : str, optional
         File of the declaration, for errors about one of its keys.
 
@@ -34,7 +38,7 @@ def check_declaration(loop: Loop, root: Path, *, at_parse: bool = False, file: s
     DeclarationError
         For the first check that fails, with file, line and key where there are any.
     """
-    for check in CHECKS:
+    for check in (*CHECKS, check_candidates) if candidates else CHECKS:
         if at_parse and check not in CHECKS_AT_PARSE:
             continue
         try:
@@ -169,6 +173,19 @@ def check_functions(loop: Loop, root: Path) -> None:
         require_function(loop.data.features, root, key="data.features")
     for index, metric in enumerate(loop.evaluate.metrics):
         require_function(metric.function, root, key=f"evaluate.metrics[{index}].function")
+
+
+def check_candidates(loop: Loop, root: Path) -> None:
+    """Raise DeclarationError if a candidate cannot be judged by the declared metrics, or kept; calls the function."""
+    from airflow_mlops.core.training.assemble import describe_candidates
+    from airflow_mlops.core.training.inspect_candidates import describe_refusals
+
+    try:
+        refused = describe_candidates(loop, root)["refused"]
+    except TrainingError as error:
+        raise DeclarationError(str(error), key="train.function") from None
+    if refused:
+        raise DeclarationError(describe_refusals(loop.train.function, refused), key="train.function")
 
 
 def _check_source_extras(loop: Loop) -> None:

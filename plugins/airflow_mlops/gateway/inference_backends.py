@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ import pyarrow as pa
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import MlopsError, RolloutError, TrainingError
 from airflow_mlops.core.training.model_input import encodes_categories
-from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.predict import class_probabilities, predict
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.gateway.row_shape import RowField, RowShape
 
@@ -187,9 +188,7 @@ def scikit_predictor(model: Any, classifies: bool) -> Callable[[Any], Any]:
         vars(estimator).pop("feature_names_in_", None)
     if not classifies:
         return nameless.predict  # type: ignore[no-any-return]
-    positive = list(nameless.classes_).index(1)
-    probabilities = nameless.predict_proba
-    return lambda matrix: probabilities(matrix)[:, positive]
+    return partial(class_probabilities, nameless)
 
 
 def onnx_predictor(model: Any, columns: int, classifies: bool, *, nulls: bool) -> Callable[[Any], Any]:

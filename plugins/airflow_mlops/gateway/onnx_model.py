@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from airflow_mlops.core.errors import RolloutError
+from airflow_mlops.core.training.predict import gives_decisions
 
 
 def convert_to_onnx(model: Any, columns: int, *, classifies: bool, nulls: bool) -> Callable[[Any], Any]:
@@ -22,8 +23,10 @@ def convert_to_onnx(model: Any, columns: int, *, classifies: bool, nulls: bool) 
     Raises
     ------
     RolloutError
-        If the extra ``onnx`` is not installed, or the model has no counterpart in ONNX.
+        If the extra ``onnx`` is not installed, or the model has no counterpart in ONNX, or gives no probabilities.
     """
+    if classifies and gives_decisions(model):
+        raise RolloutError("it gives decisions and no probabilities")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

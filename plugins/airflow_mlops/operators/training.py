@@ -37,12 +37,17 @@ class AssembleTrainingOperator(StageOperator):
         if by_hand:
             decide_by_hand(workspace, partition)
         request = assemble_training(workspace, partition)
+        for name, reason in (request.refused or {}).items():
+            self.log.warning("candidate %s is not fitted: %s", name, reason)
         digest = workspace.evidence.put(request.to_dict())
         return [{"request": digest, "candidate": name} for name in request.candidates]
 
 
 class FitCandidateOperator(StageOperator):
     """Fit one candidate on the pinned window, on the declared runner; returns the digest of its model file.
+
+    Where there are several, one whose fit fails is left out: the task succeeds and returns its ``error``, and the
+    evaluation judges the others.
 
     :param assignment: one of those that :class:`AssembleTrainingOperator` returned
     :param poll_seconds: longest pause between two polls of a job that runs elsewhere
@@ -67,6 +72,8 @@ class FitCandidateOperator(StageOperator):
         digest = self.assignment["request"]
         self.runner = step_runner(workspace, poll_seconds=self.poll_seconds)
         fitted = fit_candidate(workspace, stored_request(workspace, digest), self.assignment["candidate"], self.runner)
+        if "error" in fitted:
+            self.log.error("candidate %s is left out, and the others go on: %s", fitted["candidate"], fitted["error"])
         return {"request": digest, **fitted}
 
     def on_kill(self) -> None:

@@ -156,3 +156,27 @@ def test_a_slice_that_the_features_may_hold_is_no_fault(tmp_path: Path) -> None:
 def test_days_in_the_wrong_order_leave_no_partition(tmp_path: Path) -> None:
     with pytest.raises(DeclarationError, match="until: 2013-01-01 lies before from: 2013-02-01"):
         project_with(tmp_path, data={"from": "2013-02-01", "until": "2013-01-01"})
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (
+            "several",
+            ["'groups' cannot be used: KMeans is a clusterer", "'strange' cannot be used: it holds types"],
+        ),
+        ("no_models", ["returned no model: 'model' is a int"]),
+    ],
+)
+def test_candidates_that_cannot_be_used_are_found_where_they_are_looked_at(function: str, words: list[str]) -> None:
+    root = Path(__file__).parents[3]
+    loop = loop_with("train", function=f"tests.unit.core.toy_loop:{function}")
+    check_declaration(loop, root)
+    with pytest.raises(DeclarationError) as caught:
+        check_declaration(loop, root, candidates=True, file=FILE)
+    assert (caught.value.file, caught.value.key) == (FILE, "train.function")
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_candidates_that_can_be_used_are_well_declared() -> None:
+    check_declaration(toy_loop(), Path(__file__).parents[3], candidates=True)

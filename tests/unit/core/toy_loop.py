@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
@@ -78,17 +80,45 @@ def candidates(seed: int) -> dict[str, Any]:
     return {"line": make_pipeline(ColumnTransformer([("x", "passthrough", ["x"])]), LinearRegression())}
 
 
-class Breaking(LinearRegression):
-    """An estimator that cannot be fitted."""
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Breaking:
-        """Raise what a user's code may raise."""
-        raise ZeroDivisionError(f"{len(X)} rows are too many")
+def raise_in_fit(X: Any, y: Any) -> Any:
+    """Raise what a user's code may raise."""
+    raise ZeroDivisionError(f"{len(X)} rows are too many")
 
 
 def breaking(seed: int) -> dict[str, Any]:
-    """Return one candidate that cannot be fitted."""
-    return {"breaking": Breaking()}
+    """Return one candidate that cannot be fitted; its type is trusted, so that its fit is tried."""
+    model = LinearRegression()
+    model.fit = raise_in_fit
+    return {"breaking": model}
+
+
+def several(seed: int) -> dict[str, Any]:
+    """Return one straight line, and candidates that are refused, cannot be fitted, cannot be kept or cannot predict."""
+    deaf, late = candidates(seed)["line"], candidates(seed)["line"]
+    deaf.predict = list
+    late.late = Strange()  # no parameter, so that only the file shows it
+    return {**candidates(seed), **breaking(seed), **strange(seed), "deaf": deaf, "groups": KMeans(), "late": late}
+
+
+def no_models(seed: int) -> Any:
+    """Return a number instead of a model."""
+    return seed
+
+
+def none_usable(seed: int) -> dict[str, Any]:
+    """Return candidates of which none can be used."""
+    return {name: model for name, model in several(seed).items() if name in {"groups", "strange"}}
+
+
+def none_fitted(seed: int) -> dict[str, Any]:
+    """Return candidates that are refused, or whose fits fail."""
+    return {**breaking(seed), "broken": breaking(seed)["breaking"], "groups": KMeans()}
+
+
+def deciding(seed: int) -> dict[str, Any]:
+    """Return a classifier without probabilities, and one with."""
+    features = ColumnTransformer([("x", "passthrough", ["x"])])
+    return {"svc": make_pipeline(features, LinearSVC()), "logistic": make_pipeline(features, LogisticRegression())}
 
 
 def strange(seed: int) -> dict[str, Any]:

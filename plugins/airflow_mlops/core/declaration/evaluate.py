@@ -31,6 +31,17 @@ SEVERAL_CLASS_METRICS = (
     "expected_calibration_error",
 )
 """Further metrics of three classes or more."""
+PROBABILITY_METRICS = (
+    "roc_auc",
+    "pr_auc",
+    "log_loss",
+    "brier",
+    "calibration_error",
+    "roc_auc_ovr",
+    "top_2_accuracy",
+    "expected_calibration_error",
+)
+"""The metrics of classes that need probabilities; the others judge decisions."""
 NUMBER_METRICS = ("mae", "rmse", "r2", "p50_error", "p90_error", "p99_error")
 CLASS_FAIRNESS = (
     "demographic_parity_difference",

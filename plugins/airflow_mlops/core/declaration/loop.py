@@ -13,6 +13,7 @@ from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.declared import Declared, Listed, Reference, section
 from airflow_mlops.core.declaration.evaluate import (
     CLASSIFICATION_METRICS,
+    PROBABILITY_METRICS,
     REGRESSION_METRICS,
     Evaluate,
     Gate,
@@ -130,6 +131,12 @@ class Loop(Declared):
         means = row_metrics("class" if self.classifies else "number")
         gated = {gate.metric: None for gate in self.gates}
         return next((mean for name in gated for mean in means if mean == name), means[0])
+
+    @property
+    def probability_metrics(self) -> tuple[str, ...]:
+        """The metrics by which models of this loop are gated, watched or compared and that need probabilities."""
+        names = dict.fromkeys([*(gate.metric for gate in self.gates), self.metric])
+        return tuple(name for name in names if name in PROBABILITY_METRICS)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the declaration as JSON values, under the keys of its YAML file."""

@@ -120,19 +120,6 @@ def build_candidates(reference: str, root: Path, seed: int) -> dict[str, Candida
     return {str(name): parse_candidate(reference, str(name), value) for name, value in values.items()}
 
 
-def list_candidates(reference: str, root: Path, seed: int) -> dict[str, Any]:
-    """Return the ``names`` of the user's candidates, and in ``searched`` whether any has a search space.
-
-    Raises
-    ------
-    TrainingError
-        As :func:`build_candidates` does.
-    """
-    candidates = build_candidates(reference, root, seed)
-    searched = any(candidate.space is not None for candidate in candidates.values())
-    return {"names": sorted(candidates), "searched": searched}
-
-
 def parse_candidate(reference: str, name: str, value: Any) -> Candidate:
     """Return the candidate that the user gave as ``name``: an estimator, or a pair of it and its search space.
 

@@ -73,6 +73,7 @@ def try_fit(workspace: Workspace, partition: str, progress: Callable[[str], None
     decide_and_record(workspace, partition, trigger="person")
     request = assemble_training(workspace, partition)
     trials = {name: _fit(workspace, request, name, progress) for name in request.candidates}
+    trials |= {name: (None, reason) for name, reason in (request.refused or {}).items()}
     fits = [fit for fit, _ in trials.values() if fit is not None]
     entries = _judge(workspace, request, fits, progress) if fits else {}
     return {
@@ -126,6 +127,8 @@ def _fit(
     progress(f"fit {name}")
     try:
         fit = fit_candidate(workspace, request, name)
+        if "error" in fit:
+            return None, str(fit["error"])
         load_model(candidate_file(workspace, request.operation, name), fit["digest"])
     except MlopsError as error:
         return None, str(error)

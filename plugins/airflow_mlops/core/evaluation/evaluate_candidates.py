@@ -16,6 +16,7 @@ from airflow_mlops.core.ledger.training_details import CandidateRefused, Trainin
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
 from airflow_mlops.core.training.fit_candidate import candidate_file
+from airflow_mlops.core.training.inspect_candidates import describe_left_out
 from airflow_mlops.core.workspace import Workspace
 
 RETURNED = ("loss", "metrics", "champion_metrics", "gates", "passed")
@@ -26,21 +27,27 @@ def evaluate_candidates(
 ) -> dict[str, Any]:
     """Judge the candidates on the holdout; return name, digest, metrics and gates of the best.
 
-    The full report, an :class:`EvaluationReport`, is stored as evidence under ``report``. A candidate that cannot
-    predict is refused; the others are judged.
+    The full report, an :class:`EvaluationReport`, is stored as evidence under ``report``. A candidate that was refused
+    before its fit, could not be fitted or kept, or cannot predict is left out: the report and ``left_out`` have the
+    reason. The others are judged.
 
     Raises
     ------
     TrainingError, GateError
         If the holdout, or every candidate, cannot be judged; the failure is recorded.
     """
+    fitted = [fit for fit in fits if "error" not in fit]
+    left_out = reasons_of_missing(request, fits)
     try:
+        if not fitted:
+            raise TrainingError("; ".join(describe_left_out(left_out)))
         # One thread: many tasks share a machine, and threads that spin while they wait only burn CPU time.
         with threadpool_limits(1):
-            context = build_context(workspace, request, window_rows=fits[0].get("rows"))
-            entries, failures = _judge_all(workspace, context, fits)
+            context = build_context(workspace, request, window_rows=fitted[0].get("rows"))
+            entries, failures = _judge_all(workspace, context, fitted)
+        left_out |= failures
         if len(failures) == len(entries):
-            raise failures[0]
+            raise TrainingError("; ".join(describe_left_out(left_out)))
     except RegistryError:
         raise
     except (TrainingError, GateError, DataError) as error:
@@ -49,18 +56,31 @@ def evaluate_candidates(
         raise
     judged_entries = [entry for entry in entries if "loss" in entry]
     best = min(judged_entries, key=lambda entry: (not entry["passed"], entry["loss"], entry["candidate"]))
-    report = workspace.evidence.put(_report(workspace, context, entries, str(best["candidate"])))
+    missing = [_entry_left_out({"candidate": name}, left_out[name]) for name in sorted(set(left_out) - set(failures))]
+    report = workspace.evidence.put(_report(workspace, context, [*entries, *missing], str(best["candidate"])))
     fit = next(fit for fit in fits if fit["candidate"] == best["candidate"])
     best_fields = {name: best[name] for name in RETURNED}
-    return {**fit, **best_fields, "champion": context.champion_number, "report": report}
+    return {
+        **fit,
+        **best_fields,
+        "champion": context.champion_number,
+        "report": report,
+        **({"left_out": left_out} if left_out else {}),
+    }
+
+
+def reasons_of_missing(request: TrainingRequest, fits: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the reasons why candidates have no model, by name: those refused before the fit, and failed fits."""
+    failed = {str(fit["candidate"]): str(fit["error"]) for fit in fits if "error" in fit}
+    return {**(request.refused or {}), **failed}
 
 
 def _judge_all(
     workspace: Workspace, context: EvaluationContext, fits: Sequence[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[TrainingError]]:
-    """Return the entry of each candidate, and the errors of those that cannot predict."""
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the entry of each candidate, and the reasons of those that cannot predict, by name."""
     entries: list[dict[str, Any]] = []
-    failures: list[TrainingError] = []
+    failures: dict[str, str] = {}
     for fit in fits:
         path = workspace.shared(candidate_file(workspace, context.request.operation, fit["candidate"]))
         model = load_model(path, fit["digest"])
@@ -69,11 +89,16 @@ def _judge_all(
                 model, context.holdout, size=path.stat().st_size, classifies=workspace.loop.classifies
             )
         except TrainingError as error:
-            failures.append(TrainingError(f"candidate {fit['candidate']!r}: {error}"))
-            entries.append({**fit, "passed": False, "gates": [], "error": str(error)})
+            failures[str(fit["candidate"])] = f"candidate {fit['candidate']!r}: {error}"
+            entries.append(_entry_left_out(fit, str(error)))
             continue
         entries.append({**fit, **judge_candidate(context, candidate)})
     return entries, failures
+
+
+def _entry_left_out(fit: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Return the report of a candidate that could not be judged."""
+    return {**fit, "passed": False, "gates": [], "error": reason}
 
 
 def _report(
@@ -113,7 +138,12 @@ def require_gates(workspace: Workspace, request: TrainingRequest, evaluated: dic
     error: MlopsError = GateError(f"candidate {evaluated['candidate']!r} does not pass: {reason}")
     workspace.record_fact(
         workspace.draft(
-            CandidateRefused(decision=request.decision, reason=str(error), report=evaluated["report"]),
+            CandidateRefused(
+                decision=request.decision,
+                reason=str(error),
+                report=evaluated["report"],
+                left_out=evaluated.get("left_out"),
+            ),
             f"candidate_refused:{request.decision}",
             request.partition,
             evidence=(str(evaluated["report"]),),
@@ -135,7 +165,7 @@ def stale_evidence(report: dict[str, Any], request: TrainingRequest, evaluated: 
     entry = next(
         (candidate for candidate in report["candidates"] if candidate["candidate"] == evaluated["candidate"]), None
     )
-    if entry is None or entry["digest"] != evaluated["digest"]:
+    if entry is None or entry.get("digest") != evaluated["digest"]:
         return f"the evidence is stale: it is about another model file than {str(evaluated['digest'])[:12]}"
     if entry["gates"] != evaluated["gates"] or entry["passed"] != evaluated["passed"]:
         return "the evidence is stale: its gates say something else than what was handed over"

@@ -65,7 +65,10 @@ class SlicesEntry(TypedDict):
 
 
 class CandidateEntry(TypedDict, total=False):
-    """The report of one candidate; a candidate that could not be judged has only the first six keys."""
+    """The report of one candidate; a candidate that could not be judged has only the first six keys.
+
+    One that was refused before its fit, or could not be fitted or kept, has its name, its reason and no gates.
+    """
 
     candidate: str
     digest: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_mlops.core.declaration.evaluate import PERTURBATIONS
+from airflow_mlops.core.declaration.evaluate import PERTURBATIONS, PROBABILITY_METRICS
 from airflow_mlops.core.evaluation.compare_models import MetricReport, compare_metric, defined_values
 from airflow_mlops.core.evaluation.error_analysis import confusion, residuals
 from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, JudgedModel
@@ -16,12 +16,13 @@ from airflow_mlops.core.evaluation.feature_importance import (
 )
 from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, gates_pass
 from airflow_mlops.core.evaluation.group_fairness import measure_fairness
-from airflow_mlops.core.evaluation.known_metrics import METRICS
+from airflow_mlops.core.evaluation.known_metrics import METRICS, Metric
 from airflow_mlops.core.evaluation.measurement_gates import CandidateMeasurements
 from airflow_mlops.core.evaluation.metrics_by_slice import report_slices
 from airflow_mlops.core.evaluation.perturbations import RobustnessReport, measure_robustness
 from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, describe_method, measure_costs
 from airflow_mlops.core.evaluation.several_classes import confusion_matrix
+from airflow_mlops.core.training.predict import gives_decisions
 from airflow_mlops.core.training.row_losses import Floats, row_losses
 
 
@@ -35,7 +36,7 @@ def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[
     """
     loop, label, predicted = context.loop, context.label, candidate.predictions
     holdout = build_holdout(context, candidate)
-    reports = {name: compare_metric(holdout.on_rows(name)) for name in context.metrics}
+    reports = {name: compare_metric(holdout.on_rows(name)) for name in judged_metrics(context, candidate)}
     costs = measure_costs_of(context, candidate)
     robustness = measure_robustness_of(context, candidate)
     importance = context.importance(candidate.predict)
@@ -62,6 +63,12 @@ def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[
         "importance": report_importance(context, importance, stability),
         "shap": report_shap(context, candidate),
     }
+
+
+def judged_metrics(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Metric]:
+    """Return the metrics of a candidate; one of probabilities says nothing of decisions, and is left out for them."""
+    decides = candidate.classifies and gives_decisions(candidate.model)
+    return {name: metric for name, metric in context.metrics.items() if not (decides and name in PROBABILITY_METRICS)}
 
 
 def build_holdout(context: EvaluationContext, candidate: JudgedModel) -> Holdout:
@@ -100,7 +107,8 @@ def report_all_slices(context: EvaluationContext, candidate: JudgedModel) -> dic
     evaluate = context.loop.evaluate
     names = dict.fromkeys([*evaluate.slices, *(name for gate in context.loop.gates for name in gate.slices)])
     gated = {gate.metric for gate in context.loop.gates if gate.slices}
-    metrics = {name: metric for name, metric in context.metrics.items() if metric.terms is not None or name in gated}
+    judged = judged_metrics(context, candidate)
+    metrics = {name: metric for name, metric in judged.items() if metric.terms is not None or name in gated}
     champion = None if context.champion is None else context.champion.predictions
     columns = {name: context.columns[name] for name in names}
     return report_slices(metrics, context.label, (candidate.predictions, champion), columns, min_rows=evaluate.min_rows)

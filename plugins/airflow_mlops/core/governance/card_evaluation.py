@@ -90,7 +90,12 @@ def _confusion_tables(candidate: Mapping[str, Any]) -> list[Table]:
 def _gates(report: Mapping[str, Any], candidate: Mapping[str, Any]) -> Section:
     first = ("This was the first run: gates against a champion had none.",) if report["first_run"] else ()
     rows = tuple((gate["gate"], gate["verdict"], gate["reason"]) for gate in candidate["gates"])
-    return Section("Gates", first, (Table(("gate", "verdict", "reason"), rows),))
+    left_out = tuple(
+        f"Left out of this training: candidate {entry['candidate']}: {entry['error']}."
+        for entry in report["candidates"]
+        if "error" in entry
+    )
+    return Section("Gates", (*first, *left_out), (Table(("gate", "verdict", "reason"), rows),))
 
 
 def _slices(candidate: Mapping[str, Any]) -> Section:

@@ -88,7 +88,10 @@ class TrainingFailed(Details):
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateRefused(Details):
-    """A decision ended with a candidate that did not pass its gates; ``report`` is the evaluation's digest."""
+    """A decision ended with a candidate that did not pass its gates; ``report`` is the evaluation's digest.
+
+    ``left_out`` has the reasons why other candidates of the training were not judged, by their names.
+    """
 
     KIND: ClassVar[str] = "candidate_refused"
     SUMMARY: ClassVar[str] = "A decision ended with a candidate that did not pass its gates, with their numbers."
@@ -96,6 +99,7 @@ class CandidateRefused(Details):
     decision: int
     reason: str = ""
     report: str | None = None
+    left_out: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ class CandidateRegistered(Details):
     ``installed`` and ``sbom`` of the environment and the bill of materials. ``fit_seconds`` is wall time, ``rows``
     how many it was fitted on, ``champion`` the version it was compared with. ``hidden`` are the columns that the
     contract hid from the fit, None where that was not recorded; ``levels`` are those of its categories by column, and
-    ``classes`` those of its label by their codes, None where the label is 0 or 1, or a number.
+    ``classes`` those of its label by their codes, None where the label is 0 or 1, or a number. ``left_out`` has the
+    reasons why other candidates of the training were not judged, by their names.
     """
 
     KIND: ClassVar[str] = "candidate_registered"
@@ -141,6 +146,7 @@ class CandidateRegistered(Details):
     hidden: tuple[str, ...] | None = None
     levels: dict[str, tuple[str, ...]] | None = None
     classes: tuple[str, ...] | None = None
+    left_out: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.ports.registry import MODEL_FILE, ModelInterface, Registration
-from airflow_mlops.core.registry.model_file import TRUSTED_TYPES, check_model_file
+from airflow_mlops.core.registry.model_file import check_model_file
+from airflow_mlops.core.registry.trusted_types import TRUSTED_TYPES
 
 
 def write_folder(registration: Registration, folder: Path) -> None:

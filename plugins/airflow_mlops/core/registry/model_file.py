@@ -24,22 +24,7 @@ with warnings.catch_warnings():
 from airflow_mlops.core.errors import RegistryError, TrainingError
 from airflow_mlops.core.lake import replace_file
 from airflow_mlops.core.registry.archive_limits import check_archive
-
-TRUSTED_TYPES = (
-    "sklearn._loss.link.Interval",
-    "sklearn._loss.link.LogitLink",
-    "sklearn._loss.link.IdentityLink",
-    "sklearn._loss.loss.HalfBinomialLoss",
-    "sklearn._loss.loss.HalfSquaredError",
-    "sklearn._loss.loss.AbsoluteError",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.tree._tree.Tree",
-    "numpy.dtype",
-    # Gradient boosting that reads pandas categories checks them by a partial of this function. The file names the
-    # function of a partial, too, so that only a trusted one can be in it.
-    "functools.partial",
-    "sklearn.utils.validation.check_array",
-)
+from airflow_mlops.core.registry.trusted_types import TRUSTED_TYPES
 
 
 def save_model(model: Any, path: Path) -> str:
@@ -55,11 +40,21 @@ def save_model(model: Any, path: Path) -> str:
             skops.io.dump(model, part)
         except Exception as error:  # what a user's estimator holds may fail in any way
             raise TrainingError(f"the model cannot be kept as a file: {type(error).__name__}: {error}") from error
-        untrusted = sorted(set(skops.io.get_untrusted_types(file=part)) - set(TRUSTED_TYPES))
+        untrusted = untrusted_types(file=part)
         if untrusted:
             raise TrainingError(f"the model holds types that are not trusted for loading: {', '.join(untrusted)}")
         make_repeatable(part)
     return file_digest(path)
+
+
+def untrusted_types(*, file: Path | None = None, data: bytes | None = None) -> list[str]:
+    """Return the names of a model file, or of its bytes, that are not trusted; creates no object of it."""
+    return sorted(set(skops.io.get_untrusted_types(file=file, data=data)) - set(TRUSTED_TYPES))
+
+
+def untrusted_types_of(value: Any) -> list[str]:
+    """Return the names that a model file with an object would hold and that are not trusted."""
+    return untrusted_types(data=skops.io.dumps(value))
 
 
 def make_repeatable(path: Path) -> None:
@@ -122,7 +117,7 @@ def check_model_file(path: Path, digest: str) -> None:
     if actual != digest:
         raise RegistryError(f"{path.name} was changed: its digest is {actual[:12]}…, the ledger says {digest[:12]}…")
     check_archive(path)
-    untrusted = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES))
+    untrusted = untrusted_types(file=path)
     if untrusted:
         raise RegistryError(f"{path.name} holds types that are not trusted: {', '.join(untrusted)}")
 

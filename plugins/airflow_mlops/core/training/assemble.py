@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from airflow_mlops.core.data.input_schema import InputSchema, contract_schema
 from airflow_mlops.core.data.user_features import features_digest
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.train import InInterpreter
-from airflow_mlops.core.declaration.user_function import list_candidates
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.ledger.record import Record, canonical_json
 from airflow_mlops.core.ledger.training_details import (
@@ -24,6 +25,7 @@ from airflow_mlops.core.ledger.training_details import (
     TrainingWindow,
 )
 from airflow_mlops.core.training.code_state import code_state
+from airflow_mlops.core.training.inspect_candidates import describe_refusals, inspect_candidates
 from airflow_mlops.core.training.reference_profile import profile_window
 from airflow_mlops.core.training.usable_model import label_hint
 from airflow_mlops.core.training.window import fit_schema, pin_window, read_window
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 FEW_ROWS = 30
 """Rows of a class in the training window below which a warning is logged."""
+OPTIONAL = ("levels", "classes", "refused")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class TrainingRequest:
     ``search`` has the settings of a search and its metric, where a candidate has a search space. ``code`` has the
     ``commit`` of the project folder and whether it is ``dirty``, where it is in a repository: it says where to find
     the ``source`` of that digest again, and is no part of ``operation``. ``levels`` are those of the categories,
-    ``classes`` those of the label by their codes.
+    ``classes`` those of the label by their codes. ``refused`` has the reasons why candidates are not fitted, by their
+    names; it is no part of ``operation`` either.
     """
 
     partition: str
@@ -58,11 +62,12 @@ class TrainingRequest:
     code: dict[str, Any] | None = None
     levels: dict[str, list[str]] | None = None
     classes: list[str] | None = None
+    refused: dict[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the request as JSON values, without ``levels`` and ``classes`` where there are none."""
+        """Return the request as JSON values, without ``levels``, ``classes`` and ``refused`` where there are none."""
         values = {**asdict(self), "window": self.window.to_dict(), "candidates": list(self.candidates)}
-        return {name: value for name, value in values.items() if name not in ("levels", "classes") or value is not None}
+        return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
 
     def schema(self, workspace: Workspace) -> InputSchema:
         """Return the input schema of the candidates."""
@@ -77,7 +82,7 @@ class TrainingRequest:
 
     def operation_fields(self) -> dict[str, Any]:
         """Return the fields that the digest ``operation`` covers."""
-        left_out = {"decision", "operation", "code"} | ({"search"} if self.search is None else set())
+        left_out = {"decision", "operation", "code", "refused"} | ({"search"} if self.search is None else set())
         return {name: value for name, value in self.to_dict().items() if name not in left_out}
 
 
@@ -138,7 +143,9 @@ def close_decision(
 
 def _request(workspace: Workspace, decision: Record[RetrainDecided], window: TrainingWindow) -> TrainingRequest:
     train = workspace.loop.train
-    candidates = describe_candidates(workspace)
+    candidates = describe_candidates(workspace.loop, workspace.root)
+    if not candidates["names"]:
+        raise TrainingError(describe_refusals(train.function, candidates["refused"]))
     schema = fit_schema(workspace, window.fitted)
     frames = {pin.partition: read_window(workspace, [pin], schema=schema) for pin in window.fitted}
     labels = pd.concat([frame.rows[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
@@ -157,13 +164,14 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         code=code_state(workspace.root),
         levels={name: list(levels) for name, levels in schema.levels.items()} or None,
         classes=list(workspace.loop.class_names) if workspace.loop.class_names else None,
+        refused=candidates["refused"] or None,
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
 
 
-def describe_candidates(workspace: Workspace) -> dict[str, Any]:
-    """Return ``names`` (of the user's candidates) and ``searched`` (whether any has a search space).
+def describe_candidates(loop: Loop, root: Path) -> dict[str, Any]:
+    """Return the usable candidates of a loop and the refused ones; see :func:`inspect_candidates`.
 
     Within limits, or with an interpreter of its own, the function is called in a process like the fits are.
 
@@ -172,13 +180,15 @@ def describe_candidates(workspace: Workspace) -> dict[str, Any]:
     TrainingError
         If the function gives no model, or meets a limit.
     """
-    train = workspace.loop.train
-    python = workspace.root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
+    train = loop.train
+    judged: dict[str, Any] = {"classifies": loop.classifies, "probability_metrics": list(loop.probability_metrics)}
+    python = root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
     if python is None and train.limits.minutes is None and train.limits.memory_mb is None:
-        return list_candidates(train.function, workspace.root, train.seed)
+        return inspect_candidates(train.function, root, train.seed, **judged)
     from airflow_mlops.core.training.child_step import ChildStep
 
-    return ChildStep(python=python, limits=train.limits).list_candidates(train.function, workspace.root, train.seed)
+    step = ChildStep(python=python, limits=train.limits)
+    return step.inspect_candidates(train.function, root, train.seed, **judged)
 
 
 def check_labels(labels: pd.Series[Any], *, classifies: bool, classes: tuple[str, ...] | None = None) -> None:

@@ -66,15 +66,15 @@ class ChildStep:
             answer = self._answer("fit", stored_request.to_dict(), f"candidate {request.candidate!r}")
             return FitResult.from_dict(answer)
 
-    def list_candidates(self, function: str, root: Path, seed: int) -> dict[str, Any]:
-        """Run :func:`~airflow_mlops.core.declaration.user_function.list_candidates` in the child and return its result.
+    def inspect_candidates(self, function: str, root: Path, seed: int, **judged: Any) -> dict[str, Any]:
+        """Run :func:`~airflow_mlops.core.training.inspect_candidates.inspect_candidates` in the child.
 
         Raises
         ------
         TrainingError
             If the function gives none, or meets a limit.
         """
-        request = {"function": function, "root": str(root.absolute()), "seed": seed}
+        request = {"function": function, "root": str(root.absolute()), "seed": seed, **judged}
         return self._answer("candidates", request, function)
 
     def stop(self) -> None:

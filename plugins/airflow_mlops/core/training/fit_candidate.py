@@ -19,6 +19,7 @@ from airflow_mlops.core.ports.fit_rows import FitRows, moments
 from airflow_mlops.core.ports.step_runner import StepRunner
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.training.assemble import TrainingRequest, check_classes, close_decision
+from airflow_mlops.core.training.inspect_candidates import describe_left_out
 from airflow_mlops.core.training.window import read_window
 from airflow_mlops.core.workspace import Workspace
 
@@ -33,6 +34,9 @@ def fit_candidate(
 ) -> dict[str, Any]:
     """Fit one of the user's candidates; return the fit result as JSON values.
 
+    Where there are several, one that cannot be fitted or kept closes nothing: the others go on, and the result has its
+    ``candidate`` and the ``error``. Rows that cannot be read are no fault of a candidate, and always raise.
+
     Parameters
     ----------
     runner : StepRunner, optional
@@ -41,14 +45,18 @@ def fit_candidate(
     Raises
     ------
     TrainingError
-        If the fit raises, meets a limit, or gives no model that can be kept; the ledger says so.
+        If the fit of the only candidate raises, meets a limit, or gives no model that can be kept; the ledger says so.
     """
     path = candidate_file(workspace, request.operation, candidate)
     try:
         fit = fit_request_of(workspace, request, candidate, path)
         result = run_fit(workspace, fit, runner, schema=request.schema(workspace))
     except (TrainingError, DataError) as error:
-        close_decision(workspace, TrainingFailed(decision=request.decision, reason=str(error)), request.partition)
+        if len(request.candidates) > 1 and isinstance(error, TrainingError):
+            path.unlink(missing_ok=True)
+            return {"candidate": candidate, "error": str(error)}
+        reason = "; ".join([str(error), *describe_left_out(request.refused or {})])
+        close_decision(workspace, TrainingFailed(decision=request.decision, reason=reason), request.partition)
         raise
     workspace.share(path)
     return result.to_dict()

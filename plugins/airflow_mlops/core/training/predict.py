@@ -1,4 +1,7 @@
-"""Predict rows with a fitted model: a value, the probability of class 1, or that of each of three classes or more."""
+"""Predict rows with a fitted model: a value, the probability of class 1, or that of each of three classes or more.
+
+A model without probabilities gives its decision, as the probability 0 or 1.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +45,25 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
     return predictions
 
 
-def class_probabilities(model: Any, features: pd.DataFrame) -> Floats:
-    """Return the probability of class 1, or with three classes or more of each class in the order of the codes."""
-    probabilities, codes = np.asarray(model.predict_proba(features), np.float64), list(model.classes_)
-    if len(codes) < 3:
-        return probabilities[:, codes.index(1)]
-    return probabilities[:, [codes.index(code) for code in range(len(codes))]]
+def gives_decisions(model: Any) -> bool:
+    """Return whether a classifier gives decisions and no probabilities."""
+    return not hasattr(model, "predict_proba")
+
+
+def class_probabilities(model: Any, features: Any) -> Floats:
+    """Return the probability of class 1, or with three classes or more of each class in the order of the codes.
+
+    It is 0 or 1 of a model that gives no probabilities: its decision.
+    """
+    codes = list(model.classes_)
+    order = [codes.index(1)] if len(codes) < 3 else [codes.index(code) for code in range(len(codes))]
+    if gives_decisions(model):
+        decisions = np.asarray(model.predict(features))
+        probabilities = (decisions[:, None] == model.classes_[None, order]).astype(np.float64)
+    else:
+        probabilities = np.asarray(model.predict_proba(features), np.float64)[:, order]
+    chosen: Floats = probabilities[:, 0] if len(codes) < 3 else probabilities
+    return chosen
 
 
 def as_fitted(model: Any, features: pd.DataFrame) -> pd.DataFrame:

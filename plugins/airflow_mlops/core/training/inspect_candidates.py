@@ -1,0 +1,139 @@
+"""Look at candidates before they are fitted: which can be judged by the declared metrics, and kept as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_mlops.core.declaration.user_function import build_candidates
+from airflow_mlops.core.errors import TrainingError
+
+KINDS = {True: "classifier", False: "regressor"}
+NAMES_OF_KINDS = {"outlier_detector": "an outlier detector", "density_estimator": "a density estimator"}
+
+
+def inspect_candidates(
+    function: str, root: Path, seed: int, *, classifies: bool, probability_metrics: Sequence[str]
+) -> dict[str, Any]:
+    """Return the ``names`` of the usable candidates, ``searched``, and ``refused``: the reasons by name.
+
+    Parameters
+    ----------
+    function : str
+        ``module:name`` of the user's function, below ``root``.
+    seed : int
+        Its argument.
+    classifies : bool
+        Whether the declared metrics are of classes.
+    probability_metrics : sequence of str
+        Those of them that need probabilities.
+
+    Raises
+    ------
+    TrainingError
+        As :func:`build_candidates` does.
+    """
+    candidates = build_candidates(function, root, seed)
+    reasons = {
+        name: refusal_of(candidate.estimator, classifies=classifies, probability_metrics=probability_metrics)
+        for name, candidate in sorted(candidates.items())
+    }
+    names = [name for name, reason in reasons.items() if reason is None]
+    return {
+        "names": names,
+        "searched": any(candidates[name].space is not None for name in names),
+        "refused": {name: reason for name, reason in reasons.items() if reason is not None},
+    }
+
+
+def refusal_of(estimator: Any, *, classifies: bool, probability_metrics: Sequence[str]) -> str | None:
+    """Return the reason why an unfitted estimator is no usable candidate; None if nothing is known against it."""
+    return (
+        refusal_of_kind(estimator, classifies=classifies)
+        or (refusal_of_decisions(estimator, probability_metrics) if classifies else None)
+        or refusal_of_types(estimator)
+    )
+
+
+def refusal_of_kind(estimator: Any, *, classifies: bool) -> str | None:
+    """Return the reason why the metrics cannot judge the predictions of an estimator; None if they can.
+
+    An estimator that does not state its kind, as classes may that are not of scikit-learn, is left to its fit.
+    """
+    from sklearn.utils import get_tags
+
+    try:
+        tags = get_tags(estimator)
+    except Exception:  # a class of the user's need not have tags
+        return None
+    wanted, subject = KINDS[classifies], type(last_step(estimator)).__name__
+    if tags.estimator_type not in (wanted, None):
+        kind = NAMES_OF_KINDS.get(str(tags.estimator_type), f"a {tags.estimator_type}")
+        judged = "classes, 0 and 1" if classifies else "numbers"
+        return f"{subject} is {kind}, and the declared metrics judge {judged}; give a {wanted}"
+    if not tags.target_tags.single_output:
+        return f"{subject} predicts several labels at once, and a loop has one; give a {wanted} of one label"
+    return None
+
+
+def refusal_of_decisions(estimator: Any, probability_metrics: Sequence[str]) -> str | None:
+    """Return the reason why a classifier needs probabilities that it does not give; None if it need not, or gives them.
+
+    A stack decides by a logistic regression where it names no final estimator, and shows that only once it is fitted.
+    """
+    final = last_step(estimator)
+    if not probability_metrics or hasattr(estimator, "predict_proba") or is_default_stack(final):
+        return None
+    return (
+        f"{type(final).__name__} gives decisions and no probabilities, which {' and '.join(probability_metrics)} "
+        f"need{'s' if len(probability_metrics) == 1 else ''}; wrap it in CalibratedClassifierCV, or declare gates on "
+        "accuracy and other metrics of decisions only (precision, recall, f1)"
+    )
+
+
+def is_default_stack(estimator: Any) -> bool:
+    """Return whether an estimator is a stack of classifiers without a final estimator of its own."""
+    from sklearn.ensemble import StackingClassifier
+
+    return isinstance(estimator, StackingClassifier) and estimator.final_estimator is None
+
+
+def refusal_of_types(estimator: Any) -> str | None:
+    """Return the reason why a fitted model of an estimator could not be kept; None if nothing is known against it."""
+    from airflow_mlops.core.registry.parameter_types import untrusted_parameters
+
+    try:
+        names = untrusted_parameters(estimator)
+    except TrainingError as error:
+        return str(error)
+    if not names:
+        return None
+    return (
+        f"it holds types that are not trusted for loading: {', '.join(sorted(names))}; use classes of scikit-learn and "
+        "functions of numpy, or compute the columns in data.features"
+    )
+
+
+def last_step(estimator: Any) -> Any:
+    """Return the last step of a pipeline, or the estimator itself."""
+    while getattr(estimator, "steps", None):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
+def describe_refusals(function: str, refused: Mapping[str, str]) -> str:
+    """Return the reasons of refused candidates as one text.
+
+    >>> describe_refusals("shop:candidates", {"a": "KMeans is a clusterer"})
+    "shop:candidates: candidate 'a' cannot be used: KMeans is a clusterer"
+    """
+    return f"{function}: {'; '.join(describe_left_out(refused))}"
+
+
+def describe_left_out(refused: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each candidate that is left out, with its name unless the reason has it."""
+    return [
+        reason if f"candidate {name!r}" in reason else f"candidate {name!r} cannot be used: {reason}"
+        for name, reason in sorted(refused.items())
+    ]
