@@ -49,10 +49,10 @@ def gives_decisions(model: Any) -> bool:
 
 def predict_class(model: Any, features: Any) -> Floats:
     """Return the probability of class 1 of each row, or its decision, 0 or 1, if the model gives no probabilities."""
-    positive = list(model.classes_).index(1)
     if gives_decisions(model):
-        return np.asarray(np.asarray(model.predict(features)) == model.classes_[positive], np.float64)
-    return np.asarray(model.predict_proba(features), np.float64)[:, positive]
+        decisions = np.asarray(model.predict(features))
+        return np.asarray(decisions == model.classes_[list(model.classes_).index(1)], np.float64)
+    return np.asarray(model.predict_proba(features), np.float64)[:, list(model.classes_).index(1)]
 
 
 def as_fitted(model: Any, features: pd.DataFrame) -> pd.DataFrame:
