@@ -54,6 +54,13 @@ def boosted(seed):
     return {"boosted": HistGradientBoostingRegressor(max_iter=60, min_samples_leaf=5)}
 
 
+def leaves(seed):
+    from lightgbm import LGBMRegressor
+
+    same = {"n_jobs": 1, "deterministic": True, "force_row_wise": True, "random_state": seed}
+    return {"leaves": LGBMRegressor(n_estimators=60, min_child_samples=5, verbose=-1, **same)}
+
+
 def encoded(seed):
     columns = [("shops", OneHotEncoder(handle_unknown="ignore"), ["shop", "size"]), ("x", "passthrough", ["x"])]
     return {"encoded": make_pipeline(ColumnTransformer(columns), Ridge())}
@@ -70,6 +77,7 @@ def shops(frame, history):
 WAYS: dict[str, Any] = {
     "boosted": {"function": "categories:boosted"},
     "encoded": {"function": "categories:encoded"},
+    "lightgbm": {"function": "categories:leaves"},
     "function": {"function": "categories:boosted"},
 }
 

@@ -49,6 +49,7 @@ def odd(*lines: str, model: str = IN_PIPELINE) -> str:
     return MODEL.format(body="\n".join(f"    {line}" for line in lines or ["pass"]), model=model)
 
 
+SEVERAL = '"line": {IN_PIPELINE}, "groups": KMeans()'.format(IN_PIPELINE=IN_PIPELINE.replace("Odd", "LinearRegression"))
 FIT = "def fit(self, X, y, sample_weight=None):"
 BAD_MODELS = [
     (odd(FIT, "    return self"), ["candidate 'odd' is not fitted after fit"]),
@@ -127,6 +128,27 @@ def test_a_model_that_is_none_is_refused_in_words_and_the_champion_stays(
     project, scheduler = loop_with_champion(tmp_path, start_scheduler)
     weeks = refuse_each(project, scheduler, BAD_MODELS)
     assert_a_good_function_mends_it(project, scheduler, weeks)
+
+
+def test_a_bad_candidate_of_several_is_left_out_and_a_good_one_becomes_the_champion(
+    tmp_path: Path, start_scheduler: SchedulerFactory
+) -> None:
+    project, scheduler = loop_with_champion(tmp_path, start_scheduler)
+    bad = odd(FIT, "    raise ValueError('it is never fitted')").replace('{"odd":', f'{{{SEVERAL}, "odd":')
+    project.write_training(f"from sklearn.cluster import KMeans\n{bad}")
+    for key in KEYS[2:4]:
+        project.put(key, level=6.0)
+        project.ingest(scheduler, key)
+    champion = project.workspace.state().champion
+    assert champion is not None
+    assert (champion.number, champion.details.candidate) == ("2", "line"), scheduler.failures()
+    left_out = champion.details.left_out
+    assert left_out is not None
+    assert set(left_out) == {"groups", "odd"}
+    assert "raised ValueError in fit: it is never fitted" in left_out["odd"]
+    assert "KMeans is a clusterer" in left_out["groups"]
+    assert "fit" not in {task.task_id for task, _ in scheduler.failures()}
+    assert_invariants(project.workspace)
 
 
 def test_a_fit_that_hangs_or_takes_too_much_memory_is_killed_and_the_champion_stays(

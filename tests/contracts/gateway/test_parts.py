@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor, HistGradientBoostingRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.errors import DeclarationError, RolloutError
@@ -247,6 +248,14 @@ def test_numbers_go_as_arrays_and_say_what_the_frame_says_to_the_last_digit(
     assert backend.name == "array"
     expected = fitted.predict_proba(ROWS[["x2", "x1"]])[:, 1] if classifies else fitted.predict(ROWS[["x2", "x1"]])
     assert backend.predict(rows).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("onnx", [False, True])
+def test_a_model_without_probabilities_answers_with_its_decision(tmp_path: Path, onnx: bool) -> None:
+    fitted = make_pipeline(StandardScaler(), LinearSVC()).fit(ROWS, LABEL)
+    backend, rows = prepare_backend(fitted, tmp_path, onnx=onnx, classifies=True)
+    assert backend.name == "array"
+    assert backend.predict(rows).tolist() == fitted.predict(ROWS).astype(float).tolist()
 
 
 @pytest.mark.parametrize("classifies", [False, True])

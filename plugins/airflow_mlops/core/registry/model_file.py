@@ -97,10 +97,14 @@ def load_model(path: Path, digest: str) -> Any:
     Raises
     ------
     RegistryError
-        If the file is missing, was changed, would unpack to too much, or holds a type the project does not trust.
+        If the file is missing, was changed, would unpack to too much, holds a type the project does not trust, or one
+        of a package that is not installed.
     """
     check_model_file(path, digest)
-    return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    try:
+        return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    except ModuleNotFoundError as error:
+        raise RegistryError(f"{path.name} needs the package {error.name!r}, which is not installed here") from error
 
 
 def check_model_file(path: Path, digest: str) -> None:

@@ -111,5 +111,12 @@ FUNCTIONS = (
 )
 """Functions that public estimators take as a parameter or hold by reference; each computes numbers of its arguments."""
 
-TRUSTED_TYPES = (*FITTED_STATE, *DISTANCES, *SPLITTERS, *FUNCTIONS)
+BOOSTERS = (
+    *names_in("collections", "OrderedDict"),
+    *names_in("lightgbm.basic", "Booster"),
+    *names_in("lightgbm.sklearn", "LGBMClassifier LGBMRegressor"),
+)
+"""Boosted trees of other libraries, which the extras install; LightGBM reads its trees from text of its own format."""
+
+TRUSTED_TYPES = (*BOOSTERS, *FITTED_STATE, *DISTANCES, *SPLITTERS, *FUNCTIONS)
 """Every name that is trusted beside those of skops itself."""

@@ -55,14 +55,12 @@ def class_probabilities(model: Any, features: Any) -> Floats:
 
     It is 0 or 1 of a model that gives no probabilities: its decision.
     """
-    codes = list(model.classes_)
-    order = [codes.index(1)] if len(codes) < 3 else [codes.index(code) for code in range(len(codes))]
-    if gives_decisions(model):
-        decisions = np.asarray(model.predict(features))
-        probabilities = (decisions[:, None] == model.classes_[None, order]).astype(np.float64)
-    else:
-        probabilities = np.asarray(model.predict_proba(features), np.float64)[:, order]
-    chosen: Floats = probabilities[:, 0] if len(codes) < 3 else probabilities
+    given = np.asarray(model.predict(features) if gives_decisions(model) else model.predict_proba(features))
+    classes = np.asarray(model.classes_)
+    probabilities = given[:, None] == classes[None, :] if gives_decisions(model) else given
+    codes = classes.tolist()
+    order = codes.index(1) if len(codes) < 3 else [codes.index(code) for code in range(len(codes))]
+    chosen: Floats = probabilities[:, order].astype(np.float64)
     return chosen
 
 
