@@ -12,8 +12,9 @@ from airflow_mlops.core.data.input_schema import InputSchema, refused_columns, s
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import load_function
-from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.errors import DeclarationError, RolloutError
 from airflow_mlops.core.ports.rollout_target import Traffic
+from airflow_mlops.core.registry.recorded_classes import ClassesChangedError, require_same_classes
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.workspace import Ports, Workspace
 from airflow_mlops.gateway.inference_backends import InferenceBackend, choose_backend
@@ -79,10 +80,14 @@ class VersionLoader:
         RegistryError
             If its files are missing, or differ from what was signed.
         RolloutError
-            If it cannot predict rows of requests.
+            If it cannot predict rows of requests, or was fitted on other classes than the loop declares.
         """
         shape = self.shape_for(version)
         model = self.files.load(version)
+        try:
+            require_same_classes(self._workspace.loop, version.number, self.files.classes(version))
+        except ClassesChangedError as error:
+            raise RolloutError(str(error)) from error
         classifies = self._workspace.loop.classifies
         schema = served_schema(self._workspace, version.hidden, version.levels)
         maker = FeatureMaker(self._workspace, schema)

@@ -7,6 +7,7 @@ are loaded, with the project's own list of types. Unlike batch scoring, the gate
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ from airflow_mlops.core.ledger.training_details import Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.ports.signing_keys import SigningKeys
 from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.recorded_classes import CLASSES_FILE
 from airflow_mlops.core.registry.replace_folder import fetch_folder, replace_folder
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, verify_folder
 
@@ -145,6 +147,11 @@ class VersionFiles:
         raise RegistryError(
             f"version {version.number} is not in the lake at {self._lake.uri}/{self._lake_path(version)}"
         )
+
+    def classes(self, version: ServedVersion) -> tuple[str, ...] | None:
+        """Return the classes of a loaded version in the order of their codes; None without a file of them."""
+        file = self.folder_of(version) / CLASSES_FILE
+        return tuple(json.loads(file.read_bytes())) if file.is_file() else None
 
     def folder_of(self, version: ServedVersion) -> Path:
         """Return the folder of the gateway's copy of a version."""

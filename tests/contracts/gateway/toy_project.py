@@ -18,6 +18,7 @@ from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, PinnedPartition, TrainingWindow
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.registry.recorded_classes import CLASSES_FILE
 from airflow_mlops.core.registry.replace_folder import replace_folder
 from airflow_mlops.core.registry.sign_folder import sign_folder
 from airflow_mlops.core.workspace import Workspace
@@ -80,6 +81,8 @@ class ToyProject:
             return version
         folder = self.lake / "toy" / "models" / f"new-{number}"
         artefact = save_model(line(number) if model is None else model, folder / MODEL_FILE)
+        if "classes" in recorded:
+            (folder / CLASSES_FILE).write_text(json.dumps(recorded["classes"]))
         signature = sign_folder(folder, self.workspace.keys)
         with replace_folder(folder.with_name(signature.digest)) as part:
             part.rmdir()

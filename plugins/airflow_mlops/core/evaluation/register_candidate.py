@@ -14,6 +14,7 @@ from airflow_mlops.core.ports.registry import MODEL_FILE, RegisteredVersion, Reg
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
 from airflow_mlops.core.registry.load import keep_for_others
 from airflow_mlops.core.registry.model_file import file_digest
+from airflow_mlops.core.registry.recorded_classes import CLASSES_FILE
 from airflow_mlops.core.registry.recorded_environment import (
     Environment,
     parse_environment,
@@ -77,7 +78,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
             files={
                 "environment.json": to_json_bytes(environment),
                 "sbom.cdx.json": to_json_bytes(materials),
-                **({} if request.classes is None else {"classes.json": to_json_bytes(request.classes)}),
+                **({} if request.classes is None else {CLASSES_FILE: to_json_bytes(request.classes)}),
             },
             seal=lambda folder: sign_folder(folder, workspace.keys),
             interface=interface_of_candidate(workspace, request, name, str(evaluated["digest"])),

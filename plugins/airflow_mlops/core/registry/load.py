@@ -36,7 +36,7 @@ def load_version(workspace: Workspace, version: Version) -> Any:
     ClassesChangedError
         If it was fitted on other classes than the declaration has.
     """
-    require_same_classes(workspace, version)
+    require_same_classes(workspace.loop, version.number, version.details.classes)
     if not version.details.signature:
         log.warning(
             "version %s of %s was registered before versions were signed; it is loaded by its digest alone",

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.ledger.state_machine import Version
-from airflow_mlops.core.workspace import Workspace
+
+CLASSES_FILE = "classes.json"
+"""The file of a version's folder with its classes, in the order of their codes; missing where none are declared."""
 
 
 class ClassesChangedError(TrainingError):
     """A version was fitted on other classes than the declaration has now."""
 
 
-def require_same_classes(workspace: Workspace, version: Version) -> None:
+def require_same_classes(loop: Loop, number: str, fitted: tuple[str, ...] | None) -> None:
     """Raise ClassesChangedError if a version was fitted on other classes than the declaration has.
+
+    Parameters
+    ----------
+    number : str
+        Number of the version.
+    fitted : tuple of str or None
+        Its classes in the order of their codes; None of a number, or of 0 and 1.
 
     Raises
     ------
     ClassesChangedError
         Naming both lists; the codes and the probabilities of the version mean something else.
     """
-    fitted, declared = version.details.classes, workspace.loop.class_names
+    declared = loop.class_names
     if fitted == declared:
         return
     before, now = (", ".join(names) if names else "none" for names in (fitted, declared))
     raise ClassesChangedError(
-        f"version {version.number} of {workspace.loop.model} was fitted on the classes {before}, and data.classes "
-        f"declares {now}; declare the classes of the version, in their order, or start a model of another name"
+        f"version {number} of {loop.model} was fitted on the classes {before}, and data.classes declares {now}; "
+        "declare the classes of the version, in their order, or start a model of another name"
     )
