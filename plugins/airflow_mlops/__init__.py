@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.release import __version__ as __version__
+
 if TYPE_CHECKING:
     from airflow_mlops.core.declaration.loop import Loop as Loop
     from airflow_mlops.core.errors import MlopsError as MlopsError
     from airflow_mlops.factories.build_dags import build_dags as build_dags
-
-__version__ = "0.1.0"
 
 _PUBLIC = {
     "build_dags": "airflow_mlops.factories.build_dags",

@@ -30,7 +30,6 @@ from typing import Any
 
 import msgspec
 
-import airflow_mlops
 from airflow_mlops.core.errors import MlopsError, RolloutError
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError
 from airflow_mlops.gateway.http_messages import (
@@ -65,6 +64,7 @@ from airflow_mlops.gateway.serving import NotPreparedError, Serving
 from airflow_mlops.gateway.settings import Settings
 from airflow_mlops.gateway.state_file import parse_percent, parse_traffic
 from airflow_mlops.gateway.version_files import ServedVersion
+from airflow_mlops.release import __version__
 
 log = logging.getLogger(__name__)
 CONTROL_BYTES = 1_000_000
@@ -324,7 +324,7 @@ class Gateway:
         await send_answer(send, 200, SCORING_PROTOCOL.encode())
 
     async def _v2_server(self, _scope: Message, send: Send) -> None:
-        server = {"name": "airflow-mlops", "version": airflow_mlops.__version__, "extensions": []}
+        server = {"name": "airflow-mlops", "version": __version__, "extensions": []}
         await send_answer(send, 200, _encode(server))
 
     async def _v2_live(self, _scope: Message, send: Send) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-import airflow_mlops
 from airflow_mlops.gateway.open_inference import datatype_of, output_names
 from airflow_mlops.gateway.row_shape import RowField, RowShape
+from airflow_mlops.release import __version__
 
 REFUSALS = {
     "401": "no token, or the wrong one",
@@ -36,7 +36,7 @@ def describe_gateway(model: str, shape: RowShape, *, classifies: bool) -> dict[s
     kind = {"type": "http", "scheme": "bearer"}
     return {
         "openapi": "3.1.0",
-        "info": {"title": f"Predictions of {model}", "version": airflow_mlops.__version__},
+        "info": {"title": f"Predictions of {model}", "version": __version__},
         "paths": {**predicting_paths(model), **pages(model), **control_paths()},
         "components": {
             "schemas": schemas_of(shape, classifies=classifies),
