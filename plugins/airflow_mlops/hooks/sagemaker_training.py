@@ -303,11 +303,11 @@ def failed_by_place(job: dict[str, Any]) -> bool:
 def write_code(function: str, root: Path, path: Path) -> None:
     """Write the archive that runs a function ``module:name``; the same files give the same bytes.
 
-    It holds the core of this package and the Python files of the top-level package of the function, or, for a single
-    module, the modules beside it. Installed packages must be in the image.
+    It holds the core and the top-level modules of this package, and the Python files of the top-level package of the
+    function, or, for a single module, the modules beside it. Installed packages must be in the image.
     """
     files = {"__main__.py": START.encode()}
-    for file in [PACKAGE / "__init__.py", PACKAGE / "step.py", *sorted((PACKAGE / "core").rglob("*.py"))]:
+    for file in sorted([*PACKAGE.glob("*.py"), *(PACKAGE / "core").rglob("*.py")]):
         files[f"airflow_mlops/{file.relative_to(PACKAGE).as_posix()}"] = file.read_bytes()
     for file in find_modules(function, root):
         files[file.relative_to(root).as_posix()] = file.read_bytes()
