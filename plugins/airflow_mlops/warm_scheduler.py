@@ -26,6 +26,7 @@ MODULES = (
     "mlflow",
     "mlflow.sklearn",
     "mlflow.tracking",
+    "matplotlib.backends.backend_svg",
     "model_signing",
     "great_expectations",
 )

@@ -15,6 +15,7 @@ from airflow_mlops.core.workspace import Ports, Workspace
 
 if TYPE_CHECKING:
     from airflow_mlops.core.ledger.protocols import Ledger
+    from airflow_mlops.core.ports.experiments import Experiments
     from airflow_mlops.core.ports.partitions import PartitionedTable, Source
     from airflow_mlops.core.ports.registry import ModelRegistry
     from airflow_mlops.core.ports.rollout_target import RolloutTarget
@@ -110,6 +111,13 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
             artefact_prefixes=stores.artefact_prefixes,
         )
 
+    def experiments() -> Experiments:
+        from airflow_mlops.core.registry.mlflow_experiments import MlflowExperiments
+        from airflow_mlops.core.registry.mlflow_server import MlflowServer
+
+        server = MlflowServer(stores.tracking_uri, loop.model, artifact_location=stores.artifact_location)
+        return MlflowExperiments(server, (folder / "snapshots").uri)
+
     def keys() -> SigningKeys:
         from airflow_mlops.core.ports.signing_keys import KeyFolder
 
@@ -127,6 +135,7 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
         lambda: shared,
         target=default_target,
         connections=lambda: stores.connections,
+        experiments=experiments,
     )
     return Workspace(loop, root, scratch, ports, actor[:250], stores.secret)
 

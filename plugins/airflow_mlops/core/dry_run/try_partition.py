@@ -26,6 +26,7 @@ from airflow_mlops.core.dry_run.newest_partition import newest_partition
 from airflow_mlops.core.errors import DeclarationError, MlopsError
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.ports.connections import Connections
+from airflow_mlops.core.ports.experiments import NoExperiments
 from airflow_mlops.core.ports.partitions import Arrival, Source
 from airflow_mlops.core.training.window import fit_schema, pin_published, read_rows
 from airflow_mlops.core.validation.gx_validator import GxValidator
@@ -146,7 +147,9 @@ def _scratch_workspace(loop: Loop, root: Path, stores: Stores) -> tuple[Workspac
     """Return a workspace on scratch stores, and its source, which counts the rows that it gives."""
     workspace = open_workspace(loop, stores, root=root, actor="try")
     counted = CountedSource(workspace.source)
-    return replace(workspace, ports=replace(workspace.ports, source=lambda: counted)), counted
+    return replace(
+        workspace, ports=replace(workspace.ports, source=lambda: counted, experiments=NoExperiments)
+    ), counted
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, 
 from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
 from airflow_mlops.core.evaluation.holdout_looks import count_looks
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
+from airflow_mlops.core.evaluation.track_training import track_training
 from airflow_mlops.core.ledger.training_details import CandidateRefused, TrainingFailed
 from airflow_mlops.core.registry.model_file import load_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
@@ -44,7 +45,7 @@ def evaluate_candidates(
         # One thread: many tasks share a machine, and threads that spin while they wait only burn CPU time.
         with threadpool_limits(1):
             context = build_context(workspace, request, window_rows=fitted[0].get("rows"))
-            entries, failures = _judge_all(workspace, context, fitted)
+            entries, failures, models = _judge_all(workspace, context, fitted)
         left_out |= failures
         if len(failures) == len(entries):
             raise TrainingError("; ".join(describe_left_out(left_out)))
@@ -57,7 +58,9 @@ def evaluate_candidates(
     judged_entries = [entry for entry in entries if "loss" in entry]
     best = min(judged_entries, key=lambda entry: (not entry["passed"], entry["loss"], entry["candidate"]))
     missing = [_entry_left_out({"candidate": name}, left_out[name]) for name in sorted(set(left_out) - set(failures))]
-    report = workspace.evidence.put(_report(workspace, context, [*entries, *missing], str(best["candidate"])))
+    document = _report(workspace, context, [*entries, *missing], str(best["candidate"]))
+    report = workspace.evidence.put(document)
+    track_training(workspace, context, document, models)
     fit = next(fit for fit in fits if fit["candidate"] == best["candidate"])
     best_fields = {name: best[name] for name in RETURNED}
     return {
@@ -77,10 +80,11 @@ def reasons_of_missing(request: TrainingRequest, fits: Sequence[dict[str, Any]])
 
 def _judge_all(
     workspace: Workspace, context: EvaluationContext, fits: Sequence[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return the entry of each candidate, and the reasons of those that cannot predict, by name."""
+) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, JudgedModel]]:
+    """Return the entry of each candidate, the reasons of those that cannot predict, and the other models, by name."""
     entries: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
+    models: dict[str, JudgedModel] = {}
     for fit in fits:
         path = workspace.shared(candidate_file(workspace, context.request.operation, fit["candidate"]))
         model = load_model(path, fit["digest"])
@@ -93,7 +97,8 @@ def _judge_all(
             entries.append(_entry_left_out(fit, str(error)))
             continue
         entries.append({**fit, **judge_candidate(context, candidate)})
-    return entries, failures
+        models[str(fit["candidate"])] = candidate
+    return entries, failures, models
 
 
 def _entry_left_out(fit: dict[str, Any], reason: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.evaluation.model_interface import interface_of_candidate
+from airflow_mlops.core.evaluation.track_training import run_parameters
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE, RegisteredVersion, Registration
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
@@ -66,12 +67,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
             model_file=workspace.shared(candidate_file(workspace, request.operation, name)),
             digest=str(evaluated["digest"]),
             metrics={f"holdout_{metric}": value for metric, value in evaluated["metrics"].items()},
-            params={
-                "candidate": name,
-                "seed": str(request.seed),
-                "function": request.function,
-                **{parameter: str(value) for parameter, value in best_params.items()},
-            },
+            params=run_parameters(request, name, best_params),
             tags=tags_of(details, request.partition),
             requirements=requirements_of(environment, REQUIREMENTS),
             datasets={pin.partition: pin.digest for pin in request.window.fitted},

@@ -9,12 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.fault_point import fault_point
@@ -24,16 +21,14 @@ from airflow_mlops.core.ports.registry import (
     OPERATION,
     RegisteredVersion,
     Registration,
-    VersionGoneError,
     ghosts_of,
 )
 from airflow_mlops.core.registry.mlflow_files import write_folder
+from airflow_mlops.core.registry.mlflow_runs import log_run, open_run
+from airflow_mlops.core.registry.mlflow_server import MlflowServer, RegistryUnavailableError
 from airflow_mlops.core.registry.reader_notes import reader_notes
-from airflow_mlops.core.registry.registry_names import require_allowed, require_model_name, require_version_number
+from airflow_mlops.core.registry.registry_names import require_allowed, require_version_number
 from airflow_mlops.core.registry.replace_folder import replace_folder
-
-ANSWER_SECONDS = 10.0
-"""Timeout of the health check of a server."""
 
 
 class MlflowRegistry:
@@ -59,17 +54,15 @@ class MlflowRegistry:
         artifact_location: str | None = None,
         artefact_prefixes: Sequence[str] = (),
     ) -> None:
-        from mlflow import MlflowClient
-
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # in the log of a task it is noise
-        self._uri, self._model, self._location = tracking_uri, require_model_name(model), artifact_location
+        self._server = MlflowServer(tracking_uri, model, artifact_location=artifact_location)
+        self._uri, self._model, self._client = tracking_uri, model, self._server.client
         self._prefixes = tuple(artefact_prefixes)
-        self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
     def register(self, registration: Registration) -> str:
         """Return the number of the version of an operation; see :meth:`ModelRegistry.register`."""
         if self._find_version(registration.operation) is None:
-            with self._translate_errors("register"):
+            with self._server.translate_errors("register"):
                 run = self._finish_run(registration)
                 model_id, location = self._log_model(registration, run)
                 self._ensure_registered_model()
@@ -97,7 +90,7 @@ class MlflowRegistry:
         versions = self.all_versions()
         tagged = {version.number: version.tags.get(GHOST_OF) for version in versions}
         untagged = {ghost: first for ghost, first in ghosts_of(versions).items() if tagged[ghost] != first}
-        with self._translate_errors("tag a ghost"):
+        with self._server.translate_errors("tag a ghost"):
             for ghost, first in untagged.items():
                 self._client.set_model_version_tag(self._model, ghost, GHOST_OF, first)
         return untagged
@@ -107,7 +100,7 @@ class MlflowRegistry:
         from mlflow.artifacts import download_artifacts
 
         number = require_version_number(version)
-        with self._translate_errors(f"fetch version {number}", version=number):
+        with self._server.translate_errors(f"fetch version {number}", version=number):
             source = str(self._client.get_model_version(self._model, number).source)
             require_allowed(source, self._prefixes or (self._artefact_location(),))
             with tempfile.TemporaryDirectory() as scratch, replace_folder(into) as part:
@@ -123,8 +116,8 @@ class MlflowRegistry:
         """Return the number of the version that each alias points to."""
         from mlflow.exceptions import MlflowException
 
-        self._require_answer()
-        with self._translate_errors("read aliases"):
+        self._server.require_answer()
+        with self._server.translate_errors("read aliases"):
             try:
                 return {
                     name: str(version)
@@ -137,7 +130,7 @@ class MlflowRegistry:
 
     def set_alias(self, alias: str, version: str | None) -> None:
         """Point ``alias`` to ``version``, or remove it."""
-        with self._translate_errors(f"set alias {alias}", version=version):
+        with self._server.translate_errors(f"set alias {alias}", version=version):
             if version is None:
                 self._client.delete_registered_model_alias(self._model, alias)
             else:
@@ -145,8 +138,7 @@ class MlflowRegistry:
 
     def describe(self) -> dict[str, Any]:
         """Return the address of the model's page, None without a server."""
-        is_server = self._uri.startswith("http")
-        return {"url": f"{self._uri}/#/models/{self._model}" if is_server else None}
+        return {"url": f"{self._uri}/#/models/{self._model}" if self._server.is_remote else None}
 
     def _find_version(self, operation: str) -> str | None:
         """Return the number of the oldest version of an operation, None without one; younger ones are ghosts."""
@@ -155,7 +147,7 @@ class MlflowRegistry:
 
     def _search(self, query: str) -> list[RegisteredVersion]:
         versions: list[RegisteredVersion] = []
-        with self._translate_errors("search versions"):
+        with self._server.translate_errors("search versions"):
             page = self._client.search_model_versions(query, max_results=1000)
             while True:
                 versions += [
@@ -166,33 +158,13 @@ class MlflowRegistry:
                 page = self._client.search_model_versions(query, max_results=1000, page_token=page.token)
 
     def _artefact_location(self) -> str:
-        return str(self._client.get_experiment(self._ensure_experiment()).artifact_location)
-
-    def _ensure_experiment(self) -> str:
-        from mlflow.exceptions import MlflowException
-
-        experiment = self._client.get_experiment_by_name(self._model)
-        if experiment is not None:
-            return str(experiment.experiment_id)
-        try:
-            return str(self._client.create_experiment(self._model, artifact_location=self._location))
-        except MlflowException:
-            experiment = self._client.get_experiment_by_name(self._model)  # somebody else made it meanwhile
-            if experiment is None:
-                raise
-            return str(experiment.experiment_id)
+        return str(self._server.ensure_experiment().artifact_location)
 
     def _finish_run(self, registration: Registration) -> str:
-        """Log metrics and parameters in a run, that of an earlier attempt if there is one; return its id."""
-        experiment = self._ensure_experiment()
-        runs = self._client.search_runs([experiment], f"tags.`{OPERATION}` = '{registration.operation}'", max_results=1)
-        tags = {OPERATION: registration.operation, **registration.tags}
-        run = runs[0] if runs else self._client.create_run(experiment, run_name=registration.operation[:12], tags=tags)
+        """Log the registration in the run of its operation, which the training or an earlier attempt may have made."""
+        run = open_run(self._server, registration.operation, registration.operation[:12])
+        log_run(self._server, run, registration.metrics, registration.params, registration.tags)
         run_id = str(run.info.run_id)
-        for name, value in registration.params.items():
-            self._client.log_param(run_id, name, value)
-        for name, metric in registration.metrics.items():
-            self._client.log_metric(run_id, name, metric)
         self._client.log_dict(run_id, dict(registration.datasets), "datasets.json")
         self._client.set_terminated(run_id)
         return run_id
@@ -203,7 +175,10 @@ class MlflowRegistry:
             folder = Path(scratch) / "model"
             write_folder(registration, folder)
             logged = self._client.create_logged_model(
-                self._ensure_experiment(), name="model", source_run_id=run, tags={OPERATION: registration.operation}
+                self._server.ensure_experiment().experiment_id,
+                name="model",
+                source_run_id=run,
+                tags={OPERATION: registration.operation},
             )
             self._client.log_model_artifacts(logged.model_id, str(folder))
             self._client.finalize_logged_model(logged.model_id, "READY")
@@ -217,37 +192,3 @@ class MlflowRegistry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-
-    def _require_answer(self) -> None:
-        """Raise RegistryUnavailableError within seconds if a server is down: MLflow's client would retry for minutes.
-
-        Aliases are read in order to repair them, after a rollback for example, and a later attempt does as well.
-        """
-        if not self._uri.startswith("http"):
-            return
-        try:
-            httpx.get(f"{self._uri}/health", timeout=ANSWER_SECONDS)
-        except httpx.TransportError as error:
-            raise RegistryUnavailableError(
-                f"{self._model}: MLflow at {self._uri} does not answer: {type(error).__name__}: {error}"
-            ) from error
-
-    @contextmanager
-    def _translate_errors(self, action: str, *, version: str | None = None) -> Iterator[None]:
-        """Translate MLflow's errors into one that names the model, the server and the action."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield
-        except MlflowException as error:
-            if version is not None and error.error_code == "RESOURCE_DOES_NOT_EXIST" and "Version" in str(error):
-                raise VersionGoneError(f"{self._model}: MLflow at {self._uri} has no version {version}") from error
-            raise RegistryUnavailableError(
-                f"{self._model}: MLflow at {self._uri} could not {action}: {error}"
-            ) from error
-
-
-class RegistryUnavailableError(RegistryError):
-    """The registry is down or has failed; a later attempt may succeed."""
-
-    retryable = True

@@ -20,6 +20,7 @@ from airflow_mlops.core.errors import FitStoppedError, TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.training.child_process import AttendedChild
+from airflow_mlops.core.training.user_runs import child_variables
 
 STEP = Path(__file__).resolve().parents[2] / "step.py"
 """The script of the child. Run as a file: with ``-m``, packages installed beside this one would be importable."""
@@ -96,7 +97,7 @@ class ChildStep:
 
     def _variables(self) -> dict[str, str]:
         # The folder of step.py holds modules called `core` and `testing`, which must not be importable by these names.
-        variables = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+        variables = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", **child_variables()}
         if self.python is None and "PYTHONPATH" in os.environ:
             variables["PYTHONPATH"] = os.environ["PYTHONPATH"]
         return variables

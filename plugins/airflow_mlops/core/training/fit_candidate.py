@@ -14,12 +14,14 @@ from airflow_mlops.core.data.input_schema import InputSchema
 from airflow_mlops.core.declaration.train import InInterpreter, OnSageMaker
 from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition, TrainingFailed
+from airflow_mlops.core.ports.experiments import CANDIDATE, REQUEST, offline_variables
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows, moments
 from airflow_mlops.core.ports.step_runner import StepRunner
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.training.assemble import TrainingRequest, check_classes, close_decision
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
+from airflow_mlops.core.training.user_runs import OFFLINE, user_runs
 from airflow_mlops.core.training.window import read_window
 from airflow_mlops.core.workspace import Workspace
 
@@ -98,8 +100,9 @@ def run_fit(
         If the declaration names a place that only Airflow reaches, and there is neither a ``runner`` nor a port.
     """
     runner = runner or (workspace.ports.runner or runner_of)(workspace)
-    result = runner.fit(request, rows_of(workspace, request, schema))
-    file = Path(request.file)
+    rows, file = rows_of(workspace, request, schema), Path(request.file)
+    with user_runs(user_variables(workspace, request)):
+        result = runner.fit(request, rows)
     digest = file_digest(file) if file.exists() else "absent"
     if digest != result.digest:
         raise TrainingError(
@@ -113,6 +116,15 @@ def run_fit(
             "model of one cannot be trusted in the other; install the same minor version in both"
         )
     return result
+
+
+def user_variables(workspace: Workspace, request: FitRequest) -> dict[str, str]:
+    """Return the environment variables by which user code logs: among the experiments in a training, else to files."""
+    file = Path(request.file)
+    if file != candidate_file(workspace, request.operation, request.candidate).absolute():
+        return offline_variables(file.with_name(OFFLINE))
+    tags = {REQUEST: request.operation, CANDIDATE: request.candidate}
+    return workspace.experiments.variables(tags, file.with_name(OFFLINE))
 
 
 def rows_of(workspace: Workspace, request: FitRequest, schema: InputSchema | None = None) -> FitRows:

@@ -20,6 +20,7 @@ from airflow_mlops.core.registry.model_file import save_model
 from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.search_parameters import search_parameters
 from airflow_mlops.core.training.usable_model import check_usable, label_hint
+from airflow_mlops.core.training.user_runs import OFFLINE, go_offline
 
 
 def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
@@ -61,7 +62,13 @@ def candidate_of(request: FitRequest) -> Candidate:
     TrainingError
         If the user's function gives none of that name.
     """
-    candidates = build_candidates(request.function, Path(request.root), request.seed)
+    root = Path(request.root)
+    try:
+        candidates = build_candidates(request.function, root, request.seed)
+    except TrainingError as error:
+        if not go_offline(error, Path(request.file).with_name(OFFLINE)):
+            raise
+        candidates = build_candidates(request.function, root, request.seed)
     if request.candidate not in candidates:
         raise TrainingError(
             f"{request.function} gives no candidate {request.candidate!r}; it gives {', '.join(candidates)}"

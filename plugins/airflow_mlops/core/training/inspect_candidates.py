@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_mlops.core.declaration.user_function import build_candidates
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.training.user_runs import no_user_runs
 
 KINDS = {True: "classifier", False: "regressor"}
 NAMES_OF_KINDS = {"outlier_detector": "an outlier detector", "density_estimator": "a density estimator"}
@@ -34,7 +35,8 @@ def inspect_candidates(
     TrainingError
         As :func:`build_candidates` does.
     """
-    candidates = build_candidates(function, root, seed)
+    with no_user_runs():
+        candidates = build_candidates(function, root, seed)
     reasons = {
         name: refusal_of(candidate.estimator, classifies=classifies, probability_metrics=probability_metrics)
         for name, candidate in sorted(candidates.items())

@@ -19,6 +19,7 @@ from airflow_mlops.core.ledger.record import Draft, Record
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.watch_details import WindowJudged
 from airflow_mlops.core.ports.connections import Connections, NoConnections
+from airflow_mlops.core.ports.experiments import Experiments, NoExperiments
 from airflow_mlops.core.ports.partitions import PartitionedTable, Source
 from airflow_mlops.core.ports.registry import ModelRegistry
 
@@ -49,6 +50,8 @@ class Ports:
     """Serves the model."""
     connections: Callable[[], Connections] = NoConnections
     """Databases and HTTP services by their ids, for queried metrics of a rollout."""
+    experiments: Callable[[], Experiments] = NoExperiments
+    """Shows what each training tried."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,11 @@ class Workspace:
     def registry(self) -> ModelRegistry:
         """The model registry: versions and aliases."""
         return self.ports.registry()
+
+    @cached_property
+    def experiments(self) -> Experiments:
+        """The store of experiments, where people compare trainings."""
+        return self.ports.experiments()
 
     @cached_property
     def keys(self) -> SigningKeys:
