@@ -20,7 +20,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="airflow-home-") as home:
         isolate_airflow(Path(home))
         from benchmarks.auc_gate import auc_gate
-        from benchmarks.batch_score import batch_score
+        from benchmarks.batch_score import batch_score, score_lightgbm
         from benchmarks.drift_rates import alarm_rates, power
         from benchmarks.drift_speed import (
             merge_365,
@@ -34,6 +34,7 @@ def main() -> int:
         from benchmarks.ingest import ingest, ingest_csv, ingest_memory_growth
         from benchmarks.ingest_one_file import ingest_one_file
         from benchmarks.ledger_1m import state_1m, verify_1m
+        from benchmarks.multiclass_gate import multiclass_gate
         from benchmarks.parse_per_dag import parse_per_dag
         from benchmarks.partition_growth import partition_growth
         from benchmarks.register import register
@@ -48,10 +49,12 @@ def main() -> int:
             "ingest_memory_growth": ingest_memory_growth,
             "validate_clean": validate_clean,
             "auc_gate": auc_gate,
+            "multiclass_gate": multiclass_gate,
             "slices": slices,
             "register": register,
             "false_aborts": false_aborts,
             "batch_score": batch_score,
+            "score_lightgbm": score_lightgbm,
             "gateway_requests": gateway_requests,
             "gateway_hot_swaps": gateway_hot_swaps,
             "profile_vs_decode": profile_vs_decode,

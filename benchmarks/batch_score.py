@@ -31,13 +31,23 @@ MEASURED = ("2013-01-20T00:00:00", "2013-01-27T00:00:00", "2013-02-03T00:00:00")
 BAR = 1.3
 
 
-def batch_score(rows: int = ROWS) -> list[Row]:
-    """Return the row: CPU seconds of scoring a partition by two versions."""
-    for name in ("alembic", "mlflow", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+def batch_score() -> list[Row]:
+    """Return the row of scikit-learn's gradient boosting."""
+    return measure("batch_score", "candidates")
+
+
+def score_lightgbm() -> list[Row]:
+    """Return the row of LightGBM."""
+    return measure("score_lightgbm", "lightgbm_candidates")
+
+
+def measure(name: str, function: str, rows: int = ROWS) -> list[Row]:
+    """Return the row: CPU seconds of scoring a partition by two versions that a function here gives."""
+    for library in ("alembic", "mlflow", "mlflow.store.db.utils"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     ours, peer = [], []
     with tempfile.TemporaryDirectory(prefix="airflow-mlops-bench-") as folder:
-        versions = TwoVersions(Path(folder), rows)
+        versions = TwoVersions(Path(folder), rows, function)
         for number, key in enumerate(MEASURED):
             versions.publish(key, rows, seed=number + len(FIRST))
             peer.append(cpu_of(lambda key=key: versions.score_bare(key)))  # type: ignore[misc]
@@ -52,7 +62,7 @@ def batch_score(rows: int = ROWS) -> list[Row]:
     our_median, peer_median = median(ours), median(peer)
     return [
         Row(
-            name="batch_score",
+            name=name,
             ours=round(our_median, 3),
             peer=round(peer_median, 3),
             unit="CPU s",
@@ -71,10 +81,17 @@ def candidates(seed: int) -> dict[str, Any]:
     return {"boosting": HistGradientBoostingRegressor(random_state=seed)}
 
 
+def lightgbm_candidates(seed: int) -> dict[str, Any]:
+    """Return one unfitted LightGBM with the settings that give the same model again."""
+    from lightgbm import LGBMRegressor
+
+    return {"leaves": LGBMRegressor(n_jobs=1, deterministic=True, force_row_wise=True, random_state=seed, verbose=-1)}
+
+
 class TwoVersions:
     """A loop on embedded stores with a champion, and a challenger at a canary of 10 %."""
 
-    def __init__(self, folder: Path, rows: int) -> None:
+    def __init__(self, folder: Path, rows: int, function: str) -> None:
         from airflow_mlops.core.declaration.loop import Loop
         from airflow_mlops.core.open_workspace import Stores, open_workspace
         from airflow_mlops.core.registry.load import load_version
@@ -84,7 +101,7 @@ class TwoVersions:
         loop = Loop(
             model="bench",
             owner="bench",
-            train={"function": f"{__name__}:candidates", "window": 1},
+            train={"function": f"{__name__}:{function}", "window": 1},
             gates=[{"metric": "mae", "at_most": 100.0}],
             data={
                 "source": {"kind": "parquet", "uri": "in/{partition}.parquet"},
