@@ -24,6 +24,7 @@ def names_in(module: str, names: str) -> tuple[str, ...]:
 
 
 FITTED_STATE = (
+    *names_in("airflow_mlops.core.registry.onnx_graph", "OnnxClassifier OnnxRegressor"),
     *names_in("builtins", "object"),
     *names_in("numpy", "dtype"),
     *names_in("functools", "partial"),

@@ -17,9 +17,10 @@ from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.training.export_graph import as_kept
 from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.search_parameters import search_parameters
-from airflow_mlops.core.training.usable_model import check_usable, label_hint
+from airflow_mlops.core.training.usable_model import TRIAL_ROWS, check_usable, label_hint
 from airflow_mlops.core.training.user_runs import OFFLINE, go_offline
 
 
@@ -37,6 +38,7 @@ def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
         model, best, search = fit_or_search(candidate, request, rows)
         seconds = time.monotonic() - started
         check_usable(model, request, rows)
+        model = keep_graph(model, request, rows)
     return FitResult(
         request.candidate,
         save_model(model, Path(request.file)),
@@ -47,6 +49,20 @@ def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
         best,
         search,
     )
+
+
+def keep_graph(model: Any, request: FitRequest, rows: FitRows) -> Any:
+    """Return a model as its version holds it; see :func:`~airflow_mlops.core.training.export_graph.as_kept`.
+
+    Raises
+    ------
+    TrainingError
+        With the name of the candidate.
+    """
+    try:
+        return as_kept(model, rows.features.tail(TRIAL_ROWS), classifies=request.classifies)
+    except TrainingError as error:
+        raise TrainingError(f"{request.function}: candidate {request.candidate!r}: {error}") from error
 
 
 def fit_file(request: FitRequest) -> FitResult:

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_mlops.core.declaration.user_function import build_candidates
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.training.export_graph import kept_parts, missing_packages
 from airflow_mlops.core.training.user_runs import no_user_runs
 
 KINDS = {True: "classifier", False: "regressor"}
@@ -105,8 +106,11 @@ def refusal_of_types(estimator: Any) -> str | None:
     """Return the reason why a fitted model of an estimator could not be kept; None if nothing is known against it."""
     from airflow_mlops.core.registry.parameter_types import untrusted_parameters
 
+    missing = missing_packages(estimator)
+    if missing is not None:
+        return missing
     try:
-        names = untrusted_parameters(estimator)
+        names = {name for part in kept_parts(estimator) for name in untrusted_parameters(part)}
     except TrainingError as error:
         return str(error)
     if not names:
