@@ -25,6 +25,9 @@ from airflow_mlops.core.errors import DeclarationError, TrainingError
 CANDIDATE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}"
 """Pattern of a candidate's name, which becomes part of paths and of the names of jobs."""
 
+BOOSTERS = ("catboost", "lightgbm", "xgboost")
+"""Packages of boosted trees; each is an extra of the same name."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -98,7 +101,20 @@ def load_function(reference: str, root: Path) -> Any:
     try:
         return getattr(importlib.import_module(module_name), name)
     except Exception as error:  # a user's module may raise anything
-        raise TrainingError(f"{reference} cannot be imported: {type(error).__name__}: {error}") from error
+        problem = f"{type(error).__name__}: {error}{extra_hint(error)}"
+        raise TrainingError(f"{reference} cannot be imported: {problem}") from error
+
+
+def extra_hint(error: Exception) -> str:
+    """Return how to install the boosted trees that an import lacks; an empty text for any other error.
+
+    >>> extra_hint(ModuleNotFoundError("No module named 'xgboost'", name="xgboost"))
+    "; install 'airflow-mlops[xgboost]'"
+    >>> extra_hint(ModuleNotFoundError("No module named 'shop'", name="shop"))
+    ''
+    """
+    package = str(getattr(error, "name", None)).partition(".")[0]
+    return f"; install 'airflow-mlops[{package}]'" if package in BOOSTERS else ""
 
 
 def build_candidates(reference: str, root: Path, seed: int) -> dict[str, Candidate]:
@@ -113,7 +129,7 @@ def build_candidates(reference: str, root: Path, seed: int) -> dict[str, Candida
     try:
         result = function(seed)
     except Exception as error:  # a user's function may raise anything
-        raise TrainingError(f"{reference} raised {type(error).__name__}: {error}") from error
+        raise TrainingError(f"{reference} raised {type(error).__name__}: {error}{extra_hint(error)}") from error
     values = dict(result) if isinstance(result, Mapping) else {"model": result}
     if not values:
         raise TrainingError(f"{reference} returned no model: an empty mapping")

@@ -21,10 +21,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import skops.io
 
+from airflow_mlops.core.declaration.user_function import extra_hint
 from airflow_mlops.core.errors import RegistryError, TrainingError
 from airflow_mlops.core.lake import replace_file
 from airflow_mlops.core.registry.archive_limits import check_archive
 from airflow_mlops.core.registry.trusted_types import TRUSTED_TYPES
+
+CATBOOST_TREES = b"CBM1"
+"""The first bytes of the trees of CatBoost."""
 
 
 def save_model(model: Any, path: Path) -> str:
@@ -60,7 +64,7 @@ def untrusted_types_of(value: Any) -> list[str]:
 def make_repeatable(path: Path) -> None:
     """Rewrite a model file with its objects and arrays numbered in the order they stand in, and without times."""
     with zipfile.ZipFile(path) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
+        contents = {name: without_run(archive.read(name)) for name in archive.namelist()}
     schema = json.loads(contents.pop("schema.json"))
     numbers: dict[Any, int] = {}
     renumber(schema, numbers)
@@ -69,6 +73,18 @@ def make_repeatable(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name in sorted(named):
             archive.writestr(zipfile.ZipInfo(name), named[name])
+
+
+def without_run(content: bytes) -> bytes:
+    """Return a file of the archive; of trees of CatBoost, without the identifier and the time of their fit."""
+    if not content.startswith(CATBOOST_TREES):
+        return content
+    import catboost
+
+    trees = catboost.CatBoost().load_model(blob=content)
+    metadata = trees.get_metadata()
+    metadata["model_guid"] = metadata["train_finish_time"] = ""
+    return bytes(trees.__getstate__()["__model"])
 
 
 def renumber(node: Any, numbers: dict[Any, int]) -> None:
@@ -104,7 +120,8 @@ def load_model(path: Path, digest: str) -> Any:
     try:
         return skops.io.load(path, trusted=list(TRUSTED_TYPES))
     except ModuleNotFoundError as error:
-        raise RegistryError(f"{path.name} needs the package {error.name!r}, which is not installed here") from error
+        message = f"{path.name} needs the package {error.name!r}, which is not installed here{extra_hint(error)}"
+        raise RegistryError(message) from error
 
 
 def check_model_file(path: Path, digest: str) -> None:

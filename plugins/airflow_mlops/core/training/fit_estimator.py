@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from airflow_mlops.core.declaration.user_function import Candidate, build_candidates
+from airflow_mlops.core.declaration.user_function import BOOSTERS, Candidate, build_candidates
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.training.inspect_candidates import last_step
 from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.search_parameters import search_parameters
 from airflow_mlops.core.training.usable_model import check_usable, label_hint
@@ -42,10 +44,16 @@ def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
         round(seconds, 3),
         len(rows.label),
         request.seed,
-        environment(),
+        environment() | booster_version(model),
         best,
         search,
     )
+
+
+def booster_version(model: Any) -> dict[str, str]:
+    """Return the version of the package of boosted trees that a model's last step is of, by its name; or nothing."""
+    package = type(last_step(model)).__module__.partition(".")[0]
+    return {package: str(sys.modules[package].__version__)} if package in BOOSTERS else {}
 
 
 def fit_file(request: FitRequest) -> FitResult:
