@@ -274,6 +274,24 @@ def test_a_changed_file_of_a_booster_is_refused_and_the_version_before_serves_ag
     assert set(score_partition(made, week(4)).served) == {"1"}
 
 
+@pytest.mark.parametrize("package", BOOSTERS)
+def test_a_version_that_was_stopped_early_is_reproduced_bit_for_bit(package: str, tmp_path: Path) -> None:
+    train_fields = {**WAYS[package], "window": 2, "early_stopping": {"rounds": 2}}
+    made = make_loop(tmp_path, package, train=train_fields, rollout={"stages": [{"live": 100}]})
+    for number in range(4):
+        ingest(made, week(number))
+    go_live(made, week(2))
+    details = champion_of(made).details
+    model = load_version(made, champion_of(made))
+    best = {"lightgbm": "best_iteration_", "xgboost": "best_iteration", "catboost": "tree_count_"}[package]
+    assert details.best_params == {"iterations": getattr(model, best) + (package == "xgboost")}
+    request = made.evidence.get(str(details.report))["request"]
+    assert request["early_stopping"] == {"rounds": 2, "validation": 10}
+    reproduction = reproduce_version(made, "1")
+    assert (reproduction.verdict, reproduction.same_file) == ("identical", True)
+    assert set(score_partition(made, week(3)).served) == {"1"}
+
+
 def test_a_replay_predicts_what_the_loop_predicted(workspace: Workspace) -> None:
     history = fit_history(workspace, past_partitions(workspace), processes=1)
     fitted = [model for models in history.models.values() for model in models.values()]

@@ -33,6 +33,18 @@ class Search(Declared):
     )
 
 
+class EarlyStopping(Declared):
+    """Stop boosting when the newest fitted rows improve no more."""
+
+    rounds: int = Field(default=50, ge=1, le=10_000, description="iterations without an improvement that end the fit")
+    validation: int = Field(
+        default=10,
+        ge=1,
+        le=50,
+        description="percent of the fitted rows, the newest ones, that are held out from the fit and judged on",
+    )
+
+
 class InWorker(Declared):
     """Fit candidates in the worker that runs the task."""
 
@@ -82,6 +94,9 @@ class Train(Declared):
         default={"kind": "worker"}, validate_default=True, description="where candidates are fitted"
     )
     limits: FitLimits = section("limits of one fit")
+    early_stopping: EarlyStopping | None = Field(
+        default=None, description="when to stop boosting; every candidate is then boosted trees of an extra"
+    )
     search: Search = section("the parameter search of a candidate with a search space")
 
     @model_validator(mode="after")

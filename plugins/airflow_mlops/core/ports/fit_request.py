@@ -37,6 +37,8 @@ class FitRequest:
         space.
     rows, file, root : str
         Path of the rows if they come as a file, path of the model file to write, and the project folder.
+    early_stopping : dict, optional
+        ``rounds`` and ``validation``, where boosting is stopped early.
     """
 
     model: str
@@ -52,6 +54,7 @@ class FitRequest:
     file: str
     root: str
     rows: str = ""
+    early_stopping: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""

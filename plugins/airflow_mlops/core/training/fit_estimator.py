@@ -18,6 +18,7 @@ from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.training.early_stopping import fit_with_early_stopping
 from airflow_mlops.core.training.inspect_candidates import last_step
 from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.search_parameters import search_parameters
@@ -80,7 +81,7 @@ def candidate_of(request: FitRequest) -> Candidate:
 def fit_or_search(
     candidate: Candidate, request: FitRequest, rows: FitRows
 ) -> tuple[Any, dict[str, Any], dict[str, Any] | None]:
-    """Return the fitted model, the parameters that a search chose, and the summary of the search.
+    """Return the fitted model, what a search or early stopping chose, and the summary of the search.
 
     Raises
     ------
@@ -89,6 +90,9 @@ def fit_or_search(
     """
     try:
         rows = replace(rows, features=model_input(candidate.estimator, rows.features))
+        if request.early_stopping is not None:
+            iterations = fit_with_early_stopping(candidate.estimator, request.early_stopping, rows)
+            return candidate.estimator, {"iterations": iterations}, None
         if candidate.space is None:
             return candidate.estimator.fit(rows.features, rows.label), {}, None
         return search_parameters(candidate.estimator, candidate.space, request, rows)

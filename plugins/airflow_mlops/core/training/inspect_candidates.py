@@ -6,15 +6,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_mlops.core.declaration.user_function import build_candidates
+from airflow_mlops.core.declaration.user_function import Candidate, build_candidates
 from airflow_mlops.core.errors import TrainingError
 
 KINDS = {True: "classifier", False: "regressor"}
+EARLY_STOPPERS = (
+    "LGBMRegressor",
+    "LGBMClassifier",
+    "XGBRegressor",
+    "XGBClassifier",
+    "CatBoostRegressor",
+    "CatBoostClassifier",
+)
+"""Classes whose fit can be stopped early."""
 NAMES_OF_KINDS = {"outlier_detector": "an outlier detector", "density_estimator": "a density estimator"}
 
 
 def inspect_candidates(
-    function: str, root: Path, seed: int, *, classifies: bool, probability_metrics: Sequence[str]
+    function: str,
+    root: Path,
+    seed: int,
+    *,
+    classifies: bool,
+    probability_metrics: Sequence[str],
+    stops_early: bool = False,
 ) -> dict[str, Any]:
     """Return the ``names`` of the usable candidates, ``searched``, and ``refused``: the reasons by name.
 
@@ -28,6 +43,8 @@ def inspect_candidates(
         Whether the declared metrics are of classes.
     probability_metrics : sequence of str
         Those of them that need probabilities.
+    stops_early : bool
+        Whether the declaration stops boosting early.
 
     Raises
     ------
@@ -36,7 +53,8 @@ def inspect_candidates(
     """
     candidates = build_candidates(function, root, seed)
     reasons = {
-        name: refusal_of(candidate.estimator, classifies=classifies, probability_metrics=probability_metrics)
+        name: (refusal_of_early_stopping(candidate) if stops_early else None)
+        or refusal_of(candidate.estimator, classifies=classifies, probability_metrics=probability_metrics)
         for name, candidate in sorted(candidates.items())
     }
     names = [name for name, reason in reasons.items() if reason is None]
@@ -54,6 +72,19 @@ def refusal_of(estimator: Any, *, classifies: bool, probability_metrics: Sequenc
         or (refusal_of_decisions(estimator, probability_metrics) if classifies else None)
         or refusal_of_types(estimator)
     )
+
+
+def refusal_of_early_stopping(candidate: Candidate) -> str | None:
+    """Return the reason why the fit of a candidate cannot be stopped early; None if it can."""
+    final = type(last_step(candidate.estimator)).__name__
+    if final not in EARLY_STOPPERS:
+        return (
+            f"{final} cannot stop early, and train.early_stopping is declared; end with {' or '.join(EARLY_STOPPERS)}, "
+            "or leave out train.early_stopping"
+        )
+    if candidate.space is not None:
+        return "it has a search space, which train.early_stopping excludes; leave out one of them"
+    return None
 
 
 def refusal_of_kind(estimator: Any, *, classifies: bool) -> str | None:
