@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from airflow_mlops.core.declaration.declared import Cron, Declared, Reference, section
+from airflow_mlops.core.declaration.declared import Cron, Declared, Listed, Reference, section
 
 
 class FitLimits(Declared):
@@ -90,6 +90,10 @@ class Train(Declared):
     holdout: int = Field(default=1, ge=1, description="newest partitions, kept for the gates")
     at: Cron = Field(default="0 2 * * *", description="cron expression of the nightly decision")
     seed: int = Field(default=0, description="argument of the training function")
+    own_types: Annotated[tuple[Reference, ...], Listed] = Field(
+        default=(),
+        description="classes and functions of the project that a model may hold; the digest of their code is recorded",
+    )
     runs_on: RunsOn = Field(
         default={"kind": "worker"}, validate_default=True, description="where candidates are fitted"
     )

@@ -13,7 +13,7 @@ from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
 from airflow_mlops.core.evaluation.holdout_looks import count_looks
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
 from airflow_mlops.core.ledger.training_details import CandidateRefused, TrainingFailed
-from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
 from airflow_mlops.core.training.fit_candidate import candidate_file
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
@@ -83,7 +83,8 @@ def _judge_all(
     failures: dict[str, str] = {}
     for fit in fits:
         path = workspace.shared(candidate_file(workspace, context.request.operation, fit["candidate"]))
-        model = load_model(path, fit["digest"])
+        subject = f"candidate {fit['candidate']!r}"
+        model = load_own_model(workspace, path, fit["digest"], context.request.own_code, subject)
         try:
             candidate = JudgedModel.of(
                 model, context.holdout, size=path.stat().st_size, classifies=workspace.loop.classifies

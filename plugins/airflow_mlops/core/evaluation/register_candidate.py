@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from airflow_mlops.core.declaration.own_types import type_name
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.evaluation.model_interface import interface_of_candidate
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, Signature
@@ -14,6 +15,7 @@ from airflow_mlops.core.ports.registry import MODEL_FILE, RegisteredVersion, Reg
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
 from airflow_mlops.core.registry.load import keep_for_others
 from airflow_mlops.core.registry.model_file import file_digest
+from airflow_mlops.core.registry.own_code import OWN_CODE_FILE
 from airflow_mlops.core.registry.recorded_classes import CLASSES_FILE
 from airflow_mlops.core.registry.recorded_environment import (
     Environment,
@@ -59,6 +61,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
         left_out=evaluated.get("left_out"),
         levels=None if request.levels is None else {name: tuple(levels) for name, levels in request.levels.items()},
         classes=None if request.classes is None else tuple(request.classes),
+        own_code=request.own_code,
     )
     number = workspace.registry.register(
         Registration(
@@ -79,7 +82,9 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
                 "environment.json": to_json_bytes(environment),
                 "sbom.cdx.json": to_json_bytes(materials),
                 **({} if request.classes is None else {CLASSES_FILE: to_json_bytes(request.classes)}),
+                **({} if request.own_code is None else {OWN_CODE_FILE: to_json_bytes(request.own_code)}),
             },
+            own_types=tuple(map(type_name, workspace.loop.train.own_types)),
             seal=lambda folder: sign_folder(folder, workspace.keys),
             interface=interface_of_candidate(workspace, request, name, str(evaluated["digest"])),
         )

@@ -83,6 +83,8 @@ def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: st
         file=str(file.absolute()),
         root=str(workspace.root.absolute()),
         early_stopping=request.early_stopping,
+        own_types=loop.train.own_types,
+        own_code=request.own_code,
     )
 
 

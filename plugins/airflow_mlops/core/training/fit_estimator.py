@@ -18,6 +18,7 @@ from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.registry.own_code import verified_own_types
 from airflow_mlops.core.training.early_stopping import fit_with_early_stopping
 from airflow_mlops.core.training.inspect_candidates import last_step
 from airflow_mlops.core.training.model_input import model_input
@@ -33,6 +34,8 @@ def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
     TrainingError
         If there is no such candidate, its fit raises, it is no usable model, or cannot be kept as a file.
     """
+    subject = f"candidate {request.candidate!r}"
+    own_types = verified_own_types(request.own_types, request.own_code, Path(request.root), subject)
     with seed_generators(request.seed):
         candidate = candidate_of(request)
         started = time.monotonic()
@@ -41,7 +44,7 @@ def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
         check_usable(model, request, rows)
     return FitResult(
         request.candidate,
-        save_model(model, Path(request.file)),
+        save_model(model, Path(request.file), own_types),
         round(seconds, 3),
         len(rows.label),
         request.seed,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from airflow_mlops.core.declaration.own_types import type_name
 from airflow_mlops.core.declaration.user_function import Candidate, build_candidates
 from airflow_mlops.core.errors import TrainingError
 
@@ -30,6 +31,7 @@ def inspect_candidates(
     classifies: bool,
     probability_metrics: Sequence[str],
     stops_early: bool = False,
+    own_types: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the ``names`` of the usable candidates, ``searched``, and ``refused``: the reasons by name.
 
@@ -45,6 +47,8 @@ def inspect_candidates(
         Those of them that need probabilities.
     stops_early : bool
         Whether the declaration stops boosting early.
+    own_types : sequence of str
+        The declared classes and functions of the project, as ``module:name``.
 
     Raises
     ------
@@ -54,7 +58,12 @@ def inspect_candidates(
     candidates = build_candidates(function, root, seed)
     reasons = {
         name: (refusal_of_early_stopping(candidate) if stops_early else None)
-        or refusal_of(candidate.estimator, classifies=classifies, probability_metrics=probability_metrics)
+        or refusal_of(
+            candidate.estimator,
+            classifies=classifies,
+            probability_metrics=probability_metrics,
+            own_types=own_types,
+        )
         for name, candidate in sorted(candidates.items())
     }
     names = [name for name, reason in reasons.items() if reason is None]
@@ -65,12 +74,14 @@ def inspect_candidates(
     }
 
 
-def refusal_of(estimator: Any, *, classifies: bool, probability_metrics: Sequence[str]) -> str | None:
+def refusal_of(
+    estimator: Any, *, classifies: bool, probability_metrics: Sequence[str], own_types: Sequence[str] = ()
+) -> str | None:
     """Return the reason why an unfitted estimator is no usable candidate; None if nothing is known against it."""
     return (
         refusal_of_kind(estimator, classifies=classifies)
         or (refusal_of_decisions(estimator, probability_metrics) if classifies else None)
-        or refusal_of_types(estimator)
+        or refusal_of_types(estimator, own_types)
     )
 
 
@@ -130,19 +141,20 @@ def is_default_stack(estimator: Any) -> bool:
     return isinstance(estimator, StackingClassifier) and estimator.final_estimator is None
 
 
-def refusal_of_types(estimator: Any) -> str | None:
+def refusal_of_types(estimator: Any, own_types: Sequence[str] = ()) -> str | None:
     """Return the reason why a fitted model of an estimator could not be kept; None if nothing is known against it."""
+    from airflow_mlops.core.registry.model_file import DECLARE_OWN
     from airflow_mlops.core.registry.parameter_types import untrusted_parameters
 
     try:
-        names = untrusted_parameters(estimator)
+        names = untrusted_parameters(estimator) - set(map(type_name, own_types))
     except TrainingError as error:
         return str(error)
     if not names:
         return None
     return (
         f"it holds types that are not trusted for loading: {', '.join(sorted(names))}; use classes of scikit-learn and "
-        "functions of numpy, or compute the columns in data.features"
+        f"functions of numpy, compute the columns in data.features, or {DECLARE_OWN}"
     )
 
 
