@@ -11,10 +11,11 @@ import pytest
 
 from airflow_mlops.core.check_declaration import check_functions
 from airflow_mlops.core.declaration.own_types import own_code
-from airflow_mlops.core.errors import DeclarationError, RegistryError, ReproductionError, TrainingError
+from airflow_mlops.core.errors import DeclarationError, RegistryError, ReproductionError, RolloutError, TrainingError
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.registry.load import load_version, verified_folder
 from airflow_mlops.core.registry.own_code import OwnCodeError, read_own_code, verified_own_types
+from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -170,6 +171,21 @@ def test_a_champion_of_other_code_does_not_keep_a_new_version_from_being_trained
     assert train(now, week(3)) == "2"
     report = now.evidence.get(str(now.state().versions["2"].details.report))
     assert f"version 1 of toy was fitted with the module '{project.package}.steps'" in str(report)
+
+
+def test_a_version_of_other_code_is_not_gone_back_to(project: Project) -> None:
+    made = project.loop()
+    go_live(made, week(2))
+    now = project.again(made, function="plain")
+    go_live(now, week(3))
+    assert now.state().versions["2"].details.own_code is None
+    project.write("steps", f"{STEPS}# changed\n")
+    with pytest.raises(RolloutError, match=r"version 1 cannot serve: version 1 of toy was fitted with the module"):
+        roll_back_now(now, reason="complaints")
+    champion = now.state().champion
+    assert champion is not None
+    assert champion.number == "2"
+    load_version(now, champion)  # it holds none of the types
 
 
 def test_a_process_that_has_imported_other_code_says_that_it_must_start_again(project: Project) -> None:

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.core.declaration.own_types import type_name
+from airflow_mlops.core.declaration.own_types import own_code, type_name
 from airflow_mlops.core.declaration.user_function import module_file, put_on_path
 from airflow_mlops.core.errors import TrainingError
-from airflow_mlops.core.registry.model_file import file_digest, load_model
+from airflow_mlops.core.registry.model_file import file_digest, load_model, untrusted_types
 
 if TYPE_CHECKING:  # a fit in another interpreter has no ledger and no stores
     from airflow_mlops.core.workspace import Workspace
@@ -101,6 +101,26 @@ def load_own_model(
     """
     own_types = verified_own_types(workspace.loop.train.own_types, recorded, workspace.root, subject)
     return load_model(path, digest, own_types)
+
+
+def held_own_types(references: Sequence[str], file: Path) -> tuple[str, ...]:
+    """Return those of the declared types that a model file holds."""
+    names = untrusted_types(file=file)
+    return tuple(reference for reference in references if type_name(reference) in names)
+
+
+def held_own_code(held: Sequence[str], requested: Mapping[str, str] | None, root: Path) -> dict[str, str] | None:
+    """Return the digests of the code that a model needs, out of those that the training was requested with.
+
+    Parameters
+    ----------
+    held : sequence of str
+        The own types that the model holds.
+    requested : mapping of str to str, optional
+        The digests of the code of all declared types, by module.
+    """
+    needed = own_code(held, root) or {}
+    return {module: digest for module, digest in (requested or {}).items() if module in needed} or None
 
 
 def read_own_code(folder: Path) -> dict[str, str] | None:

@@ -12,14 +12,14 @@ from airflow_mlops.core.errors import TrainingError
 
 KINDS = {True: "classifier", False: "regressor"}
 EARLY_STOPPERS = (
-    "LGBMRegressor",
-    "LGBMClassifier",
-    "XGBRegressor",
-    "XGBClassifier",
-    "CatBoostRegressor",
-    "CatBoostClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+    "lightgbm.sklearn.LGBMClassifier",
+    "xgboost.sklearn.XGBRegressor",
+    "xgboost.sklearn.XGBClassifier",
+    "catboost.core.CatBoostRegressor",
+    "catboost.core.CatBoostClassifier",
 )
-"""Classes whose fit can be stopped early."""
+"""Classes whose fit can be stopped early, by their full names."""
 NAMES_OF_KINDS = {"outlier_detector": "an outlier detector", "density_estimator": "a density estimator"}
 
 
@@ -87,11 +87,12 @@ def refusal_of(
 
 def refusal_of_early_stopping(candidate: Candidate) -> str | None:
     """Return the reason why the fit of a candidate cannot be stopped early; None if it can."""
-    final = type(last_step(candidate.estimator)).__name__
-    if final not in EARLY_STOPPERS:
+    final = type(last_step(candidate.estimator))
+    if f"{final.__module__}.{final.__name__}" not in EARLY_STOPPERS:
+        names = " or ".join(name.rpartition(".")[2] for name in EARLY_STOPPERS)
         return (
-            f"{final} cannot stop early, and train.early_stopping is declared; end with {' or '.join(EARLY_STOPPERS)}, "
-            "or leave out train.early_stopping"
+            f"{final.__name__} cannot stop early, and train.early_stopping is declared; end with {names}, or leave out "
+            "train.early_stopping"
         )
     if candidate.space is not None:
         return "it has a search space, which train.early_stopping excludes; leave out one of them"

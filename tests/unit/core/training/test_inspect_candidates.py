@@ -129,8 +129,9 @@ def test_what_cannot_stop_early_is_refused_where_that_is_declared(
         "from lightgbm import LGBMRegressor\nfrom xgboost import XGBRFRegressor\n"
         "from sklearn.linear_model import Ridge\nfrom sklearn.pipeline import make_pipeline\n"
         "from sklearn.preprocessing import StandardScaler\n"
+        "class XGBRegressor(Ridge):\n    pass\n"
         "def candidates(seed):\n"
-        "    return {'line': Ridge(), 'forest': XGBRFRegressor(), 'fit': LGBMRegressor(),\n"
+        "    return {'named': XGBRegressor(), 'line': Ridge(), 'forest': XGBRFRegressor(), 'fit': LGBMRegressor(),\n"
         "        'steps': make_pipeline(StandardScaler(), LGBMRegressor()),\n"
         "        'searched': (LGBMRegressor(), {'max_depth': [1, 2]})}\n"
     )
@@ -140,6 +141,7 @@ def test_what_cannot_stop_early_is_refused_where_that_is_declared(
     assert listed["refused"]["line"].startswith(
         "Ridge cannot stop early, and train.early_stopping is declared; end with"
     )
+    assert "XGBRegressor cannot stop early" in listed["refused"]["named"]
     assert "XGBRFRegressor cannot stop early" in listed["refused"]["forest"]
     assert "search space, which train.early_stopping excludes" in listed["refused"]["searched"]
 
