@@ -230,7 +230,7 @@ docs: $(PROJECT_STAMP)
 # What stands in a file is kept while pyproject.toml still allows it; UPGRADE=1 lets go.
 lock: $(TOOLS_STAMP)
 	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra gateway --extra onnx --extra demo --extra evidently --extra river \
-	  --extra iceberg --extra excel --extra mysql --extra lightgbm \
+	  --extra iceberg --extra excel --extra mysql --extra lightgbm --extra xgboost --extra catboost \
 	  --group test --group check --group build --output-file requirements-dev.lock
 	@$(RESOLVE) pyproject.toml --extra postgres --constraints requirements-dev.lock --output-file requirements.lock
 	@$(RESOLVE) requirements-step.in --constraints requirements-dev.lock --output-file requirements-step.lock

@@ -48,6 +48,7 @@ SECTIONS = {
     "InInterpreter": "train.runs_on",
     "OnSageMaker": "train.runs_on",
     "FitLimits": "train.limits",
+    "EarlyStopping": "train.early_stopping",
     "Search": "train.search",
     "Gate": "gates[]",
     "Evaluate": "evaluate",

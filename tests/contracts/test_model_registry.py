@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ports.registry import GHOST_OF, ModelRegistry, Registration, VersionGoneError
 from airflow_mlops.core.ports.signing_keys import StaticKeys, new_private_key
 from airflow_mlops.core.registry.mlflow_registry import OPERATION, MlflowRegistry
-from airflow_mlops.core.registry.model_file import file_digest, load_model
+from airflow_mlops.core.registry.model_file import file_digest, load_model, save_model
 from airflow_mlops.core.registry.sign_folder import read_signature, sign_folder
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
 
@@ -198,6 +199,24 @@ def test_the_file_of_a_version_is_the_very_file_that_was_judged(
     assert file_digest(fetched) == model_file[1]
     assert load_model(fetched, model_file[1]).predict([[3.0]]) == pytest.approx([6.0])
     assert case.registry.fetch(version, tmp_path / "models" / "d") == fetched
+
+
+class Own(LinearRegression):
+    """A user's own estimator."""
+
+
+def test_a_model_of_own_types_is_registered_where_they_are_named(
+    case: Case, registration: Register, tmp_path: Path
+) -> None:
+    names = (f"{Own.__module__}.Own",)
+    file = tmp_path / "own.skops"
+    digest = save_model(Own().fit([[1.0], [2.0]], [2.0, 4.0]), file, names)
+    unnamed = dataclasses.replace(registration("own"), model_file=file, digest=digest)
+    with pytest.raises(RegistryError, match=r"Own; declare .* in train\.own_types"):
+        case.registry.register(unnamed)
+    version = case.registry.register(dataclasses.replace(unnamed, own_types=names))
+    fetched = case.registry.fetch(version, tmp_path / "models" / "own")
+    assert load_model(fetched, digest, names).predict([[3.0]]) == pytest.approx([6.0])
 
 
 def test_a_changed_model_file_is_refused_and_makes_no_version(

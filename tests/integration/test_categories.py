@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 from pathlib import Path
@@ -16,17 +17,20 @@ import yaml
 from airflow_mlops.core.data.input_schema import MAX_LEVELS, UnseenValueError, version_schema
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.contract import read_contract
+from airflow_mlops.core.declaration.user_function import BOOSTERS
 from airflow_mlops.core.declaration.watch import CheckName
-from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.errors import RegistryError, TrainingError
 from airflow_mlops.core.governance.explain_row import explain_row
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.ledger.state_machine import Version
-from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.registry.load import copy_folder, load_version
 from airflow_mlops.core.replay.fit_history import fit_history
 from airflow_mlops.core.replay.past_partitions import past_partitions
 from airflow_mlops.core.report.evidently_report import evidently_report
+from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 from airflow_mlops.core.rollout.roll_out import start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
+from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.window import pin_published, read_partition
 from airflow_mlops.core.watch.checks.run_checks import run_checks
 from airflow_mlops.core.watch.drift.detect_drift import detect_drift
@@ -61,6 +65,19 @@ def leaves(seed):
     return {"leaves": LGBMRegressor(n_estimators=60, min_child_samples=5, verbose=-1, **same)}
 
 
+def rounds(seed):
+    from xgboost import XGBRegressor
+
+    return {"rounds": XGBRegressor(n_estimators=60, enable_categorical=True, n_jobs=1, random_state=seed)}
+
+
+def symmetric(seed):
+    from catboost import CatBoostRegressor
+
+    same = {"thread_count": 1, "random_seed": seed, "allow_writing_files": False, "verbose": False}
+    return {"symmetric": CatBoostRegressor(iterations=120, cat_features=["shop", "size"], **same)}
+
+
 def encoded(seed):
     columns = [("shops", OneHotEncoder(handle_unknown="ignore"), ["shop", "size"]), ("x", "passthrough", ["x"])]
     return {"encoded": make_pipeline(ColumnTransformer(columns), Ridge())}
@@ -78,6 +95,8 @@ WAYS: dict[str, Any] = {
     "boosted": {"function": "categories:boosted"},
     "encoded": {"function": "categories:encoded"},
     "lightgbm": {"function": "categories:leaves"},
+    "xgboost": {"function": "categories:rounds"},
+    "catboost": {"function": "categories:symmetric"},
     "function": {"function": "categories:boosted"},
 }
 
@@ -203,7 +222,7 @@ def test_an_unseen_value_is_predicted_as_a_null(workspace: Workspace) -> None:
     nulls = rows.assign(shop=rows["shop"].where(rows["shop"] != "fawn", None))
     maker = FeatureMaker(workspace, version_schema(workspace, champion))
     features = maker.make(nulls, pin.partition, pin.version)
-    expected = load_version(workspace, champion).predict(features)
+    expected = predict(load_version(workspace, champion), features, classifies=False)
     served = predictions(workspace, 4)["served_prediction"].loc[rows["id"]]
     np.testing.assert_allclose(served, expected, rtol=1e-12)
 
@@ -232,7 +251,45 @@ def test_an_explained_row_shows_its_values(workspace: Workspace) -> None:
 
 
 def test_a_version_is_reproduced_bit_for_bit(workspace: Workspace) -> None:
-    assert reproduce_version(workspace, "1").verdict == "identical"
+    reproduction = reproduce_version(workspace, "1")
+    assert (reproduction.verdict, reproduction.same_file) == ("identical", True)
+
+
+@pytest.mark.parametrize("package", BOOSTERS)
+def test_a_changed_file_of_a_booster_is_refused_and_the_version_before_serves_again(
+    package: str, tmp_path: Path
+) -> None:
+    made = make_loop(tmp_path, package, rollout={"stages": [{"live": 100}]})
+    for number in range(5):
+        ingest(made, week(number))
+    go_live(made, week(2))
+    go_live(made, week(3))
+    second = champion_of(made)
+    assert second.details.environment[package] == importlib.import_module(package).__version__
+    (copy_folder(made, second) / "model.skops").write_bytes(b"CBM1")
+    made.registry.versions[1].content = b"CBM1"  # type: ignore[attr-defined]
+    with pytest.raises(RegistryError, match=r"version 2 of toy is refused: model\.skops"):
+        score_partition(made, week(4))
+    assert roll_back_now(made, reason="changed").champion == "1"
+    assert set(score_partition(made, week(4)).served) == {"1"}
+
+
+@pytest.mark.parametrize("package", BOOSTERS)
+def test_a_version_that_was_stopped_early_is_reproduced_bit_for_bit(package: str, tmp_path: Path) -> None:
+    train_fields = {**WAYS[package], "window": 2, "early_stopping": {"rounds": 2}}
+    made = make_loop(tmp_path, package, train=train_fields, rollout={"stages": [{"live": 100}]})
+    for number in range(4):
+        ingest(made, week(number))
+    go_live(made, week(2))
+    details = champion_of(made).details
+    model = load_version(made, champion_of(made))
+    best = {"lightgbm": "best_iteration_", "xgboost": "best_iteration", "catboost": "tree_count_"}[package]
+    assert details.best_params == {"iterations": getattr(model, best) + (package == "xgboost")}
+    request = made.evidence.get(str(details.report))["request"]
+    assert request["early_stopping"] == {"rounds": 2, "validation": 10}
+    reproduction = reproduce_version(made, "1")
+    assert (reproduction.verdict, reproduction.same_file) == ("identical", True)
+    assert set(score_partition(made, week(3)).served) == {"1"}
 
 
 def test_a_replay_predicts_what_the_loop_predicted(workspace: Workspace) -> None:

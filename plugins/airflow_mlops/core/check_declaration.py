@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.core.declaration.own_types import require_own_type
 from airflow_mlops.core.declaration.user_function import load_function, require_function
 from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError, TrainingError
@@ -169,6 +170,8 @@ def check_notifiers(loop: Loop, root: Path) -> None:
 def check_functions(loop: Loop, root: Path) -> None:
     """Raise DeclarationError if a function of the declaration does not exist."""
     require_function(loop.train.function, root)
+    for index, reference in enumerate(loop.train.own_types):
+        require_own_type(reference, root, key=f"train.own_types[{index}]")
     if loop.data.features is not None:
         require_function(loop.data.features, root, key="data.features")
     for index, metric in enumerate(loop.evaluate.metrics):

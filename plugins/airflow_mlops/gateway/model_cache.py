@@ -14,6 +14,7 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import load_function
 from airflow_mlops.core.errors import DeclarationError, RolloutError
 from airflow_mlops.core.ports.rollout_target import Traffic
+from airflow_mlops.core.registry.own_code import OwnCodeError
 from airflow_mlops.core.registry.recorded_classes import ClassesChangedError, require_same_classes
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.workspace import Ports, Workspace
@@ -80,13 +81,15 @@ class VersionLoader:
         RegistryError
             If its files are missing, or differ from what was signed.
         RolloutError
-            If it cannot predict rows of requests, or was fitted on other classes than the loop declares.
+            If it cannot predict rows of requests, or was fitted on other classes than the loop declares,
+            or with other code.
         """
         shape = self.shape_for(version)
-        model = self.files.load(version)
+        loop, root = self._workspace.loop, self._workspace.root
         try:
-            require_same_classes(self._workspace.loop, version.number, self.files.classes(version))
-        except ClassesChangedError as error:
+            model = self.files.load(version, loop.train.own_types, root)
+            require_same_classes(loop, version.number, self.files.classes(version))
+        except (ClassesChangedError, OwnCodeError) as error:
             raise RolloutError(str(error)) from error
         classifies = self._workspace.loop.classifies
         schema = served_schema(self._workspace, version.hidden, version.levels)

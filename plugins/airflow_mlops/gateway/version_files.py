@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from airflow_mlops.core.ledger.training_details import Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.ports.signing_keys import SigningKeys
 from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.own_code import read_own_code, verified_own_types
 from airflow_mlops.core.registry.recorded_classes import CLASSES_FILE
 from airflow_mlops.core.registry.replace_folder import fetch_folder, replace_folder
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, verify_folder
@@ -122,13 +123,15 @@ class VersionFiles:
     def __init__(self, kept: Path, lake: Lake, keys: SigningKeys) -> None:
         self.kept, self._lake, self._keys = kept, lake, keys
 
-    def load(self, version: ServedVersion) -> Any:
-        """Return the estimator of a version, after verifying its files.
+    def load(self, version: ServedVersion, own_types: Sequence[str], root: Path) -> Any:
+        """Return the estimator of a version, after verifying its files and its own code in the project folder.
 
         Raises
         ------
         RegistryError
             If there is no copy, or none that matches its signature; the error lists the problem of each.
+        OwnCodeError
+            If it was fitted with other code of the user's than the project has.
         """
         folder = self.folder_of(version)
         problems = []
@@ -137,7 +140,9 @@ class VersionFiles:
                 if not provide(version, folder):
                     continue
                 verify_folder(folder, Signature(**version.signature), self._keys)
-                return load_model(folder / MODEL_FILE, version.artefact)
+                subject = f"version {version.number}"
+                trusted = verified_own_types(own_types, read_own_code(folder), root, subject)
+                return load_model(folder / MODEL_FILE, version.artefact, trusted)
             except OtherKeyError as error:
                 raise RegistryError(f"version {version.number} is refused: {error}") from error
             except (RegistryError, OSError) as error:

@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +128,7 @@ class SageMakerStep:
         with tempfile.TemporaryDirectory(prefix="job-") as scratch:
             folder = Path(scratch)
             rows.write(folder / "rows.parquet")
-            write_code(request.function, Path(request.root), folder / "code.zip")
+            write_code((request.function, *request.own_types), Path(request.root), folder / "code.zip")
             # Paths of this worker do not exist in the job.
             request_of_job = replace(request, rows="", file="", root="")
             (folder / "request.json").write_text(json.dumps(request_of_job.to_dict()), encoding="utf-8")
@@ -300,25 +300,25 @@ def failed_by_place(job: dict[str, Any]) -> bool:
     return job["TrainingJobStatus"] == "Failed" and FAULT_OF_PLACE.search(reason) is not None
 
 
-def write_code(function: str, root: Path, path: Path) -> None:
-    """Write the archive that runs a function ``module:name``; the same files give the same bytes.
+def write_code(references: Sequence[str], root: Path, path: Path) -> None:
+    """Write the archive that runs a function and holds own types, each ``module:name``; same files, same bytes.
 
-    It holds the core and the top-level modules of this package, and the Python files of the top-level package of the
-    function, or, for a single module, the modules beside it. Installed packages must be in the image.
+    It holds the core and the top-level modules of this package, and the Python files of the top-level packages of the
+    references, or, for a single module, the modules beside it. Installed packages must be in the image.
     """
     files = {"__main__.py": START.encode()}
     for file in sorted([*PACKAGE.glob("*.py"), *(PACKAGE / "core").rglob("*.py")]):
         files[f"airflow_mlops/{file.relative_to(PACKAGE).as_posix()}"] = file.read_bytes()
-    for file in find_modules(function, root):
+    for file in {file for reference in references for file in find_modules(reference, root)}:
         files[file.relative_to(root).as_posix()] = file.read_bytes()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(files.items()):
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
 
-def find_modules(function: str, root: Path) -> Iterator[Path]:
-    """Yield the user's Python files that a function may import, without hidden folders."""
-    top = root / function.partition(":")[0].partition(".")[0]
+def find_modules(reference: str, root: Path) -> Iterator[Path]:
+    """Yield the user's Python files that ``module:name`` may import, without hidden folders."""
+    top = root / reference.partition(":")[0].partition(".")[0]
     files = top.rglob("*.py") if top.is_dir() else root.glob("*.py") if top.with_suffix(".py").is_file() else ()
     for file in sorted(files):
         if not any(part.startswith(".") for part in file.relative_to(root).parts):

@@ -50,7 +50,7 @@ class InMemoryRegistry:
             version.number for version in self.all_versions() if version.tags[OPERATION] == registration.operation
         ]
         if not numbers:
-            check_model_file(registration.model_file, registration.digest)
+            check_model_file(registration.model_file, registration.digest, registration.own_types)
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch)
                 (folder / MODEL_FILE).write_bytes(registration.model_file.read_bytes())

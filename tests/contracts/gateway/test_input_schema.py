@@ -7,18 +7,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from catboost import CatBoostRegressor
+from lightgbm import LGBMRegressor
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from xgboost import XGBRegressor
 
 from airflow_mlops.core.data.input_schema import InputSchema
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
+from airflow_mlops.core.training.model_input import model_input
+from airflow_mlops.core.training.predict import predict
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.test_shadow import wait_for_telemetry
 from tests.contracts.gateway.toy_project import ToyProject, line
@@ -96,6 +102,32 @@ def refusal(gateway: GatewayProcess, content: Any) -> dict[str, Any]:
     assert answer.status_code == 422, answer.text
     refused: dict[str, Any] = answer.json()
     return refused
+
+
+BOOSTERS = {
+    "lightgbm": LGBMRegressor(n_estimators=20, min_child_samples=1, n_jobs=1, verbose=-1),
+    "xgboost": XGBRegressor(n_estimators=20, enable_categorical=True, n_jobs=1),
+    "catboost": CatBoostRegressor(
+        iterations=20, cat_features=["kind"], thread_count=1, allow_writing_files=False, verbose=False
+    ),
+}
+
+
+@pytest.mark.parametrize("model", BOOSTERS.values(), ids=BOOSTERS)
+def test_boosted_trees_are_served_with_their_categories_and_without_one(start: Start, model: Any) -> None:
+    project, gateway, target = start(CONTRACT)
+    random = np.random.default_rng(0)
+    kinds = random.choice(np.array([*OLD["kind"], None], object), 300).tolist()
+    frame = pd.DataFrame({"kind": pd.Series(kinds, dtype=object), "x": random.normal(size=300)})
+    features = InputSchema(levels={"kind": OLD["kind"]}).with_categories(frame)
+    label = frame["x"] + 5.0 * (frame["kind"] == "b")
+    fitted = model.fit(model_input(model, features), label)
+    serve(target, 1, project.version(1, fitted, levels=OLD, hidden=("stops",)))
+    rows = [row(id=str(number), **values) for number, values in enumerate(frame.head(40).to_dict("records"))]
+    answer = gateway.predict(rows)
+    assert answer["predictions"] == pytest.approx(predict(fitted, features.head(40), classifies=False))
+    assert answer["predictions"] == pytest.approx(label.head(40), abs=2.5)
+    assert gateway.predict(row(kind="c"))["prediction"] == gateway.predict(row(kind=None))["prediction"]
 
 
 def test_an_unseen_value_is_a_null_for_the_version_that_has_not_seen_it(start: Start) -> None:

@@ -14,10 +14,12 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from airflow_mlops.core.declaration.own_types import type_name
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, PinnedPartition, TrainingWindow
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.registry.own_code import OWN_CODE_FILE
 from airflow_mlops.core.registry.recorded_classes import CLASSES_FILE
 from airflow_mlops.core.registry.replace_folder import replace_folder
 from airflow_mlops.core.registry.sign_folder import sign_folder
@@ -80,9 +82,12 @@ class ToyProject:
         if version is not None:
             return version
         folder = self.lake / "toy" / "models" / f"new-{number}"
-        artefact = save_model(line(number) if model is None else model, folder / MODEL_FILE)
+        own_types = tuple(map(type_name, self.workspace.loop.train.own_types))
+        artefact = save_model(line(number) if model is None else model, folder / MODEL_FILE, own_types)
         if "classes" in recorded:
             (folder / CLASSES_FILE).write_text(json.dumps(recorded["classes"]))
+        if "own_code" in recorded:
+            (folder / OWN_CODE_FILE).write_text(json.dumps(recorded["own_code"]))
         signature = sign_folder(folder, self.workspace.keys)
         with replace_folder(folder.with_name(signature.digest)) as part:
             part.rmdir()

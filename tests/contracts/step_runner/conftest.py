@@ -19,7 +19,7 @@ from pyarrow.fs import S3FileSystem
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.testing.sagemaker_double import SageMakerDouble
-from tests.contracts.step_runner.fits import TRAINING
+from tests.contracts.step_runner.fits import STEPS, TRAINING
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "training.py").write_text(TRAINING)
+    (root / f"steps_of_{package.name}.py").write_text(STEPS)
     return root
 
 

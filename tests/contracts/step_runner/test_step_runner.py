@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from airflow_mlops.core.declaration.own_types import own_code
 from airflow_mlops.core.declaration.train import FitLimits
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.ports.step_runner import StepRunner
 from airflow_mlops.core.registry.model_file import file_digest, load_model
+from airflow_mlops.core.registry.own_code import verified_own_types
 from airflow_mlops.core.training.child_step import ChildStep
 from airflow_mlops.core.training.in_process_step import InProcessStep
 from tests.contracts.step_runner.fits import on_sagemaker
@@ -54,6 +56,24 @@ def test_an_estimator_without_a_seed_of_its_own_is_the_same_model_everywhere(
 ) -> None:
     here = InProcessStep().fit(ask("unseeded", file=str(tmp_path / "here" / "model.skops")), rows)
     assert runner.fit(ask("unseeded"), rows).digest == here.digest
+
+
+@pytest.mark.parametrize("runner", RUNNERS, indirect=True)
+def test_own_types_are_fitted_everywhere_with_the_code_of_the_request_and_no_other(
+    runner: StepRunner, ask: Any, rows: FitRows
+) -> None:
+    (module,) = [file.stem for file in Path(ask("own").root).glob("steps_of_*.py")]
+    types = (f"{module}:Column",)
+    code = own_code(types, Path(ask("own").root))
+    request = ask("own", own_types=types, own_code=code)
+    digest = runner.fit(request, rows).digest
+    trusted = verified_own_types(types, code, Path(request.root), "the model")
+    assert load_model(Path(request.file), digest, trusted).predict(rows.features).shape == (600,)
+    refused = ask("own", own_types=types, own_code={module: "0" * 64}, attempt="other")
+    with pytest.raises(
+        TrainingError, match=f"candidate 'own' was fitted with the module '{module}' of the digest 0000"
+    ):
+        runner.fit(refused, rows)
 
 
 @pytest.mark.parametrize("runner", RUNNERS, indirect=True)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from airflow_mlops.core.declaration.declared import Cron, Declared, Reference, section
+from airflow_mlops.core.declaration.declared import Cron, Declared, Listed, Reference, section
 
 
 class FitLimits(Declared):
@@ -30,6 +30,18 @@ class Search(Declared):
         ge=1,
         le=90,
         description="percent of the fitted rows, the newest ones, that combinations are judged on",
+    )
+
+
+class EarlyStopping(Declared):
+    """Stop boosting when the newest fitted rows improve no more."""
+
+    rounds: int = Field(default=50, ge=1, le=10_000, description="iterations without an improvement that end the fit")
+    validation: int = Field(
+        default=10,
+        ge=1,
+        le=50,
+        description="percent of the fitted rows, the newest ones, that are held out from the fit and judged on",
     )
 
 
@@ -78,10 +90,17 @@ class Train(Declared):
     holdout: int = Field(default=1, ge=1, description="newest partitions, kept for the gates")
     at: Cron = Field(default="0 2 * * *", description="cron expression of the nightly decision")
     seed: int = Field(default=0, description="argument of the training function")
+    own_types: Annotated[tuple[Reference, ...], Listed] = Field(
+        default=(),
+        description="classes and functions of the project that a model may hold; the digest of their code is recorded",
+    )
     runs_on: RunsOn = Field(
         default={"kind": "worker"}, validate_default=True, description="where candidates are fitted"
     )
     limits: FitLimits = section("limits of one fit")
+    early_stopping: EarlyStopping | None = Field(
+        default=None, description="when to stop boosting; every candidate is then boosted trees of an extra"
+    )
     search: Search = section("the parameter search of a candidate with a search space")
 
     @model_validator(mode="after")

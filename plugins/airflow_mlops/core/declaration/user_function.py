@@ -25,6 +25,9 @@ from airflow_mlops.core.errors import DeclarationError, TrainingError
 CANDIDATE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}"
 """Pattern of a candidate's name, which becomes part of paths and of the names of jobs."""
 
+BOOSTERS = ("catboost", "lightgbm", "xgboost")
+"""Packages of boosted trees; each is an extra of the same name."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -55,22 +58,37 @@ def require_function(reference: str, root: Path, *, key: str = "train.function")
         If there is no such module or no such function; names the expected file, or the nearest function in it.
     """
     module, _, name = reference.partition(":")
-    base = root.joinpath(*module.split("."))
-    file = next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+    file = module_file(module, root)
     if file is None:
         package = module.partition(".")[0]
         if (root / package).exists() or find_spec(package) is None:
-            expected = base.relative_to(root).with_suffix(".py")
+            expected = Path(*module.split(".")).with_suffix(".py")
             raise DeclarationError(f"module {module!r} does not exist; looked for {expected}", key=key)
         return
+    names = [name for node in parse_module(file, key=key) for name in bound_names(node)]
+    if name not in names:
+        raise DeclarationError(f"{file.name} has no function {name!r}; {suggest_name(name, names)}", key=key)
+
+
+def module_file(module: str, root: Path) -> Path | None:
+    """Return the source file of a module of the project; None if it has none."""
+    base = root.joinpath(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def parse_module(file: Path, *, key: str) -> list[ast.stmt]:
+    """Return the top-level statements of a source file.
+
+    Raises
+    ------
+    DeclarationError
+        If it is no Python.
+    """
     try:
-        body = ast.parse(file.read_bytes()).body
+        return ast.parse(file.read_bytes()).body
     except SyntaxError as error:
         message = f"{file.name} is no Python: line {error.lineno}: {error.msg}"
         raise DeclarationError(message, key=key) from None
-    names = [name for node in body for name in bound_names(node)]
-    if name not in names:
-        raise DeclarationError(f"{file.name} has no function {name!r}; {suggest_name(name, names)}", key=key)
 
 
 def bound_names(node: ast.stmt) -> list[str]:
@@ -93,12 +111,30 @@ def load_function(reference: str, root: Path) -> Any:
         If it cannot be imported.
     """
     module_name, _, name = reference.partition(":")
-    if str(root) not in sys.path:
-        sys.path.append(str(root))  # last, so that no module of the project hides an installed package
+    put_on_path(root)
     try:
         return getattr(importlib.import_module(module_name), name)
     except Exception as error:  # a user's module may raise anything
-        raise TrainingError(f"{reference} cannot be imported: {type(error).__name__}: {error}") from error
+        problem = f"{type(error).__name__}: {error}{extra_hint(error)}"
+        raise TrainingError(f"{reference} cannot be imported: {problem}") from error
+
+
+def put_on_path(root: Path) -> None:
+    """Make the modules of the project folder importable."""
+    if str(root) not in sys.path:
+        sys.path.append(str(root))  # last, so that no module of the project hides an installed package
+
+
+def extra_hint(error: Exception) -> str:
+    """Return how to install the boosted trees that an import lacks; an empty text for any other error.
+
+    >>> extra_hint(ModuleNotFoundError("No module named 'xgboost'", name="xgboost"))
+    "; install 'airflow-mlops[xgboost]'"
+    >>> extra_hint(ModuleNotFoundError("No module named 'shop'", name="shop"))
+    ''
+    """
+    package = str(getattr(error, "name", None)).partition(".")[0]
+    return f"; install 'airflow-mlops[{package}]'" if package in BOOSTERS else ""
 
 
 def build_candidates(reference: str, root: Path, seed: int) -> dict[str, Candidate]:
@@ -113,7 +149,7 @@ def build_candidates(reference: str, root: Path, seed: int) -> dict[str, Candida
     try:
         result = function(seed)
     except Exception as error:  # a user's function may raise anything
-        raise TrainingError(f"{reference} raised {type(error).__name__}: {error}") from error
+        raise TrainingError(f"{reference} raised {type(error).__name__}: {error}{extra_hint(error)}") from error
     values = dict(result) if isinstance(result, Mapping) else {"model": result}
     if not values:
         raise TrainingError(f"{reference} returned no model: an empty mapping")

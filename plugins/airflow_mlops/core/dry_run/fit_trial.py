@@ -14,7 +14,7 @@ from airflow_mlops.core.dry_run.trial_labels import take_all_labels
 from airflow_mlops.core.errors import GateError, MlopsError, TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
-from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.training.assemble import TrainingRequest, assemble_training
 from airflow_mlops.core.training.fit_candidate import candidate_file, fit_candidate
@@ -129,7 +129,8 @@ def _fit(
         fit = fit_candidate(workspace, request, name)
         if "error" in fit:
             return None, str(fit["error"])
-        load_model(candidate_file(workspace, request.operation, name), fit["digest"])
+        file = candidate_file(workspace, request.operation, name)
+        load_own_model(workspace, file, fit["digest"], request.own_code, f"candidate {name!r}")
     except MlopsError as error:
         return None, str(error)
     return fit, None

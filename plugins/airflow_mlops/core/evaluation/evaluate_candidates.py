@@ -14,7 +14,7 @@ from airflow_mlops.core.evaluation.holdout_looks import count_looks
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
 from airflow_mlops.core.evaluation.track_training import track_training
 from airflow_mlops.core.ledger.training_details import CandidateRefused, TrainingFailed
-from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
 from airflow_mlops.core.training.fit_candidate import candidate_file
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
@@ -87,7 +87,8 @@ def _judge_all(
     models: dict[str, JudgedModel] = {}
     for fit in fits:
         path = workspace.shared(candidate_file(workspace, context.request.operation, fit["candidate"]))
-        model = load_model(path, fit["digest"])
+        subject = f"candidate {fit['candidate']!r}"
+        model = load_own_model(workspace, path, fit["digest"], context.request.own_code, subject)
         try:
             candidate = JudgedModel.of(
                 model, context.holdout, size=path.stat().st_size, classifies=workspace.loop.classifies

@@ -24,6 +24,7 @@ from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baseline
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.load import copy_folder, load_version
+from airflow_mlops.core.registry.own_code import OwnCodeError
 from airflow_mlops.core.registry.recorded_classes import ClassesChangedError
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.predict import predict
@@ -168,7 +169,7 @@ def _champion(
 ) -> tuple[JudgedModel | None, str | None]:
     try:
         model = load_version(workspace, version)
-    except ClassesChangedError as error:
+    except (ClassesChangedError, OwnCodeError) as error:
         return None, str(error)
     schema = version_schema(workspace, version)
     if schema != request.schema(workspace):  # the same rows, as the champion sees them

@@ -16,7 +16,7 @@ import pandas as pd
 from airflow_mlops.core.data.frame_types import nullable_columns
 from airflow_mlops.core.errors import DataError, TrainingError
 from airflow_mlops.core.ports.registry import InterfaceType, ModelInterface
-from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.fit_candidate import candidate_file
 from airflow_mlops.core.training.model_input import model_input
@@ -44,7 +44,8 @@ def interface_of_candidate(
     pins = request.window.holdout[-1:]  # one partition is enough for the types, and the holdout may be long
     if not pins:
         return None
-    model = load_model(workspace.shared(candidate_file(workspace, request.operation, candidate)), digest)
+    file = workspace.shared(candidate_file(workspace, request.operation, candidate))
+    model = load_own_model(workspace, file, digest, request.own_code, f"candidate {candidate!r}")
     try:
         rows = read_window(workspace, pins, schema=request.schema(workspace))
     except (DataError, TrainingError) as error:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from airflow_mlops.core.declaration.own_types import type_name
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.evaluation.model_interface import interface_of_candidate
 from airflow_mlops.core.evaluation.track_training import run_parameters
@@ -15,6 +16,7 @@ from airflow_mlops.core.ports.registry import MODEL_FILE, RegisteredVersion, Reg
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
 from airflow_mlops.core.registry.load import keep_for_others
 from airflow_mlops.core.registry.model_file import file_digest
+from airflow_mlops.core.registry.own_code import OWN_CODE_FILE, held_own_code, held_own_types
 from airflow_mlops.core.registry.recorded_classes import CLASSES_FILE
 from airflow_mlops.core.registry.recorded_environment import (
     Environment,
@@ -49,6 +51,9 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
     materials = bill_of_materials(
         environment, model=workspace.loop.model, operation=operation, digest=str(evaluated["digest"])
     )
+    model_file = workspace.shared(candidate_file(workspace, request.operation, name))
+    held = held_own_types(workspace.loop.train.own_types, model_file)
+    code = held_own_code(held, request.own_code, workspace.root)
     details = CandidateRegistered(
         version="",
         decision=request.decision,
@@ -60,11 +65,12 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
         left_out=evaluated.get("left_out"),
         levels=None if request.levels is None else {name: tuple(levels) for name, levels in request.levels.items()},
         classes=None if request.classes is None else tuple(request.classes),
+        own_code=code,
     )
     number = workspace.registry.register(
         Registration(
             operation=operation,
-            model_file=workspace.shared(candidate_file(workspace, request.operation, name)),
+            model_file=model_file,
             digest=str(evaluated["digest"]),
             metrics={f"holdout_{metric}": value for metric, value in evaluated["metrics"].items()},
             params=run_parameters(request, name, best_params),
@@ -75,7 +81,9 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
                 "environment.json": to_json_bytes(environment),
                 "sbom.cdx.json": to_json_bytes(materials),
                 **({} if request.classes is None else {CLASSES_FILE: to_json_bytes(request.classes)}),
+                **({} if code is None else {OWN_CODE_FILE: to_json_bytes(code)}),
             },
+            own_types=tuple(map(type_name, held)),
             seal=lambda folder: sign_folder(folder, workspace.keys),
             interface=interface_of_candidate(workspace, request, name, str(evaluated["digest"])),
         )

@@ -23,7 +23,7 @@ from airflow_mlops.core.ledger.record import canonical_json
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import Reproduced
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.fit_candidate import fit_request_of, run_fit
 from airflow_mlops.core.training.predict import predict
@@ -76,7 +76,7 @@ def reproduce_version(workspace: Workspace, number: str, *, tolerance: float = 0
             path = Path(scratch) / "model.skops"
             fit = fit_request_of(workspace, request, str(version.details.candidate), path)
             fitted = run_fit(workspace, fit, schema=schema)
-            refitted = load_model(path, fitted.digest)
+            refitted = load_own_model(workspace, path, fitted.digest, request.own_code, f"version {number}")
     except (DataError, TrainingError) as error:
         raise ReproductionError(f"version {number} cannot be made again: {error}") from error
     kind = workspace.loop.classifies

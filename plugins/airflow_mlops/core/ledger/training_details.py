@@ -119,7 +119,8 @@ class CandidateRegistered(Details):
     how many it was fitted on, ``champion`` the version it was compared with. ``hidden`` are the columns that the
     contract hid from the fit, None where that was not recorded; ``levels`` are those of its categories by column, and
     ``classes`` those of its label by their codes, None where the label is 0 or 1, or a number. ``left_out`` has the
-    reasons why other candidates of the training were not judged, by their names.
+    reasons why other candidates of the training were not judged, by their names. ``own_code`` has the digests of the
+    user's modules that define types of the model.
     """
 
     KIND: ClassVar[str] = "candidate_registered"
@@ -147,6 +148,7 @@ class CandidateRegistered(Details):
     levels: dict[str, tuple[str, ...]] | None = None
     classes: tuple[str, ...] | None = None
     left_out: dict[str, str] | None = None
+    own_code: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

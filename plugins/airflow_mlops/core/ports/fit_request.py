@@ -37,6 +37,12 @@ class FitRequest:
         space.
     rows, file, root : str
         Path of the rows if they come as a file, path of the model file to write, and the project folder.
+    early_stopping : dict, optional
+        ``rounds`` and ``validation``, where boosting is stopped early.
+    own_types : tuple of str
+        Classes and functions of the project, as ``module:name``, that the model may hold.
+    own_code : dict, optional
+        Digests of the modules that define them.
     """
 
     model: str
@@ -52,6 +58,9 @@ class FitRequest:
     file: str
     root: str
     rows: str = ""
+    early_stopping: dict[str, Any] | None = None
+    own_types: tuple[str, ...] = ()
+    own_code: dict[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""
@@ -60,7 +69,7 @@ class FitRequest:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FitRequest:
         """Return the request that ``to_dict`` wrote."""
-        return cls(**{**values, "window": tuple(values["window"])})
+        return cls(**{**values, "window": tuple(values["window"]), "own_types": tuple(values.get("own_types", ()))})
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class FitRows:
     """Features, shape (n_rows, n_features), and row by row the label and the moment.
 
     ``moment`` counts the different times of rows upwards from 0, so rows of the same moment share a number. It is
-    None where no search needs it.
+    None where the fit does not split rows in time.
     """
 
     features: pd.DataFrame

@@ -47,7 +47,7 @@ class Registration:
 
     ``operation`` is unique: registering it again returns the same version. ``files`` are stored beside the model file,
     and ``seal`` is called with the complete folder before it is uploaded. ``interface`` is for the tools of a registry
-    that know one.
+    that know one. ``own_types`` are the names of the user's types that the model may hold.
     """
 
     operation: str
@@ -61,6 +61,7 @@ class Registration:
     files: Mapping[str, bytes] = field(default_factory=dict)
     seal: Callable[[Path], object] | None = None
     interface: ModelInterface | None = None
+    own_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from typing import Any
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
-from airflow_mlops.core.registry.model_file import file_digest, load_model
+from airflow_mlops.core.registry.model_file import file_digest
+from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.registry.recorded_classes import require_same_classes
 from airflow_mlops.core.registry.replace_folder import fetch_folder
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, SignatureError, verify_folder
@@ -35,6 +36,8 @@ def load_version(workspace: Workspace, version: Version) -> Any:
         If the version is gone or was changed, and there is no verified copy of it.
     ClassesChangedError
         If it was fitted on other classes than the declaration has.
+    OwnCodeError
+        If it was fitted with other code of the user's than the project has.
     """
     require_same_classes(workspace.loop, version.number, version.details.classes)
     if not version.details.signature:
@@ -43,7 +46,11 @@ def load_version(workspace: Workspace, version: Version) -> Any:
             version.number,
             workspace.loop.model,
         )
-    return load_model(verified_folder(workspace, version) / MODEL_FILE, str(version.details.artefact))
+    file, subject = (
+        verified_folder(workspace, version) / MODEL_FILE,
+        f"version {version.number} of {workspace.loop.model}",
+    )
+    return load_own_model(workspace, file, str(version.details.artefact), version.details.own_code, subject)
 
 
 def verified_folder(workspace: Workspace, version: Version) -> Path:

@@ -27,7 +27,7 @@ def write_folder(registration: Registration, folder: Path) -> None:
     from mlflow import pyfunc
     from mlflow.models import Model
 
-    check_model_file(registration.model_file, registration.digest)
+    check_model_file(registration.model_file, registration.digest, registration.own_types)
     folder.mkdir(parents=True)
     shutil.copyfile(registration.model_file, folder / MODEL_FILE)
     pinned = dict(requirement.split("==", 1) for requirement in registration.requirements if "==" in requirement)
@@ -41,7 +41,7 @@ def write_folder(registration: Registration, folder: Path) -> None:
         sklearn_version=pinned.get("scikit-learn"),
         serialization_format="skops",
         code=None,
-        skops_trusted_types=list(TRUSTED_TYPES),
+        skops_trusted_types=[*TRUSTED_TYPES, *registration.own_types],
     )
     if registration.interface is not None:
         add_interface(model, registration.interface, folder)

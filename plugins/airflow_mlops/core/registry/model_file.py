@@ -13,6 +13,7 @@ import hashlib
 import json
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,24 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import skops.io
 
+from airflow_mlops.core.declaration.user_function import extra_hint
 from airflow_mlops.core.errors import RegistryError, TrainingError
 from airflow_mlops.core.lake import replace_file
 from airflow_mlops.core.registry.archive_limits import check_archive
 from airflow_mlops.core.registry.trusted_types import TRUSTED_TYPES
 
+DECLARE_OWN = "declare classes and functions of your project in train.own_types"
+CATBOOST_TREES = b"CBM1"
+"""The first bytes of the trees of CatBoost."""
 
-def save_model(model: Any, path: Path) -> str:
+
+def save_model(model: Any, path: Path, own_types: Sequence[str] = ()) -> str:
     """Write a fitted estimator and return the SHA-256 of the file.
+
+    Parameters
+    ----------
+    own_types : sequence of str
+        Names of the user's own classes and functions that are trusted too.
 
     Raises
     ------
@@ -40,16 +51,18 @@ def save_model(model: Any, path: Path) -> str:
             skops.io.dump(model, part)
         except Exception as error:  # what a user's estimator holds may fail in any way
             raise TrainingError(f"the model cannot be kept as a file: {type(error).__name__}: {error}") from error
-        untrusted = untrusted_types(file=part)
+        untrusted = untrusted_types(file=part, own_types=own_types)
         if untrusted:
-            raise TrainingError(f"the model holds types that are not trusted for loading: {', '.join(untrusted)}")
+            raise TrainingError(
+                f"the model holds types that are not trusted for loading: {', '.join(untrusted)}; {DECLARE_OWN}"
+            )
         make_repeatable(part)
     return file_digest(path)
 
 
-def untrusted_types(*, file: Path | None = None, data: bytes | None = None) -> list[str]:
+def untrusted_types(*, file: Path | None = None, data: bytes | None = None, own_types: Sequence[str] = ()) -> list[str]:
     """Return the names of a model file, or of its bytes, that are not trusted; creates no object of it."""
-    return sorted(set(skops.io.get_untrusted_types(file=file, data=data)) - set(TRUSTED_TYPES))
+    return sorted(set(skops.io.get_untrusted_types(file=file, data=data)) - {*TRUSTED_TYPES, *own_types})
 
 
 def untrusted_types_of(value: Any) -> list[str]:
@@ -60,7 +73,7 @@ def untrusted_types_of(value: Any) -> list[str]:
 def make_repeatable(path: Path) -> None:
     """Rewrite a model file with its objects and arrays numbered in the order they stand in, and without times."""
     with zipfile.ZipFile(path) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
+        contents = {name: without_run(archive.read(name)) for name in archive.namelist()}
     schema = json.loads(contents.pop("schema.json"))
     numbers: dict[Any, int] = {}
     renumber(schema, numbers)
@@ -69,6 +82,18 @@ def make_repeatable(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name in sorted(named):
             archive.writestr(zipfile.ZipInfo(name), named[name])
+
+
+def without_run(content: bytes) -> bytes:
+    """Return a file of the archive; of trees of CatBoost, without the identifier and the time of their fit."""
+    if not content.startswith(CATBOOST_TREES):
+        return content
+    import catboost
+
+    trees = catboost.CatBoost().load_model(blob=content)
+    metadata = trees.get_metadata()
+    metadata["model_guid"] = metadata["train_finish_time"] = ""
+    return bytes(trees.__getstate__()["__model"])
 
 
 def renumber(node: Any, numbers: dict[Any, int]) -> None:
@@ -91,8 +116,13 @@ def new_file_name(name: str, numbers: dict[Any, int]) -> str:
     return f"{numbers[name]}{Path(name).suffix}" if name in numbers else name
 
 
-def load_model(path: Path, digest: str) -> Any:
+def load_model(path: Path, digest: str, own_types: Sequence[str] = ()) -> Any:
     """Return the estimator in a file, after verifying the file against ``digest``.
+
+    Parameters
+    ----------
+    own_types : sequence of str
+        Names of the user's own classes and functions that are trusted too; the caller has verified their code.
 
     Raises
     ------
@@ -100,14 +130,15 @@ def load_model(path: Path, digest: str) -> Any:
         If the file is missing, was changed, would unpack to too much, holds a type the project does not trust, or one
         of a package that is not installed.
     """
-    check_model_file(path, digest)
+    check_model_file(path, digest, own_types)
     try:
-        return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+        return skops.io.load(path, trusted=[*TRUSTED_TYPES, *own_types])
     except ModuleNotFoundError as error:
-        raise RegistryError(f"{path.name} needs the package {error.name!r}, which is not installed here") from error
+        message = f"{path.name} needs the package {error.name!r}, which is not installed here{extra_hint(error)}"
+        raise RegistryError(message) from error
 
 
-def check_model_file(path: Path, digest: str) -> None:
+def check_model_file(path: Path, digest: str, own_types: Sequence[str] = ()) -> None:
     """Raise RegistryError unless :func:`load_model` would load a model file; creates no object of it.
 
     Raises
@@ -121,9 +152,9 @@ def check_model_file(path: Path, digest: str) -> None:
     if actual != digest:
         raise RegistryError(f"{path.name} was changed: its digest is {actual[:12]}…, the ledger says {digest[:12]}…")
     check_archive(path)
-    untrusted = untrusted_types(file=path)
+    untrusted = untrusted_types(file=path, own_types=own_types)
     if untrusted:
-        raise RegistryError(f"{path.name} holds types that are not trusted: {', '.join(untrusted)}")
+        raise RegistryError(f"{path.name} holds types that are not trusted: {', '.join(untrusted)}; {DECLARE_OWN}")
 
 
 def file_digest(path: Path) -> str:

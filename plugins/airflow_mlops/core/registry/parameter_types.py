@@ -24,9 +24,18 @@ def untrusted_parameters(value: Any) -> set[str]:
     if isinstance(value, list | tuple | set):
         return _union(value)
     if not isinstance(value, type) and hasattr(value, "get_params"):
-        # An instance without attributes stands for the type: what a fit adds is not known yet.
-        return _untrusted(object.__new__(type(value)), value) | _union(value.get_params(deep=False).values())
+        return _untrusted(_blank(value), value) | _union(value.get_params(deep=False).values())
     return _untrusted(value, value)
+
+
+def _blank(estimator: Any) -> Any:
+    """Return an instance without attributes, which stands for the type; the estimator where the type needs some."""
+    blank = object.__new__(type(estimator))
+    try:
+        blank.__getstate__()
+    except AttributeError:
+        return estimator
+    return blank
 
 
 def _union(values: Iterable[Any]) -> set[str]:

@@ -114,10 +114,13 @@ FUNCTIONS = (
 
 BOOSTERS = (
     *names_in("collections", "OrderedDict"),
+    *names_in("catboost.core", "CatBoostClassifier CatBoostRegressor"),
     *names_in("lightgbm.basic", "Booster"),
     *names_in("lightgbm.sklearn", "LGBMClassifier LGBMRegressor"),
+    *names_in("xgboost.core", "Booster"),
+    *names_in("xgboost.sklearn", "XGBClassifier XGBRFClassifier XGBRFRegressor XGBRegressor"),
 )
-"""Boosted trees of other libraries, which the extras install; LightGBM reads its trees from text of its own format."""
+"""Boosted trees of other libraries, which the extras install; each reads its trees from a format of its own."""
 
 TRUSTED_TYPES = (*BOOSTERS, *FITTED_STATE, *DISTANCES, *SPLITTERS, *FUNCTIONS)
 """Every name that is trusted beside those of skops itself."""

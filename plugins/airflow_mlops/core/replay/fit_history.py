@@ -161,6 +161,7 @@ def _jobs(workspace: Workspace, count: int) -> Any:
                 search=search,
                 file="",
                 root=str(workspace.root.absolute()),
+                early_stopping=loop.train.early_stopping.model_dump() if loop.train.early_stopping else None,
             )
             predicted = holdout if candidate == BASELINES else (*holdout, *range(as_of + 1, count))
             yield _Job(as_of, request, fitted_on, predicted, open_categories(workspace), loop.class_names)

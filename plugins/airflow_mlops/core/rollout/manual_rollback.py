@@ -14,6 +14,7 @@ from airflow_mlops.core.ledger.rollout_details import QuarantineLifted
 from airflow_mlops.core.ledger.rollout_details import RolledBack as Taken
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.registry.own_code import OwnCodeError
 from airflow_mlops.core.rollout.rollback import apply_side_effects
 from airflow_mlops.core.workspace import Workspace
 
@@ -164,7 +165,7 @@ def _change_champion(workspace: Workspace, state: LoopState, to: str | None) -> 
         )
     try:
         load_version(workspace, state.versions[target])
-    except RegistryError as error:
+    except (RegistryError, OwnCodeError) as error:
         if not error.retryable:
             raise RolloutError(f"version {target} cannot serve: {error}") from error
         return current, target, (f"version {target} could not be loaded to make sure: {error}",)

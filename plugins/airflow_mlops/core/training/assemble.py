@@ -13,6 +13,7 @@ import pandas as pd
 from airflow_mlops.core.data.input_schema import InputSchema, contract_schema
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.own_types import own_code
 from airflow_mlops.core.declaration.train import InInterpreter
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.ledger.record import Record, canonical_json
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 
 FEW_ROWS = 30
 """Rows of a class in the training window below which a warning is logged."""
-OPTIONAL = ("levels", "classes", "refused")
+OPTIONAL = ("levels", "classes", "refused", "early_stopping", "own_code")
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,11 @@ class TrainingRequest:
     levels: dict[str, list[str]] | None = None
     classes: list[str] | None = None
     refused: dict[str, str] | None = None
+    early_stopping: dict[str, Any] | None = None
+    own_code: dict[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the request as JSON values, without ``levels``, ``classes`` and ``refused`` where there are none."""
+        """Return the request as JSON values, without those of :data:`OPTIONAL` that there are none of."""
         values = {**asdict(self), "window": self.window.to_dict(), "candidates": list(self.candidates)}
         return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
 
@@ -165,6 +168,8 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         levels={name: list(levels) for name, levels in schema.levels.items()} or None,
         classes=list(workspace.loop.class_names) if workspace.loop.class_names else None,
         refused=candidates["refused"] or None,
+        early_stopping=train.early_stopping.model_dump() if train.early_stopping else None,
+        own_code=own_code(train.own_types, workspace.root),
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
@@ -181,7 +186,12 @@ def describe_candidates(loop: Loop, root: Path) -> dict[str, Any]:
         If the function gives no model, or meets a limit.
     """
     train = loop.train
-    judged: dict[str, Any] = {"classifies": loop.classifies, "probability_metrics": list(loop.probability_metrics)}
+    judged: dict[str, Any] = {
+        "classifies": loop.classifies,
+        "probability_metrics": list(loop.probability_metrics),
+        "stops_early": train.early_stopping is not None,
+        "own_types": list(train.own_types),
+    }
     python = root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
     if python is None and train.limits.minutes is None and train.limits.memory_mb is None:
         return inspect_candidates(train.function, root, train.seed, **judged)

@@ -84,6 +84,9 @@ def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: st
         search=request.search,
         file=str(file.absolute()),
         root=str(workspace.root.absolute()),
+        early_stopping=request.early_stopping,
+        own_types=loop.train.own_types,
+        own_code=request.own_code,
     )
 
 
@@ -128,10 +131,11 @@ def user_variables(workspace: Workspace, request: FitRequest) -> dict[str, str]:
 
 
 def rows_of(workspace: Workspace, request: FitRequest, schema: InputSchema | None = None) -> FitRows:
-    """Return the labelled rows of the pinned window, with their times if a search needs them."""
+    """Return the labelled rows of the pinned window, with their times if the fit splits them in time."""
     window = read_window(workspace, [PinnedPartition(**pin) for pin in request.window], schema=schema)
     data = workspace.loop.data
-    moment = None if request.search is None else moments(window.rows[data.time])
+    splits = request.search is not None or request.early_stopping is not None
+    moment = moments(window.rows[data.time]) if splits else None
     if workspace.loop.class_names is not None:
         check_classes(window.rows[data.label], workspace.loop.class_names)
     label = encode_label(window.rows[data.label], classifies=request.classifies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from airflow_mlops.core.declaration.user_function import Candidate, build_candidates
+from airflow_mlops.core.declaration.user_function import BOOSTERS, Candidate, build_candidates
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import save_model
+from airflow_mlops.core.registry.own_code import verified_own_types
+from airflow_mlops.core.training.early_stopping import fit_with_early_stopping
 from airflow_mlops.core.training.export_graph import as_kept
+from airflow_mlops.core.training.inspect_candidates import last_step
 from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.search_parameters import search_parameters
 from airflow_mlops.core.training.usable_model import TRIAL_ROWS, check_usable, label_hint
@@ -32,6 +36,8 @@ def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
     TrainingError
         If there is no such candidate, its fit raises, it is no usable model, or cannot be kept as a file.
     """
+    subject = f"candidate {request.candidate!r}"
+    own_types = verified_own_types(request.own_types, request.own_code, Path(request.root), subject)
     with seed_generators(request.seed):
         candidate = candidate_of(request)
         started = time.monotonic()
@@ -41,11 +47,11 @@ def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
         model = keep_graph(model, request, rows)
     return FitResult(
         request.candidate,
-        save_model(model, Path(request.file)),
+        save_model(model, Path(request.file), own_types),
         round(seconds, 3),
         len(rows.label),
         request.seed,
-        environment(),
+        environment() | booster_version(model),
         best,
         search,
     )
@@ -63,6 +69,12 @@ def keep_graph(model: Any, request: FitRequest, rows: FitRows) -> Any:
         return as_kept(model, rows.features.tail(TRIAL_ROWS), classifies=request.classifies)
     except TrainingError as error:
         raise TrainingError(f"{request.function}: candidate {request.candidate!r}: {error}") from error
+
+
+def booster_version(model: Any) -> dict[str, str]:
+    """Return the version of the package of boosted trees that a model's last step is of, by its name; or nothing."""
+    package = type(last_step(model)).__module__.partition(".")[0]
+    return {package: str(sys.modules[package].__version__)} if package in BOOSTERS else {}
 
 
 def fit_file(request: FitRequest) -> FitResult:
@@ -95,7 +107,7 @@ def candidate_of(request: FitRequest) -> Candidate:
 def fit_or_search(
     candidate: Candidate, request: FitRequest, rows: FitRows
 ) -> tuple[Any, dict[str, Any], dict[str, Any] | None]:
-    """Return the fitted model, the parameters that a search chose, and the summary of the search.
+    """Return the fitted model, what a search or early stopping chose, and the summary of the search.
 
     Raises
     ------
@@ -104,6 +116,9 @@ def fit_or_search(
     """
     try:
         rows = replace(rows, features=model_input(candidate.estimator, rows.features))
+        if request.early_stopping is not None:
+            iterations = fit_with_early_stopping(candidate.estimator, request.early_stopping, rows)
+            return candidate.estimator, {"iterations": iterations}, None
         if candidate.space is None:
             return candidate.estimator.fit(rows.features, rows.label), {}, None
         return search_parameters(candidate.estimator, candidate.space, request, rows)

@@ -6,17 +6,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_mlops.core.declaration.user_function import build_candidates
+from airflow_mlops.core.declaration.own_types import type_name
+from airflow_mlops.core.declaration.user_function import Candidate, build_candidates
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.training.export_graph import kept_parts, missing_packages
 from airflow_mlops.core.training.user_runs import no_user_runs
 
 KINDS = {True: "classifier", False: "regressor"}
+EARLY_STOPPERS = (
+    "lightgbm.sklearn.LGBMRegressor",
+    "lightgbm.sklearn.LGBMClassifier",
+    "xgboost.sklearn.XGBRegressor",
+    "xgboost.sklearn.XGBClassifier",
+    "catboost.core.CatBoostRegressor",
+    "catboost.core.CatBoostClassifier",
+)
+"""Classes whose fit can be stopped early, by their full names."""
 NAMES_OF_KINDS = {"outlier_detector": "an outlier detector", "density_estimator": "a density estimator"}
 
 
 def inspect_candidates(
-    function: str, root: Path, seed: int, *, classifies: bool, probability_metrics: Sequence[str]
+    function: str,
+    root: Path,
+    seed: int,
+    *,
+    classifies: bool,
+    probability_metrics: Sequence[str],
+    stops_early: bool = False,
+    own_types: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the ``names`` of the usable candidates, ``searched``, and ``refused``: the reasons by name.
 
@@ -30,6 +47,10 @@ def inspect_candidates(
         Whether the declared metrics are of classes.
     probability_metrics : sequence of str
         Those of them that need probabilities.
+    stops_early : bool
+        Whether the declaration stops boosting early.
+    own_types : sequence of str
+        The declared classes and functions of the project, as ``module:name``.
 
     Raises
     ------
@@ -39,7 +60,13 @@ def inspect_candidates(
     with no_user_runs():
         candidates = build_candidates(function, root, seed)
     reasons = {
-        name: refusal_of(candidate.estimator, classifies=classifies, probability_metrics=probability_metrics)
+        name: (refusal_of_early_stopping(candidate) if stops_early else None)
+        or refusal_of(
+            candidate.estimator,
+            classifies=classifies,
+            probability_metrics=probability_metrics,
+            own_types=own_types,
+        )
         for name, candidate in sorted(candidates.items())
     }
     names = [name for name, reason in reasons.items() if reason is None]
@@ -50,13 +77,29 @@ def inspect_candidates(
     }
 
 
-def refusal_of(estimator: Any, *, classifies: bool, probability_metrics: Sequence[str]) -> str | None:
+def refusal_of(
+    estimator: Any, *, classifies: bool, probability_metrics: Sequence[str], own_types: Sequence[str] = ()
+) -> str | None:
     """Return the reason why an unfitted estimator is no usable candidate; None if nothing is known against it."""
     return (
         refusal_of_kind(estimator, classifies=classifies)
         or (refusal_of_decisions(estimator, probability_metrics) if classifies else None)
-        or refusal_of_types(estimator)
+        or refusal_of_types(estimator, own_types)
     )
+
+
+def refusal_of_early_stopping(candidate: Candidate) -> str | None:
+    """Return the reason why the fit of a candidate cannot be stopped early; None if it can."""
+    final = type(last_step(candidate.estimator))
+    if f"{final.__module__}.{final.__name__}" not in EARLY_STOPPERS:
+        names = " or ".join(name.rpartition(".")[2] for name in EARLY_STOPPERS)
+        return (
+            f"{final.__name__} cannot stop early, and train.early_stopping is declared; end with {names}, or leave out "
+            "train.early_stopping"
+        )
+    if candidate.space is not None:
+        return "it has a search space, which train.early_stopping excludes; leave out one of them"
+    return None
 
 
 def refusal_of_kind(estimator: Any, *, classifies: bool) -> str | None:
@@ -102,8 +145,9 @@ def is_default_stack(estimator: Any) -> bool:
     return isinstance(estimator, StackingClassifier) and estimator.final_estimator is None
 
 
-def refusal_of_types(estimator: Any) -> str | None:
+def refusal_of_types(estimator: Any, own_types: Sequence[str] = ()) -> str | None:
     """Return the reason why a fitted model of an estimator could not be kept; None if nothing is known against it."""
+    from airflow_mlops.core.registry.model_file import DECLARE_OWN
     from airflow_mlops.core.registry.parameter_types import untrusted_parameters
 
     missing = missing_packages(estimator)
@@ -111,13 +155,14 @@ def refusal_of_types(estimator: Any) -> str | None:
         return missing
     try:
         names = {name for part in kept_parts(estimator) for name in untrusted_parameters(part)}
+        names -= set(map(type_name, own_types))
     except TrainingError as error:
         return str(error)
     if not names:
         return None
     return (
         f"it holds types that are not trusted for loading: {', '.join(sorted(names))}; use classes of scikit-learn and "
-        "functions of numpy, or compute the columns in data.features"
+        f"functions of numpy, compute the columns in data.features, or {DECLARE_OWN}"
     )
 
 

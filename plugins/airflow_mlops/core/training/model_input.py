@@ -26,9 +26,21 @@ def model_input(model: Any, features: pd.DataFrame) -> pd.DataFrame:
         Features in the types of :func:`~airflow_mlops.core.data.frame_types.frame_of`; anything else is returned as
         it is.
     """
-    if not hasattr(features, "dtypes") or not nullable_columns(features):
+    if not hasattr(features, "dtypes"):
+        return features
+    if type(model).__module__ == "catboost.core":
+        features = text_of_categories(features)
+    if not nullable_columns(features):
         return features
     return as_objects(features) if encodes_categories(model) else as_floats(features)
+
+
+def text_of_categories(features: pd.DataFrame) -> pd.DataFrame:
+    """Return features with categories as text, the empty text for null: CatBoost refuses a category without a value."""
+    categories = features.select_dtypes("category")
+    return features.assign(
+        **{str(name): column.astype(object).where(column.notna(), "") for name, column in categories.items()}
+    )
 
 
 def encodes_categories(model: Any) -> bool:

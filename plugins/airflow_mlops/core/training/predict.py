@@ -76,6 +76,8 @@ def as_fitted(model: Any, features: pd.DataFrame) -> pd.DataFrame:
         If features are missing; names them.
     """
     names = getattr(model, "feature_names_in_", None)
+    if names is None:
+        names = getattr(model, "feature_names_", None)  # as CatBoost calls them
     if names is None or list(names) == list(features.columns):
         return features
     missing = [str(name) for name in names if name not in features.columns]

@@ -92,7 +92,9 @@ def split_in_time(
         If all rows are of one moment: no part of them is newer.
     """
     if moment is None or len(np.unique(moment)) < 2:
-        raise TrainingError("the rows of the window are all of one moment; a search needs older rows and newer ones")
+        raise TrainingError(
+            "the rows of the window are all of one moment, and cannot be split into older ones and newer ones"
+        )
     share = max(1, round(len(moment) * validation / 100))
     cut = max(int(np.sort(moment)[-share]), int(moment.min()) + 1)
     return np.flatnonzero(moment < cut), np.flatnonzero(moment >= cut)

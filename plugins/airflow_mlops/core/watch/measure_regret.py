@@ -21,6 +21,7 @@ from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.own_types import own_code
 from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.ledger.record import canonical_json
@@ -30,7 +31,7 @@ from airflow_mlops.core.ledger.training_details import TrainingWindow
 from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, MEASURED, RegretMeasured
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.training.fit_candidate import run_fit
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
@@ -191,8 +192,12 @@ def fit_fresh_model(workspace: Workspace, champion: Version, window: TrainingWin
         search=request.get("search"),
         file=str(file.absolute()),
         root=str(workspace.root.absolute()),
+        early_stopping=request.get("early_stopping"),
+        own_types=loop.train.own_types,
+        own_code=own_code(loop.train.own_types, workspace.root),
     )
     try:
-        return load_model(file, run_fit(workspace, fit_request, schema=schema).digest)
+        digest = run_fit(workspace, fit_request, schema=schema).digest
+        return load_own_model(workspace, file, digest, fit_request.own_code, f"candidate {candidate!r}")
     finally:
         file.unlink(missing_ok=True)

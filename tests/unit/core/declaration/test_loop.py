@@ -115,7 +115,7 @@ def test_a_loop_is_hashable_and_cannot_be_changed() -> None:
         ("label: y", "lable: y", 7, ("data.lable", "did you mean 'label'?")),
         ("kind: parquet,", "knd: parquet,", 4, ("data.source.knd", "did you mean 'kind'?")),
         ("at_most: 5", "at_mots: 5", 12, ("gates[0].at_mots", "did you mean 'at_most'?")),
-        ("  window: 2", "  zzz: 2", 10, ("train.zzz", "valid keys: at, at_least, function")),
+        ("  window: 2", "  zzz: 2", 10, ("train.zzz", "valid keys: at, at_least, early_stopping, function")),
     ],
 )
 def test_an_unknown_key_is_named_with_its_line_its_value_and_the_nearest_key(

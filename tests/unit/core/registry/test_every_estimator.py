@@ -22,6 +22,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
+from airflow_mlops.core.declaration.user_function import BOOSTERS
 from airflow_mlops.core.errors import RegistryError, TrainingError
 from airflow_mlops.core.registry.model_file import file_digest, load_model, save_model
 from airflow_mlops.core.registry.trusted_types import FUNCTIONS, TRUSTED_TYPES
@@ -113,7 +114,7 @@ def test_every_name_of_the_list_is_a_class_or_a_function_of_a_library_of_models(
     for name in TRUSTED_TYPES:
         module, _, attribute = name.rpartition(".")
         thing = getattr(importlib.import_module(module), attribute)
-        assert module.partition(".")[0] in {"lightgbm", "numpy", "scipy", "sklearn"} or name in {
+        assert module.partition(".")[0] in {"numpy", "scipy", "sklearn", *BOOSTERS} or name in {
             "airflow_mlops.core.registry.onnx_graph.OnnxClassifier",
             "airflow_mlops.core.registry.onnx_graph.OnnxRegressor",
             "builtins.object",

@@ -121,6 +121,31 @@ def test_the_names_the_searches_and_the_refusals_of_a_function_are_listed(
     assert (listed["names"], listed["searched"], sorted(listed["refused"])) == (["a", "b"], True, ["c"])
 
 
+def test_what_cannot_stop_early_is_refused_where_that_is_declared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "early_candidates.py").write_text(
+        "from lightgbm import LGBMRegressor\nfrom xgboost import XGBRFRegressor\n"
+        "from sklearn.linear_model import Ridge\nfrom sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import StandardScaler\n"
+        "class XGBRegressor(Ridge):\n    pass\n"
+        "def candidates(seed):\n"
+        "    return {'named': XGBRegressor(), 'line': Ridge(), 'forest': XGBRFRegressor(), 'fit': LGBMRegressor(),\n"
+        "        'steps': make_pipeline(StandardScaler(), LGBMRegressor()),\n"
+        "        'searched': (LGBMRegressor(), {'max_depth': [1, 2]})}\n"
+    )
+    listed = inspect_candidates("early_candidates:candidates", tmp_path, 0, **NUMBERS, stops_early=True)
+    assert listed["names"] == ["fit", "steps"]
+    assert not listed["searched"]
+    assert listed["refused"]["line"].startswith(
+        "Ridge cannot stop early, and train.early_stopping is declared; end with"
+    )
+    assert "XGBRegressor cannot stop early" in listed["refused"]["named"]
+    assert "XGBRFRegressor cannot stop early" in listed["refused"]["forest"]
+    assert "search space, which train.early_stopping excludes" in listed["refused"]["searched"]
+
+
 def test_a_model_without_probabilities_predicts_its_decision_as_0_or_1() -> None:
     rows = pd.DataFrame(X, columns=list("abc"))
     model = SVC().fit(rows, CLASSES)
