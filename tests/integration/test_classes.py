@@ -23,6 +23,7 @@ from airflow_mlops.core.errors import DeclarationError, NotReadyError, Reproduct
 from airflow_mlops.core.governance.explain_row import explain_row
 from airflow_mlops.core.governance.model_card import model_card
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
+from airflow_mlops.core.ports.rollout_target import VersionTelemetry
 from airflow_mlops.core.registry.load import copy_folder
 from airflow_mlops.core.registry.recorded_classes import ClassesChangedError
 from airflow_mlops.core.replay.fit_history import fit_history
@@ -30,7 +31,7 @@ from airflow_mlops.core.replay.past_partitions import past_partitions
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.analyse_rows import compare_rows
 from airflow_mlops.core.rollout.analyse_stage import analyse_stage
-from airflow_mlops.core.rollout.roll_out import start_rollout
+from airflow_mlops.core.rollout.roll_out import enter_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.search_parameters import class_scorer
@@ -41,6 +42,7 @@ from airflow_mlops.core.watch.performance.measure_performance import measure_per
 from airflow_mlops.core.watch.training_serving_skew import replay_rows
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
+from airflow_mlops.testing.in_memory_target import InMemoryTarget
 from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import FIELDS, go_live, ingest, toy_loop, toy_rows, train, week
 
@@ -115,9 +117,11 @@ def make_loop(folder: Path, classes: list[Any], **changed: Any) -> Workspace:
     return workspace
 
 
-def live_loop(folder: Path, classes: list[Any], **changed: Any) -> Workspace:
+def live_loop(folder: Path, classes: list[Any], *, target: InMemoryTarget | None = None, **changed: Any) -> Workspace:
     """Return a loop with a champion of week 2 and two scored weeks."""
     made = make_loop(folder, classes, **changed)
+    if target is not None:
+        made = replace(made, ports=replace(made.ports, target=lambda _: target))
     for number in range(WEEKS):
         ingest(made, week(number))
     go_live(made, week(2))
@@ -256,6 +260,31 @@ def test_challengers_are_compared_row_by_row_and_share_the_rows(tmp_path: Path) 
     assert analyse_stage(made, state, made.loop.rollout.stages[0], week(5)).rows == by_challenger.sum()
 
 
+def test_a_gateway_is_judged_by_labels_and_by_the_probabilities_of_each_class(tmp_path: Path) -> None:
+    metrics = [{"metric": "label", "worse_by": 0.2}, {"metric": "predictions", "at_most": 0.4}]
+    stages = [{"canary": 50}, {"live": 100}]
+    rollout = {"target": "gateway", "stages": stages, "metrics": metrics, "min_rows": 20}
+    target = InMemoryTarget()
+    made = live_loop(tmp_path, THREE, target=target, rollout=rollout)
+    assert train(made, week(4)) == "2"
+    enter_stage(made, start_rollout(made, week(4)), 0, week(4))
+    made.source.frames[week(5)] = class_rows(5, THREE)  # type: ignore[attr-defined]
+    ingest(made, week(5))
+    score_partition(made, week(5))
+    served = predictions(made, 5)[[f"served_probability_{name}" for name in THREE]].to_numpy()
+    for answers, verdict in ((served, "pass"), (np.full_like(served, 1 / 3), "fail")):
+        champion, challenger = (
+            VersionTelemetry(2_000, predictions=np.tile(each, (9, 1))) for each in (served, answers)
+        )
+        target.set_telemetry(champion=champion, challenger=challenger)
+        judged = analyse_stage(made, made.state(), made.loop.rollout.stages[0], week(5))
+        assert judged.verdict == verdict, judged.reason
+        assert f"late: {'alike' if verdict == 'pass' else 'unlike'}" in judged.reason
+        label, distances = judged.metrics
+        assert label["verdict"] == "pass"
+        assert {f"distance.{name}.distance" for name in THREE} <= distances["numbers"].keys()
+
+
 def test_regret_is_that_of_the_paired_losses(tmp_path: Path) -> None:
     made = live_loop(tmp_path, THREE, retrain={"policy": {"regret": 1.0}})
     measured = measure_regret(made, week(4))
@@ -385,7 +414,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "gates[0].metric",
         "for two classes only",
     ),
-    "target": ({"rollout": {"target": "gateway"}}, "rollout.target", "two classes or numbers only"),
+    "target": ({"rollout": {"target": "sagemaker"}}, "rollout.target", "two classes or numbers only"),
     "checks": ({"watch": {"checks": ["concept"]}}, "watch.checks", "two classes or numbers only"),
     "groups": ({"evaluate": {"groups": ["kind"]}}, "evaluate.groups", "two classes or numbers only"),
     "shap": ({"evaluate": {"shap": True}}, "evaluate.shap", "two classes or numbers only"),

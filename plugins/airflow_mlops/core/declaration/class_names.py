@@ -75,7 +75,7 @@ def _refuse_metrics_of_two(names: list[str], count: int) -> None:
 def _refuse_keys_of_two(loop: Loop) -> None:
     checks = ", ".join(name for name in loop.watch.checks if name in CHECKS_OF_ONE_NUMBER)
     refusals = (
-        (loop.rollout.target != "batch", "rollout.target", f"{loop.rollout.target} serves", "use batch"),
+        (loop.rollout.target == "sagemaker", "rollout.target", "sagemaker serves", "use batch or gateway"),
         (bool(checks), "watch.checks", f"{checks}: needs one number for each row and is", "leave it out"),
         (bool(loop.evaluate.groups), "evaluate.groups", "fairness is measured", "leave it out"),
         (loop.evaluate.shap, "evaluate.shap", "SHAP values are computed", "leave it out"),
