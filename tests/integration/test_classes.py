@@ -107,7 +107,15 @@ def make_loop(folder: Path, classes: list[Any], **changed: Any) -> Workspace:
         "watch": {
             "drift": {"alarm_rate": 0.01},
             "performance": {"metric": "log_loss", "worse_by": 0.5, "slices": ["kind"], "min_rows": 20},
-            "checks": ["multivariate", "reconstruction", "predictions", "label_rate"],
+            "checks": [
+                "multivariate",
+                "reconstruction",
+                "predictions",
+                "label_rate",
+                "estimated_performance",
+                "importance",
+                "concept",
+            ],
         },
         **changed,
     }
@@ -210,6 +218,39 @@ def test_the_rate_of_each_class_is_watched_in_labels_and_predictions(three: Work
     assert {name: result.verdict for name, result in results.items() if result.failed} == {}
     for name in ("predictions", "label_rate"):
         assert all(text in results[name].message for text in THREE), results[name].message
+
+
+def test_the_loss_is_estimated_before_labels_and_its_confusion_adds_up_to_the_rows(three: Workspace) -> None:
+    result = run_checks(three, week(3))["estimated_performance"]
+    truth = measure_performance(three, week(3)).value
+    assert result.numbers["estimate"] == pytest.approx(truth, rel=0.25)
+    rows = predictions(three, 3)
+    assert result.numbers["accuracy"] == pytest.approx((rows["served_prediction"] == rows["y"]).mean(), abs=0.1)
+    confusion = three.evidence.get(str(result.report))["expected_confusion"]
+    assert confusion["classes"] == THREE
+    assert np.sum(confusion["rows"]) == pytest.approx(240)
+    chosen = rows["served_prediction"].value_counts()
+    np.testing.assert_allclose(np.sum(confusion["rows"], axis=0), [chosen[name] for name in THREE])
+
+
+def test_the_feature_that_the_classes_follow_is_the_important_one(three: Workspace) -> None:
+    report = three.evidence.get(str(run_checks(three, week(3))["importance"].report))
+    importance = {name: each["window"] for name, each in report["importance"].items()}
+    assert importance["x"] > 0.1 > abs(importance["kind"])
+
+
+def test_errors_that_rise_for_no_reason_in_the_rows_are_found_by_concept_alone(tmp_path: Path) -> None:
+    made = live_loop(tmp_path, THREE)
+    for number in range(5, 9):
+        moved = class_rows(number, THREE).to_pandas()
+        labels = {"early": "late", "on time": "on time", "late": "early"}
+        moved["y"] = moved["y"].map(labels)
+        made.source.frames[week(number)] = moved  # type: ignore[attr-defined]
+        ingest(made, week(number))
+        score_partition(made, week(number))
+    results = run_checks(made, week(8))
+    assert results["concept"].verdict == "alarm", results["concept"].message
+    assert results["estimated_performance"].verdict != "alarm"
 
 
 def test_a_class_that_becomes_frequent_alarms_both_checks(tmp_path: Path) -> None:
@@ -415,7 +456,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "for two classes only",
     ),
     "target": ({"rollout": {"target": "sagemaker"}}, "rollout.target", "two classes or numbers only"),
-    "checks": ({"watch": {"checks": ["concept"]}}, "watch.checks", "two classes or numbers only"),
     "groups": ({"evaluate": {"groups": ["kind"]}}, "evaluate.groups", "two classes or numbers only"),
     "shap": ({"evaluate": {"shap": True}}, "evaluate.shap", "two classes or numbers only"),
     "numbers": ({"gates": [{"metric": "mae", "at_most": 1}], "watch": {}}, "data.classes", "are for numbers"),

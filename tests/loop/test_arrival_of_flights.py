@@ -12,7 +12,6 @@ from sklearn.metrics import f1_score, log_loss
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.training.prediction_columns import stored_predictions
-from airflow_mlops.core.watch.checks.run_checks import run_checks
 from airflow_mlops.core.watch.performance.measure_performance import labelled_predictions
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.factories.build_dags import loops_in
@@ -88,13 +87,6 @@ def test_the_figures_of_the_demo_are_those_of_scikit_learn(
     printed = capsys.readouterr().out
     assert f"{comparison['f1_macro']['never_retrained']:.4f}" in printed
     assert "f1_macro" in printed
-
-
-def test_the_rate_of_each_class_is_watched(arrivals: Workspace) -> None:
-    newest = arrivals.state().scored.keys()[-1]
-    results = run_checks(arrivals, newest)
-    assert results.keys() == {"label_rate", "predictions"}
-    assert {name: result.verdict for name, result in results.items() if result.failed} == {}
 
 
 def test_the_demo_replays_the_first_two_loops_unless_one_is_named() -> None:
