@@ -19,7 +19,7 @@ from sklearn.metrics import log_loss
 from airflow_mlops.core.check_declaration import check_declaration
 from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.declaration.partition_key import partition_slug
-from airflow_mlops.core.errors import DeclarationError, NotReadyError, ReproductionError, TrainingError
+from airflow_mlops.core.errors import DeclarationError, NotReadyError, TrainingError
 from airflow_mlops.core.governance.explain_row import explain_row
 from airflow_mlops.core.governance.model_card import model_card
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
@@ -102,7 +102,7 @@ def make_loop(folder: Path, classes: list[Any], **changed: Any) -> Workspace:
         "data": data,
         "train": {"function": "classify:candidates", "window": 2},
         "rollout": {"stages": [{"shadow": 100}, {"live": 100}]},
-        "evaluate": {"slices": ["kind"]},
+        "evaluate": {"slices": ["kind"], "shap": len(classes) > 2},
         "gates": gates,
         "watch": {
             "drift": {"alarm_rate": 0.01},
@@ -275,10 +275,29 @@ def test_a_replay_predicts_what_the_loop_predicted(three: Workspace) -> None:
 
 
 def test_what_is_for_one_number_says_so(three: Workspace) -> None:
-    with pytest.raises(ReproductionError, match=r"data\.classes declares 3.*two classes or numbers only"):
-        explain_row(three, "1", "3-0")
     with pytest.raises(NotReadyError, match=r"data\.classes declares 3.*two classes or numbers only"):
         replay_rows(three, week(3))
+
+
+def test_a_row_is_explained_by_the_probability_of_the_class_that_is_predicted(three: Workspace) -> None:
+    rows = predictions(three, 3).set_index("key")
+    for key in ("3-0", "3-1", "3-2"):
+        explained = explain_row(three, "1", key)
+        assert explained.predicted_class == rows.loc[key, "served_prediction"]
+        assert explained.prediction == pytest.approx(rows.loc[key, f"served_probability_{explained.predicted_class}"])
+        added = {contribution.feature: contribution.added for contribution in explained.contributions}
+        assert explained.base + sum(added.values()) == pytest.approx(explained.prediction)
+        assert added["kind"] == pytest.approx(0)
+
+
+def test_shap_values_say_what_moves_each_class(three: Workspace) -> None:
+    shap = report_of(three)["shap"]
+    assert (shap["explainer"], shap["reason"]) == ("linear", None)
+    assert shap["by_class"].keys() == set(THREE)
+    for values in shap["by_class"].values():
+        assert values.keys() == shap["values"].keys()
+    assert shap["values"]["x"] == pytest.approx(np.mean([values["x"] for values in shap["by_class"].values()]))
+    assert shap["by_class"]["late"]["x"] > shap["by_class"]["on time"]["x"]
 
 
 def test_challengers_are_compared_row_by_row_and_share_the_rows(tmp_path: Path) -> None:
@@ -457,7 +476,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "target": ({"rollout": {"target": "sagemaker"}}, "rollout.target", "two classes or numbers only"),
     "groups": ({"evaluate": {"groups": ["kind"]}}, "evaluate.groups", "two classes or numbers only"),
-    "shap": ({"evaluate": {"shap": True}}, "evaluate.shap", "two classes or numbers only"),
     "numbers": ({"gates": [{"metric": "mae", "at_most": 1}], "watch": {}}, "data.classes", "are for numbers"),
     "positive": ({"data": {"positive": "late"}}, "data", "one of two declared classes"),
     "twice": ({"data": {"classes": ["a", "a", "b"]}}, "data", "write each class once"),

@@ -74,7 +74,6 @@ def _refuse_keys_of_two(loop: Loop) -> None:
     refusals = (
         (loop.rollout.target == "sagemaker", "rollout.target", "sagemaker serves", "use batch or gateway"),
         (bool(loop.evaluate.groups), "evaluate.groups", "fairness is measured", "leave it out"),
-        (loop.evaluate.shap, "evaluate.shap", "SHAP values are computed", "leave it out"),
     )
     for is_declared, key, words, remedy in refusals:
         if is_declared:
