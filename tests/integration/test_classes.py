@@ -19,7 +19,7 @@ from sklearn.metrics import log_loss
 from airflow_mlops.core.check_declaration import check_declaration
 from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.declaration.partition_key import partition_slug
-from airflow_mlops.core.errors import DeclarationError, NotReadyError, TrainingError
+from airflow_mlops.core.errors import DeclarationError, TrainingError
 from airflow_mlops.core.governance.explain_row import explain_row
 from airflow_mlops.core.governance.model_card import model_card
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
@@ -274,9 +274,20 @@ def test_a_replay_predicts_what_the_loop_predicted(three: Workspace) -> None:
     )
 
 
-def test_what_is_for_one_number_says_so(three: Workspace) -> None:
-    with pytest.raises(NotReadyError, match=r"data\.classes declares 3.*two classes or numbers only"):
-        replay_rows(three, week(3))
+def test_rows_alone_are_compared_in_every_class(tmp_path: Path) -> None:
+    made = live_loop(tmp_path, THREE)
+    report = replay_rows(made, week(3), rows=20)
+    assert (report.rows, report.difference) == (20, None)
+    table = made.predictions.read(week(3)).to_pandas()
+    table.loc[7, "champion_probability_late"] += 0.01
+    table.loc[7, "champion_probability_early"] -= 0.01
+    version = made.predictions.write(week(3), pa.Table.from_pandas(table, preserve_index=False))
+    scored = made.state().scored[week(3)]
+    made.record_fact(made.draft(replace(scored, version=version), "predictions:moved", week(3)))
+    difference = replay_rows(made, week(3), rows=20).difference
+    assert difference is not None
+    assert (difference.what, difference.key) == ("logged prediction", table.loc[7, "key"])
+    assert difference.together.count(",") == 2
 
 
 def test_a_row_is_explained_by_the_probability_of_the_class_that_is_predicted(three: Workspace) -> None:
