@@ -1,6 +1,7 @@
 # What people and CI call. Every target creates what it needs; a second call costs nothing.
 #
 #   make demo      the year 2013 replayed through the whole loop      (KEEP=1 leaves the pages up)
+#                  (MODEL=flight_arrival replays the loop of three classes alone)
 #   make test      every test but the end-to-end run, suite by suite, with times   (PROCESSES=1 in one process each)
 #                  (COVERAGE=1 measures the branches of the core, too)
 #   make e2e       one short run with real processes
@@ -121,7 +122,7 @@ $(DATA_STAMP): include/flights/prepare.py | $(PROJECT_STAMP)
 data: $(DATA_STAMP)
 
 demo: $(PROJECT_STAMP) $(DATA_STAMP)
-	@$(PYTHON) -m include.demo $(if $(KEEP),--keep)
+	@$(PYTHON) -m include.demo $(if $(KEEP),--keep) $(if $(MODEL),--model $(MODEL))
 
 # Pages are tested in a real browser. Without one, and without the right to install it, that test says what to do.
 chromium:

@@ -2,6 +2,7 @@
 
 --keep      leave Airflow and MLflow up afterwards, and say where
 --stop      stop what an earlier --keep left up
+--model M   replay one loop and not the first two: flight_air_time, flight_delay or flight_arrival
 --weeks N   replay only the first N weeks
 --into DIR  write there and not into build/demo
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from airflow_mlops.testing.stack import LocalStack
 from include.demo.as_replayed import compare_with_replay, replay_line
-from include.demo.loops import demo_loops, open_loop
+from include.demo.loops import DEFAULT, MODELS, demo_loops, open_loop
 from include.demo.picture import draw_picture
 from include.demo.proof import print_proof, prove_champion
 from include.demo.replay import replay_year
@@ -39,11 +40,11 @@ def main() -> int:
         return 0
     shutil.rmtree(build, ignore_errors=True)
     build.mkdir(parents=True)
-    loops = demo_loops(ROOT)
+    loops = demo_loops(ROOT, arguments.model)
     began = time.monotonic()
     print("==> PostgreSQL, MLflow and Airflow on free ports of 127.0.0.1")
     with LocalStack(home, dags_folder=ROOT / "dags", project_root=ROOT, keep=arguments.keep, report=step) as stack:
-        print(f"==> 2013, week after week, through {len(loops)} loops")
+        print(f"==> 2013, week after week, through {len(loops)} {'loops' if len(loops) > 1 else 'loop'}")
         replay_year(stack, loops, weeks=arguments.weeks)
         print("==> summary")
         workspaces = [open_loop(loop, stack, ROOT, home) for loop in loops]
@@ -68,12 +69,15 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m include.demo", description="Replay 2013 through both loops.")
+    parser = argparse.ArgumentParser(prog="python -m include.demo", description="Replay 2013 through the flight loops.")
     parser.add_argument("--keep", action="store_true", help="leave Airflow and MLflow up afterwards")
     parser.add_argument("--stop", action="store_true", help="stop what an earlier --keep left up")
+    parser.add_argument("--model", action="append", choices=MODELS, help="replay this loop alone; may be repeated")
     parser.add_argument("--weeks", type=int, help="replay only so many weeks")
     parser.add_argument("--into", type=Path, default=BUILD, help="folder to write to, emptied first")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.model = arguments.model or list(DEFAULT)
+    return arguments
 
 
 def step(line: str) -> None:

@@ -1,7 +1,8 @@
-"""The two loops of the demo, read from the same files that Airflow reads."""
+"""The loops of the demo, read from the same files that Airflow reads."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from airflow_mlops.core.declaration.loop import Loop
@@ -11,12 +12,14 @@ from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.factories.build_dags import loops_in
 from airflow_mlops.testing.stack import LocalStack
 
-DAG_FILES = ("flight_air_time.py", "flight_delay.py")
+MODELS = ("flight_air_time", "flight_delay", "flight_arrival")
+DEFAULT = MODELS[:2]
+"""The models that are replayed where none is named."""
 
 
-def demo_loops(root: Path) -> list[Loop]:
-    """Return the loops that the Dag files declare."""
-    return [loop for name in DAG_FILES for loop in loops_in(root / "dags" / name)]
+def demo_loops(root: Path, models: Sequence[str] = DEFAULT) -> list[Loop]:
+    """Return the loops of models, as their Dag files declare them."""
+    return [loop for name in models for loop in loops_in(root / "dags" / f"{name}.py")]
 
 
 def open_loop(loop: Loop, stack: LocalStack, root: Path, home: Path) -> Workspace:

@@ -38,6 +38,9 @@ def print_table(summary: dict[str, Any]) -> None:
             f"{model:<18}{comparison['metric']:<10}{comparison['loop']:>8.4f}{comparison['never_retrained']:>9.4f}{comparison['ratio']:>8.3f}"
             f"{len(numbers['retrains']):>10}{numbers['promotions']:>6}{numbers['rollbacks']:>6}"
         )
+        if comparison["f1_macro"]:
+            loop, never = comparison["f1_macro"].values()
+            print(f"{'':<18}{'f1_macro':<10}{loop:>8.4f}{never:>9.4f}{loop / never:>8.3f}")
     for model in summary["loops"]:
         print(speed_line(model, summary[model]["seconds_from_alarm_to_live"]))
     print(

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from airflow_mlops.core.evaluation.several_classes import confusion_matrix, f1_by_class
 from airflow_mlops.core.ledger.data_details import PredictionsPublished
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.record import AnyRecord, Record, verify_chain
@@ -17,6 +18,7 @@ from airflow_mlops.core.ledger.training_details import CandidateRegistered, Retr
 from airflow_mlops.core.ledger.watch_details import DriftJudged, PerformanceJudged
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.prediction_columns import stored_predictions
 from airflow_mlops.core.training.row_losses import row_losses
 from airflow_mlops.core.training.window import pin_scored, read_window
 from airflow_mlops.core.watch.performance.measure_performance import labelled_predictions
@@ -24,6 +26,8 @@ from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.airflow_client import AirflowClient
 
 D = TypeVar("D", bound=Details)
+COMPARED = ("loop", "never_retrained")
+"""The two models of each week: the champion of that time, and the first one."""
 
 
 def summarise(workspaces: list[Workspace], client: AirflowClient, *, minutes: float) -> dict[str, Any]:
@@ -48,9 +52,14 @@ def summarise_loop(workspace: Workspace, instances: list[dict[str, Any]]) -> dic
     weeks = [week_errors(workspace, state, partition) for partition in state.scored]
     rollbacks = [record.partition for record in workspace.ledger.records(RolledBack)]
     rows = sum(week["rows"] for week in weeks)
-    loop_error = sum(week["loop"] * week["rows"] for week in weeks) / rows
-    fixed_error = sum(week["never_retrained"] * week["rows"] for week in weeks) / rows
+    loop_error, fixed_error = (sum(week[name] * week["rows"] for week in weeks) / rows for name in COMPARED)
+    macro_f1 = (
+        {}
+        if not loop.several_classes
+        else {name: f1_macro([week["confusion"][name] for week in weeks]) for name in COMPARED}
+    )
     numbers = {
+        **{f"f1_macro_{name}": value for name, value in macro_f1.items()},
         f"{loop.metric}_loop": loop_error,
         f"{loop.metric}_never_retrained": fixed_error,
         "retrains": [
@@ -69,6 +78,7 @@ def summarise_loop(workspace: Workspace, instances: list[dict[str, Any]]) -> dic
         "loop": loop_error,
         "never_retrained": fixed_error,
         "ratio": loop_error / fixed_error,
+        "f1_macro": macro_f1,
         "weeks": weeks,
         "promoted": [key.partition("|")[0] for key in state.promotions],
         "rolled_back": rollbacks,
@@ -83,13 +93,25 @@ def week_errors(workspace: Workspace, state: LoopState, partition: str) -> dict[
     window = read_window(workspace, [pin_scored(state, partition)])
     first = load_version(workspace, state.versions[next(number for _, number in state.promotions.items())])
     frozen = predict(first, window.features, classifies=loop.classifies)
-    label = window.rows[loop.data.label].to_numpy(float)
-    return {
-        "partition": partition,
-        "rows": len(served),
-        "loop": float(np.mean(row_losses(loop.metric, served["label"], served["served_prediction"]))),
-        "never_retrained": float(np.mean(row_losses(loop.metric, label, frozen))),
+    rows = {
+        "loop": (served["label"].to_numpy(float), stored_predictions(served, "served", loop.class_names)),
+        "never_retrained": (window.rows[loop.data.label].to_numpy(float), frozen),
     }
+    errors: dict[str, Any] = {name: float(np.mean(row_losses(loop.metric, *pair))) for name, pair in rows.items()}
+    if loop.several_classes:
+        matrices = {name: confusion_matrix(*pair, loop.class_names or ())["rows"] for name, pair in rows.items()}
+        errors["confusion"] = matrices
+    return {"partition": partition, "rows": len(served), **errors}
+
+
+def f1_macro(matrices: list[list[list[int]]]) -> float:
+    """Return the macro F1 of rows from their confusion matrices, whose outer lists are the classes of the rows.
+
+    >>> f1_macro([[[1, 0], [1, 0]], [[0, 0], [0, 2]]])
+    0.7333333333333334
+    """
+    total = np.sum(matrices, axis=0).astype(float)
+    return float(f1_by_class(total.diagonal(), total.sum(axis=1), total.sum(axis=0)).mean())
 
 
 def staged_promotions(records: list[AnyRecord]) -> int:

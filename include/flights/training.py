@@ -1,4 +1,4 @@
-"""Candidate models of the two flight loops: plain scikit-learn, nothing of Airflow or MLflow.
+"""Candidate models of the three flight loops: scikit-learn and LightGBM, nothing of Airflow or MLflow.
 
 Each function returns unfitted estimators by name. Whoever calls it fits them on a frame that has the feature
 columns of ``include.flights.prepare`` and on the labels that are known, and keeps the best.
@@ -62,6 +62,30 @@ def delay_candidates(seed: int) -> dict[str, BaseEstimator]:
         random_state=seed,
     )
     return {"boosting": _boosted(boosting)}
+
+
+def arrival_candidates(seed: int) -> dict[str, BaseEstimator]:
+    """Return unfitted classifiers of an early, timely or late arrival, by name; ``seed`` makes a fit repeatable.
+
+    Both grow as many trees of as many leaves. LightGBM is imported here, since the other loops do without it.
+    """
+    from lightgbm import LGBMClassifier
+
+    boosting = HistGradientBoostingClassifier(
+        learning_rate=0.1, max_iter=60, max_leaf_nodes=15, max_features=0.5, early_stopping=False, random_state=seed
+    )
+    leaves = LGBMClassifier(
+        learning_rate=0.1,
+        n_estimators=60,
+        num_leaves=15,
+        colsample_bytree=0.5,
+        n_jobs=1,
+        deterministic=True,
+        force_row_wise=True,
+        random_state=seed,
+        verbose=-1,
+    )
+    return {"boosting": _boosted(boosting), "leaves": _boosted(leaves)}
 
 
 def _boosted(model: BaseEstimator) -> Pipeline:

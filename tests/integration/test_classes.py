@@ -19,10 +19,11 @@ from sklearn.metrics import log_loss
 from airflow_mlops.core.check_declaration import check_declaration
 from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.declaration.partition_key import partition_slug
-from airflow_mlops.core.errors import DeclarationError, NotReadyError, ReproductionError, TrainingError
+from airflow_mlops.core.errors import DeclarationError, TrainingError
 from airflow_mlops.core.governance.explain_row import explain_row
 from airflow_mlops.core.governance.model_card import model_card
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
+from airflow_mlops.core.ports.rollout_target import VersionTelemetry
 from airflow_mlops.core.registry.load import copy_folder
 from airflow_mlops.core.registry.recorded_classes import ClassesChangedError
 from airflow_mlops.core.replay.fit_history import fit_history
@@ -30,7 +31,7 @@ from airflow_mlops.core.replay.past_partitions import past_partitions
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.analyse_rows import compare_rows
 from airflow_mlops.core.rollout.analyse_stage import analyse_stage
-from airflow_mlops.core.rollout.roll_out import start_rollout
+from airflow_mlops.core.rollout.roll_out import enter_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.search_parameters import class_scorer
@@ -41,6 +42,7 @@ from airflow_mlops.core.watch.performance.measure_performance import measure_per
 from airflow_mlops.core.watch.training_serving_skew import replay_rows
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
+from airflow_mlops.testing.in_memory_target import InMemoryTarget
 from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import FIELDS, go_live, ingest, toy_loop, toy_rows, train, week
 
@@ -100,12 +102,20 @@ def make_loop(folder: Path, classes: list[Any], **changed: Any) -> Workspace:
         "data": data,
         "train": {"function": "classify:candidates", "window": 2},
         "rollout": {"stages": [{"shadow": 100}, {"live": 100}]},
-        "evaluate": {"slices": ["kind"]},
+        "evaluate": {"slices": ["kind"], "shap": len(classes) > 2},
         "gates": gates,
         "watch": {
             "drift": {"alarm_rate": 0.01},
             "performance": {"metric": "log_loss", "worse_by": 0.5, "slices": ["kind"], "min_rows": 20},
-            "checks": ["multivariate", "reconstruction", "predictions", "label_rate"],
+            "checks": [
+                "multivariate",
+                "reconstruction",
+                "predictions",
+                "label_rate",
+                "estimated_performance",
+                "importance",
+                "concept",
+            ],
         },
         **changed,
     }
@@ -115,9 +125,11 @@ def make_loop(folder: Path, classes: list[Any], **changed: Any) -> Workspace:
     return workspace
 
 
-def live_loop(folder: Path, classes: list[Any], **changed: Any) -> Workspace:
+def live_loop(folder: Path, classes: list[Any], *, target: InMemoryTarget | None = None, **changed: Any) -> Workspace:
     """Return a loop with a champion of week 2 and two scored weeks."""
     made = make_loop(folder, classes, **changed)
+    if target is not None:
+        made = replace(made, ports=replace(made.ports, target=lambda _: target))
     for number in range(WEEKS):
         ingest(made, week(number))
     go_live(made, week(2))
@@ -208,6 +220,39 @@ def test_the_rate_of_each_class_is_watched_in_labels_and_predictions(three: Work
         assert all(text in results[name].message for text in THREE), results[name].message
 
 
+def test_the_loss_is_estimated_before_labels_and_its_confusion_adds_up_to_the_rows(three: Workspace) -> None:
+    result = run_checks(three, week(3))["estimated_performance"]
+    truth = measure_performance(three, week(3)).value
+    assert result.numbers["estimate"] == pytest.approx(truth, rel=0.25)
+    rows = predictions(three, 3)
+    assert result.numbers["accuracy"] == pytest.approx((rows["served_prediction"] == rows["y"]).mean(), abs=0.1)
+    confusion = three.evidence.get(str(result.report))["expected_confusion"]
+    assert confusion["classes"] == THREE
+    assert np.sum(confusion["rows"]) == pytest.approx(240)
+    chosen = rows["served_prediction"].value_counts()
+    np.testing.assert_allclose(np.sum(confusion["rows"], axis=0), [chosen[name] for name in THREE])
+
+
+def test_the_feature_that_the_classes_follow_is_the_important_one(three: Workspace) -> None:
+    report = three.evidence.get(str(run_checks(three, week(3))["importance"].report))
+    importance = {name: each["window"] for name, each in report["importance"].items()}
+    assert importance["x"] > 0.1 > abs(importance["kind"])
+
+
+def test_errors_that_rise_for_no_reason_in_the_rows_are_found_by_concept_alone(tmp_path: Path) -> None:
+    made = live_loop(tmp_path, THREE)
+    for number in range(5, 9):
+        moved = class_rows(number, THREE).to_pandas()
+        labels = {"early": "late", "on time": "on time", "late": "early"}
+        moved["y"] = moved["y"].map(labels)
+        made.source.frames[week(number)] = moved  # type: ignore[attr-defined]
+        ingest(made, week(number))
+        score_partition(made, week(number))
+    results = run_checks(made, week(8))
+    assert results["concept"].verdict == "alarm", results["concept"].message
+    assert results["estimated_performance"].verdict != "alarm"
+
+
 def test_a_class_that_becomes_frequent_alarms_both_checks(tmp_path: Path) -> None:
     made = live_loop(tmp_path, THREE)
     rows = class_rows(5, THREE).to_pandas()
@@ -229,11 +274,41 @@ def test_a_replay_predicts_what_the_loop_predicted(three: Workspace) -> None:
     )
 
 
-def test_what_is_for_one_number_says_so(three: Workspace) -> None:
-    with pytest.raises(ReproductionError, match=r"data\.classes declares 3.*two classes or numbers only"):
-        explain_row(three, "1", "3-0")
-    with pytest.raises(NotReadyError, match=r"data\.classes declares 3.*two classes or numbers only"):
-        replay_rows(three, week(3))
+def test_rows_alone_are_compared_in_every_class(tmp_path: Path) -> None:
+    made = live_loop(tmp_path, THREE)
+    report = replay_rows(made, week(3), rows=20)
+    assert (report.rows, report.difference) == (20, None)
+    table = made.predictions.read(week(3)).to_pandas()
+    table.loc[7, "champion_probability_late"] += 0.01
+    table.loc[7, "champion_probability_early"] -= 0.01
+    version = made.predictions.write(week(3), pa.Table.from_pandas(table, preserve_index=False))
+    scored = made.state().scored[week(3)]
+    made.record_fact(made.draft(replace(scored, version=version), "predictions:moved", week(3)))
+    difference = replay_rows(made, week(3), rows=20).difference
+    assert difference is not None
+    assert (difference.what, difference.key) == ("logged prediction", table.loc[7, "key"])
+    assert difference.together.count(",") == 2
+
+
+def test_a_row_is_explained_by_the_probability_of_the_class_that_is_predicted(three: Workspace) -> None:
+    rows = predictions(three, 3).set_index("key")
+    for key in ("3-0", "3-1", "3-2"):
+        explained = explain_row(three, "1", key)
+        assert explained.predicted_class == rows.loc[key, "served_prediction"]
+        assert explained.prediction == pytest.approx(rows.loc[key, f"served_probability_{explained.predicted_class}"])
+        added = {contribution.feature: contribution.added for contribution in explained.contributions}
+        assert explained.base + sum(added.values()) == pytest.approx(explained.prediction)
+        assert added["kind"] == pytest.approx(0)
+
+
+def test_shap_values_say_what_moves_each_class(three: Workspace) -> None:
+    shap = report_of(three)["shap"]
+    assert (shap["explainer"], shap["reason"]) == ("linear", None)
+    assert shap["by_class"].keys() == set(THREE)
+    for values in shap["by_class"].values():
+        assert values.keys() == shap["values"].keys()
+    assert shap["values"]["x"] == pytest.approx(np.mean([values["x"] for values in shap["by_class"].values()]))
+    assert shap["by_class"]["late"]["x"] > shap["by_class"]["on time"]["x"]
 
 
 def test_challengers_are_compared_row_by_row_and_share_the_rows(tmp_path: Path) -> None:
@@ -254,6 +329,31 @@ def test_challengers_are_compared_row_by_row_and_share_the_rows(tmp_path: Path) 
     assert compared.challenger_losses.size == by_challenger.sum()
     assert not np.array_equal(compared.challenger_losses, compared.champion_losses)
     assert analyse_stage(made, state, made.loop.rollout.stages[0], week(5)).rows == by_challenger.sum()
+
+
+def test_a_gateway_is_judged_by_labels_and_by_the_probabilities_of_each_class(tmp_path: Path) -> None:
+    metrics = [{"metric": "label", "worse_by": 0.2}, {"metric": "predictions", "at_most": 0.4}]
+    stages = [{"canary": 50}, {"live": 100}]
+    rollout = {"target": "gateway", "stages": stages, "metrics": metrics, "min_rows": 20}
+    target = InMemoryTarget()
+    made = live_loop(tmp_path, THREE, target=target, rollout=rollout)
+    assert train(made, week(4)) == "2"
+    enter_stage(made, start_rollout(made, week(4)), 0, week(4))
+    made.source.frames[week(5)] = class_rows(5, THREE)  # type: ignore[attr-defined]
+    ingest(made, week(5))
+    score_partition(made, week(5))
+    served = predictions(made, 5)[[f"served_probability_{name}" for name in THREE]].to_numpy()
+    for answers, verdict in ((served, "pass"), (np.full_like(served, 1 / 3), "fail")):
+        champion, challenger = (
+            VersionTelemetry(2_000, predictions=np.tile(each, (9, 1))) for each in (served, answers)
+        )
+        target.set_telemetry(champion=champion, challenger=challenger)
+        judged = analyse_stage(made, made.state(), made.loop.rollout.stages[0], week(5))
+        assert judged.verdict == verdict, judged.reason
+        assert f"late: {'alike' if verdict == 'pass' else 'unlike'}" in judged.reason
+        label, distances = judged.metrics
+        assert label["verdict"] == "pass"
+        assert {f"distance.{name}.distance" for name in THREE} <= distances["numbers"].keys()
 
 
 def test_regret_is_that_of_the_paired_losses(tmp_path: Path) -> None:
@@ -385,10 +485,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "gates[0].metric",
         "for two classes only",
     ),
-    "target": ({"rollout": {"target": "gateway"}}, "rollout.target", "two classes or numbers only"),
-    "checks": ({"watch": {"checks": ["concept"]}}, "watch.checks", "two classes or numbers only"),
+    "target": ({"rollout": {"target": "sagemaker"}}, "rollout.target", "two classes or numbers only"),
     "groups": ({"evaluate": {"groups": ["kind"]}}, "evaluate.groups", "two classes or numbers only"),
-    "shap": ({"evaluate": {"shap": True}}, "evaluate.shap", "two classes or numbers only"),
     "numbers": ({"gates": [{"metric": "mae", "at_most": 1}], "watch": {}}, "data.classes", "are for numbers"),
     "positive": ({"data": {"positive": "late"}}, "data", "one of two declared classes"),
     "twice": ({"data": {"classes": ["a", "a", "b"]}}, "data", "write each class once"),

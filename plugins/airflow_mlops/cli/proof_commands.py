@@ -66,10 +66,14 @@ def explain(args: argparse.Namespace) -> None:
     print("as published")
     for name, value in trace.row.items():
         print(f"  {name:<24} {value}")
-    print(f"what each feature adds to {trace.base:.6g}, the mean prediction of rows of the holdout")
+    mean = "prediction" if trace.predicted_class is None else f"probability of {trace.predicted_class!r}"
+    print(f"what each feature adds to {trace.base:.6g}, the mean {mean} of rows of the holdout")
     for contribution in trace.contributions:
         print(f"  {contribution.feature:<24} {contribution.value!s:<24} {contribution.added:+.6g}")
-    print(f"prediction                 {trace.prediction!r}")
+    if trace.predicted_class is None:
+        print(f"prediction                 {trace.prediction!r}")
+    else:
+        print(f"prediction                 {trace.predicted_class!r}, with the probability {trace.prediction!r}")
     if trace.logged is None:
         print("served                     the partition was not scored, or the row was not in it")
     else:

@@ -32,6 +32,7 @@ import msgspec
 
 from airflow_mlops.core.errors import MlopsError, RolloutError
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError
+from airflow_mlops.gateway.answer_form import AnswerForm, Prediction
 from airflow_mlops.gateway.http_messages import (
     JSON,
     JSON_HEADER,
@@ -50,7 +51,6 @@ from airflow_mlops.gateway.invocations import (
     SCORING_PROTOCOL,
     explain_refusal,
     read_invocation,
-    write_invocation,
 )
 from airflow_mlops.gateway.metrics_page import metrics_page
 from airflow_mlops.gateway.micro_batcher import BusyError
@@ -70,6 +70,8 @@ log = logging.getLogger(__name__)
 CONTROL_BYTES = 1_000_000
 READ = ("GET", "HEAD")
 PREDICTING = ("/predict", "/invocations")
+SINGLE = {"predictions": "prediction"}
+"""The name of a field in the answer for a single row, where it is another one."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -85,7 +87,7 @@ class Gateway:
     """
 
     def __init__(self, settings: Settings, serving: Serving) -> None:
-        self._settings, self.serving = settings, serving
+        self._settings, self.serving, self._form = settings, serving, AnswerForm.of(settings.loop)
         self.stopping = False
         self.requests: Counter[int] = Counter()
         self._token, self._control = (
@@ -144,14 +146,12 @@ class Gateway:
             raise refuse_row(error) from None
         except UnansweredError as error:
             raise RefusedError(503, error.reason, row=None if single else error.row) from None
+        answer: dict[str, Any] = self._form.fields([prediction for prediction, _version in predictions])
+        versions = [version for _prediction, version in predictions]
         if single:
-            prediction, version = predictions[0]
-            answer: Any = {"prediction": prediction, "version": version}
+            answer = {SINGLE.get(name, name): values[0] for name, values in answer.items()} | {"version": versions[0]}
         else:
-            answer = {
-                "predictions": [prediction for prediction, _version in predictions],
-                "versions": [version for _prediction, version in predictions],
-            }
+            answer["versions"] = versions
         await self._send_predictions(send, answer)
 
     async def _invocations(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -165,7 +165,7 @@ class Gateway:
             raise refuse_row(error) from None
         except UnansweredError as error:
             raise RefusedError(503, error.reason, row=error.row) from None
-        await self._send_predictions(send, write_invocation(predictions))
+        await self._send_predictions(send, self._form.fields([prediction for prediction, _version in predictions]))
 
     async def _v2_model(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request below ``/v2/models/``: metadata, ready or infer, of a model or of a version of it."""
@@ -183,24 +183,22 @@ class Gateway:
             self._require_token(scope["headers"], self._token)
             served, shape = self._served()
             self._require_live(version)
-            number, classifies = str(served.traffic.champion), self._settings.loop.classifies
-            await send_answer(send, 200, _encode(metadata(model, number, shape, classifies=classifies)))
+            await send_answer(send, 200, _encode(metadata(model, str(served.traffic.champion), shape, self._form)))
 
     async def _v2_infer(self, version: str | None, scope: Message, receive: Receive, send: Send) -> None:
         body = await self._read_rows(scope, receive)
         served, shape = self._served()
         self._require_live(version)
-        classifies = self._settings.loop.classifies
         try:
             request, body = read_request(shape, body)
-            requested_outputs(request, classifies=classifies)
+            requested_outputs(request, self._form)
             rows, single = shape.decode_rows(body)
             predictions = await self._answer_rows(served, rows, body)
         except RowError as error:
             raise refuse_row(error) from None
         except UnansweredError as error:
             raise RefusedError(503, error.reason, row=None if single else error.row) from None
-        await self._send_predictions(send, write_response(self._model, request, predictions, classifies=classifies))
+        await self._send_predictions(send, write_response(self._model, request, predictions, self._form))
 
     async def _read_rows(self, scope: Message, receive: Receive, kinds: tuple[bytes, ...] = (JSON,)) -> bytes:
         """Return the body of a request for predictions, after its method and its token."""
@@ -215,7 +213,7 @@ class Gateway:
             raise RefusedError(503, f"no champion is served: {self.serving.problem}")
         return served, served.shape
 
-    async def _answer_rows(self, served: ServingState, rows: list[Any], body: bytes) -> list[tuple[float, str]]:
+    async def _answer_rows(self, served: ServingState, rows: list[Any], body: bytes) -> list[tuple[Prediction, str]]:
         """Return the prediction and the version of each row; ``body`` holds the rows as the JSON of ``/predict``."""
         if served.refuse_unseen is not None:
             served.refuse_unseen(rows)
@@ -314,8 +312,7 @@ class Gateway:
     async def _openapi(self, scope: Message, send: Send) -> None:
         self._require_token(scope["headers"], self._token, self._control)
         _served, shape = self._served()
-        classifies = self._settings.loop.classifies
-        await send_answer(send, 200, _encode(describe_gateway(self._model, shape, classifies=classifies)))
+        await send_answer(send, 200, _encode(describe_gateway(self._model, shape, self._form)))
 
     async def _ping(self, _scope: Message, send: Send) -> None:
         await send_answer(send, 200 if self.serving.ready and not self.stopping else 404, b"\n")

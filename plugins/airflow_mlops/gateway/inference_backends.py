@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from airflow_mlops.core.data.user_features import FeatureMaker
@@ -28,7 +29,7 @@ from airflow_mlops.gateway.row_shape import RowField, RowShape
 
 log = logging.getLogger(__name__)
 Predict = Callable[[Sequence[Any]], Floats]
-"""Function from rows of a :class:`RowShape` to one number each, shape (n_rows,); it may raise anything."""
+"""Function from rows of a :class:`RowShape` to predictions, (n_rows,) or (n_rows, n_classes); it may raise anything."""
 BackendName = Literal["frame", "array", "onnx"]
 MAX_ULPS = 256
 """Allowed difference of array and frame, in units in the last place of the largest prediction of the sample."""
@@ -118,10 +119,10 @@ def fastest_equivalent_backend(
 
     Parameters
     ----------
-    expected : ndarray of float, shape (n_rows,)
+    expected : ndarray of float, shape (n_rows,) or (n_rows, n_classes)
         Predictions of the frame for the sample, NaN where it raises.
     """
-    comparable = int(np.isfinite(expected).sum())
+    comparable = int(finite_rows(expected).sum())
     if comparable < MIN_COMPARED:
         log.warning("the frame predicts %d of %d generated rows; rows go as frames", comparable, len(sample))
         return None
@@ -135,7 +136,7 @@ def fastest_equivalent_backend(
     candidates.append(("array", lambda: scikit_predictor(model, classifies), tolerance_of_array))
     for name, build, tolerance in candidates:
         try:
-            predictor = matrix_backend(build(), values, len(names))
+            predictor = matrix_backend(build(), values, len(names), classifies=classifies)
             difference = largest_difference(predictor, sample, expected)
         except Exception as error:  # a conversion, or a model on arrays, may raise anything
             log.warning("rows do not go as %s: %s: %s", name, type(error).__name__, error)
@@ -155,22 +156,24 @@ def largest_difference(predictor: Predict, sample: Sequence[Any], expected: Floa
     Both are compared because a model may treat a batch otherwise. Infinite where the predictor raises for rows that the
     frame predicts, or the other way round.
     """
-    comparable = np.isfinite(expected)
+    comparable = finite_rows(expected)
     single = predict_one_by_one(predictor, sample)
     batch = predictor([row for row, finite in zip(sample, comparable, strict=True) if finite])
-    if not np.array_equal(np.isfinite(single), comparable):
+    if not np.array_equal(finite_rows(single), comparable):
         return float("inf")
     both = np.append(single[comparable] - expected[comparable], batch - expected[comparable])
     return float(np.nanmax(np.abs(both)))
 
 
-def matrix_backend(predictor: Callable[[Any], Any], values: Callable[[Any], Any], columns: int) -> Predict:
+def matrix_backend(
+    predictor: Callable[[Any], Any], values: Callable[[Any], Any], columns: int, *, classifies: bool
+) -> Predict:
     """Return a predict function that builds an array of floats, with NaN for null."""
 
     def predict_matrix(rows: Sequence[Any]) -> Floats:
         matrix = np.array([values(row) for row in rows], np.float64).reshape(len(rows), columns)
         predictions: Floats = np.asarray(predictor(matrix), np.float64)
-        if predictions.shape != (len(rows),):
+        if predictions.shape[:1] != (len(rows),) or predictions.ndim > 1 + int(classifies):
             raise TrainingError(f"the model gave predictions of shape {predictions.shape} for {len(rows)} rows")
         return predictions
 
@@ -204,19 +207,30 @@ def to_tuple(values: Any) -> tuple[Any, ...]:
 
 
 def predict_one_by_one(predictor: Predict, rows: Sequence[Any]) -> Floats:
-    """Return the predictions of rows predicted one by one, shape (n_rows,); NaN where the predictor raises."""
-    predictions = np.full(len(rows), np.nan)
+    """Return the predictions of rows predicted one by one, NaN where the predictor raises.
+
+    Their shape is (n_rows,), or (n_rows, n_classes) with three classes or more.
+    """
+    predictions: list[Any] = [None] * len(rows)
     for index, row in enumerate(rows):
         try:
             predictions[index] = predictor([row])[0]
         except Exception as error:
             log.debug("a generated row: %s", error)
-    return predictions
+    shape = next((np.shape(prediction) for prediction in predictions if prediction is not None), ())
+    missing = np.full(shape, np.nan)
+    return np.array([missing if prediction is None else prediction for prediction in predictions], np.float64)
+
+
+def finite_rows(predictions: Floats) -> npt.NDArray[np.bool_]:
+    """Return for each row whether all numbers of its prediction are finite, shape (n_rows,)."""
+    finite = np.isfinite(predictions).reshape(len(predictions), -1)
+    return np.asarray(finite.all(axis=1), np.bool_)
 
 
 def time_single_row(predictor: Predict, sample: Sequence[Any], expected: Floats) -> float:
     """Return the median seconds of a single warm row; infinite if no generated row can be predicted."""
-    rows = [row for row, value in zip(sample, expected, strict=True) if np.isfinite(value)][:9]
+    rows = [row for row, finite in zip(sample, finite_rows(expected), strict=True) if finite][:9]
     times = []
     for row in rows:
         began = time.perf_counter()

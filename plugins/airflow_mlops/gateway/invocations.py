@@ -7,7 +7,8 @@
     row_id,price                     as text/csv
 
 A request has exactly one of the four fields; further fields, ``params`` too, are ignored as MLflow ignores them for a
-model that has no parameters. The response is always a list: ``{"predictions": [...]}``.
+model that has no parameters. The response is always a list: ``{"predictions": [...]}``; of three classes or more it has
+``probabilities``, too.
 """
 
 from __future__ import annotations
@@ -176,11 +177,6 @@ def csv_cell(text: str, field: RowField | None) -> bytes:
         if is_number and _NUMBER.fullmatch(number):
             return number.encode()
     return json.dumps(text).encode()
-
-
-def write_invocation(predictions: Sequence[tuple[float, str]]) -> dict[str, Any]:
-    """Return the response to a request."""
-    return {"predictions": [prediction for prediction, _version in predictions]}
 
 
 def explain_refusal(error: RefusedError) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from airflow_mlops.gateway.inference_backends import InferenceBackend, describe_failure
+from airflow_mlops.gateway.answer_form import Prediction
+from airflow_mlops.gateway.inference_backends import InferenceBackend, describe_failure, finite_rows
 
 log = logging.getLogger(__name__)
 QUICK_SECONDS = 0.005
@@ -34,7 +35,7 @@ GATHER_SECONDS = 0.001
 """Longest wait for as many requests as the last batch had."""
 CHEAP_SECONDS = 0.0002
 """Time of a warm row below which waiting for others saves nothing."""
-Outcome = float | str
+Outcome = Prediction | str
 """A prediction, or the reason why there is none."""
 
 
@@ -168,4 +169,7 @@ def predict_rows(backend: InferenceBackend, rows: Sequence[Any]) -> list[Outcome
         return [value for row in rows for value in predict_rows(backend, [row])]
     if np.isfinite(predictions).all():
         return predictions.tolist()  # type: ignore[no-any-return]
-    return [value if np.isfinite(value) else f"the model gave {value}" for value in predictions.tolist()]
+    return [
+        value if finite else f"the model gave {value}"
+        for value, finite in zip(predictions.tolist(), finite_rows(predictions), strict=True)
+    ]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.training.predict import gives_decisions
+from airflow_mlops.core.training.predict import gives_decisions, probability_columns
 
 
 def convert_to_onnx(model: Any, columns: int, *, classifies: bool, nulls: bool) -> Callable[[Any], Any]:
@@ -49,7 +49,7 @@ def convert_to_onnx(model: Any, columns: int, *, classifies: bool, nulls: bool) 
         graph.SerializeToString(), session_options, providers=["CPUExecutionProvider"]
     )
     outputs = [session.get_outputs()[1 if classifies else 0].name]
-    positive = list(model.classes_).index(1) if classifies else 0
+    columns_of_codes = probability_columns(model) if classifies else 0
 
     def predict_onnx(matrix: Any) -> Any:
         with np.errstate(over="ignore"):
@@ -57,6 +57,6 @@ def convert_to_onnx(model: Any, columns: int, *, classifies: bool, nulls: bool) 
         if np.isinf(floats).any() or not (nulls or np.isfinite(floats).all()):
             raise ValueError("a value is null or too large, and the model does not take that")
         predictions = session.run(outputs, {"X": floats})[0]
-        return predictions[:, positive] if classifies else predictions.reshape(len(matrix))
+        return predictions[:, columns_of_codes] if classifies else predictions.reshape(len(matrix))
 
     return predict_onnx

@@ -4,7 +4,8 @@
 
 A tensor has the shape ``[n]`` or ``[n, 1]``. Where all features are numbers, one tensor of the shape ``[n, features]``
 under a name that is no column stands for all of them, in the order of the model's metadata. A response has the tensor
-``prediction`` and, where the label is a class, the same numbers as ``probability``.
+``prediction`` and, where the label is a class, the same numbers as ``probability``; of three classes or more it has the
+most likely class and ``probabilities`` of the shape ``[n, classes]``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from airflow_mlops.gateway.answer_form import AnswerForm, Prediction
 from airflow_mlops.gateway.row_errors import RowError
 from airflow_mlops.gateway.row_shape import RowField, RowShape
 from airflow_mlops.gateway.row_text import (
@@ -38,7 +40,6 @@ CONTENT_TYPES = frozenset({"pd", "np", "str", "datetime"})
 """Values of the parameter ``content_type`` of MLServer under which data is as it is written."""
 _ONE = [1]
 _FIRST_BYTES = {**dict.fromkeys(WHOLE | REAL, b"-0123456789"), "BOOL": b"tf", "BYTES": b'"'}
-OUTPUTS = ("prediction", "probability")
 
 
 class Tensor(msgspec.Struct, gc=False):
@@ -271,7 +272,7 @@ def is_of_datatype(text: bytes, datatype: str) -> bool:
 
 
 def write_response(
-    model: str, request: InferRequest, predictions: Sequence[tuple[float, str]], *, classifies: bool
+    model: str, request: InferRequest, predictions: Sequence[tuple[Prediction, str]], form: AnswerForm
 ) -> dict[str, Any]:
     """Return the response to a request.
 
@@ -289,16 +290,13 @@ def write_response(
         answer["parameters"] = {"versions": ",".join(versions)}
     if request.id is not None:
         answer["id"] = request.id
-    answer["outputs"] = [
-        {"name": name, "datatype": "FP64", "shape": [len(values)], "data": values}
-        for name in requested_outputs(request, classifies=classifies)
-    ]
+    answer["outputs"] = form.outputs(requested_outputs(request, form), values)
     return answer
 
 
-def requested_outputs(request: InferRequest, *, classifies: bool) -> list[str]:
+def requested_outputs(request: InferRequest, form: AnswerForm) -> list[str]:
     """Return the names of the outputs of a response; RowError if the request asks for another."""
-    present = output_names(classifies=classifies)
+    present = list(form.tensors())
     names = present if request.outputs is None else [output.name for output in request.outputs]
     unknown = next((name for name in names if name not in present), None)
     if unknown is not None:
@@ -306,12 +304,7 @@ def requested_outputs(request: InferRequest, *, classifies: bool) -> list[str]:
     return names
 
 
-def output_names(*, classifies: bool) -> list[str]:
-    """Return the names of the outputs of a model."""
-    return list(OUTPUTS if classifies else OUTPUTS[:1])
-
-
-def metadata(model: str, version: str, shape: RowShape, *, classifies: bool) -> dict[str, Any]:
+def metadata(model: str, version: str, shape: RowShape, form: AnswerForm) -> dict[str, Any]:
     """Return the metadata of a model: what a row needs, and its features."""
     fields = [field for field in shape.fields if field.required or field.name not in shape.no_features]
     return {
@@ -319,7 +312,7 @@ def metadata(model: str, version: str, shape: RowShape, *, classifies: bool) -> 
         "versions": [version],
         "platform": PLATFORM,
         "inputs": [{"name": field.name, "datatype": datatype_of(field), "shape": [-1]} for field in fields],
-        "outputs": [{"name": name, "datatype": "FP64", "shape": [-1]} for name in output_names(classifies=classifies)],
+        "outputs": list(form.tensors().values()),
     }
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from airflow_mlops.gateway.open_inference import datatype_of, output_names
+from airflow_mlops.gateway.answer_form import AnswerForm
+from airflow_mlops.gateway.open_inference import datatype_of
 from airflow_mlops.gateway.row_shape import RowField, RowShape
 from airflow_mlops.release import __version__
 
@@ -21,7 +22,7 @@ PREDICT: list[Any] = [{"predictions": []}]
 CONTROL: list[Any] = [{"control": []}]
 
 
-def describe_gateway(model: str, shape: RowShape, *, classifies: bool) -> dict[str, Any]:
+def describe_gateway(model: str, shape: RowShape, form: AnswerForm) -> dict[str, Any]:
     """Return the OpenAPI document of a gateway.
 
     Parameters
@@ -30,8 +31,8 @@ def describe_gateway(model: str, shape: RowShape, *, classifies: bool) -> dict[s
         Name of the model.
     shape : RowShape
         Shape of its rows.
-    classifies : bool
-        Whether a prediction is the probability of a class.
+    form : AnswerForm
+        Form of its answers.
     """
     kind = {"type": "http", "scheme": "bearer"}
     return {
@@ -39,7 +40,7 @@ def describe_gateway(model: str, shape: RowShape, *, classifies: bool) -> dict[s
         "info": {"title": f"Predictions of {model}", "version": __version__},
         "paths": {**predicting_paths(model), **pages(model), **control_paths()},
         "components": {
-            "schemas": schemas_of(shape, classifies=classifies),
+            "schemas": schemas_of(shape, form),
             "securitySchemes": {"predictions": kind, "control": kind},
         },
     }
@@ -152,20 +153,21 @@ def control_paths() -> dict[str, Any]:
     return paths
 
 
-def schemas_of(shape: RowShape, *, classifies: bool) -> dict[str, Any]:
+def schemas_of(shape: RowShape, form: AnswerForm) -> dict[str, Any]:
     """Return the schemas of rows, requests and responses."""
-    number = {"type": "number"}
-    numbers = {"type": "array", "items": number}
     text = {"type": "string"}
+    texts = {"type": "array", "items": text}
+    single, several = prediction_schemas(form)
     place = {"type": ["integer", "null"]}
     error = {"error": text, "field": {"type": ["string", "null"]}, "row": place, "reason": text}
     tensor = {"name": text, "datatype": text, "shape": {"type": "array", "items": {"type": "integer"}}}
     rows = {"type": "array", "items": reference("Row")}
+    parameters = {"parameters": {"type": "object"}}
     inputs = [{"name": field.name, "datatype": datatype_of(field)} for field in shape.fields]
     return {
         "Row": row_schema(shape),
-        "Prediction": closed({"prediction": number, "version": text}),
-        "Predictions": closed({"predictions": numbers, "versions": {"type": "array", "items": text}}),
+        "Prediction": closed({**single, "version": text}),
+        "Predictions": closed({**several, "versions": texts}),
         "Error": closed(error, required=["error"]),
         "Invocation": {
             "type": "object",
@@ -184,7 +186,7 @@ def schemas_of(shape: RowShape, *, classifies: bool) -> dict[str, Any]:
             },
             required=["columns", "data"],
         ),
-        "Scores": closed({"predictions": numbers}),
+        "Scores": closed(several),
         "InvocationError": closed({"error_code": text, "message": text, **error}, required=["error_code", "message"]),
         "Tensor": {
             "type": "object",
@@ -212,21 +214,35 @@ def schemas_of(shape: RowShape, *, classifies: bool) -> dict[str, Any]:
                 "parameters": {"type": "object"},
                 "outputs": {
                     "type": "array",
-                    "items": closed({**tensor, "name": {"enum": output_names(classifies=classifies)}, "data": numbers}),
+                    "items": closed(
+                        {**tensor, "name": {"enum": list(form.tensors())}, "data": {"type": "array"}, **parameters},
+                        required=[*tensor, "data"],
+                    ),
                 },
             },
         },
         "Metadata": closed(
             {
                 "name": text,
-                "versions": {"type": "array", "items": text},
+                "versions": texts,
                 "platform": text,
                 "inputs": {"type": "array", "items": closed(tensor)},
-                "outputs": {"type": "array", "items": closed(tensor)},
+                "outputs": {"type": "array", "items": closed({**tensor, **parameters}, required=list(tensor))},
             }
         ),
         "V2Error": closed({"error": text}),
     }
+
+
+def prediction_schemas(form: AnswerForm) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields of the answer for one row, and of that for a list of rows."""
+    if form.classes is None:
+        fields: dict[str, Any] = {"prediction": {"type": "number"}}
+    else:
+        names = {str(name): {"type": "number", "minimum": 0, "maximum": 1} for name in form.classes}
+        fields = {"prediction": {"enum": list(form.classes)}, "probabilities": closed(names)}
+    lists = {name: {"type": "array", "items": schema} for name, schema in fields.items()}
+    return fields, {"predictions": lists.pop("prediction"), **lists}
 
 
 def row_schema(shape: RowShape) -> dict[str, Any]:

@@ -16,47 +16,72 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_mlops.gateway.request_counts import RequestCounts, RowOutcome, VersionTotals
+from airflow_mlops.gateway.answer_form import Prediction, most_likely
+from airflow_mlops.gateway.request_counts import Pair, RequestCounts, RowOutcome, VersionTotals
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 MAX_PENDING = 500_000
-SCHEMA = pa.schema(
-    [
-        ("request", pa.string()),
-        ("key", pa.string()),
-        ("received", pa.timestamp("us", tz="UTC")),
-        ("version", pa.string()),
-        ("prediction", pa.float64()),
-        ("champion_prediction", pa.float64()),
-        ("challenger_prediction", pa.float64()),
-        ("seconds", pa.float64()),
-        ("error", pa.string()),
-        ("kind", pa.string()),
-        ("share", pa.float64()),
-        ("order", pa.int64()),
-    ]
-)
-"""Columns of a file. ``version`` answered, null where none did; ``seconds`` from the request's arrival to its answer;
-``error`` of whichever version failed, also where the champion then answered; ``order`` of the traffic in force."""
-SHADOW_SCHEMA = pa.schema(
-    [
-        ("request", pa.string()),
-        ("version", pa.string()),
-        ("challenger_prediction", pa.float64()),
-        ("seconds", pa.float64()),
-        ("error", pa.string()),
-        ("order", pa.int64()),
-    ]
-)
-"""Columns of the file of a shadow; ``request`` is that of the line of the champion's answer."""
+
+
+def prediction_fields(prefix: str, classes: tuple[str, ...] | None) -> list[tuple[str, pa.DataType]]:
+    """Return the columns of the predictions of a version: one number, or the most likely class and each probability."""
+    if classes is None:
+        return [(f"{prefix}prediction", pa.float64())]
+    return [(f"{prefix}prediction", pa.string()), *((f"{prefix}probability_{name}", pa.float64()) for name in classes)]
+
+
+def log_schema(classes: tuple[str, ...] | None) -> pa.Schema:
+    """Return the columns of a file of the log.
+
+    ``version`` answered, null where none did; ``seconds`` from the request's arrival to its answer; ``error`` of
+    whichever version failed, also where the champion then answered; ``order`` of the traffic in force.
+
+    Parameters
+    ----------
+    classes : tuple of str, optional
+        The names of three classes or more.
+    """
+    return pa.schema(
+        [
+            ("request", pa.string()),
+            ("key", pa.string()),
+            ("received", pa.timestamp("us", tz="UTC")),
+            ("version", pa.string()),
+            *prediction_fields("", classes),
+            *prediction_fields("champion_", classes),
+            *prediction_fields("challenger_", classes),
+            ("seconds", pa.float64()),
+            ("error", pa.string()),
+            ("kind", pa.string()),
+            ("share", pa.float64()),
+            ("order", pa.int64()),
+        ]
+    )
+
+
+SCHEMA = log_schema(None)
+
+
+def shadow_schema(classes: tuple[str, ...] | None) -> pa.Schema:
+    """Return the columns of a file of a shadow; ``request`` is that of the line of the champion's answer."""
+    return pa.schema(
+        [
+            ("request", pa.string()),
+            ("version", pa.string()),
+            *prediction_fields("challenger_", classes),
+            ("seconds", pa.float64()),
+            ("error", pa.string()),
+            ("order", pa.int64()),
+        ]
+    )
 
 
 class Line(NamedTuple):
@@ -66,8 +91,8 @@ class Line(NamedTuple):
     key: str
     received: float
     version: str | None
-    champion: float | None
-    challenger: float | None
+    champion: Prediction | None
+    challenger: Prediction | None
     seconds: float
     error: str | None
     kind: str
@@ -85,8 +110,8 @@ class ShadowLine(NamedTuple):
 
     request: str
     version: str
-    champion: float | None
-    challenger: float | None
+    champion: Prediction | None
+    challenger: Prediction | None
     seconds: float
     error: str | None
     order: int
@@ -103,10 +128,14 @@ class PredictionLog:
         Folder of the files; those of shadows go to ``shadow`` in it.
     seconds, rows : float and int
         Limits after which a file is written.
+    classes : tuple of str, optional
+        The names of three classes or more.
     """
 
-    def __init__(self, folder: Path, *, seconds: float = 10.0, rows: int = 50_000) -> None:
-        self.folder, self._seconds, self._rows = folder, seconds, rows
+    def __init__(
+        self, folder: Path, *, seconds: float = 10.0, rows: int = 50_000, classes: tuple[str, ...] | None = None
+    ) -> None:
+        self.folder, self._seconds, self._rows, self._classes = folder, seconds, rows, classes
         (folder / "shadow").mkdir(parents=True, exist_ok=True)
         self.queue: deque[Line | ShadowLine] = deque()
         self.written = self.lost = 0
@@ -151,11 +180,11 @@ class PredictionLog:
             self._next_write = time.monotonic() + self._seconds
             try:
                 if lines:
-                    write_file(self.folder, to_table(lines))
+                    write_file(self.folder, to_table(lines, self._classes))
                     self.written += len(lines)
                     lines = []
                 if shadow_lines:
-                    write_file(self.folder / "shadow", shadow_to_table(shadow_lines))
+                    write_file(self.folder / "shadow", shadow_to_table(shadow_lines, self._classes))
                     shadow_lines = []
             except OSError as error:
                 self._keep_for_retry(lines, shadow_lines, error)
@@ -184,7 +213,7 @@ def count_lines(lines: Iterable[Line], shadow_lines: Iterable[ShadowLine]) -> No
     A row that the champion answers after the challenger failed is counted for the challenger alone, since its key is
     one of the challenger's units.
     """
-    by_counts: dict[int, tuple[RequestCounts, list[RowOutcome], list[RowOutcome], list[tuple[float, float]]]] = {}
+    by_counts: dict[int, tuple[RequestCounts, list[RowOutcome], list[RowOutcome], list[Pair]]] = {}
     for line in lines:
         _counts, champion, challenger, _pairs = by_counts.setdefault(id(line.counts), (line.counts, [], [], []))
         prediction = line.challenger if line.by_challenger else line.champion
@@ -211,40 +240,52 @@ def times_by_version(lines: Iterable[Line], shadow_lines: Iterable[ShadowLine]) 
     return times
 
 
-def to_table(lines: list[Line]) -> pa.Table:
-    """Return lines as a table with ``SCHEMA``."""
+def prediction_values(predictions: Sequence[Any], classes: tuple[str, ...] | None) -> list[list[Any]]:
+    """Return the values of each column of :func:`prediction_fields`."""
+    if classes is None:
+        return [list(predictions)]
+    names = [None if row is None else classes[most_likely(row)] for row in predictions]
+    return [names, *([None if row is None else row[code] for row in predictions] for code in range(len(classes)))]
+
+
+def to_table(lines: list[Line], classes: tuple[str, ...] | None) -> pa.Table:
+    """Return lines as a table with the columns of the log."""
     answered = [line.challenger if line.by_challenger and not line.failed else line.champion for line in lines]
     columns: list[list[Any]] = [
         [line.request for line in lines],
         [line.key for line in lines],
         [int(line.received * 1e6) for line in lines],
         [line.version for line in lines],
-        answered,
-        [line.champion for line in lines],
-        [line.challenger for line in lines],
+        *prediction_values(answered, classes),
+        *prediction_values([line.champion for line in lines], classes),
+        *prediction_values([line.challenger for line in lines], classes),
         [line.seconds for line in lines],
         [line.error for line in lines],
         [line.kind for line in lines],
         [line.share for line in lines],
         [line.order for line in lines],
     ]
-    return pa.table(
-        [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
-    )
+    return table_of(columns, log_schema(classes))
 
 
-def shadow_to_table(lines: list[ShadowLine]) -> pa.Table:
-    """Return lines of a shadow as a table with ``SHADOW_SCHEMA``."""
+def shadow_to_table(lines: list[ShadowLine], classes: tuple[str, ...] | None) -> pa.Table:
+    """Return lines of a shadow as a table with the columns of its log."""
     columns: list[list[Any]] = [
         [line.request for line in lines],
         [line.version for line in lines],
-        [line.challenger for line in lines],
+        *prediction_values([line.challenger for line in lines], classes),
         [line.seconds for line in lines],
         [line.error for line in lines],
         [line.order for line in lines],
     ]
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, SHADOW_SCHEMA, strict=True)]
-    return pa.table(arrays, schema=SHADOW_SCHEMA)
+    return table_of(columns, shadow_schema(classes))
+
+
+def table_of(columns: list[list[Any]], schema: pa.Schema) -> pa.Table:
+    """Return columns of values as a table."""
+    return pa.table(
+        [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema=schema
+    )
 
 
 def write_file(folder: Path, table: pa.Table) -> None:

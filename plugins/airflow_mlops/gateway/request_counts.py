@@ -17,9 +17,12 @@ import numpy.typing as npt
 
 from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES
 from airflow_mlops.core.rollout.sticky_share import BUCKETS
+from airflow_mlops.gateway.answer_form import Prediction
 
 SAMPLE = 5_000
 """Size of the samples of predictions and of pairs of predictions."""
+Pair = tuple[Prediction, Prediction]
+"""The predictions of champion and challenger for a row."""
 _EDGES = np.asarray(LATENCY_EDGES)
 
 
@@ -28,7 +31,7 @@ class RowOutcome:
     """The outcome of a row at one version: its unit, the prediction or NaN, the seconds, and whether it failed."""
 
     unit: int
-    prediction: float
+    prediction: Prediction
     seconds: float
     failed: bool
 
@@ -65,14 +68,14 @@ class ReservoirSample:
 
 
 class VersionCounts:
-    """Counts of one version."""
+    """Counts of one version, whose predictions are ``width`` numbers each."""
 
-    def __init__(self, *, seed: int) -> None:
+    def __init__(self, width: int, *, seed: int) -> None:
         self.requests = self.errors = 0
         self.unit_requests = np.zeros(BUCKETS, np.int64)
         self.unit_errors = np.zeros(BUCKETS, np.int64)
         self.latency = np.zeros(len(LATENCY_EDGES) + 1, np.int64)
-        self.predictions = ReservoirSample(1, seed=seed)
+        self._width, self._predictions = width, ReservoirSample(width, seed=seed)
 
     def add(self, outcomes: Sequence[RowOutcome]) -> None:
         """Add the outcomes of rows."""
@@ -86,8 +89,8 @@ class VersionCounts:
         np.add.at(self.unit_requests, units, 1)
         np.add.at(self.unit_errors, units[failed], 1)
         np.add.at(self.latency, np.searchsorted(_EDGES, seconds), 1)
-        good = np.fromiter((outcome.prediction for outcome in outcomes if not outcome.failed), np.float64)
-        self.predictions.add(good[:, None])
+        good = np.array([outcome.prediction for outcome in outcomes if not outcome.failed], np.float64)
+        self._predictions.add(good.reshape(-1, self._width))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values; units without a request are left out."""
@@ -99,7 +102,7 @@ class VersionCounts:
             "units": units.tolist(),
             "unit_requests": self.unit_requests[units].tolist(),
             "unit_errors": self.unit_errors[units].tolist(),
-            "predictions": self.predictions.items[:, 0].tolist(),
+            "predictions": plain_numbers(self._predictions.items),
         }
 
 
@@ -121,27 +124,35 @@ class VersionTotals:
 
 
 class RequestCounts:
-    """Counts since the traffic of record ``order`` was applied. Safe to use from several threads."""
+    """Counts since the traffic of record ``order`` was applied. Safe to use from several threads.
 
-    def __init__(self, order: int) -> None:
-        self.order = order
+    Parameters
+    ----------
+    order : int
+        Record of the traffic.
+    width : int
+        Numbers in a prediction: one for each of three classes or more.
+    """
+
+    def __init__(self, order: int, width: int = 1) -> None:
+        self.order, self._width = order, width
         self._began = time.monotonic()
         self._lock = threading.Lock()
-        self._champion, self._challenger = VersionCounts(seed=1), VersionCounts(seed=2)
-        self._paired = ReservoirSample(2, seed=3)
+        self._champion, self._challenger = VersionCounts(width, seed=1), VersionCounts(width, seed=2)
+        self._paired = ReservoirSample(2 * width, seed=3)
 
     def add(
         self,
         champion: Sequence[RowOutcome],
         challenger: Sequence[RowOutcome],
-        paired: Sequence[tuple[float, float]] = (),
+        paired: Sequence[Pair] = (),
     ) -> None:
         """Add outcomes, and pairs of predictions of champion and challenger for the same row."""
         with self._lock:
             self._champion.add(champion)
             self._challenger.add(challenger)
             if paired:
-                self._paired.add(np.asarray(paired, np.float64))
+                self._paired.add(np.asarray(paired, np.float64).reshape(len(paired), -1))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values, as the control API gives them."""
@@ -151,5 +162,12 @@ class RequestCounts:
                 "seconds": time.monotonic() - self._began,
                 "champion": self._champion.to_dict(),
                 "challenger": self._challenger.to_dict(),
-                "paired": self._paired.items.tolist(),
+                "paired": plain_numbers(self._paired.items.reshape(-1, 2, self._width)),
             }
+
+
+def plain_numbers(predictions: npt.NDArray[np.float64]) -> list[Any]:
+    """Return predictions as lists; one of a single number as that number."""
+    one = predictions.shape[-1] == 1
+    values: list[Any] = (predictions[..., 0] if one else predictions).tolist()
+    return values

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.rollout.sticky_share import StickySplit
+from airflow_mlops.gateway.answer_form import Prediction
 from airflow_mlops.gateway.breaker import Breaker
 from airflow_mlops.gateway.micro_batcher import MAX_QUICK_ROWS, BusyError, MicroBatcher, Outcome
 from airflow_mlops.gateway.prediction_log import Line, PredictionLog
@@ -89,7 +90,7 @@ class RequestRouter:
         self._process, self._number = uuid4().hex[:12], count(1)
         self.totals = RowTotals()
 
-    async def answer(self, served: ServingState, rows: Sequence[Any], body: bytes) -> list[tuple[float, str]]:
+    async def answer(self, served: ServingState, rows: Sequence[Any], body: bytes) -> list[tuple[Prediction, str]]:
         """Return the prediction of each row and the version that made it.
 
         Raises
@@ -171,8 +172,7 @@ class RequestRouter:
             request = f"{self._process}-{next(self._number)}"
             batch.requests.append(request)
             failed = isinstance(by_champion if by_challenger is None else by_challenger, str)
-            champion = by_champion if isinstance(by_champion, float) else None
-            challenger = by_challenger if isinstance(by_challenger, float) else None
+            champion, challenger = prediction_of(by_champion), prediction_of(by_challenger)
             answered = traffic.challenger if challenger is not None else traffic.champion
             if champion is None and challenger is None:
                 answered = None
@@ -234,18 +234,15 @@ class _Batch:
         """Send the shadow the rows of its share."""
         for place, unit in enumerate(self.units):
             if unit < self.served.shadow_bound:
-                prediction = self.by_champion.get(place)
-                shadow.offer(
-                    body, place, unit, self.requests[place], prediction if isinstance(prediction, float) else None
-                )
+                shadow.offer(body, place, unit, self.requests[place], prediction_of(self.by_champion.get(place)))
 
-    def answers(self) -> list[tuple[float, str]]:
+    def answers(self) -> list[tuple[Prediction, str]]:
         """Return the prediction and the version of each row."""
         challenger, champion = str(self.served.traffic.challenger), self.champion.number
-        answers = []
+        answers: list[tuple[Prediction, str]] = []
         for place in range(len(self.rows)):
-            by_challenger = self.by_challenger.get(place)
-            if isinstance(by_challenger, float):
+            by_challenger = prediction_of(self.by_challenger.get(place))
+            if by_challenger is not None:
                 answers.append((by_challenger, challenger))
                 continue
             by_champion = self.by_champion[place]
@@ -253,3 +250,8 @@ class _Batch:
                 raise UnansweredError(f"version {champion} cannot answer: {by_champion}", place)
             answers.append((by_champion, champion))
         return answers
+
+
+def prediction_of(outcome: Outcome | None) -> Prediction | None:
+    """Return the prediction in an outcome; None where the version failed or was not asked."""
+    return None if isinstance(outcome, str) else outcome

@@ -54,7 +54,11 @@ class Serving:
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         files = VersionFiles(settings.state_dir / "models", settings.lake / settings.loop.model, settings.keys)
         self._loader = VersionLoader(settings.loop, settings.root, files, secret=settings.secret, onnx=settings.onnx)
-        self.log = PredictionLog(settings.log_dir, seconds=settings.log_seconds, rows=settings.log_rows)
+        several = settings.loop.class_names if settings.loop.several_classes else None
+        self.log = PredictionLog(
+            settings.log_dir, seconds=settings.log_seconds, rows=settings.log_rows, classes=several
+        )
+        self._width = len(several or (0,))
         self.router = RequestRouter(
             self.log,
             answer_seconds=settings.answer_seconds,
@@ -86,7 +90,7 @@ class Serving:
             tripped = saved.tripped
             if traffic.challenger and problems.get(traffic.challenger, "it was not saved"):
                 tripped = f"it cannot be loaded after a restart: {problems.get(traffic.challenger)}"
-            counts = RequestCounts(traffic.order)
+            counts = RequestCounts(traffic.order, self._width)
             self._serve(traffic, saved.local_share, tripped, counts, await self._shadow_for(traffic, counts, tripped))
             if traffic.champion and traffic.champion not in self._cache.batchers:
                 self.problem = problems.get(traffic.champion) or f"version {traffic.champion} was not saved"
@@ -229,7 +233,7 @@ class Serving:
             getattr(before.traffic, name) == getattr(traffic, name)
             for name in ("champion", "challenger", "kind", "share", "salt")
         )
-        return before.counts if same and before.traffic.order > 0 else RequestCounts(traffic.order)
+        return before.counts if same and before.traffic.order > 0 else RequestCounts(traffic.order, self._width)
 
     def _serve(
         self,

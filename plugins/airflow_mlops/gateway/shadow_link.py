@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_mlops.gateway.answer_form import Prediction
 from airflow_mlops.gateway.prediction_log import PredictionLog, ShadowLine
 from airflow_mlops.gateway.request_counts import RequestCounts
 from airflow_mlops.gateway.settings import Settings
@@ -42,7 +43,7 @@ class ShadowResult(msgspec.Struct, array_like=True, gc=False):
     """The result of a row: a prediction, or the error, and the seconds that it took."""
 
     number: int
-    prediction: float | None
+    prediction: Prediction | None
     error: str | None
     seconds: float
 
@@ -83,7 +84,7 @@ class ShadowLink:
         self.problem: str | None = None
         self._config, self._log, self._counts, self._max_in_flight = dict(config), prediction_log, counts, most_waiting
         self._process: asyncio.subprocess.Process | None = None
-        self._in_flight: dict[int, tuple[str, int, float | None]] = {}
+        self._in_flight: dict[int, tuple[str, int, Prediction | None]] = {}
         self._last_number = 0
         self._unsent: list[ShadowRow] = []
         self._reading: asyncio.Task[None] | None = None
@@ -95,7 +96,7 @@ class ShadowLink:
         """The id of the process."""
         return self._process.pid if self._process else None
 
-    def offer(self, body: bytes, place: int, unit: int, request: str, champion: float | None) -> None:
+    def offer(self, body: bytes, place: int, unit: int, request: str, champion: Prediction | None) -> None:
         """Send a row to the shadow; drop it if the shadow is down or too many rows are in flight."""
         if self._process is None or len(self._in_flight) >= self._max_in_flight:
             self.dropped += 1

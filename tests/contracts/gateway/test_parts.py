@@ -27,7 +27,7 @@ from airflow_mlops.core.lake import Lake
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError, Traffic
 from airflow_mlops.gateway.breaker import FLOOR, MARGIN, SLOW_SECONDS, TRIP_THRESHOLD, Breaker, e_value
 from airflow_mlops.gateway.inference_backends import InferenceBackend, choose_backend
-from airflow_mlops.gateway.micro_batcher import BusyError, MicroBatcher
+from airflow_mlops.gateway.micro_batcher import BusyError, MicroBatcher, predict_rows
 from airflow_mlops.gateway.model_cache import LoadedVersion, VersionLoader, reject_history_features
 from airflow_mlops.gateway.request_counts import SAMPLE, ReservoirSample
 from airflow_mlops.gateway.row_shape import request_shape
@@ -248,6 +248,26 @@ def test_numbers_go_as_arrays_and_say_what_the_frame_says_to_the_last_digit(
     assert backend.name == "array"
     expected = fitted.predict_proba(ROWS[["x2", "x1"]])[:, 1] if classifies else fitted.predict(ROWS[["x2", "x1"]])
     assert backend.predict(rows).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("onnx", [False, True])
+def test_three_classes_are_probabilities_in_the_order_of_their_codes(tmp_path: Path, onnx: bool) -> None:
+    if onnx:
+        pytest.importorskip("skl2onnx")
+        pytest.importorskip("onnxruntime")
+    codes = np.digitize(ROWS["x1"], [-0.5, 0.5])
+    fitted = GradientBoostingClassifier(n_estimators=5).fit(ROWS, codes)
+    backend, rows = prepare_backend(fitted, tmp_path, onnx=onnx, classifies=True)
+    assert backend.name == ("onnx" if onnx else "array")
+    predicted = backend.predict(rows)
+    assert predicted.shape == (300, 3)
+    np.testing.assert_allclose(predicted, fitted.predict_proba(ROWS), atol=1e-5 if onnx else 0)
+
+
+def test_a_row_of_three_classes_that_is_no_number_fails_alone() -> None:
+    chances = np.array([[0.2, 0.3, 0.5], [np.nan, 0.5, 0.5]])
+    outcomes = predict_rows(InferenceBackend("array", lambda _rows: chances, 0.0), [1, 2])
+    assert outcomes == [[0.2, 0.3, 0.5], "the model gave [nan, 0.5, 0.5]"]
 
 
 @pytest.mark.parametrize("onnx", [False, True])

@@ -13,6 +13,7 @@ import pytest
 
 from include.flights.prepare import (
     AIR_TIME,
+    ARRIVAL,
     DELAY,
     FEATURES,
     KEY,
@@ -25,8 +26,17 @@ from include.flights.prepare import (
 
 DEPARTURES = 336_776
 CANCELLED_OR_DIVERTED = 9_430
-KNOWN_ONLY_AFTERWARDS = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "arrived_late", "tailnum"}
-SETS = pytest.mark.parametrize("target", [AIR_TIME, DELAY], ids=lambda target: target.folder)
+KNOWN_ONLY_AFTERWARDS = {
+    "dep_time",
+    "dep_delay",
+    "arr_time",
+    "arr_delay",
+    "air_time",
+    "arrived_late",
+    "arrival",
+    "tailnum",
+}
+SETS = pytest.mark.parametrize("target", [AIR_TIME, DELAY, ARRIVAL], ids=lambda target: target.folder)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +99,14 @@ def test_a_flight_carries_the_weather_observed_in_the_hour_before_its_own(prepar
     hours = (sample[TIME].dt.floor("h") - pd.Timedelta(hours=1)).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     expected = [observed[key] for key in zip(sample["origin"], hours, strict=True)]
     assert sample["temp"].tolist() == expected
+
+
+def test_an_arrival_is_late_from_a_quarter_of_an_hour_on_and_early_up_to_a_quarter_before(prepared: Path) -> None:
+    raw = pd.read_csv(data_folder() / "flights.csv.zip", usecols=["arr_delay"])["arr_delay"]
+    counts = year(prepared, ARRIVAL)["arrival"].value_counts().to_dict()
+    late, early = int((raw >= 15).sum()), int((raw <= -15).sum())
+    assert counts == {"late": late, "early": early, "on time": int(raw.notna().sum()) - late - early}
+    assert min(counts.values()) > 70_000
 
 
 def test_preparing_twice_writes_the_same_bytes(prepared: Path, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 
-from include.flights.training import CATEGORIES, NUMBERS, air_time_candidates, delay_candidates
+from include.flights.training import CATEGORIES, NUMBERS, air_time_candidates, arrival_candidates, delay_candidates
 
-KINDS = {"air_time": air_time_candidates, "delay": delay_candidates}
+KINDS = {"air_time": air_time_candidates, "delay": delay_candidates, "arrival": arrival_candidates}
 MODELS = [(kind, name) for kind, make in KINDS.items() for name in sorted(make(0))]
 
 
@@ -25,7 +25,9 @@ def flights(rows: int, seed: int) -> tuple[pd.DataFrame, pd.Series[Any]]:
 
 
 def label_of(kind: str, minutes: pd.Series[Any]) -> pd.Series[Any]:
-    """Return the label of a kind of model: the minutes, or whether they are many."""
+    """Return the label of a kind of model: the minutes, or a class that is higher where they are many."""
+    if kind == "arrival":
+        return pd.Series(np.digitize(minutes, minutes.quantile([0.3, 0.7])), minutes.index)
     return minutes if kind == "air_time" else (minutes > minutes.median()).astype(int)
 
 
@@ -43,7 +45,7 @@ def test_a_candidate_finds_that_the_distance_matters(kind: str, name: str) -> No
     features, minutes = flights(600, 1)
     model = KINDS[kind](0)[name].fit(features, label_of(kind, minutes))
     short, far = features.assign(distance=300.0), features.assign(distance=2300.0)
-    predicted = model.predict if kind == "air_time" else lambda rows: model.predict_proba(rows)[:, 1]
+    predicted = model.predict if kind == "air_time" else lambda rows: model.predict_proba(rows)[:, -1]
     assert predicted(far).mean() > predicted(short).mean()
 
 

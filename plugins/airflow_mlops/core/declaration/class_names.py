@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 ClassName = Annotated[str, Field(min_length=1, max_length=200)] | int
 """A class as the data has it."""
-CHECKS_OF_ONE_NUMBER = ("estimated_performance", "importance", "concept")
-"""Checks of the watch that need one number for each prediction."""
 
 
 def class_names(classes: tuple[str | int, ...], positive: str | int | None) -> tuple[str, ...]:
@@ -73,12 +71,9 @@ def _refuse_metrics_of_two(names: list[str], count: int) -> None:
 
 
 def _refuse_keys_of_two(loop: Loop) -> None:
-    checks = ", ".join(name for name in loop.watch.checks if name in CHECKS_OF_ONE_NUMBER)
     refusals = (
-        (loop.rollout.target != "batch", "rollout.target", f"{loop.rollout.target} serves", "use batch"),
-        (bool(checks), "watch.checks", f"{checks}: needs one number for each row and is", "leave it out"),
+        (loop.rollout.target == "sagemaker", "rollout.target", "sagemaker serves", "use batch or gateway"),
         (bool(loop.evaluate.groups), "evaluate.groups", "fairness is measured", "leave it out"),
-        (loop.evaluate.shap, "evaluate.shap", "SHAP values are computed", "leave it out"),
     )
     for is_declared, key, words, remedy in refusals:
         if is_declared:

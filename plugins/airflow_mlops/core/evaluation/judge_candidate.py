@@ -191,4 +191,10 @@ def report_shap(context: EvaluationContext, candidate: JudgedModel) -> dict[str,
         return None
     from airflow_mlops.core.evaluation.shap_values import mean_absolute_shap
 
-    return mean_absolute_shap(candidate.model, candidate.predict, context.holdout.features, seed=context.request.seed)
+    return mean_absolute_shap(
+        candidate.model,
+        candidate.predict,
+        context.holdout.features,
+        seed=context.request.seed,
+        classes=context.loop.class_names if context.loop.several_classes else None,
+    )

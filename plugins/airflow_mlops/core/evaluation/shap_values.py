@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.training.model_input import model_input
@@ -20,9 +21,16 @@ REPORTED_FEATURES = 50
 
 
 def mean_absolute_shap(
-    model: Any, predict: Callable[[pd.DataFrame], Floats], features: pd.DataFrame, *, seed: int
+    model: Any,
+    predict: Callable[[pd.DataFrame], Floats],
+    features: pd.DataFrame,
+    *,
+    seed: int,
+    classes: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
     """Return the mean absolute SHAP value of each feature, the largest first, with the explainer.
+
+    Of three ``classes`` or more it is the mean over them, and ``by_class`` has those of each.
 
     A tree or a linear model at the end of a Pipeline is explained by the columns that reach it, any other model by its
     features, with permutations. If a model cannot be explained, ``values`` is empty and ``reason`` says why.
@@ -36,7 +44,10 @@ def mean_absolute_shap(
             explainer, subject, values, names = _explain(model, predict, rows, seed)
     except Exception as error:  # the library raises many kinds for models that it does not know
         return {"explainer": None, "of": None, "values": {}, "rows": len(rows), "reason": f"{error}"[:300]}
-    mean = np.abs(values).mean(axis=0)
+    if values.ndim == 3 and classes is None:
+        values = values[:, :, -1]
+    by_feature = np.abs(values).mean(axis=0)
+    mean = by_feature if classes is None else by_feature.mean(axis=1)
     order = np.argsort(-mean, kind="stable")[:REPORTED_FEATURES]
     return {
         "explainer": explainer,
@@ -44,6 +55,17 @@ def mean_absolute_shap(
         "rows": len(values),
         "reason": None,
         "values": {str(names[number]): float(mean[number]) for number in order},
+        **({} if classes is None else {"by_class": _by_class(by_feature, names, order, classes)}),
+    }
+
+
+def _by_class(
+    by_feature: Floats, names: list[str], order: npt.NDArray[np.int64], classes: tuple[str, ...]
+) -> dict[str, dict[str, float]]:
+    """Return the values of each class by feature, in the order of the features."""
+    return {
+        name: {str(names[number]): float(by_feature[number, code]) for number in order}
+        for code, name in enumerate(classes)
     }
 
 
@@ -57,14 +79,21 @@ def _explain(
     plain_rows = model_input(model, rows)
     has_steps = hasattr(model, "steps") and len(model.steps) > 1
     transformed: Any = model[:-1].transform(plain_rows) if has_steps else plain_rows
-    if kind.startswith(_TREES) or kind in ("Ridge", "LinearRegression", "Lasso", "ElasticNet", "LogisticRegression"):
+    several = kind == "GradientBoostingClassifier" and last.n_classes_ > 2  # shap reads two classes of it alone
+    if (kind.startswith(_TREES) and not several) or kind in (
+        "Ridge",
+        "LinearRegression",
+        "Lasso",
+        "ElasticNet",
+        "LogisticRegression",
+    ):
         names = _column_names(model, rows, transformed)
         dense = np.asarray(transformed.todense() if hasattr(transformed, "todense") else transformed, np.float64)
         if kind.startswith(_TREES):
             explainer, name = shap.TreeExplainer(last), "tree"
         else:
             explainer, name = shap.LinearExplainer(last, dense), "linear"
-        return name, "columns that reach the last step", _two_dimensional(explainer.shap_values(dense)), names
+        return name, "columns that reach the last step", _values_of(explainer.shap_values(dense)), names
     return "permutation", "features", _explain_by_permutation(shap, predict, rows, seed), [str(name) for name in rows]
 
 
@@ -97,7 +126,6 @@ def _explain_by_permutation(
     return np.asarray(explanation.values, np.float64)
 
 
-def _two_dimensional(values: Any) -> Floats:
-    """Return SHAP values of shape (n_rows, n_columns), those of the last class if there is a table for each class."""
-    array = np.asarray(values[-1] if isinstance(values, list) else values, np.float64)
-    return array[:, :, -1] if array.ndim == 3 else array
+def _values_of(values: Any) -> Floats:
+    """Return SHAP values of shape (n_rows, n_columns), or (n_rows, n_columns, n_classes) of tables for each class."""
+    return np.asarray(np.stack(values, axis=-1) if isinstance(values, list) else values, np.float64)

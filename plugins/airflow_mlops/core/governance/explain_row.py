@@ -1,7 +1,8 @@
 """Explain one row: its published values, its features, their contributions, and the prediction that was served.
 
 The contribution of a feature is its Shapley value against rows of the version's own holdout, by shap's permutation
-explainer: the mean prediction of those rows and the values add up to the prediction of the row.
+explainer: the mean prediction of those rows and the values add up to the prediction of the row. Of three classes or
+more the prediction that is explained is the probability of the class that the version predicts for the row.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class ExplainedRow:
 
     ``logged`` is what was recorded when its partition was scored, or None; ``used_for`` says whether the version
     was fitted or judged on the row; ``base`` is the mean prediction of the rows it is compared with.
+    ``predicted_class`` is the class whose probability the prediction is, of three classes or more.
     """
 
     key: str
@@ -57,6 +59,7 @@ class ExplainedRow:
     base: float
     contributions: tuple[Contribution, ...]
     logged: dict[str, Any] | None
+    predicted_class: str | None = None
 
 
 def explain_row(workspace: Workspace, number: str, key: str, partition: str | None = None) -> ExplainedRow:
@@ -72,15 +75,10 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
     Raises
     ------
     ReproductionError
-        If there is no such version, no published row with that key, or a loop of three classes or more.
+        If there is no such version, or no published row with that key.
     DataError
         If the key has more or fewer parts than the key of the loop has columns.
     """
-    if workspace.loop.several_classes:
-        raise ReproductionError(
-            f"{workspace.loop.model}: data.classes declares {len(workspace.loop.class_names or ())}, and a row is "
-            "explained for two classes or numbers only"
-        )
     version = find_version(workspace, number)
     require_whole_key(workspace, key)
     pin, rows = _find_row(workspace, stored_key(workspace, key), partition)
@@ -90,8 +88,15 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
     features = as_fitted(model, maker.make(rows, pin.partition, pin.version))
     background = _background(workspace, version, model)
     row = features.iloc[[position]].reset_index(drop=True)
-    classifies = workspace.loop.classifies
-    values, base = shapley_values(lambda frame: predict(model, frame, classifies=classifies), row, background)
+    loop = workspace.loop
+    predicted = predict(model, row, classifies=loop.classifies)[0]
+    code = int(np.argmax(predicted)) if loop.several_classes else None
+
+    def predict_one(frame: pd.DataFrame) -> Floats:
+        predictions = predict(model, frame, classifies=loop.classifies)
+        return predictions if code is None else predictions[:, code]
+
+    values, base = shapley_values(predict_one, row, background)
     contributions = [
         Contribution(str(name), plain(row[name].iloc[0]), value)
         for name, value in zip(row.columns, values, strict=True)
@@ -103,10 +108,11 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
         number,
         _used_for(version, pin.partition),
         {str(name): plain(value) for name, value in rows.iloc[position].items()},
-        float(predict(model, row, classifies=classifies)[0]),
+        float(predicted if code is None else predicted[code]),
         base,
         tuple(sorted(contributions, key=lambda contribution: -abs(contribution.added))),
         _logged_prediction(workspace, pin.partition, key),
+        None if code is None else (loop.class_names or ())[code],
     )
 
 

@@ -105,7 +105,7 @@ class VersionTelemetry:
         The same by unit of assignment; None where the target does not know units.
     latency : array of int, shape (len(LATENCY_EDGES) + 1,)
         Requests by the seconds that they took, in the bins of ``LATENCY_EDGES``; all zero where unknown.
-    predictions : array of float, shape (n,)
+    predictions : array of float, shape (n,) or (n, n_classes)
         A sample of its predictions, at most a few thousand; empty where unknown.
     """
 
@@ -120,8 +120,8 @@ class VersionTelemetry:
 class Telemetry:
     """Telemetry of both versions since the traffic of ``order`` was applied, ``seconds`` ago by the target's clock.
 
-    ``paired`` holds predictions of champion and challenger for the same rows of a shadow, shape (n, 2); ``tripped`` is
-    the reason why the target took the challenger out by itself, if it did.
+    ``paired`` holds predictions of champion and challenger for the same rows of a shadow, shape (n, 2) or, of three
+    classes or more, (n, 2, n_classes); ``tripped`` is the reason why the target took the challenger out by itself.
     """
 
     order: int

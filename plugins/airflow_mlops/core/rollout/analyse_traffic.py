@@ -199,7 +199,9 @@ def _judge_metric(open_: OpenStage, metric: OnlineMetric, look: Look) -> MetricL
     elif metric.metric == "predictions":
         at_most = PREDICTIONS_AT_MOST if metric.at_most is None else metric.at_most
         disagree = metric.worse_by if telemetry.paired.size else None
-        result = judge_predictions(telemetry, look, at_most=at_most, disagree_at_most=disagree)
+        loop = open_.workspace.loop
+        classes = loop.class_names if loop.several_classes else None
+        result = judge_predictions(telemetry, look, at_most=at_most, disagree_at_most=disagree, classes=classes)
     elif metric.metric == "label":
         compared = compare_rows(open_.workspace, open_.state, open_.stage, open_.labelled)
         result = judge_labels(open_.workspace.loop, metric, compared, look)

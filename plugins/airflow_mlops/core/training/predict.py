@@ -58,10 +58,14 @@ def class_probabilities(model: Any, features: Any) -> Floats:
     given = np.asarray(model.predict(features) if gives_decisions(model) else model.predict_proba(features))
     classes = np.asarray(model.classes_)
     probabilities = given[:, None] == classes[None, :] if gives_decisions(model) else given
-    codes = classes.tolist()
-    order = codes.index(1) if len(codes) < 3 else [codes.index(code) for code in range(len(codes))]
-    chosen: Floats = probabilities[:, order].astype(np.float64)
+    chosen: Floats = probabilities[:, probability_columns(model)].astype(np.float64)
     return chosen
+
+
+def probability_columns(model: Any) -> int | list[int]:
+    """Return the column of class 1 in a classifier's probabilities, or of three classes or more that of each code."""
+    codes = np.asarray(model.classes_).tolist()
+    return codes.index(1) if len(codes) < 3 else [codes.index(code) for code in range(len(codes))]
 
 
 def as_fitted(model: Any, features: pd.DataFrame) -> pd.DataFrame:

@@ -18,10 +18,11 @@ import pandas as pd
 from airflow_mlops.core.data.frame_types import frame_of
 from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.data.user_features import FeatureMaker
-from airflow_mlops.core.errors import NotReadyError, TrainingError
+from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.prediction_columns import stored_predictions
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import pin_scored, read_partition
 from airflow_mlops.core.workspace import Workspace
@@ -83,11 +84,6 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
     NotReadyError
         If the partition was not scored.
     """
-    if workspace.loop.several_classes:
-        raise NotReadyError(
-            f"{workspace.loop.model}: data.classes declares {len(workspace.loop.class_names or ())}, and rows are "
-            "compared one by one for two classes or numbers only"
-        )
     state = workspace.state()
     key = partition or state.scored.newest() or ""
     scored = state.require_scored(key)
@@ -132,22 +128,27 @@ class _Replay:
             if difference is not None:
                 return difference
             prediction = predict(self.model, alone, classifies=self.loop.classifies)[0]
-            if not abs(prediction - self.predictions[at]) <= self.step:
+            if not self._agree(prediction, at):
                 return self._prediction_difference("prediction", key, self.predictions[at], prediction)
         return None
 
     def first_logged_difference(self, logged: pd.DataFrame) -> Difference | None:
         """Return the first difference from the predictions that were logged for the champion."""
-        predictions = dict(zip(logged["key"], logged["champion_prediction"], strict=True))
+        champion = stored_predictions(logged, "champion", self.loop.class_names)
+        predictions = dict(zip(logged["key"], champion, strict=True))
         for at, key in enumerate(self.whole[self.loop.data.key].astype(str)):
             prediction = predictions.get(key)
-            if prediction is None or not abs(prediction - self.predictions[at]) <= self.step:
+            if prediction is None or not self._agree(prediction, at):
                 return self._prediction_difference("logged prediction", key, self.predictions[at], prediction)
         return None
 
+    def _agree(self, prediction: Any, at: int) -> bool:
+        """Return whether a prediction is that of a row in the batch, of three classes or more in every class."""
+        return bool(np.all(np.abs(prediction - self.predictions[at]) <= self.step))
+
     def _prediction_difference(self, what: str, key: str, together: Any, other: Any) -> Difference:
-        value = "not there" if other is None else repr(float(other))
-        return Difference(what, self.loop.data.label, key, repr(float(together)), value)
+        value = "not there" if other is None else repr(np.asarray(other).tolist())
+        return Difference(what, self.loop.data.label, key, repr(np.asarray(together).tolist()), value)
 
 
 def first_difference(together: pd.DataFrame, alone: pd.DataFrame, key: str) -> Difference | None:

@@ -9,7 +9,12 @@ import pandas as pd
 import pytest
 from fairlearn import metrics as fairlearn
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+)
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
@@ -333,6 +338,28 @@ def test_shap_finds_the_feature_that_the_label_is_made_of(last: Any, explainer: 
     assert (results["explainer"], results["reason"]) == (explainer, None)
     assert next(iter(results["values"])) == "x"
     assert results["values"]["x"] > 5 * results["values"]["count"]
+
+
+@pytest.mark.parametrize(
+    ("last", "explainer"),
+    [
+        (HistGradientBoostingClassifier(max_iter=20), "tree"),
+        (RandomForestClassifier(n_estimators=20, random_state=0), "tree"),
+        (GradientBoostingClassifier(n_estimators=10), "permutation"),
+        (LogisticRegression(max_iter=1_000), "linear"),
+    ],
+)
+def test_shap_of_three_classes_has_the_values_of_each(last: Any, explainer: str) -> None:
+    columns = make_column_transformer((OrdinalEncoder(), ["kind"]), remainder="passthrough")
+    model = make_pipeline(columns, last).fit(FEATURES, np.digitize(NUMBER, [0.0, 4.0]))
+    names = ("low", "middle", "high")
+    results = mean_absolute_shap(model, model.predict_proba, FEATURES, seed=0, classes=names)
+    assert (results["explainer"], results["reason"]) == (explainer, None)
+    assert list(results["by_class"]) == list(names)
+    for name in ("low", "high"):  # a straight line tells the class in the middle by the other two
+        assert results["by_class"][name]["x"] > 3 * results["by_class"][name]["count"]
+    mean = np.mean([results["by_class"][name]["x"] for name in names])
+    assert results["values"]["x"] == pytest.approx(mean)
 
 
 def test_shap_of_a_model_that_cannot_be_explained_says_why() -> None:

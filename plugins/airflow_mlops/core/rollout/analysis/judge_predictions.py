@@ -4,7 +4,8 @@ The distance of two distributions is Kuiper's: the largest difference of the sha
 is 0 for equal ones and 1 for a constant beside anything that varies continuously, whatever the constant is; the one of
 Kolmogorov and Smirnov is only a half for the champion's median. The error of each sample's distribution is bounded by
 the tail of Kuiper's statistic [1]_, and the distance of what was sampled cannot be off by more than both together, be
-the two samples of the same rows or not.
+the two samples of the same rows or not. Of three classes or more the probabilities of each class are compared, each
+within the limit, and two rows agree if they do in every class.
 
 References
 ----------
@@ -13,6 +14,7 @@ References
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import exp, sqrt
 
 import numpy as np
@@ -36,6 +38,7 @@ def judge_predictions(
     at_most: float = 0.5,
     disagree_at_most: float | None = None,
     tolerance: float = TOLERANCE,
+    classes: tuple[str, ...] | None = None,
 ) -> MetricLook:
     """Return the result of the prediction metric, from the predictions of both versions.
 
@@ -48,6 +51,8 @@ def judge_predictions(
         Needs rows that both predicted, as in a shadow.
     tolerance : float
         Largest difference of two agreeing predictions, in spreads of the champion's predictions.
+    classes : tuple of str, optional
+        The names of three classes or more, whose probabilities the predictions are.
 
     Raises
     ------
@@ -58,11 +63,16 @@ def judge_predictions(
         raise ValueError(
             f"limits {at_most}, {disagree_at_most} must be within 0 and 1, tolerance {tolerance} not below 0"
         )
-    part_look = look.split(1 if disagree_at_most is None else 2)
+    names = classes or ("",)
+    part_look = look.split(len(names) + int(disagree_at_most is not None))
     challenger, champion = telemetry.challenger.predictions, telemetry.champion.predictions
     if telemetry.paired.size and not (challenger.size and champion.size):
         champion, challenger = telemetry.paired[:, 0], telemetry.paired[:, 1]
-    parts = [_distance(_finite(challenger), _finite(champion), part_look, at_most)]
+    samples = (sample.reshape(-1, len(names)).T for sample in (challenger, champion))
+    parts = [
+        _named(_distance(_finite(own), _finite(others), part_look, at_most), name)
+        for name, own, others in zip(names, *samples, strict=True)
+    ]
     if disagree_at_most is not None:
         parts.append(_disagreement(telemetry.paired, part_look, disagree_at_most, tolerance))
     return combine_results("predictions", parts)
@@ -90,6 +100,11 @@ def kuiper_tail(size: float) -> float:
         return 1.0
     terms = (2 * (4 * (j * size) ** 2 - 1) * exp(-2 * (j * size) ** 2) for j in range(1, 6))
     return min(sum(terms), 1.0)
+
+
+def _named(part: MetricLook, name: str) -> MetricLook:
+    """Return the result of a class under its name; as it is where predictions are one number."""
+    return replace(part, metric=f"{part.metric}.{name}", reason=f"{name}: {part.reason}") if name else part
 
 
 def _distance(challenger: Floats, champion: Floats, look: Look, limit: float) -> MetricLook:
@@ -130,13 +145,15 @@ def _distance(challenger: Floats, champion: Floats, look: Look, limit: float) ->
 
 
 def _disagreement(paired: Floats, look: Look, limit: float, tolerance: float) -> MetricLook:
-    both = np.clip(paired[np.isfinite(paired).all(axis=1)], -LARGEST, LARGEST) if paired.size else np.zeros((0, 2))
+    pairs = paired.reshape(len(paired), 2, -1) if paired.size else np.zeros((0, 2, 1))
+    both = np.clip(pairs[np.isfinite(pairs).all(axis=(1, 2))], -LARGEST, LARGEST)
     if len(both) < 2:
         reason = f"{len(both)} rows were predicted by both; 2 are needed to know how the champion's predictions differ"
         return MetricLook("disagreement", "inconclusive", reason)
-    spread = spread_of(both[:, 0])
+    spreads = np.array([spread_of(values) for values in both[:, 0].T])
     gap = np.abs(both[:, 1] - both[:, 0])
-    differ, rows = int(np.count_nonzero(gap > tolerance * spread)), len(both)
+    differ, rows = int(np.count_nonzero((gap > tolerance * spreads).any(axis=1))), len(both)
+    spread = float(spreads.max())
     worse, within = counts_above(differ, rows, limit), counts_below(differ, rows, limit)
     verdict = look.verdict(worse=worse, within=within)
     phrase = {"fail": "disagree", "pass": "agree", "inconclusive": "cannot tell"}[verdict]

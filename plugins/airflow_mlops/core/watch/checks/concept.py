@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.frame_types import frame_of
+from airflow_mlops.core.training.prediction_columns import stored_predictions
 from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
@@ -114,7 +115,8 @@ def scored_losses(window: WatchedWindow, terms: CheckTerms) -> pd.DataFrame:
         columns = workspace.snapshots.read(partition, version=version, columns=[data.key, data.time])
         times = frame_of(columns, (data.key,))
         rows = rows.merge(times.astype({data.key: str}), left_on="key", right_on=data.key, suffixes=("", "_of_data"))
-        label, predictions = (rows[name].to_numpy(np.float64) for name in ("label", "champion_prediction"))
+        label = rows["label"].to_numpy(np.float64)
+        predictions = stored_predictions(rows, "champion", workspace.loop.class_names).astype(np.float64)
         frames.append(
             pd.DataFrame(
                 {

@@ -23,6 +23,8 @@ from airflow_mlops.core.watch.checks.encoded_rows import RowEncoder
 from airflow_mlops.core.watch.checks.expected_metric import (
     PARTS,
     Calibration,
+    ClassCalibration,
+    expected_confusion,
     expected_losses,
     expected_roc_auc,
     parts_of,
@@ -83,10 +85,28 @@ def check_estimated_performance(window: WatchedWindow, terms: CheckTerms) -> Che
         )
     if not window.workspace.loop.classifies:
         return judge_estimate(expected_regression_losses(holdout, rows, terms.metric), terms)
+    names = window.workspace.loop.class_names if window.workspace.loop.several_classes else None
+    if names is not None:
+        return judge_classes(
+            ClassCalibration(holdout.predictions, holdout.label, names), rows.predictions, terms, names
+        )
     calibration = Calibration(holdout.predictions, holdout.label)
     result = judge_estimate(expected_classifier_losses(calibration, rows.predictions, terms.metric), terms)
     auc = expected_roc_auc(rows.predictions, calibration.chances(rows.predictions))
     return CheckResult(result.verdict, result.message, {**result.numbers, "roc_auc": auc})
+
+
+def judge_classes(
+    calibration: ClassCalibration, predicted: Floats, terms: CheckTerms, names: tuple[str, ...]
+) -> CheckResult:
+    """Judge the estimate of three classes or more; the result has the accuracy, ROC AUC and confusion to expect."""
+    result = judge_estimate(expected_classifier_losses(calibration, predicted, terms.metric), terms)
+    chances = calibration.chances(predicted)
+    areas = [expected_roc_auc(predicted[:, code], chances[:, code]) for code in range(len(names))]
+    accuracy = 1 - float(expected_losses("accuracy", predicted, chances).mean())
+    numbers = {**result.numbers, "accuracy": accuracy, "roc_auc_ovr": float(np.mean(areas))}
+    confusion = {"classes": list(names), "rows": expected_confusion(predicted, chances)}
+    return CheckResult(result.verdict, result.message, numbers, {"expected_confusion": confusion})
 
 
 def judge_estimate(losses: EstimatedLosses, terms: CheckTerms) -> CheckResult:
@@ -121,7 +141,9 @@ def judge_estimate(losses: EstimatedLosses, terms: CheckTerms) -> CheckResult:
     return cannot_tell(f"{message}; {remedy}", **numbers, needed=needed)
 
 
-def expected_classifier_losses(calibration: Calibration, predicted: Floats, metric: MetricName) -> EstimatedLosses:
+def expected_classifier_losses(
+    calibration: Calibration | ClassCalibration, predicted: Floats, metric: MetricName
+) -> EstimatedLosses:
     """Return the expected losses of a classifier that predicts these probabilities in the window.
 
     See :mod:`~airflow_mlops.core.watch.checks.expected_metric`.

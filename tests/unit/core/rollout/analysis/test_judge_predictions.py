@@ -125,3 +125,46 @@ def test_the_distance_is_within_0_and_1_the_same_both_ways_and_never_below_that_
 def test_limits_outside_of_what_can_be_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="within 0 and 1"):
         judge_predictions(telemetry_of([1.0], [1.0]), ONCE, **limits)
+
+
+def probabilities(rows: int, seed: int, *, weights: tuple[float, float, float] = (2.0, 5.0, 3.0)) -> Floats:
+    """Return probabilities of three classes, shape (rows, 3)."""
+    return np.random.default_rng(seed).dirichlet(weights, rows)
+
+
+def test_of_three_classes_each_is_compared_under_its_name_and_any_of_them_fails() -> None:
+    champion, alike = probabilities(3_000, 1), probabilities(1_000, 2)
+    names = ("early", "on time", "late")
+    result = judge_predictions(telemetry_of(alike, champion), ONCE, at_most=0.3, classes=names)
+    assert result.verdict == "pass"
+    assert [result.numbers[f"distance.{name}.predictions"] for name in names] == [1_000] * 3
+    swapped = alike[:, [1, 0, 2]]
+    result = judge_predictions(telemetry_of(swapped, champion), ONCE, at_most=0.3, classes=names)
+    assert result.verdict == "fail"
+    assert result.reason.startswith("early: unlike")
+    assert "late: alike" in result.reason
+
+
+def test_of_three_classes_a_class_of_which_nothing_is_known_cannot_pass() -> None:
+    names = ("early", "on time", "late")
+    assert judge_predictions(telemetry_of([], probabilities(900, 1)), ONCE, classes=names).verdict == "inconclusive"
+    assert judge_predictions(telemetry_of([], []), ONCE, classes=names, disagree_at_most=0.1).verdict == "inconclusive"
+
+
+def test_two_rows_of_three_classes_agree_if_they_do_in_every_class() -> None:
+    champion, names = probabilities(2_000, 3), ("early", "on time", "late")
+    other = champion.copy()
+    other[:300, 1:] = champion[:300, :0:-1]
+    none = VersionTelemetry()
+    pairs = Telemetry(1, 10.0, none, none, paired=np.stack([champion, other], axis=1))
+    result = judge_predictions(pairs, ONCE, disagree_at_most=0.3, classes=names)
+    assert 0.1 < result.numbers["disagreement.differ"] <= 0.15
+    assert result.verdict == "pass"
+    assert judge_predictions(pairs, ONCE, disagree_at_most=0.05, classes=names).verdict == "fail"
+
+
+@given(arrays(float, 40, elements=st.floats(-10, 10)), arrays(float, 60, elements=st.floats(-10, 10)))
+def test_one_number_is_judged_as_a_single_class_is(challenger: Floats, champion: Floats) -> None:
+    plain = judge_predictions(telemetry_of(challenger, champion), ONCE)
+    column = judge_predictions(telemetry_of(challenger[:, None], champion[:, None]), ONCE)
+    assert plain == column

@@ -8,15 +8,22 @@ import pytest
 
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.evaluation.known_metrics import METRICS
-from airflow_mlops.core.training.row_losses import Floats, row_losses
+from airflow_mlops.core.evaluation.several_classes import confusion_matrix
+from airflow_mlops.core.training.row_losses import Floats, metric_value, row_losses
 from airflow_mlops.core.watch.checks.check_result import CheckResult
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.estimated_performance import (
     expected_classifier_losses,
     expected_regression_losses,
+    judge_classes,
     judge_estimate,
 )
-from airflow_mlops.core.watch.checks.expected_metric import Calibration, expected_losses, expected_roc_auc
+from airflow_mlops.core.watch.checks.expected_metric import (
+    Calibration,
+    ClassCalibration,
+    expected_losses,
+    expected_roc_auc,
+)
 from airflow_mlops.core.watch.sampled_rows import SampledRows
 from tests.unit.core.watch.checks.nannyml_figures import made_up_classes
 
@@ -150,3 +157,59 @@ def test_rows_as_before_do_not_alarm_whatever_the_trees_have_learned() -> None:
         result = judge_estimate(losses, CheckTerms(alarm_rate=0.01, metric="rmse"))
         assert result.verdict != "alarm"
         assert abs(result.numbers["worse_by"]) < 0.1
+
+
+NAMES = ("early", "on time", "late")
+
+
+def several(source: np.random.Generator, rows: int, *, spread: float, overconfident: float = 1.0) -> SampledRows:
+    """Return rows of a classifier of three classes; ``overconfident`` multiplies its log odds."""
+    odds = source.normal(0, spread, (rows, 3))
+    chance = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
+    label = (source.random((rows, 1)) > chance.cumsum(axis=1)).sum(axis=1).astype(float)
+    predicted = np.exp(odds * overconfident)
+    predicted /= predicted.sum(axis=1, keepdims=True)
+    return SampledRows("w", np.arange(rows), pd.DataFrame(odds), label, lambda _rows: predicted, predicted)
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier", "accuracy"])
+@pytest.mark.parametrize("overconfident", [1.0, 2.0])
+def test_the_estimate_of_three_classes_is_near_what_their_labels_show(metric: str, overconfident: float) -> None:
+    source = np.random.default_rng(7)
+    holdout = several(source, 6_000, spread=2.0, overconfident=overconfident)
+    window = several(source, 6_000, spread=0.7, overconfident=overconfident)
+    calibration = ClassCalibration(holdout.predictions, holdout.label, NAMES)
+    result = judge_classes(calibration, window.predictions, CheckTerms(alarm_rate=0.01, metric=metric), NAMES)  # type: ignore[arg-type]
+    truth = metric_value(metric, row_losses(metric, window.label, window.predictions))  # type: ignore[arg-type]
+    before = result.numbers["reference"]
+    assert result.verdict == "alarm"
+    assert abs(result.numbers["estimate"] - truth) < 0.12 * abs(truth - before) + 0.01
+    hits = float((window.predictions.argmax(axis=1) == window.label).mean())
+    assert result.numbers["accuracy"] == pytest.approx(hits, abs=0.03)
+    area = METRICS["roc_auc_ovr"].value(window.label, window.predictions)
+    assert result.numbers["roc_auc_ovr"] == pytest.approx(area, abs=0.03)
+    assert result.report is not None
+    expected = np.array(result.report["expected_confusion"]["rows"])
+    seen = confusion_matrix(window.label, window.predictions, NAMES)["rows"]
+    assert np.abs(expected - np.array(seen)).max() < 0.04 * 6_000
+
+
+def test_the_chances_of_three_classes_add_up_to_one_and_a_class_without_labels_is_named() -> None:
+    holdout = several(np.random.default_rng(8), 2_000, spread=1.5, overconfident=3.0)
+    calibration = ClassCalibration(holdout.predictions, holdout.label, NAMES)
+    far = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1 / 3, 1 / 3, 1 / 3]])
+    np.testing.assert_allclose(calibration.chances(far).sum(axis=1), 1.0)
+    assert calibration.chances(np.array([[0.9, 0.06, 0.04]]))[0, 0] < 0.8
+    with pytest.raises(NotReadyError, match="all or none are 'late'"):
+        ClassCalibration(holdout.predictions, np.minimum(holdout.label, 1.0), NAMES)
+
+
+def test_rows_of_three_classes_as_before_do_not_alarm_more_often_than_stated() -> None:
+    alarms = 0
+    terms = CheckTerms(alarm_rate=0.05, metric="log_loss", worse_by=1e-9)
+    for seed in range(60):
+        source = np.random.default_rng(seed)
+        holdout, window = several(source, 1_200, spread=1.5), several(source, 800, spread=1.5)
+        calibration = ClassCalibration(holdout.predictions, holdout.label, NAMES)
+        alarms += judge_classes(calibration, window.predictions, terms, NAMES).verdict == "alarm"
+    assert alarms <= 8  # of 60 at 0.05: exceeded once in a hundred such tests

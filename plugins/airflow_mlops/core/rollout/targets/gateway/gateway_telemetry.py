@@ -21,7 +21,7 @@ def add_telemetry(answers: Sequence[Mapping[str, Any]]) -> Telemetry:
         seconds=min(float(answer["seconds"]) for answer in answers),
         champion=add_version([answer["champion"] for answer in answers]),
         challenger=add_version([answer["challenger"] for answer in answers]),
-        paired=thin_samples([np.asarray(answer["paired"], np.float64).reshape(-1, 2) for answer in answers]),
+        paired=thin_samples([answer["paired"] for answer in answers], empty=(0, 2)),
         tripped=next((str(answer["tripped"]) for answer in answers if answer["tripped"]), None),
     )
 
@@ -36,19 +36,25 @@ def add_version(answers: Sequence[Mapping[str, Any]]) -> VersionTelemetry:
         errors[units] += answer["unit_errors"]
         latency += np.asarray(answer["latency"], np.int64)
     units_seen = np.flatnonzero(requests)
-    predictions = thin_samples([np.asarray(answer["predictions"], np.float64)[:, None] for answer in answers])
     return VersionTelemetry(
         requests=sum(int(answer["requests"]) for answer in answers),
         errors=sum(int(answer["errors"]) for answer in answers),
         errors_by_unit=UnitSums(errors[units_seen], requests[units_seen]),
         latency=latency,
-        predictions=predictions[:, 0],
+        predictions=thin_samples([answer["predictions"] for answer in answers], empty=(0,)),
     )
 
 
-def thin_samples(samples: Sequence[Floats]) -> Floats:
-    """Return the concatenated samples, shape (at most SAMPLE, n), thinned evenly if they are longer."""
-    joined: Floats = np.concatenate(samples)
+def thin_samples(samples: Sequence[list[Any]], *, empty: tuple[int, ...]) -> Floats:
+    """Return the concatenated samples, of at most SAMPLE items, thinned evenly if there are more.
+
+    Parameters
+    ----------
+    empty : tuple of int
+        Shape without an item.
+    """
+    parts = [np.asarray(sample, np.float64) for sample in samples if sample]
+    joined: Floats = np.concatenate(parts) if parts else np.zeros(empty)
     if len(joined) <= SAMPLE:
         return joined
     thinned: Floats = joined[np.linspace(0, len(joined) - 1, SAMPLE).round().astype(int)]
