@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError
+from airflow_mlops.core.evaluation.known_metrics import Metric
 from airflow_mlops.core.evaluation.roc_auc import CONFIDENCE, AucComponents, auc_components, compare_components
-from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError
 
 RESAMPLES = 200
 MIN_RESAMPLES = 40
@@ -172,7 +172,10 @@ class MetricOnRows:
         """Return the value of a model; see :meth:`Metric.value`."""
         if self.metric.name == "roc_auc":
             return self._components(model).estimate().value
-        return self.metric.value(self.label, self.predictions[model])
+        try:
+            return self.metric.value(self.label, self.predictions[model])
+        except DomainError as error:
+            raise DomainError(f"{model}: {error}", error.values) from error
 
     def interval(self, model: str, value: float) -> Interval | None:
         """Return the confidence interval of the value of a model; None if it has none."""
@@ -181,6 +184,8 @@ class MetricOnRows:
             return Interval(estimate.low, estimate.high, "DeLong")
         if self.metric.mean_over_rows:
             return self._normal_interval(self._losses(model), value)
+        if not self.metric.has_interval:
+            return None
         return self.draws.interval(value, self._resample(model))
 
     def interval_of_difference(self, candidate: str, reference: str, difference: float) -> Interval | None:
@@ -190,6 +195,8 @@ class MetricOnRows:
             return Interval(comparison.difference.low, comparison.difference.high, "DeLong")
         if self.metric.mean_over_rows:
             return self._normal_interval(self._losses(candidate) - self._losses(reference), difference)
+        if not self.metric.has_interval:
+            return None
         first, second = self._resample(candidate), self._resample(reference)
         # A slow metric may have got fewer resamples for one model; resample i holds the same rows for both.
         count = min(first.size, second.size)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_mlops.core.evaluation.bootstrap_interval import Interval, MetricOnRows
-from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError
-from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.evaluation.known_metrics import Metric
+from airflow_mlops.core.training.row_losses import Floats, UnknownMetricError
 
 
 @dataclass(frozen=True)

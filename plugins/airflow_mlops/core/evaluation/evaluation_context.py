@@ -18,7 +18,7 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import load_function
 from airflow_mlops.core.errors import GateError, TrainingError
 from airflow_mlops.core.evaluation.feature_importance import permutation_importance
-from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError, metrics_of_label, wrap_user_metric
+from airflow_mlops.core.evaluation.known_metrics import Metric, metrics_of_label, wrap_user_metric
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baselines, fit_baselines
 from airflow_mlops.core.ledger.state_machine import Version
@@ -27,7 +27,7 @@ from airflow_mlops.core.registry.load import copy_folder, load_version
 from airflow_mlops.core.registry.recorded_classes import ClassesChangedError
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.predict import predict
-from airflow_mlops.core.training.row_losses import Floats, checked_rows
+from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError, checked_rows
 from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.workspace import Workspace
 
@@ -83,11 +83,14 @@ class EvaluationContext:
     def importance(
         self, predict_rows: Callable[[pd.DataFrame], Floats], features: pd.DataFrame | None = None
     ) -> dict[str, float] | None:
-        """Return the permutation importance of a model; None if it cannot predict shuffled rows."""
+        """Return the permutation importance of a model; None if it has none on shuffled rows.
+
+        That is where it cannot predict them, or predicts values that the metric does not take.
+        """
         try:
             rows = self.holdout.features if features is None else features
             return permutation_importance(predict_rows, rows, self.label, self.loop.metric, seed=self.request.seed)
-        except TrainingError:
+        except (TrainingError, DomainError):
             return None
 
 
@@ -119,7 +122,7 @@ def build_context(
         holdout,
         label,
         columns,
-        metrics_of_label(user, classifies=loop.classifies, several=loop.several_classes),
+        metrics_of_label(user, classifies=loop.classifies, several=loop.several_classes, declared=loop.metric_names),
         fit_baselines(
             training,
             loop.data.label,

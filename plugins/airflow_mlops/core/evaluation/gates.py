@@ -19,7 +19,7 @@ from airflow_mlops.core.declaration.evaluate import COSTS, FAIRNESS, ROBUSTNESS,
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.bootstrap_interval import Interval, MetricOnRows, Resamples
 from airflow_mlops.core.evaluation.gate_report import NO_CHAMPION, GateReport, Verdict, gates_pass, to_verdict
-from airflow_mlops.core.evaluation.known_metrics import METRICS, Metric, UnknownMetricError
+from airflow_mlops.core.evaluation.known_metrics import METRICS, Metric, built_in_metric
 from airflow_mlops.core.evaluation.measurement_gates import (
     CandidateMeasurements,
     judge_cost,
@@ -29,7 +29,7 @@ from airflow_mlops.core.evaluation.measurement_gates import (
     parse_limit,
 )
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
-from airflow_mlops.core.training.row_losses import Floats, checked_rows
+from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError, checked_rows
 
 __all__ = ["GateReport", "Holdout", "evaluate_gates", "gates_pass"]
 
@@ -77,7 +77,7 @@ class Holdout:
         GateError
             If there is no such metric.
         """
-        metric = METRICS.get(name) or self.metrics.get(name)
+        metric = built_in_metric(name) or self.metrics.get(name)
         if metric is None:
             raise GateError(f"there is no metric {name!r}")
         return self._on_rows.setdefault(name, MetricOnRows(metric, self.label, self.predictions, self.draws))
@@ -156,8 +156,10 @@ def _judge_slices(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> 
         try:
             value = on_rows.value("candidate")
         except UnknownMetricError as error:
-            # A built-in metric may be undefined on a slice; a user's function that raises is a fault of the candidate.
-            verdict: Verdict = "too little data" if metric.name in METRICS else "fail"
+            # A built-in metric may be undefined on a slice; a user's function that raises, or a prediction that the
+            # metric does not take, is a fault of the candidate.
+            is_data = metric.name in METRICS and not isinstance(error, DomainError)
+            verdict: Verdict = "too little data" if is_data else "fail"
             yield GateReport(title, verdict, None, limit, rows, f"{title}: {error}", metric=gate.metric)
             continue
         is_cheap = metric.mean_over_rows or metric.name == "roc_auc"  # a bootstrap for every slice costs too much

@@ -6,27 +6,23 @@ slices at once and of all resamples at once. The others (AUC, PR AUC, quantiles,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from airflow_mlops.core.declaration.evaluate import ROW_CLASS_METRICS, UserMetric
+from airflow_mlops.core.declaration.evaluate import ROW_CLASS_METRICS, UserMetric, metric_parameter
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation import several_classes
 from airflow_mlops.core.evaluation.roc_auc import roc_auc
-from airflow_mlops.core.training.row_losses import SMALLEST_PROBABILITY, Floats, row_losses
+from airflow_mlops.core.training.row_losses import SMALLEST_PROBABILITY, Floats, UnknownMetricError, row_losses
 
 BINS = 10
 """Number of equal bins of the probability in the calibration error."""
 
 LABEL_UNIT = "unit of the label"
-
-
-class UnknownMetricError(GateError):
-    """A metric is undefined on these rows; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,8 @@ class Metric:
         Whether the value is the mean of one term.
     quantile : float, optional
         The quantile of the absolute error, if the metric is one.
+    has_interval : bool
+        Whether resamples give an interval of the value.
     """
 
     name: str
@@ -68,6 +66,7 @@ class Metric:
     undefined: str = "it is not defined on these rows"
     mean_over_rows: bool = False
     quantile: float | None = None
+    has_interval: bool = True
 
     def value(self, label: Floats, predicted: Floats) -> float:
         """Return the value for labels and predictions of shape (n_rows,).
@@ -123,12 +122,32 @@ def to_number(name: str, result: Any) -> float:
     return float(array)
 
 
-def metrics_of_label(user: tuple[Metric, ...] = (), *, classifies: bool, several: bool = False) -> dict[str, Metric]:
-    """Return the built-in metrics of a kind of label and the user's metrics, by name."""
-    built_in = METRICS_OF_CLASSES if classifies else METRICS_OF_NUMBERS
+def metrics_of_label(
+    user: tuple[Metric, ...] = (), *, classifies: bool, several: bool = False, declared: Iterable[str] = ()
+) -> dict[str, Metric]:
+    """Return the built-in metrics of a kind of label and the user's metrics, by name.
+
+    Those of numbers that do not take every label, carry a number in their name or rest on one row are returned where
+    they are ``declared``.
+    """
+    built_in = METRICS_OF_CLASSES if classifies else METRICS_OF_ALL_NUMBERS
     if several:
         built_in = (*(METRICS[name] for name in ROW_CLASS_METRICS), *METRICS_OF_SEVERAL_CLASSES)
-    return {metric.name: metric for metric in (*built_in, *user)}
+    metrics = {metric.name: metric for metric in built_in}
+    named = (built_in_metric(name) for name in sorted(set(declared) - set(metrics)))
+    return metrics | {metric.name: metric for metric in (*(metric for metric in named if metric), *user)}
+
+
+def built_in_metric(name: str) -> Metric | None:
+    """Return the built-in metric of a name; None if there is none.
+
+    >>> built_in_metric("pinball_loss_p90").unit, built_in_metric("pinball")
+    ('unit of the label', None)
+    """
+    parameter = metric_parameter(name)
+    if parameter is None:
+        return METRICS.get(name)
+    return _mean_loss(name, LABEL_UNIT if parameter[0] == "pinball_loss" else "deviance")
 
 
 def wrap_user_metric(declared: UserMetric, function: Callable[[Floats, Floats], Any]) -> Metric:
@@ -216,9 +235,13 @@ def _quantiles() -> Iterator[Metric]:
         yield Metric(f"p{percent}_error", LABEL_UNIT, "less", compute=partial(_quantile_error, share), quantile=share)
 
 
+def _mean_loss(name: str, unit: str) -> Metric:
+    return Metric(name, unit, "less", **_row_mean(name), mean_over_rows=True)
+
+
 METRICS_OF_CLASSES = (
-    Metric("log_loss", "nats", "less", **_row_mean("log_loss"), mean_over_rows=True),
-    Metric("brier", "probability squared", "less", **_row_mean("brier"), mean_over_rows=True),
+    _mean_loss("log_loss", "nats"),
+    _mean_loss("brier", "probability squared"),
     Metric(
         "accuracy",
         "share of rows",
@@ -319,11 +342,28 @@ METRICS_OF_SEVERAL_CLASSES = (
     ),
 )
 
-METRICS_OF_NUMBERS = (
-    Metric("mae", LABEL_UNIT, "less", **_row_mean("mae"), mean_over_rows=True),
+METRICS_OF_ALL_NUMBERS = (
+    _mean_loss("mae", LABEL_UNIT),
     Metric("rmse", LABEL_UNIT, "less", **_row_mean("rmse", transform=np.sqrt)),
     Metric("r2", "share of the variance", "more", 1.0, _r2_terms, _r2, undefined="all labels are the same"),
     *_quantiles(),
+)
+"""The metrics of numbers that are part of every evaluation."""
+METRICS_OF_NUMBERS = (
+    *METRICS_OF_ALL_NUMBERS,
+    _mean_loss("mape", "share of the label"),
+    _mean_loss("smape", "share of the mean of label and prediction"),
+    Metric("rmsle", "logarithm of 1 + the label", "less", **_row_mean("rmsle", transform=np.sqrt)),
+    _mean_loss("mean_poisson_deviance", "deviance"),
+    _mean_loss("mean_gamma_deviance", "deviance"),
+    # No interval: resamples of a maximum do not vary as samples do (Bickel and Freedman, 1981).
+    Metric(
+        "max_error",
+        LABEL_UNIT,
+        "less",
+        compute=lambda label, predicted: np.abs(label - predicted).max(),
+        has_interval=False,
+    ),
 )
 
 METRICS: dict[str, Metric] = {

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError
-from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.evaluation.known_metrics import Metric
+from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError
 
 REPORTED_SLICES = 40
 """Slices of a column in a report, those with the most rows; gates judge all slices."""
@@ -56,7 +56,10 @@ def metric_by_slice(metric: Metric, label: Floats, predicted: Floats, slices: Sl
     count = len(slices.names)
     if metric.terms is None or metric.combine is None:
         return _compute_each_slice(metric, label, predicted, slices)
-    sums = np.array([np.bincount(slices.codes, term, count) for term in metric.terms(label, predicted)])
+    try:
+        sums = np.array([np.bincount(slices.codes, term, count) for term in metric.terms(label, predicted)])
+    except DomainError:  # on some slices it may be defined
+        return _compute_each_slice(metric, label, predicted, slices)
     return np.asarray(metric.combine(sums, slices.rows.astype(np.float64)), np.float64)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from airflow_mlops.core.data.input_schema import InputSchema, UnseenValueError, refused_columns, version_schema
 from airflow_mlops.core.data.labels.labels_of import LabelReader
+from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.rollout import SERVING, OnlineMetric, RolloutStage
 from airflow_mlops.core.errors import GateError, TrainingError
@@ -29,7 +30,7 @@ from airflow_mlops.core.rollout.offline_and_online import offline_and_online
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict, insufficient_data, stage_verdict
 from airflow_mlops.core.training.predict import predict
-from airflow_mlops.core.training.row_losses import Floats, row_losses
+from airflow_mlops.core.training.row_losses import DomainError, Floats, row_losses
 from airflow_mlops.core.training.window import ModelRows, pin_scored, read_labels, read_rows
 from airflow_mlops.core.workspace import Workspace
 
@@ -129,6 +130,8 @@ def _verdict(source: StageOnRows, as_of: str) -> StageVerdict:
         compared = source.compare(partitions)
     except ChallengerFailedError as error:
         return StageVerdict("fail", f"the challenger cannot predict: {error}", 0, since=since)
+    except DomainError as error:
+        return insufficient_data(str(error), 0, since)
     labelled = int(compared.challenger_losses.size)
     if labelled < declared.min_rows:
         unlabelled = compared.rows - labelled
@@ -169,7 +172,9 @@ def compare_rows(
     Raises
     ------
     ChallengerFailedError
-        If the challenger cannot predict them.
+        If the challenger cannot predict them, or predicts values that the metric does not take.
+    DomainError
+        If the metric does not take a label, or a prediction of the champion.
     """
     rollout, champion, loop = state.rollout, state.champion, workspace.loop
     assert rollout is not None
@@ -195,11 +200,29 @@ def compare_rows(
     if not labelled.any():
         return ComparedRows(np.zeros(0), np.zeros(0), keys, len(features))
     return ComparedRows(
-        row_losses(loop.metric, label[labelled], challenger_predictions[labelled]),
+        challenger_losses(loop.metric, label[labelled], challenger_predictions[labelled]),
         row_losses(loop.metric, label[labelled], champion_predictions[labelled]),
         keys,
         len(features),
     )
+
+
+def challenger_losses(metric: MetricName, label: Floats, predicted: Floats) -> Floats:
+    """Return the loss of each row of a challenger.
+
+    Raises
+    ------
+    ChallengerFailedError
+        If it predicts values that the metric does not take.
+    DomainError
+        If labels are such values.
+    """
+    try:
+        return row_losses(metric, label, predicted)
+    except DomainError as error:
+        if error.values == "prediction":
+            raise ChallengerFailedError(str(error)) from error
+        raise
 
 
 def challenger_features(

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.declaration.evaluate import is_of_numbers
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
@@ -127,11 +127,13 @@ def scorer(metric: str) -> Any:
         "brier": "neg_brier_score",
         "accuracy": "accuracy",
     }
-    if metric not in names:
-        raise TrainingError(
-            f"a search cannot compare by {metric!r}; it can by {', '.join(sorted([*names, 'log_loss']))}"
-        )
-    return get_scorer(names[metric])
+    if metric in names:
+        return get_scorer(names[metric])
+    if not is_of_numbers(metric):
+        raise TrainingError(f"a search cannot compare by {metric!r}; it can by the metrics of single rows")
+    return make_scorer(
+        lambda label, predicted: metric_value(metric, row_losses(metric, label, predicted)), greater_is_better=False
+    )
 
 
 def class_scorer(metric: str, classes: int) -> Callable[[Any, Any, Any], float]:
@@ -140,7 +142,7 @@ def class_scorer(metric: str, classes: int) -> Callable[[Any, Any, Any], float]:
     def score(estimator: Any, features: Any, label: Any) -> float:
         chances = np.zeros((len(label), classes))
         chances[:, np.asarray(estimator.classes_, np.int64)] = estimator.predict_proba(features)
-        value = metric_value(cast(MetricName, metric), row_losses(cast(MetricName, metric), label, chances))
+        value = metric_value(metric, row_losses(metric, label, chances))
         return value if metric == "accuracy" else -value
 
     return score

@@ -17,7 +17,7 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
-from airflow_mlops.core.training.row_losses import row_losses
+from airflow_mlops.core.training.row_losses import ROOTS, row_losses
 from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.watch.performance.performance_verdict import MeanLoss, losses_by_slice
 from airflow_mlops.core.workspace import Workspace
@@ -56,7 +56,7 @@ def _loss(metric: MetricName, value: float) -> float:
     """Return the mean loss of a value of a metric."""
     if metric == "accuracy":
         return 1 - value
-    return max(value, 0.0) ** 2 if metric == "rmse" else value
+    return max(value, 0.0) ** 2 if metric in ROOTS else value
 
 
 def reference_slices(

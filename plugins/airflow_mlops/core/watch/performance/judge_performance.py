@@ -13,7 +13,7 @@ from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.bootstrap_interval import MetricOnRows, Resamples
-from airflow_mlops.core.evaluation.known_metrics import METRICS
+from airflow_mlops.core.evaluation.known_metrics import built_in_metric
 from airflow_mlops.core.ledger.watch_details import ALARM, INSUFFICIENT_DATA, NO_ALARM, PerformanceJudged
 from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.watch.performance.performance_verdict import (
@@ -119,7 +119,9 @@ def judge_whole(
     """Judge all labelled rows together; return value, interval, limit and verdict."""
     metric = declared.metric
     value = metric_value(metric, losses)
-    on_rows = MetricOnRows(METRICS[metric], rows.label, {"served": rows.predicted}, Resamples.draw(losses.size, seed=0))
+    known = built_in_metric(metric)
+    assert known is not None
+    on_rows = MetricOnRows(known, rows.label, {"served": rows.predicted}, Resamples.draw(losses.size, seed=0))
     interval = on_rows.interval("served", value)
     against = against_limit(metric, MeanLoss.of(losses), reference.whole, declared.worse_by)
     verdict = against.verdict(rate, declared.alarm_rate)

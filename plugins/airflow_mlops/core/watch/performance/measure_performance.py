@@ -218,7 +218,11 @@ class _Judgement:
     def _judge_metric(self, rows: pd.DataFrame, frame: pd.DataFrame) -> PerformanceJudged:
         """Judge the labelled rows and return the details of the record."""
         metric = self.declared.metric
-        value = self.version.details.metrics[metric]
+        value = self.version.details.metrics.get(metric)
+        if value is None:
+            number = self.version.number
+            message = f"version {number} was judged before {metric} was declared; the next champion will have a value"
+            return PerformanceJudged(verdict=INSUFFICIENT_DATA, message=message)
         reference = HoldoutLosses(value, reference_loss(self.workspace, self.version, metric))
         columns, slice_digest, no_slices = {}, None, None
         if self.declared.slices:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
-from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss
+from airflow_mlops.core.training.row_losses import Floats, loss_factor, metric_value, relative_loss
 
 Verdict = Literal["alarm", "no alarm", "insufficient data"]
 CONFIDENCE = 0.95
@@ -99,7 +99,7 @@ class AgainstLimit:
 
 def against_limit(metric: MetricName, window: MeanLoss, reference: MeanLoss, worse_by: float) -> AgainstLimit:
     """Return the distance of a mean loss from its limit: the reference, made worse by a share of the metric."""
-    factor = (1 + worse_by) ** 2 if metric == "rmse" else 1 + worse_by
+    factor = loss_factor(metric, worse_by)
     fixed = factor * reference.error
     return AgainstLimit(window.mean - factor * reference.mean, sqrt(window.error**2 + fixed**2), window.rows, fixed)
 
