@@ -89,6 +89,16 @@ class Loop(Declared):
         return self
 
     @model_validator(mode="after")
+    def _require_weight_of_its_own(self) -> Self:
+        weight = self.train.weight
+        if weight is not None and weight in self.data.key_and_time | {self.data.label}:
+            raise DeclarationError(
+                f"{weight!r} is the key, the time or the label already; a weight is a column of its own",
+                key="train.weight",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _require_classes(self) -> Self:
         require_fitting_classes(self)
         return self

@@ -13,6 +13,7 @@ import pandas as pd
 
 from airflow_mlops.core.data.frame_types import values_of
 from airflow_mlops.core.data.input_schema import version_schema
+from airflow_mlops.core.data.row_weights import fit_weights, row_weights
 from airflow_mlops.core.declaration.evaluate import UserMetric
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import load_function
@@ -60,7 +61,8 @@ class JudgedModel:
 class EvaluationContext:
     """The data and models for the judgement of a candidate.
 
-    ``champion_failed`` is the reason why an existing champion cannot be compared.
+    ``champion_failed`` is the reason why an existing champion cannot be compared; ``weight`` has the weights of the
+    rows of the holdout, where a column of them is declared.
     """
 
     loop: Loop
@@ -74,6 +76,7 @@ class EvaluationContext:
     champion_number: str | None = None
     champion_failed: str | None = None
     expected_groups: Mapping[str, list[str]] = field(default_factory=dict)
+    weight: Floats | None = None
 
     @cached_property
     def champion_importance(self) -> dict[str, float] | None:
@@ -103,6 +106,8 @@ def build_context(
     ------
     GateError
         If no row of the holdout has a label, or a declared column is missing.
+    WeightError
+        If a row of the holdout has no weight that can be used.
     """
     loop = workspace.loop
     holdout = read_window(workspace, request.window.holdout, schema=request.schema(workspace))
@@ -130,11 +135,13 @@ def build_context(
             classifies=loop.classifies,
             window_rows=window_rows,
             classes=loop.class_names,
+            weight=fit_weights(training.rows, request.weights, loop.data.time),
         ),
         champion,
         None if version is None else version.number,
         champion_failed,
         groups,
+        row_weights(holdout.rows, (request.weights or {}).get("column")),
     )
 
 
@@ -198,7 +205,7 @@ def _user_metric(workspace: Workspace, declared: UserMetric) -> Metric:
     except TrainingError as error:
         reason = f"{declared.name}: {error}"
 
-        def not_there(_label: Floats, _predicted: Floats) -> float:
+        def not_there(_label: Floats, _predicted: Floats, _weight: Floats | None) -> float:
             raise UnknownMetricError(reason)
 
         return Metric(declared.name, declared.unit, declared.better, compute=not_there)

@@ -40,7 +40,8 @@ class Holdout:
 
     Labels and predictions have shape (n_rows,). ``champion`` is None before the first promotion, and if the champion
     cannot predict, for the reason in ``champion_failed``. ``columns`` are those of the gates' slices and groups,
-    ``baselines`` the predictions of ``dummy`` and ``linear``, ``metrics`` the user's metrics.
+    ``baselines`` the predictions of ``dummy`` and ``linear``, ``metrics`` the user's metrics, ``weight`` the weights of
+    the rows, which metrics of rows count by.
     """
 
     label: Floats
@@ -53,6 +54,7 @@ class Holdout:
     missing_baselines: Mapping[str, str] = field(default_factory=dict)
     expected_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seed: int = 0
+    weight: Floats | None = None
 
     @cached_property
     def predictions(self) -> dict[str, Floats]:
@@ -80,7 +82,9 @@ class Holdout:
         metric = built_in_metric(name) or self.metrics.get(name)
         if metric is None:
             raise GateError(f"there is no metric {name!r}")
-        return self._on_rows.setdefault(name, MetricOnRows(metric, self.label, self.predictions, self.draws))
+        return self._on_rows.setdefault(
+            name, MetricOnRows(metric, self.label, self.predictions, self.draws, self.weight)
+        )
 
 
 def evaluate_gates(
@@ -145,6 +149,7 @@ def _judge_slices(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> 
     # Sorted once, each slice is a contiguous range of rows.
     order = np.argsort(slices.codes, kind="stable")
     label, predicted = holdout.label[order], holdout.candidate[order]
+    weight = None if holdout.weight is None else holdout.weight[order]
     for name, end, rows in zip(slices.names, np.cumsum(slices.rows), map(int, slices.rows), strict=True):
         title, limit, holds = parse_limit(gate, f"{gate.metric} where {column} is {name}")
         if rows < gate.min_rows:
@@ -152,7 +157,8 @@ def _judge_slices(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> 
             yield GateReport(title, "too little data", None, limit, rows, reason, metric=gate.metric)
             continue
         part = slice(int(end) - rows, int(end))
-        on_rows = MetricOnRows(metric, label[part], {"candidate": predicted[part]}, holdout.draws)
+        weights = None if weight is None else weight[part]
+        on_rows = MetricOnRows(metric, label[part], {"candidate": predicted[part]}, holdout.draws, weights)
         try:
             value = on_rows.value("candidate")
         except UnknownMetricError as error:
@@ -162,7 +168,9 @@ def _judge_slices(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> 
             verdict: Verdict = "too little data" if is_data else "fail"
             yield GateReport(title, verdict, None, limit, rows, f"{title}: {error}", metric=gate.metric)
             continue
-        is_cheap = metric.mean_over_rows or metric.name == "roc_auc"  # a bootstrap for every slice costs too much
+        is_cheap = metric.mean_over_rows or (
+            metric.name == "roc_auc" and weight is None
+        )  # a bootstrap for every slice costs too much
         interval = on_rows.interval("candidate", value) if is_cheap else None
         reason = f"{title}: {value:.4g} on {rows:,} rows{_format_interval(interval)}"
         yield GateReport(title, to_verdict(holds(value)), value, limit, rows, reason, *_bounds(interval), gate.metric)

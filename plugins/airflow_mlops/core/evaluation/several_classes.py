@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from airflow_mlops.core.evaluation.roc_auc import weighted_auc
 from airflow_mlops.core.training.row_losses import Floats
 
 BINS = 10
@@ -138,22 +139,14 @@ def calibration_error(sums: Floats, rows: Floats) -> Floats:
     return divide(np.abs(sums).sum(axis=0), rows, otherwise=np.nan)
 
 
-def roc_auc_ovr(label: Floats, predicted: Floats) -> float:
+def roc_auc_ovr(label: Floats, predicted: Floats, weight: Floats | None = None) -> float:
     """Return the mean over the classes of the area under the ROC curve of each against the others.
 
     NaN if a class has no row, or all.
     """
-    from scipy.stats import rankdata
-
-    areas = []
-    for code in range(predicted.shape[1]):
-        of_class = label == code
-        count = int(of_class.sum())
-        if not 0 < count < label.size:
-            return float("nan")
-        ranks = rankdata(predicted[:, code])
-        areas.append((ranks[of_class].sum() - count * (count + 1) / 2) / (count * (label.size - count)))
-    return float(np.mean(areas))
+    weights = (np.ones(label.size) if weight is None else weight)[None, :]
+    codes = range(predicted.shape[1])
+    return float(np.mean([weighted_auc((label == code).astype(float), predicted[:, code], weights) for code in codes]))
 
 
 def confusion_matrix(label: npt.ArrayLike, predicted: npt.ArrayLike, names: tuple[str, ...]) -> dict[str, Any]:

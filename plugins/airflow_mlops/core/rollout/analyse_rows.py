@@ -16,6 +16,7 @@ import pandas as pd
 
 from airflow_mlops.core.data.input_schema import InputSchema, UnseenValueError, refused_columns, version_schema
 from airflow_mlops.core.data.labels.labels_of import LabelReader
+from airflow_mlops.core.data.row_weights import WeightError, row_weights
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.rollout import SERVING, OnlineMetric, RolloutStage
@@ -42,6 +43,8 @@ class ChallengerFailedError(GateError):
 @dataclass(frozen=True)
 class ComparedRows:
     """The losses of both versions on the same labelled rows, shape (n_labelled,), and how many rows there were.
+
+    Where rows have weights, each loss is multiplied by the weight of its row relative to the mean weight.
 
     ``keys`` are the units of assignment of the labelled rows, ``rows`` counts the rows without a label too.
     """
@@ -130,7 +133,7 @@ def _verdict(source: StageOnRows, as_of: str) -> StageVerdict:
         compared = source.compare(partitions)
     except ChallengerFailedError as error:
         return StageVerdict("fail", f"the challenger cannot predict: {error}", 0, since=since)
-    except DomainError as error:
+    except (DomainError, WeightError) as error:
         return insufficient_data(str(error), 0, since)
     labelled = int(compared.challenger_losses.size)
     if labelled < declared.min_rows:
@@ -175,6 +178,8 @@ def compare_rows(
         If the challenger cannot predict them, or predicts values that the metric does not take.
     DomainError
         If the metric does not take a label, or a prediction of the champion.
+    WeightError
+        If a row has no weight that can be used.
     """
     rollout, champion, loop = state.rollout, state.champion, workspace.loop
     assert rollout is not None
@@ -199,9 +204,12 @@ def compare_rows(
     keys = rows.rows[loop.data.key].to_numpy(object)[labelled]
     if not labelled.any():
         return ComparedRows(np.zeros(0), np.zeros(0), keys, len(features))
+    weight = row_weights(rows.rows[labelled], loop.train.weight)
+    # Of losses times relative weights, the plain mean is the weighted one.
+    share = 1.0 if weight is None else weight / weight.mean()
     return ComparedRows(
-        challenger_losses(loop.metric, label[labelled], challenger_predictions[labelled]),
-        row_losses(loop.metric, label[labelled], champion_predictions[labelled]),
+        challenger_losses(loop.metric, label[labelled], challenger_predictions[labelled]) * share,
+        row_losses(loop.metric, label[labelled], champion_predictions[labelled]) * share,
         keys,
         len(features),
     )

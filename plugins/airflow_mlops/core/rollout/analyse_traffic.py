@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from airflow_mlops.core.data.row_weights import WeightError
 from airflow_mlops.core.declaration.rollout import OnlineMetric, Rollout, RolloutStage
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
@@ -127,7 +128,7 @@ def analyse_traffic(workspace: Workspace, state: LoopState, stage: RolloutStage)
         looks = [_judge_metric(open_, metric, look) for metric in open_.metrics]
     except ChallengerFailedError as error:
         return StageVerdict("fail", f"the challenger cannot predict: {error}", open_.requests)
-    except DomainError as error:
+    except (DomainError, WeightError) as error:
         return _fail_if_overdue(insufficient_data(str(error), open_.requests), open_)
     offline = offline_and_online(workspace, open_.rollout.version, looks)
     return _fail_if_overdue(

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from airflow_mlops.core.data.input_schema import InputSchema, contract_schema
+from airflow_mlops.core.data.row_weights import fit_weights
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.train import InInterpreter
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 
 FEW_ROWS = 30
 """Rows of a class in the training window below which a warning is logged."""
-OPTIONAL = ("levels", "classes", "refused")
+OPTIONAL = ("levels", "classes", "refused", "weights")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class TrainingRequest:
     ``commit`` of the project folder and whether it is ``dirty``, where it is in a repository: it says where to find
     the ``source`` of that digest again, and is no part of ``operation``. ``levels`` are those of the categories,
     ``classes`` those of the label by their codes. ``refused`` has the reasons why candidates are not fitted, by their
-    names; it is no part of ``operation`` either.
+    names; it is no part of ``operation`` either. ``weights`` has the ``column`` of the weights of rows and their
+    ``half_life_days``.
     """
 
     partition: str
@@ -63,9 +65,10 @@ class TrainingRequest:
     levels: dict[str, list[str]] | None = None
     classes: list[str] | None = None
     refused: dict[str, str] | None = None
+    weights: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the request as JSON values, without ``levels``, ``classes`` and ``refused`` where there are none."""
+        """Return the request as JSON values, without those of ``OPTIONAL`` that are None."""
         values = {**asdict(self), "window": self.window.to_dict(), "candidates": list(self.candidates)}
         return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
 
@@ -142,14 +145,15 @@ def close_decision(
 
 
 def _request(workspace: Workspace, decision: Record[RetrainDecided], window: TrainingWindow) -> TrainingRequest:
-    train = workspace.loop.train
+    train, data = workspace.loop.train, workspace.loop.data
     candidates = describe_candidates(workspace.loop, workspace.root)
     if not candidates["names"]:
         raise TrainingError(describe_refusals(train.function, candidates["refused"]))
     schema = fit_schema(workspace, window.fitted)
     frames = {pin.partition: read_window(workspace, [pin], schema=schema) for pin in window.fitted}
-    labels = pd.concat([frame.rows[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
+    labels = pd.concat([frame.rows[data.label] for frame in frames.values()], ignore_index=True)
     check_labels(labels, classifies=workspace.loop.classifies, classes=workspace.loop.class_names)
+    fit_weights(pd.concat([frame.rows for frame in frames.values()], ignore_index=True), train.weights, data.time)
     profile = profile_window({key: frame.features for key, frame in frames.items()})
     request = TrainingRequest(
         str(decision.partition),
@@ -165,6 +169,7 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         levels={name: list(levels) for name, levels in schema.levels.items()} or None,
         classes=list(workspace.loop.class_names) if workspace.loop.class_names else None,
         refused=candidates["refused"] or None,
+        weights=train.weights,
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
@@ -181,7 +186,11 @@ def describe_candidates(loop: Loop, root: Path) -> dict[str, Any]:
         If the function gives no model, or meets a limit.
     """
     train = loop.train
-    judged: dict[str, Any] = {"classifies": loop.classifies, "probability_metrics": list(loop.probability_metrics)}
+    judged: dict[str, Any] = {
+        "classifies": loop.classifies,
+        "probability_metrics": list(loop.probability_metrics),
+        "weighted": train.weights is not None,
+    }
     python = root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
     if python is None and train.limits.minutes is None and train.limits.memory_mb is None:
         return inspect_candidates(train.function, root, train.seed, **judged)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.input_schema import InputSchema
+from airflow_mlops.core.data.row_weights import fit_weights
 from airflow_mlops.core.declaration.train import InInterpreter, OnSageMaker
 from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition, TrainingFailed
@@ -82,6 +83,7 @@ def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: st
         search=request.search,
         file=str(file.absolute()),
         root=str(workspace.root.absolute()),
+        weights=request.weights,
     )
 
 
@@ -116,14 +118,14 @@ def run_fit(
 
 
 def rows_of(workspace: Workspace, request: FitRequest, schema: InputSchema | None = None) -> FitRows:
-    """Return the labelled rows of the pinned window, with their times if a search needs them."""
+    """Return the labelled rows of the pinned window with their weights, and with their times if a search needs them."""
     window = read_window(workspace, [PinnedPartition(**pin) for pin in request.window], schema=schema)
     data = workspace.loop.data
     moment = None if request.search is None else moments(window.rows[data.time])
     if workspace.loop.class_names is not None:
         check_classes(window.rows[data.label], workspace.loop.class_names)
     label = encode_label(window.rows[data.label], classifies=request.classifies)
-    return FitRows(window.features, label, moment)
+    return FitRows(window.features, label, moment, fit_weights(window.rows, request.weights, data.time))
 
 
 def encode_label(label: pd.Series[Any], *, classifies: bool) -> npt.NDArray[Any]:

@@ -20,6 +20,7 @@ from airflow_mlops.core.registry.model_file import save_model
 from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.search_parameters import search_parameters
 from airflow_mlops.core.training.usable_model import check_usable, label_hint
+from airflow_mlops.core.training.weighted_fit import fit_arguments
 
 
 def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
@@ -82,7 +83,8 @@ def fit_or_search(
     try:
         rows = replace(rows, features=model_input(candidate.estimator, rows.features))
         if candidate.space is None:
-            return candidate.estimator.fit(rows.features, rows.label), {}, None
+            arguments = fit_arguments(candidate.estimator, rows.weight)
+            return candidate.estimator.fit(rows.features, rows.label, **arguments), {}, None
         return search_parameters(candidate.estimator, candidate.space, request, rows)
     except TrainingError as error:
         raise TrainingError(f"{request.function}: candidate {request.candidate!r}: {error}") from error

@@ -8,13 +8,20 @@ from typing import Any
 
 from airflow_mlops.core.declaration.user_function import build_candidates
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.training.weighted_fit import weight_parameter
 
 KINDS = {True: "classifier", False: "regressor"}
 NAMES_OF_KINDS = {"outlier_detector": "an outlier detector", "density_estimator": "a density estimator"}
 
 
 def inspect_candidates(
-    function: str, root: Path, seed: int, *, classifies: bool, probability_metrics: Sequence[str]
+    function: str,
+    root: Path,
+    seed: int,
+    *,
+    classifies: bool,
+    probability_metrics: Sequence[str],
+    weighted: bool = False,
 ) -> dict[str, Any]:
     """Return the ``names`` of the usable candidates, ``searched``, and ``refused``: the reasons by name.
 
@@ -28,6 +35,8 @@ def inspect_candidates(
         Whether the declared metrics are of classes.
     probability_metrics : sequence of str
         Those of them that need probabilities.
+    weighted : bool
+        Whether rows have weights.
 
     Raises
     ------
@@ -36,7 +45,9 @@ def inspect_candidates(
     """
     candidates = build_candidates(function, root, seed)
     reasons = {
-        name: refusal_of(candidate.estimator, classifies=classifies, probability_metrics=probability_metrics)
+        name: refusal_of(
+            candidate.estimator, classifies=classifies, probability_metrics=probability_metrics, weighted=weighted
+        )
         for name, candidate in sorted(candidates.items())
     }
     names = [name for name, reason in reasons.items() if reason is None]
@@ -47,12 +58,25 @@ def inspect_candidates(
     }
 
 
-def refusal_of(estimator: Any, *, classifies: bool, probability_metrics: Sequence[str]) -> str | None:
+def refusal_of(
+    estimator: Any, *, classifies: bool, probability_metrics: Sequence[str], weighted: bool = False
+) -> str | None:
     """Return the reason why an unfitted estimator is no usable candidate; None if nothing is known against it."""
     return (
         refusal_of_kind(estimator, classifies=classifies)
         or (refusal_of_decisions(estimator, probability_metrics) if classifies else None)
+        or (refusal_of_weights(estimator) if weighted else None)
         or refusal_of_types(estimator)
+    )
+
+
+def refusal_of_weights(estimator: Any) -> str | None:
+    """Return the reason why an estimator cannot learn from rows with weights; None if its fit takes them."""
+    if weight_parameter(estimator) is not None:
+        return None
+    return (
+        f"the fit of {type(last_step(estimator)).__name__} takes no weights of rows, which train.weight and "
+        "train.half_life_days give; give an estimator whose fit takes sample_weight, or declare neither"
     )
 
 

@@ -181,8 +181,8 @@ def checked_rows(subject: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -
     return labels, predictions
 
 
-def metric_value(metric: MetricName, losses: Floats) -> float:
-    """Return the metric of rows with these losses.
+def metric_value(metric: MetricName, losses: Floats, weight: Floats | None = None) -> float:
+    """Return the metric of rows with these losses and weights, shape (n_rows,); without weights, each row counts once.
 
     >>> metric_value("mae", np.array([1.0, 3.0]))
     2.0
@@ -191,10 +191,24 @@ def metric_value(metric: MetricName, losses: Floats) -> float:
     >>> metric_value("accuracy", np.array([0.0, 0.0, 1.0, 0.0]))
     0.75
     """
-    mean = float(np.mean(losses))
+    mean = float(np.average(losses, weights=weight))
     if metric in ROOTS:
         return float(np.sqrt(mean))
     return 1 - mean if metric == "accuracy" else mean
+
+
+def standard_error(values: Floats, weight: Floats | None = None) -> float:
+    """Return the standard error of the mean of values, shape (n_rows,), or of their weighted mean.
+
+    A weighted mean is a ratio of two sums over rows; its error is that of the linearised ratio.
+
+    >>> round(standard_error(np.array([1.0, 2.0, 3.0])), 6), round(standard_error(np.array([1.0, 2, 3]), np.ones(3)), 6)
+    (0.57735, 0.57735)
+    """
+    if weight is None:
+        return float(np.std(values, ddof=1)) / float(np.sqrt(values.size))
+    parts = weight * (values - np.average(values, weights=weight)) / weight.sum()
+    return float(np.sqrt((parts**2).sum() * values.size / (values.size - 1)))
 
 
 def loss_factor(metric: MetricName, worse_by: float) -> float:

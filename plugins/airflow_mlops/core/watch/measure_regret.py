@@ -191,6 +191,7 @@ def fit_fresh_model(workspace: Workspace, champion: Version, window: TrainingWin
         search=request.get("search"),
         file=str(file.absolute()),
         root=str(workspace.root.absolute()),
+        weights=request.get("weights"),
     )
     try:
         return load_model(file, run_fit(workspace, fit_request, schema=schema).digest)

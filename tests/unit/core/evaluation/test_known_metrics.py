@@ -115,6 +115,90 @@ def test_every_slice_has_the_metric_of_its_rows_alone(name: str) -> None:
         assert part == pytest.approx(METRICS[name].value(label[mask], predicted[mask]))
 
 
+WEIGHTS = RANDOM.exponential(size=ROWS) * (RANDOM.random(ROWS) < 0.9)
+
+
+def weighted_oracle(name: str, label: Any, predicted: Any, weights: Any) -> Any:
+    """Return scikit-learn's or numpy's value for rows with weights."""
+    if METRICS[name].quantile is None:
+        return ORACLES[name](label, predicted, weights)
+    errors = np.abs(label - predicted)
+    return np.quantile(errors, METRICS[name].quantile, weights=weights, method="inverted_cdf")
+
+
+@pytest.mark.parametrize("name", sorted(OF_ONE_NUMBER))
+def test_a_metric_of_rows_with_weights_is_that_of_scikit_learn_whole_by_slice_and_resampled(name: str) -> None:
+    label, predicted = rows_for(name)
+    metric, expected = METRICS[name], weighted_oracle(name, label, predicted, WEIGHTS)
+    assert metric.value(label, predicted, WEIGHTS) == pytest.approx(expected)
+    assert metric.value(label, predicted, WEIGHTS / 1000) == pytest.approx(expected)
+    column = np.array(["a", "b", "c", "d"])[RANDOM.integers(0, 4, ROWS)]
+    slices = Slices.from_column(column)
+    for value, part in zip(slices.names, metric_by_slice(metric, label, predicted, slices, WEIGHTS), strict=True):
+        mask = column == value
+        assert part == pytest.approx(weighted_oracle(name, label[mask], predicted[mask], WEIGHTS[mask]))
+    draws = Resamples.draw(ROWS, seed=1, resamples=7)
+    resampled = draws.values(metric, label, predicted, WEIGHTS)
+    counts = [count * WEIGHTS for count in draws.weights]
+    assert resampled == pytest.approx(np.array([weighted_oracle(name, label, predicted, count) for count in counts]))
+
+
+@pytest.mark.parametrize("name", sorted(OF_ONE_NUMBER - {"max_error"}))
+def test_rows_with_weights_have_intervals_of_values_and_of_differences(name: str) -> None:
+    label, predicted = rows_for(name)
+    both = {"candidate": predicted, "champion": predicted[::-1]}
+    on_rows = MetricOnRows(METRICS[name], label, both, Resamples.draw(ROWS, seed=1), WEIGHTS)
+    value = on_rows.value("candidate")
+    interval = on_rows.interval("candidate", value)
+    assert interval is not None
+    assert interval.low < value < interval.high
+    assert interval.method != "DeLong"
+    difference = value - on_rows.value("champion")
+    between = on_rows.interval_of_difference("candidate", "champion", difference)
+    assert between is not None
+    assert between.low < difference < between.high
+
+
+def test_rows_without_any_weight_have_no_value() -> None:
+    for name in sorted(OF_ONE_NUMBER - {"calibration_error"}):
+        with pytest.raises(UnknownMetricError, match=name):
+            METRICS[name].value(*rows_for(name), np.zeros(ROWS))
+
+
+def test_a_metric_of_the_users_own_gets_the_weights_if_it_takes_them() -> None:
+    def cost(label: Any, predicted: Any, weight: Any = None) -> float:
+        return float(np.average(label - predicted, weights=weight))
+
+    def blind(label: Any, predicted: Any) -> float:
+        return float((label - predicted).mean())
+
+    metric = wrap_user_metric(UserMetric(name="cost", function="a:b"), cost)
+    assert metric.value(NUMBERS, GUESSES, WEIGHTS) == pytest.approx(np.average(NUMBERS - GUESSES, weights=WEIGHTS))
+    assert metric.value(NUMBERS, GUESSES) == pytest.approx((NUMBERS - GUESSES).mean())
+    unaware = wrap_user_metric(UserMetric(name="blind", function="a:b"), blind)
+    assert unaware.value(NUMBERS, GUESSES, WEIGHTS) == pytest.approx((NUMBERS - GUESSES).mean())
+
+
+@pytest.mark.parametrize("name", ["mae", "rmse", "p50_error"])
+def test_the_interval_of_rows_with_weights_holds_the_truth_in_about_95_of_100_samples(name: str) -> None:
+    """The weight grows with the error: the truth is the metric of the population by weight."""
+    random, mask = np.random.default_rng(23), 0
+
+    def draw(rows: int) -> tuple[Any, Any, Any]:
+        predicted = random.normal(size=rows)
+        return np.zeros(rows), predicted, random.exponential(size=rows) * (0.5 + np.abs(predicted))
+
+    truth = METRICS[name].value(*draw(1_000_000))
+    for number in range(300):
+        label, predicted, weight = draw(400)
+        draws = Resamples.draw(400, seed=number)
+        on_rows = MetricOnRows(METRICS[name], label, {"candidate": predicted}, draws, weight)
+        interval = on_rows.interval("candidate", on_rows.value("candidate"))
+        assert interval is not None
+        mask += interval.low <= truth <= interval.high
+    assert 0.90 <= mask / 300 <= 0.985
+
+
 @pytest.mark.parametrize("name", ["pinball_loss_p2_5", "mean_tweedie_deviance_1_5"])
 def test_a_metric_with_a_number_in_its_name_has_a_unit_and_a_normal_interval(name: str) -> None:
     metric = built_in_metric(name)
