@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_mlops.core.evaluation.known_metrics import Metric
     from airflow_mlops.core.ledger.details import Details
 
 HERE = Path(__file__).resolve().parent
@@ -89,6 +90,7 @@ def pages() -> dict[str, str]:
         "operators.md": operators_page(),
         "ledger.md": ledger_page(),
         "errors.md": errors_page(),
+        "metrics.md": metrics_page(),
         "cli.md": cli_page(),
     }
 
@@ -408,6 +410,58 @@ def errors_page() -> str:
             table(("error", "meaning", "the task"), rows),
         ]
     )
+
+
+def metrics_page() -> str:
+    """Return the page of the metrics: unit, direction, interval, and the values that each does not take."""
+    from airflow_mlops.core.declaration.evaluate import EXAMPLES, SEVERAL_CLASS_METRICS, row_metrics
+    from airflow_mlops.core.evaluation.known_metrics import METRICS, METRICS_OF_CLASSES, built_in_metric
+
+    classes = {*(metric.name for metric in METRICS_OF_CLASSES), *SEVERAL_CLASS_METRICS}
+    by_rows = {*row_metrics("class"), *row_metrics("number"), *EXAMPLES}
+    metrics = [*METRICS.values(), *filter(None, map(built_in_metric, EXAMPLES))]
+    rows = [
+        (
+            f"`{metric.name}`",
+            "classes" if metric.name in classes else "numbers",
+            metric.unit,
+            metric.better,
+            interval_of(metric),
+            "yes" if metric.name in by_rows else "",
+            literal(domain_of(metric.name)),
+        )
+        for metric in metrics
+    ]
+    head = ("metric", "of", "unit", "better", "interval", "compares row by row", "does not take")
+    return "\n".join(
+        [
+            "# The metrics\n",
+            NOTE,
+            "A gate takes all of them, and [measures that are none of rows](../how-to/judge-a-model.md#gates). One "
+            "that compares row by row also watches, judges a rollout and chooses among candidates. "
+            "`pinball_loss_p90` is that of the quantile 0.9, `pinball_loss_p97_5` that of 0.975; "
+            "`mean_tweedie_deviance_1_5` is that of the power 1.5, and any power between 1 and 2 has its own name. "
+            "[How models are judged](../explanation/how-models-are-judged.md#metrics) says what each is.\n",
+            table(head, rows),
+        ]
+    )
+
+
+def interval_of(metric: Metric) -> str:
+    """Return the method of the interval of a metric."""
+    if metric.name == "roc_auc":
+        return "DeLong"
+    return "normal" if metric.mean_over_rows else "bootstrap" if metric.has_interval else "none"
+
+
+def domain_of(name: str) -> str:
+    """Return the values that a metric does not take, in words."""
+    from airflow_mlops.core.declaration.evaluate import metric_parameter
+    from airflow_mlops.core.training.row_losses import DOMAINS
+
+    domains = DOMAINS.get((metric_parameter(name) or (name,))[0], ())
+    pairs = zip(("labels", "predictions"), domains, strict=False)
+    return ", ".join(f"{values} that are {domain[1]}" for values, domain in pairs if domain)
 
 
 def cli_page() -> str:

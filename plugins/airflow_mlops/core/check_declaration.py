@@ -12,7 +12,7 @@ from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError, TrainingError
 
 if TYPE_CHECKING:
-    from airflow_mlops.core.declaration.contract import Column
+    from airflow_mlops.core.declaration.contract import Column, Contract
     from airflow_mlops.core.declaration.loop import Loop
 
 
@@ -90,6 +90,7 @@ def check_columns(loop: Loop, root: Path) -> None:
             f"{'; name its classes in data.classes' if loop.classifies else ''}",
             key="data.label",
         )
+    _require_weight_column(loop.train.weight, contract, str(loop.data.contract))
     # The user's function may make columns that the contract does not have.
     if loop.data.features is None:
         for name in declared_columns(loop):
@@ -102,6 +103,21 @@ def check_columns(loop: Loop, root: Path) -> None:
     if loop.data.expectations:
         types = {name: column.stored_type for name, column in contract.stored.items()}
         check_suite_columns(root / loop.data.expectations, str(loop.data.contract), types)
+
+
+def _require_weight_column(weight: str | None, contract: Contract, file: str) -> None:
+    """Raise DeclarationError unless the contract has the declared column of weights, and it holds numbers."""
+    if weight is None:
+        return
+    if weight not in contract.columns:
+        hint = suggest_name(weight, sorted(contract.columns))
+        raise DeclarationError(f"the contract {file} has no column {weight!r}; {hint}", key="train.weight")
+    column = contract.columns[weight]
+    if not is_label_type(column.source_type, classifies=False):
+        raise DeclarationError(
+            f"{weight!r} is of type {column.type} in {file}, and a weight is a number: int, float or decimal",
+            key="train.weight",
+        )
 
 
 def _require_class_type(loop: Loop, label: Column) -> None:

@@ -105,12 +105,13 @@ class VersionLoader:
         """
         contract, data = self._workspace.contract, self._workspace.loop.data
         if contract is None:
-            columns = dict(versions[0].columns or {})
+            unseen = served_schema(self._workspace, versions[0].hidden, versions[0].levels).hidden
+            columns = {name: kind for name, kind in (versions[0].columns or {}).items() if name not in unseen}
             columns_key = tuple(sorted(columns.items()))
             if columns_key not in self._shapes:
                 self._shapes[columns_key] = request_shape(data, None, columns, secret=self._secret)
             return self._shapes[columns_key]
-        hidden = contract.hidden
+        hidden = self._workspace.hidden
         for version in versions:
             hidden = hidden & served_schema(self._workspace, version.hidden, version.levels).hidden
         if hidden not in self._shapes:

@@ -28,6 +28,7 @@ from airflow_mlops.core.training.predict import predict
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.test_shadow import wait_for_telemetry
 from tests.contracts.gateway.toy_project import ToyProject, line
+from tests.unit.core.toy_loop import ingest, toy_loop, week
 
 CONTRACT = """
 contract: toy
@@ -252,3 +253,36 @@ def test_levels_that_are_none_are_refused(start: Start, levels: Any, words: str)
         answer = client.put("/control/prepare", json=body)
     assert answer.status_code == 422
     assert words in answer.json()["error"]
+
+
+def with_weight(tmp_path: Path, column: str, contract: str | None) -> tuple[ToyProject, GatewayProcess, GatewayTarget]:
+    """Return a project whose declaration makes a column the weight of a row, with a gateway that runs."""
+    train = {**toy_loop().to_dict()["train"], "weight": column}
+    project = ToyProject(tmp_path, contract=contract, train=train)
+    gateway = project.gateway().start()
+    return project, gateway, GatewayTarget(project.workspace, [gateway.url], TELL_TOKEN)
+
+
+def test_a_row_needs_no_weight_and_a_version_from_before_it_was_declared_keeps_its_column(tmp_path: Path) -> None:
+    project, gateway, target = with_weight(tmp_path, "stops", CONTRACT.replace(", feature: false", ""))
+    without = {name: value for name, value in row(x=4.0).items() if name != "stops"}
+    try:
+        serve(target, 1, project.version(1, by_stops(), hidden=()))
+        assert refusal(gateway, without)["error"] == "stops: is missing"
+        assert gateway.predict(row(stops=2))["prediction"] == pytest.approx(2.0)
+        serve(target, 2, project.version(2, line(2), hidden=("stops",)))
+        assert gateway.predict(without) == {"prediction": 8.0, "version": "2"}
+        assert gateway.predict(row(x=4.0, stops=2)) == {"prediction": 8.0, "version": "2"}
+    finally:
+        project.close()
+
+
+def test_without_a_contract_a_row_has_no_weight(tmp_path: Path) -> None:
+    project, gateway, target = with_weight(tmp_path, "kind", None)
+    try:
+        ingest(project.workspace, week(0))
+        serve(target, 1, project.version(1, hidden=("kind",)))
+        assert gateway.predict({"id": "a", "x": 2.0}) == {"prediction": 2.0, "version": "1"}
+        assert refusal(gateway, {"id": "a", "x": 2.0, "kind": "a"})["field"] == "kind"
+    finally:
+        project.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from airflow_mlops.core.declaration.own_types import own_code
@@ -48,6 +50,21 @@ def test_the_same_request_gives_the_same_model_file_everywhere(
     assert load_model(Path(request.file), remote.digest).predict(rows.features).shape == (600,)
     # Of the rows nothing is left beside the model.
     assert [path.name for path in Path(request.file).parent.iterdir()] == ["model.skops"]
+
+
+@pytest.mark.parametrize("runner", OTHERS, indirect=True)
+@pytest.mark.parametrize("candidate", ["line", "searched"])
+def test_rows_with_weights_give_the_same_model_everywhere_and_another_one_than_without(
+    runner: StepRunner, ask: Any, rows: FitRows, candidate: str, tmp_path: Path
+) -> None:
+    weighted = replace(rows, weight=np.linspace(0.0, 3.0, 600))
+    fits = {
+        name: InProcessStep().fit(ask(candidate, file=str(tmp_path / name / "model.skops")), kept)
+        for name, kept in (("with", weighted), ("without", rows))
+    }
+    remote = runner.fit(ask(candidate, weights={"column": "w"}), weighted)
+    assert remote.digest == fits["with"].digest != fits["without"].digest
+    assert remote.search == fits["with"].search
 
 
 @pytest.mark.parametrize("runner", ["child"], indirect=True)

@@ -41,7 +41,7 @@ class InputSchema:
     Parameters
     ----------
     hidden : frozenset of str
-        Columns that the contract hides from it.
+        Columns that it does not see.
     levels : mapping of str to tuple of str
         Levels of its categories by column; any other column of text stays text.
     """
@@ -130,7 +130,7 @@ def unseen_sentence(column: str, value: str, number: str, levels: tuple[str, ...
 def version_schema(workspace: Workspace, version: Version) -> InputSchema:
     """Return the input schema of a version: a version keeps what it was fitted on until it is replaced.
 
-    A column is hidden from it if the contract hides it now, and hid it at the fit.
+    A column is hidden from it if it is hidden now, and was at the fit.
     """
     return served_schema(workspace, version.details.hidden, version.details.levels)
 
@@ -139,7 +139,7 @@ def served_schema(
     workspace: Workspace, hidden: Iterable[str] | None, levels: Mapping[str, Iterable[str]] | None
 ) -> InputSchema:
     """Return the input schema of a version from what was recorded at its fit; None where it was not recorded."""
-    now = workspace.contract.hidden if workspace.contract else frozenset()
+    now = workspace.hidden
     recorded = {name: tuple(values) for name, values in (levels or {}).items()}
     return InputSchema(now if hidden is None else now.intersection(hidden), recorded)
 
@@ -148,9 +148,9 @@ def contract_schema(workspace: Workspace) -> InputSchema:
     """Return the input schema that the contract alone gives: a category without declared levels stays text."""
     contract = workspace.contract
     if contract is None:
-        return InputSchema()
+        return InputSchema(workspace.hidden)
     levels = {name: contract.columns[name].levels for name in model_categories(workspace)}
-    return InputSchema(contract.hidden, {name: values for name, values in levels.items() if values is not None})
+    return InputSchema(workspace.hidden, {name: values for name, values in levels.items() if values is not None})
 
 
 def model_categories(workspace: Workspace) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ def model_categories(workspace: Workspace) -> tuple[str, ...]:
     contract, data = workspace.contract, workspace.loop.data
     if contract is None:
         return ()
-    seen = contract.columns.keys() - contract.hidden - data.key_and_time - {data.label}
+    seen = contract.columns.keys() - workspace.hidden - data.key_and_time - {data.label}
     return tuple(sorted(name for name in seen if contract.columns[name].type == "category"))
 
 

@@ -77,7 +77,7 @@ class FeatureMaker:
 
     @cached_property
     def hidden(self) -> frozenset[str]:
-        """Columns that neither a model nor the function sees: the label, and those that the contract hides."""
+        """Columns that neither a model nor the function sees: label and weight, and those that the contract hides."""
         data = self.workspace.loop.data
         return (self.schema.hidden - data.key_and_time) | {data.label}
 
@@ -127,7 +127,9 @@ class FeatureMaker:
             if not isinstance(name, str):
                 raise TrainingError(f"{self.reference} gave a column called {name!r}; names must be text")
             if name in self.hidden:
-                role = "the label" if name == self.workspace.loop.data.label else "hidden by the contract"
+                loop = self.workspace.loop
+                roles = {loop.data.label: "the label", loop.train.weight: "the weight of a row"}
+                role = roles.get(name, "hidden by the contract")
                 raise TrainingError(f"{self.reference} gave the column {name!r}, which is {role}")
 
 

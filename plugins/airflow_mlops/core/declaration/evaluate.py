@@ -1,13 +1,12 @@
 """The sections ``gates`` and ``evaluate``: conditions on a candidate, and what its evaluation reports."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from airflow_mlops.core.declaration.declared import Declared, Listed, Reference, section
-
-MetricName = Literal["mae", "rmse", "log_loss", "brier", "accuracy"]
-"""The metrics that are means over rows, so that two models can be compared row by row."""
+from airflow_mlops.core.declaration.validation_errors import suggest_name
 
 CLASS_METRICS = (
     "accuracy",
@@ -42,7 +41,15 @@ PROBABILITY_METRICS = (
     "expected_calibration_error",
 )
 """The metrics of classes that need probabilities; the others judge decisions."""
-NUMBER_METRICS = ("mae", "rmse", "r2", "p50_error", "p90_error", "p99_error")
+ROW_NUMBER_METRICS = ("mae", "rmse", "mape", "smape", "rmsle", "mean_poisson_deviance", "mean_gamma_deviance")
+NUMBER_METRICS = (*ROW_NUMBER_METRICS, "max_error", "r2", "p50_error", "p90_error", "p99_error")
+PARAMETERS = {
+    "pinball_loss": r"pinball_loss_p((?:0_[0-9]{0,2}[1-9]|[1-9][0-9]?(?:_[0-9]{0,2}[1-9])?))",
+    "mean_tweedie_deviance": r"mean_tweedie_deviance_(1_[0-9]{0,2}[1-9])",
+}
+"""The metrics that carry a number in their name: the percent of a quantile, and a power between 1 and 2."""
+EXAMPLES = ("pinball_loss_p90", "mean_tweedie_deviance_1_5")
+"""One metric of each of these kinds."""
 CLASS_FAIRNESS = (
     "demographic_parity_difference",
     "demographic_parity_ratio",
@@ -58,8 +65,53 @@ STABILITY = "importance_stability"
 
 CLASSIFICATION_METRICS = frozenset({*CLASS_METRICS, *SEVERAL_CLASS_METRICS, *CLASS_FAIRNESS})
 REGRESSION_METRICS = frozenset({*NUMBER_METRICS, *NUMBER_FAIRNESS})
-GATE_METRICS = (*CLASS_METRICS, *SEVERAL_CLASS_METRICS, *NUMBER_METRICS, *FAIRNESS, *ROBUSTNESS, *COSTS, STABILITY)
-"""The built-in metrics of a gate."""
+GATE_METRICS = (
+    *CLASS_METRICS,
+    *SEVERAL_CLASS_METRICS,
+    *NUMBER_METRICS,
+    *EXAMPLES,
+    *FAIRNESS,
+    *ROBUSTNESS,
+    *COSTS,
+    STABILITY,
+)
+"""The built-in metrics of a gate; of those with a number in their name, an example."""
+
+
+def metric_parameter(name: str) -> tuple[str, float] | None:
+    """Return the kind of a metric and the number that its name carries; None for any other metric.
+
+    >>> metric_parameter("pinball_loss_p97_5"), metric_parameter("mean_tweedie_deviance_1_5"), metric_parameter("mae")
+    (('pinball_loss', 0.975), ('mean_tweedie_deviance', 1.5), None)
+    """
+    for kind, pattern in PARAMETERS.items():
+        match = re.fullmatch(pattern, name) if name.startswith(kind) else None
+        if match:
+            number = float(match[1].replace("_", "."))
+            return kind, round(number / 100, 6) if kind == "pinball_loss" else number
+    return None
+
+
+def _require_row_metric(name: str) -> str:
+    names = [*row_metrics("number"), *EXAMPLES, *row_metrics("class")]
+    if name not in names and metric_parameter(name) is None:
+        raise ValueError(f"no such metric of single rows; {suggest_name(name, names, kind='metrics')}")
+    return name
+
+
+MetricName = Annotated[
+    str,
+    AfterValidator(_require_row_metric),
+    Field(
+        json_schema_extra={
+            "anyOf": [
+                {"enum": [*ROW_NUMBER_METRICS, *ROW_CLASS_METRICS]},
+                *({"pattern": f"^{pattern.replace('?:', '')}$"} for pattern in PARAMETERS.values()),
+            ]
+        }
+    ),
+]
+"""A metric that is a mean over rows, or its root, so that two models can be compared row by row."""
 
 
 class Gate(Declared):
@@ -124,7 +176,7 @@ class UserMetric(Declared):
 
     @model_validator(mode="after")
     def _require_free_name(self) -> Self:
-        if self.name in (*GATE_METRICS, "loss", "champion", "candidate"):
+        if self.name in (*GATE_METRICS, "loss", "champion", "candidate") or metric_parameter(self.name):
             raise ValueError(f"{self.name!r} is a metric of its own already; choose another name")
         return self
 
@@ -174,10 +226,15 @@ def label_kind(names: set[str]) -> Literal["class", "number"] | None:
     >>> label_kind({"roc_auc", "worse_by_noise"}), label_kind({"mae", "r2"}), label_kind({"model_bytes"})
     ('class', 'number', None)
     """
-    classes, numbers = bool(names & CLASSIFICATION_METRICS), bool(names & REGRESSION_METRICS)
+    classes, numbers = bool(names & CLASSIFICATION_METRICS), any(map(is_of_numbers, names))
     return None if classes == numbers else "class" if classes else "number"
 
 
+def is_of_numbers(name: str) -> bool:
+    """Return whether a metric is one of numbers."""
+    return name in REGRESSION_METRICS or metric_parameter(name) is not None
+
+
 def row_metrics(label: Literal["class", "number"]) -> tuple[MetricName, ...]:
-    """Return the metrics that are means over rows for a kind of label, the default first."""
-    return ("log_loss", "brier", "accuracy") if label == "class" else ("mae", "rmse")
+    """Return the metrics without a number in their name that are means over rows, the default first."""
+    return ROW_CLASS_METRICS if label == "class" else ROW_NUMBER_METRICS

@@ -14,11 +14,12 @@ from airflow_mlops.core.declaration.declared import Declared, Listed, Reference,
 from airflow_mlops.core.declaration.evaluate import (
     CLASSIFICATION_METRICS,
     PROBABILITY_METRICS,
-    REGRESSION_METRICS,
     Evaluate,
     Gate,
     MetricName,
+    is_of_numbers,
     label_kind,
+    metric_parameter,
     row_metrics,
 )
 from airflow_mlops.core.declaration.retrain import Retrain
@@ -71,7 +72,7 @@ class Loop(Declared):
     def _require_metrics(self) -> Self:
         names = self.evaluate.metric_names()
         for index, gate in enumerate(self.gates):
-            if gate.metric not in names:
+            if gate.metric not in names and metric_parameter(gate.metric) is None:
                 # pydantic passes an error that is no ValueError on as it is, with its own key.
                 hint = suggest_name(gate.metric, names, kind="metrics")
                 raise DeclarationError(f"no such metric (value {gate.metric!r}); {hint}", key=f"gates[{index}].metric")
@@ -79,12 +80,22 @@ class Loop(Declared):
 
     @model_validator(mode="after")
     def _require_one_label_kind(self) -> Self:
-        names = self._metric_names()
+        names = self.metric_names
         if label_kind(names) is None:
             listing = ", ".join(sorted(names))
-            if names & CLASSIFICATION_METRICS and names & REGRESSION_METRICS:
+            if names & CLASSIFICATION_METRICS and any(map(is_of_numbers, names)):
                 raise ValueError(f"mixes metrics of classification and regression: {listing}")
             raise ValueError(f"no metric says whether the label is a class or a number; add a gate on one ({listing})")
+        return self
+
+    @model_validator(mode="after")
+    def _require_weight_of_its_own(self) -> Self:
+        weight = self.train.weight
+        if weight is not None and weight in self.data.key_and_time | {self.data.label}:
+            raise DeclarationError(
+                f"{weight!r} is the key, the time or the label already; a weight is a column of its own",
+                key="train.weight",
+            )
         return self
 
     @model_validator(mode="after")
@@ -98,15 +109,16 @@ class Loop(Declared):
         refuse_templates(fields)
         return fields
 
-    def _metric_names(self) -> set[str]:
-        """Return the names of the metrics of the gates and of the watch."""
+    @property
+    def metric_names(self) -> set[str]:
+        """The names of the metrics of the gates and of the watch."""
         watched = {self.watch.performance.metric} if self.watch.performance else set()
         return watched | {gate.metric for gate in self.gates}
 
     @property
     def classifies(self) -> bool:
         """Whether the label is a class, as the metrics of the gates and of the watch imply."""
-        return label_kind(self._metric_names()) == "class"
+        return label_kind(self.metric_names) == "class"
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -129,8 +141,8 @@ class Loop(Declared):
         if self.watch.performance:
             return self.watch.performance.metric
         means = row_metrics("class" if self.classifies else "number")
-        gated = {gate.metric: None for gate in self.gates}
-        return next((mean for name in gated for mean in means if mean == name), means[0])
+        gated = (gate.metric for gate in self.gates)
+        return next((name for name in gated if name in means or metric_parameter(name)), means[0])
 
     @property
     def probability_metrics(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The section ``train``: the function, the partitions, the place and the limits of a fit."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -97,6 +97,14 @@ class Train(Declared):
     runs_on: RunsOn = Field(
         default={"kind": "worker"}, validate_default=True, description="where candidates are fitted"
     )
+    weight: str | None = Field(
+        default=None,
+        min_length=1,
+        description="column with the weight of each row, a number from 0, in fits and metrics; it is no feature",
+    )
+    half_life_days: float | None = Field(
+        default=None, gt=0, description="age at which a row counts half in a fit, from the newest row of the window"
+    )
     limits: FitLimits = section("limits of one fit")
     early_stopping: EarlyStopping | None = Field(
         default=None, description="when to stop boosting; every candidate is then boosted trees of an extra"
@@ -108,6 +116,19 @@ class Train(Declared):
         if isinstance(self.runs_on, OnSageMaker) and self.limits.memory_mb is not None:
             raise ValueError("limits.memory_mb cannot be kept on SageMaker; choose an instance_type with that memory")
         return self
+
+    @model_validator(mode="after")
+    def _require_rows_of_one_weight(self) -> Self:
+        if self.early_stopping is not None and self.weights is not None:
+            key = "half_life_days" if self.weight is None else "weight"
+            raise ValueError(f"early_stopping counts every row once, and {key} is declared; leave out one of them")
+        return self
+
+    @property
+    def weights(self) -> dict[str, Any] | None:
+        """The declared weights of rows, as a training request has them; None without any."""
+        weights = {"column": self.weight, "half_life_days": self.half_life_days}
+        return {name: value for name, value in weights.items() if value is not None} or None
 
     @property
     def partitions_needed(self) -> int:

@@ -1,5 +1,7 @@
 """Confidence intervals of metrics: DeLong for the AUC, normal for means over rows, bootstrap for the others.
 
+Of rows with weights a mean is a ratio of two sums, and its error that of the linearised ratio; the AUC is resampled.
+
 The bootstrap draws rows with their label and the predictions of all models together, so that the difference of two
 models takes into account that they share their rows. On a large holdout it draws from a sample of the rows and scales
 the interval by the root of the sampled share, as the error of a metric falls with the root of the number of rows.
@@ -19,9 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_mlops.core.errors import GateError
-from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError
-from airflow_mlops.core.evaluation.roc_auc import CONFIDENCE, AucComponents, auc_components, compare_components
-from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.evaluation.known_metrics import Metric, weighted_quantile
+from airflow_mlops.core.evaluation.roc_auc import (
+    CONFIDENCE,
+    AucComponents,
+    auc_components,
+    compare_components,
+    weighted_auc,
+)
+from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError, standard_error
 
 RESAMPLES = 200
 MIN_RESAMPLES = 40
@@ -79,24 +87,30 @@ class Resamples:
         rows = f"{drawn:,} rows" if drawn == self.rows else f"{drawn:,} of {self.rows:,} rows, scaled"
         return f"bootstrap, {resamples} resamples of {rows}"
 
-    def values(self, metric: Metric, label: Floats, predicted: Floats) -> Floats:
+    def values(self, metric: Metric, label: Floats, predicted: Floats, weight: Floats | None = None) -> Floats:
         """Return the metric of each resample, shape (n_resamples,), shorter for a slow function; NaN if undefined."""
         label, predicted = label[self.sample], predicted[self.sample]
+        weight = None if weight is None else weight[self.sample]
+        counts = self.weights if weight is None else self.weights * weight
         if metric.terms is not None and metric.combine is not None:
-            sums = np.array([self.weights @ term for term in metric.terms(label, predicted)])
-            return np.asarray(metric.combine(sums, self.weights.sum(axis=1)), np.float64)
+            sums = np.array([counts @ term for term in metric.terms(label, predicted)])
+            return np.asarray(metric.combine(sums, counts.sum(axis=1)), np.float64)
         if metric.quantile is not None:
-            return np.asarray(np.quantile(np.abs(label - predicted)[self.index], metric.quantile, axis=1))
-        if metric.name == "pr_auc":
-            return average_precision(label, predicted, self.weights)
-        return self._compute_each(metric, label, predicted)
+            errors = np.abs(label - predicted)
+            if weight is not None:
+                return weighted_quantile(errors, metric.quantile, counts)
+            return np.asarray(np.quantile(errors[self.index], metric.quantile, axis=1))
+        of_counts = {"pr_auc": average_precision, "roc_auc": weighted_auc}.get(metric.name)
+        if of_counts is not None:
+            return of_counts(label, predicted, counts)
+        return self._compute_each(metric, label, predicted, weight)
 
-    def _compute_each(self, metric: Metric, label: Floats, predicted: Floats) -> Floats:
+    def _compute_each(self, metric: Metric, label: Floats, predicted: Floats, weight: Floats | None) -> Floats:
         values: list[float] = []
         start = process_time()
         for rows in self.index:
             try:
-                values.append(metric.value(label[rows], predicted[rows]))
+                values.append(metric.value(label[rows], predicted[rows], None if weight is None else weight[rows]))
             except UnknownMetricError:
                 values.append(float("nan"))
             if process_time() - start > SLOW_SECONDS:
@@ -161,35 +175,52 @@ class MetricOnRows:
         The predictions of each model, by its name.
     draws : Resamples
         Resamples of the rows; each model is resampled at most once.
+    weight : ndarray of float, shape (n_rows,), optional
+        The weights of the rows; each counts once by default.
     """
 
-    def __init__(self, metric: Metric, label: Floats, predictions: Mapping[str, Floats], draws: Resamples) -> None:
-        self.metric, self.label, self.predictions, self.draws = metric, label, predictions, draws
+    def __init__(
+        self,
+        metric: Metric,
+        label: Floats,
+        predictions: Mapping[str, Floats],
+        draws: Resamples,
+        weight: Floats | None = None,
+    ) -> None:
+        self.metric, self.label, self.predictions, self.draws, self.weight = metric, label, predictions, draws, weight
+        self._is_delong = metric.name == "roc_auc" and weight is None
         self._resampled_values: dict[str, Floats] = {}
         self._auc_components: dict[str, AucComponents] = {}
 
     def value(self, model: str) -> float:
         """Return the value of a model; see :meth:`Metric.value`."""
-        if self.metric.name == "roc_auc":
+        if self._is_delong:
             return self._components(model).estimate().value
-        return self.metric.value(self.label, self.predictions[model])
+        try:
+            return self.metric.value(self.label, self.predictions[model], self.weight)
+        except DomainError as error:
+            raise DomainError(f"{model}: {error}", error.values) from error
 
     def interval(self, model: str, value: float) -> Interval | None:
         """Return the confidence interval of the value of a model; None if it has none."""
-        if self.metric.name == "roc_auc":
+        if self._is_delong:
             estimate = self._components(model).estimate()
             return Interval(estimate.low, estimate.high, "DeLong")
         if self.metric.mean_over_rows:
             return self._normal_interval(self._losses(model), value)
+        if not self.metric.has_interval:
+            return None
         return self.draws.interval(value, self._resample(model))
 
     def interval_of_difference(self, candidate: str, reference: str, difference: float) -> Interval | None:
         """Return the interval of the difference, the value of ``candidate`` minus that of ``reference``."""
-        if self.metric.name == "roc_auc":
+        if self._is_delong:
             comparison = compare_components(self._components(candidate), self._components(reference))
             return Interval(comparison.difference.low, comparison.difference.high, "DeLong")
         if self.metric.mean_over_rows:
             return self._normal_interval(self._losses(candidate) - self._losses(reference), difference)
+        if not self.metric.has_interval:
+            return None
         first, second = self._resample(candidate), self._resample(reference)
         # A slow metric may have got fewer resamples for one model; resample i holds the same rows for both.
         count = min(first.size, second.size)
@@ -197,7 +228,9 @@ class MetricOnRows:
 
     def _resample(self, model: str) -> Floats:
         if model not in self._resampled_values:
-            self._resampled_values[model] = self.draws.values(self.metric, self.label, self.predictions[model])
+            self._resampled_values[model] = self.draws.values(
+                self.metric, self.label, self.predictions[model], self.weight
+            )
         return self._resampled_values[model]
 
     def _components(self, model: str) -> AucComponents:
@@ -216,5 +249,5 @@ class MetricOnRows:
         """Return the normal interval of the mean of ``rows``, shape (n_rows,), about ``value``."""
         if rows.size < 2:
             return None
-        reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * float(np.std(rows, ddof=1)) / sqrt(rows.size)
+        reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * standard_error(rows, self.weight)
         return Interval(value - reach, value + reach, "normal")

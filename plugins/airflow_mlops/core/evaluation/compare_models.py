@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_mlops.core.evaluation.bootstrap_interval import Interval, MetricOnRows
-from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError
-from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.evaluation.known_metrics import Metric
+from airflow_mlops.core.training.row_losses import Floats, UnknownMetricError
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,14 @@ def compare_metric(on_rows: MetricOnRows) -> MetricReport:
     return MetricReport(metric, rows, value, on_rows.interval("candidate", value), None, references, unknown_references)
 
 
-def defined_values(metrics: Mapping[str, Metric], label: Floats, predicted: Floats) -> dict[str, float]:
-    """Return the values of the metrics that are defined on these rows, labels and predictions of shape (n_rows,)."""
+def defined_values(
+    metrics: Mapping[str, Metric], label: Floats, predicted: Floats, weight: Floats | None = None
+) -> dict[str, float]:
+    """Return the values of the metrics that are defined on these rows; labels and predictions of shape (n_rows,)."""
     references = {}
     for name, metric in metrics.items():
         try:
-            references[name] = metric.value(label, predicted)
+            references[name] = metric.value(label, predicted, weight)
         except UnknownMetricError:
             continue  # the report of the candidate gives the reason
     return references

@@ -18,6 +18,7 @@ from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
 from airflow_mlops.core.training.fit_candidate import candidate_file
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
+from airflow_mlops.core.training.row_losses import DomainError
 from airflow_mlops.core.workspace import Workspace
 
 RETURNED = ("loss", "metrics", "champion_metrics", "gates", "passed")
@@ -81,7 +82,7 @@ def reasons_of_missing(request: TrainingRequest, fits: Sequence[dict[str, Any]])
 def _judge_all(
     workspace: Workspace, context: EvaluationContext, fits: Sequence[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, JudgedModel]]:
-    """Return the entry of each candidate, the reasons of those that cannot predict, and the other models, by name."""
+    """Return the entry of each candidate, the reasons of those that have no place, and the judged models, by name."""
     entries: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
     models: dict[str, JudgedModel] = {}
@@ -93,12 +94,11 @@ def _judge_all(
             candidate = JudgedModel.of(
                 model, context.holdout, size=path.stat().st_size, classifies=workspace.loop.classifies
             )
-        except TrainingError as error:
+            entries.append({**fit, **judge_candidate(context, candidate)})
+            models[str(fit["candidate"])] = candidate
+        except (TrainingError, DomainError) as error:
             failures[str(fit["candidate"])] = f"candidate {fit['candidate']!r}: {error}"
             entries.append(_entry_left_out(fit, str(error)))
-            continue
-        entries.append({**fit, **judge_candidate(context, candidate)})
-        models[str(fit["candidate"])] = candidate
     return entries, failures, models
 
 

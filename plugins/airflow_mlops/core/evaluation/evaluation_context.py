@@ -13,12 +13,13 @@ import pandas as pd
 
 from airflow_mlops.core.data.frame_types import values_of
 from airflow_mlops.core.data.input_schema import version_schema
+from airflow_mlops.core.data.row_weights import fit_weights, row_weights
 from airflow_mlops.core.declaration.evaluate import UserMetric
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import load_function
 from airflow_mlops.core.errors import GateError, TrainingError
 from airflow_mlops.core.evaluation.feature_importance import permutation_importance
-from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError, metrics_of_label, wrap_user_metric
+from airflow_mlops.core.evaluation.known_metrics import Metric, metrics_of_label, wrap_user_metric
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baselines, fit_baselines
 from airflow_mlops.core.ledger.state_machine import Version
@@ -28,7 +29,7 @@ from airflow_mlops.core.registry.own_code import OwnCodeError
 from airflow_mlops.core.registry.recorded_classes import ClassesChangedError
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.predict import predict
-from airflow_mlops.core.training.row_losses import Floats, checked_rows
+from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError, checked_rows
 from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.workspace import Workspace
 
@@ -61,7 +62,8 @@ class JudgedModel:
 class EvaluationContext:
     """The data and models for the judgement of a candidate.
 
-    ``champion_failed`` is the reason why an existing champion cannot be compared.
+    ``champion_failed`` is the reason why an existing champion cannot be compared; ``weight`` has the weights of the
+    rows of the holdout, where a column of them is declared.
     """
 
     loop: Loop
@@ -75,6 +77,7 @@ class EvaluationContext:
     champion_number: str | None = None
     champion_failed: str | None = None
     expected_groups: Mapping[str, list[str]] = field(default_factory=dict)
+    weight: Floats | None = None
 
     @cached_property
     def champion_importance(self) -> dict[str, float] | None:
@@ -84,11 +87,14 @@ class EvaluationContext:
     def importance(
         self, predict_rows: Callable[[pd.DataFrame], Floats], features: pd.DataFrame | None = None
     ) -> dict[str, float] | None:
-        """Return the permutation importance of a model; None if it cannot predict shuffled rows."""
+        """Return the permutation importance of a model; None if it has none on shuffled rows.
+
+        That is where it cannot predict them, or predicts values that the metric does not take.
+        """
         try:
             rows = self.holdout.features if features is None else features
             return permutation_importance(predict_rows, rows, self.label, self.loop.metric, seed=self.request.seed)
-        except TrainingError:
+        except (TrainingError, DomainError):
             return None
 
 
@@ -101,6 +107,8 @@ def build_context(
     ------
     GateError
         If no row of the holdout has a label, or a declared column is missing.
+    WeightError
+        If a row of the holdout has no weight that can be used.
     """
     loop = workspace.loop
     holdout = read_window(workspace, request.window.holdout, schema=request.schema(workspace))
@@ -120,7 +128,7 @@ def build_context(
         holdout,
         label,
         columns,
-        metrics_of_label(user, classifies=loop.classifies, several=loop.several_classes),
+        metrics_of_label(user, classifies=loop.classifies, several=loop.several_classes, declared=loop.metric_names),
         fit_baselines(
             training,
             loop.data.label,
@@ -128,11 +136,13 @@ def build_context(
             classifies=loop.classifies,
             window_rows=window_rows,
             classes=loop.class_names,
+            weight=fit_weights(training.rows, request.weights, loop.data.time),
         ),
         champion,
         None if version is None else version.number,
         champion_failed,
         groups,
+        row_weights(holdout.rows, (request.weights or {}).get("column")),
     )
 
 
@@ -196,7 +206,7 @@ def _user_metric(workspace: Workspace, declared: UserMetric) -> Metric:
     except TrainingError as error:
         reason = f"{declared.name}: {error}"
 
-        def not_there(_label: Floats, _predicted: Floats) -> float:
+        def not_there(_label: Floats, _predicted: Floats, _weight: Floats | None) -> float:
             raise UnknownMetricError(reason)
 
         return Metric(declared.name, declared.unit, declared.better, compute=not_there)

@@ -19,7 +19,7 @@ from airflow_mlops.core.declaration.evaluate import COSTS, FAIRNESS, ROBUSTNESS,
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.bootstrap_interval import Interval, MetricOnRows, Resamples
 from airflow_mlops.core.evaluation.gate_report import NO_CHAMPION, GateReport, Verdict, gates_pass, to_verdict
-from airflow_mlops.core.evaluation.known_metrics import METRICS, Metric, UnknownMetricError
+from airflow_mlops.core.evaluation.known_metrics import METRICS, Metric, built_in_metric
 from airflow_mlops.core.evaluation.measurement_gates import (
     CandidateMeasurements,
     judge_cost,
@@ -29,7 +29,7 @@ from airflow_mlops.core.evaluation.measurement_gates import (
     parse_limit,
 )
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
-from airflow_mlops.core.training.row_losses import Floats, checked_rows
+from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError, checked_rows
 
 __all__ = ["GateReport", "Holdout", "evaluate_gates", "gates_pass"]
 
@@ -40,7 +40,8 @@ class Holdout:
 
     Labels and predictions have shape (n_rows,). ``champion`` is None before the first promotion, and if the champion
     cannot predict, for the reason in ``champion_failed``. ``columns`` are those of the gates' slices and groups,
-    ``baselines`` the predictions of ``dummy`` and ``linear``, ``metrics`` the user's metrics.
+    ``baselines`` the predictions of ``dummy`` and ``linear``, ``metrics`` the user's metrics, ``weight`` the weights of
+    the rows, which metrics of rows count by.
     """
 
     label: Floats
@@ -53,6 +54,7 @@ class Holdout:
     missing_baselines: Mapping[str, str] = field(default_factory=dict)
     expected_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seed: int = 0
+    weight: Floats | None = None
 
     @cached_property
     def predictions(self) -> dict[str, Floats]:
@@ -77,10 +79,12 @@ class Holdout:
         GateError
             If there is no such metric.
         """
-        metric = METRICS.get(name) or self.metrics.get(name)
+        metric = built_in_metric(name) or self.metrics.get(name)
         if metric is None:
             raise GateError(f"there is no metric {name!r}")
-        return self._on_rows.setdefault(name, MetricOnRows(metric, self.label, self.predictions, self.draws))
+        return self._on_rows.setdefault(
+            name, MetricOnRows(metric, self.label, self.predictions, self.draws, self.weight)
+        )
 
 
 def evaluate_gates(
@@ -145,6 +149,7 @@ def _judge_slices(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> 
     # Sorted once, each slice is a contiguous range of rows.
     order = np.argsort(slices.codes, kind="stable")
     label, predicted = holdout.label[order], holdout.candidate[order]
+    weight = None if holdout.weight is None else holdout.weight[order]
     for name, end, rows in zip(slices.names, np.cumsum(slices.rows), map(int, slices.rows), strict=True):
         title, limit, holds = parse_limit(gate, f"{gate.metric} where {column} is {name}")
         if rows < gate.min_rows:
@@ -152,15 +157,20 @@ def _judge_slices(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> 
             yield GateReport(title, "too little data", None, limit, rows, reason, metric=gate.metric)
             continue
         part = slice(int(end) - rows, int(end))
-        on_rows = MetricOnRows(metric, label[part], {"candidate": predicted[part]}, holdout.draws)
+        weights = None if weight is None else weight[part]
+        on_rows = MetricOnRows(metric, label[part], {"candidate": predicted[part]}, holdout.draws, weights)
         try:
             value = on_rows.value("candidate")
         except UnknownMetricError as error:
-            # A built-in metric may be undefined on a slice; a user's function that raises is a fault of the candidate.
-            verdict: Verdict = "too little data" if metric.name in METRICS else "fail"
+            # A built-in metric may be undefined on a slice; a user's function that raises, or a prediction that the
+            # metric does not take, is a fault of the candidate.
+            is_data = metric.name in METRICS and not isinstance(error, DomainError)
+            verdict: Verdict = "too little data" if is_data else "fail"
             yield GateReport(title, verdict, None, limit, rows, f"{title}: {error}", metric=gate.metric)
             continue
-        is_cheap = metric.mean_over_rows or metric.name == "roc_auc"  # a bootstrap for every slice costs too much
+        is_cheap = metric.mean_over_rows or (
+            metric.name == "roc_auc" and weight is None
+        )  # a bootstrap for every slice costs too much
         interval = on_rows.interval("candidate", value) if is_cheap else None
         reason = f"{title}: {value:.4g} on {rows:,} rows{_format_interval(interval)}"
         yield GateReport(title, to_verdict(holds(value)), value, limit, rows, reason, *_bounds(interval), gate.metric)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from airflow_mlops.core.declaration.evaluate import PERTURBATIONS, PROBABILITY_METRICS
 from airflow_mlops.core.evaluation.compare_models import MetricReport, compare_metric, defined_values
 from airflow_mlops.core.evaluation.error_analysis import confusion, residuals
@@ -46,11 +48,11 @@ def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[
     gates = evaluate_gates(loop.gates, holdout, measurements)
     champion_predictions = None if context.champion is None else context.champion.predictions
     return {
-        "loss": float(row_losses(loop.metric, label, predicted).mean()),
+        "loss": float(np.average(row_losses(loop.metric, label, predicted), weights=context.weight)),
         "metrics": _defined_values(reports),
         "champion_metrics": None
         if champion_predictions is None
-        else defined_values(context.metrics, label, champion_predictions),
+        else defined_values(context.metrics, label, champion_predictions, context.weight),
         "gates": [gate.to_dict() for gate in gates],
         "passed": gates_pass(gates),
         "metric_reports": {name: report.to_dict() for name, report in reports.items()},
@@ -84,6 +86,7 @@ def build_holdout(context: EvaluationContext, candidate: JudgedModel) -> Holdout
         context.baselines.reasons,
         context.expected_groups,
         context.request.seed,
+        context.weight,
     )
 
 
@@ -111,7 +114,14 @@ def report_all_slices(context: EvaluationContext, candidate: JudgedModel) -> dic
     metrics = {name: metric for name, metric in judged.items() if metric.terms is not None or name in gated}
     champion = None if context.champion is None else context.champion.predictions
     columns = {name: context.columns[name] for name in names}
-    return report_slices(metrics, context.label, (candidate.predictions, champion), columns, min_rows=evaluate.min_rows)
+    return report_slices(
+        metrics,
+        context.label,
+        (candidate.predictions, champion),
+        columns,
+        min_rows=evaluate.min_rows,
+        weight=context.weight,
+    )
 
 
 def report_fairness(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Any]:

@@ -6,27 +6,24 @@ slices at once and of all resamples at once. The others (AUC, PR AUC, quantiles,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from airflow_mlops.core.declaration.evaluate import ROW_CLASS_METRICS, UserMetric
+from airflow_mlops.core.declaration.evaluate import ROW_CLASS_METRICS, UserMetric, metric_parameter
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation import several_classes
-from airflow_mlops.core.evaluation.roc_auc import roc_auc
-from airflow_mlops.core.training.row_losses import SMALLEST_PROBABILITY, Floats, row_losses
+from airflow_mlops.core.evaluation.roc_auc import roc_auc, weighted_auc
+from airflow_mlops.core.training.row_losses import SMALLEST_PROBABILITY, Floats, UnknownMetricError, row_losses
 
 BINS = 10
 """Number of equal bins of the probability in the calibration error."""
 
 LABEL_UNIT = "unit of the label"
-
-
-class UnknownMetricError(GateError):
-    """A metric is undefined on these rows; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +46,15 @@ class Metric:
         Returns the value, shape (...), from the sums, shape (n_terms, ...), and the numbers of rows, shape (...); NaN
         if it is undefined.
     compute : callable, optional
-        Returns the value from labels and predictions, for a metric that needs the rows.
+        Returns the value from labels, predictions and weights (None without any), for a metric that needs the rows.
     undefined : str
         Reason why the value may be undefined.
     mean_over_rows : bool
         Whether the value is the mean of one term.
     quantile : float, optional
         The quantile of the absolute error, if the metric is one.
+    has_interval : bool
+        Whether resamples give an interval of the value.
     """
 
     name: str
@@ -64,13 +63,14 @@ class Metric:
     best: float | None = None
     terms: Callable[[Floats, Floats], Iterator[Floats]] | None = None
     combine: Callable[[Floats, Floats], Floats] | None = None
-    compute: Callable[[Floats, Floats], Any] | None = None
+    compute: Callable[[Floats, Floats, Floats | None], Any] | None = None
     undefined: str = "it is not defined on these rows"
     mean_over_rows: bool = False
     quantile: float | None = None
+    has_interval: bool = True
 
-    def value(self, label: Floats, predicted: Floats) -> float:
-        """Return the value for labels and predictions of shape (n_rows,).
+    def value(self, label: Floats, predicted: Floats, weight: Floats | None = None) -> float:
+        """Return the value for labels, predictions and weights of shape (n_rows,); without weights each row counts 1.
 
         Raises
         ------
@@ -80,11 +80,12 @@ class Metric:
         if label.size == 0:
             raise UnknownMetricError(f"{self.name}: no rows")
         if self.terms is not None and self.combine is not None:
-            sums = np.array([term.sum() for term in self.terms(label, predicted)])
-            result: Any = self.combine(sums, np.array(label.size, np.float64))
+            counts = np.ones(label.size) if weight is None else weight
+            sums = np.array([(term * counts).sum() for term in self.terms(label, predicted)])
+            result: Any = self.combine(sums, counts.sum())
         else:
             assert self.compute is not None
-            result = self.compute(label, predicted)
+            result = self.compute(label, predicted, weight)
         number = to_number(self.name, result)
         if not np.isfinite(number):
             raise UnknownMetricError(f"{self.name} is {number}: {self.undefined}")
@@ -123,21 +124,46 @@ def to_number(name: str, result: Any) -> float:
     return float(array)
 
 
-def metrics_of_label(user: tuple[Metric, ...] = (), *, classifies: bool, several: bool = False) -> dict[str, Metric]:
-    """Return the built-in metrics of a kind of label and the user's metrics, by name."""
-    built_in = METRICS_OF_CLASSES if classifies else METRICS_OF_NUMBERS
+def metrics_of_label(
+    user: tuple[Metric, ...] = (), *, classifies: bool, several: bool = False, declared: Iterable[str] = ()
+) -> dict[str, Metric]:
+    """Return the built-in metrics of a kind of label and the user's metrics, by name.
+
+    Those of numbers that do not take every label, carry a number in their name or rest on one row are returned where
+    they are ``declared``.
+    """
+    built_in = METRICS_OF_CLASSES if classifies else METRICS_OF_ALL_NUMBERS
     if several:
         built_in = (*(METRICS[name] for name in ROW_CLASS_METRICS), *METRICS_OF_SEVERAL_CLASSES)
-    return {metric.name: metric for metric in (*built_in, *user)}
+    metrics = {metric.name: metric for metric in built_in}
+    named = (built_in_metric(name) for name in sorted(set(declared) - set(metrics)))
+    return metrics | {metric.name: metric for metric in (*(metric for metric in named if metric), *user)}
 
 
-def wrap_user_metric(declared: UserMetric, function: Callable[[Floats, Floats], Any]) -> Metric:
-    """Return a user's metric, which is unknown with the message of any error that its function raises."""
+def built_in_metric(name: str) -> Metric | None:
+    """Return the built-in metric of a name; None if there is none.
 
-    def call(label: Floats, predicted: Floats) -> Any:
+    >>> built_in_metric("pinball_loss_p90").unit, built_in_metric("pinball")
+    ('unit of the label', None)
+    """
+    parameter = metric_parameter(name)
+    if parameter is None:
+        return METRICS.get(name)
+    return _mean_loss(name, LABEL_UNIT if parameter[0] == "pinball_loss" else "deviance")
+
+
+def wrap_user_metric(declared: UserMetric, function: Callable[..., Any]) -> Metric:
+    """Return a user's metric, which is unknown with the message of any error that its function raises.
+
+    A function with a third parameter ``weight`` gets the weights of the rows, where they have any.
+    """
+    takes_weight = "weight" in inspect.signature(function).parameters
+
+    def call(label: Floats, predicted: Floats, weight: Floats | None) -> Any:
+        given = [label, predicted] if weight is None or not takes_weight else [label, predicted, weight]
         try:
             with np.errstate(all="ignore"):  # the result is checked for NaN and infinity
-                return function(label.copy(), predicted.copy())  # a function that writes must not change the holdout
+                return function(*(values.copy() for values in given))  # one that writes must not change the holdout
         except Exception as error:  # a user's function may raise anything
             raise UnknownMetricError(
                 f"{declared.name}: {declared.function} raised {type(error).__name__}: {error}"
@@ -186,24 +212,54 @@ def _r2_terms(label: Floats, predicted: Floats) -> Iterator[Floats]:
 
 
 def _r2(sums: Floats, rows: Floats) -> Floats:
-    spread = sums[2] - sums[1] ** 2 / np.maximum(rows, 1)
+    spread = sums[2] - _divide(sums[1] ** 2, rows)
     # A spread of 1e-12 of the sum of squares is rounding: the labels are equal, and R² is undefined.
     return 1 - _divide(sums[0], np.where(spread > 1e-12 * np.maximum(sums[2], 1e-300), spread, 0.0))
 
 
-def _quantile_error(quantile: float, label: Floats, predicted: Floats) -> float:
-    return float(np.quantile(np.abs(label - predicted), quantile))
+def _quantile_error(quantile: float, label: Floats, predicted: Floats, weight: Floats | None) -> float:
+    errors = np.abs(label - predicted)
+    if weight is None:
+        return float(np.quantile(errors, quantile))
+    return float(weighted_quantile(errors, quantile, weight[None, :])[0])
 
 
-def _pr_auc(label: Floats, predicted: Floats) -> float:
+def weighted_quantile(values: Floats, quantile: float, weights: Floats) -> Floats:
+    """Return the least value up to which a share of the weight lies, shape (n_weightings,); NaN without any weight.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n_rows,)
+    weights : ndarray of float, shape (n_weightings, n_rows)
+
+    >>> weighted_quantile(np.array([3.0, 1.0, 2.0]), 0.5, np.array([[1.0, 1.0, 1.0], [9.0, 1.0, 1.0]])).tolist()
+    [2.0, 3.0]
+    """
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[:, order], axis=1)
+    total = below[:, -1]
+    # Rounding of the sums must not move a row across the quantile.
+    at = (below >= (quantile - 1e-12) * total[:, None]).argmax(axis=1)
+    quantiles: Floats = np.where(total > 0, values[order][at], np.nan)
+    return quantiles
+
+
+def _max_error(label: Floats, predicted: Floats, weight: Floats | None) -> float:
+    errors = np.abs(label - predicted)
+    return float(np.max(errors if weight is None else errors[weight > 0], initial=-np.inf))
+
+
+def _pr_auc(label: Floats, predicted: Floats, weight: Floats | None) -> float:
     from sklearn.metrics import average_precision_score
 
-    if not (label > 0.5).any():
+    if not ((label > 0.5) & (weight is None or weight > 0)).any():
         return float("nan")
-    return float(average_precision_score(label > 0.5, predicted))
+    return float(average_precision_score(label > 0.5, predicted, sample_weight=weight))
 
 
-def _roc_auc(label: Floats, predicted: Floats) -> float:
+def _roc_auc(label: Floats, predicted: Floats, weight: Floats | None) -> float:
+    if weight is not None:
+        return float(weighted_auc(label, predicted, weight[None, :])[0])
     try:
         return roc_auc(label, predicted).value
     except GateError as error:
@@ -216,9 +272,13 @@ def _quantiles() -> Iterator[Metric]:
         yield Metric(f"p{percent}_error", LABEL_UNIT, "less", compute=partial(_quantile_error, share), quantile=share)
 
 
+def _mean_loss(name: str, unit: str) -> Metric:
+    return Metric(name, unit, "less", **_row_mean(name), mean_over_rows=True)
+
+
 METRICS_OF_CLASSES = (
-    Metric("log_loss", "nats", "less", **_row_mean("log_loss"), mean_over_rows=True),
-    Metric("brier", "probability squared", "less", **_row_mean("brier"), mean_over_rows=True),
+    _mean_loss("log_loss", "nats"),
+    _mean_loss("brier", "probability squared"),
     Metric(
         "accuracy",
         "share of rows",
@@ -254,7 +314,7 @@ METRICS_OF_CLASSES = (
         lambda sums, _rows: _divide(2 * sums[0], sums[1] + sums[2]),
         undefined="no row is of class 1 or predicted to be",
     ),
-    Metric("roc_auc", "share of pairs", "more", 1.0, compute=_roc_auc),
+    Metric("roc_auc", "share of pairs", "more", 1.0, compute=_roc_auc, undefined="a class has no row, or no weight"),
     Metric("pr_auc", "mean precision", "more", 1.0, compute=_pr_auc, undefined="no row is of class 1"),
     Metric(
         "calibration_error",
@@ -292,7 +352,7 @@ METRICS_OF_SEVERAL_CLASSES = (
         "more",
         1.0,
         compute=several_classes.roc_auc_ovr,
-        undefined="a class has no row, or all rows",
+        undefined="a class has no row or no weight, or all",
     ),
     Metric(
         "top_2_accuracy",
@@ -319,11 +379,28 @@ METRICS_OF_SEVERAL_CLASSES = (
     ),
 )
 
-METRICS_OF_NUMBERS = (
-    Metric("mae", LABEL_UNIT, "less", **_row_mean("mae"), mean_over_rows=True),
+METRICS_OF_ALL_NUMBERS = (
+    _mean_loss("mae", LABEL_UNIT),
     Metric("rmse", LABEL_UNIT, "less", **_row_mean("rmse", transform=np.sqrt)),
     Metric("r2", "share of the variance", "more", 1.0, _r2_terms, _r2, undefined="all labels are the same"),
     *_quantiles(),
+)
+"""The metrics of numbers that are part of every evaluation."""
+METRICS_OF_NUMBERS = (
+    *METRICS_OF_ALL_NUMBERS,
+    _mean_loss("mape", "share of the label"),
+    _mean_loss("smape", "share of the mean of label and prediction"),
+    Metric("rmsle", "logarithm of 1 + the label", "less", **_row_mean("rmsle", transform=np.sqrt)),
+    _mean_loss("mean_poisson_deviance", "deviance"),
+    _mean_loss("mean_gamma_deviance", "deviance"),
+    # No interval: resamples of a maximum do not vary as samples do (Bickel and Freedman, 1981).
+    Metric(
+        "max_error",
+        LABEL_UNIT,
+        "less",
+        compute=_max_error,
+        has_interval=False,
+    ),
 )
 
 METRICS: dict[str, Metric] = {

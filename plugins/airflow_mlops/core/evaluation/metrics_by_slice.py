@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from airflow_mlops.core.evaluation.known_metrics import Metric, UnknownMetricError
-from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.evaluation.known_metrics import Metric
+from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError
 
 REPORTED_SLICES = 40
 """Slices of a column in a report, those with the most rows; gates judge all slices."""
@@ -48,34 +48,47 @@ class Slices:
         return cls(tuple(map(str, texts)), text_codes, np.bincount(text_codes, minlength=len(texts)))
 
 
-def metric_by_slice(metric: Metric, label: Floats, predicted: Floats, slices: Slices) -> Floats:
+def metric_by_slice(
+    metric: Metric, label: Floats, predicted: Floats, slices: Slices, weight: Floats | None = None
+) -> Floats:
     """Return the metric of each slice, shape (n_slices,); NaN if it is undefined.
 
     A metric that follows from sums costs one pass over the rows for each sum, for any number of slices.
     """
     count = len(slices.names)
     if metric.terms is None or metric.combine is None:
-        return _compute_each_slice(metric, label, predicted, slices)
-    sums = np.array([np.bincount(slices.codes, term, count) for term in metric.terms(label, predicted)])
-    return np.asarray(metric.combine(sums, slices.rows.astype(np.float64)), np.float64)
+        return _compute_each_slice(metric, label, predicted, slices, weight)
+    counts = np.ones(label.size) if weight is None else weight
+    try:
+        sums = np.array([np.bincount(slices.codes, term * counts, count) for term in metric.terms(label, predicted)])
+    except DomainError:  # on some slices it may be defined
+        return _compute_each_slice(metric, label, predicted, slices, weight)
+    return np.asarray(metric.combine(sums, np.bincount(slices.codes, counts, count).astype(np.float64)), np.float64)
 
 
-def _compute_each_slice(metric: Metric, label: Floats, predicted: Floats, slices: Slices) -> Floats:
+def _compute_each_slice(
+    metric: Metric, label: Floats, predicted: Floats, slices: Slices, weight: Floats | None
+) -> Floats:
     # Sorted once, each slice is a contiguous range of rows.
     order = np.argsort(slices.codes, kind="stable")
-    label, predicted = label[order], predicted[order]
+    label, predicted, weight = label[order], predicted[order], None if weight is None else weight[order]
     ends = np.cumsum(slices.rows)
     values = np.full(len(slices.names), np.nan)
     for number, (end, rows) in enumerate(zip(ends, slices.rows, strict=True)):
+        part = slice(end - rows, end)
         try:
-            values[number] = metric.value(label[end - rows : end], predicted[end - rows : end])
+            values[number] = metric.value(label[part], predicted[part], None if weight is None else weight[part])
         except UnknownMetricError:
             continue  # it stays NaN
     return values
 
 
 def metrics_by_slice(
-    metrics: Mapping[str, Metric], label: Floats, predicted: Floats, columns: Mapping[str, npt.NDArray[Any]]
+    metrics: Mapping[str, Metric],
+    label: Floats,
+    predicted: Floats,
+    columns: Mapping[str, npt.NDArray[Any]],
+    weight: Floats | None = None,
 ) -> dict[str, tuple[Slices, dict[str, Floats]]]:
     """Return for each column its slices, and the values of each metric, shape (n_slices,)."""
     by_column = {}
@@ -83,7 +96,7 @@ def metrics_by_slice(
         slices = Slices.from_column(values)
         by_column[column] = (
             slices,
-            {name: metric_by_slice(metric, label, predicted, slices) for name, metric in metrics.items()},
+            {name: metric_by_slice(metric, label, predicted, slices, weight) for name, metric in metrics.items()},
         )
     return by_column
 
@@ -95,6 +108,7 @@ def report_slices(
     columns: Mapping[str, npt.NDArray[Any]],
     *,
     min_rows: int,
+    weight: Floats | None = None,
 ) -> dict[str, Any]:
     """Return the report of the slices of each column: rows, and the metrics of the candidate and the champion.
 
@@ -110,10 +124,13 @@ def report_slices(
         The columns by name.
     min_rows : int
         Rows that a slice needs; one with fewer is ``too little data`` and has no metrics.
+    weight : ndarray of float, shape (n_rows,), optional
+        The weights of the rows.
     """
     reports: dict[str, Any] = {}
     both = [
-        None if predicted is None else metrics_by_slice(metrics, label, predicted, columns) for predicted in predictions
+        None if predicted is None else metrics_by_slice(metrics, label, predicted, columns, weight)
+        for predicted in predictions
     ]
     for column in columns:
         assert both[0] is not None

@@ -128,7 +128,7 @@ def shows_persons(workspace: Workspace) -> bool:
     contract = workspace.contract
     if contract is None:
         return False
-    seen = contract.columns.keys() - contract.hidden - {workspace.loop.data.label}
+    seen = contract.columns.keys() - workspace.hidden - {workspace.loop.data.label}
     if workspace.loop.data.features is None:
         seen -= workspace.loop.data.key_and_time
     return any(contract.columns[name].privacy != "none" and not contract.columns[name].mask for name in seen)

@@ -23,7 +23,7 @@ from airflow_mlops.core.declaration.evaluate import PERTURBATIONS, MetricName, R
 from airflow_mlops.core.errors import MlopsError
 from airflow_mlops.core.evaluation.roc_auc import CONFIDENCE
 from airflow_mlops.core.evaluation.simple_baselines import numbers_and_categories
-from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
+from airflow_mlops.core.training.row_losses import ROOTS, Floats, metric_value, relative_loss, row_losses
 
 Predict = Callable[[pd.DataFrame], Floats]
 
@@ -108,7 +108,7 @@ def _measure_perturbation(
     before, after = metric_value(metric, losses), metric_value(metric, perturbed_losses)
     value = relative_loss(metric, after, before)
     reach = None
-    if metric != "rmse" and rows > 1:
+    if metric not in ROOTS and rows > 1:
         standard_error = float(np.std(perturbed_losses - losses, ddof=1)) / sqrt(rows)
         reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * standard_error / max(float(losses.mean()), 1e-15)
     reason = (

@@ -61,7 +61,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
         candidate=name,
         artefact=str(evaluated["digest"]),
         report=str(evaluated["report"]),
-        hidden=tuple(sorted(workspace.contract.hidden)) if workspace.contract else (),
+        hidden=tuple(sorted(workspace.hidden)),
         left_out=evaluated.get("left_out"),
         levels=None if request.levels is None else {name: tuple(levels) for name, levels in request.levels.items()},
         classes=None if request.classes is None else tuple(request.classes),

@@ -58,6 +58,29 @@ def roc_auc(label: npt.ArrayLike, predicted: npt.ArrayLike) -> AucEstimate:
     return auc_components(label, predicted).estimate()
 
 
+def weighted_auc(label: Floats, predicted: Floats, weights: Floats) -> Floats:
+    """Return the AUC under several weightings at once, shape (n_weightings,); NaN where a class has no weight.
+
+    Parameters
+    ----------
+    label, predicted : ndarray of float, shape (n_rows,)
+    weights : ndarray of float, shape (n_weightings, n_rows)
+
+    >>> label, predicted = np.array([0.0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8])
+    >>> weighted_auc(label, predicted, np.array([[1.0, 1, 1, 1], [1, 3, 1, 1]]))
+    array([0.75 , 0.625])
+    """
+    order = np.argsort(predicted, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(predicted[order])), order.size - 1)
+    positive = label[order] > 0.5
+    ranked = weights[:, order]
+    of_1, of_0 = (np.cumsum(ranked * mask, axis=1)[:, ends] for mask in (positive, ~positive))
+    steps, before = np.diff(of_1, axis=1, prepend=0.0), np.pad(of_0[:, :-1], ((0, 0), (1, 0)))
+    pairs = of_1[:, -1] * of_0[:, -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(pairs > 0, (steps * (before + of_0) / 2).sum(axis=1) / pairs, np.nan)
+
+
 @dataclass(frozen=True)
 class ComparedAuc:
     """The AUCs of two models on the same rows, and the challenger's minus the champion's."""

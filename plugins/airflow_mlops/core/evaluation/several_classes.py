@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from airflow_mlops.core.evaluation.roc_auc import weighted_auc
 from airflow_mlops.core.training.row_losses import Floats
 
 BINS = 10
@@ -138,21 +139,30 @@ def calibration_error(sums: Floats, rows: Floats) -> Floats:
     return divide(np.abs(sums).sum(axis=0), rows, otherwise=np.nan)
 
 
-def roc_auc_ovr(label: Floats, predicted: Floats) -> float:
+def roc_auc_ovr(label: Floats, predicted: Floats, weight: Floats | None = None) -> float:
     """Return the mean over the classes of the area under the ROC curve of each against the others.
 
     NaN if a class has no row, or all.
     """
-    areas = []
-    for code in range(predicted.shape[1]):
-        of_class = label == code
-        inside, outside = np.sort(predicted[of_class, code]), np.sort(predicted[~of_class, code])
-        if not inside.size or not outside.size:
-            return float("nan")
-        # Pairs of a row inside and one outside in which the first has the larger value; an equal one counts half.
-        pairs = np.searchsorted(outside, inside, "left").sum() + np.searchsorted(outside, inside, "right").sum()
-        areas.append(pairs / (2 * inside.size * outside.size))
-    return float(np.mean(areas))
+    codes = range(predicted.shape[1])
+    if weight is not None:
+        areas = [weighted_auc((label == code).astype(float), predicted[:, code], weight[None, :]) for code in codes]
+        return float(np.mean(areas))
+    return float(
+        np.mean([pair_share(predicted[label == code, code], predicted[label != code, code]) for code in codes])
+    )
+
+
+def pair_share(inside: Floats, outside: Floats) -> float:
+    """Return the share of pairs of two values in which the one inside is larger, an equal one counting half.
+
+    NaN if there are no pairs.
+    """
+    inside, outside = np.sort(inside), np.sort(outside)
+    if not inside.size or not outside.size:
+        return float("nan")
+    pairs = np.searchsorted(outside, inside, "left").sum() + np.searchsorted(outside, inside, "right").sum()
+    return float(pairs / (2 * inside.size * outside.size))
 
 
 def confusion_matrix(label: npt.ArrayLike, predicted: npt.ArrayLike, names: tuple[str, ...]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.training.weighted_fit import fit_arguments
 from airflow_mlops.core.training.window import ModelRows
 
 FITTED_ROWS = 10_000
@@ -51,6 +52,7 @@ def fit_baselines(
     classifies: bool,
     window_rows: int | None = None,
     classes: tuple[str, ...] | None = None,
+    weight: Floats | None = None,
 ) -> Baselines:
     """Fit a dummy and a linear model, and return their predictions for the features of a holdout.
 
@@ -68,6 +70,8 @@ def fit_baselines(
         Number of rows of the training window, for the report.
     classes : tuple of str, optional
         The declared classes; baselines need a row of each.
+    weight : ndarray of float, shape (n_rows,), optional
+        The weights of the rows of ``training``.
     """
     labels = training.rows[label].to_numpy(float)
     missing = [name for code, name in enumerate(classes or ()) if not (labels == code).any()]
@@ -80,7 +84,8 @@ def fit_baselines(
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")  # a baseline need not converge
-                fitted = model.fit(model_input(model, features), labels.astype(int) if classifies else labels)
+                codes = labels.astype(int) if classifies else labels
+                fitted = model.fit(model_input(model, features), codes, **fit_arguments(model, weight))
                 predictions[name] = predict(fitted, holdout, classifies=classifies)
         except (TrainingError, ValueError, TypeError) as error:
             reasons[name] = f"the {name} baseline cannot be had: {type(error).__name__}: {error}"[:400]

@@ -35,6 +35,8 @@ class FitRequest:
     search : dict, optional
         ``candidates``, ``factor``, ``validation`` and ``metric`` of a search; None where no candidate has a search
         space.
+    weights : dict, optional
+        ``column`` and ``half_life_days`` of the weights of rows; None where none are declared.
     rows, file, root : str
         Path of the rows if they come as a file, path of the model file to write, and the project folder.
     early_stopping : dict, optional
@@ -61,6 +63,7 @@ class FitRequest:
     early_stopping: dict[str, Any] | None = None
     own_types: tuple[str, ...] = ()
     own_code: dict[str, str] | None = None
+    weights: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""

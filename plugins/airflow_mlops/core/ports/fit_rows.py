@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from airflow_mlops.core.errors import TrainingError
 
-LABEL, MOMENT = "__label__", "__moment__"
+LABEL, MOMENT, WEIGHT = "__label__", "__moment__", "__weight__"
 """Columns of the file beside the features."""
 LEVELS = b"levels"
 """Metadata of the file: the levels of each category of text, which Parquet keeps only where rows have them."""
@@ -26,15 +26,16 @@ NAN = b"missing_is_nan"
 
 @dataclass(frozen=True)
 class FitRows:
-    """Features, shape (n_rows, n_features), and row by row the label and the moment.
+    """Features, shape (n_rows, n_features), and row by row the label, the moment and the weight.
 
     ``moment`` counts the different times of rows upwards from 0, so rows of the same moment share a number. It is
-    None where the fit does not split rows in time.
+    None where the fit does not split rows in time, and ``weight`` where none is declared.
     """
 
     features: pd.DataFrame
     label: npt.NDArray[Any]
     moment: npt.NDArray[np.int64] | None = None
+    weight: npt.NDArray[np.float64] | None = None
 
     def write(self, path: Path) -> None:
         """Write the rows as one Parquet file that only its owner can read.
@@ -44,7 +45,7 @@ class FitRows:
         TrainingError
             If a feature cannot be kept in Parquet, or has a name that the file needs for itself.
         """
-        reserved = sorted({LABEL, MOMENT} & set(self.features.columns))
+        reserved = sorted({LABEL, MOMENT, WEIGHT} & set(self.features.columns))
         if reserved:
             raise TrainingError(f"a feature is called {reserved[0]!r}, which the file of the rows needs; rename it")
         try:
@@ -57,8 +58,9 @@ class FitRows:
             LEVELS: json.dumps(levels_of_text(self.features)).encode(),
         }
         table = table.replace_schema_metadata(metadata).append_column(LABEL, pa.array(self.label))
-        if self.moment is not None:
-            table = table.append_column(MOMENT, pa.array(self.moment))
+        for name, values in ((MOMENT, self.moment), (WEIGHT, self.weight)):
+            if values is not None:
+                table = table.append_column(name, pa.array(values))
         path.touch(mode=0o600)
         pq.write_table(table, path)
 
@@ -67,8 +69,9 @@ class FitRows:
         """Return the rows that ``write`` wrote, with the same types."""
         table = pq.read_table(path)
         label = table[LABEL].to_numpy()
-        moment = table[MOMENT].to_numpy() if MOMENT in table.column_names else None
-        features = table.drop_columns([name for name in (LABEL, MOMENT) if name in table.column_names]).to_pandas()
+        present = [name for name in (LABEL, MOMENT, WEIGHT) if name in table.column_names]
+        moment, weight = (table[name].to_numpy() if name in present else None for name in (MOMENT, WEIGHT))
+        features = table.drop_columns(present).to_pandas()
         # pandas reads text back as its own type of text, whatever type it had.
         nan = json.loads(table.schema.metadata[NAN])
         for name in object_columns(table.schema):
@@ -79,7 +82,7 @@ class FitRows:
             kind = pd.CategoricalDtype(pd.Index(levels, dtype=text))
             codes = kind.categories.get_indexer(pd.Index(table[name].to_pylist(), dtype=object))
             features[name] = pd.Categorical.from_codes(codes.tolist(), dtype=kind)
-        return cls(features, label, moment)
+        return cls(features, label, moment, weight)
 
 
 def object_columns(schema: pa.Schema) -> list[str]:

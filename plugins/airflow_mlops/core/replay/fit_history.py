@@ -109,7 +109,7 @@ def fit_history(
     Raises
     ------
     DeclarationError
-        If the declaration has candidates fitted elsewhere than on a worker.
+        If the declaration has candidates fitted elsewhere than on a worker, or rows with weights.
     TrainingError
         If the user's function gives no candidates.
     """
@@ -118,6 +118,12 @@ def fit_history(
         raise DeclarationError(
             f"is {loop.train.runs_on.kind!r}; a replay fits hundreds of models here, so it needs 'worker'",
             key="train.runs_on.kind",
+        )
+    if loop.train.weights is not None:
+        name = "weight" if loop.train.weight is not None else "half_life_days"
+        raise DeclarationError(
+            "is declared, and a replay counts every row once; leave it out to replay the policies without it",
+            key=f"train.{name}",
         )
     jobs = [job for job in _jobs(workspace, len(partitions)) if as_of is None or job.as_of in as_of]
     history = FittedHistory(loop, partitions, {}, {})

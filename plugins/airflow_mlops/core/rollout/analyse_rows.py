@@ -16,6 +16,8 @@ import pandas as pd
 
 from airflow_mlops.core.data.input_schema import InputSchema, UnseenValueError, refused_columns, version_schema
 from airflow_mlops.core.data.labels.labels_of import LabelReader
+from airflow_mlops.core.data.row_weights import WeightError, row_weights
+from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.rollout import SERVING, OnlineMetric, RolloutStage
 from airflow_mlops.core.errors import GateError, TrainingError
@@ -29,7 +31,7 @@ from airflow_mlops.core.rollout.offline_and_online import offline_and_online
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict, insufficient_data, stage_verdict
 from airflow_mlops.core.training.predict import predict
-from airflow_mlops.core.training.row_losses import Floats, row_losses
+from airflow_mlops.core.training.row_losses import DomainError, Floats, row_losses
 from airflow_mlops.core.training.window import ModelRows, pin_scored, read_labels, read_rows
 from airflow_mlops.core.workspace import Workspace
 
@@ -41,6 +43,8 @@ class ChallengerFailedError(GateError):
 @dataclass(frozen=True)
 class ComparedRows:
     """The losses of both versions on the same labelled rows, shape (n_labelled,), and how many rows there were.
+
+    Where rows have weights, each loss is multiplied by the weight of its row relative to the mean weight.
 
     ``keys`` are the units of assignment of the labelled rows, ``rows`` counts the rows without a label too.
     """
@@ -129,6 +133,8 @@ def _verdict(source: StageOnRows, as_of: str) -> StageVerdict:
         compared = source.compare(partitions)
     except ChallengerFailedError as error:
         return StageVerdict("fail", f"the challenger cannot predict: {error}", 0, since=since)
+    except (DomainError, WeightError) as error:
+        return insufficient_data(str(error), 0, since)
     labelled = int(compared.challenger_losses.size)
     if labelled < declared.min_rows:
         unlabelled = compared.rows - labelled
@@ -169,7 +175,11 @@ def compare_rows(
     Raises
     ------
     ChallengerFailedError
-        If the challenger cannot predict them.
+        If the challenger cannot predict them, or predicts values that the metric does not take.
+    DomainError
+        If the metric does not take a label, or a prediction of the champion.
+    WeightError
+        If a row has no weight that can be used.
     """
     rollout, champion, loop = state.rollout, state.champion, workspace.loop
     assert rollout is not None
@@ -194,12 +204,33 @@ def compare_rows(
     keys = rows.rows[loop.data.key].to_numpy(object)[labelled]
     if not labelled.any():
         return ComparedRows(np.zeros(0), np.zeros(0), keys, len(features))
+    weight = row_weights(rows.rows[labelled], loop.train.weight)
+    # Of losses times relative weights, the plain mean is the weighted one.
+    share = 1.0 if weight is None else weight / weight.mean()
     return ComparedRows(
-        row_losses(loop.metric, label[labelled], challenger_predictions[labelled]),
-        row_losses(loop.metric, label[labelled], champion_predictions[labelled]),
+        challenger_losses(loop.metric, label[labelled], challenger_predictions[labelled]) * share,
+        row_losses(loop.metric, label[labelled], champion_predictions[labelled]) * share,
         keys,
         len(features),
     )
+
+
+def challenger_losses(metric: MetricName, label: Floats, predicted: Floats) -> Floats:
+    """Return the loss of each row of a challenger.
+
+    Raises
+    ------
+    ChallengerFailedError
+        If it predicts values that the metric does not take.
+    DomainError
+        If labels are such values.
+    """
+    try:
+        return row_losses(metric, label, predicted)
+    except DomainError as error:
+        if error.values == "prediction":
+            raise ChallengerFailedError(str(error)) from error
+        raise
 
 
 def challenger_features(

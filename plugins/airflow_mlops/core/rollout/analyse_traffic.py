@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from airflow_mlops.core.data.row_weights import WeightError
 from airflow_mlops.core.declaration.rollout import OnlineMetric, Rollout, RolloutStage
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
@@ -28,6 +29,7 @@ from airflow_mlops.core.rollout.analysis_schedule import next_analysis, planned_
 from airflow_mlops.core.rollout.offline_and_online import offline_and_online
 from airflow_mlops.core.rollout.reconcile_target import reconcile_target
 from airflow_mlops.core.rollout.verdict import StageVerdict, insufficient_data, stage_verdict
+from airflow_mlops.core.training.row_losses import DomainError
 from airflow_mlops.core.workspace import Workspace
 
 ERRORS_WORSE_BY = 0.01
@@ -126,6 +128,8 @@ def analyse_traffic(workspace: Workspace, state: LoopState, stage: RolloutStage)
         looks = [_judge_metric(open_, metric, look) for metric in open_.metrics]
     except ChallengerFailedError as error:
         return StageVerdict("fail", f"the challenger cannot predict: {error}", open_.requests)
+    except (DomainError, WeightError) as error:
+        return _fail_if_overdue(insufficient_data(str(error), open_.requests), open_)
     offline = offline_and_online(workspace, open_.rollout.version, looks)
     return _fail_if_overdue(
         stage_verdict(looks, look, rows=open_.requests, remaining_bake=open_.remaining_bake, offline=offline), open_

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from airflow_mlops.core.data.input_schema import InputSchema, contract_schema
+from airflow_mlops.core.data.row_weights import fit_weights
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.own_types import own_code
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 FEW_ROWS = 30
 """Rows of a class in the training window below which a warning is logged."""
-OPTIONAL = ("levels", "classes", "refused", "early_stopping", "own_code")
+OPTIONAL = ("levels", "classes", "refused", "early_stopping", "own_code", "weights")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class TrainingRequest:
     ``commit`` of the project folder and whether it is ``dirty``, where it is in a repository: it says where to find
     the ``source`` of that digest again, and is no part of ``operation``. ``levels`` are those of the categories,
     ``classes`` those of the label by their codes. ``refused`` has the reasons why candidates are not fitted, by their
-    names; it is no part of ``operation`` either.
+    names; it is no part of ``operation`` either. ``weights`` has the ``column`` of the weights of rows and their
+    ``half_life_days``.
     """
 
     partition: str
@@ -66,6 +68,7 @@ class TrainingRequest:
     refused: dict[str, str] | None = None
     early_stopping: dict[str, Any] | None = None
     own_code: dict[str, str] | None = None
+    weights: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values, without those of :data:`OPTIONAL` that there are none of."""
@@ -145,14 +148,15 @@ def close_decision(
 
 
 def _request(workspace: Workspace, decision: Record[RetrainDecided], window: TrainingWindow) -> TrainingRequest:
-    train = workspace.loop.train
+    train, data = workspace.loop.train, workspace.loop.data
     candidates = describe_candidates(workspace.loop, workspace.root)
     if not candidates["names"]:
         raise TrainingError(describe_refusals(train.function, candidates["refused"]))
     schema = fit_schema(workspace, window.fitted)
     frames = {pin.partition: read_window(workspace, [pin], schema=schema) for pin in window.fitted}
-    labels = pd.concat([frame.rows[workspace.loop.data.label] for frame in frames.values()], ignore_index=True)
+    labels = pd.concat([frame.rows[data.label] for frame in frames.values()], ignore_index=True)
     check_labels(labels, classifies=workspace.loop.classifies, classes=workspace.loop.class_names)
+    fit_weights(pd.concat([frame.rows for frame in frames.values()], ignore_index=True), train.weights, data.time)
     profile = profile_window({key: frame.features for key, frame in frames.items()})
     request = TrainingRequest(
         str(decision.partition),
@@ -170,6 +174,7 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         refused=candidates["refused"] or None,
         early_stopping=train.early_stopping.model_dump() if train.early_stopping else None,
         own_code=own_code(train.own_types, workspace.root),
+        weights=train.weights,
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
@@ -191,6 +196,7 @@ def describe_candidates(loop: Loop, root: Path) -> dict[str, Any]:
         "probability_metrics": list(loop.probability_metrics),
         "stops_early": train.early_stopping is not None,
         "own_types": list(train.own_types),
+        "weighted": train.weights is not None,
     }
     python = root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
     if python is None and train.limits.minutes is None and train.limits.memory_mb is None:

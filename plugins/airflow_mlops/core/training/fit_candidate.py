@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from airflow_mlops.core.data.input_schema import InputSchema
+from airflow_mlops.core.data.row_weights import fit_weights
 from airflow_mlops.core.declaration.train import InInterpreter, OnSageMaker
 from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition, TrainingFailed
@@ -87,6 +88,7 @@ def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: st
         early_stopping=request.early_stopping,
         own_types=loop.train.own_types,
         own_code=request.own_code,
+        weights=request.weights,
     )
 
 
@@ -131,7 +133,7 @@ def user_variables(workspace: Workspace, request: FitRequest) -> dict[str, str]:
 
 
 def rows_of(workspace: Workspace, request: FitRequest, schema: InputSchema | None = None) -> FitRows:
-    """Return the labelled rows of the pinned window, with their times if the fit splits them in time."""
+    """Return the labelled rows of the pinned window with weights, and with times if the fit splits them in time."""
     window = read_window(workspace, [PinnedPartition(**pin) for pin in request.window], schema=schema)
     data = workspace.loop.data
     splits = request.search is not None or request.early_stopping is not None
@@ -139,7 +141,7 @@ def rows_of(workspace: Workspace, request: FitRequest, schema: InputSchema | Non
     if workspace.loop.class_names is not None:
         check_classes(window.rows[data.label], workspace.loop.class_names)
     label = encode_label(window.rows[data.label], classifies=request.classifies)
-    return FitRows(window.features, label, moment)
+    return FitRows(window.features, label, moment, fit_weights(window.rows, request.weights, data.time))
 
 
 def encode_label(label: pd.Series[Any], *, classifies: bool) -> npt.NDArray[Any]:

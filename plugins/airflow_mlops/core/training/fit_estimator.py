@@ -26,6 +26,7 @@ from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.search_parameters import search_parameters
 from airflow_mlops.core.training.usable_model import TRIAL_ROWS, check_usable, label_hint
 from airflow_mlops.core.training.user_runs import OFFLINE, go_offline
+from airflow_mlops.core.training.weighted_fit import fit_arguments
 
 
 def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
@@ -120,7 +121,8 @@ def fit_or_search(
             iterations = fit_with_early_stopping(candidate.estimator, request.early_stopping, rows)
             return candidate.estimator, {"iterations": iterations}, None
         if candidate.space is None:
-            return candidate.estimator.fit(rows.features, rows.label), {}, None
+            arguments = fit_arguments(candidate.estimator, rows.weight)
+            return candidate.estimator.fit(rows.features, rows.label, **arguments), {}, None
         return search_parameters(candidate.estimator, candidate.space, request, rows)
     except TrainingError as error:
         raise TrainingError(f"{request.function}: candidate {request.candidate!r}: {error}") from error

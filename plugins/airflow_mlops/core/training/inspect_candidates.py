@@ -11,6 +11,7 @@ from airflow_mlops.core.declaration.user_function import Candidate, build_candid
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.training.export_graph import kept_parts, missing_packages
 from airflow_mlops.core.training.user_runs import no_user_runs
+from airflow_mlops.core.training.weighted_fit import weight_parameter
 
 KINDS = {True: "classifier", False: "regressor"}
 EARLY_STOPPERS = (
@@ -34,6 +35,7 @@ def inspect_candidates(
     probability_metrics: Sequence[str],
     stops_early: bool = False,
     own_types: Sequence[str] = (),
+    weighted: bool = False,
 ) -> dict[str, Any]:
     """Return the ``names`` of the usable candidates, ``searched``, and ``refused``: the reasons by name.
 
@@ -51,6 +53,8 @@ def inspect_candidates(
         Whether the declaration stops boosting early.
     own_types : sequence of str
         The declared classes and functions of the project, as ``module:name``.
+    weighted : bool
+        Whether rows have weights.
 
     Raises
     ------
@@ -66,6 +70,7 @@ def inspect_candidates(
             classifies=classifies,
             probability_metrics=probability_metrics,
             own_types=own_types,
+            weighted=weighted,
         )
         for name, candidate in sorted(candidates.items())
     }
@@ -78,12 +83,18 @@ def inspect_candidates(
 
 
 def refusal_of(
-    estimator: Any, *, classifies: bool, probability_metrics: Sequence[str], own_types: Sequence[str] = ()
+    estimator: Any,
+    *,
+    classifies: bool,
+    probability_metrics: Sequence[str],
+    own_types: Sequence[str] = (),
+    weighted: bool = False,
 ) -> str | None:
     """Return the reason why an unfitted estimator is no usable candidate; None if nothing is known against it."""
     return (
         refusal_of_kind(estimator, classifies=classifies)
         or (refusal_of_decisions(estimator, probability_metrics) if classifies else None)
+        or (refusal_of_weights(estimator) if weighted else None)
         or refusal_of_types(estimator, own_types)
     )
 
@@ -100,6 +111,16 @@ def refusal_of_early_stopping(candidate: Candidate) -> str | None:
     if candidate.space is not None:
         return "it has a search space, which train.early_stopping excludes; leave out one of them"
     return None
+
+
+def refusal_of_weights(estimator: Any) -> str | None:
+    """Return the reason why an estimator cannot learn from rows with weights; None if its fit takes them."""
+    if weight_parameter(estimator) is not None:
+        return None
+    return (
+        f"the fit of {type(last_step(estimator)).__name__} takes no weights of rows, which train.weight and "
+        "train.half_life_days give; give an estimator whose fit takes sample_weight, or declare neither"
+    )
 
 
 def refusal_of_kind(estimator: Any, *, classifies: bool) -> str | None:

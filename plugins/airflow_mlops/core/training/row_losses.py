@@ -1,28 +1,97 @@
 """Metrics as means of losses of single rows, so that two models can be compared row by row.
 
 ``row_losses`` gives one loss for each row; ``metric_value`` is what a person reads. For all of them
-but accuracy, less is better.
+but accuracy, less is better. The deviances are those of scikit-learn; ``smape`` is that of Makridakis (1993), "Accuracy
+measures: theoretical and practical concerns", as a share of the mean of label and prediction, from 0 to 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.declaration.evaluate import MetricName, metric_parameter
 from airflow_mlops.core.errors import GateError
 
 Floats = npt.NDArray[np.float64]
 SMALLEST_PROBABILITY = 1e-15
+ROOTS = ("rmse", "rmsle")
+"""The metrics that are the root of a mean over rows."""
+
+
+class UnknownMetricError(GateError):
+    """A metric is undefined on these rows; the message gives the reason."""
+
+
+class DomainError(UnknownMetricError):
+    """A metric does not take some of the labels or predictions; the message has their number and what to do."""
+
+    def __init__(self, message: str, values: Literal["label", "prediction"]) -> None:
+        super().__init__(message)
+        self.values = values
+
+
+def _smape(label: Floats, predicted: Floats) -> Floats:
+    """Return the loss of each row; 0 where label and prediction are both 0."""
+    size = np.abs(label) + np.abs(predicted)
+    return 2 * np.abs(label - predicted) / np.where(size > 0, size, 1.0)
+
+
+def _poisson_deviance(label: Floats, predicted: Floats) -> Floats:
+    shares = np.where(label > 0, label, predicted) / predicted  # 1 where the label is 0, so that its term is 0
+    return 2 * (label * np.log(shares) - label + predicted)
+
+
+def _gamma_deviance(label: Floats, predicted: Floats) -> Floats:
+    return 2 * (np.log(predicted / label) + label / predicted - 1)
+
+
+def _tweedie_deviance(power: float, label: Floats, predicted: Floats) -> Floats:
+    low, high = 1 - power, 2 - power
+    return 2 * (label**high / (low * high) - label * predicted**low / low + predicted**high / high)
+
+
+def _pinball_loss(quantile: float, label: Floats, predicted: Floats) -> Floats:
+    return np.maximum(quantile * (label - predicted), (quantile - 1) * (label - predicted))
+
 
 _LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "mae": lambda label, predicted: np.abs(label - predicted),
     "rmse": lambda label, predicted: (label - predicted) ** 2,
+    "mape": lambda label, predicted: np.abs((label - predicted) / label),
+    "smape": _smape,
+    "rmsle": lambda label, predicted: (np.log1p(label) - np.log1p(predicted)) ** 2,
+    "mean_poisson_deviance": _poisson_deviance,
+    "mean_gamma_deviance": _gamma_deviance,
     "log_loss": lambda label, predicted: -np.log(np.where(label > 0.5, _clip(predicted), 1 - _clip(predicted))),
     "brier": lambda label, predicted: (label - predicted) ** 2,
     "accuracy": lambda label, predicted: ((predicted >= 0.5) != (label > 0.5)).astype(np.float64),
+}
+_LOSSES_WITH_PARAMETER: dict[str, Callable[[float, Floats, Floats], Floats]] = {
+    "pinball_loss": _pinball_loss,
+    "mean_tweedie_deviance": _tweedie_deviance,
+}
+
+Domain = tuple[Callable[[Floats], npt.NDArray[np.bool_]], str]
+_POSITIVE: Domain = (lambda values: values <= 0, "0 or negative")
+_NOT_NEGATIVE: Domain = (lambda values: values < 0, "negative")
+_NOT_ZERO: Domain = (lambda values: values == 0, "0")
+_ABOVE_MINUS_1: Domain = (lambda values: values <= -1, "-1 or less")
+DOMAINS: dict[str, tuple[Domain, Domain | None]] = {
+    "mape": (_NOT_ZERO, None),
+    "rmsle": (_ABOVE_MINUS_1, _ABOVE_MINUS_1),
+    "mean_poisson_deviance": (_NOT_NEGATIVE, _POSITIVE),
+    "mean_gamma_deviance": (_POSITIVE, _POSITIVE),
+    "mean_tweedie_deviance": (_NOT_NEGATIVE, _POSITIVE),
+}
+"""The values that a metric does not take, of labels and of predictions, and their name."""
+_REMEDIES = {
+    "label": "leave such rows out in the source, or take a metric that is defined for them, such as mae or smape",
+    "prediction": "give a model whose predictions fit, such as one with a log link, or take a metric that is defined "
+    "for them, such as mae",
 }
 
 
@@ -61,9 +130,33 @@ def row_losses(metric: MetricName, label: npt.ArrayLike, predicted: npt.ArrayLik
     GateError
         If there are no rows, the lengths differ, or a value is NaN or infinite: none of that may
         decide about a model.
+    DomainError
+        If the metric does not take a label or a prediction.
     """
     labels, predictions = checked_rows(metric, label, predicted)
+    kind, parameter = metric_parameter(metric) or (metric, None)
+    require_domain(metric, kind, labels, predictions)
+    if parameter is not None:
+        return _LOSSES_WITH_PARAMETER[kind](parameter, labels, predictions)
     return (_LOSSES if predictions.ndim == 1 else _LOSSES_OF_CLASSES)[metric](labels, predictions)
+
+
+def require_domain(metric: str, kind: str, label: Floats, predicted: Floats) -> None:
+    """Raise DomainError unless a metric of a ``kind`` takes all labels and predictions.
+
+    Raises
+    ------
+    DomainError
+        With the number of those that it does not take.
+    """
+    values: tuple[tuple[Literal["label", "prediction"], Floats], ...] = (("label", label), ("prediction", predicted))
+    for (name, numbers), domain in zip(values, DOMAINS.get(kind, (None, None)), strict=True):
+        bad = 0 if domain is None else int(np.count_nonzero(domain[0](numbers)))
+        if domain is not None and bad:
+            raise DomainError(
+                f"{metric} does not take {bad:,} of {numbers.size:,} {name}s, which are {domain[1]}; {_REMEDIES[name]}",
+                name,
+            )
 
 
 def checked_rows(subject: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -88,8 +181,8 @@ def checked_rows(subject: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -
     return labels, predictions
 
 
-def metric_value(metric: MetricName, losses: Floats) -> float:
-    """Return the metric of rows with these losses.
+def metric_value(metric: MetricName, losses: Floats, weight: Floats | None = None) -> float:
+    """Return the metric of rows with these losses and weights, shape (n_rows,); without weights, each row counts once.
 
     >>> metric_value("mae", np.array([1.0, 3.0]))
     2.0
@@ -98,10 +191,33 @@ def metric_value(metric: MetricName, losses: Floats) -> float:
     >>> metric_value("accuracy", np.array([0.0, 0.0, 1.0, 0.0]))
     0.75
     """
-    mean = float(np.mean(losses))
-    if metric == "rmse":
+    mean = float(np.average(losses, weights=weight))
+    if metric in ROOTS:
         return float(np.sqrt(mean))
     return 1 - mean if metric == "accuracy" else mean
+
+
+def standard_error(values: Floats, weight: Floats | None = None) -> float:
+    """Return the standard error of the mean of values, shape (n_rows,), or of their weighted mean.
+
+    A weighted mean is a ratio of two sums over rows; its error is that of the linearised ratio.
+
+    >>> round(standard_error(np.array([1.0, 2.0, 3.0])), 6), round(standard_error(np.array([1.0, 2, 3]), np.ones(3)), 6)
+    (0.57735, 0.57735)
+    """
+    if weight is None:
+        return float(np.std(values, ddof=1)) / float(np.sqrt(values.size))
+    parts = weight * (values - np.average(values, weights=weight)) / weight.sum()
+    return float(np.sqrt((parts**2).sum() * values.size / (values.size - 1)))
+
+
+def loss_factor(metric: MetricName, worse_by: float) -> float:
+    """Return the factor of the mean loss where the metric is worse by a share of itself.
+
+    >>> loss_factor("mae", 0.5), loss_factor("rmse", 0.5)
+    (1.5, 2.25)
+    """
+    return (1 + worse_by) ** (2 if metric in ROOTS else 1)
 
 
 def relative_loss(metric: MetricName, value: float, reference: float) -> float:

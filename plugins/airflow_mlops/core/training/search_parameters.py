@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.declaration.evaluate import is_of_numbers
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
-from airflow_mlops.core.training.row_losses import metric_value, row_losses
+from airflow_mlops.core.training.predict import predict
+from airflow_mlops.core.training.row_losses import Floats, metric_value, row_losses
+from airflow_mlops.core.training.weighted_fit import fit_arguments
 
 KEPT_TRIALS = 50
 """Most trials that a result lists, the best first; it counts the others."""
@@ -45,7 +48,11 @@ def search_parameters(
         "factor": settings["factor"],
         "min_resources": "exhaust",
         "cv": [(older, newer)],
-        "scoring": scorer(metric) if classes < 3 else class_scorer(metric, classes),
+        "scoring": row_scorer(metric, rows.weight, classifies=request.classifies)
+        if rows.weight is not None
+        else scorer(metric)
+        if classes < 3
+        else class_scorer(metric, classes),
         "random_state": request.seed,
     }
     size = grid_size(space)
@@ -53,7 +60,7 @@ def search_parameters(
         search = HalvingGridSearchCV(estimator, dict(space), **options)
     else:
         search = HalvingRandomSearchCV(estimator, dict(space), n_candidates=settings["candidates"], **options)
-    search.fit(rows.features, rows.label)
+    search.fit(rows.features, rows.label, **fit_arguments(estimator, rows.weight))
     best = float(search.best_score_)
     if not math.isfinite(best):
         raise TrainingError(
@@ -129,11 +136,13 @@ def scorer(metric: str) -> Any:
         "brier": "neg_brier_score",
         "accuracy": "accuracy",
     }
-    if metric not in names:
-        raise TrainingError(
-            f"a search cannot compare by {metric!r}; it can by {', '.join(sorted([*names, 'log_loss']))}"
-        )
-    return get_scorer(names[metric])
+    if metric in names:
+        return get_scorer(names[metric])
+    if not is_of_numbers(metric):
+        raise TrainingError(f"a search cannot compare by {metric!r}; it can by the metrics of single rows")
+    return make_scorer(
+        lambda label, predicted: metric_value(metric, row_losses(metric, label, predicted)), greater_is_better=False
+    )
 
 
 def class_scorer(metric: str, classes: int) -> Callable[[Any, Any, Any], float]:
@@ -142,7 +151,18 @@ def class_scorer(metric: str, classes: int) -> Callable[[Any, Any, Any], float]:
     def score(estimator: Any, features: Any, label: Any) -> float:
         chances = np.zeros((len(label), classes))
         chances[:, np.asarray(estimator.classes_, np.int64)] = estimator.predict_proba(features)
-        value = metric_value(cast(MetricName, metric), row_losses(cast(MetricName, metric), label, chances))
+        value = metric_value(metric, row_losses(metric, label, chances))
+        return value if metric == "accuracy" else -value
+
+    return score
+
+
+def row_scorer(metric: str, weight: Floats, *, classifies: bool) -> Callable[[Any, pd.DataFrame, Any], float]:
+    """Return a scorer that counts each row by its weight, which it finds by the index of the features."""
+
+    def score(estimator: Any, features: pd.DataFrame, label: Any) -> float:
+        losses = row_losses(metric, label, predict(estimator, features, classifies=classifies))
+        value = metric_value(metric, losses, weight[features.index])
         return value if metric == "accuracy" else -value
 
     return score

@@ -30,7 +30,7 @@ def judge_history(workspace: Workspace, manifest: SnapshotManifest) -> list[Find
         label=data.label,
         key=data.key,
         time=data.time,
-        hidden=(contract.hidden if contract else frozenset()) | data.key_and_time,
+        hidden=workspace.hidden | data.key_and_time,
         known_ahead=contract.known_ahead if contract else frozenset(),
         classes=workspace.loop.class_names,
     )

@@ -34,7 +34,7 @@ from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.training.fit_candidate import run_fit
 from airflow_mlops.core.training.predict import predict
-from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
+from airflow_mlops.core.training.row_losses import DomainError, Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.training.window import fit_schema, pin_scored, pin_window, read_window
 from airflow_mlops.core.workspace import Workspace
 
@@ -68,7 +68,7 @@ def measure_regret(workspace: Workspace, partition: str, *, as_of: str | None = 
     champion = state.versions[scored.champion]
     try:
         details = _measure(workspace, state, champion, partition)
-    except (TrainingError, DataError, NotReadyError) as error:
+    except (TrainingError, DataError, NotReadyError, DomainError) as error:
         details = RegretMeasured(verdict=INSUFFICIENT_DATA, message=f"no fresh model: {error}", rows=0)
     details = replace(
         details,
@@ -195,6 +195,7 @@ def fit_fresh_model(workspace: Workspace, champion: Version, window: TrainingWin
         early_stopping=request.get("early_stopping"),
         own_types=loop.train.own_types,
         own_code=own_code(loop.train.own_types, workspace.root),
+        weights=request.get("weights"),
     )
     try:
         digest = run_fit(workspace, fit_request, schema=schema).digest

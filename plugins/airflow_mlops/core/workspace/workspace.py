@@ -98,6 +98,12 @@ class Workspace:
         return load_contract(self.loop.data, self.root)
 
     @cached_property
+    def hidden(self) -> frozenset[str]:
+        """The columns that no model sees: those that the contract hides, and the weight of a row."""
+        weight = self.loop.train.weight
+        return (self.contract.hidden if self.contract else frozenset()) | ({weight} if weight else frozenset())
+
+    @cached_property
     def source(self) -> Source:
         """The source of rows."""
         return self.ports.source()

@@ -38,6 +38,39 @@ def test_a_gate_on_an_unknown_metric_is_refused_with_the_nearest_one() -> None:
         toy_loop(gates=[{"metric": "maee", "at_most": 1}])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pinball_loss",
+        "pinball_loss_p0",
+        "pinball_loss_p05",
+        "pinball_loss_p100",
+        "pinball_loss_p5_0",
+        "pinball_loss_p0_0",
+        "mean_tweedie_deviance",
+        "mean_tweedie_deviance_1",
+        "mean_tweedie_deviance_2_5",
+    ],
+)
+def test_a_metric_whose_name_carries_no_number_that_it_takes_is_refused_with_an_example(name: str) -> None:
+    hint = "did you mean '(pinball_loss_p90|mean_tweedie_deviance_1_5)'"
+    with pytest.raises(DeclarationError, match=rf"gates\[0\].metric: no such metric .*{hint}"):
+        toy_loop(gates=[{"metric": name, "at_most": 1}])
+    with pytest.raises(DeclarationError, match=rf"watch.performance.metric: no such metric .*{hint}"):
+        toy_loop(watch={"performance": {"metric": name}})
+
+
+def test_a_watched_metric_has_to_be_one_of_single_rows() -> None:
+    with pytest.raises(DeclarationError, match=r"no such metric of single rows; valid metrics: accuracy, .*mae, mape"):
+        toy_loop(watch={"performance": {"metric": "r2"}})
+    assert toy_loop(watch={"performance": {"metric": "pinball_loss_p97_5"}}).metric == "pinball_loss_p97_5"
+
+
+def test_a_metric_of_the_users_own_cannot_be_called_as_one_that_carries_a_number() -> None:
+    with pytest.raises(ValidationError, match="choose another name"):
+        Evaluate(metrics=({**COST, "name": "pinball_loss_p7"},))
+
+
 COST = {"name": "lost_revenue", "function": "shop.cost:lost", "unit": "EUR"}
 
 
@@ -68,6 +101,9 @@ def test_two_metrics_of_the_users_own_cannot_have_one_name() -> None:
         (["brier", "accuracy"], True, "brier"),
         (["p90_error"], False, "mae"),
         (["r2", "rmse"], False, "rmse"),
+        (["max_error", "pinball_loss_p90", "mae"], False, "pinball_loss_p90"),
+        (["mean_tweedie_deviance_1_5"], False, "mean_tweedie_deviance_1_5"),
+        (["mean_gamma_deviance"], False, "mean_gamma_deviance"),
         (["worse_by_noise", "model_bytes", "calibration_error"], True, "log_loss"),
     ],
 )

@@ -19,6 +19,8 @@ from airflow_mlops.core.evaluation.known_metrics import (
     METRICS_OF_CLASSES,
     METRICS_OF_NUMBERS,
     UnknownMetricError,
+    built_in_metric,
+    metrics_of_label,
     wrap_user_metric,
 )
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices, metric_by_slice, report_slices
@@ -45,6 +47,12 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "mae": lambda y, p, w: sk.mean_absolute_error(y, p, sample_weight=w),
     "rmse": lambda y, p, w: sk.root_mean_squared_error(y, p, sample_weight=w),
     "r2": lambda y, p, w: sk.r2_score(y, p, sample_weight=w),
+    "mape": lambda y, p, w: sk.mean_absolute_percentage_error(y, p, sample_weight=w),
+    "smape": lambda y, p, w: np.average(2 * np.abs(y - p) / (np.abs(y) + np.abs(p)), weights=w),
+    "rmsle": lambda y, p, w: sk.root_mean_squared_log_error(y, p, sample_weight=w),
+    "mean_poisson_deviance": lambda y, p, w: sk.mean_poisson_deviance(y, p, sample_weight=w),
+    "mean_gamma_deviance": lambda y, p, w: sk.mean_gamma_deviance(y, p, sample_weight=w),
+    "max_error": lambda y, p, w: sk.max_error(y[w > 0], p[w > 0]),
     "p50_error": lambda y, p, w: np.quantile(np.repeat(np.abs(y - p), w.astype(int)), 0.5),
     "p90_error": lambda y, p, w: np.quantile(np.repeat(np.abs(y - p), w.astype(int)), 0.9),
     "p99_error": lambda y, p, w: np.quantile(np.repeat(np.abs(y - p), w.astype(int)), 0.99),
@@ -105,6 +113,124 @@ def test_every_slice_has_the_metric_of_its_rows_alone(name: str) -> None:
         mask = column == value
         assert rows == mask.sum()
         assert part == pytest.approx(METRICS[name].value(label[mask], predicted[mask]))
+
+
+WEIGHTS = RANDOM.exponential(size=ROWS) * (RANDOM.random(ROWS) < 0.9)
+
+
+def weighted_oracle(name: str, label: Any, predicted: Any, weights: Any) -> Any:
+    """Return scikit-learn's or numpy's value for rows with weights."""
+    if METRICS[name].quantile is None:
+        return ORACLES[name](label, predicted, weights)
+    errors = np.abs(label - predicted)
+    return np.quantile(errors, METRICS[name].quantile, weights=weights, method="inverted_cdf")
+
+
+@pytest.mark.parametrize("name", sorted(OF_ONE_NUMBER))
+def test_a_metric_of_rows_with_weights_is_that_of_scikit_learn_whole_by_slice_and_resampled(name: str) -> None:
+    label, predicted = rows_for(name)
+    metric, expected = METRICS[name], weighted_oracle(name, label, predicted, WEIGHTS)
+    assert metric.value(label, predicted, WEIGHTS) == pytest.approx(expected)
+    assert metric.value(label, predicted, WEIGHTS / 1000) == pytest.approx(expected)
+    column = np.array(["a", "b", "c", "d"])[RANDOM.integers(0, 4, ROWS)]
+    slices = Slices.from_column(column)
+    for value, part in zip(slices.names, metric_by_slice(metric, label, predicted, slices, WEIGHTS), strict=True):
+        mask = column == value
+        assert part == pytest.approx(weighted_oracle(name, label[mask], predicted[mask], WEIGHTS[mask]))
+    draws = Resamples.draw(ROWS, seed=1, resamples=7)
+    resampled = draws.values(metric, label, predicted, WEIGHTS)
+    counts = [count * WEIGHTS for count in draws.weights]
+    assert resampled == pytest.approx(np.array([weighted_oracle(name, label, predicted, count) for count in counts]))
+
+
+@pytest.mark.parametrize("name", sorted(OF_ONE_NUMBER - {"max_error"}))
+def test_rows_with_weights_have_intervals_of_values_and_of_differences(name: str) -> None:
+    label, predicted = rows_for(name)
+    both = {"candidate": predicted, "champion": predicted[::-1]}
+    on_rows = MetricOnRows(METRICS[name], label, both, Resamples.draw(ROWS, seed=1), WEIGHTS)
+    value = on_rows.value("candidate")
+    interval = on_rows.interval("candidate", value)
+    assert interval is not None
+    assert interval.low < value < interval.high
+    assert interval.method != "DeLong"
+    difference = value - on_rows.value("champion")
+    between = on_rows.interval_of_difference("candidate", "champion", difference)
+    assert between is not None
+    assert between.low < difference < between.high
+
+
+def test_rows_without_any_weight_have_no_value() -> None:
+    for name in sorted(OF_ONE_NUMBER - {"calibration_error"}):
+        with pytest.raises(UnknownMetricError, match=name):
+            METRICS[name].value(*rows_for(name), np.zeros(ROWS))
+
+
+def test_a_metric_of_the_users_own_gets_the_weights_if_it_takes_them() -> None:
+    def cost(label: Any, predicted: Any, weight: Any = None) -> float:
+        return float(np.average(label - predicted, weights=weight))
+
+    def blind(label: Any, predicted: Any) -> float:
+        return float((label - predicted).mean())
+
+    metric = wrap_user_metric(UserMetric(name="cost", function="a:b"), cost)
+    assert metric.value(NUMBERS, GUESSES, WEIGHTS) == pytest.approx(np.average(NUMBERS - GUESSES, weights=WEIGHTS))
+    assert metric.value(NUMBERS, GUESSES) == pytest.approx((NUMBERS - GUESSES).mean())
+    unaware = wrap_user_metric(UserMetric(name="blind", function="a:b"), blind)
+    assert unaware.value(NUMBERS, GUESSES, WEIGHTS) == pytest.approx((NUMBERS - GUESSES).mean())
+
+
+@pytest.mark.parametrize("name", ["mae", "rmse", "p50_error"])
+def test_the_interval_of_rows_with_weights_holds_the_truth_in_about_95_of_100_samples(name: str) -> None:
+    """The weight grows with the error: the truth is the metric of the population by weight."""
+    random, mask = np.random.default_rng(23), 0
+
+    def draw(rows: int) -> tuple[Any, Any, Any]:
+        predicted = random.normal(size=rows)
+        return np.zeros(rows), predicted, random.exponential(size=rows) * (0.5 + np.abs(predicted))
+
+    truth = METRICS[name].value(*draw(1_000_000))
+    for number in range(300):
+        label, predicted, weight = draw(400)
+        draws = Resamples.draw(400, seed=number)
+        on_rows = MetricOnRows(METRICS[name], label, {"candidate": predicted}, draws, weight)
+        interval = on_rows.interval("candidate", on_rows.value("candidate"))
+        assert interval is not None
+        mask += interval.low <= truth <= interval.high
+    assert 0.90 <= mask / 300 <= 0.985
+
+
+@pytest.mark.parametrize("name", ["pinball_loss_p2_5", "mean_tweedie_deviance_1_5"])
+def test_a_metric_with_a_number_in_its_name_has_a_unit_and_a_normal_interval(name: str) -> None:
+    metric = built_in_metric(name)
+    assert metric is not None
+    on_rows = MetricOnRows(metric, NUMBERS, {"candidate": GUESSES}, Resamples.draw(ROWS, seed=0))
+    value = on_rows.value("candidate")
+    interval = on_rows.interval("candidate", value)
+    assert interval is not None
+    assert interval.low < value < interval.high
+    assert (metric.name, interval.method, bool(metric.unit)) == (name, "normal", True)
+
+
+def test_the_largest_error_has_no_interval_and_no_model_has_one_of_a_difference() -> None:
+    both = {"candidate": GUESSES, "champion": NUMBERS}
+    on_rows = MetricOnRows(METRICS["max_error"], NUMBERS, both, Resamples.draw(ROWS, seed=0))
+    assert on_rows.interval("candidate", on_rows.value("candidate")) is None
+    assert on_rows.interval_of_difference("candidate", "champion", 1.0) is None
+
+
+def test_metrics_that_do_not_take_every_label_are_judged_where_they_are_declared() -> None:
+    always = {"mae", "rmse", "r2", "p50_error", "p90_error", "p99_error"}
+    declared = {"mape", "pinball_loss_p90", "delay_cost", "worse_by_noise"}
+    assert set(metrics_of_label(classifies=False)) == always
+    assert set(metrics_of_label(classifies=False, declared=declared)) == always | {"mape", "pinball_loss_p90"}
+
+
+def test_a_slice_whose_labels_a_metric_does_not_take_has_no_value_and_the_others_have_theirs() -> None:
+    column = np.array(["a", "b"] * 2)
+    label, predicted = np.array([1.0, 0.0, 2.0, 4.0]), np.array([2.0, 3.0, 2.0, 4.0])
+    values = metric_by_slice(METRICS["mape"], label, predicted, Slices.from_column(column))
+    assert values[0] == pytest.approx(0.5)
+    assert np.isnan(values[1])
 
 
 def test_missing_values_are_a_slice_of_their_own() -> None:
@@ -223,6 +349,42 @@ def test_an_interval_of_95_percent_holds_the_truth_in_about_95_of_100_samples(
     name: str, truth: float, at_most: int
 ) -> None:
     assert 0.90 <= coverage(name, truth, 300, 400, at_most) <= 0.985
+
+
+def positive_labels(name: str, mean: Any, random: Any) -> Any:
+    """Draw labels of these means that a metric takes: exponential ones, or counts."""
+    return random.poisson(mean).astype(float) if "poisson" in name else random.exponential(mean)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mape",
+        "smape",
+        "rmsle",
+        "mean_poisson_deviance",
+        "mean_gamma_deviance",
+        "mean_tweedie_deviance_1_5",
+        "pinball_loss_p90",
+    ],
+)
+def test_the_interval_of_a_metric_of_positive_numbers_holds_its_truth_in_about_95_of_100_samples(name: str) -> None:
+    random, mask, metric = np.random.default_rng(17), 0, built_in_metric(name)
+    assert metric is not None
+
+    def draw(rows: int) -> tuple[Any, Any]:
+        mean = np.exp(random.normal(1.0, 0.3, rows))
+        # A label near 0 has no mean share: labels of mape keep away from it.
+        return positive_labels(name, mean, random) + (name == "mape"), mean * np.exp(random.normal(0.0, 0.2, rows))
+
+    truth = metric.value(*draw(1_000_000))
+    for number in range(300):
+        label, predicted = draw(400)
+        on_rows = MetricOnRows(metric, label, {"candidate": predicted}, Resamples.draw(400, seed=number))
+        interval = on_rows.interval("candidate", on_rows.value("candidate"))
+        assert interval is not None
+        mask += interval.low <= truth <= interval.high
+    assert 0.90 <= mask / 300 <= 0.985
 
 
 def test_the_interval_of_a_difference_counts_that_both_models_saw_the_same_rows() -> None:

@@ -93,6 +93,13 @@ def test_resamples_have_the_values_of_their_rows_and_give_an_interval(name: str)
         assert got == pytest.approx(ORACLES[name](LABEL[rows], CHANCES[rows]), abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ORACLES)
+def test_a_weight_counts_as_so_many_copies_of_its_row(name: str) -> None:
+    copies = RANDOM.integers(0, 4, ROWS)
+    expected = ORACLES[name](np.repeat(LABEL, copies), np.repeat(CHANCES, copies, axis=0))
+    assert METRICS[name].value(LABEL, CHANCES, copies.astype(float)) == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.parametrize("name", [name for name in ORACLES if name != "roc_auc_ovr"])
 def test_a_class_without_rows_or_predictions_counts_as_in_scikit_learn(name: str) -> None:
     keep = LABEL != 3

@@ -19,6 +19,7 @@ from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import load_model, save_model
 from airflow_mlops.core.training.early_stopping import fit_with_early_stopping
 from airflow_mlops.core.training.predict import predict
+from tests.unit.core.toy_loop import toy_loop
 
 SETTINGS = {"rounds": 5, "validation": 20}
 MOST = 400
@@ -118,3 +119,10 @@ def test_rows_of_one_moment_cannot_be_split() -> None:
         fit_with_early_stopping(
             LGBMRegressor(**LIGHT), SETTINGS, FitRows(rows.features, rows.label, np.zeros(500, np.int64))
         )
+
+
+@pytest.mark.parametrize(("key", "value"), [("weight", "tickets"), ("half_life_days", 30)])
+def test_weights_of_rows_and_early_stopping_exclude_each_other(key: str, value: Any) -> None:
+    train = {"function": "shop:candidates", "window": 2, "early_stopping": {"rounds": 5}, key: value}
+    with pytest.raises(ValueError, match=f"early_stopping counts every row once, and {key} is declared"):
+        toy_loop(train=train)

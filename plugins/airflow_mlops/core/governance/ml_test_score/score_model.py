@@ -80,9 +80,9 @@ def stale_loss(view: View, version: Version) -> tuple[float, int] | None:
     champion = view.state.versions.get(str(version.details.champion))
     evaluation = view.evaluation_of(version)
     metric = view.workspace.loop.metric
-    if champion is None or not evaluation.get("champion_metrics"):
+    value, champion_value = ((evaluation.get(metrics) or {}).get(metric) for metrics in ("metrics", "champion_metrics"))
+    if champion is None or value is None or champion_value is None:
         return None
-    value, champion_value = float(evaluation["metrics"][metric]), float(evaluation["champion_metrics"][metric])
     keys = view.state.published.keys(after=champion.partition, until=version.partition)
     perfect = value == (1 if metric == "accuracy" else 0)
     return None if perfect else (relative_loss(metric, champion_value, value), len(keys))

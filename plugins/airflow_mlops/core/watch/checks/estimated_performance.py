@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from airflow_mlops.core.declaration.evaluate import MetricName
-from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
+from airflow_mlops.core.training.row_losses import Floats, loss_factor, metric_value, relative_loss, row_losses
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.encoded_rows import RowEncoder
@@ -111,7 +111,7 @@ def judge_classes(
 
 def judge_estimate(losses: EstimatedLosses, terms: CheckTerms) -> CheckResult:
     """Judge whether expected losses exceed those of the holdout by more than ``terms.worse_by`` and their error."""
-    factor = (1 + terms.worse_by) ** (2 if terms.metric == "rmse" else 1)
+    factor = loss_factor(terms.metric, terms.worse_by)
     excess, window_error, holdout_error = losses.excess(factor, terms.alarm_rate)
     reference, error = float(losses.holdout.mean()), sqrt(window_error**2 + holdout_error**2)
     estimate, usual = (metric_value(terms.metric, np.array([mean])) for mean in (losses.mean, reference))

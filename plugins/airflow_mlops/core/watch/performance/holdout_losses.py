@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from airflow_mlops.core.data.frame_types import values_of
 from airflow_mlops.core.data.input_schema import version_schema
+from airflow_mlops.core.data.row_weights import row_weights
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import LedgerError, NotReadyError
@@ -17,7 +18,7 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
-from airflow_mlops.core.training.row_losses import row_losses
+from airflow_mlops.core.training.row_losses import ROOTS, row_losses
 from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.watch.performance.performance_verdict import MeanLoss, losses_by_slice
 from airflow_mlops.core.workspace import Workspace
@@ -56,7 +57,7 @@ def _loss(metric: MetricName, value: float) -> float:
     """Return the mean loss of a value of a metric."""
     if metric == "accuracy":
         return 1 - value
-    return max(value, 0.0) ** 2 if metric == "rmse" else value
+    return max(value, 0.0) ** 2 if metric in ROOTS else value
 
 
 def reference_slices(
@@ -74,12 +75,14 @@ def reference_slices(
     """
     metric, columns = declared.metric, sorted(declared.slices)
     query = {"version": version.number, "metric": metric, "columns": columns, "min_rows": declared.min_rows}
+    if workspace.loop.train.weight is not None:
+        query["weight"] = workspace.loop.train.weight
     for digest in _recorded_slice_digests(state, version):
         try:
             evidence = workspace.evidence.get(digest)
         except LedgerError:
             continue  # removed from the store: the slices are measured again
-        if {name: evidence[name] for name in query} == query:
+        if {name: evidence.get(name) for name in (*query, "weight")} == {"weight": None, **query}:
             return digest, _parse_slices(evidence["slices"])
     window = version.details.window
     holdout = read_window(workspace, window.holdout, schema=version_schema(workspace, version))
@@ -88,10 +91,11 @@ def reference_slices(
     label = holdout.rows[workspace.loop.data.label].to_numpy(np.float64)
     predictions = predict(load_version(workspace, version), holdout.features, classifies=workspace.loop.classifies)
     losses = row_losses(metric, label, predictions)
+    weight = row_weights(holdout.rows, workspace.loop.train.weight)
     slices = {
         column: {name: [loss.rows, loss.mean, loss.error] for name, loss in by_slice.items()}
         for column, values in columns_of(holdout, columns).items()
-        for by_slice, _small in [losses_by_slice(values, losses, declared.min_rows)]
+        for by_slice, _small in [losses_by_slice(values, losses, declared.min_rows, weight)]
     }
     return workspace.evidence.put({**query, "slices": slices}), _parse_slices(slices)
 

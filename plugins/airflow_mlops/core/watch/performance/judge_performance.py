@@ -13,7 +13,7 @@ from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.bootstrap_interval import MetricOnRows, Resamples
-from airflow_mlops.core.evaluation.known_metrics import METRICS
+from airflow_mlops.core.evaluation.known_metrics import built_in_metric
 from airflow_mlops.core.ledger.watch_details import ALARM, INSUFFICIENT_DATA, NO_ALARM, PerformanceJudged
 from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.watch.performance.performance_verdict import (
@@ -59,11 +59,12 @@ class HoldoutLosses:
 
 @dataclass(frozen=True)
 class ServedRows:
-    """Labels and served predictions, shape (n_labelled,), and the columns of the declared slices."""
+    """Labels and served predictions, shape (n_labelled,), the columns of the declared slices, and the weights."""
 
     label: Floats
     predicted: Floats
     columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    weight: Floats | None = None
 
 
 def judge_performance(
@@ -118,10 +119,13 @@ def judge_whole(
 ) -> PerformanceJudged:
     """Judge all labelled rows together; return value, interval, limit and verdict."""
     metric = declared.metric
-    value = metric_value(metric, losses)
-    on_rows = MetricOnRows(METRICS[metric], rows.label, {"served": rows.predicted}, Resamples.draw(losses.size, seed=0))
+    value = metric_value(metric, losses, rows.weight)
+    known = built_in_metric(metric)
+    assert known is not None
+    draws = Resamples.draw(losses.size, seed=0)
+    on_rows = MetricOnRows(known, rows.label, {"served": rows.predicted}, draws, rows.weight)
     interval = on_rows.interval("served", value)
-    against = against_limit(metric, MeanLoss.of(losses), reference.whole, declared.worse_by)
+    against = against_limit(metric, MeanLoss.of(losses, rows.weight), reference.whole, declared.worse_by)
     verdict = against.verdict(rate, declared.alarm_rate)
     return PerformanceJudged(
         verdict=verdict,
@@ -142,7 +146,7 @@ def _judge_slices(
     declared: Performance, rows: ServedRows, losses: Floats, reference: HoldoutLosses, rate: float
 ) -> tuple[list[SliceVerdict], dict[str, Any]]:
     losses_by_column = {
-        name: losses_by_slice(values, losses, declared.min_rows) for name, values in rows.columns.items()
+        name: losses_by_slice(values, losses, declared.min_rows, rows.weight) for name, values in rows.columns.items()
     }
     verdicts = judge_slices(
         declared.metric,

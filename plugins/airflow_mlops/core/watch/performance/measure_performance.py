@@ -21,6 +21,7 @@ from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.data.label_classes import count_unknown_labels
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.labels.open_labels import earliest_labelled_partition
+from airflow_mlops.core.data.row_weights import WeightError, row_weights
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.watch import Performance
 from airflow_mlops.core.errors import MlopsError, NotReadyError
@@ -218,7 +219,11 @@ class _Judgement:
     def _judge_metric(self, rows: pd.DataFrame, frame: pd.DataFrame) -> PerformanceJudged:
         """Judge the labelled rows and return the details of the record."""
         metric = self.declared.metric
-        value = self.version.details.metrics[metric]
+        value = self.version.details.metrics.get(metric)
+        if value is None:
+            number = self.version.number
+            message = f"version {number} was judged before {metric} was declared; the next champion will have a value"
+            return PerformanceJudged(verdict=INSUFFICIENT_DATA, message=message)
         reference = HoldoutLosses(value, reference_loss(self.workspace, self.version, metric))
         columns, slice_digest, no_slices = {}, None, None
         if self.declared.slices:
@@ -229,10 +234,15 @@ class _Judgement:
             except MlopsError as error:
                 slice_digest, no_slices = None, f"no slice can be judged: {error}"
         positions = frame["row"].to_numpy()
+        try:
+            weight = row_weights(rows.iloc[positions], self.workspace.loop.train.weight)
+        except WeightError as error:
+            return PerformanceJudged(verdict=INSUFFICIENT_DATA, message=str(error))
         served = ServedRows(
             frame["label"].to_numpy(float),
             stored_predictions(frame, "served", self.workspace.loop.class_names),
             {name: values[positions] for name, values in columns.items()},
+            weight,
         )
         alarmed = () if self.previous is None else self.previous.alarmed
         details, report = judge_performance(self.declared, served, reference, Look(self.rate, self.historical, alarmed))

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
-from airflow_mlops.core.training.row_losses import Floats, metric_value, relative_loss
+from airflow_mlops.core.training.row_losses import Floats, loss_factor, metric_value, relative_loss, standard_error
 
 Verdict = Literal["alarm", "no alarm", "insufficient data"]
 CONFIDENCE = 0.95
@@ -44,10 +44,9 @@ class MeanLoss:
     error: float
 
     @classmethod
-    def of(cls, losses: Floats) -> MeanLoss:
-        """Return the mean of losses, shape (n_rows,), of at least two rows."""
-        error = float(np.std(losses, ddof=1)) / sqrt(losses.size)
-        return cls(int(losses.size), float(losses.mean()), error)
+    def of(cls, losses: Floats, weight: Floats | None = None) -> MeanLoss:
+        """Return the mean of losses, shape (n_rows,), of at least two rows, by their weights where they have any."""
+        return cls(int(losses.size), float(np.average(losses, weights=weight)), standard_error(losses, weight))
 
     def metric(self, metric: MetricName) -> tuple[float, float, float]:
         """Return the value of the metric, and the ends of its interval."""
@@ -99,7 +98,7 @@ class AgainstLimit:
 
 def against_limit(metric: MetricName, window: MeanLoss, reference: MeanLoss, worse_by: float) -> AgainstLimit:
     """Return the distance of a mean loss from its limit: the reference, made worse by a share of the metric."""
-    factor = (1 + worse_by) ** 2 if metric == "rmse" else 1 + worse_by
+    factor = loss_factor(metric, worse_by)
     fixed = factor * reference.error
     return AgainstLimit(window.mean - factor * reference.mean, sqrt(window.error**2 + fixed**2), window.rows, fixed)
 
@@ -143,7 +142,9 @@ class SliceVerdict:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def losses_by_slice(column: npt.NDArray[Any], losses: Floats, min_rows: int) -> tuple[dict[str, MeanLoss], int]:
+def losses_by_slice(
+    column: npt.NDArray[Any], losses: Floats, min_rows: int, weight: Floats | None = None
+) -> tuple[dict[str, MeanLoss], int]:
     """Return the mean loss of each slice of a column, and the number of slices with too few rows.
 
     Parameters
@@ -151,13 +152,16 @@ def losses_by_slice(column: npt.NDArray[Any], losses: Floats, min_rows: int) -> 
     column, losses : ndarray, shape (n_rows,)
     min_rows : int
         At least 2.
+    weight : ndarray, shape (n_rows,), optional
+        The weights of the rows; a slice without any has too few rows.
     """
-    slices = Slices.from_column(column)
+    slices, weights = Slices.from_column(column), np.ones(losses.size) if weight is None else weight
     count = len(slices.names)
-    means = np.bincount(slices.codes, losses, count) / np.maximum(slices.rows, 1)
-    squares = np.bincount(slices.codes, (losses - means[slices.codes]) ** 2, count)
-    enough = np.flatnonzero(slices.rows >= min_rows)
-    errors = np.sqrt(squares[enough] / (slices.rows[enough] - 1) / slices.rows[enough])
+    totals = np.bincount(slices.codes, weights, count)
+    means = np.bincount(slices.codes, weights * losses, count) / np.where(totals > 0, totals, 1.0)
+    squares = np.bincount(slices.codes, (weights * (losses - means[slices.codes])) ** 2, count)
+    enough = np.flatnonzero((slices.rows >= min_rows) & (totals > 0))
+    errors = np.sqrt(squares[enough] * slices.rows[enough] / (slices.rows[enough] - 1)) / totals[enough]
     means_by_slice = {
         slices.names[at]: MeanLoss(int(slices.rows[at]), float(means[at]), float(error))
         for at, error in zip(enough, errors, strict=True)
