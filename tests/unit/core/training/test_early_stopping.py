@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier, XGBRegressor
 
-from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.errors import DeclarationError, TrainingError
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import load_model, save_model
 from airflow_mlops.core.training.early_stopping import fit_with_early_stopping
@@ -124,5 +124,5 @@ def test_rows_of_one_moment_cannot_be_split() -> None:
 @pytest.mark.parametrize(("key", "value"), [("weight", "tickets"), ("half_life_days", 30)])
 def test_weights_of_rows_and_early_stopping_exclude_each_other(key: str, value: Any) -> None:
     train = {"function": "shop:candidates", "window": 2, "early_stopping": {"rounds": 5}, key: value}
-    with pytest.raises(ValueError, match=f"early_stopping counts every row once, and {key} is declared"):
+    with pytest.raises(DeclarationError, match=f"early_stopping counts every row once, and {key} is declared"):
         toy_loop(train=train)
