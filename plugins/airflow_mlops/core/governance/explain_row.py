@@ -76,6 +76,10 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
     DataError
         If the key has more or fewer parts than the key of the loop has columns.
     """
+    if workspace.loop.train.quantiles:
+        raise ReproductionError(
+            f"{workspace.loop.model}: train.quantiles declares several, and a row is explained for one number only"
+        )
     if workspace.loop.several_classes:
         raise ReproductionError(
             f"{workspace.loop.model}: data.classes declares {len(workspace.loop.class_names or ())}, and a row is "

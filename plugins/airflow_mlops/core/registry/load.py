@@ -16,7 +16,7 @@ from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.model_file import file_digest, load_model
-from airflow_mlops.core.registry.recorded_classes import require_same_classes
+from airflow_mlops.core.registry.recorded_classes import require_same_classes, require_same_quantiles
 from airflow_mlops.core.registry.replace_folder import fetch_folder
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, SignatureError, verify_folder
 from airflow_mlops.core.workspace import Workspace
@@ -34,7 +34,7 @@ def load_version(workspace: Workspace, version: Version) -> Any:
     RegistryError
         If the version is gone or was changed, and there is no verified copy of it.
     ClassesChangedError
-        If it was fitted on other classes than the declaration has.
+        If it was fitted on other classes, or predicts other quantiles, than the declaration has.
     """
     require_same_classes(workspace.loop, version.number, version.details.classes)
     if not version.details.signature:
@@ -43,7 +43,9 @@ def load_version(workspace: Workspace, version: Version) -> Any:
             version.number,
             workspace.loop.model,
         )
-    return load_model(verified_folder(workspace, version) / MODEL_FILE, str(version.details.artefact))
+    model = load_model(verified_folder(workspace, version) / MODEL_FILE, str(version.details.artefact))
+    require_same_quantiles(workspace.loop, version.number, model)
+    return model
 
 
 def verified_folder(workspace: Workspace, version: Version) -> Path:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 FEW_ROWS = 30
 """Rows of a class in the training window below which a warning is logged."""
-OPTIONAL = ("levels", "classes", "refused", "weights")
+OPTIONAL = ("levels", "classes", "refused", "weights", "quantiles")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TrainingRequest:
     the ``source`` of that digest again, and is no part of ``operation``. ``levels`` are those of the categories,
     ``classes`` those of the label by their codes. ``refused`` has the reasons why candidates are not fitted, by their
     names; it is no part of ``operation`` either. ``weights`` has the ``column`` of the weights of rows and their
-    ``half_life_days``.
+    ``half_life_days``, ``quantiles`` are those that a model predicts.
     """
 
     partition: str
@@ -66,6 +66,7 @@ class TrainingRequest:
     classes: list[str] | None = None
     refused: dict[str, str] | None = None
     weights: dict[str, Any] | None = None
+    quantiles: list[float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values, without those of ``OPTIONAL`` that are None."""
@@ -170,6 +171,7 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         classes=list(workspace.loop.class_names) if workspace.loop.class_names else None,
         refused=candidates["refused"] or None,
         weights=train.weights,
+        quantiles=list(train.quantiles) or None,
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
@@ -190,6 +192,7 @@ def describe_candidates(loop: Loop, root: Path) -> dict[str, Any]:
         "classifies": loop.classifies,
         "probability_metrics": list(loop.probability_metrics),
         "weighted": train.weights is not None,
+        "quantiles": list(train.quantiles),
     }
     python = root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
     if python is None and train.limits.minutes is None and train.limits.memory_mb is None:

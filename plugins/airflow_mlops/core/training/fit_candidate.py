@@ -84,6 +84,7 @@ def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: st
         file=str(file.absolute()),
         root=str(workspace.root.absolute()),
         weights=request.weights,
+        quantiles=request.quantiles,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from airflow_mlops.core.declaration.quantiles import quantiles_of
 from airflow_mlops.core.declaration.user_function import Candidate, build_candidates
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
@@ -20,7 +21,7 @@ from airflow_mlops.core.registry.model_file import save_model
 from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.search_parameters import search_parameters
 from airflow_mlops.core.training.usable_model import check_usable, label_hint
-from airflow_mlops.core.training.weighted_fit import fit_arguments
+from airflow_mlops.core.training.weighted_fit import fit_arguments, fit_quantiles
 
 
 def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
@@ -62,7 +63,7 @@ def candidate_of(request: FitRequest) -> Candidate:
     TrainingError
         If the user's function gives none of that name.
     """
-    candidates = build_candidates(request.function, Path(request.root), request.seed)
+    candidates = build_candidates(request.function, Path(request.root), request.seed, request.quantiles or ())
     if request.candidate not in candidates:
         raise TrainingError(
             f"{request.function} gives no candidate {request.candidate!r}; it gives {', '.join(candidates)}"
@@ -82,6 +83,8 @@ def fit_or_search(
     """
     try:
         rows = replace(rows, features=model_input(candidate.estimator, rows.features))
+        if quantiles_of(candidate.estimator) is not None:
+            return fit_quantiles(candidate.estimator, rows.features, rows.label, rows.weight), {}, None
         if candidate.space is None:
             arguments = fit_arguments(candidate.estimator, rows.weight)
             return candidate.estimator.fit(rows.features, rows.label, **arguments), {}, None

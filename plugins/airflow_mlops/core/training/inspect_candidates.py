@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from airflow_mlops.core.declaration.quantiles import quantiles_of
 from airflow_mlops.core.declaration.user_function import build_candidates
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.training.weighted_fit import weight_parameter
@@ -22,6 +23,7 @@ def inspect_candidates(
     classifies: bool,
     probability_metrics: Sequence[str],
     weighted: bool = False,
+    quantiles: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Return the ``names`` of the usable candidates, ``searched``, and ``refused``: the reasons by name.
 
@@ -37,13 +39,15 @@ def inspect_candidates(
         Those of them that need probabilities.
     weighted : bool
         Whether rows have weights.
+    quantiles : sequence of float
+        The quantiles that a model predicts.
 
     Raises
     ------
     TrainingError
         As :func:`build_candidates` does.
     """
-    candidates = build_candidates(function, root, seed)
+    candidates = build_candidates(function, root, seed, quantiles)
     reasons = {
         name: refusal_of(
             candidate.estimator, classifies=classifies, probability_metrics=probability_metrics, weighted=weighted
@@ -87,6 +91,9 @@ def refusal_of_kind(estimator: Any, *, classifies: bool) -> str | None:
     """
     from sklearn.utils import get_tags
 
+    if quantiles_of(estimator) is not None:
+        parts = (refusal_of_kind(part, classifies=classifies) for _, part in estimator.estimators)
+        return next((reason for reason in parts if reason is not None), None)
     try:
         tags = get_tags(estimator)
     except Exception:  # a class of the user's need not have tags

@@ -192,6 +192,7 @@ def fit_fresh_model(workspace: Workspace, champion: Version, window: TrainingWin
         file=str(file.absolute()),
         root=str(workspace.root.absolute()),
         weights=request.get("weights"),
+        quantiles=request.get("quantiles"),
     )
     try:
         return load_model(file, run_fit(workspace, fit_request, schema=schema).digest)

@@ -83,6 +83,10 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
     NotReadyError
         If the partition was not scored.
     """
+    if workspace.loop.train.quantiles:
+        raise NotReadyError(
+            f"{workspace.loop.model}: train.quantiles declares several, and rows are compared by one number only"
+        )
     if workspace.loop.several_classes:
         raise NotReadyError(
             f"{workspace.loop.model}: data.classes declares {len(workspace.loop.class_names or ())}, and rows are "
