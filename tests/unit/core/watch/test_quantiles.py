@@ -39,6 +39,7 @@ from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import row_losses
 from airflow_mlops.core.training.weighted_fit import fit_quantiles
 from airflow_mlops.core.watch.checks.run_checks import run_checks
+from airflow_mlops.core.watch.measure_regret import measure_regret
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.core.watch.training_serving_skew import replay_rows
 from airflow_mlops.core.workspace import Workspace
@@ -201,6 +202,16 @@ def test_the_watch_and_a_rollout_judge_all_quantiles(tmp_path: Path) -> None:
     score_partition(workspace, week(4))
     run_rollout_step(workspace, version, 0, week(4))
     assert version == "2"
+
+
+def test_regret_is_measured_against_a_fresh_model_of_the_same_quantiles(tmp_path: Path) -> None:
+    workspace = loop_of(tmp_path, retrain={"policy": {"regret": 0.2}, "cooldown": 0, "budget": 50})
+    go_live(workspace, week(2))
+    score_partition(workspace, week(4))
+    regret, rows = measure_regret(workspace, week(4)), toy_rows(4, rows=400)
+    assert regret.metric == PINBALL
+    assert regret.champion_value == pytest.approx(row_losses(PINBALL, rows["y"], expected_lines((0, 1), rows)).mean())
+    assert regret.fresh_value == pytest.approx(row_losses(PINBALL, rows["y"], expected_lines((1, 2), rows)).mean())
 
 
 def test_a_version_is_made_again_and_fitted_in_another_process_with_its_quantiles(tmp_path: Path) -> None:
