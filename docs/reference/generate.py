@@ -415,11 +415,16 @@ def errors_page() -> str:
 def metrics_page() -> str:
     """Return the page of the metrics: unit, direction, interval, and the values that each does not take."""
     from airflow_mlops.core.declaration.evaluate import EXAMPLES, SEVERAL_CLASS_METRICS, row_metrics
-    from airflow_mlops.core.evaluation.known_metrics import METRICS, METRICS_OF_CLASSES, built_in_metric
+    from airflow_mlops.core.evaluation.known_metrics import (
+        METRICS,
+        METRICS_OF_CLASSES,
+        METRICS_OF_QUANTILES,
+        built_in_metric,
+    )
 
     classes = {*(metric.name for metric in METRICS_OF_CLASSES), *SEVERAL_CLASS_METRICS}
     by_rows = {*row_metrics("class"), *row_metrics("number"), *EXAMPLES}
-    metrics = [*METRICS.values(), *filter(None, map(built_in_metric, EXAMPLES))]
+    metrics = [*METRICS.values(), *filter(None, map(built_in_metric, EXAMPLES)), *METRICS_OF_QUANTILES.values()]
     rows = [
         (
             f"`{metric.name}`",
@@ -439,7 +444,8 @@ def metrics_page() -> str:
             NOTE,
             "A gate takes all of them, and [measures that are none of rows](../how-to/judge-a-model.md#gates). One "
             "that compares row by row also watches, judges a rollout and chooses among candidates. "
-            "`pinball_loss_p90` is that of the quantile 0.9, `pinball_loss_p97_5` that of 0.975; "
+            "`pinball_loss_p90` is that of the quantile 0.9, `pinball_loss_p97_5` that of 0.975, `pinball_loss_p5_p95` "
+            "the mean over two; "
             "`mean_tweedie_deviance_1_5` is that of the power 1.5, and any power between 1 and 2 has its own name. "
             "[How models are judged](../explanation/how-models-are-judged.md#metrics) says what each is.\n",
             table(head, rows),

@@ -40,7 +40,8 @@ def row_weights(rows: pd.DataFrame, column: str | None) -> Floats | None:
         if count:
             raise WeightError(
                 f"the weight {column!r} of {count:,} of {weights.size:,} rows is {words}, and a weight is a number "
-                "from 0; correct it in the source, or hold such rows back with the contract (nullable, min)"
+                "from 0; correct it in the source, or hold such rows back: nullable: false in the contract, and an "
+                "expectation of values from 0"
             )
     if weights.size and not weights.any():
         raise WeightError(f"the weight {column!r} of all {weights.size:,} rows is 0: none of them would count")

@@ -43,13 +43,16 @@ PROBABILITY_METRICS = (
 """The metrics of classes that need probabilities; the others judge decisions."""
 ROW_NUMBER_METRICS = ("mae", "rmse", "mape", "smape", "rmsle", "mean_poisson_deviance", "mean_gamma_deviance")
 NUMBER_METRICS = (*ROW_NUMBER_METRICS, "max_error", "r2", "p50_error", "p90_error", "p99_error")
+PERCENT = r"(?:0_[0-9]{0,2}[1-9]|[1-9][0-9]?(?:_[0-9]{0,2}[1-9])?)"
 PARAMETERS = {
-    "pinball_loss": r"pinball_loss_p((?:0_[0-9]{0,2}[1-9]|[1-9][0-9]?(?:_[0-9]{0,2}[1-9])?))",
+    "pinball_loss": rf"pinball_loss_p({PERCENT}(?:_p{PERCENT})*)",
     "mean_tweedie_deviance": r"mean_tweedie_deviance_(1_[0-9]{0,2}[1-9])",
 }
-"""The metrics that carry a number in their name: the percent of a quantile, and a power between 1 and 2."""
+"""The metrics that carry numbers in their name: the percent of one or several quantiles, or a power from 1 to 2."""
 EXAMPLES = ("pinball_loss_p90", "mean_tweedie_deviance_1_5")
 """One metric of each of these kinds."""
+QUANTILE_METRICS = ("coverage", "interval_width")
+"""Metrics of models that predict several quantiles, beside their mean pinball loss."""
 CLASS_FAIRNESS = (
     "demographic_parity_difference",
     "demographic_parity_ratio",
@@ -64,12 +67,13 @@ COSTS = ("batch_latency", "row_latency", "model_bytes", "model_memory")
 STABILITY = "importance_stability"
 
 CLASSIFICATION_METRICS = frozenset({*CLASS_METRICS, *SEVERAL_CLASS_METRICS, *CLASS_FAIRNESS})
-REGRESSION_METRICS = frozenset({*NUMBER_METRICS, *NUMBER_FAIRNESS})
+REGRESSION_METRICS = frozenset({*NUMBER_METRICS, *QUANTILE_METRICS, *NUMBER_FAIRNESS})
 GATE_METRICS = (
     *CLASS_METRICS,
     *SEVERAL_CLASS_METRICS,
     *NUMBER_METRICS,
     *EXAMPLES,
+    *QUANTILE_METRICS,
     *FAIRNESS,
     *ROBUSTNESS,
     *COSTS,
@@ -78,17 +82,17 @@ GATE_METRICS = (
 """The built-in metrics of a gate; of those with a number in their name, an example."""
 
 
-def metric_parameter(name: str) -> tuple[str, float] | None:
-    """Return the kind of a metric and the number that its name carries; None for any other metric.
+def metric_parameter(name: str) -> tuple[str, tuple[float, ...]] | None:
+    """Return the kind of a metric and the numbers that its name carries; None for any other metric.
 
     >>> metric_parameter("pinball_loss_p97_5"), metric_parameter("mean_tweedie_deviance_1_5"), metric_parameter("mae")
-    (('pinball_loss', 0.975), ('mean_tweedie_deviance', 1.5), None)
+    (('pinball_loss', (0.975,)), ('mean_tweedie_deviance', (1.5,)), None)
     """
     for kind, pattern in PARAMETERS.items():
         match = re.fullmatch(pattern, name) if name.startswith(kind) else None
         if match:
-            number = float(match[1].replace("_", "."))
-            return kind, round(number / 100, 6) if kind == "pinball_loss" else number
+            numbers = [float(number.replace("_", ".")) for number in match[1].split("_p")]
+            return kind, tuple(round(number / 100, 6) if kind == "pinball_loss" else number for number in numbers)
     return None
 
 

@@ -22,6 +22,7 @@ from airflow_mlops.core.declaration.evaluate import (
     metric_parameter,
     row_metrics,
 )
+from airflow_mlops.core.declaration.quantiles import require_fitting_quantiles
 from airflow_mlops.core.declaration.retrain import Retrain
 from airflow_mlops.core.declaration.rollout import Rollout
 from airflow_mlops.core.declaration.train import Train
@@ -101,6 +102,7 @@ class Loop(Declared):
     @model_validator(mode="after")
     def _require_classes(self) -> Self:
         require_fitting_classes(self)
+        require_fitting_quantiles(self)
         return self
 
     @model_validator(mode="before")
@@ -136,13 +138,14 @@ class Loop(Declared):
         """The metric that compares models of this loop row by row.
 
         It is the watched metric, otherwise the metric of the first gate that is a mean over rows, otherwise log_loss
-        for classes and mae for numbers.
+        for classes, the mean pinball loss for quantiles and mae for other numbers.
         """
         if self.watch.performance:
             return self.watch.performance.metric
         means = row_metrics("class" if self.classifies else "number")
         gated = (gate.metric for gate in self.gates)
-        return next((name for name in gated if name in means or metric_parameter(name)), means[0])
+        default = (*self.train.quantile_metrics, means[0])[0]
+        return next((name for name in gated if name in means or metric_parameter(name)), default)
 
     @property
     def probability_metrics(self) -> tuple[str, ...]:

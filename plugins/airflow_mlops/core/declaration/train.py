@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from airflow_mlops.core.declaration.declared import Cron, Declared, Listed, Reference, section
+from airflow_mlops.core.declaration.evaluate import QUANTILE_METRICS, metric_parameter
+from airflow_mlops.core.declaration.quantiles import quantile_metric
 
 
 class FitLimits(Declared):
@@ -105,6 +107,9 @@ class Train(Declared):
     half_life_days: float | None = Field(
         default=None, gt=0, description="age at which a row counts half in a fit, from the newest row of the window"
     )
+    quantiles: Annotated[tuple[float, ...], Listed] = Field(
+        default=(), description="quantiles that a model predicts, rising; the function is called for each of them"
+    )
     limits: FitLimits = section("limits of one fit")
     early_stopping: EarlyStopping | None = Field(
         default=None, description="when to stop boosting; every candidate is then boosted trees of an extra"
@@ -123,6 +128,21 @@ class Train(Declared):
             key = "half_life_days" if self.weight is None else "weight"
             raise ValueError(f"early_stopping counts every row once, and {key} is declared; leave out one of them")
         return self
+
+    @model_validator(mode="after")
+    def _require_rising_quantiles(self) -> Self:
+        quantiles = self.quantiles
+        if not quantiles:
+            return self
+        parameter = metric_parameter(quantile_metric(quantiles))
+        if len(quantiles) < 2 or list(quantiles) != sorted(set(quantiles)) or parameter is None:
+            raise ValueError("quantiles are two or more rising numbers between 0 and 1, such as 0.05, 0.5, 0.95")
+        return self
+
+    @property
+    def quantile_metrics(self) -> tuple[str, ...]:
+        """The metrics of the declared quantiles, the one that compares models first; empty without quantiles."""
+        return (quantile_metric(self.quantiles), *QUANTILE_METRICS) if self.quantiles else ()
 
     @property
     def weights(self) -> dict[str, Any] | None:

@@ -13,12 +13,13 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from airflow_mlops.core.declaration.quantiles import join_models
 from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError, TrainingError
 
@@ -137,8 +138,10 @@ def extra_hint(error: Exception) -> str:
     return f"; install 'airflow-mlops[{package}]'" if package in BOOSTERS else ""
 
 
-def build_candidates(reference: str, root: Path, seed: int) -> dict[str, Candidate]:
+def build_candidates(reference: str, root: Path, seed: int, quantiles: Sequence[float] = ()) -> dict[str, Candidate]:
     """Return the candidates of the user's training function by name.
+
+    With ``quantiles`` the function is called for each of them, and a candidate has one model of each.
 
     Raises
     ------
@@ -146,8 +149,25 @@ def build_candidates(reference: str, root: Path, seed: int) -> dict[str, Candida
         If the function raises, or returns something else than estimators; the message names the function.
     """
     function = load_function(reference, root)
+    if not quantiles:
+        return _call(reference, function, seed)
+    calls = {quantile: _call(reference, function, seed, quantile) for quantile in quantiles}
+    first = calls[quantiles[0]]
+    if any(set(candidates) != set(first) for candidates in calls.values()):
+        raise TrainingError(f"{reference} gives other names of candidates for one quantile than for another")
+    searched = sorted(name for name, candidate in first.items() if candidate.space is not None)
+    if searched:
+        raise TrainingError(f"{reference}: {searched[0]!r} has a search space, which a model of quantiles cannot have")
+    return {
+        name: Candidate(join_models({quantile: calls[quantile][name].estimator for quantile in quantiles}))
+        for name in first
+    }
+
+
+def _call(reference: str, function: Any, *arguments: float) -> dict[str, Candidate]:
+    """Return the candidates of one call of the training function."""
     try:
-        result = function(seed)
+        result = function(*arguments)
     except Exception as error:  # a user's function may raise anything
         raise TrainingError(f"{reference} raised {type(error).__name__}: {error}{extra_hint(error)}") from error
     values = dict(result) if isinstance(result, Mapping) else {"model": result}

@@ -29,7 +29,7 @@ from airflow_mlops.core.evaluation.roc_auc import (
     compare_components,
     weighted_auc,
 )
-from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError, standard_error
+from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError, middle, standard_error
 
 RESAMPLES = 200
 MIN_RESAMPLES = 40
@@ -96,7 +96,7 @@ class Resamples:
             sums = np.array([counts @ term for term in metric.terms(label, predicted)])
             return np.asarray(metric.combine(sums, counts.sum(axis=1)), np.float64)
         if metric.quantile is not None:
-            errors = np.abs(label - predicted)
+            errors = np.abs(label - middle(predicted))
             if weight is not None:
                 return weighted_quantile(errors, metric.quantile, counts)
             return np.asarray(np.quantile(errors[self.index], metric.quantile, axis=1))

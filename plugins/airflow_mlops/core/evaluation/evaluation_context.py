@@ -128,7 +128,12 @@ def build_context(
         holdout,
         label,
         columns,
-        metrics_of_label(user, classifies=loop.classifies, several=loop.several_classes, declared=loop.metric_names),
+        metrics_of_label(
+            user,
+            classifies=loop.classifies,
+            several=loop.several_classes,
+            declared={*loop.metric_names, *loop.train.quantile_metrics},
+        ),
         fit_baselines(
             training,
             loop.data.label,
@@ -136,6 +141,7 @@ def build_context(
             classifies=loop.classifies,
             window_rows=window_rows,
             classes=loop.class_names,
+            quantiles=loop.train.quantiles,
             weight=fit_weights(training.rows, request.weights, loop.data.time),
         ),
         champion,

@@ -25,7 +25,7 @@ from airflow_mlops.core.evaluation.perturbations import RobustnessReport, measur
 from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, describe_method, measure_costs
 from airflow_mlops.core.evaluation.several_classes import confusion_matrix
 from airflow_mlops.core.training.predict import gives_decisions
-from airflow_mlops.core.training.row_losses import Floats, row_losses
+from airflow_mlops.core.training.row_losses import Floats, middle, row_losses
 
 
 def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[
         "passed": gates_pass(gates),
         "metric_reports": {name: report.to_dict() for name, report in reports.items()},
         "confusion": _confusion(context, predicted),
-        "residuals": None if loop.classifies else residuals(label, predicted),
+        "residuals": None if loop.classifies else residuals(label, middle(predicted)),
         "slices": report_all_slices(context, candidate),
         "fairness": report_fairness(context, candidate),
         "robustness": {name: report.to_dict() for name, report in robustness.items()},

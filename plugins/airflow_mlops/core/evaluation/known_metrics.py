@@ -18,7 +18,7 @@ from airflow_mlops.core.declaration.evaluate import ROW_CLASS_METRICS, UserMetri
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation import several_classes
 from airflow_mlops.core.evaluation.roc_auc import roc_auc, weighted_auc
-from airflow_mlops.core.training.row_losses import SMALLEST_PROBABILITY, Floats, UnknownMetricError, row_losses
+from airflow_mlops.core.training.row_losses import SMALLEST_PROBABILITY, Floats, UnknownMetricError, middle, row_losses
 
 BINS = 10
 """Number of equal bins of the probability in the calibration error."""
@@ -148,7 +148,7 @@ def built_in_metric(name: str) -> Metric | None:
     """
     parameter = metric_parameter(name)
     if parameter is None:
-        return METRICS.get(name)
+        return METRICS.get(name) or METRICS_OF_QUANTILES.get(name)
     return _mean_loss(name, LABEL_UNIT if parameter[0] == "pinball_loss" else "deviance")
 
 
@@ -206,7 +206,7 @@ def _calibration_terms(label: Floats, predicted: Floats) -> Iterator[Floats]:
 def _r2_terms(label: Floats, predicted: Floats) -> Iterator[Floats]:
     """Yield the squared error, the label and its square; the label is centred to avoid cancellation."""
     centred = label - label.mean()
-    yield (label - predicted) ** 2
+    yield (label - middle(predicted)) ** 2
     yield centred
     yield centred**2
 
@@ -218,7 +218,7 @@ def _r2(sums: Floats, rows: Floats) -> Floats:
 
 
 def _quantile_error(quantile: float, label: Floats, predicted: Floats, weight: Floats | None) -> float:
-    errors = np.abs(label - predicted)
+    errors = np.abs(label - middle(predicted))
     if weight is None:
         return float(np.quantile(errors, quantile))
     return float(weighted_quantile(errors, quantile, weight[None, :])[0])
@@ -245,7 +245,7 @@ def weighted_quantile(values: Floats, quantile: float, weights: Floats) -> Float
 
 
 def _max_error(label: Floats, predicted: Floats, weight: Floats | None) -> float:
-    errors = np.abs(label - predicted)
+    errors = np.abs(label - middle(predicted))
     return float(np.max(errors if weight is None else errors[weight > 0], initial=-np.inf))
 
 
@@ -402,6 +402,35 @@ METRICS_OF_NUMBERS = (
         has_interval=False,
     ),
 )
+
+
+def _coverage_terms(label: Floats, predicted: Floats) -> Iterator[Floats]:
+    """Yield whether the label of a row lies between its outermost quantiles."""
+    low, high = _outermost(predicted)
+    yield ((label >= low) & (label <= high)).astype(np.float64)
+
+
+def _width_terms(_label: Floats, predicted: Floats) -> Iterator[Floats]:
+    """Yield the distance of the outermost quantiles of a row."""
+    low, high = _outermost(predicted)
+    yield high - low
+
+
+def _outermost(predicted: Floats) -> tuple[Floats, Floats]:
+    if predicted.ndim == 1:
+        raise UnknownMetricError("the model predicts one number, and no interval")
+    return predicted[:, 0], predicted[:, -1]
+
+
+METRICS_OF_QUANTILES = {
+    "coverage": Metric(
+        "coverage", "share of rows", "more", 1.0, _coverage_terms, several_classes.row_mean, mean_over_rows=True
+    ),
+    "interval_width": Metric(
+        "interval_width", LABEL_UNIT, "less", None, _width_terms, several_classes.row_mean, mean_over_rows=True
+    ),
+}
+"""The metrics of models that predict several quantiles, beside their mean pinball loss."""
 
 METRICS: dict[str, Metric] = {
     metric.name: metric for metric in (*METRICS_OF_CLASSES, *METRICS_OF_SEVERAL_CLASSES, *METRICS_OF_NUMBERS)

@@ -6,7 +6,7 @@ Both are fitted on the newest ``FITTED_ROWS`` rows of the candidate's training w
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.evaluation.known_metrics import weighted_quantile
 from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
@@ -53,6 +54,7 @@ def fit_baselines(
     window_rows: int | None = None,
     classes: tuple[str, ...] | None = None,
     weight: Floats | None = None,
+    quantiles: Sequence[float] = (),
 ) -> Baselines:
     """Fit a dummy and a linear model, and return their predictions for the features of a holdout.
 
@@ -72,6 +74,8 @@ def fit_baselines(
         The declared classes; baselines need a row of each.
     weight : ndarray of float, shape (n_rows,), optional
         The weights of the rows of ``training``.
+    quantiles : sequence of float
+        Quantiles to predict; each is the prediction and that quantile of the residuals of ``training``.
     """
     labels = training.rows[label].to_numpy(float)
     missing = [name for code, name in enumerate(classes or ()) if not (labels == code).any()]
@@ -87,6 +91,11 @@ def fit_baselines(
                 codes = labels.astype(int) if classifies else labels
                 fitted = model.fit(model_input(model, features), codes, **fit_arguments(model, weight))
                 predictions[name] = predict(fitted, holdout, classifies=classifies)
+                if quantiles:
+                    residuals = labels - predict(fitted, features, classifies=False)
+                    counts = (np.ones(labels.size) if weight is None else weight)[None, :]
+                    shifts = [weighted_quantile(residuals, quantile, counts)[0] for quantile in quantiles]
+                    predictions[name] = predictions[name][:, None] + np.array(shifts)
         except (TrainingError, ValueError, TypeError) as error:
             reasons[name] = f"the {name} baseline cannot be had: {type(error).__name__}: {error}"[:400]
     return Baselines(predictions, len(labels), window_rows, reasons)

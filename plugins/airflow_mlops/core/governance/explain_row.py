@@ -79,6 +79,10 @@ def explain_row(workspace: Workspace, number: str, key: str, partition: str | No
     DataError
         If the key has more or fewer parts than the key of the loop has columns.
     """
+    if workspace.loop.train.quantiles:
+        raise ReproductionError(
+            f"{workspace.loop.model}: train.quantiles declares several, and a row is explained for one number only"
+        )
     version = find_version(workspace, number)
     require_whole_key(workspace, key)
     pin, rows = _find_row(workspace, stored_key(workspace, key), partition)

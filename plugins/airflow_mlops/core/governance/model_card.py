@@ -86,7 +86,8 @@ def _predicted(loop: Loop) -> str:
     """Return the quantity that a version predicts, in words before the name of the label."""
     names = loop.class_names
     if not loop.classifies:
-        return "the value of"
+        listed = ", ".join(f"{quantile:g}" for quantile in loop.train.quantiles)
+        return f"the quantiles {listed} of" if listed else "the value of"
     if names is None:
         return "the probability of class 1 of"
     return f"the classes {', '.join(names)} of" if loop.several_classes else f"the probability of {names[1]!r} of"
@@ -94,7 +95,8 @@ def _predicted(loop: Loop) -> str:
 
 def _purpose(workspace: Workspace, version: Version) -> Section:
     loop = workspace.loop
-    kind, answer = _predicted(loop), "one probability of each" if loop.several_classes else "one number"
+    kind, number = _predicted(loop), "one number of each" if loop.train.quantiles else "one number"
+    answer = "one probability of each" if loop.several_classes else number
     return Section(
         "What it is for",
         (

@@ -37,6 +37,8 @@ class FitRequest:
         space.
     weights : dict, optional
         ``column`` and ``half_life_days`` of the weights of rows; None where none are declared.
+    quantiles : list of float, optional
+        The quantiles that a model predicts; None where it predicts one number.
     rows, file, root : str
         Path of the rows if they come as a file, path of the model file to write, and the project folder.
     early_stopping : dict, optional
@@ -64,6 +66,7 @@ class FitRequest:
     own_types: tuple[str, ...] = ()
     own_code: dict[str, str] | None = None
     weights: dict[str, Any] | None = None
+    quantiles: list[float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""

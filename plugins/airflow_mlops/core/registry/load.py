@@ -17,7 +17,7 @@ from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.registry.own_code import load_own_model
-from airflow_mlops.core.registry.recorded_classes import require_same_classes
+from airflow_mlops.core.registry.recorded_classes import require_same_classes, require_same_quantiles
 from airflow_mlops.core.registry.replace_folder import fetch_folder
 from airflow_mlops.core.registry.sign_folder import OtherKeyError, SignatureError, verify_folder
 from airflow_mlops.core.workspace import Workspace
@@ -35,7 +35,7 @@ def load_version(workspace: Workspace, version: Version) -> Any:
     RegistryError
         If the version is gone or was changed, and there is no verified copy of it.
     ClassesChangedError
-        If it was fitted on other classes than the declaration has.
+        If it was fitted on other classes, or predicts other quantiles, than the declaration has.
     OwnCodeError
         If it was fitted with other code of the user's than the project has.
     """
@@ -46,11 +46,11 @@ def load_version(workspace: Workspace, version: Version) -> Any:
             version.number,
             workspace.loop.model,
         )
-    file, subject = (
-        verified_folder(workspace, version) / MODEL_FILE,
-        f"version {version.number} of {workspace.loop.model}",
-    )
-    return load_own_model(workspace, file, str(version.details.artefact), version.details.own_code, subject)
+    file = verified_folder(workspace, version) / MODEL_FILE
+    subject = f"version {version.number} of {workspace.loop.model}"
+    model = load_own_model(workspace, file, str(version.details.artefact), version.details.own_code, subject)
+    require_same_quantiles(workspace.loop, version.number, model)
+    return model
 
 
 def verified_folder(workspace: Workspace, version: Version) -> Path:

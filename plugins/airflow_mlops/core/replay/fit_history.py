@@ -109,7 +109,8 @@ def fit_history(
     Raises
     ------
     DeclarationError
-        If the declaration has candidates fitted elsewhere than on a worker, or rows with weights.
+        If the declaration has candidates fitted elsewhere than on a worker, weights of
+        rows, or quantiles.
     TrainingError
         If the user's function gives no candidates.
     """
@@ -119,12 +120,13 @@ def fit_history(
             f"is {loop.train.runs_on.kind!r}; a replay fits hundreds of models here, so it needs 'worker'",
             key="train.runs_on.kind",
         )
-    if loop.train.weights is not None:
-        name = "weight" if loop.train.weight is not None else "half_life_days"
-        raise DeclarationError(
-            "is declared, and a replay counts every row once; leave it out to replay the policies without it",
-            key=f"train.{name}",
-        )
+    for name in ("weight", "half_life_days", "quantiles"):
+        if getattr(loop.train, name):
+            raise DeclarationError(
+                "is declared, and a replay counts every row once and predicts one number; leave it out to replay the "
+                "policies without it",
+                key=f"train.{name}",
+            )
     jobs = [job for job in _jobs(workspace, len(partitions)) if as_of is None or job.as_of in as_of]
     history = FittedHistory(loop, partitions, {}, {})
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:

@@ -143,7 +143,8 @@ def corrected_partitions(workspace: Workspace, before: str) -> list[str]:
 def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, pin: PinnedPartition) -> pa.Table:
     """Return a table with the predictions of champion and challenger, and the served one, for each row.
 
-    With three classes or more a prediction is the most likely class, beside the probability of each.
+    With three classes or more a prediction is the most likely class, beside the probability of each; of several
+    quantiles it is the middle one, beside each of them.
     """
     loop, champion, rollout = workspace.loop, state.champion, state.rollout
     assert champion is not None
@@ -174,9 +175,9 @@ def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFra
         {
             "key": pa.array(rows[loop.data.key].astype(str)),
             "champion_version": pa.repeat(both[0], count),
-            **prediction_columns("champion", champion_predictions, count, loop.class_names),
+            **prediction_columns("champion", champion_predictions, count, loop.class_names, loop.train.quantiles),
             "challenger_version": pa.repeat(both[1], count),
-            **prediction_columns("challenger", challenger_predictions, count, loop.class_names),
+            **prediction_columns("challenger", challenger_predictions, count, loop.class_names, loop.train.quantiles),
             "served_version": both.take(pa.array(by_challenger.astype(np.int8))),
             **prediction_columns(
                 "served",
@@ -187,6 +188,7 @@ def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFra
                 ),
                 count,
                 loop.class_names,
+                loop.train.quantiles,
             ),
         }
     )

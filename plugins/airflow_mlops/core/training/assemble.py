@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 FEW_ROWS = 30
 """Rows of a class in the training window below which a warning is logged."""
-OPTIONAL = ("levels", "classes", "refused", "early_stopping", "own_code", "weights")
+OPTIONAL = ("levels", "classes", "refused", "early_stopping", "own_code", "weights", "quantiles")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TrainingRequest:
     the ``source`` of that digest again, and is no part of ``operation``. ``levels`` are those of the categories,
     ``classes`` those of the label by their codes. ``refused`` has the reasons why candidates are not fitted, by their
     names; it is no part of ``operation`` either. ``weights`` has the ``column`` of the weights of rows and their
-    ``half_life_days``.
+    ``half_life_days``, ``quantiles`` are those that a model predicts.
     """
 
     partition: str
@@ -69,6 +69,7 @@ class TrainingRequest:
     early_stopping: dict[str, Any] | None = None
     own_code: dict[str, str] | None = None
     weights: dict[str, Any] | None = None
+    quantiles: list[float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values, without those of :data:`OPTIONAL` that there are none of."""
@@ -175,6 +176,7 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         early_stopping=train.early_stopping.model_dump() if train.early_stopping else None,
         own_code=own_code(train.own_types, workspace.root),
         weights=train.weights,
+        quantiles=list(train.quantiles) or None,
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
@@ -197,6 +199,7 @@ def describe_candidates(loop: Loop, root: Path) -> dict[str, Any]:
         "stops_early": train.early_stopping is not None,
         "own_types": list(train.own_types),
         "weighted": train.weights is not None,
+        "quantiles": list(train.quantiles),
     }
     python = root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
     if python is None and train.limits.minutes is None and train.limits.memory_mb is None:

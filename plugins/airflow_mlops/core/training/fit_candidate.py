@@ -89,6 +89,7 @@ def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: st
         own_types=loop.train.own_types,
         own_code=request.own_code,
         weights=request.weights,
+        quantiles=request.quantiles,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from airflow_mlops.core.declaration.quantiles import quantiles_of
 from airflow_mlops.core.declaration.user_function import BOOSTERS, Candidate, build_candidates
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
@@ -26,7 +27,7 @@ from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.search_parameters import search_parameters
 from airflow_mlops.core.training.usable_model import TRIAL_ROWS, check_usable, label_hint
 from airflow_mlops.core.training.user_runs import OFFLINE, go_offline
-from airflow_mlops.core.training.weighted_fit import fit_arguments
+from airflow_mlops.core.training.weighted_fit import fit_arguments, fit_quantiles
 
 
 def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
@@ -91,13 +92,13 @@ def candidate_of(request: FitRequest) -> Candidate:
     TrainingError
         If the user's function gives none of that name.
     """
-    root = Path(request.root)
+    arguments = (request.function, Path(request.root), request.seed, request.quantiles or ())
     try:
-        candidates = build_candidates(request.function, root, request.seed)
+        candidates = build_candidates(*arguments)
     except TrainingError as error:
         if not go_offline(error, Path(request.file).with_name(OFFLINE)):
             raise
-        candidates = build_candidates(request.function, root, request.seed)
+        candidates = build_candidates(*arguments)
     if request.candidate not in candidates:
         raise TrainingError(
             f"{request.function} gives no candidate {request.candidate!r}; it gives {', '.join(candidates)}"
@@ -120,6 +121,8 @@ def fit_or_search(
         if request.early_stopping is not None:
             iterations = fit_with_early_stopping(candidate.estimator, request.early_stopping, rows)
             return candidate.estimator, {"iterations": iterations}, None
+        if quantiles_of(candidate.estimator) is not None:
+            return fit_quantiles(candidate.estimator, rows.features, rows.label, rows.weight), {}, None
         if candidate.space is None:
             arguments = fit_arguments(candidate.estimator, rows.weight)
             return candidate.estimator.fit(rows.features, rows.label, **arguments), {}, None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.declaration.own_types import type_name
+from airflow_mlops.core.declaration.quantiles import quantiles_of
 from airflow_mlops.core.declaration.user_function import Candidate, build_candidates
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.training.export_graph import kept_parts, missing_packages
@@ -36,6 +37,7 @@ def inspect_candidates(
     stops_early: bool = False,
     own_types: Sequence[str] = (),
     weighted: bool = False,
+    quantiles: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Return the ``names`` of the usable candidates, ``searched``, and ``refused``: the reasons by name.
 
@@ -55,6 +57,8 @@ def inspect_candidates(
         The declared classes and functions of the project, as ``module:name``.
     weighted : bool
         Whether rows have weights.
+    quantiles : sequence of float
+        The quantiles that a model predicts.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def inspect_candidates(
         As :func:`build_candidates` does.
     """
     with no_user_runs():
-        candidates = build_candidates(function, root, seed)
+        candidates = build_candidates(function, root, seed, quantiles)
     reasons = {
         name: (refusal_of_early_stopping(candidate) if stops_early else None)
         or refusal_of(
@@ -130,6 +134,9 @@ def refusal_of_kind(estimator: Any, *, classifies: bool) -> str | None:
     """
     from sklearn.utils import get_tags
 
+    if quantiles_of(estimator) is not None:
+        parts = (refusal_of_kind(part, classifies=classifies) for _, part in estimator.estimators)
+        return next((reason for reason in parts if reason is not None), None)
     try:
         tags = get_tags(estimator)
     except Exception:  # a class of the user's need not have tags

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from airflow_mlops.core.declaration.quantiles import quantiles_of
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.training.model_input import model_input
 from airflow_mlops.core.training.row_losses import Floats
@@ -17,6 +18,9 @@ from airflow_mlops.core.training.row_losses import Floats
 
 def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
     """Return one prediction for each row, shape (n_rows,); with three classes or more, shape (n_rows, n_classes).
+
+    A model of several quantiles gives each of them, shape (n_rows, n_quantiles), in rising order: its models are fitted
+    one by one, so what they predict for a row may cross.
 
     The model gets the features that it was fitted on, by name and in its order; others are left out.
 
@@ -27,17 +31,20 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
         values, or gives NaN or infinity.
     """
     features = model_input(model, as_fitted(model, features))
+    several = quantiles_of(model) is not None
     try:
         with np.errstate(all="ignore"):  # the result is checked for NaN and infinity below
             if classifies:
                 predictions = class_probabilities(model, features)
+            elif several:
+                predictions = np.sort(np.asarray(model.transform(features), np.float64), axis=1)
             else:
                 predictions = np.asarray(model.predict(features), np.float64)
     except Exception as error:  # a model may raise anything
         if type(error).__name__ == "NotFittedError":
             raise TrainingError(f"the model is not fitted: {error}") from error
         raise TrainingError(f"the model raised {type(error).__name__} in predict: {error}") from error
-    if predictions.shape[:1] != (len(features),) or predictions.ndim > 1 + int(classifies):
+    if predictions.shape[:1] != (len(features),) or predictions.ndim > 1 + int(classifies or several):
         raise TrainingError(f"the model gave predictions of shape {predictions.shape} for {len(features):,} rows")
     bad = int(np.count_nonzero(~np.isfinite(predictions)))
     if bad:

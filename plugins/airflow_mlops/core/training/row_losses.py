@@ -49,13 +49,25 @@ def _gamma_deviance(label: Floats, predicted: Floats) -> Floats:
     return 2 * (np.log(predicted / label) + label / predicted - 1)
 
 
-def _tweedie_deviance(power: float, label: Floats, predicted: Floats) -> Floats:
+def middle(predicted: Floats) -> Floats:
+    """Return the one prediction of each row, or of several quantiles the middle one, shape (n_rows,)."""
+    return predicted if predicted.ndim == 1 else predicted[:, predicted.shape[1] // 2]
+
+
+def _tweedie_deviance(powers: tuple[float, ...], label: Floats, predicted: Floats) -> Floats:
+    power, predicted = powers[0], middle(predicted)
     low, high = 1 - power, 2 - power
     return 2 * (label**high / (low * high) - label * predicted**low / low + predicted**high / high)
 
 
-def _pinball_loss(quantile: float, label: Floats, predicted: Floats) -> Floats:
-    return np.maximum(quantile * (label - predicted), (quantile - 1) * (label - predicted))
+def _pinball_loss(quantiles: tuple[float, ...], label: Floats, predicted: Floats) -> Floats:
+    """Return the mean over the quantiles of the loss of each row."""
+    columns = predicted.reshape(len(label), -1)
+    if columns.shape[1] != len(quantiles):
+        raise GateError(f"pinball_loss: {columns.shape[1]} predictions of a row for {len(quantiles)} quantiles")
+    errors, shares = label[:, None] - columns, np.array(quantiles)
+    losses: Floats = np.maximum(shares * errors, (shares - 1) * errors).mean(axis=1)
+    return losses
 
 
 _LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
@@ -70,7 +82,7 @@ _LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "brier": lambda label, predicted: (label - predicted) ** 2,
     "accuracy": lambda label, predicted: ((predicted >= 0.5) != (label > 0.5)).astype(np.float64),
 }
-_LOSSES_WITH_PARAMETER: dict[str, Callable[[float, Floats, Floats], Floats]] = {
+_LOSSES_WITH_PARAMETER: dict[str, Callable[[tuple[float, ...], Floats, Floats], Floats]] = {
     "pinball_loss": _pinball_loss,
     "mean_tweedie_deviance": _tweedie_deviance,
 }
@@ -123,7 +135,7 @@ def row_losses(metric: MetricName, label: npt.ArrayLike, predicted: npt.ArrayLik
         For classification 0 or 1; for three classes or more their codes from 0.
     predicted : array_like of float, shape (n_rows,)
         For classification the probability of class 1; for three classes or more the probabilities of each, shape
-        (n_rows, n_classes).
+        (n_rows, n_classes); of several quantiles each of them, of which most metrics take the middle one.
 
     Raises
     ------
@@ -134,11 +146,15 @@ def row_losses(metric: MetricName, label: npt.ArrayLike, predicted: npt.ArrayLik
         If the metric does not take a label or a prediction.
     """
     labels, predictions = checked_rows(metric, label, predicted)
+    if predictions.ndim == 2 and metric in _LOSSES_OF_CLASSES:
+        if not np.isin(labels, np.arange(predictions.shape[1])).all():
+            raise GateError(f"{metric}: a label is none of the {predictions.shape[1]} classes of the predictions")
+        return _LOSSES_OF_CLASSES[metric](labels, predictions)
     kind, parameter = metric_parameter(metric) or (metric, None)
-    require_domain(metric, kind, labels, predictions)
+    require_domain(metric, kind, labels, middle(predictions))
     if parameter is not None:
         return _LOSSES_WITH_PARAMETER[kind](parameter, labels, predictions)
-    return (_LOSSES if predictions.ndim == 1 else _LOSSES_OF_CLASSES)[metric](labels, predictions)
+    return _LOSSES[metric](labels, middle(predictions))
 
 
 def require_domain(metric: str, kind: str, label: Floats, predicted: Floats) -> None:
@@ -176,8 +192,6 @@ def checked_rows(subject: str, label: npt.ArrayLike, predicted: npt.ArrayLike) -
         bad = int(np.count_nonzero(~np.isfinite(values)))
         if bad:
             raise GateError(f"{subject}: {bad:,} of {values.size:,} {name}s are NaN or infinite")
-    if predictions.ndim == 2 and not np.isin(labels, np.arange(predictions.shape[1])).all():
-        raise GateError(f"{subject}: a label is none of the {predictions.shape[1]} classes of the predictions")
     return labels, predictions
 
 

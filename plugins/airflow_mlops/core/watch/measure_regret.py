@@ -196,6 +196,7 @@ def fit_fresh_model(workspace: Workspace, champion: Version, window: TrainingWin
         own_types=loop.train.own_types,
         own_code=own_code(loop.train.own_types, workspace.root),
         weights=request.get("weights"),
+        quantiles=request.get("quantiles"),
     )
     try:
         digest = run_fit(workspace, fit_request, schema=schema).digest

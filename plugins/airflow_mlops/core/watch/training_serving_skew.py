@@ -18,7 +18,7 @@ import pandas as pd
 from airflow_mlops.core.data.frame_types import frame_of
 from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.data.user_features import FeatureMaker
-from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.errors import NotReadyError, TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
@@ -84,6 +84,10 @@ def replay_rows(workspace: Workspace, partition: str | None = None, *, rows: int
     NotReadyError
         If the partition was not scored.
     """
+    if workspace.loop.train.quantiles:
+        raise NotReadyError(
+            f"{workspace.loop.model}: train.quantiles declares several, and rows are compared by one number only"
+        )
     state = workspace.state()
     key = partition or state.scored.newest() or ""
     scored = state.require_scored(key)

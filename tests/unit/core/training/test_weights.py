@@ -36,6 +36,7 @@ from airflow_mlops.core.training.fit_candidate import fit_candidate, fit_request
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.weighted_fit import fit_arguments, weight_parameter
 from airflow_mlops.core.training.window import read_window
+from airflow_mlops.core.watch.measure_regret import measure_regret
 from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -293,6 +294,20 @@ def test_the_watch_and_a_rollout_count_rows_by_their_weights(tmp_path: Path) -> 
     assert compared.champion_losses.mean() == pytest.approx(good.value)
     with pytest.raises(MlopsError, match="the weight 'w' of 2 of 300 rows is null"):
         run_rollout_step(workspace, "2", 0, week(5))
+
+
+def test_regret_is_measured_against_a_fresh_model_with_the_same_weights(tmp_path: Path) -> None:
+    changes = {
+        "retrain": {"policy": {"regret": 0.2}, "cooldown": 0, "budget": 50},
+        "rollout": {"stages": [{"shadow": 100}, {"live": 100}]},
+    }
+    workspace = loop_of(tmp_path, **changes)
+    go_live(workspace, week(2))
+    score_partition(workspace, week(4))
+    rows, fresh = two_worlds(4), pd.concat([two_worlds(number) for number in (1, 2)])
+    model = LinearRegression().fit(fresh[["x"]], fresh["y"], sample_weight=fresh["w"])
+    expected = mean_absolute_error(rows["y"], model.predict(rows[["x"]]))
+    assert measure_regret(workspace, week(4)).fresh_value == pytest.approx(expected)
 
 
 def test_a_weight_that_is_something_else_already_or_no_number_of_the_contract_is_refused(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ class _Judgement:
             return PerformanceJudged(verdict=INSUFFICIENT_DATA, message=str(error))
         served = ServedRows(
             frame["label"].to_numpy(float),
-            stored_predictions(frame, "served", self.workspace.loop.class_names),
+            stored_predictions(frame, "served", self.workspace.loop.class_names, self.workspace.loop.train.quantiles),
             {name: values[positions] for name, values in columns.items()},
             weight,
         )
