@@ -79,14 +79,15 @@ def test_an_estimator_without_a_seed_of_its_own_is_the_same_model_everywhere(
 def test_own_types_are_fitted_everywhere_with_the_code_of_the_request_and_no_other(
     runner: StepRunner, ask: Any, rows: FitRows
 ) -> None:
-    (module,) = [file.stem for file in Path(ask("own").root).glob("steps_of_*.py")]
+    root, function = Path(ask("own").root), ask("own").function.replace(":", ":own_")
+    (module,) = [file.stem for file in root.glob("steps_of_*.py")]
     types = (f"{module}:Column",)
-    code = own_code(types, Path(ask("own").root))
-    request = ask("own", own_types=types, own_code=code)
+    code = own_code(types, root)
+    request = ask("own", function=function, own_types=types, own_code=code)
     digest = runner.fit(request, rows).digest
-    trusted = verified_own_types(types, code, Path(request.root), "the model")
+    trusted = verified_own_types(types, code, root, "the model")
     assert load_model(Path(request.file), digest, trusted).predict(rows.features).shape == (600,)
-    refused = ask("own", own_types=types, own_code={module: "0" * 64}, attempt="other")
+    refused = ask("own", function=function, own_types=types, own_code={module: "0" * 64}, attempt="other")
     with pytest.raises(
         TrainingError, match=f"candidate 'own' was fitted with the module '{module}' of the digest 0000"
     ):
