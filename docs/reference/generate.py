@@ -13,6 +13,7 @@ import re
 import sys
 import tempfile
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,7 @@ def pages() -> dict[str, str]:
         "ledger.md": ledger_page(),
         "errors.md": errors_page(),
         "metrics.md": metrics_page(),
+        "models.md": models_page(),
         "cli.md": cli_page(),
     }
 
@@ -231,10 +233,15 @@ def limits_of(field: dict[str, Any]) -> list[str]:
     return found + [limit for one in inner for limit in limits_of(one)]
 
 
-def bad_input_page() -> str:
-    """Return the page of bad input: the cases that ``tests/bad_input`` goes through, with the outcome of each."""
+def find_tests() -> None:
+    """Make the tests importable, of which some pages are written."""
     if str(HOUSE) not in sys.path:
         sys.path.append(str(HOUSE))
+
+
+def bad_input_page() -> str:
+    """Return the page of bad input: the cases that ``tests/bad_input`` goes through, with the outcome of each."""
+    find_tests()
     from tests.bad_input.cases import GROUPS
     from tests.bad_input.cases_of_labels import LABELS
 
@@ -451,6 +458,73 @@ def metrics_page() -> str:
             table(head, rows),
         ]
     )
+
+
+def models_page() -> str:
+    """Return the page of the models: which estimators can be candidates, from the tests that keep each of them."""
+    find_tests()
+    from tests.unit.core.registry.every_estimator import NOT_IN_A_PIPELINE, NOT_KEPT, every
+
+    rows = [
+        model_row(name, cls, kind, kept=name not in NOT_KEPT)
+        for kind in ("classifier", "regressor")
+        for name, cls in every(kind).items()
+    ]
+    rows += [model_row(cls.__name__, cls, kind, kept=True) for cls, kind in boosters()]
+    steps = [f"`{name}`" for name in every("transformer") if name not in NOT_KEPT]
+    return "\n".join(
+        [
+            "# The models\n",
+            NOTE,
+            "`tests/unit/core/registry` fits each of them, keeps it as a file, loads it in a fresh process, and "
+            "compares the predictions. What a loop cannot use is refused by `airflow-mlops check`, before a fit.\n",
+            table(("estimator", "of", "probabilities", "weights of rows", "can be a candidate"), rows),
+            "A search of parameters, a pipeline, a vote, a stack and a calibration of them are models as well, as are "
+            "[classes of your own](../how-to/own-transformers.md), [an ONNX "
+            "graph](../how-to/bring-an-onnx-model.md) and [several quantiles](../how-to/predict-quantiles.md).\n",
+            "## Steps of a pipeline\n",
+            f"{', '.join(steps)}.\n",
+            f"Not kept: {', '.join(f'`{name}`' for name in sorted(NOT_KEPT))}, which skops does not write. "
+            "Not before a model of one label:\n",
+            table(
+                ("transformer", "why"), [(f"`{name}`", f"it {reason}") for name, reason in NOT_IN_A_PIPELINE.items()]
+            ),
+        ]
+    )
+
+
+def model_row(name: str, cls: type, kind: str, *, kept: bool) -> tuple[str, ...]:
+    """Return the row of an estimator: its name, what it predicts, and what it can."""
+    from airflow_mlops.core.training.inspect_candidates import refusal_of
+    from airflow_mlops.core.training.weighted_fit import weight_parameter
+    from tests.unit.core.registry.every_estimator import unfitted
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # classes that scikit-learn will drop are candidates until then
+        estimator = unfitted(name, cls)
+    classifies = kind == "classifier"
+    reason = refusal_of(estimator, classifies=classifies, probability_metrics=())
+    return (
+        f"`{name}`",
+        "classes" if classifies else "numbers",
+        "yes" if hasattr(estimator, "predict_proba") else "",
+        "" if weight_parameter(estimator) is None else "yes",
+        "yes" if kept and reason is None else f"no: {reason or 'skops does not write it'}",
+    )
+
+
+def boosters() -> list[tuple[type, str]]:
+    """Return the estimators of the extras of boosted trees, and what they are."""
+    from airflow_mlops.core.declaration.user_function import BOOSTERS
+    from airflow_mlops.core.registry.trusted_types import TRUSTED_TYPES
+
+    names = [name.rpartition(".") for name in TRUSTED_TYPES if name.partition(".")[0] in BOOSTERS]
+    return [
+        (getattr(importlib.import_module(module), name), kind)
+        for module, _, name in names
+        for kind in ("classifier", "regressor")
+        if name.lower().endswith(kind)
+    ]
 
 
 def interval_of(metric: Metric) -> str:
