@@ -33,6 +33,7 @@ def main() -> int:
         from benchmarks.gateway import gateway_hot_swaps, gateway_requests
         from benchmarks.ingest import ingest, ingest_csv, ingest_memory_growth
         from benchmarks.ingest_one_file import ingest_one_file
+        from benchmarks.interval_coverage import interval_coverage
         from benchmarks.ledger_1m import state_1m, verify_1m
         from benchmarks.multiclass_gate import multiclass_gate
         from benchmarks.parse_per_dag import parse_per_dag
@@ -53,6 +54,7 @@ def main() -> int:
             "slices": slices,
             "register": register,
             "false_aborts": false_aborts,
+            "interval_coverage": interval_coverage,
             "batch_score": batch_score,
             "score_lightgbm": score_lightgbm,
             "gateway_requests": gateway_requests,

@@ -93,7 +93,7 @@ class Resamples:
         weight = None if weight is None else weight[self.sample]
         counts = self.weights if weight is None else self.weights * weight
         if metric.terms is not None and metric.combine is not None:
-            sums = np.array([counts @ term for term in metric.terms(label, predicted)])
+            sums = np.array(list(metric.terms(label, predicted))) @ counts.T
             return np.asarray(metric.combine(sums, counts.sum(axis=1)), np.float64)
         if metric.quantile is not None:
             errors = np.abs(label - middle(predicted))
@@ -125,14 +125,59 @@ class Resamples:
         # The error of a metric falls with the root of its rows, and the resamples hold a sample of them.
         scale = sqrt(self.index.shape[1] / self.rows)
         centre = about if scale == 1 else float(np.median(finite))
-        tail = 100 * (1 - CONFIDENCE) / 2
-        low, high = (about + scale * (float(end) - centre) for end in np.percentile(finite, [tail, 100 - tail]))
+        tail = (1 - CONFIDENCE) / 2
+        low, high = (about + scale * (float(end) - centre) for end in quantiles_of_resamples(finite, tail, 1 - tail))
         method = (
             self.method
             if values.size == self.index.shape[0]
             else self.method.replace(f"{self.index.shape[0]} resamples", f"{values.size} resamples")
         )
         return Interval(low, high, method)
+
+    def interval_of_absolute_sums(
+        self, metric: Metric, about: float, label: Floats, predicted: Floats, weight: Floats | None
+    ) -> Interval:
+        """Return the interval of a value that is a mean of absolute sums, which lies above that of the population.
+
+        Noise in the sums raises the value by at most its own absolute sum, so the lower end is that far below; a model
+        without any error has the lower end 0 in 95 of 100 samples.
+        """
+        assert metric.terms is not None
+        terms = np.array(list(metric.terms(label[self.sample], predicted[self.sample])))
+        weight = np.ones(self.sample.size) if weight is None else weight[self.sample]
+        counts = self.weights * weight
+        drawn = terms @ counts.T / counts.sum(axis=1)
+        noise = np.abs(drawn - (terms @ weight / weight.sum())[:, None]).sum(axis=0)
+        scale = sqrt(self.index.shape[1] / self.rows)
+        (below,) = quantiles_of_resamples(noise, CONFIDENCE)
+        above = NormalDist().inv_cdf(CONFIDENCE) * float(np.abs(drawn).sum(axis=0).std(ddof=1))
+        return Interval(max(0.0, about - scale * below), about + scale * above, self.method)
+
+
+def quantiles_of_resamples(values: Floats, *shares: float) -> list[float]:
+    """Return quantiles of resamples by which as many further ones lie below as the shares say.
+
+    The k-th of B resamples has the share k / (B + 1) below it; numpy's own rule is for the values themselves, and an
+    interval of 95 % would hold 93.5 % of further resamples of 200.
+    """
+    return [float(value) for value in np.quantile(values, shares, method="weibull")]
+
+
+def interval_of_quantile(errors: Floats, quantile: float) -> Interval:
+    """Return the interval of a quantile between two order statistics, interpolated as by Hutson (1999).
+
+    It rests on no distribution of the errors, shape (n_rows,).
+    """
+    from scipy.optimize import brentq
+    from scipy.special import betainc
+
+    count, tail = errors.size, (1 - CONFIDENCE) / 2
+    ranks = [
+        brentq(lambda rank, share=share: betainc(rank, count + 1 - rank, quantile) - share, 1e-9, count + 1 - 1e-9)
+        for share in (1 - tail, tail)
+    ]
+    low, high = np.interp(ranks, np.arange(1, count + 1), np.sort(errors))
+    return Interval(float(low), float(high), "order statistics")
 
 
 def average_precision(label: Floats, predicted: Floats, weights: Floats) -> Floats:
@@ -210,6 +255,11 @@ class MetricOnRows:
             return self._normal_interval(self._losses(model), value)
         if not self.metric.has_interval:
             return None
+        predicted = self.predictions[model]
+        if self.metric.absolute_sums:
+            return self.draws.interval_of_absolute_sums(self.metric, value, self.label, predicted, self.weight)
+        if self.metric.quantile is not None and self.weight is None:
+            return interval_of_quantile(np.abs(self.label - middle(predicted)), self.metric.quantile)
         return self.draws.interval(value, self._resample(model))
 
     def interval_of_difference(self, candidate: str, reference: str, difference: float) -> Interval | None:

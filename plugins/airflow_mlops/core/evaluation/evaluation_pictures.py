@@ -6,6 +6,7 @@ Each is an SVG file, the same bytes for the same numbers.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, JudgedModel
 from airflow_mlops.core.training.predict import gives_decisions
-from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.training.row_losses import Floats, middle
 
 SIZE = (4.8, 3.6)
 """Inches."""
@@ -42,8 +43,9 @@ def evaluation_pictures(
     """
     drawings: dict[str, Callable[[Any], None]] = {}
     if not candidate.classifies:
-        drawings["residuals.svg"] = lambda axes: draw_residuals(axes, context.label, candidate.predictions)
-        drawings["predictions.svg"] = lambda axes: draw_predictions(axes, context.label, candidate.predictions)
+        predicted = middle(candidate.predictions)
+        drawings["residuals.svg"] = lambda axes: draw_residuals(axes, context.label, predicted)
+        drawings["predictions.svg"] = lambda axes: draw_predictions(axes, context.label, predicted)
     elif not gives_decisions(candidate.model):
         chances = chances_of_models(context, candidate)
         drawings["roc.svg"] = lambda axes: draw_curves(axes, chances, roc, ("false positive rate", "recall"))
@@ -64,7 +66,8 @@ def draw(drawing: Callable[[Any], None]) -> bytes:
     from matplotlib.figure import Figure
 
     content = io.BytesIO()
-    with rc_context({"svg.hashsalt": "airflow-mlops", "svg.fonttype": "none"}):
+    with rc_context({"svg.hashsalt": "airflow-mlops", "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the reader's own fonts draw the names
         figure = Figure(figsize=SIZE)
         drawing(figure.subplots())
         figure.savefig(content, format="svg", metadata={"Date": None}, bbox_inches="tight")
@@ -79,7 +82,9 @@ def chances_of_models(context: EvaluationContext, candidate: JudgedModel) -> dic
     """
     names = context.loop.class_names or ()
     if context.loop.several_classes:
-        curves = {name: (context.label == code, candidate.predictions[:, code]) for code, name in enumerate(names)}
+        curves = {
+            f"class {name}": (context.label == code, candidate.predictions[:, code]) for code, name in enumerate(names)
+        }
     else:
         curves = {"candidate": (context.label == 1, candidate.predictions)}
         if context.champion is not None and not gives_decisions(context.champion.model):
@@ -100,12 +105,13 @@ def draw_curves(
         across, up = curve(is_class, chance)
         step = max(1, len(across) // POINTS)
         kept = np.unique([*range(0, len(across), step), len(across) - 1])
-        axes.plot(across[kept], up[kept], label=name, marker="o" if diagonal else None)
+        axes.plot(across[kept], up[kept], label=visible(name), marker="o" if diagonal else None)
     if diagonal:
         axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
     axes.set(xlabel=words[0], ylabel=words[1], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     if chances:
-        axes.legend()
+        for text in axes.legend().get_texts():
+            text.set_parse_math(False)
 
 
 def roc(is_class: npt.NDArray[Any], chance: Floats) -> Curve:
@@ -154,5 +160,17 @@ def draw_predictions(axes: Any, label: Floats, predicted: Floats) -> None:
 def draw_importance(axes: Any, importance: Mapping[str, float], metric: str) -> None:
     """Draw the features whose shuffling makes the mean loss rise most."""
     top = sorted(importance.items(), key=lambda item: (-item[1], item[0]))[:BARS]
-    axes.barh([name for name, _ in top][::-1], [rise for _, rise in top][::-1])
+    places = range(len(top))
+    axes.barh(places, [rise for _, rise in top])
+    axes.set_yticks(places, [visible(name) for name, _ in top], parse_math=False)
+    axes.invert_yaxis()
     axes.set(xlabel=f"rise of the mean loss of a row ({metric})")
+
+
+def visible(name: str) -> str:
+    """Return a name with each character that cannot be printed spelled out; XML has no place for some of them.
+
+    >>> visible("a\\x00b")
+    'a\\\\x00b'
+    """
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in name)

@@ -53,6 +53,8 @@ class Metric:
         Whether the value is the mean of one term.
     quantile : float, optional
         The quantile of the absolute error, if the metric is one.
+    absolute_sums : bool
+        Whether the value is the mean of absolute sums, which noise can only raise where there is no error.
     has_interval : bool
         Whether resamples give an interval of the value.
     """
@@ -67,6 +69,7 @@ class Metric:
     undefined: str = "it is not defined on these rows"
     mean_over_rows: bool = False
     quantile: float | None = None
+    absolute_sums: bool = False
     has_interval: bool = True
 
     def value(self, label: Floats, predicted: Floats, weight: Floats | None = None) -> float:
@@ -323,6 +326,7 @@ METRICS_OF_CLASSES = (
         None,
         _calibration_terms,
         lambda sums, rows: _divide(np.abs(sums).sum(axis=0), rows),
+        absolute_sums=True,
     ),
 )
 
@@ -376,6 +380,7 @@ METRICS_OF_SEVERAL_CLASSES = (
         None,
         several_classes.calibration_terms,
         several_classes.calibration_error,
+        absolute_sums=True,
     ),
 )
 

@@ -48,6 +48,7 @@ def searched(seed: int) -> dict[str, Any]:
     return {"line": (candidates(seed)["line"].set_params(linearregression=Ridge()), SPACE)}
 
 
+HOUSE = Path(__file__).resolve().parents[4]
 SPACE = {"linearregression__alpha": [1e-3, 1e4]}
 
 
@@ -255,7 +256,7 @@ def test_rows_go_to_another_process_with_their_weights(tmp_path: Path) -> None:
     request = request_of(workspace, week(2))
     here = fit_candidate(workspace, request, "line")
     fit = fit_request_of(workspace, request, "line", tmp_path / "there" / "model.skops")
-    there = run_fit(workspace, fit, ChildStep())
+    there = run_fit(workspace, replace(fit, root=str(HOUSE)), ChildStep())
     assert there.digest == here["digest"]
     rows = FitRows(pd.DataFrame({"x": [1.0, 2.0]}), np.array([1.0, 2.0]), None, np.array([0.5, 2.0]))
     rows.write(tmp_path / "rows.parquet")

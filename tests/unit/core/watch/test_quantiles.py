@@ -46,6 +46,7 @@ from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import go_live, ingest, toy_loop, toy_rows, train, week
 
+HOUSE = Path(__file__).resolve().parents[4]
 QUANTILES = [0.05, 0.5, 0.95]
 PINBALL = "pinball_loss_p5_p50_p95"
 CHECKS = {"label_rate": "their mean is", "multivariate": "with an AUC of", "reconstruction": "with a mean error of"}
@@ -219,7 +220,8 @@ def test_a_version_is_made_again_and_fitted_in_another_process_with_its_quantile
     decide_and_record(workspace, week(2), trigger="person")
     request = assemble_training(workspace, week(2))
     here = fit_candidate(workspace, request, "lines")
-    there = run_fit(workspace, fit_request_of(workspace, request, "lines", tmp_path / "t" / "model.skops"), ChildStep())
+    fit = fit_request_of(workspace, request, "lines", tmp_path / "t" / "model.skops")
+    there = run_fit(workspace, replace(fit, root=str(HOUSE)), ChildStep())
     assert there.digest == here["digest"]
     other = loop_of(
         tmp_path / "b", train={"quantiles": [0.1, 0.5, 0.9]}, gates=[{"metric": "mae", "at_most": 9}], watch={}
