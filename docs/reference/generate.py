@@ -531,6 +531,8 @@ def interval_of(metric: Metric) -> str:
     """Return the method of the interval of a metric."""
     if metric.name == "roc_auc":
         return "DeLong"
+    if metric.quantile is not None:
+        return "order statistics"
     return "normal" if metric.mean_over_rows else "bootstrap" if metric.has_interval else "none"
 
 
