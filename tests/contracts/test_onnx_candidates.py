@@ -32,7 +32,7 @@ from airflow_mlops.testing.gateway_process import TELL_TOKEN
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.contracts.gateway.test_input_schema import serve
 from tests.contracts.gateway.toy_project import ToyProject
-from tests.integration.onnx_network import ClassifierNetwork, RegressorNetwork, graph_of
+from tests.contracts.onnx_network import ClassifierNetwork, RegressorNetwork, graph_of
 from tests.unit.core.toy_loop import go_live, ingest, toy_loop, toy_rows, week
 
 PREDICT = """
