@@ -72,7 +72,7 @@ def opened(folder: Path, function: str, *, uri: str | None = None, **changes: An
     """Return a toy loop on the stores of one machine, with four weeks."""
     loop = toy.toy_loop(train={"function": f"{__name__}:{function}", "window": 2}, **changes)
     stores = Stores.embedded(folder / "home")
-    stores = stores if uri is None else Stores(**{**vars(stores), "tracking_uri": uri})
+    stores = stores if uri is None else Stores(**{**vars(stores), "tracking_uri": uri, "artifact_location": None})
     workspace = open_workspace(loop, stores, root=folder, actor="tests")
     (folder / "toy").mkdir()
     for number in range(4):
@@ -168,6 +168,20 @@ def test_what_the_training_function_logs_is_a_run_below_its_candidate(
     assert artifacts(client, own[0], "") == {"notes.txt"}
     assert mlflow.active_run() is None
     assert not {path.name for path in tmp_path.iterdir()} & {"mlruns", "mlflow.db", "mlartifacts"}
+
+
+def test_a_server_gets_the_training_and_what_its_function_logs(tmp_path: Path, mlflow_server: str) -> None:
+    workspace = opened(tmp_path, "logging_function", uri=mlflow_server, model="logged_on_a_server")
+    train(workspace, week(2))
+    client = MlflowClient(mlflow_server)
+    experiment = client.get_experiment_by_name(workspace.loop.model)
+    runs = list(client.search_runs([experiment.experiment_id]))
+    own = [run for run in runs if "rows_wanted" in run.data.params]
+    assert {run.data.tags["mlflow.parentRunId"] for run in own} == {
+        named(runs, name).info.run_id for name in ("line", "mean")
+    }
+    assert artifacts(client, named(runs, "line")) == NUMBERS
+    assert named(runs, f"training {week(2)}").info.status == "FINISHED"
 
 
 def test_in_a_child_process_it_is_the_same(tmp_path: Path) -> None:
