@@ -25,13 +25,14 @@ from airflow_mlops.core.watch.checks.expected_metric import (
     expected_roc_auc,
 )
 from airflow_mlops.core.watch.sampled_rows import SampledRows
-from tests.unit.core.watch.checks.nannyml_figures import made_up_classes
+from tests.unit.core.watch.checks.nannyml_figures import CLASSES, made_up_classes, made_up_three_classes
 
 # What nannyml_figures.py printed, with NannyML 0.13.1.
 NANNYML = {
     1.0: {"accuracy": 0.6875030358792914, "roc_auc": 0.7382051276622266},
     2.5: {"accuracy": 0.6875030662702227, "roc_auc": 0.7382051701015672},
 }
+NANNYML_THREE_CLASSES = {"accuracy": 0.6305704999695582, "roc_auc": 0.7790499175391292}  # 2.5 times overconfident
 LOG_LOSS = CheckTerms(alarm_rate=0.01, metric="log_loss")
 STRICT = CheckTerms(alarm_rate=0.01, metric="log_loss", worse_by=0.03)
 
@@ -72,6 +73,16 @@ def test_the_estimate_of_overconfident_probabilities_is_that_of_nannyml() -> Non
         NANNYML[2.5]["accuracy"], abs=1e-6
     )
     assert expected_roc_auc(predicted, chance) == pytest.approx(NANNYML[2.5]["roc_auc"], abs=1e-6)
+
+
+def test_the_estimate_of_three_overconfident_classes_is_that_of_nannyml() -> None:
+    reference, window = made_up_three_classes(overconfident=2.5)
+    names = list(CLASSES)
+    codes = reference["y"].map(names.index).to_numpy(float)
+    calibration = ClassCalibration(reference[names].to_numpy(), codes, CLASSES)
+    numbers = judge_classes(calibration, window[names].to_numpy(), LOG_LOSS, CLASSES).numbers
+    assert numbers["accuracy"] == pytest.approx(NANNYML_THREE_CLASSES["accuracy"], abs=1e-6)
+    assert numbers["roc_auc_ovr"] == pytest.approx(NANNYML_THREE_CLASSES["roc_auc"], abs=1e-6)
 
 
 def test_probabilities_that_are_calibrated_already_stand_for_themselves_and_come_as_near_to_the_truth() -> None:
