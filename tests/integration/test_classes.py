@@ -97,12 +97,16 @@ def make_loop(folder: Path, classes: list[Any], **changed: Any) -> Workspace:
         {"metric": "worse_by_noise", "at_most": 5},
     ]
     if len(classes) > 2:
-        gates += [{"metric": "f1_macro", "at_least": 0.3}, {"metric": "roc_auc_ovr", "better_than": "dummy"}]
+        gates += [
+            {"metric": "f1_macro", "at_least": 0.3},
+            {"metric": "roc_auc_ovr", "better_than": "dummy"},
+            {"metric": "demographic_parity_difference", "group": "kind", "at_most": 1, "min_rows": 9},
+        ]
     fields: dict[str, Any] = {
         "data": data,
         "train": {"function": "classify:candidates", "window": 2},
         "rollout": {"stages": [{"shadow": 100}, {"live": 100}]},
-        "evaluate": {"slices": ["kind"], "shap": len(classes) > 2},
+        "evaluate": {"slices": ["kind"], "groups": ["kind"], "min_rows": 9, "shap": len(classes) > 2},
         "gates": gates,
         "watch": {
             "drift": {"alarm_rate": 0.01},
@@ -480,13 +484,7 @@ def test_a_feature_that_is_the_class_is_a_leak(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "gates": ({"gates": [{"metric": "f1", "at_least": 0.5}]}, "gates[0].metric", "f1 is for two classes only"),
-    "fairness": (
-        {"gates": [{"metric": "equalized_odds_difference", "at_most": 1, "group": "kind"}]},
-        "gates[0].metric",
-        "for two classes only",
-    ),
     "target": ({"rollout": {"target": "sagemaker"}}, "rollout.target", "two classes or numbers only"),
-    "groups": ({"evaluate": {"groups": ["kind"]}}, "evaluate.groups", "two classes or numbers only"),
     "numbers": ({"gates": [{"metric": "mae", "at_most": 1}], "watch": {}}, "data.classes", "are for numbers"),
     "positive": ({"data": {"positive": "late"}}, "data", "one of two declared classes"),
     "twice": ({"data": {"classes": ["a", "a", "b"]}}, "data", "write each class once"),
@@ -532,6 +530,17 @@ def test_the_request_of_a_loop_without_classes_has_the_digest_that_it_had(tmp_pa
         ingest(made, week(number))
     decide_and_record(made, week(2), trigger="person")
     assert "classes" not in assemble_training(made, week(2)).to_dict()
+
+
+def test_fairness_is_that_of_the_class_on_which_the_groups_differ_most(three: Workspace, two: Workspace) -> None:
+    fairness = report_of(three)["fairness"]["kind"]["demographic_parity_difference"]
+    assert fairness["by_class"].keys() == {*THREE}
+    assert fairness["value"] == max(fairness["by_class"].values()) == fairness["by_class"][fairness["of_class"]]
+    (gate,) = (gate for gate in report_of(three)["gates"] if gate["metric"] == "demographic_parity_difference")
+    assert (gate["verdict"], gate["value"]) == ("pass", fairness["value"])
+    assert gate["reason"].endswith(f"for the class {fairness['of_class']}")
+    assert f"demographic_parity_difference for the class {fairness['of_class']}" in str(model_card(three, "1"))
+    assert "by_class" not in report_of(two)["fairness"]["kind"]["demographic_parity_difference"]
 
 
 def test_the_card_names_the_classes_and_has_their_matrix(three: Workspace) -> None:

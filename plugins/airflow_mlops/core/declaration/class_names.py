@@ -8,7 +8,6 @@ from pydantic import Field
 
 from airflow_mlops.core.declaration.evaluate import (
     CLASS_METRICS,
-    FAIRNESS,
     ROW_CLASS_METRICS,
     SEVERAL_CLASS_METRICS,
 )
@@ -62,7 +61,7 @@ def require_fitting_classes(loop: Loop) -> None:
 
 def _refuse_metrics_of_two(names: list[str], count: int) -> None:
     for index, name in enumerate(names):
-        if name in FAIRNESS or (name in CLASS_METRICS and name not in ROW_CLASS_METRICS):
+        if name in CLASS_METRICS and name not in ROW_CLASS_METRICS:
             raise DeclarationError(
                 f"{name} is for two classes only, and data.classes declares {count}; use one of "
                 f"{', '.join((*ROW_CLASS_METRICS, *SEVERAL_CLASS_METRICS))}",
@@ -71,14 +70,9 @@ def _refuse_metrics_of_two(names: list[str], count: int) -> None:
 
 
 def _refuse_keys_of_two(loop: Loop) -> None:
-    refusals = (
-        (loop.rollout.target == "sagemaker", "rollout.target", "sagemaker serves", "use batch or gateway"),
-        (bool(loop.evaluate.groups), "evaluate.groups", "fairness is measured", "leave it out"),
-    )
-    for is_declared, key, words, remedy in refusals:
-        if is_declared:
-            raise DeclarationError(
-                f"{words} for two classes or numbers only, and data.classes declares {len(loop.class_names or ())}; "
-                f"{remedy}",
-                key=key,
-            )
+    if loop.rollout.target == "sagemaker":
+        raise DeclarationError(
+            f"sagemaker serves two classes or numbers only, and data.classes declares {len(loop.class_names or ())}; "
+            "use batch or gateway",
+            key="rollout.target",
+        )

@@ -134,6 +134,11 @@ class Loop(Declared):
         return self.data.classes is not None and len(self.data.classes) > 2
 
     @property
+    def several_class_names(self) -> tuple[str, ...] | None:
+        """The names of three or more declared classes by their codes; None otherwise."""
+        return self.class_names if self.several_classes else None
+
+    @property
     def metric(self) -> MetricName:
         """The metric that compares models of this loop row by row.
 

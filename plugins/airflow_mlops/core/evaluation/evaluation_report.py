@@ -95,7 +95,10 @@ class CandidateEntry(TypedDict, total=False):
     slices: dict[str, SlicesEntry]
     """By column."""
     fairness: dict[str, dict[str, dict[str, Any]]]
-    """By column and measure: value, low, high, rows, reason, too_small (group to rows), by_group."""
+    """By column and measure: value, low, high, rows, reason, too_small (group to rows), by_group.
+
+    Of three classes or more also of_class, on which the groups differ most, and by_class (class to value).
+    """
     robustness: dict[str, dict[str, Any]]
     """By perturbation: verdict, worse_by, low, high, rows, tolerance, reason."""
     cost: dict[str, Any]

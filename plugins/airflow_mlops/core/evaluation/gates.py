@@ -41,7 +41,7 @@ class Holdout:
     Labels and predictions have shape (n_rows,). ``champion`` is None before the first promotion, and if the champion
     cannot predict, for the reason in ``champion_failed``. ``columns`` are those of the gates' slices and groups,
     ``baselines`` the predictions of ``dummy`` and ``linear``, ``metrics`` the user's metrics, ``weight`` the weights of
-    the rows, which metrics of rows count by.
+    the rows, which metrics of rows count by, ``classes`` the names of three classes or more.
     """
 
     label: Floats
@@ -55,6 +55,7 @@ class Holdout:
     expected_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seed: int = 0
     weight: Floats | None = None
+    classes: Sequence[str] | None = None
 
     @cached_property
     def predictions(self) -> dict[str, Floats]:
@@ -108,7 +109,9 @@ def _judge(gate: Gate, holdout: Holdout, measurements: CandidateMeasurements) ->
     name = gate.metric
     if name in FAIRNESS:
         groups, expected = holdout.columns[str(gate.group)], holdout.expected_groups.get(str(gate.group), ())
-        yield from judge_fairness(gate, holdout.label, holdout.candidate, groups, expected, seed=holdout.seed)
+        yield from judge_fairness(
+            gate, holdout.label, holdout.candidate, groups, expected, seed=holdout.seed, classes=holdout.classes
+        )
     elif name in ROBUSTNESS:
         yield judge_robustness(gate, measurements)
     elif name in COSTS:

@@ -87,6 +87,7 @@ def build_holdout(context: EvaluationContext, candidate: JudgedModel) -> Holdout
         context.expected_groups,
         context.request.seed,
         context.weight,
+        context.loop.several_class_names,
     )
 
 
@@ -139,6 +140,7 @@ def report_fairness(context: EvaluationContext, candidate: JudgedModel) -> dict[
                 min_rows=loop.evaluate.min_rows,
                 expected=expected,
                 seed=context.request.seed,
+                classes=loop.several_class_names,
             ).items()
         }
         for column, expected in context.expected_groups.items()
@@ -206,5 +208,5 @@ def report_shap(context: EvaluationContext, candidate: JudgedModel) -> dict[str,
         candidate.predict,
         context.holdout.features,
         seed=context.request.seed,
-        classes=context.loop.class_names if context.loop.several_classes else None,
+        classes=context.loop.several_class_names,
     )

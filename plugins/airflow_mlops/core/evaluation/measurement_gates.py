@@ -39,9 +39,19 @@ def parse_limit(gate: Gate, name: str) -> tuple[str, float, Callable[[float], bo
 
 
 def judge_fairness(
-    gate: Gate, label: Floats, predicted: Floats, column: npt.NDArray[Any], expected: Sequence[str], *, seed: int
+    gate: Gate,
+    label: Floats,
+    predicted: Floats,
+    column: npt.NDArray[Any],
+    expected: Sequence[str],
+    *,
+    seed: int,
+    classes: Sequence[str] | None = None,
 ) -> Iterator[GateReport]:
-    """Yield the report of a measure over the groups with enough rows, and one for each group with too few."""
+    """Yield the report of a measure over the groups with enough rows, and one for each group with too few.
+
+    See :func:`~airflow_mlops.core.evaluation.group_fairness.measure_fairness` for the arrays and ``classes``.
+    """
     measure = gate.metric
     (fairness,) = measure_fairness(
         label,
@@ -53,6 +63,7 @@ def judge_fairness(
         expected=expected,
         seed=seed,
         measures=[measure],
+        classes=classes,
     ).values()
     title, limit, holds = parse_limit(gate, f"{measure} of {gate.group}")
     value, low, high = fairness.value, fairness.low, fairness.high
@@ -60,9 +71,10 @@ def judge_fairness(
         reason = f"{title}: {fairness.reason}"
         yield GateReport(title, "too little data", None, limit, fairness.rows, reason, metric=measure)
     else:
+        of_class = f", for the class {fairness.of_class}" if fairness.of_class else ""
         reason = (
             f"{title}: {value:.4g} ({low:.4g} to {high:.4g}) over {len(fairness.by_group)} groups "
-            f"on {fairness.rows:,} rows"
+            f"on {fairness.rows:,} rows{of_class}"
         )
         verdict = to_verdict(holds(value))
         yield GateReport(title, verdict, value, limit, fairness.rows, reason, low, high, measure)
@@ -70,7 +82,7 @@ def judge_fairness(
         group_title = f"{title}, of {group}"
         reason = f"{rows:,} rows, {gate.min_rows:,} are needed to say"
         if rows >= gate.min_rows:
-            reason = f"its {rows:,} rows are all of one class"
+            reason = f"its {rows:,} rows are all {'or none ' if classes else ''}of one class"
         yield GateReport(group_title, "too little data", None, limit, rows, f"{group_title}: {reason}", metric=measure)
 
 

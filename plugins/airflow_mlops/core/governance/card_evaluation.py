@@ -118,7 +118,7 @@ def _fairness(candidate: Mapping[str, Any]) -> Section:
     rows = [
         (
             column,
-            measure,
+            f"{measure} for the class {estimate['of_class']}" if estimate.get("of_class") else measure,
             number(estimate["value"]),
             _format_interval(estimate),
             f"{estimate['rows']:,}",

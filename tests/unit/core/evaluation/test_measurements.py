@@ -112,6 +112,73 @@ def test_equalized_odds_leave_out_a_group_without_both_classes() -> None:
     assert set(results["demographic_parity_difference"].by_group) == {"north", "south", "west"}
 
 
+CLASSES = ("early", "late", "on time")
+CODES = np.random.default_rng(4).integers(0, 3, ROWS).astype(float)
+CHANCES = np.random.default_rng(5).dirichlet(np.ones(3), ROWS)
+CHANCES[(GROUPS == "west") & (CODES == 1), 1] += 1  # the west is rightly called late more often than others are
+
+
+@pytest.mark.parametrize("measure", CLASS_FAIRNESS)
+def test_of_three_classes_a_measure_is_that_of_the_class_on_which_the_groups_differ_most(measure: str) -> None:
+    report = measure_fairness(CODES, CHANCES, GROUPS, "region", classifies=True, min_rows=50, classes=CLASSES)[measure]
+    chosen = CHANCES.argmax(axis=1)
+    by_class = {
+        name: getattr(fairlearn, measure)(code == CODES, chosen == code, sensitive_features=GROUPS)
+        for code, name in enumerate(CLASSES)
+    }
+    worst = (min if measure.endswith("ratio") else max)(by_class.values())
+    assert report.by_class == pytest.approx(by_class)
+    assert report.value == pytest.approx(worst)
+    assert report.of_class == "late"
+    assert report.low is not None
+    assert report.high is not None
+    assert report.low <= worst <= report.high
+    assert sum(group["rows"] for group in report.by_group.values()) == ROWS
+
+
+def test_a_group_that_never_has_a_class_is_left_out_for_that_class_and_passes_no_gate() -> None:
+    codes = np.where((GROUPS == "north") & (CODES == 2), 0.0, CODES)
+    reports = measure_fairness(codes, CHANCES, GROUPS, "region", classifies=True, min_rows=50, classes=CLASSES)
+    north = int((GROUPS == "north").sum())
+    assert reports["equalized_odds_difference"].too_small == {"north for the class on time": north}
+    assert reports["demographic_parity_difference"].too_small == {}
+    gate = Gate(metric="equalized_odds_difference", group="region", at_most=1.0)
+    holdout = Holdout(codes, CHANCES, None, {"region": GROUPS}, classes=CLASSES)
+    measured, unknown = evaluate_gates([gate], holdout)
+    assert measured.verdict == "pass"
+    assert measured.reason.endswith("for the class late")
+    assert unknown.verdict == "too little data"
+    assert unknown.reason.endswith(f"of north for the class on time: its {north} rows are all or none of one class")
+
+
+@pytest.mark.parametrize("measure", ["demographic_parity", "equalized_odds"])
+def test_a_class_that_is_never_predicted_treats_all_groups_alike(measure: str) -> None:
+    reports = measure_fairness(LABEL, np.zeros(ROWS), GROUPS, "region", classifies=True, min_rows=50)
+    assert (reports[f"{measure}_ratio"].value, reports[f"{measure}_difference"].value) == (1.0, 0.0)
+
+
+def test_a_regression_without_errors_treats_all_groups_alike() -> None:
+    reports = measure_fairness(NUMBER, NUMBER, GROUPS, "region", classifies=False, min_rows=50)
+    ratio, difference = reports["group_error_ratio"], reports["group_error_difference"]
+    assert (ratio.value, ratio.low, ratio.high, difference.value) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_a_rate_that_is_0_in_every_group_does_not_hide_one_that_differs() -> None:
+    never_wrongly = np.where(LABEL > 0.5, CHANCE, 0.0)
+    report = measure_fairness(LABEL, never_wrongly, GROUPS, "region", classifies=True, min_rows=50)
+    rates = [group["true_positive_rate"] for group in report["equalized_odds_ratio"].by_group.values()]
+    assert report["equalized_odds_ratio"].value == pytest.approx(min(rates) / max(rates))
+
+
+def test_of_three_classes_a_measure_without_two_groups_of_enough_rows_has_no_value() -> None:
+    report = measure_fairness(CODES, CHANCES, GROUPS, "region", classifies=True, min_rows=ROWS, classes=CLASSES)[
+        "equalized_odds_ratio"
+    ]
+    assert (report.value, report.low, report.of_class) == (None, None, None)
+    assert set(report.too_small) == {"north", "south", "west"}
+    assert "0 groups have the 900 rows" in str(report.reason)
+
+
 def judge(
     gate: dict[str, Any], measurements: CandidateMeasurements | None = None, **fields: Any
 ) -> list[tuple[str, str]]:
