@@ -484,7 +484,6 @@ def test_a_feature_that_is_the_class_is_a_leak(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "gates": ({"gates": [{"metric": "f1", "at_least": 0.5}]}, "gates[0].metric", "f1 is for two classes only"),
-    "target": ({"rollout": {"target": "sagemaker"}}, "rollout.target", "two classes or numbers only"),
     "numbers": ({"gates": [{"metric": "mae", "at_most": 1}], "watch": {}}, "data.classes", "are for numbers"),
     "positive": ({"data": {"positive": "late"}}, "data", "one of two declared classes"),
     "twice": ({"data": {"classes": ["a", "a", "b"]}}, "data", "write each class once"),

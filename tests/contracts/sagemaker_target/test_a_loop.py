@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,8 @@ from airflow_mlops.core.rollout.roll_out import enter_stage, run_rollout_step, s
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.ports import rollout_target
 from airflow_mlops.testing.in_memory import in_memory_workspace
-from tests.contracts.sagemaker_target.place import Place
+from tests.contracts.sagemaker_target.place import BUCKET, Place
+from tests.integration.test_classes import THREE, make_loop
 from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, train, week
 
 ROLLOUT = {
@@ -93,3 +97,20 @@ def test_a_version_that_breaks_is_taken_back_at_its_canary(place: Place, loop: W
     assert set(place.invoke(50)) == {"version-1"}
     assert place.target.observe().champion == "1"
     assert reconcile_target(loop) == []
+
+
+def test_a_version_of_three_classes_reaches_the_endpoint_with_their_names(place: Place, tmp_path: Path) -> None:
+    made = make_loop(tmp_path, THREE, rollout=ROLLOUT)
+    workspace = replace(made, ports=replace(made.ports, target=rollout_target))
+    for number in range(3):
+        ingest(workspace, week(number))
+    train(workspace, week(2))
+    roll_out(workspace, 2)
+    assert place.weights() == {"version-1": 1.0}
+    (model,) = place.aws.ask("state")["Model"].values()
+    key = model["PrimaryContainer"]["ModelDataUrl"].removeprefix(f"s3://{BUCKET}/")
+    content = place.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        names = archive.extractfile("classes.json")
+        assert names is not None
+        assert json.load(names) == THREE

@@ -32,12 +32,12 @@ def class_names(classes: tuple[str | int, ...], positive: str | int | None) -> t
 
 
 def require_fitting_classes(loop: Loop) -> None:
-    """Raise DeclarationError if the declared classes do not fit the metrics, or a key is for two classes only.
+    """Raise DeclarationError if the declared classes do not fit the metrics.
 
     Raises
     ------
     DeclarationError
-        For the first such key.
+        For the first metric that they do not fit.
     """
     if loop.data.classes is not None and not loop.classifies:
         raise DeclarationError(
@@ -48,7 +48,6 @@ def require_fitting_classes(loop: Loop) -> None:
     names = [gate.metric for gate in loop.gates]
     if loop.several_classes:
         _refuse_metrics_of_two(names, len(loop.class_names or ()))
-        _refuse_keys_of_two(loop)
         return
     for index, name in enumerate(names):
         if name in SEVERAL_CLASS_METRICS:
@@ -67,12 +66,3 @@ def _refuse_metrics_of_two(names: list[str], count: int) -> None:
                 f"{', '.join((*ROW_CLASS_METRICS, *SEVERAL_CLASS_METRICS))}",
                 key=f"gates[{index}].metric",
             )
-
-
-def _refuse_keys_of_two(loop: Loop) -> None:
-    if loop.rollout.target == "sagemaker":
-        raise DeclarationError(
-            f"sagemaker serves two classes or numbers only, and data.classes declares {len(loop.class_names or ())}; "
-            "use batch or gateway",
-            key="rollout.target",
-        )
