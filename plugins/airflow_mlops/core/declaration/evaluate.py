@@ -42,6 +42,8 @@ PROBABILITY_METRICS = (
     "expected_calibration_error",
 )
 """The metrics of classes that need probabilities; the others judge decisions."""
+DECISION_METRICS = ("accuracy", "precision", "recall", "f1")
+"""The metrics of two classes that judge decisions."""
 ROW_NUMBER_METRICS = ("mae", "rmse", "mape", "smape", "rmsle", "mean_poisson_deviance", "mean_gamma_deviance")
 NUMBER_METRICS = (*ROW_NUMBER_METRICS, "max_error", "r2", "p50_error", "p90_error", "p99_error")
 PERCENT = r"(?:0_[0-9]{0,2}[1-9]|[1-9][0-9]?(?:_[0-9]{0,2}[1-9])?)"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from airflow_mlops.core.declaration.class_names import class_names, require_fitting_classes
+from airflow_mlops.core.declaration.class_names import class_names, require_fitting_classes, require_fitting_threshold
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.declared import Declared, Listed, Reference, section
 from airflow_mlops.core.declaration.evaluate import (
@@ -105,6 +105,7 @@ class Loop(Declared):
     def _require_classes(self) -> Self:
         require_fitting_classes(self)
         require_fitting_quantiles(self)
+        require_fitting_threshold(self)
         return self
 
     @model_validator(mode="before")

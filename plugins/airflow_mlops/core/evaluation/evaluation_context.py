@@ -29,6 +29,7 @@ from airflow_mlops.core.registry.load import copy_folder, load_version
 from airflow_mlops.core.registry.own_code import OwnCodeError
 from airflow_mlops.core.registry.recorded_classes import ClassesChangedError
 from airflow_mlops.core.training.assemble import TrainingRequest
+from airflow_mlops.core.training.decision_threshold import decide, threshold_of
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError, checked_rows
 from airflow_mlops.core.training.window import ModelRows, read_window
@@ -53,6 +54,11 @@ class JudgedModel:
         """Predict the holdout with a model; raises as :func:`predict` does."""
         features = holdout.features
         return cls(model, features, predict(model, features, classifies=classifies), size, classifies)
+
+    @property
+    def decisions(self) -> Floats:
+        """The predictions as metrics of decisions take them: 0 or 1 where the model has a threshold."""
+        return decide(self.predictions, threshold_of(self.model))
 
     def predict(self, features: pd.DataFrame) -> Floats:
         """Return predictions for other rows, shape (n_rows,)."""

@@ -149,6 +149,8 @@ def fit_history(
 
 def _jobs(workspace: Workspace, count: int) -> Any:
     loop = workspace.loop
+    if loop.train.threshold is not None:
+        raise DeclarationError("a replay decides at 0.5; leave the threshold out of it", key="train.threshold")
     listed = describe_candidates(loop, workspace.root)
     if not listed["names"]:
         raise TrainingError(describe_refusals(loop.train.function, listed["refused"]))

@@ -38,7 +38,17 @@ log = logging.getLogger(__name__)
 
 FEW_ROWS = 30
 """Rows of a class in the training window below which a warning is logged."""
-OPTIONAL = ("levels", "classes", "refused", "early_stopping", "own_code", "weights", "quantiles", "metric_code")
+OPTIONAL = (
+    "levels",
+    "classes",
+    "refused",
+    "early_stopping",
+    "own_code",
+    "weights",
+    "quantiles",
+    "metric_code",
+    "threshold",
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,7 @@ class TrainingRequest:
     weights: dict[str, Any] | None = None
     quantiles: list[float] | None = None
     metric_code: dict[str, str] | None = None
+    threshold: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values, without those of :data:`OPTIONAL` that there are none of."""
@@ -180,6 +191,7 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         weights=train.weights,
         quantiles=list(train.quantiles) or None,
         metric_code=metric_code(workspace.loop.metric, workspace.root),
+        threshold=train.threshold.model_dump() if train.threshold else None,
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
