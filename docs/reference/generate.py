@@ -51,6 +51,8 @@ SECTIONS = {
     "OnSageMaker": "train.runs_on",
     "FitLimits": "train.limits",
     "EarlyStopping": "train.early_stopping",
+    "Threshold": "train.threshold",
+    "MistakeCosts": "train.threshold.costs",
     "Search": "train.search",
     "Gate": "gates[]",
     "Evaluate": "evaluate",

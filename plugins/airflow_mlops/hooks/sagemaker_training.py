@@ -128,7 +128,8 @@ class SageMakerStep:
         with tempfile.TemporaryDirectory(prefix="job-") as scratch:
             folder = Path(scratch)
             rows.write(folder / "rows.parquet")
-            write_code((request.function, *request.own_types), Path(request.root), folder / "code.zip")
+            own_metric = (request.search or {}).get("own_metric", ())[:1]
+            write_code((request.function, *request.own_types, *own_metric), Path(request.root), folder / "code.zip")
             # Paths of this worker do not exist in the job.
             request_of_job = replace(request, rows="", file="", root="")
             (folder / "request.json").write_text(json.dumps(request_of_job.to_dict()), encoding="utf-8")

@@ -31,6 +31,34 @@ def class_names(classes: tuple[str | int, ...], positive: str | int | None) -> t
     return tuple(map(str, classes))
 
 
+def require_fitting_threshold(loop: Loop) -> None:
+    """Raise DeclarationError if a threshold is declared where no two classes are decided, or a key judges at 0.5.
+
+    Raises
+    ------
+    DeclarationError
+        For the first such key.
+    """
+    if loop.train.threshold is None:
+        return
+    if not loop.classifies or loop.several_classes:
+        kind = f"{len(loop.class_names or ())} classes" if loop.classifies else "a number"
+        raise DeclarationError(
+            f"a threshold decides between two classes, and the label is {kind}; leave it out", key="train.threshold"
+        )
+    if loop.rollout.target != "batch":
+        raise DeclarationError(
+            f"{loop.rollout.target} answers with the probability, and decides nothing by train.threshold; use batch",
+            key="rollout.target",
+        )
+    if loop.metric == "accuracy":
+        raise DeclarationError(
+            "accuracy compares models row by row at 0.5, and train.threshold declares another; compare by log_loss, "
+            "brier or a metric of your own, and gate on accuracy after it",
+            key="watch.performance.metric" if loop.watch.performance else "gates",
+        )
+
+
 def require_fitting_classes(loop: Loop) -> None:
     """Raise DeclarationError if the declared classes do not fit the metrics.
 

@@ -3,10 +3,11 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from airflow_mlops.core.declaration.declared import Declared, Listed, Reference, section
 from airflow_mlops.core.declaration.validation_errors import suggest_name
+from airflow_mlops.core.errors import DeclarationError
 
 CLASS_METRICS = (
     "accuracy",
@@ -41,6 +42,8 @@ PROBABILITY_METRICS = (
     "expected_calibration_error",
 )
 """The metrics of classes that need probabilities; the others judge decisions."""
+DECISION_METRICS = ("accuracy", "precision", "recall", "f1")
+"""The metrics of two classes that judge decisions."""
 ROW_NUMBER_METRICS = ("mae", "rmse", "mape", "smape", "rmsle", "mean_poisson_deviance", "mean_gamma_deviance")
 NUMBER_METRICS = (*ROW_NUMBER_METRICS, "max_error", "r2", "p50_error", "p90_error", "p99_error")
 PERCENT = r"(?:0_[0-9]{0,2}[1-9]|[1-9][0-9]?(?:_[0-9]{0,2}[1-9])?)"
@@ -96,35 +99,53 @@ def metric_parameter(name: str) -> tuple[str, tuple[float, ...]] | None:
     return None
 
 
-def _require_row_metric(name: str) -> str:
-    names = [*row_metrics("number"), *EXAMPLES, *row_metrics("class")]
-    if name not in names and metric_parameter(name) is None:
-        raise ValueError(f"no such metric of single rows; {suggest_name(name, names, kind='metrics')}")
-    return name
-
-
+METRIC_NAME = r"^[a-z][a-z0-9_]*$"
 MetricName = Annotated[
     str,
-    AfterValidator(_require_row_metric),
     Field(
+        pattern=METRIC_NAME,
         json_schema_extra={
             "anyOf": [
                 {"enum": [*ROW_NUMBER_METRICS, *ROW_CLASS_METRICS]},
                 *({"pattern": f"^{pattern.replace('?:', '')}$"} for pattern in PARAMETERS.values()),
+                {"pattern": METRIC_NAME},
             ]
-        }
+        },
     ),
 ]
 """A metric that is a mean over rows, or its root, so that two models can be compared row by row."""
+
+
+class OwnMetric(str):
+    """The name of a user's metric that is a mean over rows, with the function that gives the number of each row.
+
+    It takes the place of a built-in metric's name wherever models are compared row by row.
+    """
+
+    __slots__ = ("better", "function", "unit")
+    function: str
+    better: Literal["less", "more"]
+    unit: str
+
+    def __new__(cls, name: str, function: str = "", better: Literal["less", "more"] = "less", unit: str = "") -> Self:
+        """Return the name; ``function`` is ``module:name``."""
+        metric = super().__new__(cls, name)
+        metric.function, metric.better, metric.unit = function, better, unit
+        return metric
+
+    @property
+    def sign(self) -> int:
+        """The factor from the number of a row to its loss: 1 where less is better, otherwise -1."""
+        return 1 if self.better == "less" else -1
 
 
 class Gate(Declared):
     """One condition a candidate must meet on the holdout."""
 
     metric: str = Field(
-        pattern=r"^[a-z][a-z0-9_]*$",
+        pattern=METRIC_NAME,
         description="a metric, a measure of fairness, robustness, cost or stability, or one named in evaluate.metrics",
-        json_schema_extra={"anyOf": [{"enum": list(GATE_METRICS)}, {"pattern": "^[a-z][a-z0-9_]*$"}]},
+        json_schema_extra={"anyOf": [{"enum": list(GATE_METRICS)}, {"pattern": METRIC_NAME}]},
     )
     at_most: float | None = Field(default=None, description="largest value that passes")
     at_least: float | None = Field(default=None, description="smallest value that passes")
@@ -171,9 +192,14 @@ class Gate(Declared):
 class UserMetric(Declared):
     """A user's metric or cost of wrong predictions: a function of labels and predictions."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="name of the metric in gates")
+    name: str = Field(pattern=METRIC_NAME, description="name of the metric in gates")
     function: Reference = Field(
         description="module:name; called with two float arrays, labels and predictions, and returns a number"
+    )
+    each_row: bool = Field(
+        default=False,
+        description="whether the function returns an array with one number for each row, whose mean is the metric; "
+        "it can then compare models, in a rollout too, and be watched",
     )
     unit: str = Field(default="", description="of the value, as reports show it")
     better: Literal["less", "more"] = Field(default="less", description="which values are better")
@@ -183,6 +209,11 @@ class UserMetric(Declared):
         if self.name in (*GATE_METRICS, "loss", "champion", "candidate") or metric_parameter(self.name):
             raise ValueError(f"{self.name!r} is a metric of its own already; choose another name")
         return self
+
+    @property
+    def of_rows(self) -> OwnMetric:
+        """The metric as one that is a mean over rows."""
+        return OwnMetric(self.name, self.function, self.better, self.unit)
 
 
 class Robustness(Declared):
@@ -222,6 +253,30 @@ class Evaluate(Declared):
     def metric_names(self) -> list[str]:
         """Return the names that a gate accepts as its metric."""
         return [*GATE_METRICS, *(metric.name for metric in self.metrics)]
+
+    def own_metric(self, name: str) -> OwnMetric | None:
+        """Return the user's metric of rows of a name; None if there is none."""
+        return next((metric.of_rows for metric in self.metrics if metric.name == name and metric.each_row), None)
+
+    def require_row_metric(self, name: str, *, key: str) -> None:
+        """Raise DeclarationError unless a metric can compare two models row by row.
+
+        Raises
+        ------
+        DeclarationError
+            At ``key``, with the nearest metric, or what to change in the user's own.
+        """
+        own = next((metric for metric in self.metrics if metric.name == name), None)
+        if own is not None and not own.each_row:
+            raise DeclarationError(
+                f"{name} gives one number for all rows, and here models are compared row by row; let {own.function} "
+                "return one number for each row, and declare each_row: true",
+                key=key,
+            )
+        names = [*row_metrics("number"), *EXAMPLES, *row_metrics("class"), *(each.name for each in self.metrics)]
+        if name not in names and metric_parameter(name) is None:
+            hint = suggest_name(name, names, kind="metrics")
+            raise DeclarationError(f"no such metric of single rows; {hint} (value {name!r})", key=key)
 
 
 def label_kind(names: set[str]) -> Literal["class", "number"] | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from airflow_mlops.core.declaration.class_names import class_names, require_fitting_classes
+from airflow_mlops.core.declaration.class_names import class_names, require_fitting_classes, require_fitting_threshold
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.declared import Declared, Listed, Reference, section
 from airflow_mlops.core.declaration.evaluate import (
@@ -27,7 +27,7 @@ from airflow_mlops.core.declaration.retrain import Retrain
 from airflow_mlops.core.declaration.rollout import Rollout
 from airflow_mlops.core.declaration.train import Train
 from airflow_mlops.core.declaration.validation_errors import declaration_error, refuse_templates, suggest_name
-from airflow_mlops.core.declaration.watch import Watch
+from airflow_mlops.core.declaration.watch import Performance, Watch
 from airflow_mlops.core.errors import DeclarationError
 
 
@@ -77,6 +77,8 @@ class Loop(Declared):
                 # pydantic passes an error that is no ValueError on as it is, with its own key.
                 hint = suggest_name(gate.metric, names, kind="metrics")
                 raise DeclarationError(f"no such metric (value {gate.metric!r}); {hint}", key=f"gates[{index}].metric")
+        if self.watch.performance:
+            self.evaluate.require_row_metric(self.watch.performance.metric, key="watch.performance.metric")
         return self
 
     @model_validator(mode="after")
@@ -103,6 +105,7 @@ class Loop(Declared):
     def _require_classes(self) -> Self:
         require_fitting_classes(self)
         require_fitting_quantiles(self)
+        require_fitting_threshold(self)
         return self
 
     @model_validator(mode="before")
@@ -143,14 +146,23 @@ class Loop(Declared):
         """The metric that compares models of this loop row by row.
 
         It is the watched metric, otherwise the metric of the first gate that is a mean over rows, otherwise log_loss
-        for classes, the mean pinball loss for quantiles and mae for other numbers.
+        for classes, the mean pinball loss for quantiles and mae for other numbers. A user's own is an
+        :class:`OwnMetric`.
         """
+        own = self.evaluate.own_metric
         if self.watch.performance:
-            return self.watch.performance.metric
+            return own(self.watch.performance.metric) or self.watch.performance.metric
         means = row_metrics("class" if self.classifies else "number")
-        gated = (gate.metric for gate in self.gates)
+        gated = (own(gate.metric) or gate.metric for gate in self.gates)
         default = (*self.train.quantile_metrics, means[0])[0]
-        return next((name for name in gated if name in means or metric_parameter(name)), default)
+        is_mean = (*means, *(metric.name for metric in self.evaluate.metrics if metric.each_row))
+        return next((name for name in gated if name in is_mean or metric_parameter(name)), default)
+
+    @property
+    def performance(self) -> Performance | None:
+        """The declared performance, with the metric as :attr:`metric` has it; None where none is watched."""
+        declared = self.watch.performance
+        return None if declared is None else declared.model_copy(update={"metric": self.metric})
 
     @property
     def probability_metrics(self) -> tuple[str, ...]:

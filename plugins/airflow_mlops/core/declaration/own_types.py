@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import resolve_name
 from pathlib import Path
 
+from airflow_mlops.core.declaration.evaluate import OwnMetric
 from airflow_mlops.core.declaration.user_function import module_file, parse_module
 from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError, TrainingError
@@ -72,6 +73,17 @@ def own_code(references: Sequence[str], root: Path) -> dict[str, str] | None:
             raise TrainingError(f"{file.name} is no Python: line {error.lineno}: {error.msg}") from None
         waiting.append(module.rpartition(".")[0])
     return dict(sorted(digests.items())) or None
+
+
+def metric_code(metric: str, root: Path) -> dict[str, str] | None:
+    """Return the SHA-256 of a user's function that compares models, and of the modules of the project that it needs.
+
+    None where the metric is a built-in one. A function of an installed package has the digest ``installed``.
+    """
+    if not isinstance(metric, OwnMetric):
+        return None
+    digests = own_code([metric.function], root) or {}
+    return {metric.function: digests.get(metric.function.partition(":")[0], "installed"), **digests}
 
 
 def imported_modules(tree: ast.Module, package: str) -> Iterator[str]:

@@ -47,6 +47,25 @@ class EarlyStopping(Declared):
     )
 
 
+class MistakeCosts(Declared):
+    """What the two mistakes of a decision cost, in any one unit."""
+
+    false_positive: float = Field(gt=0, description="of a row of the other class that is decided as the positive one")
+    false_negative: float = Field(gt=0, description="of a row of the positive class that is decided as the other one")
+
+
+class Threshold(Declared):
+    """The probability from which a row is decided as the positive class, chosen by what mistakes cost."""
+
+    costs: MistakeCosts = Field(description="of the two mistakes; only their ratio matters")
+    validation: int = Field(
+        default=20,
+        ge=1,
+        le=90,
+        description="percent of the fitted rows, the newest ones, that the threshold is chosen on",
+    )
+
+
 class InWorker(Declared):
     """Fit candidates in the worker that runs the task."""
 
@@ -114,6 +133,9 @@ class Train(Declared):
     early_stopping: EarlyStopping | None = Field(
         default=None, description="when to stop boosting; every candidate is then boosted trees of an extra"
     )
+    threshold: Threshold | None = Field(
+        default=None, description="how the threshold of two classes is chosen; 0.5 if not declared"
+    )
     search: Search = section("the parameter search of a candidate with a search space")
 
     @model_validator(mode="after")
@@ -127,6 +149,15 @@ class Train(Declared):
         if self.early_stopping is not None and self.weights is not None:
             key = "half_life_days" if self.weight is None else "weight"
             raise ValueError(f"early_stopping counts every row once, and {key} is declared; leave out one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _require_threshold_of_plain_rows(self) -> Self:
+        if self.threshold is not None and self.weights is not None:
+            key = "half_life_days" if self.weight is None else "weight"
+            raise ValueError(f"threshold counts every row once, and {key} is declared; leave out one of them")
+        if self.threshold is not None and self.early_stopping is not None:
+            raise ValueError("threshold and early_stopping each hold out the newest rows; leave out one of them")
         return self
 
     @model_validator(mode="after")

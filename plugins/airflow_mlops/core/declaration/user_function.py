@@ -103,8 +103,10 @@ def bound_names(node: ast.stmt) -> list[str]:
     return []
 
 
-def load_function(reference: str, root: Path) -> Any:
+def load_function(reference: str, root: Path | None = None) -> Any:
     """Import and return the function of ``module:name``; modules of the project folder ``root`` count too.
+
+    Without ``root`` the folder has to be on the path.
 
     Raises
     ------
@@ -112,7 +114,8 @@ def load_function(reference: str, root: Path) -> Any:
         If it cannot be imported.
     """
     module_name, _, name = reference.partition(":")
-    put_on_path(root)
+    if root is not None:
+        put_on_path(root)
     try:
         return getattr(importlib.import_module(module_name), name)
     except Exception as error:  # a user's module may raise anything

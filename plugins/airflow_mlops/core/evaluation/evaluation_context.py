@@ -19,15 +19,17 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import load_function
 from airflow_mlops.core.errors import GateError, TrainingError
 from airflow_mlops.core.evaluation.feature_importance import permutation_importance
-from airflow_mlops.core.evaluation.known_metrics import Metric, metrics_of_label, wrap_user_metric
+from airflow_mlops.core.evaluation.known_metrics import Metric, built_in_metric, metrics_of_label, wrap_user_metric
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baselines, fit_baselines
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import MODEL_FILE
+from airflow_mlops.core.registry.judged_code import require_metric_code
 from airflow_mlops.core.registry.load import copy_folder, load_version
 from airflow_mlops.core.registry.own_code import OwnCodeError
 from airflow_mlops.core.registry.recorded_classes import ClassesChangedError
 from airflow_mlops.core.training.assemble import TrainingRequest
+from airflow_mlops.core.training.decision_threshold import decide, threshold_of
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownMetricError, checked_rows
 from airflow_mlops.core.training.window import ModelRows, read_window
@@ -52,6 +54,11 @@ class JudgedModel:
         """Predict the holdout with a model; raises as :func:`predict` does."""
         features = holdout.features
         return cls(model, features, predict(model, features, classifies=classifies), size, classifies)
+
+    @property
+    def decisions(self) -> Floats:
+        """The predictions as metrics of decisions take them: 0 or 1 where the model has a threshold."""
+        return decide(self.predictions, threshold_of(self.model))
 
     def predict(self, features: pd.DataFrame) -> Floats:
         """Return predictions for other rows, shape (n_rows,)."""
@@ -106,11 +113,13 @@ def build_context(
     Raises
     ------
     GateError
-        If no row of the holdout has a label, or a declared column is missing.
+        If no row of the holdout has a label, a declared column is missing, or the metric that compares models has
+        changed since the training was requested.
     WeightError
         If a row of the holdout has no weight that can be used.
     """
     loop = workspace.loop
+    require_metric_code(workspace, request.metric_code, "the training")
     holdout = read_window(workspace, request.window.holdout, schema=request.schema(workspace))
     if holdout.rows.empty:
         raise GateError("no row of the holdout has a label; nothing can be judged on it")
@@ -207,6 +216,9 @@ def column_of(rows: ModelRows, name: str) -> npt.NDArray[Any]:
 
 
 def _user_metric(workspace: Workspace, declared: UserMetric) -> Metric:
+    of_rows = built_in_metric(declared.of_rows) if declared.each_row else None
+    if of_rows is not None:
+        return of_rows
     try:
         return wrap_user_metric(declared, load_function(declared.function, workspace.root))
     except TrainingError as error:

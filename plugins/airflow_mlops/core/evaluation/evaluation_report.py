@@ -89,7 +89,7 @@ class CandidateEntry(TypedDict, total=False):
     metric_reports: dict[str, MetricEntry]
     """Each metric by name with its unit, interval, champion and baselines."""
     confusion: dict[str, Any] | None
-    """True and false positives and negatives of a classifier at a probability of 0.5."""
+    """True and false positives and negatives of a classifier at the ``threshold`` it has, or at 0.5."""
     residuals: dict[str, float] | None
     """Prediction minus label of a regressor: mean, standard deviation, share_positive, least, most, p1 to p99."""
     slices: dict[str, SlicesEntry]

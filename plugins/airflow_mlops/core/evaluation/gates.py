@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from airflow_mlops.core.declaration.evaluate import COSTS, FAIRNESS, ROBUSTNESS, STABILITY, Gate
+from airflow_mlops.core.declaration.evaluate import (
+    CLASS_FAIRNESS,
+    COSTS,
+    DECISION_METRICS,
+    FAIRNESS,
+    ROBUSTNESS,
+    STABILITY,
+    Gate,
+)
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.bootstrap_interval import Interval, MetricOnRows, Resamples
 from airflow_mlops.core.evaluation.gate_report import NO_CHAMPION, GateReport, Verdict, gates_pass, to_verdict
@@ -41,7 +49,8 @@ class Holdout:
     Labels and predictions have shape (n_rows,). ``champion`` is None before the first promotion, and if the champion
     cannot predict, for the reason in ``champion_failed``. ``columns`` are those of the gates' slices and groups,
     ``baselines`` the predictions of ``dummy`` and ``linear``, ``metrics`` the user's metrics, ``weight`` the weights of
-    the rows, which metrics of rows count by, ``classes`` the names of three classes or more.
+    the rows, which metrics of rows count by, ``classes`` the names of three classes or more. ``decisions`` are those of
+    candidate and champion where they have a threshold.
     """
 
     label: Floats
@@ -56,6 +65,12 @@ class Holdout:
     seed: int = 0
     weight: Floats | None = None
     classes: Sequence[str] | None = None
+    decisions: Mapping[str, Floats] = field(default_factory=dict)
+
+    def predictions_for(self, name: str) -> dict[str, Floats]:
+        """Return what a metric or a measure of fairness judges of each model: its decisions, or its predictions."""
+        decides = name in DECISION_METRICS or name in CLASS_FAIRNESS
+        return {**self.predictions, **(self.decisions if decides else {})}
 
     @cached_property
     def predictions(self) -> dict[str, Floats]:
@@ -84,7 +99,7 @@ class Holdout:
         if metric is None:
             raise GateError(f"there is no metric {name!r}")
         return self._on_rows.setdefault(
-            name, MetricOnRows(metric, self.label, self.predictions, self.draws, self.weight)
+            name, MetricOnRows(metric, self.label, self.predictions_for(name), self.draws, self.weight)
         )
 
 
@@ -109,8 +124,9 @@ def _judge(gate: Gate, holdout: Holdout, measurements: CandidateMeasurements) ->
     name = gate.metric
     if name in FAIRNESS:
         groups, expected = holdout.columns[str(gate.group)], holdout.expected_groups.get(str(gate.group), ())
+        judged = holdout.predictions_for(name)["candidate"]
         yield from judge_fairness(
-            gate, holdout.label, holdout.candidate, groups, expected, seed=holdout.seed, classes=holdout.classes
+            gate, holdout.label, judged, groups, expected, seed=holdout.seed, classes=holdout.classes
         )
     elif name in ROBUSTNESS:
         yield judge_robustness(gate, measurements)
@@ -151,7 +167,7 @@ def _judge_slices(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> 
     slices = Slices.from_column(holdout.columns[column])
     # Sorted once, each slice is a contiguous range of rows.
     order = np.argsort(slices.codes, kind="stable")
-    label, predicted = holdout.label[order], holdout.candidate[order]
+    label, predicted = holdout.label[order], holdout.predictions_for(metric.name)["candidate"][order]
     weight = None if holdout.weight is None else holdout.weight[order]
     for name, end, rows in zip(slices.names, np.cumsum(slices.rows), map(int, slices.rows), strict=True):
         title, limit, holds = parse_limit(gate, f"{gate.metric} where {column} is {name}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from airflow_mlops.core.declaration.evaluate import PERTURBATIONS, PROBABILITY_METRICS
+from airflow_mlops.core.declaration.evaluate import DECISION_METRICS, PERTURBATIONS, PROBABILITY_METRICS
 from airflow_mlops.core.evaluation.compare_models import MetricReport, compare_metric, defined_values
 from airflow_mlops.core.evaluation.error_analysis import confusion, residuals
 from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, JudgedModel
@@ -20,10 +21,11 @@ from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, gates_p
 from airflow_mlops.core.evaluation.group_fairness import measure_fairness
 from airflow_mlops.core.evaluation.known_metrics import METRICS, Metric
 from airflow_mlops.core.evaluation.measurement_gates import CandidateMeasurements
-from airflow_mlops.core.evaluation.metrics_by_slice import report_slices
+from airflow_mlops.core.evaluation.metrics_by_slice import merge_slices, report_slices
 from airflow_mlops.core.evaluation.perturbations import RobustnessReport, measure_robustness
 from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, describe_method, measure_costs
 from airflow_mlops.core.evaluation.several_classes import confusion_matrix
+from airflow_mlops.core.training.decision_threshold import threshold_of
 from airflow_mlops.core.training.predict import gives_decisions
 from airflow_mlops.core.training.row_losses import Floats, middle, row_losses
 
@@ -46,17 +48,14 @@ def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[
     has_champion = context.champion_number is not None
     measurements = CandidateMeasurements(robustness, costs, stability, has_champion, int(label.size))
     gates = evaluate_gates(loop.gates, holdout, measurements)
-    champion_predictions = None if context.champion is None else context.champion.predictions
     return {
         "loss": float(np.average(row_losses(loop.metric, label, predicted), weights=context.weight)),
         "metrics": _defined_values(reports),
-        "champion_metrics": None
-        if champion_predictions is None
-        else defined_values(context.metrics, label, champion_predictions, context.weight),
+        "champion_metrics": None if context.champion is None else champion_metrics(context, context.champion),
         "gates": [gate.to_dict() for gate in gates],
         "passed": gates_pass(gates),
         "metric_reports": {name: report.to_dict() for name, report in reports.items()},
-        "confusion": _confusion(context, predicted),
+        "confusion": _confusion(context, candidate),
         "residuals": None if loop.classifies else residuals(label, middle(predicted)),
         "slices": report_all_slices(context, candidate),
         "fairness": report_fairness(context, candidate),
@@ -75,6 +74,7 @@ def judged_metrics(context: EvaluationContext, candidate: JudgedModel) -> dict[s
 
 def build_holdout(context: EvaluationContext, candidate: JudgedModel) -> Holdout:
     """Return the rows on which the gates judge a candidate."""
+    models = {"candidate": candidate} | ({} if context.champion is None else {"champion": context.champion})
     return Holdout(
         context.label,
         candidate.predictions,
@@ -88,15 +88,36 @@ def build_holdout(context: EvaluationContext, candidate: JudgedModel) -> Holdout
         context.request.seed,
         context.weight,
         context.loop.several_class_names,
+        {name: model.decisions for name, model in models.items()},
     )
 
 
-def _confusion(context: EvaluationContext, predicted: Floats) -> dict[str, Any] | None:
+def champion_metrics(context: EvaluationContext, champion: JudgedModel) -> dict[str, float]:
+    """Return the metrics of the champion that are defined on the holdout."""
+    return {
+        name: value
+        for metrics, predicted in _by_predictions(context.metrics, champion)
+        for name, value in defined_values(metrics, context.label, predicted, context.weight).items()
+    }
+
+
+def _by_predictions(metrics: Mapping[str, Metric], model: JudgedModel) -> list[tuple[dict[str, Metric], Floats]]:
+    """Return the metrics of decisions with the decisions of a model, and the others with its predictions."""
+    return [
+        ({name: metric for name, metric in metrics.items() if (name in DECISION_METRICS) is decides}, predicted)
+        for decides, predicted in ((False, model.predictions), (True, model.decisions))
+    ]
+
+
+def _confusion(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Any] | None:
+    predicted = candidate.predictions
     if not context.loop.classifies:
         return None
     if context.loop.several_classes:
         return confusion_matrix(context.label, predicted, context.loop.class_names or ())
-    return dict(confusion(context.label, predicted))
+    counts: dict[str, Any] = dict(confusion(context.label, candidate.decisions))
+    threshold = threshold_of(candidate.model)
+    return counts if threshold is None else {**counts, "threshold": threshold}
 
 
 def _defined_values(reports: dict[str, MetricReport]) -> dict[str, float]:
@@ -113,16 +134,22 @@ def report_all_slices(context: EvaluationContext, candidate: JudgedModel) -> dic
     gated = {gate.metric for gate in context.loop.gates if gate.slices}
     judged = judged_metrics(context, candidate)
     metrics = {name: metric for name, metric in judged.items() if metric.terms is not None or name in gated}
-    champion = None if context.champion is None else context.champion.predictions
+    champion = candidate if context.champion is None else context.champion
     columns = {name: context.columns[name] for name in names}
-    return report_slices(
-        metrics,
-        context.label,
-        (candidate.predictions, champion),
-        columns,
-        min_rows=evaluate.min_rows,
-        weight=context.weight,
-    )
+    reports = [
+        report_slices(
+            part,
+            context.label,
+            (predicted, None if context.champion is None else by_champion),
+            columns,
+            min_rows=evaluate.min_rows,
+            weight=context.weight,
+        )
+        for (part, predicted), (_, by_champion) in zip(
+            _by_predictions(metrics, candidate), _by_predictions(metrics, champion), strict=True
+        )
+    ]
+    return merge_slices(*reports)
 
 
 def report_fairness(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Any]:
@@ -133,7 +160,7 @@ def report_fairness(context: EvaluationContext, candidate: JudgedModel) -> dict[
             measure: report.to_dict()
             for measure, report in measure_fairness(
                 context.label,
-                candidate.predictions,
+                candidate.decisions,
                 context.columns[column],
                 column,
                 classifies=loop.classifies,

@@ -14,11 +14,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from airflow_mlops.core.declaration.evaluate import ROW_CLASS_METRICS, UserMetric, metric_parameter
+from airflow_mlops.core.declaration.evaluate import ROW_CLASS_METRICS, OwnMetric, UserMetric, metric_parameter
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation import several_classes
 from airflow_mlops.core.evaluation.roc_auc import roc_auc, weighted_auc
-from airflow_mlops.core.training.row_losses import SMALLEST_PROBABILITY, Floats, UnknownMetricError, middle, row_losses
+from airflow_mlops.core.training.row_losses import (
+    SMALLEST_PROBABILITY,
+    Floats,
+    UnknownMetricError,
+    middle,
+    own_values,
+    row_losses,
+)
 
 BINS = 10
 """Number of equal bins of the probability in the calibration error."""
@@ -144,11 +151,15 @@ def metrics_of_label(
 
 
 def built_in_metric(name: str) -> Metric | None:
-    """Return the built-in metric of a name; None if there is none.
+    """Return the built-in metric of a name, or the user's metric of rows; None if there is none.
 
     >>> built_in_metric("pinball_loss_p90").unit, built_in_metric("pinball")
     ('unit of the label', None)
     """
+    if isinstance(name, OwnMetric):
+        return Metric(
+            name, name.unit, name.better, None, partial(_own_terms, name), several_classes.row_mean, mean_over_rows=True
+        )
     parameter = metric_parameter(name)
     if parameter is None:
         return METRICS.get(name) or METRICS_OF_QUANTILES.get(name)
@@ -174,6 +185,10 @@ def wrap_user_metric(declared: UserMetric, function: Callable[..., Any]) -> Metr
 
     undefined = f"{declared.function} returned no finite number"
     return Metric(declared.name, declared.unit, declared.better, compute=call, undefined=undefined)
+
+
+def _own_terms(metric: OwnMetric, label: Floats, predicted: Floats) -> Iterator[Floats]:
+    yield own_values(metric, label, predicted)
 
 
 def class_counts(label: Floats, predicted: Floats) -> Iterator[Floats]:

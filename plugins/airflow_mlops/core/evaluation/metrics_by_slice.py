@@ -143,6 +143,16 @@ def report_slices(
     return reports
 
 
+def merge_slices(first: dict[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report of slices with the metrics of another report of the same slices added to it."""
+    for column, report in first.items():
+        for entry, other in zip(report["slices"], second[column]["slices"], strict=True):
+            for model in ("metrics", "champion"):
+                if entry[model] is not None:
+                    entry[model].update(other[model])
+    return first
+
+
 def _report_slice(slices: Slices, number: int, both: Sequence[Any], column: str, min_rows: int) -> dict[str, Any]:
     rows = int(slices.rows[number])
     report: dict[str, Any] = {"value": slices.names[number], "rows": rows}

@@ -110,7 +110,7 @@ def _measure_perturbation(
     reach = None
     if metric not in ROOTS and rows > 1:
         standard_error = float(np.std(perturbed_losses - losses, ddof=1)) / sqrt(rows)
-        reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * standard_error / max(float(losses.mean()), 1e-15)
+        reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * standard_error / max(abs(float(losses.mean())), 1e-15)
     reason = (
         f"{name}: {metric} {after:.4g} against {before:.4g} undisturbed, {value:+.1%} on {rows:,} rows; "
         f"{tolerance:.0%} is tolerated"

@@ -66,6 +66,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
         levels=None if request.levels is None else {name: tuple(levels) for name, levels in request.levels.items()},
         classes=None if request.classes is None else tuple(request.classes),
         own_code=code,
+        metric_code=request.metric_code,
     )
     number = workspace.registry.register(
         Registration(

@@ -71,7 +71,8 @@ def _metrics(report: Mapping[str, Any], candidate: Mapping[str, Any]) -> Section
         f"Looks at this holdout: {report['looks']['words']}.",
     ]
     tables = [Table(head, tuple(rows)), *_confusion_tables(candidate)]
-    for words, key in (("At a probability of 0.5", "confusion"), ("Prediction less label", "residuals")):
+    at = "its threshold" if "threshold" in (candidate.get("confusion") or {}) else "a probability of 0.5"
+    for words, key in ((f"At {at}", "confusion"), ("Prediction less label", "residuals")):
         if candidate.get(key) and "classes" not in candidate[key]:
             texts.append(f"{words}: {', '.join(f'{name} {number(value)}' for name, value in candidate[key].items())}.")
     return Section("How good it is", tuple(texts), tuple(tables))

@@ -20,6 +20,13 @@ SCHEMA = "schema"
 """Key under which a record's JSON states the version of its form; records without it are of the first form, 0."""
 
 
+def _plain_text(value: Any) -> str:
+    """Return a text whose class adds to ``str``, such as the name of a user's metric, as plain text."""
+    if isinstance(value, str):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} is no JSON value")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Details:
     """The content of a record beside its number, partition, actor and evidence.
@@ -40,7 +47,9 @@ class Details:
         LedgerError
             If a number is NaN or infinite: no decision may rest on it.
         """
-        values = {name: value for name, value in msgspec.to_builtins(self).items() if value is not None}
+        values = {
+            name: value for name, value in msgspec.to_builtins(self, enc_hook=_plain_text).items() if value is not None
+        }
         refuse_not_finite(values, self.KIND)
         as_read: dict[str, Any] = json.loads(json.dumps(values))  # lists for tuples, which XCom would mark as such
         return as_read

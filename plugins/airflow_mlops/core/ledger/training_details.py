@@ -120,7 +120,8 @@ class CandidateRegistered(Details):
     contract hid from the fit, None where that was not recorded; ``levels`` are those of its categories by column, and
     ``classes`` those of its label by their codes, None where the label is 0 or 1, or a number. ``left_out`` has the
     reasons why other candidates of the training were not judged, by their names. ``own_code`` has the digests of the
-    user's modules that define types of the model.
+    user's modules that define types of the model, and ``metric_code`` of those that define the user's metric by which
+    models are compared.
     """
 
     KIND: ClassVar[str] = "candidate_registered"
@@ -149,6 +150,7 @@ class CandidateRegistered(Details):
     classes: tuple[str, ...] | None = None
     left_out: dict[str, str] | None = None
     own_code: dict[str, str] | None = None
+    metric_code: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,8 @@ class FitRequest:
         Classes and functions of the project, as ``module:name``, that the model may hold.
     own_code : dict, optional
         Digests of the modules that define them.
+    threshold : dict, optional
+        ``costs`` and ``validation``, where the threshold of two classes is chosen.
     """
 
     model: str
@@ -67,6 +69,7 @@ class FitRequest:
     own_code: dict[str, str] | None = None
     weights: dict[str, Any] | None = None
     quantiles: list[float] | None = None
+    threshold: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""

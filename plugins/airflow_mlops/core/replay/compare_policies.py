@@ -21,6 +21,7 @@ from airflow_mlops.core.replay.fit_history import FittedHistory
 from airflow_mlops.core.replay.judged_windows import JudgedWindows, NoWindows, uses_alarms
 from airflow_mlops.core.replay.replay_policy import ReplayedPolicy, replay_policy
 from airflow_mlops.core.retrain.retrain_policy import RetrainDecision, Trigger
+from airflow_mlops.core.training.row_losses import more_is_better
 
 COSTS = (0.02, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Costs of a promotion that a suggestion is chosen from, in units of a fresh model's loss on one partition."""
@@ -144,7 +145,7 @@ class PolicyComparison:
 
     def _benefit(self, policy: ReplayedPolicy, first: int, last: int) -> float | None:
         never, nightly = (mean_loss(self.replay(name), first, last) for name in ("never", "nightly"))
-        sign = -1 if self.loop.metric == "accuracy" else 1
+        sign = -1 if more_is_better(self.loop.metric) else 1
         possible = sign * (never - nightly)
         return sign * (never - mean_loss(policy, first, last)) / possible if possible > 0 else None
 

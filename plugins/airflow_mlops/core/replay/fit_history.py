@@ -32,6 +32,7 @@ from airflow_mlops.core.training.fit_estimator import candidate_of, fit_or_searc
 from airflow_mlops.core.training.inspect_candidates import describe_refusals
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.training.search_parameters import search_settings
 from airflow_mlops.core.training.window import ModelRows
 from airflow_mlops.core.workspace import Workspace
 
@@ -148,10 +149,12 @@ def fit_history(
 
 def _jobs(workspace: Workspace, count: int) -> Any:
     loop = workspace.loop
+    if loop.train.threshold is not None:
+        raise DeclarationError("a replay decides at 0.5; leave the threshold out of it", key="train.threshold")
     listed = describe_candidates(loop, workspace.root)
     if not listed["names"]:
         raise TrainingError(describe_refusals(loop.train.function, listed["refused"]))
-    search = {**loop.train.search.model_dump(), "metric": loop.metric} if listed["searched"] else None
+    search = search_settings(loop) if listed["searched"] else None
     needs_baselines = any(gate.better_than is not None for gate in loop.gates)
     for as_of in range(loop.train.partitions_needed - 1, count):
         fitted_on, holdout = window_positions(loop, as_of)

@@ -76,7 +76,7 @@ class JudgedWindows:
         return self._drift[key]
 
     def _performance_of(self, position: int, as_of: int, candidate: str, served: Floats) -> PerformanceJudged:
-        declared = self.loop.watch.performance
+        declared = self.loop.performance
         assert declared is not None
         rows = self._rows([position], [served])
         if rows.label.size < declared.min_rows:
@@ -86,7 +86,7 @@ class JudgedWindows:
 
     def _holdout(self, as_of: int, candidate: str) -> HoldoutLosses:
         """Return a champion's losses on its holdout."""
-        declared, model = self.loop.watch.performance, self.history.models[as_of][candidate]
+        declared, model = self.loop.performance, self.history.models[as_of][candidate]
         assert declared is not None
         if (as_of, candidate) not in self._holdouts:
             positions = window_positions(self.loop, as_of)[1]
@@ -101,7 +101,7 @@ class JudgedWindows:
 
     def _rows(self, positions: Sequence[int], predicted: Sequence[Floats]) -> ServedRows:
         """Return labels, predictions and the columns of slices of the labelled rows of partitions."""
-        declared, parts = self.loop.watch.performance, [self.history.partitions[at] for at in positions]
+        declared, parts = self.loop.performance, [self.history.partitions[at] for at in positions]
         assert declared is not None
         labelled = np.concatenate([part.labelled for part in parts])
         return ServedRows(

@@ -23,6 +23,7 @@ from airflow_mlops.core.declaration.rollout import SERVING, OnlineMetric, Rollou
 from airflow_mlops.core.errors import GateError, TrainingError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
+from airflow_mlops.core.registry.judged_code import MetricChangedError, require_metric_code
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.analysis.judge_metric import Look, MetricLook
 from airflow_mlops.core.rollout.analysis.judge_values import judge_paired
@@ -133,7 +134,7 @@ def _verdict(source: StageOnRows, as_of: str) -> StageVerdict:
         compared = source.compare(partitions)
     except ChallengerFailedError as error:
         return StageVerdict("fail", f"the challenger cannot predict: {error}", 0, since=since)
-    except (DomainError, WeightError) as error:
+    except (DomainError, WeightError, MetricChangedError) as error:
         return insufficient_data(str(error), 0, since)
     labelled = int(compared.challenger_losses.size)
     if labelled < declared.min_rows:
@@ -180,10 +181,13 @@ def compare_rows(
         If the metric does not take a label, or a prediction of the champion.
     WeightError
         If a row has no weight that can be used.
+    MetricChangedError
+        If the user's metric that compares models has changed since the challenger was judged.
     """
     rollout, champion, loop = state.rollout, state.champion, workspace.loop
     assert rollout is not None
     assert champion is not None
+    require_metric_code(workspace, rollout.version.details.metric_code, f"version {rollout.version.number}")
     pins = [pin_scored(state, key, as_of) for key in partitions]
 
     def rows_in(schema: InputSchema) -> ModelRows:

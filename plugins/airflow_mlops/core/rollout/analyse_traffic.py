@@ -13,6 +13,7 @@ from airflow_mlops.core.declaration.rollout import OnlineMetric, Rollout, Rollou
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ports.rollout_target import Telemetry
+from airflow_mlops.core.registry.judged_code import MetricChangedError
 from airflow_mlops.core.rollout.analyse_rows import (
     ChallengerFailedError,
     compare_rows,
@@ -128,7 +129,7 @@ def analyse_traffic(workspace: Workspace, state: LoopState, stage: RolloutStage)
         looks = [_judge_metric(open_, metric, look) for metric in open_.metrics]
     except ChallengerFailedError as error:
         return StageVerdict("fail", f"the challenger cannot predict: {error}", open_.requests)
-    except (DomainError, WeightError) as error:
+    except (DomainError, WeightError, MetricChangedError) as error:
         return _fail_if_overdue(insufficient_data(str(error), open_.requests), open_)
     offline = offline_and_online(workspace, open_.rollout.version, looks)
     return _fail_if_overdue(

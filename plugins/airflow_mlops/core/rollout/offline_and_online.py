@@ -8,6 +8,7 @@ from typing import Any
 from airflow_mlops.core.errors import LedgerError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.rollout.analysis.judge_metric import MetricLook
+from airflow_mlops.core.training.row_losses import more_is_better
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -25,7 +26,8 @@ def offline_and_online(workspace: Workspace, version: Version, looks: Sequence[M
     expected = expected_difference(workspace, version)
     if numbers is None or expected is None:
         return None
-    observed, interval = numbers["difference"], expected["interval"]
+    sign = -1 if more_is_better(workspace.loop.metric) else 1  # losses were observed
+    observed, interval = sign * numbers["difference"], expected["interval"]
     agree = None if interval is None else bool(interval["low"] <= observed <= interval["high"])
     return {
         "metric": workspace.loop.metric,

@@ -17,15 +17,17 @@ import pyarrow as pa
 from airflow_mlops.core.data.content_digest import content_digest
 from airflow_mlops.core.data.input_schema import refused_columns, version_schema
 from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.rollout import SERVING
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.ledger.data_details import PredictionsPublished
 from airflow_mlops.core.ledger.state import LoopState
-from airflow_mlops.core.ledger.state_machine import StateMachine
+from airflow_mlops.core.ledger.state_machine import StateMachine, Version
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError, challenger_features, predict_challenger
 from airflow_mlops.core.rollout.sticky_share import sticky_share
+from airflow_mlops.core.training.decision_threshold import decide
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.prediction_columns import prediction_columns
 from airflow_mlops.core.training.row_losses import Floats
@@ -171,6 +173,7 @@ def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFra
         by_challenger = sticky_share(rows[loop.data.key].tolist(), salt=rollout.salt, percent=rollout.share)
     challenger = rollout.version.number if rollout is not None and challenger_predictions is not None else None
     both = pa.array([champion.number, challenger], pa.string())
+    challenging = (rollout.version if rollout else None, challenger_predictions)
     return pa.table(
         {
             "key": pa.array(rows[loop.data.key].astype(str)),
@@ -190,5 +193,34 @@ def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFra
                 loop.class_names,
                 loop.train.quantiles,
             ),
+            **class_columns(loop, (champion, champion_predictions), challenging, by_challenger),
         }
     )
+
+
+def class_columns(
+    loop: Loop, champion: tuple[Version, Floats], challenger: tuple[Version | None, Floats | None], by_challenger: Any
+) -> dict[str, pa.Array]:
+    """Return the classes that versions and their thresholds decide, as text; no columns where none is declared.
+
+    Parameters
+    ----------
+    champion, challenger : tuple of a version and its probabilities, shape (n_rows,)
+        None of a challenger that predicts nothing.
+    by_challenger : ndarray of bool, shape (n_rows,)
+        Whether the challenger serves the row.
+    """
+    if loop.train.threshold is None:
+        return {}
+    names, count = pa.array(loop.class_names or ("0", "1"), pa.string()), by_challenger.size
+    codes: list[Any] = [
+        None
+        if version is None or chances is None
+        else decide(chances, float(version.details.best_params.get("threshold", 0.5))).astype(np.int8)
+        for version, chances in (champion, challenger)
+    ]
+    served = codes[0] if codes[1] is None else np.where(by_challenger, codes[1], codes[0])
+    return {
+        f"{model}_class": pa.nulls(count, pa.string()) if decided is None else names.take(pa.array(decided))
+        for model, decided in (("champion", codes[0]), ("challenger", codes[1]), ("served", served))
+    }

@@ -14,7 +14,7 @@ from airflow_mlops.core.data.input_schema import InputSchema, contract_schema
 from airflow_mlops.core.data.row_weights import fit_weights
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.declaration.loop import Loop
-from airflow_mlops.core.declaration.own_types import own_code
+from airflow_mlops.core.declaration.own_types import metric_code, own_code
 from airflow_mlops.core.declaration.train import InInterpreter
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.ledger.record import Record, canonical_json
@@ -29,6 +29,7 @@ from airflow_mlops.core.ledger.training_details import (
 from airflow_mlops.core.training.code_state import code_state
 from airflow_mlops.core.training.inspect_candidates import describe_refusals, inspect_candidates
 from airflow_mlops.core.training.reference_profile import profile_window
+from airflow_mlops.core.training.search_parameters import search_settings
 from airflow_mlops.core.training.usable_model import label_hint
 from airflow_mlops.core.training.window import fit_schema, pin_window, read_window
 from airflow_mlops.core.workspace import Workspace
@@ -37,7 +38,17 @@ log = logging.getLogger(__name__)
 
 FEW_ROWS = 30
 """Rows of a class in the training window below which a warning is logged."""
-OPTIONAL = ("levels", "classes", "refused", "early_stopping", "own_code", "weights", "quantiles")
+OPTIONAL = (
+    "levels",
+    "classes",
+    "refused",
+    "early_stopping",
+    "own_code",
+    "weights",
+    "quantiles",
+    "metric_code",
+    "threshold",
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,8 @@ class TrainingRequest:
     own_code: dict[str, str] | None = None
     weights: dict[str, Any] | None = None
     quantiles: list[float] | None = None
+    metric_code: dict[str, str] | None = None
+    threshold: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values, without those of :data:`OPTIONAL` that there are none of."""
@@ -168,7 +181,7 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         window,
         tuple(candidates["names"]),
         workspace.evidence.put(profile.to_dict()),
-        search={**train.search.model_dump(), "metric": workspace.loop.metric} if candidates["searched"] else None,
+        search=search_settings(workspace.loop) if candidates["searched"] else None,
         code=code_state(workspace.root),
         levels={name: list(levels) for name, levels in schema.levels.items()} or None,
         classes=list(workspace.loop.class_names) if workspace.loop.class_names else None,
@@ -177,6 +190,8 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         own_code=own_code(train.own_types, workspace.root),
         weights=train.weights,
         quantiles=list(train.quantiles) or None,
+        metric_code=metric_code(workspace.loop.metric, workspace.root),
+        threshold=train.threshold.model_dump() if train.threshold else None,
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])

@@ -90,6 +90,7 @@ def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: st
         own_code=request.own_code,
         weights=request.weights,
         quantiles=request.quantiles,
+        threshold=request.threshold,
     )
 
 
@@ -137,7 +138,7 @@ def rows_of(workspace: Workspace, request: FitRequest, schema: InputSchema | Non
     """Return the labelled rows of the pinned window with weights, and with times if the fit splits them in time."""
     window = read_window(workspace, [PinnedPartition(**pin) for pin in request.window], schema=schema)
     data = workspace.loop.data
-    splits = request.search is not None or request.early_stopping is not None
+    splits = any((request.search, request.early_stopping, request.threshold))
     moment = moments(window.rows[data.time]) if splits else None
     if workspace.loop.class_names is not None:
         check_classes(window.rows[data.label], workspace.loop.class_names)

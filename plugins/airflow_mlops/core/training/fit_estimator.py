@@ -20,6 +20,7 @@ from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environm
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import save_model
 from airflow_mlops.core.registry.own_code import verified_own_types
+from airflow_mlops.core.training.decision_threshold import fit_threshold, threshold_of
 from airflow_mlops.core.training.early_stopping import fit_with_early_stopping
 from airflow_mlops.core.training.export_graph import as_kept
 from airflow_mlops.core.training.inspect_candidates import last_step
@@ -44,8 +45,12 @@ def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
         candidate = candidate_of(request)
         started = time.monotonic()
         model, best, search = fit_or_search(candidate, request, rows)
-        seconds = time.monotonic() - started
         check_usable(model, request, rows)
+        versions = environment() | booster_version(model)
+        if request.threshold is not None:
+            model = with_threshold(model, request, rows)
+            best = {**best, "threshold": threshold_of(model)}
+        seconds = time.monotonic() - started
         model = keep_graph(model, request, rows)
     return FitResult(
         request.candidate,
@@ -53,10 +58,25 @@ def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
         round(seconds, 3),
         len(rows.label),
         request.seed,
-        environment() | booster_version(model),
+        versions,
         best,
         search,
     )
+
+
+def with_threshold(model: Any, request: FitRequest, rows: FitRows) -> Any:
+    """Return a model with its threshold; see :func:`~airflow_mlops.core.training.decision_threshold.fit_threshold`.
+
+    Raises
+    ------
+    TrainingError
+        With the name of the candidate.
+    """
+    assert request.threshold is not None
+    try:
+        return fit_threshold(model, request.threshold, rows)
+    except Exception as error:  # a user's estimator may raise anything
+        raise TrainingError(f"{request.function}: candidate {request.candidate!r}: {error}") from error
 
 
 def keep_graph(model: Any, request: FitRequest, rows: FitRows) -> Any:

@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from airflow_mlops.core.declaration.evaluate import MetricName, metric_parameter
-from airflow_mlops.core.errors import GateError
+from airflow_mlops.core.declaration.evaluate import MetricName, OwnMetric, metric_parameter
+from airflow_mlops.core.declaration.user_function import load_function
+from airflow_mlops.core.errors import GateError, TrainingError
 
 Floats = npt.NDArray[np.float64]
 SMALLEST_PROBABILITY = 1e-15
@@ -146,6 +147,8 @@ def row_losses(metric: MetricName, label: npt.ArrayLike, predicted: npt.ArrayLik
         If the metric does not take a label or a prediction.
     """
     labels, predictions = checked_rows(metric, label, predicted)
+    if isinstance(metric, OwnMetric):
+        return metric.sign * own_values(metric, labels, predictions)
     if predictions.ndim == 2 and metric in _LOSSES_OF_CLASSES:
         if not np.isin(labels, np.arange(predictions.shape[1])).all():
             raise GateError(f"{metric}: a label is none of the {predictions.shape[1]} classes of the predictions")
@@ -155,6 +158,38 @@ def row_losses(metric: MetricName, label: npt.ArrayLike, predicted: npt.ArrayLik
     if parameter is not None:
         return _LOSSES_WITH_PARAMETER[kind](parameter, labels, predictions)
     return _LOSSES[metric](labels, middle(predictions))
+
+
+def own_values(metric: OwnMetric, label: Floats, predicted: Floats) -> Floats:
+    """Return the numbers that a user's function gives for each row, shape (n_rows,).
+
+    Raises
+    ------
+    DomainError
+        If the function cannot be imported, raises, or returns anything but one finite number for each row.
+    """
+    try:
+        function = load_function(metric.function)
+        with np.errstate(all="ignore"):  # the result is checked for NaN and infinity
+            values = np.asarray(function(label.copy(), predicted.copy()))  # it must not change the rows
+    except TrainingError as error:
+        raise DomainError(f"{metric}: {error}", "label") from error
+    except Exception as error:  # a user's function may raise anything
+        raise DomainError(f"{metric}: {metric.function} raised {type(error).__name__}: {error}", "label") from error
+    if values.shape != label.shape or values.dtype.kind not in "fiub":
+        raise DomainError(
+            f"{metric}: {metric.function} returned an array of {values.dtype} of the shape {values.shape} for "
+            f"{label.size:,} rows; return one number for each row, or leave each_row out",
+            "label",
+        )
+    bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad:
+        raise DomainError(
+            f"{metric} is NaN or infinite on {bad:,} of {label.size:,} rows; let {metric.function} return a finite "
+            "number for every prediction",
+            "prediction",
+        )
+    return values.astype(np.float64)
 
 
 def require_domain(metric: str, kind: str, label: Floats, predicted: Floats) -> None:
@@ -208,7 +243,27 @@ def metric_value(metric: MetricName, losses: Floats, weight: Floats | None = Non
     mean = float(np.average(losses, weights=weight))
     if metric in ROOTS:
         return float(np.sqrt(mean))
+    if isinstance(metric, OwnMetric):
+        return metric.sign * mean
     return 1 - mean if metric == "accuracy" else mean
+
+
+def mean_loss(metric: MetricName, value: float) -> float:
+    """Return the mean loss of rows of which a metric has a value; the inverse of :func:`metric_value`.
+
+    >>> mean_loss("rmse", 3.0), mean_loss("accuracy", 0.75)
+    (9.0, 0.25)
+    """
+    if isinstance(metric, OwnMetric):
+        return metric.sign * value
+    if metric == "accuracy":
+        return 1 - value
+    return max(value, 0.0) ** 2 if metric in ROOTS else value
+
+
+def more_is_better(metric: MetricName) -> bool:
+    """Return whether the larger of two values of a metric is the better one."""
+    return metric.better == "more" if isinstance(metric, OwnMetric) else metric == "accuracy"
 
 
 def standard_error(values: Floats, weight: Floats | None = None) -> float:
@@ -225,12 +280,16 @@ def standard_error(values: Floats, weight: Floats | None = None) -> float:
     return float(np.sqrt((parts**2).sum() * values.size / (values.size - 1)))
 
 
-def loss_factor(metric: MetricName, worse_by: float) -> float:
-    """Return the factor of the mean loss where the metric is worse by a share of itself.
+def loss_factor(metric: MetricName, worse_by: float, reference: float = 1.0) -> float:
+    """Return the factor of the mean loss ``reference`` where the metric is worse by a share of itself.
 
-    >>> loss_factor("mae", 0.5), loss_factor("rmse", 0.5)
-    (1.5, 2.25)
+    A user's metric may have losses below 0, of which a worse one is nearer to 0.
+
+    >>> loss_factor("mae", 0.5), loss_factor("rmse", 0.5), loss_factor(OwnMetric("gain", better="more"), 0.5, -2.0)
+    (1.5, 2.25, 0.5)
     """
+    if reference < 0:
+        return 1 - worse_by
     return (1 + worse_by) ** (2 if metric in ROOTS else 1)
 
 
@@ -242,6 +301,8 @@ def relative_loss(metric: MetricName, value: float, reference: float) -> float:
     >>> round(relative_loss("accuracy", 0.8, 0.9), 6)
     1.0
     """
+    if isinstance(metric, OwnMetric):
+        return metric.sign * (value - reference) / max(abs(reference), SMALLEST_PROBABILITY)
     if metric == "accuracy":
         value, reference = 1 - value, 1 - reference
     return (value - reference) / max(reference, SMALLEST_PROBABILITY)

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from airflow_mlops.core.declaration.evaluate import is_of_numbers
+from airflow_mlops.core.declaration.evaluate import OwnMetric, is_of_numbers
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.training.predict import predict
-from airflow_mlops.core.training.row_losses import Floats, metric_value, row_losses
+from airflow_mlops.core.training.row_losses import Floats, metric_value, more_is_better, row_losses
 from airflow_mlops.core.training.weighted_fit import fit_arguments
+
+if TYPE_CHECKING:  # a fit in another interpreter has no declaration
+    from airflow_mlops.core.declaration.loop import Loop
 
 KEPT_TRIALS = 50
 """Most trials that a result lists, the best first; it counts the others."""
@@ -41,7 +44,7 @@ def search_parameters(
     from sklearn.model_selection import HalvingGridSearchCV, HalvingRandomSearchCV
 
     settings = request.search or {}
-    metric = str(settings["metric"])
+    metric = metric_of(settings)
     classes = int(np.max(rows.label)) + 1 if request.classifies else 0
     older, newer = split_in_time(rows.moment, settings["validation"])
     options = {
@@ -49,7 +52,7 @@ def search_parameters(
         "min_resources": "exhaust",
         "cv": [(older, newer)],
         "scoring": row_scorer(metric, rows.weight, classifies=request.classifies)
-        if rows.weight is not None
+        if rows.weight is not None or (isinstance(metric, OwnMetric) and classes < 3)
         else scorer(metric)
         if classes < 3
         else class_scorer(metric, classes),
@@ -79,6 +82,19 @@ def search_parameters(
         "trials": trials(search.cv_results_, metric),
     }
     return search.best_estimator_, plain(search.best_params_), summary
+
+
+def search_settings(loop: Loop) -> dict[str, Any]:
+    """Return the settings of a search as JSON values, with the metric by which it compares."""
+    metric = loop.metric
+    own = {"own_metric": [metric.function, metric.better]} if isinstance(metric, OwnMetric) else {}
+    return {**loop.train.search.model_dump(), "metric": metric, **own}
+
+
+def metric_of(settings: Mapping[str, Any]) -> str:
+    """Return the metric by which a search compares, from its settings."""
+    name, own = str(settings["metric"]), settings.get("own_metric")
+    return name if own is None else OwnMetric(name, *own)
 
 
 def split_in_time(
@@ -152,18 +168,18 @@ def class_scorer(metric: str, classes: int) -> Callable[[Any, Any, Any], float]:
         chances = np.zeros((len(label), classes))
         chances[:, np.asarray(estimator.classes_, np.int64)] = estimator.predict_proba(features)
         value = metric_value(metric, row_losses(metric, label, chances))
-        return value if metric == "accuracy" else -value
+        return value if more_is_better(metric) else -value
 
     return score
 
 
-def row_scorer(metric: str, weight: Floats, *, classifies: bool) -> Callable[[Any, pd.DataFrame, Any], float]:
-    """Return a scorer that counts each row by its weight, which it finds by the index of the features."""
+def row_scorer(metric: str, weight: Floats | None, *, classifies: bool) -> Callable[[Any, pd.DataFrame, Any], float]:
+    """Return a scorer of single rows; it finds their weights, if they have any, by the index of the features."""
 
     def score(estimator: Any, features: pd.DataFrame, label: Any) -> float:
         losses = row_losses(metric, label, predict(estimator, features, classifies=classifies))
-        value = metric_value(metric, losses, weight[features.index])
-        return value if metric == "accuracy" else -value
+        value = metric_value(metric, losses, None if weight is None else weight[features.index])
+        return value if more_is_better(metric) else -value
 
     return score
 
@@ -172,7 +188,7 @@ def readable_score(metric: str, score: float) -> float | None:
     """Return the metric's value of a score: scikit-learn negates metrics where less is better."""
     if not math.isfinite(score):
         return None
-    return score if metric == "accuracy" else -score
+    return score if more_is_better(metric) else -score
 
 
 def trials(results: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:

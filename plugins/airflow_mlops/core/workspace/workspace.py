@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.user_function import put_on_path
 from airflow_mlops.core.errors import DeclarationError, StaleLedgerError
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
@@ -83,6 +84,11 @@ class Workspace:
     actor: str
     secret: str | None = field(default=None, repr=False)
     in_order: bool = False
+
+    def __post_init__(self) -> None:
+        """Make the functions of the user's own metrics importable; they are imported where they are first called."""
+        if self.loop.evaluate.metrics:
+            put_on_path(self.root)
 
     @cached_property
     def contract(self) -> Contract | None:

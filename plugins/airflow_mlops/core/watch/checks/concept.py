@@ -69,9 +69,11 @@ def judge_stream(stream: LossStream, terms: CheckTerms) -> CheckResult:
     group = -(-stream.losses.size // POINTS)
     edges = np.arange(0, stream.losses.size, group)
     means = np.add.reduceat(stream.losses, edges) / np.diff(np.append(edges, stream.losses.size))
-    scale = float(np.quantile(stream.losses[: stream.holdout], HIGHEST))
+    lowest, highest = np.quantile(stream.losses[: stream.holdout], [1 - HIGHEST, HIGHEST])
+    lowest = min(float(lowest), 0.0)  # a user's metric may have losses below 0
+    scale = float(highest) - lowest
     numbers: dict[str, Any] = {"rows": stream.losses.size, "holdout_rows": stream.holdout, "metric": terms.metric}
-    changes = find_changes(np.clip(means / (scale if scale > 0 else 1.0), 0.0, 1.0), delta=terms.alarm_rate)
+    changes = find_changes(np.clip((means - lowest) / (scale if scale > 0 else 1.0), 0.0, 1.0), delta=terms.alarm_rate)
     if not changes:
         level = metric_value(terms.metric, stream.losses)
         message = (

@@ -56,8 +56,9 @@ class EstimatedLosses:
 
     @property
     def mean(self) -> float:
-        """The mean loss to expect of a row, never below 0."""
-        return max(float(self.window.mean() + self.mistakes.mean()), 0.0)
+        """The mean loss to expect of a row; never below 0 where no loss is."""
+        mean = float(self.window.mean() + self.mistakes.mean())
+        return mean if self.holdout.min() < 0 else max(mean, 0.0)
 
     def excess(self, factor: float, alarm_rate: float) -> tuple[float, float, float]:
         """Return by how much the estimate exceeds ``factor`` times the mean of the holdout, and its two error bounds.
@@ -111,9 +112,10 @@ def judge_classes(
 
 def judge_estimate(losses: EstimatedLosses, terms: CheckTerms) -> CheckResult:
     """Judge whether expected losses exceed those of the holdout by more than ``terms.worse_by`` and their error."""
-    factor = loss_factor(terms.metric, terms.worse_by)
+    reference = float(losses.holdout.mean())
+    factor = loss_factor(terms.metric, terms.worse_by, reference)
     excess, window_error, holdout_error = losses.excess(factor, terms.alarm_rate)
-    reference, error = float(losses.holdout.mean()), sqrt(window_error**2 + holdout_error**2)
+    error = sqrt(window_error**2 + holdout_error**2)
     estimate, usual = (metric_value(terms.metric, np.array([mean])) for mean in (losses.mean, reference))
     worse = relative_loss(terms.metric, estimate, usual)
     numbers = {
@@ -122,7 +124,7 @@ def judge_estimate(losses: EstimatedLosses, terms: CheckTerms) -> CheckResult:
         "reference": usual,
         "worse_by": worse,
         "limit": terms.worse_by,
-        "error": error / max(reference, 1e-15),
+        "error": error / max(abs(reference), 1e-15),
         "rows": losses.window.size,
         "holdout_rows": losses.holdout.size,
     }

@@ -18,7 +18,7 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
-from airflow_mlops.core.training.row_losses import ROOTS, row_losses
+from airflow_mlops.core.training.row_losses import mean_loss, row_losses
 from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.watch.performance.performance_verdict import MeanLoss, losses_by_slice
 from airflow_mlops.core.workspace import Workspace
@@ -36,9 +36,9 @@ def reference_loss(workspace: Workspace, version: Version, metric: MetricName) -
     report = _reported_metric(workspace, version, metric)
     rows, ends = int(report.get("rows") or 0), (report.get("low"), report.get("high"))
     if None in ends:
-        return MeanLoss(rows, _loss(metric, value), 0.0)
-    low, high = (_loss(metric, float(end)) for end in ends if end is not None)
-    return MeanLoss(rows, _loss(metric, value), abs(high - low) / 2 / OF_95_PERCENT)
+        return MeanLoss(rows, mean_loss(metric, value), 0.0)
+    low, high = (mean_loss(metric, float(end)) for end in ends if end is not None)
+    return MeanLoss(rows, mean_loss(metric, value), abs(high - low) / 2 / OF_95_PERCENT)
 
 
 def _reported_metric(workspace: Workspace, version: Version, metric: MetricName) -> dict[str, Any]:
@@ -51,13 +51,6 @@ def _reported_metric(workspace: Workspace, version: Version, metric: MetricName)
     name = version.details.candidate
     entry: dict[str, Any] = next((candidate for candidate in candidates if candidate["candidate"] == name), {})
     return dict(entry.get("metric_reports", {}).get(metric) or {})
-
-
-def _loss(metric: MetricName, value: float) -> float:
-    """Return the mean loss of a value of a metric."""
-    if metric == "accuracy":
-        return 1 - value
-    return max(value, 0.0) ** 2 if metric in ROOTS else value
 
 
 def reference_slices(

@@ -29,6 +29,7 @@ from airflow_mlops.core.ledger.data_details import PredictionsPublished
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, PerformanceJudged
+from airflow_mlops.core.registry.judged_code import MetricChangedError, require_metric_code
 from airflow_mlops.core.training.prediction_columns import stored_predictions
 from airflow_mlops.core.training.window import ModelRows, pin_scored, read_partition
 from airflow_mlops.core.watch.performance.holdout_losses import columns_of, reference_loss, reference_slices
@@ -53,7 +54,7 @@ def measure_performance(workspace: Workspace, partition: str, *, as_of: str | No
     NotReadyError
         If nothing was scored, or no performance is declared.
     """
-    declared = workspace.loop.watch.performance
+    declared = workspace.loop.performance
     if declared is None:
         raise NotReadyError("no performance is declared to be watched")
     state = workspace.state(as_of=partition)
@@ -224,6 +225,10 @@ class _Judgement:
             number = self.version.number
             message = f"version {number} was judged before {metric} was declared; the next champion will have a value"
             return PerformanceJudged(verdict=INSUFFICIENT_DATA, message=message)
+        try:
+            require_metric_code(self.workspace, self.version.details.metric_code, f"version {self.version.number}")
+        except MetricChangedError as error:
+            return PerformanceJudged(verdict=INSUFFICIENT_DATA, message=str(error))
         reference = HoldoutLosses(value, reference_loss(self.workspace, self.version, metric))
         columns, slice_digest, no_slices = {}, None, None
         if self.declared.slices:

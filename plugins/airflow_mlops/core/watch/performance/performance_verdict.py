@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.declaration.evaluate import MetricName, OwnMetric
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.training.row_losses import Floats, loss_factor, metric_value, relative_loss, standard_error
 
@@ -50,7 +50,8 @@ class MeanLoss:
 
     def metric(self, metric: MetricName) -> tuple[float, float, float]:
         """Return the value of the metric, and the ends of its interval."""
-        ends = [max(self.mean + by * self.error, 0.0) for by in (0.0, -_REACH, _REACH)]
+        least = -inf if isinstance(metric, OwnMetric) else 0.0
+        ends = [max(self.mean + by * self.error, least) for by in (0.0, -_REACH, _REACH)]
         value, *interval = (metric_value(metric, np.array([end])) for end in ends)
         return value, min(interval), max(interval)
 
@@ -98,7 +99,7 @@ class AgainstLimit:
 
 def against_limit(metric: MetricName, window: MeanLoss, reference: MeanLoss, worse_by: float) -> AgainstLimit:
     """Return the distance of a mean loss from its limit: the reference, made worse by a share of the metric."""
-    factor = loss_factor(metric, worse_by)
+    factor = loss_factor(metric, worse_by, reference.mean)
     fixed = factor * reference.error
     return AgainstLimit(window.mean - factor * reference.mean, sqrt(window.error**2 + fixed**2), window.rows, fixed)
 
