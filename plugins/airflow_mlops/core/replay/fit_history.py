@@ -28,7 +28,8 @@ from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.replay.past_partitions import PastPartition
 from airflow_mlops.core.training.assemble import check_classes, describe_candidates
-from airflow_mlops.core.training.fit_estimator import candidate_of, fit_or_search, seed_generators
+from airflow_mlops.core.training.fit_estimator import candidate_of, fit_or_search
+from airflow_mlops.core.training.global_seeds import seed_generators
 from airflow_mlops.core.training.inspect_candidates import describe_refusals
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
@@ -151,7 +152,7 @@ def _jobs(workspace: Workspace, count: int) -> Any:
     listed = describe_candidates(loop, workspace.root)
     if not listed["names"]:
         raise TrainingError(describe_refusals(loop.train.function, listed["refused"]))
-    search = {**loop.train.search.model_dump(), "metric": loop.metric} if listed["searched"] else None
+    search = loop.train.search.settings(loop.metric) if listed["searched"] else None
     needs_baselines = any(gate.better_than is not None for gate in loop.gates)
     for as_of in range(loop.train.partitions_needed - 1, count):
         fitted_on, holdout = window_positions(loop, as_of)

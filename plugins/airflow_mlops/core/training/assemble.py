@@ -168,7 +168,7 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         window,
         tuple(candidates["names"]),
         workspace.evidence.put(profile.to_dict()),
-        search={**train.search.model_dump(), "metric": workspace.loop.metric} if candidates["searched"] else None,
+        search=train.search.settings(workspace.loop.metric) if candidates["searched"] else None,
         code=code_state(workspace.root),
         levels={name: list(levels) for name, levels in schema.levels.items()} or None,
         classes=list(workspace.loop.class_names) if workspace.loop.class_names else None,
@@ -200,6 +200,7 @@ def describe_candidates(loop: Loop, root: Path) -> dict[str, Any]:
         "own_types": list(train.own_types),
         "weighted": train.weights is not None,
         "quantiles": list(train.quantiles),
+        "spaces": train.search.parameters,
     }
     python = root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
     if python is None and train.limits.minutes is None and train.limits.memory_mb is None:
