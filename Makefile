@@ -9,6 +9,7 @@
 #   make step      the tests of a fit where Airflow is not, in an environment of its own
 #   make gateway   the tests of a gateway where Airflow is not, in an environment of its own
 #   make kserve    the tests of KServe's client against the gateway, in an environment of its own
+#   make torch     the example of a network of PyTorch, by pip in an environment of its own; no part of CI
 #   make check     format, lint, types, layers, containers, locks
 #   make bench     ours beside its peers, into build/bench.json
 #   make docs      write the pages of docs/reference from the code
@@ -22,7 +23,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium test e2e feast step gateway kserve check bench docs lock clean
+.PHONY: help env data demo chromium test e2e feast step gateway kserve torch check bench docs lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -58,6 +59,9 @@ GATEWAY_STAMP := $(GATEWAY_VENV)/installed-$(call checksum,requirements-gateway.
 # KServe's own client, which holds pandas below 3 and psutil below 6.
 KSERVE_VENV := .venv-kserve
 KSERVE_STAMP := $(KSERVE_VENV)/installed-$(call checksum,requirements-kserve.lock)
+# PyTorch, by pip: uv would take the build for CUDA where pip takes the one for processors.
+TORCH_VENV := .venv-torch
+TORCH_STAMP := $(TORCH_VENV)/installed-$(call checksum,requirements-torch.in)-$(call checksum,requirements-step.lock)
 # Peers of the benchmarks, whose packages and ours exclude each other, or are too many.
 MLSERVER_VENV := .venv-mlserver
 MLSERVER_STAMP := $(MLSERVER_VENV)/installed-$(call checksum,requirements-mlserver.lock)
@@ -206,6 +210,16 @@ $(KSERVE_STAMP): requirements-kserve.lock | $(TOOLS_STAMP)
 kserve: $(PROJECT_STAMP) $(KSERVE_STAMP)
 	@$(PYTHON) -m pytest tests/kserve $(PYTEST)
 
+$(TORCH_STAMP): requirements-torch.in requirements-step.lock | $(TOOLS_STAMP)
+	@echo "==> environment $(TORCH_VENV) from requirements-step.lock and requirements-torch.in, by pip"
+	@$(TOOLS)/bin/python -m venv --clear $(TORCH_VENV)
+	@$(TORCH_VENV)/bin/python -m pip install --quiet --require-hashes -r requirements-step.lock
+	@$(TORCH_VENV)/bin/python -m pip install --quiet $$(grep -oE '^(onnx|onnxruntime)==[^ ]+' requirements-dev.lock) -r requirements-torch.in
+	@touch $@
+
+torch: $(PROJECT_STAMP) $(DATA_STAMP) $(TORCH_STAMP)
+	@$(PYTHON) -m pytest tests/torch $(PYTEST)
+
 $(MLSERVER_STAMP): requirements-mlserver.lock | $(TOOLS_STAMP)
 	@echo "==> environment $(MLSERVER_VENV) from requirements-mlserver.lock"
 	@$(MLSERVER_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
@@ -268,6 +282,6 @@ lock: $(TOOLS_STAMP)
 	@wc -l requirements*.lock
 
 clean:
-	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-kserve .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-kserve .venv-torch .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 	  .coverage htmlcov
 	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
