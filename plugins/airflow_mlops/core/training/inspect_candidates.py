@@ -13,7 +13,7 @@ from airflow_mlops.core.declaration.user_function import Candidate, build_candid
 from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.training.export_graph import kept_parts, missing_packages
-from airflow_mlops.core.training.optuna_extra import INSTALL_OPTUNA, SPACES, optuna_is_installed
+from airflow_mlops.core.training.optuna_extra import MISSING_OPTUNA, SPACES, optuna_is_installed
 from airflow_mlops.core.training.user_runs import no_user_runs
 from airflow_mlops.core.training.weighted_fit import weight_parameter
 
@@ -131,7 +131,7 @@ def refusal_of_early_stopping(candidate: Candidate) -> str | None:
 def refusal_of_space(candidate: Candidate, parameters: Sequence[str]) -> str | None:
     """Return the reason why Optuna cannot search these parameters of a candidate; None if it can."""
     if not optuna_is_installed():
-        return f"{SPACES} needs optuna, which is not installed where it is fitted: {INSTALL_OPTUNA}"
+        return MISSING_OPTUNA
     if candidate.space is not None:
         return f"the function gives a search space of it, and {SPACES} declares another; leave out one of them"
     known = [str(name) for name in candidate.estimator.get_params()]

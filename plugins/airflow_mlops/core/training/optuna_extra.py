@@ -9,6 +9,7 @@ from airflow_mlops.core.errors import DeclarationError
 SPACES = "train.search.optuna.spaces"
 """The key that declares what Optuna searches."""
 INSTALL_OPTUNA = "pip install 'airflow-mlops[optuna]'"
+MISSING_OPTUNA = f"{SPACES} needs optuna, which is not installed where it is fitted: {INSTALL_OPTUNA}"
 
 
 def optuna_is_installed() -> bool:

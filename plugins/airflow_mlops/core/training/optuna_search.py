@@ -19,6 +19,7 @@ from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.training.global_seeds import seed_generators
+from airflow_mlops.core.training.optuna_extra import MISSING_OPTUNA, optuna_is_installed
 from airflow_mlops.core.training.search_parameters import KEPT_TRIALS, plain, readable_score, scorer_of, split_in_time
 from airflow_mlops.core.training.trial_file import Outcome, trial_file
 from airflow_mlops.core.training.weighted_fit import fit_arguments
@@ -60,8 +61,10 @@ def search_with_optuna(
     Raises
     ------
     TrainingError
-        If the rows cannot be split in time, or no parameters gave a score.
+        If Optuna is not installed, the rows cannot be split in time, or no parameters gave a score.
     """
+    if not optuna_is_installed():
+        raise TrainingError(MISSING_OPTUNA)
     settings = request.search or {}
     metric = str(settings["metric"])
     older, newer = split_in_time(rows.moment, settings["validation"])
@@ -69,13 +72,17 @@ def search_with_optuna(
 
     def measure(params: dict[str, Any]) -> Outcome:
         try:
-            model = fitted(estimator, params, request.seed, rows, older)
+            model = fit_copy(estimator, params, request.seed, rows, older)
             value = float(score(model, rows.features.iloc[newer], rows.label[newer]))
         except MemoryError:  # what another process uses must not decide which parameters win
             raise
         except Exception as error:  # a user's estimator may raise anything, and other parameters may do
             return {"score": None, "error": f"{type(error).__name__}: {error}"}
-        return {"score": value, "error": None} if math.isfinite(value) else {"score": None, "error": f"a {value}"}
+        return (
+            {"score": value, "error": None}
+            if math.isfinite(value)
+            else {"score": None, "error": f"its score is {value}"}
+        )
 
     with trial_file(request, **{OPTUNA: importlib.metadata.version(OPTUNA)}) as outcomes:
         trials = run_trials(request, lambda params: outcomes.outcome(params, lambda: measure(params)))
@@ -84,7 +91,7 @@ def search_with_optuna(
         if best.score is None:
             tried = f"the first were {best.params}: {best.error}"
             raise TrainingError(f"no parameters that were tried gave a {metric}; {tried}")
-        model = fitted(estimator, best.params, request.seed, rows)
+        model = fit_copy(estimator, best.params, request.seed, rows)
     summary = {
         "method": f"{OPTUNA} {settings[OPTUNA]['sampler']}",
         "metric": metric,
@@ -135,7 +142,7 @@ def distribution(values: Mapping[str, Any]) -> BaseDistribution:
     return FloatDistribution(values["low"], values["high"], log=values["log"])
 
 
-def fitted(estimator: Any, params: Mapping[str, Any], seed: int, rows: FitRows, chosen: Any = slice(None)) -> Any:
+def fit_copy(estimator: Any, params: Mapping[str, Any], seed: int, rows: FitRows, chosen: Any = slice(None)) -> Any:
     """Return a copy of the estimator with other parameters, fitted on the ``chosen`` rows; by default on all.
 
     Each fit seeds the generators of the process anew, so that it depends on no trial before it.

@@ -343,6 +343,12 @@ def test_a_space_that_does_not_fit_its_candidate_is_refused_before_the_fit(
         check_candidates(loop, tmp_path)
 
 
+def test_a_job_without_the_extra_says_what_to_install(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optuna_extra, "find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match=r"candidate 'model': .* needs optuna, .*'airflow-mlops\[optuna\]'"):
+        fit_request(ask("searched", settings({"ridge__alpha": ALPHA})), line())
+
+
 def test_without_the_extra_the_declaration_is_refused_with_the_command_that_installs_it(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
