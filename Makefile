@@ -8,6 +8,8 @@
 #   make feast     the tests of the Feast source, in an environment of its own
 #   make step      the tests of a fit where Airflow is not, in an environment of its own
 #   make gateway   the tests of a gateway where Airflow is not, in an environment of its own
+#   make kserve    the tests of KServe's client against the gateway, in an environment of its own
+#   make torch     the example of a network of PyTorch, by pip in an environment of its own; no part of CI
 #   make check     format, lint, types, layers, containers, locks
 #   make bench     ours beside its peers, into build/bench.json
 #   make docs      write the pages of docs/reference from the code
@@ -21,7 +23,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium test e2e feast step gateway check bench docs lock clean
+.PHONY: help env data demo chromium test e2e feast step gateway kserve torch check bench docs lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -54,6 +56,12 @@ STEP_STAMP := $(STEP_VENV)/installed-$(call checksum,requirements-step.lock)
 # What a gateway needs: no Airflow, no MLflow.
 GATEWAY_VENV := .venv-gateway
 GATEWAY_STAMP := $(GATEWAY_VENV)/installed-$(call checksum,requirements-gateway.lock)
+# KServe's own client, which holds pandas below 3 and psutil below 6.
+KSERVE_VENV := .venv-kserve
+KSERVE_STAMP := $(KSERVE_VENV)/installed-$(call checksum,requirements-kserve.lock)
+# PyTorch, by pip: uv would take the build for CUDA where pip takes the one for processors.
+TORCH_VENV := .venv-torch
+TORCH_STAMP := $(TORCH_VENV)/installed-$(call checksum,requirements-torch.in)-$(call checksum,requirements-step.lock)
 # Peers of the benchmarks, whose packages and ours exclude each other, or are too many.
 MLSERVER_VENV := .venv-mlserver
 MLSERVER_STAMP := $(MLSERVER_VENV)/installed-$(call checksum,requirements-mlserver.lock)
@@ -191,6 +199,27 @@ $(GATEWAY_STAMP): requirements-gateway.lock | $(TOOLS_STAMP)
 gateway: $(PROJECT_STAMP) $(GATEWAY_STAMP)
 	@$(PYTHON) -m pytest tests/gateway_env $(PYTEST)
 
+$(KSERVE_STAMP): requirements-kserve.lock | $(TOOLS_STAMP)
+	@echo "==> environment $(KSERVE_VENV) from requirements-kserve.lock"
+	@$(KSERVE_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	  || $(UV) venv --quiet --clear --python $(TOOLS)/bin/python $(KSERVE_VENV)
+	@$(UV) pip sync --quiet --python $(KSERVE_VENV)/bin/python --require-hashes --compile-bytecode requirements-kserve.lock
+	@rm -f $(KSERVE_VENV)/installed-*
+	@touch $@
+
+kserve: $(PROJECT_STAMP) $(KSERVE_STAMP)
+	@$(PYTHON) -m pytest tests/kserve $(PYTEST)
+
+$(TORCH_STAMP): requirements-torch.in requirements-step.lock | $(TOOLS_STAMP)
+	@echo "==> environment $(TORCH_VENV) from requirements-step.lock and requirements-torch.in, by pip"
+	@$(TOOLS)/bin/python -m venv --clear $(TORCH_VENV)
+	@$(TORCH_VENV)/bin/python -m pip install --quiet --require-hashes -r requirements-step.lock
+	@$(TORCH_VENV)/bin/python -m pip install --quiet $$(grep -oE '^(onnx|onnxruntime)==[^ ]+' requirements-dev.lock) -r requirements-torch.in
+	@touch $@
+
+torch: $(PROJECT_STAMP) $(DATA_STAMP) $(TORCH_STAMP)
+	@$(PYTHON) -m pytest tests/torch $(PYTEST)
+
 $(MLSERVER_STAMP): requirements-mlserver.lock | $(TOOLS_STAMP)
 	@echo "==> environment $(MLSERVER_VENV) from requirements-mlserver.lock"
 	@$(MLSERVER_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
@@ -231,7 +260,7 @@ docs: $(PROJECT_STAMP)
 # What stands in a file is kept while pyproject.toml still allows it; UPGRADE=1 lets go.
 lock: $(TOOLS_STAMP)
 	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra gateway --extra onnx --extra demo --extra evidently --extra river \
-	  --extra iceberg --extra excel --extra mysql --extra lightgbm --extra xgboost --extra catboost \
+	  --extra iceberg --extra excel --extra mysql --extra lightgbm --extra xgboost --extra catboost --extra optuna \
 	  --group test --group check --group build --output-file requirements-dev.lock
 	@$(RESOLVE) pyproject.toml --extra postgres --constraints requirements-dev.lock --output-file requirements.lock
 	@$(RESOLVE) requirements-step.in --constraints requirements-dev.lock --output-file requirements-step.lock
@@ -241,16 +270,18 @@ lock: $(TOOLS_STAMP)
 	    requirements-$$peer.in --output-file requirements-$$peer.lock; \
 	done
 	@$(RESOLVE) pyproject.toml --extra feast --group test --group build --output-file requirements-feast.lock
+	@$(RESOLVE) requirements-kserve.in --output-file requirements-kserve.lock
 	@$(RESOLVE) requirements-tools.in --output-file requirements-tools.lock
 	@if grep -nE '://|^-|^/| @ ' requirements*.lock; then echo "make: a lock holds an address or a path" >&2; exit 1; fi
 	@for python in 3.12 3.13; do \
-	  for lock in requirements-dev.lock requirements-feast.lock requirements-step.lock requirements-gateway.lock; do \
+	  for lock in requirements-dev.lock requirements-feast.lock requirements-step.lock requirements-gateway.lock \
+	    requirements-kserve.lock; do \
 	    $(UV) pip compile --quiet --no-header --python-version $$python $$lock --output-file /dev/null; \
 	  done; \
 	done
 	@wc -l requirements*.lock
 
 clean:
-	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-kserve .venv-torch .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 	  .coverage htmlcov
 	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -54,6 +54,9 @@ SECTIONS = {
     "Threshold": "train.threshold",
     "MistakeCosts": "train.threshold.costs",
     "Search": "train.search",
+    "OptunaSearch": "train.search.optuna",
+    "NumberRange": "train.search.optuna.spaces.*.*",
+    "CategoricalValues": "train.search.optuna.spaces.*.*",
     "Gate": "gates[]",
     "Evaluate": "evaluate",
     "UserMetric": "evaluate.metrics[]",
@@ -194,7 +197,7 @@ def type_of(field: dict[str, Any]) -> str:
         name = field["$ref"].rpartition("/")[2]
         path = {**SECTIONS, **CONTRACT_SECTIONS}[name]
         # Kinds of one section have headings of their own, which end with the kind.
-        kind = re.fullmatch(r"(\w+)Source|In(Worker|Interpreter)|On(SageMaker)", name)
+        kind = re.fullmatch(r"(\w+)(?:Source|Values)|In(Worker|Interpreter)|On(SageMaker)", name)
         of_kind = f" of kind {next(filter(None, kind.groups())).lower()}" if kind else ""
         return f"[{name}](#{re.sub(r'[^a-z_ -]', '', (path + of_kind).lower()).replace(' ', '-')})"
     if "const" in field or "enum" in field:
@@ -204,7 +207,8 @@ def type_of(field: dict[str, Any]) -> str:
     if field["type"] == "array":
         return f"list of {type_of(field['items'])}"
     if isinstance(field.get("additionalProperties"), dict):
-        return f"a {type_of(field['additionalProperties'])} for each name"
+        inner = type_of(field["additionalProperties"])
+        return f"{inner} of each name" if inner.startswith("a ") else f"a {inner} for each name"
     words = {"string": "text", "integer": "whole number", "boolean": "true or false"}
     return words.get(field["type"], str(field["type"]))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.declaration.own_types import require_own_type
+from airflow_mlops.core.declaration.train import InInterpreter
 from airflow_mlops.core.declaration.user_function import load_function, require_function
 from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import DeclarationError, TrainingError
@@ -222,6 +223,10 @@ def _check_source_extras(loop: Loop) -> None:
 def check_extras(loop: Loop, _root: Path) -> None:
     """Raise DeclarationError if the declaration needs an optional package that is not installed."""
     _check_source_extras(loop)
+    if loop.train.search.optuna is not None and not isinstance(loop.train.runs_on, InInterpreter):
+        from airflow_mlops.core.training.optuna_extra import require_optuna
+
+        require_optuna()
     if "concept" in loop.watch.checks:
         from airflow_mlops.core.watch.checks.river_adwin import require_river
 

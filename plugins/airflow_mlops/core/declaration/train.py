@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from airflow_mlops.core.declaration.declared import Cron, Declared, Listed, Reference, section
 from airflow_mlops.core.declaration.evaluate import QUANTILE_METRICS, metric_parameter
 from airflow_mlops.core.declaration.quantiles import quantile_metric
+from airflow_mlops.core.declaration.search_space import OptunaSearch
 
 
 class FitLimits(Declared):
@@ -23,7 +24,7 @@ class FitLimits(Declared):
 
 
 class Search(Declared):
-    """The parameter search of a candidate with a search space: successive halving."""
+    """The parameter search: successive halving of spaces that the function gives, Optuna of those declared here."""
 
     candidates: int = Field(default=27, ge=2, le=10_000, description="combinations of parameters that are tried")
     factor: int = Field(default=3, ge=2, le=10, description="one in this many goes on into the next round")
@@ -33,6 +34,12 @@ class Search(Declared):
         le=90,
         description="percent of the fitted rows, the newest ones, that combinations are judged on",
     )
+    optuna: OptunaSearch | None = Field(default=None, description="spaces that Optuna searches, by candidate")
+
+    @property
+    def parameters(self) -> dict[str, list[str]]:
+        """The names of the parameters that Optuna searches, by candidate; empty without it."""
+        return {name: list(space) for name, space in (self.optuna.spaces if self.optuna else {}).items()}
 
 
 class EarlyStopping(Declared):
@@ -158,6 +165,13 @@ class Train(Declared):
             raise ValueError(f"threshold counts every row once, and {key} is declared; leave out one of them")
         if self.threshold is not None and self.early_stopping is not None:
             raise ValueError("threshold and early_stopping each hold out the newest rows; leave out one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _require_one_fit_of_each_trial(self) -> Self:
+        if self.search.optuna is not None and (self.early_stopping is not None or self.quantiles):
+            key = "quantiles" if self.quantiles else "early_stopping"
+            raise ValueError(f"search.optuna searches no models of {key}; leave out one of them")
         return self
 
     @model_validator(mode="after")

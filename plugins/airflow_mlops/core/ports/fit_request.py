@@ -33,8 +33,8 @@ class FitRequest:
     window : tuple of dict
         The pinned partitions of the rows: ``partition``, ``version`` and ``digest``.
     search : dict, optional
-        ``candidates``, ``factor``, ``validation`` and ``metric`` of a search; None where no candidate has a search
-        space.
+        ``candidates``, ``factor``, ``validation``, ``metric`` and ``optuna`` of a search; None where no candidate has
+        a search space.
     weights : dict, optional
         ``column`` and ``half_life_days`` of the weights of rows; None where none are declared.
     quantiles : list of float, optional

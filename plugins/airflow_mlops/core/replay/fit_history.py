@@ -28,7 +28,8 @@ from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.replay.past_partitions import PastPartition
 from airflow_mlops.core.training.assemble import check_classes, describe_candidates
-from airflow_mlops.core.training.fit_estimator import candidate_of, fit_or_search, seed_generators
+from airflow_mlops.core.training.fit_estimator import candidate_of, fit_or_search
+from airflow_mlops.core.training.global_seeds import seed_generators
 from airflow_mlops.core.training.inspect_candidates import describe_refusals
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats

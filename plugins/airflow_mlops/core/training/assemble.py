@@ -215,6 +215,7 @@ def describe_candidates(loop: Loop, root: Path) -> dict[str, Any]:
         "own_types": list(train.own_types),
         "weighted": train.weights is not None,
         "quantiles": list(train.quantiles),
+        "spaces": train.search.parameters,
     }
     python = root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
     if python is None and train.limits.minutes is None and train.limits.memory_mb is None:

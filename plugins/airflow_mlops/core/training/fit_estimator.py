@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from airflow_mlops.core.declaration.quantiles import quantiles_of
 from airflow_mlops.core.declaration.user_function import BOOSTERS, Candidate, build_candidates
@@ -23,8 +18,10 @@ from airflow_mlops.core.registry.own_code import verified_own_types
 from airflow_mlops.core.training.decision_threshold import fit_threshold, threshold_of
 from airflow_mlops.core.training.early_stopping import fit_with_early_stopping
 from airflow_mlops.core.training.export_graph import as_kept
+from airflow_mlops.core.training.global_seeds import seed_generators
 from airflow_mlops.core.training.inspect_candidates import last_step
 from airflow_mlops.core.training.model_input import model_input
+from airflow_mlops.core.training.optuna_search import declared_space, optuna_version, search_with_optuna
 from airflow_mlops.core.training.search_parameters import search_parameters
 from airflow_mlops.core.training.usable_model import TRIAL_ROWS, check_usable, label_hint
 from airflow_mlops.core.training.user_runs import OFFLINE, go_offline
@@ -58,7 +55,7 @@ def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
         round(seconds, 3),
         len(rows.label),
         request.seed,
-        versions,
+        versions | optuna_version(search),
         best,
         search,
     )
@@ -143,6 +140,8 @@ def fit_or_search(
             return candidate.estimator, {"iterations": iterations}, None
         if quantiles_of(candidate.estimator) is not None:
             return fit_quantiles(candidate.estimator, rows.features, rows.label, rows.weight), {}, None
+        if declared_space(request) is not None:
+            return search_with_optuna(candidate.estimator, request, rows)
         if candidate.space is None:
             arguments = fit_arguments(candidate.estimator, rows.weight)
             return candidate.estimator.fit(rows.features, rows.label, **arguments), {}, None
@@ -154,16 +153,3 @@ def fit_or_search(
             f"{request.function}: candidate {request.candidate!r} raised {type(error).__name__} in fit: {error}"
             f"{label_hint(error, request.label)}"
         ) from error
-
-
-@contextmanager
-def seed_generators(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python and numpy, and restore their states at the end."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)

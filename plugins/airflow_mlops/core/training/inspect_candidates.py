@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from airflow_mlops.core.declaration.own_types import type_name
 from airflow_mlops.core.declaration.quantiles import quantiles_of
 from airflow_mlops.core.declaration.user_function import Candidate, build_candidates
+from airflow_mlops.core.declaration.validation_errors import suggest_name
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.training.export_graph import kept_parts, missing_packages
+from airflow_mlops.core.training.optuna_extra import MISSING_OPTUNA, SPACES, optuna_is_installed
 from airflow_mlops.core.training.user_runs import no_user_runs
 from airflow_mlops.core.training.weighted_fit import weight_parameter
 
@@ -38,6 +41,7 @@ def inspect_candidates(
     own_types: Sequence[str] = (),
     weighted: bool = False,
     quantiles: Sequence[float] = (),
+    spaces: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return the ``names`` of the usable candidates, ``searched``, and ``refused``: the reasons by name.
 
@@ -59,16 +63,23 @@ def inspect_candidates(
         Whether rows have weights.
     quantiles : sequence of float
         The quantiles that a model predicts.
+    spaces : mapping of str to sequence of str
+        The parameters that Optuna searches, by the names of candidates.
 
     Raises
     ------
     TrainingError
-        As :func:`build_candidates` does.
+        As :func:`build_candidates` does, and if there is no candidate of a name in ``spaces``.
     """
     with no_user_runs():
         candidates = build_candidates(function, root, seed, quantiles)
+    unknown = sorted(set(spaces) - set(candidates))
+    if unknown:
+        hint = suggest_name(unknown[0], list(candidates), kind="candidates")
+        raise TrainingError(f"{SPACES}: {function} gives no candidate {unknown[0]!r}; {hint}")
     reasons = {
         name: (refusal_of_early_stopping(candidate) if stops_early else None)
+        or (refusal_of_space(candidate, spaces[name]) if name in spaces else None)
         or refusal_of(
             candidate.estimator,
             classifies=classifies,
@@ -81,7 +92,7 @@ def inspect_candidates(
     names = [name for name, reason in reasons.items() if reason is None]
     return {
         "names": names,
-        "searched": any(candidates[name].space is not None for name in names),
+        "searched": any(candidates[name].space is not None or name in spaces for name in names),
         "refused": {name: reason for name, reason in reasons.items() if reason is not None},
     }
 
@@ -114,6 +125,20 @@ def refusal_of_early_stopping(candidate: Candidate) -> str | None:
         )
     if candidate.space is not None:
         return "it has a search space, which train.early_stopping excludes; leave out one of them"
+    return None
+
+
+def refusal_of_space(candidate: Candidate, parameters: Sequence[str]) -> str | None:
+    """Return the reason why Optuna cannot search these parameters of a candidate; None if it can."""
+    if not optuna_is_installed():
+        return MISSING_OPTUNA
+    if candidate.space is not None:
+        return f"the function gives a search space of it, and {SPACES} declares another; leave out one of them"
+    known = [str(name) for name in candidate.estimator.get_params()]
+    unknown = [name for name in parameters if name not in known]
+    if unknown:
+        hint = suggest_name(unknown[0], known, kind="parameters")
+        return f"{SPACES} names its parameter {unknown[0]!r}, which it has not; {hint}"
     return None
 
 

@@ -45,17 +45,12 @@ def search_parameters(
 
     settings = request.search or {}
     metric = metric_of(settings)
-    classes = int(np.max(rows.label)) + 1 if request.classifies else 0
     older, newer = split_in_time(rows.moment, settings["validation"])
     options = {
         "factor": settings["factor"],
         "min_resources": "exhaust",
         "cv": [(older, newer)],
-        "scoring": row_scorer(metric, rows.weight, classifies=request.classifies)
-        if rows.weight is not None or (isinstance(metric, OwnMetric) and classes < 3)
-        else scorer(metric)
-        if classes < 3
-        else class_scorer(metric, classes),
+        "scoring": scorer_of(metric, rows, classifies=request.classifies),
         "random_state": request.seed,
     }
     size = grid_size(space)
@@ -88,7 +83,7 @@ def search_settings(loop: Loop) -> dict[str, Any]:
     """Return the settings of a search as JSON values, with the metric by which it compares."""
     metric = loop.metric
     own = {"own_metric": [metric.function, metric.better]} if isinstance(metric, OwnMetric) else {}
-    return {**loop.train.search.model_dump(), "metric": metric, **own}
+    return {**loop.train.search.model_dump(mode="json", exclude_none=True), "metric": metric, **own}
 
 
 def metric_of(settings: Mapping[str, Any]) -> str:
@@ -132,6 +127,20 @@ def grid_size(space: Mapping[str, Any]) -> int | None:
     if any(hasattr(values, "rvs") for values in space.values()):
         return None
     return math.prod(len(values) for values in space.values())
+
+
+def scorer_of(metric: str, rows: FitRows, *, classifies: bool) -> Callable[[Any, Any, Any], float]:
+    """Return the scorer of a metric on rows with or without weights, of numbers or classes; higher is always better.
+
+    Raises
+    ------
+    TrainingError
+        If there is no scorer of that metric.
+    """
+    classes = int(np.max(rows.label)) + 1 if classifies else 0
+    if rows.weight is not None or (isinstance(metric, OwnMetric) and classes < 3):
+        return row_scorer(metric, rows.weight, classifies=classifies)
+    return scorer(metric) if classes < 3 else class_scorer(metric, classes)
 
 
 def scorer(metric: str) -> Any:

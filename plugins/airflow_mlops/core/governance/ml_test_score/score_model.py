@@ -52,7 +52,8 @@ def tuning(view: View) -> Point:
     searched = [candidate for candidate in report["candidates"] if candidate.get("search")]
     if searched:
         names = ", ".join(candidate["candidate"] for candidate in searched)
-        return full_point(f"successive halving searched the parameters of {names}", view.report_of())
+        methods = {"successive halving" if "Halving" in entry["search"]["method"] else "Optuna" for entry in searched}
+        return full_point(f"{' and '.join(sorted(methods))} searched the parameters of {names}", view.report_of())
     if len(report["candidates"]) > 1:
         names = ", ".join(candidate["candidate"] for candidate in report["candidates"])
         return half_point(f"{names} were compared; no parameters were searched for", view.report_of())
