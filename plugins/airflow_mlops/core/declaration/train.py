@@ -41,6 +41,10 @@ class Search(Declared):
         """The names of the parameters that Optuna searches, by candidate; empty without it."""
         return {name: list(space) for name, space in (self.optuna.spaces if self.optuna else {}).items()}
 
+    def settings(self, metric: str) -> dict[str, Any]:
+        """Return the settings and the metric of comparison, as a training request has them."""
+        return {**self.model_dump(mode="json", exclude_none=True), "metric": metric}
+
 
 class EarlyStopping(Declared):
     """Stop boosting when the newest fitted rows improve no more."""

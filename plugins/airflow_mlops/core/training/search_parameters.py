@@ -83,7 +83,7 @@ def search_settings(loop: Loop) -> dict[str, Any]:
     """Return the settings of a search as JSON values, with the metric by which it compares."""
     metric = loop.metric
     own = {"own_metric": [metric.function, metric.better]} if isinstance(metric, OwnMetric) else {}
-    return {**loop.train.search.model_dump(mode="json", exclude_none=True), "metric": metric, **own}
+    return loop.train.search.settings(metric) | own
 
 
 def metric_of(settings: Mapping[str, Any]) -> str:
