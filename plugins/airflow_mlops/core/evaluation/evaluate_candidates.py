@@ -97,9 +97,14 @@ def _judge_all(
             entries.append({**fit, **judge_candidate(context, candidate)})
             models[str(fit["candidate"])] = candidate
         except (TrainingError, DomainError) as error:
-            failures[str(fit["candidate"])] = f"candidate {fit['candidate']!r}: {error}"
+            failures[str(fit["candidate"])] = failure_of(str(fit["candidate"]), error)
             entries.append(_entry_left_out(fit, str(error)))
     return entries, failures, models
+
+
+def failure_of(candidate: str, error: Exception) -> str:
+    """Return the reason why a fitted candidate cannot be judged."""
+    return f"candidate {candidate!r}: {error}"
 
 
 def _entry_left_out(fit: dict[str, Any], reason: str) -> dict[str, Any]:

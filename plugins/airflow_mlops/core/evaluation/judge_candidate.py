@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from airflow_mlops.core.declaration.evaluate import PERTURBATIONS, PROBABILITY_METRICS
 from airflow_mlops.core.evaluation.compare_models import MetricReport, compare_metric, defined_values
 from airflow_mlops.core.evaluation.error_analysis import confusion, residuals
@@ -25,7 +23,7 @@ from airflow_mlops.core.evaluation.perturbations import RobustnessReport, measur
 from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, describe_method, measure_costs
 from airflow_mlops.core.evaluation.several_classes import confusion_matrix
 from airflow_mlops.core.training.predict import gives_decisions
-from airflow_mlops.core.training.row_losses import Floats, middle, row_losses
+from airflow_mlops.core.training.row_losses import Floats, middle, weighted_loss
 
 
 def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Any]:
@@ -48,7 +46,7 @@ def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[
     gates = evaluate_gates(loop.gates, holdout, measurements)
     champion_predictions = None if context.champion is None else context.champion.predictions
     return {
-        "loss": float(np.average(row_losses(loop.metric, label, predicted), weights=context.weight)),
+        "loss": weighted_loss(loop.metric, label, predicted, context.weight),
         "metrics": _defined_values(reports),
         "champion_metrics": None
         if champion_predictions is None

@@ -44,7 +44,8 @@ def save_model(model: Any, path: Path, own_types: Sequence[str] = ()) -> str:
     Raises
     ------
     TrainingError
-        If the model cannot be written, or holds a type that is not trusted and could not be loaded again.
+        If the model cannot be written, or could not be loaded again: it holds a type that is not trusted, or is too
+        large.
     """
     with replace_file(path) as part:
         try:
@@ -57,6 +58,10 @@ def save_model(model: Any, path: Path, own_types: Sequence[str] = ()) -> str:
                 f"the model holds types that are not trusted for loading: {', '.join(untrusted)}; {DECLARE_OWN}"
             )
         make_repeatable(part)
+        try:
+            check_archive(part)
+        except RegistryError as error:
+            raise TrainingError(f"the model could not be loaded again: {error}") from error
     return file_digest(path)
 
 
