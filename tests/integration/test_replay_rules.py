@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from lightgbm import LGBMRegressor
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
@@ -19,6 +20,7 @@ from sklearn.svm import LinearSVC
 
 from airflow_mlops.core.errors import GateError, TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
+from airflow_mlops.core.registry.model_file import file_digest, load_model
 from airflow_mlops.core.replay.compare_policies import PolicyComparison
 from airflow_mlops.core.replay.fit_history import FittedHistory, fit_history
 from airflow_mlops.core.replay.past_holdout import PastHoldout
@@ -49,10 +51,15 @@ class Undeclared(LinearRegression):
     pass
 
 
+class Unreadable(LinearRegression):
+    def __setstate__(self, state):
+        raise KeyError("of another release")
+
+
 def candidates(seed):
     columns = ColumnTransformer([("x", "passthrough", ["x"])])
-    own = {"own": make_pipeline(columns, Declared()), "undeclared": make_pipeline(columns, Undeclared())}
-    return {**numbers(seed), **own}
+    models = {"own": Declared(), "undeclared": Undeclared(), "unreadable": Unreadable()}
+    return {**numbers(seed), **{name: make_pipeline(columns, model) for name, model in models.items()}}
 """
 
 
@@ -142,7 +149,7 @@ def test_every_kind_of_unusable_candidate_has_the_reason_that_the_loop_has(tmp_p
     (tmp_path / "replay_shop.py").write_text(OWN)
     frames = weeks_of()
     frames[week(3)].loc[5, "kind"] = "unseen"
-    declared = {"own_types": ["replay_shop:Declared"]}
+    declared = {"own_types": ["replay_shop:Declared", "replay_shop:Unreadable"]}
     workspace = published(tmp_path, "replay_shop:candidates", frames, train=declared)
     history = replayed(workspace, 3)
     reasons = reasons_of_replay(history, 3)
@@ -159,6 +166,7 @@ def test_every_kind_of_unusable_candidate_has_the_reason_that_the_loop_has(tmp_p
         "silent": "to_onnx returned NoneType",
         "strange": "it holds types that are not trusted",
         "undeclared": "replay_shop.Undeclared",
+        "unreadable": "candidate 'unreadable': model.skops cannot be loaded: KeyError: 'of another release'",
     }
     assert reasons.keys() == words.keys()
     assert all(text in reasons[name] for name, text in words.items())
@@ -214,6 +222,29 @@ def test_a_training_without_a_model_fails_for_the_reason_that_the_loop_has(
     reason = reasons_of_replay(replayed(workspace, 3), 3)
     assert reason == reasons_of_loop(workspace, week(3))
     assert words in reason
+
+
+def stopped(seed: int) -> dict[str, Any]:
+    """Return boosted trees that are stopped early, beside a line, which cannot be."""
+    trees = LGBMRegressor(n_estimators=300, learning_rate=0.2, n_jobs=1, deterministic=True, verbose=-1)
+    return {"trees": of_x(trees), "line": of_x(LinearRegression())}
+
+
+def test_a_model_of_a_replay_is_that_of_the_training_with_its_weights_and_its_stop(tmp_path: Path) -> None:
+    def over_time(frame: pd.DataFrame) -> pd.DataFrame:
+        age = np.random.default_rng(0).permutation(len(frame))
+        return frame.assign(at=frame["at"] - pd.to_timedelta(age, unit="h"), w=1.0 + age % 3)
+
+    declared = {"weight": "w", "half_life_days": 5.0, "early_stopping": {"rounds": 5, "validation": 20}}
+    workspace = published(tmp_path, "stopped", weeks_of(over_time), train=declared)
+    history = replayed(workspace, 3)
+    reasons = reasons_of_replay(history, 3)
+    assert reasons == reasons_of_loop(workspace, week(3))
+    assert set(reasons) == {"line"}
+    (file,) = (tmp_path / "scratch" / "candidates").rglob("model.skops")
+    model = load_model(file, file_digest(file))
+    rows = over_time(toy_rows(3)).sort_values("id")
+    assert history.models[3]["trees"].holdout == pytest.approx(model.predict(rows[["kind", "x"]]), rel=1e-12)
 
 
 def meeting_a_new_kind(seed: int) -> dict[str, Any]:

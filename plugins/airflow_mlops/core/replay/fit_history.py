@@ -34,7 +34,7 @@ from airflow_mlops.core.ports.experiments import offline_variables
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.ports.registry import MODEL_FILE
-from airflow_mlops.core.registry.model_file import load_model
+from airflow_mlops.core.registry.model_file import UnreadableModelError, load_model
 from airflow_mlops.core.registry.own_code import verified_own_types
 from airflow_mlops.core.replay.past_partitions import PastPartition
 from airflow_mlops.core.training.assemble import TrainingRequest, check_window, describe_candidates, fit_settings
@@ -274,6 +274,8 @@ def _fit_candidate(job: _Job) -> FittedModel:
             model = _kept_model(job, window)
         except TrainingError as error:
             return FittedModel(failed=str(error), seconds=time.monotonic() - started)
+        except UnreadableModelError as error:
+            return FittedModel(failed=failure_of(job.request.candidate, error), seconds=time.monotonic() - started)
         holdout, not_judged, unpredicted = None, None, {}
         predictions = {}
         try:
