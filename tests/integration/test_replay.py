@@ -61,9 +61,14 @@ def test_the_loop_decides_as_its_replay_says(
     name: str, workspaces: dict[str, Workspace], history: FittedHistory
 ) -> None:
     workspace = workspaces[name]
-    replayed = PolicyComparison(
-        FittedHistory(workspace.loop, history.partitions, history.models, history.baselines)
-    ).replay("declared")
+    assert_lived_as_replayed(
+        workspace, FittedHistory(workspace.loop, history.partitions, history.models, history.baselines)
+    )
+
+
+def assert_lived_as_replayed(workspace: Workspace, history: FittedHistory) -> None:
+    """Assert that decisions, promotions and served metrics of a loop are those of its replay."""
+    replayed = PolicyComparison(history).replay("declared")
     keys = [partition.key for partition in history.partitions]
     lived_through = [
         (record.partition, record.details.trigger, record.details.retrain, record.details.cause)

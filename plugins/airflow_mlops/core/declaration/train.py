@@ -156,13 +156,6 @@ class Train(Declared):
         return self
 
     @model_validator(mode="after")
-    def _require_rows_of_one_weight(self) -> Self:
-        if self.early_stopping is not None and self.weights is not None:
-            key = "half_life_days" if self.weight is None else "weight"
-            raise ValueError(f"early_stopping counts every row once, and {key} is declared; leave out one of them")
-        return self
-
-    @model_validator(mode="after")
     def _require_threshold_of_plain_rows(self) -> Self:
         if self.threshold is not None and self.weights is not None:
             key = "half_life_days" if self.weight is None else "weight"

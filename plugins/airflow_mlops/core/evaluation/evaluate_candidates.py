@@ -14,6 +14,7 @@ from airflow_mlops.core.evaluation.holdout_looks import count_looks
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
 from airflow_mlops.core.evaluation.track_training import track_training
 from airflow_mlops.core.ledger.training_details import CandidateRefused, TrainingFailed
+from airflow_mlops.core.registry.model_file import UnreadableModelError
 from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
 from airflow_mlops.core.training.fit_candidate import candidate_file
@@ -89,7 +90,12 @@ def _judge_all(
     for fit in fits:
         path = workspace.shared(candidate_file(workspace, context.request.operation, fit["candidate"]))
         subject = f"candidate {fit['candidate']!r}"
-        model = load_own_model(workspace, path, fit["digest"], context.request.own_code, subject)
+        try:
+            model = load_own_model(workspace, path, fit["digest"], context.request.own_code, subject)
+        except UnreadableModelError as error:
+            failures[str(fit["candidate"])] = failure_of(str(fit["candidate"]), error)
+            entries.append(_entry_left_out(fit, str(error)))
+            continue
         try:
             candidate = JudgedModel.of(
                 model, context.holdout, size=path.stat().st_size, classifies=workspace.loop.classifies
@@ -97,9 +103,14 @@ def _judge_all(
             entries.append({**fit, **judge_candidate(context, candidate)})
             models[str(fit["candidate"])] = candidate
         except (TrainingError, DomainError) as error:
-            failures[str(fit["candidate"])] = f"candidate {fit['candidate']!r}: {error}"
+            failures[str(fit["candidate"])] = failure_of(str(fit["candidate"]), error)
             entries.append(_entry_left_out(fit, str(error)))
     return entries, failures, models
+
+
+def failure_of(candidate: str, error: Exception) -> str:
+    """Return the reason why a fitted candidate cannot be judged."""
+    return f"candidate {candidate!r}: {error}"
 
 
 def _entry_left_out(fit: dict[str, Any], reason: str) -> dict[str, Any]:

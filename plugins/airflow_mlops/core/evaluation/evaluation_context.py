@@ -35,6 +35,8 @@ from airflow_mlops.core.training.row_losses import DomainError, Floats, UnknownM
 from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.workspace import Workspace
 
+NO_LABELS = "no row of the holdout has a label; nothing can be judged on it"
+
 
 @dataclass(frozen=True)
 class JudgedModel:
@@ -122,7 +124,7 @@ def build_context(
     require_metric_code(workspace, request.metric_code, "the training")
     holdout = read_window(workspace, request.window.holdout, schema=request.schema(workspace))
     if holdout.rows.empty:
-        raise GateError("no row of the holdout has a label; nothing can be judged on it")
+        raise GateError(NO_LABELS)
     label = holdout.rows[loop.data.label].to_numpy(float)
     checked_rows("holdout", label, np.zeros(label.size))
     columns = {name: column_of(holdout, name) for name in declared_columns(loop)}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from airflow_mlops.core.declaration.evaluate import DECISION_METRICS, PERTURBATIONS, PROBABILITY_METRICS
 from airflow_mlops.core.evaluation.compare_models import MetricReport, compare_metric, defined_values
 from airflow_mlops.core.evaluation.error_analysis import confusion, residuals
@@ -27,7 +25,7 @@ from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, descri
 from airflow_mlops.core.evaluation.several_classes import confusion_matrix
 from airflow_mlops.core.training.decision_threshold import threshold_of
 from airflow_mlops.core.training.predict import gives_decisions
-from airflow_mlops.core.training.row_losses import Floats, middle, row_losses
+from airflow_mlops.core.training.row_losses import Floats, middle, weighted_loss
 
 
 def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[str, Any]:
@@ -49,7 +47,7 @@ def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[
     measurements = CandidateMeasurements(robustness, costs, stability, has_champion, int(label.size))
     gates = evaluate_gates(loop.gates, holdout, measurements)
     return {
-        "loss": float(np.average(row_losses(loop.metric, label, predicted), weights=context.weight)),
+        "loss": weighted_loss(loop.metric, label, predicted, context.weight),
         "metrics": _defined_values(reports),
         "champion_metrics": None if context.champion is None else champion_metrics(context, context.champion),
         "gates": [gate.to_dict() for gate in gates],

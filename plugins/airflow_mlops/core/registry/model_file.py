@@ -33,6 +33,10 @@ CATBOOST_TREES = b"CBM1"
 """The first bytes of the trees of CatBoost."""
 
 
+class UnreadableModelError(RegistryError):
+    """The file of a model is the right one, and no model can be made of it."""
+
+
 def save_model(model: Any, path: Path, own_types: Sequence[str] = ()) -> str:
     """Write a fitted estimator and return the SHA-256 of the file.
 
@@ -44,7 +48,8 @@ def save_model(model: Any, path: Path, own_types: Sequence[str] = ()) -> str:
     Raises
     ------
     TrainingError
-        If the model cannot be written, or holds a type that is not trusted and could not be loaded again.
+        If the model cannot be written, or could not be loaded again: it holds a type that is not trusted, or is too
+        large.
     """
     with replace_file(path) as part:
         try:
@@ -57,6 +62,10 @@ def save_model(model: Any, path: Path, own_types: Sequence[str] = ()) -> str:
                 f"the model holds types that are not trusted for loading: {', '.join(untrusted)}; {DECLARE_OWN}"
             )
         make_repeatable(part)
+        try:
+            check_archive(part)
+        except RegistryError as error:
+            raise TrainingError(f"the model could not be loaded again: {error}") from error
     return file_digest(path)
 
 
@@ -129,6 +138,8 @@ def load_model(path: Path, digest: str, own_types: Sequence[str] = ()) -> Any:
     RegistryError
         If the file is missing, was changed, would unpack to too much, holds a type the project does not trust, or one
         of a package that is not installed.
+    UnreadableModelError
+        If a class of it raises while its state is read.
     """
     check_model_file(path, digest, own_types)
     try:
@@ -136,6 +147,10 @@ def load_model(path: Path, digest: str, own_types: Sequence[str] = ()) -> Any:
     except ModuleNotFoundError as error:
         message = f"{path.name} needs the package {error.name!r}, which is not installed here{extra_hint(error)}"
         raise RegistryError(message) from error
+    except (OSError, MemoryError):  # the machine's, so another try may succeed
+        raise
+    except Exception as error:  # a class of the user may raise anything while its state is read
+        raise UnreadableModelError(f"{path.name} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def check_model_file(path: Path, digest: str, own_types: Sequence[str] = ()) -> None:

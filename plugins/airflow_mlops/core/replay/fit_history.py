@@ -2,6 +2,9 @@
 
 The models that can exist do not depend on a policy; the choice of the one that serves does. So each is fitted once,
 and predicts its holdout and every partition after it. A replay of a policy then takes milliseconds.
+
+Each model goes the way of a training: the same fit, checks and limits, into a file under the trusted types, and
+predictions of the model that is loaded from it. A candidate that a training would leave out has the same reason here.
 """
 
 from __future__ import annotations
@@ -9,9 +12,9 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +23,26 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from airflow_mlops.core.data.input_schema import category_dtype, levels_of, open_categories
+from airflow_mlops.core.data.row_weights import fit_weights
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.train import InWorker
-from airflow_mlops.core.errors import DeclarationError, TrainingError
-from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, fit_baselines
+from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
+from airflow_mlops.core.evaluation.evaluate_candidates import failure_of
+from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baselines, fit_baselines
+from airflow_mlops.core.ledger.training_details import TrainingWindow
+from airflow_mlops.core.ports.experiments import offline_variables
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
+from airflow_mlops.core.ports.registry import MODEL_FILE
+from airflow_mlops.core.registry.model_file import UnreadableModelError, load_model
+from airflow_mlops.core.registry.own_code import verified_own_types
 from airflow_mlops.core.replay.past_partitions import PastPartition
-from airflow_mlops.core.training.assemble import check_classes, describe_candidates
-from airflow_mlops.core.training.fit_estimator import candidate_of, fit_or_search
-from airflow_mlops.core.training.global_seeds import seed_generators
+from airflow_mlops.core.training.assemble import TrainingRequest, check_window, describe_candidates, fit_settings
+from airflow_mlops.core.training.fit_candidate import fit_by, fit_request_of, fit_rows, local_runner
 from airflow_mlops.core.training.inspect_candidates import describe_refusals
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
-from airflow_mlops.core.training.search_parameters import search_settings
+from airflow_mlops.core.training.user_runs import OFFLINE
 from airflow_mlops.core.training.window import ModelRows
 from airflow_mlops.core.workspace import Workspace
 
@@ -42,27 +51,48 @@ BASELINES = "baselines of the gates"
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A model as of a partition: its predictions by the position of the partition, each of shape (n_rows,).
+    """A model as of a partition, and its predictions, of shape (n_rows,), (n_rows, n_classes) or (n_rows, n_quantiles).
 
-    ``failed`` is the reason why there is no such model; ``seconds`` the time of fit and predictions.
+    ``holdout`` are those of the labelled rows of its holdout, ``predictions`` those of all rows by the position of the
+    partition; where it cannot predict, ``not_judged`` and ``unpredicted`` have the reason. ``failed`` is the reason
+    why there is no such model; ``seconds`` the time of fit and predictions.
     """
 
     predictions: dict[int, Floats] = field(default_factory=dict)
     failed: str | None = None
     seconds: float = 0.0
+    holdout: Floats | None = None
+    not_judged: str | None = None
+    unpredicted: dict[int, str] = field(default_factory=dict)
+
+    def at(self, position: int) -> Floats:
+        """Return the predictions for a partition.
+
+        Raises
+        ------
+        TrainingError
+            If it cannot predict a row of it.
+        """
+        if position in self.unpredicted:
+            raise TrainingError(self.unpredicted[position])
+        return self.predictions[position]
 
 
 @dataclass(frozen=True)
 class FittedHistory:
     """The models of a replay: ``models[as_of][candidate]``, where ``as_of`` is a partition's position.
 
-    ``baselines`` are the predictions of the gates' baselines for the holdout as of a position, where gates ask for any.
+    ``baselines`` are those of the gates on the holdout as of a position, where gates ask for any. ``refused`` has the
+    reasons why candidates are never fitted, by name, ``untrained`` the reasons why a window cannot be learned from, by
+    position.
     """
 
     loop: Loop
     partitions: Sequence[PastPartition]
     models: dict[int, dict[str, FittedModel]]
-    baselines: dict[int, dict[str, Floats]]
+    baselines: dict[int, Baselines]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    untrained: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def first(self) -> int:
@@ -72,14 +102,24 @@ class FittedHistory:
 
 @dataclass(frozen=True)
 class _Job:
-    """One fit: its request, the positions it is fitted on and predicts, categories without declared levels, classes."""
+    """One fit: its request, the positions it is fitted on, judged on and predicts, categories without declared levels.
+
+    ``baselines`` is true of the fit of the baselines, whose request is that of any candidate.
+    """
 
     as_of: int
+    loop: Loop
     request: FitRequest
     fitted: tuple[int, ...]
+    holdout: tuple[int, ...]
     predicted: tuple[int, ...]
-    categories: tuple[str, ...] = ()
-    classes: tuple[str, ...] | None = None
+    categories: tuple[str, ...]
+    baselines: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the fit for the progress."""
+        return BASELINES if self.baselines else self.request.candidate
 
 
 def window_positions(loop: Loop, as_of: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -111,8 +151,7 @@ def fit_history(
     Raises
     ------
     DeclarationError
-        If the declaration has candidates fitted elsewhere than on a worker, weights of
-        rows, or quantiles.
+        If the declaration has candidates fitted elsewhere than on a worker, or a threshold.
     TrainingError
         If the user's function gives no candidates.
     """
@@ -122,69 +161,81 @@ def fit_history(
             f"is {loop.train.runs_on.kind!r}; a replay fits hundreds of models here, so it needs 'worker'",
             key="train.runs_on.kind",
         )
-    for name in ("weight", "half_life_days", "quantiles"):
-        if getattr(loop.train, name):
-            raise DeclarationError(
-                "is declared, and a replay counts every row once and predicts one number; leave it out to replay the "
-                "policies without it",
-                key=f"train.{name}",
-            )
-    jobs = [job for job in _jobs(workspace, len(partitions)) if as_of is None or job.as_of in as_of]
-    history = FittedHistory(loop, partitions, {}, {})
-    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
-        for position, partition in enumerate(partitions):
-            _fit_rows(partition).write(Path(folder) / f"{position}.parquet")
-        # Not forked: what the parent holds open, such as a lake, does not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, mp_context=context, initializer=_open_folder, initargs=(folder,)) as pool:
-            futures = {pool.submit(_fit, job): job for job in jobs}
-            for done, future in enumerate(as_completed(futures), start=1):
-                job, model = futures[future], future.result()
-                if job.request.candidate == BASELINES:
-                    history.baselines.setdefault(job.as_of, {}).update(model)
-                else:
-                    history.models.setdefault(job.as_of, {})[job.request.candidate] = model
-                progress(done, len(jobs), f"{job.request.candidate} as of {partitions[job.as_of].key[:10]}")
-    return history
-
-
-def _jobs(workspace: Workspace, count: int) -> Any:
-    loop = workspace.loop
     if loop.train.threshold is not None:
         raise DeclarationError("a replay decides at 0.5; leave the threshold out of it", key="train.threshold")
     listed = describe_candidates(loop, workspace.root)
     if not listed["names"]:
         raise TrainingError(describe_refusals(loop.train.function, listed["refused"]))
-    search = search_settings(loop) if listed["searched"] else None
-    needs_baselines = any(gate.better_than is not None for gate in loop.gates)
-    for as_of in range(loop.train.partitions_needed - 1, count):
-        fitted_on, holdout = window_positions(loop, as_of)
-        for candidate in [*listed["names"], *([BASELINES] if needs_baselines else [])]:
-            request = FitRequest(
-                model=loop.model,
-                operation=f"replay-{as_of}",
-                candidate=candidate,
-                attempt="0",
-                function=loop.train.function,
-                seed=loop.train.seed,
-                classifies=loop.classifies,
-                label=loop.data.label,
-                window=(),
-                search=search,
-                file="",
-                root=str(workspace.root.absolute()),
-                early_stopping=loop.train.early_stopping.model_dump() if loop.train.early_stopping else None,
-            )
-            predicted = holdout if candidate == BASELINES else (*holdout, *range(as_of + 1, count))
-            yield _Job(as_of, request, fitted_on, predicted, open_categories(workspace), loop.class_names)
+    places = [
+        place for place in range(loop.train.partitions_needed - 1, len(partitions)) if as_of is None or place in as_of
+    ]
+    untrained = _untrained(loop, partitions, places)
+    history = FittedHistory(loop, partitions, {}, {}, listed["refused"], untrained)
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        for position, partition in enumerate(partitions):
+            FitRows(partition.features, partition.label).write(Path(folder) / f"{position}.parquet")
+            partition.rows.reset_index(drop=True).to_parquet(Path(folder) / f"{position}-rows.parquet")
+        jobs = [
+            job
+            for place in places
+            if place not in untrained
+            for job in _jobs(workspace, partitions, place, listed, Path(folder))
+        ]
+        # Not forked: what the parent holds open, such as a lake, does not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=_open_folder, initargs=(folder,)) as pool:
+            futures = {pool.submit(_fit, job): job for job in jobs}
+            for done, future in enumerate(as_completed(futures), start=1):
+                job, result = futures[future], future.result()
+                if isinstance(result, Baselines):
+                    history.baselines[job.as_of] = result
+                else:
+                    history.models.setdefault(job.as_of, {})[job.request.candidate] = result
+                progress(done, len(jobs), f"{job.name} as of {partitions[job.as_of].key[:10]}")
+    return history
 
 
-def _fit_rows(partition: PastPartition) -> FitRows:
-    """Return the rows of a partition in the form that the processes read."""
-    return FitRows(partition.features, partition.label)
+def _untrained(loop: Loop, partitions: Sequence[PastPartition], places: Sequence[int]) -> dict[int, str]:
+    """Return the reasons why the windows of trainings cannot be learned from, by their positions."""
+    reasons = {}
+    for place in places:
+        window = [partitions[position] for position in window_positions(loop, place)[0]]
+        rows = pd.concat([partition.rows[partition.labelled] for partition in window], ignore_index=True)
+        try:
+            check_window(rows, loop)
+        except (TrainingError, DataError) as error:
+            reasons[place] = str(error)
+    return reasons
 
 
-_ROWS: dict[int, FitRows] = {}
+def _jobs(
+    workspace: Workspace, partitions: Sequence[PastPartition], as_of: int, listed: Mapping[str, Any], folder: Path
+) -> Iterator[_Job]:
+    """Yield the fits of a training as of a position."""
+    loop = workspace.loop
+    fitted, holdout = window_positions(loop, as_of)
+    window = TrainingWindow(*(tuple(partitions[place].pin for place in places) for places in (fitted, holdout)))
+    request = TrainingRequest(
+        partition=partitions[as_of].key,
+        decision=as_of,
+        function=loop.train.function,
+        source="",
+        seed=loop.train.seed,
+        window=window,
+        candidates=tuple(listed["names"]),
+        profile="",
+        operation=f"replay-{as_of}",
+        **fit_settings(workspace, searched=listed["searched"]),
+    )
+    predicted = (*holdout, *range(as_of + 1, len(partitions)))
+    for candidate in request.candidates:
+        fit = fit_request_of(workspace, request, candidate, folder / MODEL_FILE)
+        yield _Job(as_of, loop, fit, fitted, holdout, predicted, open_categories(workspace))
+    if any(gate.better_than is not None for gate in loop.gates):
+        yield _Job(as_of, loop, fit, fitted, holdout, (), open_categories(workspace), baselines=True)
+
+
+_ROWS: dict[int, ModelRows] = {}
 _FOLDER = Path()
 
 
@@ -193,57 +244,78 @@ def _open_folder(folder: str) -> None:
     _FOLDER = Path(folder)
 
 
-def _rows(position: int) -> FitRows:
+def _rows(position: int) -> ModelRows:
     if position not in _ROWS:
-        _ROWS[position] = FitRows.read(_FOLDER / f"{position}.parquet")
+        rows = pd.read_parquet(_FOLDER / f"{position}-rows.parquet")
+        _ROWS[position] = ModelRows(rows, FitRows.read(_FOLDER / f"{position}.parquet").features)
     return _ROWS[position]
 
 
-def _fit(job: _Job) -> Any:
-    """Fit in a process of the pool; return a :class:`FittedModel`, or the baselines' predictions by name."""
+def _labelled(job: _Job, positions: Sequence[int]) -> ModelRows:
+    """Return the labelled rows of partitions, as a training reads them."""
+    parts = [_rows(position) for position in positions]
+    rows = ModelRows(
+        pd.concat([part.rows for part in parts], ignore_index=True),
+        pd.concat([part.features for part in parts], ignore_index=True),
+    )
+    return rows.where(rows.rows[job.request.label].notna().to_numpy())
+
+
+def _fit(job: _Job) -> FittedModel | Baselines:
+    """Fit a candidate, or the baselines, in a process of the pool."""
+    return _fit_baselines(job) if job.baselines else _fit_candidate(job)
+
+
+def _fit_candidate(job: _Job) -> FittedModel:
     started = time.monotonic()
-    window = [_rows(position) for position in _positions_to_read(job)]
-    labelled = [~np.isnan(rows.label) for rows in window]
-    label = np.concatenate([rows.label[mask] for rows, mask in zip(window, labelled, strict=True)])
-    features = pd.concat([rows.features[mask] for rows, mask in zip(window, labelled, strict=True)], ignore_index=True)
-    levels = _window_levels(job, features)
-    features = with_levels(features, levels)
+    window = _labelled(job, job.fitted)
+    levels = _window_levels(job, window.features)
+    window = ModelRows(window.rows, with_levels(window.features, levels))
     with threadpool_limits(1):
-        if job.request.candidate == BASELINES:
-            return _baselines(job, features, label, levels)
-        moment = np.repeat(np.arange(len(window)), [int(mask.sum()) for mask in labelled])
         try:
-            if job.classes is not None:
-                check_classes(pd.Series(label, name=job.request.label), job.classes)
-            with seed_generators(job.request.seed):
-                model = fit_or_search(
-                    candidate_of(job.request), job.request, FitRows(features, _cast_label(job, label), moment)
-                )[0]
-            predictions = {
-                position: predict(
-                    model, with_levels(_rows(position).features, levels), classifies=job.request.classifies
-                )
-                for position in job.predicted
-            }
+            model = _kept_model(job, window)
         except TrainingError as error:
             return FittedModel(failed=str(error), seconds=time.monotonic() - started)
-    return FittedModel(predictions, seconds=time.monotonic() - started)
+        except UnreadableModelError as error:
+            return FittedModel(failed=failure_of(job.request.candidate, error), seconds=time.monotonic() - started)
+        holdout, not_judged, unpredicted = None, None, {}
+        predictions = {}
+        try:
+            held_out = with_levels(_labelled(job, job.holdout).features, levels)
+            if len(held_out):
+                holdout = predict(model, held_out, classifies=job.request.classifies)
+        except TrainingError as error:
+            not_judged = failure_of(job.request.candidate, error)
+        for position in job.predicted:
+            features = with_levels(_rows(position).features, levels)
+            try:
+                predictions[position] = predict(model, features, classifies=job.request.classifies)
+            except TrainingError as error:
+                unpredicted[position] = str(error)
+    return FittedModel(predictions, None, time.monotonic() - started, holdout, not_judged, unpredicted)
 
 
-def _positions_to_read(job: _Job) -> tuple[int, ...]:
-    """Return the positions that a fit reads: its window, or for baselines the newest ones with enough rows."""
-    if job.request.candidate != BASELINES:
-        return job.fitted
+def _kept_model(job: _Job, window: ModelRows) -> Any:
+    """Fit a candidate into a file as a training does, and return the model that is loaded from it."""
+    train = job.loop.train
+    with tempfile.TemporaryDirectory(dir=_FOLDER) as folder:
+        file = Path(folder) / MODEL_FILE
+        request = replace(job.request, file=str(file))
+        rows = fit_rows(window, request, job.loop)
+        result = fit_by(local_runner(None, train.limits), request, rows, offline_variables(file.with_name(OFFLINE)))
+        subject = f"candidate {request.candidate!r}"
+        own_types = verified_own_types(request.own_types, request.own_code, Path(request.root), subject)
+        return load_model(file, result.digest, own_types)
+
+
+def _positions_of_baselines(job: _Job) -> tuple[int, ...]:
+    """Return the newest positions of a window that have enough rows for the baselines."""
     rows = 0
     for place in range(len(job.fitted) - 1, -1, -1):
-        rows += int(np.count_nonzero(~np.isnan(_rows(job.fitted[place]).label)))
+        rows += int(_rows(job.fitted[place]).rows[job.request.label].notna().sum())
         if rows >= FITTED_ROWS:
             return job.fitted[place:]
     return job.fitted
-
-
-def _cast_label(job: _Job, label: Floats) -> Any:
-    return label.astype(np.int64) if job.request.classifies else label
 
 
 def _window_levels(job: _Job, features: pd.DataFrame) -> dict[str, tuple[str, ...]]:
@@ -261,16 +333,20 @@ def with_levels(features: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -
     return features.assign(**columns) if columns else features
 
 
-def _baselines(
-    job: _Job, features: pd.DataFrame, label: Floats, levels: Mapping[str, tuple[str, ...]]
-) -> dict[str, Floats]:
-    chosen = np.zeros(len(label), bool)
-    chosen[np.random.default_rng(job.request.seed).permutation(len(label))[:FITTED_ROWS]] = True
-    training = ModelRows(pd.DataFrame({job.request.label: label}), features).where(chosen)
-    holdout = with_levels(
-        pd.concat([_rows(position).features for position in job.predicted], ignore_index=True), levels
-    )
-    baselines = fit_baselines(
-        training, job.request.label, holdout, classifies=job.request.classifies, classes=job.classes
-    )
-    return dict(baselines.predictions)
+def _fit_baselines(job: _Job) -> Baselines:
+    loop, label = job.loop, job.request.label
+    sample = _labelled(job, _positions_of_baselines(job))
+    chosen = np.zeros(len(sample.rows), bool)
+    chosen[np.random.default_rng(job.request.seed).permutation(len(chosen))[:FITTED_ROWS]] = True
+    levels = _window_levels(job, sample.features)
+    training = ModelRows(sample.rows, with_levels(sample.features, levels)).where(chosen)
+    with threadpool_limits(1):
+        return fit_baselines(
+            training,
+            label,
+            with_levels(_labelled(job, job.holdout).features, levels),
+            classifies=job.request.classifies,
+            classes=loop.class_names,
+            weight=fit_weights(training.rows, job.request.weights, loop.data.time),
+            quantiles=loop.train.quantiles,
+        )

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from airflow_mlops.core.data.row_weights import WeightError
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Clock, Regret, Retrain
 from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, DriftJudged, PerformanceJudged, WindowJudged
 from airflow_mlops.core.replay.fit_history import FittedHistory, window_positions
+from airflow_mlops.core.replay.past_partitions import labelled_weights
 from airflow_mlops.core.training.reference_profile import ReferenceProfile, profile_window
 from airflow_mlops.core.training.row_losses import Floats, metric_value, row_losses
 from airflow_mlops.core.watch.drift.detect_drift import drift_of_window
@@ -78,9 +80,13 @@ class JudgedWindows:
     def _performance_of(self, position: int, as_of: int, candidate: str, served: Floats) -> PerformanceJudged:
         declared = self.loop.performance
         assert declared is not None
-        rows = self._rows([position], [served])
-        if rows.label.size < declared.min_rows:
+        label = self.history.partitions[position].label
+        if np.count_nonzero(~np.isnan(label)) < declared.min_rows:
             return PerformanceJudged(verdict=INSUFFICIENT_DATA, metric=declared.metric)
+        try:
+            rows = self._rows([position], served[~np.isnan(label)])
+        except WeightError as error:
+            return PerformanceJudged(verdict=INSUFFICIENT_DATA, metric=declared.metric, message=str(error))
         verdict, _ = judge_performance(declared, rows, self._holdout(as_of, candidate), Look(declared.alarm_rate))
         return verdict
 
@@ -90,24 +96,26 @@ class JudgedWindows:
         assert declared is not None
         if (as_of, candidate) not in self._holdouts:
             positions = window_positions(self.loop, as_of)[1]
-            rows = self._rows(positions, [model.predictions[at] for at in positions])
-            losses = row_losses(declared.metric, rows.label, rows.predicted)
+            assert model.holdout is not None
+            rows = self._rows(positions, model.holdout)
+            losses, weight = row_losses(declared.metric, rows.label, rows.predicted), rows.weight
+            slices = rows.columns.items()
             self._holdouts[as_of, candidate] = HoldoutLosses(
-                metric_value(declared.metric, losses),
-                MeanLoss.of(losses),
-                {name: losses_by_slice(values, losses, declared.min_rows)[0] for name, values in rows.columns.items()},
+                metric_value(declared.metric, losses, weight),
+                MeanLoss.of(losses, weight),
+                {name: losses_by_slice(values, losses, declared.min_rows, weight)[0] for name, values in slices},
             )
         return self._holdouts[as_of, candidate]
 
-    def _rows(self, positions: Sequence[int], predicted: Sequence[Floats]) -> ServedRows:
-        """Return labels, predictions and the columns of slices of the labelled rows of partitions."""
+    def _rows(self, positions: Sequence[int], predicted: Floats) -> ServedRows:
+        """Return labels, columns of slices and weights of the labelled rows of partitions, with their predictions."""
         declared, parts = self.loop.performance, [self.history.partitions[at] for at in positions]
         assert declared is not None
-        labelled = np.concatenate([part.labelled for part in parts])
         return ServedRows(
-            np.concatenate([part.label for part in parts])[labelled],
-            np.concatenate(predicted)[labelled],
-            {name: np.concatenate([part.columns[name] for part in parts])[labelled] for name in declared.slices},
+            np.concatenate([part.label[part.labelled] for part in parts]),
+            predicted,
+            {name: np.concatenate([part.columns[name][part.labelled] for part in parts]) for name in declared.slices},
+            labelled_weights(parts, self.loop),
         )
 
 

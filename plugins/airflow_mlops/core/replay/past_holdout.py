@@ -1,4 +1,4 @@
-"""The holdout of a past training, and the gates of a candidate on it."""
+"""The holdout of a past training, and the gates of its candidates on it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from airflow_mlops.core.declaration.evaluate import COSTS, ROBUSTNESS, STABILITY
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.errors import GateError, TrainingError
+from airflow_mlops.core.evaluation.evaluate_candidates import failure_of
+from airflow_mlops.core.evaluation.evaluation_context import NO_LABELS
 from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, gates_pass
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
+from airflow_mlops.core.evaluation.simple_baselines import Baselines
 from airflow_mlops.core.replay.fit_history import FittedHistory, FittedModel, window_positions
-from airflow_mlops.core.training.row_losses import Floats, row_losses
+from airflow_mlops.core.replay.past_partitions import labelled_weights
+from airflow_mlops.core.training.inspect_candidates import describe_left_out
+from airflow_mlops.core.training.row_losses import DomainError, Floats, weighted_loss
 
 
 class PastHoldout:
@@ -22,30 +27,25 @@ class PastHoldout:
     def __init__(self, history: FittedHistory, loop: Loop, as_of: int) -> None:
         self.history, self.loop, self.as_of = history, loop, as_of
         self.fitted, self.positions = window_positions(loop, as_of)
-
-    @cached_property
-    def labelled(self) -> npt.NDArray[np.bool_]:
-        """Mask of the rows with a label."""
-        return np.concatenate([self.history.partitions[position].labelled for position in self.positions])
+        self.parts = [history.partitions[position] for position in self.positions]
 
     @cached_property
     def label(self) -> Floats:
         """Labels, shape (n_rows,)."""
-        parts = [self.history.partitions[position].label for position in self.positions]
-        label: Floats = np.concatenate(parts)[self.labelled]
+        label: Floats = np.concatenate([part.label[part.labelled] for part in self.parts])
         return label
+
+    @cached_property
+    def weight(self) -> Floats | None:
+        """Weights, shape (n_rows,); None where none are declared."""
+        return labelled_weights(self.parts, self.loop)
 
     @cached_property
     def columns(self) -> dict[str, Any]:
         """The columns that gates slice or group by."""
-        parts = [self.history.partitions[position].columns for position in self.positions]
-        return {name: np.concatenate([part[name] for part in parts])[self.labelled] for name in parts[0]}
-
-    @cached_property
-    def baselines(self) -> dict[str, Floats]:
-        """Predictions of the baselines."""
         return {
-            name: predictions[self.labelled] for name, predictions in self.history.baselines.get(self.as_of, {}).items()
+            name: np.concatenate([part.columns[name][part.labelled] for part in self.parts])
+            for name in self.parts[0].columns
         }
 
     @cached_property
@@ -57,29 +57,80 @@ class PastHoldout:
             name: list(Slices.from_column(np.concatenate([part[name] for part in parts])).names) for name in columns
         }
 
-    def predictions_of(self, model: FittedModel) -> Floats:
-        """Return a model's predictions, shape (n_rows,)."""
-        predictions: Floats = np.concatenate([model.predictions[position] for position in self.positions])[
-            self.labelled
-        ]
-        return predictions
+    @cached_property
+    def usable(self) -> tuple[dict[str, float], dict[str, str]]:
+        """The mean loss of each candidate that can be judged, and the reasons of the others, by name.
 
-    def judge(self, model: FittedModel, champion: FittedModel | None) -> tuple[bool, float]:
-        """Return whether a candidate passes the gates, and its mean loss.
+        Raises
+        ------
+        TrainingError, GateError, DataError
+            If the window cannot be learned from, or nothing can be judged on the holdout.
+        """
+        history, losses = self.history, {}
+        if self.as_of in history.untrained:
+            raise TrainingError(history.untrained[self.as_of])
+        models = history.models.get(self.as_of, {})
+        left_out = {**history.refused, **{name: model.failed for name, model in models.items() if model.failed}}
+        fitted = {name: model for name, model in models.items() if not model.failed}
+        if fitted and not self.label.size:
+            raise GateError(NO_LABELS)
+        for name, model in fitted.items():
+            try:
+                if model.holdout is None:
+                    left_out[name] = str(model.not_judged)
+                else:
+                    losses[name] = weighted_loss(self.loop.metric, self.label, model.holdout, self.weight)
+            except DomainError as error:
+                left_out[name] = failure_of(name, error)
+        return losses, left_out
+
+    def judge_all(self, champion: FittedModel | None) -> list[tuple[bool, float, str]]:
+        """Return for each usable candidate whether it passes the gates, its mean loss, and its name.
+
+        Raises
+        ------
+        TrainingError, GateError, DataError
+            As :attr:`usable` does, and if no candidate is usable.
+        """
+        losses, left_out = self.usable
+        if not losses:
+            raise TrainingError("; ".join(describe_left_out(left_out)) or "no candidate was fitted")
+        models = self.history.models[self.as_of]
+        return [(self.passes_gates(models[name], champion), loss, name) for name, loss in losses.items()]
+
+    def passes_gates(self, model: FittedModel, champion: FittedModel | None) -> bool:
+        """Return whether a usable candidate passes the gates.
 
         Gates on cost, robustness, stability and a user's own metrics are left out.
         """
-        loop, predicted = self.loop, self.predictions_of(model)
-        holdout = Holdout(
-            self.label,
-            predicted,
-            None if champion is None else self.predictions_of(champion),
-            self.columns,
-            self.baselines,
-            expected_groups=self.groups,
-            seed=loop.train.seed,
-        )
+        loop, baselines = self.loop, self.history.baselines.get(self.as_of, Baselines({}, 0, None))
         left_out = {*COSTS, *ROBUSTNESS, STABILITY, *(metric.name for metric in loop.evaluate.metrics)}
         gates = [gate for gate in loop.gates if gate.metric not in left_out]
-        loss = float(np.mean(row_losses(loop.metric, self.label, predicted)))
-        return gates_pass(evaluate_gates(gates, holdout)) if gates else True, loss
+        if not gates:
+            return True
+        assert model.holdout is not None
+        champion_predictions, champion_failed = None, None
+        try:
+            champion_predictions = None if champion is None else self.predictions_of(champion)
+        except TrainingError as error:
+            champion_failed = str(error)
+        holdout = Holdout(
+            self.label,
+            model.holdout,
+            champion_predictions,
+            self.columns,
+            baselines.predictions,
+            champion_failed=champion_failed,
+            missing_baselines=baselines.reasons,
+            expected_groups=self.groups,
+            seed=loop.train.seed,
+            weight=self.weight,
+        )
+        return gates_pass(evaluate_gates(gates, holdout))
+
+    def predictions_of(self, model: FittedModel) -> Floats:
+        """Return an older model's predictions, shape (n_rows,); raises as :meth:`FittedModel.at` does."""
+        predictions: Floats = np.concatenate(
+            [model.at(position)[part.labelled] for position, part in zip(self.positions, self.parts, strict=True)]
+        )
+        return predictions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from airflow_mlops.core.data.row_weights import row_weights
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.evaluation.evaluation_context import column_of, declared_columns
@@ -23,11 +24,12 @@ from airflow_mlops.core.workspace import Workspace
 class PastPartition:
     """A published partition: its pin, and row by row the features, label, key and columns of slices.
 
-    ``label`` is NaN where none has arrived; ``columns`` are those that gates, the evaluation or the watch
-    slice or group by.
+    ``label`` is NaN where none has arrived; ``rows`` are the columns of label, time and weight as they are stored,
+    ``columns`` those that gates, the evaluation or the watch slice or group by.
     """
 
     pin: PinnedPartition
+    rows: pd.DataFrame
     features: pd.DataFrame
     label: Floats
     keys: npt.NDArray[np.object_]
@@ -73,9 +75,16 @@ def past_partitions(workspace: Workspace, *, until: str | None = None) -> list[P
     return [past_partition(loop, pin, read_rows(workspace, [pin], schema=schema)) for pin in pins]
 
 
+def labelled_weights(parts: Sequence[PastPartition], loop: Loop) -> Floats | None:
+    """Return the weights of the labelled rows of partitions; raises as :func:`row_weights` does."""
+    return row_weights(pd.concat([part.rows[part.labelled] for part in parts], ignore_index=True), loop.train.weight)
+
+
 def past_partition(loop: Loop, pin: PinnedPartition, rows: ModelRows) -> PastPartition:
     """Return a partition from its pin and its rows."""
     label = pd.to_numeric(rows.rows[loop.data.label]).to_numpy(np.float64, na_value=np.nan)
     slices = loop.watch.performance.slices if loop.watch.performance is not None else ()
     columns = {name: column_of(rows, name) for name in dict.fromkeys([*declared_columns(loop), *slices])}
-    return PastPartition(pin, rows.features, label, rows.rows[loop.data.key].to_numpy(object), columns)
+    stored = [loop.data.label, loop.data.time, *([loop.train.weight] if loop.train.weight else [])]
+    kept = rows.rows[[name for name in dict.fromkeys(stored) if name in rows.rows]]
+    return PastPartition(pin, kept, rows.features, label, rows.rows[loop.data.key].to_numpy(object), columns)

@@ -7,15 +7,17 @@ same fold. What is left out is named in :data:`LEFT_OUT`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
+from airflow_mlops.core.data.row_weights import WeightError
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.declaration.rollout import SERVING
-from airflow_mlops.core.errors import GateError
+from airflow_mlops.core.errors import DataError, GateError, TrainingError
 from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.fold import Fold
@@ -39,12 +41,20 @@ from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, MEASURED,
 from airflow_mlops.core.replay.fit_history import FittedHistory, FittedModel
 from airflow_mlops.core.replay.judged_windows import JudgedWindows
 from airflow_mlops.core.replay.past_holdout import PastHoldout
+from airflow_mlops.core.replay.past_partitions import labelled_weights
 from airflow_mlops.core.retrain.retrain_policy import RetrainDecision, Trigger, decide_retrain
-from airflow_mlops.core.rollout.analyse_rows import ComparedRows, StageOnRows, rows_verdict
+from airflow_mlops.core.rollout.analyse_rows import (
+    ChallengerFailedError,
+    ComparedRows,
+    StageOnRows,
+    challenger_losses,
+    relative_weights,
+    rows_verdict,
+)
 from airflow_mlops.core.rollout.next_transition import next_transition
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict
-from airflow_mlops.core.training.row_losses import Floats, metric_value, row_losses
+from airflow_mlops.core.training.row_losses import DomainError, Floats, metric_value, row_losses
 from airflow_mlops.core.watch.measure_regret import insufficient_labels, regret_of, required_rows
 
 D = TypeVar("D", bound=Details)
@@ -61,7 +71,8 @@ class ReplayedPolicy:
     """The outcome of a replayed policy.
 
     ``losses`` is the served metric by the position of the partition; ``promoted`` and ``decided`` are the positions of
-    promotions, the first model's too, and of decisions to retrain.
+    promotions, the first model's too, and of decisions to retrain. ``unserved`` has the reasons why the champion could
+    not predict a partition, by its position.
     """
 
     name: str
@@ -71,6 +82,7 @@ class ReplayedPolicy:
     refused: list[int] = field(default_factory=list)
     taken_back: list[int] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
+    unserved: dict[int, str] = field(default_factory=dict)
 
 
 def replay_policy(
@@ -137,8 +149,7 @@ class _Replay:
         partition = self.history.partitions[position]
         key, pin = partition.key, partition.pin
         self.add(key, SnapshotPublished(version=pin.version, digest=pin.digest, rows=len(partition.label)))
-        if self.state.champion is not None:
-            self._score(position)
+        if self.state.champion is not None and self._score(position):
             self._decide(position, "watch")
             self._train(position)
             self._roll_out(position)
@@ -146,10 +157,16 @@ class _Replay:
         self._train(position)
         self._roll_out(position)
 
-    def _score(self, position: int) -> None:
+    def _score(self, position: int) -> bool:
+        """Score a partition and judge it; return whether the champion can predict it."""
         champion, partition = self.state.champion, self.history.partitions[position]
         assert champion is not None
         key, number, loop = partition.key, champion.number, self.loop
+        try:
+            predictions = self._served_predictions(position)
+        except TrainingError as error:
+            self.policy.unserved[position] = str(error)
+            return False
         self.add(
             key,
             PredictionsPublished(
@@ -160,48 +177,51 @@ class _Replay:
                 rows=len(partition.label),
             ),
         )
-        labelled, losses, predictions = (
-            partition.labelled,
-            self._losses(number, position),
-            self._served_predictions(position),
-        )
+        labelled = partition.labelled
         if labelled.any():
-            served_losses = row_losses(loop.metric, partition.label[labelled], predictions[labelled])
-            self.policy.losses[position] = metric_value(loop.metric, served_losses)
+            # A label, a prediction or a weight that has no place in the metric: no value, as in the watch.
+            with suppress(DomainError, WeightError):
+                losses = row_losses(loop.metric, partition.label[labelled], predictions[labelled])
+                self.policy.losses[position] = metric_value(loop.metric, losses, labelled_weights([partition], loop))
         for verdict in self.windows.judge(position, *self.trained[number], number, predictions):
             self.add(key, verdict)
         if isinstance(loop.retrain.policy, Regret):
-            regret = self._regret(number, position, losses, int(labelled.sum()))
+            try:
+                regret = self._regret(number, position, int(labelled.sum()))
+            except (TrainingError, DomainError) as error:
+                regret = RegretMeasured(verdict=INSUFFICIENT_DATA, message=f"no fresh model: {error}", rows=0)
             self.add(key, replace(regret, champion=number, snapshot=partition.pin.digest))
+        return True
 
     def _served_predictions(self, position: int) -> Floats:
         """Return the served predictions: the champion's, and a challenger's on its share of the keys."""
         champion, rollout = self.state.champion, self.state.rollout
         assert champion is not None
-        predictions = self._predictions(champion.number, position)
+        predictions = self._model(champion.number).at(position)
         if rollout is None or rollout.kind not in SERVING:
             return predictions
         keys = self.history.partitions[position].keys
         mask = sticky_share(keys.tolist(), salt=rollout.salt, percent=rollout.share)
         mask = mask if predictions.ndim == 1 else mask[:, None]
-        return np.where(mask, self._predictions(rollout.version.number, position), predictions)
-
-    def _predictions(self, number: str, position: int) -> Floats:
-        return self._model(number).predictions[position]
+        challenger = self._model(rollout.version.number)
+        if position in challenger.unpredicted:
+            return predictions
+        return np.where(mask, challenger.at(position), predictions)
 
     def _model(self, number: str) -> FittedModel:
         as_of, candidate = self.trained[number]
         return self.history.models[as_of][candidate]
 
-    def _regret(self, number: str, position: int, losses: Floats, labelled: int) -> RegretMeasured:
+    def _regret(self, number: str, position: int, labelled: int) -> RegretMeasured:
         needed = required_rows(self.loop)
         if labelled < needed:
             return insufficient_labels(labelled, needed)
         as_of, candidate = self.trained[number]
         fresh = self.history.models.get(position - 1, {}).get(candidate)
         if fresh is None or fresh.failed is not None:
-            reason = "none was fitted" if fresh is None else fresh.failed
-            return RegretMeasured(verdict=INSUFFICIENT_DATA, message=f"no fresh model: {reason}", rows=labelled)
+            reason = self.history.untrained.get(position - 1, "none was fitted") if fresh is None else fresh.failed
+            raise TrainingError(reason)
+        losses = self._losses(number, position)
         fresh_losses = losses if as_of == position - 1 else self._losses_of(fresh, position)
         figures = regret_of(self.loop.metric, losses, fresh_losses)
         return replace(RegretMeasured(verdict=MEASURED, rows=labelled), **figures)
@@ -214,7 +234,7 @@ class _Replay:
         labelled = partition.labelled
         if not labelled.any():
             return np.zeros(0)
-        return row_losses(self.loop.metric, partition.label[labelled], model.predictions[position][labelled])
+        return row_losses(self.loop.metric, partition.label[labelled], model.at(position)[labelled])
 
     def _decide(self, position: int, trigger: Trigger) -> None:
         key = self.history.partitions[position].key
@@ -230,28 +250,27 @@ class _Replay:
             return
         key = self.history.partitions[position].key
         self.add(key, TrainingStarted(decision=decision.sequence))
-        models = self.history.models.get(position, {})
-        holdout = PastHoldout(self.history, self.loop, position)
         champion = None if self.state.champion is None else self._model(self.state.champion.number)
         try:
-            judged = [
-                (*holdout.judge(model, champion), name) for name, model in sorted(models.items()) if not model.failed
-            ]
+            holdout = PastHoldout(self.history, self.loop, position)
+            judged = holdout.judge_all(champion)
         except GateError as error:
             self.add(key, CandidateRefused(decision=decision.sequence, reason=str(error)))
             self.policy.refused.append(position)
             return
-        if not judged:
-            self.add(key, TrainingFailed(decision=decision.sequence, reason="no candidate could be fitted"))
+        except (TrainingError, DataError) as error:
+            self.add(key, TrainingFailed(decision=decision.sequence, reason=str(error)))
             return
         passes, loss, name = min(judged, key=lambda candidate: (not candidate[0], candidate[1], candidate[2]))
+        left_out = holdout.usable[1] or None
         if not passes or not np.isfinite(loss):
             self.policy.refused.append(position)
-            self.add(key, CandidateRefused(decision=decision.sequence, reason="gates"))
+            self.add(key, CandidateRefused(decision=decision.sequence, reason="gates", left_out=left_out))
             return
         number = str(len(self.trained) + 1)
         self.trained[number] = (position, name)
-        self.add(key, CandidateRegistered(version=number, decision=decision.sequence, candidate=name, request=key))
+        registered = CandidateRegistered(version=number, decision=decision.sequence, candidate=name, request=key)
+        self.add(key, replace(registered, left_out=left_out))
         self.add(key, RolloutStarted(version=number))
 
     def _roll_out(self, position: int) -> None:
@@ -289,13 +308,28 @@ class _Replay:
         return verdict.verdict != "inconclusive"
 
     def compare_losses(self, position: int) -> tuple[Floats, Floats, Any]:
-        """Return the losses of challenger and champion on a partition's labelled rows, and the keys of these rows."""
+        """Return the losses of challenger and champion on a partition's labelled rows, and the keys of these rows.
+
+        Raises
+        ------
+        ChallengerFailedError
+            If the challenger cannot predict them, or predicts values that the metric does not take.
+        DomainError
+            If the metric does not take a label.
+        """
         champion, rollout = self.state.champion, self.state.rollout
         assert champion is not None
         assert rollout is not None
         partition = self.history.partitions[position]
         keys = partition.keys[partition.labelled]
-        return self._losses(rollout.version.number, position), self._losses(champion.number, position), keys
+        if not keys.size:
+            return np.zeros(0), np.zeros(0), keys
+        try:
+            predicted = self._model(rollout.version.number).at(position)[partition.labelled]
+        except TrainingError as error:
+            raise ChallengerFailedError(str(error)) from error
+        losses = challenger_losses(self.loop.metric, partition.label[partition.labelled], predicted)
+        return losses, self._losses(champion.number, position), keys
 
 
 class _PastRows(StageOnRows):
@@ -308,12 +342,12 @@ class _PastRows(StageOnRows):
         self.replay = replay
 
     def compare(self, partitions: list[str]) -> ComparedRows:
-        challenger_losses, champion_losses, keys = zip(
-            *(self.replay.compare_losses(self.replay.at[key]) for key in partitions), strict=True
-        )
-        rows = ComparedRows(np.concatenate(challenger_losses), np.concatenate(champion_losses), np.concatenate(keys), 0)
-        mask = np.ones(len(rows.keys), bool)
+        positions = [self.replay.at[key] for key in partitions]
+        parts = zip(*(self.replay.compare_losses(position) for position in positions), strict=True)
+        challenger, champion, keys = map(np.concatenate, parts)
+        weight = labelled_weights([self.replay.history.partitions[position] for position in positions], self.loop)
+        mask = np.ones(len(keys), bool)
         if self.stage.share < 100:
-            mask = sticky_share(rows.keys, salt=self.rollout.salt, percent=self.stage.share)
-        count = int(mask.sum())
-        return ComparedRows(rows.challenger_losses[mask], rows.champion_losses[mask], rows.keys[mask], count)
+            mask = sticky_share(keys, salt=self.rollout.salt, percent=self.stage.share)
+        share = 1.0 if weight is None else relative_weights(weight[mask])
+        return ComparedRows(challenger[mask] * share, champion[mask] * share, keys[mask], int(mask.sum()))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.errors import DataError, GateError, NotReadyError, TrainingError
 from airflow_mlops.core.replay.compare_policies import SHARE, PolicyComparison, PolicyFigures
+from airflow_mlops.core.replay.fit_history import FittedHistory
+from airflow_mlops.core.replay.past_holdout import PastHoldout
+from airflow_mlops.core.training.inspect_candidates import describe_left_out
 
 AS_GOOD = 0.01
 """Least lead in benefit over an equal clock for a policy to count as better."""
@@ -18,7 +21,9 @@ class ReplayReport:
     """The figures of all replayed policies, the suggested cost and the advice.
 
     ``whole`` are figures on every partition after the first model, ``later`` those on the partitions from ``split``
-    on, which the suggested ``cost`` was not chosen on.
+    on, which the suggested ``cost`` was not chosen on. ``left_out`` has each candidate that a training would leave out
+    with the reason and the partitions as of which it holds, ``untrained`` the reasons why nothing could be trained as
+    of a partition, and ``unserved`` by policy why its champion could not predict a partition.
     """
 
     model: str
@@ -32,6 +37,9 @@ class ReplayReport:
     cost: float | None
     advice: str
     declared: tuple[dict[str, Any], ...]
+    left_out: tuple[dict[str, Any], ...] = ()
+    untrained: Mapping[str, str] = field(default_factory=dict)
+    unserved: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -47,6 +55,9 @@ class ReplayReport:
             "cost": self.cost,
             "advice": self.advice,
             "declared_decisions": list(self.declared),
+            "left_out": list(self.left_out),
+            "untrained": dict(self.untrained),
+            "unserved": {name: dict(reasons) for name, reasons in self.unserved.items()},
         }
 
 
@@ -105,7 +116,54 @@ def report_replay(
         cost=cost,
         advice=advice(cost, later),
         declared=declared,
+        **left_out_of(history),
+        unserved={
+            name: {keys[position]: reason for position, reason in unserved.items()}
+            for name in all_names
+            if (unserved := comparison.replay(name).unserved)
+        },
     )
+
+
+def left_out_of(history: FittedHistory) -> dict[str, Any]:
+    """Return ``left_out`` and ``untrained`` of a report: they depend on no policy."""
+    keys = [partition.key for partition in history.partitions]
+    partitions: dict[tuple[str, str], list[str]] = {}
+    untrained = {}
+    for as_of in sorted({*history.models, *history.untrained}):
+        try:
+            reasons = PastHoldout(history, history.loop, as_of).usable[1]
+        except (TrainingError, GateError, DataError) as error:
+            untrained[keys[as_of]] = str(error)
+            continue
+        for name_and_reason in reasons.items():
+            partitions.setdefault(name_and_reason, []).append(keys[as_of])
+    left_out = [
+        {"candidate": name, "reason": reason, "partitions": as_of}
+        for (name, reason), as_of in sorted(partitions.items())
+    ]
+    return {"left_out": tuple(left_out), "untrained": untrained}
+
+
+def unused_lines(report: ReplayReport) -> list[str]:
+    """Return a line for each candidate that was left out, each kind of failed training and each unserved policy."""
+    lines = []
+    for name in dict.fromkeys(entry["candidate"] for entry in report.left_out):
+        entries = [entry for entry in report.left_out if entry["candidate"] == name]
+        as_of = sorted(key for entry in entries for key in entry["partitions"])
+        newest = next(entry["reason"] for entry in entries if as_of[-1] in entry["partitions"])
+        lines.append(f"left out: {describe_left_out({name: newest})[0]} ({_places(as_of)})")
+    for reason in dict.fromkeys(report.untrained.values()):
+        as_of = sorted(key for key, other in report.untrained.items() if other == reason)
+        lines.append(f"not trained: {reason} ({_places(as_of)})")
+    for name, reasons in report.unserved.items():
+        newest = max(reasons)
+        lines.append(f"not served under {name}: {reasons[newest]} ({_places(sorted(reasons))})")
+    return lines
+
+
+def _places(keys: Sequence[str]) -> str:
+    return f"{keys[-1][:10]}" if len(keys) == 1 else f"{len(keys)} partitions, {keys[0][:10]} to {keys[-1][:10]}"
 
 
 def advice(cost: float | None, later: Sequence[PolicyFigures]) -> str:

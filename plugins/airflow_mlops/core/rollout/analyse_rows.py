@@ -209,14 +209,18 @@ def compare_rows(
     if not labelled.any():
         return ComparedRows(np.zeros(0), np.zeros(0), keys, len(features))
     weight = row_weights(rows.rows[labelled], loop.train.weight)
-    # Of losses times relative weights, the plain mean is the weighted one.
-    share = 1.0 if weight is None else weight / weight.mean()
+    share = 1.0 if weight is None else relative_weights(weight)
     return ComparedRows(
         challenger_losses(loop.metric, label[labelled], challenger_predictions[labelled]) * share,
         row_losses(loop.metric, label[labelled], champion_predictions[labelled]) * share,
         keys,
         len(features),
     )
+
+
+def relative_weights(weight: Floats) -> Floats:
+    """Return weights relative to their mean: of losses times these, the plain mean is the weighted one."""
+    return weight / weight.mean() if weight.any() else weight
 
 
 def challenger_losses(metric: MetricName, label: Floats, predicted: Floats) -> Floats:

@@ -162,15 +162,13 @@ def close_decision(
 
 
 def _request(workspace: Workspace, decision: Record[RetrainDecided], window: TrainingWindow) -> TrainingRequest:
-    train, data = workspace.loop.train, workspace.loop.data
+    train = workspace.loop.train
     candidates = describe_candidates(workspace.loop, workspace.root)
     if not candidates["names"]:
         raise TrainingError(describe_refusals(train.function, candidates["refused"]))
     schema = fit_schema(workspace, window.fitted)
     frames = {pin.partition: read_window(workspace, [pin], schema=schema) for pin in window.fitted}
-    labels = pd.concat([frame.rows[data.label] for frame in frames.values()], ignore_index=True)
-    check_labels(labels, classifies=workspace.loop.classifies, classes=workspace.loop.class_names)
-    fit_weights(pd.concat([frame.rows for frame in frames.values()], ignore_index=True), train.weights, data.time)
+    check_window(pd.concat([frame.rows for frame in frames.values()], ignore_index=True), workspace.loop)
     profile = profile_window({key: frame.features for key, frame in frames.items()})
     request = TrainingRequest(
         str(decision.partition),
@@ -181,20 +179,42 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         window,
         tuple(candidates["names"]),
         workspace.evidence.put(profile.to_dict()),
-        search=search_settings(workspace.loop) if candidates["searched"] else None,
         code=code_state(workspace.root),
         levels={name: list(levels) for name, levels in schema.levels.items()} or None,
         classes=list(workspace.loop.class_names) if workspace.loop.class_names else None,
         refused=candidates["refused"] or None,
-        early_stopping=train.early_stopping.model_dump() if train.early_stopping else None,
-        own_code=own_code(train.own_types, workspace.root),
-        weights=train.weights,
-        quantiles=list(train.quantiles) or None,
-        metric_code=metric_code(workspace.loop.metric, workspace.root),
-        threshold=train.threshold.model_dump() if train.threshold else None,
+        **fit_settings(workspace, searched=candidates["searched"]),
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
+
+
+def fit_settings(workspace: Workspace, *, searched: bool) -> dict[str, Any]:
+    """Return the fields of a training request that say how its candidates are fitted, beside function and seed."""
+    train = workspace.loop.train
+    return {
+        "search": search_settings(workspace.loop) if searched else None,
+        "early_stopping": train.early_stopping.model_dump() if train.early_stopping else None,
+        "own_code": own_code(train.own_types, workspace.root),
+        "weights": train.weights,
+        "quantiles": list(train.quantiles) or None,
+        "metric_code": metric_code(workspace.loop.metric, workspace.root),
+        "threshold": train.threshold.model_dump() if train.threshold else None,
+    }
+
+
+def check_window(rows: pd.DataFrame, loop: Loop) -> None:
+    """Raise TrainingError or DataError unless a model can learn from the labelled rows of a window.
+
+    Raises
+    ------
+    TrainingError
+        See :func:`check_labels`.
+    WeightError
+        If a row has no weight that can be used.
+    """
+    check_labels(rows[loop.data.label], classifies=loop.classifies, classes=loop.class_names)
+    fit_weights(rows, loop.train.weights, loop.data.time)
 
 
 def describe_candidates(loop: Loop, root: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pandas as pd
 
 from airflow_mlops.core.data.input_schema import InputSchema
 from airflow_mlops.core.data.row_weights import fit_weights
-from airflow_mlops.core.declaration.train import InInterpreter, OnSageMaker
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.train import FitLimits, InInterpreter, OnSageMaker
 from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition, TrainingFailed
 from airflow_mlops.core.ports.experiments import CANDIDATE, REQUEST, offline_variables
@@ -23,7 +25,7 @@ from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.training.assemble import TrainingRequest, check_classes, close_decision
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
 from airflow_mlops.core.training.user_runs import OFFLINE, user_runs
-from airflow_mlops.core.training.window import read_window
+from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -107,8 +109,24 @@ def run_fit(
         If the declaration names a place that only Airflow reaches, and there is neither a ``runner`` nor a port.
     """
     runner = runner or (workspace.ports.runner or runner_of)(workspace)
-    rows, file = rows_of(workspace, request, schema), Path(request.file)
-    with user_runs(user_variables(workspace, request)):
+    return fit_by(runner, request, rows_of(workspace, request, schema), user_variables(workspace, request))
+
+
+def fit_by(runner: StepRunner, request: FitRequest, rows: FitRows, variables: Mapping[str, str]) -> FitResult:
+    """Fit rows by a step runner, and check the model file against the result.
+
+    Parameters
+    ----------
+    variables : mapping of str to str
+        The environment variables by which user code logs.
+
+    Raises
+    ------
+    TrainingError
+        If there is no usable model, or its file cannot be trusted here.
+    """
+    file = Path(request.file)
+    with user_runs(variables):
         result = runner.fit(request, rows)
     digest = file_digest(file) if file.exists() else "absent"
     if digest != result.digest:
@@ -135,13 +153,26 @@ def user_variables(workspace: Workspace, request: FitRequest) -> dict[str, str]:
 
 
 def rows_of(workspace: Workspace, request: FitRequest, schema: InputSchema | None = None) -> FitRows:
-    """Return the labelled rows of the pinned window with weights, and with times if the fit splits them in time."""
-    window = read_window(workspace, [PinnedPartition(**pin) for pin in request.window], schema=schema)
-    data = workspace.loop.data
+    """Return the labelled rows of the pinned window; see :func:`fit_rows`."""
+    pins = [PinnedPartition(**pin) for pin in request.window]
+    return fit_rows(read_window(workspace, pins, schema=schema), request, workspace.loop)
+
+
+def fit_rows(window: ModelRows, request: FitRequest, loop: Loop) -> FitRows:
+    """Return the labelled rows of a window with weights, and with times if the fit splits them in time.
+
+    Raises
+    ------
+    TrainingError
+        If a label is no number, or a declared class has no row.
+    WeightError
+        If a row has no weight that can be used.
+    """
+    data = loop.data
     splits = any((request.search, request.early_stopping, request.threshold))
     moment = moments(window.rows[data.time]) if splits else None
-    if workspace.loop.class_names is not None:
-        check_classes(window.rows[data.label], workspace.loop.class_names)
+    if loop.class_names is not None:
+        check_classes(window.rows[data.label], loop.class_names)
     label = encode_label(window.rows[data.label], classifies=request.classifies)
     return FitRows(window.features, label, moment, fit_weights(window.rows, request.weights, data.time))
 
@@ -177,10 +208,15 @@ def runner_of(workspace: Workspace) -> StepRunner:
     if isinstance(train.runs_on, OnSageMaker):
         raise DeclarationError("SageMaker is reached through a connection of Airflow", key="train.runs_on.kind")
     python = workspace.root / train.runs_on.python if isinstance(train.runs_on, InInterpreter) else None
-    if python is None and train.limits.minutes is None and train.limits.memory_mb is None:
+    return local_runner(python, train.limits)
+
+
+def local_runner(python: Path | None, limits: FitLimits) -> StepRunner:
+    """Return the step runner of this machine: in this process, or in one of its own for an interpreter or limits."""
+    if python is None and limits.minutes is None and limits.memory_mb is None:
         from airflow_mlops.core.training.in_process_step import InProcessStep
 
         return InProcessStep()
     from airflow_mlops.core.training.child_step import ChildStep
 
-    return ChildStep(python=python, limits=train.limits)
+    return ChildStep(python=python, limits=limits)

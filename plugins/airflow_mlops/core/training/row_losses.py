@@ -266,6 +266,11 @@ def more_is_better(metric: MetricName) -> bool:
     return metric.better == "more" if isinstance(metric, OwnMetric) else metric == "accuracy"
 
 
+def weighted_loss(metric: MetricName, label: Floats, predicted: Floats, weight: Floats | None) -> float:
+    """Return the mean loss of rows by their weights; raises as :func:`row_losses` does."""
+    return float(np.average(row_losses(metric, label, predicted), weights=weight))
+
+
 def standard_error(values: Floats, weight: Floats | None = None) -> float:
     """Return the standard error of the mean of values, shape (n_rows,), or of their weighted mean.
 

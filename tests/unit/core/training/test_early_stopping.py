@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier, XGBRegressor
 
-from airflow_mlops.core.errors import DeclarationError, TrainingError
+from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import load_model, save_model
 from airflow_mlops.core.training.early_stopping import fit_with_early_stopping
@@ -121,8 +121,66 @@ def test_rows_of_one_moment_cannot_be_split() -> None:
         )
 
 
+def weighted_rows() -> FitRows:
+    """Return the noisy rows, of which those with much weight have little noise."""
+    rows, random = noisy_rows(), np.random.default_rng(1)
+    heavy = random.random(500) < 0.5
+    label = 2 * rows.features["a"].to_numpy() + np.where(heavy, 0.3, 4.0) * random.normal(size=500)
+    return FitRows(rows.features, label, rows.moment, np.where(heavy, 8.0, 0.25))
+
+
+@pytest.mark.parametrize(("kind", "settings"), REGRESSORS.values(), ids=REGRESSORS)
+def test_weights_count_in_the_fit_and_in_the_score_that_stops_it(kind: Any, settings: dict[str, Any]) -> None:
+    rows = weighted_rows()
+    assert rows.moment is not None
+    assert rows.weight is not None
+    model = kind(n_estimators=MOST, **settings)
+    iterations = fit_with_early_stopping(model, SETTINGS, rows)
+    expected = kind(n_estimators=iterations, **settings)
+    expected.fit(*older_rows(rows), sample_weight=rows.weight[rows.moment < 400])
+    assert np.allclose(model.predict(rows.features), expected.predict(rows.features), rtol=1e-6)
+    # Of all numbers of iterations, the chosen one has the least weighted error on the newest rows.
+    most = kind(n_estimators=iterations + SETTINGS["rounds"], **settings)
+    most.fit(*older_rows(rows), sample_weight=rows.weight[rows.moment < 400])
+    newer = rows.moment >= 400
+    features, label, weight = rows.features[newer], rows.label[newer], rows.weight[newer]
+    errors = [
+        float(np.average((staged(most, features, count) - label) ** 2, weights=weight))
+        for count in range(1, iterations + SETTINGS["rounds"] + 1)
+    ]
+    assert int(np.argmin(errors)) + 1 == iterations
+    unweighted = kind(n_estimators=MOST, **settings)
+    assert fit_with_early_stopping(unweighted, SETTINGS, FitRows(rows.features, rows.label, rows.moment)) != iterations
+
+
+def staged(model: Any, features: pd.DataFrame, count: int) -> Any:
+    """Return the predictions of the first iterations of a model."""
+    if isinstance(model, LGBMRegressor):
+        return model.predict(features, num_iteration=count)
+    if isinstance(model, XGBRegressor):
+        return model.predict(features, iteration_range=(0, count))
+    return model.predict(features, ntree_end=count)
+
+
+def test_a_part_without_any_weight_is_refused_by_name() -> None:
+    rows = noisy_rows()
+    assert rows.moment is not None
+    for name, mask in (("newest 20", rows.moment < 400), ("oldest 80", rows.moment >= 400)):
+        weighted = FitRows(rows.features, rows.label, rows.moment, mask.astype(float))
+        with pytest.raises(TrainingError, match=f"the weight of the {name} % of the rows is 0"):
+            fit_with_early_stopping(LGBMRegressor(**LIGHT), SETTINGS, weighted)
+
+
+def test_catboost_stops_by_weighted_rows_with_categories() -> None:
+    rows = weighted_rows()
+    features = rows.features.assign(kind=np.random.default_rng(2).choice(["a", "b"], 500))
+    model = CatBoostRegressor(iterations=MOST, cat_features=["kind"], **CAT)
+    assert 1 < fit_with_early_stopping(model, SETTINGS, FitRows(features, rows.label, rows.moment, rows.weight)) < MOST
+
+
 @pytest.mark.parametrize(("key", "value"), [("weight", "tickets"), ("half_life_days", 30)])
-def test_weights_of_rows_and_early_stopping_exclude_each_other(key: str, value: Any) -> None:
+def test_weights_of_rows_may_be_declared_beside_early_stopping(key: str, value: Any) -> None:
     train = {"function": "shop:candidates", "window": 2, "early_stopping": {"rounds": 5}, key: value}
-    with pytest.raises(DeclarationError, match=f"early_stopping counts every row once, and {key} is declared"):
-        toy_loop(train=train)
+    loop = toy_loop(train=train)
+    assert loop.train.early_stopping is not None
+    assert loop.train.weights == {"column" if key == "weight" else key: value}

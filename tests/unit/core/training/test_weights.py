@@ -25,7 +25,6 @@ from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidate
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.replay.fit_history import fit_history
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.analyse_rows import compare_rows
 from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
@@ -324,13 +323,6 @@ def test_a_weight_that_is_something_else_already_or_no_number_of_the_contract_is
         loop = toy_loop(data=data, train={"function": f"{__name__}:searched", "weight": name})
         with pytest.raises(DeclarationError, match=f"train.weight: .*{message}"):
             check_declaration(loop, tmp_path)
-
-
-def test_a_replay_refuses_weights_by_their_key(tmp_path: Path) -> None:
-    for key, changes in (("weight", {}), ("half_life_days", {"weight": None, "half_life_days": 1.0})):
-        workspace = loop_of(tmp_path / key, train=changes)
-        with pytest.raises(DeclarationError, match=f"train.{key}: is declared, and a replay counts every row once"):
-            fit_history(workspace, [], processes=1)
 
 
 def test_a_row_to_predict_needs_no_weight(tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from airflow_mlops.core.governance.model_card import model_card
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.recorded_classes import ClassesChangedError
-from airflow_mlops.core.replay.fit_history import fit_history
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.analyse_rows import compare_rows
 from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
@@ -305,8 +304,6 @@ def test_what_needs_one_number_refuses_when_it_is_called(tmp_path: Path) -> None
     go_live(workspace, week(2))
     with pytest.raises(ReproductionError, match="declares several"):
         explain_row(workspace, "1", "2-0")
-    with pytest.raises(DeclarationError, match=r"train\.quantiles: is declared"):
-        fit_history(workspace, [], processes=1)
     with pytest.raises(NotReadyError, match="declares several"):
         replay_rows(workspace)
 

@@ -1,0 +1,114 @@
+"""A replay of rows with weights, of several quantiles and of three classes is what the loop lives through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import mean_absolute_error
+
+from airflow_mlops.core.replay.compare_policies import PolicyComparison
+from airflow_mlops.core.replay.fit_history import FittedHistory, fit_history
+from airflow_mlops.core.replay.past_partitions import past_partitions
+from airflow_mlops.core.replay.replay_report import report_replay
+from airflow_mlops.core.training.row_losses import row_losses
+from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.integration.test_classes import THREE, class_rows, make_loop
+from tests.integration.test_replay import assert_lived_as_replayed
+from tests.unit.core.toy_loop import toy_loop, toy_rows, week
+from tests.unit.core.training.test_weights import two_worlds
+from tests.unit.core.watch.living_toy import live
+from tests.unit.core.watch.test_quantiles import PINBALL, QUANTILES
+
+WEEKS, CHANGED = 12, 4
+RETRAIN = {"policy": {"regret": 0.1}, "cooldown": 0}
+
+
+def changed(frame: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Return the rows of a week, whose line is steeper from one week on."""
+    return frame.assign(y=frame["y"] + (6 * frame["x"] if number >= CHANGED else 0))
+
+
+def loop_of_numbers(folder: Path, rows: Any, metric: str, **train: Any) -> Workspace:
+    """Return a loop in memory of a metric, nothing of which was taken in yet."""
+    loop = toy_loop(
+        train={"function": "tests.unit.core.toy_loop:candidates", "window": 2, **train},
+        gates=[{"metric": metric, "at_most": 9}, {"metric": metric, "better_than": "dummy"}],
+        watch={"performance": {"metric": metric, "worse_by": 0.3, "slices": ["kind"], "min_rows": 20}},
+        retrain=RETRAIN,
+    )
+    frames = {week(number): changed(rows(number), number) for number in range(WEEKS)}
+    return in_memory_workspace(loop, frames, scratch=folder / "scratch", root=folder)
+
+
+def weighted(folder: Path) -> Workspace:
+    """Return a loop whose rows have weights and an age."""
+    return loop_of_numbers(folder, two_worlds, "mae", weight="w", half_life_days=10.0)
+
+
+def of_quantiles(folder: Path) -> Workspace:
+    """Return a loop of three quantiles."""
+    function = "tests.unit.core.watch.test_quantiles:lines"
+    rows = lambda number: toy_rows(number, rows=300)  # noqa: E731
+    return loop_of_numbers(folder, rows, PINBALL, function=function, quantiles=QUANTILES)
+
+
+def of_classes(folder: Path) -> Workspace:
+    """Return a loop of three classes of text, whose edges move from one week on."""
+    workspace = make_loop(folder, THREE, retrain=RETRAIN)
+    for number in range(WEEKS):
+        moved = 2.0 if number >= CHANGED else 0.0
+        workspace.source.frames[week(number)] = class_rows(number, THREE, moved=moved)  # type: ignore[attr-defined]
+    return workspace
+
+
+def lived_through(made: Workspace) -> tuple[Workspace, FittedHistory]:
+    live(made, WEEKS)
+    return made, fit_history(made, past_partitions(made), processes=1)
+
+
+@pytest.mark.parametrize("kind", [weighted, of_quantiles, of_classes])
+def test_the_loop_decides_as_its_replay_says(kind: Any, tmp_path: Path) -> None:
+    workspace, history = lived_through(kind(tmp_path))
+    assert_lived_as_replayed(workspace, history)
+    comparison = PolicyComparison(history)
+    nightly, never = (comparison.figures(name, CHANGED + 3, WEEKS) for name in ("nightly", "never"))
+    assert nightly.loss < 0.8 * never.loss
+    report = report_replay(comparison, ["declared"], split=week(CHANGED))
+    assert report.metric == workspace.loop.metric
+    assert (report.left_out, report.untrained, report.unserved) == ((), {}, {})
+    expected = expected_loss(kind, workspace, history)
+    assert comparison.replay("never").losses[3] == pytest.approx(expected)
+
+
+def expected_loss(kind: Any, workspace: Workspace, history: FittedHistory) -> float:
+    """Return the metric of the first model on the fourth week, from its rows alone."""
+    frame = workspace.snapshots.read(week(3)).to_pandas().sort_values("id")
+    (model,) = history.models[2].values()
+    predicted = model.predictions[3]
+    if kind is weighted:
+        return float(mean_absolute_error(frame["y"], predicted, sample_weight=frame["w"]))
+    if kind is of_quantiles:
+        assert predicted.shape == (300, 3)
+        return float(row_losses(PINBALL, frame["y"], predicted).mean())
+    assert predicted.shape == (240, 3)
+    codes = frame["y"].map(THREE.index).to_numpy()
+    return float(-np.log(predicted[np.arange(len(codes)), codes]).mean())
+
+
+def test_a_week_whose_weights_cannot_be_used_trains_nothing_and_has_no_value(tmp_path: Path) -> None:
+    workspace = weighted(tmp_path)
+    bad = workspace.source.frames[week(3)]  # type: ignore[attr-defined]
+    bad.loc[3, "w"] = -1.0
+    workspace, history = lived_through(workspace)
+    assert_lived_as_replayed(workspace, history)
+    comparison = PolicyComparison(history)
+    assert 3 not in comparison.replay("nightly").losses
+    report = report_replay(comparison, ["nightly"], split=week(CHANGED))
+    # It is the holdout of its own week, and in the windows of the two after it.
+    assert report.untrained.keys() == {week(3), week(4), week(5)}
+    assert all("of 300 rows is negative" in reason or "of 600 rows" in reason for reason in report.untrained.values())
