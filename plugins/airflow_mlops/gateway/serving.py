@@ -54,7 +54,7 @@ class Serving:
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         files = VersionFiles(settings.state_dir / "models", settings.lake / settings.loop.model, settings.keys)
         self._loader = VersionLoader(settings.loop, settings.root, files, secret=settings.secret, onnx=settings.onnx)
-        several = settings.loop.class_names if settings.loop.several_classes else None
+        several = settings.loop.several_class_names
         self.log = PredictionLog(
             settings.log_dir, seconds=settings.log_seconds, rows=settings.log_rows, classes=several
         )

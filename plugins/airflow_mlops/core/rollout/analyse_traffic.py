@@ -205,7 +205,7 @@ def _judge_metric(open_: OpenStage, metric: OnlineMetric, look: Look) -> MetricL
         at_most = PREDICTIONS_AT_MOST if metric.at_most is None else metric.at_most
         disagree = metric.worse_by if telemetry.paired.size else None
         loop = open_.workspace.loop
-        classes = loop.class_names if loop.several_classes else None
+        classes = loop.several_class_names
         result = judge_predictions(telemetry, look, at_most=at_most, disagree_at_most=disagree, classes=classes)
     elif metric.metric == "label":
         compared = compare_rows(open_.workspace, open_.state, open_.stage, open_.labelled)

@@ -86,7 +86,7 @@ def check_estimated_performance(window: WatchedWindow, terms: CheckTerms) -> Che
         )
     if not window.workspace.loop.classifies:
         return judge_estimate(expected_regression_losses(holdout, rows, terms.metric), terms)
-    names = window.workspace.loop.class_names if window.workspace.loop.several_classes else None
+    names = window.workspace.loop.several_class_names
     if names is not None:
         return judge_classes(
             ClassCalibration(holdout.predictions, holdout.label, names), rows.predictions, terms, names

@@ -64,7 +64,7 @@ def check_label_rate(window: WatchedWindow, terms: CheckTerms) -> CheckResult:
         workspace.loop, window.until
     ):
         return cannot_tell(f"labels of {window.partition} may still come after {window.until}")
-    classes = workspace.loop.class_names if workspace.loop.several_classes else None
+    classes = workspace.loop.several_class_names
     state, reader = workspace.state(as_of=window.until), LabelReader(workspace)
     pins, past_labels = window.champion.details.window, []
     for pin in spread_evenly((*pins.fitted, *pins.holdout), REFERENCE_PARTITIONS):
