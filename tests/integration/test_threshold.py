@@ -192,6 +192,17 @@ def test_a_challenger_decides_by_its_own_threshold(tmp_path: Path) -> None:
     assert rows.loc[~by_challenger, "served_class"].tolist() == rows.loc[~by_challenger, "champion_class"].tolist()
 
 
+def test_a_declared_threshold_is_held_by_the_version_and_needs_no_rows_to_be_chosen_on(tmp_path: Path) -> None:
+    workspace = make_loop(tmp_path, train={"threshold": {"value": 0.15}, "half_life_days": 30})
+    go_live(workspace, week(2))
+    version = workspace.state().versions["1"]
+    assert threshold_of(load_version(workspace, version)) == version.details.best_params["threshold"] == 0.15
+    assert reproduce_version(workspace, "1").verdict == "identical"
+    score_partition(workspace, week(3))
+    rows = scored(workspace)
+    assert rows["served_class"].tolist() == np.where(rows["served_prediction"] >= 0.15, "1", "0").tolist()
+
+
 @pytest.mark.parametrize("costs", [(1.0, 1.0), (1.0, 7.0), (5.0, 1.0)])
 @pytest.mark.parametrize("digits", [1, 9])
 def test_no_other_threshold_costs_less(costs: tuple[float, float], digits: int) -> None:
@@ -210,6 +221,9 @@ def test_no_other_threshold_costs_less(costs: tuple[float, float], digits: int) 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
+        ({"train": {"threshold": {}}}, "needs value, the probability itself, or costs"),
+        ({"train": {"threshold": {"value": 0.5, **COSTS}}}, "needs value, the probability itself, or costs"),
+        ({"train": {"threshold": {"value": 1}}}, "train.threshold.value"),
         ({"gates": [{"metric": "mae", "at_most": 1}]}, "train.threshold: a threshold decides between two classes"),
         ({"rollout": {"target": "gateway"}}, "rollout.target: gateway answers with the probability"),
         (

@@ -59,22 +59,31 @@ class EarlyStopping(Declared):
 
 
 class MistakeCosts(Declared):
-    """What the two mistakes of a decision cost, in any one unit."""
+    """The costs of the two mistakes of a decision, in any one unit."""
 
     false_positive: float = Field(gt=0, description="of a row of the other class that is decided as the positive one")
     false_negative: float = Field(gt=0, description="of a row of the positive class that is decided as the other one")
 
 
 class Threshold(Declared):
-    """The probability from which a row is decided as the positive class, chosen by what mistakes cost."""
+    """The probability from which a row is decided as the positive class: declared, or chosen by what mistakes cost."""
 
-    costs: MistakeCosts = Field(description="of the two mistakes; only their ratio matters")
+    value: float | None = Field(default=None, gt=0, lt=1, description="the probability, where it is not to be chosen")
+    costs: MistakeCosts | None = Field(
+        default=None, description="of the two mistakes; only their ratio matters; the training chooses the probability"
+    )
     validation: int = Field(
         default=20,
         ge=1,
         le=90,
         description="percent of the fitted rows, the newest ones, that the threshold is chosen on",
     )
+
+    @model_validator(mode="after")
+    def _require_one_of_value_and_costs(self) -> Self:
+        if (self.value is None) == (self.costs is None):
+            raise ValueError("needs value, the probability itself, or costs, by which it is chosen, and not both")
+        return self
 
 
 class InWorker(Declared):
@@ -157,10 +166,12 @@ class Train(Declared):
 
     @model_validator(mode="after")
     def _require_threshold_of_plain_rows(self) -> Self:
-        if self.threshold is not None and self.weights is not None:
+        if self.threshold is None or self.threshold.value is not None:
+            return self  # a declared probability needs no rows
+        if self.weights is not None:
             key = "half_life_days" if self.weight is None else "weight"
             raise ValueError(f"threshold counts every row once, and {key} is declared; leave out one of them")
-        if self.threshold is not None and self.early_stopping is not None:
+        if self.early_stopping is not None:
             raise ValueError("threshold and early_stopping each hold out the newest rows; leave out one of them")
         return self
 

@@ -48,7 +48,7 @@ class FitRequest:
     own_code : dict, optional
         Digests of the modules that define them.
     threshold : dict, optional
-        ``costs`` and ``validation``, where the threshold of two classes is chosen.
+        ``value`` of the threshold of two classes, or ``costs`` and ``validation``, where it is chosen.
     """
 
     model: str

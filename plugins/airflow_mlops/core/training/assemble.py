@@ -199,7 +199,7 @@ def fit_settings(workspace: Workspace, *, searched: bool) -> dict[str, Any]:
         "weights": train.weights,
         "quantiles": list(train.quantiles) or None,
         "metric_code": metric_code(workspace.loop.metric, workspace.root),
-        "threshold": train.threshold.model_dump() if train.threshold else None,
+        "threshold": train.threshold.model_dump(exclude_none=True) if train.threshold else None,
     }
 
 

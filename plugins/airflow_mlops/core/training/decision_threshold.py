@@ -1,4 +1,4 @@
-"""Choose the probability from which two classes are decided as the positive one, by the declared costs of mistakes.
+"""Give a classifier the probability from which two classes are decided: declared, or chosen by the costs of mistakes.
 
 It is chosen on the newest rows of the window, by a fit on the older ones, so on rows that the fit has not seen; the
 holdout, which the gates judge, has no part in it. The model is then fitted on all rows of the window. The version holds
@@ -21,23 +21,34 @@ from airflow_mlops.core.training.search_parameters import split_in_time
 
 
 def fit_threshold(model: Any, settings: Mapping[str, Any], rows: FitRows) -> Any:
-    """Return a fitted classifier with the threshold that costs least on the newest rows of the window.
+    """Return a fitted classifier with the declared threshold, or that which costs least on the newest rows.
 
     Parameters
     ----------
     settings : mapping
-        ``costs`` of a ``false_positive`` and a ``false_negative``, and ``validation``, the percent of the newest rows.
+        ``value``, or ``costs`` of a ``false_positive`` and a ``false_negative`` with ``validation``, the percent of the
+        newest rows of the window.
 
     Raises
     ------
     TrainingError
         If the model has no probabilities, or the older or the newer rows are of one class.
     """
-    from sklearn.base import clone
     from sklearn.model_selection import FixedThresholdClassifier
 
     if gives_decisions(model):
         raise TrainingError(f"{type(model).__name__} has no probabilities, which train.threshold needs; leave one out")
+    threshold = settings["value"] if "value" in settings else _chosen(model, settings, rows)
+    decided = FixedThresholdClassifier(model, threshold=threshold, response_method="predict_proba")
+    for name in ("feature_names_in_", "n_features_in_"):
+        if hasattr(model, name):
+            setattr(decided, name, getattr(model, name))
+    return decided
+
+
+def _chosen(model: Any, settings: Mapping[str, Any], rows: FitRows) -> float:
+    from sklearn.base import clone
+
     older, newer = split_in_time(rows.moment, settings["validation"])
     for words, part in (("older", older), ("newest", newer)):
         if len(np.unique(rows.label[part])) < 2:
@@ -48,12 +59,7 @@ def fit_threshold(model: Any, settings: Mapping[str, Any], rows: FitRows) -> Any
     trial = clone(model).fit(model_input(model, rows.features.iloc[older]), rows.label[older])
     chances = predict(trial, rows.features.iloc[newer], classifies=True)
     costs = settings["costs"]
-    threshold = cheapest_threshold(rows.label[newer], chances, costs["false_positive"], costs["false_negative"])
-    decided = FixedThresholdClassifier(model, threshold=threshold, response_method="predict_proba")
-    for name in ("feature_names_in_", "n_features_in_"):
-        if hasattr(model, name):
-            setattr(decided, name, getattr(model, name))
-    return decided
+    return cheapest_threshold(rows.label[newer], chances, costs["false_positive"], costs["false_negative"])
 
 
 def cheapest_threshold(label: Floats, chances: Floats, false_positive: float, false_negative: float) -> float:
