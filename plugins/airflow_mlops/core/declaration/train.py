@@ -48,7 +48,7 @@ class EarlyStopping(Declared):
 
 
 class MistakeCosts(Declared):
-    """What the two mistakes of a decision cost, in any one unit."""
+    """The costs of the two mistakes of a decision, in any one unit."""
 
     false_positive: float = Field(gt=0, description="of a row of the other class that is decided as the positive one")
     false_negative: float = Field(gt=0, description="of a row of the positive class that is decided as the other one")
