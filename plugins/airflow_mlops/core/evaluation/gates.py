@@ -68,7 +68,7 @@ class Holdout:
     decisions: Mapping[str, Floats] = field(default_factory=dict)
 
     def predictions_for(self, name: str) -> dict[str, Floats]:
-        """Return what a metric or a measure of fairness judges of each model: its decisions, or its predictions."""
+        """Return the decisions or the predictions of each model, by which a metric or measure of fairness judges it."""
         decides = name in DECISION_METRICS or name in CLASS_FAIRNESS
         return {**self.predictions, **(self.decisions if decides else {})}
 
