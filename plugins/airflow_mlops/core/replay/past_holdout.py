@@ -125,6 +125,7 @@ class PastHoldout:
             expected_groups=self.groups,
             seed=loop.train.seed,
             weight=self.weight,
+            classes=loop.several_class_names,
         )
         return gates_pass(evaluate_gates(gates, holdout))
 
