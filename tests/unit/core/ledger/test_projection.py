@@ -148,6 +148,7 @@ class TestAnyLedgerInMemory(AnyLedgerInMemory.TestCase):  # type: ignore[misc]
     )
 
 
+@pytest.mark.no_cover  # what it adds is other histories, not other lines
 class TestAnyLedgerInSql(AnyLedgerInSql.TestCase):  # type: ignore[misc]
     settings = settings(
         max_examples=10, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow], deadline=None

@@ -28,6 +28,9 @@ from airflow_mlops.core.registry.model_file import file_digest, load_model, save
 from airflow_mlops.core.registry.trusted_types import FUNCTIONS, TRUSTED_TYPES
 from tests.unit.core.registry.every_estimator import NOT_KEPT, NUMBERS, X, every, fitted, rows_for
 
+# Fits of scikit-learn, which measuring slows down; the lines of ours that they take are taken by other tests.
+pytestmark = pytest.mark.no_cover
+
 LOAD_AND_PREDICT = """
 import json, sys, warnings
 from pathlib import Path
