@@ -21,15 +21,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from airflow_mlops.core.data.user_features import FeatureMaker
+from airflow_mlops.core.declaration.quantiles import quantiles_of
 from airflow_mlops.core.errors import MlopsError, RolloutError, TrainingError
 from airflow_mlops.core.training.model_input import encodes_categories
-from airflow_mlops.core.training.predict import class_probabilities, predict
+from airflow_mlops.core.training.predict import class_probabilities, predict, quantile_predictions
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.gateway.row_shape import RowField, RowShape
 
 log = logging.getLogger(__name__)
 Predict = Callable[[Sequence[Any]], Floats]
-"""Function from rows of a :class:`RowShape` to predictions, (n_rows,) or (n_rows, n_classes); it may raise anything."""
+"""Function from rows of a :class:`RowShape` to predictions; it may raise anything.
+
+Their shape is (n_rows,), or (n_rows, n) of three classes or more, or of several quantiles.
+"""
 BackendName = Literal["frame", "array", "onnx"]
 MAX_ULPS = 256
 """Allowed difference of array and frame, in units in the last place of the largest prediction of the sample."""
@@ -119,7 +123,7 @@ def fastest_equivalent_backend(
 
     Parameters
     ----------
-    expected : ndarray of float, shape (n_rows,) or (n_rows, n_classes)
+    expected : ndarray of float, shape (n_rows,) or (n_rows, n)
         Predictions of the frame for the sample, NaN where it raises.
     """
     comparable = int(finite_rows(expected).sum())
@@ -136,7 +140,7 @@ def fastest_equivalent_backend(
     candidates.append(("array", lambda: scikit_predictor(model, classifies), tolerance_of_array))
     for name, build, tolerance in candidates:
         try:
-            predictor = matrix_backend(build(), values, len(names), classifies=classifies)
+            predictor = matrix_backend(build(), values, len(names), numbers=expected.shape[1:])
             difference = largest_difference(predictor, sample, expected)
         except Exception as error:  # a conversion, or a model on arrays, may raise anything
             log.warning("rows do not go as %s: %s: %s", name, type(error).__name__, error)
@@ -166,14 +170,20 @@ def largest_difference(predictor: Predict, sample: Sequence[Any], expected: Floa
 
 
 def matrix_backend(
-    predictor: Callable[[Any], Any], values: Callable[[Any], Any], columns: int, *, classifies: bool
+    predictor: Callable[[Any], Any], values: Callable[[Any], Any], columns: int, *, numbers: tuple[int, ...]
 ) -> Predict:
-    """Return a predict function that builds an array of floats, with NaN for null."""
+    """Return a predict function that builds an array of floats, with NaN for null.
+
+    Parameters
+    ----------
+    numbers : tuple of int
+        Shape of the prediction of a row.
+    """
 
     def predict_matrix(rows: Sequence[Any]) -> Floats:
         matrix = np.array([values(row) for row in rows], np.float64).reshape(len(rows), columns)
         predictions: Floats = np.asarray(predictor(matrix), np.float64)
-        if predictions.shape[:1] != (len(rows),) or predictions.ndim > 1 + int(classifies):
+        if predictions.shape != (len(rows), *numbers):
             raise TrainingError(f"the model gave predictions of shape {predictions.shape} for {len(rows)} rows")
         return predictions
 
@@ -186,19 +196,29 @@ def scikit_predictor(model: Any, classifies: bool) -> Callable[[Any], Any]:
     With names, scikit-learn would warn at every array, which can cost more than the prediction.
     """
     nameless = copy.deepcopy(model)
-    steps = [step for _name, step in getattr(nameless, "steps", [])]
-    for estimator in [nameless, *steps]:
+    several = quantiles_of(model) is not None
+    models = [nameless, *(nameless.estimators_ if several else [])]
+    steps = [step for part in models for _name, step in getattr(part, "steps", [])]
+    for estimator in [*models, *steps]:
         vars(estimator).pop("feature_names_in_", None)
+    if several:
+        return partial(quantile_predictions, nameless)
     if not classifies:
         return nameless.predict  # type: ignore[no-any-return]
     return partial(class_probabilities, nameless)
 
 
 def onnx_predictor(model: Any, columns: int, classifies: bool, *, nulls: bool) -> Callable[[Any], Any]:
-    """Return a predict function over float arrays by ONNX; see :mod:`airflow_mlops.gateway.onnx_model`."""
+    """Return a predict function over float arrays by ONNX; see :mod:`airflow_mlops.gateway.onnx_model`.
+
+    Of several quantiles each model is converted by itself: ONNX has the mean of a ``VotingRegressor``, and no parts.
+    """
     from airflow_mlops.gateway.onnx_model import convert_to_onnx
 
-    return convert_to_onnx(model, columns, classifies=classifies, nulls=nulls)
+    if quantiles_of(model) is None:
+        return convert_to_onnx(model, columns, classifies=classifies, nulls=nulls)
+    parts = [convert_to_onnx(part, columns, classifies=classifies, nulls=nulls) for part in model.estimators_]
+    return lambda matrix: np.sort(np.column_stack([part(matrix) for part in parts]), axis=1)
 
 
 def to_tuple(values: Any) -> tuple[Any, ...]:
@@ -209,7 +229,7 @@ def to_tuple(values: Any) -> tuple[Any, ...]:
 def predict_one_by_one(predictor: Predict, rows: Sequence[Any]) -> Floats:
     """Return the predictions of rows predicted one by one, NaN where the predictor raises.
 
-    Their shape is (n_rows,), or (n_rows, n_classes) with three classes or more.
+    Their shape is (n_rows,), or (n_rows, n) of three classes or more, or of several quantiles.
     """
     predictions: list[Any] = [None] * len(rows)
     for index, row in enumerate(rows):

@@ -8,7 +8,7 @@
 
 A request has exactly one of the four fields; further fields, ``params`` too, are ignored as MLflow ignores them for a
 model that has no parameters. The response is always a list: ``{"predictions": [...]}``; of three classes or more it has
-``probabilities``, too.
+``probabilities``, too, and of several quantiles ``quantiles``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,11 @@ from airflow_mlops.core.declaration.user_function import load_function
 from airflow_mlops.core.errors import DeclarationError, RolloutError
 from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.registry.own_code import OwnCodeError
-from airflow_mlops.core.registry.recorded_classes import ClassesChangedError, require_same_classes
+from airflow_mlops.core.registry.recorded_classes import (
+    ClassesChangedError,
+    require_same_classes,
+    require_same_quantiles,
+)
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.workspace import Ports, Workspace
 from airflow_mlops.gateway.inference_backends import InferenceBackend, choose_backend
@@ -82,13 +86,14 @@ class VersionLoader:
             If its files are missing, or differ from what was signed.
         RolloutError
             If it cannot predict rows of requests, or was fitted on other classes than the loop declares,
-            or with other code.
+            predicts other quantiles, or was fitted with other code.
         """
         shape = self.shape_for(version)
         loop, root = self._workspace.loop, self._workspace.root
         try:
             model = self.files.load(version, loop.train.own_types, root)
             require_same_classes(loop, version.number, self.files.classes(version))
+            require_same_quantiles(loop, version.number, model)
         except (ClassesChangedError, OwnCodeError) as error:
             raise RolloutError(str(error)) from error
         classifies = self._workspace.loop.classifies

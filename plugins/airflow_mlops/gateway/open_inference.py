@@ -5,7 +5,8 @@
 A tensor has the shape ``[n]`` or ``[n, 1]``. Where all features are numbers, one tensor of the shape ``[n, features]``
 under a name that is no column stands for all of them, in the order of the model's metadata. A response has the tensor
 ``prediction`` and, where the label is a class, the same numbers as ``probability``; of three classes or more it has the
-most likely class and ``probabilities`` of the shape ``[n, classes]``.
+most likely class and ``probabilities`` of the shape ``[n, classes]``, and of several quantiles the middle one and
+``quantiles`` of the shape ``[n, quantiles]``.
 """
 
 from __future__ import annotations

@@ -236,11 +236,10 @@ def schemas_of(shape: RowShape, form: AnswerForm) -> dict[str, Any]:
 
 def prediction_schemas(form: AnswerForm) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the fields of the answer for one row, and of that for a list of rows."""
-    if form.classes is None:
-        fields: dict[str, Any] = {"prediction": {"type": "number"}}
-    else:
-        names = {str(name): {"type": "number", "minimum": 0, "maximum": 1} for name in form.classes}
-        fields = {"prediction": {"enum": list(form.classes)}, "probabilities": closed(names)}
+    bounds = {"minimum": 0, "maximum": 1} if form.classes else {}
+    fields: dict[str, Any] = {"prediction": {"enum": list(form.classes)} if form.classes else {"type": "number"}}
+    if form.names:
+        fields[form.details] = closed({name: {"type": "number", **bounds} for name in form.names})
     lists = {name: {"type": "array", "items": schema} for name, schema in fields.items()}
     return fields, {"predictions": lists.pop("prediction"), **lists}
 

@@ -23,22 +23,22 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_mlops.gateway.answer_form import Prediction, most_likely
+from airflow_mlops.gateway.answer_form import AnswerForm, Prediction
 from airflow_mlops.gateway.request_counts import Pair, RequestCounts, RowOutcome, VersionTotals
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 MAX_PENDING = 500_000
+NUMBERS = AnswerForm(classifies=False)
 
 
-def prediction_fields(prefix: str, classes: tuple[str, ...] | None) -> list[tuple[str, pa.DataType]]:
-    """Return the columns of the predictions of a version: one number, or the most likely class and each probability."""
-    if classes is None:
-        return [(f"{prefix}prediction", pa.float64())]
-    return [(f"{prefix}prediction", pa.string()), *((f"{prefix}probability_{name}", pa.float64()) for name in classes)]
+def prediction_fields(prefix: str, form: AnswerForm) -> list[tuple[str, pa.DataType]]:
+    """Return the columns of the predictions of a version: the prediction, and the probabilities or quantiles of it."""
+    kind = pa.string() if form.classes else pa.float64()
+    return [(f"{prefix}prediction", kind), *((f"{prefix}{name}", pa.float64()) for name in form.columns)]
 
 
-def log_schema(classes: tuple[str, ...] | None) -> pa.Schema:
+def log_schema(form: AnswerForm) -> pa.Schema:
     """Return the columns of a file of the log.
 
     ``version`` answered, null where none did; ``seconds`` from the request's arrival to its answer; ``error`` of
@@ -46,8 +46,8 @@ def log_schema(classes: tuple[str, ...] | None) -> pa.Schema:
 
     Parameters
     ----------
-    classes : tuple of str, optional
-        The names of three classes or more.
+    form : AnswerForm
+        Form of the predictions.
     """
     return pa.schema(
         [
@@ -55,9 +55,9 @@ def log_schema(classes: tuple[str, ...] | None) -> pa.Schema:
             ("key", pa.string()),
             ("received", pa.timestamp("us", tz="UTC")),
             ("version", pa.string()),
-            *prediction_fields("", classes),
-            *prediction_fields("champion_", classes),
-            *prediction_fields("challenger_", classes),
+            *prediction_fields("", form),
+            *prediction_fields("champion_", form),
+            *prediction_fields("challenger_", form),
             ("seconds", pa.float64()),
             ("error", pa.string()),
             ("kind", pa.string()),
@@ -67,16 +67,16 @@ def log_schema(classes: tuple[str, ...] | None) -> pa.Schema:
     )
 
 
-SCHEMA = log_schema(None)
+SCHEMA = log_schema(NUMBERS)
 
 
-def shadow_schema(classes: tuple[str, ...] | None) -> pa.Schema:
+def shadow_schema(form: AnswerForm) -> pa.Schema:
     """Return the columns of a file of a shadow; ``request`` is that of the line of the champion's answer."""
     return pa.schema(
         [
             ("request", pa.string()),
             ("version", pa.string()),
-            *prediction_fields("challenger_", classes),
+            *prediction_fields("challenger_", form),
             ("seconds", pa.float64()),
             ("error", pa.string()),
             ("order", pa.int64()),
@@ -128,14 +128,12 @@ class PredictionLog:
         Folder of the files; those of shadows go to ``shadow`` in it.
     seconds, rows : float and int
         Limits after which a file is written.
-    classes : tuple of str, optional
-        The names of three classes or more.
+    form : AnswerForm
+        Form of the predictions.
     """
 
-    def __init__(
-        self, folder: Path, *, seconds: float = 10.0, rows: int = 50_000, classes: tuple[str, ...] | None = None
-    ) -> None:
-        self.folder, self._seconds, self._rows, self._classes = folder, seconds, rows, classes
+    def __init__(self, folder: Path, *, seconds: float = 10.0, rows: int = 50_000, form: AnswerForm = NUMBERS) -> None:
+        self.folder, self._seconds, self._rows, self._form = folder, seconds, rows, form
         (folder / "shadow").mkdir(parents=True, exist_ok=True)
         self.queue: deque[Line | ShadowLine] = deque()
         self.written = self.lost = 0
@@ -180,11 +178,11 @@ class PredictionLog:
             self._next_write = time.monotonic() + self._seconds
             try:
                 if lines:
-                    write_file(self.folder, to_table(lines, self._classes))
+                    write_file(self.folder, to_table(lines, self._form))
                     self.written += len(lines)
                     lines = []
                 if shadow_lines:
-                    write_file(self.folder / "shadow", shadow_to_table(shadow_lines, self._classes))
+                    write_file(self.folder / "shadow", shadow_to_table(shadow_lines, self._form))
                     shadow_lines = []
             except OSError as error:
                 self._keep_for_retry(lines, shadow_lines, error)
@@ -240,15 +238,14 @@ def times_by_version(lines: Iterable[Line], shadow_lines: Iterable[ShadowLine]) 
     return times
 
 
-def prediction_values(predictions: Sequence[Any], classes: tuple[str, ...] | None) -> list[list[Any]]:
+def prediction_values(predictions: Sequence[Any], form: AnswerForm) -> list[list[Any]]:
     """Return the values of each column of :func:`prediction_fields`."""
-    if classes is None:
-        return [list(predictions)]
-    names = [None if row is None else classes[most_likely(row)] for row in predictions]
-    return [names, *([None if row is None else row[code] for row in predictions] for code in range(len(classes)))]
+    single = [None if row is None else form.single(row) for row in predictions]
+    values = [[None if row is None else row[place] for row in predictions] for place in range(len(form.columns))]
+    return [[None if name is None else str(name) for name in single] if form.classes else single, *values]
 
 
-def to_table(lines: list[Line], classes: tuple[str, ...] | None) -> pa.Table:
+def to_table(lines: list[Line], form: AnswerForm) -> pa.Table:
     """Return lines as a table with the columns of the log."""
     answered = [line.challenger if line.by_challenger and not line.failed else line.champion for line in lines]
     columns: list[list[Any]] = [
@@ -256,29 +253,29 @@ def to_table(lines: list[Line], classes: tuple[str, ...] | None) -> pa.Table:
         [line.key for line in lines],
         [int(line.received * 1e6) for line in lines],
         [line.version for line in lines],
-        *prediction_values(answered, classes),
-        *prediction_values([line.champion for line in lines], classes),
-        *prediction_values([line.challenger for line in lines], classes),
+        *prediction_values(answered, form),
+        *prediction_values([line.champion for line in lines], form),
+        *prediction_values([line.challenger for line in lines], form),
         [line.seconds for line in lines],
         [line.error for line in lines],
         [line.kind for line in lines],
         [line.share for line in lines],
         [line.order for line in lines],
     ]
-    return table_of(columns, log_schema(classes))
+    return table_of(columns, log_schema(form))
 
 
-def shadow_to_table(lines: list[ShadowLine], classes: tuple[str, ...] | None) -> pa.Table:
+def shadow_to_table(lines: list[ShadowLine], form: AnswerForm) -> pa.Table:
     """Return lines of a shadow as a table with the columns of its log."""
     columns: list[list[Any]] = [
         [line.request for line in lines],
         [line.version for line in lines],
-        *prediction_values([line.challenger for line in lines], classes),
+        *prediction_values([line.challenger for line in lines], form),
         [line.seconds for line in lines],
         [line.error for line in lines],
         [line.order for line in lines],
     ]
-    return table_of(columns, shadow_schema(classes))
+    return table_of(columns, shadow_schema(form))
 
 
 def table_of(columns: list[list[Any]], schema: pa.Schema) -> pa.Table:

@@ -131,7 +131,7 @@ class RequestCounts:
     order : int
         Record of the traffic.
     width : int
-        Numbers in a prediction: one for each of three classes or more.
+        Numbers in a prediction: one for each of three classes or more, or of several quantiles.
     """
 
     def __init__(self, order: int, width: int = 1) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from airflow_mlops.core.errors import MlopsError, RolloutError
 from airflow_mlops.core.ports.rollout_target import SERVING, OlderTrafficError, Traffic
 from airflow_mlops.core.rollout.sticky_share import StickySplit, bucket_bound
+from airflow_mlops.gateway.answer_form import AnswerForm
 from airflow_mlops.gateway.breaker import Breaker
 from airflow_mlops.gateway.model_cache import ModelCache, VersionLoader, versions_in
 from airflow_mlops.gateway.prediction_log import PredictionLog
@@ -54,11 +55,9 @@ class Serving:
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         files = VersionFiles(settings.state_dir / "models", settings.lake / settings.loop.model, settings.keys)
         self._loader = VersionLoader(settings.loop, settings.root, files, secret=settings.secret, onnx=settings.onnx)
-        several = settings.loop.several_class_names
-        self.log = PredictionLog(
-            settings.log_dir, seconds=settings.log_seconds, rows=settings.log_rows, classes=several
-        )
-        self._width = len(several or (0,))
+        form = AnswerForm.of(settings.loop)
+        self.log = PredictionLog(settings.log_dir, seconds=settings.log_seconds, rows=settings.log_rows, form=form)
+        self._width = form.width
         self.router = RequestRouter(
             self.log,
             answer_seconds=settings.answer_seconds,

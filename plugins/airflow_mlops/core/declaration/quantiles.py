@@ -28,11 +28,20 @@ def quantile_metric(quantiles: Sequence[float]) -> str:
     return "pinball_loss" + "".join(f"_p{quantile * 100:g}".replace(".", "_") for quantile in quantiles)
 
 
+def part_names(quantiles: Sequence[float]) -> list[str]:
+    """Return the names of the models of quantiles, and of the columns of what they predict.
+
+    >>> part_names([0.05, 0.5])
+    ['quantile_0.05', 'quantile_0.5']
+    """
+    return [f"{PREFIX}{quantile:g}" for quantile in quantiles]
+
+
 def join_models(models: Mapping[float, Any]) -> Any:
     """Return one estimator of the models of several quantiles, not fitted."""
     from sklearn.ensemble import VotingRegressor
 
-    names = [f"{PREFIX}{quantile:g}" for quantile in models]
+    names = part_names([*models])
     weights = [float(place == len(names) // 2) for place in range(len(names))]
     return VotingRegressor(list(zip(names, models.values(), strict=True)), weights=weights)
 
@@ -63,7 +72,7 @@ def require_fitting_quantiles(loop: Loop) -> None:
         )
     checks = ", ".join(name for name in loop.watch.checks if name in CHECKS_OF_ONE_NUMBER)
     refusals = (
-        (loop.rollout.target != "batch", "rollout.target", f"{loop.rollout.target} serves", "use batch"),
+        (loop.rollout.target == "sagemaker", "rollout.target", "sagemaker serves", "use batch or gateway"),
         (bool(checks), "watch.checks", f"{checks}: needs", "leave it out"),
         (bool(loop.evaluate.groups), "evaluate.groups", "fairness is measured for", "leave it out"),
         (any(gate.group for gate in loop.gates), "gates", "fairness is measured for", "leave the gate out"),

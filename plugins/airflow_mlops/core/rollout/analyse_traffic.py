@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from airflow_mlops.core.data.row_weights import WeightError
+from airflow_mlops.core.declaration.quantiles import part_names
 from airflow_mlops.core.declaration.rollout import OnlineMetric, Rollout, RolloutStage
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
@@ -205,8 +206,8 @@ def _judge_metric(open_: OpenStage, metric: OnlineMetric, look: Look) -> MetricL
         at_most = PREDICTIONS_AT_MOST if metric.at_most is None else metric.at_most
         disagree = metric.worse_by if telemetry.paired.size else None
         loop = open_.workspace.loop
-        classes = loop.several_class_names
-        result = judge_predictions(telemetry, look, at_most=at_most, disagree_at_most=disagree, classes=classes)
+        names = loop.several_class_names or (*part_names(loop.train.quantiles),)
+        result = judge_predictions(telemetry, look, at_most=at_most, disagree_at_most=disagree, names=names)
     elif metric.metric == "label":
         compared = compare_rows(open_.workspace, open_.state, open_.stage, open_.labelled)
         result = judge_labels(open_.workspace.loop, metric, compared, look)

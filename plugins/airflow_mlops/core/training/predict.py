@@ -37,7 +37,7 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
             if classifies:
                 predictions = class_probabilities(model, features)
             elif several:
-                predictions = np.sort(np.asarray(model.transform(features), np.float64), axis=1)
+                predictions = quantile_predictions(model, features)
             else:
                 predictions = np.asarray(model.predict(features), np.float64)
     except Exception as error:  # a model may raise anything
@@ -50,6 +50,11 @@ def predict(model: Any, features: pd.DataFrame, *, classifies: bool) -> Floats:
     if bad:
         raise TrainingError(f"the model gave {bad:,} NaN or infinite predictions for {len(features):,} rows")
     return predictions
+
+
+def quantile_predictions(model: Any, features: Any) -> Floats:
+    """Return the prediction of each quantile in rising order, shape (n_rows, n_quantiles)."""
+    return np.sort(np.asarray(model.transform(features), np.float64), axis=1)
 
 
 def gives_decisions(model: Any) -> bool:

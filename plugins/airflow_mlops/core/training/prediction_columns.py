@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from airflow_mlops.core.declaration.quantiles import part_names
 from airflow_mlops.core.training.row_losses import Floats, middle
 
 
@@ -56,7 +57,7 @@ def probability_names(model: str, classes: tuple[str, ...]) -> list[str]:
 
 def quantile_names(model: str, quantiles: tuple[float, ...]) -> list[str]:
     """Return the names of the columns of quantiles."""
-    return [f"{model}_quantile_{quantile:g}" for quantile in quantiles]
+    return [f"{model}_{name}" for name in part_names(quantiles)]
 
 
 def read_columns(model: str, classes: tuple[str, ...] | None, quantiles: tuple[float, ...] = ()) -> list[str]:

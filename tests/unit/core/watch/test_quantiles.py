@@ -284,7 +284,7 @@ FIT = {"function": f"{__name__}:lines", "window": 2}
         ({"train": FIT, "watch": {"performance": {"metric": PINBALL}}}, "watch.performance.metric: .* of a model of"),
         ({"gates": [{"metric": "pinball_loss_p90", "at_most": 1}]}, f"is of other quantiles .*; use {PINBALL}"),
         ({"gates": [{"metric": "accuracy", "at_least": 0.9}]}, "train.quantiles: quantiles are of numbers"),
-        ({"rollout": {"target": "gateway"}}, "rollout.target: gateway serves one number .* declares 3; use batch"),
+        ({"rollout": {"target": "sagemaker"}}, "rollout.target: sagemaker serves one number .* declares 3; use batch"),
         ({"watch": {"checks": ["importance", "label_rate"]}}, "watch.checks: importance: needs one number"),
         ({"evaluate": {"groups": ["kind"]}}, "evaluate.groups: fairness is measured"),
         ({"evaluate": {"shap": True}}, "evaluate.shap: SHAP values are computed"),

@@ -4,8 +4,8 @@ The distance of two distributions is Kuiper's: the largest difference of the sha
 is 0 for equal ones and 1 for a constant beside anything that varies continuously, whatever the constant is; the one of
 Kolmogorov and Smirnov is only a half for the champion's median. The error of each sample's distribution is bounded by
 the tail of Kuiper's statistic [1]_, and the distance of what was sampled cannot be off by more than both together, be
-the two samples of the same rows or not. Of three classes or more the probabilities of each class are compared, each
-within the limit, and two rows agree if they do in every class.
+the two samples of the same rows or not. Of three classes or more the probabilities of each class are compared, and of
+several quantiles each quantile, each within the limit; two rows agree if they do in every class or quantile.
 
 References
 ----------
@@ -38,7 +38,7 @@ def judge_predictions(
     at_most: float = 0.5,
     disagree_at_most: float | None = None,
     tolerance: float = TOLERANCE,
-    classes: tuple[str, ...] | None = None,
+    names: tuple[str, ...] = (),
 ) -> MetricLook:
     """Return the result of the prediction metric, from the predictions of both versions.
 
@@ -51,8 +51,9 @@ def judge_predictions(
         Needs rows that both predicted, as in a shadow.
     tolerance : float
         Largest difference of two agreeing predictions, in spreads of the champion's predictions.
-    classes : tuple of str, optional
-        The names of three classes or more, whose probabilities the predictions are.
+    names : tuple of str
+        The names of three classes or more, whose probabilities the predictions are, or of several quantiles; none
+        where a prediction is one number.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def judge_predictions(
         raise ValueError(
             f"limits {at_most}, {disagree_at_most} must be within 0 and 1, tolerance {tolerance} not below 0"
         )
-    names = classes or ("",)
+    names = names or ("",)
     part_look = look.split(len(names) + int(disagree_at_most is not None))
     challenger, champion = telemetry.challenger.predictions, telemetry.champion.predictions
     if telemetry.paired.size and not (challenger.size and champion.size):
@@ -103,7 +104,7 @@ def kuiper_tail(size: float) -> float:
 
 
 def _named(part: MetricLook, name: str) -> MetricLook:
-    """Return the result of a class under its name; as it is where predictions are one number."""
+    """Return the result of a class or quantile under its name; as it is where predictions are one number."""
     return replace(part, metric=f"{part.metric}.{name}", reason=f"{name}: {part.reason}") if name else part
 
 

@@ -135,11 +135,11 @@ def probabilities(rows: int, seed: int, *, weights: tuple[float, float, float] =
 def test_of_three_classes_each_is_compared_under_its_name_and_any_of_them_fails() -> None:
     champion, alike = probabilities(3_000, 1), probabilities(1_000, 2)
     names = ("early", "on time", "late")
-    result = judge_predictions(telemetry_of(alike, champion), ONCE, at_most=0.3, classes=names)
+    result = judge_predictions(telemetry_of(alike, champion), ONCE, at_most=0.3, names=names)
     assert result.verdict == "pass"
     assert [result.numbers[f"distance.{name}.predictions"] for name in names] == [1_000] * 3
     swapped = alike[:, [1, 0, 2]]
-    result = judge_predictions(telemetry_of(swapped, champion), ONCE, at_most=0.3, classes=names)
+    result = judge_predictions(telemetry_of(swapped, champion), ONCE, at_most=0.3, names=names)
     assert result.verdict == "fail"
     assert result.reason.startswith("early: unlike")
     assert "late: alike" in result.reason
@@ -147,8 +147,8 @@ def test_of_three_classes_each_is_compared_under_its_name_and_any_of_them_fails(
 
 def test_of_three_classes_a_class_of_which_nothing_is_known_cannot_pass() -> None:
     names = ("early", "on time", "late")
-    assert judge_predictions(telemetry_of([], probabilities(900, 1)), ONCE, classes=names).verdict == "inconclusive"
-    assert judge_predictions(telemetry_of([], []), ONCE, classes=names, disagree_at_most=0.1).verdict == "inconclusive"
+    assert judge_predictions(telemetry_of([], probabilities(900, 1)), ONCE, names=names).verdict == "inconclusive"
+    assert judge_predictions(telemetry_of([], []), ONCE, names=names, disagree_at_most=0.1).verdict == "inconclusive"
 
 
 def test_two_rows_of_three_classes_agree_if_they_do_in_every_class() -> None:
@@ -157,10 +157,10 @@ def test_two_rows_of_three_classes_agree_if_they_do_in_every_class() -> None:
     other[:300, 1:] = champion[:300, :0:-1]
     none = VersionTelemetry()
     pairs = Telemetry(1, 10.0, none, none, paired=np.stack([champion, other], axis=1))
-    result = judge_predictions(pairs, ONCE, disagree_at_most=0.3, classes=names)
+    result = judge_predictions(pairs, ONCE, disagree_at_most=0.3, names=names)
     assert 0.1 < result.numbers["disagreement.differ"] <= 0.15
     assert result.verdict == "pass"
-    assert judge_predictions(pairs, ONCE, disagree_at_most=0.05, classes=names).verdict == "fail"
+    assert judge_predictions(pairs, ONCE, disagree_at_most=0.05, names=names).verdict == "fail"
 
 
 @given(arrays(float, 40, elements=st.floats(-10, 10)), arrays(float, 60, elements=st.floats(-10, 10)))
