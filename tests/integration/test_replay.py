@@ -61,9 +61,7 @@ def test_the_loop_decides_as_its_replay_says(
     name: str, workspaces: dict[str, Workspace], history: FittedHistory
 ) -> None:
     workspace = workspaces[name]
-    assert_lived_as_replayed(
-        workspace, FittedHistory(workspace.loop, history.partitions, history.models, history.baselines)
-    )
+    assert_lived_as_replayed(workspace, replace(history, loop=workspace.loop))
 
 
 def assert_lived_as_replayed(workspace: Workspace, history: FittedHistory) -> None:
@@ -235,7 +233,7 @@ def test_weeks_whose_labels_never_came_refuse_their_candidates_and_the_replay_go
         replace(partition, label=np.full(len(partition.label), np.nan)) if place in (2, 3, 7) else partition
         for place, partition in enumerate(history.partitions)
     ]
-    comparison = PolicyComparison(FittedHistory(history.loop, unlabelled, history.models, history.baselines))
+    comparison = PolicyComparison(replace(history, partitions=unlabelled))
     nightly = comparison.replay("nightly")
     assert nightly.refused == [2, 3]
     assert nightly.promoted[0] == 4

@@ -19,8 +19,6 @@ from airflow_mlops.core.governance.model_card import model_card
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.replay.fit_history import fit_history
-from airflow_mlops.core.replay.past_partitions import past_partitions
 from airflow_mlops.core.rollout.roll_out import start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.decision_threshold import cheapest_threshold, fit_threshold, threshold_of
@@ -256,8 +254,3 @@ def test_newest_rows_of_one_class_choose_no_threshold_and_say_so(tmp_path: Path)
         ingest(workspace, week(number))
     with pytest.raises(MlopsError, match="the newest rows of the window are all of one class"):
         train(workspace, week(2))
-
-
-def test_a_replay_is_refused_by_the_key(loop: Workspace) -> None:
-    with pytest.raises(DeclarationError, match=r"a replay decides at 0\.5"):
-        fit_history(loop, past_partitions(loop), processes=1)

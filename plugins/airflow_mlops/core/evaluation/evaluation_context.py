@@ -130,7 +130,7 @@ def build_context(
     columns = {name: column_of(holdout, name) for name in declared_columns(loop)}
     training = training_sample(workspace, request)
     groups = {name: list(Slices.from_column(column_of(training, name)).names) for name in grouping_columns(loop)}
-    user = tuple(_user_metric(workspace, declared) for declared in loop.evaluate.metrics)
+    user = user_metrics(workspace)
     version = workspace.state(as_of=request.partition).champion
     champion, champion_failed = (None, None) if version is None else _champion(workspace, request, version, holdout)
     return EvaluationContext(
@@ -215,6 +215,11 @@ def column_of(rows: ModelRows, name: str) -> npt.NDArray[Any]:
         if name in frame.columns:
             return values_of(frame[name])
     raise GateError(f"a gate or the evaluation slices by {name!r}; the data has no such column")
+
+
+def user_metrics(workspace: Workspace) -> tuple[Metric, ...]:
+    """Return the declared metrics of the user's own; one whose function cannot be loaded raises where it is judged."""
+    return tuple(_user_metric(workspace, declared) for declared in workspace.loop.evaluate.metrics)
 
 
 def _user_metric(workspace: Workspace, declared: UserMetric) -> Metric:

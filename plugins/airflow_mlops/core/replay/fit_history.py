@@ -28,6 +28,8 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.train import InWorker
 from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import failure_of
+from airflow_mlops.core.evaluation.evaluation_context import user_metrics
+from airflow_mlops.core.evaluation.known_metrics import Metric
 from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baselines, fit_baselines
 from airflow_mlops.core.ledger.training_details import TrainingWindow
 from airflow_mlops.core.ports.experiments import offline_variables
@@ -38,6 +40,7 @@ from airflow_mlops.core.registry.model_file import UnreadableModelError, load_mo
 from airflow_mlops.core.registry.own_code import verified_own_types
 from airflow_mlops.core.replay.past_partitions import PastPartition
 from airflow_mlops.core.training.assemble import TrainingRequest, check_window, describe_candidates, fit_settings
+from airflow_mlops.core.training.decision_threshold import threshold_of
 from airflow_mlops.core.training.fit_candidate import fit_by, fit_request_of, fit_rows, local_runner
 from airflow_mlops.core.training.inspect_candidates import describe_refusals
 from airflow_mlops.core.training.predict import predict
@@ -64,6 +67,7 @@ class FittedModel:
     holdout: Floats | None = None
     not_judged: str | None = None
     unpredicted: dict[int, str] = field(default_factory=dict)
+    threshold: float | None = None
 
     def at(self, position: int) -> Floats:
         """Return the predictions for a partition.
@@ -84,7 +88,7 @@ class FittedHistory:
 
     ``baselines`` are those of the gates on the holdout as of a position, where gates ask for any. ``refused`` has the
     reasons why candidates are never fitted, by name, ``untrained`` the reasons why a window cannot be learned from, by
-    position.
+    position, ``metrics`` those of the user's own, by name.
     """
 
     loop: Loop
@@ -93,6 +97,7 @@ class FittedHistory:
     baselines: dict[int, Baselines]
     refused: Mapping[str, str] = field(default_factory=dict)
     untrained: Mapping[int, str] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     @property
     def first(self) -> int:
@@ -151,7 +156,7 @@ def fit_history(
     Raises
     ------
     DeclarationError
-        If the declaration has candidates fitted elsewhere than on a worker, or a threshold.
+        If the declaration has candidates fitted elsewhere than on a worker.
     TrainingError
         If the user's function gives no candidates.
     """
@@ -161,8 +166,6 @@ def fit_history(
             f"is {loop.train.runs_on.kind!r}; a replay fits hundreds of models here, so it needs 'worker'",
             key="train.runs_on.kind",
         )
-    if loop.train.threshold is not None:
-        raise DeclarationError("a replay decides at 0.5; leave the threshold out of it", key="train.threshold")
     listed = describe_candidates(loop, workspace.root)
     if not listed["names"]:
         raise TrainingError(describe_refusals(loop.train.function, listed["refused"]))
@@ -170,7 +173,8 @@ def fit_history(
         place for place in range(loop.train.partitions_needed - 1, len(partitions)) if as_of is None or place in as_of
     ]
     untrained = _untrained(loop, partitions, places)
-    history = FittedHistory(loop, partitions, {}, {}, listed["refused"], untrained)
+    metrics = {metric.name: metric for metric in user_metrics(workspace)}
+    history = FittedHistory(loop, partitions, {}, {}, listed["refused"], untrained, metrics)
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         for position, partition in enumerate(partitions):
             FitRows(partition.features, partition.label).write(Path(folder) / f"{position}.parquet")
@@ -292,7 +296,8 @@ def _fit_candidate(job: _Job) -> FittedModel:
                 predictions[position] = predict(model, features, classifies=job.request.classifies)
             except TrainingError as error:
                 unpredicted[position] = str(error)
-    return FittedModel(predictions, None, time.monotonic() - started, holdout, not_judged, unpredicted)
+    seconds = time.monotonic() - started
+    return FittedModel(predictions, None, seconds, holdout, not_judged, unpredicted, threshold_of(model))
 
 
 def _kept_model(job: _Job, window: ModelRows) -> Any:

@@ -17,6 +17,7 @@ from airflow_mlops.core.evaluation.metrics_by_slice import Slices
 from airflow_mlops.core.evaluation.simple_baselines import Baselines
 from airflow_mlops.core.replay.fit_history import FittedHistory, FittedModel, window_positions
 from airflow_mlops.core.replay.past_partitions import labelled_weights
+from airflow_mlops.core.training.decision_threshold import decide
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
 from airflow_mlops.core.training.row_losses import DomainError, Floats, weighted_loss
 
@@ -101,31 +102,35 @@ class PastHoldout:
     def passes_gates(self, model: FittedModel, champion: FittedModel | None) -> bool:
         """Return whether a usable candidate passes the gates.
 
-        Gates on cost, robustness, stability and a user's own metrics are left out.
+        Gates on cost, robustness and stability are left out.
         """
         loop, baselines = self.loop, self.history.baselines.get(self.as_of, Baselines({}, 0, None))
-        left_out = {*COSTS, *ROBUSTNESS, STABILITY, *(metric.name for metric in loop.evaluate.metrics)}
-        gates = [gate for gate in loop.gates if gate.metric not in left_out]
+        gates = [gate for gate in loop.gates if gate.metric not in {*COSTS, *ROBUSTNESS, STABILITY}]
         if not gates:
             return True
         assert model.holdout is not None
+        decisions = {"candidate": decide(model.holdout, model.threshold)}
         champion_predictions, champion_failed = None, None
-        try:
-            champion_predictions = None if champion is None else self.predictions_of(champion)
-        except TrainingError as error:
-            champion_failed = str(error)
+        if champion is not None:
+            try:
+                champion_predictions = self.predictions_of(champion)
+                decisions["champion"] = decide(champion_predictions, champion.threshold)
+            except TrainingError as error:
+                champion_failed = str(error)
         holdout = Holdout(
             self.label,
             model.holdout,
             champion_predictions,
             self.columns,
             baselines.predictions,
+            self.history.metrics,
             champion_failed=champion_failed,
             missing_baselines=baselines.reasons,
             expected_groups=self.groups,
             seed=loop.train.seed,
             weight=self.weight,
             classes=loop.several_class_names,
+            decisions=decisions,
         )
         return gates_pass(evaluate_gates(gates, holdout))
 
