@@ -3,6 +3,7 @@
     airflow-mlops check MODEL       read a declaration and say what is wrong with it
     airflow-mlops try MODEL         one partition through contract, suite and features; nothing is kept
     airflow-mlops schema            print the JSON schema of declarations, for editors
+    airflow-mlops list              every loop of the project in a table
     airflow-mlops status MODEL      champion, rollout, newest partition, what is under way
     airflow-mlops judge MODEL       judge partitions that a newer one came before, in the order of their keys
     airflow-mlops history MODEL     who promoted what, when and why
@@ -33,6 +34,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -51,19 +53,30 @@ from airflow_mlops.cli import (
     try_command,
 )
 from airflow_mlops.core.errors import MlopsError
+from airflow_mlops.release import __version__
+
+CLOSED_PIPE = 128 + 13
+"""Exit code of a program that was stopped by a closed pipe."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, or 1 with one line on standard error that says why."""
+    """Run a command and return its exit code: 0, or 1 with one line on standard error that says why.
+
+    It is 141, as that of any program, where what reads the output is closed.
+    """
     args = parser().parse_args(arguments)
     # It logs every step to a new schema, and every trial has one.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         run: Callable[[argparse.Namespace], None] = args.run
         run(args)
+        sys.stdout.flush()
     except MlopsError as error:
         print(f"airflow-mlops: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # who reads has enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     return 0
 
 
@@ -73,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     command_line = argparse.ArgumentParser(
         prog="airflow-mlops", description="\n".join(summary[2:]), formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    command_line.add_argument("--version", action="version", version=f"airflow-mlops {__version__}")
     commands = command_line.add_subparsers(required=True, metavar="COMMAND")
     modules = (
         loop_commands,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     Run = Callable[[argparse.Namespace], None]
 
 
-def add_command(commands: Commands, name: str, run: Run, description: str) -> argparse.ArgumentParser:
-    """Add a command that is about a loop, and return it for further arguments."""
+def add_command(
+    commands: Commands, name: str, run: Run, description: str, *, every: bool = False
+) -> argparse.ArgumentParser:
+    """Add a command that is about a loop, or about every loop without one, and return it for further arguments."""
     command = commands.add_parser(name, help=description, description=description)
     model_help = "name of the model, or path of its YAML declaration or Dag file"
-    command.add_argument("loop", type=Path, metavar="MODEL", help=model_help)
+    help_, count = (f"{model_help}; every model without it", "?") if every else (model_help, None)
+    command.add_argument("loop", type=Path, metavar="MODEL", nargs=count, help=help_)
     command.add_argument("--root", type=Path, default=Path(), help="project folder that relative paths start from")
     command.set_defaults(run=run)
     return command
@@ -57,7 +61,7 @@ def loop_of_model(model: str, root: Path) -> Loop:
     """
     broken = []
     # A file that never says the name cannot declare it.
-    for file in [*sorted((root / "include" / "loops").glob("*.y*ml")), *sorted((root / "dags").glob("*.py"))]:
+    for file in project_files(root):
         if model not in file.read_text(encoding="utf-8", errors="replace"):
             continue
         try:
@@ -101,12 +105,49 @@ def loops_of(file: Path) -> list[Loop]:
     return loops_in(file)
 
 
-def workspace_of(args: argparse.Namespace) -> Workspace:
-    """Return the workspace of the declared loop, acting in the name of the person at the keyboard."""
+def project_files(root: Path) -> list[Path]:
+    """Return the files of a project that may declare loops: YAML files before Dag files, each ordered by name."""
+    return [*sorted((root / "include" / "loops").glob("*.y*ml")), *sorted((root / "dags").glob("*.py"))]
+
+
+def declared_loops(root: Path) -> tuple[dict[str, Loop], list[str]]:
+    """Return every loop that a project declares, by model, and what could not be read, in words."""
+    loops, broken = dict[str, Loop](), []
+    for file in project_files(root):
+        # A Dag file that never says the name builds the Dags of no loop.
+        if file.suffix == ".py" and "build_dags" not in file.read_text(encoding="utf-8", errors="replace"):
+            continue
+        try:
+            for loop in loops_of(file) if file.suffix == ".py" else [read_loop(file)]:
+                loops.setdefault(loop.model, loop)
+        except DeclarationError as error:
+            broken.append(str(error))
+        except Exception as error:  # a Dag file may raise anything
+            broken.append(f"{file}: {type(error).__name__}: {error}")
+    return loops, broken
+
+
+def workspace_of(args: argparse.Namespace, *, new: bool = False) -> Workspace:
+    """Return the workspace of the declared loop, acting in the name of the person at the keyboard.
+
+    Standard error has the address of the ledger, so that nobody takes the answer of one Airflow for that of another.
+
+    Parameters
+    ----------
+    new : bool
+        Whether the command can do without a ledger, and may make one.
+
+    Raises
+    ------
+    DeclarationError
+        If the loop is not well declared, or there is no ledger.
+    """
     from airflow_mlops.hooks.workspace import WorkspaceHook
 
-    loop = loop_of(args)
-    return WorkspaceHook().workspace(loop, root=args.root.resolve(), actor=f"person:{getpass.getuser()}")
+    loop, hook = loop_of(args), WorkspaceHook()
+    if not new:
+        print(f"ledger: {hook.existing_ledger()}", file=sys.stderr)
+    return hook.workspace(loop, root=args.root.resolve(), actor=f"person:{getpass.getuser()}")
 
 
 def partition_named(workspace: Workspace, text: str) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.cli.loop_argument import add_command, loop_of, partition_named, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, declared_loops, loop_of, partition_named, workspace_of
 from airflow_mlops.core.check_declaration import check_declaration
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
 from airflow_mlops.core.ledger.rollout_details import Promoted, RolledBack
 from airflow_mlops.core.ledger.training_details import RetrainDecided
@@ -47,7 +50,11 @@ def add_commands(commands: Commands) -> None:
     """Add the commands of this module to those of the command line."""
     commands.add_parser("schema", help="print the JSON schema of declarations").set_defaults(run=schema)
     add_command(commands, "check", check, "read a declaration and say what is wrong with it")
-    add_command(commands, "status", status, "say where a loop stands")
+    add_command(commands, "status", status, "say where a loop stands, or every loop", every=True)
+    lists = commands.add_parser("list", help="every loop of the project in a table", description="List every loop.")
+    lists.add_argument("--root", type=Path, default=Path(), help="project folder")
+    lists.add_argument("--json", action="store_true", help="one line of JSON for each loop, for programs")
+    lists.set_defaults(run=list_loops)
     words = "judge partitions that a newer one came before, in the order of their keys"
     judge_command = add_command(commands, "judge", judge, words)
     judge_command.add_argument(
@@ -84,8 +91,54 @@ def check(args: argparse.Namespace) -> None:
     print(f"{args.loop}: {loop.model} is well declared")
 
 
+def list_loops(args: argparse.Namespace) -> None:
+    """Print a line for each declared loop.
+
+    Raises
+    ------
+    DeclarationError
+        At the end, if a declaration cannot be read; or if there is no ledger.
+    """
+    from airflow_mlops.hooks.workspace import WorkspaceHook
+
+    root, hook = args.root.resolve(), WorkspaceHook()
+    loops, broken = declared_loops(args.root)
+    print(f"ledger: {hook.existing_ledger()}", file=sys.stderr)
+    rows = [row_of(hook.workspace(loop, root=root, actor="person:list")) for loop in loops.values()]
+    if args.json:
+        print("".join(f"{json.dumps(row)}\n" for row in rows), end="")
+    elif rows:
+        cells = [[*rows[0]], *([str("-" if value is None else value) for value in row.values()] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for line in cells:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    else:
+        print(f"no loop is declared in include/loops/*.yaml or dags/*.py below {root}")
+    if broken:
+        raise DeclarationError("cannot be read: " + "; ".join(broken))
+
+
+def row_of(workspace: Workspace) -> dict[str, str | int | None]:
+    """Return where a loop stands, as a row of the list."""
+    state = workspace.state()
+    champion, rollout = state.champion, state.rollout
+    return {
+        "model": workspace.loop.model,
+        "champion": champion.number if champion else None,
+        "live since": state.promoted_at if champion else None,
+        "newest partition": state.published.newest(),
+        "refused": len(state.refused),
+        "rollout": f"version {rollout.version.number}, {rollout.kind} {rollout.share} %" if rollout else None,
+        "under way": state.in_flight,
+    }
+
+
 def status(args: argparse.Namespace) -> None:
-    """Print where a loop stands."""
+    """Print where a loop stands, or the list of all loops."""
+    if args.loop is None:
+        args.json = False
+        list_loops(args)
+        return
     from airflow_mlops.core.watch.judge_in_order import describe_out_of_order, partitions_out_of_order
 
     workspace = workspace_of(args)

@@ -105,7 +105,7 @@ def workspace_with_history(args: argparse.Namespace, loop: Loop, folder: Path, *
 
     from airflow_mlops.core.open_workspace import Stores, open_workspace
 
-    own = replace(workspace_of(args), loop=loop)
+    own = replace(workspace_of(args, new=True), loop=loop)
     if not args.from_source and own.state().published:
         return own
     from airflow_mlops.core.replay.take_history import take_history

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from airflow_mlops.core.ports.signing_keys import SigningKeys
 
 
+EMBEDDED_LEDGER = "ledger.db"
+"""Name of the file of the embedded ledger."""
+
+
 @dataclass(frozen=True)
 class Stores:
     """Where everything is kept.
@@ -64,7 +68,7 @@ class Stores:
         home.mkdir(parents=True, exist_ok=True)
         return cls(
             Lake.on_disk(home / "lake"),
-            f"sqlite:///{home / 'ledger.db'}",
+            f"sqlite:///{home / EMBEDDED_LEDGER}",
             f"sqlite:///{home / 'mlflow.db'}",
             (home / "mlartifacts").as_uri(),
             scratch=home / "scratch",

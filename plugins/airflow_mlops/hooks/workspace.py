@@ -54,7 +54,7 @@ class WorkspaceHook(BaseHook):
         from airflow_mlops.core.open_workspace import Stores
         from airflow_mlops.hooks.connections import AirflowConnections
 
-        embedded = Stores.embedded(Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "mlops")
+        embedded = Stores.embedded(embedded_folder())
         lake = self._connection(self.lake_conn_id)
         ledger = self._connection(self.ledger_conn_id)
         registry = self._connection(self.registry_conn_id)
@@ -70,6 +70,26 @@ class WorkspaceHook(BaseHook):
             keys=None if signing is None else signing_keys(signing),
             artefact_prefixes=() if registry is None else artefact_prefixes(registry),
         )
+
+    def existing_ledger(self) -> str:
+        """Return the address of the ledger, without its password; nothing is opened or made.
+
+        :raises DeclarationError: if it is a file, and is not there: nothing has run here, or it ran elsewhere
+        """
+        from sqlalchemy import make_url
+
+        from airflow_mlops.core.open_workspace import EMBEDDED_LEDGER
+
+        connection = self._connection(self.ledger_conn_id)
+        embedded = embedded_folder() / EMBEDDED_LEDGER
+        url = make_url(f"sqlite:///{embedded}" if connection is None else ledger_url(connection))
+        if url.drivername == "sqlite" and url.database and not Path(url.database).exists():
+            home = "AIRFLOW_HOME" if "AIRFLOW_HOME" in os.environ else "AIRFLOW_HOME, which is not set,"
+            remedy = (
+                f"set {home} to the home of the Airflow that runs the loop, or add connection {self.ledger_conn_id!r}"
+            )
+            raise DeclarationError(f"there is no ledger at {url.database}: no task of a loop has run here; {remedy}")
+        return url.render_as_string(hide_password=True)
 
     def secret(self) -> str | None:
         """Return the secret that masks personal columns; None without its connection."""
@@ -89,6 +109,11 @@ class WorkspaceHook(BaseHook):
             return self.get_connection(conn_id)
         except AirflowNotFoundException:
             return None
+
+
+def embedded_folder() -> Path:
+    """Return the folder of the stores that no connection names: ``mlops`` below AIRFLOW_HOME, by default ~/airflow."""
+    return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "mlops"
 
 
 def lake_of(connection: Connection) -> Lake:
