@@ -35,6 +35,7 @@ from tests.contracts.onnx_network import RegressorNetwork
 from tests.contracts.test_onnx_candidates import Dropped, Silent
 from tests.unit.core.toy_loop import ingest, none_fitted, several, toy_loop, toy_rows, week
 
+ROOT = Path(__file__).parents[2]  # the project folder of functions that stand here, for fits in other processes
 OWN = """
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression
@@ -110,11 +111,13 @@ def weeks_of(change: Any = lambda frame: frame, weeks: int = 4) -> dict[str, pd.
     return {week(number): change(toy_rows(number)) for number in range(weeks)}
 
 
-def published(tmp_path: Path, function: str, frames: dict[str, pd.DataFrame], **changes: Any) -> Workspace:
+def published(
+    tmp_path: Path, function: str, frames: dict[str, pd.DataFrame], *, root: Path = ROOT, **changes: Any
+) -> Workspace:
     """Return a loop in memory of a function of candidates, with its weeks published."""
     train = {"function": function if ":" in function else f"{__name__}:{function}", "window": 2}
     loop = toy_loop(**{**changes, "train": {**train, **changes.get("train", {})}})
-    workspace = in_memory_workspace(loop, frames, scratch=tmp_path / "scratch", root=tmp_path)
+    workspace = in_memory_workspace(loop, frames, scratch=tmp_path / "scratch", root=root)
     for key in frames:
         ingest(workspace, key)
     return workspace
@@ -150,7 +153,7 @@ def test_every_kind_of_unusable_candidate_has_the_reason_that_the_loop_has(tmp_p
     frames = weeks_of()
     frames[week(3)].loc[5, "kind"] = "unseen"
     declared = {"own_types": ["replay_shop:Declared", "replay_shop:Unreadable"]}
-    workspace = published(tmp_path, "replay_shop:candidates", frames, train=declared)
+    workspace = published(tmp_path, "replay_shop:candidates", frames, root=tmp_path, train=declared)
     history = replayed(workspace, 3)
     reasons = reasons_of_replay(history, 3)
     assert reasons == reasons_of_loop(workspace, week(3))

@@ -28,6 +28,7 @@ from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.ledger.histories import draft_of
 from tests.unit.core.toy_loop import FIELDS, go_live, ingest, toy_loop, toy_rows, train, week
 
+ROOT = Path(__file__).parents[2]
 COSTS = {"costs": {"false_positive": 1.0, "false_negative": 9.0}}
 GATES = [
     {"metric": "log_loss", "at_most": 1},
@@ -59,7 +60,7 @@ def make_loop(folder: Path, *, gates: list[dict[str, Any]] = GATES, **changed: A
         "watch": {"performance": {"metric": "log_loss", "worse_by": 0.5}},
         **changed,
     }
-    workspace = in_memory_workspace(toy_loop(**fields), class_frames(), scratch=folder)
+    workspace = in_memory_workspace(toy_loop(**fields), class_frames(), scratch=folder, root=ROOT)
     for number in range(4):
         ingest(workspace, week(number))
     return workspace
