@@ -42,6 +42,8 @@ def test_every_loop_of_a_project_is_a_row_with_its_champion(
     assert printed.err.startswith("ledger: sqlite:///")
     assert main(["status", "--root", str(project.root)]) == 0
     assert capsys.readouterr().out == printed.out
+    assert main(["status", project.model, "--root", str(project.root)]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["ledger", printed.err.split()[1]]
 
 
 def test_a_program_reads_the_list_as_lines_of_json(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,8 +129,6 @@ def declared_loops(root: Path) -> tuple[dict[str, Loop], list[str]]:
 def workspace_of(args: argparse.Namespace, *, new: bool = False) -> Workspace:
     """Return the workspace of the declared loop, acting in the name of the person at the keyboard.
 
-    Standard error has the address of the ledger, so that nobody takes the answer of one Airflow for that of another.
-
     Parameters
     ----------
     new : bool
@@ -146,7 +143,7 @@ def workspace_of(args: argparse.Namespace, *, new: bool = False) -> Workspace:
 
     loop, hook = loop_of(args), WorkspaceHook()
     if not new:
-        print(f"ledger: {hook.existing_ledger()}", file=sys.stderr)
+        hook.existing_ledger()
     return hook.workspace(loop, root=args.root.resolve(), actor=f"person:{getpass.getuser()}")
 
 

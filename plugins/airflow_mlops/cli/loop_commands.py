@@ -140,11 +140,13 @@ def status(args: argparse.Namespace) -> None:
         list_loops(args)
         return
     from airflow_mlops.core.watch.judge_in_order import describe_out_of_order, partitions_out_of_order
+    from airflow_mlops.hooks.workspace import WorkspaceHook
 
     workspace = workspace_of(args)
     state = workspace.state()
     champion, rollout = state.champion, state.rollout
     newest = state.published.newest() or "none"
+    print(f"ledger            {WorkspaceHook().existing_ledger()}")
     print(f"champion          {f'version {champion.number}, live since {state.promoted_at}' if champion else 'none'}")
     rollout_text = f"version {rollout.version.number}, {rollout.kind} {rollout.share} %" if rollout else "none"
     print(f"rollout           {rollout_text}")
