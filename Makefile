@@ -85,7 +85,7 @@ CHECKED := tests/unit/house tests/unit/docker
 # the interpreter twice as slow, so the others leave it out: their lines are taken already. Sources and targets are taken
 # by their contracts, what several stages do together (replays, trials, thresholds) by integration, the rest by its units.
 COVERED := unit integration contracts
-BRANCHES := 92
+BRANCHES := 94
 spread = $(if $(filter-out 1,$(PROCESSES)),--numprocesses $(PROCESSES) --dist $(1))
 
 help:
