@@ -64,7 +64,7 @@ def loop_of_model(model: str, root: Path) -> Loop:
         if model not in file.read_text(encoding="utf-8", errors="replace"):
             continue
         try:
-            loops = loops_of(file) if file.suffix == ".py" else [read_loop(file)]
+            loops = loops_of(file)
         except DeclarationError as error:
             if file.stem == model:
                 raise
@@ -98,7 +98,9 @@ def name_unwritable_file(file: Path) -> Iterator[None]:
 
 
 def loops_of(file: Path) -> list[Loop]:
-    """Return the loops that a Dag file declares."""
+    """Return the loops that a Dag file or a YAML file declares."""
+    if file.suffix != ".py":
+        return [read_loop(file)]
     from airflow_mlops.factories.build_dags import loops_in
 
     return loops_in(file)
@@ -117,7 +119,7 @@ def declared_loops(root: Path) -> tuple[dict[str, Loop], list[str]]:
         if file.suffix == ".py" and "build_dags" not in file.read_text(encoding="utf-8", errors="replace"):
             continue
         try:
-            for loop in loops_of(file) if file.suffix == ".py" else [read_loop(file)]:
+            for loop in loops_of(file):
                 loops.setdefault(loop.model, loop)
         except DeclarationError as error:
             broken.append(str(error))
@@ -144,7 +146,12 @@ def workspace_of(args: argparse.Namespace, *, new: bool = False) -> Workspace:
     loop, hook = loop_of(args), WorkspaceHook()
     if not new:
         hook.existing_ledger()
-    return hook.workspace(loop, root=args.root.resolve(), actor=f"person:{getpass.getuser()}")
+    return hook.workspace(loop, root=args.root.resolve(), actor=acting_person())
+
+
+def acting_person() -> str:
+    """Return the actor of a command, as the ledger names the person at the keyboard."""
+    return f"person:{getpass.getuser()}"
 
 
 def partition_named(workspace: Workspace, text: str) -> str:

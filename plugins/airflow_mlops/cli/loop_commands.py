@@ -8,10 +8,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.cli.loop_argument import add_command, declared_loops, loop_of, partition_named, workspace_of
+from airflow_mlops.cli.loop_argument import (
+    acting_person,
+    add_command,
+    declared_loops,
+    loop_of,
+    partition_named,
+    workspace_of,
+)
 from airflow_mlops.core.check_declaration import check_declaration
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.evaluation.gate_report import align_columns
 from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
 from airflow_mlops.core.ledger.rollout_details import Promoted, RolledBack
 from airflow_mlops.core.ledger.training_details import RetrainDecided
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
     from airflow_mlops.core.ledger.details import Details
     from airflow_mlops.core.ledger.state import LoopState
-    from airflow_mlops.core.ledger.state_machine import Version
+    from airflow_mlops.core.ledger.state_machine import OpenRollout, Version
     from airflow_mlops.core.workspace import Workspace
 
 SHOWN_KINDS = frozenset(
@@ -92,7 +100,12 @@ def check(args: argparse.Namespace) -> None:
 
 
 def list_loops(args: argparse.Namespace) -> None:
-    """Print a line for each declared loop.
+    """Print where every loop of a project stands."""
+    print_loops(args.root, as_json=args.json)
+
+
+def print_loops(folder: Path, *, as_json: bool = False) -> None:
+    """Print a line for each loop that is declared below a project folder.
 
     Raises
     ------
@@ -101,17 +114,15 @@ def list_loops(args: argparse.Namespace) -> None:
     """
     from airflow_mlops.hooks.workspace import WorkspaceHook
 
-    root, hook = args.root.resolve(), WorkspaceHook()
-    loops, broken = declared_loops(args.root)
+    root, hook = folder.resolve(), WorkspaceHook()
+    loops, broken = declared_loops(folder)
     print(f"ledger: {hook.existing_ledger()}", file=sys.stderr)
-    rows = [row_of(hook.workspace(loop, root=root, actor="person:list")) for loop in loops.values()]
-    if args.json:
+    rows = [row_of(hook.workspace(loop, root=root, actor=acting_person())) for loop in loops.values()]
+    if as_json:
         print("".join(f"{json.dumps(row)}\n" for row in rows), end="")
     elif rows:
-        cells = [[*rows[0]], *([str("-" if value is None else value) for value in row.values()] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        for line in cells:
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        cells = [[str("-" if value is None else value) for value in row.values()] for row in rows]
+        print(align_columns([[*rows[0]], *cells]))
     else:
         print(f"no loop is declared in include/loops/*.yaml or dags/*.py below {root}")
     if broken:
@@ -128,16 +139,20 @@ def row_of(workspace: Workspace) -> dict[str, str | int | None]:
         "live since": state.promoted_at if champion else None,
         "newest partition": state.published.newest(),
         "refused": len(state.refused),
-        "rollout": f"version {rollout.version.number}, {rollout.kind} {rollout.share} %" if rollout else None,
+        "rollout": describe_rollout(rollout) if rollout else None,
         "under way": state.in_flight,
     }
+
+
+def describe_rollout(rollout: OpenRollout) -> str:
+    """Return the version of an open rollout, the kind of its stage and its share as text."""
+    return f"version {rollout.version.number}, {rollout.kind} {rollout.share} %"
 
 
 def status(args: argparse.Namespace) -> None:
     """Print where a loop stands, or the list of all loops."""
     if args.loop is None:
-        args.json = False
-        list_loops(args)
+        print_loops(args.root)
         return
     from airflow_mlops.core.watch.judge_in_order import describe_out_of_order, partitions_out_of_order
     from airflow_mlops.hooks.workspace import WorkspaceHook
@@ -148,8 +163,7 @@ def status(args: argparse.Namespace) -> None:
     newest = state.published.newest() or "none"
     print(f"ledger            {WorkspaceHook().existing_ledger()}")
     print(f"champion          {f'version {champion.number}, live since {state.promoted_at}' if champion else 'none'}")
-    rollout_text = f"version {rollout.version.number}, {rollout.kind} {rollout.share} %" if rollout else "none"
-    print(f"rollout           {rollout_text}")
+    print(f"rollout           {describe_rollout(rollout) if rollout else 'none'}")
     print(f"under way         {state.in_flight or 'nothing'}")
     print(f"newest partition  {newest}  ({len(state.published)} published, {len(state.refused)} refused)")
     rollbacks = sum(1 for _ in workspace.ledger.records(RolledBack))

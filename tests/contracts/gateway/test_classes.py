@@ -21,9 +21,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from airflow_mlops.core.ledger.state_machine import Version
-from airflow_mlops.core.ports.rollout_target import Traffic
-from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
-from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.test_protocols import INFER, forms, post
 from tests.contracts.gateway.toy_project import CONTRACT, ToyProject, row
 
@@ -51,16 +48,6 @@ class ClassProject(ToyProject):
         """Return a signed version with its classes."""
         fitted = classifier(number) if model is None else model
         return super().version(number, fitted, classes=[str(name) for name in self.classes], **recorded)
-
-    def serve(self, *numbers: int, kind: str = "none", share: float = 0.0) -> tuple[GatewayProcess, GatewayTarget]:
-        """Return a gateway that serves versions, the champion first."""
-        gateway = self.gateway().start()
-        target = GatewayTarget(self.workspace, [gateway.url], TELL_TOKEN)
-        for number in numbers:
-            target.prepare(self.version(number))
-        challenger = str(numbers[1]) if len(numbers) > 1 else None
-        target.apply(Traffic(1, str(numbers[0]), challenger, kind, share, "s"))  # type: ignore[arg-type]
-        return gateway, target
 
 
 @pytest.fixture(scope="module")

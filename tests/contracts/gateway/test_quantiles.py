@@ -29,7 +29,6 @@ from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.quantiles import join_models
 from airflow_mlops.core.errors import MlopsError, NotReadyError, RolledBackError
 from airflow_mlops.core.ledger.state_machine import Version
-from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.roll_out import enter_stage, run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
@@ -40,7 +39,7 @@ from airflow_mlops.core.training.weighted_fit import fit_quantiles
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.gateway.inference_backends import InferenceBackend, choose_backend
 from airflow_mlops.gateway.row_shape import request_shape
-from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
+from airflow_mlops.testing.gateway_process import TELL_TOKEN
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.contracts.gateway.test_protocols import INFER, forms, post
 from tests.contracts.gateway.toy_project import ToyProject, line, row
@@ -98,16 +97,6 @@ class QuantileProject(ToyProject):
     def version(self, number: int, model: Any = None, **recorded: Any) -> Version:
         """Return a signed version of three quantiles."""
         return super().version(number, bands(number) if model is None else model, **recorded)
-
-    def serve(self, *numbers: int, kind: str = "none", share: float = 0.0) -> tuple[GatewayProcess, GatewayTarget]:
-        """Return a gateway that serves versions, the champion first."""
-        gateway = self.gateway().start()
-        target = GatewayTarget(self.workspace, [gateway.url], TELL_TOKEN)
-        for number in numbers:
-            target.prepare(self.version(number))
-        challenger = str(numbers[1]) if len(numbers) > 1 else None
-        target.apply(Traffic(1, str(numbers[0]), challenger, kind, share, "s"))  # type: ignore[arg-type]
-        return gateway, target
 
 
 @pytest.fixture(scope="module")

@@ -18,13 +18,15 @@ from airflow_mlops.core.declaration.own_types import type_name
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, PinnedPartition, TrainingWindow
 from airflow_mlops.core.ports.registry import MODEL_FILE
+from airflow_mlops.core.ports.rollout_target import Traffic
 from airflow_mlops.core.registry.model_file import save_model
 from airflow_mlops.core.registry.own_code import OWN_CODE_FILE
 from airflow_mlops.core.registry.recorded_classes import CLASSES_FILE
 from airflow_mlops.core.registry.replace_folder import replace_folder
 from airflow_mlops.core.registry.sign_folder import sign_folder
+from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.core.workspace import Workspace
-from airflow_mlops.testing.gateway_process import GatewayProcess
+from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import toy_loop, toy_rows, week
 
@@ -110,6 +112,16 @@ class ToyProject:
         )
         self._gateways.append(gateway)
         return gateway
+
+    def serve(self, *numbers: int, kind: str = "none", share: float = 0.0) -> tuple[GatewayProcess, GatewayTarget]:
+        """Return a gateway that serves versions, the champion first."""
+        gateway = self.gateway().start()
+        target = GatewayTarget(self.workspace, [gateway.url], TELL_TOKEN)
+        for number in numbers:
+            target.prepare(self.version(number))
+        challenger = str(numbers[1]) if len(numbers) > 1 else None
+        target.apply(Traffic(1, str(numbers[0]), challenger, kind, share, "s"))  # type: ignore[arg-type]
+        return gateway, target
 
     def close(self) -> None:
         """Stop all running gateways."""

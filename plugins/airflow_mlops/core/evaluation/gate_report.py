@@ -65,6 +65,16 @@ def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
         )
         for gate in sorted(gates, key=lambda gate: order[gate["verdict"]])
     ]
+    return align_columns(lines)
+
+
+def align_columns(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells as a text whose columns are aligned.
+
+    >>> print(align_columns([("model", "champion"), ("delay", "3")]))
+    model  champion
+    delay  3
+    """
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
