@@ -94,16 +94,23 @@ def champion_metrics(context: EvaluationContext, champion: JudgedModel) -> dict[
     """Return the metrics of the champion that are defined on the holdout."""
     return {
         name: value
-        for metrics, predicted in _by_predictions(context.metrics, champion)
+        for metrics, (predicted,) in _by_predictions(context.metrics, champion)
         for name, value in defined_values(metrics, context.label, predicted, context.weight).items()
     }
 
 
-def _by_predictions(metrics: Mapping[str, Metric], model: JudgedModel) -> list[tuple[dict[str, Metric], Floats]]:
-    """Return the metrics of decisions with the decisions of a model, and the others with its predictions."""
+def _by_predictions(
+    metrics: Mapping[str, Metric], *models: JudgedModel
+) -> list[tuple[dict[str, Metric], list[Floats]]]:
+    """Return metrics with what they judge of each model: decisions apart from predictions where one has a threshold."""
+    if all(model.decisions is model.predictions for model in models):
+        return [({**metrics}, [model.predictions for model in models])]
     return [
-        ({name: metric for name, metric in metrics.items() if (name in DECISION_METRICS) is decides}, predicted)
-        for decides, predicted in ((False, model.predictions), (True, model.decisions))
+        (
+            {name: metric for name, metric in metrics.items() if (name in DECISION_METRICS) is decides},
+            [model.decisions if decides else model.predictions for model in models],
+        )
+        for decides in (False, True)
     ]
 
 
@@ -143,9 +150,7 @@ def report_all_slices(context: EvaluationContext, candidate: JudgedModel) -> dic
             min_rows=evaluate.min_rows,
             weight=context.weight,
         )
-        for (part, predicted), (_, by_champion) in zip(
-            _by_predictions(metrics, candidate), _by_predictions(metrics, champion), strict=True
-        )
+        for part, (predicted, by_champion) in _by_predictions(metrics, candidate, champion)
     ]
     return merge_slices(*reports)
 

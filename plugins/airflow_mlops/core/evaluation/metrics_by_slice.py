@@ -143,13 +143,14 @@ def report_slices(
     return reports
 
 
-def merge_slices(first: dict[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report of slices with the metrics of another report of the same slices added to it."""
-    for column, report in first.items():
-        for entry, other in zip(report["slices"], second[column]["slices"], strict=True):
-            for model in ("metrics", "champion"):
-                if entry[model] is not None:
-                    entry[model].update(other[model])
+def merge_slices(first: dict[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report of slices with the metrics of other reports of the same slices added to it."""
+    for other in others:
+        for column, report in first.items():
+            for entry, added in zip(report["slices"], other[column]["slices"], strict=True):
+                for model in ("metrics", "champion"):
+                    if entry[model] is not None:
+                        entry[model].update(added[model])
     return first
 
 
