@@ -14,7 +14,6 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -141,21 +140,23 @@ class OurRegistration:
 
         from airflow_mlops.core.evaluation.register_candidate import register_candidate
         from airflow_mlops.core.ledger.training_details import TrainingWindow
+        from airflow_mlops.core.training.assemble import TrainingRequest
         from airflow_mlops.core.training.fit_candidate import candidate_file
 
         operation = f"{number:064x}"
         file = candidate_file(self._workspace, operation, "trees")
         file.parent.mkdir(parents=True)
         shutil.copyfile(self._file, file)
-        request: Any = SimpleNamespace(
-            operation=operation,
+        request = TrainingRequest(
             partition=KEY,
-            seed=0,
-            function="f",
             decision=number,
-            profile="0" * 64,
+            function="f",
+            source="",
+            seed=0,
             window=TrainingWindow((), ()),
-            levels=None,
+            candidates=("trees",),
+            profile="0" * 64,
+            operation=operation,
         )
         evaluated = {
             "candidate": "trees",
