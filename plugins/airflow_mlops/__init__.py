@@ -37,6 +37,7 @@ _PUBLIC = {
     "AnalyseRolloutOperator": "airflow_mlops.operators.rollout",
     "RunRolloutStageOperator": "airflow_mlops.operators.rollout",
     "RollBackModelOperator": "airflow_mlops.operators.rollout",
+    "ControlLoopOperator": "airflow_mlops.operators.control",
     "ControlRolloutOperator": "airflow_mlops.operators.rollout",
     "RolloutSensor": "airflow_mlops.sensors.rollout",
     "SageMakerUpdateWeightsOperator": "airflow_mlops.operators.sagemaker_endpoints",

@@ -6,7 +6,7 @@
     <model>_nightly  decide, overdue, tidy                     every tick of train.at
     <model>_train    assemble -> fit (mapped) -> evaluate -> gate -> register -> prove    on a decided retrain
     <model>_rollout  (approve ->) start -> a group for each stage: (approve ->) enter -> analyse     on a candidate
-    <model>_control  pause, resume, skip or abort the rollout under way     when a person starts it
+    <model>_control  act on the rollout, champion, a version, quarantine     when a person starts it
 
 They are connected only through assets, except the last, which a person starts; and every event carries a partition key:
 an event without one loses triggers in a burst, and one with a key never starts a Dag that is not partitioned.
@@ -40,6 +40,7 @@ from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.factories.assets import LoopAssets
 from airflow_mlops.factories.callback import NamedCallback
+from airflow_mlops.operators.control import CONTROL_ACTIONS, ControlLoopOperator
 from airflow_mlops.operators.data import PublishSnapshotOperator, TakeSnapshotOperator, TidyLakeOperator
 from airflow_mlops.operators.evaluation import EvaluateCandidatesOperator, RequireGatesOperator
 from airflow_mlops.operators.governance import ProveVersionOperator, ReconcileOperator
@@ -48,7 +49,6 @@ from airflow_mlops.operators.report import RenderReportOperator
 from airflow_mlops.operators.rollout import (
     AdvanceRolloutOperator,
     AnalyseRolloutOperator,
-    ControlRolloutOperator,
     ScorePartitionOperator,
     StartRolloutOperator,
 )
@@ -289,14 +289,20 @@ class _LoopDags:
         )
 
     def control(self, schedule: dict[str, Any], dag_id: str) -> DAG:
-        """Build the Dag by which a person controls the rollout under way, with a form in the Airflow UI."""
-        params = {
-            "action": Param("pause", enum=["pause", "resume", "skip", "abort"], description="what to do"),
-            "reason": Param("asked for in the UI", type="string", description="why, for the ledger"),
+        """Build the Dag by which a person acts on the loop, with a form in the Airflow UI or from the model's page."""
+        words = {
+            "version": "the version that is meant; any if empty, needed to unquarantine",
+            "to": "rollback: the version that shall serve; the one before if empty",
+            "partition": "release: the partition whose rows in quarantine are meant",
         }
-        description = "Pauses, resumes, skips a stage of, or aborts the rollout under way"
+        params = {
+            "action": Param("pause", enum=list(CONTROL_ACTIONS), description="what to do"),
+            "reason": Param("asked for in the UI", type="string", description="why, for the ledger"),
+            **{name: Param("", type="string", description=text) for name, text in words.items()},
+        }
+        description = "Acts on the rollout, the champion, a version or rows in quarantine, as a person asks"
         with self.dag(dag_id, {**schedule, "params": params}, description) as dag:
-            ControlRolloutOperator(task_id="control", retries=0, **self.step)
+            ControlLoopOperator(task_id="control", retries=0, **self.step)
         return dag
 
 

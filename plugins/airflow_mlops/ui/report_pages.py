@@ -7,47 +7,25 @@ This module does not postpone annotations: FastAPI would read a guard in text fo
 """
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Annotated
 
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
-from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Response
 
 from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.errors import DataError, LedgerError
 from airflow_mlops.core.report.kept_reports import Engine, newest_page
-from airflow_mlops.core.report.page_headers import HEADERS, POLICIES
+from airflow_mlops.core.report.page_headers import POLICIES
+from airflow_mlops.ui.guards import MODEL, require_watch_access
 
-MODEL = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-
-
-def require_watch_access(model: Annotated[str, Path(pattern=MODEL)], request: Request, user: GetUserDep) -> None:
-    """Raise HTTP 401 or 403 unless the user is signed in and may read the watch Dag of the model."""
-    requires_access_dag(method="GET", param_dag_id=f"{model}_watch")(request, user)
+router = APIRouter()
 
 
-def reports_app() -> FastAPI:
-    """Return the application; every route is guarded, and there are no routes of documentation."""
-    app = FastAPI(title="airflow-mlops", docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.middleware("http")
-    async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call_next(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
-
-    guards = [Depends(require_watch_access)]
-    app.get("/reports/{model}/{partition}", dependencies=guards)(own_report)
-    app.get("/reports/{model}/{partition}/evidently", dependencies=guards)(evidently_report)
-    return app
-
-
+@router.get("/reports/{model}/{partition}", dependencies=[Depends(require_watch_access)])
 def own_report(model: str, partition: str) -> Response:
     """Answer with our newest stored report of a partition."""
     return read_report(model, partition, "own")
 
 
+@router.get("/reports/{model}/{partition}/evidently", dependencies=[Depends(require_watch_access)])
 def evidently_report(model: str, partition: str) -> Response:
     """Answer with Evidently's newest stored report of a partition."""
     return read_report(model, partition, "evidently")

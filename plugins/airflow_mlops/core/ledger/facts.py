@@ -99,9 +99,9 @@ class Facts(Generic[V]):
         """Yield the values, that of the least key first."""
         return (value for _, value in self.items())
 
-    def newest_first(self, *, until: str | None = None) -> Iterator[tuple[str, V]]:
-        """Yield keys and values lazily, the greatest key first."""
-        return self._source.items(self._table, Stretch(until=until, newest_first=True))
+    def newest_first(self, *, until: str | None = None, limit: int | None = None) -> Iterator[tuple[str, V]]:
+        """Yield keys and values lazily, the greatest key first; no more than ``limit`` of them."""
+        return self._source.items(self._table, Stretch(until=until, newest_first=True, limit=limit))
 
     def newest(self, *, until: str | None = None, before: str | None = None) -> str | None:
         """Return the greatest key, at or before ``until`` or short of ``before``; None where there is none."""

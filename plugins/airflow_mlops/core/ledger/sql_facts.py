@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, exists, func, insert, select, update
@@ -21,6 +21,8 @@ Key = tuple[str, str]
 NEWEST = "~"
 """Greater than every partition key."""
 
+UNLIMITED = 2**31 - 1
+"""A limit that no range of keys reaches."""
 KEYS_AT_ONCE = 500
 """Keys that one query asks for: a database takes only so many parameters."""
 
@@ -45,14 +47,73 @@ _KNOWN_KEYS = (
 )
 
 
-def _within(partition: ColumnElement[str], view: View) -> list[ColumnElement[bool]]:
-    """Return the SQL conditions of the steps in a view; a step without a partition has the empty key."""
-    conditions = []
-    if view.as_of is not None:
-        conditions.append(partition <= view.as_of)
-    if view.before is not None:
-        conditions.append((partition < view.before) | (partition == ""))
+_BOUNDS: dict[str, Callable[[ColumnElement[str]], ColumnElement[bool]]] = {
+    "since": lambda key: key >= bindparam("since"),
+    "after": lambda key: key > bindparam("after"),
+    "until": lambda key: key <= bindparam("until"),
+    "before": lambda key: key < bindparam("before"),
+}
+
+
+def _within(partition: ColumnElement[str], view: frozenset[str]) -> list[ColumnElement[bool]]:
+    """Return the SQL conditions of the steps in a view of a form; a step without a partition has the empty key."""
+    conditions: list[ColumnElement[bool]] = []
+    if "as_of" in view:
+        conditions.append(partition <= bindparam("view_as_of"))
+    if "before" in view:
+        conditions.append((partition < bindparam("view_before")) | (partition == ""))
     return conditions
+
+
+@cache
+def _value_query(view: frozenset[str]) -> Select[Any]:
+    """Return the query of the value of a key in a view of a form."""
+    query = select(FACT.c.value).where(_OF_KEY, *_within(FACT.c.partition, view))
+    return query.order_by(FACT.c.partition.desc()).limit(1)
+
+
+@cache
+def _range_query(columns: str, bounds: frozenset[str], view: frozenset[str], *, descending: bool) -> Select[Any]:
+    """Return the query of the newest step of each key of a range, where that step has a value.
+
+    A statement is built once for every form of it, since to build it costs more than to run it.
+
+    Parameters
+    ----------
+    columns : str
+        ``keys``, ``items`` or ``count``.
+    bounds, view : frozenset of str
+        Which bounds the range and the view have.
+    descending : bool
+        Whether the greatest key comes first; of no matter to a count.
+    """
+    selected: dict[str, Select[Any]] = {
+        "keys": select(FACT.c.key),
+        "items": select(FACT.c.key, FACT.c.value),
+        "count": select(func.count()),
+    }
+    newer = and_(
+        _OTHER.c.model == FACT.c.model,
+        _OTHER.c.fact == FACT.c.fact,
+        _OTHER.c.key == FACT.c.key,
+        _OTHER.c.partition > FACT.c.partition,
+        *_within(_OTHER.c.partition, view),
+    )
+    query = (
+        selected[columns]
+        .select_from(FACT)
+        .where(
+            FACT.c.model == bindparam("model"),
+            FACT.c.fact == bindparam("fact"),
+            FACT.c.value.is_not(None),
+            *_within(FACT.c.partition, view),
+            *(_BOUNDS[bound](FACT.c.key) for bound in sorted(bounds)),
+            ~exists().where(newer),
+        )
+    )
+    if columns == "count":
+        return query
+    return query.order_by(FACT.c.key.desc() if descending else FACT.c.key).limit(bindparam("limit"))
 
 
 class Run(Protocol):
@@ -76,31 +137,27 @@ class SqlFacts:
     """
 
     def __init__(self, run: Run, model: str, view: View) -> None:
-        self._run, self._model, self._view = run, model, view
+        self._run, self._model = run, model
+        self._within = {name: value for name, value in vars(view).items() if value is not None}
+        self._form = frozenset(self._within)
 
     def value(self, table: str, key: str) -> Any | None:
         """Return the value of a key; None where there is none."""
-        query = (
-            select(FACT.c.value)
-            .where(FACT.c.model == self._model, FACT.c.fact == table, FACT.c.key == key)
-            .where(*_within(FACT.c.partition, self._view))
-            .order_by(FACT.c.partition.desc())
-            .limit(1)
-        )
-        return decode(table, self._run(lambda connection: connection.execute(query).scalar()))
+        query, values = _value_query(self._form), self._values(table, key=key)
+        return decode(table, self._run(lambda connection: connection.execute(query, values).scalar()))
 
     def keys(self, table: str, stretch: Stretch) -> list[str]:
         """Return the keys of a range, in its order."""
-        query = self._ordered(select(FACT.c.key), table, stretch)
-        return self._run(lambda connection: [str(key) for key in connection.execute(query).scalars()])
+        rows = self._run(partial(_rows, query=self._query("keys", stretch), values=self._range(table, stretch)))
+        return [str(key) for (key,) in rows]
 
     def items(self, table: str, stretch: Stretch) -> Iterator[tuple[str, Any]]:
         """Yield the keys of a range with their values, in its order; a page at a time."""
         left, page = stretch.limit, stretch
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
-            query = self._ordered(select(FACT.c.key, FACT.c.value), table, page).limit(size)
-            rows = self._run(partial(_rows, query=query))
+            values = {**self._range(table, page), "limit": size}
+            rows = self._run(partial(_rows, query=self._query("items", page), values=values))
             for key, value in rows:
                 yield str(key), decode(table, value)
             if len(rows) < size:
@@ -112,41 +169,24 @@ class SqlFacts:
 
     def count(self, table: str, stretch: Stretch) -> int:
         """Return the number of keys in a range."""
-        query = self._visible(select(func.count()), table, stretch)
-        return self._run(lambda connection: int(connection.execute(query).scalar_one()))
+        query, values = self._query("count", stretch), self._range(table, stretch)
+        return self._run(lambda connection: int(connection.execute(query, values).scalar_one()))
 
-    def _ordered(self, query: Select[Any], table: str, stretch: Stretch) -> Select[Any]:
-        query = self._visible(query, table, stretch)
-        query = query.order_by(FACT.c.key.desc() if stretch.newest_first else FACT.c.key)
-        return query if stretch.limit is None else query.limit(stretch.limit)
+    def _query(self, columns: str, stretch: Stretch) -> Select[Any]:
+        bounds = frozenset(name for name in _BOUNDS if getattr(stretch, name) is not None)
+        return _range_query(columns, bounds, self._form, descending=stretch.newest_first)
 
-    def _visible(self, query: Select[Any], table: str, stretch: Stretch) -> Select[Any]:
-        """Return a query of the newest step of each key of a range, where that step has a value."""
-        newer = and_(
-            _OTHER.c.model == FACT.c.model,
-            _OTHER.c.fact == FACT.c.fact,
-            _OTHER.c.key == FACT.c.key,
-            _OTHER.c.partition > FACT.c.partition,
-            *_within(_OTHER.c.partition, self._view),
-        )
-        bounds = [
-            FACT.c.key >= stretch.since if stretch.since is not None else None,
-            FACT.c.key > stretch.after if stretch.after is not None else None,
-            FACT.c.key <= stretch.until if stretch.until is not None else None,
-            FACT.c.key < stretch.before if stretch.before is not None else None,
-        ]
-        return query.select_from(FACT).where(
-            FACT.c.model == self._model,
-            FACT.c.fact == table,
-            FACT.c.value.is_not(None),
-            *_within(FACT.c.partition, self._view),
-            *(bound for bound in bounds if bound is not None),
-            ~exists().where(newer),
-        )
+    def _range(self, table: str, stretch: Stretch) -> dict[str, Any]:
+        bounds = {name: getattr(stretch, name) for name in _BOUNDS if getattr(stretch, name) is not None}
+        return self._values(table, **bounds, limit=UNLIMITED if stretch.limit is None else stretch.limit)
+
+    def _values(self, table: str, **values: Any) -> dict[str, Any]:
+        within = {f"view_{name}": value for name, value in self._within.items()}
+        return {"model": self._model, "fact": table, **within, **values}
 
 
-def _rows(connection: Connection, query: Select[Any]) -> list[Any]:
-    return list(connection.execute(query).all())
+def _rows(connection: Connection, query: Select[Any], values: dict[str, Any]) -> list[Any]:
+    return list(connection.execute(query, values).all())
 
 
 class SqlSteps:

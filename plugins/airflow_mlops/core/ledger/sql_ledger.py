@@ -8,11 +8,12 @@ whoever reads the state first applies newer records to it, and makes it again if
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
@@ -46,12 +47,21 @@ class SqlLedger:
         Name of the model.
     clock : callable, optional
         Returns the time to note on a record; nothing is decided by it.
+    engine : Engine, optional
+        Reaches the database where several ledgers share a connection; made from ``url`` if not given.
     """
 
-    def __init__(self, url: str, model: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        engine: Engine | None = None,
+    ) -> None:
         self.model = model
         self._clock = clock
-        self._engine = engine_of(url)
+        self._engine = engine_of(url) if engine is None else engine
         self._migrated = False
 
     def records(
@@ -233,6 +243,35 @@ class SqlLedger:
             self._migrated = True
         with self._engine.connect() as connection:
             return action(connection)
+
+
+@contextmanager
+def open_ledgers(url: str) -> Iterator[dict[str, SqlLedger]]:
+    """Yield the ledgers of all models of a database by model, which share one connection while they are open.
+
+    A model is there once its state was read for the first time, as every step of a loop does.
+
+    Raises
+    ------
+    LedgerError
+        If the database does not answer, or refuses.
+    """
+    engine = engine_of(url, keep_connection=True)
+    try:
+        migrate(engine)
+        with engine.connect() as connection:
+            models = [
+                str(model)
+                for model in connection.execute(select(PROJECTED.c.model).order_by(PROJECTED.c.model)).scalars()
+            ]
+        ledgers = {model: SqlLedger(url, model, engine=engine) for model in models}
+        for ledger in ledgers.values():
+            ledger._migrated = True
+        yield ledgers
+    except DatabaseError as error:
+        raise LedgerError(f"the ledger did not answer: {error.orig}") from error
+    finally:
+        engine.dispose()
 
 
 def _read(connection: Connection, query: Select[Any]) -> list[Record[Any]]:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.exc import OperationalError, ProgrammingError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 METADATA = MetaData()
 REVISION = "0002"
@@ -72,11 +72,18 @@ PROJECTED = Table(
 """The last record that the facts of a model include, by its number and hash."""
 
 
-def engine_of(url: str) -> Engine:
-    """Return an engine that holds no connection between uses, since tasks are forks of their worker."""
+def engine_of(url: str, *, keep_connection: bool = False) -> Engine:
+    """Return an engine that holds no connection between uses, since tasks are forks of their worker.
+
+    Parameters
+    ----------
+    keep_connection : bool
+        Whether it keeps one all the same, for somebody who reads many ledgers at once and disposes of it then.
+    """
+    pool: type[Pool] = QueuePool if keep_connection else NullPool
     if not url.startswith("sqlite"):
-        return create_engine(url, poolclass=NullPool)
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30})
+        return create_engine(url, poolclass=pool)
+    engine = create_engine(url, poolclass=pool, connect_args={"timeout": 30})
 
     @event.listens_for(engine, "connect")
     def _durable(connection: object, _record: object) -> None:

@@ -25,14 +25,25 @@ ACTIONS = ("pause", "resume", "skip", "abort")
 """Names of the actions of :func:`control_rollout`."""
 
 
-def control_rollout(workspace: Workspace, action: str, *, reason: str) -> str:
+def control_rollout(workspace: Workspace, action: str, *, reason: str, only: str | None = None) -> str:
     """Carry out an action on the rollout, one of ``ACTIONS``; return a message about its effect.
+
+    Parameters
+    ----------
+    reason : str
+        Why, for the ledger.
+    only : str, optional
+        Number of the version that a person saw under way: it is done to the rollout of no other one.
 
     Raises
     ------
     RolloutError
-        If there is no such action, or it cannot be done now.
+        If there is no such action, it cannot be done now, or the rollout is of another version.
     """
+    if only is not None and action in ACTIONS:
+        number = _open(workspace, workspace.state()).version.number
+        if number != only:
+            raise RolloutError(f"version {only} was meant, and version {number} is being rolled out now; look again")
     if action == "abort":
         number = _open(workspace, workspace.state()).version.number
         # That version and no other: a look may take it back this very moment, and then the champion is not meant.

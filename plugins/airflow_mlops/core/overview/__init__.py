@@ -1,0 +1,1 @@
+"""Where every loop stands, for people: read from ledgers and their evidence alone."""

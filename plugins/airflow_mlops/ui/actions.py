@@ -1,0 +1,230 @@
+"""The actions that a person can take on the page of a model: what each will do, and whether it can be done now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from airflow_mlops.core.ledger.state import LoopState
+
+Choices = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class FormField:
+    """A field of the form of an action: its name, its label, and the values to choose from; None for free text."""
+
+    name: str
+    label: str
+    choices: Choices | None = None
+
+
+REASON = FormField("reason", "Why, for the ledger")
+
+
+@dataclass(frozen=True)
+class Action:
+    """An action on a loop.
+
+    ``dag`` is the end of the id of the Dag that carries it out. ``obstacle`` returns why it cannot be done now, or
+    None, and ``effect`` what it will do, in a sentence. ``fields`` returns the fields of its form, and ``subject`` the
+    version that it is about.
+    """
+
+    name: str
+    label: str
+    dag: str
+    obstacle: Callable[[LoopState], str | None]
+    effect: Callable[[LoopState], str]
+    fields: Callable[[LoopState], list[FormField]] = lambda _state: [REASON]
+    subject: Callable[[LoopState], str] = lambda _state: ""
+
+
+def _no_rollout(state: LoopState) -> str | None:
+    return "No rollout is under way." if state.rollout is None else None
+
+
+def _rollout(state: LoopState) -> str:
+    rollout = state.rollout
+    assert rollout is not None
+    return f"version {rollout.version.number} ({rollout.kind}, {rollout.share} %)"
+
+
+def _challenger(state: LoopState) -> str:
+    return "" if state.rollout is None else state.rollout.version.number
+
+
+def _champion(state: LoopState) -> str:
+    return "none" if state.champion is None else state.champion.number
+
+
+def _cannot_pause(state: LoopState) -> str | None:
+    if state.rollout is not None and state.rollout.paused is not None:
+        return f"The rollout is paused already: {state.rollout.paused}"
+    return _no_rollout(state)
+
+
+def _cannot_resume(state: LoopState) -> str | None:
+    if state.rollout is not None and state.rollout.paused is None:
+        return "The rollout is not paused."
+    return _no_rollout(state)
+
+
+def _cannot_skip(state: LoopState) -> str | None:
+    if state.rollout is not None and (state.rollout.stage < 0 or state.rollout.settled):
+        return "No stage is open that could be skipped."
+    return _no_rollout(state)
+
+
+def _earlier_champions(state: LoopState) -> list[str]:
+    return [number for number in state.champions_before if number not in state.quarantined]
+
+
+def _cannot_roll_back(state: LoopState) -> str | None:
+    if state.rollout is not None:
+        return "A rollout is under way: abort that first, and the champion stays."
+    if state.champion is None:
+        return "There is no champion yet."
+    return None if _earlier_champions(state) else "No earlier champion can serve: none was, or all are in quarantine."
+
+
+def _cannot_retrain(state: LoopState) -> str | None:
+    if state.in_flight is not None:
+        return f"Something is under way already: {state.in_flight}."
+    return None if state.published.newest() else "No partition is published yet."
+
+
+def _cannot_release(state: LoopState) -> str | None:
+    return None if _quarantined_partitions(state) else "No newer partition has rows in quarantine."
+
+
+def _quarantined_partitions(state: LoopState, most: int = 24) -> list[tuple[str, int]]:
+    newest = state.published.newest_first(limit=most)
+    return [(key, details.quarantined) for key, details in newest if details.quarantined]
+
+
+def _cannot_unquarantine(state: LoopState) -> str | None:
+    return None if state.quarantined else "No version is in quarantine."
+
+
+ACTIONS = {
+    action.name: action
+    for action in (
+        Action(
+            "retrain",
+            "Retrain now",
+            "train",
+            _cannot_retrain,
+            lambda state: (
+                f"A training as of partition {state.published.newest()} begins. A candidate that passes its gates goes "
+                "into its rollout; the champion serves until then."
+            ),
+            lambda _state: [],
+        ),
+        Action(
+            "pause",
+            "Pause the rollout",
+            "control",
+            _cannot_pause,
+            lambda state: f"{_rollout(state)} stays where it is: the traffic stays, and no stage goes on.",
+            subject=_challenger,
+        ),
+        Action(
+            "resume",
+            "Resume the rollout",
+            "control",
+            _cannot_resume,
+            lambda state: f"{_rollout(state)} goes on from where it was paused.",
+            subject=_challenger,
+        ),
+        Action(
+            "skip",
+            "Skip the stage",
+            "control",
+            _cannot_skip,
+            lambda state: f"The open stage of {_rollout(state)} counts as passed, whatever its analyses found.",
+            subject=_challenger,
+        ),
+        Action(
+            "abort",
+            "Abort the rollout",
+            "control",
+            _no_rollout,
+            lambda state: (
+                f"{_rollout(state)} is taken back at once and goes into quarantine; version {_champion(state)} serves "
+                "everything."
+            ),
+            subject=_challenger,
+        ),
+        Action(
+            "rollback",
+            "Roll the champion back",
+            "control",
+            _cannot_roll_back,
+            lambda state: (
+                f"Version {_champion(state)} stops serving and goes into quarantine until a person lifts that; the "
+                "version that you choose serves instead."
+            ),
+            lambda state: [
+                FormField("to", "Version that shall serve", [(n, f"version {n}") for n in _earlier_champions(state)]),
+                REASON,
+            ],
+            _champion,
+        ),
+        Action(
+            "unquarantine",
+            "Lift a quarantine",
+            "control",
+            _cannot_unquarantine,
+            lambda _state: (
+                "A version that was taken back or rejected may serve again: by a rollback, or a new rollout."
+            ),
+            lambda state: [
+                FormField(
+                    "version", "Version", [(n, f"version {n}: {why[:80]}") for n, why in state.quarantined.items()]
+                ),
+                REASON,
+            ],
+        ),
+        Action(
+            "release",
+            "Release rows",
+            "control",
+            _cannot_release,
+            lambda _state: (
+                "The rows in quarantine are judged again by the contract and suite of today. Those that pass join "
+                "their partition, which is published anew and scored again."
+            ),
+            lambda state: [
+                FormField(
+                    "partition",
+                    "Partition",
+                    [(key, f"{key}: {rows:,} rows") for key, rows in _quarantined_partitions(state)],
+                ),
+                REASON,
+            ],
+        ),
+    )
+}
+"""Every action by its name."""
+
+
+def run_input(action: Action, form: dict[str, str], state: LoopState) -> dict[str, str]:
+    """Return the input of the Dag run that carries out an action; unknown fields of the form are left out."""
+    if action.dag != "control":
+        return {}
+    fields = {field.name: form.get(field.name, "").strip() for field in action.fields(state)}
+    return {"version": action.subject(state), **fields, "action": action.name}
+
+
+def invalid_field(action: Action, form: dict[str, str], state: LoopState) -> str | None:
+    """Return which field of a form is missing or holds none of its choices, in words; None where all are right."""
+    for field in action.fields(state):
+        value = form.get(field.name, "").strip()
+        if not value:
+            return f"{field.label} is empty; it is needed."
+        if field.choices is not None and value not in [choice for choice, _ in field.choices]:
+            return f"{field.label} cannot be {value!r} any more; choose again."
+        if len(value) > 500:
+            return f"{field.label} has {len(value)} characters; at most 500 are taken."
+    return None

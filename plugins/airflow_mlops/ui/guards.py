@@ -1,0 +1,57 @@
+"""Guards of the pages: who is signed in, who may read a model, who may act on it, and from where a request comes.
+
+This module does not postpone annotations: FastAPI would read a guard in text form as a parameter of the address.
+"""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from fastapi import HTTPException, Path, Request
+
+MODEL = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+LONGEST_BODY = 20_000
+"""Bytes of the largest form that is read."""
+
+
+def require_watch_access(model: Annotated[str, Path(pattern=MODEL)], request: Request, user: GetUserDep) -> None:
+    """Raise HTTP 401 or 403 unless the user is signed in and may read the watch Dag of the model."""
+    requires_access_dag(method="GET", param_dag_id=f"{model}_watch")(request, user)
+
+
+def require_control_access(model: Annotated[str, Path(pattern=MODEL)], request: Request, user: GetUserDep) -> None:
+    """Raise HTTP 401 or 403 unless the user is signed in and may start the control Dag of the model."""
+    requires_access_dag(method="POST", access_entity=DagAccessEntity.RUN, param_dag_id=f"{model}_control")(
+        request, user
+    )
+
+
+def may_control(model: str, user: GetUserDep) -> bool:
+    """Return whether the user may start the control Dag of a model."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.models.dag import DagModel
+
+    dag_id = f"{model}_control"
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    return get_auth_manager().is_authorized_dag(
+        method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user
+    )
+
+
+def require_same_origin(request: Request) -> None:
+    """Raise HTTP 403 for a form that a page of another site has sent, and 413 for one that is too large.
+
+    A browser sends the site of the page with every form, in ``Sec-Fetch-Site`` or ``Origin``; a request with neither
+    comes from no browser, and then a token must be in its headers, which no other site can put there.
+    """
+    length = request.headers.get("content-length")
+    if length is None or not length.isdigit() or int(length) > LONGEST_BODY:
+        raise HTTPException(413, f"the form must state its length, at most {LONGEST_BODY} bytes")
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None and site not in ("same-origin", "none"):
+        raise HTTPException(403, "the form was sent by a page of another site")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise HTTPException(403, "the form was sent by a page of another site")
+    if site is None and origin is None and "authorization" not in request.headers:
+        raise HTTPException(403, "the request does not say from which page it comes")

@@ -1,0 +1,334 @@
+"""The pages of models in the Airflow UI: all of them, one of them, its records and columns, and the actions on it.
+
+Everything comes from the ledger, its evidence and Airflow's own database; Delta tables are not touched. Whoever may
+read the watch Dag of a model sees it, and whoever may start its Dags may act on it: an action starts a run of a Dag of
+the loop in the name of the person, which does what the command line does, where the loop's stores are.
+
+This module does not postpone annotations: FastAPI would read a guard in text form as a parameter of the address.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+from typing import Annotated, Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.sdk import timezone
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+
+from airflow_mlops.core.errors import DataError, LedgerError, NotReadyError
+from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
+from airflow_mlops.core.ledger.sql_ledger import SqlLedger, open_ledgers
+from airflow_mlops.core.open_workspace import Stores
+from airflow_mlops.core.overview.model_summary import STATES, ModelSummary, summarise_model
+from airflow_mlops.ui.actions import ACTIONS, Action, invalid_field, run_input
+from airflow_mlops.ui.airflow_facts import LoopFacts, loop_facts, model_of, run_state
+from airflow_mlops.ui.column_view import column_view
+from airflow_mlops.ui.guards import (
+    MODEL,
+    may_control,
+    require_control_access,
+    require_same_origin,
+    require_watch_access,
+)
+from airflow_mlops.ui.model_view import list_row, model_view, record_page
+from airflow_mlops.ui.page_templates import render, stylesheet
+
+Model = Annotated[str, Path(pattern=MODEL)]
+Named = Annotated[str, Query(max_length=200)]
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'self'"
+)
+"""Content security policy of the pages: no scripts at all, and forms to themselves alone."""
+SUMMARIES: dict[tuple[str, str], tuple[str, ModelSummary]] = {}
+"""The newest summary of each model by database and model, and the hash of the record that it was made as of."""
+
+router = APIRouter()
+
+
+def page(template: str, request: Request, *, status: int = 200, **values: Any) -> Response:
+    """Return a page made from a template, with the values that every page has."""
+    root = str(request.scope.get("root_path", "")).rstrip("/")
+    read_at = f"{timezone.utcnow():%Y-%m-%d %H:%M:%S}"
+    airflow = urlsplit(str(request.base_url)).path.removesuffix("/").removesuffix("/airflow-mlops")
+    html = render(template, root=root, airflow=airflow, read_at=read_at, **values)
+    headers = {"Content-Security-Policy": PAGE_POLICY}
+    return Response(html, status, media_type="text/html; charset=utf-8", headers=headers)
+
+
+def error_page(request: Request, status: int, message: str) -> Response:
+    """Return a page about an error, with what to do."""
+    titles = {404: "There is no such page", 403: "Not allowed", 503: "The models cannot be read now"}
+    remedy = "airflow-mlops doctor says what is wrong and what mends it." if status == 503 else ""
+    title = titles.get(status, "This cannot be done")
+    return page("error.html", request, status=status, title=title, message=message, remedy=remedy)
+
+
+@contextmanager
+def opened_stores() -> Iterator[tuple[Stores, str, dict[str, SqlLedger]]]:
+    """Yield the stores of all loops, the address of the ledger without its password, and the ledgers by model.
+
+    Raises
+    ------
+    MlopsError
+        If there is no ledger, or it cannot be read.
+    """
+    from airflow_mlops.hooks.workspace import WorkspaceHook
+
+    hook = WorkspaceHook()
+    address = hook.existing_ledger()
+    stores = hook.stores()
+    with open_ledgers(stores.ledger_url) as ledgers:
+        yield stores, PurePath(address).name if address.startswith("sqlite") else address, ledgers
+
+
+@router.get("/style.css")
+def style(_user: GetUserDep) -> Response:
+    """Answer with the style of all pages."""
+    return Response(
+        stylesheet(), media_type="text/css; charset=utf-8", headers={"Cache-Control": "private, max-age=300"}
+    )
+
+
+@router.get("/models")
+def list_models(
+    *,
+    request: Request,
+    user: GetUserDep,
+    session: SessionDep,
+    q: Named = "",
+    owner: Named = "",
+    tag: Named = "",
+    state: Named = "",
+) -> Response:
+    """Answer with the list of the models whose watch Dag the user may read, filtered."""
+    from airflow.api_fastapi.app import get_auth_manager
+
+    readable = get_auth_manager().get_authorized_dag_ids(user=user, method="GET", session=session)
+    facts = loop_facts(session)
+    rows, unreadable = [], []
+    with opened_stores() as (stores, ledger_name, ledgers):
+        for model in sorted({*ledgers, *facts}):
+            if f"{model}_watch" not in readable:
+                continue
+            try:
+                ledger = ledgers.get(model) or SqlLedger(stores.ledger_url, model)
+                summary = summary_of(stores.ledger_url, ledger)
+            except LedgerError as error:
+                unreadable.append(f"{model}: {error}")
+                continue
+            rows.append(list_row(summary, facts.get(model, LoopFacts())))
+    rows.sort(key=lambda row: (STATES.index(row["state"]), row["summary"].model))
+    query = {"q": q.strip(), "owner": owner, "tag": tag, "state": state}
+    owners = sorted({row["facts"].owner for row in rows if row["facts"].owner})
+    tags = sorted({name for row in rows for name in row["facts"].tags})
+    present = [name for name in STATES if any(row["state"] == name for row in rows)]
+    return page(
+        "models.html",
+        request,
+        rows=[row for row in rows if fits(row, query)],
+        total=len(rows),
+        counts=[(name, sum(row["state"] == name for row in rows)) for name in present],
+        query={**query, "any": any(query.values())},
+        choices=[("owner", "Owner", owners), ("tag", "Tag", tags), ("state", "State", present)],
+        unreadable=unreadable,
+        ledger=ledger_name,
+    )
+
+
+def fits(row: dict[str, Any], query: dict[str, str]) -> bool:
+    """Return whether a line of the list fits the filter."""
+    facts = row["facts"]
+    return (
+        query["q"].lower() in row["summary"].model
+        and query["owner"] in ("", facts.owner)
+        and (not query["tag"] or query["tag"] in facts.tags)
+        and query["state"] in ("", row["state"])
+    )
+
+
+def summary_of(url: str, ledger: SqlLedger) -> ModelSummary:
+    """Return the summary of a loop; it is made again only when the ledger has a new record."""
+    head, key = ledger.head().hash, (url, ledger.model)
+    known = SUMMARIES.get(key)
+    if known is None or known[0] != head:
+        known = SUMMARIES[key] = (head, summarise_model(ledger))
+    return known[1]
+
+
+@router.get("/models/{model}", dependencies=[Depends(require_watch_access)])
+def one_model(
+    *, model: Model, request: Request, user: GetUserDep, session: SessionDep, run: Named = "", dag: Named = ""
+) -> Response:
+    """Answer with the page of a model."""
+    root = str(request.scope.get("root_path", "")).rstrip("/")
+    facts = loop_facts(session, [model]).get(model, LoopFacts())
+    with opened_stores() as (stores, ledger_name, ledgers):
+        ledger = require_ledger(ledgers, model, facts, stores.ledger_url)
+        values = model_view(ledger, EvidenceFiles(stores.lake / model / "evidence"), facts, root)
+        state = ledger.state()
+        allowed = may_control(model, user)
+        actions = [action for action in ACTIONS.values() if allowed and action.obstacle(state) is None]
+    asked = None
+    if run and model_of(dag) == model and (known := run_state(session, dag, run)) is not None:
+        conf = known[2]
+        action = conf.get("action", "retrain")
+        asked = {"dag_id": dag, "run_id": run, "state": known[0], "by": known[1] or "nobody", "action": action}
+    return page("model.html", request, actions=actions, asked=asked, ledger=ledger_name, **values)
+
+
+def require_ledger(ledgers: dict[str, SqlLedger], model: str, facts: LoopFacts, url: str) -> SqlLedger:
+    """Return the ledger of a model, an empty one where its Dags are known and have not run.
+
+    Raises
+    ------
+    HTTPException
+        404 if neither the ledger nor Airflow knows the model.
+    """
+    if model in ledgers:
+        return ledgers[model]
+    if facts.dags:
+        return SqlLedger(url, model)
+    raise HTTPException(404, f"no loop of a model {model!r} has run here, and no Dag of it is known")
+
+
+@router.get("/models/{model}/records", dependencies=[Depends(require_watch_access)])
+def records(model: Model, request: Request, before: Annotated[int | None, Query(ge=1)] = None) -> Response:
+    """Answer with a page of all records of a model, newest first."""
+    with opened_stores() as (stores, ledger_name, ledgers):
+        ledger = require_ledger(ledgers, model, LoopFacts(), stores.ledger_url)
+        shown, older = record_page(ledger, before)
+    return page("records.html", request, model=model, records=shown, older=older, ledger=ledger_name)
+
+
+@router.get("/models/{model}/histogram", dependencies=[Depends(require_watch_access)])
+def histogram(model: Model, request: Request, partition: Named, column: Named) -> Response:
+    """Answer with the histogram of a column in a partition, against its reference."""
+    from airflow_mlops.core.declaration.partition_key import partition_key
+
+    with opened_stores() as (stores, ledger_name, ledgers):
+        ledger = require_ledger(ledgers, model, LoopFacts(), stores.ledger_url)
+        evidence = EvidenceFiles(stores.lake / model / "evidence")
+        try:
+            values = column_view(ledger.state(), evidence, partition_key(partition), column)
+        except (DataError, NotReadyError) as error:
+            raise HTTPException(404, str(error)) from None
+    return page("histogram.html", request, model=model, ledger=ledger_name, **values)
+
+
+@router.get("/dags/{dag_id}")
+def model_of_dag(dag_id: str, request: Request, user: GetUserDep, session: SessionDep) -> Response:
+    """Answer with the page of the model of a Dag; this is what Airflow opens from a Dag, a run or a task."""
+    model = model_of(dag_id)
+    if model is None or not loop_facts(session, [model]):
+        return error_page(request, 404, f"the Dag {dag_id} is not one of a loop of airflow-mlops")
+    require_watch_access(model, request, user)
+    return one_model(model=model, request=request, user=user, session=session)
+
+
+def action_named(name: str) -> Action:
+    """Return an action by its name; raise HTTP 404 if there is none."""
+    if name not in ACTIONS:
+        raise HTTPException(404, f"there is no action {name!r}; {', '.join(ACTIONS)} can be done")
+    return ACTIONS[name]
+
+
+@router.get("/models/{model}/actions/{name}", dependencies=[Depends(require_control_access)])
+def confirm_action(model: Model, name: str, request: Request, user: GetUserDep) -> Response:
+    """Answer with the page that says what an action will do, and asks for it."""
+    return confirmation(model, action_named(name), request, user)
+
+
+def confirmation(model: str, action: Action, request: Request, user: Any, refusal: str | None = None) -> Response:
+    """Return the page that says what an action will do; with a refusal, why it was not done."""
+    with opened_stores() as (stores, ledger_name, ledgers):
+        state = require_ledger(ledgers, model, LoopFacts(), stores.ledger_url).state()
+        obstacle = action.obstacle(state)
+        values = {
+            "effect": obstacle or action.effect(state),
+            "fields": [] if obstacle else action.fields(state),
+            "head": state.sequence,
+        }
+    return page(
+        "action.html",
+        request,
+        status=409 if refusal or obstacle else 200,
+        model=model,
+        action=action,
+        possible=obstacle is None,
+        refusal=refusal,
+        person=user.get_name(),
+        ledger=ledger_name,
+        **values,
+    )
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a form that was sent, after the guards have let it in."""
+    text = (await request.body()).decode("utf-8", errors="replace")
+    return {name: values[0] for name, values in parse_qs(text, max_num_fields=20).items()}
+
+
+@router.post(
+    "/models/{model}/actions/{name}", dependencies=[Depends(require_same_origin), Depends(require_control_access)]
+)
+def act(
+    model: Model, name: str, request: Request, user: GetUserDep, form: Annotated[dict[str, str], Depends(read_form)]
+) -> Response:
+    """Start the run that carries out an action, in the name of the user, and lead back to the page of the model."""
+    from airflow.api.common.trigger_dag import trigger_dag
+    from airflow.exceptions import DagNotFound
+    from airflow.utils.types import DagRunTriggeredByType
+
+    action = action_named(name)
+    dag_id = f"{model}_{action.dag}"
+    requires_access_dag(method="POST", access_entity=DagAccessEntity.RUN, param_dag_id=dag_id)(request, user)
+    with opened_stores() as (stores, _, ledgers):
+        state = require_ledger(ledgers, model, LoopFacts(), stores.ledger_url).state()
+        refusal = action.obstacle(state) or invalid_field(action, form, state) or paused_dag(dag_id)
+        conf = {} if refusal else run_input(action, form, state)
+    if refusal:
+        return confirmation(model, action, request, user, refusal)
+    try:
+        run = trigger_dag(
+            dag_id, triggered_by=DagRunTriggeredByType.UI, triggering_user_name=user.get_name(), conf=conf
+        )
+    except DagNotFound:
+        refusal = f"Airflow knows no Dag {dag_id} yet; the dag-processor has not read the file."
+        return confirmation(model, action, request, user, refusal)
+    root = str(request.scope.get("root_path", "")).rstrip("/")
+    run_id = "" if run is None else run.run_id
+    address = f"{root}/models/{model}?dag={quote(dag_id)}&run={quote(run_id, safe='')}"
+    return Response(status_code=303, headers={"Location": address})
+
+
+def paused_dag(dag_id: str) -> str | None:
+    """Return why a run of a Dag would wait for ever; None if it is not paused."""
+    from airflow.models.dag import DagModel
+
+    known = DagModel.get_current(dag_id)
+    if known is not None and known.is_paused:
+        return f"The Dag {dag_id} is paused, so nothing would happen; unpause it first."
+    return None
+
+
+def readable_error(request: Request, error: Exception) -> Response:
+    """Return the page about an error of the stores."""
+    return error_page(request, 503, str(error))
+
+
+def http_error(request: Request, error: Exception) -> Response:
+    """Return the page about a refused request; somebody who is not signed in gets no page at all."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 401:
+        return Response("sign in to Airflow first", 401, headers=error.headers, media_type="text/plain")
+    return error_page(request, error.status_code, str(error.detail))
+
+
+def invalid_request(request: Request, _error: Exception) -> Response:
+    """Return the page about an address that no page can have, such as a name that is no model's."""
+    return error_page(request, 404, "no model and no record can be named so")

@@ -1,0 +1,94 @@
+"""Render the pages of the plugin: templates that escape every value, and the words and numbers in them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from airflow_mlops.core.charts.svg import CHART_STYLE, format_number
+from airflow_mlops.core.report.report_page import spell_out
+
+FOLDER = Path(__file__).parent / "templates"
+SHORT = 160
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates; every value is escaped, and a missing one is an error."""
+    templates = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=visible,
+    )
+    templates.filters |= {
+        "moment": format_moment,
+        "number": format_quantity,
+        "partition": format_partition,
+        "quote": lambda text: quote(str(text), safe=""),
+        "shorten": shorten,
+        "slug": lambda text: re.sub(r"[^a-z]+", "-", str(text).lower()),
+        "words": lambda text: str(text).replace("_", " "),
+    }
+    return templates
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page made from a template."""
+    return environment().get_template(template).render(**values)
+
+
+def stylesheet() -> str:
+    """Return the style of the pages and of the pictures in them."""
+    return (FOLDER / "style.css").read_text(encoding="utf-8") + CHART_STYLE
+
+
+def svg(picture: str) -> Markup:
+    """Return a picture as markup that is not escaped again; the functions that draw escape every value in it."""
+    return Markup(picture)  # noqa: S704
+
+
+def visible(value: Any) -> Any:
+    """Return a text with invisible characters spelled out, such as those that turn the direction of writing."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return "".join(letter if letter.isprintable() or letter == "\n" else spell_out(letter) for letter in value)
+
+
+def format_partition(key: str | None) -> str:
+    """Return the key of a partition, without a time of midnight.
+
+    >>> format_partition("2013-01-06T00:00:00"), format_partition("2013-01-06T05:00:00"), format_partition(None)
+    ('2013-01-06', '2013-01-06 05:00', '–')
+    """
+    if key is None:
+        return "–"
+    return key.removesuffix(":00").replace("T", " ").removesuffix(" 00:00")
+
+
+def format_quantity(value: float | None) -> str:
+    """Return a count with thousands or a number with four digits, and a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else format_number(value)
+
+
+def format_moment(moment: datetime | None) -> str:
+    """Return a time in UTC to the minute, and a dash for None."""
+    return "–" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def shorten(text: str | None, length: int = SHORT) -> str:
+    """Return a text of at most ``length`` characters, cut between two words where it can be."""
+    if text is None or len(text) <= length:
+        return text or ""
+    return f"{text[:length].rsplit(' ', 1)[0]}…"
