@@ -14,25 +14,19 @@ from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
 from airflow_mlops.core.ledger.record import Draft
 from airflow_mlops.core.ledger.sql_ledger import SqlLedger
 from airflow_mlops.core.ledger.watch_details import ReportRendered
+from tests.loop.airflow_pages import PREFIX, airflow_client, directives, plugin_routes, token
 from tests.loop.project import embedded_stores
 
 MODEL = "reported"
 WEEK = "2013-01-27T00:00:00"
 PAGES = {"own": "<!doctype html><title>ours</title>", "evidently": "<!doctype html><title>theirs</title>"}
-PREFIX = "/airflow-mlops"
 ADDRESSES = [f"{PREFIX}/reports/{MODEL}/{WEEK}", f"{PREFIX}/reports/{MODEL}/{WEEK}/evidently"]
 
 
 @pytest.fixture(scope="module")
 def airflow(airflow_home: Path) -> Iterator[Any]:
-    """Airflow's own application with the plugin in it, where not everybody is an administrator."""
-    from airflow.api_fastapi.app import create_app, purge_cached_app
-    from fastapi.testclient import TestClient
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "False")
-        purge_cached_app()
-        client = TestClient(create_app(apps="core"), raise_server_exceptions=True)
+    """A client of Airflow's own application, where two reports are kept."""
+    with airflow_client() as client:
         stores = embedded_stores()
         ledger, evidence = SqlLedger(stores.ledger_url, MODEL), EvidenceFiles(stores.lake / MODEL / "evidence")
         for sequence, (engine, page) in enumerate(PAGES.items()):
@@ -40,27 +34,16 @@ def airflow(airflow_home: Path) -> Iterator[Any]:
             details = ReportRendered(engine=engine, report=digest, media_type="text/html", why="alarm")
             ledger.append(Draft(details, engine, WEEK, "test", (digest,)), read=sequence)
         yield client
-        purge_cached_app()
 
 
-def token(role: str | None) -> dict[str, str]:
-    """Return the headers of somebody who is signed in with a role."""
-    from airflow.api_fastapi.app import get_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-
-    signed = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="ann", role=role))
-    return {"Authorization": f"Bearer {signed}"}
+def report_routes(client: Any) -> list[str]:
+    """Return the addresses of reports that the plugin opens, with the kept report in the place of their parameters."""
+    paths = [route.path for route in plugin_routes(client) if route.path.startswith("/reports/")]
+    return [PREFIX + path.replace("{model}", MODEL).replace("{partition}", WEEK) for path in paths]
 
 
-def our_routes(client: Any) -> list[str]:
-    """Return every address that the plugin opens, with the kept report in the place of its parameters."""
-    (mounted,) = [route for route in client.app.routes if getattr(route, "path", None) == PREFIX]
-    routes = [route.path for route in mounted.app.app.routes]
-    return [PREFIX + path.replace("{model}", MODEL).replace("{partition}", WEEK) for path in routes]
-
-
-def test_the_plugin_opens_the_two_pages_and_nothing_beside(airflow: Any) -> None:
-    assert our_routes(airflow) == ADDRESSES
+def test_the_plugin_opens_two_pages_of_a_report(airflow: Any) -> None:
+    assert report_routes(airflow) == ADDRESSES
 
 
 @pytest.mark.parametrize("more", ["/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect", "/reports", "/"])
@@ -69,17 +52,17 @@ def test_nothing_describes_the_pages_to_anybody(airflow: Any, more: str) -> None
 
 
 def test_nobody_opens_no_route(airflow: Any) -> None:
-    assert [airflow.get(address).status_code for address in our_routes(airflow)] == [401, 401]
+    assert [airflow.get(address).status_code for address in report_routes(airflow)] == [401, 401]
 
 
 def test_a_made_up_token_opens_no_route(airflow: Any) -> None:
     headers = {"Authorization": "Bearer made.up.token"}
-    assert {airflow.get(address, headers=headers).status_code for address in our_routes(airflow)} <= {401, 403}
+    assert {airflow.get(address, headers=headers).status_code for address in report_routes(airflow)} <= {401, 403}
 
 
 def test_somebody_without_a_role_opens_no_route(airflow: Any) -> None:
     headers = token(None)
-    assert [airflow.get(address, headers=headers).status_code for address in our_routes(airflow)] == [403, 403]
+    assert [airflow.get(address, headers=headers).status_code for address in report_routes(airflow)] == [403, 403]
 
 
 def test_a_token_in_the_address_is_no_token(airflow: Any) -> None:
@@ -172,15 +155,10 @@ def test_a_page_that_was_changed_after_it_was_kept_is_not_served(airflow: Any) -
     assert "wants" not in answered.text
 
 
-def directives(policy: str) -> dict[str, str]:
-    """Return the parts of a content security policy by their names."""
-    return {name: rest for name, _, rest in (part.strip().partition(" ") for part in policy.split(";"))}
-
-
 def test_a_process_that_answers_no_request_imports_no_page(airflow_home: Path) -> None:
     code = (
         "import sys\nimport airflow_mlops.ui.plugin\n"
-        "print([name for name in ('fastapi', 'airflow_mlops.ui.report_pages', 'pandas', 'sqlalchemy.orm.session')"
+        "print([name for name in ('fastapi', 'airflow_mlops.ui.pages_app', 'pandas', 'sqlalchemy.orm.session')"
         " if name in sys.modules and name not in before])"
     )
     code = "import sys, airflow.plugins_manager\nbefore = set(sys.modules)\n" + code

@@ -83,7 +83,8 @@ def engine_of(url: str, *, keep_connection: bool = False) -> Engine:
     pool: type[Pool] = QueuePool if keep_connection else NullPool
     if not url.startswith("sqlite"):
         return create_engine(url, poolclass=pool)
-    engine = create_engine(url, poolclass=pool, connect_args={"timeout": 30})
+    # Somebody who looks at many ledgers is a person at a page, and is told soon.
+    engine = create_engine(url, poolclass=pool, connect_args={"timeout": 2 if keep_connection else 30})
 
     @event.listens_for(engine, "connect")
     def _durable(connection: object, _record: object) -> None:
