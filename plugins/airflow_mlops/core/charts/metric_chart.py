@@ -18,6 +18,8 @@ MARKS = {
 }
 """The sign of each kind of mark, and its class."""
 TICKS = 8
+MOST_MARKS = 4
+"""Marks that are drawn of a partition; more of them would cover the line, and the timeline has them all."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def _marks(points: Sequence[MetricPoint], marks: Sequence[ChartMark], across: Sc
             continue
         sign, class_ = MARKS[mark.kind]
         row = taken[mark.label] = taken.get(mark.label, -1) + 1
+        if row >= MOST_MARKS:
+            continue
         symbol = text(sign, places[mark.label], TOP - 20 + 11 * row, anchor="middle", class_=class_)
         parts.append(line(places[mark.label], TOP - 4, places[mark.label], HEIGHT - BOTTOM, "axis"))
         parts.append(link(symbol, mark.href, f"{mark.label}: {mark.kind}: {mark.message}"))

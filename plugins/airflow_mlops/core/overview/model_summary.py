@@ -147,7 +147,7 @@ def _assess(ledger: Ledger, state: LoopState, alarms: dict[str, WindowJudged]) -
         return "alarming", urgent[0]
     if overdue:
         return "ageing", overdue[0]
-    if state.rollout is not None:
+    if state.rollout is not None or state.candidate is not None:
         return "rolling out", str(state.in_flight)
     if state.in_flight is not None:
         return "training", state.in_flight
