@@ -36,6 +36,7 @@ def main() -> int:
         from benchmarks.interval_coverage import interval_coverage
         from benchmarks.ledger_1m import state_1m, verify_1m
         from benchmarks.multiclass_gate import multiclass_gate
+        from benchmarks.pages import page_50_models, page_model
         from benchmarks.parse_per_dag import parse_per_dag
         from benchmarks.partition_growth import partition_growth
         from benchmarks.register import register
@@ -69,6 +70,8 @@ def main() -> int:
             "state_1m": state_1m,
             "verify_1m": verify_1m,
             "partition_growth": partition_growth,
+            "page_50_models": page_50_models,
+            "page_model": page_model,
         }
         names = sys.argv[1:] or list(benchmarks)
         unknown = sorted(set(names) - set(benchmarks))
@@ -78,12 +81,18 @@ def main() -> int:
         rows: list[Row] = []
         for name in names:
             print(f"==> {name}", flush=True)
-            rows.extend(benchmarks[name]())
+            measured = benchmarks[name]()
+            store_rows(measured)
+            rows += measured
+    print_rows(rows)
+    return 0 if all(row.reached for row in rows) else 1
+
+
+def store_rows(rows: list[Row]) -> None:
+    """Store rows in ``build/bench.json`` as soon as they are measured, so that a later failure loses none of them."""
     BUILD.mkdir(exist_ok=True)
     rows_by_name = {row["name"]: row for row in earlier_rows()} | {row.name: asdict(row) for row in rows}
     (BUILD / "bench.json").write_text(json.dumps(list(rows_by_name.values()), indent=2) + "\n")
-    print_rows(rows)
-    return 0 if all(row.reached for row in rows) else 1
 
 
 def earlier_rows() -> list[dict[str, Any]]:

@@ -49,9 +49,11 @@ def require_same_origin(request: Request) -> None:
     if length is None or not length.isdigit() or int(length) > LONGEST_BODY:
         raise HTTPException(413, f"the form must state its length, at most {LONGEST_BODY} bytes")
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if site is not None and site not in ("same-origin", "none"):
-        raise HTTPException(403, "the form was sent by a page of another site")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise HTTPException(403, "the form was sent by a page of another site")
-    if site is None and origin is None and "authorization" not in request.headers:
-        raise HTTPException(403, "the request does not say from which page it comes")
+    if site is not None:  # a browser says so itself, also where it keeps back the address of the page
+        foreign = site not in ("same-origin", "none")
+    elif origin is not None:
+        foreign = urlsplit(origin).netloc != request.headers.get("host")
+    else:
+        foreign = "authorization" not in request.headers
+    if foreign:
+        raise HTTPException(403, "the form was not sent by a page of this Airflow")

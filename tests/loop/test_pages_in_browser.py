@@ -1,0 +1,191 @@
+"""People walk the pages in a real browser: nobody, a viewer and an editor, and axe looks for what keeps people out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+from airflow_mlops.core.errors import GateError, NotReadyError
+from airflow_mlops.core.ledger.rollout_details import RolledBack
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
+from airflow_mlops.core.rollout.score_partition import score_partition
+from airflow_mlops.core.watch.drift.detect_drift import detect_drift
+from airflow_mlops.core.watch.performance.measure_performance import measure_performance
+from airflow_mlops.testing.metadata import forget_everything
+from airflow_mlops.testing.scheduler import InProcessScheduler
+from tests.headless_chromium import chromium
+from tests.loop.airflow_pages import COOKIE, PREFIX, airflow_server, jwt_of
+from tests.loop.by_core import roll_out
+from tests.loop.project import KEYS, Project, make_project
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+WATCH = {"drift": {"min_effect": 0.1}, "performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}}
+ROLLOUT = {"stages": [{"shadow": 100, "bake": 1}, {"live": 100}], "min_rows": 20}
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass
+class World:
+    """A loop whose version 2 waits in the first stage of its rollout, the server of its pages, and a browser."""
+
+    project: Project
+    scheduler: InProcessScheduler
+    address: str
+    browser: Browser
+
+    @contextmanager
+    def visit(self, role: str | None, path: str, *, scheme: Any = "light") -> Iterator[Page]:
+        """Yield a page as somebody sees it who is signed in with a role, or is not signed in."""
+        context = self.browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+        if role is not None:
+            context.add_cookies([{"name": COOKIE, "value": jwt_of(role), "url": self.address}])
+        page = context.new_page()
+        requested: list[str] = []
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto(self.address + PREFIX + path)
+        yield page
+        context.close()
+        # Nothing is asked of anybody else: no font, no script, no picture from elsewhere.
+        assert [url for url in requested if not url.startswith((self.address, "data:"))] == []
+
+    @property
+    def model_path(self) -> str:
+        """The path of the page of the model."""
+        return f"/models/{self.project.model}"
+
+
+@pytest.fixture(scope="module")
+def world(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The world, made by the core alone up to the rollout."""
+    project = make_project(tmp_path_factory.mktemp("walked"), watch=WATCH, rollout=ROLLOUT)
+    project.seed(KEYS[:2])
+    for key in KEYS[2:4]:
+        project.put(key, level=6.0)
+        project.publish(key)
+        score_partition(project.workspace, key)
+        detect_drift(project.workspace, key)
+        measure_performance(project.workspace, key)
+        decide_and_record(project.workspace, key, trigger="watch")
+        with suppress(GateError):  # a model of the week before the change cannot pass
+            project.register(key)
+    with suppress(NotReadyError):
+        roll_out(project.workspace, KEYS[3])
+    forget_everything()
+    with InProcessScheduler(project.dags) as scheduler, airflow_server() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        yield World(project, scheduler, address, browser)
+        browser.close()
+    forget_everything()
+
+
+def test_nobody_sees_no_page(world: World) -> None:
+    with world.visit(None, "/models") as page:
+        assert page.request.get(f"{world.address}{PREFIX}/models").status == 401
+        assert world.project.model not in page.content()
+
+
+def test_a_viewer_reads_the_loop_and_finds_nothing_to_press(world: World) -> None:
+    with world.visit("VIEWER", "/models") as page:
+        page.get_by_role("link", name=world.project.model, exact=True).click()
+        assert page.get_by_role("heading", level=1).inner_text().startswith(world.project.model)
+        assert page.get_by_text("Version 2 is at shadow with 100 % of the keys").count() == 1
+        assert page.get_by_role("link", name="Abort the rollout").count() == 0
+        refused = page.request.post(
+            f"{world.address}{PREFIX}{world.model_path}/actions/abort", form={"reason": "x"}, headers=same_site(world)
+        )
+        assert refused.status == 403
+    assert world.project.workspace.state().rollout is not None
+
+
+def same_site(world: World) -> dict[str, str]:
+    """Return the headers with which a browser sends a form of a page of the same site."""
+    return {"Origin": world.address, "Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/models", "MODEL", "MODEL/records", "MODEL/actions/abort", "HISTOGRAM"])
+def test_axe_finds_nothing_serious(world: World, path: str, scheme: str) -> None:
+    histogram = f"{world.model_path}/histogram?partition={KEYS[3]}&column=x1"
+    with world.visit(
+        "ADMIN", path.replace("MODEL", world.model_path).replace("HISTOGRAM", histogram), scheme=scheme
+    ) as page:
+        found = [
+            (violation["id"], violation["impact"], [node["html"][:120] for node in violation["nodes"][:3]])
+            for violation in Axe().run(page).response["violations"]
+            if violation["impact"] in ("serious", "critical")
+        ]
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        name = path.replace("MODEL", "model").strip("/").replace("/", "-").lower()
+        page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png", full_page=True)
+    assert found == []
+
+
+def test_the_pictures_have_their_numbers_and_lead_on(world: World) -> None:
+    with world.visit("ADMIN", world.model_path) as page:
+        assert page.locator("figure svg").count() >= 3
+        page.locator("svg a[aria-label*='x1, ']").first.click()
+        page.wait_for_url("**/histogram?*")
+        assert page.get_by_role("heading", level=1).inner_text() == "x1"
+        assert page.locator("figure svg rect").count() > 4
+
+
+def test_everything_can_be_reached_and_pressed_by_keyboard(world: World) -> None:
+    with world.visit("ADMIN", "/models") as page:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.textContent") == world.project.model:
+                break
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**{world.model_path}")
+
+
+def test_an_editor_aborts_a_rollout_and_the_ledger_has_the_name(world: World) -> None:
+    with world.visit("ADMIN", world.model_path) as page:
+        page.get_by_role("link", name="Abort the rollout").click()
+        assert page.get_by_text("is taken back at once and goes into quarantine").count() == 1
+        page.get_by_label("Why, for the ledger").fill("<b>complaints</b> from the shop")
+        page.get_by_role("button", name="Abort the rollout").click()
+        page.wait_for_url("**?dag=*")
+        assert page.get_by_role("status").inner_text().startswith("Asked for: abort, by ann.")
+        world.scheduler.run_until_idle()
+        page.reload()
+        assert "is success" in page.get_by_role("status").inner_text()
+        timeline = page.locator(".timeline").inner_text()
+        assert "took version 2 back: <b>complaints</b> from the shop; the champion stays" in timeline
+        assert "for person:ann" in timeline
+        assert page.get_by_role("link", name="Abort the rollout").count() == 0
+    (rolled_back,) = world.project.workspace.ledger.records(RolledBack)
+    assert rolled_back.actor.endswith("for person:ann")
+    assert rolled_back.details.version == "2"
+
+
+def test_a_version_that_was_taken_back_is_let_out_of_quarantine_from_the_page(world: World) -> None:
+    assert "2" in world.project.workspace.state().quarantined
+    with world.visit("ADMIN", f"{world.model_path}/actions/unquarantine") as page:
+        page.get_by_label("Version").select_option("2")
+        page.get_by_label("Why, for the ledger").fill("the shop was wrong")
+        page.get_by_role("button", name="Lift a quarantine").click()
+        page.wait_for_url("**?dag=*")
+    world.scheduler.run_until_idle()
+    assert "2" not in world.project.workspace.state().quarantined
