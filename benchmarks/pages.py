@@ -20,7 +20,7 @@ from benchmarks.long_ledger import MODEL, ledger_of
 from benchmarks.row import Row
 
 MODELS, RECORDS_EACH, PARTITIONS = 50, 10_000, 10_000
-RECORDS_OF_PARTITIONS = 51_000
+RECORDS_OF_PARTITIONS = 52_000
 """Records of an hourly loop of ten thousand partitions, and a few more."""
 ROUNDS = 7
 BAR_MS, BAR_KB = 300.0, 200.0
@@ -159,6 +159,7 @@ def add_dags(models: list[str]) -> None:
         for table in (DagTag, DagModel):
             session.execute(delete(table))
         session.merge(DagBundleModel(name="benchmarks"))
+        session.flush()
         for dag_id in (f"{model}_{end}" for model in models for end in DAGS):
             fields: dict[str, Any] = {"bundle_name": "benchmarks", "relative_fileloc": "x", "fileloc": "x"}
             session.add(DagModel(dag_id=dag_id, is_stale=False, is_paused=False, owners="ann", **fields))

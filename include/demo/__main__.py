@@ -45,6 +45,8 @@ def main() -> int:
     print("==> PostgreSQL, MLflow and Airflow on free ports of 127.0.0.1")
     with LocalStack(home, dags_folder=ROOT / "dags", project_root=ROOT, keep=arguments.keep, report=step) as stack:
         print(f"==> 2013, week after week, through {len(loops)} {'loops' if len(loops) > 1 else 'loop'}")
+        user, password = stack.login
+        print(f"    watch it: {stack.api_url}/airflow-mlops/models   user {user}, password {password}", flush=True)
         replay_year(stack, loops, weeks=arguments.weeks)
         print("==> summary")
         workspaces = [open_loop(loop, stack, ROOT, home) for loop in loops]
@@ -60,7 +62,6 @@ def main() -> int:
             print_proof(model, proof)
         print(f"\nwritten: summary.json, picture.png and a model card of each champion in {build}")
         if arguments.keep:
-            user, password = stack.login
             print(f"\nAirflow  {stack.api_url}   user {user}, password {password}\nMLflow   {stack.mlflow_url}")
             where = "" if build == BUILD else f" --into {build}"
             print(f"stop both with: .venv/bin/python -m include.demo --stop{where}")

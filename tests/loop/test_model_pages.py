@@ -224,7 +224,9 @@ def test_a_dag_of_the_loop_leads_to_the_page_of_its_model(airflow: Any, project:
     plugin = AirflowMlopsPlugin.external_views
     assert {view["destination"] for view in plugin} == {"nav", "dag", "dag_run", "task"}
     address = next(view["href"] for view in plugin if view["destination"] == "dag")
-    assert address.replace("{DAG_ID}", project.dag("watch")) == f"{PREFIX}/dags/{project.dag('watch')}"
+    answer = airflow.get(address.replace("{DAG_ID}", project.dag("watch")), headers=token("VIEWER"))
+    assert str(answer.url).endswith(f"{PREFIX}/models/{project.model}")
+    assert project.model in answer.text
 
 
 @pytest.fixture

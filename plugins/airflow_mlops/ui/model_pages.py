@@ -52,12 +52,17 @@ router = APIRouter()
 
 def page(template: str, request: Request, *, status: int = 200, **values: Any) -> Response:
     """Return a page made from a template, with the values that every page has."""
-    root = str(request.scope.get("root_path", "")).rstrip("/")
+    root = root_of(request)
     read_at = f"{timezone.utcnow():%Y-%m-%d %H:%M:%S}"
     airflow = urlsplit(str(request.base_url)).path.removesuffix("/").removesuffix("/airflow-mlops")
     html = render(template, root=root, airflow=airflow, read_at=read_at, **values)
     headers = {"Content-Security-Policy": PAGE_POLICY}
     return Response(html, status, media_type="text/html; charset=utf-8", headers=headers)
+
+
+def root_of(request: Request) -> str:
+    """Return the path below which the pages are, as the browser sees it."""
+    return str(request.scope.get("root_path", "")).rstrip("/")
 
 
 def error_page(request: Request, status: int, message: str) -> Response:
@@ -165,11 +170,10 @@ def one_model(
     *, model: Model, request: Request, user: GetUserDep, session: SessionDep, run: Named = "", dag: Named = ""
 ) -> Response:
     """Answer with the page of a model."""
-    root = str(request.scope.get("root_path", "")).rstrip("/")
     facts = loop_facts(session, [model]).get(model, LoopFacts())
     with opened_stores() as (stores, ledger_name, ledgers):
         ledger = require_ledger(ledgers, model, facts, stores.ledger_url)
-        values = model_view(ledger, EvidenceFiles(stores.lake / model / "evidence"), facts, root)
+        values = model_view(ledger, EvidenceFiles(stores.lake / model / "evidence"), facts, root_of(request))
         state = ledger.state()
         allowed = may_control(model, user)
         actions = [action for action in ACTIONS.values() if allowed and action.obstacle(state) is None]
@@ -222,12 +226,12 @@ def histogram(model: Model, request: Request, partition: Named, column: Named) -
 
 @router.get("/dags/{dag_id}")
 def model_of_dag(dag_id: str, request: Request, user: GetUserDep, session: SessionDep) -> Response:
-    """Answer with the page of the model of a Dag; this is what Airflow opens from a Dag, a run or a task."""
+    """Lead to the page of the model of a Dag; this is what Airflow opens from a Dag, a run or a task."""
     model = model_of(dag_id)
     if model is None or not loop_facts(session, [model]):
         return error_page(request, 404, f"the Dag {dag_id} is not one of a loop of airflow-mlops")
     require_watch_access(model, request, user)
-    return one_model(model=model, request=request, user=user, session=session)
+    return Response(status_code=303, headers={"Location": f"{root_of(request)}/models/{quote(model)}"})
 
 
 def action_named(name: str) -> Action:
@@ -300,9 +304,8 @@ def act(
     except DagNotFound:
         refusal = f"Airflow knows no Dag {dag_id} yet; the dag-processor has not read the file."
         return confirmation(model, action, request, user, refusal)
-    root = str(request.scope.get("root_path", "")).rstrip("/")
     run_id = "" if run is None else run.run_id
-    address = f"{root}/models/{model}?dag={quote(dag_id)}&run={quote(run_id, safe='')}"
+    address = f"{root_of(request)}/models/{model}?dag={quote(dag_id)}&run={quote(run_id, safe='')}"
     return Response(status_code=303, headers={"Location": address})
 
 

@@ -18,6 +18,7 @@ from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
 from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.ledger.rollout_details import RolloutStarted, StageAnalysed
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import CandidateRefused
 from airflow_mlops.core.ledger.watch_details import ReportRendered
 from airflow_mlops.core.overview.model_history import (
@@ -89,14 +90,15 @@ def model_view(ledger: Ledger, evidence: EvidenceStore, facts: LoopFacts, root: 
     """
     summary, state = summarise_model(ledger), ledger.state()
     name, reason = state_with_runs(summary, facts)
-    page = f"{root}/models/{summary.model}"
+    # The links of a picture are many, so they are relative to the page.
+    page, histogram = f"{root}/models/{summary.model}", f"{summary.model}/histogram"
     points = metric_points(state, lambda partition: f"{root}/reports/{summary.model}/{quote(partition)}")
     drawn_from = points[0].label if points else ""
     marks = decision_marks(ledger, drawn_from, lambda sequence: f"{page}/records?before={sequence + 1}")
     drift = drift_map(
         state,
         evidence,
-        lambda partition, column: f"{page}/histogram?partition={quote(partition)}&column={quote(column, safe='')}",
+        lambda partition, column: f"{histogram}?partition={partition}&column={quote(column, safe='')}",
     )
     gates, lost = gate_pictures(ledger, state, evidence)
     return {
@@ -113,7 +115,7 @@ def model_view(ledger: Ledger, evidence: EvidenceStore, facts: LoopFacts, root: 
         "gate_pictures": gates,
         "rollout": rollout_view(ledger, state),
         "partitions": partition_rows(ledger, state, f"{root}/reports/{summary.model}"),
-        "lineage": lineage_of(ledger, state),
+        "lineage": lineage_of(ledger, state, evidence),
         "records": newest_decisions(ledger),
     }
 
@@ -231,7 +233,7 @@ def labelled_share(measured: Any, scored: Any) -> str:
     return f"{(measured.rows or 0) / measured.scored:.0%} of {measured.scored:,}"
 
 
-def lineage_of(ledger: Ledger, state: LoopState) -> list[tuple[str, str]]:
+def lineage_of(ledger: Ledger, state: LoopState, evidence: EvidenceStore) -> list[tuple[str, str]]:
     """Return where the champion comes from: decision, rows, code, file, approval; empty where there is none."""
     champion = state.champion
     if champion is None:
@@ -246,13 +248,28 @@ def lineage_of(ledger: Ledger, state: LoopState) -> list[tuple[str, str]]:
         ("fitted on", f"{details.rows:,} rows of {len(fitted)} partitions" + span_of(fitted)),
         ("judged on", f"{len(holdout)} partitions" + span_of(holdout)),
         ("data versions", ", ".join(f"{pin.partition[:10]} v{pin.version}" for pin in fitted[-6:])),
-        ("code", details.source or "unknown"),
+        ("code", code_of(champion, evidence)),
+        ("kept at", details.source or "unknown"),
         ("model file", f"SHA-256 {details.artefact}"),
         ("signed by", details.signature.key if details.signature else "nobody"),
         ("approved by", approval.details.by if approval else "no approval was needed or given"),
         ("serves since", str(state.promoted_at)),
     ]
     return [(name, value) for name, value in values if value]
+
+
+def code_of(version: Version, evidence: EvidenceStore) -> str:
+    """Return the training function of a version, the digest of its source, and its commit where it is known."""
+    if version.details.report is None:
+        return "unknown"
+    try:
+        request = evidence.get(version.details.report).get("request", {})
+    except LedgerError as error:
+        return f"unknown: {error}"
+    code = request.get("code") or {}
+    commit = f", commit {str(code['commit'])[:12]}" if code.get("commit") else ""
+    dirty = " with changes" if code.get("dirty") else ""
+    return f"{request.get('function', 'unknown')}, source {str(request.get('source', 'unknown'))[:12]}{commit}{dirty}"
 
 
 def span_of(pins: tuple[Any, ...]) -> str:

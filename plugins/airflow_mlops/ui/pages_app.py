@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.gzip import GZipMiddleware
 
 from airflow_mlops.core.errors import MlopsError
 from airflow_mlops.core.report.page_headers import HEADERS
@@ -21,6 +22,7 @@ def pages_app() -> FastAPI:
             response.headers.setdefault(name, value)
         return response
 
+    app.add_middleware(GZipMiddleware, minimum_size=2_000, compresslevel=5)
     app.include_router(report_pages.router)
     app.include_router(model_pages.router)
     app.add_exception_handler(MlopsError, model_pages.readable_error)

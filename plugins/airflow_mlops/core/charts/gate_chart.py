@@ -33,6 +33,8 @@ def gate_chart(gates: Sequence[Mapping[str, Any]]) -> str:
 def _gate(gate: Mapping[str, Any], row: int) -> str:
     y, verdict = row * ROW + ROW / 2 + 2, str(gate["verdict"])
     value, limit, low, high = (gate.get(key) for key in ("value", "limit", "low", "high"))
+    if low is None or high is None or not low <= value <= high:
+        low = high = None  # the interval of a comparison is in units of the metric, its value a share of it
     scale = Scale.over([value, limit, low, high], LEFT, WIDTH - RIGHT, margin=0.15)
     class_, name = CLASSES.get(verdict, "unsure"), str(gate["gate"])
     parts = [

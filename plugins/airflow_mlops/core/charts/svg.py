@@ -105,9 +105,9 @@ def polyline(points: Sequence[tuple[float, float]], class_: str) -> str:
 
 
 def link(content: str, href: str | None, label: str) -> str:
-    """Return markup that leads somewhere and shows ``label`` as its tooltip; without an address, the tooltip alone."""
+    """Return markup that leads to an address and has ``label`` as its tooltip and name; without one, that alone."""
     titled = element("title", escape(label)) + content
-    return element("g", titled) if href is None else element("a", titled, href=href, aria_label=label)
+    return element("g", titled) if href is None else element("a", titled, href=href)
 
 
 def picture(content: str, width: float, height: float, label: str) -> str:

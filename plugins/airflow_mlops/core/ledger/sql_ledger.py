@@ -34,6 +34,8 @@ D = TypeVar("D", bound=Details)
 ATTEMPTS = 6
 BATCH = 1_000
 """Records that are read, or applied to the projection, at a time."""
+GROWTH = 8
+"""By how much each page of records is larger than the one before, where the newest come first."""
 
 
 class SqlLedger:
@@ -76,18 +78,20 @@ class SqlLedger:
         if after:
             conditions.append(LEDGER.c.sequence > after)
         order = LEDGER.c.sequence.desc() if newest_first else LEDGER.c.sequence
-        query, last = select(LEDGER).where(*conditions).order_by(order).limit(BATCH), None
+        query, last = select(LEDGER).where(*conditions).order_by(order), None
+        # Whoever asks for the newest first mostly wants it alone.
+        size = 1 if newest_first else BATCH
         while True:
             page = (
                 query
                 if last is None
                 else query.where(LEDGER.c.sequence < last if newest_first else LEDGER.c.sequence > last)
             )
-            rows = self._run(partial(_read, query=page))
+            rows = self._run(partial(_read, query=page.limit(size)))
             yield from (row for row in rows if is_wanted(row, kinds))
-            if len(rows) < BATCH:
+            if len(rows) < size:
                 return
-            last = rows[-1].sequence
+            last, size = rows[-1].sequence, min(size * GROWTH, BATCH)
 
     def record(self, sequence: int) -> Record[Any] | None:
         """Return the record of a number; None where there is none."""
@@ -223,9 +227,17 @@ class SqlLedger:
 
     def _run(self, action: Callable[[Connection], Result]) -> Result:
         """Run ``action`` on a connection and return its result; retry while the database is locked or unreachable."""
+        try:
+            return self._connected(action)
+        except (OperationalError, ProgrammingError):
+            return self._tried_again(action)
+        except DatabaseError as error:
+            raise LedgerError(f"{self.model}: the ledger refused: {error.orig}") from error
+
+    def _tried_again(self, action: Callable[[Connection], Result]) -> Result:
         attempts = Retrying(
             retry=retry_if_exception_type((OperationalError, ProgrammingError)),
-            stop=stop_after_attempt(ATTEMPTS),
+            stop=stop_after_attempt(ATTEMPTS - 1),
             wait=wait_exponential(multiplier=0.05, max=2),
             reraise=True,
         )
