@@ -38,7 +38,7 @@ def heat_map(columns: Sequence[str], partitions: Sequence[str], cells: Mapping[t
     for place, partition in enumerate(partitions):
         x = LEFT + place * CELL + CELL / 2
         turned = f"rotate(-60 {x:.1f} {TOP - 6})"
-        parts.append(element("text", partition[:10], x=x, y=TOP - 6, transform=turned, class_="quiet"))
+        parts.append(text(partition[:10], x, TOP - 6, class_="quiet", transform=turned))
     for row, column in enumerate(columns):
         y = TOP + row * ROW
         name = column if len(column) <= LONGEST else f"{column[:LONGEST]}…"

@@ -89,9 +89,17 @@ def element(name: str, content: str = "", /, **attributes: str | float | None) -
     return f"{opening}>{content}</{name}>" if content else f"{opening}/>"
 
 
-def text(content: str, x: float, y: float, *, anchor: str | None = None, class_: str | None = None) -> str:
+def text(
+    content: str,
+    x: float,
+    y: float,
+    *,
+    anchor: str | None = None,
+    class_: str | None = None,
+    transform: str | None = None,
+) -> str:
     """Return a text at a place; its characters are escaped."""
-    return element("text", escape(content), x=x, y=y, text_anchor=anchor, class_=class_)
+    return element("text", escape(content), x=x, y=y, text_anchor=anchor, class_=class_, transform=transform)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
