@@ -38,7 +38,6 @@ _PUBLIC = {
     "RunRolloutStageOperator": "airflow_mlops.operators.rollout",
     "RollBackModelOperator": "airflow_mlops.operators.rollout",
     "ControlLoopOperator": "airflow_mlops.operators.control",
-    "ControlRolloutOperator": "airflow_mlops.operators.rollout",
     "RolloutSensor": "airflow_mlops.sensors.rollout",
     "SageMakerUpdateWeightsOperator": "airflow_mlops.operators.sagemaker_endpoints",
     "SageMakerShadowOperator": "airflow_mlops.operators.sagemaker_endpoints",

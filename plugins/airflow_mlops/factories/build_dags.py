@@ -302,7 +302,9 @@ class _LoopDags:
         }
         description = "Acts on the rollout, the champion, a version or rows in quarantine, as a person asks"
         with self.dag(dag_id, {**schedule, "params": params}, description) as dag:
-            ControlLoopOperator(task_id="control", retries=0, **self.step)
+            fields = {"action": "action", "reason": "reason", "version": "version", "to": "to", "released": "partition"}
+            chosen = {field: f"{{{{ params.{param} }}}}" for field, param in fields.items()}
+            ControlLoopOperator(task_id="control", retries=0, **chosen, **self.step)
         return dag
 
 

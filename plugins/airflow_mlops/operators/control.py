@@ -1,4 +1,4 @@
-"""The operator of the control Dag: it carries out what a person asks for on a form or on the page of a model."""
+"""The operator that acts on a loop: what a person asks for on a form or a page, or a Dag of theirs by itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTROL_ACTIONS = ("pause", "resume", "skip", "abort", "rollback", "unquarantine
 
 
 class ControlLoopOperator(StageOperator):
-    """Carry out the action that a person chose: on the rollout, the champion, a version, or rows in quarantine.
+    """Carry out an action on a loop: on its rollout, its champion, a version, or rows in quarantine.
 
     :param action: ``pause``, ``resume``, ``skip`` or ``abort`` of the rollout under way, ``rollback``,
         ``unquarantine`` of a version, or ``release`` of the rows of a partition
@@ -32,11 +32,11 @@ class ControlLoopOperator(StageOperator):
     def __init__(
         self,
         *,
-        action: str = "{{ params.action }}",
-        reason: str = "{{ params.reason }}",
-        version: str = "{{ params.version }}",
-        to: str = "{{ params.to }}",
-        released: str = "{{ params.partition }}",
+        action: str,
+        reason: str,
+        version: str = "",
+        to: str = "",
+        released: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

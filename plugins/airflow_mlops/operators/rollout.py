@@ -182,28 +182,3 @@ class RollBackModelOperator(StageOperator):
         for note in rollback.notes:
             self.log.warning("%s", note)
         return {"version": rollback.version, "champion": rollback.champion, "notes": list(rollback.notes)}
-
-
-class ControlRolloutOperator(StageOperator):
-    """Carry out the action on the rollout under way that a person chose in the form of the run.
-
-    :param action: ``pause``, ``resume``, ``skip`` or ``abort``; abort takes the challenger back
-    :param reason: why, for the ledger
-    """
-
-    template_fields: Sequence[str] = ("partition", "action", "reason")
-
-    def __init__(
-        self, *, action: str = "{{ params.action }}", reason: str = "{{ params.reason }}", **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.action = action
-        self.reason = reason
-
-    def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
-        """See the class."""
-        from airflow_mlops.core.rollout.control_rollout import control_rollout
-
-        message = control_rollout(workspace, self.action, reason=self.reason)
-        self.log.info("%s", message)
-        return message
