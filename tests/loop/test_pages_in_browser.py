@@ -128,7 +128,7 @@ def test_axe_finds_nothing_serious(world: World, path: str, scheme: str) -> None
     with world.visit(
         "ADMIN", path.replace("MODEL", world.model_path).replace("HISTOGRAM", histogram), scheme=scheme
     ) as page:
-        found = [
+        violations = [
             (violation["id"], violation["impact"], [node["html"][:120] for node in violation["nodes"][:3]])
             for violation in Axe().run(page).response["violations"]
             if violation["impact"] in ("serious", "critical")
@@ -136,7 +136,7 @@ def test_axe_finds_nothing_serious(world: World, path: str, scheme: str) -> None
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         name = path.replace("MODEL", "model").strip("/").replace("/", "-").lower()
         page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png", full_page=True)
-    assert found == []
+    assert violations == []
 
 
 def test_the_pictures_have_their_numbers_and_lead_on(world: World) -> None:

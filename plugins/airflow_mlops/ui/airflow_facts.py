@@ -1,4 +1,4 @@
-"""What Airflow knows of a loop: its Dags, who owns them, what runs next, what failed, and which answers are awaited."""
+"""The Dags of a loop as Airflow knows them: owner, next run, failed runs, and the answers that are awaited."""
 
 from __future__ import annotations
 

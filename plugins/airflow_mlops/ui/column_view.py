@@ -59,7 +59,7 @@ def column_view(state: LoopState, evidence: EvidenceStore, partition: str, colum
 
 
 def bin_labels(edges: tuple[float, ...], categories: tuple[str, ...] | None) -> list[str]:
-    """Return what each bin holds: a category, or the numbers up to an edge.
+    """Return the label of each bin: a category, or the numbers up to an edge.
 
     >>> bin_labels((1.0, 2.5), None), bin_labels((), ("a", "b"))
     (['to 1', 'to 2.5', 'above 2.5'], ['a', 'b'])

@@ -18,6 +18,7 @@ from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.sdk import timezone
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from sqlalchemy import make_url
 
 from airflow_mlops.core.errors import DataError, LedgerError, NotReadyError
 from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
@@ -75,7 +76,7 @@ def error_page(request: Request, status: int, message: str) -> Response:
 
 @contextmanager
 def opened_stores() -> Iterator[tuple[Stores, str, dict[str, SqlLedger]]]:
-    """Yield the stores of all loops, the address of the ledger without its password, and the ledgers by model.
+    """Yield the stores of all loops, the name of the ledger for people, and the ledgers by model.
 
     Raises
     ------
@@ -88,7 +89,17 @@ def opened_stores() -> Iterator[tuple[Stores, str, dict[str, SqlLedger]]]:
     address = hook.existing_ledger()
     stores = hook.stores()
     with open_ledgers(stores.ledger_url) as ledgers:
-        yield stores, PurePath(address).name if address.startswith("sqlite") else address, ledgers
+        yield stores, ledger_name(address), ledgers
+
+
+def ledger_name(address: str) -> str:
+    """Return the kind and the name of the database of an address, without its paths, names and passwords.
+
+    >>> ledger_name("sqlite:////data/mlops/ledger.db"), ledger_name("postgresql+psycopg://ann:***@db.example/mlops")
+    ('ledger.db (sqlite)', 'mlops (postgresql)')
+    """
+    url = make_url(address)
+    return f"{PurePath(url.database or 'unnamed').name} ({url.get_backend_name()})"
 
 
 @router.get("/style.css")
@@ -116,7 +127,7 @@ def list_models(
     readable = get_auth_manager().get_authorized_dag_ids(user=user, method="GET", session=session)
     facts = loop_facts(session)
     rows, unreadable = [], []
-    with opened_stores() as (stores, ledger_name, ledgers):
+    with opened_stores() as (stores, database, ledgers):
         for model in sorted({*ledgers, *facts}):
             if f"{model}_watch" not in readable:
                 continue
@@ -141,7 +152,7 @@ def list_models(
         query={**query, "any": any(query.values())},
         choices=[("owner", "Owner", owners), ("tag", "Tag", tags), ("state", "State", present)],
         unreadable=unreadable,
-        ledger=ledger_name,
+        ledger=database,
     )
 
 
@@ -171,18 +182,18 @@ def one_model(
 ) -> Response:
     """Answer with the page of a model."""
     facts = loop_facts(session, [model]).get(model, LoopFacts())
-    with opened_stores() as (stores, ledger_name, ledgers):
+    with opened_stores() as (stores, database, ledgers):
         ledger = require_ledger(ledgers, model, facts, stores.ledger_url)
         values = model_view(ledger, EvidenceFiles(stores.lake / model / "evidence"), facts, root_of(request))
         state = ledger.state()
         allowed = may_control(model, user)
         actions = [action for action in ACTIONS.values() if allowed and action.obstacle(state) is None]
-    asked = None
+    run_asked_for = None
     if run and model_of(dag) == model and (known := run_state(session, dag, run)) is not None:
         conf = known[2]
         action = conf.get("action", "retrain")
-        asked = {"dag_id": dag, "run_id": run, "state": known[0], "by": known[1] or "nobody", "action": action}
-    return page("model.html", request, actions=actions, asked=asked, ledger=ledger_name, **values)
+        run_asked_for = {"dag_id": dag, "run_id": run, "state": known[0], "by": known[1] or "nobody", "action": action}
+    return page("model.html", request, actions=actions, run_asked_for=run_asked_for, ledger=database, **values)
 
 
 def require_ledger(ledgers: dict[str, SqlLedger], model: str, facts: LoopFacts, url: str) -> SqlLedger:
@@ -203,10 +214,10 @@ def require_ledger(ledgers: dict[str, SqlLedger], model: str, facts: LoopFacts, 
 @router.get("/models/{model}/records", dependencies=[Depends(require_watch_access)])
 def records(model: Model, request: Request, before: Annotated[int | None, Query(ge=1)] = None) -> Response:
     """Answer with a page of all records of a model, newest first."""
-    with opened_stores() as (stores, ledger_name, ledgers):
+    with opened_stores() as (stores, database, ledgers):
         ledger = require_ledger(ledgers, model, LoopFacts(), stores.ledger_url)
         shown, older = record_page(ledger, before)
-    return page("records.html", request, model=model, records=shown, older=older, ledger=ledger_name)
+    return page("records.html", request, model=model, records=shown, older=older, ledger=database)
 
 
 @router.get("/models/{model}/histogram", dependencies=[Depends(require_watch_access)])
@@ -214,14 +225,14 @@ def histogram(model: Model, request: Request, partition: Named, column: Named) -
     """Answer with the histogram of a column in a partition, against its reference."""
     from airflow_mlops.core.declaration.partition_key import partition_key
 
-    with opened_stores() as (stores, ledger_name, ledgers):
+    with opened_stores() as (stores, database, ledgers):
         ledger = require_ledger(ledgers, model, LoopFacts(), stores.ledger_url)
         evidence = EvidenceFiles(stores.lake / model / "evidence")
         try:
             values = column_view(ledger.state(), evidence, partition_key(partition), column)
         except (DataError, NotReadyError) as error:
             raise HTTPException(404, str(error)) from None
-    return page("histogram.html", request, model=model, ledger=ledger_name, **values)
+    return page("histogram.html", request, model=model, ledger=database, **values)
 
 
 @router.get("/dags/{dag_id}")
@@ -249,7 +260,7 @@ def confirm_action(model: Model, name: str, request: Request, user: GetUserDep) 
 
 def confirmation(model: str, action: Action, request: Request, user: Any, refusal: str | None = None) -> Response:
     """Return the page that says what an action will do; with a refusal, why it was not done."""
-    with opened_stores() as (stores, ledger_name, ledgers):
+    with opened_stores() as (stores, database, ledgers):
         state = require_ledger(ledgers, model, LoopFacts(), stores.ledger_url).state()
         obstacle = action.obstacle(state)
         values = {
@@ -266,7 +277,7 @@ def confirmation(model: str, action: Action, request: Request, user: Any, refusa
         possible=obstacle is None,
         refusal=refusal,
         person=user.get_name(),
-        ledger=ledger_name,
+        ledger=database,
         **values,
     )
 

@@ -31,6 +31,7 @@ def environment() -> Environment:
         finalize=visible,
     )
     templates.filters |= {
+        "actor": format_actor,
         "moment": format_moment,
         "number": format_quantity,
         "partition": format_partition,
@@ -85,6 +86,18 @@ def format_quantity(value: float | None) -> str:
 def format_moment(moment: datetime | None) -> str:
     """Return a time in UTC to the minute, and a dash for None."""
     return "–" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def format_actor(actor: str) -> str:
+    """Return who wrote a record: the Dag and the task of a run without its id, and the person who started it.
+
+    >>> format_actor("bakery_train/register/asset_triggered__2026-11-30T03:00:00"), format_actor("person:ann")
+    ('bakery_train/register', 'person:ann')
+    >>> format_actor("bakery_control/control/manual__2026-11-30 for person:ann")
+    'bakery_control/control for person:ann'
+    """
+    run, mark, person = actor.partition(" for person:")
+    return "/".join(run.split("/")[:2]) + mark + person
 
 
 def shorten(text: str | None, length: int = SHORT) -> str:

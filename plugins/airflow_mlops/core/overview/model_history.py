@@ -47,7 +47,7 @@ def metric_points(state: LoopState, href: Href, *, partitions: int = PARTITIONS)
 
 
 def decision_marks(ledger: Ledger, since: str, href: Callable[[int], str]) -> list[ChartMark]:
-    """Return what the loop did as of partitions from ``since`` on, oldest first.
+    """Return the marks of decisions as of partitions from ``since`` on, oldest first.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def rollout_looks(records: Iterator[Record[StageAnalysed]], rollout: int) -> lis
     rollout : int
         Number of the record that started the rollout.
     """
-    found: dict[tuple[str, str], list[LookPoint]] = {}
+    looks_of: dict[tuple[str, str], list[LookPoint]] = {}
     for record in records:
         details = record.details
         if details.rollout != rollout:
@@ -171,5 +171,5 @@ def rollout_looks(records: Iterator[Record[StageAnalysed]], rollout: int) -> lis
                 str(metric.get("verdict", details.verdict)),
                 str(metric.get("reason", details.reason)),
             )
-            found.setdefault((details.name, str(metric.get("metric", ""))), []).append(look)
-    return [StepLooks(step, metric, tuple(looks)) for (step, metric), looks in found.items()]
+            looks_of.setdefault((details.name, str(metric.get("metric", ""))), []).append(look)
+    return [StepLooks(step, metric, tuple(looks)) for (step, metric), looks in looks_of.items()]

@@ -17,7 +17,7 @@ BAD, GOOD, ASK, PLAIN = "bad", "good", "ask", "plain"
 
 
 def describe_record(record: Record[Any]) -> str:
-    """Return what a record says, as one sentence without its partition and its actor."""
+    """Return the content of a record as one sentence, without its partition and its actor."""
     details = record.details
     describe = SENTENCES.get(type(details)) or (_judged if isinstance(details, watch.WindowJudged) else None)
     return record.kind.replace("_", " ") if describe is None else describe(details)

@@ -1,4 +1,4 @@
-"""What people see of a loop: its state in a word, its history for pictures, its records as sentences."""
+"""The overview of a loop: its state in a word, its history for pictures, its records as sentences."""
 
 from __future__ import annotations
 
