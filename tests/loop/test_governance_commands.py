@@ -58,7 +58,7 @@ def test_the_history_says_who_promoted_what_when_and_why(project: Project, capsy
     decision = project.of_kind("retrain_decided")[-1]
     assert f"before it 1; made because: {decision.details.reason} (record {decision.sequence})" in promoted
     (back,) = [line for line in lines if "rolled_back" in line]
-    assert "version 2 complaints; version 1 serves instead  [person:" in back
+    assert "took version 2 back: complaints; version 1 serves instead  [person:" in back
 
 
 def test_an_audit_finds_the_end_that_was_cut_off(

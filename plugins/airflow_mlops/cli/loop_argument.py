@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.core.declaration.loop import Loop
-from airflow_mlops.core.declaration.read_loop import read_loop
 from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.workspace import Workspace
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -44,6 +43,8 @@ def loop_of(args: argparse.Namespace) -> Loop:
             raise DeclarationError(f"declares {len(loops)} loops; name a file that declares one", file=str(file))
         return loops[0]
     if file.suffix in (".yaml", ".yml") or file.is_file():
+        from airflow_mlops.core.declaration.read_loop import read_loop
+
         return read_loop(file)
     return loop_of_model(str(file), args.root)
 
@@ -100,6 +101,8 @@ def name_unwritable_file(file: Path) -> Iterator[None]:
 def loops_of(file: Path) -> list[Loop]:
     """Return the loops that a Dag file or a YAML file declares."""
     if file.suffix != ".py":
+        from airflow_mlops.core.declaration.read_loop import read_loop
+
         return [read_loop(file)]
     from airflow_mlops.factories.build_dags import loops_in
 
@@ -113,7 +116,8 @@ def project_files(root: Path) -> list[Path]:
 
 def declared_loops(root: Path) -> tuple[dict[str, Loop], list[str]]:
     """Return every loop that a project declares, by model, and what could not be read, in words."""
-    loops, broken = dict[str, Loop](), []
+    loops: dict[str, Loop] = {}
+    broken = []
     for file in project_files(root):
         # A Dag file that never says the name builds the Dags of no loop.
         if file.suffix == ".py" and "build_dags" not in file.read_text(encoding="utf-8", errors="replace"):

@@ -16,18 +16,11 @@ from airflow_mlops.cli.loop_argument import (
     partition_named,
     workspace_of,
 )
-from airflow_mlops.core.check_declaration import check_declaration
-from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.evaluation.gate_report import align_columns
-from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
-from airflow_mlops.core.ledger.rollout_details import Promoted, RolledBack
-from airflow_mlops.core.ledger.training_details import RetrainDecided
-from airflow_mlops.core.ledger.watch_details import WindowJudged
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
-    from airflow_mlops.core.ledger.details import Details
+    from airflow_mlops.core.ledger.rollout_details import Promoted
     from airflow_mlops.core.ledger.state import LoopState
     from airflow_mlops.core.ledger.state_machine import OpenRollout, Version
     from airflow_mlops.core.workspace import Workspace
@@ -85,6 +78,8 @@ def schema(_args: argparse.Namespace) -> None:
 
 def loop_schema() -> dict[str, Any]:
     """Return the JSON schema of declarations, for editors."""
+    from airflow_mlops.core.declaration.loop import Loop
+
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A loop of airflow-mlops",
@@ -94,6 +89,8 @@ def loop_schema() -> dict[str, Any]:
 
 def check(args: argparse.Namespace) -> None:
     """Check a declaration, the files and packages that it refers to, and the candidates of its training function."""
+    from airflow_mlops.core.check_declaration import check_declaration
+
     loop = loop_of(args)
     check_declaration(loop, args.root.resolve(), candidates=True, file=str(args.loop))
     print(f"{args.loop}: {loop.model} is well declared")
@@ -112,6 +109,7 @@ def print_loops(folder: Path, *, as_json: bool = False) -> None:
     DeclarationError
         At the end, if a declaration cannot be read; or if there is no ledger.
     """
+    from airflow_mlops.core.evaluation.gate_report import align_columns
     from airflow_mlops.hooks.workspace import WorkspaceHook
 
     root, hook = folder.resolve(), WorkspaceHook()
@@ -154,6 +152,7 @@ def status(args: argparse.Namespace) -> None:
     if args.loop is None:
         print_loops(args.root)
         return
+    from airflow_mlops.core.ledger.rollout_details import RolledBack
     from airflow_mlops.core.watch.judge_in_order import describe_out_of_order, partitions_out_of_order
     from airflow_mlops.hooks.workspace import WorkspaceHook
 
@@ -202,13 +201,18 @@ def corrected_since(state: LoopState, version: Version) -> list[str]:
 
 def history(args: argparse.Namespace) -> None:
     """Print the records of decisions, or all records, oldest first."""
+    from airflow_mlops.core.ledger.rollout_details import Promoted
+    from airflow_mlops.core.ledger.training_details import RetrainDecided
+    from airflow_mlops.core.overview.sentences import describe_record
+
     workspace = workspace_of(args)
     state = workspace.state()
     for record in workspace.ledger.records():
         details = record.details
         quiet = isinstance(details, RetrainDecided) and not details.retrain
         if args.all or (record.kind in SHOWN_KINDS and not quiet):
-            summary = why_promoted(workspace, state, details) if isinstance(details, Promoted) else summarise(details)
+            promoted = isinstance(details, Promoted)
+            summary = why_promoted(workspace, state, details) if promoted else describe_record(record)
             print(
                 f"{record.sequence:>6}  {record.recorded_at[:19]}  {record.partition or '-':<19}  "
                 f"{record.kind}  {summary}  [{record.actor}]"
@@ -225,25 +229,6 @@ def why_promoted(workspace: Workspace, state: LoopState, promoted: Promoted) -> 
     if approval is not None:
         parts.append(f"approved by {approval.details.by}")
     return "; ".join(parts)
-
-
-def summarise(details: Details) -> str:
-    """Return the details of a record in a few words."""
-    if isinstance(details, SnapshotPublished):
-        parts = [f"{details.rows} rows, {details.quarantined} in quarantine", *details.warnings]
-        outdated = ", ".join(details.outdated or ())
-        return "; ".join([*parts, f"made before it: version {outdated}"] if outdated else parts)
-    if isinstance(details, PredictionsPublished):
-        return f"{details.rows} rows by champion {details.champion}"
-    if isinstance(details, WindowJudged):
-        return f"{details.check}: {details.verdict}"
-    values = details.to_json()
-    version = f"version {values['version']}" if values.get("version") else ""
-    verdict, reason = str(values.get("verdict", "")), str(values.get("reason", ""))
-    if isinstance(details, RolledBack):
-        reason += f"; version {details.champion} serves instead" if details.champion else "; the champion stays"
-    words = (version, "" if reason.startswith(verdict) else verdict, reason)
-    return " ".join(word for word in words if word)
 
 
 def reconcile_aliases(args: argparse.Namespace) -> None:

@@ -44,12 +44,12 @@ def is_decision(record: Record[Any]) -> bool:
 
 
 def _published(details: data.SnapshotPublished) -> str:
-    parts = [f"published {details.rows:,} rows"]
-    if details.quarantined:
-        parts.append(f"{details.quarantined:,} in quarantine")
+    parts = [f"published {details.rows:,} rows, {details.quarantined:,} in quarantine", *details.warnings]
     if details.released:
-        parts.append(f"{details.released:,} released because: {details.accepted_because}")
-    return "; ".join([*parts, *details.warnings])
+        parts.append(f"{details.released:,} released because: {details.accepted_because or 'they pass now'}")
+    if details.outdated:
+        parts.append(f"made before it: version {', '.join(details.outdated)}")
+    return "; ".join(parts)
 
 
 def _refused(details: data.PartitionRefused) -> str:
