@@ -7,6 +7,7 @@
     airflow-mlops status MODEL      champion, rollout, newest partition, what is under way
     airflow-mlops judge MODEL       judge partitions that a newer one came before, in the order of their keys
     airflow-mlops history MODEL     who promoted what, when and why
+    airflow-mlops watch MODEL       what the loop decides, as it decides it
     airflow-mlops rollout status|pause|resume|skip|abort|approve MODEL   a rollout under way
     airflow-mlops serve MODEL       answer requests: the gateway, a process of its own
     airflow-mlops rollback MODEL    take back the rollout under way, or the champion
@@ -24,6 +25,7 @@
     airflow-mlops forget MODEL      erase a subject from snapshots, predictions and quarantine
     airflow-mlops tidy MODEL        expire old partitions, delete files that nothing needs
     airflow-mlops contract suggest FILE...  draft a contract and a first suite from data
+    airflow-mlops completion bash|zsh|fish  the script that completes commands and models in a shell
 
 MODEL is the name of a model that include/loops/ or dags/ declares, or the path of its YAML declaration or
 Dag file. The stores are found as in a task: through the Airflow connections mlops_lake, mlops_ledger and
@@ -40,6 +42,7 @@ from collections.abc import Callable, Sequence
 
 from airflow_mlops.cli import (
     audit_commands,
+    completion_command,
     contract_commands,
     lake_commands,
     loop_commands,
@@ -51,6 +54,7 @@ from airflow_mlops.cli import (
     serve_command,
     skew_command,
     try_command,
+    watch_command,
 )
 from airflow_mlops.core.errors import MlopsError
 from airflow_mlops.release import __version__
@@ -64,7 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     It is 141, as that of any program, where what reads the output is closed.
     """
-    args = parser().parse_args(arguments)
+    command_line = parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next, and reads the answer from its own channel
+        import argcomplete
+
+        argcomplete.autocomplete(command_line)
+    args = command_line.parse_args(arguments)
     # It logs every step to a new schema, and every trial has one.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
@@ -101,6 +110,8 @@ def parser() -> argparse.ArgumentParser:
         serve_command,
         replay_command,
         report_command,
+        watch_command,
+        completion_command,
     )
     for module in modules:
         module.add_commands(commands)

@@ -7,8 +7,9 @@ import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.cli.completion_command import complete_model
 from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def add_command(
     command = commands.add_parser(name, help=description, description=description)
     model_help = "name of the model, or path of its YAML declaration or Dag file"
     help_, count = (f"{model_help}; every model without it", "?") if every else (model_help, None)
-    command.add_argument("loop", type=Path, metavar="MODEL", nargs=count, help=help_)
+    argument: Any = command.add_argument("loop", type=Path, metavar="MODEL", nargs=count, help=help_)
+    argument.completer = complete_model
     command.add_argument("--root", type=Path, default=Path(), help="project folder that relative paths start from")
     command.set_defaults(run=run)
     return command
