@@ -102,7 +102,7 @@ def test_the_script_of_a_shell_names_the_command(shell: str, capsys: pytest.Capt
     ("typed", "completed"),
     [
         ("airflow-mlops roll", {"rollback", "rollout"}),
-        ("airflow-mlops history flight_d", {"flight_delay"}),
+        ("airflow-mlops status flight_a", {"flight_air_time", "flight_arrival"}),
         ("airflow-mlops rollout pa", {"pause"}),
     ],
 )
