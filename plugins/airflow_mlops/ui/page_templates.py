@@ -12,8 +12,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from airflow_mlops.core.charts.svg import CHART_STYLE, format_number
-from airflow_mlops.core.report.report_page import spell_out
+from airflow_mlops.core.charts.svg import CHART_STYLE, format_number, printable
 
 FOLDER = Path(__file__).parent / "templates"
 SHORT = 160
@@ -62,7 +61,7 @@ def visible(value: Any) -> Any:
     """Return a text with invisible characters spelled out, such as those that turn the direction of writing."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
-    return "".join(letter if letter.isprintable() or letter == "\n" else spell_out(letter) for letter in value)
+    return printable(value)
 
 
 def format_partition(key: str | None) -> str:

@@ -99,7 +99,7 @@ def text(
     transform: str | None = None,
 ) -> str:
     """Return a text at a place; its characters are escaped."""
-    return element("text", escape(content), x=x, y=y, text_anchor=anchor, class_=class_, transform=transform)
+    return element("text", escape(printable(content)), x=x, y=y, text_anchor=anchor, class_=class_, transform=transform)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
@@ -114,7 +114,7 @@ def polyline(points: Sequence[tuple[float, float]], class_: str) -> str:
 
 def link(content: str, href: str | None, label: str) -> str:
     """Return markup that leads to an address and has ``label`` as its tooltip and name; without one, that alone."""
-    titled = element("title", escape(label)) + content
+    titled = element("title", escape(printable(label))) + content
     return element("g", titled) if href is None else element("a", titled, href=href)
 
 
@@ -127,9 +127,23 @@ def picture(content: str, width: float, height: float, label: str) -> str:
         width=width,
         height=height,
         role="group",
-        aria_label=label,
+        aria_label=printable(label),
         xmlns="http://www.w3.org/2000/svg",
     )
+
+
+def printable(text: str) -> str:
+    r"""Return a text with invisible characters spelled out, such as those that turn the direction of writing.
+
+    >>> printable("a" + chr(9) + "b" + chr(0x202E))
+    'a b\\u202e'
+    """
+    return "".join(letter if letter.isprintable() else _spell_out(letter) for letter in text)
+
+
+def _spell_out(character: str) -> str:
+    """Return an invisible character as a space, if it is one, or by its code."""
+    return " " if character.isspace() else f"\\u{ord(character):04x}"
 
 
 def format_number(value: float) -> str:

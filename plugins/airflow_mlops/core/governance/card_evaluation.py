@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_mlops.core.charts.bar_chart import Bar, bar_chart
+from airflow_mlops.core.charts.gate_chart import gate_chart
 from airflow_mlops.core.report.page_parts import Section, Table
 
 FEATURES = 15
@@ -96,7 +98,10 @@ def _gates(report: Mapping[str, Any], candidate: Mapping[str, Any]) -> Section:
         for entry in report["candidates"]
         if "error" in entry
     )
-    return Section("Gates", (*first, *left_out), (Table(("gate", "verdict", "reason"), rows),))
+    picture = gate_chart(candidate["gates"])
+    return Section(
+        "Gates", (*first, *left_out), (Table(("gate", "verdict", "reason"), rows),), (picture,) * bool(picture)
+    )
 
 
 def _slices(candidate: Mapping[str, Any]) -> Section:
@@ -163,7 +168,9 @@ def _features(candidate: Mapping[str, Any]) -> Section:
     if stability:
         texts.append(f"Ranking beside the champion's: {stability['reason']}.")
     head = ("feature", "candidate", "champion then", "mean absolute SHAP value")
-    return Section("What it leans on", tuple(texts), (Table(head, rows),))
+    bars = [Bar(name, max(permutation[name], 0.0)) for name in largest]
+    picture = bar_chart(bars, label="how much worse it is where a feature is shuffled")
+    return Section("What it leans on", tuple(texts), (Table(head, rows),), (picture,) * bool(picture))
 
 
 def _cost(candidate: Mapping[str, Any]) -> Section:

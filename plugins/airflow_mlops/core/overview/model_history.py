@@ -35,14 +35,29 @@ KINDS = {
 Href = Callable[[str], str]
 
 
-def metric_points(state: LoopState, href: Href, *, partitions: int = PARTITIONS) -> list[MetricPoint]:
-    """Return the metric of the newest measured partitions, oldest first; ``href`` gives the address of a partition."""
-    judged = [*state.performance.newest_first(limit=partitions)][::-1]
+def metric_points(
+    state: LoopState, href: Href | None = None, *, until: str | None = None, partitions: int = PARTITIONS
+) -> list[MetricPoint]:
+    """Return the metric of the newest measured partitions, oldest first.
+
+    Parameters
+    ----------
+    href : callable, optional
+        Gives the address of a partition.
+    until : str, optional
+        The last partition that counts; the newest one if not given.
+    """
     return [
         MetricPoint(
-            partition, details.value, details.low, details.high, details.reference, details.alarms, href(partition)
+            label=partition,
+            value=details.value,
+            low=details.low,
+            high=details.high,
+            reference=details.reference,
+            alarm=details.alarms,
+            href=None if href is None else href(partition),
         )
-        for partition, details in judged
+        for partition, details in [*state.performance.newest_first(until=until, limit=partitions)][::-1]
     ]
 
 

@@ -6,10 +6,14 @@ import re
 from html import escape
 from typing import TYPE_CHECKING
 
+from airflow_mlops.core.charts.svg import CHART_STYLE
+
 if TYPE_CHECKING:
     from airflow_mlops.core.report.page_parts import ModelCard, Table
 
-STYLE = """
+STYLE = (
+    CHART_STYLE
+    + """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b2733; }
 h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2rem; border-bottom: 1px solid #d5dde5; }
 table { border-collapse: collapse; margin: .8rem 0; font-size: .92rem; }
@@ -19,7 +23,11 @@ th { background: #f0f4f8; } .lacks { background: #fff4e0; padding: .5rem .8rem; 
   body { background: #12181f; color: #dbe4ec; } th { background: #1d2731; } h2, th, td { border-color: #33414e; }
   .lacks { background: #3a2d12; }
 }
+figure { margin: .8rem 0; overflow-x: auto; }
+@media (prefers-color-scheme: dark) { :root { --text: #dbe4ec; --quiet: #a9b6c3; --rule: #33414e; --series: #6cb2ff;
+  --bad: #ff8f87; --good: #6fd08c; --unsure: #f0c264; --limit: #c4a5ff; --second: #77838f; } }
 """
+)
 
 
 def as_markdown(card: ModelCard) -> str:
@@ -44,6 +52,7 @@ def as_html(card: ModelCard) -> str:
     for section in card.sections:
         body.append(f"<h2>{escape(section.title)}</h2>")
         body += [f"<p>{escape(text)}</p>" for text in section.texts]
+        body += [f"<figure>{picture}</figure>" for picture in section.pictures]
         body += [_html_table(table) for table in section.tables]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -16,11 +16,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, sentences below it, and tables."""
+    """A heading, sentences below it, pictures as SVG, and tables. A text page has no pictures."""
 
     title: str
     texts: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    pictures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

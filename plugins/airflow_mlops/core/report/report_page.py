@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from airflow_mlops.core.charts.svg import printable
 from airflow_mlops.core.report.page_html import STYLE
 from airflow_mlops.core.report.page_parts import Section, Table
 
@@ -41,9 +42,10 @@ def html_page(title: str, sections: Sequence[Section]) -> str:
 
 
 def html_section(section: Section) -> str:
-    """Return a section as HTML: a heading, the sentences below it, and its tables."""
+    """Return a section as HTML: a heading, the sentences below it, its pictures, and its tables."""
     texts = [f"<p>{as_text(text)}</p>" for text in section.texts]
-    return "\n".join([f"<h2>{as_text(section.title)}</h2>", *texts, *map(html_table, section.tables)])
+    pictures = [f"<figure>{picture}</figure>" for picture in section.pictures]
+    return "\n".join([f"<h2>{as_text(section.title)}</h2>", *texts, *pictures, *map(html_table, section.tables)])
 
 
 def html_table(table: Table) -> str:
@@ -67,9 +69,4 @@ def as_text(text: str) -> str:
     '&lt;b onclick=&quot;x()&quot;&gt;\\u202e'
     """
     cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-    return escape("".join(character if character.isprintable() else spell_out(character) for character in cut))
-
-
-def spell_out(character: str) -> str:
-    """Return an invisible character as a space, if it is one, or by its code."""
-    return " " if character.isspace() else f"\\u{ord(character):04x}"
+    return escape(printable(cut))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_mlops.core.charts.bar_chart import Bar, bar_chart
+from airflow_mlops.core.charts.metric_chart import MetricPoint, metric_chart
 from airflow_mlops.core.report.page_parts import Section, Table
 from airflow_mlops.core.report.partition_findings import PartitionFindings
 from airflow_mlops.core.report.report_numbers import format_interval, table_of, value_table
@@ -67,11 +69,21 @@ def drift_section(findings: PartitionFindings) -> Section | None:
         *(table_of(COLUMNS, columns),) * bool(columns),
         *(table_of(FINDINGS, finding_rows),) * bool(finding_rows),
     ]
-    return Section("Inputs", (f"{drift.verdict}: {drift.message}",), tuple(tables))
+    picture = moved_columns(columns, report.get("min_effect"))
+    return Section("Inputs", (f"{drift.verdict}: {drift.message}",), tuple(tables), (picture,) * bool(picture))
 
 
-def performance_section(findings: PartitionFindings) -> Section | None:
-    """Return the section about the metric, with its interval, the holdout and the slices."""
+def moved_columns(columns: Sequence[Mapping[str, Any]], least: float | None) -> str:
+    """Return how far the columns moved as a picture, of the first ``MOST_LINES``; empty where it was not measured."""
+    measured = [entry for entry in columns if entry.get("distance") is not None][:MOST_LINES]
+    bars = [
+        Bar(str(entry["column"]), float(entry["distance"]), entry["verdict"] == "alarm", least) for entry in measured
+    ]
+    return bar_chart(bars, label="how far each column moved; dashed: the least effect that matters")
+
+
+def performance_section(findings: PartitionFindings, course: Sequence[MetricPoint] = ()) -> Section | None:
+    """Return the section about the metric, with its interval, the holdout and the slices, and its ``course`` so far."""
     performance, report = findings.performance, findings.reports.get("performance", {})
     if performance is None:
         return None
@@ -104,7 +116,9 @@ def performance_section(findings: PartitionFindings) -> Section | None:
         texts.append(f"{small:,} slices have too few labelled rows to be judged.")
     if omitted > 0:
         texts.append(f"{omitted:,} more slices, none of them worse than these, are in the evidence.")
-    return Section("Performance", tuple(texts), (numbers, *(table_of(SLICES, slices),) * bool(slices)))
+    picture = metric_chart(course, [], metric=performance.metric)
+    tables = (numbers, *(table_of(SLICES, slices),) * bool(slices))
+    return Section("Performance", tuple(texts), tables, (picture,) * bool(picture))
 
 
 def check_sections(findings: PartitionFindings) -> list[Section]:

@@ -7,6 +7,7 @@ categories and words of libraries may hold anything; they are text here and noth
 from __future__ import annotations
 
 from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.overview.model_history import metric_points
 from airflow_mlops.core.report.page_parts import Section, Table
 from airflow_mlops.core.report.partition_findings import PartitionFindings
 from airflow_mlops.core.report.report_numbers import format_value
@@ -14,6 +15,9 @@ from airflow_mlops.core.report.report_page import html_page
 from airflow_mlops.core.report.sections_of_validation import validation_sections
 from airflow_mlops.core.report.sections_of_watch import check_sections, drift_section, performance_section
 from airflow_mlops.core.workspace import Workspace
+
+COURSE = 26
+"""Partitions of the picture of the metric, up to the one that the page is about."""
 
 
 def watch_report(workspace: Workspace, partition: str) -> str:
@@ -30,7 +34,7 @@ def watch_report(workspace: Workspace, partition: str) -> str:
     sections = [
         summary_section(findings),
         drift_section(findings),
-        performance_section(findings),
+        performance_section(findings, metric_points(workspace.state(), until=partition, partitions=COURSE)),
         *check_sections(findings),
         *validation_sections(findings),
         provenance_section(findings),

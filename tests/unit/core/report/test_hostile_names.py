@@ -27,6 +27,22 @@ def own_page(hostile: Workspace) -> str:
     return watch_report(hostile, week(3))
 
 
+SVG_THAT_ACTS = {"image", "use", "foreignobject", "animate", "animatetransform", "animatemotion", "set"}
+"""Elements of SVG that fetch, move or hold others; our pictures have none of them."""
+DRAWN = {
+    *("xmlns", "viewbox", "width", "height", "role", "aria-label", "text-anchor", "points"),
+    *("x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "r", "rx"),
+}
+"""Attributes of our pictures: places and names, none of which is an address or runs anything."""
+
+
+def pictures_in_figures(document: Document) -> bool:
+    """Return whether the only pictures are those that stand in a figure of ours, one in each, and there are some."""
+    tags = [tag for tag, _ in document.elements]
+    followers = [tags[place + 1] for place, tag in enumerate(tags) if tag == "figure"]
+    return bool(followers) and followers == ["svg"] * tags.count("svg")
+
+
 def write_page(page: str, folder: Path) -> str:
     """Return the address of a page in a file."""
     file = folder / "page.html"
@@ -42,7 +58,19 @@ def test_the_browser_runs_what_a_careless_page_lets_through(tmp_path: Path) -> N
 def test_our_page_has_no_element_that_a_page_of_harmless_names_has_not(own_page: str, tmp_path: Path) -> None:
     hostile, harmless = Document(own_page), Document(watch_report(judged_week(tmp_path, moved_weeks()), week(3)))
     assert hostile.tags == harmless.tags
-    assert not hostile.tags & {"script", "img", "svg", "iframe", "a", "object", "embed", "form", "link", "base"}
+    assert pictures_in_figures(hostile)
+    assert not hostile.tags & {
+        "script",
+        "img",
+        "iframe",
+        "a",
+        "object",
+        "embed",
+        "form",
+        "link",
+        "base",
+        *SVG_THAT_ACTS,
+    }
     assert hostile.running == []
     assert {name for _, attributes in hostile.elements for name in attributes} <= {
         "lang",
@@ -51,6 +79,7 @@ def test_our_page_has_no_element_that_a_page_of_harmless_names_has_not(own_page:
         "content",
         "class",
         "scope",
+        *DRAWN,
     }
 
 
@@ -79,4 +108,5 @@ def test_the_model_card_of_such_a_model_runs_nothing_in_a_browser_either(hostile
     assert HOSTILE[0] in document.text
     assert "owned" not in document.title
     assert document.running == []
-    assert not document.tags & {"script", "img", "svg", "iframe"}
+    assert not document.tags & {"script", "img", "iframe", *SVG_THAT_ACTS}
+    assert pictures_in_figures(document)
