@@ -232,6 +232,14 @@ def test_the_public_names_import_without_airflow(tmp_path: Path) -> None:
     assert run_python("import airflow_mlops, sys; print('airflow' in sys.modules)", tmp_path).strip() == "False"
 
 
+def test_the_extra_all_has_every_extra_but_feast_and_the_demo() -> None:
+    extras = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (line,) = extras["all"]
+    assert sorted(line.removeprefix("airflow-mlops[").partition("]")[0].split(",")) == sorted(
+        set(extras) - {"all", "feast", "demo"}
+    )
+
+
 def test_every_dependency_is_bounded_on_both_sides_and_says_why_it_is_here() -> None:
     project = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"] | project["dependency-groups"]
