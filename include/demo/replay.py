@@ -19,7 +19,7 @@ from airflow_mlops.core.sources.parquet_source import ParquetFiles
 from airflow_mlops.testing.stack import LocalStack
 from include.demo.report import week_line
 
-DAGS = ("ingest", "score", "watch", "nightly", "train", "rollout")
+DAGS = ("ingest", "score", "watch", "nightly", "train", "rollout", "control")
 ROOT = Path(__file__).resolve().parents[2]
 SETTLE_SECONDS = 300.0
 

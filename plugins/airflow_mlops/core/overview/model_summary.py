@@ -111,7 +111,7 @@ def summarise_model(ledger: Ledger) -> ModelSummary:
 
 
 def newest_alarms(state: LoopState) -> dict[str, WindowJudged]:
-    """Return the checks that alarm on the newest partition that they judged, unless the champion came after it."""
+    """Return the checks that alarm on the newest partition that they judged, about the champion that serves."""
     alarms = {}
     scored = state.scored.newest()
     names = ("drift", "performance", *((state.checked.get(scored) or ()) if scored else ()), *OVERDUE_CHECKS)
@@ -120,10 +120,18 @@ def newest_alarms(state: LoopState) -> dict[str, WindowJudged]:
         if newest is None or newest[1].historical:
             continue
         partition, details = newest
-        answered = state.promoted_at is not None and partition < state.promoted_at
-        if details.alarms and not answered:
+        if details.alarms and not _is_answered(state, partition, details):
             alarms[check] = details
     return alarms
+
+
+def _is_answered(state: LoopState, partition: str, details: WindowJudged) -> bool:
+    """Return whether an alarm was about an earlier champion than the one that serves."""
+    if state.champion is None or state.promoted_at is None:
+        return False
+    if details.champion is not None:
+        return details.champion != state.champion.number
+    return partition < state.promoted_at
 
 
 def _waiting_version(state: LoopState) -> str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from airflow_mlops.core.ledger.kinds import KINDS
-from airflow_mlops.core.ledger.rollout_details import StageAnalysed
+from airflow_mlops.core.ledger.rollout_details import Promoted, StageAnalysed
 from airflow_mlops.core.ledger.sql_ledger import SqlLedger, open_ledgers
 from airflow_mlops.core.ledger.watch_details import WindowJudged
 from airflow_mlops.core.overview.model_history import decision_marks, metric_points, rollout_looks
@@ -46,7 +47,7 @@ def test_the_ledgers_of_a_database_are_those_of_its_models(ledgers: dict[str, Sq
     ("model", "state", "reason"),
     [
         ("toy_people", "held", "version 6 is paused at canary: until January"),
-        ("toy_regret", "alarming", "performance: mae 2.66"),
+        ("toy_regret", "fresh", "version 3 serves, and nothing alarms"),
         ("toy_alarms", "failing", "the training as of 2013-05-26T00:00:00 failed"),
         ("toy_labels", "rolling out", "version 2 waits for its rollout"),
         ("flight_delay", "fresh", "version 2 serves, and nothing alarms"),
@@ -59,9 +60,22 @@ def test_a_loop_is_in_the_state_that_a_person_has_to_know(
     assert (summary.state, summary.reason[: len(reason)]) == (state, reason)
 
 
+def test_an_alarm_stands_until_another_champion_serves(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    shutil.copyfile(FROZEN, path)
+    whole = SqlLedger(f"sqlite:///{path}", "toy_regret")
+    promotion = max(record.sequence for record in whole.records(Promoted))
+    assert summarise_model(whole).alarms == ()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM airflow_mlops_ledger WHERE sequence >= ?", (promotion,))
+    before = summarise_model(SqlLedger(f"sqlite:///{path}", "toy_regret"))
+    assert before.state == "alarming"
+    assert before.reason.startswith("performance: mae 2.66 [2.44, 2.88] on 300 labelled rows")
+
+
 def test_who_needs_a_person_comes_first(ledgers: dict[str, SqlLedger]) -> None:
     ordered = sorted((summarise_model(ledger) for ledger in ledgers.values()), key=lambda summary: summary.urgency)
-    assert [summary.model for summary in ordered][:3] == ["toy_alarms", "toy_people", "toy_regret"]
+    assert [summary.model for summary in ordered][:2] == ["toy_alarms", "toy_people"]
     assert [STATES.index(summary.state) for summary in ordered] == sorted(STATES.index(s.state) for s in ordered)
 
 
