@@ -23,6 +23,8 @@
     airflow-mlops quarantine list|show|release MODEL look at bad rows, release them after a fix
     airflow-mlops forget MODEL      erase a subject from snapshots, predictions and quarantine
     airflow-mlops tidy MODEL        expire old partitions, delete files that nothing needs
+    airflow-mlops metrics           the metrics of every loop for Prometheus, printed once or into a file
+    airflow-mlops exporter          the same, served over HTTP
     airflow-mlops contract suggest FILE...  draft a contract and a first suite from data
 
 MODEL is the name of a model that include/loops/ or dags/ declares, or the path of its YAML declaration or
@@ -43,6 +45,7 @@ from airflow_mlops.cli import (
     contract_commands,
     lake_commands,
     loop_commands,
+    metrics_commands,
     proof_commands,
     replay_command,
     report_command,
@@ -101,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
         serve_command,
         replay_command,
         report_command,
+        metrics_commands,
     )
     for module in modules:
         module.add_commands(commands)

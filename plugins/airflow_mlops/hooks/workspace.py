@@ -14,6 +14,7 @@ from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+    from sqlalchemy import URL
 
     from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.lake import Lake
@@ -72,7 +73,11 @@ class WorkspaceHook(BaseHook):
         )
 
     def existing_ledger(self) -> str:
-        """Return the address of the ledger, without its password; nothing is opened or made.
+        """Return the address of the ledger, without its password; see :meth:`existing_ledger_url`."""
+        return self.existing_ledger_url().render_as_string(hide_password=True)
+
+    def existing_ledger_url(self) -> URL:
+        """Return the SQLAlchemy URL of the ledger; nothing is opened or made.
 
         :raises DeclarationError: if it is a file, and is not there: nothing has run here, or it ran elsewhere
         """
@@ -89,7 +94,7 @@ class WorkspaceHook(BaseHook):
                 f"set {home} to the home of the Airflow that runs the loop, or add connection {self.ledger_conn_id!r}"
             )
             raise DeclarationError(f"there is no ledger at {url.database}: no task of a loop has run here; {remedy}")
-        return url.render_as_string(hide_password=True)
+        return url
 
     def secret(self) -> str | None:
         """Return the secret that masks personal columns; None without its connection."""

@@ -102,7 +102,7 @@ def summarise_model(ledger: Ledger) -> ModelSummary:
         judged[-1][1].metric if judged else "",
         tuple((partition, details.value, details.alarms) for partition, details in judged),
         state.rollout,
-        _waiting_version(state),
+        waiting_version(state),
         None if retrain is None else retrain.partition,
         None if retrain is None else retrain.details.reason,
         tuple((check, details.message) for check, details in alarms.items()),
@@ -110,23 +110,30 @@ def summarise_model(ledger: Ledger) -> ModelSummary:
     )
 
 
-def newest_alarms(state: LoopState) -> dict[str, WindowJudged]:
-    """Return the checks that alarm on the newest partition that they judged, unless the champion came after it."""
-    alarms = {}
+def newest_judgements(state: LoopState) -> dict[str, tuple[str, WindowJudged]]:
+    """Return the newest partition that each check judged, with its judgement, by check."""
     scored = state.scored.newest()
     names = ("drift", "performance", *((state.checked.get(scored) or ()) if scored else ()), *OVERDUE_CHECKS)
-    for check in dict.fromkeys(names):
-        newest = next(state.judged(check).newest_first(limit=1), None)
-        if newest is None or newest[1].historical:
-            continue
-        partition, details = newest
-        answered = state.promoted_at is not None and partition < state.promoted_at
-        if details.alarms and not answered:
-            alarms[check] = details
-    return alarms
+    newest = {check: next(state.judged(check).newest_first(limit=1), None) for check in dict.fromkeys(names)}
+    return {check: judgement for check, judgement in newest.items() if judgement is not None}
 
 
-def _waiting_version(state: LoopState) -> str | None:
+def is_open_alarm(state: LoopState, partition: str, details: WindowJudged) -> bool:
+    """Return whether a judgement alarms and no champion was promoted after its partition."""
+    answered = state.promoted_at is not None and partition < state.promoted_at
+    return details.alarms and not details.historical and not answered
+
+
+def newest_alarms(state: LoopState) -> dict[str, WindowJudged]:
+    """Return the checks that alarm on the newest partition that they judged, unless the champion came after it."""
+    return {
+        check: details
+        for check, (partition, details) in newest_judgements(state).items()
+        if is_open_alarm(state, partition, details)
+    }
+
+
+def waiting_version(state: LoopState) -> str | None:
     """Return the version that waits for its rollout and has no approval; None where none waits."""
     if state.candidate is None or state.candidate.number in state.approved:
         return None
