@@ -25,6 +25,7 @@
     airflow-mlops tidy MODEL        expire old partitions, delete files that nothing needs
     airflow-mlops metrics           the metrics of every loop for Prometheus, printed once or into a file
     airflow-mlops exporter          the same, served over HTTP
+    airflow-mlops doctor            everything that loops need around them, and the command that mends it
     airflow-mlops contract suggest FILE...  draft a contract and a first suite from data
 
 MODEL is the name of a model that include/loops/ or dags/ declares, or the path of its YAML declaration or
@@ -43,6 +44,7 @@ from collections.abc import Callable, Sequence
 from airflow_mlops.cli import (
     audit_commands,
     contract_commands,
+    doctor_command,
     lake_commands,
     loop_commands,
     metrics_commands,
@@ -105,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
         replay_command,
         report_command,
         metrics_commands,
+        doctor_command,
     )
     for module in modules:
         module.add_commands(commands)
