@@ -144,12 +144,14 @@ chromium:
 	fi
 
 # Alert rules are tested by a Prometheus. Without one, and without the right to install it, those tests say what to do.
+# The package starts a server of its own, which is of no use here.
 prometheus:
 	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "==> Prometheus, by apt"; \
-	  { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; } \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; } \
 	    >/dev/null 2>&1 || echo "make: apt could not install prometheus; the tests of alert rules need it" >&2; \
+	  if [ -d /run/systemd/system ]; then systemctl disable --now --quiet prometheus || true; fi; \
 	fi
 
 # One pytest per suite: the times are shown apart, and a suite cannot lean on what another imported.

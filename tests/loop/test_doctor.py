@@ -148,9 +148,10 @@ def test_a_home_that_is_well_has_nothing_wrong(
         *("plugin", "workers", "loops", "dags"),
     }
     remarks = [finding for finding in findings if finding["level"] != "ok"]
-    # The tests' own Airflow is on SQLite, which is good for a try.
-    assert [(finding["check"], finding["level"]) for finding in remarks] == [("database", "warning")]
-    assert "POSTGRES" in remarks[0]["remedy"].upper()
+    # The tests' own Airflow and its ledger are on SQLite, which is good for a try.
+    assert [(finding["check"], finding["level"]) for finding in remarks] == 2 * [("database", "warning")]
+    assert "postgresql+psycopg2://" in remarks[0]["remedy"]
+    assert "mlops_ledger" in remarks[1]["remedy"]
     assert the_fault(findings, "dags", "ok")["seen"] == f"{project.model} has 7 Dags, none of them paused"
     assert main(["doctor", "--root", str(project.root)]) == 0
     lines = capsys.readouterr().out.splitlines()

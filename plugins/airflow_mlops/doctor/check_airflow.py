@@ -13,6 +13,13 @@ LOCAL = "LocalExecutor"
 PROCESSES = Path("/proc")
 
 
+def is_local() -> bool:
+    """Return whether all tasks are forks of a scheduler of this machine."""
+    from airflow.configuration import conf
+
+    return str(conf.get("core", "executor")).rpartition(".")[2] == LOCAL
+
+
 def check_executor(_surroundings: Surroundings) -> Iterator[Finding]:
     """Yield which executor runs tasks, and whether the stores on this machine reach its workers."""
     from airflow.configuration import conf
@@ -20,7 +27,7 @@ def check_executor(_surroundings: Surroundings) -> Iterator[Finding]:
     from airflow_mlops.hooks.workspace import WorkspaceHook, lake_of
 
     executor = conf.get("core", "executor")
-    if executor.rpartition(".")[2] == LOCAL:
+    if is_local():
         yield Finding("executor", OK, f"{executor}: all tasks run on this machine")
         return
     yield Finding("executor", OK, executor)
@@ -72,6 +79,17 @@ def check_database(_surroundings: Surroundings) -> Iterator[Finding]:
         yield Finding("database", WARNING, seen, remedy)
     else:
         yield Finding("database", OK, f"Airflow's database is {shown}")
+    yield from _shared_ledger()
+
+
+def _shared_ledger() -> Iterator[Finding]:
+    """Yield that the ledger is a file which tasks of this machine lock for each other, if it is one."""
+    from airflow.configuration import conf
+
+    tasks = conf.getint("core", "parallelism")
+    if is_local() and tasks > 1 and _ledger_is_file():
+        seen = f"the ledger is a SQLite file, and up to {tasks} tasks at once wait for its lock; good for a try"
+        yield Finding("database", WARNING, seen, "airflow connections add mlops_ledger --conn-json JSON")
 
 
 def check_dags(surroundings: Surroundings) -> Iterator[Finding]:
@@ -102,9 +120,7 @@ def check_dags(surroundings: Surroundings) -> Iterator[Finding]:
 
 def check_warmth(_surroundings: Surroundings) -> Iterator[Finding]:
     """Yield whether a scheduler of this machine, whose workers are its forks, has imported what tasks need."""
-    from airflow.configuration import conf
-
-    if conf.get("core", "executor").rpartition(".")[2] != LOCAL:
+    if not is_local():
         yield Finding("workers", OK, "workers are no forks of the scheduler")
         return
     kinds = {kind for kind in map(scheduler_kind, command_lines()) if kind}

@@ -70,12 +70,12 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(folder: Path, targets: Sequence[str], rules: Path) -> Iterator[Prometheus]:
-    """Yield a Prometheus that scrapes targets and evaluates rules every second, and stop it afterwards."""
+    """Yield a Prometheus that scrapes targets every two seconds and evaluates rules, and stop it afterwards."""
     config = folder / "prometheus.yml"
     config.write_text(
         yaml.safe_dump(
             {
-                "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+                "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"},
                 "rule_files": [str(rules)],
                 "scrape_configs": [{"job_name": "loops", "static_configs": [{"targets": list(targets)}]}],
             }

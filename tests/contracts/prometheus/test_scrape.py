@@ -70,7 +70,7 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = 60) -> bool:
     return False
 
 
-def stays(condition: Callable[[], bool], *, seconds: float = 4) -> bool:
+def stays(condition: Callable[[], bool], *, seconds: float = 6) -> bool:
     """Return whether a condition holds for so long, which is several scrapes and evaluations."""
     return not wait_for(lambda: not condition(), seconds=seconds)
 
