@@ -23,7 +23,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium test e2e feast step gateway kserve torch check bench docs lock clean
+.PHONY: help env data demo chromium prometheus test e2e feast step gateway kserve torch check bench docs lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -143,8 +143,19 @@ chromium:
 	    >/dev/null 2>&1 || echo "make: apt could not install chromium; the tests of pages need it" >&2; \
 	fi
 
+# Alert rules are tested by a Prometheus. Without one, and without the right to install it, those tests say what to do.
+# The package starts a server of its own, which is of no use here.
+prometheus:
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "==> Prometheus, by apt"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; } \
+	    >/dev/null 2>&1 || echo "make: apt could not install prometheus; the tests of alert rules need it" >&2; \
+	  if [ -d /run/systemd/system ]; then systemctl disable --now --quiet prometheus || true; fi; \
+	fi
+
 # One pytest per suite: the times are shown apart, and a suite cannot lean on what another imported.
-test: $(PROJECT_STAMP) $(DATA_STAMP) chromium
+test: $(PROJECT_STAMP) $(DATA_STAMP) chromium prometheus
 	@failed=""; mkdir -p build/coverage; \
 	for suite in $(SUITES); do \
 	  [ -d "tests/$$suite" ] || continue; \

@@ -97,6 +97,7 @@ def pages() -> dict[str, str]:
         "ledger.md": ledger_page(),
         "errors.md": errors_page(),
         "metrics.md": metrics_page(),
+        "loop-metrics.md": loop_metrics_page(),
         "models.md": models_page(),
         "cli.md": cli_page(),
     }
@@ -550,6 +551,26 @@ def domain_of(name: str) -> str:
     domains = DOMAINS.get((metric_parameter(name) or (name,))[0], ())
     pairs = zip(("labels", "predictions"), domains, strict=False)
     return ", ".join(f"{values} that are {domain[1]}" for values, domain in pairs if domain)
+
+
+def loop_metrics_page() -> str:
+    """Return the page of the metrics that the exporter gives of loops."""
+    from airflow_mlops.core.overview.loop_metrics import METRICS
+
+    rows = [
+        (f"`{metric.name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
+        for metric in METRICS
+    ]
+    return "\n".join(
+        [
+            "# The loops' metrics\n",
+            NOTE,
+            "What `airflow-mlops exporter` serves and `airflow-mlops metrics` prints, from the ledger alone. A value "
+            "that is not known has no sample. Times of partitions are those of their keys, in seconds since 1970 in "
+            "UTC. How to use them: [observe loops](../how-to/observe.md).\n",
+            table(("metric", "type", "labels", "meaning"), rows),
+        ]
+    )
 
 
 def cli_page() -> str:

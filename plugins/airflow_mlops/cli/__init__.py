@@ -24,6 +24,9 @@
     airflow-mlops quarantine list|show|release MODEL look at bad rows, release them after a fix
     airflow-mlops forget MODEL      erase a subject from snapshots, predictions and quarantine
     airflow-mlops tidy MODEL        expire old partitions, delete files that nothing needs
+    airflow-mlops metrics           the metrics of every loop for Prometheus, printed once or into a file
+    airflow-mlops exporter          the same, served over HTTP
+    airflow-mlops doctor            everything that loops need around them, and the command that mends it
     airflow-mlops contract suggest FILE...  draft a contract and a first suite from data
     airflow-mlops completion bash|zsh|fish  the script that completes commands and models in a shell
 
@@ -44,8 +47,10 @@ from airflow_mlops.cli import (
     audit_commands,
     completion_command,
     contract_commands,
+    doctor_command,
     lake_commands,
     loop_commands,
+    metrics_commands,
     proof_commands,
     replay_command,
     report_command,
@@ -112,6 +117,8 @@ def parser() -> argparse.ArgumentParser:
         report_command,
         watch_command,
         completion_command,
+        metrics_commands,
+        doctor_command,
     )
     for module in modules:
         module.add_commands(commands)

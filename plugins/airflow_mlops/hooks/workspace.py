@@ -14,6 +14,7 @@ from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+    from sqlalchemy import URL
 
     from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.lake import Lake
@@ -55,10 +56,10 @@ class WorkspaceHook(BaseHook):
         from airflow_mlops.hooks.connections import AirflowConnections
 
         embedded = Stores.embedded(embedded_folder())
-        lake = self._connection(self.lake_conn_id)
-        ledger = self._connection(self.ledger_conn_id)
-        registry = self._connection(self.registry_conn_id)
-        signing = self._connection(SIGNING)
+        lake = self.find_connection(self.lake_conn_id)
+        ledger = self.find_connection(self.ledger_conn_id)
+        registry = self.find_connection(self.registry_conn_id)
+        signing = self.find_connection(SIGNING)
         return Stores(
             lake=embedded.lake if lake is None else lake_of(lake),
             ledger_url=embedded.ledger_url if ledger is None else ledger_url(ledger),
@@ -72,7 +73,11 @@ class WorkspaceHook(BaseHook):
         )
 
     def existing_ledger(self) -> str:
-        """Return the address of the ledger, without its password; nothing is opened or made.
+        """Return the address of the ledger, without its password; see :meth:`existing_ledger_url`."""
+        return self.existing_ledger_url().render_as_string(hide_password=True)
+
+    def existing_ledger_url(self) -> URL:
+        """Return the SQLAlchemy URL of the ledger; nothing is opened or made.
 
         :raises DeclarationError: if it is a file, and is not there: nothing has run here, or it ran elsewhere
         """
@@ -80,7 +85,7 @@ class WorkspaceHook(BaseHook):
 
         from airflow_mlops.core.open_workspace import EMBEDDED_LEDGER
 
-        connection = self._connection(self.ledger_conn_id)
+        connection = self.find_connection(self.ledger_conn_id)
         embedded = embedded_folder() / EMBEDDED_LEDGER
         url = make_url(f"sqlite:///{embedded}" if connection is None else ledger_url(connection))
         if url.drivername == "sqlite" and url.database and not Path(url.database).exists():
@@ -89,11 +94,11 @@ class WorkspaceHook(BaseHook):
                 f"set {home} to the home of the Airflow that runs the loop, or add connection {self.ledger_conn_id!r}"
             )
             raise DeclarationError(f"there is no ledger at {url.database}: no task of a loop has run here; {remedy}")
-        return url.render_as_string(hide_password=True)
+        return url
 
     def secret(self) -> str | None:
         """Return the secret that masks personal columns; None without its connection."""
-        privacy = self._connection(PRIVACY)
+        privacy = self.find_connection(PRIVACY)
         return None if privacy is None else privacy.password
 
     def workspace(self, loop: Loop, *, root: Path, actor: str) -> Workspace:
@@ -104,7 +109,8 @@ class WorkspaceHook(BaseHook):
         opened = open_workspace(loop, self.stores(), root=root, actor=actor)
         return replace(opened, ports=replace(opened.ports, runner=step_runner, target=rollout_target))
 
-    def _connection(self, conn_id: str) -> Connection | None:
+    def find_connection(self, conn_id: str) -> Connection | None:
+        """Return a connection by its id; None where there is none."""
         try:
             return self.get_connection(conn_id)
         except AirflowNotFoundException:

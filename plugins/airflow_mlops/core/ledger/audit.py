@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_mlops.core.errors import LedgerCorruptError, LedgerError
 from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
-from airflow_mlops.core.ledger.record import Record, verify_chain
+from airflow_mlops.core.ledger.record import GENESIS, Record, verify_chain
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,23 @@ def audit_ledger(
     for anchor in pending.values():
         _require_anchored(None, anchor, last)
     return Audit(last - (since.sequence if since else 0), documents, len(anchors))
+
+
+def verify_tail(ledger: Ledger, count: int) -> int:
+    """Verify the hash chain of the newest records, ``count`` at most; return the number of the last one.
+
+    Raises
+    ------
+    LedgerCorruptError
+        Naming the first record that was changed, removed or moved.
+    """
+    since = max(ledger.head().sequence - count, 0)
+    before = ledger.record(since) if since else None
+    if since and before is None:
+        raise LedgerCorruptError(f"{ledger.model}: record {since} is missing")
+    return verify_chain(
+        ledger.records(after=since), sequence=since, previous_hash=GENESIS if before is None else before.hash
+    )
 
 
 def _require_anchored(record: Record[Any] | None, anchor: Anchor, last: int) -> None:

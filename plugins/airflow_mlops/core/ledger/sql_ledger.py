@@ -24,8 +24,9 @@ from airflow_mlops.core.ledger.kinds import is_wanted, stored_kinds
 from airflow_mlops.core.ledger.projection import apply, places_of
 from airflow_mlops.core.ledger.protocols import Head
 from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, chain_record
+from airflow_mlops.core.ledger.record_counts import NO_RECORDS, RecordCounts, count_records
 from airflow_mlops.core.ledger.sql_facts import SqlFacts, SqlSteps
-from airflow_mlops.core.ledger.sql_schema import FACT, LEDGER, PROJECTED, engine_of, migrate
+from airflow_mlops.core.ledger.sql_schema import FACT, LEDGER, PROJECTED, engine_of, migrate, require_revision
 from airflow_mlops.core.ledger.state import MACHINE, LoopState
 from airflow_mlops.core.ledger.state_machine import StateMachine
 
@@ -112,6 +113,10 @@ class SqlLedger:
         head = self._run(self._brought_up)
         machine: StateMachine = facts.value(MACHINE, "") or StateMachine()
         return LoopState(head.sequence, machine, facts)
+
+    def count_records(self, known: RecordCounts = NO_RECORDS) -> RecordCounts:
+        """Return counts of the records, of which only those after ``known`` are read if it still holds."""
+        return self._run(partial(count_records, model=self.model, head=self._head, known=known))
 
     def append(self, draft: Draft[D], *, read: int) -> Record[D]:
         """Append ``draft`` as number ``read + 1``; see :meth:`~airflow_mlops.core.ledger.protocols.Ledger.append`."""
@@ -258,20 +263,29 @@ class SqlLedger:
 
 
 @contextmanager
-def open_ledgers(url: str) -> Iterator[dict[str, SqlLedger]]:
+def open_ledgers(url: str, *, migrating: bool = True) -> Iterator[dict[str, SqlLedger]]:
     """Yield the ledgers of all models of a database by model, which share one connection while they are open.
 
     A model is there once its state was read for the first time, as every step of a loop does.
 
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL with its driver.
+    migrating : bool, default True
+        Whether tables of an earlier release are brought to the present form; else they are an error.
+
     Raises
     ------
     LedgerError
-        If the database does not answer, or refuses.
+        If the database does not answer, or refuses, or has another form that is not to be migrated.
     """
     engine = engine_of(url, keep_connection=True)
     try:
-        migrate(engine)
+        if migrating:
+            migrate(engine)
         with engine.connect() as connection:
+            require_revision(connection)
             models = [
                 str(model)
                 for model in connection.execute(select(PROJECTED.c.model).order_by(PROJECTED.c.model)).scalars()

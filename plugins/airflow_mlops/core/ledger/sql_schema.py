@@ -25,10 +25,14 @@ from sqlalchemy import (
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
+from airflow_mlops.core.errors import LedgerError
+
 METADATA = MetaData()
 REVISION = "0002"
 """The newest migration: the form of the tables that this release reads and writes."""
 VERSION_TABLE = "airflow_mlops_schema"
+CONNECT_SECONDS = 5
+"""Seconds that somebody who looks waits for a server that does not answer; a task waits as long as its driver does."""
 # PostgreSQL orders text by its locale; keys are ordered by their bytes, as Python orders them.
 KEY = String(250).with_variant(String(250, collation="C"), "postgresql")
 PARTITION = String(40).with_variant(String(40, collation="C"), "postgresql")
@@ -72,6 +76,11 @@ PROJECTED = Table(
 """The last record that the facts of a model include, by its number and hash."""
 
 
+_VERSIONS = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
+UNSTATED = "0001"
+"""The migration of a ledger that states none: it was made before migrations were kept."""
+
+
 def engine_of(url: str, *, keep_connection: bool = False) -> Engine:
     """Return an engine that holds no connection between uses, since tasks are forks of their worker.
 
@@ -82,7 +91,8 @@ def engine_of(url: str, *, keep_connection: bool = False) -> Engine:
     """
     pool: type[Pool] = QueuePool if keep_connection else NullPool
     if not url.startswith("sqlite"):
-        return create_engine(url, poolclass=pool)
+        soon = {"connect_timeout": CONNECT_SECONDS} if keep_connection and url.startswith("postgresql+psycopg") else {}
+        return create_engine(url, poolclass=pool, connect_args=soon)
     # Somebody who looks at many ledgers is a person at a page, and is told soon.
     engine = create_engine(url, poolclass=pool, connect_args={"timeout": 2 if keep_connection else 30})
 
@@ -121,12 +131,40 @@ def migrate(engine: Engine) -> None:
 
 def _revision(engine: Engine) -> str | None:
     """Return the migration that the tables are at; None where there is none, without importing Alembic."""
-    table = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
     try:
         with engine.connect() as connection:
-            return connection.execute(select(table.c.version_num)).scalar()
+            return connection.execute(select(_VERSIONS.c.version_num)).scalar()
     except (OperationalError, ProgrammingError):
         return None
+
+
+def read_revision(connection: Connection) -> str | None:
+    """Return the migration that the tables are at; None where no ledger is. Nothing is migrated.
+
+    Raises
+    ------
+    SQLAlchemyError
+        If the database does not answer or refuses.
+    """
+    tables = inspect(connection)
+    if tables.has_table(VERSION_TABLE):
+        return connection.execute(select(_VERSIONS.c.version_num)).scalar()
+    return UNSTATED if tables.has_table(LEDGER.name) else None
+
+
+def require_revision(connection: Connection) -> None:
+    """Raise LedgerError unless the tables are in the form of this release."""
+    revision = read_revision(connection)
+    if revision == REVISION:
+        return
+    if revision is None:
+        raise LedgerError("the database holds no ledger; the first task of a loop makes it")
+    remedy = (
+        "a task of a loop, or `airflow-mlops list`, of this release migrates it"
+        if revision < REVISION
+        else "install the release that wrote it, or a later one"
+    )
+    raise LedgerError(f"the ledger is at migration {revision}, and this release reads migration {REVISION}; {remedy}")
 
 
 def _upgrade(connection: Connection) -> None:
@@ -138,5 +176,5 @@ def _upgrade(connection: Connection) -> None:
     config.attributes["connection"] = connection
     tables = set(inspect(connection).get_table_names())
     if LEDGER.name in tables and VERSION_TABLE not in tables:
-        command.stamp(config, "0001")  # made before migrations were kept
+        command.stamp(config, UNSTATED)
     command.upgrade(config, REVISION)

@@ -102,7 +102,7 @@ def summarise_model(ledger: Ledger) -> ModelSummary:
         judged[-1][1].metric if judged else "",
         tuple((partition, details.value, details.alarms) for partition, details in judged),
         state.rollout,
-        _waiting_version(state),
+        waiting_version(state),
         None if retrain is None else retrain.partition,
         None if retrain is None else retrain.details.reason,
         tuple((check, details.message) for check, details in alarms.items()),
@@ -110,31 +110,35 @@ def summarise_model(ledger: Ledger) -> ModelSummary:
     )
 
 
-def newest_alarms(state: LoopState) -> dict[str, WindowJudged]:
-    """Return the checks that alarm on the newest partition that they judged, about the champion that serves."""
-    alarms = {}
+def newest_judgements(state: LoopState) -> dict[str, tuple[str, WindowJudged]]:
+    """Return the newest partition that each check judged, with its judgement, by check."""
     scored = state.scored.newest()
     names = ("drift", "performance", *((state.checked.get(scored) or ()) if scored else ()), *OVERDUE_CHECKS)
-    for check in dict.fromkeys(names):
-        newest = next(state.judged(check).newest_first(limit=1), None)
-        if newest is None or newest[1].historical:
-            continue
-        partition, details = newest
-        if details.alarms and not _is_answered(state, partition, details):
-            alarms[check] = details
-    return alarms
+    newest = {check: next(state.judged(check).newest_first(limit=1), None) for check in dict.fromkeys(names)}
+    return {check: judgement for check, judgement in newest.items() if judgement is not None}
 
 
-def _is_answered(state: LoopState, partition: str, details: WindowJudged) -> bool:
-    """Return whether an alarm was about an earlier champion than the one that serves."""
-    if state.champion is None or state.promoted_at is None:
+def is_open_alarm(state: LoopState, partition: str, details: WindowJudged) -> bool:
+    """Return whether a judgement alarms about the champion that serves, and not about an earlier one."""
+    if not details.alarms or details.historical:
         return False
+    if state.champion is None or state.promoted_at is None:
+        return True
     if details.champion is not None:
-        return details.champion != state.champion.number
-    return partition < state.promoted_at
+        return details.champion == state.champion.number
+    return partition >= state.promoted_at
 
 
-def _waiting_version(state: LoopState) -> str | None:
+def newest_alarms(state: LoopState) -> dict[str, WindowJudged]:
+    """Return the checks that alarm on the newest partition that they judged, about the champion that serves."""
+    return {
+        check: details
+        for check, (partition, details) in newest_judgements(state).items()
+        if is_open_alarm(state, partition, details)
+    }
+
+
+def waiting_version(state: LoopState) -> str | None:
     """Return the version that waits for its rollout and has no approval; None where none waits."""
     if state.candidate is None or state.candidate.number in state.approved:
         return None

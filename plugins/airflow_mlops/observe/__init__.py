@@ -1,0 +1,1 @@
+"""Metrics of loops for Prometheus, with alert rules and a dashboard."""
