@@ -35,6 +35,7 @@ def main() -> int:
         from benchmarks.ingest_one_file import ingest_one_file
         from benchmarks.interval_coverage import interval_coverage
         from benchmarks.ledger_1m import state_1m, verify_1m
+        from benchmarks.many_loops import cli_help, parse_200_loops, validate_100
         from benchmarks.multiclass_gate import multiclass_gate
         from benchmarks.pages import page_50_models, page_model
         from benchmarks.parse_per_dag import parse_per_dag
@@ -45,6 +46,9 @@ def main() -> int:
 
         benchmarks = {
             "parse_per_dag": parse_per_dag,
+            "parse_200_loops": parse_200_loops,
+            "validate_100": validate_100,
+            "cli_help": cli_help,
             "ingest": ingest,
             "ingest_csv": ingest_csv,
             "ingest_one_file": ingest_one_file,

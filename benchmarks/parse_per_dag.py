@@ -161,8 +161,11 @@ with DAG("by_hand_rollout", **on("candidate")):
         before >> promote(version, 3)
 
 with DAG("by_hand_control", schedule=None, params={
-    "action": Param("pause", enum=["pause", "resume", "skip", "abort"], description="what to do"),
+    "action": Param("pause", enum=["pause", "resume", "skip", "abort", "rollback", "unquarantine", "release"]),
     "reason": Param("asked for in the UI", type="string", description="why, for the ledger"),
+    "version": Param("", type="string", description="the version that is meant"),
+    "to": Param("", type="string", description="the version that shall serve"),
+    "partition": Param("", type="string", description="the partition that is meant"),
 }, **COMMON):
     @task
     def control():
@@ -207,14 +210,14 @@ def parse_per_dag() -> list[Row]:
     ]
 
 
-def cpu_of_parse(file: Path) -> float:
-    """Return the CPU seconds that a fork of this process takes to parse a Dag file."""
+def cpu_of_parse(file: Path, dags: int = DAGS) -> float:
+    """Return the CPU seconds that a fork of this process takes to parse a file of so many Dags."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         spent = -1.0
         try:
-            spent = parse(file)
+            spent = parse(file, dags)
         finally:
             os.write(writing, struct.pack("d", spent))
             os._exit(0)
@@ -227,13 +230,13 @@ def cpu_of_parse(file: Path) -> float:
     return float(seconds)
 
 
-def parse(file: Path) -> float:
+def parse(file: Path, dags: int = DAGS) -> float:
     """Parse a Dag file as the Dag processor does and return the CPU seconds it took."""
     from airflow.dag_processing.dagbag import BundleDagBag
 
     began = time.process_time()
     bag = BundleDagBag(dag_folder=str(file), bundle_path=file.parent, bundle_name="benchmark")
     seconds = time.process_time() - began
-    if bag.import_errors or len(bag.dags) != DAGS:
+    if bag.import_errors or len(bag.dags) != dags:
         raise RuntimeError(f"{file}: {len(bag.dags)} Dags, errors {bag.import_errors}")
     return seconds
