@@ -73,39 +73,40 @@ class MailServer:
         return json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": self.port, "extra": extra})
 
 
+class _MailSession(socketserver.StreamRequestHandler):
+    """The few commands of SMTP that a client needs to hand over a message."""
+
+    receiver: MailServer
+
+    def handle(self) -> None:
+        receivers: list[str] = []
+        self.answer("220 sink")
+        for line in self.rfile:
+            command = line.decode().strip()
+            verb = command.upper()
+            if verb.startswith("RCPT TO:"):
+                receivers.append(command[8:].strip().strip("<>"))
+            if verb == "DATA":
+                self.answer("354 go on")
+                self.receiver.mail.append((receivers, message_from_string(self.read_message())))
+                receivers = []
+            self.answer("221 bye" if verb == "QUIT" else "250 ok")
+
+    def answer(self, line: str) -> None:
+        self.wfile.write(f"{line}\r\n".encode())
+
+    def read_message(self) -> str:
+        lines = iter(self.rfile.readline, b".\r\n")
+        return "".join(line.decode().removeprefix(".") for line in lines)
+
+
 @contextmanager
 def mail_server() -> Iterator[MailServer]:
-    """Serve mail inside the context: the few commands of SMTP that a client needs to hand over a message."""
-    kept: list[MailServer] = []
-
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            receivers: list[str] = []
-            self.answer("220 sink")
-            for line in self.rfile:
-                command = line.decode().strip()
-                if command.upper().startswith("RCPT TO:"):
-                    receivers.append(command[8:].strip().strip("<>"))
-                if command.upper() == "DATA":
-                    self.answer("354 go on")
-                    kept[0].mail.append((receivers, message_from_string(self.read_message())))
-                    receivers = []
-                self.answer("221 bye" if command.upper() == "QUIT" else "250 ok")
-
-        def answer(self, line: str) -> None:
-            self.wfile.write(f"{line}\r\n".encode())
-
-        def read_message(self) -> str:
-            lines = []
-            for line in self.rfile:
-                if line == b".\r\n":
-                    break
-                lines.append(line.decode().removeprefix("."))
-            return "".join(lines)
-
-    with _serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)) as port:
-        kept.append(MailServer(port))
-        yield kept[0]
+    """Serve mail inside the context."""
+    session = type("Session", (_MailSession,), {})
+    with _serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), session)) as port:
+        session.receiver = MailServer(port)  # type: ignore[attr-defined]
+        yield session.receiver  # type: ignore[attr-defined]
 
 
 @contextmanager

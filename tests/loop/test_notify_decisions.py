@@ -63,7 +63,7 @@ def run_again(project: Project, scheduler: InProcessScheduler, key: str) -> None
 def test_an_alarm_a_retrain_and_a_promotion_reach_a_chat_once_each(
     tmp_path: Path, start_scheduler: SchedulerFactory, chat: Webhook
 ) -> None:
-    project = make_project(tmp_path, watch=WATCH, notify=dict.fromkeys(DECIDED, [SLACK]))
+    project = make_project(tmp_path, watch=WATCH, notify={kind: [SLACK] for kind in DECIDED})
     project.seed(KEYS[:2])
     scheduler = start_scheduler(project.dags)
     for key in KEYS[2:4]:
@@ -140,7 +140,7 @@ def test_a_backfill_of_an_old_partition_sends_nothing(
     tmp_path: Path, start_scheduler: SchedulerFactory, chat: Webhook
 ) -> None:
     watch = {"drift": {}, **WATCH}
-    project = make_project(tmp_path, watch=watch, notify=dict.fromkeys(DECIDED, [SLACK]))
+    project = make_project(tmp_path, watch=watch, notify={kind: [SLACK] for kind in DECIDED})
     project.seed(KEYS[:2])
     late, empty, newer = KEYS[2:5]
     project.put(newer)

@@ -125,7 +125,7 @@ class ReproductionError(MlopsError):
 
 
 class NotSentError(MlopsError):
-    """A receiver has not taken a message, which stays unsent."""
+    """A receiver has not taken a message, which stays unsent; no task fails by it."""
 
     retryable = True
 

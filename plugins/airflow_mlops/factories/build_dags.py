@@ -40,6 +40,7 @@ from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.factories.assets import LoopAssets
 from airflow_mlops.factories.callback import FailureMessage, NamedCallback
+from airflow_mlops.factories.dag_docs import dag_doc, dag_tags
 from airflow_mlops.operators.control import CONTROL_ACTIONS, ControlLoopOperator
 from airflow_mlops.operators.data import PublishSnapshotOperator, TakeSnapshotOperator, TidyLakeOperator
 from airflow_mlops.operators.evaluation import EvaluateCandidatesOperator, RequireGatesOperator
@@ -170,9 +171,10 @@ class _LoopDags:
         return DAG(
             dag_id,
             description=description,
+            doc_md=dag_doc(self.loop, dag_id.removeprefix(f"{self.loop.model}_")),
             default_args=self.default_args,
             max_active_runs=1,
-            tags=["airflow-mlops", self.loop.model],
+            tags=dag_tags(self.loop),
             **schedule,
         )
 
@@ -296,9 +298,14 @@ class _LoopDags:
             "partition": "release: the partition whose rows in quarantine are meant",
         }
         params = {
-            "action": Param("pause", enum=list(CONTROL_ACTIONS), description="what to do"),
-            "reason": Param("asked for in the UI", type="string", description="why, for the ledger"),
-            **{name: Param("", type="string", description=text) for name, text in words.items()},
+            "action": Param(
+                "pause", type="string", title="Action", enum=list(CONTROL_ACTIONS), description="what to do"
+            ),
+            "reason": Param("asked for in the UI", type="string", title="Reason", description="why, for the ledger"),
+            **{
+                name: Param("", type="string", title=name.capitalize(), maxLength=250, description=text)
+                for name, text in words.items()
+            },
         }
         description = "Acts on the rollout, the champion, a version or rows in quarantine, as a person asks"
         with self.dag(dag_id, {**schedule, "params": params}, description) as dag:

@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,14 +60,13 @@ def deliver(notifier: Notifier, message: Message, root: str, context: Any) -> No
 
     :raises Exception: whatever says that the receiver has not taken it
     """
-    from airflow.sdk.log import redact
+    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # Airflow's own providers take it from there
 
+    message = replace(message, sentence=str(redact(message.sentence)))
     if not isinstance(notifier, str):
-        from dataclasses import replace
-
         from airflow_mlops.hooks.send_message import send_message
 
-        send_message(notifier, replace(message, sentence=str(redact(message.sentence))))
+        send_message(notifier, message)
         return
     from airflow_mlops.core.declaration.user_function import load_function
 

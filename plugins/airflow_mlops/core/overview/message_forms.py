@@ -67,7 +67,7 @@ def mail_subject(message: Message) -> str:
 def mail_body(message: Message) -> str:
     """Return the body of a mail in HTML; whatever stands in a message is text."""
     lines = [message.sentence, format_numbers(message) if message.numbers else "", *facts_of(message)]
-    paragraphs = [f"<p>{escape(line)}</p>" for line in lines if line]
+    paragraphs = [f"<p>{escape(line, quote=False)}</p>" for line in lines if line]
     if message.link:
         paragraphs.append(f'<p><a href="{escape(message.link)}">Open it in Airflow</a></p>')
     return "\n".join([f"<h3>{escape(message.model)}: {escape(message.title)}</h3>", *paragraphs])
