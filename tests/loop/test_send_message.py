@@ -155,3 +155,47 @@ def test_an_airflow_notifier_renders_each_message_anew(tmp_path: Path, airflow_h
 
     rendered = importlib.import_module(f"{package}.pager").RENDERED
     assert rendered == ["failed: drift failed: first", "failed: drift failed: second"]
+
+
+SNS = """
+from airflow.providers.amazon.aws.notifications.sns import SnsNotifier
+
+topic = SnsNotifier(
+    aws_conn_id="aws_alerts",
+    region_name="us-east-1",
+    target_arn="{arn}",
+    subject="{{{{ decision.model }}}}: {{{{ decision.title }}}}",
+    message="{{{{ decision.text }}}} {{{{ decision.link }}}}",
+)
+"""
+
+
+def test_the_notifier_of_sns_publishes_the_decision_as_its_page_says(
+    tmp_path: Path, airflow_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        url = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+        access = {"endpoint_url": url, "region_name": "us-east-1"}
+        credentials = {"aws_access_key_id": "x", "aws_secret_access_key": "y"}
+        sns, sqs = (boto3.client(name, **access, **credentials) for name in ("sns", "sqs"))
+        arn = sns.create_topic(Name="models")["TopicArn"]
+        queue = sqs.create_queue(QueueName="people")["QueueUrl"]
+        attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+        sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=attributes["QueueArn"])
+        connection = {"conn_type": "aws", "login": "x", "password": "y", "extra": access}
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_ALERTS", json.dumps(connection))
+        package = f"alerts_{tmp_path.name.replace('-', '_')}"
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "pager.py").write_text(SNS.format(arn=arn))
+        deliver(f"{package}.pager:topic", message(), str(tmp_path), {})
+        (taken,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+    finally:
+        server.stop()
+    published = json.loads(taken["Body"])
+    assert published["Subject"] == "toy: a task failed"
+    assert published["Message"].startswith("toy: a task failed: drift failed: boom https://a/dags/toy_watch/runs/run_1")
