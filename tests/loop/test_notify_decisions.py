@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def texts(receiver: Webhook) -> list[str]:
 
 
 def kinds_of(project: Project, receiver: Webhook) -> list[str]:
-    """Return what each text is about: the words between the model and the partition."""
+    """Return the title of each text: the words between the model and the partition."""
     return [text.removeprefix(f"{project.model}: ").partition(" (")[0] for text in texts(receiver)]
 
 
@@ -174,25 +175,33 @@ def test_nothing_from_before_the_notifier_was_declared_is_sent(
     assert chat.bodies == []
 
 
-def test_a_callback_by_name_is_called_with_the_decision_and_with_no_list_of_its_own(
+NOTE = """
+from pathlib import Path
+
+
+def note(context):
+    decision = context["decision"]
+    with Path(__file__).with_name("noted.txt").open("a") as file:
+        file.write(f"{decision['kind']} {decision['partition']} {context['exception']} {context['ti'].task_id}\\n")
+"""
+
+
+def test_a_callback_by_name_is_called_once_with_the_decision_and_the_context_of_the_task(
     tmp_path: Path, start_scheduler: SchedulerFactory
 ) -> None:
-    package = f"decided_{tmp_path.name.replace('-', '_')}"
+    package = f"decided_{os.getpid()}"
     (tmp_path / package).mkdir()
-    source = (
-        "from pathlib import Path\n\n\ndef note(context):\n"
-        "    line = f\"{context['decision']['kind']} {context['decision']['partition']} {context['exception']}\\n\"\n"
-        "    Path(__file__).with_name('noted.txt').open('a').write(line)\n"
-    )
-    (tmp_path / package / "pager.py").write_text(source)
+    (tmp_path / package / "pager.py").write_text(NOTE)
     project = make_project(tmp_path, watch=WATCH, notify={"alarm": [f"{package}.pager:note"]})
     project.seed(KEYS[:2])
     scheduler = start_scheduler(project.dags)
     project.put(KEYS[2], level=6.0)
     project.ingest(scheduler, KEYS[2])
-    lines = (tmp_path / package / "noted.txt").read_text().splitlines()
-    assert [line.split()[:2] for line in lines] == [["alarm", KEYS[2]]]
-    assert f"{project.model}: alarm" in lines[0]
+    run_again(project, scheduler, KEYS[2])
+    (line,) = (tmp_path / package / "noted.txt").read_text().splitlines()
+    judged = project.judged("performance", KEYS[2])
+    text = f"{project.model}: alarm ({KEYS[2]}): performance: alarm: {judged.message}"
+    assert line == f"alarm {KEYS[2]} {text} performance"
 
 
 def test_who_is_asked_for_an_approval_hears_of_it_while_the_task_waits(

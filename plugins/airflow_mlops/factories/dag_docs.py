@@ -64,7 +64,7 @@ def _schedule_of(loop: Loop, stage: str) -> str:
 
 
 def _settings_of(loop: Loop, stage: str) -> dict[str, str]:
-    """Return what the declaration says about one Dag, by its heading."""
+    """Return the settings of the declaration that matter to one Dag, by their headings."""
     settings: dict[str, Any] = {}
     if stage == "ingest":
         settings = {"Source": loop.data.source.kind, "Contract": loop.data.contract, "Suite": loop.data.expectations}

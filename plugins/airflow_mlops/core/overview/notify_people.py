@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -44,22 +45,26 @@ class Unsent:
 
 def begin_channels(workspace: Workspace, channels: list[Channel]) -> None:
     """Note for each notifier and kind that is new where it begins: nothing from before is sent."""
-    for channel in channels:
-        while True:
-            state = workspace.state()
-            kinds = tuple(
-                kind for kind in channel.kinds if state.notified.get(notified_key(channel.name, kind)) is None
-            )
-            if not kinds:
-                break
-            last = state.sequence
-            details = Notified(notifier=channel.name, kinds=kinds, first=last, last=last)
-            operation = f"notified:{channel.name}:{last}:new"
-            try:
-                # Compare-and-append: a record of another task must not fall before the beginning.
-                workspace.ledger.append(workspace.draft(details, operation, None), read=last)
-            except StaleLedgerError:
-                continue
+    while True:
+        state = workspace.state()
+        sent = dict(state.notified.items())
+        new = [(channel, _kinds_missing(channel, sent)) for channel in channels]
+        channel, kinds = next(((channel, kinds) for channel, kinds in new if kinds), (None, ()))
+        if channel is None:
+            return
+        last = state.sequence
+        details = Notified(notifier=channel.name, kinds=kinds, first=last, last=last)
+        draft = workspace.draft(details, f"notified:{channel.name}:{last}:new", None)
+        try:
+            # Compare-and-append: a record of another task must not fall before the beginning.
+            workspace.ledger.append(draft, read=last)
+        except StaleLedgerError:
+            continue
+
+
+def _kinds_missing(channel: Channel, sent: dict[str, int]) -> tuple[str, ...]:
+    """Return the kinds of decision of which the ledger has no beginning."""
+    return tuple(kind for kind in channel.kinds if notified_key(channel.name, kind) not in sent)
 
 
 def notify_people(workspace: Workspace, channels: list[Channel], send: Send) -> list[str]:
@@ -76,9 +81,10 @@ def notify_people(workspace: Workspace, channels: list[Channel], send: Send) -> 
 
 
 def unsent_of(workspace: Workspace, channel: Channel) -> Unsent:
-    """Return what a notifier has to be sent."""
+    """Return the records that a notifier has to be sent."""
     state = workspace.state()
-    sent = {kind: state.notified.get(notified_key(channel.name, kind)) or 0 for kind in channel.kinds}
+    notified = dict(state.notified.items())
+    sent = {kind: notified.get(notified_key(channel.name, kind), 0) for kind in channel.kinds}
     first = last = min(sent.values())
     records, looked_through = [], 0
     types = dict.fromkeys(cls for kind in channel.kinds for cls in KINDS[kind])
@@ -113,8 +119,10 @@ def _send_channel(workspace: Workspace, channel: Channel, send: Send) -> str | N
 
 def _send_unsent(workspace: Workspace, channel: Channel, unsent: Unsent, send: Send) -> str | None:
     """Send records and note how far that went; return why it did not go to the end, or None."""
-    failure, last, messages = None, unsent.first, 0
+    failure, last, messages, started = None, unsent.first, 0, monotonic()
     for record in unsent.records:
+        if monotonic() - started > LEASE_SECONDS / 2:
+            break  # the rest is sent under a lease of its own
         try:
             send(channel, record)
         except Exception as error:  # whatever a receiver answers, or a user's notifier raises
@@ -122,7 +130,7 @@ def _send_unsent(workspace: Workspace, channel: Channel, unsent: Unsent, send: S
             failure = f"{channel.name} was not sent record {record.sequence} ({record.kind}): {error}"
             break
         last, messages = record.sequence, messages + 1
-    if failure is None:
+    else:
         last = max(last, unsent.last)
     if last > unsent.first:
         details = Notified(

@@ -1,8 +1,10 @@
-"""What is sent is what the ledger says was not sent yet: once, in order, and again only where it did not arrive."""
+"""Decisions that were not sent yet are sent once and in order, and again where they did not arrive."""
 
 from __future__ import annotations
 
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,28 @@ def test_more_messages_than_a_batch_are_all_sent_in_order(workspace: Workspace) 
     assert receiver.taken == sequences
 
 
+def test_a_slow_receiver_is_sent_the_rest_under_another_lease(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_channels(workspace, [CHAT])
+    sequences = [promote(workspace, number) for number in range(3)]
+    receiver, clock = Receiver(), [0.0]
+    monkeypatch.setattr("airflow_mlops.core.overview.notify_people.monotonic", lambda: clock[0])
+
+    def send_in_100_seconds(channel: Channel, record: Record[Any]) -> None:
+        receiver(channel, record)
+        clock[0] += 100
+
+    assert notify_people(workspace, [CHAT], send_in_100_seconds) == []
+    assert receiver.taken == sequences
+    notified = [record.details for record in workspace.ledger.records() if record.kind == "notified"]
+    assert [details.messages for details in notified] == [0, 2, 1]
+    assert [(details.first, details.last) for details in notified[1:]] == [
+        (1, sequences[1]),
+        (sequences[2], sequences[2]),
+    ]
+
+
 def test_records_of_which_nothing_is_sent_are_not_read_for_ever(workspace: Workspace) -> None:
     begin_channels(workspace, [CHAT])
     for number in range(LOOKED_THROUGH * 2):
@@ -167,19 +191,21 @@ def test_of_tasks_that_end_together_one_sends_each_message(tmp_path: Path) -> No
     memory = in_memory_workspace(toy_loop(), {}, scratch=tmp_path)
 
     def open_one() -> Workspace:
-        from dataclasses import replace
-
         ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}", "toy")
         return replace(memory, ports=replace(memory.ports, ledger=lambda: ledger))
 
     begin_channels(open_one(), [CHAT])
     receiver, start = Receiver(), threading.Barrier(4)
 
+    def send_slowly(channel: Channel, record: Record[Any]) -> None:
+        time.sleep(0.05)  # so that the others end while this one sends
+        receiver(channel, record)
+
     def end(number: int) -> None:
         workspace = open_one()
         start.wait()
         promote(workspace, number)
-        notify_people(workspace, [CHAT], receiver)
+        notify_people(workspace, [CHAT], send_slowly)
 
     threads = [threading.Thread(target=end, args=(number,)) for number in range(4)]
     for thread in threads:
