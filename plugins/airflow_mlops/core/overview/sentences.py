@@ -181,7 +181,10 @@ def _wanted(details: notice.ApprovalWanted) -> str:
 
 
 def _notified(details: notice.Notified) -> str:
-    return f"sent {details.messages} messages to {details.notifier}, up to record {details.last}"
+    if not details.messages:
+        return f"{details.notifier} is notified of what comes after record {details.last}"
+    count = f"{details.messages} message{'s' * (details.messages != 1)}"
+    return f"sent {count} to {details.notifier}, up to record {details.last}"
 
 
 SENTENCES: dict[type[Details], Callable[[Any], str]] = {

@@ -19,6 +19,7 @@ from airflow_mlops.core.overview.message_forms import (
     slack_body,
 )
 from airflow_mlops.core.overview.messages import KINDS, TITLES, failure_message, kind_of, message_of
+from airflow_mlops.core.overview.sentences import describe_record, is_decision
 from tests.unit.core.toy_loop import toy_loop
 
 WEEK = "2013-03-10T00:00:00"
@@ -142,6 +143,20 @@ def test_json_has_every_field_by_its_name() -> None:
     assert json.loads(json.dumps(body)) == body
     assert body["kind"] == "promoted"
     assert set(body) >= {"id", "text", "model", "partition", "version", "numbers", "decided_by", "at", "link", "tier"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "sentence"),
+    [
+        (0, "a.b:chat is notified of what comes after record 9"),
+        (1, "sent 1 message to a.b:chat, up to record 9"),
+        (3, "sent 3 messages to a.b:chat, up to record 9"),
+    ],
+)
+def test_what_was_sent_reads_as_a_sentence_and_is_no_decision(messages: int, sentence: str) -> None:
+    record = record_of("notified", notifier="a.b:chat", last=9, messages=messages)
+    assert describe_record(record) == sentence
+    assert not is_decision(record)
 
 
 def test_a_subject_is_one_line_and_a_mail_is_text_in_html() -> None:
