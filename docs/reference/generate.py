@@ -71,6 +71,9 @@ SECTIONS = {
     "Clock": "retrain.policy",
     "Regret": "retrain.policy",
     "Alarm": "retrain.alarm",
+    "Notify": "notify",
+    "WebhookNotifier": "notify.*[]",
+    "SmtpNotifier": "notify.*[]",
 }
 CONTRACT_SECTIONS = {"Contract": "", "Column": "columns.*"}
 LIMITS = {
@@ -198,7 +201,7 @@ def type_of(field: dict[str, Any]) -> str:
         name = field["$ref"].rpartition("/")[2]
         path = {**SECTIONS, **CONTRACT_SECTIONS}[name]
         # Kinds of one section have headings of their own, which end with the kind.
-        kind = re.fullmatch(r"(\w+)(?:Source|Values)|In(Worker|Interpreter)|On(SageMaker)", name)
+        kind = re.fullmatch(r"(\w+)(?:Source|Values|Notifier)|In(Worker|Interpreter)|On(SageMaker)", name)
         of_kind = f" of kind {next(filter(None, kind.groups())).lower()}" if kind else ""
         return f"[{name}](#{re.sub(r'[^a-z_ -]', '', (path + of_kind).lower()).replace(' ', '-')})"
     if "const" in field or "enum" in field:

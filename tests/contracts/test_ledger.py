@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +309,44 @@ def tables_of(url: str) -> dict[str, int]:
         }
     engine.dispose()
     return counts
+
+
+def test_of_two_holders_one_has_a_lease_until_it_ends_it(open_ledger: Open, fresh_name: str) -> None:
+    ledger = open_ledger(fresh_name)
+    assert ledger.take_lease("chat", "ann", seconds=60)
+    assert not ledger.take_lease("chat", "ben", seconds=60)
+    assert ledger.take_lease("mail", "ben", seconds=60)
+    ledger.end_lease("chat", "ben")
+    assert not ledger.take_lease("chat", "ben", seconds=60)
+    ledger.end_lease("chat", "ann")
+    assert ledger.take_lease("chat", "ben", seconds=60)
+    assert list(ledger.records()) == []
+
+
+def test_a_lease_whose_holder_has_died_is_free_when_its_time_is_up(url: str, fresh_name: str) -> None:
+    now = [datetime(2026, 1, 1, tzinfo=UTC)]
+    ledger = SqlLedger(url, fresh_name, clock=lambda: now[0])
+    assert ledger.take_lease("chat", "ann", seconds=60)
+    now[0] += timedelta(seconds=59)
+    assert not ledger.take_lease("chat", "ben", seconds=60)
+    now[0] += timedelta(seconds=1)
+    assert ledger.take_lease("chat", "ben", seconds=60)
+    ledger.end_lease("chat", "ann")  # which has it no longer
+    assert not ledger.take_lease("chat", "ann", seconds=60)
+
+
+def test_of_writers_that_race_for_a_lease_one_gets_it(url: str, fresh_name: str) -> None:
+    ledgers = [SqlLedger(url, fresh_name) for _ in range(4)]
+    start = threading.Barrier(len(ledgers))
+    taken: list[bool] = []
+
+    def take(number: int) -> None:
+        start.wait()
+        taken.append(ledgers[number].take_lease("chat", f"holder {number}", seconds=60))
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(len(ledgers))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == [False, False, False, True]

@@ -129,6 +129,51 @@ def test_what_is_declared_to_be_watched_has_its_task_and_its_place(tmp_path: Pat
     assert "labels" not in plain[f"{watched.model}_ingest"].task_dict
 
 
+def test_every_dag_says_what_it_does_and_whose_it_is_and_markup_of_the_declaration_stays_text(
+    tmp_path: Path, airflow_home: Path
+) -> None:
+    from airflow_mlops.core.declaration.loop import Loop
+    from airflow_mlops.factories.build_dags import build_dags
+
+    fields = make_project(tmp_path).fields
+    hostile = "<img src=x> [here](javascript:alert(1))\n# a | b"
+    rollout = {"stages": [{"shadow": 100}, {"canary": 10, "approval": "human"}, {"live": 100}]}
+    loop = Loop(**{**fields, "owner": "the risk team", "tier": "high", "purpose": hostile, "rollout": rollout})
+    dags = build_dags(loop, root=tmp_path)
+    docs = {dag_id.removeprefix(f"{loop.model}_"): str(dag.doc_md) for dag_id, dag in dags.items()}
+    for dag in dags.values():
+        assert dag.tags == {"airflow-mlops", loop.model, "tier:high", "owner:the risk team"}
+    for doc in docs.values():
+        assert "| Owner | the risk team |" in doc
+        assert r"\<img src=x\> \[here\](javascript:alert(1)) \# a \| b" in doc
+        assert "<img" not in doc.replace(r"\<", "")
+    assert "| Gates | mae at most 4.0; mae no worse than the champion by 0.1 |" in docs["train"]
+    assert r"shadow\_100 → canary\_10 (a person approves) → live\_100" in docs["rollout"]
+    assert "1 of 1 windows alarm; cooldown 1 partitions" in docs["watch"]
+    assert "0 0 \\* \\* 0 in UTC" in docs["ingest"] or "@weekly in UTC" in docs["ingest"]
+
+
+def test_the_form_of_the_control_dag_holds_what_is_typed_to_its_schema(tmp_path: Path, airflow_home: Path) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    from airflow_mlops.core.declaration.loop import Loop
+    from airflow_mlops.factories.build_dags import build_dags
+
+    loop = Loop(**make_project(tmp_path).fields)
+    params = build_dags(loop, root=tmp_path)[f"{loop.model}_control"].params
+    assert {name: params.get_param(name).schema["title"] for name in params} == {
+        "action": "Action",
+        "reason": "Reason",
+        "version": "Version",
+        "to": "To",
+        "partition": "Partition",
+    }
+    with pytest.raises(ParamValidationError):
+        params.get_param("action").resolve("explode")
+    with pytest.raises(ParamValidationError):
+        params.get_param("version").resolve("9" * 251)
+
+
 def test_an_unknown_key_is_an_import_error_that_names_file_line_and_key(
     tmp_path: Path, start_scheduler: SchedulerFactory
 ) -> None:

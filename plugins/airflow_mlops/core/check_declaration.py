@@ -176,12 +176,15 @@ def is_label_type(kind: Any, *, classifies: bool) -> bool:
 
 def check_notifiers(loop: Loop, root: Path) -> None:
     """Raise DeclarationError if a notifier does not exist or cannot be imported."""
-    for index, reference in enumerate(loop.notify):
-        require_function(reference, root, key=f"notify[{index}]")
+    references = {f"notify[{index}]": reference for index, reference in enumerate(loop.callbacks)}
+    if loop.notify_by_kind is not None:
+        references = dict(loop.notify_by_kind.references())
+    for key, reference in references.items():
+        require_function(reference, root, key=key)
         try:
             load_function(reference, root)
         except TrainingError as error:
-            raise DeclarationError(str(error), key=f"notify[{index}]") from None
+            raise DeclarationError(str(error), key=key) from None
 
 
 def check_functions(loop: Loop, root: Path) -> None:

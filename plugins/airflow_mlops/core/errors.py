@@ -18,6 +18,7 @@
     |   `-- RolledBackError       the challenger was rolled back; says why
     |-- PolicyError               a version does not meet the policy of its tier
     |-- ReproductionError         a version cannot be reproduced; says what has changed
+    |-- NotSentError              a receiver has not taken a message; a later task sends it again
     `-- LedgerError
         |-- StaleLedgerError      another decision was recorded first; read again and decide again
         `-- LedgerCorruptError    the hash chain does not hold
@@ -121,6 +122,12 @@ class PolicyError(MlopsError):
 
 class ReproductionError(MlopsError):
     """A version cannot be reproduced from its stored evidence."""
+
+
+class NotSentError(MlopsError):
+    """A receiver has not taken a message, which stays unsent; no task fails by it."""
+
+    retryable = True
 
 
 class LedgerError(MlopsError):

@@ -39,7 +39,8 @@ from airflow_mlops.core.declaration.read_loop import read_loop
 from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.factories.assets import LoopAssets
-from airflow_mlops.factories.callback import NamedCallback
+from airflow_mlops.factories.callback import FailureMessage, NamedCallback
+from airflow_mlops.factories.dag_docs import dag_doc, dag_tags
 from airflow_mlops.operators.control import CONTROL_ACTIONS, ControlLoopOperator
 from airflow_mlops.operators.data import PublishSnapshotOperator, TakeSnapshotOperator, TidyLakeOperator
 from airflow_mlops.operators.evaluation import EvaluateCandidatesOperator, RequireGatesOperator
@@ -134,8 +135,8 @@ class _LoopDags:
         self.loop, self.assets = loop, LoopAssets.of(loop.model)
         self.step: dict[str, Any] = {"loop": loop, "root": str(root)}
         self.default_args = default_args
-        if loop.notify:
-            callbacks = [NamedCallback(name, str(root)) for name in loop.notify]
+        callbacks = failure_callbacks(loop, str(root))
+        if callbacks:
             self.default_args = {"on_failure_callback": callbacks, **default_args}
 
     def builders(self) -> dict[str, Callable[[str], DAG]]:
@@ -170,9 +171,10 @@ class _LoopDags:
         return DAG(
             dag_id,
             description=description,
+            doc_md=dag_doc(self.loop, dag_id.removeprefix(f"{self.loop.model}_")),
             default_args=self.default_args,
             max_active_runs=1,
-            tags=["airflow-mlops", self.loop.model],
+            tags=dag_tags(self.loop),
             **schedule,
         )
 
@@ -296,9 +298,14 @@ class _LoopDags:
             "partition": "release: the partition whose rows in quarantine are meant",
         }
         params = {
-            "action": Param("pause", enum=list(CONTROL_ACTIONS), description="what to do"),
-            "reason": Param("asked for in the UI", type="string", description="why, for the ledger"),
-            **{name: Param("", type="string", description=text) for name, text in words.items()},
+            "action": Param(
+                "pause", type="string", title="Action", enum=list(CONTROL_ACTIONS), description="what to do"
+            ),
+            "reason": Param("asked for in the UI", type="string", title="Reason", description="why, for the ledger"),
+            **{
+                name: Param("", type="string", title=name.capitalize(), maxLength=250, description=text)
+                for name, text in words.items()
+            },
         }
         description = "Acts on the rollout, the champion, a version or rows in quarantine, as a person asks"
         with self.dag(dag_id, {**schedule, "params": params}, description) as dag:
@@ -306,6 +313,14 @@ class _LoopDags:
             chosen = {field: f"{{{{ params.{param} }}}}" for field, param in fields.items()}
             ControlLoopOperator(task_id="control", retries=0, **chosen, **self.step)
         return dag
+
+
+def failure_callbacks(loop: Loop, root: str) -> list[Callable[..., Any]]:
+    """Return the callbacks of a task of the loop that has failed and is not tried again."""
+    notify = loop.notify_by_kind
+    if notify is None:
+        return [NamedCallback(name, root) for name in loop.callbacks]
+    return [FailureMessage(notifier, loop, root) for notifier in notify.notifiers_of("failed", loop.tier)]
 
 
 def partition_timetable(expression: str, timezone: str) -> Any:

@@ -36,7 +36,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Ask, unless the version was approved before."""
-        from airflow_mlops.core.rollout.approvals import people_behind, version_to_approve
+        from airflow_mlops.core.rollout.approvals import people_behind, record_question, version_to_approve
 
         version = version_to_approve(workspace, partition)
         approval = workspace.state().approved.get(version.number)
@@ -45,6 +45,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         starters = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
         self.subject = f"May version {version.number} of {workspace.loop.model} be rolled out?"
         self.body = format_question(workspace, version, starters)
+        record_question(workspace, version, self.subject)
         self.notify_waiting(workspace, context)
         return self.ask(context, version.number)
 
@@ -78,7 +79,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
     def notify_waiting(self, workspace: Workspace, context: Context) -> None:
         """Call the loop's notifiers, since nobody opens the page by chance."""
         waits = UserWarning(f"waiting for a person: {self.subject}")
-        call_notifiers(workspace.loop.notify, self.root, {**context, "exception": waits})
+        call_notifiers(workspace.loop.callbacks, self.root, {**context, "exception": waits})
 
 
 class ApproveStageOperator(ApproveVersionOperator):
@@ -95,7 +96,7 @@ class ApproveStageOperator(ApproveVersionOperator):
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """Ask, unless the stage was approved before."""
-        from airflow_mlops.core.rollout.approvals import people_behind
+        from airflow_mlops.core.rollout.approvals import people_behind, record_question
         from airflow_mlops.core.rollout.control_rollout import stage_to_approve
 
         rollout, stage = stage_to_approve(workspace, self.index, partition), workspace.loop.rollout.stages[self.index]
@@ -105,6 +106,7 @@ class ApproveStageOperator(ApproveVersionOperator):
         starters = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
         self.subject = f"May version {version.number} of {workspace.loop.model} go on to {stage.name}?"
         self.body = "\n\n".join([format_analyses(workspace), format_question(workspace, version, starters)])
+        record_question(workspace, version, self.subject, step=stage.name)
         self.notify_waiting(workspace, context)
         return self.ask(context, version.number)
 

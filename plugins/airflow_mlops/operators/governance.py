@@ -32,7 +32,7 @@ class ReconcileOperator(StageOperator):
         if workspace.state().machine.last_rollback > before:
             # The run that led the rollout may be gone, and with it the task whose failure would have notified.
             taken_back = RuntimeWarning(repairs[0])
-            call_notifiers(workspace.loop.notify, self.root, {**context, "exception": taken_back})
+            call_notifiers(workspace.loop.callbacks, self.root, {**context, "exception": taken_back})
         for repair in repairs:
             self.log.warning("repaired: %s", repair)
         state = workspace.state()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_mlops.operators.notified import base_address
 from airflow_mlops.operators.stage import StageOperator
 
 if TYPE_CHECKING:
@@ -78,10 +79,3 @@ class RenderReportOperator(StageOperator):
                 raise
             self.log.warning("Evidently's page was not drawn: %s", error)
             return {}
-
-
-def base_address() -> str:
-    """Return the configured address of the Airflow UI; empty if there is none, so that addresses are relative."""
-    from airflow.sdk.configuration import conf
-
-    return str(conf.get("api", "base_url", fallback="") or "").rstrip("/")

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import MlopsError, NotReadyError
+from airflow_mlops.operators.notified import notify_decisions
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,7 +34,8 @@ class StageOperator(BaseOperator):
     :param registry_conn_id: connection of the MLflow server; if it does not exist, the embedded default
 
     ``execute`` translates the errors of the core: NotReadyError into a skip, other errors into a failure without a
-    retry, while retryable errors are raised as they are.
+    retry, while retryable errors are raised as they are. Whatever ended, notifiers by kind are sent the decisions that
+    the ledger holds and they have not been sent yet.
     """
 
     template_fields: Sequence[str] = ("partition",)
@@ -80,7 +82,8 @@ class StageOperator(BaseOperator):
             workspace = hook.workspace(
                 load_declaration(self.loop, self.root), root=Path(self.root), actor=actor_of(context)
             )
-            yield workspace, self.partition_of(workspace, context)
+            with notify_decisions(workspace, context):
+                yield workspace, self.partition_of(workspace, context)
         except NotReadyError as error:
             raise AirflowSkipException(str(error)) from error
         except MlopsError as error:

@@ -96,7 +96,7 @@ class ValidateSnapshotOperator(StageOperator):
 
         validated = validate_snapshot(workspace, SnapshotManifest.from_dict(self.manifest), GxValidator()).to_dict()
         if validated["warnings"]:
-            notify_warnings([*workspace.loop.notify, *self.notify], self.root, context, validated)
+            notify_warnings([*workspace.loop.callbacks, *self.notify], self.root, context, validated)
         return validated
 
     def findings(self) -> Findings:

@@ -150,7 +150,7 @@ class DecideRetrainOperator(StageOperator):
         escalated = escalate(workspace, record)
         if escalated is not None:
             warning = RuntimeWarning(escalated.details.reason)
-            call_notifiers(workspace.loop.notify, self.root, {**context, "exception": warning})
+            call_notifiers(workspace.loop.callbacks, self.root, {**context, "exception": warning})
         decision = decision_to_emit(workspace, partition)
         if decision is not None:
             self.emit(context, decision=decision.sequence, cause=decision.details.cause)
@@ -266,5 +266,5 @@ class WatchOverdueOperator(StageOperator):
             self.log.warning("%s", sentence)
         if messages:
             notice = {**context, "exception": RuntimeWarning("; ".join(messages)), "overdue": messages}
-            call_notifiers([*workspace.loop.notify, *self.notify], self.root, notice)
+            call_notifiers([*workspace.loop.callbacks, *self.notify], self.root, notice)
         return messages

@@ -130,6 +130,7 @@ class InMemoryLedger:
         self._records: list[Record[Any]] = []
         self._operations: dict[str, Record[Any]] = {}
         self._steps = MemoryStepStore()
+        self._leases: dict[str, tuple[str, float]] = {}
         self._lock = threading.RLock()
 
     def records(
@@ -191,6 +192,21 @@ class InMemoryLedger:
             self._operations[record.operation] = record
             apply(record, self._steps)
             return record
+
+    def take_lease(self, name: str, holder: str, *, seconds: float) -> bool:
+        """Take a lease; see :meth:`airflow_mlops.core.ledger.protocols.Ledger.take_lease`."""
+        now = self._clock().timestamp()
+        with self._lock:
+            if name in self._leases and self._leases[name][1] > now:
+                return False
+            self._leases[name] = holder, now + seconds
+            return True
+
+    def end_lease(self, name: str, holder: str) -> None:
+        """End a lease; see :meth:`airflow_mlops.core.ledger.protocols.Ledger.end_lease`."""
+        with self._lock:
+            if self._leases.get(name, ("", 0.0))[0] == holder:
+                del self._leases[name]
 
 
 class InMemoryEvidence:

@@ -111,6 +111,8 @@ def test_a_declaration_whose_parts_fit_is_well_declared(tmp_path: Path) -> None:
         ({"notify": ["made:nobody"]}, "notify[0]", "has no function 'nobody'"),
         ({"notify": ["nowhere:tell"]}, "notify[0]", "module 'nowhere' does not exist"),
         ({"notify": ["json:tell"]}, "notify[0]", "json:tell cannot be imported"),
+        ({"notify": {"alarm": ["made:tell", "made:nobody"]}}, "notify.alarm[1]", "has no function 'nobody'"),
+        ({"notify": {"failed": ["nowhere:tell"]}}, "notify.failed[0]", "module 'nowhere' does not exist"),
     ],
 )
 def test_what_does_not_fit_together_is_found_before_a_partition_comes(

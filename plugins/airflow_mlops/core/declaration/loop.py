@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from airflow_mlops.core.declaration.class_names import class_names, require_fitting_classes, require_fitting_threshold
 from airflow_mlops.core.declaration.data import Data
-from airflow_mlops.core.declaration.declared import Declared, Listed, Reference, section
+from airflow_mlops.core.declaration.declared import Declared, Listed, section
 from airflow_mlops.core.declaration.evaluate import (
     CLASSIFICATION_METRICS,
     PROBABILITY_METRICS,
@@ -22,6 +22,7 @@ from airflow_mlops.core.declaration.evaluate import (
     metric_parameter,
     row_metrics,
 )
+from airflow_mlops.core.declaration.notify import AnyNotify, Notify
 from airflow_mlops.core.declaration.quantiles import require_fitting_quantiles
 from airflow_mlops.core.declaration.retrain import Retrain
 from airflow_mlops.core.declaration.rollout import Rollout
@@ -51,9 +52,10 @@ class Loop(Declared):
     rollout: Rollout = section("how a challenger takes over from the champion")
     watch: Watch = section("monitoring of every scored partition")
     retrain: Retrain = section("policy, cooldown and budget of retraining")
-    notify: Annotated[tuple[Reference, ...], Listed] = Field(
+    notify: AnyNotify = Field(
         default=(),
-        description="Airflow notifiers or callbacks called when a task of the loop fails, or its validation warns",
+        description="notifiers by kind of decision; or a list of Airflow notifiers or callbacks called when a task of "
+        "the loop fails, or its validation warns",
     )
 
     def __init__(self, /, **fields: Any) -> None:
@@ -113,6 +115,16 @@ class Loop(Declared):
     def _refuse_templates(cls, fields: Any) -> Any:
         refuse_templates(fields)
         return fields
+
+    @property
+    def callbacks(self) -> tuple[str, ...]:
+        """The callbacks of failed tasks and warnings, where ``notify`` is a list."""
+        return () if isinstance(self.notify, Notify) else self.notify
+
+    @property
+    def notify_by_kind(self) -> Notify | None:
+        """The notifiers by kind of decision; None where ``notify`` is a list."""
+        return self.notify if isinstance(self.notify, Notify) else None
 
     @property
     def metric_names(self) -> set[str]:

@@ -11,13 +11,22 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from airflow_mlops.core.ledger import data_details as data
+from airflow_mlops.core.ledger import notice_details as notice
 from airflow_mlops.core.ledger import rollout_details as rollout
 from airflow_mlops.core.ledger import training_details as training
 from airflow_mlops.core.ledger import watch_details as watch
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.facts import FactSource
 from airflow_mlops.core.ledger.record import Record
-from airflow_mlops.core.ledger.state import CHECKED, EXPIRING, MACHINE, entry_key, expired_table, judged_table
+from airflow_mlops.core.ledger.state import (
+    CHECKED,
+    EXPIRING,
+    MACHINE,
+    entry_key,
+    expired_table,
+    judged_table,
+    notified_key,
+)
 from airflow_mlops.core.ledger.state_machine import OpenRollout, StateMachine, Version
 
 Change = Callable[[Any, FactSource], Any]
@@ -273,6 +282,14 @@ def _card_written(record: Record[training.CardWritten], _before: FactSource) -> 
     yield put("cards", record.details.version, record)
 
 
+def _notified(record: Record[notice.Notified], _before: FactSource) -> Iterator[Effect]:
+    details = record.details
+    for kind in details.kinds:
+        # Never back: whoever sent for longer than a lease holds comes last.
+        key = notified_key(details.notifier, kind)
+        yield Effect("notified", key, lambda value, _before: max(value or 0, details.last))
+
+
 def _expired(record: Record[data.PartitionsExpired], _before: FactSource) -> Iterator[Effect]:
     held = {"snapshots": "published", "predictions": "scored"}
     for table, partitions in record.details.tables.items():
@@ -389,5 +406,6 @@ RULES: dict[type[Details], Callable[[Record[Any], FactSource], Iterator[Effect]]
     rollout.QuarantineLifted: _lifted,
     rollout.Approved: _approved,
     rollout.Rejected: _rejected,
+    notice.Notified: _notified,
 }
 """What a record changes, by its kind; one that is not listed is a fact that no later decision reads."""

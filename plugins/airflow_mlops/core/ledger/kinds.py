@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
-from airflow_mlops.core.ledger import data_details, rollout_details, training_details, watch_details
+from airflow_mlops.core.ledger import data_details, notice_details, rollout_details, training_details, watch_details
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.earlier_forms import EARLIER_KINDS, present_form
 from airflow_mlops.core.ledger.watch_details import JUDGED, WindowJudged
@@ -44,6 +44,8 @@ KINDS: dict[str, type[Details]] = {
         rollout_details.Approved,
         rollout_details.Rejected,
         rollout_details.ApprovalVoid,
+        notice_details.ApprovalWanted,
+        notice_details.Notified,
     )
 }
 """The dataclass of each kind of record, by the kind as it is stored."""

@@ -82,6 +82,15 @@ class Ledger(Protocol):
             If another record was appended since: read again and decide again.
         """
 
+    def take_lease(self, name: str, holder: str, *, seconds: float) -> bool:
+        """Return whether ``holder`` alone may do something for so long; False while somebody else may.
+
+        A lease is no part of the state, and nothing in the loop is decided by it.
+        """
+
+    def end_lease(self, name: str, holder: str) -> None:
+        """End a lease; nothing happens where ``holder`` has it no longer."""
+
 
 class EvidenceStore(Protocol):
     """JSON documents named by the SHA-256 of their content."""

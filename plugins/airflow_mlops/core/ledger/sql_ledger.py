@@ -26,7 +26,7 @@ from airflow_mlops.core.ledger.protocols import Head
 from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, chain_record
 from airflow_mlops.core.ledger.record_counts import NO_RECORDS, RecordCounts, count_records
 from airflow_mlops.core.ledger.sql_facts import SqlFacts, SqlSteps
-from airflow_mlops.core.ledger.sql_schema import FACT, LEDGER, PROJECTED, engine_of, migrate, require_revision
+from airflow_mlops.core.ledger.sql_schema import FACT, LEASE, LEDGER, PROJECTED, engine_of, migrate, require_revision
 from airflow_mlops.core.ledger.state import MACHINE, LoopState
 from airflow_mlops.core.ledger.state_machine import StateMachine
 
@@ -121,6 +121,35 @@ class SqlLedger:
     def append(self, draft: Draft[D], *, read: int) -> Record[D]:
         """Append ``draft`` as number ``read + 1``; see :meth:`~airflow_mlops.core.ledger.protocols.Ledger.append`."""
         return self._run(lambda connection: self._append(connection, draft, read))
+
+    def take_lease(self, name: str, holder: str, *, seconds: float) -> bool:
+        """Take a lease; see :meth:`~airflow_mlops.core.ledger.protocols.Ledger.take_lease`."""
+        now = self._clock().timestamp()
+
+        def take(connection: Connection) -> bool:
+            connection.execute(delete(LEASE).where(*self._lease(name), LEASE.c.until <= now))
+            values = {"model": self.model, "name": name, "holder": holder, "until": now + seconds}
+            try:
+                connection.execute(insert(LEASE).values(**values))
+                connection.commit()
+            except IntegrityError:
+                connection.rollback()
+                return False
+            return True
+
+        return self._run(take)
+
+    def end_lease(self, name: str, holder: str) -> None:
+        """End a lease; see :meth:`~airflow_mlops.core.ledger.protocols.Ledger.end_lease`."""
+
+        def end(connection: Connection) -> None:
+            connection.execute(delete(LEASE).where(*self._lease(name), LEASE.c.holder == holder))
+            connection.commit()
+
+        self._run(end)
+
+    def _lease(self, name: str) -> tuple[ColumnElement[bool], ...]:
+        return LEASE.c.model == self.model, LEASE.c.name == name
 
     def _append(self, connection: Connection, draft: Draft[D], read: int) -> Record[D]:
         known = self._known(connection, draft.operation)

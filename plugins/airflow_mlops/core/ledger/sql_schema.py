@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Float,
     Index,
     Integer,
     MetaData,
@@ -28,7 +29,7 @@ from sqlalchemy.pool import NullPool, Pool, QueuePool
 from airflow_mlops.core.errors import LedgerError
 
 METADATA = MetaData()
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration: the form of the tables that this release reads and writes."""
 VERSION_TABLE = "airflow_mlops_schema"
 CONNECT_SECONDS = 5
@@ -74,6 +75,16 @@ PROJECTED = Table(
     Column("hash", String(64), nullable=False),
 )
 """The last record that the facts of a model include, by its number and hash."""
+
+LEASE = Table(
+    "airflow_mlops_lease",
+    METADATA,
+    Column("model", String(63), primary_key=True),
+    Column("name", String(150), primary_key=True),
+    Column("holder", String(60), nullable=False),
+    Column("until", Float, nullable=False),
+)
+"""Who alone may do something right now, and until when, in seconds since 1970: no part of any state."""
 
 
 _VERSIONS = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))

@@ -51,6 +51,11 @@ def entry_key(partition: str | None, sequence: int) -> str:
     return f"{partition or ''}|{sequence:012d}"
 
 
+def notified_key(notifier: str, kind: str) -> str:
+    """Return the key of what a notifier was sent of one kind of decision."""
+    return f"{notifier}|{kind}"
+
+
 class LoopState:
     """The state that a ledger folds to now, or as of a partition.
 
@@ -95,6 +100,7 @@ class LoopState:
         self.escalations: Facts[Record[Escalated]] = Facts(source, "escalations")
         self.forgotten: Facts[bool] = Facts(source, "forgotten")
         self.purged: Facts[int] = Facts(source, "purged")
+        self.notified: Facts[int] = Facts(source, "notified")
 
     def judged(self, check: str) -> Facts:  # type: ignore[type-arg]  # the check says which dataclass
         """Return the judgements of a check by partition."""

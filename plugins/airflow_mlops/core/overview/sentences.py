@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_mlops.core.ledger import data_details as data
+from airflow_mlops.core.ledger import notice_details as notice
 from airflow_mlops.core.ledger import rollout_details as rollout
 from airflow_mlops.core.ledger import training_details as training
 from airflow_mlops.core.ledger import watch_details as watch
@@ -175,6 +176,17 @@ def _approval_void(details: rollout.ApprovalVoid) -> str:
     return f"the approval of version {details.version} by {details.by} does not count: {details.reason}"
 
 
+def _wanted(details: notice.ApprovalWanted) -> str:
+    return f"asked for an approval: {details.question}"
+
+
+def _notified(details: notice.Notified) -> str:
+    if not details.messages:
+        return f"{details.notifier} is notified of what comes after record {details.last}"
+    count = f"{details.messages} message{'s' * (details.messages != 1)}"
+    return f"sent {count} to {details.notifier}, up to record {details.last}"
+
+
 SENTENCES: dict[type[Details], Callable[[Any], str]] = {
     data.SnapshotPublished: _published,
     data.PartitionRefused: _refused,
@@ -205,6 +217,8 @@ SENTENCES: dict[type[Details], Callable[[Any], str]] = {
     rollout.Approved: _approved,
     rollout.Rejected: _rejected,
     rollout.ApprovalVoid: _approval_void,
+    notice.ApprovalWanted: _wanted,
+    notice.Notified: _notified,
 }
 """The sentence of each kind of record; those of the checks of a window are alike."""
 
@@ -217,6 +231,7 @@ TONES: dict[type[Details], str] = {
     rollout.Rejected: BAD,
     rollout.ApprovalVoid: BAD,
     rollout.RolloutPaused: ASK,
+    notice.ApprovalWanted: ASK,
     training.CandidateRegistered: GOOD,
     rollout.Promoted: GOOD,
     rollout.Approved: GOOD,
@@ -230,5 +245,6 @@ FACTS = (
     training.TrainingStarted,
     training.Reproduced,
     training.CardWritten,
+    notice.Notified,
 )
 """Records that come with every partition or training, and decide nothing."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from airflow_mlops.core.errors import NotReadyError, PolicyError
+from airflow_mlops.core.ledger.notice_details import ApprovalWanted
 from airflow_mlops.core.ledger.rollout_details import ApprovalVoid, Approved, Rejected, RolloutStarted
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, TrainingStarted
@@ -56,6 +57,13 @@ def people_behind(workspace: Workspace, version: Version) -> list[str]:
             records.append(record)
     matches = [PERSON.search(record.actor) for record in records]
     return sorted({match.group(1) for match in matches if match})
+
+
+def record_question(workspace: Workspace, version: Version, question: str, *, step: str = "") -> None:
+    """Record that a person is asked about a version, or a step of its rollout: once, however often Airflow asks."""
+    details = ApprovalWanted(version=version.number, name=step, question=question)
+    operation = f"{details.KIND}:{version.number}:{step}"
+    workspace.record_fact(workspace.draft(details, operation, version.partition))
 
 
 def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...], *, started_by: str | None) -> None:

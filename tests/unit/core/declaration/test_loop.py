@@ -101,6 +101,51 @@ def test_a_loop_written_out_as_json_values_reads_back_equal(read: Any) -> None:
     assert read(yaml.safe_dump(loop.to_dict())) == loop
 
 
+BY_KIND = {
+    "promoted": ["a.b:tell", {"kind": "webhook", "conn_id": "chat", "style": "slack"}],
+    "alarm": [{"kind": "smtp", "conn_id": "mail", "to": ["ml@example.org"], "tiers": ["high"]}],
+    "failed": ["a.b:tell"],
+}
+
+
+def test_notifiers_by_kind_read_back_equal_and_a_list_stays_what_it_was(read: Any) -> None:
+    by_kind, listed = Loop(**{**FULL, "notify": BY_KIND}), Loop(**FULL)
+    assert read(yaml.safe_dump(by_kind.to_dict())) == by_kind == read(yaml.safe_dump({**FULL, "notify": BY_KIND}))
+    assert hash(by_kind) == hash(Loop(**{**FULL, "notify": copy.deepcopy(BY_KIND)}))
+    assert (listed.callbacks, listed.notify_by_kind) == (("a.b:tell",), None)
+    assert (by_kind.callbacks, by_kind.notify_by_kind) == ((), by_kind.notify)
+
+
+@pytest.mark.parametrize(
+    ("notify", "key", "words"),
+    [
+        ({"promotd": ["a.b:tell"]}, "notify.promotd", "did you mean 'promoted'?"),
+        ({"drift": ["a.b:tell"]}, "notify.drift", "valid keys: alarm, approval, escalated, failed, overdue, promoted"),
+        ({"alarm": ["tell"]}, "notify.alarm[0]", "should match pattern"),
+        ({"alarm": "a.b:tell"}, "notify.alarm", "should be a valid tuple"),
+        ({"alarm": [{"kind": "slack", "conn_id": "x"}]}, "notify.alarm[0].kind", "valid kinds: smtp, webhook"),
+        ({"alarm": [{"kind": "webhook"}]}, "notify.alarm[0].conn_id", "is required and missing"),
+        ({"alarm": [{"kind": "webhook", "conn_id": ""}]}, "notify.alarm[0].conn_id", "at least 1 character"),
+        (
+            {"alarm": [{"kind": "webhook", "conn_id": "x", "style": "slak"}]},
+            "notify.alarm[0].style",
+            "Input should be 'slack', 'pagerduty' or 'json' (value 'slak')",
+        ),
+        ({"alarm": [{"kind": "webhook", "conn_id": "x", "url": "y"}]}, "notify.alarm[0].url", "unknown key"),
+        ({"alarm": [{"kind": "webhook", "conn_id": "x", "tiers": ["top"]}]}, "notify.alarm[0].tiers[0]", "'high'"),
+        ({"alarm": [{"kind": "smtp", "conn_id": "x"}]}, "notify.alarm[0].to", "is required and missing"),
+        ({"alarm": [{"kind": "smtp", "conn_id": "x", "to": ["ann"]}]}, "notify.alarm[0].to[0]", "match pattern"),
+        ({"alarm": [{"kind": "smtp", "conn_id": "x", "to": ["a@b\nBcc: c@d"]}]}, "notify.alarm[0].to[0]", "pattern"),
+        ({"alarm": [{"kind": "webhook", "conn_id": "{{ x }}"}]}, "notify.alarm[0].conn_id", "holds a template"),
+    ],
+)
+def test_a_wrong_notifier_is_named_by_its_key(read: Any, notify: dict[str, Any], key: str, words: str) -> None:
+    error = read_error(read, yaml.safe_dump({**FULL, "notify": notify}))
+    assert error.key == key
+    assert error.line is not None
+    assert words in str(error)
+
+
 def test_a_loop_is_hashable_and_cannot_be_changed() -> None:
     loop = Loop(**FULL)
     assert hash(loop) == hash(Loop(**copy.deepcopy(FULL)))

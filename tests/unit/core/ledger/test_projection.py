@@ -88,6 +88,10 @@ class AnyLedger(AnyHistory):
     def escalate(self, number: int) -> None:
         self.history.add("escalated", number, champion="1")
 
+    @rule(notifier=st.sampled_from(["chat", "mail"]), last=st.integers(0, 9))
+    def notify(self, notifier: str, last: int) -> None:
+        self.history.add("notified", None, notifier=notifier, kinds=["promoted", "alarm"], last=last)
+
 
 class AnyLedgerInMemory(AnyLedger):
     @invariant()

@@ -12,6 +12,7 @@ from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.rollout.approvals import (
     people_behind,
     record_approval,
+    record_question,
     record_rejection,
     version_to_approve,
 )
@@ -135,3 +136,14 @@ def test_two_answers_on_the_same_record_are_two_records(tmp_path: Path, monkeypa
         "ann",
         "ben",
     ]
+
+
+def test_a_question_is_on_record_once_for_a_version_and_once_for_each_step(tmp_path: Path) -> None:
+    workspace = waiting_candidate(tmp_path, "toy_train/fit/scheduled")
+    version = version_to_approve(workspace, week(2))
+    for step in ("", "canary_10", "", "canary_10"):
+        record_question(workspace, version, "May it?", step=step)
+    wanted = [record for record in workspace.ledger.records() if record.kind == "approval_wanted"]
+    assert [(record.details.version, record.details.name) for record in wanted] == [("1", ""), ("1", "canary_10")]
+    assert {record.partition for record in wanted} == {week(2)}
+    assert workspace.state().candidate == version
