@@ -148,6 +148,11 @@ class ColumnFacts:
         return clip_to_finite(max(self._highest)) if self._highest else None
 
     @property
+    def few_numbers(self) -> set[float] | None:
+        """The different finite numbers where there are at most two; None if there are more."""
+        return set(self._lowest) if len(self._lowest) <= 2 else None
+
+    @property
     def missing(self) -> float | None:
         """A number that repeats, farther from all others than they are from each other; None without one."""
         lowest, highest = sorted(self._lowest)[:2], sorted(self._highest)[-2:]
