@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,6 @@ from airflow_mlops.cli import main
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.read_loop import read_loop
 from tests.integration.test_new_project import contents
-from tests.integration.try_project import as_dict
 from tests.loop.new_project import work_in
 
 HOUSE = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ def rows(count: int = 360) -> pd.DataFrame:
     random = np.random.default_rng(7)
     distance, load = random.uniform(1, 30, count), random.integers(0, 50, count)
     frame = pd.DataFrame({"trip": [f"T{number:04}" for number in range(count)]})
-    frame["begun"] = [datetime(2025, 3, 3) + timedelta(minutes=48 * number) for number in range(count)]
+    frame["begun"] = pd.date_range("2025-03-03", periods=count, freq="48min")
     frame["distance"] = distance.round(2)
     frame["load"] = pd.Series(load, dtype="Int64").mask(random.random(count) < 0.1)
     frame["holiday"] = random.random(count) < 0.3
@@ -97,7 +97,9 @@ def test_what_is_unsure_is_said_on_the_screen_and_in_the_file(
     remarks = [line.removeprefix("unsure: ") for line in printed.splitlines() if line.startswith("unsure: ")]
     assert "trip is the key, as it is never null and never repeats" in remarks
     assert "begun is the time of a row" in remarks
-    assert any(remark.startswith("verdict has the classes that the file holds, early, late, on time") for remark in remarks)
+    assert any(
+        remark.startswith("verdict has the classes that the file holds, early, late, on time") for remark in remarks
+    )
     assert all(f"# * {remark}" in text for remark in remarks)
     assert printed.splitlines()[-4:] == [
         "  airflow-mlops check trips",
@@ -138,9 +140,7 @@ def test_without_tests_and_with_a_name_of_two_parts_the_module_can_be_imported(p
     assert (loop.owner, loop.train.function) == ("ann", "include.training.model_2_trips:candidates")
 
 
-def test_columns_with_names_that_are_no_words_pass_through(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_columns_with_names_that_are_no_words_pass_through(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = {"trip": 'no "1"', "begun": "Beginn: [Uhr]", "shop": "Ort #2", "minutes": "Dauer (min)", "load": "yes"}
     rows().rename(columns=names).to_csv("odd.csv", index=False, sep=";", decimal=",", encoding="cp1252")
     assert new("--label", "Dauer (min)", data="odd.csv") == 0
@@ -150,10 +150,11 @@ def test_columns_with_names_that_are_no_words_pass_through(
     assert [candidate["kept"] for candidate in trial["fit"].values()] == [True, True]
 
 
-def trial_of(model: str, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+def trial_of(model: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """Return the outcome of a trial with a fit of the newest partition."""
     assert main(["try", model, "--fit", "--json"]) == 0
-    return as_dict(capsys.readouterr().out)
+    trial: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return trial
 
 
 BAD = {

@@ -96,7 +96,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, capsys: pytest
 def test_a_folder_that_may_not_be_written_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o555)
-    # Root may write anywhere, so the second command is another user's; the first has imported what that one may not read.
+    # Root may write anywhere, so the second command is another user's; the first has imported what both need.
     code = (
         "import os, sys\nfrom airflow_mlops.cli import main\n"
         f"assert main(['init', {str(tmp_path / 'open')!r}]) == 0\n"

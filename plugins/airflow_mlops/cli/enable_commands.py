@@ -102,7 +102,7 @@ def set_paused(ids: Sequence[str], *, paused: bool) -> None:
 
 
 def describe_change(*, was: bool, paused: bool) -> str:
-    """Return what was done to a Dag as text."""
+    """Return the new state of a Dag as text, or that it had it already."""
     state = "paused" if paused else "enabled"
     return f"was {state} already" if was == paused else state
 

@@ -39,7 +39,7 @@ MIN_ROWS = 100
 
 @dataclass(frozen=True)
 class Choices:
-    """What a person chose about a new model; None is left to the values of the file.
+    """The choices of a person about a new model; None is left to the values of the file.
 
     Parameters
     ----------

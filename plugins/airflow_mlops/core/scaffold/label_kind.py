@@ -1,4 +1,4 @@
-"""Infer from the values of a label what is to be predicted: a number, 0 or 1, or one of some classes."""
+"""Infer the kind of prediction from the values of a label: a number, 0 or 1, or one of some classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEW = 10
 
 @dataclass(frozen=True)
 class LabelKind:
-    """What is to be predicted, the classes where they are declared, and a remark for each guess."""
+    """The kind of prediction, the classes where they are declared, and a remark for each guess."""
 
     kind: Literal["number", "flag", "classes"]
     classes: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class LabelKind:
 
 
 def infer_label_kind(column: ColumnFacts) -> LabelKind:
-    """Return what a model of a column would predict.
+    """Return the kind of prediction that the values of a column allow.
 
     Raises
     ------
