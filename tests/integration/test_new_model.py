@@ -248,11 +248,12 @@ def test_a_model_that_exists_is_refused_and_left_as_it_is(project: Path, capsys:
     }
 
 
-def test_on_a_terminal_it_asks_for_what_is_not_given(project: Path) -> None:
-    main_end, terminal = pty.openpty()
-    os.write(main_end, b"minuts\nminutes\n\n\n@daily\nno\n")
+def answer(text: bytes, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command on a terminal on which a person types."""
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, text)
     ended = subprocess.run(
-        [sys.executable, "-m", "airflow_mlops.cli", "new", "trips", "--from", "trips.csv"],
+        [sys.executable, "-m", "airflow_mlops.cli", "new", "trips", *arguments],
         stdin=terminal,
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(HOUSE / "plugins")},
@@ -260,10 +261,40 @@ def test_on_a_terminal_it_asks_for_what_is_not_given(project: Path) -> None:
         check=False,
     )
     os.close(terminal)
-    os.close(main_end)
+    os.close(keyboard)
+    return ended
+
+
+def test_on_a_terminal_it_asks_for_what_is_not_given(project: Path) -> None:
+    ended = answer(b"minuts\nminutes\n\n\n@daily\nno\n", "--from", "trips.csv")
     assert ended.returncode == 0, ended.stderr
     assert "there is no column 'minuts'; the columns are trip, begun" in ended.stdout
-    assert "the columns that tell rows apart [trip]: the time of a row, which cuts the file [begun]: " in ended.stdout
+    assert "the columns that tell rows apart, as a or a,b [trip]: the time of a row" in ended.stdout
+    assert "which cuts the file [begun]: the length of a partition [@daily]: write a test? [yes]: " in ended.stdout
     loop = loop_of()
     assert (loop.data.label, loop.data.key, loop.data.every) == ("minutes", "trip", "@daily")
     assert not Path("tests").exists()
+
+
+def test_on_a_terminal_it_asks_for_a_key_that_it_cannot_guess_and_says_why(project: Path) -> None:
+    frame = rows().drop(columns="trip")
+    for name, (rows_of_each, count) in {"day": (12, 36), "lane": (2, 6), "turn": (1, 2)}.items():
+        frame[name] = np.arange(len(frame)) // rows_of_each % count
+    frame["begun"] = frame["begun"].dt.date
+    frame.drop(columns=["distance", "minutes"]).to_csv("parts.csv", index=False)
+    ended = answer(
+        b"\nday,lane,turn\n",
+        "--from",
+        "parts.csv",
+        "--label",
+        "late",
+        "--time",
+        "begun",
+        "--every",
+        "@daily",
+        "--tests",
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "no column tells all rows apart" in ended.stdout
+    assert loop_of().data.key_columns == ("day", "lane", "turn")
+    assert Path("tests/test_trips.py").exists()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from airflow_mlops.cli import main
 from tests.loop.new_project import work_in
@@ -114,3 +115,11 @@ def test_a_folder_that_may_not_be_written_is_refused_and_left_as_it_is(tmp_path:
     assert ended.stderr.startswith(f"airflow-mlops: {folder}"), ended.stderr
     assert ended.stderr.endswith(": cannot be written: Permission denied\n"), ended.stderr
     assert contents(tmp_path).keys() == {f"open/{name}" for name in FILES}
+
+
+def test_the_wheel_holds_every_file_that_a_project_is_made_from() -> None:
+    packed = {file.distribution_path for file in WheelBuilder(str(HOUSE)).recurse_included_files()}
+    templates = HOUSE.glob("plugins/airflow_mlops/core/scaffold/templates/*")
+    names = {path.relative_to(HOUSE / "plugins").as_posix() for path in templates}
+    assert len(names) >= 9
+    assert names <= packed

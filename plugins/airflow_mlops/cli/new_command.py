@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,17 +124,33 @@ def choices_of(args: argparse.Namespace, table: LearnedTable) -> Choices:
 
 def ask_choices(choices: Choices, args: argparse.Namespace, table: LearnedTable) -> Choices:
     """Ask on the terminal for every choice that no option made; an empty answer takes what stands in brackets."""
+    from airflow_mlops.core.data.drafting.choose_key import choose_key
+    from airflow_mlops.core.data.drafting.learn_columns import require_column
     from airflow_mlops.core.data.drafting.partition_cut import choose_every
-    from airflow_mlops.core.data.drafting.suggest_contract import choose_roles
+    from airflow_mlops.core.data.drafting.suggest_contract import choose_time
 
     print(f"{args.data.name} has {table.rows:,} rows and the columns {', '.join(table.columns)}")
     label = choices.label or ask_column("the column to predict", "--label", table)
-    (key, _), (time, _) = choose_roles(table, [args.data], choices.key, choices.time)
-    key = choices.key or ask("the columns that tell rows apart", "--key", key)
-    time = choices.time or ask_column("the time of a row, which cuts the file", "--time", table, time)
-    every = choices.every or ask("the length of a partition", "--every", choose_every(table.columns[time], table.rows))
+    key = choices.key or ask(
+        "the columns that tell rows apart, as a or a,b", "--key", guess(lambda: choose_key(table, [args.data], None))
+    )
+    time = choices.time or ask_column(
+        "the time of a row, which cuts the file", "--time", table, guess(lambda: choose_time(table, None))
+    )
+    every = choices.every or ask(
+        "the length of a partition", "--every", choose_every(require_column(table, time), table.rows)
+    )
     tests = args.tests if args.tests is not None else ask("write a test?", "--tests", "yes").lower() in ("y", "yes")
     return replace(choices, label=label, key=key, time=time, every=every, tests=tests)
+
+
+def guess(choose: Callable[[], tuple[str, str]]) -> str | None:
+    """Return the column that fits a role best; None, and print why, where none does."""
+    try:
+        return choose()[0]
+    except DeclarationError as error:
+        print(error.message)
+        return None
 
 
 def ask_column(question: str, option: str, table: LearnedTable, default: str | None = None) -> str:
@@ -144,7 +161,7 @@ def ask_column(question: str, option: str, table: LearnedTable, default: str | N
 
 
 def ask(question: str, option: str, default: str | None = None) -> str:
-    """Return the answer of a person, or the default where it is empty.
+    """Return the answer of a person, or the default where it is empty; without one, ask again.
 
     Raises
     ------
@@ -153,9 +170,11 @@ def ask(question: str, option: str, default: str | None = None) -> str:
     """
     shown = f" [{default}]" if default else ""
     try:
-        return input(f"{question}{shown}: ").strip() or default or ""
+        while not (answer := input(f"{question}{shown}: ").strip() or default):
+            pass
     except EOFError:
         raise DeclarationError(f"{question}: there is no answer; say it with {option}") from None
+    return answer
 
 
 def write_draft(draft: ModelDraft, model: str, root: Path) -> None:

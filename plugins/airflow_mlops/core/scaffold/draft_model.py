@@ -9,9 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
-from airflow_mlops.core.data.drafting.column_facts import ColumnFacts, is_category
 from airflow_mlops.core.data.drafting.learn_columns import LearnedTable, require_column, require_one_kind
 from airflow_mlops.core.data.drafting.partition_cut import TimeCut, choose_every, cut_by_time
 from airflow_mlops.core.data.drafting.suggest_contract import (
@@ -21,10 +18,10 @@ from airflow_mlops.core.data.drafting.suggest_contract import (
     quote_yaml,
     replace_unprintable,
 )
-from airflow_mlops.core.declaration.arrow_types import is_number, is_text
 from airflow_mlops.core.declaration.key_columns import key_columns
 from airflow_mlops.core.declaration.loop import MODEL_NAME
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.scaffold.feature_columns import FeatureColumns
 from airflow_mlops.core.scaffold.label_kind import LabelKind, infer_label_kind
 from airflow_mlops.core.scaffold.new_files import fill_template
 from airflow_mlops.core.scaffold.new_project import PACKAGES
@@ -155,7 +152,7 @@ def draft_model(table: LearnedTable, file: Path, root: Path, choices: Choices) -
             raise DeclarationError(f"{label.name!r} is the label and the {role}; say another with --{role}", key=role)
     time = table.columns[contract.time]
     cut = cut_by_time(time, table.rows, choices.every or choose_every(time, table.rows))
-    features = Features.of(table, contract, {*key_columns(contract.key), time.name, label.name})
+    features = FeatureColumns.of(table, contract, {*key_columns(contract.key), time.name, label.name})
     # A label beyond the range of the past is news for the watch, and no bad row.
     hidden = {*contract.personal, label.name}
     remarks = (*contract_remarks(contract), *kind.remarks, *cut_remarks(cut), *features.remarks)
@@ -169,50 +166,6 @@ def draft_model(table: LearnedTable, file: Path, root: Path, choices: Choices) -
     }
     paths = model_paths(model, tests=choices.tests)
     return ModelDraft({path: texts[part] for part, path in paths.items()}, remarks, PACKAGES)
-
-
-@dataclass(frozen=True)
-class Features:
-    """The columns that the drafted training function uses, by their names in the contract."""
-
-    numbers: tuple[str, ...]
-    categories: tuple[str, ...]
-    remarks: tuple[str, ...]
-
-    @classmethod
-    def of(cls, table: LearnedTable, contract: ContractDraft, taken: set[str]) -> Features:
-        """Return the features among the columns that have no role and are not personal.
-
-        Raises
-        ------
-        DeclarationError
-            If there is none.
-        """
-        free = [
-            column
-            for column in table.columns.values()
-            if column.name not in taken and column.name not in contract.personal and not column.unsupported
-        ]
-        numbers = [column.name for column in free if is_feature_number(column)]
-        categories = [column.name for column in free if is_text(column.kind) and is_category(column)]
-        if not numbers and not categories:
-            raise DeclarationError(
-                "no column is left for the model to see: it takes numbers, truth values and texts with few values that "
-                f"are neither key, time, label nor personal; the file has {', '.join(table.columns)}"
-            )
-        unused = [column.name for column in free if column.name not in (*numbers, *categories)]
-        remark = f"the model does not see {', '.join(unused)}: neither numbers nor texts with few values"
-        names = contract.names
-        return cls(
-            tuple(names[name] for name in numbers),
-            tuple(names[name] for name in categories),
-            (remark,) if unused else (),
-        )
-
-
-def is_feature_number(column: ColumnFacts) -> bool:
-    """Return whether a column holds numbers or truth values, and any value at all."""
-    return column.nulls < column.rows and (is_number(column.kind) or bool(pa.types.is_boolean(column.kind)))
 
 
 def contract_remarks(contract: ContractDraft) -> list[str]:
@@ -271,7 +224,7 @@ def loop_text(
     )
 
 
-def training_text(model: str, kind: LabelKind, features: Features) -> str:
+def training_text(model: str, kind: LabelKind, features: FeatureColumns) -> str:
     """Return the module of the training function."""
     number = kind.kind == "number"
     return fill_template(
