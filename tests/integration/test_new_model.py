@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from airflow_mlops.cli import main
+from airflow_mlops.core.declaration.contract import read_contract
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.read_loop import read_loop
 from tests.integration.test_new_project import contents
@@ -148,6 +149,37 @@ def test_columns_with_names_that_are_no_words_pass_through(project: Path, capsys
     trial = trial_of("trips", capsys)
     assert trial["refused"] is None
     assert [candidate["kept"] for candidate in trial["fit"].values()] == [True, True]
+
+
+def test_texts_that_stand_for_null_are_declared_as_such_and_said_to_be_a_guess(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = rows()
+    frame["shop"] = frame["shop"].where(frame.index % 50 > 0)
+    frame.to_csv("na.csv", index=False, na_rep="NA")
+    assert new("--label", "minutes", data="na.csv") == 0
+    assert (
+        "NOT DECIDED: 'NA' is read as null, in every column, as load would be text otherwise" in capsys.readouterr().out
+    )
+    assert loop_of().data.source.model_dump()["nulls"] == ("", "NA")
+    contract = read_contract("include/contracts/trips.yaml")
+    assert {name: (contract.columns[name].type, contract.columns[name].nullable) for name in ("load", "shop")} == {
+        "load": ("int", True),
+        "shop": ("text", True),
+    }
+    trial = trial_of("trips", capsys)
+    assert (trial["rows_in"] - trial["published"], trial["refused"]) == (0, None)
+    assert [candidate["kept"] for candidate in trial["fit"].values()] == [True, True]
+
+
+def test_a_file_whose_names_no_declaration_can_hold_is_refused_and_nothing_is_written(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows().rename(columns={"load": "{{load}}"}).to_csv("braces.csv", index=False)
+    before = contents(project)
+    assert new("--label", "minutes", data="braces.csv") == 1
+    assert "no model can be declared over this file: columns.load.from: holds a template" in capsys.readouterr().err
+    assert contents(project) == before
 
 
 def trial_of(model: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,9 +72,11 @@ def new_model(args: argparse.Namespace) -> None:
 def draft_from_file(args: argparse.Namespace) -> ModelDraft:
     """Return the draft of a model from the columns of its file and the answers of a person."""
     from airflow_mlops.core.data.drafting.learn_columns import learn_table
-    from airflow_mlops.core.scaffold.draft_model import draft_model
+    from airflow_mlops.core.data.drafting.null_texts import with_null_texts
+    from airflow_mlops.core.scaffold.draft_model import draft_model, require_file_to_cut
 
-    with learn_table([args.data], delimiter=args.delimiter, sheet=args.sheet) as table:
+    with learn_table([args.data], delimiter=args.delimiter, sheet=args.sheet) as learned:
+        table = with_null_texts(learned) if require_file_to_cut(args.data) == "csv" else learned
         choices = choices_of(args, table)
         if sys.stdin.isatty():
             choices = ask_choices(choices, args, table)
@@ -177,13 +180,30 @@ def ask(question: str, option: str, default: str | None = None) -> str:
     return answer
 
 
+def require_valid_draft(texts: Mapping[str, str], model: str) -> None:
+    """Raise DeclarationError if what was drafted is no valid declaration; it is written to a folder that is removed."""
+    from airflow_mlops.core.check_declaration import check_declaration
+    from airflow_mlops.core.declaration.read_loop import read_loop
+    from airflow_mlops.core.scaffold.new_files import write_new_files
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_new_files(Path(folder), texts)
+        try:
+            check_declaration(read_loop(Path(folder, "include", "loops", f"{model}.yaml")), Path(folder))
+        except DeclarationError as error:
+            where = f"{error.key}: " if error.key else ""
+            raise DeclarationError(f"no model can be declared over this file: {where}{error.message}") from None
+
+
 def write_draft(draft: ModelDraft, model: str, root: Path) -> None:
     """Write the files of a model, check its declaration, and print what was done and what comes next."""
     from airflow_mlops.core.check_declaration import check_declaration
     from airflow_mlops.core.declaration.read_loop import read_loop
     from airflow_mlops.core.scaffold.new_files import write_new_files
 
-    for path in write_new_files(root, {**draft.packages, **draft.texts}):
+    texts = {**draft.packages, **draft.texts}
+    require_valid_draft(texts, model)
+    for path in write_new_files(root, texts):
         print(f"wrote {path}")
     print("".join(f"unsure: {remark}\n" for remark in draft.remarks), end="")
     file = root / "include" / "loops" / f"{model}.yaml"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_mlops.core.data.drafting.learn_columns import LearnedTable, require_column, require_one_kind
-from airflow_mlops.core.data.drafting.partition_cut import TimeCut, choose_every, cut_by_time
+from airflow_mlops.core.data.drafting.partition_cut import ENOUGH_ROWS, TimeCut, choose_every, cut_by_time
 from airflow_mlops.core.data.drafting.suggest_contract import (
     ContractDraft,
     draft_contract,
@@ -30,6 +30,8 @@ from airflow_mlops.core.validation.suggest_suite import draft_suite
 CUT_KINDS = ("csv", "parquet", "orc", "xlsx")
 """Kinds of files of which one may hold all partitions."""
 WINDOW = 8
+LEAF, SMALL_LEAF = 20, 5
+"""Rows of a leaf: the default of scikit-learn, and fewer where a trial on one partition would grow no tree."""
 MIN_ROWS = 100
 """Rows that a verdict needs by default; fewer where a partition has fewer."""
 
@@ -160,7 +162,7 @@ def draft_model(table: LearnedTable, file: Path, root: Path, choices: Choices) -
         "contract": contract.text,
         "suite": draft_suite(table, [file], key=contract.key, hidden=hidden, names=contract.names),
         "loop": loop_text(contract, kind, cut, remarks, choices=choices, source=source_yaml(file, root, contract)),
-        "training": training_text(model, kind, features),
+        "training": training_text(model, kind, features, few_rows=cut.rows < ENOUGH_ROWS),
         "dag": fill_template("dag.py.txt", model=model),
         "test": fill_template("test.py.txt", model=model),
     }
@@ -224,13 +226,15 @@ def loop_text(
     )
 
 
-def training_text(model: str, kind: LabelKind, features: FeatureColumns) -> str:
-    """Return the module of the training function."""
+def training_text(model: str, kind: LabelKind, features: FeatureColumns, *, few_rows: bool) -> str:
+    """Return the module of the training function, with smaller leaves where a partition has few rows."""
     number = kind.kind == "number"
     return fill_template(
         "training.py.txt",
         model=model,
         boosting="HistGradientBoostingRegressor" if number else "HistGradientBoostingClassifier",
+        # Probabilities of small leaves are too sure of themselves.
+        leaf=str(SMALL_LEAF if few_rows and number else LEAF),
         linear="Ridge" if number else "LogisticRegression",
         linear_model="Ridge()" if number else "LogisticRegression(max_iter=1000)",
         categories=list_literal(features.categories),
