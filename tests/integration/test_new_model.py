@@ -106,7 +106,7 @@ def test_what_is_unsure_is_said_on_the_screen_and_in_the_file(
         "  airflow-mlops check trips",
         "  airflow-mlops try trips --fit",
         "  airflow standalone              # with AIRFLOW_HOME set to the project folder",
-        "  airflow-mlops enable trips --past",
+        "  airflow-mlops enable trips --past --wait 300",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
@@ -138,6 +139,26 @@ def test_a_dag_that_airflow_does_not_know_is_named_and_the_others_are_enabled(
     assert "airflow dags list-import-errors" in error
     others = {project.dag(stage) for stage in STAGES if stage != "watch"}
     assert {dag_id for dag_id, state in states().items() if state == "enabled"} == others
+
+
+def test_it_waits_for_a_dag_that_airflow_has_not_read_yet(tmp_path: Path, start_scheduler: SchedulerFactory) -> None:
+    project = make_project(tmp_path)
+    load_paused(project, start_scheduler)
+    dag_id = project.dag("ingest")
+
+    def set_stale(stale: int) -> None:
+        with session_scope() as session:
+            session.execute(
+                text("UPDATE dag SET is_stale = :stale WHERE dag_id = :dag_id"), {"stale": stale, "dag_id": dag_id}
+            )
+
+    set_stale(1)
+    assert run("enable", project, "--wait", "0.1") == 1
+    reader = Timer(1.0, set_stale, [0])  # stands in for the dag-processor
+    reader.start()
+    assert run("enable", project, "--wait", "60") == 0
+    reader.join()
+    assert states()[dag_id] == "enabled"
 
 
 def test_without_any_dag_in_airflow_nothing_is_queued(

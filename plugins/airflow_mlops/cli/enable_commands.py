@@ -33,6 +33,9 @@ def add_commands(commands: Commands) -> None:
     command.add_argument(
         "--past", action="store_true", help="also ingest the partitions that the source has since data.from, in order"
     )
+    command.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="how long to wait for Airflow to read new Dags"
+    )
     words = "pause the Dags of a loop, those that are heard before those that listen"
     add_command(commands, "disable", disable, words)
 
@@ -42,6 +45,7 @@ def enable(args: argparse.Namespace) -> None:
     # Before Airflow is imported, which logs two lines for each run that is queued.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
     loop = loop_of(args)
+    wait_for_dags(dag_ids(loop.model), args.wait)
     set_paused(dag_ids(loop.model), paused=False)
     if args.past:
         first, last = past_partitions(loop, args.root.resolve())
@@ -64,6 +68,27 @@ def trigger_command(loop: Loop) -> str:
 def dag_ids(model: str) -> list[str]:
     """Return the ids of the Dags of a loop, consumers first."""
     return [f"{model}_{end}" for end in CONSUMERS_FIRST]
+
+
+def wait_for_dags(ids: Sequence[str], seconds: float) -> None:
+    """Wait until Airflow knows all of some Dags, at most so long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and known_dags(ids) < len(ids):
+        time.sleep(0.5)
+
+
+def known_dags(ids: Sequence[str]) -> int:
+    """Return how many of some Dags Airflow has read; 0 where its database has no tables yet."""
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import func, select
+
+    query = select(func.count()).where(DagModel.dag_id.in_(ids), DagModel.is_stale.is_(False))
+    try:
+        with explain_missing_tables(), create_session() as session:
+            return session.scalar(query) or 0
+    except NotReadyError:
+        return 0
 
 
 def set_paused(ids: Sequence[str], *, paused: bool) -> None:

@@ -213,4 +213,4 @@ def write_draft(draft: ModelDraft, model: str, root: Path) -> None:
     print(f"  airflow-mlops check {model}{where}")
     print(f"  airflow-mlops try {model} --fit{where}")
     print("  airflow standalone              # with AIRFLOW_HOME set to the project folder")
-    print(f"  airflow-mlops enable {model} --past{where}")
+    print(f"  airflow-mlops enable {model} --past --wait 300{where}")
