@@ -1,5 +1,9 @@
 """The command line: ``airflow-mlops``.
 
+    airflow-mlops init [FOLDER]     start a project, or add what one lacks; no file is replaced
+    airflow-mlops new MODEL --from FILE   draft a model from one file of rows
+    airflow-mlops enable MODEL      unpause the Dags of a loop; --past ingests the partitions that there are
+    airflow-mlops disable MODEL     pause the Dags of a loop
     airflow-mlops check MODEL       read a declaration and say what is wrong with it
     airflow-mlops try MODEL         one partition through contract, suite and features; nothing is kept
     airflow-mlops schema            print the JSON schema of declarations, for editors
@@ -48,9 +52,12 @@ from airflow_mlops.cli import (
     completion_command,
     contract_commands,
     doctor_command,
+    enable_commands,
+    init_command,
     lake_commands,
     loop_commands,
     metrics_commands,
+    new_command,
     proof_commands,
     replay_command,
     report_command,
@@ -103,6 +110,9 @@ def parser() -> argparse.ArgumentParser:
     command_line.add_argument("--version", action="version", version=f"airflow-mlops {__version__}")
     commands = command_line.add_subparsers(required=True, metavar="COMMAND")
     modules = (
+        init_command,
+        new_command,
+        enable_commands,
         loop_commands,
         try_command,
         rollout_commands,

@@ -31,13 +31,14 @@ from airflow_mlops.core.declaration.validation_errors import declaration_error, 
 from airflow_mlops.core.declaration.watch import Performance, Watch
 from airflow_mlops.core.errors import DeclarationError
 
+MODEL_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+"""Pattern of the name of a model."""
+
 
 class Loop(Declared):
     """One model and how Airflow keeps it fresh."""
 
-    model: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="name of the model; its Dags, assets and ledger carry it"
-    )
+    model: str = Field(pattern=MODEL_NAME, description="name of the model; its Dags, assets and ledger carry it")
     owner: str = Field(description="owner of the Dags, as Airflow shows it")
     purpose: str | None = Field(default=None, description="what the model is for, and what it is not for")
     tier: Literal["low", "medium", "high"] = Field(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -108,7 +109,7 @@ class ColumnFacts:
     examples: list[str] = field(default_factory=list)
     unsupported: str | None = None
     typed: pa.DataType | None = None
-    _null_texts: set[str] = field(default_factory=set)
+    _null_texts: Counter[str] = field(default_factory=Counter)
     _parsed: int = 0
     _formats: list[str] = field(default_factory=lambda: list(TIME_FORMATS))
     _lowest: Counter[float] = field(default_factory=Counter)
@@ -146,6 +147,11 @@ class ColumnFacts:
     def high(self) -> float | None:
         """The largest finite number; None without numbers."""
         return clip_to_finite(max(self._highest)) if self._highest else None
+
+    @property
+    def few_numbers(self) -> set[float] | None:
+        """The different finite numbers where there are at most two; None if there are more."""
+        return set(self._lowest) if len(self._lowest) <= 2 else None
 
     @property
     def missing(self) -> float | None:
@@ -199,6 +205,15 @@ class ColumnFacts:
             self._add_texts(present.cast(pa.string()))
             if not typed:
                 self._narrow_types(present)
+
+    def read_as_null(self, texts: Sequence[str]) -> None:
+        """Count the rows with these texts, of those that may mean null, as rows without a value."""
+        count = sum(self._null_texts.pop(text, 0) for text in texts)
+        self.nulls += count
+        if self.texts is not None:
+            self.texts -= set(texts)
+        if count:
+            self._drop_keys()
 
     def close(self) -> None:
         """Remove the spooled keys; ``unique`` is false afterwards."""
@@ -263,7 +278,7 @@ class ColumnFacts:
     def _narrow_types(self, present: pa.Array) -> None:
         """Drop the candidate types that do not parse all of these texts."""
         may_be_null = pc.is_in(present, value_set=pa.array(sorted(NULL_TEXTS)))
-        self._null_texts |= set(present.filter(may_be_null).unique().to_pylist())
+        self._null_texts.update(present.filter(may_be_null).to_pylist())
         present = present.filter(pc.invert(may_be_null))
         self._parsed += len(present)
         for kind in list(self._candidate_types):

@@ -14,6 +14,7 @@ import pyarrow as pa
 from airflow_mlops.core.data.drafting.choose_key import choose_key, name_rank
 from airflow_mlops.core.data.drafting.column_facts import ColumnFacts, is_category
 from airflow_mlops.core.data.drafting.learn_columns import LearnedTable, require_column
+from airflow_mlops.core.data.drafting.partition_cut import LENGTHS, choose_every
 from airflow_mlops.core.data.drafting.personal_columns import guess_privacy
 from airflow_mlops.core.declaration.arrow_types import contract_type, is_number, is_time
 from airflow_mlops.core.declaration.contract import COLUMN_NAME, RESERVED_NAMES, normal_name
@@ -21,14 +22,12 @@ from airflow_mlops.core.declaration.key_columns import key_columns
 from airflow_mlops.core.errors import DeclarationError
 
 TIME_WORDS = ("time", "timestamp", "at", "datetime", "date", "day", "on")
-ROWS_PER_PARTITION = 200
-"""Rows that a partition should have for checks and metrics to mean something."""
 YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
 @dataclass(frozen=True)
 class ContractDraft:
-    """A contract as YAML, its key, a sentence for each guess, and the columns that may be personal.
+    """A contract as YAML, its key and time, a sentence for each guess, and the columns that may be personal.
 
     ``source`` are the keys of ``data.source`` that the files need, and ``names`` the names in the contract by those
     that arrive.
@@ -36,6 +35,7 @@ class ContractDraft:
 
     text: str
     key: str
+    time: str
     remarks: tuple[str, ...]
     personal: frozenset[str]
     source: dict[str, object]
@@ -111,7 +111,7 @@ def draft_contract(
         for column in table.columns.values()
         if not column.unsupported
     ]
-    return ContractDraft("\n".join(lines) + "\n", key, tuple(remarks), frozenset(personal), source, names)
+    return ContractDraft("\n".join(lines) + "\n", key, time, tuple(remarks), frozenset(personal), source, names)
 
 
 def choose_roles(
@@ -232,19 +232,17 @@ def column_notes(column: ColumnFacts, guess: tuple[str, str] | None, *, has_role
 
 
 def suggest_every(table: LearnedTable, time: str) -> list[str]:
-    """Return a remark with the schedule that cuts the rows of one file into partitions of some hundred rows."""
+    """Return a remark with the schedule that cuts the rows of one file into partitions of a fitting size."""
     column = table.columns[time]
     if column.first is None or column.last is None:
         return []
+    every = choose_every(column, table.rows)
     days = max((column.last - column.first).total_seconds() / 86_400, 1.0)
-    for every, length in (("@hourly", 1 / 24), ("@daily", 1.0), ("@weekly", 7.0), ("@monthly", 30.4)):
-        if table.rows * length / days >= ROWS_PER_PARTITION or every == "@monthly":
-            rows = round(table.rows * min(length, days) / days)
-            return [
-                f"data.every: {every!r} makes partitions of about {rows:,} rows; "
-                f"{time} goes from {column.first:%Y-%m-%d} to {column.last:%Y-%m-%d}"
-            ]
-    return []
+    rows = round(table.rows * min(LENGTHS[every], days) / days)
+    return [
+        f"data.every: {every!r} makes partitions of about {rows:,} rows; "
+        f"{time} goes from {column.first:%Y-%m-%d} to {column.last:%Y-%m-%d}"
+    ]
 
 
 def value_notes(column: ColumnFacts) -> list[str]:
