@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import ceil, sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +36,39 @@ def plan_of_rollout(workspace: Workspace, state: LoopState, version: Version) ->
         rate = _champion_error_rate(workspace)
         return [_describe_live_stage(declared, stage, rate) for stage in stages]
     expected, newest = expected_difference(workspace, version), state.scored.newest()
-    if expected is None or expected["interval"] is None or not expected["rows"] or newest is None:
+    if newest is None:
         return []
     rows, metric = state.scored[newest].rows, workspace.loop.metric
-    sentences = [_describe_batch_stage(declared, stage, expected, rows=rows, metric=metric) for stage in stages]
+    sentences = [describe_wait(declared, stage, rows) for stage in stages]
+    if expected is not None and expected["interval"] is not None and expected["rows"]:
+        sentences += [_describe_batch_stage(declared, stage, expected, rows=rows, metric=metric) for stage in stages]
     return [text for text in sentences if text is not None]
+
+
+def describe_wait(declared: Rollout, stage: RolloutStage, rows: int) -> str | None:
+    """Return how long a stage on batch waits for its first analysis, and what would shorten it; None if it does not.
+
+    Parameters
+    ----------
+    rows : int
+        Rows of a partition.
+    """
+    share = rows * stage.share // 100
+    if share >= declared.min_rows:
+        return None
+    if share == 0:
+        return (
+            f"{stage.name}: no row of the {rows:,} of a partition is in its share, so it never passes; raise the share"
+        )
+    partitions = ceil(declared.min_rows / share)
+    late = stage.max_wait is not None and partitions > stage.max_wait
+    end = f", and max_wait ({stage.max_wait}) takes it back before that" if late else ""
+    shares = ceil(100 * declared.min_rows / rows) if rows else 100
+    others = [f"min_rows: {share}"] if shares > 100 else [f"a share of {shares} %", f"min_rows: {share}"]
+    return (
+        f"{stage.name}: {share:,} of the {rows:,} rows of a partition are in its share, so min_rows "
+        f"({declared.min_rows:,}) takes {partitions} partitions{end}; {' or '.join(others)} would take one"
+    )
 
 
 def _champion_error_rate(workspace: Workspace) -> float:
