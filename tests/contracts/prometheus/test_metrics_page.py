@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, text
 from airflow_mlops.cli import main
 from airflow_mlops.core.ledger.record_counts import NO_RECORDS
 from airflow_mlops.core.ledger.sql_ledger import SqlLedger
+from airflow_mlops.core.ledger.sql_schema import REVISION
 from airflow_mlops.observe.ledger_collector import ledger_registry
 from tests.contracts.prometheus.measured_loops import (
     Samples,
@@ -224,7 +225,7 @@ def test_a_ledger_of_an_earlier_release_is_not_migrated_by_a_look(
     assert main(["metrics"]) == 0
     printed = capsys.readouterr()
     assert samples_of(printed.out)[("airflow_mlops_up",)] == 0
-    assert "the ledger is at migration 0001, and this release reads migration 0002" in printed.err
+    assert f"the ledger is at migration 0001, and this release reads migration {REVISION}" in printed.err
     with sqlite3.connect(home / "mlops" / "ledger.db") as connection:
         assert connection.execute("SELECT version_num FROM airflow_mlops_schema").fetchall() == [("0001",)]
 
