@@ -79,7 +79,12 @@ def test_a_pause_that_is_no_time_is_refused(project: Project, capsys: pytest.Cap
 
 def test_an_interrupt_ends_it_quietly(project: Project) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'plugins'}{os.pathsep}{ROOT}"}
-    command = [*COMMAND, "watch", project.model, "--root", str(project.root)]
+    # A process in the background inherits that interrupts are ignored; the one of a person at a terminal does not.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from airflow_mlops.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, "watch", project.model, "--root", str(project.root)]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

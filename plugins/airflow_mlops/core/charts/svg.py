@@ -128,7 +128,6 @@ def picture(content: str, width: float, height: float, label: str) -> str:
         height=height,
         role="group",
         aria_label=printable(label),
-        xmlns="http://www.w3.org/2000/svg",
     )
 
 

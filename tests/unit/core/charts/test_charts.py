@@ -18,7 +18,7 @@ from airflow_mlops.core.charts.metric_chart import ChartMark, MetricPoint, metri
 from airflow_mlops.core.charts.sparkline import sparkline
 from airflow_mlops.core.charts.svg import Scale
 
-SVG = "{http://www.w3.org/2000/svg}"
+SVG = ""  # within a page of HTML elements of SVG need no namespace, whose name would look like an address
 FINITE = st.floats(-1e12, 1e12)
 HOSTILE = '"><script>alert(1)</script>'
 
