@@ -186,14 +186,34 @@ def test_an_action_whose_dag_airflow_does_not_know_is_refused_in_words(airflow: 
     restore_frozen_ledger(other_home)
     address = f"{PREFIX}/models/toy_people/actions/abort"
     assert "goes into quarantine; version 5 serves" in airflow.get(address, headers=token("ADMIN")).text
-    answer = airflow.post(address, headers=token("ADMIN"), content="reason=x")
+    answer = airflow.post(address, headers=token("ADMIN"), content="shown=6&reason=x")
     assert answer.status_code == 409
     assert "knows no Dag toy_people_control" in answer.text
 
 
+@pytest.mark.parametrize("shown", ["5", "7", ""])
+def test_an_action_is_done_to_the_version_that_was_shown_or_to_none(
+    airflow: Any, other_home: Path, monkeypatch: pytest.MonkeyPatch, shown: str
+) -> None:
+    restore_frozen_ledger(other_home)
+    started: list[Any] = []
+    monkeypatch.setattr("airflow_mlops.ui.model_pages.start_run", lambda *run: started.append(run) or "run")
+    monkeypatch.setattr("airflow_mlops.ui.model_pages.idle_dag", lambda _dag_id: None)
+    address = f"{PREFIX}/models/toy_people/actions/abort"
+    assert 'name="shown" value="6"' in airflow.get(address, headers=token("ADMIN")).text
+    answer = airflow.post(address, headers=token("ADMIN"), content=f"shown={shown}&reason=x")
+    assert answer.status_code == 409
+    assert f"You were asked about version {shown or 'none'}, and it would be version 6 now" in answer.text
+    assert started == []
+    airflow.post(address, headers=token("ADMIN"), content="shown=6&reason=x", follow_redirects=False)
+    assert [conf["version"] for _, conf, _ in started] == ["6"]
+
+
 def test_an_action_without_a_reason_is_asked_for_again(airflow: Any, other_home: Path) -> None:
     restore_frozen_ledger(other_home)
-    answer = airflow.post(f"{PREFIX}/models/toy_people/actions/abort", headers=token("ADMIN"), content="reason=+")
+    answer = airflow.post(
+        f"{PREFIX}/models/toy_people/actions/abort", headers=token("ADMIN"), content="shown=6&reason=+"
+    )
     assert answer.status_code == 409
     assert "Why, for the ledger is empty" in answer.text
     assert "<form" in answer.text
@@ -218,6 +238,29 @@ def test_what_is_no_model_is_a_clear_page_that_repeats_nothing_unescaped(airflow
     assert "Traceback" not in answer.text
     assert "<script" not in answer.text
     assert "<img" not in answer.text
+
+
+def test_a_loop_that_has_not_run_has_its_pages_too(airflow: Any, project: Project, other_home: Path) -> None:
+    SqlLedger(f"sqlite:///{other_home}", "another").state()
+    assert "no version was promoted yet" in page_of(airflow, project).text
+    assert "Nothing was decided yet" in page_of(airflow, project, "/records").text
+    answer = page_of(airflow, project, "/actions/retrain")
+    assert (answer.status_code, "No partition is published yet" in answer.text) == (409, True)
+
+
+def test_who_may_not_start_a_dag_is_not_offered_what_it_does(
+    airflow: Any, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.api_fastapi.app import get_auth_manager
+
+    def allow_all_but_training(*, method: str, details: Any, **_: Any) -> bool:
+        return not (method == "POST" and details.id == project.dag("train"))
+
+    assert "/actions/retrain" in page_of(airflow, project).text
+    monkeypatch.setattr(get_auth_manager(), "is_authorized_dag", allow_all_but_training)
+    assert "/actions/retrain" not in page_of(airflow, project).text
+    address = f"{PREFIX}/models/{project.model}/actions/retrain"
+    assert airflow.post(address, headers=token("ADMIN"), content="").status_code == 403
 
 
 def test_a_dag_of_the_loop_leads_to_the_page_of_its_model(airflow: Any, project: Project) -> None:

@@ -20,6 +20,10 @@ class FormField:
 
 
 REASON = FormField("reason", "Why, for the ledger")
+SHOWN = "shown"
+"""Name of the field that holds the version which the person was shown."""
+LONGEST = 500
+"""Characters of an answer."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Action:
 
     ``dag`` is the end of the id of the Dag that carries it out. ``obstacle`` returns why it cannot be done now, or
     None, and ``effect`` what it will do, in a sentence. ``fields`` returns the fields of its form, and ``subject`` the
-    version that it is about.
+    version that it is about, which its form sends along: the action is done to that one or to none.
     """
 
     name: str
@@ -209,6 +213,14 @@ ACTIONS = {
 """Every action by its name."""
 
 
+def stale_form(action: Action, form: dict[str, str], state: LoopState) -> str | None:
+    """Return that another version is meant now than the person was shown, in words; None where it is the same."""
+    shown, now = form.get(SHOWN, ""), action.subject(state)
+    if shown == now:
+        return None
+    return f"You were asked about version {shown or 'none'}, and it would be version {now or 'none'} now; look again."
+
+
 def run_input(action: Action, form: dict[str, str], state: LoopState) -> dict[str, str]:
     """Return the input of the Dag run that carries out an action; unknown fields of the form are left out."""
     if action.dag != "control":
@@ -225,6 +237,6 @@ def invalid_field(action: Action, form: dict[str, str], state: LoopState) -> str
             return f"{field.label} is empty; it is needed."
         if field.choices is not None and value not in [choice for choice, _ in field.choices]:
             return f"{field.label} cannot be {value!r} any more; choose again."
-        if len(value) > 500:
-            return f"{field.label} has {len(value)} characters; at most 500 are taken."
+        if len(value) > LONGEST:
+            return f"{field.label} has {len(value)} characters; at most {LONGEST} are taken."
     return None

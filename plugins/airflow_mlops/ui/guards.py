@@ -6,7 +6,7 @@ This module does not postpone annotations: FastAPI would read a guard in text fo
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from fastapi import HTTPException, Path, Request
 
@@ -22,21 +22,21 @@ def require_watch_access(model: Annotated[str, Path(pattern=MODEL)], request: Re
 
 def require_control_access(model: Annotated[str, Path(pattern=MODEL)], request: Request, user: GetUserDep) -> None:
     """Raise HTTP 401 or 403 unless the user is signed in and may start the control Dag of the model."""
-    requires_access_dag(method="POST", access_entity=DagAccessEntity.RUN, param_dag_id=f"{model}_control")(
-        request, user
-    )
+    require_run_access(f"{model}_control", request, user)
 
 
-def may_control(model: str, user: GetUserDep) -> bool:
-    """Return whether the user may start the control Dag of a model."""
-    from airflow.api_fastapi.app import get_auth_manager
-    from airflow.models.dag import DagModel
+def require_run_access(dag_id: str, request: Request, user: GetUserDep) -> None:
+    """Raise HTTP 403 unless the user may start a Dag."""
+    requires_access_dag(method="POST", access_entity=DagAccessEntity.RUN, param_dag_id=dag_id)(request, user)
 
-    dag_id = f"{model}_control"
-    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
-    return get_auth_manager().is_authorized_dag(
-        method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user
-    )
+
+def may_run(dag_id: str, request: Request, user: GetUserDep) -> bool:
+    """Return whether the user may start a Dag."""
+    try:
+        require_run_access(dag_id, request, user)
+    except HTTPException:
+        return False
+    return True
 
 
 def require_same_origin(request: Request) -> None:

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Annotated, Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.sdk import timezone
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from sqlalchemy import make_url
@@ -24,19 +23,21 @@ from airflow_mlops.core.errors import DataError, LedgerError, NotReadyError
 from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
 from airflow_mlops.core.ledger.sql_ledger import SqlLedger, open_ledgers
 from airflow_mlops.core.open_workspace import Stores
-from airflow_mlops.core.overview.model_summary import STATES, ModelSummary, summarise_model
-from airflow_mlops.ui.actions import ACTIONS, Action, invalid_field, run_input
+from airflow_mlops.core.overview.model_summary import STATES, ModelSummary, summarise_model, urgency
+from airflow_mlops.ui.actions import ACTIONS, LONGEST, SHOWN, Action, invalid_field, run_input, stale_form
 from airflow_mlops.ui.airflow_facts import LoopFacts, loop_facts, model_of, run_state
 from airflow_mlops.ui.column_view import column_view
 from airflow_mlops.ui.guards import (
     MODEL,
-    may_control,
+    may_run,
     require_control_access,
+    require_run_access,
     require_same_origin,
     require_watch_access,
 )
 from airflow_mlops.ui.model_view import list_row, model_view, record_page
 from airflow_mlops.ui.page_templates import render, stylesheet
+from airflow_mlops.ui.plugin import PREFIX
 
 Model = Annotated[str, Path(pattern=MODEL)]
 Named = Annotated[str, Query(max_length=200)]
@@ -55,7 +56,7 @@ def page(template: str, request: Request, *, status: int = 200, **values: Any) -
     """Return a page made from a template, with the values that every page has."""
     root = root_of(request)
     read_at = f"{timezone.utcnow():%Y-%m-%d %H:%M:%S}"
-    airflow = urlsplit(str(request.base_url)).path.removesuffix("/").removesuffix("/airflow-mlops")
+    airflow = root.removesuffix(PREFIX)
     html = render(template, root=root, airflow=airflow, read_at=read_at, **values)
     headers = {"Content-Security-Policy": PAGE_POLICY}
     return Response(html, status, media_type="text/html; charset=utf-8", headers=headers)
@@ -138,7 +139,7 @@ def list_models(
                 unreadable.append(f"{model}: {error}")
                 continue
             rows.append(list_row(summary, facts.get(model, LoopFacts())))
-    rows.sort(key=lambda row: (STATES.index(row["state"]), row["summary"].model))
+    rows.sort(key=lambda row: urgency(row["state"], row["summary"].model))
     query = {"q": q.strip(), "owner": owner, "tag": tag, "state": state}
     owners = sorted({row["facts"].owner for row in rows if row["facts"].owner})
     tags = sorted({name for row in rows for name in row["facts"].tags})
@@ -183,11 +184,12 @@ def one_model(
     """Answer with the page of a model."""
     facts = loop_facts(session, [model]).get(model, LoopFacts())
     with opened_stores() as (stores, database, ledgers):
-        ledger = require_ledger(ledgers, model, facts, stores.ledger_url)
-        values = model_view(ledger, EvidenceFiles(stores.lake / model / "evidence"), facts, root_of(request))
-        state = ledger.state()
-        allowed = may_control(model, user)
-        actions = [action for action in ACTIONS.values() if allowed and action.obstacle(state) is None]
+        ledger = ledger_of(ledgers, model, facts, stores.ledger_url)
+        state, evidence = ledger.state(), EvidenceFiles(stores.lake / model / "evidence")
+        values = model_view(ledger, state, evidence, facts, root_of(request))
+        possible = [action for action in ACTIONS.values() if action.obstacle(state) is None]
+    runnable = {end: may_run(f"{model}_{end}", request, user) for end in {action.dag for action in possible}}
+    actions = [action for action in possible if runnable[action.dag]]
     run_asked_for = None
     if run and model_of(dag) == model and (known := run_state(session, dag, run)) is not None:
         conf = known[2]
@@ -196,7 +198,7 @@ def one_model(
     return page("model.html", request, actions=actions, run_asked_for=run_asked_for, ledger=database, **values)
 
 
-def require_ledger(ledgers: dict[str, SqlLedger], model: str, facts: LoopFacts, url: str) -> SqlLedger:
+def ledger_of(ledgers: dict[str, SqlLedger], model: str, facts: LoopFacts, url: str) -> SqlLedger:
     """Return the ledger of a model, an empty one where its Dags are known and have not run.
 
     Raises
@@ -211,23 +213,31 @@ def require_ledger(ledgers: dict[str, SqlLedger], model: str, facts: LoopFacts, 
     raise HTTPException(404, f"no loop of a model {model!r} has run here, and no Dag of it is known")
 
 
-@router.get("/models/{model}/records", dependencies=[Depends(require_watch_access)])
-def records(model: Model, request: Request, before: Annotated[int | None, Query(ge=1)] = None) -> Response:
-    """Answer with a page of all records of a model, newest first."""
+@contextmanager
+def opened_ledger(model: str, session: SessionDep) -> Iterator[tuple[SqlLedger, EvidenceFiles, str]]:
+    """Yield the ledger of a model, its evidence, and the name of the ledger for people; see :func:`ledger_of`."""
     with opened_stores() as (stores, database, ledgers):
-        ledger = require_ledger(ledgers, model, LoopFacts(), stores.ledger_url)
+        facts = LoopFacts() if model in ledgers else loop_facts(session, [model]).get(model, LoopFacts())
+        ledger = ledger_of(ledgers, model, facts, stores.ledger_url)
+        yield ledger, EvidenceFiles(stores.lake / model / "evidence"), database
+
+
+@router.get("/models/{model}/records", dependencies=[Depends(require_watch_access)])
+def records(
+    model: Model, request: Request, session: SessionDep, before: Annotated[int | None, Query(ge=1)] = None
+) -> Response:
+    """Answer with a page of all records of a model, newest first."""
+    with opened_ledger(model, session) as (ledger, _, database):
         shown, older = record_page(ledger, before)
     return page("records.html", request, model=model, records=shown, older=older, ledger=database)
 
 
 @router.get("/models/{model}/histogram", dependencies=[Depends(require_watch_access)])
-def histogram(model: Model, request: Request, partition: Named, column: Named) -> Response:
+def histogram(model: Model, request: Request, session: SessionDep, partition: Named, column: Named) -> Response:
     """Answer with the histogram of a column in a partition, against its reference."""
     from airflow_mlops.core.declaration.partition_key import partition_key
 
-    with opened_stores() as (stores, database, ledgers):
-        ledger = require_ledger(ledgers, model, LoopFacts(), stores.ledger_url)
-        evidence = EvidenceFiles(stores.lake / model / "evidence")
+    with opened_ledger(model, session) as (ledger, evidence, database):
         try:
             values = column_view(ledger.state(), evidence, partition_key(partition), column)
         except (DataError, NotReadyError) as error:
@@ -253,32 +263,32 @@ def action_named(name: str) -> Action:
 
 
 @router.get("/models/{model}/actions/{name}", dependencies=[Depends(require_control_access)])
-def confirm_action(model: Model, name: str, request: Request, user: GetUserDep) -> Response:
+def confirm_action(model: Model, name: str, request: Request, user: GetUserDep, session: SessionDep) -> Response:
     """Answer with the page that says what an action will do, and asks for it."""
-    return confirmation(model, action_named(name), request, user)
+    with opened_ledger(model, session) as (ledger, _, database):
+        return confirmation(action_named(name), ledger, request, person=user.get_name(), database=database)
 
 
-def confirmation(model: str, action: Action, request: Request, user: Any, refusal: str | None = None) -> Response:
+def confirmation(
+    action: Action, ledger: SqlLedger, request: Request, *, person: str, database: str, refusal: str | None = None
+) -> Response:
     """Return the page that says what an action will do; with a refusal, why it was not done."""
-    with opened_stores() as (stores, database, ledgers):
-        state = require_ledger(ledgers, model, LoopFacts(), stores.ledger_url).state()
-        obstacle = action.obstacle(state)
-        values = {
-            "effect": obstacle or action.effect(state),
-            "fields": [] if obstacle else action.fields(state),
-            "head": state.sequence,
-        }
+    state = ledger.state()
+    obstacle = action.obstacle(state)
     return page(
         "action.html",
         request,
         status=409 if refusal or obstacle else 200,
-        model=model,
+        model=ledger.model,
         action=action,
+        effect=obstacle or action.effect(state),
+        fields=[] if obstacle else action.fields(state),
+        shown={"name": SHOWN, "version": action.subject(state)},
+        longest=LONGEST,
         possible=obstacle is None,
         refusal=refusal,
-        person=user.get_name(),
+        person=person,
         ledger=database,
-        **values,
     )
 
 
@@ -292,42 +302,54 @@ async def read_form(request: Request) -> dict[str, str]:
     "/models/{model}/actions/{name}", dependencies=[Depends(require_same_origin), Depends(require_control_access)]
 )
 def act(
-    model: Model, name: str, request: Request, user: GetUserDep, form: Annotated[dict[str, str], Depends(read_form)]
+    *,
+    model: Model,
+    name: str,
+    request: Request,
+    user: GetUserDep,
+    session: SessionDep,
+    form: Annotated[dict[str, str], Depends(read_form)],
 ) -> Response:
     """Start the run that carries out an action, in the name of the user, and lead back to the page of the model."""
-    from airflow.api.common.trigger_dag import trigger_dag
-    from airflow.exceptions import DagNotFound
-    from airflow.utils.types import DagRunTriggeredByType
-
-    action = action_named(name)
+    action, person = action_named(name), user.get_name()
     dag_id = f"{model}_{action.dag}"
-    requires_access_dag(method="POST", access_entity=DagAccessEntity.RUN, param_dag_id=dag_id)(request, user)
-    with opened_stores() as (stores, _, ledgers):
-        state = require_ledger(ledgers, model, LoopFacts(), stores.ledger_url).state()
-        refusal = action.obstacle(state) or invalid_field(action, form, state) or paused_dag(dag_id)
-        conf = {} if refusal else run_input(action, form, state)
-    if refusal:
-        return confirmation(model, action, request, user, refusal)
-    try:
-        run = trigger_dag(
-            dag_id, triggered_by=DagRunTriggeredByType.UI, triggering_user_name=user.get_name(), conf=conf
+    require_run_access(dag_id, request, user)
+    with opened_ledger(model, session) as (ledger, _, database):
+        state = ledger.state()
+        refusal = (
+            action.obstacle(state)
+            or stale_form(action, form, state)
+            or invalid_field(action, form, state)
+            or idle_dag(dag_id)
         )
-    except DagNotFound:
-        refusal = f"Airflow knows no Dag {dag_id} yet; the dag-processor has not read the file."
-        return confirmation(model, action, request, user, refusal)
-    run_id = "" if run is None else run.run_id
+        if refusal:
+            return confirmation(action, ledger, request, person=person, database=database, refusal=refusal)
+        run_id = start_run(dag_id, run_input(action, form, state), person)
     address = f"{root_of(request)}/models/{model}?dag={quote(dag_id)}&run={quote(run_id, safe='')}"
     return Response(status_code=303, headers={"Location": address})
 
 
-def paused_dag(dag_id: str) -> str | None:
-    """Return why a run of a Dag would wait for ever; None if it is not paused."""
+def start_run(dag_id: str, conf: dict[str, str], person: str) -> str:
+    """Start a Dag run in the name of a person, and return its id; raise HTTP 409 if Airflow has not read the Dag."""
+    from airflow.api.common.trigger_dag import trigger_dag
+    from airflow.exceptions import DagNotFound
+    from airflow.utils.types import DagRunTriggeredByType
+
+    try:
+        run = trigger_dag(dag_id, triggered_by=DagRunTriggeredByType.UI, triggering_user_name=person, conf=conf)
+    except DagNotFound:
+        raise HTTPException(409, f"Airflow has no version of the Dag {dag_id} that could run") from None
+    return "" if run is None else str(run.run_id)
+
+
+def idle_dag(dag_id: str) -> str | None:
+    """Return why a run of a Dag would not start; None if it would."""
     from airflow.models.dag import DagModel
 
     known = DagModel.get_current(dag_id)
-    if known is not None and known.is_paused:
-        return f"The Dag {dag_id} is paused, so nothing would happen; unpause it first."
-    return None
+    if known is None:
+        return f"Airflow knows no Dag {dag_id} yet; the dag-processor has not read the file."
+    return f"The Dag {dag_id} is paused, so nothing would happen; unpause it first." if known.is_paused else None
 
 
 def readable_error(request: Request, error: Exception) -> Response:

@@ -29,7 +29,7 @@ from airflow_mlops.core.overview.model_history import (
     metric_points,
     rollout_looks,
 )
-from airflow_mlops.core.overview.model_summary import ModelSummary, failed_training, refused_partition, summarise_model
+from airflow_mlops.core.overview.model_summary import ModelSummary, summarise_model
 from airflow_mlops.core.overview.sentences import describe_record, is_decision, tone_of
 from airflow_mlops.ui.airflow_facts import LoopFacts
 from airflow_mlops.ui.page_templates import svg
@@ -80,7 +80,9 @@ def state_with_runs(summary: ModelSummary, facts: LoopFacts) -> tuple[str, str]:
     return summary.state, summary.reason
 
 
-def model_view(ledger: Ledger, evidence: EvidenceStore, facts: LoopFacts, root: str) -> dict[str, Any]:
+def model_view(
+    ledger: Ledger, state: LoopState, evidence: EvidenceStore, facts: LoopFacts, root: str
+) -> dict[str, Any]:
     """Return the values of the page of a model; ``root`` is the address below which the pages are.
 
     Raises
@@ -88,7 +90,7 @@ def model_view(ledger: Ledger, evidence: EvidenceStore, facts: LoopFacts, root: 
     LedgerError
         If the ledger cannot be read.
     """
-    summary, state = summarise_model(ledger), ledger.state()
+    summary = summarise_model(ledger, state)
     name, reason = state_with_runs(summary, facts)
     # The links of a picture are many, so they are relative to the page.
     page, histogram = f"{root}/models/{summary.model}", f"{summary.model}/histogram"
@@ -107,7 +109,7 @@ def model_view(ledger: Ledger, evidence: EvidenceStore, facts: LoopFacts, root: 
         "reason": reason,
         "facts": facts,
         "alarms": summary.alarms,
-        "drawing": svg(loop_drawing(loop_nodes(ledger, state, summary))),
+        "drawing": svg(loop_drawing(loop_nodes(state, summary))),
         "points": points[::-1],
         "chart": svg(metric_chart(points, marks, metric=summary.metric)),
         "heat": svg(heat_map(drift.columns, drift.partitions, drift.cells)),
@@ -120,9 +122,9 @@ def model_view(ledger: Ledger, evidence: EvidenceStore, facts: LoopFacts, root: 
     }
 
 
-def loop_nodes(ledger: Ledger, state: LoopState, summary: ModelSummary) -> list[LoopNode]:
+def loop_nodes(state: LoopState, summary: ModelSummary) -> list[LoopNode]:
     """Return the stages of the loop with their states."""
-    refused, failure = refused_partition(state), failed_training(ledger)
+    refused, failure = summary.refused, summary.failed
     newest, scored = state.published.newest(), state.scored.newest()
     behind = newest is not None and state.champion is not None and scored is not None and scored < newest
     rollout, champion = state.rollout, state.champion

@@ -47,6 +47,7 @@ def render(template: str, **values: Any) -> str:
     return environment().get_template(template).render(**values)
 
 
+@cache
 def stylesheet() -> str:
     """Return the style of the pages and of the pictures in them."""
     return (FOLDER / "style.css").read_text(encoding="utf-8") + CHART_STYLE

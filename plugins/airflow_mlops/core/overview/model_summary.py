@@ -9,7 +9,6 @@ from typing import Any
 from airflow_mlops.core.ledger.protocols import Ledger
 from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.ledger.state import LoopState
-from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ledger.training_details import CandidateRefused, CandidateRegistered, TrainingFailed
 from airflow_mlops.core.ledger.watch_details import OverdueJudged, WindowJudged
 
@@ -39,16 +38,12 @@ class ModelSummary:
         Name of the metric that the watch measures; empty where none was measured.
     values : tuple of (str, float or None, bool)
         Newest measurements, oldest first: partition, value, and whether it alarmed.
-    rollout : OpenRollout or None
-        Rollout under way.
-    approval : str or None
-        Version that may be waiting for a person.
     last_retrain, last_cause : str or None
         Partition of the newest decision to retrain, and its reason.
     alarms : tuple of (str, str)
         Checks that alarm on the newest judged partition, and their sentences.
-    records : int
-        Records of the ledger.
+    refused, failed : str or None
+        Why the newest partition was refused, and why the newest training gave no version.
     """
 
     model: str
@@ -59,17 +54,11 @@ class ModelSummary:
     newest: str | None
     metric: str
     values: tuple[tuple[str, float | None, bool], ...]
-    rollout: OpenRollout | None
-    approval: str | None
     last_retrain: str | None
     last_cause: str | None
     alarms: tuple[tuple[str, str], ...]
-    records: int
-
-    @property
-    def urgency(self) -> tuple[int, str]:
-        """Key that sorts loops by who needs a person first."""
-        return STATES.index(self.state), self.model
+    refused: str | None
+    failed: str | None
 
     @property
     def value(self) -> float | None:
@@ -77,36 +66,45 @@ class ModelSummary:
         return next((value for _, value, _ in reversed(self.values) if value is not None), None)
 
 
-def summarise_model(ledger: Ledger) -> ModelSummary:
+def urgency(state: str, model: str) -> tuple[int, str]:
+    """Return the key that sorts loops by who needs a person first, given the state of one and its model."""
+    return STATES.index(state), model
+
+
+def summarise_model(ledger: Ledger, state: LoopState | None = None) -> ModelSummary:
     """Return where the loop of a ledger stands.
 
     It costs the same however long the history is: it asks for the newest facts alone.
+
+    Parameters
+    ----------
+    state : LoopState, optional
+        The state of the ledger, where it was read already.
 
     Raises
     ------
     LedgerError
         If the ledger does not answer or cannot be read.
     """
-    state = ledger.state()
+    state = ledger.state() if state is None else state
     judged = [*state.performance.newest_first(limit=SPARK_POINTS)][::-1]
-    alarms = newest_alarms(state)
-    retrain = state.last_retrain
-    name, reason = _assess(ledger, state, alarms)
+    alarms, refused, failed = newest_alarms(state), refused_partition(state), failed_training(ledger)
+    retrain, champion = state.last_retrain, state.champion
+    name, reason = ("failing", failure) if (failure := refused or failed) else _assess(state, alarms)
     return ModelSummary(
-        ledger.model,
-        name,
-        reason,
-        None if state.champion is None else state.champion.number,
-        None if state.champion is None else state.promoted_at,
-        state.published.newest(),
-        judged[-1][1].metric if judged else "",
-        tuple((partition, details.value, details.alarms) for partition, details in judged),
-        state.rollout,
-        waiting_version(state),
-        None if retrain is None else retrain.partition,
-        None if retrain is None else retrain.details.reason,
-        tuple((check, details.message) for check, details in alarms.items()),
-        state.sequence,
+        model=ledger.model,
+        state=name,
+        reason=reason,
+        champion=None if champion is None else champion.number,
+        promoted_at=None if champion is None else state.promoted_at,
+        newest=state.published.newest(),
+        metric=judged[-1][1].metric if judged else "",
+        values=tuple((partition, details.value, details.alarms) for partition, details in judged),
+        last_retrain=None if retrain is None else retrain.partition,
+        last_cause=None if retrain is None else retrain.details.reason,
+        alarms=tuple((check, details.message) for check, details in alarms.items()),
+        refused=refused,
+        failed=failed,
     )
 
 
@@ -145,11 +143,8 @@ def waiting_version(state: LoopState) -> str | None:
     return state.candidate.number
 
 
-def _assess(ledger: Ledger, state: LoopState, alarms: dict[str, WindowJudged]) -> tuple[str, str]:
-    """Return the state of a loop, one of ``STATES``, and the reason as a sentence."""
-    failure = refused_partition(state) or failed_training(ledger)
-    if failure:
-        return "failing", failure
+def _assess(state: LoopState, alarms: dict[str, WindowJudged]) -> tuple[str, str]:
+    """Return the state of a loop in which nothing failed, one of ``STATES``, and the reason as a sentence."""
     held = _held(state)
     if held:
         return "held", held

@@ -14,7 +14,7 @@ from airflow_mlops.core.ledger.rollout_details import Promoted, StageAnalysed
 from airflow_mlops.core.ledger.sql_ledger import SqlLedger, open_ledgers
 from airflow_mlops.core.ledger.watch_details import WindowJudged
 from airflow_mlops.core.overview.model_history import decision_marks, metric_points, rollout_looks
-from airflow_mlops.core.overview.model_summary import STATES, summarise_model
+from airflow_mlops.core.overview.model_summary import STATES, summarise_model, urgency
 from airflow_mlops.core.overview.sentences import SENTENCES, describe_record, is_decision, tone_of
 
 FROZEN = Path(__file__).parents[1] / "ledger" / "frozen" / "ledger.sqlite"
@@ -74,7 +74,8 @@ def test_an_alarm_stands_until_another_champion_serves(tmp_path: Path) -> None:
 
 
 def test_who_needs_a_person_comes_first(ledgers: dict[str, SqlLedger]) -> None:
-    ordered = sorted((summarise_model(ledger) for ledger in ledgers.values()), key=lambda summary: summary.urgency)
+    summaries = [summarise_model(ledger) for ledger in ledgers.values()]
+    ordered = sorted(summaries, key=lambda summary: urgency(summary.state, summary.model))
     assert [summary.model for summary in ordered][:2] == ["toy_alarms", "toy_people"]
     assert [STATES.index(summary.state) for summary in ordered] == sorted(STATES.index(s.state) for s in ordered)
 
@@ -89,7 +90,7 @@ def test_the_values_of_a_summary_are_those_of_the_newest_judgements(ledgers: dic
 
 def test_a_loop_of_which_nothing_is_known_is_new(url: str) -> None:
     summary = summarise_model(SqlLedger(url, "nobody"))
-    assert (summary.state, summary.champion, summary.value, summary.records) == ("new", None, None, 0)
+    assert (summary.state, summary.champion, summary.value) == ("new", None, None)
 
 
 def test_every_kind_of_record_has_a_sentence() -> None:
