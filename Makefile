@@ -79,6 +79,8 @@ PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); 
 WHOLE_FILES := integration contracts loop
 # Alembic runs these inside a migration; imported by themselves they fail.
 MIGRATIONS := plugins/airflow_mlops/core/ledger/migrations
+# Examples in docstrings are run with the unit tests, wherever there are some.
+DOCTESTED := $(addprefix plugins/airflow_mlops/,core doctor gateway testing/sagemaker_statistics.py ui)
 # What make check runs; with COVERAGE=1, as .ci/run calls both, make test leaves it to that.
 CHECKED := tests/unit/house tests/unit/docker
 # With COVERAGE=1 these suites measure the branches of the core, of which so many percent must be taken. Measuring makes
@@ -162,7 +164,7 @@ test: $(PROJECT_STAMP) $(DATA_STAMP) chromium prometheus
 	  echo "==> tests/$$suite"; started=$$SECONDS; \
 	  extra="$(call spread,worksteal)"; \
 	  case " $(WHOLE_FILES) " in *" $$suite "*) extra="$(call spread,loadfile --no-loadscope-reorder)";; esac; \
-	  if [ "$$suite" = unit ]; then extra="$$extra --doctest-modules plugins/airflow_mlops/core --ignore=$(MIGRATIONS) $(if $(COVERAGE),$(CHECKED:%=--ignore=%))"; fi; \
+	  if [ "$$suite" = unit ]; then extra="$$extra --doctest-modules $(DOCTESTED) --ignore=$(MIGRATIONS) $(if $(COVERAGE),$(CHECKED:%=--ignore=%))"; fi; \
 	  case " $(if $(COVERAGE),$(COVERED)) " in *" $$suite "*) extra="$$extra --cov --cov-branch --cov-report=";; esac; \
 	  COVERAGE_FILE="$(CURDIR)/build/coverage/$$suite" $(PYTHON) -m pytest "tests/$$suite" $$extra $(PYTEST) || failed="$$failed $$suite"; \
 	  echo "==> tests/$$suite took $$((SECONDS - started)) s"; \

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,77 +17,57 @@ from benchmarks.row import Row
 BUILD = Path(__file__).resolve().parents[1] / "build"
 
 
+MODULES = {
+    "parse_per_dag": "parse_per_dag",
+    "parse_200_loops": "many_loops",
+    "validate_100": "many_loops",
+    "cli_help": "many_loops",
+    "ingest": "ingest",
+    "ingest_csv": "ingest",
+    "ingest_one_file": "ingest_one_file",
+    "ingest_memory_growth": "ingest",
+    "validate_clean": "validate_clean",
+    "auc_gate": "auc_gate",
+    "multiclass_gate": "multiclass_gate",
+    "slices": "slices",
+    "register": "register",
+    "false_aborts": "false_aborts",
+    "interval_coverage": "interval_coverage",
+    "batch_score": "batch_score",
+    "score_lightgbm": "batch_score",
+    "gateway_requests": "gateway",
+    "gateway_hot_swaps": "gateway",
+    "profile_vs_decode": "drift_speed",
+    "profile_vs_evidently": "drift_speed",
+    "profile_vs_nannyml": "drift_speed",
+    "profile_memory_growth": "drift_speed",
+    "merge_365": "drift_speed",
+    "alarm_rates": "drift_rates",
+    "power": "drift_rates",
+    "state_1m": "ledger_1m",
+    "verify_1m": "ledger_1m",
+    "partition_growth": "partition_growth",
+    "page_50_models": "pages",
+    "page_model": "pages",
+}
+"""The module of each benchmark, whose function has its name, in the order of a whole run."""
+
+
 def main() -> int:
     """Run the benchmarks that the command line names, or all; return 0 only if every bar was reached."""
+    names = sys.argv[1:] or list(MODULES)
+    unknown = sorted(set(names) - set(MODULES))
+    if unknown:
+        print(f"no benchmark {unknown[0]!r}; there are {', '.join(MODULES)}", file=sys.stderr)
+        return 2
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="airflow-home-") as home:
         isolate_airflow(Path(home))
-        from benchmarks.auc_gate import auc_gate
-        from benchmarks.batch_score import batch_score, score_lightgbm
-        from benchmarks.drift_rates import alarm_rates, power
-        from benchmarks.drift_speed import (
-            merge_365,
-            profile_memory_growth,
-            profile_vs_decode,
-            profile_vs_evidently,
-            profile_vs_nannyml,
-        )
-        from benchmarks.false_aborts import false_aborts
-        from benchmarks.gateway import gateway_hot_swaps, gateway_requests
-        from benchmarks.ingest import ingest, ingest_csv, ingest_memory_growth
-        from benchmarks.ingest_one_file import ingest_one_file
-        from benchmarks.interval_coverage import interval_coverage
-        from benchmarks.ledger_1m import state_1m, verify_1m
-        from benchmarks.many_loops import cli_help, parse_200_loops, validate_100
-        from benchmarks.multiclass_gate import multiclass_gate
-        from benchmarks.pages import page_50_models, page_model
-        from benchmarks.parse_per_dag import parse_per_dag
-        from benchmarks.partition_growth import partition_growth
-        from benchmarks.register import register
-        from benchmarks.slices import slices
-        from benchmarks.validate_clean import validate_clean
-
-        benchmarks = {
-            "parse_per_dag": parse_per_dag,
-            "parse_200_loops": parse_200_loops,
-            "validate_100": validate_100,
-            "cli_help": cli_help,
-            "ingest": ingest,
-            "ingest_csv": ingest_csv,
-            "ingest_one_file": ingest_one_file,
-            "ingest_memory_growth": ingest_memory_growth,
-            "validate_clean": validate_clean,
-            "auc_gate": auc_gate,
-            "multiclass_gate": multiclass_gate,
-            "slices": slices,
-            "register": register,
-            "false_aborts": false_aborts,
-            "interval_coverage": interval_coverage,
-            "batch_score": batch_score,
-            "score_lightgbm": score_lightgbm,
-            "gateway_requests": gateway_requests,
-            "gateway_hot_swaps": gateway_hot_swaps,
-            "profile_vs_decode": profile_vs_decode,
-            "profile_vs_evidently": profile_vs_evidently,
-            "profile_vs_nannyml": profile_vs_nannyml,
-            "profile_memory_growth": profile_memory_growth,
-            "merge_365": merge_365,
-            "alarm_rates": alarm_rates,
-            "power": power,
-            "state_1m": state_1m,
-            "verify_1m": verify_1m,
-            "partition_growth": partition_growth,
-            "page_50_models": page_50_models,
-            "page_model": page_model,
-        }
-        names = sys.argv[1:] or list(benchmarks)
-        unknown = sorted(set(names) - set(benchmarks))
-        if unknown:
-            print(f"no benchmark {unknown[0]!r}; there are {', '.join(benchmarks)}", file=sys.stderr)
-            return 2
-        rows: list[Row] = []
         for name in names:
             print(f"==> {name}", flush=True)
-            measured = benchmarks[name]()
+            # Imported here: what it imports must find the isolated home.
+            run: Callable[[], list[Row]] = getattr(import_module(f"benchmarks.{MODULES[name]}"), name)
+            measured = run()
             store_rows(measured)
             rows += measured
     print_rows(rows)

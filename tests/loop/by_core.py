@@ -47,6 +47,18 @@ def roll_out(workspace: Workspace, key: str) -> None:
         run_rollout_step(workspace, version, index, key)
 
 
+def meet_change(workspace: Workspace, key: str) -> None:
+    """Publish, score, judge and decide on a partition, and register a candidate of it if one passes its gates."""
+    publish(workspace, key)
+    score_partition(workspace, key)
+    with suppress(NotReadyError):  # not every loop declares drift
+        detect_drift(workspace, key)
+    measure_performance(workspace, key)
+    decide_and_record(workspace, key, trigger="watch")
+    with suppress(GateError):  # a model of the week before the change cannot pass
+        register(workspace, key)
+
+
 def live_through(workspace: Workspace, key: str) -> None:
     """Run one partition through the core: ingest, score, judge, decide, train and roll out."""
     publish(workspace, key)

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -22,12 +23,13 @@ import pyarrow.parquet as pq
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.partition_key import partition_slug
+from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.ledger.watch_details import WindowJudged
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.workspace import Workspace
-from tests.loop.by_core import publish, register, roll_out
+from tests.loop.by_core import meet_change, publish, register, roll_out
 
 if TYPE_CHECKING:
     from airflow_mlops.testing.scheduler import InProcessScheduler
@@ -209,6 +211,15 @@ class Project:
     def publish(self, key: str) -> None:
         """Take a partition in by the core alone."""
         publish(self.workspace, key)
+
+    def bring_challenger(self) -> None:
+        """Bring version 2 into the first stage of its rollout by the core alone, after the relation has changed."""
+        self.seed(KEYS[:2])
+        for key in KEYS[2:4]:
+            self.put(key, level=6.0)
+            meet_change(self.workspace, key)
+        with suppress(NotReadyError):  # a stage waits for more than one partition
+            roll_out(self.workspace, KEYS[3])
 
     def register(self, key: str, *, by_hand: bool = False) -> None:
         """Train and register a candidate as of a partition by the core alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,17 +12,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
-from airflow_mlops.core.errors import GateError, NotReadyError
 from airflow_mlops.core.ledger.rollout_details import RolledBack
-from airflow_mlops.core.retrain.decide_retrain import decide_and_record
-from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.drift.detect_drift import detect_drift
-from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.testing.metadata import forget_everything
 from airflow_mlops.testing.scheduler import InProcessScheduler
 from tests.headless_chromium import chromium
 from tests.loop.airflow_pages import COOKIE, PREFIX, airflow_server, jwt_of
-from tests.loop.by_core import roll_out
 from tests.loop.project import KEYS, Project, make_project
 
 if TYPE_CHECKING:
@@ -77,18 +71,7 @@ class World:
 def world(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The world, made by the core alone up to the rollout."""
     project = make_project(tmp_path_factory.mktemp("walked"), watch=WATCH, rollout=ROLLOUT)
-    project.seed(KEYS[:2])
-    for key in KEYS[2:4]:
-        project.put(key, level=6.0)
-        project.publish(key)
-        score_partition(project.workspace, key)
-        detect_drift(project.workspace, key)
-        measure_performance(project.workspace, key)
-        decide_and_record(project.workspace, key, trigger="watch")
-        with suppress(GateError):  # a model of the week before the change cannot pass
-            project.register(key)
-    with suppress(NotReadyError):
-        roll_out(project.workspace, KEYS[3])
+    project.bring_challenger()
     forget_everything()
     with InProcessScheduler(project.dags) as scheduler, airflow_server() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_mlops.core.errors import GateError, NotReadyError
-from airflow_mlops.core.retrain.decide_retrain import decide_and_record
+from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.rollout.control_rollout import approve_stage
-from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.operators.approval import APPROVE, REJECT
 from tests.loop.by_core import roll_out
 from tests.loop.invariants import assert_invariants
@@ -46,17 +43,7 @@ def challenged(
 ) -> tuple[Project, InProcessScheduler]:
     """Return a project whose version 2 waits in its first stage for another week; the core alone brought it there."""
     project = make_project(folder, watch=WATCH, rollout=rollout)
-    project.seed(KEYS[:2])
-    for key in KEYS[2:4]:
-        project.put(key, level=6.0)
-        project.publish(key)
-        score_partition(project.workspace, key)
-        measure_performance(project.workspace, key)
-        decide_and_record(project.workspace, key, trigger="watch")
-        with suppress(GateError):  # a model of the week before the change cannot pass
-            project.register(key)
-    with suppress(NotReadyError):
-        roll_out(project.workspace, KEYS[3])
+    project.bring_challenger()
     assert project.workspace.registry.aliases() == {"champion": "1", "challenger": "2"}
     return project, start_scheduler(project.dags)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mlops.cli.loop_argument import add_command, loop_of
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
+from airflow_mlops.ui.airflow_facts import DAGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from airflow_mlops.cli.loop_argument import Commands
     from airflow_mlops.core.declaration.loop import Loop
-
-CONSUMERS_FIRST = ("control", "rollout", "train", "watch", "nightly", "score", "ingest")
-"""The ends of the ids of a loop's Dags: each hears only of Dags behind it."""
 
 
 def add_commands(commands: Commands) -> None:
@@ -67,7 +65,7 @@ def trigger_command(loop: Loop) -> str:
 
 def dag_ids(model: str) -> list[str]:
     """Return the ids of the Dags of a loop, consumers first."""
-    return [f"{model}_{end}" for end in CONSUMERS_FIRST]
+    return [f"{model}_{end}" for end in DAGS]
 
 
 def wait_for_dags(ids: Sequence[str], seconds: float) -> None:

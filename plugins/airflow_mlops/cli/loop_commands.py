@@ -25,27 +25,6 @@ if TYPE_CHECKING:
     from airflow_mlops.core.ledger.state_machine import OpenRollout, Version
     from airflow_mlops.core.workspace import Workspace
 
-SHOWN_KINDS = frozenset(
-    {
-        "partition_refused",
-        "retrain_decided",
-        "training_failed",
-        "candidate_refused",
-        "candidate_registered",
-        "rollout_started",
-        "stage_analysed",
-        "promoted",
-        "rolled_back",
-        "superseded",
-        "approved",
-        "rejected",
-        "approval_void",
-        "quarantine_lifted",
-        "reproduced",
-        "escalated",
-    }
-)
-
 
 def add_commands(commands: Commands) -> None:
     """Add the commands of this module to those of the command line."""
@@ -200,17 +179,15 @@ def corrected_since(state: LoopState, version: Version) -> list[str]:
 
 
 def history(args: argparse.Namespace) -> None:
-    """Print the records of decisions, or all records, oldest first."""
+    """Print the records of decisions and alarms, or all records, oldest first."""
     from airflow_mlops.core.ledger.rollout_details import Promoted
-    from airflow_mlops.core.ledger.training_details import RetrainDecided
-    from airflow_mlops.core.overview.sentences import describe_record
+    from airflow_mlops.core.overview.sentences import describe_record, is_decision
 
     workspace = workspace_of(args)
     state = workspace.state()
     for record in workspace.ledger.records():
         details = record.details
-        quiet = isinstance(details, RetrainDecided) and not details.retrain
-        if args.all or (record.kind in SHOWN_KINDS and not quiet):
+        if args.all or is_decision(record):
             promoted = isinstance(details, Promoted)
             summary = why_promoted(workspace, state, details) if promoted else describe_record(record)
             print(

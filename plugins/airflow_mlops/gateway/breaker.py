@@ -77,7 +77,7 @@ class Breaker:
 def e_value(rows: int, failures: int, limit: float) -> float:
     """Return the e-value against a share of failures of at most ``limit``: the factor by which the bet has grown.
 
-    >>> e_value(3, 3, 0.02) > ENOUGH, e_value(100, 2, 0.02) < 1
+    >>> e_value(3, 3, 0.02) > TRIP_THRESHOLD, e_value(100, 2, 0.02) < 1
     (True, True)
     """
     bets = [share for share in WORSE_SHARES if share > limit]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-DAGS = ("ingest", "score", "watch", "nightly", "train", "rollout", "control")
-"""The ends of the ids of the Dags of a loop."""
+DAGS = ("control", "rollout", "train", "watch", "nightly", "score", "ingest")
+"""The ends of the ids of a loop's Dags, consumers first: each hears only of Dags behind it."""
 TAG = "airflow-mlops"
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import MODULES
+
 HOUSE = Path(__file__).parents[3]
 PLUGINS = HOUSE / "plugins"
 
@@ -230,6 +232,12 @@ def test_reading_a_dag_file_imports_nothing_heavy(tmp_path: Path) -> None:
 
 def test_the_public_names_import_without_airflow(tmp_path: Path) -> None:
     assert run_python("import airflow_mlops, sys; print('airflow' in sys.modules)", tmp_path).strip() == "False"
+
+
+def test_every_benchmark_stands_in_its_module() -> None:
+    for name, module in MODULES.items():
+        text = (HOUSE / "benchmarks" / f"{module}.py").read_text(encoding="utf-8")
+        assert f"\ndef {name}(" in text, f"benchmarks/{module}.py has no benchmark {name}"
 
 
 def test_the_extra_all_has_every_extra_but_feast_and_the_demo() -> None:

@@ -243,7 +243,6 @@ FACTS = (
     data.LabelsArrived,
     watch.ReportRendered,
     training.TrainingStarted,
-    training.Reproduced,
     training.CardWritten,
     notice.Notified,
 )

@@ -71,47 +71,68 @@ def draft_contract(
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
         raise DeclarationError(f"{name!r} is no name: small letters, digits, _ and -, at most 63; say one with --name")
     (key, key_remark), (time, time_remark) = choose_roles(table, files, key, time)
-    keys = key_columns(key)
-    personal = {
-        column.name: guess
-        for column in table.columns.values()
-        # A date looks like the number of a telephone.
-        if (guess := guess_privacy(column.name, [] if column.time_formats else column.examples)) is not None
-    }
-    remarks = [remark for remark in (key_remark, time_remark) if remark]
-    remarks += [f"{column}: {reason}, so it is tagged {tag}" for column, (tag, reason) in personal.items()]
-    unsupported = [column for column in table.columns.values() if column.unsupported]
-    remarks += [
-        f"{column.name}: its type {column.unsupported} cannot be kept, so it is ignored" for column in unsupported
-    ]
-    if len(files) == 1:
-        remarks += suggest_every(table, time)
+    personal = personal_columns(table)
     names = contract_names(table.columns)
+    remarks = [
+        *(remark for remark in (key_remark, time_remark) if remark),
+        *(f"{column}: {reason}, so it is tagged {tag}" for column, (tag, reason) in personal.items()),
+        *table_remarks(table, names, suggest_every(table, time) if len(files) == 1 else []),
+    ]
+    head = [
+        *header_lines(table, files, remarks),
+        f"contract: {quote_yaml(name)}",
+        f"key: {key_yaml([names[part] for part in key_columns(key)])}",
+        f"time: {quote_yaml(names[time])}",
+    ]
+    lines = [*head, *column_lines(table, names, personal, roles={*key_columns(key), time})]
+    return ContractDraft("\n".join(lines) + "\n", key, time, tuple(remarks), frozenset(personal), table.source, names)
+
+
+def personal_columns(table: LearnedTable) -> dict[str, tuple[str, str]]:
+    """Return the columns that may be about people: by name, the tag of each and the reason for it."""
+    # A date looks like the number of a telephone.
+    guesses = {
+        column.name: guess_privacy(column.name, [] if column.time_formats else column.examples)
+        for column in table.columns.values()
+    }
+    return {name: guess for name, guess in guesses.items() if guess is not None}
+
+
+def table_remarks(table: LearnedTable, names: dict[str, str], schedule: list[str]) -> list[str]:
+    """Return a remark on every guess about the columns and the source of a table; ``schedule`` stands among them."""
+    columns = table.columns.values()
+    unsupported = {column.name: column.unsupported for column in columns if column.unsupported}
+    remarks = [f"{name}: its type {kind} cannot be kept, so it is ignored" for name, kind in unsupported.items()]
+    remarks += schedule
     remarks += [f"{name} is the column {arriving!r}" for arriving, name in names.items() if name != arriving]
     if table.broken:
         remarks.append(f"{table.broken:,} rows could not be split into columns and were left out")
-    source = table.source
     remarks += [f"NOT DECIDED: {words}" for words in table.undecided]
-    if source:
-        remarks.append(f"data.source needs {', '.join(f'{key}: {json.dumps(value)}' for key, value in source.items())}")
-    lines = [*header_lines(table, files, remarks), f"contract: {quote_yaml(name)}"]
-    lines += [
-        f"key: {key_yaml([names[part] for part in keys])}",
-        f"time: {quote_yaml(names[time])}",
+    if table.source:
+        needed = ", ".join(f"{key}: {json.dumps(value)}" for key, value in table.source.items())
+        remarks.append(f"data.source needs {needed}")
+    return remarks
+
+
+def column_lines(
+    table: LearnedTable, names: dict[str, str], personal: dict[str, tuple[str, str]], *, roles: set[str]
+) -> list[str]:
+    """Return the lines of a contract about its columns; ``roles`` are those that are its key or its time."""
+    columns = list(table.columns.values())
+    # The names are patterns: brackets around a star make it stand for itself.
+    ignored = [re.sub(r"([*?\[])", r"[\1]", column.name) for column in columns if column.unsupported]
+    patterns = ", ".join(quote_yaml(pattern, always=True) for pattern in ignored)
+    return [
+        *([f"ignore: [{patterns}]"] if ignored else []),
+        "columns:",
+        *(
+            column_line(
+                column, table, personal.get(column.name), name=names[column.name], has_role=column.name in roles
+            )
+            for column in columns
+            if not column.unsupported
+        ),
     ]
-    if unsupported:
-        # The names are patterns: brackets around a star make it stand for itself.
-        patterns = [re.sub(r"([*?\[])", r"[\1]", column.name) for column in unsupported]
-        lines.append(f"ignore: [{', '.join(quote_yaml(pattern, always=True) for pattern in patterns)}]")
-    lines.append("columns:")
-    lines += [
-        column_line(
-            column, table, personal.get(column.name), name=names[column.name], has_role=column.name in (*keys, time)
-        )
-        for column in table.columns.values()
-        if not column.unsupported
-    ]
-    return ContractDraft("\n".join(lines) + "\n", key, time, tuple(remarks), frozenset(personal), source, names)
 
 
 def choose_roles(
