@@ -10,8 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-# A single row is too little work for several threads: synchronising them costs more than they save.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+if __name__ == "__main__":
+    # A single row is too little work for several threads: synchronising them costs more than they save.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.read_loop import read_loop

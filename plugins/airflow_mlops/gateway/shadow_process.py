@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import msgspec
 
 from airflow_mlops.gateway.shadow_link import ShadowResult, ShadowRow, encode_frame
@@ -30,6 +28,7 @@ NICER = 10
 
 def main() -> int:
     """Load the version, report it, and predict until the input ends."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a version brings scikit-learn: one row needs no threads
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     os.nice(NICER)

@@ -209,6 +209,18 @@ def test_the_core_runs_where_airflow_is_never_imported(tmp_path: Path) -> None:
     assert run_python(code, tmp_path).strip() == "False"
 
 
+def test_no_import_changes_the_environment(tmp_path: Path) -> None:
+    # A number of threads that an import leaves behind is inherited by the fits that follow, and changes their bytes.
+    names = [name for room in ("core", "gateway") for name in modules_below(PLUGINS / "airflow_mlops" / room)]
+    names.remove("airflow_mlops.core.ledger.migrations.env")
+    code = (
+        f"import importlib, os, sys\nbefore = dict(os.environ)\nfor name in {names!r}: importlib.import_module(name)\n"
+        "of_openmp = ('KMP_INIT_AT_FORK', 'KMP_DUPLICATE_LIB_OK')  # scikit-learn's, and they leave results alone\n"
+        "print([n for n in {**before, **os.environ} if before.get(n) != os.environ.get(n) and n not in of_openmp])"
+    )
+    assert run_python(code, tmp_path).strip().splitlines()[-1] == "[]"
+
+
 def test_the_core_touches_a_backend_only_in_the_files_named_after_it() -> None:
     misplaced = [
         f"{path.relative_to(HOUSE)} imports {library}"
