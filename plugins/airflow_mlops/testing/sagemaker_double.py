@@ -25,6 +25,8 @@ from typing import Any, Self
 
 from pyarrow.fs import FileSelector, S3FileSystem
 
+from airflow_mlops.core.training.child_process import arithmetic_variables
+
 ENDED = ("Completed", "Failed", "Stopped")
 
 
@@ -170,7 +172,7 @@ class SageMakerDouble:
             part.replace("/opt/ml", str(folder)) for part in (*run["ContainerEntrypoint"], *run["ContainerArguments"])
         ]
         command[0] = sys.executable if command[0] == "python" else command[0]
-        process = subprocess.Popen(command, cwd=folder, env={"PATH": os.environ["PATH"]})
+        process = subprocess.Popen(command, cwd=folder, env={"PATH": os.environ["PATH"]} | arithmetic_variables())
         self._processes[name] = process
         try:
             return process.wait(job["StoppingCondition"]["MaxRuntimeInSeconds"])

@@ -136,7 +136,7 @@ def child_of(pid: int, parent: int) -> bool:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == parent
 
 
-def test_a_fit_sees_no_secret_and_neither_airflow_nor_mlflow(
+def test_a_fit_sees_what_arithmetic_needs_but_no_secret_and_neither_airflow_nor_mlflow(
     ask: Any, rows: FitRows, project: Path, other_python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (
@@ -146,12 +146,14 @@ def test_a_fit_sees_no_secret_and_neither_airflow_nor_mlflow(
         "MLFLOW_TRACKING_PASSWORD",
     ):
         monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("OPENBLAS_LIKE_THE_WORKER", "1")
     with pytest.raises(TrainingError, match="types that are not trusted"):
         ChildStep(python=other_python).fit(ask("telling"), rows)
     (file,) = project.glob("train_*/seen.json")
     seen = json.loads(file.read_text())
     assert "hunter2" not in json.dumps([seen["environ"], seen["argv"]])
     assert not [name for name in seen["environ"] if name.startswith(("AIRFLOW", "AWS", "MLFLOW"))]
+    assert seen["environ"]["OPENBLAS_LIKE_THE_WORKER"] == "1"
     assert not {"airflow", "mlflow"} & set(seen["modules"])
     assert seen["argv"][-2:] == ["fit", "--attended"]
 

@@ -1,15 +1,15 @@
 """Reproduce a version from its stored request, and compare the predictions.
 
 The stored request pins the partitions by content, the function and its code, the seed and the candidate. It is
-fitted where the declaration says, into a scratch file, and both models predict the original holdout. The second
-model never becomes a version; the verdict is recorded.
+fitted where the declaration says, into a scratch file, in as many threads as then, and both models predict the
+original holdout. The second model never becomes a version; the verdict is recorded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import Reproduced
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.own_code import load_own_model
+from airflow_mlops.core.training.arithmetic import ARITHMETIC, recorded_threads
 from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.training.fit_candidate import fit_request_of, run_fit
 from airflow_mlops.core.training.predict import predict
@@ -70,11 +71,13 @@ def reproduce_version(workspace: Workspace, number: str, *, tolerance: float = 0
     request = request_of(workspace, version)
     require_same_code(workspace, request, number)
     schema = schema_at_fit(workspace, version, request)
+    then = dict(version.details.environment or {})
     try:
         holdout = read_rows(workspace, request.window.holdout, schema=schema)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "model.skops"
             fit = fit_request_of(workspace, request, str(version.details.candidate), path)
+            fit = replace(fit, threads=recorded_threads(then))
             fitted = run_fit(workspace, fit, schema=schema)
             refitted = load_own_model(workspace, path, fitted.digest, request.own_code, f"version {number}")
     except (DataError, TrainingError) as error:
@@ -85,7 +88,7 @@ def reproduce_version(workspace: Workspace, number: str, *, tolerance: float = 0
     largest = float(np.abs(first - second).max(initial=0.0))
     identical = bool(np.array_equal(first, second))
     verdict = "identical" if identical else "within tolerance" if largest <= tolerance else "different"
-    changed = environment_changes(dict(version.details.environment or {}), fitted.environment)
+    changed = environment_changes(then, comparable(then, fitted.environment))
     reproduction = Reproduction(
         number,
         verdict,
@@ -97,6 +100,11 @@ def reproduce_version(workspace: Workspace, number: str, *, tolerance: float = 0
     )
     record_reproduction(workspace, version, reproduction)
     return reproduction
+
+
+def comparable(then: dict[str, Any], now: dict[str, str]) -> dict[str, str]:
+    """Return an environment without what the earlier one, of a time that did not note it, says nothing of."""
+    return {name: now[name] for name in now if name in then or name not in ARITHMETIC}
 
 
 def find_version(workspace: Workspace, number: str) -> Version:
@@ -151,7 +159,7 @@ def describe_verdict(verdict: str, rows: int, largest: float, tolerance: float, 
         "within tolerance": f"within tolerance: {rows:,} predictions differ by at most {largest:g} of {tolerance:g}",
         "different": f"different: predictions differ by up to {largest:g} on {rows:,} rows (allowed {tolerance:g})",
     }
-    return words[verdict] + (f"; installed otherwise: {'; '.join(changed)}" if changed else "")
+    return words[verdict] + (f"; not as it was: {'; '.join(changed)}" if changed else "")
 
 
 def record_reproduction(workspace: Workspace, version: Version, reproduction: Reproduction) -> None:

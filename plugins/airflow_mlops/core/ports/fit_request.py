@@ -49,6 +49,8 @@ class FitRequest:
         Digests of the modules that define them.
     threshold : dict, optional
         ``value`` of the threshold of two classes, or ``costs`` and ``validation``, where it is chosen.
+    threads : dict of str to int, optional
+        Most threads of the pools ``openmp`` and ``blas``, where a fit is made again; None takes what there is.
     """
 
     model: str
@@ -70,6 +72,7 @@ class FitRequest:
     weights: dict[str, Any] | None = None
     quantiles: list[float] | None = None
     threshold: dict[str, Any] | None = None
+    threads: dict[str, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""
@@ -86,7 +89,8 @@ class FitResult:
     """A fitted candidate: the digest of its file, and the facts that its reproduction needs.
 
     ``search`` has the trials and ``best_params`` the best of them; ``environment`` has the version of every package
-    that the model depends on, of Python, and the platform.
+    that the model depends on, of Python, the platform, and the arithmetic of the fit:
+    threads, and the processor whose kernels it took.
     """
 
     candidate: str

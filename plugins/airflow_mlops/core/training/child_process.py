@@ -33,15 +33,22 @@ INHERITED = (
     "TMPDIR",
     "LD_LIBRARY_PATH",
     "PYTHONHASHSEED",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
     "LOKY_MAX_CPU_COUNT",
-    "OMP_WAIT_POLICY",
     "CUDA_VISIBLE_DEVICES",
 )
 """Environment variables that a child inherits: nothing of Airflow, no connection, no credentials."""
+OF_ARITHMETIC = ("OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "KMP_", "NPY_")
+"""How further ones begin: they choose threads and kernels, so without them a child adds up in another order."""
+
+
+def inherited_variables() -> dict[str, str]:
+    """Return the environment variables of this process that a child inherits."""
+    return {name: os.environ[name] for name in INHERITED if name in os.environ} | arithmetic_variables()
+
+
+def arithmetic_variables() -> dict[str, str]:
+    """Return the environment variables of this process that choose threads and kernels."""
+    return {name: value for name, value in os.environ.items() if name.startswith(OF_ARITHMETIC)}
 
 
 class AttendedChild:
@@ -54,15 +61,14 @@ class AttendedChild:
     request : bytes
         One line for its standard input.
     variables : mapping
-        Environment variables beside :data:`INHERITED`.
+        Environment variables beside :func:`inherited_variables`.
     """
 
     def __init__(self, command: Sequence[str], request: bytes, variables: Mapping[str, str]) -> None:
-        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603
             list(command),
-            env=inherited | dict(variables),
+            env=inherited_variables() | dict(variables),
             start_new_session=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

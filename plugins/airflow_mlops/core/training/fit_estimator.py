@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from airflow_mlops.core.declaration.quantiles import quantiles_of
 from airflow_mlops.core.declaration.user_function import BOOSTERS, Candidate, build_candidates
 from airflow_mlops.core.errors import TrainingError
@@ -15,6 +17,7 @@ from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environm
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import save_model
 from airflow_mlops.core.registry.own_code import verified_own_types
+from airflow_mlops.core.training.arithmetic import arithmetic_in_use
 from airflow_mlops.core.training.decision_threshold import fit_threshold, threshold_of
 from airflow_mlops.core.training.early_stopping import fit_with_early_stopping
 from airflow_mlops.core.training.export_graph import as_kept
@@ -41,9 +44,10 @@ def fit_request(request: FitRequest, rows: FitRows) -> FitResult:
     with seed_generators(request.seed):
         candidate = candidate_of(request)
         started = time.monotonic()
-        model, best, search = fit_or_search(candidate, request, rows)
-        check_usable(model, request, rows)
-        versions = environment() | booster_version(model)
+        with threadpool_limits(request.threads):
+            model, best, search = fit_or_search(candidate, request, rows)
+            check_usable(model, request, rows)
+            versions = environment() | booster_version(model) | arithmetic_in_use()
         if request.threshold is not None:
             model = with_threshold(model, request, rows)
             best = {**best, "threshold": threshold_of(model)}

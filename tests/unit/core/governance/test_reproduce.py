@@ -9,7 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from joblib import cpu_count
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, SGDRegressor
+from threadpoolctl import threadpool_limits
 
 from airflow_mlops.core.data.forget_subject import forget_subject
 from airflow_mlops.core.errors import ReproductionError
@@ -19,6 +22,7 @@ from airflow_mlops.core.governance.explain_row import explain_row
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
+from airflow_mlops.core.training import fit_estimator
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import ingest, toy_fields, toy_loop, toy_rows, train, week
@@ -46,6 +50,15 @@ def seeded(seed: int) -> Any:
     from sklearn.pipeline import make_pipeline
 
     return make_pipeline(make_column_transformer(("passthrough", ["x"])), SGDRegressor(max_iter=5, tol=None))
+
+
+def boosted(seed: int) -> Any:
+    """Return boosted trees, whose last digits depend on the number of threads that add up a histogram."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.pipeline import make_pipeline
+
+    trees = HistGradientBoostingRegressor(max_iter=5, min_samples_leaf=2, random_state=seed)
+    return make_pipeline(make_column_transformer(("passthrough", ["x"])), trees)
 
 
 def plain(seed: int) -> Any:
@@ -88,6 +101,34 @@ def test_a_version_made_again_predicts_the_same_bits_and_is_the_same_file(tmp_pa
     assert (result.verdict, result.rows, result.largest_difference, result.same_file) == ("identical", 120, 0.0, True)
     assert result.reason == "identical: all 120 predictions of its holdout are the same, bit for bit"
     assert workspace.state().reproduced["1"].details.verdict == "identical"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_it_is_fitted_in_as_many_threads_as_then(tmp_path: Path, threads: int) -> None:
+    with threadpool_limits(threads):
+        workspace = with_version(tmp_path, "boosted")
+    with threadpool_limits(3 - threads):
+        result = reproduce_version(workspace, "1")
+    assert (result.verdict, result.same_file, result.changed) == ("identical", True, ())
+
+
+def test_more_threads_than_there_are_here_are_named_beside_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(fit_estimator, "arithmetic_in_use", lambda: {"openmp_threads": "4096", "blas_threads": "1"})
+        workspace = with_version(tmp_path, "boosted")
+    (changed,) = [text for text in reproduce_version(workspace, "1").changed if text.startswith("openmp")]
+    assert changed == f"openmp_threads 4096, now {cpu_count()}"
+
+
+def test_a_version_of_a_time_that_noted_no_arithmetic_is_compared_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(fit_estimator, "arithmetic_in_use", dict)
+        workspace = with_version(tmp_path)
+    assert reproduce_version(workspace, "1").changed == ()
     assert set(workspace.state().versions) == {"1"}
 
 
