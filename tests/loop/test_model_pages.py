@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -57,6 +58,7 @@ def addresses(client: Any, project: Project) -> list[tuple[str, str]]:
         "{partition}": KEYS[3],
         "{dag_id}": project.dag("watch"),
         "{name}": "abort",
+        "{question}": str(UUID(int=0)),
     }
     routes = []
     for route in plugin_routes(client):

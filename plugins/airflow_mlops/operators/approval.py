@@ -42,7 +42,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         approval = workspace.state().approved.get(version.number)
         if approval is not None:
             return {"version": version.number, "by": approval.details.by}
-        starters = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
+        starters = sorted({*people_behind(workspace.ledger, version), *filter(None, [started_by(context)])})
         self.subject = f"May version {version.number} of {workspace.loop.model} be rolled out?"
         self.body = format_question(workspace, version, starters)
         record_question(workspace, version, self.subject)
@@ -103,7 +103,7 @@ class ApproveStageOperator(ApproveVersionOperator):
         version = rollout.version
         if rollout.stage >= self.index or self.index in rollout.approved:
             return {"version": version.number, "stage": stage.name}
-        starters = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
+        starters = sorted({*people_behind(workspace.ledger, version), *filter(None, [started_by(context)])})
         self.subject = f"May version {version.number} of {workspace.loop.model} go on to {stage.name}?"
         self.body = "\n\n".join([format_analyses(workspace), format_question(workspace, version, starters)])
         record_question(workspace, version, self.subject, step=stage.name)
