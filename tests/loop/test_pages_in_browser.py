@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
@@ -18,7 +19,7 @@ from airflow_mlops.testing.scheduler import InProcessScheduler
 from airflow_mlops.ui.airflow_facts import loop_facts
 from tests.headless_chromium import chromium
 from tests.loop.airflow_pages import COOKIE, PREFIX, airflow_server, jwt_of
-from tests.loop.project import KEYS, Project, make_project
+from tests.loop.project import KEYS, Project, make_project, week
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -88,8 +89,10 @@ def world(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     project.bring_challenger()
     (project.dags / "loop_dags.py").rename(project.dags / "first_loop_dags.py")
     asking = make_project(folder, rollout=ASKED)
+    asking.fields["data"]["tolerance"] = 0.1
     for key in KEYS[:2]:
-        asking.put(key)
+        rows = week(key)
+        asking.put(key, pa.concat_tables([rows, rows.slice(0, 1)]))
         asking.publish(key)
     asking.register(KEYS[1], by_hand=True)
     forget_everything()
@@ -127,7 +130,19 @@ def same_site(world: World) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["/models", "MODEL", "MODEL/records", "MODEL/actions/abort", "HISTOGRAM", "ASKING", "APPROVAL"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models",
+        "MODEL",
+        "MODEL/records",
+        "MODEL/actions/abort",
+        "HISTOGRAM",
+        "ASKING",
+        "APPROVAL",
+        "ASKING/quarantine",
+    ],
+)
 def test_axe_finds_nothing_serious(world: World, path: str, scheme: str) -> None:
     paths = {
         "MODEL": world.model_path,
@@ -226,3 +241,14 @@ def test_an_editor_approves_a_version_where_a_viewer_only_reads_the_question(wor
     (approved,) = world.asking.of_kind("approved")
     assert (approved.details.by, approved.details.version) == ("ann", "1")
     assert world.asking.workspace.registry.aliases() == {"champion": "1"}
+
+
+def test_an_editor_finds_the_rows_in_quarantine_and_a_viewer_does_not(world: World) -> None:
+    path = f"/models/{world.asking.model}"
+    with world.visit("VIEWER", path) as page:
+        assert page.locator("a[href*='/quarantine']").count() == 0
+        assert page.request.get(f"{world.address}{PREFIX}{path}/quarantine").status == 403
+    with world.visit("USER", path) as page:
+        page.locator("a[href*='/quarantine']").first.click()
+        assert page.get_by_role("heading", name="id: is not unique").count() == 1
+        assert page.locator("li", has_text="x1").count() >= 1

@@ -1,4 +1,4 @@
-"""What the page of a question says: the version that is meant, its gates, what each answer does, and why one is void."""
+"""What the page of a question says: the version that is meant, its gates, and what each answer does."""
 
 from __future__ import annotations
 
@@ -77,9 +77,7 @@ def void_approval(approval: OpenApproval, ledger: Ledger, state: LoopState, name
     return why_void(version, names, {*people_behind(ledger, version), *started})
 
 
-def refused_answer(
-    approval: OpenApproval, ledger: Ledger, form: dict[str, str], names: tuple[str, ...]
-) -> str | None:
+def refused_answer(approval: OpenApproval, ledger: Ledger, form: dict[str, str], names: tuple[str, ...]) -> str | None:
     """Return why an answer is not taken, in words; None where it is."""
     state, wanted = ledger.state(), question_asked(ledger, approval.subject)
     obstacle = obstacle_to_answer(wanted, state)

@@ -27,8 +27,8 @@ from airflow_mlops.core.open_workspace import Stores
 from airflow_mlops.core.overview.model_summary import STATES, ModelSummary, summarise_model, urgency
 from airflow_mlops.ui.actions import ACTIONS, LONGEST, SHOWN, Action, invalid_field, run_input, stale_form
 from airflow_mlops.ui.airflow_facts import LoopFacts, given_answer, loop_facts, model_of, run_state
-from airflow_mlops.ui.column_view import column_view
 from airflow_mlops.ui.approval_view import OPTIONS
+from airflow_mlops.ui.column_view import column_view
 from airflow_mlops.ui.guards import (
     MODEL,
     may_answer,
@@ -217,6 +217,7 @@ def one_model(
             if approval.dag_id == f"{model}_rollout" and approval.options == OPTIONS
             if may_answer(model, approval.assigned, request, user)
         },
+        may_see_rows=may_run(f"{model}_control", request, user),
         ledger=database,
         **values,
     )

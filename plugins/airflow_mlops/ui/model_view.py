@@ -217,6 +217,7 @@ def partition_rows(ledger: Ledger, state: LoopState, reports: str) -> list[dict[
                 "partition": key,
                 "rows": published.rows if published else None,
                 "quarantined": published.quarantined if published else None,
+                "refused": refusal is not None,
                 "why": f"refused: {refusal.reason}" if refusal else "; ".join(published.warnings if published else ()),
                 "scored_by": f"version {scored.champion}" if scored else "not scored",
                 "labelled": labelled_share(measured, scored),
