@@ -70,6 +70,7 @@ def evaluate_candidates(
         **best_fields,
         "champion": context.champion_number,
         "report": report,
+        "training_seconds": round(sum(float(each.get("fit_seconds") or 0.0) for each in fits), 3),
         **({"left_out": left_out} if left_out else {}),
     }
 
@@ -160,6 +161,7 @@ def require_gates(workspace: Workspace, request: TrainingRequest, evaluated: dic
                 reason=str(error),
                 report=evaluated["report"],
                 left_out=evaluated.get("left_out"),
+                training_seconds=evaluated.get("training_seconds"),
             ),
             f"candidate_refused:{request.decision}",
             request.partition,
