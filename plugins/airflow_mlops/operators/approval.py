@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 
+from airflow_mlops.operators.links import ModelPageLink
 from airflow_mlops.operators.notified import call_notifiers
 from airflow_mlops.operators.stage import StageOperator
 
@@ -28,6 +29,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
     version waits.
     """
 
+    operator_extra_links = (ModelPageLink(),)
     template_fields: Sequence[str] = ("partition",)
 
     def __init__(self, **kwargs: Any) -> None:

@@ -24,7 +24,7 @@ def quarantine(model: Model, request: Request, session: SessionDep, partition: N
     """Answer with rows of a partition's quarantine by reason; of the newest one that has some, if none is named."""
     from airflow_mlops.core.data.delta_snapshots import DeltaPartitions
     from airflow_mlops.core.data.quarantined_rows import open_quarantine
-    from airflow_mlops.core.data.sample_quarantine import sample_quarantine
+    from airflow_mlops.core.data.sample_quarantine import QuarantineSample, sample_quarantine
     from airflow_mlops.core.declaration.partition_key import partition_key
 
     with opened_stores() as (stores, database, ledgers):
@@ -42,9 +42,10 @@ def quarantine(model: Model, request: Request, session: SessionDep, partition: N
         details = state.refused.get(key) or state.published[key]
         try:
             rows = open_quarantine(DeltaPartitions(stores.lake / model / "quarantine"), state, key)
-            found = {"sample": sample_quarantine(rows, details.personal), "missing": None}
+            sample: QuarantineSample | None = sample_quarantine(rows, details.personal)
+            missing = ""
         except DataError as error:
-            found = {"sample": None, "missing": str(error)}
+            sample, missing = None, str(error)
     return page(
         "quarantine.html",
         request,
@@ -53,8 +54,9 @@ def quarantine(model: Model, request: Request, session: SessionDep, partition: N
         partitions=listed,
         refused=key in state.refused,
         personal=details.personal,
+        sample=sample,
+        missing=missing,
         ledger=database,
-        **found,
     )
 
 

@@ -62,7 +62,7 @@ def evaluate_candidates(
     missing = [_entry_left_out({"candidate": name}, left_out[name]) for name in sorted(set(left_out) - set(failures))]
     document = _report(workspace, context, [*entries, *missing], str(best["candidate"]))
     report = workspace.evidence.put(document)
-    track_training(workspace, context, document, models)
+    run = track_training(workspace, context, document, models)
     fit = next(fit for fit in fits if fit["candidate"] == best["candidate"])
     best_fields = {name: best[name] for name in RETURNED}
     return {
@@ -72,6 +72,7 @@ def evaluate_candidates(
         "report": report,
         "training_seconds": round(sum(float(each.get("fit_seconds") or 0.0) for each in fits), 3),
         **({"left_out": left_out} if left_out else {}),
+        **({"run": run} if run else {}),
     }
 
 
