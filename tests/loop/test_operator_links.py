@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def links_of(dag_id: str, key: str) -> dict[str, str]:
-    """Return what Airflow has stored for a button, by the task."""
+    """Return the addresses that Airflow has stored for a button, by task."""
     query = select(XComModel).where(XComModel.dag_id == dag_id, XComModel.key == key)
     with session_scope() as session:
         return {row.task_id: XComModel.deserialize_value(row) for row in session.scalars(query)}

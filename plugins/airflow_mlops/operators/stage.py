@@ -141,7 +141,7 @@ class StageOperator(BaseOperator):
                     context["outlet_events"][outlet].add_partitions(partition)
 
     def note_mlflow_page(self, button: str, path: str) -> None:
-        """Let a button lead to a page of the MLflow server; to nothing where MLflow is a database."""
+        """Note the page of the MLflow server that a button leads to; none where MLflow is a database."""
         from airflow_mlops.hooks.workspace import WorkspaceHook
 
         stores = WorkspaceHook(self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id).stores()

@@ -1,4 +1,4 @@
-"""What the page of a question says: the version that is meant, its gates, and what each answer does."""
+"""The values of the page of a question: the version that is meant, its gates, and the effect of each answer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def obstacle_to_answer(wanted: ApprovalWanted | None, state: LoopState) -> str |
 
 
 def effects_of(wanted: ApprovalWanted, state: LoopState) -> dict[str, str]:
-    """Return what each answer will do, a sentence by its option."""
+    """Return the effect of each answer, a sentence by its option."""
     number, champion = wanted.version, state.champion
     serves = "no version serves" if champion is None else f"version {champion.number} serves"
     if wanted.name:

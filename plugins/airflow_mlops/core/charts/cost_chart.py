@@ -1,4 +1,4 @@
-"""What retrains cost beside what a stale model costs: summed regret over partitions, and the time of fits below it."""
+"""The cost of retrains beside that of a stale model: summed regret over partitions, and the time of fits below it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loop's retrains have cost, beside what a stale champion has cost: fits, regret, and the declared limits."""
+"""The cost of a loop's retrains beside that of a stale champion: fits, regret, and the declared limits."""
 
 from __future__ import annotations
 

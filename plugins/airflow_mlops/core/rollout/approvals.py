@@ -53,9 +53,9 @@ def version_in_question(state: LoopState) -> Version | None:
 
 
 def question_asked(ledger: Ledger, question: str) -> ApprovalWanted | None:
-    """Return what a person was asked about by the words of the question; None where it is not among the newest."""
-    asked = islice(ledger.records(ApprovalWanted, newest_first=True), QUESTIONS_READ)
-    return next((record.details for record in asked if record.details.question == question), None)
+    """Return the version and step of a question by its words; None where it is not among the newest."""
+    records = islice(ledger.records(ApprovalWanted, newest_first=True), QUESTIONS_READ)
+    return next((record.details for record in records if record.details.question == question), None)
 
 
 def people_behind(ledger: Ledger, version: Version) -> list[str]:

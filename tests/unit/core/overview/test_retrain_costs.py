@@ -1,4 +1,4 @@
-"""What retrains cost beside what a stale champion costs, as the ledger knows it."""
+"""The cost of retrains beside that of a stale champion, as the ledger knows it."""
 
 from __future__ import annotations
 
