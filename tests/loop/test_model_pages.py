@@ -108,8 +108,8 @@ def test_the_page_of_a_model_tells_what_its_retrains_cost(airflow: Any, project:
     (registered,) = project.of_kind("candidate_registered")
     seconds = registered.details.training_seconds
     assert seconds >= registered.details.fit_seconds - 0.001
-    assert "Policy: by alarm. Cooldown: 1 partitions; the last retrain was 5 ago." in section
-    assert "Budget: 13 promotions in 52 partitions; 1 were made in the newest 7." in section
+    assert "Policy: by alarm. Cooldown: 1 partition; the last retrain was 5 ago." in section
+    assert "Budget: 13 promotions in 52 partitions; 1 used in the newest 7." in section
     assert "<summary>1 trainings" in section
     assert "<td>first model</td>" in section
     assert f"<td>{registered.details.rows}</td><td>version 1</td>" in section

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from airflow_mlops.core.charts.svg import Scale, element, format_number, line, link, picture, polyline, text
 
-WIDTH, LEFT, RIGHT = 960.0, 58.0, 12.0
+WIDTH, LEFT, RIGHT = 960.0, 58.0, 36.0
 REGRET_TOP, REGRET_BOTTOM, FITS_TOP, FITS_BOTTOM, HEIGHT = 22.0, 130.0, 168.0, 230.0, 256.0
 TICKS, BAR = 8, 8.0
 
@@ -46,15 +46,17 @@ def cost_chart(points: Sequence[CostPoint], *, limit: float | None = None) -> st
     if not measured and not trainings:
         return ""
     across = Scale(0.0, max(len(points) - 1.0, 1.0), LEFT + BAR, WIDTH - RIGHT - BAR)
-    parts = [*_regret(points, limit, across), *_fits(points, across), *_labels(points, across)]
+    # Without regret the fits move up to where it would be.
+    up = 0.0 if measured else FITS_TOP - REGRET_TOP - 22
+    parts = [*_regret(points, limit, across), *_fits(points, across, up), *_labels(points, across, up)]
     label = f"Regret of {len(measured)} partitions and the fits of {trainings} trainings"
-    return picture("".join(parts), WIDTH, HEIGHT, label)
+    return picture("".join(parts), WIDTH, HEIGHT - up, label)
 
 
 def _regret(points: Sequence[CostPoint], limit: float | None, across: Scale) -> list[str]:
     values = [point.regret for point in points if point.regret is not None]
     if not values:
-        return [text("Regret was not measured.", LEFT, REGRET_TOP, class_="quiet")]
+        return [text("Regret was not measured.", LEFT, REGRET_TOP - 8, class_="quiet")]
     up = Scale.over([0.0, limit, *values], REGRET_BOTTOM, REGRET_TOP + 8)
     parts = [text("Regret since the promotion", LEFT, REGRET_TOP - 8, class_="quiet")]
     for tick in up.ticks(3):
@@ -76,28 +78,29 @@ def _regret(points: Sequence[CostPoint], limit: float | None, across: Scale) -> 
     return parts
 
 
-def _fits(points: Sequence[CostPoint], across: Scale) -> list[str]:
+def _fits(points: Sequence[CostPoint], across: Scale, shift: float) -> list[str]:
+    highest, lowest = FITS_TOP - shift, FITS_BOTTOM - shift
     known = [fit.seconds for point in points for fit in point.fits if fit.seconds is not None]
-    up = Scale(0.0, max([*known, 1e-9]), FITS_BOTTOM, FITS_TOP)
+    up = Scale(0.0, max([*known, 1e-9]), lowest, highest)
     parts = [
-        text("Seconds of fits", LEFT, FITS_TOP - 10, class_="quiet"),
-        line(LEFT, FITS_BOTTOM, WIDTH - RIGHT, FITS_BOTTOM, "axis"),
+        text("Seconds of fits", LEFT, highest - 10, class_="quiet"),
+        line(LEFT, lowest, WIDTH - RIGHT, lowest, "axis"),
     ]
     if known:
-        parts.append(text(format_number(max(known)), LEFT - 6, FITS_TOP + 4, anchor="end", class_="quiet"))
+        parts.append(text(format_number(max(known)), LEFT - 6, highest + 4, anchor="end", class_="quiet"))
     for index, point in enumerate(points):
         for place, fit in enumerate(point.fits):
-            top = FITS_BOTTOM - 2 if fit.seconds is None else min(up.place(fit.seconds), FITS_BOTTOM - 2)
+            top = lowest - 2 if fit.seconds is None else min(up.place(fit.seconds), lowest - 2)
             x = across.place(index) - BAR / 2 + place * 3
             class_ = "dot" if fit.registered else "bad"
-            bar = element("rect", x=x, y=top, width=BAR, height=FITS_BOTTOM - top, class_=class_)
+            bar = element("rect", x=x, y=top, width=BAR, height=lowest - top, class_=class_)
             parts.append(link(bar, fit.href, f"{point.label}: {fit.message}"))
     return parts
 
 
-def _labels(points: Sequence[CostPoint], across: Scale) -> list[str]:
+def _labels(points: Sequence[CostPoint], across: Scale, shift: float) -> list[str]:
     step = max(1, -(-len(points) // TICKS))
     return [
-        text(points[index].label[:10], across.place(index), HEIGHT - 8, anchor="middle", class_="quiet")
+        text(points[index].label[:10], across.place(index), HEIGHT - shift - 8, anchor="middle", class_="quiet")
         for index in range(0, len(points), step)
     ]

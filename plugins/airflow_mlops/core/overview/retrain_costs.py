@@ -169,12 +169,13 @@ def limits_in_words(state: LoopState, declared: Mapping[str, Any] | None) -> lis
     retrain = state.last_retrain
     if newest is not None and retrain is not None:
         age = state.published.count(after=retrain.partition, until=newest)
-        sentences.append(f"Cooldown: {declared.get('cooldown')} partitions; the last retrain was {age} ago.")
+        cooldown = declared.get("cooldown")
+        sentences.append(f"Cooldown: {cooldown} partition{'s' * (cooldown != 1)}; the last retrain was {age} ago.")
     if newest is not None:
         period = state.published.last(BUDGET_PERIOD, until=newest)
         spent = state.promotions.count(since=period[0])
         sentences.append(
-            f"Budget: {declared.get('budget')} promotions in {BUDGET_PERIOD} partitions; {spent} were made in the "
-            f"newest {len(period)}."
+            f"Budget: {declared.get('budget')} promotions in {BUDGET_PERIOD} partitions; {spent} used in the newest "
+            f"{len(period)}."
         )
     return sentences

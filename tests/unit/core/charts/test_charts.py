@@ -130,3 +130,13 @@ def test_regret_beyond_the_cost_of_a_promotion_is_marked_and_the_longest_fit_is_
     titles = [title.text for title in tree.iter("title")]
     assert "2: 0.8, more than a promotion costs" in titles
     assert "1: refused" in titles
+
+
+def test_without_regret_the_picture_of_fits_is_lower_and_holds_them_still() -> None:
+    bars = (FitBar(2.0, True, "version 1"),)
+    both = ET.fromstring(cost_chart([CostPoint("1", 0.5, bars)]))
+    alone = ET.fromstring(cost_chart([CostPoint("1", None, bars)]))
+    assert float(alone.get("height") or 0) < float(both.get("height") or 0) / 1.5
+    (bar,) = alone.iter("rect")
+    assert 0 < float(bar.get("y") or 0) < float(alone.get("height") or 0) - float(bar.get("height") or 0)
+    assert "Regret was not measured." in [text.text for text in alone.iter("text")]
