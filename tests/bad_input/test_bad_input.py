@@ -53,7 +53,9 @@ def assert_nothing_downstream(case: Case, world: World, message: str) -> None:
     records = world.records("partition_refused", BAD)
     assert len(records) == (case.outcome == "refused")
     for record in records:
-        assert record.details == PartitionRefused(stage=case.stage, reason=message)
+        personal = record.details.personal
+        assert personal is not None
+        assert record.details == PartitionRefused(stage=case.stage, reason=message, personal=personal)
     assert len(world.quarantined(BAD)) == case.bad
 
 

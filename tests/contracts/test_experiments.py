@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
+from sqlalchemy import make_url
 
 from airflow_mlops.core.declaration.train import FitLimits
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
@@ -23,6 +25,8 @@ from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.training.assemble import assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
 from airflow_mlops.core.workspace import Workspace
+from airflow_mlops.operators.links import MlflowRunLink, MlflowVersionLink
+from airflow_mlops.operators.stage import StageOperator
 from tests.unit.core import toy_loop as toy
 from tests.unit.core.toy_loop import go_live, ingest, toy_rows, train, week
 
@@ -182,6 +186,30 @@ def test_a_server_gets_the_training_and_what_its_function_logs(tmp_path: Path, m
     }
     assert artifacts(client, named(runs, "line")) == NUMBERS
     assert named(runs, f"training {week(2)}").info.status == "FINISHED"
+
+
+def test_buttons_of_tasks_lead_to_the_run_and_the_version_on_the_server(
+    tmp_path: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = opened(tmp_path, "logging_function", uri=mlflow_server, model="linked_on_a_server")
+    decide_and_record(workspace, week(2), trigger="person")
+    request = assemble_training(workspace, week(2))
+    fits = [fit_candidate(workspace, request, name) for name in request.candidates]
+    evaluated = evaluate_candidates(workspace, request, fits)
+    registered = register_candidate(workspace, request, evaluated)
+
+    address = make_url(mlflow_server)
+    connection = {"conn_type": "http", "host": f"http://ann:secret@{address.host}", "port": address.port}
+    monkeypatch.setenv("AIRFLOW_CONN_MLOPS_REGISTRY", json.dumps(connection))
+    task = StageOperator(task_id="register", loop=workspace.loop)
+    task.note_mlflow_page(MlflowRunLink.name, evaluated["run"])
+    task.note_mlflow_page(MlflowVersionLink.name, f"models/{workspace.loop.model}/versions/{registered['version']}")
+    run, version = (link().get_link(task, ti_key=None) for link in (MlflowRunLink, MlflowVersionLink))
+    assert run.startswith(f"{mlflow_server}/#/experiments/")
+    assert version == f"{mlflow_server}/#/models/{workspace.loop.model}/versions/{registered['version']}"
+    *_, experiment, _, run_id = run.split("/")
+    logged = MlflowClient(mlflow_server).get_run(run_id)
+    assert (logged.info.experiment_id, logged.info.run_name) == (experiment, f"training {week(2)}")
 
 
 def test_in_a_child_process_it_is_the_same(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ NOT_COMPARED = {
     "artefact",
     "rollout",
     "fit_seconds",
+    "training_seconds",
     "signature",
     "source",
     "sbom",

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -57,6 +58,7 @@ def addresses(client: Any, project: Project) -> list[tuple[str, str]]:
         "{partition}": KEYS[3],
         "{dag_id}": project.dag("watch"),
         "{name}": "abort",
+        "{question}": str(UUID(int=0)),
     }
     routes = []
     for route in plugin_routes(client):
@@ -99,6 +101,20 @@ def test_the_page_of_a_model_tells_champion_metric_partitions_and_decisions(airf
         assert key[:10] in page
     assert "became the champion, before it none" in page
     assert "registered version 1 (linear), which passed its gates" in page
+
+
+def test_the_page_of_a_model_tells_what_its_retrains_cost(airflow: Any, project: Project) -> None:
+    section = page_of(airflow, project).text.partition('id="cost"')[2].partition("</section>")[0]
+    (registered,) = project.of_kind("candidate_registered")
+    seconds = registered.details.training_seconds
+    assert seconds >= registered.details.fit_seconds - 0.001
+    assert "Policy: by alarm. Cooldown: 1 partition; the last retrain was 5 ago." in section
+    assert "Budget: 13 promotions in 52 partitions; 1 used in the newest 7." in section
+    assert "<summary>1 trainings" in section
+    assert "<td>first model</td>" in section
+    assert f"<td>{registered.details.rows}</td><td>version 1</td>" in section
+    assert f"before={registered.sequence + 1}" in section
+    assert "Regret was not measured." in section
 
 
 def test_the_list_has_the_model_with_its_state_and_links_to_it(airflow: Any, project: Project) -> None:

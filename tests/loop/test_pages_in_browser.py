@@ -8,22 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 from airflow_mlops.core.ledger.rollout_details import RolledBack
-from airflow_mlops.testing.metadata import forget_everything
+from airflow_mlops.testing.metadata import forget_everything, session_scope
 from airflow_mlops.testing.scheduler import InProcessScheduler
+from airflow_mlops.ui.airflow_facts import loop_facts
 from tests.headless_chromium import chromium
 from tests.loop.airflow_pages import COOKIE, PREFIX, airflow_server, jwt_of
-from tests.loop.project import KEYS, Project, make_project
+from tests.loop.project import KEYS, Project, make_project, week
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 WATCH = {"drift": {"min_effect": 0.1}, "performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}}
+ASKED = {"approval": "human", "stages": [{"live": 100}]}
 ROLLOUT = {"stages": [{"shadow": 100, "bake": 1}, {"live": 100}], "min_rows": 20}
 ARGUMENTS = [
     "--no-sandbox",
@@ -39,9 +42,13 @@ ARGUMENTS = [
 
 @dataclass
 class World:
-    """A loop whose version 2 waits in the first stage of its rollout, the server of its pages, and a browser."""
+    """A loop whose version 2 waits in the first stage of its rollout, the server of its pages, and a browser.
+
+    Of the loop ``asking``, version 1 waits for the approval of a person.
+    """
 
     project: Project
+    asking: Project
     scheduler: InProcessScheduler
     address: str
     browser: Browser
@@ -66,16 +73,34 @@ class World:
         """The path of the page of the model."""
         return f"/models/{self.project.model}"
 
+    @property
+    def approval_path(self) -> str:
+        """The path of the page on which the open question is answered."""
+        with session_scope() as session:
+            (approval,) = loop_facts(session, [self.asking.model])[self.asking.model].approvals
+        return f"/models/{self.asking.model}/approvals/{approval.question}"
+
 
 @pytest.fixture(scope="module")
 def world(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The world, made by the core alone up to the rollout."""
-    project = make_project(tmp_path_factory.mktemp("walked"), watch=WATCH, rollout=ROLLOUT)
+    folder = tmp_path_factory.mktemp("walked")
+    project = make_project(folder, watch=WATCH, rollout=ROLLOUT)
     project.bring_challenger()
+    (project.dags / "loop_dags.py").rename(project.dags / "first_loop_dags.py")
+    asking = make_project(folder, rollout=ASKED)
+    asking.fields["data"]["tolerance"] = 0.1
+    for key in KEYS[:2]:
+        rows = week(key)
+        asking.put(key, pa.concat_tables([rows, rows.slice(0, 1)]))
+        asking.publish(key)
+    asking.register(KEYS[1], by_hand=True)
     forget_everything()
     with InProcessScheduler(project.dags) as scheduler, airflow_server() as address, sync_playwright() as playwright:
+        scheduler.trigger(asking.dag("rollout"), partition_key=KEYS[1])
+        scheduler.run_until_idle()
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
-        yield World(project, scheduler, address, browser)
+        yield World(project, asking, scheduler, address, browser)
         browser.close()
     forget_everything()
 
@@ -105,12 +130,30 @@ def same_site(world: World) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["/models", "MODEL", "MODEL/records", "MODEL/actions/abort", "HISTOGRAM"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models",
+        "MODEL",
+        "MODEL/records",
+        "MODEL/actions/abort",
+        "HISTOGRAM",
+        "ASKING",
+        "APPROVAL",
+        "ASKING/quarantine",
+    ],
+)
 def test_axe_finds_nothing_serious(world: World, path: str, scheme: str) -> None:
-    histogram = f"{world.model_path}/histogram?partition={KEYS[3]}&column=x1"
-    with world.visit(
-        "ADMIN", path.replace("MODEL", world.model_path).replace("HISTOGRAM", histogram), scheme=scheme
-    ) as page:
+    paths = {
+        "MODEL": world.model_path,
+        "HISTOGRAM": f"{world.model_path}/histogram?partition={KEYS[3]}&column=x1",
+        "ASKING": f"/models/{world.asking.model}",
+        "APPROVAL": world.approval_path,
+    }
+    address = path
+    for name, value in paths.items():
+        address = address.replace(name, value)
+    with world.visit("ADMIN", address, scheme=scheme) as page:
         violations = [
             (violation["id"], violation["impact"], [node["html"][:120] for node in violation["nodes"][:3]])
             for violation in Axe().run(page).response["violations"]
@@ -172,3 +215,40 @@ def test_a_version_that_was_taken_back_is_let_out_of_quarantine_from_the_page(wo
         page.wait_for_url("**?dag=*")
     world.scheduler.run_until_idle()
     assert "2" not in world.project.workspace.state().quarantined
+
+
+def test_an_editor_approves_a_version_where_a_viewer_only_reads_the_question(world: World) -> None:
+    path = f"/models/{world.asking.model}"
+    with world.visit("VIEWER", path) as page:
+        assert page.get_by_text(f"May version 1 of {world.asking.model} be rolled out?").count() >= 1
+        assert page.get_by_role("link", name="Approve or reject").count() == 0
+        refused = page.request.post(
+            f"{world.address}{PREFIX}{world.approval_path}",
+            form={"shown": "1", "answer": "Approve"},
+            headers=same_site(world),
+        )
+        assert refused.status == 403
+    with world.visit("USER", path) as page:
+        page.get_by_role("link", name="Approve or reject").click()
+        assert page.get_by_text("The rollout of version 1 begins with its first stage").count() == 1
+        page.get_by_role("button", name="Approve version 1").click()
+        page.wait_for_url("**?question=*")
+        assert page.get_by_role("status").inner_text().startswith("Answered: Approve, by ann.")
+        world.scheduler.run_until_idle()
+        page.reload()
+        assert "The task approve is success" in page.get_by_role("status").inner_text()
+        assert page.get_by_role("link", name="Approve or reject").count() == 0
+    (approved,) = world.asking.of_kind("approved")
+    assert (approved.details.by, approved.details.version) == ("ann", "1")
+    assert world.asking.workspace.registry.aliases() == {"champion": "1"}
+
+
+def test_an_editor_finds_the_rows_in_quarantine_and_a_viewer_does_not(world: World) -> None:
+    path = f"/models/{world.asking.model}"
+    with world.visit("VIEWER", path) as page:
+        assert page.locator("a[href*='/quarantine']").count() == 0
+        assert page.request.get(f"{world.address}{PREFIX}{path}/quarantine").status == 403
+    with world.visit("USER", path) as page:
+        page.locator("a[href*='/quarantine']").first.click()
+        assert page.get_by_role("heading", name="id: is not unique").count() == 1
+        assert page.locator("li", has_text="x1").count() >= 1

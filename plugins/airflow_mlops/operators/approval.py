@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 
+from airflow_mlops.operators.links import ModelPageLink
 from airflow_mlops.operators.notified import call_notifiers
 from airflow_mlops.operators.stage import StageOperator
 
@@ -28,6 +29,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
     version waits.
     """
 
+    operator_extra_links = (ModelPageLink(),)
     template_fields: Sequence[str] = ("partition",)
 
     def __init__(self, **kwargs: Any) -> None:
@@ -42,7 +44,7 @@ class ApproveVersionOperator(StageOperator, HITLOperator):
         approval = workspace.state().approved.get(version.number)
         if approval is not None:
             return {"version": version.number, "by": approval.details.by}
-        starters = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
+        starters = sorted({*people_behind(workspace.ledger, version), *filter(None, [started_by(context)])})
         self.subject = f"May version {version.number} of {workspace.loop.model} be rolled out?"
         self.body = format_question(workspace, version, starters)
         record_question(workspace, version, self.subject)
@@ -103,7 +105,7 @@ class ApproveStageOperator(ApproveVersionOperator):
         version = rollout.version
         if rollout.stage >= self.index or self.index in rollout.approved:
             return {"version": version.number, "stage": stage.name}
-        starters = sorted({*people_behind(workspace, version), *filter(None, [started_by(context)])})
+        starters = sorted({*people_behind(workspace.ledger, version), *filter(None, [started_by(context)])})
         self.subject = f"May version {version.number} of {workspace.loop.model} go on to {stage.name}?"
         self.body = "\n\n".join([format_analyses(workspace), format_question(workspace, version, starters)])
         record_question(workspace, version, self.subject, step=stage.name)

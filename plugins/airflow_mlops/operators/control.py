@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.operators.links import ModelPageLink
 from airflow_mlops.operators.stage import StageOperator
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class ControlLoopOperator(StageOperator):
     :param released: for ``release`` the key of the partition
     """
 
+    operator_extra_links = (ModelPageLink(),)
     template_fields: Sequence[str] = ("partition", "action", "reason", "version", "to", "released")
 
     def __init__(

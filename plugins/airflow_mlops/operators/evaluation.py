@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.operators.links import MlflowRunLink, ModelPageLink
 from airflow_mlops.operators.stage import StageOperator
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class EvaluateCandidatesOperator(StageOperator):
     :param fits: what the mapped :class:`FitCandidateOperator` tasks returned
     """
 
+    operator_extra_links = (ModelPageLink(), MlflowRunLink())
     template_fields: Sequence[str] = ("partition", "fits")
 
     def __init__(self, *, fits: Any, **kwargs: Any) -> None:
@@ -34,6 +36,8 @@ class EvaluateCandidatesOperator(StageOperator):
 
         fits = [self.fits[index] for index in range(len(self.fits))]
         evaluated = evaluate_candidates(workspace, stored_request(workspace, fits[0]["request"]), fits)
+        if evaluated.get("run"):
+            self.note_mlflow_page(MlflowRunLink.name, evaluated["run"])
         show_gates(self, workspace, evaluated, context)
         return evaluated
 
@@ -46,6 +50,7 @@ class RequireGatesOperator(StageOperator):
     :param evaluated: what :class:`EvaluateCandidatesOperator` returned
     """
 
+    operator_extra_links = (ModelPageLink(),)
     template_fields: Sequence[str] = ("partition", "evaluated")
 
     def __init__(self, *, evaluated: Any, **kwargs: Any) -> None:

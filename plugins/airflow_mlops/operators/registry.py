@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.operators.links import MlflowVersionLink, ModelPageLink
 from airflow_mlops.operators.stage import StageOperator
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ class RegisterCandidateOperator(StageOperator):
     :param evaluated: what :class:`EvaluateCandidatesOperator` returned
     """
 
+    operator_extra_links = (ModelPageLink(), MlflowVersionLink())
     template_fields: Sequence[str] = ("partition", "evaluated")
 
     def __init__(self, *, evaluated: Any, **kwargs: Any) -> None:
@@ -30,7 +32,11 @@ class RegisterCandidateOperator(StageOperator):
         from airflow_mlops.core.evaluation.register_candidate import register_candidate
         from airflow_mlops.core.training.assemble import stored_request
 
-        return register_candidate(workspace, stored_request(workspace, self.evaluated["request"]), self.evaluated)
+        request = stored_request(workspace, self.evaluated["request"])
+        registered = register_candidate(workspace, request, self.evaluated)
+        path = f"models/{workspace.loop.model}/versions/{registered['version']}"
+        self.note_mlflow_page(MlflowVersionLink.name, path)
+        return registered
 
 
 class VerifyVersionsOperator(StageOperator):

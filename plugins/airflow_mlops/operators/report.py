@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_mlops.operators.links import ModelPageLink
 from airflow_mlops.operators.notified import base_address
 from airflow_mlops.operators.stage import StageOperator
 
@@ -37,7 +38,7 @@ class RenderReportOperator(StageOperator):
     that opens it. If Evidently's page cannot be rendered, that is logged and the task succeeds.
     """
 
-    operator_extra_links = (ReportLink(),)
+    operator_extra_links = (ReportLink(), ModelPageLink())
 
     def __init__(self, *, always: bool = False, evidently: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

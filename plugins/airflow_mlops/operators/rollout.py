@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.operators.links import ModelPageLink
 from airflow_mlops.operators.stage import StageOperator
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class ScorePartitionOperator(StageOperator):
 class StartRolloutOperator(StageOperator):
     """Start the rollout of the candidate, or go on with the one under way; returns the version."""
 
+    operator_extra_links = (ModelPageLink(),)
+
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
         """See the class."""
         from airflow_mlops.core.ledger.rollout_details import RolloutStarted
@@ -50,6 +53,7 @@ class StartRolloutOperator(StageOperator):
 class _AtStageOperator(StageOperator):
     """The base of operators for one stage of a rollout."""
 
+    operator_extra_links = (ModelPageLink(),)
     template_fields: Sequence[str] = ("partition", "version")
 
     def __init__(self, *, version: Any, index: int, **kwargs: Any) -> None:

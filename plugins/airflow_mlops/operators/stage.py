@@ -13,7 +13,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import MlopsError, NotReadyError
-from airflow_mlops.operators.notified import notify_decisions
+from airflow_mlops.operators.links import ModelPageLink, mlflow_page
+from airflow_mlops.operators.notified import base_address, notify_decisions
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -63,6 +64,7 @@ class StageOperator(BaseOperator):
         self.lake_conn_id = lake_conn_id
         self.ledger_conn_id = ledger_conn_id
         self.registry_conn_id = registry_conn_id
+        self.addresses: dict[str, str] = {}
 
     def execute(self, context: Context) -> Any:
         """Run the step; see the class."""
@@ -82,6 +84,7 @@ class StageOperator(BaseOperator):
             workspace = hook.workspace(
                 load_declaration(self.loop, self.root), root=Path(self.root), actor=actor_of(context)
             )
+            self.addresses[ModelPageLink.name] = f"{base_address()}/airflow-mlops/models/{workspace.loop.model}"
             with notify_decisions(workspace, context):
                 yield workspace, self.partition_of(workspace, context)
         except NotReadyError as error:
@@ -136,6 +139,13 @@ class StageOperator(BaseOperator):
             for outlet in self.outlets:
                 if isinstance(outlet, Asset):
                     context["outlet_events"][outlet].add_partitions(partition)
+
+    def note_mlflow_page(self, button: str, path: str) -> None:
+        """Note the page of the MLflow server that a button leads to; none where MLflow is a database."""
+        from airflow_mlops.hooks.workspace import WorkspaceHook
+
+        stores = WorkspaceHook(self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id).stores()
+        self.addresses[button] = mlflow_page(stores.tracking_uri, path)
 
     def emit(self, context: Context, **extra: Any) -> None:
         """Emit the event of the asset in ``emits``, for the partition of this run."""

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -25,11 +26,30 @@ class RunRef:
 
 @dataclass(frozen=True)
 class OpenApproval:
-    """A question that Airflow asks a person: its subject, and the run that waits for the answer."""
+    """A question that Airflow asks a person: its id, the task that waits for the answer, and its words.
 
+    ``started_by`` is who started the run. Where people are ``assigned``, by their ids, nobody else may answer.
+    """
+
+    question: UUID
     dag_id: str
     run_id: str
+    task_id: str
+    map_index: int
     subject: str
+    options: tuple[str, ...] = ()
+    started_by: str | None = None
+    assigned: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class GivenAnswer:
+    """The answer to a question: the options that were chosen, by whom, and the task that takes it in."""
+
+    chosen: tuple[str, ...]
+    by: str
+    task_id: str
+    state: str
 
 
 @dataclass
@@ -138,15 +158,54 @@ def _failed_runs(session: Session, dags: list[str]) -> list[RunRef]:
     return [RunRef(dag_id, run_id) for dag_id, run_id in session.execute(query.order_by(DagRun.dag_id))]
 
 
-def _approvals(session: Session, dags: list[str]) -> list[OpenApproval]:
+def given_answer(session: Session, model: str, question: UUID) -> GivenAnswer | None:
+    """Return the answer to a question of a loop; None where it has none, or there is no such question."""
     from airflow.models.hitl import HITLDetail
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy import select
 
     query = (
-        select(TaskInstance.dag_id, TaskInstance.run_id, HITLDetail.subject)
+        select(HITLDetail, TaskInstance)
         .join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
-        .where(TaskInstance.dag_id.in_(dags), HITLDetail.responded_at.is_(None))
-        .order_by(TaskInstance.dag_id, TaskInstance.run_id)
+        .where(HITLDetail.ti_id == question, HITLDetail.responded_at.is_not(None))
     )
-    return [OpenApproval(*row) for row in session.execute(query)]
+    row = session.execute(query).first()
+    if row is None or model_of(row[1].dag_id) != model:
+        return None
+    detail, task = row
+    person = (detail.responded_by or {}).get("name") or "nobody"
+    return GivenAnswer(tuple(detail.chosen_options or ()), str(person), task.task_id, str(task.state))
+
+
+def _approvals(session: Session, dags: list[str]) -> list[OpenApproval]:
+    """Return the questions whose tasks wait; a task that ended without an answer asks nobody any more."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select
+
+    query = (
+        select(HITLDetail, TaskInstance, DagRun.triggering_user_name)
+        .join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
+        .join(DagRun, (DagRun.dag_id == TaskInstance.dag_id) & (DagRun.run_id == TaskInstance.run_id))
+        .where(
+            TaskInstance.dag_id.in_(dags),
+            TaskInstance.state.in_(("running", "awaiting_input", "deferred")),
+            HITLDetail.responded_at.is_(None),
+        )
+        .order_by(TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id)
+    )
+    return [
+        OpenApproval(
+            question=task.id,
+            dag_id=task.dag_id,
+            run_id=task.run_id,
+            task_id=task.task_id,
+            map_index=task.map_index,
+            subject=detail.subject,
+            options=tuple(detail.options),
+            started_by=started_by,
+            assigned=frozenset(str(user["id"]) for user in detail.assigned_users),
+        )
+        for detail, task, started_by in session.execute(query)
+    ]

@@ -30,6 +30,26 @@ def require_run_access(dag_id: str, request: Request, user: GetUserDep) -> None:
     requires_access_dag(method="POST", access_entity=DagAccessEntity.RUN, param_dag_id=dag_id)(request, user)
 
 
+def require_answer_access(model: Annotated[str, Path(pattern=MODEL)], request: Request, user: GetUserDep) -> None:
+    """Raise HTTP 401 or 403 unless the user may read the model, and answer questions of its rollout Dag."""
+    require_watch_access(model, request, user)
+    guard = requires_access_dag(
+        method="PUT", access_entity=DagAccessEntity.HITL_DETAIL, param_dag_id=f"{model}_rollout"
+    )
+    guard(request, user)
+
+
+def may_answer(model: str, assigned: frozenset[str], request: Request, user: GetUserDep) -> bool:
+    """Return whether the user may answer a question of a model's rollout Dag, as Airflow decides it."""
+    from airflow.api_fastapi.app import get_auth_manager
+
+    try:
+        require_answer_access(model, request, user)
+    except HTTPException:
+        return False
+    return not assigned or get_auth_manager().is_authorized_hitl_task(assigned_users=set(assigned), user=user)
+
+
 def may_run(dag_id: str, request: Request, user: GetUserDep) -> bool:
     """Return whether the user may start a Dag."""
     try:

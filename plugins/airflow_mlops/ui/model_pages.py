@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Annotated, Any
 from urllib.parse import parse_qs, quote
+from uuid import UUID
 
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep
@@ -25,10 +26,12 @@ from airflow_mlops.core.ledger.sql_ledger import SqlLedger, open_ledgers
 from airflow_mlops.core.open_workspace import Stores
 from airflow_mlops.core.overview.model_summary import STATES, ModelSummary, summarise_model, urgency
 from airflow_mlops.ui.actions import ACTIONS, LONGEST, SHOWN, Action, invalid_field, run_input, stale_form
-from airflow_mlops.ui.airflow_facts import LoopFacts, loop_facts, model_of, run_state
+from airflow_mlops.ui.airflow_facts import LoopFacts, given_answer, loop_facts, model_of, run_state
+from airflow_mlops.ui.approval_view import OPTIONS
 from airflow_mlops.ui.column_view import column_view
 from airflow_mlops.ui.guards import (
     MODEL,
+    may_answer,
     may_run,
     require_control_access,
     require_run_access,
@@ -179,7 +182,14 @@ def summary_of(url: str, ledger: SqlLedger) -> ModelSummary:
 
 @router.get("/models/{model}", dependencies=[Depends(require_watch_access)])
 def one_model(
-    *, model: Model, request: Request, user: GetUserDep, session: SessionDep, run: Named = "", dag: Named = ""
+    *,
+    model: Model,
+    request: Request,
+    user: GetUserDep,
+    session: SessionDep,
+    run: Named = "",
+    dag: Named = "",
+    question: UUID | None = None,
 ) -> Response:
     """Answer with the page of a model."""
     facts = loop_facts(session, [model]).get(model, LoopFacts())
@@ -195,7 +205,22 @@ def one_model(
         conf = known[2]
         action = conf.get("action", "retrain")
         run_asked_for = {"dag_id": dag, "run_id": run, "state": known[0], "by": known[1] or "nobody", "action": action}
-    return page("model.html", request, actions=actions, run_asked_for=run_asked_for, ledger=database, **values)
+    return page(
+        "model.html",
+        request,
+        actions=actions,
+        run_asked_for=run_asked_for,
+        answer=None if question is None else given_answer(session, model, question),
+        answerable={
+            approval.question
+            for approval in facts.approvals
+            if approval.dag_id == f"{model}_rollout" and approval.options == OPTIONS
+            if may_answer(model, approval.assigned, request, user)
+        },
+        may_see_rows=may_run(f"{model}_control", request, user),
+        ledger=database,
+        **values,
+    )
 
 
 def ledger_of(ledgers: dict[str, SqlLedger], model: str, facts: LoopFacts, url: str) -> SqlLedger:

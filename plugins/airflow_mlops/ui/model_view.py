@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 from airflow_mlops.core.charts.boundary_chart import boundary_chart
+from airflow_mlops.core.charts.cost_chart import cost_chart
 from airflow_mlops.core.charts.gate_chart import gate_chart
 from airflow_mlops.core.charts.heat_map import heat_map
 from airflow_mlops.core.charts.loop_drawing import LoopNode, loop_drawing
@@ -30,6 +32,7 @@ from airflow_mlops.core.overview.model_history import (
     rollout_looks,
 )
 from airflow_mlops.core.overview.model_summary import ModelSummary, summarise_model
+from airflow_mlops.core.overview.retrain_costs import retrain_costs
 from airflow_mlops.core.overview.sentences import describe_record, is_decision, tone_of
 from airflow_mlops.ui.airflow_facts import LoopFacts
 from airflow_mlops.ui.page_templates import svg
@@ -96,7 +99,9 @@ def model_view(
     page, histogram = f"{root}/models/{summary.model}", f"{summary.model}/histogram"
     points = metric_points(state, lambda partition: f"{root}/reports/{summary.model}/{quote(partition)}")
     drawn_from = points[0].label if points else ""
-    marks = decision_marks(ledger, drawn_from, lambda sequence: f"{page}/records?before={sequence + 1}")
+    records = partial(record_address, page)
+    marks = decision_marks(ledger, drawn_from, records)
+    costs = retrain_costs(ledger, state)
     drift = drift_map(
         state,
         evidence,
@@ -115,11 +120,18 @@ def model_view(
         "heat": svg(heat_map(drift.columns, drift.partitions, drift.cells)),
         "lost": [*drift.lost, *lost],
         "gate_pictures": gates,
+        "costs": costs,
+        "cost_picture": svg(cost_chart(costs.points(records), limit=costs.limit)),
         "rollout": rollout_view(ledger, state),
         "partitions": partition_rows(ledger, state, f"{root}/reports/{summary.model}"),
         "lineage": lineage_of(ledger, state, evidence),
         "records": newest_decisions(ledger),
     }
+
+
+def record_address(page: str, sequence: int) -> str:
+    """Return the address of a record, the first on its page, given the address of the model's page."""
+    return f"{page}/records?before={sequence + 1}"
 
 
 def loop_nodes(state: LoopState, summary: ModelSummary) -> list[LoopNode]:
@@ -217,6 +229,7 @@ def partition_rows(ledger: Ledger, state: LoopState, reports: str) -> list[dict[
                 "partition": key,
                 "rows": published.rows if published else None,
                 "quarantined": published.quarantined if published else None,
+                "refused": refusal is not None,
                 "why": f"refused: {refusal.reason}" if refusal else "; ".join(published.warnings if published else ()),
                 "scored_by": f"version {scored.champion}" if scored else "not scored",
                 "labelled": labelled_share(measured, scored),

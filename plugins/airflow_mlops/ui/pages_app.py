@@ -8,7 +8,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 
 from airflow_mlops.core.errors import MlopsError
 from airflow_mlops.core.report.page_headers import HEADERS
-from airflow_mlops.ui import model_pages, report_pages
+from airflow_mlops.ui import approval_pages, model_pages, quarantine_pages, report_pages
 
 
 def pages_app() -> FastAPI:
@@ -25,6 +25,8 @@ def pages_app() -> FastAPI:
     app.add_middleware(GZipMiddleware, minimum_size=2_000, compresslevel=5)
     app.include_router(report_pages.router)
     app.include_router(model_pages.router)
+    app.include_router(approval_pages.router)
+    app.include_router(quarantine_pages.router)
     app.add_exception_handler(MlopsError, model_pages.readable_error)
     app.add_exception_handler(HTTPException, model_pages.http_error)
     app.add_exception_handler(RequestValidationError, model_pages.invalid_request)

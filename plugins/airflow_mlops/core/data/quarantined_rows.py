@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_mlops.core.data.read_text import format_column
-from airflow_mlops.core.ports.partitions import BrokenRow
+from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ports.partitions import BrokenRow, PartitionedTable
 
 SCHEMA = pa.schema(
     [
@@ -97,6 +99,22 @@ def split_columns(rows: pa.Table, names: list[str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
         [pa.array([row.get(name) for row in objects], pa.string()) for name in names], names=names
     )
+
+
+def open_quarantine(table: PartitionedTable, state: LoopState, partition: str) -> pa.RecordBatchReader:
+    """Return the quarantined rows of a partition batch by batch, of its publication or of its newest refusal.
+
+    Raises
+    ------
+    DataError
+        If there are no such rows.
+    """
+    published = state.published.get(partition)
+    if published is None or partition in state.refused:
+        return table.batches(partition)
+    if published.quarantine_version is None:
+        raise DataError(f"partition {partition} has no rows in quarantine")
+    return table.batches(partition, version=published.quarantine_version)
 
 
 FORMS = {

@@ -273,8 +273,15 @@ def record_refusal(workspace: Workspace, partition: str, stage: str) -> Iterator
         published = workspace.state().published.get(partition)
         number = 0 if published is None else published.publication
         operation = f"refused:{partition}:{number}:{sha256(reason.encode()).hexdigest()[:16]}"
-        workspace.record_fact(workspace.draft(PartitionRefused(stage=stage, reason=reason), operation, partition))
+        details = PartitionRefused(stage=stage, reason=reason, personal=personal_columns(workspace))
+        workspace.record_fact(workspace.draft(details, operation, partition))
         raise
+
+
+def personal_columns(workspace: Workspace) -> tuple[str, ...]:
+    """Return the columns that the contract calls personal or sensitive, or masks; none without a contract."""
+    contract = workspace.contract
+    return () if contract is None else tuple(sorted(contract.personal))
 
 
 def earlier_columns(state: LoopState, partition: str, *, newest: bool) -> dict[str, str] | None:

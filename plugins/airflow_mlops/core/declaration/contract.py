@@ -323,6 +323,14 @@ class Contract(BaseModel):
         return {**self.columns, str(self.key): Column(type="text", nullable=False)}
 
     @property
+    def personal(self) -> frozenset[str]:
+        """Names of the stored columns that are personal, sensitive, masked or the subject, and a key of such ones."""
+        names = {name for name, column in self.columns.items() if column.privacy != "none" or column.mask}
+        names |= set() if self.subject is None else {self.subject}
+        parts = {*key_columns(self.key)} if is_joined(self.key) else set()
+        return frozenset(names | ({str(self.key)} if parts & names else set()))
+
+    @property
     def hidden(self) -> frozenset[str]:
         """Names of the columns that a model never sees."""
         return frozenset(name for name, column in self.columns.items() if not column.feature)

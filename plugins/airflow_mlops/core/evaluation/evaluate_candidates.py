@@ -62,7 +62,7 @@ def evaluate_candidates(
     missing = [_entry_left_out({"candidate": name}, left_out[name]) for name in sorted(set(left_out) - set(failures))]
     document = _report(workspace, context, [*entries, *missing], str(best["candidate"]))
     report = workspace.evidence.put(document)
-    track_training(workspace, context, document, models)
+    run = track_training(workspace, context, document, models)
     fit = next(fit for fit in fits if fit["candidate"] == best["candidate"])
     best_fields = {name: best[name] for name in RETURNED}
     return {
@@ -70,7 +70,9 @@ def evaluate_candidates(
         **best_fields,
         "champion": context.champion_number,
         "report": report,
+        "training_seconds": round(sum(float(each.get("fit_seconds") or 0.0) for each in fits), 3),
         **({"left_out": left_out} if left_out else {}),
+        **({"run": run} if run else {}),
     }
 
 
@@ -160,6 +162,7 @@ def require_gates(workspace: Workspace, request: TrainingRequest, evaluated: dic
                 reason=str(error),
                 report=evaluated["report"],
                 left_out=evaluated.get("left_out"),
+                training_seconds=evaluated.get("training_seconds"),
             ),
             f"candidate_refused:{request.decision}",
             request.partition,

@@ -98,6 +98,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
         champion=evaluated["champion"],
         profile=request.profile,
         fit_seconds=evaluated["fit_seconds"],
+        training_seconds=evaluated.get("training_seconds"),
         rows=evaluated["rows"],
         window=request.window,
         best_params=best_params,

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 def track_training(
     workspace: Workspace, context: EvaluationContext, report: Mapping[str, Any], models: Mapping[str, JudgedModel]
-) -> None:
-    """Log a judged training; a store that does not answer costs a warning and nothing else.
+) -> str | None:
+    """Log a judged training, and return the path of its page; a store that does not answer costs a warning alone.
 
     Parameters
     ----------
@@ -42,9 +42,10 @@ def track_training(
         ),
     )
     try:
-        workspace.experiments.log_training(training, tuple(datasets_of(request)))
+        return workspace.experiments.log_training(training, tuple(datasets_of(request)))
     except RegistryError as error:
         log.warning("the training of %s is not shown among the experiments: %s", request.partition, error)
+        return None
 
 
 def run_of_candidate(context: EvaluationContext, entry: Mapping[str, Any], model: JudgedModel | None) -> LoggedRun:

@@ -16,7 +16,8 @@ class SnapshotPublished(Details):
     ``arrived_*`` and ``snapshot_*`` are of the rows as they arrived, before expectations took any out. ``columns``
     are types by column, ``contract`` the digest of the contract that was applied. ``publication`` counts the
     publications of the partition from 1; the ledger's reader fills it in. ``released`` rows came out of quarantine,
-    where a person accepted them for ``accepted_because``.
+    where a person accepted them for ``accepted_because``. ``personal`` are the columns whose values a page must not
+    show, by the contract; None where that was not recorded.
     """
 
     KIND: ClassVar[str] = "snapshot_published"
@@ -49,18 +50,23 @@ class SnapshotPublished(Details):
     outdated: tuple[str, ...] | None = None
     released: int | None = None
     accepted_because: str | None = None
+    personal: tuple[str, ...] | None = None
     publication: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionRefused(Details):
-    """A partition may not be used: ``stage`` refused it, ``reason`` says why."""
+    """A partition may not be used: ``stage`` refused it, ``reason`` says why.
+
+    ``personal`` are the columns whose values a page must not show, by the contract; None where it was not recorded.
+    """
 
     KIND: ClassVar[str] = "partition_refused"
     SUMMARY: ClassVar[str] = "A partition may not be used, and why. It can be delivered and ingested again."
 
     stage: str = ""
     reason: str = ""
+    personal: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

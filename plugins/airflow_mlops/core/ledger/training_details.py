@@ -51,7 +51,10 @@ class TrainingWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainDecided(Details):
-    """A decision to retrain or not. ``cause`` is a word, ``reason`` a sentence, ``numbers`` the figures behind them."""
+    """A decision to retrain or not. ``cause`` is a word, ``reason`` a sentence, ``numbers`` the figures behind them.
+
+    ``declared`` is the section ``retrain`` of the declaration that decided: policy, cooldown, budget.
+    """
 
     KIND: ClassVar[str] = "retrain_decided"
     SUMMARY: ClassVar[str] = "Yes or no, the cause in a word, the reason in a sentence, and the numbers behind it."
@@ -61,6 +64,7 @@ class RetrainDecided(Details):
     reason: str = ""
     trigger: str = ""
     numbers: dict[str, Any] = field(default_factory=dict)
+    declared: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,8 @@ class TrainingFailed(Details):
 class CandidateRefused(Details):
     """A decision ended with a candidate that did not pass its gates; ``report`` is the evaluation's digest.
 
-    ``left_out`` has the reasons why other candidates of the training were not judged, by their names.
+    ``left_out`` has the reasons why other candidates of the training were not judged, by their names, and
+    ``training_seconds`` is the wall time of the fits of all of them.
     """
 
     KIND: ClassVar[str] = "candidate_refused"
@@ -100,6 +105,7 @@ class CandidateRefused(Details):
     reason: str = ""
     report: str | None = None
     left_out: dict[str, str] | None = None
+    training_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,13 +121,13 @@ class CandidateRegistered(Details):
     """A candidate became a version of the model.
 
     ``artefact`` is the digest of its model file, ``report`` of its evaluation, ``profile`` of the window's profile,
-    ``installed`` and ``sbom`` of the environment and the bill of materials. ``fit_seconds`` is wall time, ``rows``
-    how many it was fitted on, ``champion`` the version it was compared with. ``hidden`` are the columns that the
-    contract hid from the fit, None where that was not recorded; ``levels`` are those of its categories by column, and
-    ``classes`` those of its label by their codes, None where the label is 0 or 1, or a number. ``left_out`` has the
-    reasons why other candidates of the training were not judged, by their names. ``own_code`` has the digests of the
-    user's modules that define types of the model, and ``metric_code`` of those that define the user's metric by which
-    models are compared.
+    ``installed`` and ``sbom`` of the environment and the bill of materials. ``fit_seconds`` is wall time of its fit,
+    ``training_seconds`` of the fits of all candidates, ``rows`` how many it was fitted on, ``champion`` the version it
+    was compared with. ``hidden`` are the columns that the contract hid from the fit, None where that was not recorded;
+    ``levels`` are those of its categories by column, and ``classes`` those of its label by their codes, None where the
+    label is 0 or 1, or a number. ``left_out`` has the reasons why other candidates of the training were not judged, by
+    their names. ``own_code`` has the digests of the user's modules that define types of the model, and ``metric_code``
+    of those that define the user's metric by which models are compared.
     """
 
     KIND: ClassVar[str] = "candidate_registered"
@@ -137,6 +143,7 @@ class CandidateRegistered(Details):
     metrics: dict[str, float] = field(default_factory=dict)
     champion: str | None = None
     fit_seconds: float = 0.0
+    training_seconds: float | None = None
     rows: int = 0
     window: TrainingWindow = TrainingWindow()
     best_params: dict[str, Any] = field(default_factory=dict)

@@ -65,10 +65,11 @@ class LoggedDataset:
 class Experiments(Protocol):
     """A store of experiments."""
 
-    def log_training(self, training: LoggedRun, datasets: tuple[LoggedDataset, ...]) -> None:
+    def log_training(self, training: LoggedRun, datasets: tuple[LoggedDataset, ...]) -> str | None:
         """Log the run of a training with its children; once for each operation, however often it is called.
 
         Runs that the user's code has logged under :data:`REQUEST` and :data:`CANDIDATE` go below their candidate's.
+        Returns the path of the run's page among the store's pages, None where it has no pages.
 
         Raises
         ------

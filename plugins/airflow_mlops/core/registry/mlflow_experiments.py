@@ -33,18 +33,20 @@ class MlflowExperiments:
     def __init__(self, server: MlflowServer, snapshots: str) -> None:
         self._server, self._snapshots = server, snapshots
 
-    def log_training(self, training: LoggedRun, datasets: tuple[LoggedDataset, ...]) -> None:
+    def log_training(self, training: LoggedRun, datasets: tuple[LoggedDataset, ...]) -> str:
         """Log a training; see :meth:`Experiments.log_training`."""
         self._server.require_answer()
         with self._server.translate_errors("log a training"):
             run = open_run(self._server, training.operation, training.name)
+            page = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
             if run.info.status == "FINISHED":
-                return
+                return page
             inputs = [input_of(dataset, self._snapshots) for dataset in datasets[-MOST_DATASETS:]]
             self._server.client.log_inputs(run.info.run_id, datasets=inputs)
             candidates = {child.name: self._log(child, run.info.run_id) for child in training.children}
             self._adopt_user_runs(training.operation, candidates)
             self._log_contents(training, run)
+        return page
 
     def variables(self, tags: Mapping[str, str], offline: Path) -> dict[str, str]:
         """Return MLflow's own variables; see :meth:`Experiments.variables`."""

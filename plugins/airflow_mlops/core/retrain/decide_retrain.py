@@ -40,6 +40,7 @@ def decide_and_record(workspace: Workspace, as_of: str, *, trigger: Trigger) -> 
             reason=decision.reason,
             trigger=trigger,
             numbers=decision.numbers,
+            declared=workspace.loop.retrain.model_dump(mode="json", include={"policy", "cooldown", "budget"}),
         )
         fault_point("before_retrain_decided")
         return workspace.draft(details, f"retrain:{partition}:{attempt}", partition)

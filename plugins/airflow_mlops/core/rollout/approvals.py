@@ -7,16 +7,21 @@ decision, the training or the rollout of a version cannot approve it: their appr
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from airflow_mlops.core.errors import NotReadyError, PolicyError
 from airflow_mlops.core.ledger.notice_details import ApprovalWanted
+from airflow_mlops.core.ledger.protocols import Ledger
 from airflow_mlops.core.ledger.rollout_details import ApprovalVoid, Approved, Rejected, RolloutStarted
+from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, TrainingStarted
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
 
 PERSON = re.compile(r"(?:^|\s)person:(\S.*)$")
+QUESTIONS_READ = 50
+"""Questions that are looked through for one, from the newest."""
 
 
 def version_to_approve(workspace: Workspace, as_of: str, *, expected: str | None = None) -> Version:
@@ -32,8 +37,7 @@ def version_to_approve(workspace: Workspace, as_of: str, *, expected: str | None
     NotReadyError
         If none waits as of a partition, or another one than the person was asked about.
     """
-    state = workspace.state()
-    waiting = state.rollout.version if state.rollout else state.candidate
+    waiting = version_in_question(workspace.state())
     if waiting is None or waiting.partition > as_of:
         raise NotReadyError(f"no version from up to {as_of} waits for an approval")
     if expected not in (None, waiting.number):
@@ -43,12 +47,23 @@ def version_to_approve(workspace: Workspace, as_of: str, *, expected: str | None
     return waiting
 
 
-def people_behind(workspace: Workspace, version: Version) -> list[str]:
+def version_in_question(state: LoopState) -> Version | None:
+    """Return the version that an answer of a person would be about: under way, or waiting for its rollout."""
+    return state.rollout.version if state.rollout else state.candidate
+
+
+def question_asked(ledger: Ledger, question: str) -> ApprovalWanted | None:
+    """Return the version and step of a question by its words; None where it is not among the newest."""
+    records = islice(ledger.records(ApprovalWanted, newest_first=True), QUESTIONS_READ)
+    return next((record.details for record in records if record.details.question == question), None)
+
+
+def people_behind(ledger: Ledger, version: Version) -> list[str]:
     """Return the people who started the runs that decided on, trained, registered or rolled out a version."""
     decision = version.details.decision
-    decided = workspace.ledger.record(decision)
+    decided = ledger.record(decision)
     # Not who reproduced it: whoever fits a version again to look at it is the one who should answer.
-    since = workspace.ledger.records(TrainingStarted, CandidateRegistered, RolloutStarted, after=decision)
+    since = ledger.records(TrainingStarted, CandidateRegistered, RolloutStarted, after=decision)
     records = [] if decided is None else [decided]
     for record in since:
         details = record.details
@@ -82,7 +97,7 @@ def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...],
     PolicyError
         If the person started a run that made the version; that is recorded too, and the version still waits.
     """
-    behind = {*people_behind(workspace, version), *([started_by] if started_by else [])}
+    behind = {*people_behind(workspace.ledger, version), *([started_by] if started_by else [])}
     name, reason = by[0] if by else "nobody", why_void(version, by, behind)
     if reason is not None:
         _record(workspace, version, ApprovalVoid(version=version.number, by=name, reason=reason))

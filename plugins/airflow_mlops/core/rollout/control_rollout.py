@@ -170,7 +170,7 @@ def approve_stage(
             raise RolloutError(f"{stage.name} asks for no person; stages that do declare approval: human")
         if version not in (None, rollout.version.number):
             raise RolloutError(f"version {version} was asked about, and version {rollout.version.number} is under way")
-        behind = {*people_behind(workspace, rollout.version), *([started_by] if started_by else [])}
+        behind = {*people_behind(workspace.ledger, rollout.version), *([started_by] if started_by else [])}
         void = why_void(rollout.version, by, behind)
         if void is not None:
             raise PolicyError(void)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from airflow_mlops.core.data.origin import EVIDENCE
-from airflow_mlops.core.data.take_snapshot import SnapshotManifest
+from airflow_mlops.core.data.take_snapshot import SnapshotManifest, personal_columns
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.ledger.state import LoopState
@@ -64,7 +64,9 @@ def record_publication(workspace: Workspace, partition: str, details: SnapshotPu
     # Numbered, so that content which returns after other content is published again.
     operation = f"snapshot:{partition}:{number}:{details.arrived_digest}:{details.digest[:16]}"
     evidence = tuple(digest for digest in (details.report, details.profile, details.origin.get(EVIDENCE)) if digest)
-    details = replace(details, publication=None)
+    # What stays in quarantine after a release may have come under an earlier contract.
+    personal = tuple(sorted({*personal_columns(workspace), *(details.personal or ())}))
+    details = replace(details, publication=None, personal=personal)
     return workspace.record_fact(workspace.draft(details, operation, partition, evidence=evidence))
 
 

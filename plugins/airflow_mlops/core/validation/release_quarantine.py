@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.key_text import require_whole_key
-from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, split_columns
+from airflow_mlops.core.data.quarantined_rows import SCHEMA, is_broken, open_quarantine, split_columns
 from airflow_mlops.core.data.shape import Rule, Shape, key_rules
 from airflow_mlops.core.declaration.arrow_types import parse_type
 from airflow_mlops.core.declaration.key_columns import key_columns
@@ -48,12 +48,7 @@ def read_quarantine(workspace: Workspace, partition: str) -> pa.Table:
     DataError
         If there are no such rows.
     """
-    published = workspace.state().published.get(partition)
-    if published is not None and partition not in workspace.state().refused:
-        if published.quarantine_version is None:
-            raise DataError(f"partition {partition} has no rows in quarantine")
-        return workspace.quarantine.read(partition, version=published.quarantine_version)
-    return workspace.quarantine.read(partition)
+    return open_quarantine(workspace.quarantine, workspace.state(), partition).read_all()
 
 
 def release_quarantine(

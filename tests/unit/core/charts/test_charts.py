@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_mlops.core.charts.bin_chart import bin_chart
 from airflow_mlops.core.charts.boundary_chart import LookPoint, boundary_chart
+from airflow_mlops.core.charts.cost_chart import CostPoint, FitBar, cost_chart
 from airflow_mlops.core.charts.gate_chart import gate_chart
 from airflow_mlops.core.charts.heat_map import HeatCell, heat_map
 from airflow_mlops.core.charts.loop_drawing import LoopNode, loop_drawing
@@ -38,6 +39,7 @@ DRAWN: dict[str, Callable[[str], str]] = {
     "gates": lambda text: gate_chart([gate(gate=text, reason=text)]),
     "bins": lambda text: bin_chart([text], [1.0], [1.0], column=text),
     "boundary": lambda text: boundary_chart([LookPoint(0.5, 1.0, 2.0, 2.0, "pass", text)], name=text),
+    "cost": lambda text: cost_chart([CostPoint(text, 0.5, (FitBar(2.0, True, text, text),))], limit=1.0),
     "loop": lambda text: loop_drawing([LoopNode(text, "good", text, text)]),
 }
 
@@ -63,6 +65,7 @@ def test_without_any_value_there_is_no_picture() -> None:
     assert gate_chart([gate(value=None)]) == ""
     assert bin_chart([], [], [], column="x") == ""
     assert boundary_chart([], name="canary") == ""
+    assert cost_chart([CostPoint("2013"), CostPoint("2014")], limit=1.0) == ""
 
 
 @given(low=FINITE, width=st.floats(1e-6, 1e12), values=st.lists(FINITE, min_size=1, max_size=20))
@@ -109,3 +112,31 @@ def test_the_looks_of_an_analysis_lie_between_their_boundaries() -> None:
     edges = [float(pair.split(",")[1]) for pair in passes.get("points", "").split()]
     assert first < edges[1]  # above the line: not passed yet
     assert second > edges[2]  # below it: passed
+
+
+def test_regret_beyond_the_cost_of_a_promotion_is_marked_and_the_longest_fit_is_the_highest_bar() -> None:
+    fits = [(FitBar(1.0, True, "version 1"),), (FitBar(4.0, False, "refused"),), (FitBar(None, False, "failed"),)]
+    points = [CostPoint(str(place), 0.4 * place, fits[place]) for place in range(3)]
+    tree = ET.fromstring(cost_chart(points, limit=0.5))
+    dots = [(dot.get("class"), float(dot.get("cy") or 0)) for dot in tree.iter("circle")]
+    assert [class_ for class_, _ in dots] == ["dot", "dot", "bad"]
+    assert [y for _, y in dots] == sorted((y for _, y in dots), reverse=True)
+    (limit,) = [float(mark.get("y1") or 0) for mark in tree.iter("line") if mark.get("class") == "limit"]
+    assert dots[1][1] > limit > dots[2][1]
+    bars = [(bar.get("class"), float(bar.get("height") or 0)) for bar in tree.iter("rect")]
+    assert [class_ for class_, _ in bars] == ["dot", "bad", "bad"]
+    assert bars[0][1] == pytest.approx(bars[1][1] / 4, abs=0.2)
+    assert 0 < bars[2][1] < bars[0][1]
+    titles = [title.text for title in tree.iter("title")]
+    assert "2: 0.8, more than a promotion costs" in titles
+    assert "1: refused" in titles
+
+
+def test_without_regret_the_picture_of_fits_is_lower_and_holds_them_still() -> None:
+    bars = (FitBar(2.0, True, "version 1"),)
+    both = ET.fromstring(cost_chart([CostPoint("1", 0.5, bars)]))
+    alone = ET.fromstring(cost_chart([CostPoint("1", None, bars)]))
+    assert float(alone.get("height") or 0) < float(both.get("height") or 0) / 1.5
+    (bar,) = alone.iter("rect")
+    assert 0 < float(bar.get("y") or 0) < float(alone.get("height") or 0) - float(bar.get("height") or 0)
+    assert "Regret was not measured." in [text.text for text in alone.iter("text")]

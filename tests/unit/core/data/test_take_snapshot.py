@@ -157,7 +157,8 @@ def test_a_refusal_stands_in_the_ledger_once_and_the_next_partition_goes_on(tmp_
             take_snapshot(workspace, week(1))
     ingest(workspace, week(2))
     state = workspace.state()
-    assert state.refused[week(1)] == PartitionRefused(stage="snapshot", reason="the partition is empty: 0 rows arrived")
+    reason = "the partition is empty: 0 rows arrived"
+    assert state.refused[week(1)] == PartitionRefused(stage="snapshot", reason=reason, personal=())
     assert sorted(state.published) == [week(0), week(2)]
     assert [record.kind for record in list(workspace.ledger.records())].count("partition_refused") == 1
 

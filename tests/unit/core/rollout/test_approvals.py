@@ -53,7 +53,7 @@ def test_who_started_the_run_cannot_approve_its_version_and_the_attempt_is_on_re
 ) -> None:
     workspace = waiting_candidate(tmp_path, actor)
     version = version_to_approve(workspace, week(2))
-    assert people_behind(workspace, version) == ["ann"]
+    assert people_behind(workspace.ledger, version) == ["ann"]
     with pytest.raises(PolicyError, match="ann started a run that made version 1; somebody else must approve it"):
         record_approval(workspace, version, ("ann",), started_by=None)
     assert not workspace.state().approved
@@ -95,7 +95,7 @@ def test_who_only_made_the_version_again_to_look_at_it_may_approve_it(tmp_path: 
     reviewer = dataclasses.replace(workspace, actor="person:ben")
     reproduce_version(reviewer, "1")
     version = version_to_approve(workspace, week(2))
-    assert people_behind(workspace, version) == []
+    assert people_behind(workspace.ledger, version) == []
     record_approval(workspace, version, ("ben",), started_by=None)
     assert start_rollout(workspace, week(2)) == "1"
 
