@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.notified import call_notifiers
 from airflow_mlops.operators.stage import StageOperator
+from airflow_mlops.operators.stage_lineage import StageRun, rollout_datasets
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.workspace import Workspace
 
 
@@ -40,6 +42,10 @@ class ReconcileOperator(StageOperator):
         if waiting is not None and partition > waiting.partition:
             self.emit(context, version=waiting.number)
         return repairs
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the version that was rolled back and the endpoint, if there is one."""
+        return rollout_datasets(run, run.version)
 
 
 class ProveVersionOperator(StageOperator):

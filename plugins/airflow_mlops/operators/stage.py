@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import MlopsError, NotReadyError
 from airflow_mlops.operators.notified import notify_decisions
+from airflow_mlops.operators.stage_lineage import LineageReporter
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_mlops.core.workspace import Workspace
 
 
-class StageOperator(BaseOperator):
+class StageOperator(LineageReporter, BaseOperator):
     """A step of the loop.
 
     :param loop: the declaration: a :class:`Loop`, its fields as a mapping, or the path of its YAML file
@@ -68,7 +69,8 @@ class StageOperator(BaseOperator):
         """Run the step; see the class."""
         with self.opened(context) as (workspace, partition):
             self.log.info("%s of %s as of partition %s", type(self).__name__, workspace.loop.model, partition)
-            result = self.execute_stage(workspace, partition, context)
+            with self.keeping_lineage(workspace, partition) as run:
+                result = run.result = self.execute_stage(workspace, partition, context)
         self._add_partition_to_events(partition, context)
         return result
 

@@ -23,8 +23,10 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.validation.validate_rows import Findings
     from airflow_mlops.core.workspace import Workspace
+    from airflow_mlops.operators.stage_lineage import StageRun
 
 LOG = logging.getLogger(__name__)
 
@@ -133,6 +135,12 @@ class ValidateSnapshotOperator(StageOperator):
             rows = self.python_callable() if self.python_callable is not None else self.rows
             subject, table = "the rows", to_table(rows)
         return validate_rows(subject, table, expectations, GxValidator())
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the snapshot with the result of each rule."""
+        from airflow_mlops.core.lineage.data_lineage import validation_lineage
+
+        return validation_lineage(run.workspace, self.manifest, run.result)
 
 
 @contextmanager
