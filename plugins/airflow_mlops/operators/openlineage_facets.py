@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 import attrs
@@ -96,6 +97,30 @@ def output_dataset(dataset: Dataset) -> OutputDataset:
         facets["subset"] = base_subset_dataset.OutputSubsetOutputDatasetFacet(outputCondition=subset)
     name = dataset.name
     return OutputDataset(name.namespace, name.name, outputFacets=facets, facets=_dataset_facets(dataset))
+
+
+def strip_secrets(error: BaseException | None) -> None:
+    """Take secrets out of the messages of an error and of its causes: logins and queries of URLs, and masked values.
+
+    The listener masks only what Airflow knew to be secret when it was loaded. A password that the task has read from a
+    connection since would be sent.
+    """
+    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # Airflow's own providers take it from there
+
+    visited: list[BaseException] = []
+    while error is not None and error not in visited:
+        error.args = tuple(strip_urls(str(redact(arg))) if isinstance(arg, str) else arg for arg in error.args)
+        visited.append(error)
+        error = error.__cause__ or error.__context__
+
+
+def strip_urls(text: str) -> str:
+    """Return a text without the logins and the queries of the URLs and paths in it.
+
+    >>> strip_urls("https://user:word@shop.example/rows?key=1 answered 500")
+    'https://shop.example/rows?... answered 500'
+    """
+    return re.sub(r"\?[^\s'\"<>]+", "?...", re.sub(r"(?<=//)[^/\s@]+@", "", text))
 
 
 def _dataset_facets(dataset: Dataset) -> dict[str, DatasetFacet]:

@@ -80,18 +80,12 @@ class StageOperator(LineageReporter, BaseOperator):
         from airflow_mlops.hooks.workspace import WorkspaceHook
 
         hook = WorkspaceHook(self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id)
-        try:
+        with self.keeping_error(), translate_errors():
             workspace = hook.workspace(
                 load_declaration(self.loop, self.root), root=Path(self.root), actor=actor_of(context)
             )
             with notify_decisions(workspace, context):
                 yield workspace, self.partition_of(workspace, context)
-        except NotReadyError as error:
-            raise AirflowSkipException(str(error)) from error
-        except MlopsError as error:
-            if error.retryable:
-                raise
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> Any:
         """Execute the step and return the value of its XCom, small JSON."""
@@ -143,6 +137,19 @@ class StageOperator(LineageReporter, BaseOperator):
         """Emit the event of the asset in ``emits``, for the partition of this run."""
         if self.emits is not None:
             context["outlet_events"][AssetAlias(name=f"{self.emits.name}?")].add(self.emits, extra=extra)
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Translate an error of the core: not ready into a skip, others into a failure without a retry if none can help."""
+    try:
+        yield
+    except NotReadyError as error:
+        raise AirflowSkipException(str(error)) from error
+    except MlopsError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
 def load_declaration(loop: Loop | Mapping[str, Any] | str | Path, root: str) -> Loop:

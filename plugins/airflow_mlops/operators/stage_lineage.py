@@ -62,6 +62,7 @@ class LineageReporter:
     """
 
     kept_lineage: TaskLineage | None = None
+    kept_error: Exception | None = None
 
     def lineage(self, run: StageRun) -> Datasets:
         """Return what the stage read and wrote; no datasets by default."""
@@ -76,8 +77,23 @@ class LineageReporter:
         return operator_lineage(self.kept_lineage)
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Return the lineage that was kept, for an event of type FAIL: without what was not written."""
+        """Return the lineage that was kept, for an event of type FAIL: without what was not written.
+
+        The event quotes the error of the task, which is stripped of secrets here: the task has logged it before.
+        """
+        from airflow_mlops.operators.openlineage_facets import strip_secrets
+
+        strip_secrets(self.kept_error)
         return self.get_openlineage_facets_on_complete(task_instance)
+
+    @contextmanager
+    def keeping_error(self) -> Iterator[None]:
+        """Keep the error of the body, which is raised on."""
+        try:
+            yield
+        except Exception as error:
+            self.kept_error = error
+            raise
 
     @contextmanager
     def keeping_lineage(self, workspace: Workspace, partition: str) -> Iterator[StageRun]:
