@@ -127,7 +127,12 @@ HISTORIES: dict[str, Callable[[Path], tuple[Project, InProcessScheduler]]] = {
 def describe(project: Project, scheduler: InProcessScheduler) -> dict[str, Any]:
     """Return the tasks and the ledger as JSON values."""
     tasks = [
-        {"job": f"{task.dag_id}.{task.task_id}", "run": task.run_id, "map": task.map_index, "state": str(task.state)}
+        {
+            "job": f"{task.dag_id}.{task.task_id}",
+            "run": task.run_id,
+            "tries": task.try_number,
+            "state": str(task.state),
+        }
         for task in scheduler.task_instances()
     ]
     runs = [{"job": run.dag_id, "run": run.run_id, "state": str(run.state)} for run in scheduler.dag_runs()]

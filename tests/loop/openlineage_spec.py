@@ -1,7 +1,7 @@
 """Check events of OpenLineage against the classes of its Python client, which are generated from its JSON schemas.
 
 The client does not ship the schemas themselves. Its classes have their fields, which of them are required, their types,
-and the address of the schema, by which the class of a facet is found. Our own facet is also checked against the JSON
+and the address of the schema, by which the class of a facet is info. Our own facet is also checked against the JSON
 schema that the package ships.
 """
 
@@ -66,7 +66,7 @@ def facet_classes() -> dict[str, type]:
     """Return the client's classes of facets by the address of their schema."""
     package = openlineage.client.generated
     modules = [
-        importlib.import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)
+        importlib.import_module(f"{package.__name__}.{info.name}") for info in pkgutil.iter_modules(package.__path__)
     ]
     classes = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
     return {

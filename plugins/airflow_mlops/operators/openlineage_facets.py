@@ -31,7 +31,7 @@ SCHEMA_URL = "urn:airflow-mlops:facets:1-0-0:MlopsLoopRunFacet.json#/$defs/Mlops
 
 @attrs.define(kw_only=True)
 class MlopsLoopRunFacet(RunFacet):
-    """What a task did in a loop: the model, the partition, the version, and the ledger records that prove it.
+    """The deed of a task in a loop: model, partition, version, and the ledger records that prove it.
 
     Each record has its ``sequence`` within the model, its ``kind`` and its ``hash``.
     """

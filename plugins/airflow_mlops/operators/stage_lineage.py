@@ -48,7 +48,7 @@ class StageRun:
 
     @property
     def names(self) -> SourceNames:
-        """What the names of the loop's sources depend on."""
+        """The surroundings that name the sources of the loop."""
         from airflow_mlops.core.lineage.declared_sources import SourceNames
         from airflow_mlops.hooks.connections import database_address
 
@@ -65,7 +65,7 @@ class LineageReporter:
     kept_error: Exception | None = None
 
     def lineage(self, run: StageRun) -> Datasets:
-        """Return what the stage read and wrote; no datasets by default."""
+        """Return the datasets that the stage read and wrote; none by default."""
         from airflow_mlops.core.lineage.task_lineage import Datasets
 
         return Datasets()

@@ -1,4 +1,4 @@
-"""The lineage of the stages of data: what was read from where into which version of the lake."""
+"""The lineage of the stages of data: from which source into which version of which table of the lake."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ MAX_LOCATIONS = 100
 
 @dataclass(frozen=True)
 class SourceNames:
-    """What a source's names depend on: the project folder, connections, and the addresses of databases by their ids."""
+    """The surroundings that name a source: project folder, connections, and addresses of databases by their ids."""
 
     root: Path
     connections: Connections
@@ -42,7 +42,7 @@ def source_datasets(source: AnySource, names: SourceNames, origin: Mapping[str, 
     source : AnySource
         The declared source of rows or labels.
     names : SourceNames
-        What the names depend on.
+        The surroundings of the source.
     origin : mapping, optional
         Origin of the rows of one partition, as the ledger has it.
 

@@ -65,9 +65,9 @@ def test_a_table_may_be_declared_with_its_schema_and_its_database(table: str, ex
 
 def test_a_query_is_named_by_its_tables_and_its_text_is_nowhere() -> None:
     query = "SELECT * FROM sales JOIN eu.days USING (day) WHERE at > :start AND at <= :end AND key = 'word'"
-    found = datasets({"kind": "sql", "conn_id": "db", "query": query}, {"query": query})
-    assert [dataset.name.name for dataset in found] == ["shop.eu.days", "shop.public.sales"]
-    assert "word" not in repr(found)
+    sources = datasets({"kind": "sql", "conn_id": "db", "query": query}, {"query": query})
+    assert [dataset.name.name for dataset in sources] == ["shop.eu.days", "shop.public.sales"]
+    assert "word" not in repr(sources)
 
 
 def test_a_named_part_of_a_query_is_no_table() -> None:

@@ -47,7 +47,7 @@ class FirstRowIsBad:
 
 
 def names_of(workspace: Workspace) -> SourceNames:
-    """Return what the names of a workspace's sources depend on."""
+    """Return the surroundings that name the sources of a workspace."""
     return SourceNames(workspace.root, workspace.connections, no_database)
 
 
