@@ -192,7 +192,9 @@ def test_a_training_leads_from_the_versions_of_its_window_to_the_candidate_and_t
     assert names(register["inputs"])[1] == names([candidate])[0]
     assert names(register["outputs"]) == [("mlflow", history.model)]
     assert version_of(register["outputs"][0]) == registered["details"]["version"] == "2"
-    assert register["run"]["facets"]["mlops_loop"]["version"] == "2"
+    (prove,) = history.ended("train.prove", KEYS[3])
+    assert version_of(prove["inputs"][0]) == "2"
+    assert {event["run"]["facets"]["mlops_loop"]["version"] for event in (register, prove)} == {"2"}
 
 
 def test_predictions_come_from_a_snapshot_and_a_version_and_the_endpoint_from_the_version(history: History) -> None:

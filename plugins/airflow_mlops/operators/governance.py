@@ -70,3 +70,9 @@ class ProveVersionOperator(StageOperator):
         for reason in missing:
             self.log.warning("the policy still misses: %s", reason)
         return missing
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the version that was certified."""
+        from airflow_mlops.core.lineage.model_lineage import version_lineage
+
+        return version_lineage(run.workspace, str(self.registered["version"]))

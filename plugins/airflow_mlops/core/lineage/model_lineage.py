@@ -65,6 +65,11 @@ def registration_lineage(
     return Datasets(inputs, (version_dataset(workspace, number),), number)
 
 
+def version_lineage(workspace: Workspace, number: str) -> Datasets:
+    """Return one version of the model as the input of what was done with it, such as its card."""
+    return Datasets((version_dataset(workspace, number),), (), number)
+
+
 def score_lineage(workspace: Workspace, partition: str) -> Datasets:
     """Return the snapshot and the versions by which a partition was predicted, and the predictions."""
     state = workspace.state()

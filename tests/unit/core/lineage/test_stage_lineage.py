@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from airflow_mlops.core.data.labels.take_labels import take_labels
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.lineage.data_lineage import (
     assertions_of,
+    label_lineage,
     publication_lineage,
     snapshot_lineage,
     validation_lineage,
@@ -31,6 +33,7 @@ from airflow_mlops.core.validation.suite import ExpectationResult
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.unit.core.later_labels import arrive, deliver, labelled_workspace, labels_by_key, weeks
 from tests.unit.core.toy_loop import loop_with_champion, toy_loop, toy_rows, week
 
 
@@ -90,6 +93,18 @@ def test_bad_rows_of_a_validation_are_a_second_output(tmp_path: Path) -> None:
 def test_a_partition_that_was_refused_has_its_source_alone(loop_workspace: Workspace) -> None:
     refused = snapshot_lineage(loop_workspace, names_of(loop_workspace), None)
     assert (table(refused.inputs), refused.outputs) == (["{partition}.parquet"], ())
+
+
+def test_a_delivery_of_labels_leads_from_its_own_source_to_the_table_of_labels(tmp_path: Path) -> None:
+    rows = weeks(2)
+    workspace = labelled_workspace(tmp_path, rows)
+    arrive(workspace, 0, rows=rows)
+    deliver(workspace, week(1), labels_by_key(rows[week(0)]))
+    details = take_labels(workspace, week(1))
+    lineage = label_lineage(workspace, names_of(workspace), [{"partition": week(1)}])
+    assert [dataset.name.name for dataset in lineage.inputs] == [f"{tmp_path}/labels/{{partition}}.parquet"]
+    assert (table(lineage.outputs), lineage.outputs[0].rows) == (["labels"], 120)
+    assert lineage.outputs[0].version == f"{week(1)}@{details.version}:{details.digest}"
 
 
 def test_a_check_without_enough_history_has_no_result() -> None:
