@@ -11,7 +11,7 @@ from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.lake import Lake, LakeFiles
 from airflow_mlops.core.ledger.evidence_files import EvidenceFiles
 from airflow_mlops.core.ports.connections import Connections, NoConnections
-from airflow_mlops.core.workspace import Ports, Workspace
+from airflow_mlops.core.workspace import Ports, StoreAddresses, Workspace
 
 if TYPE_CHECKING:
     from airflow_mlops.core.ledger.protocols import Ledger
@@ -140,6 +140,7 @@ def open_workspace(loop: Loop, stores: Stores, *, root: Path, actor: str) -> Wor
         target=default_target,
         connections=lambda: stores.connections,
         experiments=experiments,
+        addresses=StoreAddresses(folder.uri, stores.tracking_uri),
     )
     return Workspace(loop, root, scratch, ports, actor[:250], stores.secret)
 

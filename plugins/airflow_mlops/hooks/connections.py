@@ -14,6 +14,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.lineage.dataset_names import DatabaseAddress
 from airflow_mlops.core.ports.connections import HttpAddress
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ EXTRAS = {
     "aws": "airflow-mlops[amazon]",
 }
 """Extra of this package that installs the provider of a connection type."""
+DEFAULT_SCHEMAS = {"postgres": "public", "redshift": "public", "mssql": "dbo"}
+"""Schema of a table that is declared without one, by the scheme of OpenLineage."""
+DIALECTS = {"mssql": "tsql"}
+"""Dialect of sqlglot by the scheme of OpenLineage, where they differ."""
 OPTIONS = frozenset(
     {
         "timeout",
@@ -200,6 +205,37 @@ def get_connection(conn_id: str) -> Connection:
         return BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
         raise DeclarationError(f"Airflow has no connection {conn_id!r}", key="data.source.conn_id") from None
+
+
+def database_address(conn_id: str) -> DatabaseAddress:
+    """Return the address of a database for records of lineage, without its login.
+
+    It comes from the hook of the connection's provider, as for Airflow's own operators; SQLite and MySQL need none.
+
+    :raises DeclarationError: if there is no such connection, or its provider gives no address
+    """
+    connection = get_connection(conn_id)
+    if connection.conn_type == "sqlite":
+        path = Path(connection.host or connection.schema or "").absolute()
+        return DatabaseAddress("sqlite", (str(path),), "sqlite")
+    try:
+        info = connection.get_hook().get_openlineage_database_info(connection)
+    except Exception as error:  # Airflow raises several types for a missing provider
+        if connection.conn_type != "mysql":
+            raise provider_error(connection) from error
+        info = None
+    if connection.conn_type == "mysql" and info is None:
+        authority = f"{connection.host or 'localhost'}:{connection.port or 3306}"
+        return DatabaseAddress(f"mysql://{authority}", (connection.schema,) if connection.schema else (), "mysql")
+    if info is None:
+        raise DeclarationError(
+            f"connection {conn_id!r} of type {connection.conn_type!r}: its provider gives no address for lineage",
+            key="data.source.conn_id",
+        )
+    namespace = f"{info.scheme}://{info.authority}" if info.authority else str(info.scheme)
+    schema = DEFAULT_SCHEMAS.get(str(info.scheme))
+    prefix = (info.database, *([schema] if schema else [])) if info.database else ()
+    return DatabaseAddress(namespace, prefix, DIALECTS.get(str(info.scheme), info.scheme))
 
 
 def provider_error(connection: Connection) -> DeclarationError:

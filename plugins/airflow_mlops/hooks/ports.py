@@ -9,11 +9,13 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_mlops.core.declaration.train import OnSageMaker
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.lineage.dataset_names import champion_dataset, http_dataset
 from airflow_mlops.core.open_workspace import default_target
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from airflow_mlops.core.lineage.task_lineage import DatasetName
     from airflow_mlops.core.ports.rollout_target import RolloutTarget
     from airflow_mlops.core.ports.step_runner import StepRunner
     from airflow_mlops.core.workspace import Workspace
@@ -37,6 +39,21 @@ def rollout_target(workspace: Workspace) -> RolloutTarget:
 
     connection = gateway_connection(workspace.loop.model)
     return GatewayTarget(workspace, gateway_urls(connection), connection.password or "")
+
+
+def endpoint_dataset(workspace: Workspace) -> DatasetName:
+    """Return the name of what serves the model, for records of lineage: the alias champion where the target is batch.
+
+    :raises DeclarationError: if the connection that the target needs is missing or incomplete
+    """
+    model, target = workspace.loop.model, workspace.loop.rollout.target
+    if target == "batch":
+        return champion_dataset(workspace)
+    if target == "sagemaker":
+        from airflow_mlops.hooks.sagemaker import sagemaker_dataset
+
+        return sagemaker_dataset(model)
+    return http_dataset(gateway_urls(gateway_connection(model))[0], f"v2/models/{model}")
 
 
 def step_runner(workspace: Workspace, *, poll_seconds: float = 15.0) -> StepRunner:

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from airflow_mlops.core.declaration.validation_errors import declaration_error
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.lineage.task_lineage import DatasetName
 from airflow_mlops.core.rollout.targets.sagemaker.endpoint_settings import EndpointSettings
+from airflow_mlops.core.rollout.targets.sagemaker.model import endpoint_name
 from airflow_mlops.core.rollout.targets.sagemaker.sagemaker_target import AwsClients, SageMakerTarget
 
 if TYPE_CHECKING:
@@ -27,16 +29,35 @@ def sagemaker_target(workspace: Workspace) -> SageMakerTarget:
 
     :raises DeclarationError: if there is neither, its settings are incomplete, or the amazon provider is missing
     """
-    own = f"{CONNECTION}_{workspace.loop.model}"
+    connection = sagemaker_connection(workspace.loop.model)
+    settings = endpoint_settings(connection)
+    return SageMakerTarget(workspace, settings, aws_clients(str(connection.conn_id), key="rollout.target"))
+
+
+def sagemaker_connection(model: str) -> Connection:
+    """Return the connection of a model's endpoint: ``mlops_sagemaker_<model>`` or else ``mlops_sagemaker``.
+
+    :raises DeclarationError: if there is neither
+    """
+    own = f"{CONNECTION}_{model}"
     for conn_id in (own, CONNECTION):
         try:
-            connection = BaseHook.get_connection(conn_id)
+            connection: Connection = BaseHook.get_connection(conn_id)
         except AirflowNotFoundException:
             continue
-        return SageMakerTarget(workspace, endpoint_settings(connection), aws_clients(conn_id, key="rollout.target"))
+        return connection
     raise DeclarationError(
         f"is sagemaker, and there is no connection {own!r} or {CONNECTION!r} of type aws", key="rollout.target"
     )
+
+
+def sagemaker_dataset(model: str) -> DatasetName:
+    """Return the name of a model's endpoint for records of lineage: ``sagemaker://region``, or without a region.
+
+    :raises DeclarationError: if there is no connection of the endpoint
+    """
+    region = sagemaker_connection(model).extra_dejson.get("region_name")
+    return DatasetName(f"sagemaker://{region}" if region else "sagemaker", endpoint_name(model))
 
 
 def aws_clients(conn_id: str, *, key: str) -> AwsClients:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.links import ModelPageLink
 from airflow_mlops.operators.stage import StageOperator
+from airflow_mlops.operators.stage_lineage import StageRun, rollout_datasets
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.workspace import Workspace
 
 CONTROL_ACTIONS = ("pause", "resume", "skip", "abort", "rollback", "unquarantine", "release")
@@ -67,3 +69,7 @@ class ControlLoopOperator(StageOperator):
         )
         self.log.info("%s", message)
         return message
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the version that was acted on and the endpoint, if there is a version."""
+        return rollout_datasets(run, run.version)

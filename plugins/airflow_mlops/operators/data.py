@@ -10,7 +10,9 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.workspace import Workspace
+    from airflow_mlops.operators.stage_lineage import StageRun
 
 
 class TakeSnapshotOperator(StageOperator):
@@ -29,6 +31,12 @@ class TakeSnapshotOperator(StageOperator):
         from airflow_mlops.core.data.take_snapshot import take_snapshot
 
         return take_snapshot(workspace, partition).to_dict()
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the source and the snapshot."""
+        from airflow_mlops.core.lineage.data_lineage import snapshot_lineage
+
+        return snapshot_lineage(run.workspace, run.names, run.result)
 
 
 class PublishSnapshotOperator(StageOperator):
@@ -61,6 +69,12 @@ class PublishSnapshotOperator(StageOperator):
         names = ("version", "digest", "rows", "quarantined")
         figures = {name: getattr(published.details, name) for name in names}
         return {"partition": published.partition, "record": published.sequence, **figures}
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the source and the published snapshot."""
+        from airflow_mlops.core.lineage.data_lineage import publication_lineage
+
+        return publication_lineage(run.workspace, run.names, run.partition)
 
 
 class TidyLakeOperator(StageOperator):

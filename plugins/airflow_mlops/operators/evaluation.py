@@ -11,7 +11,9 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.workspace import Workspace
+    from airflow_mlops.operators.stage_lineage import StageRun
 
 
 class EvaluateCandidatesOperator(StageOperator):
@@ -41,6 +43,14 @@ class EvaluateCandidatesOperator(StageOperator):
         show_gates(self, workspace, evaluated, context)
         return evaluated
 
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the holdout, the candidates and the champion."""
+        from airflow_mlops.core.lineage.model_lineage import evaluation_lineage
+        from airflow_mlops.core.training.assemble import stored_request
+
+        fits = [self.fits[index] for index in range(len(self.fits))]
+        return evaluation_lineage(run.workspace, stored_request(run.workspace, fits[0]["request"]).window, fits)
+
 
 class RequireGatesOperator(StageOperator):
     """Fail, with the numbers, unless all gates of a candidate passed.
@@ -64,6 +74,14 @@ class RequireGatesOperator(StageOperator):
 
         show_gates(self, workspace, self.evaluated, context)
         require_gates(workspace, stored_request(workspace, self.evaluated["request"]), self.evaluated)
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the holdout, the candidate and the champion."""
+        from airflow_mlops.core.lineage.model_lineage import evaluation_lineage
+        from airflow_mlops.core.training.assemble import stored_request
+
+        window = stored_request(run.workspace, self.evaluated["request"]).window
+        return evaluation_lineage(run.workspace, window, [self.evaluated])
 
 
 def show_gates(operator: StageOperator, workspace: Workspace, evaluated: dict[str, Any], context: Context) -> None:

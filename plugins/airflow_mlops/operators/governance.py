@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.notified import call_notifiers
 from airflow_mlops.operators.stage import StageOperator
+from airflow_mlops.operators.stage_lineage import StageRun, rollout_datasets
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.workspace import Workspace
 
 
@@ -41,6 +43,10 @@ class ReconcileOperator(StageOperator):
             self.emit(context, version=waiting.number)
         return repairs
 
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the version that was rolled back and the endpoint, if there is one."""
+        return rollout_datasets(run, run.version)
+
 
 class ProveVersionOperator(StageOperator):
     """Certify a new version: write its model card and, if the policy requires it, reproduce it.
@@ -64,3 +70,9 @@ class ProveVersionOperator(StageOperator):
         for reason in missing:
             self.log.warning("the policy still misses: %s", reason)
         return missing
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the version that was certified."""
+        from airflow_mlops.core.lineage.model_lineage import version_lineage
+
+        return version_lineage(run.workspace, str(self.registered["version"]))

@@ -9,7 +9,9 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.workspace import Workspace
+    from airflow_mlops.operators.stage_lineage import StageRun
 
 
 class TakeLabelsOperator(StageOperator):
@@ -36,3 +38,9 @@ class TakeLabelsOperator(StageOperator):
             {"partition": tick, "rows": delivery.rows, "unknown": delivery.unknown, "touches": delivery.touches}
             for tick, delivery in deliveries.items()
         ]
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the source of the labels and their deliveries."""
+        from airflow_mlops.core.lineage.data_lineage import label_lineage
+
+        return label_lineage(run.workspace, run.names, run.result or [])

@@ -11,7 +11,9 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.workspace import Workspace
+    from airflow_mlops.operators.stage_lineage import StageRun
 
 
 class RegisterCandidateOperator(StageOperator):
@@ -37,6 +39,14 @@ class RegisterCandidateOperator(StageOperator):
         path = f"models/{workspace.loop.model}/versions/{registered['version']}"
         self.note_mlflow_page(MlflowVersionLink.name, path)
         return registered
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the window, the candidate and the version."""
+        from airflow_mlops.core.lineage.model_lineage import registration_lineage
+        from airflow_mlops.core.training.assemble import stored_request
+
+        window = stored_request(run.workspace, self.evaluated["request"]).window
+        return registration_lineage(run.workspace, window, self.evaluated, run.result)
 
 
 class VerifyVersionsOperator(StageOperator):

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.operators.links import ModelPageLink
 from airflow_mlops.operators.stage import StageOperator
+from airflow_mlops.operators.stage_lineage import StageRun, rollout_datasets
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.rollout.rollback import StageOutcome
     from airflow_mlops.core.workspace import Workspace
 
@@ -32,6 +34,12 @@ class ScorePartitionOperator(StageOperator):
             self.log.info("scored %s again, which was published anew: %s rows", corrected, again.rows)
         return {"partition": partition, **score_partition(workspace, partition).to_json()}
 
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the snapshot, the versions and the predictions."""
+        from airflow_mlops.core.lineage.model_lineage import score_lineage
+
+        return score_lineage(run.workspace, run.partition)
+
 
 class StartRolloutOperator(StageOperator):
     """Start the rollout of the candidate, or go on with the one under way; returns the version."""
@@ -49,6 +57,10 @@ class StartRolloutOperator(StageOperator):
             self.log.info("%s", sentence)
         return version
 
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the version and the endpoint."""
+        return rollout_datasets(run, run.result)
+
 
 class _AtStageOperator(StageOperator):
     """The base of operators for one stage of a rollout."""
@@ -65,6 +77,10 @@ class _AtStageOperator(StageOperator):
         """Log where the rollout stands, and return it as JSON values."""
         self.log.info("version %s at %s: %s", outcome.version, outcome.stage, outcome.reason)
         return outcome.to_dict()
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the version and the endpoint."""
+        return rollout_datasets(run, str(self.version))
 
 
 class AdvanceRolloutOperator(_AtStageOperator):
@@ -186,3 +202,7 @@ class RollBackModelOperator(StageOperator):
         for note in rollback.notes:
             self.log.warning("%s", note)
         return {"version": rollback.version, "champion": rollback.champion, "notes": list(rollback.notes)}
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the version that was taken back and the endpoint."""
+        return rollout_datasets(run, run.result["version"] if run.result else run.version)

@@ -15,6 +15,7 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import MlopsError, NotReadyError
 from airflow_mlops.operators.links import ModelPageLink, mlflow_page
 from airflow_mlops.operators.notified import base_address, notify_decisions
+from airflow_mlops.operators.stage_lineage import LineageReporter
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_mlops.core.workspace import Workspace
 
 
-class StageOperator(BaseOperator):
+class StageOperator(LineageReporter, BaseOperator):
     """A step of the loop.
 
     :param loop: the declaration: a :class:`Loop`, its fields as a mapping, or the path of its YAML file
@@ -70,7 +71,8 @@ class StageOperator(BaseOperator):
         """Run the step; see the class."""
         with self.opened(context) as (workspace, partition):
             self.log.info("%s of %s as of partition %s", type(self).__name__, workspace.loop.model, partition)
-            result = self.execute_stage(workspace, partition, context)
+            with self.keeping_lineage(workspace, partition) as run:
+                result = run.result = self.execute_stage(workspace, partition, context)
         self._add_partition_to_events(partition, context)
         return result
 
@@ -80,19 +82,13 @@ class StageOperator(BaseOperator):
         from airflow_mlops.hooks.workspace import WorkspaceHook
 
         hook = WorkspaceHook(self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id)
-        try:
+        with self.keeping_error(), translate_errors():
             workspace = hook.workspace(
                 load_declaration(self.loop, self.root), root=Path(self.root), actor=actor_of(context)
             )
             self.addresses[ModelPageLink.name] = f"{base_address()}/airflow-mlops/models/{workspace.loop.model}"
             with notify_decisions(workspace, context):
                 yield workspace, self.partition_of(workspace, context)
-        except NotReadyError as error:
-            raise AirflowSkipException(str(error)) from error
-        except MlopsError as error:
-            if error.retryable:
-                raise
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> Any:
         """Execute the step and return the value of its XCom, small JSON."""
@@ -151,6 +147,19 @@ class StageOperator(BaseOperator):
         """Emit the event of the asset in ``emits``, for the partition of this run."""
         if self.emits is not None:
             context["outlet_events"][AssetAlias(name=f"{self.emits.name}?")].add(self.emits, extra=extra)
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Translate an error of the core: not ready into a skip, others into a failure without a retry if none can help."""
+    try:
+        yield
+    except NotReadyError as error:
+        raise AirflowSkipException(str(error)) from error
+    except MlopsError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
 def load_declaration(loop: Loop | Mapping[str, Any] | str | Path, root: str) -> Loop:

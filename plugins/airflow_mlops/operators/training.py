@@ -10,8 +10,10 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.ports.step_runner import StepRunner
     from airflow_mlops.core.workspace import Workspace
+    from airflow_mlops.operators.stage_lineage import StageRun
 
 
 class AssembleTrainingOperator(StageOperator):
@@ -41,6 +43,15 @@ class AssembleTrainingOperator(StageOperator):
             self.log.warning("candidate %s is not fitted: %s", name, reason)
         digest = workspace.evidence.put(request.to_dict())
         return [{"request": digest, "candidate": name} for name in request.candidates]
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the partitions of the window."""
+        from airflow_mlops.core.lineage.model_lineage import window_lineage
+        from airflow_mlops.core.training.assemble import stored_request
+
+        digests = {assignment["request"] for assignment in run.result or []}
+        windows = [stored_request(run.workspace, digest).window for digest in digests]
+        return window_lineage(run.workspace, windows)
 
 
 class FitCandidateOperator(StageOperator):
@@ -80,3 +91,11 @@ class FitCandidateOperator(StageOperator):
         """Stop the process or job of the fit."""
         if self.runner is not None:
             self.runner.stop()
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the fitted partitions and the candidate."""
+        from airflow_mlops.core.lineage.model_lineage import fit_lineage
+        from airflow_mlops.core.training.assemble import stored_request
+
+        window = stored_request(run.workspace, self.assignment["request"]).window
+        return fit_lineage(run.workspace, window, run.result)

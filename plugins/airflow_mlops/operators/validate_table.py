@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_mlops.operators.notified import Notify
-from airflow_mlops.operators.validation import report_findings, translate_errors
+from airflow_mlops.operators.stage import translate_errors
+from airflow_mlops.operators.validation import report_findings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

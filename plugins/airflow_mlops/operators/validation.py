@@ -8,23 +8,22 @@ that a callback written for failures works unchanged.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-
 from airflow_mlops.core.declaration.loop import Loop
-from airflow_mlops.core.errors import DeclarationError, MlopsError, NotReadyError
+from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.operators.notified import Notify, call_notifiers
-from airflow_mlops.operators.stage import StageOperator
+from airflow_mlops.operators.stage import StageOperator, translate_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.validation.validate_rows import Findings
     from airflow_mlops.core.workspace import Workspace
+    from airflow_mlops.operators.stage_lineage import StageRun
 
 LOG = logging.getLogger(__name__)
 
@@ -134,18 +133,11 @@ class ValidateSnapshotOperator(StageOperator):
             subject, table = "the rows", to_table(rows)
         return validate_rows(subject, table, expectations, GxValidator())
 
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the snapshot with the result of each rule."""
+        from airflow_mlops.core.lineage.data_lineage import validation_lineage
 
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Translate an error of the core into a skip or a failure without a retry, like :class:`StageOperator`."""
-    try:
-        yield
-    except NotReadyError as error:
-        raise AirflowSkipException(str(error)) from error
-    except MlopsError as error:
-        if error.retryable:
-            raise
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        return validation_lineage(run.workspace, self.manifest, run.result)
 
 
 def report_findings(findings: Findings, context: Context, notify: Notify, root: str) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from airflow_mlops.operators.stage import StageOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.workspace import Workspace
+    from airflow_mlops.operators.stage_lineage import StageRun
 
 
 class ProfilePartitionOperator(StageOperator):
@@ -69,6 +71,12 @@ class DetectDriftOperator(StageOperator):
 
         return {"partition": partition, **detect_drift(workspace, partition).to_json()}
 
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the predictions with the verdicts on them."""
+        from airflow_mlops.core.lineage.model_lineage import watch_lineage
+
+        return watch_lineage(run.workspace, run.partition)
+
 
 class MeasurePerformanceOperator(StageOperator):
     """Measure the served predictions of a partition on the labels that have arrived; returns the verdict.
@@ -85,6 +93,12 @@ class MeasurePerformanceOperator(StageOperator):
             self.log.info("judged again: %s: %s", key, performance.message)
         judged_again = {"judged_again": [key for key, _ in again]} if again else {}
         return {"partition": partition, **measure_performance(workspace, partition).to_json(), **judged_again}
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the predictions with the verdicts on them."""
+        from airflow_mlops.core.lineage.model_lineage import watch_lineage
+
+        return watch_lineage(run.workspace, run.partition)
 
 
 class MeasureRegretOperator(StageOperator):
@@ -104,6 +118,12 @@ class MeasureRegretOperator(StageOperator):
         self.log.info("regret %s: %s", measured.regret, measured.message)
         return {"partition": partition, **measured.to_json()}
 
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the predictions with the verdicts on them."""
+        from airflow_mlops.core.lineage.model_lineage import watch_lineage
+
+        return watch_lineage(run.workspace, run.partition)
+
 
 class RunChecksOperator(StageOperator):
     """Run the checks that ``watch.checks`` declares on a scored partition; returns verdict and message of each.
@@ -122,6 +142,12 @@ class RunChecksOperator(StageOperator):
         for name, check in checks.items():
             self.log.info("%s: %s: %s", name, check.verdict, check.message)
         return {name: {"verdict": check.verdict, "message": check.message} for name, check in checks.items()}
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the predictions with the verdicts on them."""
+        from airflow_mlops.core.lineage.model_lineage import watch_lineage
+
+        return watch_lineage(run.workspace, run.partition)
 
 
 class DecideRetrainOperator(StageOperator):
@@ -171,6 +197,12 @@ class DecideRetrainOperator(StageOperator):
             return {}
         self.log.warning("%s", describe_out_of_order(partitions))
         return {"out_of_order": partitions}
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the predictions with the verdicts on them."""
+        from airflow_mlops.core.lineage.model_lineage import watch_lineage
+
+        return watch_lineage(run.workspace, run.partition)
 
 
 class RecordOutsideAlarmOperator(StageOperator):

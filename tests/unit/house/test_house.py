@@ -46,6 +46,7 @@ HEAVY = (
     "fairlearn",
     "model_signing",
     "cyclonedx",
+    "openlineage",
 )
 
 # Libraries that the core may import only in the files that are their adapters, and how those files are named.

@@ -35,6 +35,17 @@ D = TypeVar("D", bound=Details)
 
 
 @dataclass(frozen=True)
+class StoreAddresses:
+    """Where the stores of a loop are, for records of lineage; empty where they are nowhere.
+
+    ``lake`` is the folder of the loop, ``registry`` the address of MLflow.
+    """
+
+    lake: str = ""
+    registry: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class Ports:
     """Factories of the ports; tests pass in-memory ones."""
 
@@ -53,6 +64,7 @@ class Ports:
     """Databases and HTTP services by their ids, for queried metrics of a rollout."""
     experiments: Callable[[], Experiments] = NoExperiments
     """Shows what each training tried."""
+    addresses: StoreAddresses = field(default=StoreAddresses(), kw_only=True)
 
 
 @dataclass(frozen=True)
