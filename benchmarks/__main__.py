@@ -44,6 +44,7 @@ MODULES = {
     "merge_365": "drift_speed",
     "alarm_rates": "drift_rates",
     "power": "drift_rates",
+    "streams": "streams",
     "state_1m": "ledger_1m",
     "verify_1m": "ledger_1m",
     "partition_growth": "partition_growth",

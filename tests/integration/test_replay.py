@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.retrain import Clock, Retrain
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
 from airflow_mlops.core.ledger.training_details import RetrainDecided
 from airflow_mlops.core.replay.compare_policies import PolicyComparison, PolicyFigures, clock_times, policy_of
 from airflow_mlops.core.replay.fit_history import FittedHistory, fit_history, window_positions
 from airflow_mlops.core.replay.past_partitions import past_partitions
 from airflow_mlops.core.replay.replay_picture import draw_replay
-from airflow_mlops.core.replay.replay_report import advice, report_replay, table
+from airflow_mlops.core.replay.replay_report import advice, limit_lines, report_replay, table
 from airflow_mlops.core.workspace import Workspace
-from tests.unit.core.toy_loop import toy_loop, week
+from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.unit.core.toy_loop import ingest, toy_loop, toy_rows, week
 from tests.unit.core.watch.living_toy import live, loop_of_slopes
 
 SLOPES = [2.0] * 5 + [4.0] * 9
@@ -167,19 +169,58 @@ def test_every_policy_has_its_mark_inside_the_picture_and_its_figure_beside(
 
 
 @pytest.mark.parametrize(
-    ("cost", "policy_figures", "words"),
+    ("suggested", "policy_figures", "words"),
     [
-        (0.1, figures("regret:0.1", 0.95, 0.80), "an equal clock, mean over its phases, keeps 80%"),
-        (0.1, figures("regret:0.1", 0.95, 0.95), "a plain clock is as good here: retrain: {policy: {clock: 4}}"),
-        (0.1, figures("regret:0.1", 0.95, 0.99), "a plain clock is as good here"),
-        (0.1, figures("regret:0.1", None, None), "cannot be judged"),
+        ("regret:0.1", figures("regret:0.1", 0.95, 0.80), "an equal clock, mean over its phases, keeps 80%"),
+        (
+            "regret:0.1",
+            figures("regret:0.1", 0.95, 0.95),
+            "a plain clock is as good here: retrain: {policy: {clock: 4}}",
+        ),
+        ("regret:0.1", figures("regret:0.1", 0.95, 0.99), "a plain clock is as good here"),
+        ("regret:0.1", figures("regret:0.1", None, None), "cannot be judged"),
+        ("clock:4", figures("clock:4", 0.97, 0.97), "no cost of a promotion was as good"),
         (None, figures("never", 0.0, None), "a person should look"),
     ],
 )
 def test_the_advice_says_when_a_plain_clock_is_as_good(
-    cost: float | None, policy_figures: PolicyFigures, words: str
+    suggested: str | None, policy_figures: PolicyFigures, words: str
 ) -> None:
-    assert words in advice(cost, [policy_figures])
+    assert words in advice(suggested, [policy_figures])
+
+
+def test_a_cost_that_a_clock_outdoes_later_is_not_advised() -> None:
+    later = [figures("regret:0.5", 0.0, None, 0), figures("clock:2", 1.0, 1.0, 10), figures("clock:4", 0.9, 0.9)]
+    words = advice("regret:0.5", later)
+    assert words.startswith("retrain: {policy: {clock: 4}}: from the middle on it keeps 90% of the nightly benefit")
+    assert "the cost that did best before, 0.5, keeps 0% with 0%" in words
+
+
+def test_where_no_regret_can_be_measured_a_clock_is_suggested(tmp_path: Path) -> None:
+    frames = {week(number): toy_rows(number, rows=15, slope=float(number)) for number in range(16)}
+    loop = toy_loop(gates=[{"metric": "mae", "at_most": 99}], rollout={"stages": [{"live": 100}]})
+    workspace = in_memory_workspace(loop, frames, scratch=tmp_path)
+    for key in frames:
+        ingest(workspace, key)
+    comparison = PolicyComparison(fit_history(workspace, past_partitions(workspace), processes=2))
+    report = report_replay(comparison, ["never", "nightly"])
+    assert (report.suggested, report.cost) == ("clock:4", None)
+    assert "clock:4" in {row.name for row in report.later}
+
+
+def test_a_limit_that_keeps_promotions_back_is_named_with_what_it_cost(comparison: PolicyComparison) -> None:
+    retrain = Retrain(policy=Clock(clock=1), cooldown=6, budget=1_000, confidence="none")
+    limited = PolicyComparison(
+        replace(comparison.history, loop=comparison.loop.model_copy(update={"retrain": retrain}))
+    )
+    report = report_replay(limited, ["declared"], split=week(8))
+    (name, points) = next(iter(report.limits.items()))
+    figures_of = {name: limited.figures(name, limited.after_first, len(SLOPES)) for name in ("declared", "nightly")}
+    assert name == "cooldown"
+    assert points == pytest.approx(100 * (figures_of["nightly"].benefit - figures_of["declared"].benefit))
+    assert limit_lines(report) == [
+        f"the cooldown cost {points:.0f} points of the nightly benefit: without it the declared policy keeps more"
+    ]
 
 
 def test_the_clock_beside_a_policy_promotes_as_often_at_any_phase() -> None:

@@ -35,7 +35,7 @@ def add_commands(commands: Commands) -> None:
     )
     command.add_argument("--window", metavar="N|all", help="train on another window than the declared one")
     command.add_argument("--until", metavar="KEY", help="key of the last partition; the newest by default")
-    command.add_argument("--split", metavar="KEY", help="choose the cost up to this key, judge it after; the middle")
+    command.add_argument("--split", metavar="KEY", help="choose a policy up to this key, judge it after; the middle")
     command.add_argument("--from-source", action="store_true", help="read the source, whatever the lake holds")
     command.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="fits at once (all cores)")
     command.add_argument("--into", type=Path, metavar="DIR", help="folder of replay.json and replay.png")
@@ -49,7 +49,7 @@ def replay(args: argparse.Namespace) -> None:
     from airflow_mlops.core.replay.past_partitions import past_partitions
     from airflow_mlops.core.replay.replay_picture import draw_replay
     from airflow_mlops.core.replay.replay_policy import LEFT_OUT
-    from airflow_mlops.core.replay.replay_report import report_replay, table, unused_lines
+    from airflow_mlops.core.replay.replay_report import limit_lines, report_replay, table, unused_lines
 
     loop = with_window(loop_of(args), args.window)
     names = [name.strip() for name in args.policies.split(",") if name.strip()]
@@ -73,9 +73,9 @@ def replay(args: argparse.Namespace) -> None:
     first, split_at = report.partitions[report.first][:10], report.partitions[report.split][:10]
     print(f"{loop.model}, {report.metric}, seed {report.seed}, window {loop.train.window}")
     print("\n".join([f"\nfrom {first} to {report.partitions[-1][:10]}", *table(report.whole, report.metric)]))
-    print("\n".join([f"\nfrom {split_at}; a cost was chosen before", *table(report.later, report.metric)]))
+    print("\n".join([f"\nfrom {split_at}; a suggestion was chosen before", *table(report.later, report.metric)]))
     print(f"\nsuggested: {report.advice}")
-    for line in unused_lines(report):
+    for line in [*limit_lines(report), *unused_lines(report)]:
         print(line)
     print(f"not replayed: {LEFT_OUT}")
     print(f"written: replay.json and replay.png in {into}")

@@ -71,7 +71,7 @@ def _settings_of(loop: Loop, stage: str) -> dict[str, str]:
     elif stage in ("watch", "nightly"):
         settings = {"Checks": ", ".join(_checks_of(loop)), "Retrains": _policy_of(loop)}
     elif stage == "train":
-        settings = {"Function": loop.train.function, "Gates": "; ".join(map(_gate, loop.gates))}
+        settings = {"Function": loop.train.function, "Gates": "; ".join(map(_gate, loop.gates_in_force(compared=True)))}
     elif stage == "rollout":
         rollout = loop.rollout
         stages = [
@@ -117,6 +117,7 @@ def _gate(gate: Gate) -> str:
         "better than": gate.better_than,
     }
     phrase = next(f"{gate.metric} {word} {value}" for word, value in limits.items() if value is not None)
+    phrase += "" if gate.confidence is None else f" with {gate.confidence:.0%} confidence"
     return phrase + (f", for each value of {', '.join(gate.slices)}" if gate.slices else "")
 
 

@@ -152,8 +152,15 @@ class Gate(Declared):
     no_worse_than_champion_by: float | None = Field(
         default=None, ge=0, description="allowed relative loss against the champion on the same rows"
     )
-    better_than: Literal["dummy", "linear"] | None = Field(
-        default=None, description="the baseline that the candidate must beat on the same rows"
+    better_than: Literal["dummy", "linear", "champion"] | None = Field(
+        default=None, description="the baseline, or the champion, that the candidate must beat on the same rows"
+    )
+    confidence: float | None = Field(
+        default=None,
+        ge=0.5,
+        lt=1,
+        description="one-sided confidence with which the candidate must be better than the champion, or no worse; "
+        "without it the values decide",
     )
     group: str | None = Field(default=None, description="column of the groups that a measure of fairness compares")
     slices: Annotated[tuple[str, ...], Listed] = Field(
@@ -172,11 +179,20 @@ class Gate(Declared):
             raise ValueError("needs exactly one of at_most, at_least, no_worse_than_champion_by, better_than")
         return self
 
+    @property
+    def against_champion(self) -> bool:
+        """Whether the gate compares the candidate with the champion."""
+        return self.no_worse_than_champion_by is not None or self.better_than == "champion"
+
     @model_validator(mode="after")
     def _require_limit_for_metric(self) -> Self:
         is_absolute = self.at_most is not None or self.at_least is not None
         if self.slices and not is_absolute:
             raise ValueError("slices go with at_most or at_least")
+        if self.confidence is not None and not self.against_champion:
+            raise ValueError("confidence goes with no_worse_than_champion_by or better_than: champion")
+        if self.confidence is not None and self.metric in COSTS:
+            raise ValueError(f"confidence goes with metrics of rows, which {self.metric} is not")
         is_of_rows = self.metric not in (*FAIRNESS, *ROBUSTNESS, *COSTS, STABILITY)
         if self.slices and not is_of_rows:
             raise ValueError(f"slices go with metrics of rows, which {self.metric} is not")

@@ -171,6 +171,20 @@ class Loop(Declared):
         is_mean = (*means, *(metric.name for metric in self.evaluate.metrics if metric.each_row))
         return next((name for name in gated if name in is_mean or metric_parameter(name)), default)
 
+    def gates_in_force(self, *, compared: bool) -> tuple[Gate, ...]:
+        """Return the declared gates and, where none of them compares with the champion, that of ``retrain.confidence``.
+
+        Parameters
+        ----------
+        compared : bool
+            Whether there is a champion that can predict the holdout. Otherwise the declared gates alone decide, so that
+            a champion that is broken is not in the way of the next.
+        """
+        confidence = self.retrain.confidence
+        if not compared or confidence == "none" or any(gate.against_champion for gate in self.gates):
+            return self.gates
+        return (*self.gates, Gate(metric=self.metric, better_than="champion", confidence=confidence))
+
     @property
     def performance(self) -> Performance | None:
         """The declared performance, with the metric as :attr:`metric` has it; None where none is watched."""

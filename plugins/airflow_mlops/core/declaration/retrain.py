@@ -1,6 +1,7 @@
-"""The section ``retrain``: the policy that triggers a retrain, its cooldown and its budget."""
+"""The section ``retrain``: the policy that triggers a retrain, its limits, and what a candidate must show."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,5 +44,22 @@ class Retrain(Declared):
         default="alarm", description="what triggers a retrain; ``never`` leaves it to a person"
     )
     alarm: Alarm = section("how many windows must alarm")
-    cooldown: int = Field(default=2, ge=0, description="partitions between two retrains")
-    budget: int = Field(default=13, ge=1, description="promotions for every 52 partitions")
+    cooldown: int = Field(default=2, ge=0, description="partitions between two retrains; 1 by default under a regret")
+    budget: int = Field(
+        default=13, ge=1, description="promotions for every 52 partitions; 26 by default under a regret"
+    )
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] | Literal["none"] = Field(
+        default=0.8,
+        description="one-sided confidence with which a candidate must be better than the champion on the holdout, in "
+        "the loop's metric; a gate that compares the two takes its place, and ``none`` switches it off",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _protect_a_regret_without_slowing_it(cls, fields: Any) -> Any:
+        # A regret adds up to its cost before it retrains, so it has a pace of its own that no limit should set.
+        if not isinstance(fields, Mapping):
+            return fields
+        policy = fields.get("policy")
+        by_regret = isinstance(policy, Regret) or (isinstance(policy, Mapping) and "regret" in policy)
+        return {**({"cooldown": 1, "budget": 26} if by_regret else {}), **fields}

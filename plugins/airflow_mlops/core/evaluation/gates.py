@@ -26,7 +26,8 @@ from airflow_mlops.core.declaration.evaluate import (
 )
 from airflow_mlops.core.errors import GateError
 from airflow_mlops.core.evaluation.bootstrap_interval import Interval, MetricOnRows, Resamples
-from airflow_mlops.core.evaluation.gate_report import NO_CHAMPION, GateReport, Verdict, gates_pass, to_verdict
+from airflow_mlops.core.evaluation.champion_gate import judge_against_champion
+from airflow_mlops.core.evaluation.gate_report import GateReport, Verdict, gates_pass, to_verdict
 from airflow_mlops.core.evaluation.known_metrics import METRICS, Metric, built_in_metric
 from airflow_mlops.core.evaluation.measurement_gates import (
     CandidateMeasurements,
@@ -144,8 +145,13 @@ def _judge(gate: Gate, holdout: Holdout, measurements: CandidateMeasurements) ->
 def _judge_all_rows(gate: Gate, holdout: Holdout) -> GateReport:
     """Return the report of a gate on a metric of all rows: absolute, or against the champion or a baseline."""
     on_rows = holdout.on_rows(gate.metric)
-    if gate.no_worse_than_champion_by is not None:
-        return _judge_against_champion(gate.no_worse_than_champion_by, on_rows, holdout)
+    if gate.against_champion:
+        return judge_against_champion(
+            on_rows,
+            allowed=gate.no_worse_than_champion_by,
+            confidence=gate.confidence,
+            failed=holdout.champion_failed,
+        )
     if gate.better_than is not None:
         return _judge_against_baseline(gate.better_than, on_rows, holdout)
     return _judge_absolute(gate, on_rows)
@@ -193,25 +199,6 @@ def _judge_slices(gate: Gate, metric: Metric, holdout: Holdout, column: str) -> 
         interval = on_rows.interval("candidate", value) if is_cheap else None
         reason = f"{title}: {value:.4g} on {rows:,} rows{_format_interval(interval)}"
         yield GateReport(title, to_verdict(holds(value)), value, limit, rows, reason, *_bounds(interval), gate.metric)
-
-
-def _judge_against_champion(allowed: float, on_rows: MetricOnRows, holdout: Holdout) -> GateReport:
-    metric, rows = on_rows.metric, int(on_rows.label.size)
-    title = f"{metric.name} no worse than the champion's by {allowed:.0%}"
-    if holdout.champion is None:
-        failed = holdout.champion_failed
-        reason = f"{title}: {NO_CHAMPION if failed is None else failed}"
-        return GateReport(title, to_verdict(failed is None), None, allowed, rows, reason, metric=metric.name)
-    try:
-        candidate, reference = on_rows.value("candidate"), on_rows.value("champion")
-    except UnknownMetricError as error:
-        return GateReport(title, "fail", None, allowed, rows, f"{title}: {error}", metric=metric.name)
-    value = metric.worse_by(candidate, reference)
-    interval = on_rows.interval_of_difference("candidate", "champion", candidate - reference)
-    base = "" if metric.best is None else f" of what is left to {metric.best:g}"
-    reason = f"{title}: {candidate:.4g} against {reference:.4g}, {value:+.1%}{base}, on the same {rows:,} rows"
-    verdict = to_verdict(value <= allowed)
-    return GateReport(title, verdict, value, allowed, rows, reason, *_bounds(interval), metric.name)
 
 
 def _judge_against_baseline(baseline: str, on_rows: MetricOnRows, holdout: Holdout) -> GateReport:

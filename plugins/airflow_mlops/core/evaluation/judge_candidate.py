@@ -45,7 +45,7 @@ def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[
     stability = measure_stability(context, importance)
     has_champion = context.champion_number is not None
     measurements = CandidateMeasurements(robustness, costs, stability, has_champion, int(label.size))
-    gates = evaluate_gates(loop.gates, holdout, measurements)
+    gates = evaluate_gates(loop.gates_in_force(compared=holdout.champion is not None), holdout, measurements)
     return {
         "loss": weighted_loss(loop.metric, label, predicted, context.weight),
         "metrics": _defined_values(reports),

@@ -7,7 +7,7 @@ averaged over its phases, since where a clock happens to start is luck.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,9 +26,18 @@ from airflow_mlops.core.training.row_losses import more_is_better
 COSTS = (0.02, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Costs of a promotion that a suggestion is chosen from, in units of a fresh model's loss on one partition."""
 SHARE = 0.25
-"""Largest share of the promotions of a nightly retraining that a suggested cost may use."""
+"""Largest share of the promotions of a nightly retraining that a suggestion may use."""
+LEAD = 0.05
+"""Lead in benefit of a clock on the partitions that are chosen on, from which it is suggested in place of a cost."""
+AS_GOOD = 0.01
+"""Least lead in benefit for a policy to count as better than another."""
 PHASES = 8
 UNLIMITED = 1_000_000
+OF_DECLARED: Mapping[str, dict[str, int]] = {
+    "declared without cooldown": {"cooldown": 0},
+    "declared without budget": {"budget": UNLIMITED},
+}
+"""The declared policy without one of its limits, by the name of a replay."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,8 @@ def policy_of(loop: Loop, name: str) -> Loop:
     """Return the declaration with the retrain policy of a name.
 
     ``declared`` is the policy as it stands, cooldown and budget too; every other is replayed without these:
-    ``never``, ``nightly``, ``clock:4``, ``alarm``, ``alarm:2/3``, ``regret:0.1``.
+    ``never``, ``nightly``, ``clock:4``, ``alarm``, ``alarm:2/3``, ``regret:0.1``. What others are held against,
+    ``nightly`` and clocks, is also replayed without ``retrain.confidence``: it makes what passes the gates serve.
 
     Raises
     ------
@@ -74,28 +84,35 @@ def policy_of(loop: Loop, name: str) -> Loop:
     """
     if name == "declared":
         return loop
+    limits = OF_DECLARED.get(name)
+    retrain = _retrain_of(loop.retrain, name) if limits is None else loop.retrain.model_copy(update=limits)
+    return loop.model_copy(update={"retrain": retrain})
+
+
+def _retrain_of(declared: Retrain, name: str) -> Retrain:
+    """Return the section ``retrain`` of a policy by its name, without limits."""
     kind, _, number = name.partition(":")
-    unlimited: dict[str, Any] = {"cooldown": 0, "budget": UNLIMITED, "alarm": loop.retrain.alarm}
+    unlimited: dict[str, Any] = {"cooldown": 0, "budget": UNLIMITED, "alarm": declared.alarm}
+    by_evidence = {**unlimited, "confidence": declared.confidence}
+    unlimited["confidence"] = "none"
     try:
         if kind == "never" and not number:
-            retrain = Retrain(policy="never", **unlimited)
-        elif kind == "nightly" and not number:
-            retrain = Retrain(policy=Clock(clock=1), **unlimited)
-        elif kind == "clock":
-            retrain = Retrain(policy=Clock(clock=int(number)), **unlimited)
-        elif kind == "regret":
-            retrain = Retrain(policy=Regret(regret=float(number)), **unlimited)
-        elif kind == "alarm":
+            return Retrain(policy="never", **unlimited)
+        if kind == "nightly" and not number:
+            return Retrain(policy=Clock(clock=1), **unlimited)
+        if kind == "clock":
+            return Retrain(policy=Clock(clock=int(number)), **unlimited)
+        if kind == "regret":
+            return Retrain(policy=Regret(regret=float(number)), **by_evidence)
+        if kind == "alarm":
             windows, _, among = number.partition("/")
-            unlimited["alarm"] = Alarm(windows=int(windows), of=int(among or windows)) if number else unlimited["alarm"]
-            retrain = Retrain(policy="alarm", **unlimited)
-        else:
-            raise ValueError(name)
+            alarm = Alarm(windows=int(windows), of=int(among or windows)) if number else declared.alarm
+            return Retrain(policy="alarm", **{**by_evidence, "alarm": alarm})
+        raise ValueError(name)
     except ValueError as error:
         raise DeclarationError(
             f"no policy {name!r}; there are declared, never, nightly, clock:N, alarm, alarm:K/N and regret:COST"
         ) from error
-    return loop.model_copy(update={"retrain": retrain})
 
 
 class PolicyComparison:
@@ -163,20 +180,39 @@ class PolicyComparison:
         defined = [benefit for benefit in benefits if benefit is not None]
         return float(np.mean(defined)) if defined else None
 
-    def suggested_cost(
-        self, first: int, last: int, costs: Sequence[float] = COSTS, progress: Callable[[float], None] = lambda _: None
-    ) -> float | None:
-        """Return the cost with the largest benefit and at most ``SHARE`` of the promotions; of equal ones the highest.
+    def suggestion(self, first: int, last: int, progress: Callable[[str], None] = lambda _: None) -> str | None:
+        """Return the policy to suggest: by the cost of a promotion, or by a clock where every cost falls behind one.
 
-        None where every cost needs more promotions, or retraining has no benefit at all.
+        The cost is the one with the largest benefit and at most ``SHARE`` of the promotions; of equal ones the highest.
+        The clock makes that share of them, and its benefit is the mean over its phases. None where retraining has no
+        benefit, or neither keeps any of it.
         """
-        candidates: list[tuple[float, float]] = []
-        for cost in costs:
+        costs: list[tuple[float, float]] = []
+        for cost in COSTS:
+            progress(f"regret:{cost:g}")
             figures = self._figures(self.replay(f"regret:{cost:g}"), first, last, clock=False)
-            progress(cost)
             if figures.benefit is not None and figures.share <= SHARE:
-                candidates.append((round(figures.benefit, 4), cost))
-        return max(candidates)[1] if candidates else None
+                costs.append((round(figures.benefit, 4), cost))
+        promotions = round(SHARE * len(promotions_of(self.replay("nightly"), first, last)))
+        by_clock = (self.equal_clock(promotions, first, last) if promotions else None) or 0.0
+        benefit, cost = max(costs, default=(0.0, 0.0))
+        if by_clock > benefit + LEAD:
+            return f"clock:{round(1 / SHARE)}"
+        return f"regret:{cost:g}" if benefit > 0 else None
+
+    def cost_of_limits(self, first: int, last: int) -> dict[str, float]:
+        """Return what cooldown and budget of the declared policy cost, in points of nightly's benefit, by the name.
+
+        A limit that changes nothing, or costs nothing, is not named.
+        """
+        costs = {}
+        declared = self._benefit(self.replay("declared"), first, last)
+        for name, limits in OF_DECLARED.items():
+            benefit = self._benefit(self.replay(name), first, last)
+            points = 0.0 if benefit is None or declared is None else 100 * (benefit - declared)
+            if points >= 100 * AS_GOOD:
+                costs[next(iter(limits))] = points
+        return costs
 
 
 class _Schedule:

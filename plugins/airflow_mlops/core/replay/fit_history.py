@@ -30,6 +30,7 @@ from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import failure_of
 from airflow_mlops.core.evaluation.evaluation_context import user_metrics
 from airflow_mlops.core.evaluation.known_metrics import Metric
+from airflow_mlops.core.evaluation.simple_baselines import BASELINES as BASELINE_NAMES
 from airflow_mlops.core.evaluation.simple_baselines import FITTED_ROWS, Baselines, fit_baselines
 from airflow_mlops.core.ledger.training_details import TrainingWindow
 from airflow_mlops.core.ports.experiments import offline_variables
@@ -235,7 +236,7 @@ def _jobs(
     for candidate in request.candidates:
         fit = fit_request_of(workspace, request, candidate, folder / MODEL_FILE)
         yield _Job(as_of, loop, fit, fitted, holdout, predicted, open_categories(workspace))
-    if any(gate.better_than is not None for gate in loop.gates):
+    if any(gate.better_than in BASELINE_NAMES for gate in loop.gates):
         yield _Job(as_of, loop, fit, fitted, holdout, (), open_categories(workspace), baselines=True)
 
 

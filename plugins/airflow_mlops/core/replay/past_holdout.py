@@ -105,9 +105,6 @@ class PastHoldout:
         Gates on cost, robustness and stability are left out.
         """
         loop, baselines = self.loop, self.history.baselines.get(self.as_of, Baselines({}, 0, None))
-        gates = [gate for gate in loop.gates if gate.metric not in {*COSTS, *ROBUSTNESS, STABILITY}]
-        if not gates:
-            return True
         assert model.holdout is not None
         decisions = {"candidate": decide(model.holdout, model.threshold)}
         champion_predictions, champion_failed = None, None
@@ -117,6 +114,10 @@ class PastHoldout:
                 decisions["champion"] = decide(champion_predictions, champion.threshold)
             except TrainingError as error:
                 champion_failed = str(error)
+        in_force = loop.gates_in_force(compared=champion_predictions is not None)
+        gates = [gate for gate in in_force if gate.metric not in {*COSTS, *ROBUSTNESS, STABILITY}]
+        if not gates:
+            return True
         holdout = Holdout(
             self.label,
             model.holdout,

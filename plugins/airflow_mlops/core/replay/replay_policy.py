@@ -55,7 +55,7 @@ from airflow_mlops.core.rollout.next_transition import next_transition
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.rollout.verdict import StageVerdict
 from airflow_mlops.core.training.row_losses import DomainError, Floats, metric_value, row_losses
-from airflow_mlops.core.watch.measure_regret import insufficient_labels, regret_of, required_rows
+from airflow_mlops.core.watch.measure_regret import MIN_ROWS, insufficient_labels, regret_of
 
 D = TypeVar("D", bound=Details)
 Decide = Callable[[LoopState, Loop, str, Trigger], RetrainDecision]
@@ -213,9 +213,8 @@ class _Replay:
         return self.history.models[as_of][candidate]
 
     def _regret(self, number: str, position: int, labelled: int) -> RegretMeasured:
-        needed = required_rows(self.loop)
-        if labelled < needed:
-            return insufficient_labels(labelled, needed)
+        if labelled < MIN_ROWS:
+            return insufficient_labels(labelled)
         as_of, candidate = self.trained[number]
         fresh = self.history.models.get(position - 1, {}).get(candidate)
         if fresh is None or fresh.failed is not None:

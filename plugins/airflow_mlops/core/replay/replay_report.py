@@ -7,23 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_mlops.core.errors import DataError, GateError, NotReadyError, TrainingError
-from airflow_mlops.core.replay.compare_policies import SHARE, PolicyComparison, PolicyFigures
+from airflow_mlops.core.replay.compare_policies import AS_GOOD, SHARE, PolicyComparison, PolicyFigures
 from airflow_mlops.core.replay.fit_history import FittedHistory
 from airflow_mlops.core.replay.past_holdout import PastHoldout
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
 
-AS_GOOD = 0.01
-"""Least lead in benefit over an equal clock for a policy to count as better."""
-
 
 @dataclass(frozen=True)
 class ReplayReport:
-    """The figures of all replayed policies, the suggested cost and the advice.
+    """The figures of all replayed policies, the suggested one and the advice.
 
     ``whole`` are figures on every partition after the first model, ``later`` those on the partitions from ``split``
-    on, which the suggested ``cost`` was not chosen on. ``left_out`` has each candidate that a training would leave out
-    with the reason and the partitions as of which it holds, ``untrained`` the reasons why nothing could be trained as
-    of a partition, and ``unserved`` by policy why its champion could not predict a partition.
+    on, which the ``suggested`` policy was not chosen on; ``cost`` is its cost of a promotion, where it is by regret.
+    ``limits`` has what cooldown and budget cost over the whole, in points of nightly's benefit. ``left_out`` has each
+    candidate that a training would leave out with the reason and the partitions as of which it holds, ``untrained`` the
+    reasons why nothing could be trained as of a partition, and ``unserved`` by policy why its champion could not
+    predict a partition.
     """
 
     model: str
@@ -34,9 +33,11 @@ class ReplayReport:
     split: int
     whole: tuple[PolicyFigures, ...]
     later: tuple[PolicyFigures, ...]
+    suggested: str | None
     cost: float | None
     advice: str
     declared: tuple[dict[str, Any], ...]
+    limits: Mapping[str, float] = field(default_factory=dict)
     left_out: tuple[dict[str, Any], ...] = ()
     untrained: Mapping[str, str] = field(default_factory=dict)
     unserved: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -52,7 +53,9 @@ class ReplayReport:
             "suggested_until": self.partitions[self.split - 1],
             "whole": [figures.to_dict() for figures in self.whole],
             "later": [figures.to_dict() for figures in self.later],
+            "suggested": self.suggested,
             "cost": self.cost,
+            "cost_of_limits": dict(self.limits),
             "advice": self.advice,
             "declared_decisions": list(self.declared),
             "left_out": list(self.left_out),
@@ -75,7 +78,7 @@ def report_replay(
     names : sequence of str
         The policies, as :func:`~airflow_mlops.core.replay.compare_policies.policy_of` reads them.
     split : str, optional
-        Key up to which a cost is chosen; later partitions judge it. The middle of the history by default.
+        Key up to which a suggestion is chosen; later partitions judge it. The middle of the history by default.
     progress : callable
         Called with the name of each policy before it is replayed.
 
@@ -95,9 +98,8 @@ def report_replay(
             f"models served {last - first} of the {last} partitions; none of them "
             f"{'is left after' if middle >= last else 'lies before'} {split or keys[-1]}"
         )
-    cost = comparison.suggested_cost(first, middle, progress=lambda cost: progress(f"regret:{cost:g}"))
-    suggested = [] if cost is None else [f"regret:{cost:g}"]
-    all_names = list(dict.fromkeys([*names, *suggested]))
+    suggested = comparison.suggestion(first, middle, progress)
+    all_names = list(dict.fromkeys([*names, *([] if suggested is None else [suggested])]))
     whole, later = [], []
     for name in all_names:
         progress(name)
@@ -113,9 +115,11 @@ def report_replay(
         split=middle,
         whole=tuple(whole),
         later=tuple(later),
-        cost=cost,
-        advice=advice(cost, later),
+        suggested=suggested,
+        cost=float(suggested.partition(":")[2]) if suggested and suggested.startswith("regret") else None,
+        advice=advice(suggested, later),
         declared=declared,
+        limits=comparison.cost_of_limits(first, last),
         **left_out_of(history),
         unserved={
             name: {keys[position]: reason for position, reason in unserved.items()}
@@ -166,25 +170,53 @@ def _places(keys: Sequence[str]) -> str:
     return f"{keys[-1][:10]}" if len(keys) == 1 else f"{len(keys)} partitions, {keys[0][:10]} to {keys[-1][:10]}"
 
 
-def advice(cost: float | None, later: Sequence[PolicyFigures]) -> str:
+def limit_lines(report: ReplayReport) -> list[str]:
+    """Return a line for each limit of the declared policy that has cost something.
+
+    A limit protects from too many promotions; here it kept some that would have paid.
+    """
+    return [
+        f"the {limit} cost {points:.0f} points of the nightly benefit: without it the declared policy keeps more"
+        for limit, points in report.limits.items()
+    ]
+
+
+def advice(suggested: str | None, later: Sequence[PolicyFigures]) -> str:
     """Return the advice that follows from the figures: a cost, or a plain clock where that is as good."""
-    if cost is None:
+    if suggested is None:
         return (
-            f"no cost keeps within {SHARE:.0%} of the nightly promotions, or retraining has no benefit here; "
+            f"no policy keeps within {SHARE:.0%} of the nightly promotions, or retraining has no benefit here; "
             "a person should look before this loop retrains by itself"
         )
-    suggested = next(figures for figures in later if figures.name == f"regret:{cost:g}")
-    sentence = f"retrain: {{policy: {{regret: {cost:g}}}}}: on the partitions that it was not chosen on it "
-    if suggested.benefit is None:
+    figures = next(figures for figures in later if figures.name == suggested)
+    kind, _, number = suggested.partition(":")
+    sentence = f"retrain: {{policy: {{{kind}: {number}}}}}: on the partitions that it was not chosen on it "
+    if figures.benefit is None:
         return f"{sentence}cannot be judged, since retraining had no benefit there"
-    sentence += f"keeps {suggested.benefit:.0%} of the nightly benefit with {suggested.share:.0%} of its promotions"
-    if suggested.clock is None:
+    sentence += f"keeps {figures.benefit:.0%} of the nightly benefit with {figures.share:.0%} of its promotions"
+    if kind == "clock":
+        return f"{sentence}; no cost of a promotion was as good on those that it was chosen on"
+    ahead = clock_ahead(figures.benefit, later)
+    if ahead is not None:
+        return (
+            f"retrain: {{policy: {{clock: {ahead.name.partition(':')[2]}}}}}: from the middle on it keeps "
+            f"{ahead.benefit:.0%} of the nightly benefit with {ahead.share:.0%} of its promotions; the cost that did "
+            f"best before, {number}, keeps {figures.benefit:.0%} with {figures.share:.0%}"
+        )
+    if figures.clock is None:
         return sentence
-    comparison = f"an equal clock, mean over its phases, keeps {suggested.clock:.0%}"
-    if suggested.benefit - suggested.clock <= AS_GOOD and suggested.promotions:
-        pace = max(1, round(1 / suggested.share)) if suggested.share else 1
+    comparison = f"an equal clock, mean over its phases, keeps {figures.clock:.0%}"
+    if figures.benefit - figures.clock <= AS_GOOD and figures.promotions:
+        pace = max(1, round(1 / figures.share)) if figures.share else 1
         return f"{sentence}; {comparison}, so a plain clock is as good here: retrain: {{policy: {{clock: {pace}}}}}"
     return f"{sentence}; {comparison}"
+
+
+def clock_ahead(benefit: float, later: Sequence[PolicyFigures]) -> PolicyFigures | None:
+    """Return the clock that keeps most with a third of nightly's promotions or fewer, if it keeps more than that."""
+    clocks = [row for row in later if row.name.startswith("clock:") and row.benefit is not None and row.share <= 1 / 3]
+    best = max(clocks, key=lambda row: row.benefit or 0.0, default=None)
+    return best if best is not None and (best.benefit or 0.0) > benefit + AS_GOOD else None
 
 
 def table(figures: Sequence[PolicyFigures], metric: str) -> list[str]:

@@ -20,7 +20,6 @@ from airflow_mlops.core.data.input_schema import InputSchema, version_schema
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.declaration.evaluate import MetricName
-from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.own_types import own_code
 from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
@@ -37,6 +36,9 @@ from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import DomainError, Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.training.window import fit_schema, pin_scored, pin_window, read_window
 from airflow_mlops.core.workspace import Workspace
+
+MIN_ROWS = 20
+"""Labelled rows of a partition that its regret needs. They are few, as regrets are added up before they decide."""
 
 
 def measure_regret(workspace: Workspace, partition: str, *, as_of: str | None = None) -> RegretMeasured:
@@ -123,9 +125,9 @@ def _measure(workspace: Workspace, state: LoopState, champion: Version, partitio
     window = pin_window(workspace.state(as_of=before), loop.train, before, own_labels=separate_labels)
     schema = version_schema(workspace, champion)
     rows = read_window(workspace, [pin_scored(state, partition)], schema=schema)
-    labelled, needed = len(rows.rows), required_rows(loop)
-    if labelled < needed:
-        return insufficient_labels(labelled, needed)
+    labelled = len(rows.rows)
+    if labelled < MIN_ROWS:
+        return insufficient_labels(labelled)
     label = rows.rows[loop.data.label].to_numpy(float)
 
     def losses(model: Any, features: pd.DataFrame) -> Floats:
@@ -147,16 +149,10 @@ def _measure(workspace: Workspace, state: LoopState, champion: Version, partitio
     return replace(measured, **figures)
 
 
-def insufficient_labels(rows: int, needed: int) -> RegretMeasured:
+def insufficient_labels(rows: int) -> RegretMeasured:
     """Return the details of a measurement with too few labelled rows."""
-    message = f"{rows:,} rows have a label, {needed:,} are needed"
+    message = f"{rows:,} rows have a label, {MIN_ROWS} are needed"
     return RegretMeasured(verdict=INSUFFICIENT_DATA, message=message, rows=rows)
-
-
-def required_rows(loop: Loop) -> int:
-    """Return the number of labelled rows that a mean loss needs."""
-    performance = loop.watch.performance
-    return performance.min_rows if performance is not None else 100
 
 
 def fit_fresh_model(workspace: Workspace, champion: Version, window: TrainingWindow, schema: InputSchema) -> Any:

@@ -17,7 +17,7 @@ from tests.unit.core.toy_loop import toy_loop
     [
         ({"metric": "mae"}, "needs exactly one of"),
         ({"metric": "mae", "at_most": 1, "better_than": "dummy"}, "needs exactly one of"),
-        ({"metric": "mae", "better_than": "champion"}, "'dummy' or 'linear'"),
+        ({"metric": "mae", "better_than": "rival"}, "'dummy', 'linear' or 'champion'"),
         ({"metric": "MAE", "at_most": 1}, "should match pattern"),
         ({"metric": "mae", "better_than": "dummy", "slices": ("kind",)}, "slices go with at_most or at_least"),
         ({"metric": "model_bytes", "at_most": 1, "slices": ("kind",)}, "which model_bytes is not"),

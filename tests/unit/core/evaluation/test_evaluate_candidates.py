@@ -54,7 +54,9 @@ def euros(label: Any, predicted: Any) -> float:
 def with_champion(frames: dict[str, pd.DataFrame], tmp_path: Path, **changes: Any) -> Workspace:
     """Return a workspace with a champion from the first three weeks, and the fourth ingested."""
     workspace = in_memory_workspace(
-        toy_loop(**{"retrain": {"cooldown": 0}, "rollout": {"stages": [{"live": 100}]}, **changes}),
+        toy_loop(
+            **{"retrain": {"cooldown": 0, "confidence": "none"}, "rollout": {"stages": [{"live": 100}]}, **changes}
+        ),
         frames,
         scratch=tmp_path,
     )

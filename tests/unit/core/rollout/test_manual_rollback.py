@@ -29,7 +29,7 @@ LIVE = {"stages": [{"shadow": 100}, {"live": 100}], "margin": 10.0, "min_rows": 
 def three_champions(tmp_path: Path) -> Workspace:
     """Return a loop in which versions 1, 2 and 3 became the champion, one a week from week 2 on."""
     workspace = in_memory_workspace(
-        toy_loop(rollout=LIVE, retrain={"cooldown": 0}),
+        toy_loop(rollout=LIVE, retrain={"cooldown": 0, "confidence": "none"}),
         {week(number): toy_rows(number) for number in range(8)},
         scratch=tmp_path,
     )

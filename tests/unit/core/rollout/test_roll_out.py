@@ -262,7 +262,11 @@ def test_a_move_decided_on_an_old_record_loses_and_is_decided_again(
 def real_loop(tmp_path: Path, slopes: Sequence[float], **rollout: Any) -> Workspace:
     """Return a loop on real models: champion 1 as of week 2, candidate 2 as of the last but one week."""
     stages = [{"shadow": 100}, {"canary": 50}, {"live": 100}]
-    loop = toy_loop(rollout={"stages": stages, "min_rows": 20, **rollout}, gates=[{"metric": "mae", "at_most": 99}])
+    loop = toy_loop(
+        rollout={"stages": stages, "min_rows": 20, **rollout},
+        gates=[{"metric": "mae", "at_most": 99}],
+        retrain={"confidence": "none"},
+    )
     frames = {week(number): toy_rows(number, slope=slope, rows=400) for number, slope in enumerate(slopes)}
     workspace = in_memory_workspace(loop, frames, scratch=tmp_path)
     for number in range(len(slopes)):

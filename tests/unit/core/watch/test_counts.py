@@ -58,6 +58,7 @@ def loop_of(tmp_path: Path, function: Any, frames: dict[str, pd.DataFrame] | Non
         "gates": [{"metric": DEVIANCE, "at_most": 2}, {"metric": DEVIANCE, "better_than": "dummy"}],
         "watch": {"performance": {"metric": DEVIANCE, "worse_by": 0.5}},
         "rollout": {"stages": [{"shadow": 100}, {"live": 100}]},
+        "retrain": {"confidence": "none"},
     }
     frames = frames or {week(number): counts(number) for number in range(4)}
     workspace = in_memory_workspace(toy_loop(**{**declared, **changes}), frames, scratch=tmp_path)

@@ -62,11 +62,11 @@ def test_measuring_again_adds_no_record(tmp_path: Path) -> None:
 
 
 def test_with_too_few_labels_there_is_no_regret_and_alarms_decide(tmp_path: Path) -> None:
-    workspace = loop_of_slopes(tmp_path, [STEADY] * 5, rows=60, **REGRET)
+    workspace = loop_of_slopes(tmp_path, [STEADY] * 5, rows=15, **REGRET)
     live(workspace, 5)
     regret = workspace.state().regret[week(4)]
-    assert (regret.regret, regret.rows) == (None, 60)
-    assert "60 rows have a label, 100 are needed" in regret.message
+    assert (regret.regret, regret.rows) == (None, 15)
+    assert "15 rows have a label, 20 are needed" in regret.message
     last = list(workspace.ledger.records(RetrainDecided))[-1].details
     assert not last.retrain
     assert "so alarms decide" in last.reason
