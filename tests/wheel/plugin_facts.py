@@ -1,4 +1,4 @@
-"""What Airflow says about its plugins, and where it finds the package."""
+"""Read what Airflow says about its plugins, and where it finds the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the wheel holds: the whole package, and nothing beside it."""
+"""The wheel holds the whole package, and nothing beside it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import sysconfig
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -76,7 +76,10 @@ def check_plugin(_surroundings: Surroundings) -> Iterator[Finding]:
 
 def _describe_code(package: Path) -> Finding:
     """Return the finding that names the folder whose code runs, and other copies of the package, which do not."""
-    folders = {(Path(entry) / package.name).resolve() for entry in sys.path}
+    from airflow import settings
+
+    homes = (settings.PLUGINS_FOLDER, sysconfig.get_path("purelib"))
+    folders = {(Path(home) / package.name).resolve() for home in homes if home}
     copies = sorted(str(folder) for folder in folders - {package} if (folder / "__init__.py").is_file())
     if not copies:
         return Finding("plugin", OK, f"registered once, from {package}")

@@ -93,7 +93,7 @@ class MlflowServer:
 
 @contextmanager
 def lock_database_file(uri: str) -> Iterator[None]:
-    """Let one process at a time open a database file: of two that find it empty, MLflow lets both make its tables.
+    """Lock a database file while it is opened: of two processes that find it empty, MLflow lets both make its tables.
 
     Nothing is locked for other stores, and in a folder that cannot be written, where no tables can be made.
     """
