@@ -85,6 +85,7 @@ class Terminal:
             return ""
         if line == "airflow standalone":
             self._start_airflow(line)
+            self.client()  # tasks that start before the API server answers fail, and go on a retry later
             return ""
         ran = subprocess.run(
             ["bash", "-c", self._script(line)],

@@ -31,8 +31,7 @@ with open("parcels.csv", "a", encoding="utf-8") as file:
 pytestmark = pytest.mark.usefixtures("with_wheel")
 
 
-# A hundred and twenty tasks, each a process: minutes, and more where the cores are shared.
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(2400)  # a hundred tasks, each a process: minutes, and many where others have the cores
 def test_the_commands_of_the_tutorial_lead_to_a_champion_and_slower_parcels_to_the_next(tmp_path: Path) -> None:
     with open_terminal(tmp_path) as terminal:
         assert follow_page(PAGE, terminal.type, terminal.folder) == 5
@@ -48,9 +47,9 @@ def test_the_commands_of_the_tutorial_lead_to_a_champion_and_slower_parcels_to_t
         assert "retrains          2, promotions 2, rollbacks 0" in status
         assert "decided to retrain (alarm: performance)" in terminal.type("airflow-mlops history parcels")
 
-        states = {task["state"] for task in terminal.client().task_instances()}
-        assert states <= {"success", "skipped"}, states
-        assert terminal.errors() == []
+        tasks = terminal.client().task_instances()
+        assert {task["state"] for task in tasks} == {"success", "skipped"}
+        assert {task["try_number"] for task in tasks if task["task_id"] == "fit"} == {1}
 
 
 def test_airflow_finds_the_plugin_by_the_entry_point_of_the_wheel(tmp_path: Path) -> None:
