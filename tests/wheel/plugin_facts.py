@@ -13,10 +13,16 @@ VIEWS = {"nav": 1, "dag": 1, "dag_run": 1, "task": 1}
 WHERE = "import airflow_mlops; print(airflow_mlops.__file__)"
 
 
+def rows_of(terminal: Terminal, command: str) -> list[dict[str, Any]]:
+    """Return what a command of Airflow lists; its warnings come first, on the same stream."""
+    rows: list[dict[str, Any]] = json.loads(terminal.type(f"{command} --output json").splitlines()[-1])
+    return rows
+
+
 def the_plugin(terminal: Terminal) -> dict[str, Any]:
     """Return the plugin as ``airflow plugins`` prints it; it is the only one of this package, with each view once."""
-    printed = terminal.type("airflow plugins --output json")
-    (plugin,) = [entry for entry in json.loads(printed) if "airflow_mlops" in json.dumps(entry)]
+    plugins = rows_of(terminal, "airflow plugins")
+    (plugin,) = [entry for entry in plugins if "airflow_mlops" in json.dumps(entry)]
     assert plugin["name"] == "airflow_mlops"
     assert Counter(view["destination"] for view in plugin["external_views"]) == VIEWS
     assert len(plugin["fastapi_apps"]) == 1

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.wheel.plugin_facts import package_folder, the_plugin
+from tests.wheel.plugin_facts import package_folder, rows_of, the_plugin
 from tests.wheel.terminal import HOUSE, open_terminal
 
 LOOPS = ("flight_air_time", "flight_arrival", "flight_delay")
+WITHOUT_EXTRAS = ("flight_air_time", "flight_delay")
 
 pytestmark = pytest.mark.usefixtures("without_wheel")
 
@@ -28,12 +28,11 @@ def test_a_clone_registers_the_plugin_parses_its_dags_and_runs_commands(tmp_path
         assert package_folder(terminal) == HOUSE / "plugins" / "airflow_mlops"
 
         terminal.type("airflow db migrate")
-        assert json.loads(terminal.type("airflow dags list-import-errors --local --output json")) == []
-        listed = terminal.type("airflow dags list --local --output json")
-        dag_ids = [dag["dag_id"] for dag in json.loads(listed)]
+        assert rows_of(terminal, "airflow dags list-import-errors --local") == []
+        dag_ids = [dag["dag_id"] for dag in rows_of(terminal, "airflow dags list --local")]
         assert {dag_id for loop in LOOPS for dag_id in (f"{loop}_ingest", f"{loop}_control")} <= set(dag_ids)
         assert len(dag_ids) == len(set(dag_ids))
 
-        for loop in LOOPS:
+        for loop in WITHOUT_EXTRAS:
             command = f"python -m airflow_mlops.cli check {loop} --root {HOUSE}"
             assert terminal.type(command) == f"{loop}: {loop} is well declared\n"
