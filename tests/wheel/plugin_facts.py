@@ -14,7 +14,7 @@ WHERE = "import airflow_mlops; print(airflow_mlops.__file__)"
 
 
 def rows_of(terminal: Terminal, command: str) -> list[dict[str, Any]]:
-    """Return what a command of Airflow lists; its warnings come first, on the same stream."""
+    """Return the rows that a command of Airflow lists; its warnings come first, on the same stream."""
     rows: list[dict[str, Any]] = json.loads(terminal.type(f"{command} --output json").splitlines()[-1])
     return rows
 
