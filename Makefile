@@ -9,6 +9,7 @@
 #   make step      the tests of a fit where Airflow is not, in an environment of its own
 #   make gateway   the tests of a gateway where Airflow is not, in an environment of its own
 #   make kserve    the tests of KServe's client against the gateway, in an environment of its own
+#   make wheel     the tutorial with the wheel alone, a clone without it, and both, in an environment of their own
 #   make torch     the example of a network of PyTorch, by pip in an environment of its own; no part of CI
 #   make check     format, lint, types, layers, containers, locks
 #   make bench     ours beside its peers, into build/bench.json
@@ -23,7 +24,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium prometheus test e2e feast step gateway kserve torch check bench docs lock clean
+.PHONY: help env data demo chromium prometheus test e2e feast step gateway kserve wheel torch check bench docs lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -59,6 +60,9 @@ GATEWAY_STAMP := $(GATEWAY_VENV)/installed-$(call checksum,requirements-gateway.
 # KServe's own client, which holds pandas below 3 and psutil below 6.
 KSERVE_VENV := .venv-kserve
 KSERVE_STAMP := $(KSERVE_VENV)/installed-$(call checksum,requirements-kserve.lock)
+# What a person installs: the versions of requirements.lock. The tests build the wheel, and put it in or take it out.
+WHEEL_VENV := .venv-wheel
+WHEEL_STAMP := $(WHEEL_VENV)/installed-$(call checksum,requirements.lock)
 # PyTorch, by pip: uv would take the build for CUDA where pip takes the one for processors.
 TORCH_VENV := .venv-torch
 TORCH_STAMP := $(TORCH_VENV)/installed-$(call checksum,requirements-torch.in)-$(call checksum,requirements-step.lock)
@@ -225,6 +229,17 @@ $(KSERVE_STAMP): requirements-kserve.lock | $(TOOLS_STAMP)
 kserve: $(PROJECT_STAMP) $(KSERVE_STAMP)
 	@$(PYTHON) -m pytest tests/kserve $(PYTEST)
 
+$(WHEEL_STAMP): requirements.lock | $(TOOLS_STAMP)
+	@echo "==> environment $(WHEEL_VENV) from requirements.lock"
+	@$(WHEEL_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	  || $(UV) venv --quiet --clear --python $(TOOLS)/bin/python $(WHEEL_VENV)
+	@$(UV) pip sync --quiet --python $(WHEEL_VENV)/bin/python --require-hashes --compile-bytecode requirements.lock
+	@rm -f $(WHEEL_VENV)/installed-*
+	@touch $@
+
+wheel: $(PROJECT_STAMP) $(WHEEL_STAMP)
+	@$(PYTHON) -m pytest tests/wheel $(PYTEST)
+
 $(TORCH_STAMP): requirements-torch.in requirements-step.lock | $(TOOLS_STAMP)
 	@echo "==> environment $(TORCH_VENV) from requirements-step.lock and requirements-torch.in, by pip"
 	@$(TOOLS)/bin/python -m venv --clear $(TORCH_VENV)
@@ -297,6 +312,6 @@ lock: $(TOOLS_STAMP)
 	@wc -l requirements*.lock
 
 clean:
-	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-kserve .venv-torch .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-kserve .venv-wheel .venv-torch .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 	  .coverage htmlcov
 	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

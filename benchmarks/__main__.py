@@ -50,6 +50,7 @@ MODULES = {
     "partition_growth": "partition_growth",
     "page_50_models": "pages",
     "page_model": "pages",
+    "newcomer_commands": "newcomer",
 }
 """The module of each benchmark, whose function has its name, in the order of a whole run."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,39 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.loop.new_project import work_in
-from tests.loop.tutorial_page import assert_printed, blocks, run_command
+from tests.loop.newcomer import PAGE, Newcomer
+from tests.loop.tutorial_page import blocks, follow_page
 
 if TYPE_CHECKING:
-    from airflow_mlops.testing.scheduler import InProcessScheduler
     from tests.loop.conftest import SchedulerFactory
 
 HOUSE = Path(__file__).resolve().parents[2]
-PAGE = HOUSE / "docs" / "tutorial" / "from-an-empty-folder.md"
 MOST_COMMANDS = 6
-
-
-class Newcomer:
-    """A person who types the commands of the page, with a scheduler in this process for ``airflow standalone``."""
-
-    def __init__(self, start_scheduler: SchedulerFactory) -> None:
-        self.start_scheduler = start_scheduler
-        self.airflow: InProcessScheduler | None = None
-
-    def type(self, line: str) -> str:
-        """Run a command and, where Airflow runs, all that follows from it; return what it prints."""
-        if line == "airflow standalone":
-            self.airflow = self.start_scheduler(Path("dags").resolve())
-            self.airflow.pause(*self.airflow.dag_ids)  # as Airflow reads new Dags
-            return ""
-        if line.startswith("airflow dags trigger "):
-            assert self.airflow is not None
-            self.airflow.trigger(line.rsplit(maxsplit=1)[-1])
-            printed = ""
-        else:
-            printed = run_command(line)
-        if self.airflow is not None:
-            self.airflow.run_until_idle()
-        return printed
 
 
 # Airflow 3.3 reads the rules of .airflowignore by a name that pathspec 1.0 has replaced.
@@ -52,18 +26,9 @@ class Newcomer:
 def test_the_commands_of_the_page_lead_from_an_empty_folder_to_a_champion(
     tmp_path: Path, start_scheduler: SchedulerFactory
 ) -> None:
-    newcomer, printed, compared = Newcomer(start_scheduler), "", 0
+    newcomer = Newcomer(start_scheduler)
     with work_in(tmp_path):
-        for paragraph, language, text in blocks(PAGE.read_text(encoding="utf-8")):
-            if language == "python":
-                (name,) = re.findall(r"`([a-z_/]+\.py)`", paragraph)
-                Path(name).write_text(text, encoding="utf-8")
-            elif language == "bash":
-                printed = "".join(map(newcomer.type, text.splitlines()))
-            else:
-                assert_printed(text, printed)
-                compared += 1
-    assert compared == 5
+        assert follow_page(PAGE, newcomer.type, tmp_path) == 5
     assert newcomer.airflow is not None
     assert newcomer.airflow.failures() == []
 

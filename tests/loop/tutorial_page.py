@@ -1,11 +1,11 @@
-"""Read the files, commands and outputs of a page, and run the commands in this process."""
+"""Read the files, commands and outputs of a page, follow it, and run its commands in this process."""
 
 from __future__ import annotations
 
 import re
 import runpy
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -20,6 +20,21 @@ def blocks(page: str) -> Iterator[tuple[str, str, str]]:
     """Yield each block of a page: the paragraph before it, its language and its text."""
     for block in re.finditer(r"```(?P<language>[a-z]+)\n(?P<text>.*?)```", page, re.DOTALL):
         yield page[: block.start()].strip().rsplit("\n\n", 1)[-1], block["language"], block["text"]
+
+
+def follow_page(page: Path, type_command: Callable[[str], str], folder: Path) -> int:
+    """Write the files of a page, type its commands, compare what they print; return the number of comparisons."""
+    printed, compared = "", 0
+    for paragraph, language, text in blocks(page.read_text(encoding="utf-8")):
+        if language == "python":
+            (name,) = re.findall(r"`([a-z_/]+\.py)`", paragraph)
+            (folder / name).write_text(text, encoding="utf-8")
+        elif language == "bash":
+            printed = "".join(map(type_command, text.splitlines()))
+        else:
+            assert_printed(text, printed)
+            compared += 1
+    return compared
 
 
 def run_command(line: str) -> str:

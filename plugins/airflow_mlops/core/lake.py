@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -149,3 +150,17 @@ class LakeFiles:
 
         info = self._folder.file_system().get_file_info(f"{self._folder.location}/{name}")
         return bool(info.type == FileType.File)
+
+
+@contextmanager
+def lock_file(path: Path) -> Iterator[None]:
+    """Hold a file that all processes of this machine agree on; whoever comes second waits.
+
+    Parameters
+    ----------
+    path : Path
+        The file, made if there is none; its folder exists.
+    """
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import airflow_mlops
 from airflow_mlops.doctor.diagnosis import OK, WARNING, WRONG, Finding, Level, Surroundings
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ def _misfit(requirement: Requirement) -> Finding | None:
 
 
 def check_plugin(_surroundings: Surroundings) -> Iterator[Finding]:
-    """Yield whether Airflow has registered the plugin, and whether something registers it again."""
+    """Yield whether Airflow has registered the plugin, whether something registers it again, and whose code runs."""
     from airflow import plugins_manager
 
     plugins_manager.ensure_plugins_loaded()
@@ -68,4 +71,17 @@ def check_plugin(_surroundings: Surroundings) -> Iterator[Finding]:
         seen = "Airflow has not registered it: local clocks cannot be read, and there are no pages"
         yield Finding("plugin", WRONG, seen, f"pip install {DISTRIBUTION}")
     elif not faults:
-        yield Finding("plugin", OK, "registered once")
+        yield _describe_code(Path(airflow_mlops.__file__).resolve().parent)
+
+
+def _describe_code(package: Path) -> Finding:
+    """Return the finding that names the folder whose code runs, and other copies of the package, which do not."""
+    from airflow import settings
+
+    homes = (settings.PLUGINS_FOLDER, sysconfig.get_path("purelib"))
+    folders = {(Path(home) / package.name).resolve() for home in homes if home}
+    copies = sorted(str(folder) for folder in folders - {package} if (folder / "__init__.py").is_file())
+    if not copies:
+        return Finding("plugin", OK, f"registered once, from {package}")
+    seen = f"registered once, from {package}; {', '.join(copies)} is not read"
+    return Finding("plugin", WARNING, seen, f"pip uninstall {DISTRIBUTION}   # or take the copy off the path")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.lake import lock_file
 from airflow_mlops.core.ports.registry import VersionGoneError
 from airflow_mlops.core.registry.registry_names import require_model_name
 
+SQLITE = "sqlite:///"
 ANSWER_SECONDS = 10.0
 """Timeout of the health check of a server."""
 
@@ -43,7 +47,8 @@ class MlflowServer:
         """MLflow's client."""
         from mlflow import MlflowClient
 
-        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        with lock_database_file(self.uri):
+            return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def ensure_experiment(self) -> Any:
         """Return the experiment of the model, made if there is none."""
@@ -84,6 +89,20 @@ class MlflowServer:
             if version is not None and error.error_code == "RESOURCE_DOES_NOT_EXIST" and "Version" in str(error):
                 raise VersionGoneError(f"{self.model}: MLflow at {self.uri} has no version {version}") from error
             raise RegistryUnavailableError(f"{self.model}: MLflow at {self.uri} could not {action}: {error}") from error
+
+
+@contextmanager
+def lock_database_file(uri: str) -> Iterator[None]:
+    """Lock a database file while it is opened: of two processes that find it empty, MLflow lets both make its tables.
+
+    Nothing is locked for other stores, and in a folder that cannot be written, where no tables can be made.
+    """
+    file = Path(uri.removeprefix(SQLITE))
+    if not uri.startswith(SQLITE) or not os.access(file.parent, os.W_OK):
+        yield
+        return
+    with lock_file(file.with_name(f"{file.name}.lock")):
+        yield
 
 
 class RegistryUnavailableError(RegistryError):

@@ -7,9 +7,7 @@ soon as the file has another size, time of change or entity tag.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from airflow_mlops.core.lake import lock_file
 from airflow_mlops.core.ports.partitions import BrokenRow
 from airflow_mlops.core.sources.partition_files import PartitionFile
 from airflow_mlops.core.sources.time_cut import Interval, Moments, TimedRows
@@ -81,7 +80,7 @@ class TableCopies:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = _digest(file.identity)
         # Of several processes that need the same copy, one makes it and the others wait.
-        with _locked(folder / "lock"):
+        with lock_file(folder / "lock"):
             if not (folder / f"{name}.arrow").is_file():
                 self._make(folder, name, rows())
             maps = [pa.memory_map(str(folder / f"{name}{part}.arrow")) for part in ("", "-broken")]
@@ -167,13 +166,6 @@ def _broken_rows(table: pa.Table, schema: pa.Schema) -> TimedRows:
 def _names(schema: pa.Schema) -> list[str]:
     metadata = schema.metadata or {}
     return [metadata[f"name{place}".encode()].decode() for place in range(len(schema) - 1)]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _digest(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What decides the last digits of a fit beside its rows and its seed: threads, and the kernels of linear algebra."""
+"""The arithmetic of a fit: threads and kernels of linear algebra, which decide its last digits beside rows and seed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def arithmetic_in_use() -> dict[str, str]:
 
     A pool that is not loaded counts with what it would take, so that it does not matter what else a process has done.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    most = dict.fromkeys(POOLS, int(asked) if asked.isdecimal() else cpu_count())
+    declared = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    most = dict.fromkeys(POOLS, int(declared) if declared.isdecimal() else cpu_count())
     loaded: dict[str, list[int]] = {name: [] for name in POOLS}
     pools = threadpool_info()
     for pool in pools:
         loaded[pool["user_api"]].append(pool["num_threads"])
     most |= {name: max(counts) for name, counts in loaded.items() if counts}
-    if not asked:  # scikit-learn takes no more threads than cores unless it is told to
+    if not declared:  # scikit-learn takes no more threads than cores unless it is told to
         most["openmp"] = min(most["openmp"], cpu_count())
     kernels = sorted({str(pool["architecture"]) for pool in pools if pool.get("architecture")})
     return dict(zip(ARITHMETIC, (*(str(most[name]) for name in POOLS), ", ".join(kernels)), strict=True))
