@@ -52,7 +52,7 @@ def of_river(rows: Iterable[tuple[dict[Any, Any], Any]], count: int) -> pd.DataF
 
 
 def flights(folder: str) -> Callable[[int], list[pd.DataFrame]]:
-    """Return what takes 400 rows of each week of flights, with the numbers among their columns as features."""
+    """Return a function that draws 400 rows of each week of flights, with their numbers as features."""
 
     def make(seed: int) -> list[pd.DataFrame]:
         weeks = []
@@ -111,7 +111,7 @@ def weather(_: int) -> list[pd.DataFrame]:
 
 
 def friedman(kind: str, *positions: int) -> Callable[[int], list[pd.DataFrame]]:
-    """Return what draws Friedman's function with a drift of river, whose changes come after so many partitions."""
+    """Return a function that draws Friedman's function with a drift of river after so many partitions."""
 
     def make(seed: int) -> list[pd.DataFrame]:
         from river.datasets.synth import FriedmanDrift
@@ -133,7 +133,7 @@ def plane(seed: int) -> list[pd.DataFrame]:
 
 
 def concepts(*variants: int) -> Callable[[int], list[pd.DataFrame]]:
-    """Return what draws river's classes of SEA, whose concept changes every ten partitions in turn."""
+    """Return a function that draws river's classes of SEA, whose concept changes every ten partitions in turn."""
 
     def make(seed: int) -> list[pd.DataFrame]:
         from river.datasets.synth import SEA

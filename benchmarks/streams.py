@@ -43,7 +43,7 @@ SAYS_NOTHING = 0.02
 
 @dataclass(frozen=True)
 class StreamFigures:
-    """What policies reached on the later half of a stream: their figures by name, as ``PolicyFigures`` has them.
+    """The figures of each policy on the later half of a stream, by its name, as ``PolicyFigures`` has them.
 
     ``chosen`` is the policy that was chosen on the first half; the declared one where none was.
     """
@@ -64,7 +64,7 @@ class StreamFigures:
 
     @property
     def gain(self) -> float:
-        """What nightly retraining saves, as a share of the loss of a model that is never retrained."""
+        """The saving of nightly retraining, as a share of the loss of a model that is never retrained."""
         return 1 - self.loss("nightly") / self.loss("never")
 
     @property

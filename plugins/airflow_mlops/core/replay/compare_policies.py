@@ -201,7 +201,7 @@ class PolicyComparison:
         return f"regret:{cost:g}" if benefit > 0 else None
 
     def cost_of_limits(self, first: int, last: int) -> dict[str, float]:
-        """Return what cooldown and budget of the declared policy cost, in points of nightly's benefit, by the name.
+        """Return the cost of the declared cooldown and budget, in points of nightly's benefit, by their name.
 
         A limit that changes nothing, or costs nothing, is not named.
         """
