@@ -153,8 +153,8 @@ def bananas(_: int) -> list[pd.DataFrame]:
 
 
 def seasons(seed: int) -> list[pd.DataFrame]:
-    """Return a line whose slopes come back every twelve partitions, as seasons do."""
-    return list(_lines(seed, lambda place: [(2, 0), (0, 2), (-2, 0), (0, -2)][place // 3 % 4]))
+    """Return a line with four seasons of six partitions each, whose slopes come back."""
+    return list(_lines(seed, lambda place: [(2, 0), (0, 2), (-2, 0), (0, -2)][place // 6 % 4]))
 
 
 def steady(seed: int) -> list[pd.DataFrame]:
