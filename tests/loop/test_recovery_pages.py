@@ -1,4 +1,4 @@
-"""The recovery pages on a small loop: what they print is printed, their commands repair, what they call lost is lost."""
+"""The recovery pages on a small loop: their commands repair what they say, and what they call lost is lost."""
 
 from __future__ import annotations
 
