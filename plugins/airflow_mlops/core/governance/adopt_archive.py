@@ -328,7 +328,8 @@ def register_adopted(
         for name, file in (("installed", "environment.json"), ("sbom", "sbom.cdx.json"))
         if (folder / file).is_file()
     }
-    kept = replace(details, version=number, source=registered.source, signature=signature, **documents)
+    kept = replace(details, version=number, source=registered.source, signature=signature)
+    kept = replace(kept, installed=documents.get("installed"), sbom=documents.get("sbom"))
     digests = tuple(sorted({*evidence.values(), *documents.values(), str(kept.report)}))
 
     def draft(state: LoopState) -> Draft[CandidateRegistered]:
