@@ -7,20 +7,23 @@ A reader takes nothing from an archive before the signature of the manifest hold
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
+import shutil
 import stat
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.lake import replace_file
 from airflow_mlops.core.ledger.record import canonical_json
 from airflow_mlops.core.ports.signing_keys import SigningKeys
 from airflow_mlops.core.registry.archive_limits import MAX_BYTES
+from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.registry.sign_folder import SignatureError
 from airflow_mlops.core.registry.sign_manifest import sign_manifest, verify_manifest
 
@@ -70,7 +73,7 @@ def write_archive(
     version, environment : str
         Number of the version and name of the environment that it is exported from.
     """
-    digests = {name: hashlib.sha256(_read(content)).hexdigest() for name, content in contents.items()}
+    digests = {name: _digest(content) for name, content in contents.items()}
     header = {"format": FORMAT, "model": model, "version": version, "environment": environment, "files": digests}
     manifest = canonical_json(header).encode()
     members = {**contents, MANIFEST: manifest, SIGNATURE: sign_manifest(manifest, keys)}
@@ -78,13 +81,19 @@ def write_archive(
         require_name(name, file.name)
     with replace_file(file) as part, zipfile.ZipFile(part, "w") as archive:
         for name in sorted(members):
-            entry = zipfile.ZipInfo(name)
+            entry, content = zipfile.ZipInfo(name), members[name]
             entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16
-            archive.writestr(entry, _read(members[name]))
+            entry.file_size = content.stat().st_size if isinstance(content, Path) else len(content)
+            with archive.open(entry, "w") as target, _opened(content) as source:
+                shutil.copyfileobj(source, target, CHUNK)
 
 
-def _read(content: bytes | Path) -> bytes:
-    return content.read_bytes() if isinstance(content, Path) else content
+def _opened(content: bytes | Path) -> IO[bytes]:
+    return content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
+
+
+def _digest(content: bytes | Path) -> str:
+    return file_digest(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
 
 
 def read_archive(file: Path, into: Path, keys: SigningKeys) -> Manifest:
@@ -122,22 +131,28 @@ def checked_members(archive: zipfile.ZipFile, file: Path) -> dict[str, zipfile.Z
     if len(members) > MAX_MEMBERS:
         raise ArchiveError(f"{file.name} has {len(members):,} members; at most {MAX_MEMBERS:,} are read")
     for member in members:
-        require_name(member.filename, file.name)
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG):
-            raise ArchiveError(f"{file.name}: {member.filename} is a link or a special file; {EXPORT_AGAIN}")
-        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 0x1:
-            raise ArchiveError(f"{file.name}: {member.filename} is compressed or encrypted; {EXPORT_AGAIN}")
-        if member.file_size != member.compress_size or member.file_size > file.stat().st_size:
-            raise ArchiveError(
-                f"{file.name}: {member.filename} says that it has {member.file_size:,} bytes, and has not"
-            )
-        if not member.filename.startswith(f"{VERSION}/") and member.file_size > MAX_DOCUMENT:
-            raise ArchiveError(f"{file.name}: {member.filename} has more than {MAX_DOCUMENT:,} bytes")
+        check_member(member, file)
     names = {member.filename: member for member in members}
     if len(names) < len(members) or sum(member.file_size for member in members) > file.stat().st_size:
         raise ArchiveError(f"{file.name} has two members of one name or place; {EXPORT_AGAIN}")
     return names
+
+
+def check_member(member: zipfile.ZipInfo, file: Path) -> None:
+    """Raise ArchiveError unless a member is a plain file within the limits, with a name that an export gives."""
+    size = file.stat().st_size
+    require_name(member.filename, file.name)
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG):
+        raise ArchiveError(f"{file.name}: {member.filename} is a link or a special file; {EXPORT_AGAIN}")
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 0x1:
+        raise ArchiveError(f"{file.name}: {member.filename} is compressed or encrypted; {EXPORT_AGAIN}")
+    if member.file_size != member.compress_size or member.file_size > size:
+        raise ArchiveError(f"{file.name}: {member.filename} says that it has {member.file_size:,} bytes, and has not")
+    if not 0 <= member.header_offset < size:
+        raise ArchiveError(f"{file.name}: {member.filename} is at no place in the file; {EXPORT_AGAIN}")
+    if not member.filename.startswith(f"{VERSION}/") and member.file_size > MAX_DOCUMENT:
+        raise ArchiveError(f"{file.name}: {member.filename} has more than {MAX_DOCUMENT:,} bytes")
 
 
 def require_name(name: str, archive: str) -> None:

@@ -8,6 +8,7 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.ledger.audit import audit_ledger
 from airflow_mlops.core.ledger.record import canonical_json
 from airflow_mlops.core.ledger.training_details import CandidateRefused, CandidateRegistered
+from airflow_mlops.core.overview.retrain_costs import retrain_costs
 from airflow_mlops.core.overview.sentences import describe_record
 from airflow_mlops.core.ports.signing_keys import StaticKeys, derive_public_key, new_private_key
 from airflow_mlops.core.registry.load import copy_folder, load_version, verified_folder
@@ -43,6 +45,10 @@ from airflow_mlops.core.rollout.inspect_versions import inspect_versions
 from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 from airflow_mlops.core.rollout.promotion_policy import unmet_requirements
 from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
+from airflow_mlops.core.rollout.score_partition import score_partition
+from airflow_mlops.core.watch.drift.detect_drift import detect_drift
+from airflow_mlops.core.watch.overdue import find_overdue
+from airflow_mlops.core.watch.performance.measure_performance import measure_performance
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import go_live, ingest, loop_with_champion, toy_loop, toy_rows, train, week
@@ -430,3 +436,41 @@ def test_a_version_that_is_unknown_changed_taken_back_or_adopted_is_not_exported
     with pytest.raises(ExportError, match="was adopted; export version 1 in staging, where it was made"):
         export_version(here, "1", tmp_path, environment="production")
     assert list(tmp_path.glob("*.zip")) == []
+
+
+def test_whoever_adopted_another_version_has_no_hand_in_this_one_and_no_training_is_counted(tmp_path: Path) -> None:
+    there = loop_with_champion(tmp_path / "there")
+    train(there, week(3))
+    here = production(tmp_path / "here")
+    public = derive_public_key(there.keys.private())
+    here.__dict__["keys"] = StaticKeys(new_private_key(), (public,))
+    adopt_archive(here, export_version(there, "1", tmp_path / "1.zip", environment="staging"))
+    version = start_rollout(here, week(12))
+    for index in range(2):
+        run_rollout_step(here, version, index, week(12))
+    of_bob = replace(here, actor="person:bob")
+    of_bob.__dict__["keys"] = here.keys
+    adopt_archive(of_bob, export_version(there, "2", tmp_path / "2.zip", environment="staging"))
+    state = here.state()
+    assert people_behind(here.ledger, state.versions["1"]) == ["ann"]
+    assert people_behind(here.ledger, state.versions["2"]) == ["bob"]
+    assert retrain_costs(here.ledger, state).trainings == ()
+
+
+def test_an_unjudged_champion_is_scored_and_watched_by_the_evaluation_of_there(archive: Path, tmp_path: Path) -> None:
+    watch: dict[str, Any] = {"performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20, "slices": ["kind"]}}
+    watch |= {"drift": {"alarm_rate": 0.001}, "max_age": 1}
+    here = production(tmp_path, labels=False, watch=watch)
+    adopt_archive(here, archive, unjudged=True)
+    version = start_rollout(here, week(12))
+    for index in range(2):
+        run_rollout_step(here, version, index, week(12))
+    here.source.frames[week(13)] = toy_rows(63)  # type: ignore[attr-defined]  # the source in memory
+    ingest(here, week(13))
+    score_partition(here, week(13))
+    performance = measure_performance(here, week(13))
+    assert performance.rows == 120
+    assert "its holdout is not here" in str(performance.no_slices)
+    assert "against 240" in detect_drift(here, week(13)).message
+    (stale,) = find_overdue(here.state(), here.loop, week(14))
+    assert "version 1 is stale" in stale.message
