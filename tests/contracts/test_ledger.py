@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, Table, create_engine, delete, insert, inspect, update
+from sqlalchemy import Column, Engine, MetaData, String, Table, create_engine, delete, insert, inspect, update
 
 from airflow_mlops.core.errors import LedgerCorruptError, LedgerError, StaleLedgerError
 from airflow_mlops.core.ledger.data_details import PartitionRefused, SnapshotPublished
@@ -18,7 +18,7 @@ from airflow_mlops.core.ledger.protocols import Head, Ledger
 from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, verify_chain
 from airflow_mlops.core.ledger.rollout_details import Promoted
 from airflow_mlops.core.ledger.sql_ledger import SqlLedger
-from airflow_mlops.core.ledger.sql_schema import LEDGER, VERSION_TABLE
+from airflow_mlops.core.ledger.sql_schema import LEDGER, REVISION, VERSION_TABLE
 from airflow_mlops.testing.in_memory import InMemoryLedger
 from tests.unit.core.ledger.histories import History, contents, week
 
@@ -297,6 +297,28 @@ def test_two_first_readers_of_a_database_of_an_earlier_release_migrate_it_once(e
     assert [type(answer).__name__ for answer in outcomes] == ["StaleLedgerError"] * 2, outcomes
     assert [ledger.head().sequence for ledger in ledgers] == [72, 52]
     assert tables_of(earlier_url)[VERSION_TABLE] == 1
+
+
+def test_a_database_of_a_later_release_is_refused_by_what_to_install_and_left_alone(url: str, fresh_name: str) -> None:
+    filled(SqlLedger(url, fresh_name), 2)
+    versions = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
+    engine = create_engine(url)
+    try:
+        with engine.begin() as connection:
+            connection.execute(update(versions).values(version_num="9999"))
+        before = tables_of(url)
+        for use in (
+            lambda ledger: ledger.state(),
+            lambda ledger: list(ledger.records()),
+            lambda ledger: ledger.append(draft("late"), read=2),
+        ):
+            with pytest.raises(LedgerError, match=r"at migration 9999.*reads migration \d{4}; install the release"):
+                use(SqlLedger(url, fresh_name))
+        assert tables_of(url) == before
+    finally:
+        with engine.begin() as connection:
+            connection.execute(update(versions).values(version_num=REVISION))
+        engine.dispose()
 
 
 def tables_of(url: str) -> dict[str, int]:

@@ -19,6 +19,8 @@
     airflow-mlops reproduce MODEL VERSION  make a version again and compare its predictions
     airflow-mlops explain MODEL VERSION    trace one row through its features to its prediction
     airflow-mlops card MODEL VERSION       the model card of a version, as Markdown or HTML
+    airflow-mlops export MODEL VERSION     a version as one signed file, for another environment
+    airflow-mlops adopt MODEL       make a version of another environment a candidate here
     airflow-mlops ml-test-score MODEL   the ML Test Score of a loop, with the evidence of each point
     airflow-mlops audit verify|anchor|export MODEL   is the ledger whole; take it elsewhere
     airflow-mlops reconcile MODEL   make target and registry say what the ledger says, and watch over a rollout
@@ -48,6 +50,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from airflow_mlops.cli import (
+    adopt_commands,
     audit_commands,
     completion_command,
     contract_commands,
@@ -118,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
         rollout_commands,
         rollback_commands,
         proof_commands,
+        adopt_commands,
         audit_commands,
         contract_commands,
         lake_commands,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,8 @@ class InMemoryRegistry:
             check_model_file(registration.model_file, registration.digest, registration.own_types)
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch)
+                if registration.folder is not None:
+                    shutil.copytree(registration.folder, folder, dirs_exist_ok=True)
                 (folder / MODEL_FILE).write_bytes(registration.model_file.read_bytes())
                 for name, content in registration.files.items():
                     (folder / name).write_bytes(content)

@@ -255,11 +255,15 @@ def lineage_of(ledger: Ledger, state: LoopState, evidence: EvidenceStore) -> lis
         return []
     details = champion.details
     decision = ledger.record(details.decision)
-    fitted, holdout = details.window.fitted, details.window.holdout
+    fitted, holdout, origin = details.trained_on.fitted, details.window.holdout, details.adopted
     approval = state.approved.get(champion.number)
     values = [
         ("version", f"{champion.number}, candidate {details.candidate}, as of {champion.partition}"),
         ("decided", f"record {details.decision}: {decision.details.reason}" if decision else "unknown"),
+        (
+            "adopted from",
+            "" if origin is None else f"version {origin.version} of {origin.environment}: {origin.reason}",
+        ),
         ("fitted on", f"{details.rows:,} rows of {len(fitted)} partitions" + span_of(fitted)),
         ("judged on", f"{len(holdout)} partitions" + span_of(holdout)),
         ("data versions", ", ".join(f"{pin.partition[:10]} v{pin.version}" for pin in fitted[-6:])),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from airflow_mlops.core.ports.registry import MODEL_FILE
-from airflow_mlops.core.ports.rollout_target import TargetError, Traffic
+from airflow_mlops.core.ports.rollout_target import OlderTrafficError, TargetError, Traffic
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.toy_project import ToyProject, picky, row
@@ -117,6 +117,34 @@ def test_a_replica_that_is_down_is_named_and_the_others_are_rolled_back_all_the_
     other.start(until="/ready")
     target.rollback(Traffic(4, "1"))
     assert target.observe() == Traffic(4, "1")
+
+
+def test_after_its_state_folder_is_deleted_it_takes_an_older_order_as_of_a_ledger_restored_from_a_backup(
+    project: ToyProject, served: GatewayProcess
+) -> None:
+    target = target_of(project, served)
+    target.apply(Traffic(9, "1"))
+    with pytest.raises(OlderTrafficError):
+        target.apply(Traffic(4, "1"))
+    served.stop()
+    shutil.rmtree(served.state)
+    served.start()
+    assert served.page_status("/ready") == 503
+    target.prepare(project.version(1))
+    target.apply(Traffic(4, "1"))
+    assert target.observe() == Traffic(4, "1")
+    assert served.predict(row())["version"] == "1"
+
+
+def test_an_order_of_a_later_release_is_refused_whole_and_what_is_served_stays(
+    project: ToyProject, served: GatewayProcess
+) -> None:
+    before = target_of(project, served).observe()
+    traffic = {"order": 9, "champion": "1", "kind": "none", "later": True}
+    refused = served.control("PUT", "traffic", {"traffic": traffic})
+    assert refused.status_code == 422
+    assert "traffic: 'later' is unknown" in refused.text
+    assert target_of(project, served).observe() == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

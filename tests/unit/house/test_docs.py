@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import TypeAdapter
 
+from airflow_mlops.cli import parser
 from airflow_mlops.core.declaration.contract import read_contract
 from airflow_mlops.core.declaration.data import AnySource
 from airflow_mlops.core.declaration.read_loop import read_loop
@@ -16,7 +18,7 @@ from airflow_mlops.core.validation.suite import read_suite
 
 HOUSE = Path(__file__).parents[3]
 DOCS = HOUSE / "docs"
-PAGES = [HOUSE / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [*sorted(HOUSE.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 
 FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -94,3 +96,19 @@ def test_every_suite_on_a_page_can_be_read(code: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", snippets("python", ""))
 def test_every_python_snippet_on_a_page_is_python(code: str) -> None:
     compile(code, "snippet", "exec")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(line, id=f"{page.relative_to(HOUSE)}: {line[:60]}")
+        for page in PAGES
+        for kind, code in FENCED.findall(page.read_text(encoding="utf-8"))
+        if kind == "bash"
+        for line in code.replace("\\\n", " ").splitlines()
+        if line.strip().startswith("airflow-mlops ")
+    ],
+)
+def test_every_command_on_a_page_is_one_of_the_command_line(line: str) -> None:
+    words = shlex.split(re.split(r"\s[|>]|\s2>", line)[0], comments=True)
+    assert parser().parse_args(words[1:]).run

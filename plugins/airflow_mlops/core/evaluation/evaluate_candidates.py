@@ -60,7 +60,7 @@ def evaluate_candidates(
     judged_entries = [entry for entry in entries if "loss" in entry]
     best = min(judged_entries, key=lambda entry: (not entry["passed"], entry["loss"], entry["candidate"]))
     missing = [_entry_left_out({"candidate": name}, left_out[name]) for name in sorted(set(left_out) - set(failures))]
-    document = _report(workspace, context, [*entries, *missing], str(best["candidate"]))
+    document = report_document(workspace, context, [*entries, *missing], str(best["candidate"]))
     report = workspace.evidence.put(document)
     run = track_training(workspace, context, document, models)
     fit = next(fit for fit in fits if fit["candidate"] == best["candidate"])
@@ -120,9 +120,10 @@ def _entry_left_out(fit: dict[str, Any], reason: str) -> dict[str, Any]:
     return {**fit, "passed": False, "gates": [], "error": reason}
 
 
-def _report(
+def report_document(
     workspace: Workspace, context: EvaluationContext, entries: list[dict[str, Any]], best: str
 ) -> dict[str, Any]:
+    """Return the :class:`EvaluationReport` of a training; ``entries`` are those of its candidates."""
     request = context.request
     return {
         "format": REPORT_FORMAT,

@@ -109,7 +109,7 @@ def _purpose(workspace: Workspace, version: Version) -> Section:
 
 
 def _limits(workspace: Workspace, version: Version) -> Section:
-    window = version.details.window
+    window = version.details.trained_on
     first, last = window.fitted[0].partition, window.fitted[-1].partition
     holdout = ", ".join(pin.partition for pin in window.holdout)
     declared = workspace.loop.watch
@@ -126,11 +126,14 @@ def _limits(workspace: Workspace, version: Version) -> Section:
 
 
 def _data(workspace: Workspace, version: Version) -> Section:
-    window = version.details.window
+    window, origin = version.details.trained_on, version.details.adopted
     state = workspace.state()
+    where = "" if origin is None else f" in {origin.environment}"
+    parts = [("fitted" + where, window.fitted), ("judged" + where, window.holdout)]
+    parts += [] if origin is None else [("judged here", version.details.window.holdout)]
     rows = []
-    for part, use in (("fitted", "fitted"), ("holdout", "judged")):
-        for pin in getattr(window, part):
+    for use, pins in parts:
+        for pin in pins:
             published = state.published.get(pin.partition)
             unchanged = published is not None and published.digest == pin.digest
             status = "the same now" if unchanged else "published anew since" if published else "not kept any more"
@@ -158,6 +161,13 @@ def _lineage(workspace: Workspace, version: Version) -> Section:
         ("profile of the window", str(details.profile)),
     ]
     facts += [("sbom", details.sbom)] if details.sbom else []
+    origin = details.adopted
+    if origin is not None:
+        facts += [
+            ("adopted from", f"version {origin.version} of {origin.environment}, whose partitions are named above"),
+            ("judged here", origin.reason),
+            ("digest of the manifest", origin.archive),
+        ]
     facts += [(f"parameter {name}", str(value)) for name, value in sorted(details.best_params.items())]
     return Section("Lineage", (_environment_text(workspace, version),), (Table(("what", "value"), tuple(facts)),))
 

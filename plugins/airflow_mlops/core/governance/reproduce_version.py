@@ -65,9 +65,10 @@ def reproduce_version(workspace: Workspace, number: str, *, tolerance: float = 0
     Raises
     ------
     ReproductionError
-        If it cannot be tried: the code has changed, or the original rows are gone.
+        If it cannot be tried: the code has changed, or the original rows are gone or were never here.
     """
     version = find_version(workspace, number)
+    require_rows_of_here(workspace, version)
     request = request_of(workspace, version)
     require_same_code(workspace, request, number)
     schema = schema_at_fit(workspace, version, request)
@@ -100,6 +101,17 @@ def reproduce_version(workspace: Workspace, number: str, *, tolerance: float = 0
     )
     record_reproduction(workspace, version, reproduction)
     return reproduction
+
+
+def require_rows_of_here(workspace: Workspace, version: Version) -> None:
+    """Raise ReproductionError if a version was fitted in another environment, whose rows are not here."""
+    origin = version.details.adopted
+    if origin is not None:
+        raise ReproductionError(
+            f"version {version.number} of {workspace.loop.model} was fitted in {origin.environment} as version "
+            f"{origin.version}, and its rows are not here; run airflow-mlops reproduce {workspace.loop.model} "
+            f"{origin.version} there"
+        )
 
 
 def comparable(then: dict[str, Any], now: dict[str, str]) -> dict[str, str]:

@@ -121,9 +121,14 @@ def migrate(engine: Engine) -> None:
     ------
     SQLAlchemyError
         If the database does not answer or refuses a statement.
+    LedgerError
+        If a newer release has migrated the tables; they are left as they are.
     """
-    if _revision(engine) == REVISION:
+    revision = _revision(engine)
+    if revision == REVISION:
         return
+    if revision is not None and revision > REVISION:
+        raise other_revision(revision)
     if engine.dialect.name == "sqlite":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("BEGIN IMMEDIATE"))  # the lock under which nobody else migrates
@@ -170,12 +175,17 @@ def require_revision(connection: Connection) -> None:
         return
     if revision is None:
         raise LedgerError("the database holds no ledger; the first task of a loop makes it")
+    raise other_revision(revision)
+
+
+def other_revision(revision: str) -> LedgerError:
+    """Return the error about tables at another migration than that of this release."""
     remedy = (
         "a task of a loop, or `airflow-mlops list`, of this release migrates it"
         if revision < REVISION
         else "install the release that wrote it, or a later one"
     )
-    raise LedgerError(f"the ledger is at migration {revision}, and this release reads migration {REVISION}; {remedy}")
+    return LedgerError(f"the ledger is at migration {revision}, and this release reads migration {REVISION}; {remedy}")
 
 
 def _upgrade(connection: Connection) -> None:

@@ -117,6 +117,27 @@ class Signature:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adoption:
+    """The origin of a version that was fitted in another environment.
+
+    ``environment`` is its name there, ``version`` the number there, ``archive`` the digest of the manifest it came
+    with and ``key`` the fingerprint of the key that signed that. ``judged`` is whether it was judged on rows of here,
+    with the ``reason`` in words. ``report`` is the evaluation there, ``window`` names the partitions of there, and
+    ``reproduced`` is the record of its reproduction there, as JSON values; None if there was none.
+    """
+
+    environment: str
+    version: str
+    archive: str
+    key: str
+    judged: bool
+    reason: str = ""
+    report: str | None = None
+    window: TrainingWindow = TrainingWindow()
+    reproduced: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CandidateRegistered(Details):
     """A candidate became a version of the model.
 
@@ -127,7 +148,9 @@ class CandidateRegistered(Details):
     ``levels`` are those of its categories by column, and ``classes`` those of its label by their codes, None where the
     label is 0 or 1, or a number. ``left_out`` has the reasons why other candidates of the training were not judged, by
     their names. ``own_code`` has the digests of the user's modules that define types of the model, and ``metric_code``
-    of those that define the user's metric by which models are compared.
+    of those that define the user's metric by which models are compared. ``adopted`` is the origin of a version that
+    was fitted in another environment: ``window`` then has no fitted partition, and the one of here that it was judged
+    on, if it was.
     """
 
     KIND: ClassVar[str] = "candidate_registered"
@@ -158,6 +181,12 @@ class CandidateRegistered(Details):
     left_out: dict[str, str] | None = None
     own_code: dict[str, str] | None = None
     metric_code: dict[str, str] | None = None
+    adopted: Adoption | None = None
+
+    @property
+    def trained_on(self) -> TrainingWindow:
+        """The window of the training, wherever it was: an adopted version's partitions are not here."""
+        return self.window if self.adopted is None else self.adopted.window
 
 
 @dataclass(frozen=True, kw_only=True)

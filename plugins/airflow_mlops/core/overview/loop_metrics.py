@@ -141,7 +141,7 @@ def _champion_values(state: LoopState, now: float) -> dict[str, float | None]:
     champion = state.champion
     if champion is None:
         return {}
-    pins = champion.details.window.pins
+    pins = champion.details.trained_on.pins
     return {
         "champion_age_seconds": None if state.promoted_at is None else now - unix_seconds(state.promoted_at),
         "champion_trained_until_timestamp_seconds": (

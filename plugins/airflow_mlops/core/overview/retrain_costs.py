@@ -135,7 +135,8 @@ def _before(
 
 
 def _trainings(ledger: Ledger, since: str) -> list[TrainingCost]:
-    ended = ledger.records(CandidateRegistered, CandidateRefused, TrainingFailed, newest_first=True)
+    records = ledger.records(CandidateRegistered, CandidateRefused, TrainingFailed, newest_first=True)
+    ended = (record for record in records if record.details.decision)  # an adopted version cost nothing here
     return [_training(ledger, record) for record in islice(ended, TRAININGS) if (record.partition or "") >= since]
 
 

@@ -105,6 +105,12 @@ def _candidate_refused(details: training.CandidateRefused) -> str:
 
 
 def _registered(details: training.CandidateRegistered) -> str:
+    origin = details.adopted
+    if origin is not None:
+        return (
+            f"adopted version {origin.version} of {origin.environment} as version {details.version} "
+            f"({details.candidate}): {origin.reason}"
+        )
     return f"registered version {details.version} ({details.candidate}), which passed its gates"
 
 

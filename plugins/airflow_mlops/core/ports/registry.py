@@ -47,7 +47,8 @@ class Registration:
 
     ``operation`` is unique: registering it again returns the same version. ``files`` are stored beside the model file,
     and ``seal`` is called with the complete folder before it is uploaded. ``interface`` is for the tools of a registry
-    that know one. ``own_types`` are the names of the user's types that the model may hold.
+    that know one. ``own_types`` are the names of the user's types that the model may hold. ``folder`` is that of a
+    version as another environment signed it: it is kept as it is, and nothing is added.
     """
 
     operation: str
@@ -62,6 +63,7 @@ class Registration:
     seal: Callable[[Path], object] | None = None
     interface: ModelInterface | None = None
     own_types: tuple[str, ...] = ()
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,21 @@ def write_folder(registration: Registration, folder: Path) -> None:
     RegistryError
         If the model file is not the one that was judged, or cannot be loaded.
     """
+    check_model_file(registration.model_file, registration.digest, registration.own_types)
+    if registration.folder is not None:
+        shutil.copytree(registration.folder, folder)
+    else:
+        write_new_folder(registration, folder)
+    if registration.seal is not None:
+        registration.seal(folder)
+
+
+def write_new_folder(registration: Registration, folder: Path) -> None:
+    """Fill ``folder`` with the model file of a registration, what is stored beside it, and the metadata for MLflow."""
     import yaml
     from mlflow import pyfunc
     from mlflow.models import Model
 
-    check_model_file(registration.model_file, registration.digest, registration.own_types)
     folder.mkdir(parents=True)
     shutil.copyfile(registration.model_file, folder / MODEL_FILE)
     pinned = dict(requirement.split("==", 1) for requirement in registration.requirements if "==" in requirement)
@@ -54,8 +64,6 @@ def write_folder(registration: Registration, folder: Path) -> None:
     )
     for name, content in registration.files.items():
         (folder / name).write_bytes(content)
-    if registration.seal is not None:
-        registration.seal(folder)
 
 
 def add_interface(model: Any, interface: ModelInterface, folder: Path) -> None:

@@ -67,7 +67,10 @@ def people_behind(ledger: Ledger, version: Version) -> list[str]:
     records = [] if decided is None else [decided]
     for record in since:
         details = record.details
-        trained = isinstance(details, TrainingStarted | CandidateRegistered) and details.decision == decision
+        # An adopted version has no decision of here, and shares the number 0 with others.
+        trained = (
+            decision and isinstance(details, TrainingStarted | CandidateRegistered) and details.decision == decision
+        )
         if trained or getattr(details, "version", None) == version.number:
             records.append(record)
     matches = [PERSON.search(record.actor) for record in records]

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from airflow_mlops.core.declaration.declared import Declared, Listed
 from airflow_mlops.core.declaration.validation_errors import declaration_error
 from airflow_mlops.core.errors import PolicyError
+from airflow_mlops.core.ledger.training_details import Adoption, Reproduced
 
 if TYPE_CHECKING:
     from airflow_mlops.core.ledger.state import LoopState
@@ -122,14 +123,30 @@ def _card(workspace: Workspace, state: LoopState, version: Version) -> str | Non
 
 
 def _reproduced(workspace: Workspace, state: LoopState, version: Version) -> str | None:
-    record = state.reproduced.get(version.number)
+    origin, record = version.details.adopted, state.reproduced.get(version.number)
+    if origin is not None:
+        return reproduction_there(workspace, origin)
     if record is None:
         return f"it was not made again yet; airflow-mlops reproduce {workspace.loop.model} {version.number}"
+    return _reproduction(workspace, record.details)
+
+
+def reproduction_there(workspace: Workspace, origin: Adoption) -> str | None:
+    """Return why the reproduction of a version in its own environment does not suffice here; None if it does."""
+    if origin.reproduced is None:
+        return (
+            f"it was not made again where it was fitted; in {origin.environment} run airflow-mlops reproduce "
+            f"{workspace.loop.model} {origin.version}, and export it again"
+        )
+    return _reproduction(workspace, Reproduced.read(origin.reproduced))
+
+
+def _reproduction(workspace: Workspace, details: Reproduced) -> str | None:
     # The difference is compared with the tolerance in the reviewed policy, not with one typed on the command line.
     allowed = read_policy(workspace.root).tolerance
-    if record.details.verdict == "identical" or float(record.details.largest_difference) <= allowed:
+    if details.verdict == "identical" or float(details.largest_difference) <= allowed:
         return None
-    return f"{record.details.reason}; {FILE} allows {allowed:g}"
+    return f"{details.reason}; {FILE} allows {allowed:g}"
 
 
 def _approval(_workspace: Workspace, state: LoopState, version: Version) -> str | None:

@@ -78,7 +78,7 @@ def _stale_champion(state: LoopState, limit: int) -> list[Overdue]:
     champion = state.champion
     if champion is None:
         return []
-    end = max(pin.partition for pin in champion.details.window.pins)
+    end = max(pin.partition for pin in champion.details.trained_on.pins)
     age = state.published.count(after=end)
     if age <= limit:
         return []

@@ -169,7 +169,7 @@ class WatchedWindow:
         """Samples of the champion's training window and of its holdout."""
         window = self.champion.details.window
         pins = spread_evenly(window.fitted, REFERENCE_PARTITIONS)
-        most = REFERENCE_ROWS // (len(pins) + len(window.holdout))
+        most = REFERENCE_ROWS // max(len(pins) + len(window.holdout), 1)
         unread: dict[str, str] = {}
         fitted = [self._sample(pin, most, unread, label=False) for pin in pins]
         holdout = [self._sample(pin, REFERENCE_ROWS, unread, label=True) for pin in window.holdout]

@@ -78,6 +78,8 @@ def reference_slices(
         if {name: evidence.get(name) for name in (*query, "weight")} == {"weight": None, **query}:
             return digest, _parse_slices(evidence["slices"])
     window = version.details.window
+    if not window.holdout:
+        raise NotReadyError(f"version {version.number} was judged in another environment, and its holdout is not here")
     holdout = read_window(workspace, window.holdout, schema=version_schema(workspace, version))
     if not len(holdout.rows):
         raise NotReadyError(f"no row of the holdout of version {version.number} has a label")

@@ -204,7 +204,8 @@ class GatewayTarget:
         if version.details.levels is not None:
             values["levels"] = {name: list(levels) for name, levels in version.details.levels.items()}
         if self._workspace.contract is None:
-            newest = max(pin.partition for pin in version.details.window.fitted)
+            # An adopted version was fitted elsewhere; here it was tried on the partition that its record is about.
+            newest = max((pin.partition for pin in version.details.window.fitted), default=version.partition)
             values["columns"] = self._workspace.state().published[newest].columns
         return values
 
