@@ -1,4 +1,4 @@
-"""Whatever bytes of an archive change, it is refused, or what is read is what was written."""
+"""An archive of a version with any byte changed is refused, or reads as it was written."""
 
 from __future__ import annotations
 
