@@ -147,6 +147,7 @@ def make_loop(folder: Path, way: str, **changed: Any) -> Workspace:
             "performance": {"metric": "mae", "worse_by": 1.0, "slices": slices, "min_rows": 20},
             "checks": list(get_args(CheckName)),
         },
+        "retrain": {"confidence": "none"},
         **changed,
     }
     rows = {week(number): shop_rows(number) for number in range(WEEKS)}

@@ -92,7 +92,7 @@ def make_loop(folder: Path, metric: dict[str, Any], *, code: str = MODULE, **cha
         "gates": [{"metric": "mae", "at_most": 50}, {"metric": metric["name"], "better_than": "dummy"}],
         "rollout": {"stages": [{"shadow": 100}, {"live": 100}], "min_rows": 20},
         "watch": {"performance": {"metric": metric["name"], "worse_by": 0.5, "slices": ["kind"], "min_rows": 20}},
-        "retrain": {"alarm": {"windows": 1, "of": 2}, "cooldown": 0},
+        "retrain": {"alarm": {"windows": 1, "of": 2}, "cooldown": 0, "confidence": "none"},
         **changed,
     }
     rows = {week(number): toy_rows(number, rows=300) for number in range(4)}

@@ -67,6 +67,11 @@ def table_of(scheduler: InProcessScheduler, project: Project, task: str) -> str:
         return str(query.one().value)
 
 
+def without_evidence(project: Project) -> None:
+    """Let the gates of the test alone decide."""
+    project.fields["retrain"] = {**project.fields["retrain"], "confidence": "none"}
+
+
 def assert_champion_stays(project: Project, key: str, kind: str, *words: str) -> None:
     """Assert that the ledger says why, and that version 1 serves on."""
     reason = project.details_of(kind, key).reason
@@ -97,6 +102,7 @@ def test_a_metric_that_divides_by_zero_fails_its_gate_and_the_log_shows_all_gate
     project.write_training(REGRESSION + COST)
     module = f"train_{project.model}.training"
     project.fields["evaluate"] = {"metrics": [{"name": "cost", "function": f"{module}:cost_per_sale", "unit": "EUR"}]}
+    without_evidence(project)
     project.fields["gates"] = [MAE, {"metric": "cost", "at_most": 9}, {"metric": "mae", "better_than": "dummy"}]
     scheduler = restarted(project, start_scheduler)
     project.put(KEYS[2])
@@ -133,6 +139,7 @@ def test_a_group_with_no_rows_is_too_little_data_and_passes_nobody(
     tmp_path: Path, start_scheduler: SchedulerFactory
 ) -> None:
     project, scheduler = loop_with_champion(tmp_path, start_scheduler)
+    without_evidence(project)
     project.fields["gates"] = [FAIR]
     scheduler = restarted(project, start_scheduler)
     project.put(KEYS[2], places="a")
