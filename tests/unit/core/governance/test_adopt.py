@@ -441,7 +441,7 @@ def test_a_version_that_is_unknown_changed_taken_back_or_adopted_is_not_exported
 def test_whoever_adopted_another_version_has_no_hand_in_this_one_and_no_training_is_counted(tmp_path: Path) -> None:
     there = loop_with_champion(tmp_path / "there")
     train(there, week(3))
-    here = production(tmp_path / "here")
+    here = production(tmp_path / "here", retrain={"confidence": "none"})
     public = derive_public_key(there.keys.private())
     here.__dict__["keys"] = StaticKeys(new_private_key(), (public,))
     adopt_archive(here, export_version(there, "1", tmp_path / "1.zip", environment="staging"))
