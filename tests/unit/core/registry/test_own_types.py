@@ -97,7 +97,8 @@ class Project:
 
     def loop(self, **changes: Any) -> Workspace:
         """Return a loop of four weeks."""
-        loop = toy_loop(train=self.fields(**changes), rollout={"stages": [{"live": 100}]})
+        stages, retrain = {"stages": [{"live": 100}]}, {"confidence": "none"}
+        loop = toy_loop(train=self.fields(**changes), rollout=stages, retrain=retrain)
         rows = {week(number): toy_rows(number) for number in range(4)}
         made = in_memory_workspace(loop, rows, scratch=self.folder / "scratch", root=self.folder)
         for number in range(4):
