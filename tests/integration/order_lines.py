@@ -62,7 +62,8 @@ def lines_fields(
 ) -> dict[str, Any]:
     """Return the declaration of the loop, with other keys of ``data``."""
     train = {"function": "tests.unit.core.toy_loop:candidates", "window": 2, "holdout": 1}
-    fields = toy_fields(rollout={"stages": list(stages), "margin": 0.5, "min_rows": 20}, train=train)
+    rollout = {"stages": list(stages), "margin": 0.5, "min_rows": 20}
+    fields = toy_fields(rollout=rollout, train=train, retrain={"confidence": "none"})
     fields["data"] = {
         "source": {"kind": kind, "uri": f"in/{{partition}}.{kind}"},
         "key": KEY,

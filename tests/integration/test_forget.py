@@ -57,7 +57,7 @@ def rows_of(number: int) -> pd.DataFrame:
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
     fields = toy_fields(watch={"performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}})
     fields["data"] |= {"contract": "contract.yaml", "tolerance": 0.05}
-    fields["rollout"] = {"stages": [{"live": 100}]}
+    fields |= {"rollout": {"stages": [{"live": 100}]}, "retrain": {"confidence": "none"}}
     (tmp_path / "contract.yaml").write_text(CONTRACT)
     (tmp_path / "toy").mkdir()
     for number in range(5):

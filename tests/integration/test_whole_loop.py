@@ -35,7 +35,12 @@ LOOP: dict[str, Any] = {
     "watch": {"drift": {"alarm_rate": 0.01}, "performance": {"metric": "mae", "worse_by": 0.5}},
     # The reference of an alarm is the loss at promotion: the clock is what gets a loop over a change that
     # the first new model has only half seen.
-    "retrain": {"policy": {"clock": 3, "or_alarm": True}, "alarm": {"windows": 1, "of": 2}, "cooldown": 2},
+    "retrain": {
+        "policy": {"clock": 3, "or_alarm": True},
+        "alarm": {"windows": 1, "of": 2},
+        "cooldown": 2,
+        "confidence": "none",
+    },
 }
 
 
