@@ -37,7 +37,7 @@ from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTar
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.weighted_fit import fit_quantiles
 from airflow_mlops.core.workspace import Workspace
-from airflow_mlops.gateway.inference_backends import InferenceBackend, choose_backend
+from airflow_mlops.gateway.inference_backends import MAX_ULPS, InferenceBackend, choose_backend
 from airflow_mlops.gateway.row_shape import request_shape
 from airflow_mlops.testing.gateway_process import TELL_TOKEN
 from airflow_mlops.testing.in_memory import in_memory_workspace
@@ -246,6 +246,7 @@ class RolledOutProject(ToyProject):
             train=FIT,
             gates=[{"metric": PINBALL, "at_most": 10}],
             watch={"performance": {"metric": PINBALL, "worse_by": 0.5}},
+            retrain={"confidence": "none"},
             rollout={
                 "target": "gateway",
                 "stages": [{"canary": 60}, {"live": 100}],
@@ -368,12 +369,15 @@ def scaled(quantile: float) -> Any:
     return make_pipeline(StandardScaler(), QuantileRegressor(quantile=quantile, alpha=0))
 
 
+# Trees add nothing up over columns. What lines add up, kernels of some processors add in another order for the columns
+# of a frame than for the rows of an array.
 @pytest.mark.filterwarnings("error:X does not have valid feature names")
-@pytest.mark.parametrize("model", [boosted, scaled])
-def test_arrays_give_the_quantiles_of_a_frame_to_the_last_digit(tmp_path: Path, model: Any) -> None:
+@pytest.mark.parametrize(("model", "ulps"), [(boosted, 0), (scaled, MAX_ULPS)])
+def test_arrays_give_the_quantiles_of_a_frame(tmp_path: Path, model: Any, ulps: int) -> None:
     backend, rows, expected = backend_of(tmp_path, model, onnx=False)
     assert backend.name == "array"
-    assert backend.predict(rows).tolist() == expected.tolist()
+    allowed = ulps * np.finfo(np.float64).eps * np.abs(expected).max()
+    assert np.abs(backend.predict(rows) - expected).max() <= allowed
 
 
 def test_onnx_gives_the_quantiles_of_a_frame(tmp_path: Path) -> None:
