@@ -148,6 +148,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         },
         train={"function": "challengers.training:good", "window": 1},
         gates=[{"metric": "mae", "at_most": 1000.0}],
+        retrain={"confidence": "none"},
         rollout={"target": "gateway", "stages": STAGES, "min_rows": 60, "metrics": METRICS},
     )
     (folder / "loop.yaml").write_text(json.dumps(loop.to_dict()))

@@ -68,7 +68,7 @@ def table_of(scheduler: InProcessScheduler, project: Project, task: str) -> str:
 
 
 def without_evidence(project: Project) -> None:
-    """Let the gates of the test alone decide."""
+    """Declare that the gates alone decide."""
     project.fields["retrain"] = {**project.fields["retrain"], "confidence": "none"}
 
 
