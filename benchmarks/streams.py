@@ -34,7 +34,7 @@ SEED = 0
 WINDOW = 8
 START = datetime(2000, 1, 2)  # noqa: DTZ001
 COST = 0.1
-"""The cost of a promotion that is declared where none was chosen."""
+"""The cost of a promotion that every stream declares."""
 BEHIND, AHEAD, HARM = 0.03, 0.05, 0.01
 """Shares: at most so far behind an equal clock, at least so far ahead on half of the streams, at most so much harm."""
 SAYS_NOTHING = 0.02

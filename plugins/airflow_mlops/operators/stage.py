@@ -138,10 +138,10 @@ class StageOperator(LineageReporter, BaseOperator):
 
     def note_mlflow_page(self, button: str, path: str) -> None:
         """Note the page of the MLflow server that a button leads to; none where MLflow is a database."""
-        from airflow_mlops.hooks.workspace import WorkspaceHook
+        from airflow_mlops.hooks.workspace import WorkspaceHook, tracking_uri
 
-        stores = WorkspaceHook(self.lake_conn_id, self.ledger_conn_id, self.registry_conn_id).stores()
-        self.addresses[button] = mlflow_page(stores.tracking_uri, path)
+        server = WorkspaceHook().find_connection(self.registry_conn_id)
+        self.addresses[button] = "" if server is None else mlflow_page(tracking_uri(server), path)
 
     def emit(self, context: Context, **extra: Any) -> None:
         """Emit the event of the asset in ``emits``, for the partition of this run."""
