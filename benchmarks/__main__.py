@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
@@ -63,17 +64,25 @@ def main() -> int:
         print(f"no benchmark {unknown[0]!r}; there are {', '.join(MODULES)}", file=sys.stderr)
         return 2
     rows: list[Row] = []
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="airflow-home-") as home:
         isolate_airflow(Path(home))
         for name in names:
             print(f"==> {name}", flush=True)
             # Imported here: what it imports must find the isolated home.
             run: Callable[[], list[Row]] = getattr(import_module(f"benchmarks.{MODULES[name]}"), name)
-            measured = run()
+            try:
+                measured = run()
+            except Exception:  # noqa: BLE001 - one that raises must not lose those after it
+                traceback.print_exc()
+                failed.append(name)
+                continue
             store_rows(measured)
             rows += measured
     print_rows(rows)
-    return 0 if all(row.reached for row in rows) else 1
+    for name in failed:
+        print(f"{name} gave no row: it raised, see above", file=sys.stderr)
+    return 0 if not failed and all(row.reached for row in rows) else 1
 
 
 def store_rows(rows: list[Row]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Clock, Retrain
 from airflow_mlops.core.errors import DeclarationError, NotReadyError
-from airflow_mlops.core.ledger.training_details import RetrainDecided
+from airflow_mlops.core.ledger.training_details import CandidateRefused, RetrainDecided
 from airflow_mlops.core.replay.compare_policies import PolicyComparison, PolicyFigures, clock_times, policy_of
 from airflow_mlops.core.replay.fit_history import FittedHistory, fit_history, window_positions
 from airflow_mlops.core.replay.past_partitions import past_partitions
@@ -85,6 +85,31 @@ def assert_lived_as_replayed(workspace: Workspace, history: FittedHistory) -> No
         judged = workspace.state().performance.get(keys[position])
         if judged is not None and judged.value is not None:
             assert loss == pytest.approx(judged.value, rel=1e-12)
+
+
+def test_retrains_that_do_not_help_come_to_an_end_until_the_stream_changes(tmp_path: Path) -> None:
+    slopes = [2.0] * 3 + [2.15] * 11 + [6.0] * 4
+    retrain = {"policy": {"regret": 0.01}, "cooldown": 0, "confidence": 0.999}
+    gates = [{"metric": "mae", "at_most": 99}]
+    workspace = loop_of_slopes(
+        tmp_path, slopes, rows=200, retrain=retrain, gates=gates, rollout={"stages": [{"live": 100}]}
+    )
+    decided = live(workspace, len(slopes))
+    refusals = [record.details for record in workspace.ledger.records(CandidateRefused)]
+    escalated = [
+        record.details.reason
+        for record in workspace.ledger.records(RetrainDecided)
+        if record.details.cause == "escalated"
+    ]
+    assert len({refusal.setup for refusal in refusals}) == 1
+    assert all(refusal.loss_change is not None and abs(refusal.loss_change) < 0.1 for refusal in refusals[:3])
+    changes = ", ".join(f"{refusal.loss_change:+.1%}" for refusal in refusals[:3])
+    assert escalated[0].startswith(f"the last 3 retrains since the promotion changed the loss by {changes}, and none")
+    assert not [
+        key for key in decided if week(9) <= key < week(13)
+    ]  # each asked for one, as the regret stays where it is
+    assert workspace.state().promoted_at >= week(14)
+    assert_lived_as_replayed(workspace, fit_history(workspace, past_partitions(workspace), processes=1))
 
 
 def test_nightly_has_the_whole_benefit_and_never_has_none(comparison: PolicyComparison) -> None:

@@ -57,9 +57,9 @@ def test_a_task_that_began_before_a_later_migration_ends_and_a_new_one_is_refuse
     rewrite_ledger("UPDATE airflow_mlops_schema SET version_num = '9999'")
     project.put(KEYS[2])
     publish(before, KEYS[2])
-    sentence = re.search(r"the ledger is at migration 0004.*?or a later one", page.text)
+    sentence = re.search(r"the ledger is at migration 0005.*?or a later one", page.text)
     assert sentence is not None
-    expected = sentence.group().replace("0004", "9999").replace("0003", REVISION)
+    expected = sentence.group().replace("0005", "9999").replace("0004", REVISION)
     with pytest.raises(LedgerError) as refused:
         project.workspace.state()
     assert str(refused.value) == expected

@@ -7,6 +7,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.errors import DataError, GateError, MlopsError, RegistryError, TrainingError
 from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, JudgedModel, build_context
 from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
@@ -17,9 +18,10 @@ from airflow_mlops.core.ledger.training_details import CandidateRefused, Trainin
 from airflow_mlops.core.registry.model_file import UnreadableModelError
 from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
+from airflow_mlops.core.training.code_state import setup_digest
 from airflow_mlops.core.training.fit_candidate import candidate_file
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
-from airflow_mlops.core.training.row_losses import DomainError
+from airflow_mlops.core.training.row_losses import DomainError, relative_loss
 from airflow_mlops.core.workspace import Workspace
 
 RETURNED = ("loss", "metrics", "champion_metrics", "gates", "passed")
@@ -164,6 +166,8 @@ def require_gates(workspace: Workspace, request: TrainingRequest, evaluated: dic
                 report=evaluated["report"],
                 left_out=evaluated.get("left_out"),
                 training_seconds=evaluated.get("training_seconds"),
+                loss_change=loss_change(workspace.loop.metric, evaluated),
+                setup=setup_digest(workspace),
             ),
             f"candidate_refused:{request.decision}",
             request.partition,
@@ -171,6 +175,12 @@ def require_gates(workspace: Workspace, request: TrainingRequest, evaluated: dic
         )
     )
     raise error
+
+
+def loss_change(metric: MetricName, evaluated: dict[str, Any]) -> float | None:
+    """Return the candidate's loss less the champion's, as a share of that; None where they were not compared."""
+    candidate, champion = evaluated["metrics"].get(metric), (evaluated["champion_metrics"] or {}).get(metric)
+    return None if candidate is None or champion is None else relative_loss(metric, candidate, champion)
 
 
 def stale_evidence(report: dict[str, Any], request: TrainingRequest, evaluated: dict[str, Any]) -> str | None:

@@ -137,9 +137,12 @@ def _training_started(record: Record[training.TrainingStarted], _before: FactSou
     yield move(lambda machine: replace(machine, training_started=record.partition))
 
 
-def _training_ended(
-    record: Record[training.TrainingFailed | training.CandidateRefused], _before: FactSource
-) -> Iterator[Effect]:
+def _candidate_refused(record: Record[training.CandidateRefused], _before: FactSource) -> Iterator[Effect]:
+    yield put("refusals", entry_key(record.partition, record.sequence), record)
+    yield move(lambda machine: machine.closing(decision=record.details.decision, version=None))
+
+
+def _training_failed(record: Record[training.TrainingFailed], _before: FactSource) -> Iterator[Effect]:
     yield move(lambda machine: machine.closing(decision=record.details.decision, version=None))
 
 
@@ -388,8 +391,8 @@ RULES: dict[type[Details], Callable[[Record[Any], FactSource], Iterator[Effect]]
     training.Escalated: _escalated,
     training.RetrainDecided: _decided,
     training.TrainingStarted: _training_started,
-    training.TrainingFailed: _training_ended,
-    training.CandidateRefused: _training_ended,
+    training.TrainingFailed: _training_failed,
+    training.CandidateRefused: _candidate_refused,
     training.CandidateRegistered: _registered,
     training.Superseded: _superseded,
     training.Reproduced: _reproduced,

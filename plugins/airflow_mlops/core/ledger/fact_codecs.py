@@ -46,6 +46,7 @@ CODECS: dict[str, Codec] = {
     "rolled_back": _of_details(RolledBack),
     "versions": Codec(lambda version: version.to_json(), Version.from_json),
     "retrains": RECORD,
+    "refusals": RECORD,
     "approved": RECORD,
     "reproduced": RECORD,
     "cards": RECORD,

@@ -29,7 +29,7 @@ from sqlalchemy.pool import NullPool, Pool, QueuePool
 from airflow_mlops.core.errors import LedgerError
 
 METADATA = MetaData()
-REVISION = "0003"
+REVISION = "0004"
 """The newest migration: the form of the tables that this release reads and writes."""
 VERSION_TABLE = "airflow_mlops_schema"
 CONNECT_SECONDS = 5

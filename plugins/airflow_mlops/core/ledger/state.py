@@ -15,7 +15,13 @@ from airflow_mlops.core.ledger.facts import Facts, FactSource
 from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.ledger.rollout_details import Approved, Promoted, RolledBack
 from airflow_mlops.core.ledger.state_machine import OpenRollout, StateMachine, Version
-from airflow_mlops.core.ledger.training_details import CardWritten, Escalated, Reproduced, RetrainDecided
+from airflow_mlops.core.ledger.training_details import (
+    CandidateRefused,
+    CardWritten,
+    Escalated,
+    Reproduced,
+    RetrainDecided,
+)
 from airflow_mlops.core.ledger.watch_details import (
     DRIFT,
     OUTSIDE,
@@ -87,6 +93,7 @@ class LoopState:
         self.checked: Facts[tuple[str, ...]] = Facts(source, CHECKED)
         self.decided: Facts[int] = Facts(source, "decided")
         self.retrains: Facts[Record[RetrainDecided]] = Facts(source, "retrains")
+        self.refusals: Facts[Record[CandidateRefused]] = Facts(source, "refusals")
         self.promotions: Facts[str] = Facts(source, "promotions")
         self.versions: Facts[Version] = Facts(source, "versions")
         self.requests: Facts[str] = Facts(source, "requests")

@@ -95,7 +95,9 @@ class CandidateRefused(Details):
     """A decision ended with a candidate that did not pass its gates; ``report`` is the evaluation's digest.
 
     ``left_out`` has the reasons why other candidates of the training were not judged, by their names, and
-    ``training_seconds`` is the wall time of the fits of all of them.
+    ``training_seconds`` is the wall time of the fits of all of them. ``loss_change`` is the candidate's loss less the
+    champion's on the same rows, as a share of that; None where they were not compared. ``setup`` is the digest of the
+    declaration and the code that made it.
     """
 
     KIND: ClassVar[str] = "candidate_refused"
@@ -106,6 +108,8 @@ class CandidateRefused(Details):
     report: str | None = None
     left_out: dict[str, str] | None = None
     training_seconds: float | None = None
+    loss_change: float | None = None
+    setup: str | None = None
 
 
 @dataclass(frozen=True)

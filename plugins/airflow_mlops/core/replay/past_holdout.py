@@ -19,7 +19,14 @@ from airflow_mlops.core.replay.fit_history import FittedHistory, FittedModel, wi
 from airflow_mlops.core.replay.past_partitions import labelled_weights
 from airflow_mlops.core.training.decision_threshold import decide
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
-from airflow_mlops.core.training.row_losses import DomainError, Floats, weighted_loss
+from airflow_mlops.core.training.row_losses import (
+    DomainError,
+    Floats,
+    metric_value,
+    relative_loss,
+    row_losses,
+    weighted_loss,
+)
 
 
 class PastHoldout:
@@ -98,6 +105,20 @@ class PastHoldout:
             raise TrainingError("; ".join(describe_left_out(left_out)) or "no candidate was fitted")
         models = self.history.models[self.as_of]
         return [(self.passes_gates(models[name], champion), loss, name) for name, loss in losses.items()]
+
+    def loss_change(self, candidate: str, champion: FittedModel | None) -> float | None:
+        """Return a usable candidate's loss less the champion's, as a share of that; None where they do not compare."""
+        predicted = self.history.models[self.as_of][candidate].holdout
+        if champion is None or predicted is None:
+            return None
+        try:
+            return relative_loss(self.loop.metric, self._metric(predicted), self._metric(self.predictions_of(champion)))
+        except (TrainingError, DomainError):
+            return None
+
+    def _metric(self, predicted: Floats) -> float:
+        """Return the loop's metric of predictions for the labelled rows."""
+        return metric_value(self.loop.metric, row_losses(self.loop.metric, self.label, predicted), self.weight)
 
     def passes_gates(self, model: FittedModel, champion: FittedModel | None) -> bool:
         """Return whether a usable candidate passes the gates.

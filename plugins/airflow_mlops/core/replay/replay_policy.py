@@ -264,7 +264,8 @@ class _Replay:
         left_out = holdout.usable[1] or None
         if not passes or not np.isfinite(loss):
             self.policy.refused.append(position)
-            self.add(key, CandidateRefused(decision=decision.sequence, reason="gates", left_out=left_out))
+            refused = CandidateRefused(decision=decision.sequence, reason="gates", left_out=left_out)
+            self.add(key, replace(refused, loss_change=holdout.loss_change(name, champion)))
             return
         number = str(len(self.trained) + 1)
         self.trained[number] = (position, name)

@@ -9,6 +9,7 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.training_details import Escalated, RetrainDecided
 from airflow_mlops.core.retrain.outside_alarms import newest_outside_alarm
 from airflow_mlops.core.retrain.retrain_policy import Trigger, decide_retrain
+from airflow_mlops.core.training.code_state import setup_digest
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import append_decision
 
@@ -23,13 +24,14 @@ def decide_and_record(workspace: Workspace, as_of: str, *, trigger: Trigger) -> 
     NotReadyError
         If nothing is published yet.
     """
+    setup = setup_digest(workspace)
 
     def draft(now: LoopState) -> Draft[RetrainDecided]:
         state = workspace.state(as_of=as_of)
         partition = state.published.newest(until=as_of)
         if partition is None:
             raise NotReadyError(f"no partition is published by {as_of}")
-        decision = decide_retrain(state, workspace.loop, partition, trigger, now=now)
+        decision = decide_retrain(state, workspace.loop, partition, trigger, now=now, setup=setup)
         # A person may ask again, and a monitor with each new alarm; the schedule and the watch ask once for each
         # partition.
         attempts = {"person": now.sequence, "outside": newest_outside_alarm(now)}

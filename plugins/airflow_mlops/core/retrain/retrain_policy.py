@@ -4,7 +4,9 @@ The rules in their order: a retrain under way, a historical partition, too littl
 then cooldown and budget. Every decision has its reason and its numbers.
 
 An alarm that has lasted without a pause since the retrain that it caused leads to no further retrain: it is
-``escalated`` to a person, and so is every later alarm of the same champion.
+``escalated`` to a person, and so is every later alarm of the same champion. The same holds for an alarm that has lasted
+through several retrains without a better model, and for a regret that has not grown since them; see
+:mod:`~airflow_mlops.core.retrain.unhelpful_retrains`.
 """
 
 from __future__ import annotations
@@ -16,8 +18,18 @@ from typing import Any, Literal
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Clock, Regret
+from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.training_details import CandidateRefused, RetrainDecided
 from airflow_mlops.core.ledger.watch_details import REGRET, RegretMeasured
+from airflow_mlops.core.retrain.unhelpful_retrains import (
+    IN_A_ROW,
+    decision_of,
+    describe_refusals,
+    lasting_refusals,
+    needed_regret,
+    unhelpful_retrains,
+)
 from airflow_mlops.core.training.window import trainable_partitions
 
 Trigger = Literal["watch", "nightly", "outside", "person"]
@@ -41,7 +53,13 @@ class RetrainDecision:
 
 
 def decide_retrain(
-    state: LoopState, loop: Loop, partition: str, trigger: Trigger, *, now: LoopState | None = None
+    state: LoopState,
+    loop: Loop,
+    partition: str,
+    trigger: Trigger,
+    *,
+    now: LoopState | None = None,
+    setup: str | None = None,
 ) -> RetrainDecision:
     """Decide whether to retrain as of a partition.
 
@@ -57,6 +75,8 @@ def decide_retrain(
         Who asks.
     now : LoopState, optional
         The current state, with the retrain under way and the newest partition decided on; ``state`` by default.
+    setup : str, optional
+        Digest of the declaration and the code, so that retrains of another one do not count as unhelpful.
     """
     now = now or state
     if now.in_flight is not None:
@@ -73,13 +93,15 @@ def decide_retrain(
         state_phrase = "are published" if loop.data.labels is None else "have all their labels"
         reason = f"{len(ready)} partitions {state_phrase}; the first training needs {needed}"
         return RetrainDecision(False, "too early", reason, {"published": len(ready)})
-    decision = _policy_decision(state, loop, partition, trigger)
+    decision = _policy_decision(state, loop, partition, trigger, setup)
     if not decision.retrain or trigger == "person":
         return decision
     return _apply_limits(state, loop, partition, decision)
 
 
-def _policy_decision(state: LoopState, loop: Loop, partition: str, trigger: Trigger) -> RetrainDecision:
+def _policy_decision(
+    state: LoopState, loop: Loop, partition: str, trigger: Trigger, setup: str | None
+) -> RetrainDecision:
     """Return the decision of the policy, before cooldown and budget."""
     if trigger == "person":
         return RetrainDecision(True, "person", "a person asked for it")
@@ -91,15 +113,15 @@ def _policy_decision(state: LoopState, loop: Loop, partition: str, trigger: Trig
     if policy == "never":
         return RetrainDecision(False, "never", "the policy retrains only when a person asks")
     if isinstance(policy, Clock | Regret):
-        by_alarm = _alarm_decision(state, loop) if policy.or_alarm else None
+        by_alarm = _alarm_decision(state, loop, setup) if policy.or_alarm else None
         if by_alarm is not None and by_alarm.retrain:
             return by_alarm
         return (
             _clock_decision(state, policy, partition)
             if isinstance(policy, Clock)
-            else _regret_decision(state, loop, policy)
+            else _regret_decision(state, loop, policy, setup)
         )
-    return _alarm_decision(state, loop)
+    return _alarm_decision(state, loop, setup)
 
 
 def _clock_decision(state: LoopState, policy: Clock, partition: str) -> RetrainDecision:
@@ -110,14 +132,14 @@ def _clock_decision(state: LoopState, policy: Clock, partition: str) -> RetrainD
     return RetrainDecision(age >= policy.clock, "clock", reason, {"age": age, "clock": policy.clock})
 
 
-def _regret_decision(state: LoopState, loop: Loop, policy: Regret) -> RetrainDecision:
+def _regret_decision(state: LoopState, loop: Loop, policy: Regret, setup: str | None) -> RetrainDecision:
     """Decide by the champion's cumulative regret against fresh models and the cost of a promotion."""
     assert state.champion is not None
     windows = regret_since_promotion(state)
     measured = {key: window.regret for key, window in windows.items() if window.regret is not None}
     if windows and not measured:
         newest = windows[max(windows)]
-        by_alarm = _alarm_decision(state, loop)
+        by_alarm = _alarm_decision(state, loop, setup)
         reason = f"no regret could be measured in {len(windows)} partitions ({newest.message}), so alarms decide: "
         return RetrainDecision(by_alarm.retrain, by_alarm.cause, reason + by_alarm.reason, by_alarm.numbers)
     total = sum(measured.values())
@@ -125,7 +147,27 @@ def _regret_decision(state: LoopState, loop: Loop, policy: Regret) -> RetrainDec
         f"version {state.champion.number} has lost {total:.3g} against fresh models in {len(measured)} partitions, in "
         f"units of a fresh model's loss; a promotion costs {policy.regret:g}"
     )
-    return RetrainDecision(total > policy.regret, "regret", reason, {"regret": total, "windows": measured})
+    decision = RetrainDecision(total > policy.regret, "regret", reason, {"regret": total, "windows": measured})
+    return _escalate_unchanged_regret(state, policy, decision, setup) or decision
+
+
+def _escalate_unchanged_regret(
+    state: LoopState, policy: Regret, decision: RetrainDecision, setup: str | None
+) -> RetrainDecision | None:
+    """Return an escalation if the last retrains gave no better model, and the regret since them is small; else None."""
+    refusals = unhelpful_retrains(state, setup) if decision.retrain else []
+    if len(refusals) < IN_A_ROW:
+        return None
+    windows: dict[str, float] = decision.numbers["windows"]
+    since = sum(regret for key, regret in windows.items() if key > str(refusals[0].partition))
+    needed = needed_regret(policy.regret, len(refusals))
+    if since > needed:
+        return None
+    reason = (
+        f"{describe_refusals(refusals)}: retraining does not help, a person must look; {since:.3g} was lost since the "
+        f"last of them, and the next is paid for beyond {needed:g} ({decision.reason})"
+    )
+    return RetrainDecision(False, "escalated", reason, {**decision.numbers, "since": since, "needed": needed})
 
 
 def regret_since_promotion(state: LoopState) -> dict[str, RegretMeasured]:
@@ -139,7 +181,7 @@ def regret_since_promotion(state: LoopState) -> dict[str, RegretMeasured]:
     }
 
 
-def _alarm_decision(state: LoopState, loop: Loop) -> RetrainDecision:
+def _alarm_decision(state: LoopState, loop: Loop, setup: str | None) -> RetrainDecision:
     """Decide by whether k of the newest n windows of this champion alarmed."""
     declared = loop.retrain.alarm
     newest = list(islice(judged_windows(state), declared.of))[::-1]
@@ -164,7 +206,7 @@ def _alarm_decision(state: LoopState, loop: Loop) -> RetrainDecision:
     kinds = kinds_of(cause for key in alarmed for cause in causes[key])
     details = "; ".join(f"{key[:10]} {', '.join(causes[key])}" for key in alarmed)
     decision = RetrainDecision(True, f"alarm: {' and '.join(kinds)}", f"{reason} ({details})", numbers)
-    return _escalate_lasting_alarm(state, decision) or decision
+    return _escalate_lasting_alarm(state, decision) or _escalate_unhelpful_alarm(state, decision, setup) or decision
 
 
 def judged_windows(state: LoopState) -> Iterator[str]:
@@ -185,11 +227,7 @@ def _escalate_lasting_alarm(state: LoopState, decision: RetrainDecision) -> Retr
     retrain, champion = state.last_retrain, state.champion
     if retrain is None or champion is None or champion.partition != retrain.partition:
         return None
-    alarms = retrain.details.numbers.get("alarms", {})
-    alarm_kinds = kinds_of(cause for causes in alarms.values() for cause in causes)
-    promoted_at = str(state.promoted_at)
-    since_then = list(takewhile(lambda key: key > promoted_at, judged_windows(state)))
-    lasting = [kind for kind in alarm_kinds if all(kind in kinds_of(alarms_of(state, key)) for key in since_then)]
+    since_then, lasting = _lasting_alarms(state, retrain, since=str(state.promoted_at))
     if not lasting:
         return None
     reason = (
@@ -198,6 +236,31 @@ def _escalate_lasting_alarm(state: LoopState, decision: RetrainDecision) -> Retr
         f"({decision.reason})"
     )
     return RetrainDecision(False, "escalated", reason, {**decision.numbers, "lasting": lasting})
+
+
+def _escalate_unhelpful_alarm(state: LoopState, decision: RetrainDecision, setup: str | None) -> RetrainDecision | None:
+    """Return an escalation if this alarm has lasted through retrains that gave no better model; else None."""
+
+    def lasts(refusal: Record[CandidateRefused]) -> bool:
+        retrain = decision_of(state, refusal)
+        return retrain is not None and bool(_lasting_alarms(state, retrain, since=str(refusal.partition))[1])
+
+    refusals = lasting_refusals(state, unhelpful_retrains(state, setup), lasts)
+    if len(refusals) < IN_A_ROW:
+        return None
+    reason = (
+        f"{describe_refusals(refusals)}, while each partition since then alarmed: retraining does not help, a person "
+        f"must look ({decision.reason})"
+    )
+    return RetrainDecision(False, "escalated", reason, decision.numbers)
+
+
+def _lasting_alarms(state: LoopState, retrain: Record[RetrainDecided], *, since: str) -> tuple[list[str], list[str]]:
+    """Return the judged partitions after ``since``, and the checks of a retrain's alarms that alarmed on each."""
+    alarms = retrain.details.numbers.get("alarms", {})
+    kinds = kinds_of(cause for causes in alarms.values() for cause in causes)
+    windows = list(takewhile(lambda key: key > since, judged_windows(state)))
+    return windows, [kind for kind in kinds if all(kind in kinds_of(alarms_of(state, key)) for key in windows)]
 
 
 def kinds_of(causes: Iterable[str]) -> list[str]:

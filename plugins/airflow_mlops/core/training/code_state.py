@@ -1,11 +1,19 @@
-"""The git commit of the user's code."""
+"""The state of the user's code: its git commit, and the digest of the declaration and the code that make a model."""
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from airflow_mlops.core.data.user_features import features_digest
+from airflow_mlops.core.errors import TrainingError
+from airflow_mlops.core.ledger.record import canonical_json
+from airflow_mlops.core.workspace import Workspace
+
+SETUP = ("data", "train", "gates", "evaluate")
+"""Sections of a declaration on which it depends which model comes out of the same rows, and whether it passes."""
 PATIENCE_SECONDS = 20
 
 
@@ -19,6 +27,17 @@ def code_state(root: Path) -> dict[str, Any] | None:
         return None
     changed = git(root, "status", "--porcelain", "--", ".")
     return {"commit": commit.strip(), "dirty": None if changed is None else bool(changed)}
+
+
+def setup_digest(workspace: Workspace) -> str | None:
+    """Return the digest of what makes a model, beside its rows: the declaration and the code; None without the code."""
+    loop = workspace.loop
+    try:
+        code = features_digest(workspace, loop.train.function)
+    except TrainingError:
+        return None
+    declared = loop.model_dump(mode="json", include=set(SETUP))
+    return hashlib.sha256(canonical_json({"code": code, **declared}).encode()).hexdigest()[:32]
 
 
 def git(root: Path, *arguments: str) -> str | None:

@@ -276,3 +276,96 @@ def test_the_clock_goes_on_where_an_alarm_is_escalated() -> None:
     policy = {"clock": 2, "or_alarm": True}
     decision = decide(history, 5, policy=policy, alarm={"windows": 1, "of": 1}, cooldown=0)
     assert (decision.retrain, decision.cause) == (True, "clock")
+
+
+def refuse(history: History, number: int, change: float | None, **details: Any) -> History:
+    """Add a retrain of a week whose candidate was refused, with its loss beside the champion's."""
+    alarms = details.pop("alarms", {})
+    decision = history.add("retrain_decided", number, retrain=True, cause="regret", numbers={"alarms": alarms})
+    history.add("candidate_refused", number, decision=decision.sequence, loss_change=change, **details)
+    return history
+
+
+def lost(history: History, number: int, regret: float, version: str = "1") -> History:
+    """Publish a week, and add the regret of the champion on it."""
+    history.publish(number)
+    history.add("regret_measured", number, verdict="measured", champion=version, regret=regret)
+    return history
+
+
+REGRET = {"policy": {"regret": 0.1}}
+
+
+def refused_history(*changes: float | None, **details: Any) -> History:
+    """Return a champion that loses 0.2 a week from week 3 on, and a refused retrain of each."""
+    history = served_history()
+    for number, change in enumerate(changes, start=3):
+        refuse(lost(history, number, 0.2), number, change, **details)
+    return history
+
+
+def test_after_three_retrains_without_a_better_model_a_person_is_told_with_their_numbers() -> None:
+    history = lost(refused_history(-0.01, 0.02, 0.0), 6, 0.05)
+    decision = decide(history, 6, **REGRET)
+    assert (decision.retrain, decision.cause) == (False, "escalated")
+    assert "the last 3 retrains since the promotion changed the loss by -1.0%, +2.0%, +0.0%" in decision.reason
+    assert "0.05 was lost since the last of them, and the next is paid for beyond 0.1" in decision.reason
+
+
+def test_two_retrains_without_a_better_model_are_no_reason_to_stop() -> None:
+    assert decide(lost(refused_history(-0.01, 0.02), 5, 0.05), 5, **REGRET).retrain
+
+
+def test_a_regret_that_grows_again_is_paid_for_and_ever_later() -> None:
+    history = lost(refused_history(0.0, 0.0, 0.0), 6, 0.15)
+    assert decide(history, 6, **REGRET).retrain
+    lost(refuse(history, 6, 0.01), 7, 0.15)
+    assert decide(history, 7, **REGRET).cause == "escalated"
+    assert decide(lost(history, 8, 0.06), 8, **REGRET).retrain
+
+
+def test_a_person_is_not_stopped_by_retrains_that_did_not_help() -> None:
+    assert decide(refused_history(0.0, 0.0, 0.0), 5, "person", **REGRET).retrain
+
+
+def test_a_promotion_ends_a_row_of_unhelpful_retrains() -> None:
+    history = refused_history(0.0, 0.0, 0.0).promote(5, "2")
+    lost(lost(history, 6, 0.0, "2"), 7, 0.2, "2")
+    assert decide(history, 7, **REGRET).retrain
+
+
+def test_refusals_without_a_champion_to_compare_with_do_not_count() -> None:
+    assert decide(lost(refused_history(None, None, None), 6, 0.05), 6, **REGRET).retrain
+
+
+def test_another_declaration_or_other_code_begins_a_row_anew() -> None:
+    history = lost(refused_history(0.0, 0.0, 0.0, setup="before"), 6, 0.05)
+    loop = toy_loop(retrain=REGRET)
+    answers = {setup: decide_retrain(history.state(), loop, week(6), "watch", setup=setup).cause for setup in "ab"}
+    assert set(answers.values()) == {"regret"}
+    assert decide_retrain(history.state(), loop, week(6), "watch", setup="before").cause == "escalated"
+
+
+def alarms_through_refusals(pattern: str, kinds: str = "ppp") -> History:
+    """Return a champion whose last weeks alarmed, the first three of them with a refused retrain each."""
+    history = served_history(until=2 + len(pattern))
+    names = {"p": "performance", "d": "drift"}
+    for place, (mark, kind) in enumerate(zip(pattern, kinds.ljust(len(pattern), kinds[-1]), strict=True)):
+        number = 3 + place
+        history.judge(number, "1", **{names[kind]: "alarm" if mark == "a" else "no alarm"})
+        if place < 3:
+            refuse(history, number, 0.01, alarms={week(number): [f"{names[kind]}: mae 2 against 1"]})
+    return history
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kinds", "cause"),
+    [
+        ("aaaa", "pppp", "escalated"),  # the alarm that three retrains could not stop
+        ("aaaa", "pppd", "alarm: drift"),  # another alarm
+        ("aa-a", "pppp", "alarm: performance"),  # a quiet week between the second and now
+    ],
+)
+def test_an_alarm_that_lasts_through_refused_retrains_goes_to_a_person(pattern: str, kinds: str, cause: str) -> None:
+    decision = decide(alarms_through_refusals(pattern, kinds), 6, alarm={"windows": 1, "of": 1}, cooldown=0)
+    assert decision.cause == cause
