@@ -73,7 +73,7 @@ def main() -> int:
             run: Callable[[], list[Row]] = getattr(import_module(f"benchmarks.{MODULES[name]}"), name)
             try:
                 measured = run()
-            except Exception:  # noqa: BLE001 - one that raises must not lose those after it
+            except Exception:  # one that raises must not lose those after it
                 traceback.print_exc()
                 failed.append(name)
                 continue

@@ -23,6 +23,7 @@ FILES = {
     "include/loops/README.md",
     "include/training/__init__.py",
     "tests/conftest.py",
+    "tests/test_dags.py",
 }
 
 

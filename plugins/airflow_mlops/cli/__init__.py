@@ -6,6 +6,7 @@
     airflow-mlops disable MODEL     pause the Dags of a loop
     airflow-mlops check MODEL       read a declaration and say what is wrong with it
     airflow-mlops try MODEL         one partition through contract, suite and features; nothing is kept
+    airflow-mlops diff FOLDER       what the loops declare otherwise than those of another state
     airflow-mlops schema            print the JSON schema of declarations, for editors
     airflow-mlops list              every loop of the project in a table
     airflow-mlops status MODEL      champion, rollout, newest partition, what is under way
@@ -54,6 +55,7 @@ from airflow_mlops.cli import (
     audit_commands,
     completion_command,
     contract_commands,
+    diff_command,
     doctor_command,
     enable_commands,
     init_command,
@@ -118,6 +120,7 @@ def parser() -> argparse.ArgumentParser:
         enable_commands,
         loop_commands,
         try_command,
+        diff_command,
         rollout_commands,
         rollback_commands,
         proof_commands,

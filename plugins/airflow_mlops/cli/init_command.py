@@ -18,6 +18,9 @@ def add_commands(commands: Commands) -> None:
     command = commands.add_parser("init", help=words, description=words)
     command.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="here if not given")
     command.add_argument("--model", metavar="NAME", help="also write a model of that name over made-up rows, that runs")
+    command.add_argument(
+        "--ci", choices=("github", "gitlab"), help="also write the pipeline that tests each change of the loops there"
+    )
     command.set_defaults(run=init_project)
 
 
@@ -27,7 +30,7 @@ def init_project(args: argparse.Namespace) -> None:
 
     folder = args.folder.resolve()
     with name_unwritable_file(folder):
-        project = start_project(folder)
+        project = start_project(folder, args.ci)
     print("".join(f"added {path}\n" for path in project.added), end="")
     print("".join(f"kept  {path}\n" for path in project.kept), end="")
     if project.not_ignored:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.scaffold.new_files import TEMPLATES, fill_template, write_new_files
+from airflow_mlops.release import __version__
 
 PACKAGES = {
     "include/__init__.py": '"""What the Dags of this project use."""\n',
@@ -17,10 +18,16 @@ TEMPLATE_OF = {
     "dags/.airflowignore": "airflowignore.txt",
     "include/loops/README.md": "loops.md",
     "tests/conftest.py": "conftest.py.txt",
+    "tests/test_dags.py": "test_dags.py.txt",
     "README.md": "readme.md",
     ".gitignore": "gitignore.txt",
 }
 """The templates by the paths of the files that are made from them."""
+PIPELINES = {
+    "github": (".github/workflows/loops.yaml", "github.yaml.txt"),
+    "gitlab": (".gitlab-ci.yml", "gitlab.yaml.txt"),
+}
+"""The path of the pipeline's file and its template, by where the repository is."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +40,24 @@ class NewProject:
     not_ignored: tuple[str, ...]
 
 
-def project_texts(root: Path) -> dict[str, str]:
-    """Return the texts of a project's files by their paths relative to it."""
+def project_texts(root: Path, pipeline: str | None = None) -> dict[str, str]:
+    """Return the texts of a project's files by their paths relative to it; one of :data:`PIPELINES` has its own."""
     texts = {path: fill_template(name, project=root.name) for path, name in TEMPLATE_OF.items()}
+    if pipeline is not None:
+        path, name = PIPELINES[pipeline]
+        texts |= {path: fill_template(name), "requirements.txt": f"airflow-mlops[all]=={__version__}\npytest\n"}
     return {**PACKAGES, **texts}
 
 
-def start_project(root: Path) -> NewProject:
+def start_project(root: Path, pipeline: str | None = None) -> NewProject:
     """Write the files of a project that do not exist yet, and touch no other.
+
+    Parameters
+    ----------
+    root : Path
+        The project folder.
+    pipeline : str, optional
+        Whose pipeline tests each change, one of :data:`PIPELINES`; none if not given.
 
     Raises
     ------
@@ -49,7 +66,7 @@ def start_project(root: Path) -> NewProject:
     """
     if root.exists() and not root.is_dir():
         raise DeclarationError("is a file, and a project is a folder; name another folder", file=str(root))
-    texts = project_texts(root)
+    texts = project_texts(root, pipeline)
     added = write_new_files(root, texts)
     kept = [path for path in texts if path not in added]
     return NewProject(root, tuple(added), tuple(kept), tuple(missing_ignore_rules(root)))
