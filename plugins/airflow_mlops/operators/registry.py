@@ -45,8 +45,8 @@ class RegisterCandidateOperator(StageOperator):
         from airflow_mlops.core.lineage.model_lineage import registration_lineage
         from airflow_mlops.core.training.assemble import stored_request
 
-        window = stored_request(run.workspace, self.evaluated["request"]).window
-        return registration_lineage(run.workspace, window, self.evaluated, run.result)
+        request = stored_request(run.workspace, self.evaluated["request"]).of_candidate(self.evaluated["candidate"])
+        return registration_lineage(run.workspace, request.window, self.evaluated, run.result)
 
 
 class VerifyVersionsOperator(StageOperator):

@@ -97,5 +97,5 @@ class FitCandidateOperator(StageOperator):
         from airflow_mlops.core.lineage.model_lineage import fit_lineage
         from airflow_mlops.core.training.assemble import stored_request
 
-        window = stored_request(run.workspace, self.assignment["request"]).window
-        return fit_lineage(run.workspace, window, run.result)
+        request = stored_request(run.workspace, self.assignment["request"])
+        return fit_lineage(run.workspace, request.of_candidate(self.assignment["candidate"]).window, run.result)

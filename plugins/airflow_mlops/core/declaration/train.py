@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from airflow_mlops.core.declaration.declared import Cron, Declared, Listed, Reference, section
 from airflow_mlops.core.declaration.evaluate import QUANTILE_METRICS, metric_parameter
@@ -115,6 +115,8 @@ class OnSageMaker(Declared):
     connection: str = Field(default="aws_default", description="Airflow connection of type aws")
 
 
+Window = Annotated[int, Field(ge=1)] | Literal["all"]
+"""Newest partitions that a model is fitted on: their number, or all there are."""
 RunsOn = Annotated[InWorker | InInterpreter | OnSageMaker, Field(discriminator="kind")]
 
 
@@ -122,11 +124,13 @@ class Train(Declared):
     """The function that gives the candidates, and the partitions on which they are fitted."""
 
     function: Reference
-    window: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
-        default="all", description="newest partitions that a model is fitted on, those of the holdout not counted"
+    window: Window | tuple[Window, ...] = Field(
+        default="all",
+        description="newest partitions that a model is fitted on, those of the holdout not counted; of a rising list "
+        "each candidate is fitted on each",
     )
     at_least: int | None = Field(
-        default=None, ge=1, description="partitions before the first training; the window if that is a number"
+        default=None, ge=1, description="partitions before the first training; the shortest window if that is a number"
     )
     holdout: int = Field(default=1, ge=1, description="newest partitions, kept for the gates")
     at: Cron = Field(default="0 2 * * *", description="cron expression of the nightly decision")
@@ -157,6 +161,24 @@ class Train(Declared):
         default=None, description="how the threshold of two classes is chosen; 0.5 if not declared"
     )
     search: Search = section("the parameter search of a candidate with a search space")
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _require_rising_windows(cls, window: Any) -> Any:
+        if not isinstance(window, list | tuple):
+            return window
+        for length in window:
+            if length != "all" and (type(length) is not int or length < 1):
+                raise ValueError(f"holds {length!r}, which is neither a number of partitions from 1 on nor all")
+        rising: list[Any] = sorted({length for length in window if length != "all"})
+        rising += ["all"] if "all" in window else []
+        if not rising or list(window) != rising:
+            advice = f"; write [{', '.join(map(str, rising))}]" if rising else ""
+            raise ValueError(
+                "a list of windows has numbers of partitions that rise, each once, and all at its end, such as "
+                f"[4, 13, all]{advice}"
+            )
+        return tuple(window) if len(window) > 1 else window[0]
 
     @model_validator(mode="after")
     def _require_enforceable_limits(self) -> Self:
@@ -204,7 +226,37 @@ class Train(Declared):
         return {name: value for name, value in weights.items() if value is not None} or None
 
     @property
+    def windows(self) -> tuple[int | Literal["all"], ...]:
+        """The declared windows, the shortest first."""
+        return self.window if isinstance(self.window, tuple) else (self.window,)
+
+    @property
+    def has_several_windows(self) -> bool:
+        """Whether each candidate is fitted on several windows."""
+        return isinstance(self.window, tuple)
+
+    @property
+    def longest_window(self) -> int | Literal["all"]:
+        """The longest declared window, which holds all others."""
+        return self.windows[-1]
+
+    @property
     def partitions_needed(self) -> int:
         """Number of published partitions that the first training needs, its holdout included."""
-        fitted = self.at_least or (self.window if isinstance(self.window, int) else 1)
+        shortest = self.windows[0]
+        fitted = self.at_least or (shortest if isinstance(shortest, int) else 1)
         return fitted + self.holdout
+
+    def window_lengths(self, available: int) -> dict[str, int]:
+        """Return the number of fitted partitions of each declared window by its name, the shortest first.
+
+        Of windows that are equal, since no more partitions are ``available``, the longest alone is there.
+
+        >>> Train(function="a:b", window=[4, 13, "all"]).window_lengths(9)
+        {'4': 4, 'all': 9}
+        """
+        lengths: dict[str, int] = {}
+        for window in self.windows:
+            length = available if window == "all" else min(window, available)
+            lengths = {name: other for name, other in lengths.items() if other != length} | {str(window): length}
+        return lengths

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.errors import DataError, GateError, MlopsError, RegistryError, TrainingError
-from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, JudgedModel, build_context
+from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, JudgedModel, build_context, holdout_of
 from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
 from airflow_mlops.core.evaluation.holdout_looks import count_looks
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
@@ -43,12 +43,13 @@ def evaluate_candidates(
     """
     fitted = [fit for fit in fits if "error" not in fit]
     left_out = reasons_of_missing(request, fits)
+    rows_of_fits = [int(fit["rows"]) for fit in fitted if fit.get("rows") is not None]
     try:
         if not fitted:
             raise TrainingError("; ".join(describe_left_out(left_out)))
         # One thread: many tasks share a machine, and threads that spin while they wait only burn CPU time.
         with threadpool_limits(1):
-            context = build_context(workspace, request, window_rows=fitted[0].get("rows"))
+            context = build_context(workspace, request, window_rows=max(rows_of_fits, default=None))
             entries, failures, models = _judge_all(workspace, context, fitted)
         left_out |= failures
         if len(failures) == len(entries):
@@ -102,7 +103,10 @@ def _judge_all(
             continue
         try:
             candidate = JudgedModel.of(
-                model, context.holdout, size=path.stat().st_size, classifies=workspace.loop.classifies
+                model,
+                holdout_of(workspace, context, fit["candidate"]),
+                size=path.stat().st_size,
+                classifies=workspace.loop.classifies,
             )
             entries.append({**fit, **judge_candidate(context, candidate)})
             models[str(fit["candidate"])] = candidate

@@ -94,15 +94,14 @@ class EvaluationContext:
         return None if self.champion is None else self.importance(self.champion.predict, self.champion.features)
 
     def importance(
-        self, predict_rows: Callable[[pd.DataFrame], Floats], features: pd.DataFrame | None = None
+        self, predict_rows: Callable[[pd.DataFrame], Floats], features: pd.DataFrame
     ) -> dict[str, float] | None:
         """Return the permutation importance of a model; None if it has none on shuffled rows.
 
         That is where it cannot predict them, or predicts values that the metric does not take.
         """
         try:
-            rows = self.holdout.features if features is None else features
-            return permutation_importance(predict_rows, rows, self.label, self.loop.metric, seed=self.request.seed)
+            return permutation_importance(predict_rows, features, self.label, self.loop.metric, seed=self.request.seed)
         except (TrainingError, DomainError):
             return None
 
@@ -161,6 +160,14 @@ def build_context(
         groups,
         row_weights(holdout.rows, (request.weights or {}).get("column")),
     )
+
+
+def holdout_of(workspace: Workspace, context: EvaluationContext, candidate: str) -> ModelRows:
+    """Return the rows of the holdout as a candidate sees them: the categories have the levels of its own window."""
+    schema = context.request.of_candidate(candidate).schema(workspace)
+    if schema == context.request.schema(workspace):
+        return context.holdout
+    return read_window(workspace, context.request.window.holdout, schema=schema)
 
 
 def declared_columns(loop: Loop) -> list[str]:

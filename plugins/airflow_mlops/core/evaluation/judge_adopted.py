@@ -72,6 +72,7 @@ def judge_adopted(
         partition=as_of,
         decision=0,
         window=window,
+        windows=None,
         metric_code=metric_code(workspace.loop.metric, workspace.root),
     )
     with threadpool_limits(1):

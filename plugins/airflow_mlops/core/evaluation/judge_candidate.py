@@ -41,7 +41,7 @@ def judge_candidate(context: EvaluationContext, candidate: JudgedModel) -> dict[
     reports = {name: compare_metric(holdout.on_rows(name)) for name in judged_metrics(context, candidate)}
     costs = measure_costs_of(context, candidate)
     robustness = measure_robustness_of(context, candidate)
-    importance = context.importance(candidate.predict)
+    importance = context.importance(candidate.predict, candidate.features)
     stability = measure_stability(context, importance)
     has_champion = context.champion_number is not None
     measurements = CandidateMeasurements(robustness, costs, stability, has_champion, int(label.size))
@@ -182,7 +182,7 @@ def measure_robustness_of(context: EvaluationContext, candidate: JudgedModel) ->
     loop = context.loop
     reports = measure_robustness(
         candidate.predict,
-        context.holdout.features,
+        candidate.features,
         context.label,
         loop.metric,
         loop.evaluate.robustness,
@@ -236,7 +236,7 @@ def report_shap(context: EvaluationContext, candidate: JudgedModel) -> dict[str,
     return mean_absolute_shap(
         candidate.model,
         candidate.predict,
-        context.holdout.features,
+        candidate.features,
         seed=context.request.seed,
         classes=context.loop.several_class_names,
     )

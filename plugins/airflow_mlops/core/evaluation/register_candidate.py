@@ -45,6 +45,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
         If the registry returns something else than was registered.
     """
     name = str(evaluated["candidate"])
+    request = request.of_candidate(name)
     environment = environment_of(workspace, evaluated)
     best_params: dict[str, Any] = dict(evaluated.get("best_params") or {})
     operation = f"{request.operation}-{name}"

@@ -75,7 +75,8 @@ class ArchivedVersion:
     @property
     def request(self) -> TrainingRequest:
         """The request that it was made from."""
-        return TrainingRequest.from_dict(self.evidence["report"]["request"])
+        request = TrainingRequest.from_dict(self.evidence["report"]["request"])
+        return request.of_candidate(self.details.candidate)
 
 
 def adopt_archive(workspace: Workspace, source: Path, *, unjudged: bool = False) -> AdoptedVersion:

@@ -135,8 +135,9 @@ def find_version(workspace: Workspace, number: str) -> Version:
 
 
 def request_of(workspace: Workspace, version: Version) -> TrainingRequest:
-    """Return the request that a version was made from."""
-    return TrainingRequest.from_dict(workspace.evidence.get(str(version.details.report))["request"])
+    """Return the request that a version was made from, with the window of its candidate."""
+    request = TrainingRequest.from_dict(workspace.evidence.get(str(version.details.report))["request"])
+    return request.of_candidate(version.details.candidate)
 
 
 def schema_at_fit(workspace: Workspace, version: Version, request: TrainingRequest) -> InputSchema:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.own_types import metric_code, own_code
 from airflow_mlops.core.declaration.train import InInterpreter
+from airflow_mlops.core.declaration.windowed_candidate import window_of
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.ledger.record import Record, canonical_json
 from airflow_mlops.core.ledger.training_details import (
     CandidateRefused,
+    PinnedPartition,
     RetrainDecided,
     Superseded,
     TrainingFailed,
@@ -30,6 +33,7 @@ from airflow_mlops.core.training.code_state import code_state
 from airflow_mlops.core.training.inspect_candidates import describe_refusals, inspect_candidates
 from airflow_mlops.core.training.reference_profile import profile_window
 from airflow_mlops.core.training.search_parameters import search_settings
+from airflow_mlops.core.training.several_windows import candidates_on_windows, describe_shorter_windows
 from airflow_mlops.core.training.usable_model import label_hint
 from airflow_mlops.core.training.window import fit_schema, pin_window, read_window
 from airflow_mlops.core.workspace import Workspace
@@ -48,6 +52,7 @@ OPTIONAL = (
     "quantiles",
     "metric_code",
     "threshold",
+    "windows",
 )
 
 
@@ -61,6 +66,10 @@ class TrainingRequest:
     ``classes`` those of the label by their codes. ``refused`` has the reasons why candidates are not fitted, by their
     names; it is no part of ``operation`` either. ``weights`` has the ``column`` of the weights of rows and their
     ``half_life_days``, ``quantiles`` are those that a model predicts.
+
+    Where several windows are declared, ``window``, ``profile`` and ``levels`` are those of the longest, and ``windows``
+    has each by its name: the number of its ``partitions``, the newest fitted ones, its ``profile`` and its ``levels``.
+    :meth:`of_candidate` gives the request with those of one candidate.
     """
 
     partition: str
@@ -83,14 +92,24 @@ class TrainingRequest:
     quantiles: list[float] | None = None
     metric_code: dict[str, str] | None = None
     threshold: dict[str, Any] | None = None
+    windows: dict[str, dict[str, Any]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values, without those of :data:`OPTIONAL` that there are none of."""
         values = {**asdict(self), "window": self.window.to_dict(), "candidates": list(self.candidates)}
         return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
 
+    def of_candidate(self, candidate: str) -> TrainingRequest:
+        """Return the request with the window, profile and levels of one candidate, where several windows are declared."""
+        name = window_of(candidate)
+        if name is None or self.windows is None:
+            return self
+        own = self.windows[name]
+        window = TrainingWindow(self.window.fitted[-own["partitions"] :], self.window.holdout)
+        return replace(self, window=window, profile=own["profile"], levels=own["levels"])
+
     def schema(self, workspace: Workspace) -> InputSchema:
-        """Return the input schema of the candidates."""
+        """Return the input schema of the candidates; of several windows, that of the longest."""
         levels = {name: tuple(values) for name, values in (self.levels or {}).items()}
         return InputSchema(contract_schema(workspace).hidden, levels)
 
@@ -166,10 +185,12 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
     candidates = describe_candidates(workspace.loop, workspace.root)
     if not candidates["names"]:
         raise TrainingError(describe_refusals(train.function, candidates["refused"]))
-    schema = fit_schema(workspace, window.fitted)
-    frames = {pin.partition: read_window(workspace, [pin], schema=schema) for pin in window.fitted}
-    check_window(pd.concat([frame.rows for frame in frames.values()], ignore_index=True), workspace.loop)
-    profile = profile_window({key: frame.features for key, frame in frames.items()})
+    longest = describe_fitted(workspace, window.fitted)
+    lengths = train.window_lengths(len(window.fitted)) if train.has_several_windows else {}
+    windows, unusable = describe_shorter_windows(
+        lengths, longest, lambda length: describe_fitted(workspace, window.fitted[-length:])
+    )
+    refused = {**candidates["refused"], **candidates_on_windows(candidates["names"], unusable)}
     request = TrainingRequest(
         str(decision.partition),
         decision.sequence,
@@ -177,16 +198,36 @@ def _request(workspace: Workspace, decision: Record[RetrainDecided], window: Tra
         features_digest(workspace, train.function),
         train.seed,
         window,
-        tuple(candidates["names"]),
-        workspace.evidence.put(profile.to_dict()),
+        tuple(candidates_on_windows(candidates["names"], windows)) if windows else tuple(candidates["names"]),
+        longest["profile"],
         code=code_state(workspace.root),
-        levels={name: list(levels) for name, levels in schema.levels.items()} or None,
+        levels=longest["levels"],
         classes=list(workspace.loop.class_names) if workspace.loop.class_names else None,
-        refused=candidates["refused"] or None,
+        refused=refused or None,
+        windows=windows or None,
         **fit_settings(workspace, searched=candidates["searched"]),
     )
     content = {**request.operation_fields(), "model": workspace.loop.model}
     return replace(request, operation=hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32])
+
+
+def describe_fitted(workspace: Workspace, pins: Sequence[PinnedPartition]) -> dict[str, Any]:
+    """Return the number of pinned ``partitions``, the digest of their ``profile`` and the ``levels`` of categories.
+
+    Raises
+    ------
+    TrainingError, DataError
+        If a model cannot learn from their rows; see :func:`check_window`.
+    """
+    schema = fit_schema(workspace, pins)
+    frames = {pin.partition: read_window(workspace, [pin], schema=schema) for pin in pins}
+    check_window(pd.concat([frame.rows for frame in frames.values()], ignore_index=True), workspace.loop)
+    profile = profile_window({key: frame.features for key, frame in frames.items()})
+    return {
+        "partitions": len(pins),
+        "profile": workspace.evidence.put(profile.to_dict()),
+        "levels": {name: list(levels) for name, levels in schema.levels.items()} or None,
+    }
 
 
 def fit_settings(workspace: Workspace, *, searched: bool) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def fit_candidate(
     path = candidate_file(workspace, request.operation, candidate)
     try:
         fit = fit_request_of(workspace, request, candidate, path)
-        result = run_fit(workspace, fit, runner, schema=request.schema(workspace))
+        result = run_fit(workspace, fit, runner, schema=request.of_candidate(candidate).schema(workspace))
     except (TrainingError, DataError) as error:
         if len(request.candidates) > 1 and isinstance(error, TrainingError):
             path.unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: st
         seed=request.seed,
         classifies=loop.classifies,
         label=loop.data.label,
-        window=tuple(pin.to_dict() for pin in request.window.fitted),
+        window=tuple(pin.to_dict() for pin in request.of_candidate(candidate).window.fitted),
         search=request.search,
         file=str(file.absolute()),
         root=str(workspace.root.absolute()),

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from airflow_mlops.core.declaration.quantiles import quantiles_of
 from airflow_mlops.core.declaration.user_function import BOOSTERS, Candidate, build_candidates
+from airflow_mlops.core.declaration.windowed_candidate import estimator_of
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows
@@ -120,11 +121,10 @@ def candidate_of(request: FitRequest) -> Candidate:
         if not go_offline(error, Path(request.file).with_name(OFFLINE)):
             raise
         candidates = build_candidates(*arguments)
-    if request.candidate not in candidates:
-        raise TrainingError(
-            f"{request.function} gives no candidate {request.candidate!r}; it gives {', '.join(candidates)}"
-        )
-    return candidates[request.candidate]
+    name = estimator_of(request.candidate)
+    if name not in candidates:
+        raise TrainingError(f"{request.function} gives no candidate {name!r}; it gives {', '.join(candidates)}")
+    return candidates[name]
 
 
 def fit_or_search(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from airflow_mlops.core.declaration.windowed_candidate import estimator_of
 from airflow_mlops.core.errors import TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.ports.fit_rows import FitRows
@@ -51,7 +52,7 @@ class Trial:
 def declared_space(request: FitRequest) -> Mapping[str, Any] | None:
     """Return the parameters that Optuna searches for the requested candidate; None if none are declared."""
     spaces: Mapping[str, Mapping[str, Any]] = ((request.search or {}).get(OPTUNA) or {}).get("spaces", {})
-    return spaces.get(request.candidate)
+    return spaces.get(estimator_of(request.candidate))
 
 
 def optuna_version(search: Mapping[str, Any] | None) -> dict[str, str]:

@@ -72,12 +72,15 @@ def trainable_partitions(
 def pin_window(state: LoopState, declared: Train, as_of: str, *, own_labels: bool | None = None) -> TrainingWindow:
     """Return the window that a training as of a partition uses; ``own_labels`` as in :func:`trainable_partitions`.
 
+    Of several declared windows it is the longest, which holds all others.
+
     Raises
     ------
     NotReadyError
         If fewer partitions are published, or have their labels, than the declaration asks for.
     """
-    length = declared.window + declared.holdout if isinstance(declared.window, int) else None
+    longest = declared.longest_window
+    length = longest + declared.holdout if isinstance(longest, int) else None
     newest = None if length is None else max(length, declared.partitions_needed)
     keys = trainable_partitions(state, as_of, own_labels=own_labels, newest=newest)
     if len(keys) < declared.partitions_needed:
