@@ -33,7 +33,9 @@ def add_commands(commands: Commands) -> None:
         metavar="LIST",
         help=f"with commas between: declared, never, nightly, clock:N, alarm, alarm:K/N, regret:COST ({POLICIES})",
     )
-    command.add_argument("--window", metavar="N|all", help="train on another window than the declared one")
+    command.add_argument(
+        "--window", metavar="N|all", help="train on another window than the declared one, or on several, as 4,13,all"
+    )
     command.add_argument("--until", metavar="KEY", help="key of the last partition; the newest by default")
     command.add_argument("--split", metavar="KEY", help="choose a policy up to this key, judge it after; the middle")
     command.add_argument("--from-source", action="store_true", help="read the source, whatever the lake holds")
@@ -71,9 +73,11 @@ def replay(args: argparse.Namespace) -> None:
         (into / "replay.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n")
     draw_replay(report, into / "replay.png")
     first, split_at = report.partitions[report.first][:10], report.partitions[report.split][:10]
-    print(f"{loop.model}, {report.metric}, seed {report.seed}, window {loop.train.window}")
+    print(f"{loop.model}, {report.metric}, seed {report.seed}, window {', '.join(map(str, loop.train.windows))}")
     print("\n".join([f"\nfrom {first} to {report.partitions[-1][:10]}", *table(report.whole, report.metric)]))
     print("\n".join([f"\nfrom {split_at}; a suggestion was chosen before", *table(report.later, report.metric)]))
+    if report.windows is not None:
+        print("\n".join([f"\nbenefit by window and policy, from {first}", *report.windows.lines()]))
     print(f"\nsuggested: {report.advice}")
     for line in [*limit_lines(report), *unused_lines(report)]:
         print(line)
@@ -82,20 +86,26 @@ def replay(args: argparse.Namespace) -> None:
 
 
 def with_window(loop: Loop, window: str | None) -> Loop:
-    """Return a declaration that trains on another window.
+    """Return a declaration that trains on another window, or on several with commas between.
 
     Raises
     ------
     DeclarationError
-        If the window is neither a number of partitions nor ``all``.
+        If a window is neither a number of partitions nor ``all``, or they do not rise.
     """
     if window is None:
         return loop
-    if window != "all" and not (window.isdecimal() and int(window) > 0):
+    from airflow_mlops.core.declaration.train import rising_windows
+
+    names = [name.strip() for name in window.split(",")]
+    if any(name != "all" and not (name.isdecimal() and int(name) > 0) for name in names):
         raise DeclarationError(f"--window {window!r} is neither a number of partitions nor all")
-    partitions = "all" if window == "all" else int(window)
+    try:
+        windows = rising_windows([name if name == "all" else int(name) for name in names])
+    except ValueError as error:
+        raise DeclarationError(f"--window {window!r}: {error}") from error
     # The first training happens when it would have: the window changes how much is remembered, not the start.
-    changes = {"window": partitions, "at_least": loop.train.partitions_needed - loop.train.holdout}
+    changes = {"window": windows, "at_least": loop.train.partitions_needed - loop.train.holdout}
     return loop.model_copy(update={"train": loop.train.model_copy(update=changes)})
 
 

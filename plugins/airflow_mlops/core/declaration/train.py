@@ -1,5 +1,6 @@
 """The section ``train``: the function, the partitions, the place and the limits of a fit."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -120,6 +121,31 @@ Window = Annotated[int, Field(ge=1)] | Literal["all"]
 RunsOn = Annotated[InWorker | InInterpreter | OnSageMaker, Field(discriminator="kind")]
 
 
+def rising_windows(windows: Sequence[Any]) -> Any:
+    """Return a list of windows as a tuple; of a single one, that window.
+
+    >>> rising_windows([4, 13, "all"]), rising_windows([4])
+    ((4, 13, 'all'), 4)
+
+    Raises
+    ------
+    ValueError
+        If one is neither a number of partitions nor ``all``, or they do not rise, with ``all`` last.
+    """
+    for window in windows:
+        if window != "all" and (type(window) is not int or window < 1):
+            raise ValueError(f"holds {window!r}, which is neither a number of partitions from 1 on nor all")
+    rising: list[Any] = sorted({window for window in windows if window != "all"})
+    rising += ["all"] if "all" in windows else []
+    if not rising or list(windows) != rising:
+        advice = f"; write [{', '.join(map(str, rising))}]" if rising else ""
+        raise ValueError(
+            "a list of windows has numbers of partitions that rise, each once, and all at its end, such as "
+            f"[4, 13, all]{advice}"
+        )
+    return tuple(windows) if len(windows) > 1 else windows[0]
+
+
 class Train(Declared):
     """The function that gives the candidates, and the partitions on which they are fitted."""
 
@@ -165,20 +191,7 @@ class Train(Declared):
     @field_validator("window", mode="before")
     @classmethod
     def _require_rising_windows(cls, window: Any) -> Any:
-        if not isinstance(window, list | tuple):
-            return window
-        for length in window:
-            if length != "all" and (type(length) is not int or length < 1):
-                raise ValueError(f"holds {length!r}, which is neither a number of partitions from 1 on nor all")
-        rising: list[Any] = sorted({length for length in window if length != "all"})
-        rising += ["all"] if "all" in window else []
-        if not rising or list(window) != rising:
-            advice = f"; write [{', '.join(map(str, rising))}]" if rising else ""
-            raise ValueError(
-                "a list of windows has numbers of partitions that rise, each once, and all at its end, such as "
-                f"[4, 13, all]{advice}"
-            )
-        return tuple(window) if len(window) > 1 else window[0]
+        return rising_windows(window) if isinstance(window, list | tuple) else window
 
     @model_validator(mode="after")
     def _require_enforceable_limits(self) -> Self:

@@ -8,6 +8,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from airflow_mlops.core.declaration.evaluate import MetricName
+from airflow_mlops.core.declaration.windowed_candidate import window_of
 from airflow_mlops.core.errors import DataError, GateError, MlopsError, RegistryError, TrainingError
 from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, JudgedModel, build_context, holdout_of
 from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
@@ -172,6 +173,7 @@ def require_gates(workspace: Workspace, request: TrainingRequest, evaluated: dic
                 training_seconds=evaluated.get("training_seconds"),
                 loss_change=loss_change(workspace.loop.metric, evaluated),
                 setup=setup_digest(workspace),
+                by_window=loss_changes(workspace.loop.metric, report) if request.windows else None,
             ),
             f"candidate_refused:{request.decision}",
             request.partition,
@@ -185,6 +187,17 @@ def loss_change(metric: MetricName, evaluated: dict[str, Any]) -> float | None:
     """Return the candidate's loss less the champion's, as a share of that; None where they were not compared."""
     candidate, champion = evaluated["metrics"].get(metric), (evaluated["champion_metrics"] or {}).get(metric)
     return None if candidate is None or champion is None else relative_loss(metric, candidate, champion)
+
+
+def loss_changes(metric: MetricName, report: dict[str, Any]) -> dict[str, float] | None:
+    """Return :func:`loss_change` of the best candidate of each window in a report, by the name of the window."""
+    changes: dict[str, float] = {}
+    judged = [entry for entry in report["candidates"] if "loss" in entry]
+    for entry in sorted(judged, key=lambda entry: (entry["loss"], entry["candidate"])):
+        change = loss_change(metric, entry)
+        if change is not None:
+            changes.setdefault(str(window_of(entry["candidate"])), change)
+    return changes or None
 
 
 def stale_evidence(report: dict[str, Any], request: TrainingRequest, evaluated: dict[str, Any]) -> str | None:

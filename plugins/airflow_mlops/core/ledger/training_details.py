@@ -39,6 +39,10 @@ class TrainingWindow:
         """All partitions, the fitted ones first."""
         return (*self.fitted, *self.holdout)
 
+    def newest(self, length: int) -> TrainingWindow:
+        """Return the window of the newest ``length`` fitted partitions before the same holdout."""
+        return TrainingWindow(self.fitted[-length:], self.holdout)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the window as JSON values."""
         return {name: [pin.to_dict() for pin in pins] for name, pins in vars(self).items()}
@@ -97,7 +101,8 @@ class CandidateRefused(Details):
     ``left_out`` has the reasons why other candidates of the training were not judged, by their names, and
     ``training_seconds`` is the wall time of the fits of all of them. ``loss_change`` is the candidate's loss less the
     champion's on the same rows, as a share of that; None where they were not compared. ``setup`` is the digest of the
-    declaration and the code that made it.
+    declaration and the code that made it. Where several windows are declared, ``by_window`` has the same change of the
+    best candidate of each, by the name of the window.
     """
 
     KIND: ClassVar[str] = "candidate_refused"
@@ -110,6 +115,7 @@ class CandidateRefused(Details):
     training_seconds: float | None = None
     loss_change: float | None = None
     setup: str | None = None
+    by_window: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

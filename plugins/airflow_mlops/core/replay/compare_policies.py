@@ -154,13 +154,14 @@ class PolicyComparison:
         return PolicyFigures(
             name=policy.name,
             loss=mean_loss(policy, first, last),
-            benefit=self._benefit(policy, first, last),
+            benefit=self.benefit(policy, first, last),
             promotions=len(promotions),
             share=len(promotions) / nightly if nightly else 0.0,
             clock=clock_benefit,
         )
 
-    def _benefit(self, policy: ReplayedPolicy, first: int, last: int) -> float | None:
+    def benefit(self, policy: ReplayedPolicy, first: int, last: int) -> float | None:
+        """Return the share of nightly's benefit that a policy has on partitions; None where nightly has none."""
         never, nightly = (mean_loss(self.replay(name), first, last) for name in ("never", "nightly"))
         sign = -1 if more_is_better(self.loop.metric) else 1
         possible = sign * (never - nightly)
@@ -176,7 +177,7 @@ class PolicyComparison:
             before = {int(at) for at in np.arange(min(times) - pace, self.after_first - 1, -pace)}
             decide = _Schedule({self.history.partitions[at].key for at in times | before})
             replayed = replay_policy(self.history, policy_of(self.loop, "never"), "clock", self._none, decide)
-            benefits.append(self._benefit(replayed, first, last))
+            benefits.append(self.benefit(replayed, first, last))
         defined = [benefit for benefit in benefits if benefit is not None]
         return float(np.mean(defined)) if defined else None
 
@@ -206,9 +207,9 @@ class PolicyComparison:
         A limit that changes nothing, or costs nothing, is not named.
         """
         costs = {}
-        declared = self._benefit(self.replay("declared"), first, last)
+        declared = self.benefit(self.replay("declared"), first, last)
         for name, limits in OF_DECLARED.items():
-            benefit = self._benefit(self.replay(name), first, last)
+            benefit = self.benefit(self.replay(name), first, last)
             points = 0.0 if benefit is None or declared is None else 100 * (benefit - declared)
             if points >= 100 * AS_GOOD:
                 costs[next(iter(limits))] = points

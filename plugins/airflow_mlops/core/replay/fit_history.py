@@ -26,6 +26,7 @@ from airflow_mlops.core.data.input_schema import category_dtype, levels_of, open
 from airflow_mlops.core.data.row_weights import fit_weights
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.train import InWorker
+from airflow_mlops.core.declaration.windowed_candidate import window_of
 from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import failure_of
 from airflow_mlops.core.evaluation.evaluation_context import user_metrics
@@ -46,6 +47,7 @@ from airflow_mlops.core.training.fit_candidate import fit_by, fit_request_of, fi
 from airflow_mlops.core.training.inspect_candidates import describe_refusals
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import Floats
+from airflow_mlops.core.training.several_windows import candidates_on_windows
 from airflow_mlops.core.training.user_runs import OFFLINE
 from airflow_mlops.core.training.window import ModelRows
 from airflow_mlops.core.workspace import Workspace
@@ -128,11 +130,20 @@ class _Job:
         return BASELINES if self.baselines else self.request.candidate
 
 
-def window_positions(loop: Loop, as_of: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the positions of the partitions that a training as of a position fits on, and those of its holdout."""
+def window_positions(loop: Loop, as_of: int, candidate: str | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the positions of the partitions that a training as of a position fits on, and those of its holdout.
+
+    Parameters
+    ----------
+    candidate : str, optional
+        The candidate, where several windows are declared; without it the longest window is meant.
+    """
     positions, train = tuple(range(as_of + 1)), loop.train
     fitted_on, holdout = positions[: -train.holdout], positions[-train.holdout :]
-    return (fitted_on[-train.window :] if isinstance(train.window, int) else fitted_on), holdout
+    lengths = train.window_lengths(len(fitted_on))
+    name = None if candidate is None else window_of(candidate)
+    length = max(lengths.values()) if name is None else lengths[name]
+    return fitted_on[len(fitted_on) - length :], holdout
 
 
 def fit_history(
@@ -180,11 +191,15 @@ def fit_history(
         for position, partition in enumerate(partitions):
             FitRows(partition.features, partition.label).write(Path(folder) / f"{position}.parquet")
             partition.rows.reset_index(drop=True).to_parquet(Path(folder) / f"{position}-rows.parquet")
+        trained = [place for place in places if place not in untrained]
+        for place in trained:
+            unusable = candidates_on_windows(listed["names"], _unusable_windows(loop, partitions, place))
+            history.models[place] = {name: FittedModel(failed=reason) for name, reason in unusable.items()}
         jobs = [
             job
-            for place in places
-            if place not in untrained
+            for place in trained
             for job in _jobs(workspace, partitions, place, listed, Path(folder))
+            if job.baselines or job.request.candidate not in history.models[place]
         ]
         # Not forked: what the parent holds open, such as a lake, does not survive a fork.
         context = multiprocessing.get_context("spawn")
@@ -195,22 +210,36 @@ def fit_history(
                 if isinstance(result, Baselines):
                     history.baselines[job.as_of] = result
                 else:
-                    history.models.setdefault(job.as_of, {})[job.request.candidate] = result
+                    history.models[job.as_of][job.request.candidate] = result
                 progress(done, len(jobs), f"{job.name} as of {partitions[job.as_of].key[:10]}")
     return history
 
 
 def _untrained(loop: Loop, partitions: Sequence[PastPartition], places: Sequence[int]) -> dict[int, str]:
     """Return the reasons why the windows of trainings cannot be learned from, by their positions."""
-    reasons = {}
-    for place in places:
-        window = [partitions[position] for position in window_positions(loop, place)[0]]
-        rows = pd.concat([partition.rows[partition.labelled] for partition in window], ignore_index=True)
-        try:
-            check_window(rows, loop)
-        except (TrainingError, DataError) as error:
-            reasons[place] = str(error)
-    return reasons
+    reasons = {place: _reason_against(loop, partitions, window_positions(loop, place)[0]) for place in places}
+    return {place: reason for place, reason in reasons.items() if reason is not None}
+
+
+def _reason_against(loop: Loop, partitions: Sequence[PastPartition], fitted: Sequence[int]) -> str | None:
+    """Return the reason why a model cannot learn from the partitions at some positions; None if it can."""
+    window = [partitions[position] for position in fitted]
+    rows = pd.concat([partition.rows[partition.labelled] for partition in window], ignore_index=True)
+    try:
+        check_window(rows, loop)
+    except (TrainingError, DataError) as error:
+        return str(error)
+    return None
+
+
+def _unusable_windows(loop: Loop, partitions: Sequence[PastPartition], as_of: int) -> dict[str, str]:
+    """Return the reasons why some of several windows cannot be learned from, by their names."""
+    if not loop.train.has_several_windows:
+        return {}
+    longest = window_positions(loop, as_of)[0]
+    lengths = loop.train.window_lengths(len(longest))
+    reasons = {name: _reason_against(loop, partitions, longest[-length:]) for name, length in lengths.items()}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def _jobs(
@@ -220,6 +249,7 @@ def _jobs(
     loop = workspace.loop
     fitted, holdout = window_positions(loop, as_of)
     window = TrainingWindow(*(tuple(partitions[place].pin for place in places) for places in (fitted, holdout)))
+    lengths = loop.train.window_lengths(len(fitted)) if loop.train.has_several_windows else {}
     request = TrainingRequest(
         partition=partitions[as_of].key,
         decision=as_of,
@@ -227,15 +257,18 @@ def _jobs(
         source="",
         seed=loop.train.seed,
         window=window,
-        candidates=tuple(listed["names"]),
+        candidates=tuple(candidates_on_windows(listed["names"], lengths)) if lengths else tuple(listed["names"]),
         profile="",
         operation=f"replay-{as_of}",
+        windows={name: {"partitions": length, "profile": "", "levels": None} for name, length in lengths.items()}
+        or None,
         **fit_settings(workspace, searched=listed["searched"]),
     )
     predicted = (*holdout, *range(as_of + 1, len(partitions)))
     for candidate in request.candidates:
         fit = fit_request_of(workspace, request, candidate, folder / MODEL_FILE)
-        yield _Job(as_of, loop, fit, fitted, holdout, predicted, open_categories(workspace))
+        own = window_positions(loop, as_of, candidate)[0]
+        yield _Job(as_of, loop, fit, own, holdout, predicted, open_categories(workspace))
     if any(gate.better_than in BASELINE_NAMES for gate in loop.gates):
         yield _Job(as_of, loop, fit, fitted, holdout, (), open_categories(workspace), baselines=True)
 

@@ -39,8 +39,8 @@ class JudgedWindows:
 
     def __init__(self, history: FittedHistory, loop: Loop) -> None:
         self.history, self.loop = history, loop
-        self._profiles: dict[int, ReferenceProfile] = {}
-        self._drift: dict[tuple[int, int], DriftJudged] = {}
+        self._profiles: dict[tuple[int, ...], ReferenceProfile] = {}
+        self._drift: dict[tuple[int, tuple[int, ...]], DriftJudged] = {}
         self._holdouts: dict[tuple[int, str], HoldoutLosses] = {}
 
     def judge(self, position: int, as_of: int, candidate: str, champion: str, served: Floats) -> list[WindowJudged]:
@@ -60,21 +60,22 @@ class JudgedWindows:
         watch, digest = self.loop.watch, self.history.partitions[position].pin.digest
         verdicts: list[WindowJudged] = []
         if watch.drift is not None:
-            verdicts.append(self._drift_of(position, as_of))
+            verdicts.append(self._drift_of(position, window_positions(self.loop, as_of, candidate)[0]))
         if watch.performance is not None:
             verdicts.append(self._performance_of(position, as_of, candidate, served))
         return [replace(verdict, champion=champion, snapshot=digest) for verdict in verdicts]
 
-    def _drift_of(self, position: int, as_of: int) -> DriftJudged:
-        key = (position, as_of)
+    def _drift_of(self, position: int, window: tuple[int, ...]) -> DriftJudged:
+        key = (position, window)
         if key not in self._drift:
             declared, partitions = self.loop.watch.drift, self.history.partitions
             assert declared is not None
-            if as_of not in self._profiles:
-                window = window_positions(self.loop, as_of)[0]
+            if window not in self._profiles:
                 frames = {partitions[at].key: partitions[at].features for at in window}
-                self._profiles[as_of] = profile_window(frames)
-            self._drift[key] = drift_of_window(self._profiles[as_of], partitions[position].features, declared).summary()
+                self._profiles[window] = profile_window(frames)
+            self._drift[key] = drift_of_window(
+                self._profiles[window], partitions[position].features, declared
+            ).summary()
         return self._drift[key]
 
     def _performance_of(self, position: int, as_of: int, candidate: str, served: Floats) -> PerformanceJudged:

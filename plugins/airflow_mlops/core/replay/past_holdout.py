@@ -9,6 +9,7 @@ import numpy as np
 
 from airflow_mlops.core.declaration.evaluate import COSTS, ROBUSTNESS, STABILITY
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.declaration.windowed_candidate import window_of
 from airflow_mlops.core.errors import GateError, TrainingError
 from airflow_mlops.core.evaluation.evaluate_candidates import failure_of
 from airflow_mlops.core.evaluation.evaluation_context import NO_LABELS
@@ -91,6 +92,31 @@ class PastHoldout:
             except DomainError as error:
                 left_out[name] = failure_of(name, error)
         return losses, left_out
+
+    @property
+    def best(self) -> str:
+        """The usable candidate with the lowest loss, as regret is measured against it.
+
+        Raises
+        ------
+        TrainingError, GateError, DataError
+            As :attr:`usable` does, and if no candidate has a loss.
+        """
+        losses, left_out = self.usable
+        finite = {name: loss for name, loss in losses.items() if np.isfinite(loss)}
+        if not finite:
+            raise TrainingError("; ".join(describe_left_out(left_out)) or "no candidate has a loss on the holdout")
+        return min(finite, key=lambda name: (finite[name], name))
+
+    def loss_changes(self, champion: FittedModel | None) -> dict[str, float] | None:
+        """Return :meth:`loss_change` of the best candidate of each window, by its name; None for a single window."""
+        if not self.loop.train.has_several_windows:
+            return None
+        best: dict[str, str] = {}
+        for name in sorted(self.usable[0], key=lambda name: (self.usable[0][name], name)):
+            best.setdefault(str(window_of(name)), name)
+        changes = {window: self.loss_change(name, champion) for window, name in best.items()}
+        return {window: change for window, change in changes.items() if change is not None} or None
 
     def judge_all(self, champion: FittedModel | None) -> list[tuple[bool, float, str]]:
         """Return for each usable candidate whether it passes the gates, its mean loss, and its name.

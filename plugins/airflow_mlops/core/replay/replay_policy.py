@@ -188,7 +188,7 @@ class _Replay:
         if isinstance(loop.retrain.policy, Regret):
             try:
                 regret = self._regret(number, position, int(labelled.sum()))
-            except (TrainingError, DomainError) as error:
+            except (TrainingError, GateError, DataError) as error:
                 regret = RegretMeasured(verdict=INSUFFICIENT_DATA, message=f"no fresh model: {error}", rows=0)
             self.add(key, replace(regret, champion=number, snapshot=partition.pin.digest))
         return True
@@ -215,15 +215,25 @@ class _Replay:
     def _regret(self, number: str, position: int, labelled: int) -> RegretMeasured:
         if labelled < MIN_ROWS:
             return insufficient_labels(labelled)
-        as_of, candidate = self.trained[number]
-        fresh = self.history.models.get(position - 1, {}).get(candidate)
-        if fresh is None or fresh.failed is not None:
-            reason = self.history.untrained.get(position - 1, "none was fitted") if fresh is None else fresh.failed
-            raise TrainingError(reason)
-        losses = self._losses(number, position)
-        fresh_losses = losses if as_of == position - 1 else self._losses_of(fresh, position)
+        as_of, _ = self.trained[number]
+        losses, name = self._losses(number, position), None
+        fresh_losses = losses
+        if as_of != position - 1:
+            models = self.history.models.get(position - 1, {})
+            several = len(models) > 1
+            fresh = PastHoldout(self.history, self.loop, position - 1).best if several else next(iter(models), None)
+            name = fresh if several else None
+            fresh_losses = self._losses_of(self._fresh_model(position - 1, fresh), position)
         figures = regret_of(self.loop.metric, losses, fresh_losses)
-        return replace(RegretMeasured(verdict=MEASURED, rows=labelled), **figures)
+        return replace(RegretMeasured(verdict=MEASURED, rows=labelled, fresh_candidate=name), **figures)
+
+    def _fresh_model(self, as_of: int, candidate: str | None) -> FittedModel:
+        """Return a model as of a position; raise TrainingError if there is none."""
+        fresh = None if candidate is None else self.history.models[as_of][candidate]
+        if fresh is None or fresh.failed is not None:
+            reason = self.history.untrained.get(as_of, "none was fitted") if fresh is None else fresh.failed
+            raise TrainingError(reason)
+        return fresh
 
     def _losses(self, number: str, position: int) -> Floats:
         return self._losses_of(self._model(number), position)
@@ -265,7 +275,8 @@ class _Replay:
         if not passes or not np.isfinite(loss):
             self.policy.refused.append(position)
             refused = CandidateRefused(decision=decision.sequence, reason="gates", left_out=left_out)
-            self.add(key, replace(refused, loss_change=holdout.loss_change(name, champion)))
+            change, by_window = holdout.loss_change(name, champion), holdout.loss_changes(champion)
+            self.add(key, replace(refused, loss_change=change, by_window=by_window))
             return
         number = str(len(self.trained) + 1)
         self.trained[number] = (position, name)

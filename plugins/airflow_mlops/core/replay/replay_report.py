@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_mlops.core.errors import DataError, GateError, NotReadyError, TrainingError
 from airflow_mlops.core.replay.compare_policies import AS_GOOD, SHARE, PolicyComparison, PolicyFigures
+from airflow_mlops.core.replay.compare_windows import WindowTable, compare_windows
 from airflow_mlops.core.replay.fit_history import FittedHistory
 from airflow_mlops.core.replay.past_holdout import PastHoldout
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
@@ -22,7 +23,7 @@ class ReplayReport:
     ``limits`` has what cooldown and budget cost over the whole, in points of nightly's benefit. ``left_out`` has each
     candidate that a training would leave out with the reason and the partitions as of which it holds, ``untrained`` the
     reasons why nothing could be trained as of a partition, and ``unserved`` by policy why its champion could not
-    predict a partition.
+    predict a partition. ``windows`` compares the declared windows over the whole, where there are several.
     """
 
     model: str
@@ -41,6 +42,7 @@ class ReplayReport:
     left_out: tuple[dict[str, Any], ...] = ()
     untrained: Mapping[str, str] = field(default_factory=dict)
     unserved: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    windows: WindowTable | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -61,6 +63,7 @@ class ReplayReport:
             "left_out": list(self.left_out),
             "untrained": dict(self.untrained),
             "unserved": {name: dict(reasons) for name, reasons in self.unserved.items()},
+            **({} if self.windows is None else {"windows": self.windows.to_dict()}),
         }
 
 
@@ -126,6 +129,7 @@ def report_replay(
             for name in all_names
             if (unserved := comparison.replay(name).unserved)
         },
+        windows=compare_windows(comparison, first, last, progress),
     )
 
 

@@ -7,8 +7,10 @@ help doubles the regret that the next one needs, so a loop that nobody watches t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
+from airflow_mlops.core.declaration.windowed_candidate import describe_window
 from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.ledger.state import LoopState, entry_key
 from airflow_mlops.core.ledger.training_details import CandidateRefused, RetrainDecided
@@ -62,7 +64,21 @@ def describe_refusals(refusals: Sequence[Record[CandidateRefused]]) -> str:
     newest = refusals[:SHOWN][::-1]
     changes = ", ".join(f"{refusal.details.loss_change:+.1%}" for refusal in newest)
     count = f"the last {len(refusals)} retrains" if len(refusals) <= SHOWN else f"the last {SHOWN} of {len(refusals)}"
-    return f"{count} since the promotion changed the loss by {changes}, and none gave a better model"
+    windows = describe_windows(refusals[0].details.by_window)
+    return f"{count} since the promotion changed the loss by {changes}{windows}, and none gave a better model"
+
+
+def describe_windows(by_window: Mapping[str, float] | None) -> str:
+    """Return what the best candidate of each window did to the loss on the last holdout; empty for a single window.
+
+    >>> describe_windows({"4": 0.01, "all": -0.02})
+    ' (on the last holdout of 4 partitions +1.0%, of all partitions -2.0%)'
+    """
+    if not by_window:
+        return ""
+    order = sorted(by_window, key=lambda name: int(name) if name.isdecimal() else inf)
+    listed = ", ".join(f"of {describe_window(name)} {by_window[name]:+.1%}" for name in order)
+    return f" (on the last holdout {listed})"
 
 
 def needed_regret(cost: float, refusals: int) -> float:

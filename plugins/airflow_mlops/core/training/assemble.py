@@ -100,12 +100,12 @@ class TrainingRequest:
         return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
 
     def of_candidate(self, candidate: str) -> TrainingRequest:
-        """Return the request with the window, profile and levels of one candidate, where several windows are declared."""
+        """Return the request with the window, profile and levels of one candidate, where there are several windows."""
         name = window_of(candidate)
         if name is None or self.windows is None:
             return self
         own = self.windows[name]
-        window = TrainingWindow(self.window.fitted[-own["partitions"] :], self.window.holdout)
+        window = self.window.newest(own["partitions"])
         return replace(self, window=window, profile=own["profile"], levels=own["levels"])
 
     def schema(self, workspace: Workspace) -> InputSchema:

@@ -1,40 +1,32 @@
 """Measure the champion's regret on a scored partition: what it lost against a fresh model, on the same rows.
 
-The fresh model is the one that a training as of the partition before would have made: the champion's candidate,
-fitted anew on the window of then. So both have predicted before the labels were known. Added up since the last
-promotion, regret is what staleness has cost; :mod:`~airflow_mlops.core.retrain.retrain_policy` holds it against
-what a promotion costs. The form is that of the rent-or-buy problem: rent (the old model's loss) until the rent
+The fresh model is the best one that a training as of the partition before would have made, of all candidates and
+windows; see :mod:`~airflow_mlops.core.watch.fresh_model`. So both have predicted before the labels were known. Added up
+since the last promotion, regret is what staleness has cost; :mod:`~airflow_mlops.core.retrain.retrain_policy` holds it
+against what a promotion costs. The form is that of the rent-or-buy problem: rent (the old model's loss) until the rent
 that was paid is worth the price.
 """
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from airflow_mlops.core.data.input_schema import InputSchema, version_schema
+from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.data.labels.labels_of import digest_of_labels
-from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.declaration.evaluate import MetricName
-from airflow_mlops.core.declaration.own_types import own_code
 from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
-from airflow_mlops.core.ledger.record import canonical_json
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
-from airflow_mlops.core.ledger.training_details import TrainingWindow
 from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, MEASURED, RegretMeasured
-from airflow_mlops.core.ports.fit_request import FitRequest
 from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.registry.own_code import load_own_model
-from airflow_mlops.core.training.fit_candidate import run_fit
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import DomainError, Floats, metric_value, relative_loss, row_losses
-from airflow_mlops.core.training.window import fit_schema, pin_scored, pin_window, read_window
+from airflow_mlops.core.training.window import pin_scored, pin_window, read_window
+from airflow_mlops.core.watch.fresh_model import fresh_model
 from airflow_mlops.core.workspace import Workspace
 
 MIN_ROWS = 20
@@ -134,68 +126,20 @@ def _measure(workspace: Workspace, state: LoopState, champion: Version, partitio
         return row_losses(loop.metric, label, predict(model, features, classifies=loop.classifies))
 
     champion_losses = fresh_losses = losses(load_version(workspace, champion), rows.features)
-    # Nothing fresher than the champion could have been made from the same window.
-    if window != champion.details.window:
-        fresh_schema = fit_schema(workspace, window.fitted)
-        fresh = fit_fresh_model(workspace, champion, window, fresh_schema)
-        if fresh_schema != schema:  # the same rows, as the fresh model sees them
-            rows = read_window(workspace, [pin_scored(state, partition)], schema=fresh_schema)
-        fresh_losses = losses(fresh, rows.features)
+    fresh = fresh_model(workspace, state, champion, window, before)
+    if fresh is not None:
+        if fresh.schema != schema:  # the same rows, as the fresh model sees them
+            rows = read_window(workspace, [pin_scored(state, partition)], schema=fresh.schema)
+        fresh_losses = losses(fresh.model, rows.features)
     figures = regret_of(loop.metric, champion_losses, fresh_losses)
-    message = (
-        f"{loop.metric} {figures['champion_value']:.4g}, a fresh model of {before} has {figures['fresh_value']:.4g}"
-    )
+    name = None if fresh is None else fresh.candidate
+    subject = f"a fresh model of {before}{f', {name},' if name else ''}"
+    message = f"{loop.metric} {figures['champion_value']:.4g}, {subject} has {figures['fresh_value']:.4g}"
     measured = RegretMeasured(verdict=MEASURED, message=message, rows=labelled, fresh_as_of=before)
-    return replace(measured, **figures)
+    return replace(measured, fresh_candidate=name, **figures)
 
 
 def insufficient_labels(rows: int) -> RegretMeasured:
     """Return the details of a measurement with too few labelled rows."""
     message = f"{rows:,} rows have a label, {MIN_ROWS} are needed"
     return RegretMeasured(verdict=INSUFFICIENT_DATA, message=message, rows=rows)
-
-
-def fit_fresh_model(workspace: Workspace, champion: Version, window: TrainingWindow, schema: InputSchema) -> Any:
-    """Fit the champion's candidate on a window in an input schema, where the declaration runs fits; return the model.
-
-    Raises
-    ------
-    TrainingError, DataError
-        If the fit gives no usable model, or the rows are not those that were pinned.
-    """
-    loop, request = workspace.loop, workspace.evidence.get(str(champion.details.report))["request"]
-    candidate = str(champion.details.candidate)
-    identity = {
-        "model": loop.model,
-        "window": window.to_dict(),
-        "candidate": candidate,
-        "seed": loop.train.seed,
-        "source": features_digest(workspace, loop.train.function),
-    }
-    operation = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:32]
-    file = workspace.scratch / "fresh" / f"{operation}-{uuid.uuid4().hex[:8]}.skops"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fit_request = FitRequest(
-        model=loop.model,
-        operation=operation,
-        candidate=candidate,
-        attempt=uuid.uuid4().hex,
-        function=loop.train.function,
-        seed=loop.train.seed,
-        classifies=loop.classifies,
-        label=loop.data.label,
-        window=tuple(pin.to_dict() for pin in window.fitted),
-        search=request.get("search"),
-        file=str(file.absolute()),
-        root=str(workspace.root.absolute()),
-        early_stopping=request.get("early_stopping"),
-        own_types=loop.train.own_types,
-        own_code=own_code(loop.train.own_types, workspace.root),
-        weights=request.get("weights"),
-        quantiles=request.get("quantiles"),
-    )
-    try:
-        digest = run_fit(workspace, fit_request, schema=schema).digest
-        return load_own_model(workspace, file, digest, fit_request.own_code, f"candidate {candidate!r}")
-    finally:
-        file.unlink(missing_ok=True)

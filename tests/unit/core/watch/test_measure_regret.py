@@ -47,7 +47,7 @@ def test_a_champion_that_is_as_fresh_as_can_be_regrets_nothing_and_costs_no_fit(
 ) -> None:
     workspace = loop_of_slopes(tmp_path, [STEADY] * 4, **REGRET)
     live(workspace, 3)
-    monkeypatch.setattr("airflow_mlops.core.watch.measure_regret.run_fit", None)
+    monkeypatch.setattr("airflow_mlops.core.watch.fresh_model.run_fit", None)
     live_through(workspace, week(3))
     assert workspace.state().regret[week(3)].regret == 0.0
 
