@@ -96,6 +96,24 @@ def test_where_nothing_has_run_no_ledger_is_made_and_none_is_taken_for_an_empty_
     assert not home.exists()
 
 
+def test_check_names_the_stages_that_the_size_of_a_partition_keeps_waiting(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = project.workspace.state().published[KEYS[1]].rows
+    declared = {**project.fields, "rollout": {"stages": [{"canary": 50}, {"live": 100}], "min_rows": rows}}
+    (project.root / "include" / "loops" / f"{project.model}.yaml").write_text(json.dumps(declared))
+    command = ["check", project.model, "--root", str(project.root)]
+    assert main(command) == 0
+    said, warning = capsys.readouterr().out.splitlines()
+    assert said.endswith("is well declared")
+    assert warning.startswith(f"warning: canary_50: {rows // 2} of the {rows} rows of a partition are in its share")
+    assert "a share of 100 %" in warning
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "other-home"))
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{said}\n"
+    assert not (tmp_path / "other-home").exists()
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])

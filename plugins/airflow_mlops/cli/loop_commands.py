@@ -16,10 +16,11 @@ from airflow_mlops.cli.loop_argument import (
     partition_named,
     workspace_of,
 )
-from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.errors import DeclarationError, LedgerError
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
+    from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.ledger.rollout_details import Promoted
     from airflow_mlops.core.ledger.state import LoopState
     from airflow_mlops.core.ledger.state_machine import OpenRollout, Version
@@ -73,6 +74,23 @@ def check(args: argparse.Namespace) -> None:
     loop = loop_of(args)
     check_declaration(loop, args.root.resolve(), candidates=True, file=str(args.loop))
     print(f"{args.loop}: {loop.model} is well declared")
+    for sentence in waits_of_past_partitions(loop, args.root.resolve()):
+        print(f"warning: {sentence}")
+
+
+def waits_of_past_partitions(loop: Loop, root: Path) -> list[str]:
+    """Return which stages partitions of the newest one's size keep waiting; nothing where no ledger can be read."""
+    from airflow_mlops.core.rollout.plan_of_rollout import waits_of_rollout
+    from airflow_mlops.hooks.workspace import WorkspaceHook
+
+    hook = WorkspaceHook()
+    try:
+        hook.existing_ledger()
+        published = hook.workspace(loop, root=root, actor=acting_person()).state().published
+    except (DeclarationError, LedgerError):
+        return []
+    newest = published.newest()
+    return [] if newest is None else waits_of_rollout(loop.rollout, published[newest].rows)
 
 
 def list_loops(args: argparse.Namespace) -> None:
