@@ -104,13 +104,13 @@ def test_check_names_the_stages_that_the_size_of_a_partition_keeps_waiting(
     (project.root / "include" / "loops" / f"{project.model}.yaml").write_text(json.dumps(declared))
     command = ["check", project.model, "--root", str(project.root)]
     assert main(command) == 0
-    said, warning = capsys.readouterr().out.splitlines()
-    assert said.endswith("is well declared")
+    verdict, warning = capsys.readouterr().out.splitlines()
+    assert verdict.endswith("is well declared")
     assert warning.startswith(f"warning: canary_50: {rows // 2} of the {rows} rows of a partition are in its share")
     assert "a share of 100 %" in warning
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "other-home"))
     assert main(command) == 0
-    assert capsys.readouterr().out == f"{said}\n"
+    assert capsys.readouterr().out == f"{verdict}\n"
     assert not (tmp_path / "other-home").exists()
 
 

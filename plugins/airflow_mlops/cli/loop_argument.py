@@ -38,7 +38,7 @@ def add_command(
 
 
 def add_json(command: argparse.ArgumentParser) -> None:
-    """Let a command print its answer as one JSON object, for programs."""
+    """Add the option by which a command prints its answer as one JSON object, for programs."""
     command.add_argument("--json", action="store_true", help="print one JSON object, for programs")
 
 
