@@ -9,6 +9,7 @@
 #   make step      the tests of a fit where Airflow is not, in an environment of its own
 #   make gateway   the tests of a gateway where Airflow is not, in an environment of its own
 #   make kserve    the tests of KServe's client against the gateway, in an environment of its own
+#   make site      the pages as a site with a search, in build/site; read by a browser
 #   make wheel     the tutorial with the wheel alone, a clone without it, and both, in an environment of their own
 #   make torch     the example of a network of PyTorch, by pip in an environment of its own; no part of CI
 #   make check     format, lint, types, layers, containers, locks
@@ -24,7 +25,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium prometheus test e2e feast step gateway kserve wheel torch check bench docs lock clean
+.PHONY: help env data demo chromium prometheus test e2e feast step gateway kserve wheel site torch check bench docs lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -63,6 +64,9 @@ KSERVE_STAMP := $(KSERVE_VENV)/installed-$(call checksum,requirements-kserve.loc
 # What a person installs: the versions of requirements.lock. The tests build the wheel, and put it in or take it out.
 WHEEL_VENV := .venv-wheel
 WHEEL_STAMP := $(WHEEL_VENV)/installed-$(call checksum,requirements.lock)
+# What makes a site of the pages.
+SITE_VENV := .venv-site
+SITE_STAMP := $(SITE_VENV)/installed-$(call checksum,requirements-site.lock)
 # PyTorch, by pip: uv would take the build for CUDA where pip takes the one for processors.
 TORCH_VENV := .venv-torch
 TORCH_STAMP := $(TORCH_VENV)/installed-$(call checksum,requirements-torch.in)-$(call checksum,requirements-step.lock)
@@ -240,6 +244,21 @@ $(WHEEL_STAMP): requirements.lock | $(TOOLS_STAMP)
 wheel: $(PROJECT_STAMP) $(WHEEL_STAMP)
 	@$(PYTHON) -m pytest tests/wheel $(PYTEST)
 
+$(SITE_STAMP): requirements-site.lock | $(TOOLS_STAMP)
+	@echo "==> environment $(SITE_VENV) from requirements-site.lock"
+	@$(SITE_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	  || $(UV) venv --quiet --clear --python $(TOOLS)/bin/python $(SITE_VENV)
+	@$(UV) pip sync --quiet --python $(SITE_VENV)/bin/python --require-hashes --compile-bytecode requirements-site.lock
+	@rm -f $(SITE_VENV)/installed-*
+	@touch $@
+
+# Every link and anchor must lead somewhere.
+site: $(PROJECT_STAMP) $(SITE_STAMP) | chromium
+	@mkdir -p build && cp docs/site.yaml build/mkdocs.yaml
+	@$(SITE_VENV)/bin/mkdocs build --quiet --strict --config-file build/mkdocs.yaml
+	@$(PYTHON) -m pytest tests/site $(PYTEST)
+	@echo "read it: python -m http.server --directory build/site"
+
 $(TORCH_STAMP): requirements-torch.in requirements-step.lock | $(TOOLS_STAMP)
 	@echo "==> environment $(TORCH_VENV) from requirements-step.lock and requirements-torch.in, by pip"
 	@$(TOOLS)/bin/python -m venv --clear $(TORCH_VENV)
@@ -301,17 +320,18 @@ lock: $(TOOLS_STAMP)
 	done
 	@$(RESOLVE) pyproject.toml --extra feast --group test --group build --output-file requirements-feast.lock
 	@$(RESOLVE) requirements-kserve.in --output-file requirements-kserve.lock
+	@$(RESOLVE) requirements-site.in --output-file requirements-site.lock
 	@$(RESOLVE) requirements-tools.in --output-file requirements-tools.lock
 	@if grep -nE '://|^-|^/| @ ' requirements*.lock; then echo "make: a lock holds an address or a path" >&2; exit 1; fi
 	@for python in 3.12 3.13; do \
 	  for lock in requirements-dev.lock requirements-feast.lock requirements-step.lock requirements-gateway.lock \
-	    requirements-kserve.lock; do \
+	    requirements-kserve.lock requirements-site.lock; do \
 	    $(UV) pip compile --quiet --no-header --python-version $$python $$lock --output-file /dev/null; \
 	  done; \
 	done
 	@wc -l requirements*.lock
 
 clean:
-	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-kserve .venv-wheel .venv-torch .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-kserve .venv-wheel .venv-site .venv-torch .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 	  .coverage htmlcov
 	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def committed_project(folder: Path, pipeline: str) -> str:
     made = run(folder, f"git init -q . && git add -A && {commit} && git rev-parse HEAD")
     assert made.returncode == 0, made.stderr
     text = (folder / DECLARATION).read_text()
-    (folder / DECLARATION).write_text(f"{text}\ncallbacks: []\n".replace("window: ", "window: 1  # ", 1))
+    (folder / DECLARATION).write_text(re.sub("window: .*", "window: 1", text, count=1))
     return made.stdout.strip()
 
 

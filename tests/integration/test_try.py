@@ -93,6 +93,14 @@ def test_the_newest_partition_is_published_and_its_bad_rows_are_listed_by_reason
             "has text behind the quote that closes a value; write a quote within a value twice": 1,
         },
         "warnings": [],
+        "waits": [
+            "shadow_100: 97 of the 97 rows of a partition are in its share, so min_rows (100) takes 2 partitions; "
+            "min_rows: 97 would take one",
+            "canary_10: 9 of the 97 rows of a partition are in its share, so min_rows (100) takes 12 partitions; "
+            "min_rows: 9 would take one",
+            "canary_50: 48 of the 97 rows of a partition are in its share, so min_rows (100) takes 3 partitions; "
+            "min_rows: 48 would take one",
+        ],
         "features": {"name": "str", "size": "float64"},
         "fit": {},
     }

@@ -96,6 +96,59 @@ def test_where_nothing_has_run_no_ledger_is_made_and_none_is_taken_for_an_empty_
     assert not home.exists()
 
 
+def test_check_names_the_stages_that_the_size_of_a_partition_keeps_waiting(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = project.workspace.state().published[KEYS[1]].rows
+    declared = {**project.fields, "rollout": {"stages": [{"canary": 50}, {"live": 100}], "min_rows": rows}}
+    (project.root / "include" / "loops" / f"{project.model}.yaml").write_text(json.dumps(declared))
+    command = ["check", project.model, "--root", str(project.root)]
+    assert main(command) == 0
+    verdict, warning = capsys.readouterr().out.splitlines()
+    assert verdict.endswith("is well declared")
+    assert warning.startswith(f"warning: canary_50: {rows // 2} of the {rows} rows of a partition are in its share")
+    assert "a share of 100 %" in warning
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "other-home"))
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{verdict}\n"
+    assert not (tmp_path / "other-home").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "keys"),
+    [
+        (["check"], {"model", "warnings"}),
+        (["status"], {"model", "champion", "newest partition", "ledger", "quarantined", "promotions"}),
+        (["judge"], set()),
+        (["reconcile"], {"repairs", "problems", "notices"}),
+        (["rollout", "status"], {"champion", "rollout"}),
+        (["audit", "verify"], {"records", "evidence", "anchors"}),
+        (["ml-test-score"], {"sections", "total"}),
+        (["quarantine", "list"], set()),
+        (["reproduce", "1"], {"verdict", "same_file"}),
+    ],
+)
+def test_a_program_reads_an_answer_as_one_json_object(
+    command: list[str], keys: set[str], project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, version = (command[:-1], [command[-1]]) if command[-1] == "1" else (command, [])
+    capsys.readouterr()
+    assert main([*words, project.model, *version, "--root", str(project.root), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert keys <= answer.keys()
+    if command == ["status"]:
+        assert (answer["champion"], answer["newest partition"], answer["published"]) == ("1", KEYS[1], 2)
+    if command == ["rollout", "status"]:
+        assert answer == {"champion": "1", "rollout": None}
+
+
+def test_a_program_reads_the_history_as_lines_of_json(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["history", project.model, "--root", str(project.root), "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "promoted" in [record["kind"] for record in records]
+    assert all(record["summary"] and record["hash"] for record in records)
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.loop_argument import add_command, name_unwritable_file, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, add_json, name_unwritable_file, print_answer, workspace_of
 from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("--anchors", type=Path, metavar="FILE", help="what audit anchor wrote: shows a cut-off end")
     words = "only records after the newest anchor; needs --anchors"
     command.add_argument("--incremental", action="store_true", help=words)
+    add_json(command)
     words = "write the head of the ledger where its writers cannot reach it"
     command = add_command(subcommands, "anchor", anchor, words)
     command.add_argument("--to", type=Path, required=True, metavar="FILE", help="file that a line is added to")
@@ -52,10 +54,12 @@ def verify(args: argparse.Namespace) -> None:
     coverage = (
         f", {audit.anchors} anchors hold" if anchors else "; records cut off at the end show against anchors only"
     )
-    print(
+    line = (
         f"{workspace.loop.model}: {audit.records} records{scope}, every hash holds; "
         f"{audit.evidence} documents of evidence are as they were{coverage}"
     )
+    values = {"model": workspace.loop.model, "since": None if since is None else since.sequence, **asdict(audit)}
+    print_answer(args, values, [line])
 
 
 def anchor(args: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.cli.loop_argument import add_command, partition_named, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, add_json, partition_named, print_answer, workspace_of
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
@@ -26,7 +26,7 @@ def add_commands(commands: Commands) -> None:
     """Add the commands of this module to those of the command line."""
     quarantine = commands.add_parser("quarantine", help="look at bad rows, and release them after a fix")
     subcommands = quarantine.add_subparsers(required=True, metavar="COMMAND")
-    add_command(subcommands, "list", list_quarantine, "list the partitions with bad rows, and the reasons")
+    add_json(add_command(subcommands, "list", list_quarantine, "list the partitions with bad rows, and the reasons"))
     show = add_command(subcommands, "show", show_rows, "show the bad rows of a partition")
     show.add_argument("--partition", required=True, metavar="KEY", help="key of the partition")
     show.add_argument("--rows", type=int, default=SHOWN, help=f"how many rows; {SHOWN} if not given")
@@ -61,15 +61,15 @@ def list_quarantine(args: argparse.Namespace) -> None:
 
     workspace = workspace_of(args)
     state = workspace.state()
-    partitions = workspace.quarantine.partitions()
-    for partition in partitions:
+    values, lines = {}, []
+    for partition in workspace.quarantine.partitions():
         rows = read_quarantine(workspace, partition)
         rules = Counter(rule_name(reason) for text in rows.column("reasons").to_pylist() for reason in json.loads(text))
         where = "refused" if partition in state.refused else "published"
         reasons = ", ".join(f"{rule} ({count:,})" for rule, count in rules.most_common(3))
-        print(f"{partition}  {rows.num_rows:>7,} rows  {where:<9}  {reasons}")
-    if not partitions:
-        print("no row is in quarantine")
+        lines.append(f"{partition}  {rows.num_rows:>7,} rows  {where:<9}  {reasons}")
+        values[partition] = {"rows": rows.num_rows, "partition": where, "rules": dict(rules)}
+    print_answer(args, values, lines or ["no row is in quarantine"])
 
 
 def show_rows(args: argparse.Namespace) -> None:

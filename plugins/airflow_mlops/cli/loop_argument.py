@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import getpass
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,20 @@ def add_command(
     command.add_argument("--root", type=Path, default=Path(), help="project folder that relative paths start from")
     command.set_defaults(run=run)
     return command
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Add the option by which a command prints its answer as one JSON object, for programs."""
+    command.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+
+
+def print_answer(args: argparse.Namespace, values: Any, lines: Iterable[str]) -> None:
+    """Print an answer: its values as one JSON object where ``--json`` asks for it, else its lines for a person."""
+    if args.json:
+        print(json.dumps(values, indent=2, ensure_ascii=False, default=str))
+        return
+    for line in lines:
+        print(line)
 
 
 def loop_of(args: argparse.Namespace) -> Loop:

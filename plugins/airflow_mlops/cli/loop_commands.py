@@ -11,26 +11,33 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.cli.loop_argument import (
     acting_person,
     add_command,
+    add_json,
     declared_loops,
     loop_of,
     partition_named,
+    print_answer,
     workspace_of,
 )
-from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.errors import DeclarationError, LedgerError
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
+    from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.ledger.rollout_details import Promoted
     from airflow_mlops.core.ledger.state import LoopState
     from airflow_mlops.core.ledger.state_machine import OpenRollout, Version
     from airflow_mlops.core.workspace import Workspace
 
 
+CHAMPIONS_DATA = "champion's data"
+"""The partitions that the champion was made from, and that hold other content since."""
+
+
 def add_commands(commands: Commands) -> None:
     """Add the commands of this module to those of the command line."""
     commands.add_parser("schema", help="print the JSON schema of declarations").set_defaults(run=schema)
-    add_command(commands, "check", check, "read a declaration and say what is wrong with it")
-    add_command(commands, "status", status, "say where a loop stands, or every loop", every=True)
+    add_json(add_command(commands, "check", check, "read a declaration and say what is wrong with it"))
+    add_json(add_command(commands, "status", status, "say where a loop stands, or every loop", every=True))
     lists = commands.add_parser("list", help="every loop of the project in a table", description="List every loop.")
     lists.add_argument("--root", type=Path, default=Path(), help="project folder")
     lists.add_argument("--json", action="store_true", help="one line of JSON for each loop, for programs")
@@ -40,14 +47,12 @@ def add_commands(commands: Commands) -> None:
     judge_command.add_argument(
         "--partition", action="append", metavar="KEY", help="only this partition; can be repeated; all if not given"
     )
+    add_json(judge_command)
     command = add_command(commands, "history", history, "list what was decided, by whom, when and why")
     command.add_argument("--all", action="store_true", help="also the facts of every partition")
-    add_command(
-        commands,
-        "reconcile",
-        reconcile_aliases,
-        "make target and registry say what the ledger says, and watch over a rollout",
-    )
+    command.add_argument("--json", action="store_true", help="one line of JSON for each record, for programs")
+    words = "make target and registry say what the ledger says, and watch over a rollout"
+    add_json(add_command(commands, "reconcile", reconcile_aliases, words))
 
 
 def schema(_args: argparse.Namespace) -> None:
@@ -72,7 +77,24 @@ def check(args: argparse.Namespace) -> None:
 
     loop = loop_of(args)
     check_declaration(loop, args.root.resolve(), candidates=True, file=str(args.loop))
-    print(f"{args.loop}: {loop.model} is well declared")
+    warnings = waits_of_past_partitions(loop, args.root.resolve())
+    lines = [f"{args.loop}: {loop.model} is well declared", *(f"warning: {sentence}" for sentence in warnings)]
+    print_answer(args, {"model": loop.model, "warnings": warnings}, lines)
+
+
+def waits_of_past_partitions(loop: Loop, root: Path) -> list[str]:
+    """Return which stages partitions of the newest one's size keep waiting; nothing where no ledger can be read."""
+    from airflow_mlops.core.rollout.plan_of_rollout import waits_of_rollout
+    from airflow_mlops.hooks.workspace import WorkspaceHook
+
+    hook = WorkspaceHook()
+    try:
+        hook.existing_ledger()
+        published = hook.workspace(loop, root=root, actor=acting_person()).state().published
+    except (DeclarationError, LedgerError):
+        return []
+    newest = published.newest()
+    return [] if newest is None else waits_of_rollout(loop.rollout, published[newest].rows)
 
 
 def list_loops(args: argparse.Namespace) -> None:
@@ -129,7 +151,7 @@ def describe_rollout(rollout: OpenRollout) -> str:
 def status(args: argparse.Namespace) -> None:
     """Print where a loop stands, or the list of all loops."""
     if args.loop is None:
-        print_loops(args.root)
+        print_loops(args.root, as_json=args.json)
         return
     from airflow_mlops.core.ledger.rollout_details import RolledBack
     from airflow_mlops.core.watch.judge_in_order import describe_out_of_order, partitions_out_of_order
@@ -138,22 +160,33 @@ def status(args: argparse.Namespace) -> None:
     workspace = workspace_of(args)
     state = workspace.state()
     champion, rollout = state.champion, state.rollout
-    newest = state.published.newest() or "none"
-    print(f"ledger            {WorkspaceHook().existing_ledger()}")
-    print(f"champion          {f'version {champion.number}, live since {state.promoted_at}' if champion else 'none'}")
-    print(f"rollout           {describe_rollout(rollout) if rollout else 'none'}")
-    print(f"under way         {state.in_flight or 'nothing'}")
-    print(f"newest partition  {newest}  ({len(state.published)} published, {len(state.refused)} refused)")
-    rollbacks = sum(1 for _ in workspace.ledger.records(RolledBack))
-    print(f"retrains          {len(state.retrains)}, promotions {len(state.promotions)}, rollbacks {rollbacks}")
-    late = partitions_out_of_order(workspace)
-    if late:
-        print(f"out of order      {describe_out_of_order(late)}")
-    corrected = [] if champion is None else corrected_since(state, champion)
-    if corrected:
-        print(f"champion's data   published anew since: {', '.join(corrected)}")
-    for version, reason in state.quarantined.items():
-        print(f"quarantined       version {version}: {reason}")
+    values: dict[str, Any] = {
+        **row_of(workspace),
+        "ledger": WorkspaceHook().existing_ledger(),
+        "published": len(state.published),
+        "retrains": len(state.retrains),
+        "promotions": len(state.promotions),
+        "rollbacks": sum(1 for _ in workspace.ledger.records(RolledBack)),
+        "out of order": partitions_out_of_order(workspace),
+        CHAMPIONS_DATA: [] if champion is None else corrected_since(state, champion),
+        "quarantined": dict(state.quarantined.items()),
+    }
+    serving = f"version {champion.number}, live since {state.promoted_at}" if champion else "none"
+    published = f"({values['published']} published, {values['refused']} refused)"
+    lines = [
+        f"ledger            {values['ledger']}",
+        f"champion          {serving}",
+        f"rollout           {describe_rollout(rollout) if rollout else 'none'}",
+        f"under way         {state.in_flight or 'nothing'}",
+        f"newest partition  {values['newest partition'] or 'none'}  {published}",
+        f"retrains          {values['retrains']}, promotions {values['promotions']}, rollbacks {values['rollbacks']}",
+    ]
+    if values["out of order"]:
+        lines.append(f"out of order      {describe_out_of_order(values['out of order'])}")
+    if values[CHAMPIONS_DATA]:
+        lines.append(f"champion's data   published anew since: {', '.join(values[CHAMPIONS_DATA])}")
+    lines += [f"quarantined       version {number}: {reason}" for number, reason in values["quarantined"].items()]
+    print_answer(args, values, lines)
 
 
 def judge(args: argparse.Namespace) -> None:
@@ -163,13 +196,17 @@ def judge(args: argparse.Namespace) -> None:
     workspace = workspace_of(args)
     named = [partition_named(workspace, text) for text in args.partition or ()]
     judged = judge_in_order(workspace, named or partitions_out_of_order(workspace))
-    for partition, checks in judged.items():
-        for name, check in checks.items():
-            print(f"{partition}  {name}: {check.verdict}: {check.message}")
-    if judged:
-        print("the next decision on a retrain counts these verdicts")
-    else:
-        print("no partition came out of order")
+    lines = [
+        f"{partition}  {name}: {check.verdict}: {check.message}"
+        for partition, checks in judged.items()
+        for name, check in checks.items()
+    ]
+    lines.append("the next decision on a retrain counts these verdicts" if judged else "no partition came out of order")
+    values = {
+        partition: {name: {"verdict": check.verdict, "message": check.message} for name, check in checks.items()}
+        for partition, checks in judged.items()
+    }
+    print_answer(args, values, lines)
 
 
 def corrected_since(state: LoopState, version: Version) -> list[str]:
@@ -187,13 +224,17 @@ def history(args: argparse.Namespace) -> None:
     state = workspace.state()
     for record in workspace.ledger.records():
         details = record.details
-        if args.all or is_decision(record):
-            promoted = isinstance(details, Promoted)
-            summary = why_promoted(workspace, state, details) if promoted else describe_record(record)
-            print(
-                f"{record.sequence:>6}  {record.recorded_at[:19]}  {record.partition or '-':<19}  "
-                f"{record.kind}  {summary}  [{record.actor}]"
-            )
+        if not args.all and not is_decision(record):
+            continue
+        promoted = isinstance(details, Promoted)
+        summary = why_promoted(workspace, state, details) if promoted else describe_record(record)
+        if args.json:
+            print(json.dumps({**record.to_json(), "summary": summary}))
+            continue
+        print(
+            f"{record.sequence:>6}  {record.recorded_at[:19]}  {record.partition or '-':<19}  "
+            f"{record.kind}  {summary}  [{record.actor}]"
+        )
 
 
 def why_promoted(workspace: Workspace, state: LoopState, promoted: Promoted) -> str:
@@ -217,9 +258,8 @@ def reconcile_aliases(args: argparse.Namespace) -> None:
     workspace = workspace_of(args)
     repairs = watch_rollout(workspace, workspace.state().published.newest() or "")
     inspection = inspect_versions(workspace)
-    print(
-        "\n".join([*repairs, *inspection.notices])
-        or "nothing to repair: who serves, and every alias, is what the ledger says"
-    )
+    nothing = ["nothing to repair: who serves, and every alias, is what the ledger says"]
+    values = {"repairs": list(repairs), **inspection.to_dict()}
+    print_answer(args, values, [*repairs, *inspection.notices] or nothing)
     if inspection.problems:
         raise RegistryError("; ".join(inspection.problems))

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.loop_argument import add_command, name_unwritable_file, partition_named, workspace_of
+from airflow_mlops.cli.loop_argument import (
+    add_command,
+    add_json,
+    name_unwritable_file,
+    partition_named,
+    print_answer,
+    workspace_of,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_mlops.cli.loop_argument import Commands, Run
+    from airflow_mlops.core.governance.explain_row import ExplainedRow
 
 
 def add_commands(commands: Commands) -> None:
@@ -23,16 +34,18 @@ def add_commands(commands: Commands) -> None:
         metavar="UNITS",
         help="largest difference of a prediction that counts as the same; 0, bit for bit, if not given",
     )
+    add_json(command)
     words = "trace one row: as published, as the model saw it, what each feature did, what was served"
     command = _about_version(commands, "explain", explain, words)
     command.add_argument("--row", required=True, metavar="KEY", help="key of the row, as it stands in the source")
     command.add_argument("--partition", metavar="KEY", help="where to look; everywhere, newest first, if not given")
+    add_json(command)
     command = _about_version(commands, "card", write_card, "the model card of a version, as of now")
     command.add_argument(
         "--to", type=Path, metavar="FILE", help="file to write: .md or .html; standard output if not given"
     )
     words = "the ML Test Score of a loop (28 points of Breck et al. 2017), with the evidence of each"
-    add_command(commands, "ml-test-score", print_ml_test_score, words)
+    add_json(add_command(commands, "ml-test-score", print_ml_test_score, words))
 
 
 def _about_version(commands: Commands, name: str, run: Run, words: str) -> argparse.ArgumentParser:
@@ -51,7 +64,8 @@ def reproduce(args: argparse.Namespace) -> None:
     if result.verdict == "different":
         raise ReproductionError(f"{workspace.loop.model} version {result.version}: {result.reason}")
     file = "the model file is the same byte for byte" if result.same_file else "the model file differs"
-    print(f"{workspace.loop.model} version {result.version}: {result.reason}; {file}")
+    line = f"{workspace.loop.model} version {result.version}: {result.reason}; {file}"
+    print_answer(args, result.to_dict(), [line])
 
 
 def explain(args: argparse.Namespace) -> None:
@@ -61,24 +75,28 @@ def explain(args: argparse.Namespace) -> None:
     workspace = workspace_of(args)
     partition = partition_named(workspace, args.partition) if args.partition else None
     trace = explain_row(workspace, args.version, args.row, partition)
-    print(f"row {trace.key} of {trace.partition}, snapshot {trace.snapshot[:12]}…")
-    print(f"version {trace.version}: {trace.used_for}")
-    print("as published")
-    for name, value in trace.row.items():
-        print(f"  {name:<24} {value}")
+    print_answer(args, asdict(trace), lines_of_row(trace))
+
+
+def lines_of_row(trace: ExplainedRow) -> Iterator[str]:
+    """Yield the lines of a row's trace for a person."""
+    yield f"row {trace.key} of {trace.partition}, snapshot {trace.snapshot[:12]}…"
+    yield f"version {trace.version}: {trace.used_for}"
+    yield "as published"
+    yield from (f"  {name:<24} {value}" for name, value in trace.row.items())
     mean = "prediction" if trace.predicted_class is None else f"probability of {trace.predicted_class!r}"
-    print(f"what each feature adds to {trace.base:.6g}, the mean {mean} of rows of the holdout")
+    yield f"what each feature adds to {trace.base:.6g}, the mean {mean} of rows of the holdout"
     for contribution in trace.contributions:
-        print(f"  {contribution.feature:<24} {contribution.value!s:<24} {contribution.added:+.6g}")
+        yield f"  {contribution.feature:<24} {contribution.value!s:<24} {contribution.added:+.6g}"
     if trace.predicted_class is None:
-        print(f"prediction                 {trace.prediction!r}")
+        yield f"prediction                 {trace.prediction!r}"
     else:
-        print(f"prediction                 {trace.predicted_class!r}, with the probability {trace.prediction!r}")
+        yield f"prediction                 {trace.predicted_class!r}, with the probability {trace.prediction!r}"
     if trace.logged is None:
-        print("served                     the partition was not scored, or the row was not in it")
+        yield "served                     the partition was not scored, or the row was not in it"
     else:
         logged = trace.logged
-        print(f"served                     {logged['served_prediction']!r} by version {logged['served_version']}")
+        yield f"served                     {logged['served_prediction']!r} by version {logged['served_version']}"
 
 
 def write_card(args: argparse.Namespace) -> None:
@@ -102,5 +120,5 @@ def print_ml_test_score(args: argparse.Namespace) -> None:
     """Print the score, section by section, with the evidence of each point and what is missing."""
     from airflow_mlops.core.governance.ml_test_score.ml_test_score import ml_test_score, score_lines
 
-    for line in score_lines(ml_test_score(workspace_of(args))):
-        print(line)
+    score = ml_test_score(workspace_of(args))
+    print_answer(args, {**asdict(score), "total": score.total}, score_lines(score))

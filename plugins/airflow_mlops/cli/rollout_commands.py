@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.cli.loop_argument import add_command, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, add_json, print_answer, workspace_of
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
     from airflow_mlops.core.ledger.state import LoopState
+    from airflow_mlops.core.ledger.state_machine import OpenRollout
     from airflow_mlops.core.workspace import Workspace
 
 WORDS = {
@@ -26,7 +27,8 @@ def add_commands(commands: Commands) -> None:
     actions = commands.add_parser("rollout", help=words, description=words).add_subparsers(
         required=True, metavar="ACTION"
     )
-    add_command(actions, "status", status, "say where the rollout stands, who serves, and what is still needed")
+    words = "say where the rollout stands, who serves, and what is still needed"
+    add_json(add_command(actions, "status", status, words))
     for action, description in WORDS.items():
         command = add_command(actions, action, act, description)
         command.add_argument("--reason", default="asked for by hand", metavar="WHY", help="for the ledger")
@@ -38,8 +40,30 @@ def add_commands(commands: Commands) -> None:
 def status(args: argparse.Namespace) -> None:
     """Print the status of the rollout."""
     workspace = workspace_of(args)
-    for line in status_lines(workspace, workspace.state()):
-        print(line)
+    state = workspace.state()
+    values = {
+        "champion": None if state.champion is None else state.champion.number,
+        "rollout": None if state.rollout is None else rollout_values(workspace, state.rollout),
+    }
+    print_answer(args, values, status_lines(workspace, state))
+
+
+def rollout_values(workspace: Workspace, rollout: OpenRollout) -> dict[str, Any]:
+    """Return where a rollout stands as JSON values: its version, its open stage, what comes next and why."""
+    from airflow_mlops.core.rollout.next_transition import next_transition
+
+    transition = next_transition(workspace.loop.rollout.stages, rollout)
+    return {
+        "version": rollout.version.number,
+        "kind": rollout.kind,
+        "share": rollout.share,
+        "stage": rollout.stage,
+        "stages": [stage.name for stage in workspace.loop.rollout.stages],
+        "next": transition.to,
+        "reason": transition.reason,
+        "paused": rollout.paused,
+        "looks": [look.details.to_json() for look in rollout.looks],
+    }
 
 
 def status_lines(workspace: Workspace, state: LoopState) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.loop_argument import add_command, partition_named, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, add_json, partition_named, print_answer, workspace_of
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
@@ -17,6 +17,7 @@ def add_commands(commands: Commands) -> None:
     command = add_command(commands, "skew", skew, words)
     command.add_argument("--partition", metavar="KEY", help="a scored partition; the newest one if not given")
     command.add_argument("--rows", type=positive, default=200, help="rows that go one by one (200)")
+    add_json(command)
 
 
 def positive(text: str) -> int:
@@ -41,7 +42,8 @@ def skew(args: argparse.Namespace) -> None:
     partition = partition_named(workspace, args.partition) if args.partition else None
     report = replay_rows(workspace, partition, rows=args.rows)
     require_no_skew(report)
-    print(
+    line = (
         f"{report.partition}, version {report.version}: {report.features} features and the predictions of "
         f"{report.rows} rows are the same alone as together, and as logged"
     )
+    print_answer(args, report.to_dict(), [line])

@@ -78,6 +78,7 @@ def lines_of(trial: PartitionTrial) -> list[str]:
     lines += [f"  {count:>10,}  {rule}" for rule, count in trial.reasons.items()]
     lines += [f"  {row}" for row in trial.bad_rows]
     lines += [f"warning      {warning}" for warning in trial.warnings]
+    lines += [f"rollout      {wait}" for wait in trial.waits]
     if trial.features:
         lines.append(f"features     {len(trial.features)}")
         lines += [f"  {name:<24} {kind}" for name, kind in trial.features.items()]

@@ -48,7 +48,9 @@ class InMemoryRegistry:
     def register(self, registration: Registration) -> str:
         """Register a version, its model file verified, and return its number; idempotent by operation."""
         numbers = [
-            version.number for version in self.all_versions() if version.tags[OPERATION] == registration.operation
+            version.number
+            for version in self.all_versions()
+            if version.tags[OPERATION] == registration.operation and version.number not in registration.taken
         ]
         if not numbers:
             check_model_file(registration.model_file, registration.digest, registration.own_types)
@@ -62,10 +64,12 @@ class InMemoryRegistry:
                 if registration.seal is not None:
                     registration.seal(folder)
                 files = {path.name: path.read_bytes() for path in folder.iterdir()}
-            self.versions.append(
-                KeptVersion(registration.operation, files.pop(MODEL_FILE), registration, files, dict(registration.tags))
-            )
-            numbers = [str(len(self.versions))]
+            content = files.pop(MODEL_FILE)
+            while not numbers or numbers[0] in registration.taken:
+                self.deleted.update(numbers)
+                tags = dict(registration.tags)
+                self.versions.append(KeptVersion(registration.operation, content, registration, files, tags))
+                numbers = [str(len(self.versions))]
         self.mark_ghosts()
         return numbers[0]
 

@@ -1,4 +1,4 @@
-"""What one state of a project declares otherwise than another, field by field."""
+"""The differences between the declarations of two states of a project, field by field."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.ports.connections import Connections
 from airflow_mlops.core.ports.experiments import NoExperiments
 from airflow_mlops.core.ports.partitions import Arrival, Source
+from airflow_mlops.core.rollout.plan_of_rollout import waits_of_rollout
 from airflow_mlops.core.training.window import fit_schema, pin_published, read_rows
 from airflow_mlops.core.validation.gx_validator import GxValidator
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
@@ -55,6 +56,8 @@ class PartitionTrial:
         Rows in quarantine by the rule that they break; a row that breaks several counts for each.
     warnings : list of str
         Warnings about the partition, and the gates that a candidate did not pass.
+    waits : list of str
+        Stages of the rollout that partitions of this size keep waiting, and what would do.
     features : dict of str to str
         Columns that a model gets, and their dtypes.
     fit : dict of str to CandidateTrial
@@ -72,6 +75,7 @@ class PartitionTrial:
     refused: str | None = None
     reasons: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
     features: dict[str, str] = field(default_factory=dict)
     fit: dict[str, CandidateTrial] = field(default_factory=dict)
     bad_rows: list[str] = field(default_factory=list)
@@ -79,7 +83,17 @@ class PartitionTrial:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the trial as JSON values."""
-        names = ("partition", "rows_in", "published", "quarantined", "refused", "reasons", "warnings", "features")
+        names = (
+            "partition",
+            "rows_in",
+            "published",
+            "quarantined",
+            "refused",
+            "reasons",
+            "warnings",
+            "waits",
+            "features",
+        )
         fit = {
             name: {part: value for part, value in asdict(trial).items() if part != "gates"}
             for name, trial in self.fit.items()
@@ -171,6 +185,7 @@ def _ingest(workspace: Workspace, trial: PartitionTrial, progress: Callable[[str
     validated = validate_snapshot(workspace, manifest, GxValidator())
     publish_snapshot(workspace, manifest, validated)
     trial.published, trial.warnings = validated.rows, list(validated.warnings)
+    trial.waits = waits_of_rollout(workspace.loop.rollout, validated.rows)
 
 
 def _make_features(workspace: Workspace, trial: PartitionTrial, progress: Callable[[str], None]) -> None:

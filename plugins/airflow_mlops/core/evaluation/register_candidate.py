@@ -31,6 +31,8 @@ from airflow_mlops.core.training.fit_candidate import candidate_file
 from airflow_mlops.core.workspace import Workspace
 
 REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy")
+JUDGED_TAGS = ("decision", "evaluation")
+"""Tags of a version that differ between two attempts to register it."""
 
 
 def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated: dict[str, Any]) -> dict[str, Any]:
@@ -88,9 +90,11 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
             own_types=tuple(map(type_name, held)),
             seal=lambda folder: sign_folder(folder, workspace.keys),
             interface=interface_of_candidate(workspace, request, name, str(evaluated["digest"])),
+            taken=taken_numbers(workspace, request.operation),
         )
     )
     registered, signature = adopt_version(workspace, number, details)
+    details = replace(details, earlier_tags=tags_of_earlier_attempt(registered, tags_of(details, request.partition)))
     documents = {"environment": workspace.evidence.put(environment), "sbom": workspace.evidence.put(materials)}
     details = replace(
         details,
@@ -136,6 +140,24 @@ def tags_of(details: CandidateRegistered, partition: str) -> dict[str, str]:
         "artefact": details.artefact,
         "evaluation": str(details.report),
     }
+
+
+def tags_of_earlier_attempt(registered: RegisteredVersion, tags: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the tags that an attempt without a record gave a version, where this one would give others; else None.
+
+    An attempt that ends between the registry and the ledger is judged again, which makes another report. The files of
+    the version are compared by :func:`adopt_version`; its tags are kept as they are, and the ledger says so.
+    """
+    earlier = {
+        name: registered.tags[name] for name in JUDGED_TAGS if registered.tags.get(name) not in (None, tags[name])
+    }
+    return earlier or None
+
+
+def taken_numbers(workspace: Workspace, request: str) -> frozenset[str]:
+    """Return the numbers of the versions in the ledger that were made from another request."""
+    versions = workspace.state().versions.items()
+    return frozenset(number for number, version in versions if version.details.request != request)
 
 
 def adopt_version(

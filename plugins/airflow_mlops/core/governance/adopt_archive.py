@@ -15,7 +15,12 @@ from typing import Any
 from airflow_mlops.core.declaration.own_types import type_name
 from airflow_mlops.core.errors import GateError, NotReadyError, PolicyError, RegistryError
 from airflow_mlops.core.evaluation.judge_adopted import judge_adopted, labelled_window
-from airflow_mlops.core.evaluation.register_candidate import adopt_version, tags_of
+from airflow_mlops.core.evaluation.register_candidate import (
+    adopt_version,
+    tags_of,
+    tags_of_earlier_attempt,
+    taken_numbers,
+)
 from airflow_mlops.core.governance.fit_of_declaration import require_predictions, require_same_declaration
 from airflow_mlops.core.governance.model_card import write_model_card
 from airflow_mlops.core.ledger.record import Draft
@@ -320,6 +325,7 @@ def register_adopted(
             seal=lambda copied: read_signature(copied, workspace.keys),
             own_types=own_types,
             folder=folder,
+            taken=taken_numbers(workspace, details.request),
         )
     )
     registered, signature = adopt_version(workspace, number, details)
@@ -330,6 +336,7 @@ def register_adopted(
         if (folder / file).is_file()
     }
     kept = replace(details, version=number, source=registered.source, signature=signature)
+    kept = replace(kept, earlier_tags=tags_of_earlier_attempt(registered, tags_of(details, partition)))
     kept = replace(kept, installed=documents.get("installed"), sbom=documents.get("sbom"))
     digests = tuple(sorted({*evidence.values(), *documents.values(), str(kept.report)}))
 

@@ -160,7 +160,8 @@ class CandidateRegistered(Details):
     their names. ``own_code`` has the digests of the user's modules that define types of the model, and ``metric_code``
     of those that define the user's metric by which models are compared. ``adopted`` is the origin of a version that
     was fitted in another environment: ``window`` then has no fitted partition, and the one of here that it was judged
-    on, if it was.
+    on, if it was. ``earlier_tags`` are its tags in the registry where an attempt without a record gave it
+    others than those of this record.
     """
 
     KIND: ClassVar[str] = "candidate_registered"
@@ -192,6 +193,7 @@ class CandidateRegistered(Details):
     own_code: dict[str, str] | None = None
     metric_code: dict[str, str] | None = None
     adopted: Adoption | None = None
+    earlier_tags: dict[str, str] | None = None
 
     @property
     def trained_on(self) -> TrainingWindow:

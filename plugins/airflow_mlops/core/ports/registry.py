@@ -48,7 +48,9 @@ class Registration:
     ``operation`` is unique: registering it again returns the same version. ``files`` are stored beside the model file,
     and ``seal`` is called with the complete folder before it is uploaded. ``interface`` is for the tools of a registry
     that know one. ``own_types`` are the names of the user's types that the model may hold. ``folder`` is that of a
-    version as another environment signed it: it is kept as it is, and nothing is added.
+    version as another environment signed it: it is kept as it is, and nothing is added. ``taken`` are the numbers that
+    the ledger knows as versions of other operations: a registry that has lost its versions counts from 1 again, and
+    passes over them.
     """
 
     operation: str
@@ -64,6 +66,7 @@ class Registration:
     interface: ModelInterface | None = None
     own_types: tuple[str, ...] = ()
     folder: Path | None = None
+    taken: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -61,20 +61,17 @@ class MlflowRegistry:
 
     def register(self, registration: Registration) -> str:
         """Return the number of the version of an operation; see :meth:`ModelRegistry.register`."""
+        self._delete_taken(registration)
         if self._find_version(registration.operation) is None:
             with self._server.translate_errors("register"):
                 run = self._finish_run(registration)
                 model_id, location = self._log_model(registration, run)
                 self._ensure_registered_model()
                 fault_point("before_create_model_version")
-                self._client.create_model_version(
-                    self._model,
-                    source=location,
-                    run_id=run,
-                    model_id=model_id,
-                    tags={OPERATION: registration.operation, **registration.tags},
-                )
-                fault_point("create_model_version")
+                created = self._create_version(registration, location, run, model_id)
+                while created in registration.taken:  # MLflow has lost the version that had it; it gives it once
+                    self._client.delete_model_version(self._model, created)
+                    created = self._create_version(registration, location, run, model_id)
         self.mark_ghosts()
         number = self._find_version(registration.operation)
         if number is None:
@@ -140,10 +137,34 @@ class MlflowRegistry:
         """Return the address of the model's page, None without a server."""
         return {"url": f"{self._uri}/#/models/{self._model}" if self._server.is_remote else None}
 
+    def _create_version(self, registration: Registration, location: str, run: str, model_id: str) -> str:
+        version = self._client.create_model_version(
+            self._model,
+            source=location,
+            run_id=run,
+            model_id=model_id,
+            tags={OPERATION: registration.operation, **registration.tags},
+        )
+        fault_point("create_model_version")
+        return str(version.version)
+
+    def _delete_taken(self, registration: Registration) -> None:
+        """Delete what an attempt that was killed has left under a number that the ledger knows as another version."""
+        left = [
+            version for version in self._versions_of(registration.operation) if version.number in registration.taken
+        ]
+        with self._server.translate_errors("delete a version whose number is taken"):
+            for version in left:
+                self._client.delete_model_version(self._model, version.number)
+
     def _find_version(self, operation: str) -> str | None:
         """Return the number of the oldest version of an operation, None without one; younger ones are ghosts."""
-        versions = self._search(f"name = '{self._model}' and tags.`{OPERATION}` = '{operation}'")
+        versions = self._versions_of(operation)
         return versions[0].number if versions else None
+
+    def _versions_of(self, operation: str) -> list[RegisteredVersion]:
+        """Return the versions of an operation, the oldest first."""
+        return self._search(f"name = '{self._model}' and tags.`{OPERATION}` = '{operation}'")
 
     def _search(self, query: str) -> list[RegisteredVersion]:
         versions: list[RegisteredVersion] = []

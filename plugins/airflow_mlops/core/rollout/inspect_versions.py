@@ -72,6 +72,7 @@ def describe_changes(workspace: Workspace, role: str, version: Version, register
     prefix, details = f"version {version.number}, the {role}, was changed in the registry:", version.details
     differences = []
     expected = {OPERATION: f"{details.request}-{details.candidate}", **tags_of(details, version.partition)}
+    expected |= details.earlier_tags or {}
     for tag, value in expected.items():
         actual = registered.tags.get(tag)
         if actual != value:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from airflow_mlops.core.ledger.state_machine import Version
     from airflow_mlops.core.workspace import Workspace
 
+UNCOMPARED = ("standby", "live")
+"""Kinds of stages that compare nothing."""
 RATE = 0.01
 """Assumed error rate of a champion with fewer than ``KNOWN_FROM`` requests."""
 KNOWN_FROM = 1_000
@@ -29,7 +31,7 @@ def plan_of_rollout(workspace: Workspace, state: LoopState, version: Version) ->
     Stages that compare nothing are left out, and all of them where there is no champion to compare with.
     """
     declared = workspace.loop.rollout
-    stages = [stage for stage in declared.stages if stage.kind not in ("standby", "live")]
+    stages = [stage for stage in declared.stages if stage.kind not in UNCOMPARED]
     if state.champion is None:
         return []
     if declared.is_live:
@@ -39,10 +41,19 @@ def plan_of_rollout(workspace: Workspace, state: LoopState, version: Version) ->
     if newest is None:
         return []
     rows, metric = state.scored[newest].rows, workspace.loop.metric
-    sentences = [describe_wait(declared, stage, rows) for stage in stages]
+    sentences = waits_of_rollout(declared, rows)
     if expected is not None and expected["interval"] is not None and expected["rows"]:
-        sentences += [_describe_batch_stage(declared, stage, expected, rows=rows, metric=metric) for stage in stages]
-    return [text for text in sentences if text is not None]
+        differences = (_describe_batch_stage(declared, stage, expected, rows=rows, metric=metric) for stage in stages)
+        sentences += [text for text in differences if text is not None]
+    return sentences
+
+
+def waits_of_rollout(declared: Rollout, rows: int) -> list[str]:
+    """Return a sentence for each stage that partitions of ``rows`` rows keep waiting; none on live traffic."""
+    if declared.is_live:
+        return []
+    waits = (describe_wait(declared, stage, rows) for stage in declared.stages if stage.kind not in UNCOMPARED)
+    return [text for text in waits if text is not None]
 
 
 def describe_wait(declared: Rollout, stage: RolloutStage, rows: int) -> str | None:

@@ -71,8 +71,8 @@ def expected_model_losses(loop: Loop, holdout: SampledRows, rows: SampledRows) -
 def estimate_regret(metric: MetricName, champion: EstimatedLosses, fresh: EstimatedLosses) -> EstimatedRegret:
     """Return the regret to expect of two models on the same rows and the same holdout.
 
-    The interval is one of the regret that labels will show: it has the chance of their draw on the rows of the partition
-    and of the holdout, and, by the jackknife over the parts of the holdout, that of what the estimates learned from it.
+    The interval is one of the regret that labels will show: it has the chance of their draw on the partition and on the
+    holdout, and, by the jackknife over the parts of the holdout, that of what the estimates learned from it.
 
     >>> rows, mistakes = np.full(100, 2.0), np.tile([-0.1, 0.1], 50)
     >>> losses = [EstimatedLosses(rows * f, rows * f, mistakes, np.full(PARTS, 2.0 * f)) for f in (1.5, 1.0)]

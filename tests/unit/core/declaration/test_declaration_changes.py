@@ -1,4 +1,4 @@
-"""What two states of a project declare otherwise."""
+"""The differences between the declarations of two states of a project."""
 
 from __future__ import annotations
 

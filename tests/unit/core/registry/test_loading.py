@@ -16,6 +16,7 @@ import pytest
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
+from airflow_mlops.core.ledger.rollout_details import Promoted, RolloutStarted
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.registry import GHOST_OF, VersionGoneError
 from airflow_mlops.core.ports.signing_keys import StaticKeys, new_private_key
@@ -89,6 +90,30 @@ def test_a_registration_that_died_before_its_record_is_adopted_with_the_signatur
     assert registered == register_candidate(workspace, *evaluated)
     assert len(registry.versions) == 2
     assert hashlib.sha256(signature).hexdigest() == workspace.state().versions["2"].details.signature.digest
+
+
+@pytest.mark.parametrize("role", ["candidate", "champion"])
+def test_a_version_that_is_judged_again_after_its_registration_died_is_no_changed_version(
+    workspace: Workspace, registry: InMemoryRegistry, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    request, evaluated = judged(workspace, week(3))
+    with monkeypatch.context() as patched:
+        patched.setattr(InMemoryEvidence, "put", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            register_candidate(workspace, request, evaluated)
+    fits = [fit_candidate(workspace, request, candidate) for candidate in request.candidates]
+    again = evaluate_candidates(workspace, request, fits)
+    assert again["report"] != evaluated["report"]  # the times of its predictions are others
+    register_candidate(workspace, request, again)
+    details = workspace.state().versions["2"].details
+    assert (details.report, details.earlier_tags) == (again["report"], {"evaluation": evaluated["report"]})
+    if role == "champion":
+        key = week(3)
+        for fact in (RolloutStarted(version="2"), Promoted(version="2", previous="1")):
+            workspace.record_fact(workspace.draft(fact, f"{fact.KIND}:2", key))
+    assert inspect_versions(workspace).problems == []
+    registry.versions[1].tags["evaluation"] = "another"
+    assert "its tag evaluation is another" in inspect_versions(workspace).problems[0]
 
 
 def interrupt(*_: object) -> str:
@@ -219,11 +244,13 @@ def test_a_version_that_a_stranger_made_under_the_operation_is_not_adopted(
     assert list(workspace.state().versions) == ["1"]
 
 
-def test_a_number_that_the_registry_gives_twice_is_refused(workspace: Workspace, registry: InMemoryRegistry) -> None:
+def test_a_registry_that_counts_from_one_again_gives_no_number_twice(
+    workspace: Workspace, registry: InMemoryRegistry
+) -> None:
     evaluated = judged(workspace, week(3))
     registry.versions.clear()
-    with pytest.raises(RegistryError, match=r"version 1 of toy is another model in the ledger .*gave it twice"):
-        register_candidate(workspace, *evaluated)
+    assert register_candidate(workspace, *evaluated)["version"] == "2"
+    assert [version.number for version in registry.all_versions()] == ["2"]
     assert champion(workspace).partition == week(2)
 
 

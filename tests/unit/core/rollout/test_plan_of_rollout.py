@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_mlops.core.declaration.rollout import Rollout
-from airflow_mlops.core.rollout.plan_of_rollout import describe_wait
+from airflow_mlops.core.rollout.plan_of_rollout import describe_wait, waits_of_rollout
 
 
 def rollout(percent: int, *, min_rows: int, max_wait: int | None = None) -> Rollout:
@@ -59,3 +59,9 @@ def test_what_it_says_would_do_does(percent: int, min_rows: int, rows: int) -> N
     if sentence is not None and "a share of" in sentence:
         better = int(sentence.partition("a share of ")[2].partition(" %")[0])
         assert rows * better // 100 >= min_rows
+
+
+def test_stages_that_compare_nothing_wait_for_no_rows() -> None:
+    on_batch = Rollout(stages=[{"canary": 10}, {"live": 100}])
+    assert [sentence.partition(":")[0] for sentence in waits_of_rollout(on_batch, 720)] == ["canary_10"]
+    assert waits_of_rollout(on_batch, 1_000) == []

@@ -31,10 +31,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 def test_it_says_what_it_repaired(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    loop_commands.reconcile_aliases(argparse.Namespace())
+    loop_commands.reconcile_aliases(argparse.Namespace(json=False))
     assert capsys.readouterr().out == "nothing to repair: who serves, and every alias, is what the ledger says\n"
     workspace.registry.set_alias("champion", None)
-    loop_commands.reconcile_aliases(argparse.Namespace())
+    loop_commands.reconcile_aliases(argparse.Namespace(json=False))
     assert capsys.readouterr().out == "alias champion was absent, is now 1\n"
 
 
@@ -42,4 +42,4 @@ def test_it_fails_where_a_released_version_was_changed(workspace: Workspace) -> 
     assert isinstance(workspace.registry, InMemoryRegistry)
     workspace.registry.versions[0].content = b"tampered"
     with pytest.raises(RegistryError, match=r"version 1, the champion, was changed in the registry"):
-        loop_commands.reconcile_aliases(argparse.Namespace())
+        loop_commands.reconcile_aliases(argparse.Namespace(json=False))

@@ -71,10 +71,10 @@ def test_of_two_classes_the_estimate_holds_what_labels_say_later(shift: float) -
 
 
 def test_of_a_number_the_estimate_grows_with_the_rows_on_which_the_champion_is_wrong() -> None:
-    found = {shift: both(toy_loop(), (line(1.0), line(2.0)), numbers_of(2.0), 4, shift) for shift in (0.0, 1.0)}
-    for estimate, truth in found.values():
+    by_shift = {shift: both(toy_loop(), (line(1.0), line(2.0)), numbers_of(2.0), 4, shift) for shift in (0.0, 1.0)}
+    for estimate, truth in by_shift.values():
         assert estimate.regret == pytest.approx(truth, rel=0.3)
-    assert found[1.0][0].regret > 1.5 * found[0.0][0].regret > 0.1
+    assert by_shift[1.0][0].regret > 1.5 * by_shift[0.0][0].regret > 0.1
 
 
 def test_of_equal_models_there_is_no_regret_to_expect() -> None:
