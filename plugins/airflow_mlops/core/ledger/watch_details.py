@@ -10,6 +10,8 @@ from airflow_mlops.core.ledger.details import Details
 DRIFT, PERFORMANCE, REGRET, OUTSIDE = "drift", "performance", "regret", "outside"
 """Checks that have more to state than numbers, each with a dataclass of its own."""
 ALARM, NO_ALARM, INSUFFICIENT_DATA, MEASURED = "alarm", "no alarm", "insufficient data", "measured"
+ESTIMATED = "estimated"
+"""The verdict on a regret whose labels have not come yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,8 @@ class RegretMeasured(WindowJudged):
 
     ``regret`` is None where it could not be measured; ``message`` says why. ``fresh_as_of`` is the newest partition
     that the fresh model was made from, ``fresh_candidate`` its name where it is the best of several.
+    ``verdict`` is ``estimated`` where labels are late: ``low`` and ``high`` are then the ends of an interval that will
+    hold the measured regret nine times of ten, and ``holdout_rows`` how many labelled rows the estimate was made from.
     """
 
     check: str = REGRET
@@ -134,6 +138,9 @@ class RegretMeasured(WindowJudged):
     fresh_value: float | None = None
     fresh_as_of: str | None = None
     fresh_candidate: str | None = None
+    low: float | None = None
+    high: float | None = None
+    holdout_rows: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

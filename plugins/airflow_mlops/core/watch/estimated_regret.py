@@ -8,22 +8,35 @@ Once labels come, the regret is measured and takes the place of the estimate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from math import inf, sqrt
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
+from airflow_mlops.core.data.input_schema import version_schema
 from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ledger.training_details import TrainingWindow
+from airflow_mlops.core.ledger.watch_details import ESTIMATED, RegretMeasured
+from airflow_mlops.core.registry.load import load_version
+from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import metric_value, relative_loss
+from airflow_mlops.core.training.window import ModelRows, pin_scored, read_rows, read_window
 from airflow_mlops.core.watch.checks.estimated_performance import (
     EstimatedLosses,
     expected_classifier_losses,
     expected_regression_losses,
 )
 from airflow_mlops.core.watch.checks.expected_metric import PARTS, Calibration, ClassCalibration
+from airflow_mlops.core.watch.fresh_model import fresh_model
 from airflow_mlops.core.watch.sampled_rows import SampledRows
+from airflow_mlops.core.workspace import Workspace
 
 MIN_ROWS = 100
 """Labelled rows of the holdout, and rows of the partition, that an estimate needs."""
@@ -94,3 +107,63 @@ def estimate_regret(metric: MetricName, champion: EstimatedLosses, fresh: Estima
     )
     regret, least, most = (relative_loss(metric, value, fresh_value) for value in (champion_value, low, high))
     return EstimatedRegret(champion_value, fresh_value, regret, min(least, most), max(least, most))
+
+
+def regret_before_labels(
+    workspace: Workspace, state: LoopState, champion: Version, partition: str, *, window: TrainingWindow, as_of: str
+) -> RegretMeasured:
+    """Return the regret to expect of a scored partition whose labels are late.
+
+    Parameters
+    ----------
+    window : TrainingWindow
+        The window of a training as of ``as_of``, the partition before; its holdout has the newest labels.
+
+    Raises
+    ------
+    NotReadyError
+        If nothing tells it: no fresher model, too few rows, or a champion that was fitted on the holdout.
+    """
+    loop, holdout = workspace.loop, window.holdout
+    seen = {pin.partition for pin in champion.details.window.fitted}
+    if any(pin.partition in seen for pin in holdout):
+        raise NotReadyError("the champion was fitted on the newest labels, so they do not tell how well it does")
+    fresh = fresh_model(workspace, state, champion, window, as_of)
+    if fresh is None:
+        raise NotReadyError("nothing fresher than the champion could have been made")
+    models = (load_version(workspace, champion), version_schema(workspace, champion)), (fresh.model, fresh.schema)
+    losses, sizes = [], (0, 0)
+    for model, schema in models:
+        newest = holdout[-1].partition
+        held_out = sampled_rows(workspace, model, read_window(workspace, holdout, schema=schema), newest)
+        rows = read_rows(workspace, [pin_scored(state, partition)], schema=schema)
+        sizes = len(held_out), len(rows.rows)
+        if min(sizes) < MIN_ROWS:
+            raise NotReadyError(
+                f"an estimate needs {MIN_ROWS} labelled rows of the holdout and rows of the partition, which have "
+                f"{sizes[0]:,} and {sizes[1]:,}"
+            )
+        losses.append(expected_model_losses(loop, held_out, sampled_rows(workspace, model, rows, partition)))
+    estimate = estimate_regret(loop.metric, *losses)
+    message = (
+        f"by the {sizes[0]:,} labelled rows of {holdout[-1].partition} {loop.metric} is estimated to be "
+        f"{estimate.champion_value:.4g}, and {estimate.fresh_value:.4g} with a fresh model of {as_of}: a regret from "
+        f"{estimate.low:.3g} to {estimate.high:.3g}"
+    )
+    return RegretMeasured(
+        verdict=ESTIMATED,
+        message=message,
+        rows=sizes[1],
+        fresh_as_of=as_of,
+        fresh_candidate=fresh.candidate,
+        holdout_rows=sizes[0],
+        **asdict(estimate),
+    )
+
+
+def sampled_rows(workspace: Workspace, model: Any, rows: ModelRows, partition: str) -> SampledRows:
+    """Return rows with their labels, NaN where there is none, as a model predicts them."""
+    loop = workspace.loop
+    label = rows.rows[loop.data.label].to_numpy(float, na_value=np.nan)
+    keys = rows.rows[loop.data.key].astype(str).to_numpy()
+    return SampledRows(partition, keys, rows.features, label, partial(predict, model, classifies=loop.classifies))

@@ -26,6 +26,7 @@ from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import DomainError, Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.training.window import pin_scored, pin_window, read_window
+from airflow_mlops.core.watch.estimated_regret import regret_before_labels
 from airflow_mlops.core.watch.fresh_model import fresh_model
 from airflow_mlops.core.workspace import Workspace
 
@@ -119,7 +120,12 @@ def _measure(workspace: Workspace, state: LoopState, champion: Version, partitio
     rows = read_window(workspace, [pin_scored(state, partition)], schema=schema)
     labelled = len(rows.rows)
     if labelled < MIN_ROWS:
-        return insufficient_labels(labelled)
+        too_few = insufficient_labels(labelled)
+        try:
+            estimated = regret_before_labels(workspace, state, champion, partition, window=window, as_of=before)
+        except NotReadyError as error:
+            return replace(too_few, message=f"{too_few.message}; {error}")
+        return replace(estimated, message=f"{labelled:,} rows have a label; {estimated.message}")
     label = rows.rows[loop.data.label].to_numpy(float)
 
     def losses(model: Any, features: pd.DataFrame) -> Floats:
