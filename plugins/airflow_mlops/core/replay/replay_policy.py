@@ -60,8 +60,9 @@ from airflow_mlops.core.watch.measure_regret import MIN_ROWS, insufficient_label
 D = TypeVar("D", bound=Details)
 Decide = Callable[[LoopState, Loop, str, Trigger], RetrainDecision]
 LEFT_OUT = (
-    "gates on cost, robustness and stability, people's approvals, further checks of the watch, regret that is estimated "
-    "before labels come, rollouts on anything but the labels of partitions, and Evidently's verdicts, for which the calibrated ones stand"
+    "gates on cost, robustness and stability, people's approvals, further checks of the watch, regret that is "
+    "estimated before labels come, rollouts on anything but the labels of partitions, and Evidently's verdicts, for "
+    "which the calibrated ones stand"
 )
 """Parts of the loop that a replay leaves out; each is taken to pass, or to raise no alarm."""
 
