@@ -19,6 +19,7 @@ from airflow_mlops.core.ports.registry import GHOST_OF, OPERATION
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.verify_version import verify_version
 from airflow_mlops.core.rollout.reconcile_aliases import wanted_aliases
+from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.workspace import Workspace
 from tests.loop.project import embedded_stores
 
