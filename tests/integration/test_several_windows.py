@@ -9,24 +9,43 @@ from typing import Any
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
+from airflow_mlops.core.dry_run.fit_trial import try_fit
+from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.ledger.training_details import CandidateRefused, RetrainDecided
 from airflow_mlops.core.replay.compare_policies import PolicyComparison
 from airflow_mlops.core.replay.compare_windows import compare_windows, restrict_history
 from airflow_mlops.core.replay.fit_history import FittedHistory, fit_history
+from airflow_mlops.core.replay.past_holdout import PastHoldout
 from airflow_mlops.core.replay.past_partitions import past_partitions
 from airflow_mlops.core.replay.replay_report import report_replay
+from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.rollout.score_partition import score_partition
-from airflow_mlops.core.training.fit_candidate import candidate_file
+from airflow_mlops.core.training.assemble import assemble_training
+from airflow_mlops.core.training.fit_candidate import candidate_file, fit_request_of
 from airflow_mlops.core.watch import fresh_model
 from airflow_mlops.core.watch.measure_regret import measure_regret
 from airflow_mlops.core.workspace import Workspace
-from tests.unit.core.toy_loop import ingest, train, week
+from airflow_mlops.hooks.sagemaker_training import job_name
+from airflow_mlops.testing.in_memory import in_memory_workspace
+from tests.unit.core.toy_loop import FIELDS, go_live, ingest, toy_loop, toy_rows, train, week
 from tests.unit.core.watch.living_toy import live, loop_of_slopes
 
 SLOPES = [2.0] * 5 + [4.0] * 9
+CONTRACT = """
+contract: toy
+key: id
+time: at
+columns:
+  id: {type: text, nullable: false}
+  at: {type: time, zone: none, nullable: false}
+  x: {type: float}
+  kind: {type: category}
+  y: {type: float}
+"""
 RETRAIN: dict[str, Any] = {"policy": {"regret": 0.1}, "cooldown": 0, "budget": 50}
 LIVE = {"stages": [{"live": 100}]}
 WATCHED: dict[str, Any] = {"performance": {"metric": "mae", "worse_by": 0.3}, "drift": {"alarm_rate": 0.01}}
@@ -36,6 +55,11 @@ def two(seed: int) -> dict[str, Any]:
     """Return the mean of the labels, which is right where nothing depends on x, and a straight line."""
     of_x = ColumnTransformer([("x", "passthrough", ["x"])])
     return {"line": make_pipeline(of_x, LinearRegression()), "mean": DummyRegressor()}
+
+
+def trees(seed: int) -> Any:
+    """Return boosted trees, which take categories as they are."""
+    return HistGradientBoostingRegressor(max_iter=40, min_samples_leaf=5, random_state=seed)
 
 
 def loop(tmp_path: Path, slopes: list[float], window: Any, function: str = "candidates", **changes: Any) -> Workspace:
@@ -233,3 +257,53 @@ def test_a_training_is_asked_for_only_once_the_shortest_window_is_there(tmp_path
     workspace = loop(tmp_path, [2.0] * 5, [2, 4, "all"])
     live(workspace, 3)
     assert workspace.state().versions["1"].details.candidate == "line@all"
+
+
+def test_a_version_has_the_levels_of_its_own_window(tmp_path: Path) -> None:
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    frames = {week(number): toy_rows(number, slope=2.0 if number < 3 else 6.0) for number in range(6)}
+    for number in (3, 4):
+        frames[week(number)]["kind"] = frames[week(number)]["kind"].replace("c", "d")
+    declared = toy_loop(
+        data={**FIELDS["data"], "contract": "contract.yaml"},
+        train={"function": f"{__name__}:trees", "window": [1, "all"]},
+        rollout=LIVE,
+    )
+    workspace = in_memory_workspace(declared, frames, scratch=tmp_path / "scratch", root=tmp_path)
+    for key in frames:
+        ingest(workspace, key)
+    go_live(workspace, week(4))
+    version = workspace.state().versions["1"]
+    assert version.details.candidate == "model@1"
+    assert version.details.levels == {"kind": ("a", "b", "d")}
+    report = workspace.evidence.get(str(version.details.report))
+    assert report["request"]["windows"]["all"]["levels"] == {"kind": ["a", "b", "c", "d"]}
+    assert [entry.get("error") for entry in report["candidates"]] == [None, None]
+    assert reproduce_version(workspace, "1").verdict == "identical"
+    # Of the holdout and of a scored partition, c is no level of the version: it is null there, and in a replay.
+    score_partition(workspace, week(5))
+    history = fit_history(workspace, past_partitions(workspace), processes=1, as_of={4})
+    served = workspace.predictions.read(week(5)).to_pydict()
+    expected = dict(zip(history.partitions[5].keys, history.models[4]["model@1"].predictions[5], strict=True))
+    assert dict(zip(served["key"], served["champion_prediction"], strict=True)) == pytest.approx(expected, rel=1e-12)
+    losses = {entry["candidate"]: entry["loss"] for entry in report["candidates"]}
+    assert PastHoldout(history, history.loop, 4).usable[0] == pytest.approx(losses, rel=1e-12)
+
+
+def test_fits_on_several_windows_are_jobs_of_their_own(tmp_path: Path) -> None:
+    workspace = loop(tmp_path, [2.0] * 4, [1, "all"])
+    for number in range(4):
+        ingest(workspace, week(number))
+    decide_and_record(workspace, week(3), trigger="person")
+    request = assemble_training(workspace, week(3))
+    fits = [fit_request_of(workspace, request, name, tmp_path / "model.skops") for name in request.candidates]
+    names = [job_name(replace(fit, attempt="1")) for fit in fits]
+    assert [name.rpartition("-")[0] for name in names] == ["mlops-toy-line-1", "mlops-toy-line-all"]
+    assert len({name.rpartition("-")[2] for name in names}) == 2
+
+
+def test_a_trial_of_one_partition_fits_each_candidate_once(tmp_path: Path) -> None:
+    workspace = loop(tmp_path, [2.0] * 2, [4, 13, "all"], "two")
+    ingest(workspace, week(1))
+    trials = try_fit(workspace, week(1), lambda _: None)
+    assert {name: trial.kept for name, trial in trials.items()} == {"line": True, "mean": True}

@@ -19,6 +19,7 @@ from airflow_mlops.core.ports.registry import GHOST_OF, OPERATION
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.registry.verify_version import verify_version
 from airflow_mlops.core.rollout.reconcile_aliases import wanted_aliases
+from airflow_mlops.core.training.assemble import TrainingRequest
 from airflow_mlops.core.workspace import Workspace
 from tests.loop.project import embedded_stores
 
@@ -106,7 +107,8 @@ def assert_nobody_was_promoted_without_passed_gates(workspace: Workspace, record
         assert all(math.isfinite(value) for value in judged["metrics"].values())
         assert judged["digest"] == record.details.artefact
         window, known = record.details.window, fold(records[: record.sequence]).published
-        assert report["request"]["window"] == window.to_dict()
+        request = TrainingRequest.from_dict(report["request"]).of_candidate(record.details.candidate)
+        assert request.window == window
         for pin in window.pins:
             assert known[pin.partition].digest == pin.digest
 

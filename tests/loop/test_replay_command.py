@@ -51,11 +51,28 @@ def test_a_history_is_read_from_the_source_replayed_and_drawn_and_the_lake_stays
     assert project.records == []
 
 
+def test_several_windows_are_compared_with_policies_in_one_table(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = project.root / "windows"
+    arguments = ["--window", "1,all", "--policies", "never,nightly", "--split", key_of(4), "--into", str(into)]
+    assert main(command(project, *arguments)) == 0
+    out, _ = capsys.readouterr()
+    assert "window 1, all" in out
+    table = out.partition("benefit by window and policy")[2].splitlines()
+    assert [line.split()[0] for line in table[1:5]] == ["window", "1", "all", "the"]
+    assert table[6].startswith("the window mattered by ")
+    windows = json.loads((into / "replay.json").read_text())["windows"]
+    assert windows["rows"]["1"]["nightly"] > windows["rows"]["all"]["nightly"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--policies", "often"], "no policy 'often'; there are declared"),
         (["--window", "many"], "--window 'many' is neither a number of partitions nor all"),
+        (["--window", "4,many"], "--window '4,many' is neither a number of partitions nor all"),
+        (["--window", "all,4"], "all at its end, such as [4, 13, all]; write [4, all]"),
         (["--until", key_of(1)], "2 partitions are published by"),
         (["--split", "soon"], "is no ISO date or time"),
     ],

@@ -23,6 +23,7 @@ from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.training.assemble import TrainingRequest, assemble_training, stored_request
 from airflow_mlops.core.training.fit_candidate import candidate_file, fit_candidate, fit_request_of
+from airflow_mlops.core.training.optuna_search import declared_space
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import candidates, ingest, toy_loop, toy_rows, train, week
@@ -152,6 +153,23 @@ def test_a_request_with_windows_is_read_as_it_was_written(tmp_path: Path) -> Non
     fit = fit_request_of(workspace, request, "line@2", candidate_file(workspace, request.operation, "line@2"))
     assert FitRequest.from_dict(fit.to_dict()) == fit
     assert (fit.candidate, [pin["partition"] for pin in fit.window]) == ("line@2", [week(2), week(3)])
+
+
+def test_a_fit_in_a_process_of_its_own_finds_the_candidate_of_the_user(tmp_path: Path) -> None:
+    workspace = published(tmp_path, [2, "all"], [2.0] * 5, limits={"memory_mb": 8000})
+    request = assembled(workspace, week(4))
+    fits = {name: fit_candidate(workspace, request, name) for name in request.candidates}
+    assert {name: fit["rows"] for name, fit in fits.items()} == {"line@2": 240, "line@all": 480}
+    assert {name: fit["candidate"] for name, fit in fits.items()} == {name: name for name in fits}
+
+
+def test_the_space_of_a_search_is_that_of_the_candidate_on_every_window(tmp_path: Path) -> None:
+    spaces = {"line": {"linearregression__fit_intercept": {"kind": "categorical", "values": [True, False]}}}
+    workspace = published(tmp_path, [2, "all"], [2.0] * 5, search={"optuna": {"spaces": spaces}})
+    request = assembled(workspace, week(4))
+    for name in request.candidates:
+        fit = fit_request_of(workspace, request, name, candidate_file(workspace, request.operation, name))
+        assert list(declared_space(fit) or {}) == ["linearregression__fit_intercept"]
 
 
 def test_other_windows_are_another_request(tmp_path: Path) -> None:
