@@ -184,6 +184,16 @@ class Gate(Declared):
         """Whether the gate compares the candidate with the champion."""
         return self.no_worse_than_champion_by is not None or self.better_than == "champion"
 
+    def of_several(self, tried: int) -> "Gate":
+        """Return the gate for the best of several models that were tried: its confidence counts all of them.
+
+        >>> Gate(metric="mae", better_than="champion", confidence=0.8).of_several(4).confidence
+        0.95
+        """
+        if self.confidence is None or tried <= 1:
+            return self
+        return self.model_copy(update={"confidence": 1 - (1 - self.confidence) / tried})
+
     @model_validator(mode="after")
     def _require_limit_for_metric(self) -> Self:
         is_absolute = self.at_most is not None or self.at_least is not None

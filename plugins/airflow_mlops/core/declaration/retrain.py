@@ -53,6 +53,11 @@ class Retrain(Declared):
         description="one-sided confidence with which a candidate must be better than the champion on the holdout, in "
         "the loop's metric; a gate that compares the two takes its place, and ``none`` switches it off",
     )
+    recall: int = Field(
+        default=8,
+        ge=0,
+        description="how many of the newest earlier champions are candidates of a training too, beside its fits; 0: none",
+    )
 
     @model_validator(mode="before")
     @classmethod
