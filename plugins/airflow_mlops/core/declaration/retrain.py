@@ -56,7 +56,8 @@ class Retrain(Declared):
     recall: int = Field(
         default=8,
         ge=0,
-        description="how many of the newest earlier champions are candidates of a training too, beside its fits; 0: none",
+        description="number of earlier champions, the newest ones, that are candidates of a training beside its fits; "
+        "0 switches recall off",
     )
 
     @model_validator(mode="before")

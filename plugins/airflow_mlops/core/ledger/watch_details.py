@@ -124,7 +124,8 @@ class RegretMeasured(WindowJudged):
     """The champion's regret on a partition: its excess loss over a fresh model, as a share of the fresh loss.
 
     ``regret`` is None where it could not be measured; ``message`` says why. ``fresh_as_of`` is the newest partition
-    that the fresh model was made from.
+    that the fresh model was made from; ``recalled`` the earlier champion that a training as of it would have recalled,
+    whose loss is then the fresh one.
     """
 
     check: str = REGRET
@@ -133,6 +134,7 @@ class RegretMeasured(WindowJudged):
     champion_value: float | None = None
     fresh_value: float | None = None
     fresh_as_of: str | None = None
+    recalled: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,8 +80,8 @@ def policy_of(loop: Loop, name: str) -> Loop:
 
     ``declared`` is the policy as it stands, cooldown and budget too; every other is replayed without these:
     ``never``, ``nightly``, ``clock:4``, ``alarm``, ``alarm:2/3``, ``regret:0.1``. What others are held against,
-    ``nightly`` and clocks, is also replayed without ``retrain.confidence`` and ``retrain.recall``: each fit that passes the
-    gates serves.
+    ``nightly`` and clocks, is also replayed without ``retrain.confidence`` and ``retrain.recall``: each fit that passes
+    the gates serves.
 
     Raises
     ------

@@ -131,9 +131,7 @@ class PastHoldout:
         assert model.holdout is not None
         return self._pass_gates(model.holdout, model.threshold, champion)
 
-    def recalled(
-        self, earlier: Mapping[str, FittedModel], champion: FittedModel | None, *, below: float
-    ) -> str | None:
+    def recalled(self, earlier: Mapping[str, FittedModel], champion: FittedModel | None, *, below: float) -> str | None:
         """Return the number of the best earlier champion if its loss is below that of the fits and it passes the gates.
 
         Parameters

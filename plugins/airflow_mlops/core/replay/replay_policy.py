@@ -73,10 +73,10 @@ LEFT_OUT = (
 class ReplayedPolicy:
     """The outcome of a replayed policy.
 
-    ``losses`` is the served metric by the position of the partition; ``promoted`` and ``decided`` are the positions of
-    promotions, the first model's too, and of decisions to retrain, ``trained`` of trainings. ``recalled`` are those of trainings that ended with an
-    earlier champion in place of a fit. ``unserved`` has the reasons why the champion could
-    not predict a partition, by its position.
+    ``losses`` is the served metric by the position of the partition. ``promoted`` and ``decided`` are the positions of
+    promotions, the first model's too, and of decisions to retrain; ``trained`` are those of trainings, ``recalled`` of
+    those that ended with an earlier champion. ``unserved`` has the reasons why the champion could not predict a
+    partition, by its position.
     """
 
     name: str

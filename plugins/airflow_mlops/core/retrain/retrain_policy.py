@@ -236,8 +236,9 @@ def _escalate_lasting_alarm(state: LoopState, decision: RetrainDecision) -> Retr
     since_then, lasting = _lasting_alarms(state, retrain, since=str(state.promoted_at))
     if not lasting:
         return None
+    chosen = "made" if champion.recall is None else "recalled"
     reason = (
-        f"version {champion.number} was {'made' if champion.recall is None else 'recalled'} because of {' and '.join(lasting)}, and each of the "
+        f"version {champion.number} was {chosen} because of {' and '.join(lasting)}, and each of the "
         f"{len(since_then)} partitions since its promotion alarmed again: retraining does not help, a person must look "
         f"({decision.reason})"
     )

@@ -1,7 +1,9 @@
 """Measure the champion's regret on a scored partition: what it lost against a fresh model, on the same rows.
 
 The fresh model is the one that a training as of the partition before would have made: the champion's candidate,
-fitted anew on the window of then. So both have predicted before the labels were known. Added up since the last
+fitted anew on the window of then, or the earlier champion that it would have recalled
+(:mod:`~airflow_mlops.core.watch.recalled_reference`). So both have predicted before the labels were known. Added up
+since the last
 promotion, regret is what staleness has cost; :mod:`~airflow_mlops.core.retrain.retrain_policy` holds it against
 what a promotion costs. The form is that of the rent-or-buy problem: rent (the old model's loss) until the rent
 that was paid is worth the price.
@@ -35,6 +37,7 @@ from airflow_mlops.core.training.fit_candidate import run_fit
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import DomainError, Floats, metric_value, relative_loss, row_losses
 from airflow_mlops.core.training.window import fit_schema, pin_scored, pin_window, read_window
+from airflow_mlops.core.watch.recalled_reference import ModelWithSchema, recalled_reference
 from airflow_mlops.core.workspace import Workspace
 
 MIN_ROWS = 20
@@ -133,20 +136,26 @@ def _measure(workspace: Workspace, state: LoopState, champion: Version, partitio
     def losses(model: Any, features: pd.DataFrame) -> Floats:
         return row_losses(loop.metric, label, predict(model, features, classifies=loop.classifies))
 
-    champion_losses = fresh_losses = losses(load_version(workspace, champion), rows.features)
+    model = load_version(workspace, champion)
+    compared = [ModelWithSchema(model, schema)]
+    champion_losses = fresh_losses = losses(model, rows.features)
     # Nothing fresher than the champion could have been made from the same window.
     if window != champion.details.window:
         fresh_schema = fit_schema(workspace, window.fitted)
         fresh = fit_fresh_model(workspace, champion, window, fresh_schema)
+        compared.append(ModelWithSchema(fresh, fresh_schema))
         if fresh_schema != schema:  # the same rows, as the fresh model sees them
             rows = read_window(workspace, [pin_scored(state, partition)], schema=fresh_schema)
         fresh_losses = losses(fresh, rows.features)
+    recalled = recalled_reference(workspace, state, champion, window.holdout, as_of=before, beside=compared)
+    if recalled is not None:
+        rows = read_window(workspace, [pin_scored(state, partition)], schema=recalled.schema)
+        fresh_losses = losses(recalled.model, rows.features)
     figures = regret_of(loop.metric, champion_losses, fresh_losses)
-    message = (
-        f"{loop.metric} {figures['champion_value']:.4g}, a fresh model of {before} has {figures['fresh_value']:.4g}"
-    )
+    reference = "a fresh model of" if recalled is None else f"version {recalled.version}, the best one to recall as of"
+    message = f"{loop.metric} {figures['champion_value']:.4g}, {reference} {before} has {figures['fresh_value']:.4g}"
     measured = RegretMeasured(verdict=MEASURED, message=message, rows=labelled, fresh_as_of=before)
-    return replace(measured, **figures)
+    return replace(measured, **figures, recalled=None if recalled is None else recalled.version)
 
 
 def insufficient_labels(rows: int) -> RegretMeasured:
