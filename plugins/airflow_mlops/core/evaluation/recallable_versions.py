@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
+from statistics import NormalDist
+from typing import Literal
 
+import numpy as np
+
+from airflow_mlops.core.declaration.evaluate import confidence_of_several
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.training.row_losses import Floats, standard_error
 
 
 def recallable_versions(
@@ -53,3 +59,43 @@ def best_below(losses: Mapping[str, float], below: float) -> str | None:
     """
     best = min(losses, key=losses.__getitem__, default=None)
     return best if best is not None and losses[best] < below else None
+
+
+def evident_recall(
+    earlier: Mapping[str, Floats],
+    beside: Mapping[str, Floats],
+    champion: str,
+    *,
+    confidence: float | Literal["none"],
+    weight: Floats | None = None,
+) -> str | None:
+    """Return the version that a training would have recalled by its losses on a holdout; None for a fit.
+
+    It is better than all models beside it, and than the champion with the confidence that ``retrain.confidence`` asks
+    of a candidate.
+
+    Parameters
+    ----------
+    earlier : mapping of str to ndarray of float, shape (n_rows,)
+        Losses of the earlier champions on the labelled rows of the holdout, by version.
+    beside : mapping of str to ndarray of float, shape (n_rows,)
+        Losses of the champion and of the fits, by name.
+    champion : str
+        Name of the champion among those beside.
+    weight : ndarray of float, shape (n_rows,), optional
+        The weights of the rows.
+    """
+    if champion not in beside or beside[champion].size < 2:
+        return None
+    means, others = mean_losses(earlier, weight), mean_losses(beside, weight)
+    best = best_below(means, min(others.values()))
+    if best is None or confidence == "none":
+        return best
+    asked = NormalDist().inv_cdf(confidence_of_several(confidence, len(earlier)))
+    error = standard_error(earlier[best] - beside[champion], weight)
+    return best if means[best] + asked * error < others[champion] else None
+
+
+def mean_losses(losses: Mapping[str, Floats], weight: Floats | None) -> dict[str, float]:
+    """Return the mean loss of each model by the weights of the rows, by name."""
+    return {name: float(np.average(rows, weights=weight)) for name, rows in losses.items()}

@@ -16,7 +16,7 @@ from airflow_mlops.core.evaluation.evaluate_candidates import failure_of
 from airflow_mlops.core.evaluation.evaluation_context import NO_LABELS
 from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, gates_pass
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
-from airflow_mlops.core.evaluation.recallable_versions import best_below
+from airflow_mlops.core.evaluation.recallable_versions import best_below, mean_losses
 from airflow_mlops.core.evaluation.simple_baselines import Baselines
 from airflow_mlops.core.replay.fit_history import FittedHistory, FittedModel, window_positions
 from airflow_mlops.core.replay.past_partitions import labelled_weights
@@ -141,7 +141,7 @@ class PastHoldout:
         below : float
             The least loss of a fitted candidate that passes; infinite where none does.
         """
-        losses = self.losses_of(earlier)
+        losses = mean_losses(self.losses_of(earlier), self.weight)
         best = best_below(losses, below)
         if best is None:
             return None
@@ -149,12 +149,12 @@ class PastHoldout:
         passes = self._pass_gates(self.predictions_of(model), model.threshold, champion, tried=len(losses))
         return best if passes else None
 
-    def losses_of(self, models: Mapping[str, FittedModel]) -> dict[str, float]:
-        """Return the mean loss of older models on the holdout, by name; those that cannot be judged are left out."""
-        losses: dict[str, float] = {}
-        for name, model in models.items() if self.label.size else ():
+    def losses_of(self, models: Mapping[str, FittedModel]) -> dict[str, Floats]:
+        """Return the losses of older models on the holdout, shape (n_rows,), by name, without those that it stops."""
+        losses: dict[str, Floats] = {}
+        for name, model in models.items():
             with suppress(TrainingError, DomainError):
-                losses[name] = weighted_loss(self.loop.metric, self.label, self.predictions_of(model), self.weight)
+                losses[name] = row_losses(self.loop.metric, self.label, self.predictions_of(model))
         return losses
 
     def _pass_gates(

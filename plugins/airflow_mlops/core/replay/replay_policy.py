@@ -18,7 +18,7 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.declaration.rollout import SERVING
 from airflow_mlops.core.errors import DataError, GateError, TrainingError
-from airflow_mlops.core.evaluation.recallable_versions import best_below, recallable_versions
+from airflow_mlops.core.evaluation.recallable_versions import evident_recall, recallable_versions
 from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.fold import Fold
@@ -241,7 +241,8 @@ class _Replay:
         if not earlier:
             return None
         beside = holdout.losses_of({"champion": self._model(number), "fresh": fresh})
-        return best_below(holdout.losses_of(earlier), min(beside.values(), default=np.inf))
+        losses, confidence = holdout.losses_of(earlier), self.loop.retrain.confidence
+        return evident_recall(losses, beside, "champion", confidence=confidence, weight=holdout.weight)
 
     def _losses(self, number: str, position: int) -> Floats:
         return self._losses_of(self._model(number), position)

@@ -137,20 +137,20 @@ def _measure(workspace: Workspace, state: LoopState, champion: Version, partitio
         return row_losses(loop.metric, label, predict(model, features, classifies=loop.classifies))
 
     model = load_version(workspace, champion)
-    compared = [ModelWithSchema(model, schema)]
+    compared = [ModelWithSchema(schema, lambda: model)]
     champion_losses = fresh_losses = losses(model, rows.features)
     # Nothing fresher than the champion could have been made from the same window.
     if window != champion.details.window:
         fresh_schema = fit_schema(workspace, window.fitted)
         fresh = fit_fresh_model(workspace, champion, window, fresh_schema)
-        compared.append(ModelWithSchema(fresh, fresh_schema))
+        compared.append(ModelWithSchema(fresh_schema, lambda: fresh))
         if fresh_schema != schema:  # the same rows, as the fresh model sees them
             rows = read_window(workspace, [pin_scored(state, partition)], schema=fresh_schema)
         fresh_losses = losses(fresh, rows.features)
     recalled = recalled_reference(workspace, state, champion, window.holdout, as_of=before, beside=compared)
     if recalled is not None:
         rows = read_window(workspace, [pin_scored(state, partition)], schema=recalled.schema)
-        fresh_losses = losses(recalled.model, rows.features)
+        fresh_losses = losses(recalled.load(), rows.features)
     figures = regret_of(loop.metric, champion_losses, fresh_losses)
     reference = "a fresh model of" if recalled is None else f"version {recalled.version}, the best one to recall as of"
     message = f"{loop.metric} {figures['champion_value']:.4g}, {reference} {before} has {figures['fresh_value']:.4g}"

@@ -6,34 +6,32 @@ losses would be too low by luck alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from airflow_mlops.core.data.input_schema import InputSchema, version_schema
 from airflow_mlops.core.data.row_weights import row_weights
-from airflow_mlops.core.errors import DataError
 from airflow_mlops.core.evaluation.recall_versions import UNUSABLE
-from airflow_mlops.core.evaluation.recallable_versions import best_below, recallable_versions
+from airflow_mlops.core.evaluation.recallable_versions import evident_recall, recallable_versions
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
-from airflow_mlops.core.training.row_losses import weighted_loss
+from airflow_mlops.core.training.row_losses import Floats, row_losses
 from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class ModelWithSchema:
-    """A fitted model, and the schema in which it takes its features; ``version`` is empty of one that is not kept."""
+    """The schema in which a model takes its features, what loads it, and its version; empty where it is not kept."""
 
-    model: Any
     schema: InputSchema
+    load: Callable[[], Any]
     version: str = ""
 
 
@@ -59,7 +57,7 @@ def recalled_reference(
     holdout : sequence of PinnedPartition
         The holdout of that training.
     beside : sequence of ModelWithSchema
-        The champion and the fresh model: it must be better than both of them there.
+        The champion, and the fresh model if there is one: it must be better than both of them there.
     """
     keys = [pin.partition for pin in holdout]
     recall = workspace.loop.retrain.recall
@@ -67,35 +65,43 @@ def recalled_reference(
     versions = {version.number: version for version in earlier if version.number != champion.number}
     if not versions:
         return None
-    rows = _HoldoutLosses(workspace, holdout)
-    losses, best = {}, None
-    for number, version in versions.items():
-        with suppress(*UNUSABLE):  # the next training says why it is left out
-            model = ModelWithSchema(load_version(workspace, version), version_schema(workspace, version), number)
-            losses[number] = rows.of(model)
-            best = model if losses[number] == min(losses.values()) else best
-    below = [np.inf]
-    for model in beside:
-        with suppress(*UNUSABLE):
-            below.append(rows.of(model))
-    return best if best_below(losses, min(below)) is not None else None
+    rows = _Holdout(workspace, holdout)
+    models = {
+        number: ModelWithSchema(version_schema(workspace, version), partial(load_version, workspace, version), number)
+        for number, version in versions.items()
+    }
+    losses = rows.losses_of(models)
+    compared = rows.losses_of(dict(zip(("champion", "fresh"), beside, strict=False)))
+    best = evident_recall(
+        losses, compared, "champion", confidence=workspace.loop.retrain.confidence, weight=rows.weight
+    )
+    return None if best is None else models[best]
 
 
-class _HoldoutLosses:
-    """The mean losses of models on the labelled rows of a holdout, which are read once for each input schema."""
+class _Holdout:
+    """The labelled rows of a holdout, which are read once for each input schema."""
 
     def __init__(self, workspace: Workspace, pins: Sequence[PinnedPartition]) -> None:
         self._workspace, self._pins = workspace, pins
         self._read: list[tuple[InputSchema, ModelRows]] = []
 
-    def of(self, model: ModelWithSchema) -> float:
-        """Return the mean loss of a model; raises as reading, predicting and the metric do."""
+    @property
+    def weight(self) -> Floats | None:
+        """The weights of the rows, shape (n_rows,); None where none are declared."""
+        return row_weights(self._read[0][1].rows, self._workspace.loop.train.weight)
+
+    def losses_of(self, models: Mapping[str, ModelWithSchema]) -> dict[str, Floats]:
+        """Return the losses of models on the rows, shape (n_rows,), by name, without those that it stops."""
+        losses = {}
+        for name, model in models.items():
+            with suppress(*UNUSABLE):  # the next training says why a version is left out
+                losses[name] = self._losses(model)
+        return losses
+
+    def _losses(self, model: ModelWithSchema) -> Floats:
         loop, rows = self._workspace.loop, self._rows(model.schema)
-        if rows.rows.empty:
-            raise DataError("no row of the holdout has a label")
         label = rows.rows[loop.data.label].to_numpy(float)
-        predicted = predict(model.model, rows.features, classifies=loop.classifies)
-        return weighted_loss(loop.metric, label, predicted, row_weights(rows.rows, loop.train.weight))
+        return row_losses(loop.metric, label, predict(model.load(), rows.features, classifies=loop.classifies))
 
     def _rows(self, schema: InputSchema) -> ModelRows:
         for known, rows in self._read:
