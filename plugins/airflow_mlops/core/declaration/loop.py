@@ -180,7 +180,7 @@ class Loop(Declared):
             Whether there is a champion that can predict the holdout. Otherwise the declared gates alone decide, so that
             a champion that is broken is not in the way of the next.
         tried : int
-            Number of models of which the best one is judged. The best of many is partly luck, so each confidence is
+            Number of models of which the best one may be judged. The best of many is partly luck, so each confidence is
             raised until the chance that any of them passes by luck is no larger than that of one (Bonferroni).
         """
         confidence, gates = self.retrain.confidence, self.gates

@@ -67,20 +67,23 @@ def try_earlier_champions(workspace: Workspace, context: EvaluationContext, *, b
     if best_below(losses, below) is None:
         return EarlierChampions(losses, left_out)
     try:
-        entry = entry_of(context, best_version, best_model, tried=len(losses))
+        entry = entry_of(context, best_version, best_model)
     except UNUSABLE as error:
         left_out[name_of_recalled(best_version.number)] = str(error)
         return EarlierChampions(losses, left_out)
     return EarlierChampions(losses, left_out, entry, best_model)
 
 
-def entry_of(context: EvaluationContext, version: Version, model: JudgedModel, *, tried: int) -> dict[str, Any]:
-    """Return the :class:`CandidateEntry` of the best of ``tried`` earlier champions, whose fit took no time here."""
+def entry_of(context: EvaluationContext, version: Version, model: JudgedModel) -> dict[str, Any]:
+    """Return the :class:`CandidateEntry` of the best of the earlier champions, whose fit took no time here.
+
+    The confidence of its gates counts as many as may be tried, so the bar is the same however many there are yet.
+    """
     return {
         "candidate": name_of_recalled(version.number),
         "digest": version.details.artefact,
         "fit_seconds": 0.0,
         "rows": version.details.rows,
         "recalled": version.number,
-        **judge_candidate(context, model, tried=tried),
+        **judge_candidate(context, model, tried=context.loop.retrain.recall),
     }

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
 
 from airflow_mlops.core.declaration.evaluate import confidence_of_several
+from airflow_mlops.core.declaration.retrain import Retrain
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.training.row_losses import Floats, standard_error
@@ -65,14 +65,14 @@ def evident_recall(
     earlier: Mapping[str, Floats],
     beside: Mapping[str, Floats],
     champion: str,
+    declared: Retrain,
     *,
-    confidence: float | Literal["none"],
     weight: Floats | None = None,
 ) -> str | None:
     """Return the version that a training would have recalled by its losses on a holdout; None for a fit.
 
-    It is better than all models beside it, and than the champion with the confidence that ``retrain.confidence`` asks
-    of a candidate.
+    It is better than all models beside it, and than the champion with the confidence that is asked of the best of as
+    many as may be tried.
 
     Parameters
     ----------
@@ -82,6 +82,8 @@ def evident_recall(
         Losses of the champion and of the fits, by name.
     champion : str
         Name of the champion among those beside.
+    declared : Retrain
+        The section with ``confidence`` and ``recall``.
     weight : ndarray of float, shape (n_rows,), optional
         The weights of the rows.
     """
@@ -89,9 +91,9 @@ def evident_recall(
         return None
     means, others = mean_losses(earlier, weight), mean_losses(beside, weight)
     best = best_below(means, min(others.values()))
-    if best is None or confidence == "none":
+    if best is None or declared.confidence == "none":
         return best
-    asked = NormalDist().inv_cdf(confidence_of_several(confidence, len(earlier)))
+    asked = NormalDist().inv_cdf(confidence_of_several(declared.confidence, declared.recall))
     error = standard_error(earlier[best] - beside[champion], weight)
     return best if means[best] + asked * error < others[champion] else None
 

@@ -146,7 +146,7 @@ class PastHoldout:
         if best is None:
             return None
         model = earlier[best]
-        passes = self._pass_gates(self.predictions_of(model), model.threshold, champion, tried=len(losses))
+        passes = self._pass_gates(self.predictions_of(model), model.threshold, champion, tried=self.loop.retrain.recall)
         return best if passes else None
 
     def losses_of(self, models: Mapping[str, FittedModel]) -> dict[str, Floats]:

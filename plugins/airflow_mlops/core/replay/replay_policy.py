@@ -241,8 +241,8 @@ class _Replay:
         if not earlier:
             return None
         beside = holdout.losses_of({"champion": self._model(number), "fresh": fresh})
-        losses, confidence = holdout.losses_of(earlier), self.loop.retrain.confidence
-        return evident_recall(losses, beside, "champion", confidence=confidence, weight=holdout.weight)
+        losses = holdout.losses_of(earlier)
+        return evident_recall(losses, beside, "champion", self.loop.retrain, weight=holdout.weight)
 
     def _losses(self, number: str, position: int) -> Floats:
         return self._losses_of(self._model(number), position)

@@ -72,9 +72,7 @@ def recalled_reference(
     }
     losses = rows.losses_of(models)
     compared = rows.losses_of(dict(zip(("champion", "fresh"), beside, strict=False)))
-    best = evident_recall(
-        losses, compared, "champion", confidence=workspace.loop.retrain.confidence, weight=rows.weight
-    )
+    best = evident_recall(losses, compared, "champion", workspace.loop.retrain, weight=rows.weight)
     return None if best is None else models[best]
 
 
@@ -87,8 +85,9 @@ class _Holdout:
 
     @property
     def weight(self) -> Floats | None:
-        """The weights of the rows, shape (n_rows,); None where none are declared."""
-        return row_weights(self._read[0][1].rows, self._workspace.loop.train.weight)
+        """The weights of the rows, shape (n_rows,); None where none are declared, or no model could read the rows."""
+        rows = self._read[0][1].rows if self._read else None
+        return None if rows is None else row_weights(rows, self._workspace.loop.train.weight)
 
     def losses_of(self, models: Mapping[str, ModelWithSchema]) -> dict[str, Floats]:
         """Return the losses of models on the rows, shape (n_rows,), by name, without those that it stops."""
