@@ -75,6 +75,30 @@ class PolicyFigures:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class RecallFigures:
+    """What recall brought the declared policy.
+
+    Parameters
+    ----------
+    points : float or None
+        Its benefit with recall less that without, in points of nightly's; None where that has none.
+    recalled : int
+        Number of trainings that ended with an earlier champion.
+    fits, fits_without : int
+        Number of trainings that ended otherwise, with recall and without it.
+    """
+
+    points: float | None
+    recalled: int
+    fits: int
+    fits_without: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return asdict(self)
+
+
 def policy_of(loop: Loop, name: str) -> Loop:
     """Return the declaration with the retrain policy of a name.
 
@@ -223,10 +247,17 @@ class PolicyComparison:
                 costs[next(iter(limits))] = points
         return costs
 
-    def worth_of_recall(self, first: int, last: int) -> float | None:
-        """Return what recall brought the declared policy, in points of nightly's benefit; None where that has none."""
-        declared, without = (self._benefit(self.replay(name), first, last) for name in ("declared", WITHOUT_RECALL))
-        return None if declared is None or without is None else 100 * (declared - without)
+    def worth_of_recall(self, first: int, last: int) -> RecallFigures:
+        """Return what recall brought the declared policy between two positions."""
+        with_recall, without = self.replay("declared"), self.replay(WITHOUT_RECALL)
+        benefits = [self._benefit(policy, first, last) for policy in (with_recall, without)]
+        points = None if None in benefits else 100 * (float(benefits[0] or 0.0) - float(benefits[1] or 0.0))
+        return RecallFigures(
+            points=points,
+            recalled=sum(first - 1 <= at < last - 1 for at in with_recall.recalled),
+            fits=len(fits_of(with_recall, first, last)),
+            fits_without=len(fits_of(without, first, last)),
+        )
 
 
 class _Schedule:

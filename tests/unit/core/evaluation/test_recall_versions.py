@@ -1,4 +1,4 @@
-"""An earlier champion is a candidate of a training: judged on the same rows, by the same gates, and never in its way."""
+"""An earlier champion is a candidate of a training: judged on the same rows by the same gates, never in its way."""
 
 from __future__ import annotations
 
